@@ -1,0 +1,162 @@
+"""The records that pass between the wings: plain, frozen, with the article's field names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from evalkit.errors import DataError
+
+Outcome = Literal["ok", "error", "refused", "truncated", "empty"]
+Layer = Literal["benchmark", "human", "ab_test"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One row of a test set.
+
+    Attributes:
+        example_id: The row's own `id`, else a content hash.
+        messages: The prompt as sent: every message before the expected answer.
+        expected: The last assistant message, as written.
+        slices: Named values by which results may be cut, e.g. `{"kind": "multi"}`.
+        cluster: Examples that share a source share this value; None when not declared.
+        line: 1-based line in the file it came from.
+    """
+
+    example_id: str
+    messages: tuple[Mapping[str, Any], ...]
+    expected: str
+    slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    cluster: str | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one call to a model came back with, cleaned once; never an exception.
+
+    Attributes:
+        text: The answer as shown and scored; "" when there is none.
+        outcome: ok, error (no answer), refused, truncated (hit max_tokens) or empty.
+        latency_ms: Milliseconds around the successful (or last) attempt only.
+        attempts: Calls made, retries included.
+        sanitized: True when unstorable characters had to be replaced.
+        served_model: The model name in the reply, None when not given.
+    """
+
+    text: str
+    outcome: Outcome
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_ms: float | None = None
+    served_model: str | None = None
+    error: str | None = None
+    attempts: int = 1
+    sanitized: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """One example answered and scored; the first six fields are positional, in the article's order.
+
+    Attributes:
+        exact_match: Stripped answer equals stripped expectation, and the outcome is ok.
+        format_correct: The study's checker accepts the answer.
+        sample: 0-based sample number when each example is asked several times.
+        scores: Further metrics by name, each in [0, 1] or None when undefined.
+    """
+
+    example_id: int | str
+    input_text: str
+    expected: str
+    predicted: str
+    exact_match: bool
+    format_correct: bool
+    _: KW_ONLY
+    outcome: Outcome = "ok"
+    sample: int = 0
+    scores: Mapping[str, float | None] = field(default_factory=lambda: _NOTHING)
+    slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    cluster: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_ms: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """One piece of evidence that is not there yet: an action, why, and its price in words."""
+
+    action: str
+    why: str
+    price: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one layer hands to the decision, as a JSON file in the run's folder.
+
+    Attributes:
+        layer: benchmark, human or ab_test.
+        models: Names, `{"base": ..., "fine_tuned": ...}`.
+        bound_to: Hashes this evidence is valid for: `test_set`, `base`, `fine_tuned` (answers).
+        simulated: True when any rating or user in it is simulated.
+        metric: What `primary` measures, in words, e.g. "exact match".
+        unit: What `primary["n"]` counts: examples, items or users.
+        primary: The primary test result as a dict of plain numbers (with `verdict`); None when withheld.
+        missing: What would settle it, priced.
+        details: Everything else the layer reports.
+    """
+
+    layer: Layer
+    study: str
+    made_at: str
+    models: Mapping[str, str]
+    bound_to: Mapping[str, str]
+    simulated: bool
+    metric: str
+    unit: str
+    primary: Mapping[str, Any] | None
+    missing: tuple[Missing, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    def write(self, path: Path) -> Path:
+        """Writes the evidence as JSON; refuses NaN, which is not JSON."""
+        record = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Evidence:
+        """Reads what `write` wrote.
+
+        Raises:
+            DataError: The file is not such a record.
+        """
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            missing = tuple(Missing(**one) for one in record.pop("missing"))
+            return cls(**record, missing=missing)
+        except (ValueError, TypeError, KeyError) as why:
+            raise DataError(f"{path}: not a record of evidence ({why}); run its chapter again") from why
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if isinstance(value, Missing):
+        return asdict(value)
+    return value

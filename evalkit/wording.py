@@ -1,0 +1,135 @@
+"""Numbers become text, and model text becomes safe, here and nowhere else."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+MINUS = "\u2212"
+NOTHING = "\u2013"
+
+_BIDI_OR_ZERO_WIDTH = {*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0x061C, 0x180E}
+_KEY = re.compile(r"(?i)\b(sk-[A-Za-z0-9_\-*]{6,}|bearer\s+[A-Za-z0-9_\-.=*]{6,})")
+
+
+def count(n: float) -> str:
+    """A count with thousands separated: 3,764."""
+    return f"{n:,.0f}".replace("-", MINUS)
+
+
+def percent(rate: float | None, digits: int = 1) -> str:
+    """A level in percent; an en dash when undefined.
+
+    Example:
+        >>> percent(0.223)
+        '22.3%'
+    """
+    return NOTHING if rate is None else f"{rate * 100:.{digits}f}%".replace("-", MINUS)
+
+
+def points(diff: float | None, digits: int = 1, *, sign: bool = True) -> str:
+    """A difference of rates in points, with a true minus sign and no sign on zero.
+
+    Example:
+        >>> points(0.1933), points(-0.05), points(0.0)
+        ('+19.3', '−5.0', '0.0')
+    """
+    if diff is None:
+        return NOTHING
+    text = f"{abs(diff) * 100:.{digits}f}"
+    return ("" if float(text) == 0 or not sign else "+" if diff > 0 else MINUS) + text
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A plain number; an en dash when undefined."""
+    return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def p_text(p_value: float | None) -> str:
+    """A p-value: two decimals from 0.10, three below, never 0.0000.
+
+    Example:
+        >>> p_text(0.2345), p_text(0.0312), p_text(0.0004), p_text(7e-13), p_text(None)
+        ('0.23', '0.031', '0.0004', '< 0.0001', '–')
+    """
+    if p_value is None:
+        return NOTHING
+    if p_value < 0.0001:
+        return "< 0.0001"
+    if p_value < 0.001:
+        return f"{p_value:.4f}"
+    return f"{p_value:.3f}" if p_value < 0.10 else f"{p_value:.2f}"
+
+
+def share(k: int, n: int) -> str:
+    """A share with its count: "6 of 96 (6.2%)"; the percent first once n is 100 or more."""
+    if n == 0:
+        return f"{k} of 0"
+    return f"{k} of {n} ({percent(k / n)})" if n < 100 else f"{percent(k / n)} ({count(k)} of {count(n)})"
+
+
+def plural(n: int, noun: str, nouns: str = "") -> str:
+    """A count with its noun: "1 note", "3 notes"."""
+    return f"{count(n)} {noun if n == 1 else nouns or noun + 's'}"
+
+
+def listed(words: list[str]) -> str:
+    """A sentence's list: "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def interval(low: float | None, high: float | None, *, as_points: bool = True, alpha: float = 0.05) -> str:
+    """An interval in words: "95% interval +14.4 to +24.7"."""
+    text = points if as_points else percent
+    return f"{(1 - alpha) * 100:g}% interval {text(low)} to {text(high)}"
+
+
+def cleaned(text: str) -> tuple[str, bool]:
+    """Replaces lone surrogates, which no file, database or table can hold, and says whether it had to."""
+    safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return safe, safe != text
+
+
+def redacted(text: str) -> str:
+    """Hides anything that looks like a key, before a message is stored or shown."""
+    return _KEY.sub("[key removed]", text)
+
+
+def visible(text: str) -> str:
+    """Plain text in which control, bidirectional and zero-width characters stand as visible codes."""
+    return "".join(_shown(char) for char in text)
+
+
+def render_text(text: object) -> str:
+    """Model text as HTML: escaped, unseen characters shown as chips, isolated from the text around it.
+
+    This is the only way by which model text reaches HTML.
+    """
+    safe, _ = cleaned(str(text))
+    parts = (f'<code class="ek-chip">{_shown(c)}</code>' if _unseen(c) else html.escape(c) for c in safe)
+    return f'<bdi class="ek-text tex2jax_ignore mathjax_ignore">{"".join(parts)}</bdi>'
+
+
+def html_table(rows: Mapping[str, Any]) -> str:
+    """A small two-column table, names to values, everything escaped."""
+    body = "".join(
+        f"<tr><th scope='row'>{html.escape(name)}</th><td>{render_text('' if value is None else value)}</td></tr>"
+        for name, value in rows.items()
+    )
+    return f'<div class="tex2jax_ignore mathjax_ignore"><table class="ek-result"><tbody>{body}</tbody></table></div>'
+
+
+def for_spreadsheet(text: str) -> str:
+    """Text that no spreadsheet runs as a formula; for exports meant for people only."""
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+
+
+def _unseen(char: str) -> bool:
+    return char not in "\n\t" and (ord(char) in _BIDI_OR_ZERO_WIDTH or unicodedata.category(char) == "Cc")
+
+
+def _shown(char: str) -> str:
+    return f"\\u{ord(char):04x}" if _unseen(char) else char
