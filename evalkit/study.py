@@ -64,7 +64,7 @@ class Study:
 
     def run_folder(self, run: str = "") -> Path:
         """The folder of one run; "" is the folder for work by hand. Created when absent."""
-        folder = self.reports / (run and checked_run(run) or BY_HAND)
+        folder = self.reports / ((run and checked_run(run)) or BY_HAND)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

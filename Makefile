@@ -1,0 +1,60 @@
+# Each target sets up what it needs; all it takes is Python 3.11 or newer and make (on Windows: WSL).
+PYTHON ?= python3
+BIN := .venv/bin
+STUDY ?= icd10
+SERVE := $(BIN)/python data/icd10/serve.py
+
+.DEFAULT_GOAL := help
+.PHONY: help report live lab test test-all lint lock clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+report: .venv/demo.stamp  ## the demo report from recorded answers, with a live re-ask of a sample
+	@$(SERVE) --optional -- $(BIN)/evalkit run $(STUDY)
+
+live: .venv/demo.stamp  ## the demo report with every answer asked afresh from the local models
+	@$(SERVE) -- $(BIN)/evalkit run $(STUDY) --fresh
+
+lab: .venv/run.stamp  ## JupyterLab with the notebooks
+	@$(BIN)/jupyter lab notebooks
+
+test: .venv/dev.stamp  ## the quick tests: nothing but Python needed
+	$(BIN)/python -m pytest -m "not slow and not browser and not postgres and not spark and not model"
+
+test-all: .venv/all.stamp  ## every test: needs chromium, PostgreSQL and Java 17; a missing tool is a failure
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp  ## formatting, lints, types, import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+lock: .venv/run.stamp  ## requirements.lock from requirements.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --upgrade requirements.txt -o requirements.lock
+
+clean:  ## empties reports/, which can all be made again; data/ stays
+	find reports -mindepth 1 ! -name README.md -delete
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("evalkit needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+
+.venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/uv
+	$(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	$(BIN)/uv pip install -q --no-deps -e .
+	@touch $@
+
+.venv/demo.stamp: .venv/run.stamp data/icd10/requirements.txt
+	-$(BIN)/uv pip install -q --no-deps -r data/icd10/requirements.txt
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	$(BIN)/uv pip install -q -c requirements.lock -e ".[dev]"
+	@touch $@
+
+.venv/all.stamp: .venv/dev.stamp .venv/demo.stamp
+	$(BIN)/uv pip install -q -c requirements.lock -e ".[dev,postgres,spark]"
+	@touch $@

@@ -1,0 +1,85 @@
+"""The house keeps its own rules: doors, lazy imports, clean notebooks, no secrets of the workshop."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOORS = {
+    "openai": ("evalkit/endpoint",),
+    "papermill": ("evalkit/report/",),
+    "nbconvert": ("evalkit/report/",),
+    "matplotlib": ("evalkit/show/",),
+    "seaborn": ("evalkit/show/",),
+    "scipy": ("evalkit/stats/",),
+    "statsmodels": ("evalkit/stats/",),
+    "ibis": ("evalkit/abtest/",),
+    "sqlalchemy": ("evalkit/abtest/log",),
+    "anywidget": ("evalkit/human/rater",),
+    "ipywidgets": ("evalkit/human/rater", "evalkit/show/"),
+    "pickle": (),
+}
+MODULES = sorted(ROOT.glob("evalkit/**/*.py"))
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+
+
+def imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_library_has_one_door(module):
+    where = module.relative_to(ROOT).as_posix()
+    wrong = {name for name in imported(module) & DOORS.keys() if not where.startswith(DOORS[name])}
+    assert not wrong, f"{where} imports {wrong}; their doors: { {name: DOORS[name] for name in wrong} }"
+
+
+def test_importing_evalkit_loads_no_library():
+    code = "import evalkit, sys; print([m for m in ('pandas', 'numpy', 'openai', 'scipy', 'matplotlib') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_the_articles_names_are_importable_from_the_top():
+    import evalkit
+
+    assert all(callable(getattr(evalkit, name)) for name in evalkit.__all__)
+    assert len(evalkit.__all__) == 11
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stripped_and_short_celled(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert notebook["metadata"]["kernelspec"]["language"] == "python"
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
+    assert "".join(notebook["cells"][0]["source"]).startswith("# ")
+    for cell in code:
+        source = "".join(cell["source"])
+        assert not re.search(r"^\s*(def|class) ", source, re.M)
+        if "parameters" not in cell["metadata"].get("tags", []):
+            assert len(source.splitlines()) <= 10
+
+
+def test_all_seven_notebooks_are_there():
+    names = ["01_benchmark", "02_regressions", "03_rate", "04_preference", "05_plan", "06_ab_test", "07_decision"]
+    assert [path.stem for path in NOTEBOOKS] == names
+
+
+def test_no_path_of_one_machine_stands_in_a_file():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    texts = [
+        ROOT / name for name in files if name.endswith((".py", ".md", ".toml", ".yaml", ".yml", ".ipynb", ".json", ".txt"))
+    ]
+    pattern = re.compile(r"(?<![\w.~}/])/(work|root|home/[a-z]+)/")
+    assert [str(path) for path in texts if path != Path(__file__) and pattern.search(path.read_text(encoding="utf-8"))] == []
