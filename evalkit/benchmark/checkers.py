@@ -1,0 +1,94 @@
+"""Checkers say whether an answer has the right form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import DesignError
+
+Checker = Callable[[str], bool]
+
+_ARTICLE_LINE = re.compile(r"^[A-Z]\d{2}\.\d{1,2}: .+")
+_ICD10CM_LINE = re.compile(r"[A-Z]\d[0-9AB](\.[0-9A-Z]{1,4})?(:\s.+)?\Z")
+
+
+def check_format(output: str) -> bool:
+    """The article's checker: every line reads `A00.0: description`.
+
+    It knows only codes with one or two digits after the point; `checker("icd10cm")` knows them all.
+
+    Example:
+        >>> check_format("E11.65: Type 2 diabetes with hyperglycemia"), check_format("I10: Hypertension")
+        (True, False)
+    """
+    return all(_ARTICLE_LINE.match(line) for line in output.strip().split("\n"))
+
+
+def icd10cm_format(output: str) -> bool:
+    """Every line that is not blank starts with a code of ICD-10-CM's syntax, alone or followed by `: description`.
+
+    Example:
+        >>> [icd10cm_format(f"{code}: x") for code in ("I10", "E11.649", "S72.001A", "M1A.0110", "11.6")]
+        [True, True, True, True, False]
+    """
+    lines = [line.strip() for line in output.split("\n") if line.strip()]
+    return bool(lines) and all(_ICD10CM_LINE.match(line) for line in lines)
+
+
+def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
+    """A checker by name: article, icd10cm, none, `regex:<pattern>` (whole answer), `schema:<file>`; or any callable.
+
+    Args:
+        choice: Name or callable(answer) -> bool.
+        folder: Where a schema's relative path starts; the working directory by default.
+
+    Raises:
+        DesignError: No such checker, a broken pattern, or no readable schema.
+    """
+    if callable(choice):
+        return choice
+    kind, _, rest = choice.partition(":")
+    if kind == "regex" and rest:
+        return _regex_checker(rest)
+    if kind == "schema" and rest:
+        return _schema_checker((folder or Path()) / rest)
+    if choice not in CHECKERS:
+        raise DesignError(f"checker {choice!r}: use {', '.join(CHECKERS)}, regex:<pattern>, schema:<file> or a callable")
+    return CHECKERS[choice]
+
+
+CHECKERS: Mapping[str, Checker] = {"article": check_format, "icd10cm": icd10cm_format, "none": lambda _: True}
+
+
+def _regex_checker(pattern: str) -> Checker:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as why:
+        raise DesignError(f"checker regex:{pattern}: not a regular expression ({why})") from why
+    return lambda output: compiled.fullmatch(output.strip()) is not None
+
+
+def _schema_checker(path: Path) -> Checker:
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        kind = validator_for(schema)
+        kind.check_schema(schema)
+    except (OSError, ValueError, SchemaError) as why:
+        raise DesignError(f"checker schema:{path}: no readable JSON schema ({type(why).__name__})") from why
+    validator = kind(schema, registry=Registry())  # an empty registry: a schema never fetches another one
+    return lambda output: _is_valid_json(output, validator)
+
+
+def _is_valid_json(output: str, validator: Any) -> bool:
+    try:
+        return validator.is_valid(json.loads(output))
+    except (ValueError, RecursionError):
+        return False

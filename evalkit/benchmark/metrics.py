@@ -1,0 +1,270 @@
+"""Scorers say how close an answer is; metrics sum answers up per model."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import Any
+
+from evalkit import wording
+from evalkit.benchmark import checkers
+from evalkit.benchmark.checkers import CHECKERS, Checker, check_format, checker, icd10cm_format
+from evalkit.errors import DesignError
+from evalkit.records import Answer, EvalResult, Example
+
+__all__ = [
+    "CHECKERS",
+    "SCORERS",
+    "Metrics",
+    "all_lines_present",
+    "article_similarity",
+    "check_format",
+    "checker",
+    "compute_metrics",
+    "exact",
+    "icd10cm_format",
+    "input_text",
+    "metric_names",
+    "normalised_exact",
+    "score_answer",
+    "scorer",
+    "similarity",
+    "value",
+]
+
+Scorer = Callable[[str, str], float | bool | None]
+
+_IGNORED = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF])
+
+
+def similarity(expected: str, predicted: str) -> float:
+    """Characters in common, in order: rapidfuzz's normalised Indel similarity, 2M / T with the best matching.
+
+    Example:
+        >>> similarity("E11.65", "E11.9"), similarity("", "")
+        (0.7272727272727273, 1.0)
+    """
+    from rapidfuzz.distance import Indel
+
+    return Indel.normalized_similarity(expected.strip(), predicted.strip())
+
+
+def article_similarity(a: str, b: str) -> float:
+    """The article's ratio, difflib's 2M / T, with autojunk off: on, one changed character in 400 gives 0.50."""
+    return SequenceMatcher(None, a, b, autojunk=False).ratio()
+
+
+def exact(expected: str, predicted: str) -> bool:
+    """Equal once both are stripped."""
+    return expected.strip() == predicted.strip()
+
+
+def normalised_exact(expected: str, predicted: str) -> bool:
+    """Equal once letter case, runs of white space, unseen characters and Unicode's ways of composing are levelled."""
+    return _levelled(expected) == _levelled(predicted)
+
+
+def all_lines_present(expected: str, predicted: str) -> bool:
+    """Every expected line stands in the answer. It rewards listing everything: show it beside exact match."""
+    given = {line.strip() for line in predicted.split("\n")}
+    return all(line.strip() in given for line in expected.split("\n") if line.strip())
+
+
+SCORERS: Mapping[str, Scorer] = {
+    one.__name__: one for one in (exact, normalised_exact, similarity, article_similarity, all_lines_present)
+}
+
+
+def scorer(choice: str | Scorer) -> Scorer:
+    """A scorer by name, or any callable(expected, predicted) -> a number in [0, 1], a bool, or None when undefined.
+
+    Raises:
+        DesignError: No such scorer.
+    """
+    if callable(choice):
+        return choice
+    if choice not in SCORERS:
+        raise DesignError(f"scorer {choice!r}: use {', '.join(SCORERS)} or a callable(expected, predicted)")
+    return SCORERS[choice]
+
+
+def score_answer(
+    example: Example,
+    answer: Answer,
+    sample: int = 0,
+    *,
+    checker: str | Checker = "article",
+    scorers: Iterable[str | Scorer] = ("similarity",),
+) -> EvalResult:
+    """Joins an example with one answer and scores it.
+
+    An answer that is not "ok" is wrong: it matches nothing, has no right form, and a yes/no scorer says no. A truncated
+    answer keeps the similarity its text earns; the other failures score 0.
+    """
+    text, ok = answer.text.strip(), answer.outcome == "ok"
+    chosen = {getattr(one, "__name__", str(one)) if callable(one) else one: scorer(one) for one in scorers}
+    return EvalResult(
+        example_id=example.example_id,
+        input_text=input_text(example.messages),
+        expected=example.expected,
+        predicted=text,
+        exact_match=ok and exact(example.expected, text),
+        format_correct=ok and bool(checkers.checker(checker)(text)),
+        outcome=answer.outcome,
+        sample=sample,
+        scores={name: _score(one, example.expected, text, answer.outcome) for name, one in chosen.items()},
+        slices=example.slices,
+        cluster=example.cluster,
+        finish_reason=answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        latency_ms=answer.latency_ms,
+        error=answer.error,
+    )
+
+
+def input_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What the user asked last; the last message of any kind when no user speaks."""
+    asked = [one for one in messages if one.get("role") == "user"] or list(messages)
+    content = asked[-1].get("content") if asked else ""
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return "" if content is None else str(content)
+
+
+def value(result: EvalResult, metric: str) -> float | None:
+    """One answer's value of a metric: `exact_match`, `format`, a score it carries, or a built-in scorer's."""
+    if metric == "exact_match":
+        return float(result.exact_match)
+    if metric == "format":
+        return float(result.format_correct)
+    if metric in result.scores:
+        return result.scores[metric]
+    return _score(scorer(metric), result.expected, result.predicted, result.outcome)
+
+
+def metric_names(results: Iterable[EvalResult]) -> tuple[str, ...]:
+    """Every metric these results carry: exact_match, format and similarity first."""
+    own = dict.fromkeys(name for one in results for name in one.scores)
+    return tuple(dict.fromkeys(["exact_match", "format", "similarity", *(name for name in own if name != "exact")]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """One model's metrics over a test set; rates are fractions, None when there is no example.
+
+    Attributes:
+        total_examples: Examples, whatever their outcome: the denominator of every rate.
+        total_answers: Answers; more than examples when each was asked several times.
+        avg_similarity: Mean over examples; an answer that failed counts as 0.
+        by_metric: Every metric's mean with its interval, by name.
+        outcomes: Answers by outcome.
+    """
+
+    total_examples: int
+    exact_match_rate: float | None
+    format_accuracy: float | None
+    avg_similarity: float | None
+    min_similarity: float | None
+    total_answers: int
+    by_metric: Mapping[str, Any] = field(default_factory=dict)
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        by_metric = {name: one.to_dict() for name, one in self.by_metric.items()}
+        return {**plain, "by_metric": by_metric, "outcomes": dict(self.outcomes), "notes": list(self.notes)}
+
+    def __str__(self) -> str:
+        if not self.total_examples:
+            return "No examples, so no rates."
+        return (
+            f"{wording.plural(self.total_examples, 'example')}: exact match {wording.percent(self.exact_match_rate)}, "
+            f"format {wording.percent(self.format_accuracy)}, similarity {wording.number(self.avg_similarity)}."
+        )
+
+    def _repr_html_(self) -> str:
+        intervals = {
+            name: f"{wording.number(one.estimate, 3)} ({wording.number(one.ci_low, 3)} to {wording.number(one.ci_high, 3)})"
+            for name, one in self.by_metric.items()
+        }
+        return wording.html_table(
+            {"examples": self.total_examples, **intervals, **self.outcomes, "notes": " ".join(self.notes)}
+        )
+
+
+def compute_metrics(results: Iterable[EvalResult], *, alpha: float = 0.05) -> Metrics:
+    """One model's metrics, with an interval each; samples of one example are averaged first.
+
+    Args:
+        results: One entry an answer.
+        alpha: 1 - coverage of the intervals.
+
+    Returns:
+        With no results at all: None for every rate, and a note.
+
+    Example:
+        >>> compute_metrics([EvalResult(0, "2+2", "4", "4", True, True), EvalResult(1, "3+3", "6", "5", False, True)])
+        ... # doctest: +ELLIPSIS
+        Metrics(total_examples=2, exact_match_rate=0.5, format_accuracy=1.0, avg_similarity=0.5, ...
+    """
+    answers = list(results)
+    groups, notes = _examples(answers)
+    per_example = {name: _means(groups, name) for name in metric_names(answers)}
+    by_metric = {name: _with_interval(values, alpha) for name, values in per_example.items()}
+    similarities = [value(one, "similarity") for one in answers]
+    return Metrics(
+        total_examples=len(groups),
+        exact_match_rate=by_metric["exact_match"].estimate,
+        format_accuracy=by_metric["format"].estimate,
+        avg_similarity=by_metric["similarity"].estimate,
+        min_similarity=min((one for one in similarities if one is not None), default=None),
+        total_answers=len(answers),
+        by_metric=by_metric,
+        outcomes=dict(Counter(one.outcome for one in answers).most_common()),
+        notes=notes,
+    )
+
+
+def _examples(answers: list[EvalResult]) -> tuple[list[list[EvalResult]], tuple[str, ...]]:
+    seen: Counter[tuple[str, int]] = Counter()
+    groups: dict[tuple[str, int], list[EvalResult]] = defaultdict(list)
+    for one in answers:
+        who = (str(one.example_id), one.sample)
+        groups[str(one.example_id), seen[who]].append(one)
+        seen[who] += 1
+    repeated = sum(times > 1 for times in seen.values())
+    notes = [f"{wording.plural(repeated, 'id')} stand more than once; each row counts as an example."] if repeated else []
+    return list(groups.values()), tuple(notes if answers else ["No examples: nothing can be said."])
+
+
+def _means(groups: Iterable[Sequence[EvalResult]], metric: str) -> list[float]:
+    per_example = ([v for one in group if (v := value(one, metric)) is not None] for group in groups)
+    return [math.fsum(values) / len(values) for values in per_example if values]
+
+
+def _with_interval(values: list[float], alpha: float) -> Any:
+    from evalkit import stats
+
+    if all(one in (0.0, 1.0) for one in values):
+        return stats.rate_interval(int(sum(values)), len(values), alpha=alpha)
+    return stats.paired_mean_test(values, alpha=alpha)
+
+
+def _score(one: Scorer, expected: str, predicted: str, outcome: str) -> float | None:
+    if outcome not in {"ok", "truncated"}:
+        return 0.0
+    score = one(expected, predicted)
+    if score is None or math.isnan(score):
+        return None
+    return float(score and outcome == "ok") if isinstance(score, bool) else float(score)
+
+
+def _levelled(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).translate(_IGNORED).casefold().split())
