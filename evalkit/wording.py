@@ -48,6 +48,19 @@ def number(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
 
 
+def signed(value: float | None) -> str:
+    """A difference of plain numbers with its sign, to about three figures; an en dash when undefined.
+
+    Example:
+        >>> signed(0.0123), signed(-412.4), signed(0.0)
+        ('+0.012', '−412', '0.000')
+    """
+    if value is None:
+        return NOTHING
+    text = f"{abs(value):,.{0 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3}f}"
+    return ("" if not text.strip("0.") else "+" if value > 0 else MINUS) + text
+
+
 def p_text(p_value: float | None) -> str:
     """A p-value: two decimals from 0.10, three below, never 0.0000.
 

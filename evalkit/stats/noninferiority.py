@@ -1,0 +1,78 @@
+"""Is the new one no worse than the old one, within a margin declared beforehand?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evalkit import wording
+from evalkit.errors import DesignError
+from evalkit.stats.result import Result, Scale, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NonInferiorityTest(Result):
+    """An interval against a margin, both in the unit of the tested result.
+
+    Attributes:
+        margin: The largest loss that would be accepted, 0 or more.
+        lower_is_better: True for latencies and error rates, where a rise is the loss.
+        tested: Verdict of the result it was made from.
+    """
+
+    margin: float
+    lower_is_better: bool = False
+    tested: Verdict
+    shown_as: Scale = "points"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Not worse when the whole interval lies on the good side of the margin."""
+        if self.tested in ("too early", "invalid"):
+            return self.tested
+        worst = self.ci_high if self.lower_is_better else self.ci_low
+        if worst is None:
+            return "not shown"
+        loss = worst if self.lower_is_better else -worst
+        return "not worse" if loss < self.margin else "not shown"
+
+    def _text(self, value: float | None) -> str:
+        return wording.signed(value) if self.shown_as == "number" else wording.points(value)
+
+    def _estimate_text(self) -> str:
+        return self._text(self.estimate) + (" points" if self.shown_as == "points" else "")
+
+    def _headline(self) -> str:
+        margin = self._text(self.margin).lstrip("+")
+        return f"{self.verdict.capitalize()} (margin {margin})"
+
+
+def noninferiority_test(result: Result, margin: float, *, lower_is_better: bool = False) -> NonInferiorityTest:
+    """Does the interval of `result` exclude a loss of `margin` or more? "Not significant" would not show that.
+
+    Args:
+        result: Any difference with an interval; its two-sided 95% interval is a one-sided 2.5% test.
+        margin: Largest acceptable loss, in the result's unit (0.02 = 2 points for rates).
+        lower_is_better: The quantity is bad, such as latency: then the upper limit must stay below the margin.
+
+    Source: Piaggio et al. 2012 (CONSORT non-inferiority).
+
+    Raises:
+        DesignError: A negative margin, or a result that is not a difference.
+
+    Example:
+        >>> from evalkit.stats import paired_binary_test
+        >>> noninferiority_test(paired_binary_test(250, 10, 8, 32), 0.05).verdict
+        'not worse'
+    """
+    if not isinstance(margin, int | float) or not 0 <= margin < float("inf"):
+        raise DesignError(f"margin is {margin!r}; need the largest acceptable loss, 0 or more")
+    if result.null not in (0.0, 0.5):
+        raise DesignError("a non-inferiority question needs a difference")
+    shift = result.null
+    low, high = (None if limit is None else limit - shift for limit in (result.ci_low, result.ci_high))
+    return NonInferiorityTest(
+        estimate=None if result.estimate is None else result.estimate - shift, n=result.n, ci_low=low, ci_high=high,
+        alpha=result.alpha, method=f"{result.method}, interval against the margin", notes=result.notes,
+        margin=margin, lower_is_better=lower_is_better, tested=result.verdict,
+        shown_as="number" if result.scale == "number" else "points",
+    )  # fmt: skip

@@ -1,0 +1,248 @@
+"""How many examples, ratings or users an answer costs, and what a given number can show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from evalkit.errors import DesignError
+from evalkit.stats.result import between, whole, z_quantile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSize:
+    """Users needed in each group."""
+
+    n_control: int
+    n_treatment: int
+
+    @property
+    def total(self) -> int:
+        """Both groups."""
+        return self.n_control + self.n_treatment
+
+
+def examples_needed(p_fixed: float, p_regressed: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Test examples needed to find this paired difference.
+
+    Args:
+        p_fixed: Expected share of examples only the newer model gets right.
+        p_regressed: Expected share only the older model gets right.
+        alpha: Two-sided level.
+        power: Chance to find it.
+
+    Source: Connor 1987, eq. 3.
+
+    Raises:
+        DesignError: Shares that are no shares, or equal (no number finds no difference).
+
+    Example:
+        >>> examples_needed(0.10, 0.05)
+        469
+    """
+    fixed, regressed = between(p_fixed, "p_fixed", closed=True), between(p_regressed, "p_regressed", closed=True)
+    disagreement, diff = between(fixed + regressed, "p_fixed + p_regressed", closed=True), abs(fixed - regressed)
+    if diff == 0:
+        raise DesignError("p_fixed equals p_regressed; no number of examples finds a difference of 0")
+    root = z_quantile(alpha) * disagreement**0.5 + _z_power(power) * max(0.0, disagreement - diff**2) ** 0.5
+    return math.ceil(round((root / diff) ** 2, 9))
+
+
+def detectable_difference(n: int, disagreement: float, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
+    """Smallest paired difference of rates that n examples find, as a fraction.
+
+    Args:
+        n: Examples.
+        disagreement: Share of examples on which the models disagree, 0 to 1.
+        alpha: Two-sided level.
+        power: Chance to find it.
+
+    Returns:
+        None when not even a gain on every disagreement would be found.
+
+    Source: Connor 1987, eq. 3 solved for the difference.
+
+    Example:
+        >>> round(detectable_difference(300, 0.10), 3)
+        0.051
+    """
+    n, psi = whole(n, "n"), between(disagreement, "disagreement", closed=True)
+    z_a, z_b = z_quantile(alpha), _z_power(power)
+    root = z_a**2 * n * psi - (n + z_b**2) * (z_a**2 - z_b**2) * psi
+    if n == 0 or psi == 0 or root < 0:
+        return None
+    diff = (z_a * (n * psi) ** 0.5 + root**0.5) / (n + z_b**2)
+    return diff if diff <= psi else None
+
+
+def users_needed(
+    p_control: float,
+    p_treatment: float,
+    treatment_share: float = 0.5,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    design_effect: float = 1.0,
+) -> SampleSize:
+    """Users needed in each group to tell these two rates apart.
+
+    Args:
+        p_control: Expected rate in control.
+        p_treatment: Rate that should be found in treatment.
+        treatment_share: Share of users in treatment.
+        alpha: Two-sided level.
+        power: Chance to find it.
+        design_effect: Inflation for users with several requests; see `design_effect`.
+
+    Source: Fleiss, Levin & Paik 2003, eq. 4.18 (pooled null variance, unequal groups), without continuity correction.
+
+    Raises:
+        DesignError: Rates outside (0, 1) or equal.
+
+    Example:
+        >>> users_needed(0.30, 0.35).n_control
+        1377
+    """
+    old, new = between(p_control, "p_control", closed=True), between(p_treatment, "p_treatment", closed=True)
+    if old == new:
+        raise DesignError("p_control equals p_treatment; no number of users finds a difference of 0")
+    ratio = _odds(treatment_share)
+    pooled = (old + ratio * new) / (1 + ratio)
+    null = (pooled * (1 - pooled) * (1 + 1 / ratio)) ** 0.5
+    alternative = (old * (1 - old) + new * (1 - new) / ratio) ** 0.5
+    return _sizes(((z_quantile(alpha) * null + _z_power(power) * alternative) / (new - old)) ** 2, ratio, design_effect)
+
+
+def users_needed_mean(
+    sd: float,
+    difference: float,
+    treatment_share: float = 0.5,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    design_effect: float = 1.0,
+) -> SampleSize:
+    """Users needed in each group to find a difference of per-user means.
+
+    Args:
+        sd: Standard deviation between users, in the metric's unit.
+        difference: Difference that should be found, same unit.
+        treatment_share: Share of users in treatment.
+        alpha: Two-sided level.
+        power: Chance to find it.
+        design_effect: Inflation, 1 for a per-user metric.
+
+    Source: two-sample normal formula, e.g. van Belle 2008, eq. 2.3.
+
+    Raises:
+        DesignError: A difference of 0 or a negative sd.
+
+    Example:
+        >>> users_needed_mean(1.0, 0.2).n_control
+        393
+    """
+    if difference == 0:
+        raise DesignError("difference is 0; no number of users finds it")
+    spread, ratio = between(sd, "sd", 0, math.inf), _odds(treatment_share)
+    total_z = z_quantile(alpha) + _z_power(power)
+    return _sizes((total_z * spread / difference) ** 2 * (1 + 1 / ratio), ratio, design_effect)
+
+
+def sign_test_power(n: int, true_win_rate: float, *, alpha: float = 0.05) -> float:
+    """Chance that n decided ratings show a true win rate, by the exact sign test.
+
+    Source: the binomial distribution itself.
+
+    Example:
+        >>> round(sign_test_power(50, 0.6), 2)
+        0.24
+    """
+    from scipy.stats import binom
+
+    n, rate = whole(n, "n"), between(true_win_rate, "true_win_rate", closed=True)
+    limit = binom.ppf(between(alpha, "alpha") / 2, n, 0.5)
+    limit -= binom.cdf(limit, n, 0.5) > alpha / 2
+    return float(binom.cdf(limit, n, rate) + binom.sf(n - limit - 1, n, rate)) if limit >= 0 else 0.0
+
+
+def ratings_needed(true_win_rate: float, tie_rate: float = 0.0, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Ratings needed to show a true win rate among decided ones, by the exact sign test.
+
+    The power of an exact test rises in a saw-tooth: this is the number from which on it never falls below `power`.
+
+    Args:
+        true_win_rate: Share of decided ratings the better model wins.
+        tie_rate: Share of ratings that decide nothing.
+        alpha: Two-sided level.
+        power: Chance to show it.
+
+    Source: exact binomial power, search from the normal approximation.
+
+    Raises:
+        DesignError: A win rate of 0.5, which no number of ratings shows.
+
+    Example:
+        >>> ratings_needed(0.6), ratings_needed(0.65), ratings_needed(0.7)
+        (199, 90, 49)
+    """
+    rate, ties = between(true_win_rate, "true_win_rate", closed=True), between(tie_rate, "tie_rate", closed=True)
+    if rate == 0.5 or ties == 1:
+        raise DesignError("a true win rate of 0.5, or ties only, is shown by no number of ratings")
+    z_sum = z_quantile(alpha) + _z_power(power)
+    n = math.ceil((z_sum / (2 * abs(rate - 0.5))) ** 2 * 1.2) + 30
+    while n > 1 and sign_test_power(n - 1, rate, alpha=alpha) >= power:
+        n -= 1
+    return math.ceil(round(n / (1 - ties), 9))
+
+
+def design_effect(cluster_sizes: Sequence[int], icc: float) -> float:
+    """How many times more units are needed because units come in clusters (requests of a user, notes of a patient).
+
+    Args:
+        cluster_sizes: Units in each cluster.
+        icc: Correlation within a cluster, 0 to 1.
+
+    Source: Kish 1965; unequal sizes as Eldridge, Ashby & Kerry 2006: `1 + (sum(m^2) / sum(m) - 1) * icc`.
+
+    Raises:
+        DesignError: No units.
+
+    Example:
+        >>> round(design_effect([5, 5, 5], 0.1), 3)
+        1.4
+    """
+    sizes, rho = [whole(m, "a cluster size") for m in cluster_sizes], between(icc, "icc", closed=True)
+    if not sum(sizes):
+        raise DesignError("cluster_sizes hold no units; need at least one")
+    return max(1.0, 1 + (sum(m * m for m in sizes) / sum(sizes) - 1) * rho)
+
+
+def days_needed(users: int, users_per_day: float, *, outcome_window_days: int = 0) -> int:
+    """Days until so many users were seen and their outcome window has closed, in whole weeks, at least one.
+
+    Raises:
+        DesignError: No traffic.
+
+    Example:
+        >>> days_needed(2754, 200), days_needed(100, 200)
+        (14, 7)
+    """
+    traffic = between(users_per_day, "users_per_day", 0, math.inf)
+    days = math.ceil(whole(users, "users") / traffic) + whole(outcome_window_days, "outcome_window_days")
+    return 7 * max(1, math.ceil(days / 7))
+
+
+def _z_power(power: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(between(power, "power")))
+
+
+def _odds(treatment_share: float) -> float:
+    share = between(treatment_share, "treatment_share")
+    return share / (1 - share)
+
+
+def _sizes(n_control: float, ratio: float, inflation: float) -> SampleSize:
+    n = n_control * between(inflation, "design_effect", 0, math.inf)
+    return SampleSize(n_control=math.ceil(round(n, 9)), n_treatment=math.ceil(round(n * ratio, 9)))

@@ -1,0 +1,307 @@
+"""Production metrics with the user as the unit: ratios of sums, and means per user."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from evalkit.errors import DesignError
+from evalkit.stats.result import Result, Scale, between, numbers, two_sided_p, whole, z_quantile
+
+FEW_USERS = 30
+Pair = tuple[Any, Any]
+Levelled = tuple[float | None, float | None]  # a level and its standard error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioSums:
+    """All that is needed of one variant: over its users, x = requests and y = successes of each.
+
+    For CUPED x is the covariate from before the experiment and y the metric.
+    """
+
+    n: int
+    sum_x: float
+    sum_y: float
+    sum_xx: float
+    sum_xy: float
+    sum_yy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanSums:
+    """All that is needed of one variant for a per-user mean."""
+
+    n: int
+    sum_y: float
+    sum_yy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioTest(Result):
+    """Difference of two ratios of sums, user as the unit; `estimate` is `diff`.
+
+    Attributes:
+        se: Delta-method standard error of the difference.
+        lift: Relative change, None when the control ratio is 0.
+    """
+
+    unit: ClassVar[str] = "user"
+    control_rate: float | None
+    treatment_rate: float | None
+    n_control: int
+    n_treatment: int
+    se: float | None
+    z_score: float | None
+    lift: float | None
+    lift_ci_low: float | None
+    lift_ci_high: float | None
+
+    @property
+    def diff(self) -> float | None:
+        """`treatment_rate - control_rate`."""
+        return self.estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanTest(Result):
+    """Difference of two per-user means; `estimate` is `diff`, in the metric's own unit.
+
+    Attributes:
+        se: Standard error of the difference.
+        z_score: `diff / se`, read against t with `df` degrees of freedom.
+        lift: Relative change, None unless the control mean is positive.
+    """
+
+    scale: ClassVar[Scale] = "number"
+    unit: ClassVar[str] = "user"
+    control_mean: float | None
+    treatment_mean: float | None
+    n_control: int
+    n_treatment: int
+    se: float | None
+    df: float | None
+    z_score: float | None
+    lift: float | None
+    lift_ci_low: float | None
+    lift_ci_high: float | None
+
+    @property
+    def diff(self) -> float | None:
+        """`treatment_mean - control_mean`."""
+        return self.estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CombinedTest(Result):
+    """Phases of one experiment combined by inverse variance; `estimate` is `diff`.
+
+    Attributes:
+        se: Standard error of the combined difference.
+        phases: The phases' own differences, in order.
+    """
+
+    unit: ClassVar[str] = "user"
+    se: float | None
+    z_score: float | None
+    phases: tuple[float | None, ...]
+    shown_as: Scale = "points"
+
+    @property
+    def diff(self) -> float | None:
+        """The combined treatment - control."""
+        return self.estimate
+
+
+def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioTest:
+    """Did successes per request change, when one user makes many requests?
+
+    Args:
+        control: Two arrays `(requests, successes)`, one entry a user.
+        treatment: The same for the treatment's users.
+        alpha: Two-sided level.
+
+    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances.
+
+    Raises:
+        DesignError: Arrays that do not match, or missing or negative requests.
+
+    Example:
+        >>> test = ratio_test(([4, 1, 3, 2], [1, 0, 2, 1]), ([2, 2, 4, 1], [2, 1, 3, 1]))
+        >>> round(test.control_rate, 3), round(test.treatment_rate, 3), round(test.diff, 3)
+        (0.4, 0.778, 0.378)
+    """
+    return ratio_test_from_sums(_ratio_sums(control, "control"), _ratio_sums(treatment, "treatment"), alpha=alpha)
+
+
+def ratio_test_from_sums(control: RatioSums, treatment: RatioSums, *, alpha: float = 0.05) -> RatioTest:
+    """`ratio_test` from a few sums per variant, as a database makes them.
+
+    Raises:
+        DesignError: Sums that no data can have.
+
+    Example:
+        >>> sums = RatioSums(n=4, sum_x=10, sum_y=4, sum_xx=30, sum_xy=12, sum_yy=6)
+        >>> ratio_test_from_sums(sums, sums).diff
+        0.0
+    """
+    old, new = _ratio(control, "control"), _ratio(treatment, "treatment")
+    return RatioTest(
+        **_difference(old, new, (control.n, treatment.n), alpha, None), method="delta method by user",
+        control_rate=old[0], treatment_rate=new[0], n_control=control.n, n_treatment=treatment.n,
+    )  # fmt: skip
+
+
+def mean_test(control: Any, treatment: Any, *, alpha: float = 0.05) -> MeanTest:
+    """Did a numeric metric change per user? Welch's t-test.
+
+    Args:
+        control: One number a user.
+        treatment: The same for the treatment's users.
+        alpha: Two-sided level.
+
+    Source: Welch 1947; `scipy.stats.ttest_ind(equal_var=False)`.
+
+    Raises:
+        DesignError: Missing values.
+
+    Example:
+        >>> print(mean_test([1, 2, 3, 4], [3, 4, 5, 6]))
+        No difference shown: +2.00 (95% interval −0.234 to +4.23, p = 0.071, Welch's t, n = 8 users).
+    """
+    sums = (_mean_sums(numbers(values, name)) for values, name in ((control, "control"), (treatment, "treatment")))
+    return mean_test_from_sums(*sums, alpha=alpha)
+
+
+def mean_test_from_sums(control: MeanSums, treatment: MeanSums, *, alpha: float = 0.05) -> MeanTest:
+    """`mean_test` from a few sums per variant, as a database makes them.
+
+    Raises:
+        DesignError: Sums that no data can have.
+
+    Example:
+        >>> mean_test_from_sums(MeanSums(n=4, sum_y=10, sum_yy=30), MeanSums(n=4, sum_y=18, sum_yy=86)).diff
+        2.0
+    """
+    return _welch(_mean(control, "control"), _mean(treatment, "treatment"), (control.n, treatment.n), alpha, "Welch's t")
+
+
+def _ratio_sums(pair: Pair, name: str) -> RatioSums:
+    requests, successes = (
+        numbers(values, f"{name} {what}") for values, what in zip(pair, ("requests", "successes"), strict=True)
+    )
+    if len(requests) != len(successes):
+        raise DesignError(
+            f"{name} has {len(requests)} users' requests and {len(successes)} users' successes; need both for each user"
+        )
+    if (requests < 0).any():
+        raise DesignError(f"{name} has negative requests; need counts")
+    return RatioSums(
+        n=len(requests), sum_x=float(requests.sum()), sum_y=float(successes.sum()), sum_xx=float(requests @ requests),
+        sum_xy=float(requests @ successes), sum_yy=float(successes @ successes),
+    )  # fmt: skip
+
+
+def _mean_sums(values: Any) -> MeanSums:
+    return MeanSums(n=len(values), sum_y=float(values.sum()), sum_yy=float(values @ values))
+
+
+def _checked(sums: RatioSums | MeanSums, name: str) -> int:
+    for field, value in asdict(sums).items():
+        if value is None or not math.isfinite(value):
+            raise DesignError(f"{name}'s {field} is {value!r}; need a finite number (0 for a group without users)")
+    return whole(sums.n, f"{name}'s n")
+
+
+def _ratio(sums: RatioSums, name: str) -> tuple[float | None, float | None]:
+    """The ratio and its standard error; the residuals y - ratio x sum to 0, so raw sums of squares do."""
+    n = _checked(sums, name)
+    if sums.sum_x < 0:
+        raise DesignError(f"{name}'s requests sum to {sums.sum_x:g}; need 0 or more")
+    if sums.sum_x == 0:
+        return None, None
+    rate = sums.sum_y / sums.sum_x
+    squares = _square_sum(sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx, sums.sum_yy, name)
+    return rate, (n * squares / (n - 1)) ** 0.5 / sums.sum_x if n > 1 else None
+
+
+def _mean(sums: MeanSums, name: str) -> tuple[float | None, float | None]:
+    n = _checked(sums, name)
+    if n == 0:
+        return None, None
+    squares = _square_sum(sums.sum_yy - sums.sum_y**2 / n, sums.sum_yy, name)
+    return sums.sum_y / n, (squares / (n - 1) / n) ** 0.5 if n > 1 else None
+
+
+def _square_sum(squares: float, scale: float, name: str) -> float:
+    """A sum of squares that rounding may leave a hair below 0; clearly below, the sums are wrong."""
+    if squares < -1e-9 * abs(scale) - 1e-12:
+        raise DesignError(f"{name}'s sums cannot come from data: a variance is negative; check how they were made")
+    return 0.0 if squares < 1e-13 * abs(scale) else squares
+
+
+def _welch(old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, method: str) -> MeanTest:
+    parts, df, (n_old, n_new) = [(se or 0.0) ** 2 for _, se in (old, new)], None, sizes
+    if min(n_old, n_new) > 1 and sum(parts) > 0:
+        df = sum(parts) ** 2 / (parts[0] ** 2 / (n_old - 1) + parts[1] ** 2 / (n_new - 1))
+    return MeanTest(
+        **_difference(old, new, sizes, alpha, df), method=method, df=df,
+        control_mean=old[0], treatment_mean=new[0], n_control=n_old, n_treatment=n_new,
+    )  # fmt: skip
+
+
+def _difference(old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, df: float | None) -> dict[str, Any]:
+    """The fields both tests share, by t with `df` degrees of freedom, or by z when df is None."""
+    quantile, (rate_old, se_old), (rate_new, se_new) = _quantile(alpha, df), old, new
+    diff = None if rate_old is None or rate_new is None else rate_new - rate_old
+    se = None if se_old is None or se_new is None else math.hypot(se_old, se_new)
+    low = high = score = p_value = None
+    if diff is not None and se:
+        low, high, score = diff - quantile * se, diff + quantile * se, diff / se
+        p_value = _p(score, df)
+    lift, lift_low, lift_high = _log_lift(old, new, quantile)
+    return {
+        "estimate": diff, "n": sum(sizes), "ci_low": low, "ci_high": high, "alpha": alpha, "p_value": p_value,
+        "notes": _notes(diff, se, lift, min(sizes)), "se": se, "z_score": score,
+        "lift": lift, "lift_ci_low": lift_low, "lift_ci_high": lift_high,
+    }  # fmt: skip
+
+
+def _quantile(alpha: float, df: float | None) -> float:
+    from scipy.stats import t as student
+
+    return z_quantile(alpha) if df is None else float(student.isf(between(alpha, "alpha") / 2, df))
+
+
+def _p(score: float, df: float | None) -> float:
+    from scipy.stats import t as student
+
+    return two_sided_p(score) if df is None else float(2 * student.sf(abs(score), df))
+
+
+def _log_lift(old: Levelled, new: Levelled, quantile: float) -> tuple[float | None, float | None, float | None]:
+    """Relative change; its interval by the delta method on the log of the ratio."""
+    (rate_old, se_old), (rate_new, se_new) = old, new
+    if rate_old is None or rate_new is None or rate_old <= 0:
+        return None, None, None
+    lift = rate_new / rate_old - 1
+    if rate_new <= 0 or se_old is None or se_new is None:
+        return lift, None, None
+    half = quantile * math.hypot(se_old / rate_old, se_new / rate_new)
+    return lift, math.exp(math.log1p(lift) - half) - 1, math.exp(min(700.0, math.log1p(lift) + half)) - 1
+
+
+def _notes(diff: float | None, se: float | None, lift: float | None, smallest: int) -> tuple[str, ...]:
+    if diff is None:
+        return ("a group has no users or no requests: the difference is undefined",)
+    notes = []
+    if se is None:
+        notes.append("need at least two users in each group for an interval")
+    elif se == 0:
+        notes.append("no variance between users: the test is undefined")
+    if smallest < FEW_USERS:
+        notes.append(f"fewer than {FEW_USERS} users in a group: the interval is approximate")
+    if lift is None:
+        notes.append("the control value is not above 0: the relative lift is undefined")
+    return tuple(notes)

@@ -1,0 +1,202 @@
+"""What every statistic hands back: a frozen record of plain numbers that can say itself in one sentence."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Literal
+
+from evalkit import wording
+from evalkit.errors import DesignError
+
+Verdict = Literal["better", "worse", "no difference shown", "too early", "invalid", "not worse", "not shown"]
+Scale = Literal["points", "percent", "number"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """An estimate with its interval and test; a positive difference is good news for the newer side.
+
+    Attributes:
+        estimate: The effect; None when the data cannot define it (`notes` says why).
+        n: Independent units behind it (examples, items or users).
+        ci_low: Lower limit of the two-sided `1 - alpha` interval, None when undefined.
+        ci_high: Upper limit.
+        alpha: Two-sided significance level.
+        p_value: Two-sided; None when nothing is tested or the test is undefined.
+        method: The method's name.
+        notes: Plain sentences on anything unusual.
+    """
+
+    scale: ClassVar[Scale] = "points"
+    null: ClassVar[float] = 0.0
+    unit: ClassVar[str] = "example"
+
+    estimate: float | None
+    n: int
+    ci_low: float | None
+    ci_high: float | None
+    alpha: float = 0.05
+    p_value: float | None = None
+    method: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            object.__setattr__(self, one.name, _plain(getattr(self, one.name)))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better, worse or no difference shown by the primary p-value; too early without an estimate."""
+        p_value = self._deciding_p()
+        if self.estimate is None:
+            return "too early"
+        if p_value is None or p_value >= self.alpha or self.estimate == self.null:
+            return "no difference shown"
+        return "better" if self.estimate > self.null else "worse"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field and every derived value (`verdict` too), safe for JSON."""
+        names = [one.name for one in fields(self)]
+        derived = sorted(name for name in dir(type(self)) if isinstance(getattr(type(self), name), property))
+        return {name: _json(getattr(self, name)) for name in [*names, *derived]}
+
+    def __str__(self) -> str:
+        if self.estimate is None:
+            return f"{self._headline()}: not defined ({'; '.join(self.notes) or 'no data'})."
+        parts = [self._interval_text(), *self._evidence(), self.method, f"n = {wording.plural(self.n, self.unit)}"]
+        return f"{self._headline()}: {self._estimate_text()} ({', '.join(part for part in parts if part)})."
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "verdict": self._headline(),
+            "estimate": self._estimate_text(),
+            f"{(1 - self.alpha) * 100:g}% interval": f"{self._text(self.ci_low)} to {self._text(self.ci_high)}",
+            "p": wording.p_text(self._deciding_p()),
+            "n": wording.plural(self.n, self.unit),
+            "method": self.method,
+            "notes": "; ".join(self.notes),
+        }
+        return wording.html_table({name: value for name, value in rows.items() if value})
+
+    def _deciding_p(self) -> float | None:
+        return self.p_value
+
+    def _headline(self) -> str:
+        return self.verdict.capitalize()
+
+    def _text(self, value: float | None) -> str:
+        if self.scale == "number":
+            return wording.signed(value)
+        return wording.points(value) if self.scale == "points" else wording.percent(value)
+
+    def _estimate_text(self) -> str:
+        unit = " points" if self.scale == "points" and self.estimate is not None else ""
+        return self._text(self.estimate) + unit
+
+    def _interval_text(self) -> str:
+        if self.ci_low is None and self.ci_high is None:
+            return "interval undefined"
+        return f"{(1 - self.alpha) * 100:g}% interval {self._text(self.ci_low)} to {self._text(self.ci_high)}"
+
+    def _evidence(self) -> list[str]:
+        p_value = self._deciding_p()
+        if p_value is None:
+            return []
+        text = wording.p_text(p_value)
+        return [f"p {text}" if text.startswith("<") else f"p = {text}"]
+
+
+def whole(value: Any, name: str) -> int:
+    """A count: a whole number from 0 on, of any integer type.
+
+    Raises:
+        DesignError: It is negative, has a fraction, or is no number.
+    """
+    try:
+        count = operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        raise DesignError(f"{name} is {value!r}; need a whole number, 0 or more") from None
+    if count < 0:
+        raise DesignError(f"{name} is {count}; need a whole number, 0 or more")
+    return count
+
+
+def part_of(count: Any, total: Any, name: str, total_name: str) -> tuple[int, int]:
+    """A count and its total, checked against each other.
+
+    Raises:
+        DesignError: The count exceeds the total, or either is no count.
+    """
+    k, n = whole(count, name), whole(total, total_name)
+    if k > n:
+        raise DesignError(f"{name} is {k} but {total_name} is {n}; a part cannot exceed its total")
+    return k, n
+
+
+def between(value: float, name: str, low: float = 0.0, high: float = 1.0, *, closed: bool = False) -> float:
+    """A number inside (low, high), or [low, high] when closed.
+
+    Raises:
+        DesignError: It is outside, or no number.
+    """
+    inside = isinstance(value, int | float) or hasattr(value, "__float__")
+    number = float(value) if inside else math.nan
+    if not (low <= number <= high if closed else low < number < high):
+        raise DesignError(
+            f"{name} is {value!r}; need a number {'from' if closed else 'between'} {low:g} {'to' if closed else 'and'} {high:g}"
+        )
+    return number
+
+
+def numbers(values: Any, name: str) -> Any:
+    """A flat float array without gaps.
+
+    Raises:
+        DesignError: A value is missing or not finite, or the array is not flat.
+    """
+    import numpy as np
+
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise DesignError(f"{name} holds something that is not a number; drop or score missing values first") from None
+    if array.ndim != 1:
+        raise DesignError(f"{name} has {array.ndim} dimensions; need a flat list of numbers")
+    if not np.isfinite(array).all():
+        raise DesignError(f"{name} holds missing or infinite values; drop or score them first")
+    return array
+
+
+def z_quantile(alpha: float) -> float:
+    """The two-sided normal quantile z(1 - alpha/2)."""
+    from scipy.stats import norm
+
+    return float(norm.isf(between(alpha, "alpha") / 2))
+
+
+def two_sided_p(z_score: float) -> float:
+    """Two-sided normal p by the survival function, which keeps p = 1e-49 apart from 0."""
+    from scipy.stats import norm
+
+    return float(2 * norm.sf(abs(z_score)))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return tuple(_plain(one) for one in value) if isinstance(value, tuple | list) else value
+
+
+def _json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return value.to_dict() if isinstance(value, Result) else asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _json(one) for key, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_json(one) for one in value]
+    return value

@@ -1,0 +1,130 @@
+"""Looking before the end: what each look may spend, and an interval that holds at every look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from evalkit.errors import DesignError
+from evalkit.stats.result import between
+
+_NODES = 200
+
+
+def obrien_fleming_bounds(fractions: Sequence[float], *, alpha: float = 0.05) -> list[float]:
+    """Bounds of |z| at each look, O'Brien-Fleming-like spending at whatever information fractions came about.
+
+    Args:
+        fractions: Information at each look over planned information, rising, in (0, 1].
+        alpha: Two-sided level of all looks together; each side spends half.
+
+    Source: Lan & DeMets 1983; recursive integration of Armitage, McPherson & Rowe 1969.
+
+    Raises:
+        DesignError: Fractions that do not rise within (0, 1].
+
+    Example:
+        >>> [round(bound, 3) for bound in obrien_fleming_bounds([0.2, 0.4, 0.6, 0.8, 1.0])]
+        [4.877, 3.357, 2.68, 2.29, 2.031]
+    """
+    times = [between(one, "an information fraction", closed=True) for one in fractions]
+    if any(new <= old for old, new in zip([0.0, *times], times, strict=False)):
+        raise DesignError(f"information fractions are {times}; they must rise from above 0 to at most 1")
+    spent = [0.0, *(spent_alpha(t, alpha=alpha) / 2 for t in times)]
+    bounds, density = [], None
+    for look, time in enumerate(times):
+        step = time - (times[look - 1] if look else 0.0)
+        bounds.append(_bound(spent[look + 1] - spent[look], density, step, time))
+        density = _carried_on(density, step, bounds[-1] * time**0.5)
+    return bounds
+
+
+def spent_alpha(fraction: float, *, alpha: float = 0.05) -> float:
+    """Two-sided alpha spent by an information fraction: `4 - 4 Phi(z(1 - alpha/4) / sqrt(t))`.
+
+    Source: Lan & DeMets 1983, O'Brien-Fleming type, each side spending alpha / 2.
+
+    Example:
+        >>> round(spent_alpha(1.0), 6)
+        0.05
+    """
+    from scipy.stats import norm
+
+    time = between(fraction, "an information fraction", closed=True)
+    return float(4 * norm.sf(norm.isf(between(alpha, "alpha") / 4) / time**0.5)) if time else 0.0
+
+
+def information_fraction(done: float, planned: float) -> float:
+    """Information so far over planned information, at most 1.
+
+    Args:
+        done: Users whose outcome window has closed (not users seen), or 1 / se**2 of the estimate.
+        planned: The same at the planned end.
+
+    Raises:
+        DesignError: Nothing planned.
+
+    Example:
+        >>> information_fraction(1200, 4000)
+        0.3
+    """
+    return min(1.0, between(done, "done", 0, math.inf, closed=True) / between(planned, "planned", 0, math.inf))
+
+
+def confidence_sequence(estimate: float, se: float, n: int, n_opt: float, *, alpha: float = 0.05) -> tuple[float, float]:
+    """An interval that holds at every look at once, however often one looks; from about 100 users per group.
+
+    Args:
+        estimate: The difference so far.
+        se: Its standard error so far.
+        n: Users so far, both groups.
+        n_opt: Users at which the sequence is tightest; half the planned number is a good choice.
+        alpha: Level of the whole sequence.
+
+    Source: Waudby-Smith et al. 2024, eq. 8 (asymptotic, normal mixture).
+
+    Raises:
+        DesignError: No users or a negative standard error.
+
+    Example:
+        >>> low, high = confidence_sequence(0.05, 0.02, 2000, 2000)
+        >>> round(low, 3), round(high, 3)
+        (-0.011, 0.111)
+    """
+    users = between(n, "n", 0, math.inf)
+    budget = -2 * math.log(between(alpha, "alpha"))
+    rho_squared = (budget + math.log(budget + 1)) / between(n_opt, "n_opt", 0, math.inf)
+    grown = users * rho_squared + 1
+    half = between(se, "se", 0, math.inf, closed=True) * (grown / (users * rho_squared) * (math.log(grown) + budget)) ** 0.5
+    return float(estimate - half), float(estimate + half)
+
+
+def _bound(spend: float, density: Any, step: float, time: float) -> float:
+    """The bound whose upper crossing costs `spend`, given the paths that have not crossed yet."""
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    if density is None or spend < 1e-14:
+        return float(norm.isf(max(spend, 1e-300)))
+    points, mass = density
+    root_step, root_time = step**0.5, time**0.5
+
+    def excess(z: float) -> float:
+        return float(mass @ norm.sf((z * root_time - points) / root_step)) - spend
+
+    return float(brentq(excess, -1.0, 40.0, xtol=1e-10))  # pyright: ignore[reportArgumentType]
+
+
+def _carried_on(density: Any, step: float, limit: float) -> Any:
+    """Nodes and masses of the paths inside [-limit, limit] after one more step."""
+    import numpy as np
+    from scipy.stats import norm
+
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    reach = min(limit, 10.0)
+    points, weights = nodes * reach, weights * reach
+    if density is None:
+        return points, weights * norm.pdf(points, scale=step**0.5)
+    old, mass = density
+    return points, weights * (norm.pdf(points[:, None] - old[None, :], scale=step**0.5) @ mass)
