@@ -1,0 +1,166 @@
+"""The votes of one rater: an append-only file, synced to the disk before the next pair is shown."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, get_args
+
+from evalkit.errors import DataError
+
+Choice = Literal["left", "right", "tie", "both_bad"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """One judgement of one pair.
+
+    Attributes:
+        choice: Where the better answer stood on the screen (left = shown as A), tie or both_bad.
+        left: The side of the batch (a or b) that stood on the left.
+        seconds: From the pair's appearance to the vote.
+        via: click, key or simulated.
+        at: UTC time, ISO 8601.
+    """
+
+    item_id: str
+    choice: Choice
+    left: Literal["a", "b"]
+    seconds: float
+    at: str
+    reasons: tuple[str, ...] = ()
+    note: str = ""
+    via: str = ""
+    simulated: bool = False
+
+
+class VoteFile:
+    """One rater's file. Safe with several writers at once, a kill at any moment, a torn tail and a full disk.
+
+    Each append takes a lock, reads what others wrote since, writes one line and syncs it; when that fails, nothing of
+    the line stays in the file and the caller is told.
+    """
+
+    def __init__(self, path: Path, *, refuse: Callable[[], None] = lambda: None) -> None:
+        """`refuse` is called under the lock before each write and raises when votes are no longer taken."""
+        self.path = path
+        self.repaired = 0
+        self._refuse = refuse
+        self._standing: dict[str, Vote] = {}
+        self._offset = self._lines = 0
+
+    def standing(self) -> Mapping[str, Vote]:
+        """The votes that count, in the order given: the last one of each item, without those undone."""
+        with self._locked() as file:
+            self._catch_up(file)
+        return dict(self._standing)
+
+    def append(self, vote: Vote) -> bool:
+        """Stores a vote; True when it replaces one that another page of the same rater stored meanwhile.
+
+        Raises:
+            DataError: The file cannot be written; the vote is not stored.
+        """
+        with self._locked() as file:
+            self._refuse()
+            self._catch_up(file)
+            replaces = vote.item_id in self._standing
+            self._write(file, {"kind": "vote", **asdict(vote)})
+        return replaces
+
+    def undo(self, at: str) -> Vote | None:
+        """Takes back the vote given last, by a line of its own; None when there is none."""
+        with self._locked() as file:
+            self._refuse()
+            self._catch_up(file)
+            if not self._standing:
+                return None
+            last = list(self._standing.values())[-1]
+            self._write(file, {"kind": "undo", "item_id": last.item_id, "at": at})
+        return last
+
+    @contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+b", buffering=0)
+        except OSError as why:
+            raise DataError(
+                f"{self.path}: cannot be written ({why.strerror}); make the folder writable, then vote again"
+            ) from why
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file  # pyright: ignore[reportReturnType] - unbuffered, so FileIO
+
+    def _catch_up(self, file: BinaryIO) -> None:
+        if file.seek(0, os.SEEK_END) < self._offset:  # replaced by hand: start again
+            self._standing, self._offset, self._lines = {}, 0, 0
+        file.seek(self._offset)
+        new = file.read()
+        if new and not new.endswith(b"\n"):
+            new = self._mended(file, new)
+        for line in new.split(b"\n")[:-1]:
+            self._lines += 1
+            _apply(parse_line(line, f"{self.path}:{self._lines}"), self._standing)
+        self._offset += len(new)
+
+    def _mended(self, file: BinaryIO, new: bytes) -> bytes:
+        """Cuts off a line that a crash or a full disk left unfinished; it was never confirmed to anybody."""
+        whole = new[: new.rfind(b"\n") + 1]
+        file.truncate(self._offset + len(whole))
+        os.fsync(file.fileno())
+        self.repaired += 1
+        return whole
+
+    def _write(self, file: BinaryIO, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError as why:
+            os.truncate(self.path, self._offset)
+            raise DataError(f"{self.path}: cannot be written ({why.strerror}); free some space, then vote again") from why
+        self._lines += 1
+        self._offset += len(line)
+        _apply(json.loads(line), self._standing)
+
+
+def read_standing(path: Path) -> dict[str, Vote]:
+    """The votes of a file that count, read without touching it; an unfinished last line counts for nothing."""
+    standing: dict[str, Vote] = {}
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        _apply(parse_line(line, f"{path}:{number}"), standing)
+    return standing
+
+
+def parse_line(line: bytes, where: str) -> dict[str, Any]:
+    """One line of a vote file.
+
+    Raises:
+        DataError: It is not a vote or an undo.
+    """
+    try:
+        record = json.loads(line)
+        if record["kind"] == "vote" and record["choice"] in CHOICES:
+            Vote(**{name: value for name, value in record.items() if name != "kind"})
+            return record
+        if record["kind"] == "undo" and isinstance(record["item_id"], str):
+            return record
+    except (ValueError, TypeError, KeyError) as why:
+        raise DataError(f"{where}: not a vote ({why}); restore the file from a copy") from why
+    raise DataError(f"{where}: not a vote; restore the file from a copy")
+
+
+def _apply(record: dict[str, Any], standing: dict[str, Vote]) -> None:
+    standing.pop(record["item_id"], None)
+    if record.pop("kind") == "vote":
+        standing[record["item_id"]] = Vote(**{**record, "reasons": tuple(record["reasons"])})
