@@ -1,0 +1,325 @@
+"""The event log: what each user was shown, and what came of it; two tables through SQLAlchemy.
+
+`exposures`, one row a request, committed before the caller gets the answer:
+
+| column | type | meaning |
+|---|---|---|
+| request_id | text, primary key | the caller's, or a fresh one |
+| experiment | text | the plan's experiment name |
+| phase | integer | 1, and one more for each change of the split |
+| user_id | text | as given, or hashed with the log's salt |
+| variant | text | "control" or "treatment", as assigned |
+| model | text | the model that gave the answer |
+| at_s | double | UTC, seconds since 1970 |
+| latency_ms | double | around the model call(s) only |
+| outcome | text | ok, error, refused, truncated, empty |
+| error | text or null | what failed, also when a fallback answered |
+| fallback | boolean | the control model answered for a failed treatment |
+| prompt_tokens, completion_tokens | integer or null | as the endpoint counted |
+| slice | text or null | a value to cut the result by |
+
+`outcomes`, one row an event that followed:
+
+| column | type | meaning |
+|---|---|---|
+| outcome_id | text, primary key | the caller's, or made from what the row says |
+| experiment, user_id | text | copied from the exposure when a request is named |
+| request_id | text or null | null: the event belongs to the user, not to one request |
+| metric | text | what was measured, e.g. "accepted" |
+| value | double | 0 or 1 for a rate, a number otherwise |
+| at_s | double | UTC, seconds since 1970 |
+
+`log_meta` holds names and values about the log as a whole: `simulated` = "1" when its users are simulated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+
+from evalkit.errors import DataError, DesignError
+from evalkit.records import Outcome
+from evalkit.wording import cleaned, redacted
+
+_tables = sa.MetaData()
+EXPOSURES = sa.Table(
+    "exposures",
+    _tables,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("experiment", sa.Text, nullable=False),
+    sa.Column("phase", sa.Integer, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("variant", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("at_s", sa.Double, nullable=False),
+    sa.Column("latency_ms", sa.Double, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("fallback", sa.Boolean, nullable=False),
+    sa.Column("prompt_tokens", sa.Integer),
+    sa.Column("completion_tokens", sa.Integer),
+    sa.Column("slice", sa.Text),
+)
+OUTCOMES = sa.Table(
+    "outcomes",
+    _tables,
+    sa.Column("outcome_id", sa.Text, primary_key=True),
+    sa.Column("experiment", sa.Text, nullable=False),
+    sa.Column("request_id", sa.Text),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("metric", sa.Text, nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("at_s", sa.Double, nullable=False),
+)
+META = sa.Table("log_meta", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
+
+_BUSY_S = 30.0
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """One row of `exposures`; the module's docstring explains the columns."""
+
+    request_id: str
+    experiment: str
+    user_id: str
+    variant: str
+    model: str
+    at_s: float
+    latency_ms: float
+    phase: int = 1
+    outcome: Outcome = "ok"
+    error: str | None = None
+    fallback: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    slice: str | None = None
+
+
+class EventLog:
+    """Exposures and outcomes in one database; safe to share between threads and to open from many processes."""
+
+    def __init__(self, where: str | Path, *, salt: str | None = None) -> None:
+        """Opens the log, and creates its tables when they are not there.
+
+        Args:
+            where: A file (SQLite, on a local disk) or an SQLAlchemy URL (PostgreSQL, for several machines).
+            salt: When given, user ids are stored as HMAC-SHA256 under it. Keep it secret, and keep it.
+        """
+        self.url = log_url(where)
+        self._salt = salt
+        self._engine = _engine(self.url)
+        _create(self._engine)
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._engine.dispose()
+
+    def record_exposure(self, exposure: Exposure) -> None:
+        """Writes and commits one exposure; the same one again changes nothing.
+
+        Raises:
+            DataError: Another exposure with this request id stands in the log.
+        """
+        self.record_exposures([exposure])
+
+    def record_exposures(self, exposures: Sequence[Exposure]) -> None:
+        """Writes many exposures in one commit: for imports, not for a router, which must not owe any.
+
+        Raises:
+            DataError: Another exposure with one of the request ids stands in the log.
+        """
+        self._insert(EXPOSURES, [self._row(one) for one in exposures], ("experiment", "user_id", "variant"))
+
+    def record_outcome(
+        self,
+        request_id: str | None,
+        metric: str,
+        value: float,
+        *,
+        user_id: str | None = None,
+        experiment: str | None = None,
+        outcome_id: str | None = None,
+        now: float | None = None,
+    ) -> str:
+        """Writes and commits what came of a request, or of a user; from any process, at any later time.
+
+        A request has one value a metric, so telling it again changes nothing. A user may have many: pass the event's own
+        `outcome_id`, or its time as `now`, and a replay is harmless too.
+
+        Args:
+            request_id: The exposure's request; None for an event of a user, who needs `user_id` and `experiment`.
+            metric: Name as in the plan.
+            value: 0 or 1 for a rate, any finite number otherwise.
+            user_id: Whose event it is, when no request is named.
+            experiment: Which experiment it counts for, when no request is named.
+            outcome_id: The event's own id; made from what the row says when not given.
+            now: Seconds since 1970; the present time when not given.
+
+        Returns:
+            The outcome's id.
+
+        Raises:
+            DataError: The request is not in the log, or it has another value for this metric already.
+            DesignError: The value is not finite, or neither a request nor a user was named.
+        """
+        if not math.isfinite(value):
+            raise DesignError(f"outcome {metric!r}: value {value} is not a finite number")
+        who = self._of_request(request_id) if request_id else self._of_user(user_id, experiment)
+        at_s = time.time() if now is None else now
+        named = [who["experiment"], request_id, metric] if request_id else [*who.values(), metric, float(value), at_s]
+        row = {
+            "outcome_id": outcome_id or hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32],
+            "request_id": request_id or None,
+            "metric": metric,
+            "value": float(value),
+            "at_s": at_s,
+            **who,
+        }
+        self.record_outcomes([row])
+        return row["outcome_id"]
+
+    def record_outcomes(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Writes many outcomes, as rows of the table, in one commit.
+
+        Raises:
+            DataError: An outcome id stands in the log with another value.
+        """
+        self._insert(OUTCOMES, rows, ("experiment", "user_id", "metric", "value"))
+
+    def meta(self) -> dict[str, str]:
+        """What the log says about itself, e.g. `{"simulated": "1"}`."""
+        with self._engine.connect() as connection:
+            return {row.name: row.value for row in connection.execute(sa.select(META))}
+
+    def set_meta(self, name: str, value: str) -> None:
+        """Says something about the log as a whole; the first word stands."""
+        self._insert(META, [{"name": name, "value": value}], ("value",))
+
+    def count(self, table: sa.Table = EXPOSURES) -> int:
+        """Rows in a table."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+
+    def rows(self, table: sa.Table = EXPOSURES) -> Iterator[dict[str, Any]]:
+        """The rows of a table, streamed."""
+        with self._engine.connect() as connection:
+            for row in connection.execution_options(yield_per=_CHUNK).execute(sa.select(table)):
+                yield dict(row._mapping)
+
+    def stored_user(self, user_id: str) -> str:
+        """A user's id as it stands in the log: cleaned, and hashed when the log has a salt."""
+        user_id = cleaned(user_id)[0]
+        return user_id if self._salt is None else hmac.new(self._salt.encode(), user_id.encode(), "sha256").hexdigest()
+
+    def export(self, folder: Path) -> tuple[Path, ...]:
+        """Writes `exposures.parquet`, `outcomes.parquet` and `log_meta.parquet`, and returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return tuple(self._export(table, folder / f"{table.name}.parquet") for table in (EXPOSURES, OUTCOMES, META))
+
+    def _export(self, table: sa.Table, path: Path) -> Path:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kinds = {sa.Text: pa.string(), sa.Integer: pa.int64(), sa.Double: pa.float64(), sa.Boolean: pa.bool_()}
+        schema = pa.schema([(column.name, kinds[type(column.type)]) for column in table.columns])
+        half = path.with_suffix(".tmp")
+        with pq.ParquetWriter(half, schema) as writer, self._engine.connect() as connection:
+            found = connection.execution_options(yield_per=_CHUNK).execute(sa.select(table)).mappings()
+            for some in found.partitions():
+                writer.write_table(pa.Table.from_pylist([dict(row) for row in some], schema=schema))
+        os.replace(half, path)
+        return path
+
+    def _row(self, exposure: Exposure) -> dict[str, Any]:
+        row = asdict(exposure) | {"user_id": self.stored_user(exposure.user_id)}
+        return row | {"error": row["error"] and redacted(cleaned(row["error"])[0])}
+
+    def _of_request(self, request_id: str) -> dict[str, str]:
+        wanted = sa.select(EXPOSURES.c.experiment, EXPOSURES.c.user_id).where(EXPOSURES.c.request_id == request_id)
+        with self._engine.connect() as connection:
+            found = connection.execute(wanted).first()
+        if found is None:
+            raise DataError(f"{_shown(self.url)}: no exposure has request_id {request_id!r}; outcomes follow exposures")
+        return dict(found._mapping)
+
+    def _of_user(self, user_id: str | None, experiment: str | None) -> dict[str, str]:
+        if not user_id or not experiment:
+            raise DesignError("an outcome needs request_id, or user_id together with experiment")
+        return {"experiment": experiment, "user_id": self.stored_user(user_id)}
+
+    def _insert(self, table: sa.Table, rows: Sequence[dict[str, Any]], same: tuple[str, ...]) -> None:
+        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        with self._engine.begin() as connection:
+            done = connection.execute(insert(table).on_conflict_do_nothing(), rows) if rows else None
+        if done is not None and done.rowcount != len(rows):
+            self._check_replays(table, rows, same)
+
+    def _check_replays(self, table: sa.Table, rows: Sequence[dict[str, Any]], same: tuple[str, ...]) -> None:
+        key = next(iter(table.primary_key.columns))
+        with self._engine.connect() as connection:
+            for row in rows:
+                there = connection.execute(sa.select(table).where(key == row[key.name])).mappings().one()
+                if any(there[name] != row[name] for name in same):
+                    told = {name: there[name] for name in same}
+                    raise DataError(f"{table.name}: {key.name} {row[key.name]!r} is taken by {told}; ids must be unique")
+
+
+def log_url(where: str | Path) -> str:
+    """An SQLAlchemy URL for a file, a URL, or the upper-case name of an environment variable that holds one.
+
+    Raises:
+        DesignError: The environment variable is not set.
+    """
+    text = str(where)
+    if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", text) and not (text := os.environ.get(text, "")):
+        raise DesignError(f"the environment variable {where} is not set; put the URL of the event log in it")
+    if "://" in text:
+        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", text)
+    return f"sqlite:///{Path(text).resolve()}"
+
+
+def _engine(url: str) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S})
+    event.listen(engine, "connect", _set_wal)
+    return engine
+
+
+def _set_wal(connection: Any, _record: Any) -> None:
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("PRAGMA journal_mode=WAL")
+
+
+def _create(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":  # IF NOT EXISTS alone is not safe against a twin there
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(732201)"))
+        for table in _tables.sorted_tables:
+            connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+
+
+def _shown(url: str) -> str:
+    return sa.make_url(url).render_as_string(hide_password=True)
+
+
+def new_request_id() -> str:
+    """A fresh request id."""
+    return uuid.uuid4().hex
