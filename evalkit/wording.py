@@ -106,6 +106,21 @@ def cleaned(text: str) -> tuple[str, bool]:
     return safe, safe != text
 
 
+def flattened(content: Any) -> str:
+    """Message content as text: a string as it is, the text parts of a list joined, anything else is no text.
+
+    Example:
+        >>> flattened([{"type": "text", "text": "one "}, {"type": "text", "text": "answer"}]), flattened(None)
+        ('one answer', '')
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    texts = (part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None for part in content)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 def redacted(text: str) -> str:
     """Hides anything that looks like a key, before a message is stored or shown."""
     return _KEY.sub("[key removed]", text)

@@ -1,0 +1,377 @@
+"""A test set: chat JSONL becomes examples; every problem of a file is listed at once, with its line and its remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from evalkit.errors import DataError
+from evalkit.records import Example
+from evalkit.wording import cleaned, count, flattened, listed, plural
+
+SystemPromptMode = Literal["auto", "prepend", "replace"]
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+MAX_LINE_BYTES = 16 * 2**20  # some 4 million tokens: no model reads that, and a file without line ends would fill the memory
+FEW = 100  # below this single rows have too much influence
+_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A row that cannot be used: where, what is wrong, how to mend it."""
+
+    line: int
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestSet:
+    """The examples of a file, and what there is to know about them.
+
+    Attributes:
+        examples: The usable rows in file order, at most `limit`; empty when they were not kept.
+        n_rows: Usable rows in the whole file, whatever the limit.
+        fingerprint: SHA-256 hex over ids and messages of the whole file; row order, key order, BOM and CRLF don't matter.
+        problems: Rows left out (`strict=False` only).
+        notes: What is no obstacle but should be known: repeated rows, few rows, blank lines.
+        system_prompt_mode: What became of the system prompt: none, prepended, replaced, or how many rows of each.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    path: Path
+    examples: tuple[Example, ...]
+    n_rows: int
+    fingerprint: str
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    system_prompt: str = ""
+    system_prompt_mode: str = "none"
+
+
+class _UnusableError(Exception):
+    """Why one row cannot be used."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.problem, self.remedy = problem, remedy
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One pass over a file: yields examples, collects everything else."""
+
+    path: Path
+    system_prompt: str = ""
+    mode: SystemPromptMode = "auto"
+    slice_fields: tuple[str, ...] = ()
+    cluster_field: str | None = None
+    problems: list[Problem] = field(default_factory=list)
+    blank: list[int] = field(default_factory=list)
+    lines_by_id: dict[str, int] = field(default_factory=dict)
+    prompts: dict[bytes, int] = field(default_factory=dict)
+    repeats: Counter[str] = field(default_factory=Counter)
+    repeated_prompts: list[str] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    prompt_use: Counter[str] = field(default_factory=Counter)
+    fields_seen: Counter[str] = field(default_factory=Counter)
+
+    def examples(self) -> Iterator[Example]:
+        """Yields the usable rows."""
+        for line, raw in _lines(self.path):
+            try:
+                if isinstance(raw, _UnusableError):
+                    raise raw
+                if not raw.strip():
+                    self.blank.append(line)
+                    continue
+                yield self._example(line, _parsed(raw))
+            except _UnusableError as why:
+                self.problems.append(Problem(line=line, problem=why.problem, remedy=why.remedy))
+
+    def _example(self, line: int, row: dict[str, Any]) -> Example:
+        *prompt, last = _messages(row)
+        expected = flattened(last["content"])
+        slices, cluster = self._labels(row)
+        example_id = self._identity(line, row)
+        self._remember(line, example_id, [*prompt, last])
+        return Example(
+            example_id=example_id,
+            messages=self._with_system_prompt(prompt),
+            expected=expected,
+            slices=slices,
+            cluster=cluster,
+            line=line,
+        )
+
+    def _identity(self, line: int, row: dict[str, Any]) -> str:
+        own = row.get("id")
+        if own is None:
+            digest = _digest(row["messages"]).hex()[:16]
+            self.repeats[digest] += 1
+            example_id = digest if self.repeats[digest] == 1 else f"{digest}-{self.repeats[digest]}"
+        elif isinstance(own, bool) or not isinstance(own, str | int) or not str(own).strip():
+            raise _UnusableError(f"id is {_shown(own)}", "make it a text or a whole number, or leave it out")
+        else:
+            example_id = str(own)
+        if example_id in self.lines_by_id:
+            raise _UnusableError(
+                f"id {_shown(own)} stands on line {self.lines_by_id[example_id]} too", "give each row an id of its own"
+            )
+        self.lines_by_id[example_id] = line
+        return example_id
+
+    def _remember(self, line: int, example_id: str, messages: list[Any]) -> None:
+        self.digests.append(_digest([example_id, messages]))
+        first = self.prompts.setdefault(_digest(messages[:-1])[:16], line)
+        if first != line:
+            self.repeated_prompts.append(f"{line} repeats {first}")
+
+    def _labels(self, row: dict[str, Any]) -> tuple[dict[str, str], str | None]:
+        metadata = row.get("metadata")
+        known = {**row, **(metadata if isinstance(metadata, dict) else {})}
+        self.fields_seen.update(name for name in known if name != "messages")
+        slices = {name: _label(known[name]) for name in self.slice_fields if known.get(name) is not None}
+        if self.cluster_field is None:
+            return slices, None
+        if known.get(self.cluster_field) is None:
+            raise _UnusableError(
+                f"no {self.cluster_field!r} to cluster by", "add it to the row's metadata, or cluster by another field"
+            )
+        return slices, _label(known[self.cluster_field])
+
+    def _with_system_prompt(self, prompt: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+        if not self.system_prompt:
+            return tuple(prompt)
+        own = [message for message in prompt if message["role"] in {"system", "developer"}]
+        replaces = self.mode == "replace" or (self.mode == "auto" and bool(own))
+        self.prompt_use["replaced" if replaces and own else "prepended"] += 1
+        rest = [message for message in prompt if message not in own] if replaces else prompt
+        return ({"role": "system", "content": self.system_prompt}, *rest)
+
+
+def read_examples(
+    path: str | Path,
+    *,
+    system_prompt: str = "",
+    system_prompt_mode: SystemPromptMode = "auto",
+    slice_fields: tuple[str, ...] | list[str] = (),
+    cluster_field: str | None = None,
+    limit: int | None = None,
+    strict: bool = True,
+    keep: bool = True,
+) -> TestSet:
+    """Reads a chat JSONL file; the last message of a row is the expected answer, all before it are the prompt.
+
+    The whole file is checked and fingerprinted, also when `limit` keeps the first rows only.
+
+    Args:
+        path: One JSON object a line with `messages`, and if you like `id` and `metadata`.
+        system_prompt: Given, it is sent with every row.
+        system_prompt_mode: auto: replaces a row's own system message, else stands in front; prepend; replace.
+        slice_fields: Names, in the row's `metadata` or in the row, by which results may be cut.
+        cluster_field: Name of the field that rows from one source share.
+        limit: Keep the first so many usable rows; None or 0 keeps all.
+        strict: Stop when any row cannot be used; False leaves such rows out and lists them in `problems`.
+        keep: False checks and counts without holding the rows, for files larger than the memory.
+
+    Raises:
+        DataError: Rows cannot be used: all of them are listed, with line, problem and remedy.
+    """
+    reader = _Reader(Path(path), cleaned(system_prompt)[0], system_prompt_mode, tuple(slice_fields), cluster_field or None)
+    kept = []
+    for n, example in enumerate(reader.examples()):
+        if keep and (not limit or n < limit):
+            kept.append(example)
+    _check(reader, strict=strict)
+    return TestSet(
+        path=reader.path,
+        examples=tuple(kept),
+        n_rows=len(reader.digests),
+        fingerprint=hashlib.sha256(b"".join(sorted(reader.digests))).hexdigest(),
+        problems=tuple(reader.problems),
+        notes=tuple(_notes(reader)),
+        system_prompt=reader.system_prompt,
+        system_prompt_mode=_prompt_use(reader.prompt_use),
+    )
+
+
+def iter_examples(
+    path: str | Path,
+    *,
+    system_prompt: str = "",
+    system_prompt_mode: SystemPromptMode = "auto",
+    slice_fields: tuple[str, ...] | list[str] = (),
+    cluster_field: str | None = None,
+    limit: int | None = None,
+) -> Iterator[Example]:
+    """Yields the usable rows of a file that `read_examples(..., keep=False)` has checked, without holding them."""
+    reader = _Reader(Path(path), cleaned(system_prompt)[0], system_prompt_mode, tuple(slice_fields), cluster_field or None)
+    for n, example in enumerate(reader.examples(), start=1):
+        yield example
+        if n == limit:
+            return
+
+
+def problem_rows(test_set: TestSet) -> list[dict[str, Any]]:
+    """The problems as rows of a table: line, problem, how to mend."""
+    return [{"line": one.line, "problem": one.problem, "how to mend": one.remedy} for one in test_set.problems]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | _UnusableError]]:
+    """Numbered lines as bytes; only a newline ends a line, and one that is too long is never held."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE_BYTES):
+                number += 1
+                if number == 1 and line[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+                    yield 1, _UnusableError("the file is UTF-16", "save it as UTF-8")
+                    return
+                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    yield number, _too_long(len(line) + _skipped(file))
+                else:
+                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+    except OSError as why:
+        raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
+
+
+def _skipped(file: Any) -> int:
+    n = 0
+    while chunk := file.readline(2**20):
+        n += len(chunk)
+        if chunk.endswith(b"\n"):
+            break
+    return n
+
+
+def _too_long(n_bytes: int) -> _UnusableError:
+    return _UnusableError(
+        f"the line is {n_bytes / 2**20:.0f} MB long, more than {MAX_LINE_BYTES // 2**20} MB, which no model reads",
+        "shorten or remove it; is there a line end after each row?",
+    )
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as why:
+        raise _UnusableError(f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})", "save the file as UTF-8") from why
+    except json.JSONDecodeError as why:
+        raise _UnusableError(f"not JSON: {why.msg}, column {why.colno}", "write one JSON object on each line") from why
+    except RecursionError as why:
+        raise _UnusableError("nested too deeply", "write one JSON object with a list of messages") from why
+    except ValueError as why:
+        raise _UnusableError("a number too long to read", "write it as text") from why
+    if not isinstance(row, dict):
+        raise _UnusableError(f"a {_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line')
+    return row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        raise _UnusableError(f"the name {_shown(twice)} stands twice in one object", "keep one of them")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise _UnusableError(f"{name} is not JSON", "write null, or leave it out")
+
+
+def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row's messages, checked; the last one is an assistant's with text."""
+    messages = row.get("messages")
+    if messages is None:
+        raise _UnusableError(
+            f"no 'messages'; the row has {listed(list(row)[:5]) or 'nothing'}", "write the chat as a list named messages"
+        )
+    if not isinstance(messages, list) or not messages:
+        raise _UnusableError(
+            "messages is empty" if messages == [] else f"messages is a {_kind(messages)}", "write a list of messages"
+        )
+    for number, message in enumerate(messages, start=1):
+        _check_message(number, message)
+    if messages[-1]["role"] != "assistant":
+        found = any(message["role"] == "assistant" for message in messages)
+        problem = f"last message has role {messages[-1]['role']!r}" if found else "no message with role 'assistant'"
+        raise _UnusableError(f"{problem}; need 'assistant'", "end the row with the expected answer")
+    if len(messages) == 1:
+        raise _UnusableError("nothing stands before the expected answer", "add the user's message")
+    if not flattened(messages[-1].get("content")).strip():
+        raise _UnusableError("the expected answer is empty", "write it, or remove the row")
+    return [{name: value for name, value in message.items() if name != "weight"} for message in messages]
+
+
+def _check_message(number: int, message: Any) -> None:
+    if not isinstance(message, dict):
+        raise _UnusableError(f"message {number} is a {_kind(message)}", "write it as an object with role and content")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise _UnusableError(f"message {number} has role {_shown(role)}", f"use one of {listed(list(ROLES))}")
+    if content is not None and not isinstance(content, str | list):
+        raise _UnusableError(f"message {number} has content that is a {_kind(content)}", "write it as text")
+    if not flattened(content).strip() and not isinstance(content, list) and not message.get("tool_calls"):
+        raise _UnusableError(f"message {number} (role {role!r}) is empty", "write its content, or remove the row")
+    if cleaned(json.dumps(message, ensure_ascii=False))[1]:
+        raise _UnusableError(f"message {number} holds half a character (a lone surrogate)", "mend the export that cut it")
+
+
+def _check(reader: _Reader, *, strict: bool) -> None:
+    problems, path = reader.problems, reader.path
+    n_good = len(reader.digests)
+    if not n_good and not problems:
+        problems.append(Problem(line=1, problem="the file has no rows", remedy="write one JSON object on each line"))
+    unknown = [name for name in reader.slice_fields if n_good and name not in reader.fields_seen]
+    if unknown:
+        raise DataError(
+            f"{path}: no row has {listed([repr(name) for name in unknown])}; the rows have {listed(sorted(reader.fields_seen))}"
+        )
+    if problems and strict:
+        listing = [f"{path}:{one.line}: {one.problem}; {one.remedy}" for one in problems[:_LISTED]]
+        more = [f"... and {count(len(problems) - _LISTED)} more"] if len(problems) > _LISTED else []
+        heading = f"{path}: {plural(len(problems), 'problem')}, {plural(n_good, 'usable row')}; nothing was asked"
+        raise DataError("\n".join([heading, *listing, *more, "strict=False leaves these rows out and counts them."]))
+
+
+def _notes(reader: _Reader) -> Iterator[str]:
+    n = len(reader.digests)
+    copies = sum(times - 1 for times in reader.repeats.values())
+    if copies:
+        yield f"{plural(copies, 'row')} without id stand in the file more than once; their ids end in -2, -3 ..."
+    if reader.repeated_prompts:
+        shown = listed(reader.repeated_prompts[:5])
+        yield f"{plural(len(reader.repeated_prompts), 'prompt')} asked before (line {shown}): not independent, and asked once"
+    if reader.blank:
+        yield f"{plural(len(reader.blank), 'blank line')} passed over, the first is line {reader.blank[0]}"
+    if 0 < n < FEW:
+        yield f"only {plural(n, 'example')}: below {FEW} single rows have too much influence; 200 to 500 are better"
+
+
+def _prompt_use(use: Mapping[str, int]) -> str:
+    if len(use) > 1:
+        return listed([f"{how} in {plural(n, 'row')}" for how, n in sorted(use.items())])
+    return next(iter(use), "none")
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).digest()
+
+
+def _label(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _kind(value: Any) -> str:
+    return {dict: "object", list: "list", str: "text", bool: "true/false", type(None): "null"}.get(type(value), "number")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=str)[:60]

@@ -1,0 +1,244 @@
+"""One model asked every question of a test set: known answers from the journal, the rest from a pool of workers."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import warnings
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from evalkit import journal
+from evalkit.benchmark import dataset, metrics
+from evalkit.benchmark.background import in_pool
+from evalkit.benchmark.progress import Estimate, Prices, Progress, Tally
+from evalkit.endpoint import CallableModel, Endpoint, ModelFunction, Parameters
+from evalkit.errors import DesignError, ModelError
+from evalkit.records import Answer, EvalResult, Example
+from evalkit.wording import flattened, listed, plural
+
+Scored = Callable[[Example, Answer, int], EvalResult]
+_CHARS_PER_TOKEN = 3  # an upper bound needs few characters a token; English has about four
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One example to be asked for its n-th sample."""
+
+    example: Example
+    sample: int
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A run as planned; `stream` yields its results one by one, as they come.
+
+    Attributes:
+        model: A name the endpoint knows, or a function of the messages.
+        endpoint: The endpoint's declared name, part of each call's key; not its address.
+        journal: File that keeps the answers; None keeps none.
+        limit: The first so many rows; None or 0 takes all.
+        samples: How often each example is asked.
+        abort_after: So many errors in a row stop the run.
+        about: Anything the journal's header should say of the server or the model.
+    """
+
+    model: str | ModelFunction
+    test_file: str | Path
+    system_prompt: str = ""
+    system_prompt_mode: dataset.SystemPromptMode = "auto"
+    journal: str | Path | None = None
+    endpoint: str = "openai"
+    base_url: str | None = None
+    checker: str | Callable[[str], bool] = "article"
+    scorers: Sequence[str | Callable[[str, str], Any]] = ("similarity",)
+    limit: int | None = None
+    samples: int = 1
+    parameters: Parameters = field(default_factory=Parameters)
+    concurrency: int = 16
+    slice_fields: Sequence[str] = ()
+    cluster_field: str | None = None
+    strict: bool = True
+    keep: bool = True
+    timeout_s: float = 120.0
+    attempts: int = 6
+    abort_after: int = 25
+    prices: Prices | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "concurrency", "attempts", "abort_after"):
+            if getattr(self, name) < 1:
+                raise DesignError(f"{name} is {getattr(self, name)}; need at least 1")
+
+    @property
+    def model_name(self) -> str:
+        """The model's name, or the function's."""
+        return self.model if isinstance(self.model, str) else getattr(self.model, "__qualname__", type(self.model).__name__)
+
+    @property
+    def endpoint_name(self) -> str:
+        """The declared name; a function has no endpoint."""
+        return self.endpoint if isinstance(self.model, str) or self.endpoint != "openai" else "function"
+
+    @cached_property
+    def sent(self) -> dict[str, Any]:
+        """The parameters that go with each call; a function is given none."""
+        recorded = self.parameters.recorded()
+        return recorded if isinstance(self.model, str) else {k: v for k, v in recorded.items() if k == "strip_think"}
+
+    @cached_property
+    def test_set(self) -> dataset.TestSet:
+        """The test set, read and checked once."""
+        return dataset.read_examples(
+            self.test_file,
+            system_prompt=self.system_prompt,
+            system_prompt_mode=self.system_prompt_mode,
+            slice_fields=tuple(self.slice_fields),
+            cluster_field=self.cluster_field,
+            limit=self.limit,
+            strict=self.strict,
+            keep=self.keep,
+        )
+
+    @property
+    def n_calls(self) -> int:
+        """Calls in all, answered before or not."""
+        return min(self.test_set.n_rows, self.limit or self.test_set.n_rows) * self.samples
+
+    def header(self) -> dict[str, Any]:
+        """The header of this run's journal."""
+        return journal.header(
+            self.model_name,
+            endpoint=self.endpoint_name,
+            parameters=self.sent,
+            system_prompt=self.system_prompt,
+            system_prompt_mode=self.system_prompt_mode,
+            test_set=self.test_set.fingerprint,
+            versions={"evalkit": version("evalkit"), "openai": version("openai"), "python": platform.python_version()},
+            about={**self.about, "system_prompt_use": self.test_set.system_prompt_mode},
+        )
+
+    def calls(self) -> Iterator[Call]:
+        """Every call, in file order, sample by sample."""
+        key = partial(journal.call_key, self.model_name, self.endpoint_name, self.sent)
+        for example in self._examples():
+            for sample in range(self.samples):
+                yield Call(example=example, sample=sample, key=key(example.messages, sample))
+
+    def estimate(self, writer: journal.Writer | None = None, tally: Tally | None = None) -> Estimate:
+        """What the run will take: calls, and after the first answer time; money where prices are known."""
+        n_known = sum(call.key in writer for call in self.calls()) if writer else 0
+        n_to_ask = self.n_calls - n_known
+        estimate = Estimate(n_calls=self.n_calls, n_to_ask=n_to_ask, concurrency=self.concurrency)
+        if tally is not None and tally.latency_ms is not None:
+            estimate = replace(estimate, seconds=n_to_ask * tally.latency_ms / 1000 / min(self.concurrency, max(n_to_ask, 1)))
+        if self.prices is None:
+            return estimate
+        if tally is not None and tally.n_asked:
+            money = n_to_ask * self.prices.cost(tally.prompt_tokens / tally.n_asked, tally.completion_tokens / tally.n_asked)
+            return replace(estimate, money=money, currency=self.prices.currency)
+        return replace(estimate, money=self._bound(n_to_ask), currency=self.prices.currency, is_bound=True)
+
+    async def stream(self, writer: journal.Writer | None, tally: Tally, progress: Progress) -> AsyncGenerator[EvalResult, None]:
+        """Yields each result as soon as it is there; the first call goes alone and finds out whether the endpoint works.
+
+        Raises:
+            ModelError: The endpoint cannot be used, or `abort_after` calls in a row failed.
+            DataError: The journal cannot be written.
+        """
+        model, calls = self._model(), self.calls()
+        ask = partial(self._asked, model=model, writer=writer, tally=tally)
+        syncing = asyncio.create_task(_sync_every_second(writer))
+        try:
+            for call in calls:
+                if known := self._known(call, writer, tally):
+                    yield known
+                    continue
+                yield await ask(call, first=True)
+                progress.say(f"first answer: {self.estimate(writer, tally)}")
+                break
+            async with aclosing(
+                in_pool(calls, partial(self._answered, ask=ask, writer=writer, tally=tally), self.concurrency)
+            ) as rest:
+                async for result in rest:
+                    yield result
+        finally:
+            syncing.cancel()
+            await model.aclose()
+
+    def _examples(self) -> Iterator[Example]:
+        if self.keep:
+            return iter(self.test_set.examples)
+        return dataset.iter_examples(
+            self.test_file,
+            system_prompt=self.system_prompt,
+            system_prompt_mode=self.system_prompt_mode,
+            slice_fields=tuple(self.slice_fields),
+            cluster_field=self.cluster_field,
+            limit=self.limit,
+        )
+
+    @cached_property
+    def _score(self) -> Scored:
+        return partial(metrics.score_answer, checker=metrics.checker(self.checker), scorers=tuple(self.scorers))
+
+    def _model(self) -> Endpoint | CallableModel:
+        if not isinstance(self.model, str):
+            return CallableModel(self.model, n_threads=self.concurrency, strip_think=self.parameters.strip_think)
+        return Endpoint(
+            self.model, parameters=self.parameters, base_url=self.base_url, timeout_s=self.timeout_s, attempts=self.attempts
+        )
+
+    async def _answered(self, call: Call, *, ask: Any, writer: journal.Writer | None, tally: Tally) -> EvalResult:
+        return self._known(call, writer, tally) or await ask(call)
+
+    def _known(self, call: Call, writer: journal.Writer | None, tally: Tally) -> EvalResult | None:
+        answer = writer.find(call.key) if writer else None
+        if answer is None:
+            return None
+        tally.known(answer)
+        return self._score(call.example, answer, call.sample)
+
+    async def _asked(
+        self, call: Call, *, model: Endpoint | CallableModel, writer: journal.Writer | None, tally: Tally, first: bool = False
+    ) -> EvalResult:
+        answer = await model.ask(call.example.messages, first=first)
+        if writer:
+            writer.append(call.key, call.example.example_id, call.sample, answer)
+        tally.asked(answer)
+        if tally.errors_in_a_row >= self.abort_after:
+            raise ModelError(
+                f"{self.model_name}: {tally.errors_in_a_row} calls in a row failed, the last with: {answer.error}; "
+                "finished answers stay in the journal, start again to go on"
+            )
+        return self._score(call.example, answer, call.sample)
+
+    def _bound(self, n_to_ask: int) -> float | None:
+        if self.prices is None or not self.n_calls:
+            return None
+        chars = sum(len(flattened(one.get("content"))) for call in self.calls() for one in call.example.messages)
+        prompt = chars / _CHARS_PER_TOKEN / self.n_calls
+        return n_to_ask * self.prices.cost(prompt, float(self.parameters.max_tokens or 0))
+
+
+def warn_of_changes(tally: Tally) -> None:
+    """Warns when the answers came from more than one model."""
+    if len(tally.served) > 1:
+        names = listed([f"{name!r} ({plural(n, 'answer')})" for name, n in tally.served.items()])
+        warnings.warn(
+            f"the server's model changed: {names}; compare only what one model answered: ask the others afresh", stacklevel=3
+        )
+
+
+async def _sync_every_second(writer: journal.Writer | None) -> None:
+    with suppress(asyncio.CancelledError):
+        while writer is not None:
+            await asyncio.sleep(1)
+            await asyncio.to_thread(writer.sync)

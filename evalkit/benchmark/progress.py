@@ -1,0 +1,212 @@
+"""How far a run is: a bar where somebody watches, plain lines in a log, and what is left to do in calls, time and money."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import DataError
+from evalkit.records import Answer
+from evalkit.wording import count, listed, plural
+
+LINE_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has happened so far; the run writes it, the one who draws reads it.
+
+    Attributes:
+        n_calls: Calls in all, answered before or not.
+        n_known: Answers found in the journal.
+        latency_ms: Of the first answer asked for.
+        served: Model names in the replies, in order of appearance.
+    """
+
+    n_calls: int
+    n_known: int = 0
+    n_asked: int = 0
+    n_retries: int = 0
+    errors_in_a_row: int = 0
+    latency_ms: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    served: dict[str, int] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def n_done(self) -> int:
+        """Calls answered, now or before."""
+        return self.n_known + self.n_asked
+
+    def known(self, answer: Answer) -> None:
+        """Counts an answer found in the journal."""
+        self.n_known += 1
+        self._note(answer)
+
+    def asked(self, answer: Answer) -> None:
+        """Counts an answer asked for now."""
+        self.n_asked += 1
+        self.n_retries += answer.attempts - 1
+        self.errors_in_a_row = self.errors_in_a_row + 1 if answer.outcome == "error" else 0
+        self.latency_ms = self.latency_ms or answer.latency_ms
+        self.prompt_tokens += answer.prompt_tokens or 0
+        self.completion_tokens += answer.completion_tokens or 0
+        self._note(answer)
+
+    def _note(self, answer: Answer) -> None:
+        self.outcomes[answer.outcome] += 1
+        if answer.served_model:
+            self.served[answer.served_model] = self.served.get(answer.served_model, 0) + 1
+
+    def __str__(self) -> str:
+        """What came of it, in one line."""
+        words = [f"{count(n)} {outcome}" for outcome, n in self.outcomes.most_common()]
+        seconds = time.monotonic() - self.started
+        again = f", {plural(self.n_retries, 'retry', 'retries')}" if self.n_retries else ""
+        return (
+            f"{count(self.n_done)} of {plural(self.n_calls, 'answer')}: {listed(words) or 'none'}{again}, {_duration(seconds)}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What a million tokens cost."""
+
+    prompt_per_million: float
+    completion_per_million: float
+    currency: str = "USD"
+
+    def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """The money for so many tokens."""
+        return (prompt_tokens * self.prompt_per_million + completion_tokens * self.completion_per_million) / 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        n_to_ask: Calls still to make.
+        seconds: None before the first answer.
+        money: None without prices; before the first answer an upper bound, from the prompts' length and max_tokens.
+    """
+
+    n_calls: int
+    n_to_ask: int
+    concurrency: int
+    seconds: float | None = None
+    money: float | None = None
+    currency: str = "USD"
+    is_bound: bool = False
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        known = self.n_calls - self.n_to_ask
+        parts = [f"{plural(self.n_calls, 'call')}, {count(known)} in the journal, {count(self.n_to_ask)} to ask"]
+        if self.seconds is not None and self.n_to_ask:
+            parts.append(f"about {_duration(self.seconds)} at {self.concurrency} at a time")
+        if self.money is not None and self.n_to_ask:
+            parts.append(f"{'at most about' if self.is_bound else 'about'} {self.money:,.2f} {self.currency}")
+        return ", ".join(parts)
+
+
+def prices_of(prices: str | Path | Mapping[str, Any] | None, model: str) -> Prices | None:
+    """The model's prices from a mapping or a YAML file of that form; None when it is not listed.
+
+    Raises:
+        DataError: The file or the entry is not of the form `model: {prompt_per_million, completion_per_million, currency}`.
+    """
+    if isinstance(prices, str | Path):
+        prices = _from_file(Path(prices))
+    entry = (prices or {}).get(model)
+    if entry is None or isinstance(entry, Prices):
+        return entry
+    try:
+        return Prices(**{**entry, **{name: float(entry[name]) for name in ("prompt_per_million", "completion_per_million")}})
+    except (TypeError, KeyError, ValueError) as why:
+        raise DataError(
+            f"prices of {model!r}: {entry!r}; need prompt_per_million and completion_per_million as numbers, and a currency"
+        ) from why
+
+
+class Progress:
+    """Draws a tally: a bar in notebooks and terminals, plain lines elsewhere, nothing when switched off."""
+
+    def __init__(self, tally: Tally, *, shown: bool, name: str) -> None:
+        """Prepares the bar or the lines for a run of `name`."""
+        self._tally, self._shown, self._name, self._said_at = tally, shown, name, time.monotonic()
+        self._bar = _bar(tally.n_calls, name) if shown and tally.n_calls else None
+
+    def say(self, text: str) -> None:
+        """One line, beside the bar if there is one."""
+        if self._shown:
+            _write(f"{self._name}: {text}", self._bar)
+
+    def draw(self) -> None:
+        """Moves the bar, or writes a line every ten seconds."""
+        tally = self._tally
+        if self._bar is not None and self._bar.n != tally.n_done:
+            self._bar.update(tally.n_done - self._bar.n)
+        elif self._bar is None and time.monotonic() - self._said_at >= LINE_EVERY_S:
+            self._said_at = time.monotonic()
+            self.say(str(tally))
+
+    def close(self) -> None:
+        """The last line: what came of it."""
+        self.draw()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self.say(str(self._tally))
+
+
+def _bar(n: int, name: str) -> Any:
+    kernel = _kernel()
+    if kernel is not None and getattr(kernel, "_allow_stdin", False):  # somebody sits in front of it
+        from tqdm.notebook import tqdm
+
+        return tqdm(total=n, desc=name, unit="answer")
+    if kernel is None and sys.stderr.isatty():
+        from tqdm import tqdm
+
+        return tqdm(total=n, desc=name, unit="answer")
+    return None
+
+
+def _kernel() -> Any:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None)
+
+
+def _write(line: str, bar: Any) -> None:
+    out = sys.stderr if _kernel() is None else sys.stdout
+    if bar is not None:
+        bar.write(line, file=out)
+    else:
+        out.write(line + "\n")
+        out.flush()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _from_file(path: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        prices = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as why:
+        raise DataError(f"{path}: cannot read these prices ({why})") from why
+    if not isinstance(prices, Mapping):
+        raise DataError(f"{path}: need a mapping of model names to prices")
+    return prices

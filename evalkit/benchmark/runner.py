@@ -1,0 +1,294 @@
+"""Runs a model over a test set: `run_automated_eval`, its async twin, and the results a journal already holds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from evalkit import journal as journals
+from evalkit.benchmark import dataset, metrics
+from evalkit.benchmark.background import run_apart
+from evalkit.benchmark.evaluation import Evaluation, warn_of_changes
+from evalkit.benchmark.progress import Progress, Tally, prices_of
+from evalkit.endpoint import ModelFunction, Parameters
+from evalkit.errors import DataError
+from evalkit.records import EvalResult, Example
+from evalkit.wording import plural
+
+SCORERS = ("similarity",)
+
+
+def run_automated_eval(
+    model: str | ModelFunction,
+    test_file: str | Path,
+    system_prompt: str = "",
+    *,
+    journal: str | Path | None = None,
+    endpoint: str = "openai",
+    base_url: str | None = None,
+    checker: str | Callable[[str], bool] = "article",
+    scorers: Sequence[str | Callable[[str, str], Any]] = SCORERS,
+    limit: int | None = None,
+    samples: int = 1,
+    temperature: float | None = 0.0,
+    max_tokens: int | None = 1024,
+    seed: int | None = None,
+    concurrency: int = 16,
+    slice_fields: Sequence[str] = (),
+    cluster_field: str | None = None,
+    progress: bool = True,
+    prices: str | Path | Mapping[str, Any] | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    system_prompt_mode: dataset.SystemPromptMode = "auto",
+    strip_think: bool = False,
+    strict: bool = True,
+    timeout_s: float = 120.0,
+    attempts: int = 6,
+    abort_after: int = 25,
+    about: Mapping[str, Any] | None = None,
+) -> list[EvalResult]:
+    """Asks a model every question of a test file and scores the answers; results stand in file order.
+
+    Works inside a running event loop (Jupyter) too. Interrupting it stops it; answers in the journal are kept, and the
+    same call goes on from there.
+
+    Args:
+        model: A name the endpoint knows, or a function `messages -> text`, sync (in `concurrency` threads) or async.
+        test_file: Chat JSONL; the last message of a row is the expected answer.
+        system_prompt: Sent with each row: replaces the row's own, else stands in front (see `system_prompt_mode`).
+        journal: JSONL file that keeps every answer; a call that stands in it is not made again.
+        endpoint: A name for where the model lives, part of what makes two calls the same; not the address.
+        base_url: Address; OPENAI_BASE_URL unless given. The key comes from OPENAI_API_KEY only.
+        checker: How the form is checked: a name (article, icd10cm, regex:..., schema:..., none) or a function.
+        scorers: Further metrics by name, or functions `(expected, predicted) -> score`.
+        limit: Only the first so many rows; None or 0 takes all.
+        samples: How often each question is asked.
+        temperature: None leaves it out of the request; the same goes for `max_tokens` and `seed`.
+        max_tokens: Longest answer; one that reaches it is recorded as truncated.
+        seed: Sent to servers that heed it.
+        concurrency: Calls under way at once.
+        slice_fields: Fields of a row (or of its metadata) by which results may be cut.
+        cluster_field: Field that rows from one source share.
+        progress: Show a bar (notebook, terminal) or plain lines (log).
+        prices: Mapping or YAML file `model: {prompt_per_million, completion_per_million, currency}`, for the estimate.
+        extra_body: Further fields of the request.
+        system_prompt_mode: auto, prepend or replace.
+        strip_think: Leave out what stands between `<think>` and `</think>`.
+        strict: Stop when rows cannot be used; False leaves them out.
+        timeout_s: Seconds one attempt may take.
+        attempts: Attempts at one call, the first included.
+        abort_after: So many errors in a row stop the run.
+        about: Anything the journal's header should say of the server or the model.
+
+    Raises:
+        DataError: Unusable rows (all listed), or a journal that cannot be used.
+        ModelError: The endpoint cannot be used: key, name, address, quota, or too many errors in a row.
+        DesignError: A parameter that cannot be.
+    """
+    evaluation = Evaluation(
+        model=model,
+        test_file=test_file,
+        system_prompt=system_prompt,
+        journal=journal,
+        endpoint=endpoint,
+        base_url=base_url,
+        checker=checker,
+        scorers=scorers,
+        limit=limit,
+        samples=samples,
+        parameters=Parameters(
+            temperature=temperature, max_tokens=max_tokens, seed=seed, strip_think=strip_think, extra=extra_body or {}
+        ),
+        concurrency=concurrency,
+        slice_fields=slice_fields,
+        cluster_field=cluster_field,
+        prices=prices_of(prices, model) if isinstance(model, str) else None,
+        system_prompt_mode=system_prompt_mode,
+        strict=strict,
+        timeout_s=timeout_s,
+        attempts=attempts,
+        abort_after=abort_after,
+        about=about or {},
+    )
+    return _run(evaluation, shown=progress)
+
+
+async def run_automated_eval_async(
+    model: str | ModelFunction,
+    test_file: str | Path,
+    system_prompt: str = "",
+    *,
+    journal: str | Path | None = None,
+    endpoint: str = "openai",
+    base_url: str | None = None,
+    checker: str | Callable[[str], bool] = "article",
+    scorers: Sequence[str | Callable[[str, str], Any]] = SCORERS,
+    limit: int | None = None,
+    samples: int = 1,
+    temperature: float | None = 0.0,
+    max_tokens: int | None = 1024,
+    seed: int | None = None,
+    concurrency: int = 16,
+    slice_fields: Sequence[str] = (),
+    cluster_field: str | None = None,
+    progress: bool = True,
+    prices: str | Path | Mapping[str, Any] | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    system_prompt_mode: dataset.SystemPromptMode = "auto",
+    strip_think: bool = False,
+    strict: bool = True,
+    timeout_s: float = 120.0,
+    attempts: int = 6,
+    abort_after: int = 25,
+    about: Mapping[str, Any] | None = None,
+) -> list[EvalResult]:
+    """The async twin of `run_automated_eval`: same arguments, same results, in the caller's own loop."""
+    evaluation = Evaluation(
+        model=model,
+        test_file=test_file,
+        system_prompt=system_prompt,
+        journal=journal,
+        endpoint=endpoint,
+        base_url=base_url,
+        checker=checker,
+        scorers=scorers,
+        limit=limit,
+        samples=samples,
+        parameters=Parameters(
+            temperature=temperature, max_tokens=max_tokens, seed=seed, strip_think=strip_think, extra=extra_body or {}
+        ),
+        concurrency=concurrency,
+        slice_fields=slice_fields,
+        cluster_field=cluster_field,
+        prices=prices_of(prices, model) if isinstance(model, str) else None,
+        system_prompt_mode=system_prompt_mode,
+        strict=strict,
+        timeout_s=timeout_s,
+        attempts=attempts,
+        abort_after=abort_after,
+        about=about or {},
+    )
+    results = []
+    with _recording(evaluation, shown=progress) as (writer, tally, drawn):
+        async with aclosing(evaluation.stream(writer, tally, drawn)) as stream:
+            async for result in stream:
+                results.append(result)
+                drawn.draw()
+    warn_of_changes(tally)
+    return _in_file_order(results, evaluation)
+
+
+async def stream_eval(evaluation: Evaluation, *, progress: bool = False) -> AsyncGenerator[EvalResult, None]:
+    """Yields results as they come, holding none; with `keep=False` the memory stays flat for any number of rows."""
+    with _recording(evaluation, shown=progress) as (writer, tally, drawn):
+        async with aclosing(evaluation.stream(writer, tally, drawn)) as stream:
+            async for result in stream:
+                yield result
+                drawn.draw()
+    warn_of_changes(tally)
+
+
+def results_from_journal(
+    journal_path: str | Path,
+    test_file: str | Path,
+    *,
+    checker: str | Callable[[str], bool] = "article",
+    scorers: Sequence[str | Callable[[str, str], Any]] = SCORERS,
+    slice_fields: Sequence[str] = (),
+    cluster_field: str | None = None,
+    limit: int | None = None,
+    samples: int | None = None,
+    strict: bool = True,
+) -> list[EvalResult]:
+    """Joins a test file with the answers a journal holds and scores them; nothing is asked.
+
+    Args:
+        journal_path: Journal of one model.
+        test_file: The chat JSONL it was asked from.
+        checker: As in `run_automated_eval`, like the other options.
+        scorers: Further metrics.
+        slice_fields: Fields by which results may be cut.
+        cluster_field: Field that rows from one source share.
+        limit: Only the first so many rows; None or 0 takes all.
+        samples: Only sample numbers below this; None takes all there are.
+        strict: Stop when rows cannot be used.
+
+    Raises:
+        DataError: The journal answers none of these rows, or one of the files cannot be used.
+    """
+    found = journals.read_journal(journal_path)
+    head, entries = found.header, found.by_key()
+    test_set = dataset.read_examples(
+        test_file,
+        system_prompt=head.get("system_prompt", ""),
+        system_prompt_mode=head.get("system_prompt_mode", "auto"),
+        slice_fields=tuple(slice_fields),
+        cluster_field=cluster_field,
+        limit=limit,
+        strict=strict,
+    )
+    n_samples = samples or 1 + max((entry.sample for entry in found.entries), default=0)
+    score = partial(metrics.score_answer, checker=metrics.checker(checker), scorers=tuple(scorers))
+    key = partial(journals.call_key, head["model"], head.get("endpoint", ""), head["parameters"])
+    results, unanswered = [], []
+    for example in test_set.examples:
+        for sample in range(n_samples):
+            entry = entries.get(key(example.messages, sample))
+            if entry is not None:
+                results.append(score(example, entry.answer, sample))
+            elif sample == 0:
+                unanswered.append(example)
+    _check_answered(found, test_set, unanswered)
+    return results
+
+
+def _run(evaluation: Evaluation, *, shown: bool) -> list[EvalResult]:
+    with _recording(evaluation, shown=shown) as (writer, tally, drawn):
+
+        async def collected() -> list[EvalResult]:
+            async with aclosing(evaluation.stream(writer, tally, drawn)) as stream:
+                return [result async for result in stream]
+
+        results = run_apart(collected, poll=drawn.draw)
+    warn_of_changes(tally)
+    return _in_file_order(results, evaluation)
+
+
+@contextmanager
+def _recording(evaluation: Evaluation, *, shown: bool) -> Iterator[tuple[journals.Writer | None, Tally, Progress]]:
+    """Opens the journal and the display, says what is ahead, and closes both whatever happens."""
+    path = evaluation.journal
+    with journals.Writer(path, evaluation.header()) if path else nullcontext() as writer:
+        tally = Tally(n_calls=evaluation.n_calls)
+        drawn = Progress(tally, shown=shown, name=evaluation.model_name)
+        try:
+            if shown:
+                drawn.say(str(evaluation.estimate(writer)))
+                for note in evaluation.test_set.notes:
+                    drawn.say(note)
+            yield writer, tally, drawn
+        finally:
+            drawn.close()
+
+
+def _in_file_order(results: list[EvalResult], evaluation: Evaluation) -> list[EvalResult]:
+    place = {example.example_id: example.line for example in evaluation.test_set.examples}
+    return sorted(results, key=lambda result: (place[str(result.example_id)], result.sample))
+
+
+def _check_answered(found: journals.Journal, test_set: dataset.TestSet, unanswered: list[Example]) -> None:
+    if not unanswered:
+        return
+    known = {entry.example_id for entry in found.entries}
+    changed = sum(example.example_id in known for example in unanswered)
+    text = (
+        f"{found.path}: no answer to {plural(len(unanswered), 'row')} of {len(test_set.examples)} in {test_set.path}"
+        f" (first: line {unanswered[0].line}), {changed} of them asked in other words; run the benchmark again to ask them"
+    )
+    if len(unanswered) == len(test_set.examples):
+        raise DataError(text)
+    warnings.warn(text, stacklevel=3)

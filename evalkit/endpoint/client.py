@@ -1,0 +1,287 @@
+"""An OpenAI-compatible endpoint: one fast call, one retry loop, and no key in any message."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import openai
+import stamina
+from openai import AsyncOpenAI, DefaultAioHttpClient
+
+from evalkit.endpoint.reply import NoAnswerError, answer
+from evalkit.errors import DesignError, ModelError
+from evalkit.records import Answer
+from evalkit.wording import cleaned, redacted
+
+ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000; about 15 s of patience with a server that is down
+WAIT_MAX_S = 60.0
+_STOPS = {401: "the key is not accepted", 402: "the account must be paid for", 403: "this key may not use it", 404: "not found"}
+_NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_WRONG_REQUEST = {"model_not_found", "unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_model"}
+_FILTERED = {"content_filter", "content_policy_violation"}
+
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # retries are counted in the answers, not printed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What is sent with every call; None leaves a parameter out.
+
+    Attributes:
+        extra: Further fields of the request body, e.g. `{"max_completion_tokens": 96}`.
+    """
+
+    temperature: float | None = 0.0
+    max_tokens: int | None = 1024
+    seed: int | None = None
+    strip_think: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """The fields as sent."""
+        own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": self.seed}
+        return {**{name: value for name, value in own.items() if value is not None}, **self.extra}
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields as a journal records them and keys its calls by.
+
+        Raises:
+            DesignError: One of them looks like a key, which no file may hold.
+        """
+        fields = {**self.body(), **({"strip_think": True} if self.strip_think else {})}
+        if redacted(text := json.dumps(fields, default=str)) != text:
+            raise DesignError("a parameter looks like a key; give keys through the environment (OPENAI_API_KEY) only")
+        return fields
+
+
+class _TransientError(Exception):
+    """An attempt worth repeating; `kind` is status, connect, timeout or reply."""
+
+    def __init__(self, message: str, kind: str, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.kind, self.wait_s = kind, wait_s
+
+
+class _RowError(Exception):
+    """An attempt not worth repeating; only this row fails."""
+
+
+class _FilteredError(Exception):
+    """The server's filter refused the prompt."""
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """How often one call was tried."""
+
+    first: bool
+    n: int = 0
+
+
+class Endpoint:
+    """One model behind an OpenAI-compatible address; `await endpoint.ask(messages)` never raises for one bad row.
+
+    Address and key come from OPENAI_BASE_URL and OPENAI_API_KEY unless given.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        parameters: Parameters | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        attempts: int = ATTEMPTS,
+        wait_initial_s: float = 0.5,
+        wait_max_s: float = WAIT_MAX_S,
+    ) -> None:
+        """Prepares the client; nothing is sent yet.
+
+        Args:
+            model: The name the server knows the model by.
+            parameters: Sent with every call.
+            base_url: Address up to and with `/v1`.
+            api_key: Better left to the environment.
+            timeout_s: Seconds one attempt may take in all.
+            attempts: Attempts at one call, the first included.
+            wait_initial_s: First pause between attempts; it doubles, with jitter.
+            wait_max_s: Longest pause, also when the server's Retry-After asks for more: then the row gets an error.
+
+        Raises:
+            ModelError: Neither key nor address is known.
+        """
+        self.model, self.parameters = model, parameters or Parameters()
+        self._timeout_s, self._attempts = timeout_s, attempts
+        self._wait_initial_s, self._wait_max_s, self._resume_at = wait_initial_s, wait_max_s, 0.0
+        self._key, address = _key_and_address(api_key, base_url)
+        self.host = urlsplit(address).hostname or address
+        self._body = {"model": model, **self.parameters.body()}
+        self._client = AsyncOpenAI(
+            api_key=self._key,
+            base_url=address,
+            max_retries=0,
+            timeout=timeout_s,
+            http_client=DefaultAioHttpClient(timeout=timeout_s),
+        )
+
+    async def ask(self, messages: Sequence[Mapping[str, Any]], *, first: bool = False) -> Answer:
+        """Asks once, repeating what is worth repeating; `first` marks the call that finds out whether the endpoint works.
+
+        Raises:
+            ModelError: The endpoint cannot be used at all: key, model name, quota; with `first` also the address.
+        """
+        attempts, failure = _Attempts(first=first), ""
+        try:
+            async for attempt in stamina.retry_context(
+                on=partial(self._pause, attempts),
+                attempts=self._attempts,
+                timeout=None,
+                wait_initial=self._wait_initial_s,
+                wait_max=self._wait_max_s,
+                wait_jitter=self._wait_initial_s,
+            ):
+                with attempt:
+                    attempts.n += 1
+                    return replace(await self._attempt(messages), attempts=attempts.n)
+        except _FilteredError as why:
+            return Answer(text="", outcome="refused", finish_reason="content_filter", error=str(why), attempts=attempts.n)
+        except _RowError as why:
+            failure = str(why)
+        except _TransientError as why:
+            failure = f"{why} (after {attempts.n} attempts)" if attempts.n > 1 else str(why)
+            if first and why.kind in {"connect", "reply"}:
+                raise ModelError(f"{self.host}: {failure}; is OPENAI_BASE_URL right, and is the server running?") from None
+        return Answer(text="", outcome="error", error=failure, attempts=attempts.n)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.close()
+
+    def _pause(self, attempts: _Attempts, why: Exception) -> bool | float:
+        """Whether to try again, or after how many seconds."""
+        if not isinstance(why, _TransientError) or (attempts.first and why.kind == "connect" and attempts.n > 1):
+            return False
+        if why.wait_s is None:
+            return True
+        if why.wait_s > self._wait_max_s:
+            return False
+        self._resume_at = max(self._resume_at, time.monotonic() + why.wait_s)
+        return why.wait_s
+
+    async def _attempt(self, messages: Sequence[Mapping[str, Any]]) -> Answer:
+        if (wait_s := self._resume_at - time.monotonic()) > 0:  # the server asked all of us to wait
+            await asyncio.sleep(wait_s)
+        found = await self._reply(messages)
+        if isinstance(found, Exception):  # raised out here, so that it drags no exception along that may hold the key
+            raise found
+        return found
+
+    async def _reply(self, messages: Sequence[Mapping[str, Any]]) -> Answer | Exception:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reply = await self._client.post("/chat/completions", cast_to=object, body={**self._body, "messages": messages})
+            found = answer(reply, strip_think=self.parameters.strip_think)
+        except Exception as why:
+            return self._sorted(why)
+        latency_ms = (time.perf_counter() - started) * 1000
+        text = found.text.replace(self._key, "[key removed]") if self._key in found.text else found.text
+        return replace(found, text=text, latency_ms=round(latency_ms, 3))
+
+    def _sorted(self, why: Exception) -> Exception:
+        """What an exception of the SDK means for the row, without its key and without its past."""
+        if isinstance(why, openai.APIStatusError):
+            return self._status(why)
+        if isinstance(why, NoAnswerError | json.JSONDecodeError | UnicodeDecodeError):
+            return _TransientError(
+                self._clean(str(why) if isinstance(why, NoAnswerError) else "the reply is not JSON"), "reply"
+            )
+        deepest = _deepest(why)
+        if isinstance(deepest, TimeoutError):
+            return _TransientError(f"no answer within {self._timeout_s:g} s", "timeout")
+        if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
+            return _TransientError(self._clean(f"no connection ({type(deepest).__name__}: {deepest})"), "connect")
+        return _RowError(self._clean(f"{type(why).__name__}: {why}"))
+
+    def _status(self, why: openai.APIStatusError) -> Exception:
+        status, message = why.status_code, self._clean(_message(why))
+        names = {str(name) for name in (why.code, why.type) if name}
+        if names & _NO_QUOTA:
+            return ModelError(f"{self.host}: no quota left ({status}: {message}); top it up and start again")
+        if status in _STOPS or names & _WRONG_REQUEST:
+            return ModelError(
+                f"{self.host}: model {self.model!r}: {_STOPS.get(status, 'request refused')} ({status}: {message})"
+            )
+        if names & _FILTERED:
+            return _FilteredError(f"{status}: {message}")
+        if status in {408, 409, 425, 429} or status >= 500:
+            return self._busy(status, message, _retry_after(why.response.headers))
+        return _RowError(f"{status}: {message}")
+
+    def _busy(self, status: int, message: str, wait_s: float | None) -> _TransientError:
+        if wait_s is not None and wait_s > self._wait_max_s:
+            message = f"{message}; the server asks to wait {wait_s:g} s, the limit is {self._wait_max_s:g} s: start again later"
+        return _TransientError(f"{status}: {message}", "status", wait_s)
+
+    def _clean(self, text: str) -> str:
+        return redacted(cleaned(text)[0].replace(self._key, "[key removed]"))[:1000]
+
+
+def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
+    key = (api_key or os.environ.get("OPENAI_API_KEY", "")).strip()
+    address = (base_url or os.environ.get("OPENAI_BASE_URL", "")).strip()
+    if not key and not address:
+        raise ModelError("no endpoint: set OPENAI_API_KEY, and OPENAI_BASE_URL for a server other than OpenAI's")
+    if address and urlsplit(address).scheme not in {"http", "https"}:
+        raise ModelError("OPENAI_BASE_URL must start with http:// or https://, e.g. http://127.0.0.1:8080/v1")
+    return key or "no-key-needed", address or "https://api.openai.com/v1"
+
+
+def _message(why: openai.APIStatusError) -> str:
+    body = why.body
+    if isinstance(body, Mapping):
+        body = body.get("message") or body.get("error") or body
+    text = " ".join(str(body or why.message).split())
+    return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text[:500]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the server asks to wait: `retry-after-ms`, seconds or a date."""
+    if (ms := _number(headers.get("retry-after-ms"))) is not None:
+        return max(0.0, ms / 1000)
+    text = headers.get("retry-after")
+    if (seconds := _number(text)) is not None:
+        return max(0.0, seconds)
+    try:
+        at = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _deepest(why: BaseException) -> BaseException:
+    while why.__cause__ is not None:
+        why = why.__cause__
+    return why

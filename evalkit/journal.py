@@ -1,0 +1,354 @@
+"""A journal: one model's answers as an append-only JSONL file, which is resume, cache and archive at once.
+
+Line 1 is the header (model, endpoint's declared name, parameters, test set); each further line is one answer.
+A journal holds one model's answers under one set of parameters: opening it for other ones is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+from evalkit.errors import DataError
+from evalkit.records import Answer
+from evalkit.wording import plural
+
+KIND = "evalkit-journal"
+VERSION = 1
+_ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
+_BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One answer and where it belongs.
+
+    Attributes:
+        key: What was asked, as `call_key` hashes it.
+        sample: 0-based sample number.
+        at: UTC time at which it was written, ISO 8601.
+        line: 1-based line in the journal.
+    """
+
+    key: str
+    example_id: str
+    sample: int
+    answer: Answer
+    at: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """A journal as read: the header, and the last answer to each call."""
+
+    path: Path
+    header: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+
+    def by_key(self) -> dict[str, Entry]:
+        """The entries by call key."""
+        return {entry.key: entry for entry in self.entries}
+
+
+def call_key(
+    model: str, endpoint: str, parameters: Mapping[str, Any], messages: list[Any] | tuple[Any, ...], sample: int
+) -> str:
+    """SHA-256 hex over what makes two calls the same call; the address is not part of it.
+
+    Example:
+        >>> call_key("m", "local", {"temperature": 0.0}, [{"role": "user", "content": "hi"}], 0)[:12]
+        '1e6abffe61ed'
+    """
+    plain = [dict(message) for message in messages]
+    return hashlib.sha256(_canonical([model, endpoint, dict(parameters), plain, sample])).hexdigest()
+
+
+def header(
+    model: str,
+    *,
+    endpoint: str,
+    parameters: Mapping[str, Any],
+    system_prompt: str = "",
+    system_prompt_mode: str = "auto",
+    test_set: str = "",
+    versions: Mapping[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+) -> dict[str, Any]:
+    """The first line of a journal."""
+    return {
+        "kind": KIND,
+        "version": VERSION,
+        "model": model,
+        "endpoint": endpoint,
+        "parameters": dict(parameters),
+        "system_prompt": system_prompt,
+        "system_prompt_mode": system_prompt_mode,
+        "test_set": test_set,
+        "versions": dict(versions or {}),
+        "created_at": _utc(now),
+        "about": dict(about or {}),
+    }
+
+
+def read_journal(path: str | Path) -> Journal:
+    """Reads a journal, keeping the last answer to each call; an unfinished last line is left out with a warning.
+
+    Raises:
+        DataError: No such file, no header, or a line that is not an answer; the message carries file and line.
+    """
+    path = Path(path)
+    head, latest = read_header(path), {}
+    for entry, _ in _entries(path):
+        latest[entry.key] = entry
+    return Journal(path=path, header=head, entries=tuple(latest.values()))
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Reads and checks the first line of a journal.
+
+    Raises:
+        DataError: There is no such file or its first line is not a header this version knows.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            record = _parsed(file.readline(), path, 1)
+    except OSError as why:
+        raise DataError(f"{path}: cannot read this journal ({why.strerror}); run the benchmark that writes it") from why
+    if record.get("kind") != KIND or not isinstance(record.get("parameters"), dict) or "model" not in record:
+        raise DataError(f"{path}:1: not the header of a journal (kind {record.get('kind')!r}); name another file")
+    if record.get("version") != VERSION:
+        raise DataError(f"{path}:1: journal version {record.get('version')!r}, this evalkit reads {VERSION}; update evalkit")
+    return record
+
+
+def answers_hash(path: str | Path) -> str:
+    """SHA-256 hex over the sorted (example_id, sample, text, outcome) of the answers: what evidence is bound to."""
+    latest = {(e.example_id, e.sample): e.answer for e in read_journal(path).entries}
+    rows = sorted([*place, answer.text, answer.outcome] for place, answer in latest.items())
+    return hashlib.sha256(_canonical(rows)).hexdigest()
+
+
+class Writer:
+    """Appends answers to a journal; one writer at a time, and what is written survives a kill.
+
+    Opening repairs an unfinished last line, refuses a header that contradicts, and finds the answers already there.
+    """
+
+    def __init__(self, path: str | Path, head: Mapping[str, Any]) -> None:
+        """Opens or begins the journal at `path`.
+
+        Raises:
+            DataError: Another run is writing it, it belongs to another model or other parameters, or it cannot be written.
+        """
+        self.path = Path(path)
+        self._lock, self._synced = Lock(), True
+        self._file = _opened(self.path)
+        self._fd = self._file.fileno()
+        self._places: dict[bytes, tuple[int, int]] = {}
+        try:
+            self._begin(dict(head))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __contains__(self, key: str) -> bool:
+        """Whether that call was finished before."""
+        return bytes.fromhex(key) in self._places
+
+    def find(self, key: str) -> Answer | None:
+        """The answer to a call that was finished before; errors are not answers, they are asked again."""
+        place = self._places.get(bytes.fromhex(key))
+        if place is None:
+            return None
+        return _entry(json.loads(os.pread(self._fd, *reversed(place))), self.path, 0).answer
+
+    def append(self, key: str, example_id: str, sample: int, answer: Answer, *, now: datetime | None = None) -> None:
+        """Writes one answer as one line, at once.
+
+        Raises:
+            DataError: The disk is full or the file cannot be written; what was there before stays whole.
+        """
+        record = {"key": key, "example_id": example_id, "sample": sample, **asdict(answer), "at": _utc(now)}
+        start, length = self._write(record)
+        if answer.outcome != "error":
+            self._places[bytes.fromhex(key)] = (start, length)
+
+    def sync(self) -> None:
+        """Makes sure what was written is on the disk; the runner calls it every second."""
+        with self._lock:
+            if not self._synced and not self._file.closed:
+                self._synced = True
+                _fsync(self._fd)
+
+    def close(self) -> None:
+        """Syncs and closes; the lock goes with it."""
+        self.sync()
+        self._file.close()
+
+    def _begin(self, head: dict[str, Any]) -> None:
+        self._end = _repaired(self._file, self.path)
+        if not self._end:
+            self._write(head)
+            return
+        _check_same(read_header(self.path), head, self.path)
+        for entry, place in _entries(self.path):
+            if entry.answer.outcome == "error":
+                self._places.pop(bytes.fromhex(entry.key), None)
+            else:
+                self._places[bytes.fromhex(entry.key)] = place
+
+    def _write(self, record: Mapping[str, Any]) -> tuple[int, int]:
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            start = self._end
+            try:
+                _write_all(self._fd, line)
+            except OSError as why:
+                _cut(self._fd, start)
+                raise DataError(_unwritable(self.path, why, len(self._places))) from why
+            self._end, self._synced = start + len(line), False
+        return start, len(line)
+
+
+def _opened(path: Path) -> Any:
+    import fcntl
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b", buffering=0)
+    except OSError as why:
+        raise DataError(f"{path}: cannot write here ({why.strerror}); choose a folder you may write to") from why
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as why:
+        file.close()
+        raise DataError(f"{path}: another run is writing this journal; wait for it to end, or name another journal") from why
+    return file
+
+
+def _repaired(file: Any, path: Path) -> int:
+    """Cuts an unfinished last line off and returns the length of what is whole."""
+    size = file.seek(0, os.SEEK_END)
+    whole = _last_newline(file, size) + 1
+    if whole < size:
+        warnings.warn(
+            f"{path}: the last line was unfinished ({plural(size - whole, 'byte')}); removed, that call is asked again",
+            stacklevel=5,
+        )
+        file.truncate(whole)
+    return whole
+
+
+def _last_newline(file: Any, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        block = os.pread(file.fileno(), end - start, start)
+        if (at := block.rfind(b"\n")) >= 0:
+            return start + at
+        end = start
+    return -1
+
+
+def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+    for name in _BOUND:
+        if name in found and found[name] != asked.get(name):
+            raise DataError(
+                f"{path}:1: this journal holds answers for {name} {found[name]!r}, now asked: {asked.get(name)!r}; "
+                "name another journal, or move this one away to ask afresh"
+            )
+    if found.get("test_set") and asked.get("test_set") and found["test_set"] != asked["test_set"]:
+        warnings.warn(
+            f"{path}:1: begun with another version of the test set; answers to unchanged prompts are used again, "
+            "those to changed prompts stay in the file unused",
+            stacklevel=5,
+        )
+
+
+def _entries(path: Path) -> Iterator[tuple[Entry, tuple[int, int]]]:
+    """Each whole answer line with its place (offset, length)."""
+    with path.open("rb") as file:
+        offset = len(file.readline())
+        for number, line in enumerate(file, start=2):
+            if not line.endswith(b"\n"):
+                warnings.warn(f"{path}:{number}: the last line is unfinished and was left out", stacklevel=4)
+                return
+            yield _entry(_parsed(line, path, number), path, number), (offset, len(line))
+            offset += len(line)
+
+
+def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        remedy = "this file is not a journal" if number == 1 else "remove this line, and that call is asked again"
+        raise DataError(f"{path}:{number}: not a JSON object ({plural(len(line), 'byte')}); {remedy}")
+    return record
+
+
+def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
+    try:
+        answer = Answer(**{name: record[name] for name in _ANSWER_FIELDS if name in record})
+        bytes.fromhex(record["key"])
+        return Entry(
+            key=record["key"],
+            example_id=str(record["example_id"]),
+            sample=int(record["sample"]),
+            answer=answer,
+            at=record.get("at", ""),
+            line=number,
+        )
+    except (KeyError, TypeError, ValueError) as why:
+        raise DataError(f"{path}:{number}: not an answer ({why}); remove this line, and that call is asked again") from why
+
+
+def _write_all(fd: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(fd, line) :]
+
+
+def _cut(fd: int, length: int) -> None:
+    try:
+        os.ftruncate(fd, length)
+    except OSError:  # a device, or a disk so sick that the torn tail stays; the next opening repairs it
+        return
+
+
+def _fsync(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as why:
+        if why.errno not in {22, 95}:  # EINVAL, EOPNOTSUPP: a device or file system without fsync
+            raise
+
+
+def _unwritable(path: Path, why: OSError, n_kept: int) -> str:
+    return f"{path}: cannot write ({why.strerror}); free some space and start again: {plural(n_kept, 'answer')} kept"
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def _utc(now: datetime | None) -> str:
+    return (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
