@@ -1,0 +1,27 @@
+"""Results as tables, sentences and pictures; importing this package draws nothing and loads no plotting library."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "picture": "evalkit.show.figure",
+    "table": "evalkit.show.tables",
+    "answer": "evalkit.show.tables",
+    "note": "evalkit.show.tables",
+    "chip": "evalkit.show.tables",
+    "chips": "evalkit.show.tables",
+}
+_MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,141 @@
+"""A figure for notebooks and the report: drawn wide and narrow, title as real text, colours that follow dark mode."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.collections import PathCollection
+
+from evalkit import wording
+from evalkit.show import style
+from evalkit.show.tables import Html, chip
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_SVG_MARKS = 1000
+_FONTS = "'Segoe UI',-apple-system,Roboto,'Helvetica Neue',Arial,'Liberation Sans',sans-serif"
+_GEOMETRY = re.compile(r' (d|transform|x|y|x1|y1|x2|y2|points|width|height)="[^"]*"')
+_ROLES = {light: role.replace("_", "-") for role, (light, _) in style.PALETTE.items()}
+_HEX = re.compile("|".join(_ROLES), re.IGNORECASE)
+
+
+def picture(
+    plot: Callable[..., Axes],
+    *args: Any,
+    alt: str,
+    caption: str = "",
+    subline: str = "",
+    simulated: bool = False,
+    phone: bool = True,
+    **options: Any,
+) -> Html:
+    """Draws a plot for wide and narrow screens and returns it as one `<figure>`, as the last value of a cell.
+
+    Args:
+        plot: A function `(*args, narrow=False, **options) -> Axes` whose axes title is the conclusion.
+        *args: Passed to the plot.
+        alt: Full sentences with the numbers, for those who cannot see it.
+        caption: Method and caveat, below.
+        subline: What is shown, unit, n, what the marks mean; between title and image.
+        simulated: Adds the chip to the title and the word to the alternative text.
+        phone: False when the wide figure reads well at 390 px already.
+        **options: Passed to the plot.
+    """
+    wide, title = _drawn(plot, *args, narrow=False, **options)
+    narrow = _drawn(plot, *args, narrow=True, **options)[0] if phone else ""
+    if simulated and "simulated" not in alt.lower():
+        alt = f"{alt.rstrip()} Simulated."
+    source = f'<source media="(max-width:640px)" srcset="{narrow}">' if narrow else ""
+    png = ' class="ek-png"' if wide.startswith("data:image/png") else ""
+    image = f'<picture>{source}<img{png} src="{wide}" alt="{html.escape(wording.visible(alt))}"></picture>'
+    return Html(
+        f'<figure class="ek-figure">{_words(title, subline, simulated)}{image}{_caption(caption)}</figure>', f"{title}\n{alt}"
+    )
+
+
+def svg(figure: Figure) -> str:
+    """A figure as SVG whose colours are variables, so that one file serves light and dark pages."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text)
+    return re.sub(r"(<svg[^>]*>)", lambda tag: f"{tag[1]}<style>{_theme()}</style>", text, count=1)
+
+
+def data_url(figure: Figure) -> str:
+    """A figure as a `data:` address: SVG, or PNG when it holds too many marks for that to be small."""
+    if _marks(figure) <= MOST_SVG_MARKS:
+        return _encoded("svg+xml", svg(figure).encode())
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer, format="png", dpi=192, facecolor=style.COLOURS["paper"], transparent=False, metadata={"Software": None}
+    )
+    return _encoded("png", buffer.getvalue())
+
+
+def _drawn(plot: Callable[..., Axes], *args: Any, narrow: bool, **options: Any) -> tuple[str, str]:
+    with style.style():
+        axes = plot(*args, narrow=narrow, **options)
+        figure = axes.get_figure(root=True)
+        if figure is None:
+            raise TypeError(f"{plot} returned axes without a figure")
+        title = _title_taken(axes)
+        try:
+            return data_url(figure), title
+        finally:
+            pyplot.close(figure)
+
+
+def _title_taken(axes: Axes) -> str:
+    titles = [axes.get_title(loc=where) for where in ("left", "center", "right")]
+    for where in ("left", "center", "right"):
+        axes.set_title("", loc=where)
+    return " ".join(" ".join(title for title in titles if title).split())
+
+
+def _words(title: str, subline: str, simulated: bool) -> str:
+    label = f" {chip('simulated').body}" if simulated else ""
+    head = f'<p class="ek-title">{wording.render_text(title)}{label}</p>' if title else label
+    return head + (f'<p class="ek-sub">{wording.render_text(subline)}</p>' if subline else "")
+
+
+def _caption(text: str) -> str:
+    return f"<figcaption>{wording.render_text(text)}</figcaption>" if text else ""
+
+
+def _encoded(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _marks(figure: Figure) -> int:
+    n_marks = 0
+    for axes in figure.axes:
+        n_marks += sum(np.size(line.get_xdata()) for line in axes.lines if line.get_marker() not in {"None", "", " ", None})
+        n_marks += sum(np.shape(dots.get_offsets())[0] for dots in axes.collections if isinstance(dots, PathCollection))
+        n_marks += len(axes.patches) + len(axes.texts)
+    return n_marks
+
+
+def _tidied(tag: str) -> str:
+    """Colours to variables and numbers to two decimals, in tags only: text is never touched."""
+    tag = _HEX.sub(lambda found: f"var(--{_ROLES[found[0].lower()]})", tag)
+    tag = re.sub(r"(font: [^;\"]*?px )[^;\"]*", rf"\1{_FONTS}", tag)
+    tag = re.sub(r"font-family: [^;\"]*", f"font-family: {_FONTS}", tag)
+    tag = _GEOMETRY.sub(lambda part: re.sub(r"(\.\d\d)\d+", r"\1", part[0]), tag)
+    return re.sub(r"\s*\n\s*", " ", tag)
+
+
+def _theme() -> str:
+    light, dark = ("".join(f"--{role.replace('_', '-')}:{pair[n]};" for role, pair in style.PALETTE.items()) for n in (0, 1))
+    return f"svg{{{light}}}@media screen and (prefers-color-scheme:dark){{svg{{{dark}}}}}"

@@ -1,0 +1,1 @@
+"""One function a figure: result -> Axes, titled with its conclusion."""

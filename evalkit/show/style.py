@@ -1,0 +1,137 @@
+"""The look of every figure: colours by role, sizes, and the one way to draw an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Kind = Literal["better", "worse", "unsure", "base", "fine_tuned"]
+
+WIDE, HALF, FULL, NARROW = 7.5, 5.3, 11.2, 3.6
+"""Widths of figures in inches; a narrow twin of each is drawn for phones at the same font size."""
+
+# Each pair is (light, dark), and every light value is used once only: the page finds a role by its colour.
+PALETTE: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "ink": ("#1b2430", "#e9ecf0"),
+        "muted": ("#5a6472", "#aab3be"),
+        "axis": ("#b4bbc5", "#566070"),
+        "grid": ("#d9dde3", "#343c47"),
+        "paper": ("#fffffe", "#14181e"),
+        "base": ("#8b93a0", "#929cab"),
+        "fine_tuned": ("#1f5fa8", "#7fb4f2"),
+        "good": ("#0a6b5c", "#52c7ab"),
+        "bad": ("#b93a0e", "#ff946b"),
+        "unsure": ("#6a7380", "#a3acb8"),
+        "pass_zone": ("#cde7dd", "#1c4a3c"),
+        "fail_zone": ("#f9e0d4", "#4a261b"),
+        "fine_tuned_soft": ("#dde8f6", "#1b3352"),
+        "base_soft": ("#eceff3", "#262d36"),
+        "track": ("#f3f5f7", "#20262e"),
+        "on_base": ("#10151b", "#10151c"),
+    }
+)
+_ALIASES = {
+    "control": "base",
+    "treatment": "fine_tuned",
+    "better": "good",
+    "worse": "bad",
+    "not worse": "good",
+    "not shown": "unsure",
+    "no difference shown": "unsure",
+    "too early": "unsure",
+    "invalid": "bad",
+    "fixed": "good",
+    "regressed": "bad",
+    "text": "ink",
+    "threshold": "ink",
+}
+COLOURS: Mapping[str, str] = MappingProxyType(
+    {role: light for role, (light, _) in PALETTE.items()} | {alias: PALETTE[role][0] for alias, role in _ALIASES.items()}
+)
+
+_KINDS: Mapping[str, Kind] = MappingProxyType(
+    {"better": "better", "not worse": "better", "worse": "worse", "invalid": "worse", "don't ship": "worse", "passes": "better"}
+)
+
+
+def kind_of(verdict: str | None) -> Kind:
+    """How a verdict or gate word is drawn: better, worse, or unsure for all that is not shown."""
+    return _KINDS.get((verdict or "").lower(), "unsure")
+
+
+def style() -> AbstractContextManager[None]:
+    """A context in which figures look like ours."""
+    from matplotlib import style as styles
+
+    return styles.context(str(Path(__file__).with_name("evalkit.mplstyle")))
+
+
+def canvas(height: float, *, narrow: bool = False, width: float = WIDE) -> tuple[Figure, Axes]:
+    """An empty figure of the report's width; `height` in inches."""
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(NARROW if narrow else width, height))
+
+
+def interval(  # noqa: PLR0917 - the six are what an interval is
+    ax: Axes,
+    y: float,
+    estimate: float,
+    low: float | None,
+    high: float | None,
+    kind: str,
+    *,
+    width: float = 5.0,
+    size: float = 9.0,
+    vertical: bool = False,
+) -> None:
+    """An interval as a soft thick bar with its estimate on it: filled when shown, hollow when not, a diamond when worse.
+
+    Args:
+        ax: Where to draw, in data coordinates.
+        y: Position across the interval (x when `vertical`).
+        estimate: The point estimate.
+        low: Lower end, None to draw no bar.
+        high: Upper end.
+        kind: A kind or a verdict: better, worse, unsure, base or fine_tuned.
+        width: Thickness of the bar in points.
+        size: Diameter of the marker in points.
+        vertical: Draw along y instead of x.
+    """
+    kind = kind if kind in {"base", "fine_tuned"} else kind_of(kind)
+    colour = COLOURS[kind]
+    hollow = kind in {"unsure", "base"}
+    if low is not None and high is not None:
+        ends, across = [low, high], [y, y]
+        ax.plot(
+            *((across, ends) if vertical else (ends, across)),
+            color=colour,
+            lw=width,
+            alpha=0.4,
+            solid_capstyle="butt",
+            zorder=3,
+        )
+    spot = ([y], [estimate]) if vertical else ([estimate], [y])
+    face = COLOURS["paper"] if hollow else colour
+    marker, shrink = ("D", 1.2) if kind == "worse" else ("o", 0.0)
+    ax.plot(*spot, marker, ms=size - shrink, mfc=face, mec=colour, mew=1.6, zorder=4, clip_on=False)
+
+
+def threshold(ax: Axes, at: float, *, vertical: bool = True) -> None:
+    """The dashed line of a limit set beforehand."""
+    draw = ax.axvline if vertical else ax.axhline
+    draw(at, color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+
+
+def zero_line(ax: Axes, at: float = 0.0, *, vertical: bool = True) -> None:
+    """The solid line of no difference."""
+    draw = ax.axvline if vertical else ax.axhline
+    draw(at, color=COLOURS["ink"], lw=0.9, zorder=2)

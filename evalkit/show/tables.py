@@ -1,0 +1,163 @@
+"""Tables, sentences and chips as safe HTML that reads well in a notebook, on the report's page and on a phone."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit import wording
+
+_GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
+_CHIPS = {
+    **dict.fromkeys(("better", "not worse", "passes", "ship"), "better"),
+    **dict.fromkeys(("worse", "invalid", "don't ship", "blocks"), "worse"),
+    "simulated": "simulated",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Html:
+    """Finished HTML and what it says in plain text.
+
+    Attributes:
+        body: The HTML, escaped where it must be.
+        text: The same for terminals and for readers without HTML.
+    """
+
+    body: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<style>{notebook_css()}</style>{self.body}"
+
+
+def notebook_css() -> str:
+    """The few rules that outputs need outside the report, whose page drops them and brings its own."""
+    return Path(__file__).with_name("notebook.css").read_text(encoding="utf-8")
+
+
+def table(
+    rows: Any,
+    *,
+    caption: str = "",
+    columns: Mapping[str, str] | Sequence[str] | None = None,
+    numeric: Iterable[str] = (),
+    raw_html: Iterable[str] = (),
+) -> Html:
+    """A table that scrolls in its own box and turns into labelled blocks on a phone.
+
+    Args:
+        rows: A data frame, or an iterable of mappings from name to value.
+        caption: What the table says; also the name of its scroll box.
+        columns: Names to show, in order, mapped to their headings; all by default.
+        numeric: Names whose cells are numbers or intervals: right-aligned and unbroken.
+        raw_html: Names whose cells are already safe HTML; everything else is escaped.
+
+    Example:
+        >>> print(table([{"slice": "multi", "n": 96}], columns={"slice": "Slice", "n": "Notes"}))
+        Slice  Notes
+        multi  96
+    """
+    records = _records(rows)
+    names = _headings(records, columns)
+    right, raw = set(numeric), set(raw_html)
+    right |= {name for name in names if _all_numbers(record.get(name) for record in records)}
+    head = "".join(f'<th scope="col"{_class(name in right)}>{html.escape(title)}</th>' for name, title in names.items())
+    body = "".join(_row(record, names, right, raw) for record in records)
+    if not records:
+        body = f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>'
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    name = html.escape(caption or "Table")
+    box = f'<div class="ek-scroll tex2jax_ignore mathjax_ignore" tabindex="0" role="region" aria-label="{name}">'
+    markup = f'{box}<table class="ek-table stack">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return Html(markup, _as_text(records, names))
+
+
+def answer(sentence: str) -> Html:
+    """The computed answer of a chapter; the report shows it under the chapter's title."""
+    return _paragraph("ek-answer", sentence)
+
+
+def note(text: str) -> Html:
+    """A caveat or a condition, in a smaller voice."""
+    return _paragraph("ek-note", text)
+
+
+def chip(word: str, kind: str = "") -> Html:
+    """A verdict as a word with its glyph: kind is better, worse, unsure, simulated, or a verdict (default: the word's own)."""
+    kind = kind if kind in {*_GLYPHS, "simulated"} else _CHIPS.get((kind or word).lower(), "unsure")
+    glyph = f'<span aria-hidden="true">{_GLYPHS[kind]}</span> ' if kind in _GLYPHS else ""
+    return Html(f'<span class="ek-chip-{kind} ek-verdict">{glyph}{html.escape(word)}</span>', word)
+
+
+def chips(words: Mapping[str, str]) -> Html:
+    """Several chips in a line: word -> kind."""
+    made = [chip(word, kind) for word, kind in words.items()]
+    return Html(f'<p class="ek-chips">{" ".join(one.body for one in made)}</p>', ", ".join(words))
+
+
+def _paragraph(kind: str, text: str) -> Html:
+    return Html(f'<p class="{kind}">{wording.render_text(text)}</p>', text)
+
+
+def _records(rows: Any) -> list[Mapping[str, Any]]:
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    return list(rows)
+
+
+def _headings(records: list[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
+    if isinstance(columns, Mapping):
+        return dict(columns)
+    names = columns if columns is not None else list(dict.fromkeys(name for record in records for name in record))
+    return {name: str(name).replace("_", " ") for name in names}
+
+
+def _all_numbers(values: Iterable[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+
+
+def _class(numeric: bool) -> str:
+    return ' class="num"' if numeric else ""
+
+
+def _row(record: Mapping[str, Any], names: Mapping[str, str], right: set[str], raw: set[str]) -> str:
+    cells = []
+    for place, (name, title) in enumerate(names.items()):
+        tag, scope = ("th", ' scope="row"') if place == 0 else ("td", f' data-l="{html.escape(title)}"')
+        cells.append(f"<{tag}{scope}{_class(name in right)}>{_cell(record.get(name), name in raw)}</{tag}>")
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(value: Any, raw: bool) -> str:
+    if isinstance(value, Html):
+        return value.body
+    text = _value_text(value)
+    return text if raw else wording.render_text(text)
+
+
+def _value_text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return wording.NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return wording.count(value)
+    return wording.number(value) if isinstance(value, float) else str(value)
+
+
+def _as_text(records: list[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    lines = [list(names.values()), *([_value_text(record.get(name)) for name in names] for record in records)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
