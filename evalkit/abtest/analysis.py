@@ -1,0 +1,287 @@
+"""The event log as sums: each query runs in the engine that holds the log, and a few numbers a day and variant come back.
+
+The only door to Ibis. A log is reduced per user first and joined after; a user's variant, phase and day are those of the
+first exposure (intention to treat), and what counts lies between it and the end of that user's outcome window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DAY_S = 86400.0
+KEYS = ("phase", "treated", "day")
+_NEEDED = {"exposures": ("user_id", "variant", "at_s"), "outcomes": ("user_id", "metric", "value", "at_s")}
+_BIN = 0.002  # histogram bins of latency are 0.2% wide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """Exposures and outcomes of one experiment as Ibis tables of any engine.
+
+    Attributes:
+        exposures: One row a request; needs user_id, variant and at_s, the other columns of the log when there.
+        outcomes: One row an event; needs user_id, metric, value and at_s.
+        simulated: True when the log says that its users are simulated.
+        where: What to call it in messages.
+    """
+
+    exposures: Any
+    outcomes: Any
+    simulated: bool = False
+    where: str = "the log"
+
+    def users(self, experiment: str) -> Any:
+        """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants.
+
+        Kept by the engine while the result is in use, since every other query starts from it.
+        """
+        rows = _of(self.exposures, "exposures", experiment, self.where)
+        control, treated = rows.variant == "control", rows.variant == "treatment"
+        by_user = rows.group_by("user_id").agg(
+            first_at=rows.at_s.min(),
+            first_control=rows.at_s.min(where=control),
+            n_rows=rows.count(),
+            n_control=control.cast("int64").sum(),
+            n_treated=treated.cast("int64").sum(),
+            phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
+        )
+        first = by_user.first_control.isnull() | (by_user.first_at < by_user.first_control)
+        return by_user.select(
+            "user_id",
+            "first_at",
+            "n_rows",
+            phase=by_user.phase.cast("int64"),
+            treated=first.cast("int64"),
+            mixed=((by_user.n_control > 0) & (by_user.n_treated > 0)).cast("int64"),
+            unknown=by_user.n_rows - by_user.n_control - by_user.n_treated,
+            day=(by_user.first_at / DAY_S).floor().cast("int64"),
+        ).cache()
+
+    def counts(self, users: Any) -> pd.DataFrame:
+        """Users, users seen in both variants and requests, per phase, variant and day of first exposure.
+
+        Raises:
+            DataError: Rows without a user, or with a variant that is neither control nor treatment.
+        """
+        found = users.group_by(list(KEYS)).agg(
+            n=users.count(), mixed=users.mixed.sum(), requests=users.n_rows.sum(), unknown=users.unknown.sum(),
+            nobody=users.user_id.isnull().cast("int64").sum(), first_at=users.first_at.min(),
+        )  # fmt: skip
+        table = found.execute().sort_values(list(KEYS), ignore_index=True)
+        for column, what in (("unknown", "a variant other than control and treatment"), ("nobody", "no user_id")):
+            if len(table) and table[column].sum() > 0:
+                raise DataError(f"{self.where}: exposures hold rows with {what}; repair them before the test is read")
+        return table.drop(columns=["unknown", "nobody"])
+
+    def cells(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf) -> pd.DataFrame:
+        """Per phase, variant and day the sums of x = requests and y = summed outcome, one term a user."""
+        requests = self._requests(users, experiment, window_s)
+        values = self._values(users, experiment, metric, window_s)
+        total = values.group_by("user_id").agg(y=values.value.sum())
+        joined = users.join(requests, "user_id").left_join(total, "user_id")
+        return _cells(joined.select(*KEYS, x=joined.x.cast("float64"), y=joined.y.cast("float64").fill_null(0.0)))
+
+    def mean_cells(
+        self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None
+    ) -> pd.DataFrame:
+        """Per phase, variant and day the sums of y = mean outcome of each user who has one, and x = `before`.
+
+        Args:
+            users: From `users`.
+            experiment: Its name.
+            metric: The outcome's name.
+            window_s: Length of a user's outcome window.
+            before: Table of user_id and value from before the experiment; users not in it get its mean.
+        """
+        values = self._values(users, experiment, metric, window_s)
+        mean = values.group_by("user_id").agg(y=values.value.mean())
+        joined = users.join(mean, "user_id")
+        if before is None:
+            return _cells(joined.select(*KEYS, x=joined.y * 0.0, y=joined.y.cast("float64")))
+        known = before.group_by("user_id").agg(x=before.value.mean())
+        usual = float(known.x.mean().execute() or 0.0)
+        joined = joined.left_join(known, "user_id")
+        return _cells(joined.select(*KEYS, x=joined.x.cast("float64").fill_null(usual), y=joined.y.cast("float64")))
+
+    def slice_cells(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf) -> dict[str, pd.DataFrame]:
+        """The cells of each slice; outcomes find their slice through their request."""
+        rows = self._windowed(_of(self.exposures, "exposures", experiment, self.where), users, window_s)
+        rows = rows.filter(rows.slice.notnull())
+        values = self._values(users, experiment, metric, window_s)
+        per_request = values.group_by("request_id").agg(value=values.value.sum())
+        joined = rows.left_join(per_request, "request_id")
+        each = joined.group_by(["user_id", "slice"]).agg(x=joined.count(), y=joined.value.sum().fill_null(0.0))
+        wide = users.join(each, "user_id")
+        wide = wide.select(*KEYS, "slice", x=wide.x.cast("float64"), y=wide.y.cast("float64"))
+        table = _cells(wide, ("slice", *KEYS))
+        return {str(name): part.drop(columns="slice") for name, part in table.groupby("slice", sort=True)}
+
+    def health_cells(self, users: Any, experiment: str) -> dict[str, pd.DataFrame]:
+        """Cells of failed and of refused calls (y) among requests (x): read from exposures alone."""
+        rows = _of(self.exposures, "exposures", experiment, self.where)
+        if "outcome" not in rows.columns:
+            return {}
+        failed = rows.outcome == "error"
+        failed = failed | rows.error.notnull() if "error" in rows.columns else failed
+        flags = {"failed_calls": failed, "refused_answers": rows.outcome == "refused"}
+        sums = {name: flag.cast("int64").sum() for name, flag in flags.items()}
+        each = rows.group_by("user_id").agg(x=rows.count(), **sums)
+        joined = users.join(each, "user_id")
+        return {
+            name: _cells(joined.select(*KEYS, x=joined.x.cast("float64"), y=joined[name].cast("float64"))) for name in flags
+        }
+
+    def latency_histogram(self, users: Any, experiment: str) -> pd.DataFrame | None:
+        """Requests per phase, variant and latency bin; `ms` is a bin's upper edge. None without latencies."""
+        rows = _of(self.exposures, "exposures", experiment, self.where)
+        if "latency_ms" not in rows.columns:
+            return None
+        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
+        joined = rows.join(users.select("user_id", "phase", "treated"), "user_id")
+        joined = joined.mutate(bin=(joined.latency_ms.ln() / _BIN).floor().cast("int64"))
+        table = joined.group_by(["phase", "treated", "bin"]).agg(n=joined.count()).execute()
+        table["ms"] = [math.exp((bin_ + 1) * _BIN) for bin_ in table["bin"]]
+        return table.sort_values(["phase", "treated", "bin"], ignore_index=True)
+
+    def latency_cells(self, users: Any, experiment: str, limits: Mapping[tuple[int, int], float]) -> pd.DataFrame:
+        """Cells of x = requests and y = requests at or below the limit of their (phase, treated)."""
+        import ibis
+
+        rows = _of(self.exposures, "exposures", experiment, self.where)
+        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
+        joined = rows.join(users.select("user_id", *KEYS), "user_id")
+        cases = [((joined.phase == phase) & (joined.treated == t), ms) for (phase, t), ms in limits.items()]
+        joined = joined.mutate(below=(joined.latency_ms < ibis.cases(*cases, else_=0.0)).cast("float64"))
+        each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
+        return _cells(each.select(*KEYS, x=each.x.cast("float64"), y="y"))
+
+    def before_cells(self, experiment: str, metric: str) -> Any:
+        """A covariate for CUPED: the outcomes of `metric`, whatever their time, as a table of user_id and value."""
+        rows = _of(self.outcomes, "outcomes", experiment, self.where)
+        return rows.filter(rows.metric == metric).select("user_id", "value")
+
+    def metrics(self, experiment: str) -> set[str]:
+        """Names of the outcomes that were recorded."""
+        rows = _of(self.outcomes, "outcomes", experiment, self.where)
+        return set(rows.select("metric").distinct().execute()["metric"])
+
+    def _requests(self, users: Any, experiment: str, window_s: float) -> Any:
+        if not math.isfinite(window_s):
+            return users.select("user_id", x=users.n_rows)
+        rows = self._windowed(_of(self.exposures, "exposures", experiment, self.where), users, window_s)
+        return rows.group_by("user_id").agg(x=rows.count())
+
+    def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
+        rows = _of(self.outcomes, "outcomes", experiment, self.where)
+        return self._windowed(rows.filter(rows.metric == metric), users, window_s)
+
+    def _windowed(self, rows: Any, users: Any, window_s: float) -> Any:
+        """Rows from their user's first exposure until the window closes."""
+        known = rows.join(users.select("user_id", "first_at"), "user_id")
+        known = known.filter(known.at_s >= known.first_at)
+        return known.filter(known.at_s < known.first_at + window_s) if math.isfinite(window_s) else known
+
+
+def open_log(where: str | Path) -> Log:
+    """Opens a log by file, folder or address, with the engine that fits.
+
+    Args:
+        where: An SQLite file; a folder with exposures and outcomes as Parquet or CSV (DuckDB); a URL such as
+            postgresql://...; or the upper-case name of an environment variable that holds one.
+
+    Raises:
+        DataError: Nothing is there, or it holds no such tables.
+    """
+    from evalkit.abtest.log import log_url
+
+    if Path(where).is_dir():
+        return _open_folder(Path(where))
+    url = log_url(where)
+    if not url.startswith("sqlite"):
+        return _open_url(url)
+    path = Path(url.removeprefix("sqlite:///"))
+    if not path.is_file():
+        raise DataError(f"{path}: no event log there; send traffic through the router, or name the log's place")
+    import ibis
+
+    return _of_connection(ibis.sqlite.connect(path), str(path))
+
+
+def _open_url(url: str) -> Log:
+    import ibis
+
+    shown = url.split("@")[-1]
+    return _of_connection(ibis.connect(url.replace("postgresql+psycopg://", "postgres://")), shown)
+
+
+def _of_connection(engine: Any, where: str) -> Log:
+    names = set(engine.list_tables())
+    if missing := {"exposures", "outcomes"} - names:
+        raise DataError(f"{where}: no table {' or '.join(sorted(missing))}; it is not an event log")
+    meta = engine.table("log_meta").execute() if "log_meta" in names else None
+    return Log(
+        exposures=engine.table("exposures"), outcomes=engine.table("outcomes"), simulated=_says_simulated(meta), where=where
+    )
+
+
+def _open_folder(folder: Path) -> Log:
+    import ibis
+
+    engine = ibis.duckdb.connect(preserve_insertion_order=False)
+    tables = {name: _read(engine, folder, name) for name in ("exposures", "outcomes")}
+    meta = _read(engine, folder, "log_meta").execute() if _files(folder, "log_meta") else None
+    return Log(**tables, simulated=_says_simulated(meta), where=str(folder))
+
+
+def _read(engine: Any, folder: Path, name: str) -> Any:
+    if not (files := _files(folder, name)):
+        raise DataError(f"{folder}: no {name}.parquet or {name}.csv; export the log there first")
+    if files[0].suffix == ".parquet":
+        return engine.read_parquet([str(file) for file in files], table_name=name)
+    return engine.read_csv([str(file) for file in files], table_name=name, types=_csv_types(files[0]))
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """One file, several, or a folder of parts as Spark writes them."""
+    for pattern in (f"{name}*.parquet", f"{name}/**/*.parquet", f"{name}*.csv"):
+        if found := sorted(path for path in folder.glob(pattern) if path.is_file()):
+            return found
+    return []
+
+
+def _csv_types(file: Path) -> dict[str, str]:
+    """Ids stay text: "007" is not 7."""
+    with file.open(encoding="utf-8-sig") as lines:
+        header = lines.readline().strip().split(",")
+    texts = {"request_id", "outcome_id", "experiment", "user_id", "variant", "model", "outcome", "error", "slice", "metric"}
+    names = [name.strip('"') for name in header]
+    return {name: "string" for name in names if name in texts}
+
+
+def _says_simulated(meta: Any) -> bool:
+    if meta is None:
+        return False
+    said: dict[str, str] = dict(zip(meta["name"], meta["value"], strict=True))
+    return said.get("simulated", "0") not in {"", "0", "false"}
+
+
+def _of(table: Any, name: str, experiment: str, where: str) -> Any:
+    if missing := [column for column in _NEEDED[name] if column not in table.columns]:
+        raise DataError(f"{where}: {name} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    return table.filter(table.experiment == experiment) if "experiment" in table.columns else table
+
+
+def _cells(rows: Any, keys: Sequence[str] = KEYS) -> pd.DataFrame:
+    x, y = rows.x, rows.y
+    sums = {"sum_x": x.sum(), "sum_y": y.sum(), "sum_xx": (x * x).sum(), "sum_xy": (x * y).sum(), "sum_yy": (y * y).sum()}
+    table = rows.group_by(list(keys)).agg(n=rows.count(), **sums).execute()
+    return table.sort_values(list(keys), ignore_index=True)
