@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human.batch import Batch, Key, read_batch, read_key
+from evalkit.human.pairs import Batch, Key, read_batch, read_key
 from evalkit.human.votes import VoteFile, read_standing
 from evalkit.study import Study, checked_name
 

@@ -1,0 +1,210 @@
+"""The records of a blind batch and their files: pairs without a trace of the model, and the sealed key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, overload
+
+from evalkit import wording
+from evalkit.errors import DataError, DesignError
+
+Side = Literal["a", "b"]
+VERSION = 1
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair(Mapping[str, Any]):
+    """One input with two answers, readable by attribute or as a mapping.
+
+    Attributes:
+        item_id: What a vote names; says nothing about the pair.
+        response_a: One of the two answers; only the key knows whose.
+        slices: Named values by which the result may be cut; never shown to raters.
+    """
+
+    item_id: str
+    example_id: str
+    input: str
+    response_a: str
+    response_b: str
+    slices: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.__slots__:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (one.name for one in fields(self))
+
+    def __len__(self) -> int:
+        return len(fields(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What decodes a batch; a file of its own that opens only when the round is locked.
+
+    Attributes:
+        seed: Everything drawn follows from it, so it stands here and never in the batch.
+        fine_tuned_side: The fine-tuned model's side in the batch, by item, repeats included.
+        repeats: Item shown a second time -> the item it repeats.
+        gold: The better side of each pair whose winner is known beforehand.
+        bound_to: Hashes of the test set and of both models' answers.
+    """
+
+    seed: int
+    fine_tuned_side: Mapping[str, Side]
+    repeats: Mapping[str, str]
+    gold: Mapping[str, Side]
+    models: Mapping[str, str]
+    bound_to: Mapping[str, str]
+
+    def to_bytes(self) -> bytes:
+        """The key's file; its sha256 stands in the batch."""
+        return _as_json("evalkit-key", self, ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(Sequence[Pair]):
+    """The pairs of one round; as a sequence, the article's list.
+
+    Attributes:
+        items: The sampled pairs, each once.
+        repeats: Some of them again with sides swapped, to see whether raters agree with themselves.
+        gold: Pairs whose winner is known.
+        identical: Examples with the same answer from both models: ties, never asked.
+        left_out: Why examples could not be drawn, e.g. `{"no answer": 2, "unmatched": 0}`.
+        orders: Rater -> item ids in the order shown.
+        swapped: Rater -> the items shown with `response_b` on the left.
+        bound_to: `test_set` and `answers`, hashes of what the batch was made from.
+        key_sha256: Hash of the key's file.
+        key: Only in the memory of whoever made the batch; None when read from a file.
+    """
+
+    items: tuple[Pair, ...]
+    repeats: tuple[Pair, ...]
+    gold: tuple[Pair, ...]
+    identical: tuple[str, ...]
+    left_out: Mapping[str, int]
+    raters: tuple[str, ...]
+    orders: Mapping[str, tuple[str, ...]]
+    swapped: Mapping[str, tuple[str, ...]]
+    question: str
+    rubric: str
+    reasons: tuple[str, ...]
+    study: str
+    round: str
+    simulated: bool
+    created_at: str
+    bound_to: Mapping[str, str]
+    key_sha256: str
+    key: Key | None = field(default=None, repr=False, compare=False)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Pair, ...]: ...
+    def __getitem__(self, index: int | slice) -> Pair | tuple[Pair, ...]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def advice(self) -> str:
+        """What this many pairs can show, from the exact sign test's power."""
+        from evalkit import stats
+
+        shown = stats.sign_test_power(len(self), 0.6)
+        needed = {rate: stats.ratings_needed(rate) for rate in (0.6, 0.65, 0.7)}
+        return (
+            f"{len(self)} pairs without ties show a true win rate of 60% with probability {wording.percent(shown, 0)}; "
+            f"80% would need {needed[0.6]} pairs at 60%, {needed[0.65]} at 65%, {needed[0.7]} at 70%."
+        )
+
+    @property
+    def pairs(self) -> Mapping[str, Pair]:
+        """Every pair a rater may see, by item id."""
+        return {pair.item_id: pair for pair in (*self.items, *self.repeats, *self.gold)}
+
+    def save(self, folder: Path) -> Path:
+        """Writes batch.json and key.json (readable by its owner only) into a new round's folder.
+
+        Raises:
+            DesignError: The folder holds a batch already, or the key is not at hand.
+        """
+        if self.key is None:
+            raise DesignError("only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file")
+        if (folder / "batch.json").exists():
+            raise DesignError(f"{folder}: holds a batch already; name a new round")
+        (folder / "votes").mkdir(parents=True, exist_ok=True)
+        _write(folder / "key.json", self.key.to_bytes(), mode=0o600)
+        return _write(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644)
+
+
+def read_batch(folder: Path) -> Batch:
+    """The batch of a round's folder, without its key.
+
+    Raises:
+        DataError: There is none, or it is not readable.
+    """
+    record = _read(folder / "batch.json", "evalkit-batch")
+    try:
+        for name in ("items", "repeats", "gold"):
+            record[name] = tuple(Pair(**one) for one in record[name])
+        for name in ("identical", "raters", "reasons"):
+            record[name] = tuple(record[name])
+        for name in ("orders", "swapped"):
+            record[name] = {rater: tuple(ids) for rater, ids in record[name].items()}
+        return Batch(**record)
+    except (TypeError, KeyError, AttributeError) as why:
+        raise DataError(f"{folder / 'batch.json'}: not a batch ({why}); restore it or start a new round") from why
+
+
+def read_key(folder: Path, sha256: str) -> Key:
+    """The key of a round's folder, when its hash is the one the batch carries.
+
+    Raises:
+        DataError: It is missing, unreadable, or not the key this batch was sealed with.
+    """
+    path = folder / "key.json"
+    record = _read(path, "evalkit-key")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise DataError(f"{path}: sha256 is {found[:12]}..., the batch was sealed with {sha256[:12]}...; restore the key")
+    return Key(**record)
+
+
+def _as_json(kind: str, record: Any, without: tuple[str, ...]) -> bytes:
+    values = {one.name: getattr(record, one.name) for one in fields(record) if one.name not in without}
+    text = json.dumps({"kind": kind, "version": VERSION, **values}, indent=1, ensure_ascii=True, default=dict)
+    return text.encode() + b"\n"
+
+
+def _write(path: Path, content: bytes, *, mode: int) -> Path:
+    partial = path.with_name(path.name + ".partial")
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        file.write(content)
+        os.fsync(file.fileno())
+    return partial.replace(path)
+
+
+def _read(path: Path, kind: str) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = (record.pop("kind"), record.pop("version"))
+    except FileNotFoundError as why:
+        raise DataError(f"{path}: no such file; prepare the round first (notebook 03_rate)") from why
+    except (OSError, ValueError, KeyError, AttributeError) as why:
+        raise DataError(f"{path}: not readable ({why}); restore it or start a new round") from why
+    if found != (kind, VERSION):
+        raise DataError(f"{path}: holds {found[0]} version {found[1]}; need {kind} version {VERSION}")
+    return record

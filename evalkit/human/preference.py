@@ -1,0 +1,289 @@
+"""Which answers do people prefer? Everything a locked round can say, the item as the unit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from evalkit import wording
+from evalkit.errors import DesignError
+from evalkit.human import benchmark_view, checks, ratings
+from evalkit.human.ratings import LABELS, Rating
+from evalkit.human.rounds import Progress, Round
+from evalkit.records import EvalResult, Missing
+
+if TYPE_CHECKING:
+    from evalkit.stats import KrippendorffAlpha, PositionBias, RateInterval, WinRate
+
+FEWEST = 30  # items below which a slice is shown without a p-value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlicePreference:
+    """The win rate within one slice; p-values only from 30 items on, Holm over all slices."""
+
+    field: str
+    slice: str
+    result: WinRate
+    p_value: float | None
+    p_adjusted: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonCount:
+    """How often a reason was given with a vote for either model, or with neither."""
+
+    reason: str
+    fine_tuned: int
+    base: int
+    neither: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """What people prefer.
+
+    Attributes:
+        withheld: Why nothing is shown, "" when the round is locked and decoded.
+        win_rate: The primary result: every item, identical answers as ties.
+        asked_only: The same over the pairs people were shown.
+        without_flagged: The same without raters that look careless; None when nobody does.
+        labels: First-time votes by label.
+        as_left: Fine-tuned wins among decided votes while it stood on the left; `as_right` likewise.
+        self_agreement: Same judgement on hidden repeats.
+        length_adjusted: Preference were both answers equally long; None when that cannot be fitted.
+        metrics: Where a metric and people both decide: how often they name the same model.
+        disagreements: Pairs on which people and the benchmark disagree most.
+    """
+
+    round: str
+    withheld: str
+    simulated: bool
+    progress: tuple[Progress, ...]
+    lock: Mapping[str, Any]
+    models: Mapping[str, str]
+    bound_to: Mapping[str, str]
+    win_rate: WinRate
+    asked_only: WinRate
+    without_flagged: WinRate | None
+    identical: int
+    labels: Mapping[str, int]
+    position: PositionBias
+    as_left: RateInterval
+    as_right: RateInterval
+    agreement: KrippendorffAlpha
+    self_agreement: RateInterval
+    raters: tuple[checks.RaterCheck, ...]
+    length_adjusted: Any
+    slices: tuple[SlicePreference, ...]
+    reasons: tuple[ReasonCount, ...]
+    metrics: tuple[benchmark_view.MetricAgreement, ...]
+    disagreements: tuple[benchmark_view.Disagreement, ...]
+    missing: tuple[Missing, ...]
+
+
+def read_preference(
+    round_: Round | None,
+    *,
+    base_results: Sequence[EvalResult] = (),
+    ft_results: Sequence[EvalResult] = (),
+    slice_fields: Sequence[str] = (),
+    metric: str = "similarity",
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> Preference:
+    """Analyses a round; before it is locked there is progress, and no result.
+
+    Args:
+        round_: None when no round was prepared yet.
+        base_results: For the comparison of people with the benchmark; the base model's answers.
+        ft_results: The fine-tuned model's answers.
+        slice_fields: Slices to cut by.
+        metric: Orders the pairs on which people and benchmark disagree.
+        alpha: Two-sided level.
+        power: For the number of pairs still needed.
+
+    Raises:
+        DataError: A file of the round changed after the lock.
+    """
+    withheld = _withheld(round_)
+    if round_ is None or withheld:
+        return _nothing_yet(round_, withheld, alpha)
+    votes, key = ratings.unblind(round_), round_.key()
+    found = _analysed(votes, identical=len(round_.batch.identical), reasons=round_.batch.reasons, alpha=alpha)
+    pairs = benchmark_view.compared(votes, base_results, ft_results)
+    found = replace(
+        found,
+        round=round_.folder.name,
+        progress=round_.progress(),
+        lock=round_.lock_record(),
+        models=key.models,
+        bound_to=key.bound_to,
+        slices=_slices(votes, slice_fields, alpha),
+        length_adjusted=_length_adjusted(votes, round_, alpha),
+        metrics=benchmark_view.metric_agreement(pairs, alpha=alpha),
+        disagreements=benchmark_view.disagreements(pairs, metric),
+    )
+    return replace(found, missing=_missing(found, power))
+
+
+def current_round(folders: Sequence[Any]) -> Round | None:
+    """The first of these folders that holds a batch."""
+    return next((Round.open(folder) for folder in folders if (folder / "batch.json").exists()), None)
+
+
+def _withheld(round_: Round | None) -> str:
+    if round_ is None:
+        return "No rating round was prepared yet: run notebook 03_rate."
+    if round_.locked:
+        return ""
+    done, total = (sum(getattr(one, name) for one in round_.progress()) for name in ("done", "total"))
+    return f"The round is open: {done} of {total} ratings are in. Results open when it is locked."
+
+
+def _nothing_yet(round_: Round | None, withheld: str, alpha: float) -> Preference:
+    empty = _analysed((), identical=0, reasons=(), alpha=alpha)
+    if round_ is None:
+        missing = Missing(action="Prepare a rating round", why="nobody was asked yet", price="50 pairs for a start")
+        return replace(empty, withheld=withheld, missing=(missing,))
+    left = sum(one.total - one.done for one in round_.progress())
+    price = wording.plural(left, "rating") + ", then lock the round" if left else "one command: lock the round"
+    missing = Missing(action="Finish and lock the rating round", why="results open only then", price=price)
+    simulated = round_.batch.simulated
+    return replace(
+        empty,
+        withheld=withheld,
+        missing=(missing,),
+        round=round_.folder.name,
+        progress=round_.progress(),
+        simulated=simulated,
+    )
+
+
+def _analysed(votes: Sequence[Rating], *, identical: int, reasons: Sequence[str], alpha: float) -> Preference:
+    from evalkit import stats
+
+    asked = [one for one in votes if one.kind == "asked"]
+    raters = checks.check_raters(votes)
+    flagged = {one.rater for one in raters if one.flags}
+    kept = [one for one in asked if one.rater not in flagged]
+    decided = [one for one in votes if one.kind != "gold" and one.score]
+    same = [first.label == again.label for first, again in checks.repeat_pairs(votes)]
+    labels = Counter(one.label for one in asked)
+    return Preference(
+        round="",
+        withheld="",
+        simulated=any(one.simulated for one in votes),
+        progress=(),
+        lock={},
+        models={},
+        bound_to={},
+        win_rate=_win_rate(asked, identical, alpha),
+        asked_only=_win_rate(asked, 0, alpha),
+        without_flagged=_win_rate(kept, identical, alpha) if flagged and kept else None,
+        identical=identical,
+        labels={label: labels[label] for label in LABELS},
+        position=stats.position_bias(
+            sum(one.choice == "left" for one in decided), sum(one.choice == "right" for one in decided), alpha=alpha
+        ),
+        as_left=_wins([one for one in decided if one.fine_tuned_left], alpha),
+        as_right=_wins([one for one in decided if not one.fine_tuned_left], alpha),
+        agreement=stats.krippendorff_alpha(_table(asked), alpha=alpha),
+        self_agreement=stats.rate_interval(sum(same), len(same), alpha=alpha),
+        raters=raters,
+        length_adjusted=None,
+        slices=(),
+        reasons=tuple(_reason(reason, asked) for reason in reasons),
+        metrics=(),
+        disagreements=(),
+        missing=(),
+    )
+
+
+def _win_rate(asked: Sequence[Rating], identical: int, alpha: float) -> WinRate:
+    from evalkit import stats
+
+    items = [[one.score for one in votes] for votes in ratings.by_item(asked).values()]
+    return stats.item_mean_test([*items, *[[0]] * identical], alpha=alpha)
+
+
+def _wins(decided: Sequence[Rating], alpha: float) -> RateInterval:
+    from evalkit import stats
+
+    return stats.rate_interval(sum(one.score > 0 for one in decided), len(decided), alpha=alpha)
+
+
+def _table(asked: Sequence[Rating]) -> list[list[str | None]]:
+    said = {(one.rater, one.item_id): one.label for one in asked}
+    items = list(dict.fromkeys(one.item_id for one in asked))
+    return [[said.get((rater, item)) for item in items] for rater in sorted({one.rater for one in asked})]
+
+
+def _reason(reason: str, asked: Sequence[Rating]) -> ReasonCount:
+    given = Counter(one.score for one in asked if reason in one.reasons)
+    return ReasonCount(reason=reason, fine_tuned=given[1], base=given[-1], neither=given[0])
+
+
+def _slices(votes: Sequence[Rating], fields: Sequence[str], alpha: float) -> tuple[SlicePreference, ...]:
+    from evalkit import stats
+
+    cuts = [(field, value) for field in fields for value in sorted({one.slices[field] for one in votes if field in one.slices})]
+    results = [
+        _win_rate([one for one in votes if one.kind == "asked" and one.slices.get(field) == value], 0, alpha)
+        for field, value in cuts
+    ]
+    raw = [result.p_value if result.n >= FEWEST else None for result in results]
+    rows = zip(cuts, results, raw, stats.adjust(raw, method="holm"), strict=True)
+    return tuple(
+        SlicePreference(field=field, slice=value, result=result, p_value=p, p_adjusted=adjusted)
+        for (field, value), result, p, adjusted in rows
+    )
+
+
+def _length_adjusted(votes: Sequence[Rating], round_: Round, alpha: float) -> Any:
+    from evalkit import stats
+
+    key, pairs = round_.key(), round_.batch.pairs
+    decided = [one for one in votes if one.kind == "asked" and one.score]
+    lengths = {}
+    for item_id in {one.item_id for one in decided}:
+        longer = len(pairs[item_id].response_a) - len(pairs[item_id].response_b)
+        lengths[item_id] = longer if key.fine_tuned_side[item_id] == "a" else -longer
+    return stats.length_adjusted_preference(
+        [one.score > 0 for one in decided],
+        [lengths[one.item_id] for one in decided],
+        [one.item_id for one in decided],
+        alpha=alpha,
+    )
+
+
+def _missing(found: Preference, power: float) -> tuple[Missing, ...]:
+    from evalkit import stats
+
+    result = found.win_rate
+    decided = result.wins + result.losses
+    if result.verdict in {"better", "worse"}:
+        return ()
+    rate = result.wins / decided if decided else 0.5
+    why = f"{wording.percent(result.estimate)} is not shown to differ from 50% with {wording.plural(result.n, 'item')}"
+    if abs(rate - 0.5) < 0.02:
+        return (Missing(action="Look for a larger effect", why=why, price="more than 4,900 pairs at so even a split"),)
+    try:
+        needed = stats.ratings_needed(rate, result.ties / result.n, alpha=result.alpha, power=power)
+    except DesignError as why_not:
+        return (Missing(action="Rate more pairs", why=why, price=str(why_not)),)
+    more = max(needed - result.n, 1)
+    seconds = sorted(one.median_s for one in found.raters if one.median_s is not None)
+    hours = more * seconds[len(seconds) // 2] / 3600 if seconds else 0.0
+    price = f"{wording.plural(more, 'more pair')}, about {wording.number(hours, 1)} hours a rater"
+    return (Missing(action=f"Rate {wording.plural(more, 'more pair')}", why=why, price=price),)
+
+
+def checked_binding(found: Preference, bound_to: Mapping[str, str]) -> str:
+    """A sentence on whether the ratings were made for these answers; "" when they were."""
+    if not found.bound_to or dict(found.bound_to) == dict(bound_to):
+        return ""
+    changed = [name for name, value in bound_to.items() if found.bound_to.get(name) != value]
+    return f"These ratings were made for other {wording.listed(changed)}: they say nothing about the current answers."

@@ -1,0 +1,211 @@
+// One rater's page. Python decides and stores; this file draws `view`, sends presses, and says loudly when no answer comes.
+const CHOICES = [
+  ["left", "A is better", "1"],
+  ["right", "B is better", "2"],
+  ["tie", "About the same", "3"],
+  ["both_bad", "Both bad", "4"],
+];
+const FIRST_REASON_KEY = 5;
+const GUARD_MS = 350; // a double press must not hit the next pair
+const TIMEOUT_MS = 4000;
+const DEAD =
+  "NOT SAVED: the program behind this page did not answer. Reload the page (in a notebook: run the cell again). " +
+  "Your earlier ratings are kept.";
+
+function make(tag, parent, attributes = {}, text = "") {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.textContent = text;
+  parent.append(node);
+  return node;
+}
+
+function textBox(parent, title, label) {
+  const article = make("article", parent, { class: "ek-card" });
+  make("h3", article, {}, title);
+  return make("div", article, { class: "ek-text", dir: "auto", tabindex: "0", role: "group", "aria-label": label });
+}
+
+function button(parent, label, key, attributes = {}) {
+  const node = make("button", parent, { type: "button", "aria-disabled": "false", ...attributes }, label);
+  if (key) {
+    node.setAttribute("aria-keyshortcuts", key);
+    node.append(" ");
+    make("kbd", node, { "aria-hidden": "true" }, key);
+  }
+  return node;
+}
+
+// The fixed parts of the page; what changes is filled in by `draw`.
+function build(el) {
+  const root = make("section", el, {
+    class: "ek-rater",
+    tabindex: "0",
+    "aria-label": "Blind rating",
+    "data-lm-suppress-shortcuts": "true", // else JupyterLab cuts cells when a rater types
+  });
+  const banner = make("p", root, { class: "ek-banner", hidden: "" });
+  const top = make("div", root, { class: "ek-top" });
+  const status = make("p", top, { class: "ek-status", role: "status" });
+  const bar = make("progress", top, { "aria-label": "Share of pairs rated" });
+  const notice = make("p", root, { class: "ek-notice", role: "status" });
+  const alert = make("p", root, { class: "ek-alert", role: "alert", hidden: "" });
+  const work = make("div", root, { class: "ek-work" });
+  const question = make("h2", work);
+  const rubric = make("details", work, { class: "ek-rubric", open: "" });
+  make("summary", rubric, {}, "How to judge");
+  const guidance = make("div", rubric, { class: "ek-plain", dir: "auto" });
+  const input = textBox(work, "Input", "Input");
+  const grid = make("div", work, { class: "ek-grid" });
+  const left = textBox(grid, "A", "Answer A");
+  const right = textBox(grid, "B", "Answer B");
+  const reasons = make("div", work, { class: "ek-reasons", role: "group", "aria-label": "Reasons, optional" });
+  const label = make("label", work, { class: "ek-note" }, "Note (optional) ");
+  const note = make("textarea", label, { rows: "1", maxlength: "2000" });
+  const buttons = make("div", root, { class: "ek-buttons", role: "group", "aria-label": "Your judgement" });
+  return { root, banner, status, bar, notice, alert, work, question, rubric, guidance, input, left, right, reasons, note, buttons };
+}
+
+function render({ model, el }) {
+  const inVoila = document.body.dataset.voila === "voila";
+  const page = build(el);
+  let pending = null;
+  let unanswered = null;
+  let timer = 0;
+  let drawnAt = 0;
+  let shown = null;
+
+  const choose = Object.fromEntries(
+    CHOICES.map(([choice, text, key]) => [choice, button(page.buttons, text, key, { "data-choice": choice })])
+  );
+  const undo = button(page.buttons, "Undo", "u", { "data-choice": "undo" });
+
+  function setBusy() {
+    const { state, can_undo } = model.get("view");
+    for (const node of Object.values(choose)) node.setAttribute("aria-disabled", String(Boolean(pending) || state !== "rating"));
+    undo.setAttribute("aria-disabled", String(Boolean(pending) || !can_undo));
+  }
+
+  function say(message) {
+    page.alert.textContent = message;
+    page.alert.hidden = !message;
+  }
+
+  function send(message) {
+    if (pending || performance.now() - drawnAt < GUARD_MS) return;
+    pending = `${Date.now()}-${Math.random()}`;
+    say("");
+    setBusy();
+    timer = setTimeout(giveUp, TIMEOUT_MS);
+    try {
+      model.send({ ...message, seq: pending });
+    } catch {
+      giveUp();
+    }
+  }
+
+  function giveUp() {
+    clearTimeout(timer);
+    unanswered = pending;
+    pending = null;
+    say(DEAD);
+    setBusy();
+  }
+
+  function vote(choice, via) {
+    const view = model.get("view");
+    if (view.state !== "rating") return;
+    const picked = [...page.reasons.querySelectorAll('[aria-pressed="true"]')].map((node) => node.dataset.reason);
+    const seconds = (performance.now() - drawnAt) / 1000;
+    send({ kind: "vote", item_id: view.item.id, choice, reasons: picked, note: page.note.value, seconds, via });
+  }
+
+  function takeBack() {
+    if (model.get("view").can_undo) send({ kind: "undo" });
+  }
+
+  function answered(message) {
+    if (message.kind !== "ack" || ![pending, unanswered].includes(message.seq)) return;
+    clearTimeout(timer);
+    pending = unanswered = null;
+    say(message.ok ? "" : `NOT SAVED: ${message.error}`);
+    setBusy();
+  }
+
+  function toggle(node) {
+    node.setAttribute("aria-pressed", String(node.getAttribute("aria-pressed") !== "true"));
+  }
+
+  function drawReasons(names) {
+    page.reasons.replaceChildren();
+    names.forEach((name, i) => {
+      const key = i + FIRST_REASON_KEY <= 9 ? String(i + FIRST_REASON_KEY) : "";
+      const node = button(page.reasons, name, key, { "aria-pressed": "false" });
+      node.dataset.reason = name;
+      node.addEventListener("click", () => toggle(node));
+    });
+  }
+
+  function drawItem(view) {
+    shown = view.item.id;
+    drawnAt = performance.now();
+    page.question.textContent = view.question;
+    page.guidance.textContent = view.rubric;
+    page.rubric.hidden = !view.rubric;
+    for (const [box, text] of [[page.input, view.item.input], [page.left, view.item.left], [page.right, view.item.right]]) {
+      box.textContent = text ?? "";
+      box.scrollTop = 0;
+    }
+    page.note.value = "";
+    drawReasons(view.reasons);
+  }
+
+  function draw() {
+    const view = model.get("view");
+    const rating = view.state === "rating";
+    const words = { rating: `Pair ${view.done + 1} of ${view.total}`, done: `You are done: all ${view.total} pairs are rated. Thank you.` };
+    page.status.textContent = words[view.state] ?? "This round is closed. Thank you.";
+    page.banner.textContent = view.banner;
+    page.banner.hidden = !view.banner;
+    page.bar.max = view.total;
+    page.bar.value = view.done;
+    page.notice.textContent = view.notice;
+    page.work.hidden = !rating;
+    if (!rating) shown = null;
+    else if (view.item.id !== shown) drawItem(view);
+    page.root.dataset.rev = view.rev;
+    setBusy();
+  }
+
+  function pressed(event) {
+    const typing = event.target.closest?.("textarea, input, select, [contenteditable]");
+    if (event.key === "Escape" && typing) page.root.focus({ preventScroll: true });
+    if (typing || event.repeat || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const key = event.key.toLowerCase();
+    const choice = CHOICES.find((one) => one[2] === key);
+    const reason = [...page.reasons.children].find((node) => node.getAttribute("aria-keyshortcuts") === key);
+    if (!choice && !reason && key !== "u") return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (choice) vote(choice[0], "key");
+    else if (reason) toggle(reason);
+    else takeBack();
+  }
+
+  for (const [choice, node] of Object.entries(choose)) node.addEventListener("click", () => vote(choice, "click"));
+  undo.addEventListener("click", takeBack);
+  // Voila's page has nothing else on it; in JupyterLab the keys belong to the notebook unless the rater has the focus.
+  const listener = inVoila ? document : page.root;
+  listener.addEventListener("keydown", pressed);
+  model.on("change:view", draw);
+  model.on("msg:custom", answered);
+  draw();
+  return () => {
+    clearTimeout(timer);
+    listener.removeEventListener("keydown", pressed);
+    model.off("change:view", draw);
+    model.off("msg:custom", answered);
+  };
+}
+
+export default { render };

@@ -1,0 +1,59 @@
+"""The rating page: a thin widget over a session. Every press is answered by Python, which stores before it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from evalkit.errors import EvalkitError
+from evalkit.human.session import Session
+
+
+class Rater(anywidget.AnyWidget):
+    """Shows a session's pairs inline in a notebook or on a web page.
+
+    Only `view` reaches the browser: the pair on the screen and how far the rater is, nothing about models.
+    """
+
+    _esm = Path(__file__).with_name("rater.js")
+    _css = Path(__file__).with_name("rater.css")
+    view = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, session: Session, *, banner: str = "") -> None:
+        """`banner` is a line above everything, for practice rounds."""
+        self._session, self._banner = session, banner
+        super().__init__(view={**session.view(), "banner": banner})
+        self.on_msg(self._received)
+
+    def _received(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
+        reply = {"kind": "ack", "seq": message.get("seq"), "ok": True}
+        try:
+            self._act(message)
+        except EvalkitError as why:
+            reply |= {"ok": False, "error": str(why)}
+        except Exception as why:
+            reply |= {"ok": False, "error": f"{type(why).__name__}: {why}"}
+        self._show()
+        self.send(reply)
+
+    def _act(self, message: dict[str, Any]) -> None:
+        if message.get("kind") == "undo":
+            self._session.undo()
+        elif message.get("kind") == "vote":
+            self._session.vote(
+                str(message["item_id"]),
+                message["choice"],
+                seconds=float(message["seconds"]),
+                reasons=[str(reason) for reason in message["reasons"]],
+                note=str(message["note"]),
+                via="key" if message.get("via") == "key" else "click",
+            )
+
+    def _show(self) -> None:
+        try:
+            self.view = {**self._session.view(), "banner": self._banner}
+        except (EvalkitError, OSError) as why:  # the acknowledgement still goes out
+            self.view = {**self.view, "rev": self.view["rev"] + 1, "notice": str(why)}

@@ -1,0 +1,90 @@
+"""Votes un-blinded: what each rater said about which model, once the round is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from evalkit.human.pairs import Batch, Key
+from evalkit.human.rounds import Round
+from evalkit.human.votes import Vote, read_standing
+
+Label = Literal["fine_tuned", "base", "tie", "both_bad"]
+LABELS: tuple[Label, ...] = ("fine_tuned", "base", "tie", "both_bad")
+_SCORES: Mapping[Label, int] = {"fine_tuned": 1, "base": -1, "tie": 0, "both_bad": 0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rating:
+    """One vote, un-blinded.
+
+    Attributes:
+        kind: asked, repeat (shown before with the sides swapped) or gold (the winner is known).
+        item_id: For a repeat, the item it repeats.
+        label: Who won; of a gold pair, "fine_tuned" stands for the better answer.
+        fine_tuned_left: Whether the fine-tuned (or better) answer stood on the left.
+    """
+
+    rater: str
+    kind: Literal["asked", "repeat", "gold"]
+    item_id: str
+    example_id: str
+    label: Label
+    choice: str
+    fine_tuned_left: bool
+    seconds: float
+    reasons: tuple[str, ...]
+    note: str
+    slices: Mapping[str, str]
+    simulated: bool
+
+    @property
+    def score(self) -> int:
+        """1 for the fine-tuned model, -1 for the base model, 0 for a tie or both bad."""
+        return _SCORES[self.label]
+
+
+def unblind(round_: Round) -> tuple[Rating, ...]:
+    """All votes of a locked round, decoded.
+
+    Raises:
+        DesignError: The round is still open.
+        DataError: A file changed after the lock.
+    """
+    key = round_.key()
+    return tuple(
+        _decoded(rater, vote, round_.batch, key)
+        for rater in round_.batch.raters
+        for vote in read_standing(round_.votes(rater).path).values()
+    )
+
+
+def by_item(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
+    """The first-time votes of each item."""
+    items: dict[str, list[Rating]] = {}
+    for one in ratings:
+        if one.kind == "asked":
+            items.setdefault(one.item_id, []).append(one)
+    return items
+
+
+def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:
+    pair = batch.pairs[vote.item_id]
+    better_side = key.gold.get(vote.item_id) or key.fine_tuned_side[vote.item_id]
+    left = vote.left == better_side
+    won: Label = "fine_tuned" if (vote.choice == "left") == left else "base"
+    return Rating(
+        rater=rater,
+        kind="gold" if vote.item_id in key.gold else "repeat" if vote.item_id in key.repeats else "asked",
+        item_id=key.repeats.get(vote.item_id, vote.item_id),
+        example_id=pair.example_id,
+        label=vote.choice if vote.choice in {"tie", "both_bad"} else won,  # pyright: ignore[reportArgumentType]
+        choice=vote.choice,
+        fine_tuned_left=left,
+        seconds=vote.seconds,
+        reasons=vote.reasons,
+        note=vote.note,
+        slices=pair.slices,
+        simulated=vote.simulated,
+    )

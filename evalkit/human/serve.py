@@ -1,0 +1,168 @@
+"""The rating round as a web page on this machine: one link a rater, nothing from anywhere else."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from evalkit.errors import DataError, DesignError
+from evalkit.human.rounds import Round, round_folder
+from evalkit.study import Study
+
+ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
+IDLE_S = 1800
+# scripts and sockets from this server only; Voila's own start-up is inline, and the widget arrives as a blob
+POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline' blob:; "
+    "connect-src 'self'; img-src 'self' data:; font-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | None = None) -> int:
+    """Serves a study's round until interrupted and prints one link a rater.
+
+    Args:
+        study: Its name; `rating_round` is read from its study.yaml unless given.
+        port: On 127.0.0.1.
+        rating_round: The round's name.
+        root: The project's folder; found from the working directory by default.
+
+    Raises:
+        DataError: The study or the round is not there.
+        DesignError: The round is closed.
+    """
+    home = Study.open(study, root=root)
+    round_ = Round.open(round_folder(home, rating_round or declared_round(home)))
+    if round_.locked:
+        raise DesignError(f"{round_.folder}: this round is closed; name a new rating_round to go on")
+    token = secrets.token_urlsafe(24)
+    with tempfile.TemporaryDirectory(prefix="evalkit-rate-") as folder:
+        _furnish(Path(folder), token, port)
+        print(page_of_links(round_, token, port), flush=True)  # noqa: T201 - what the command is for
+        return _serve(Path(folder), round_)
+
+
+def declared_round(study: Study) -> str:
+    """The round that study.yaml names.
+
+    Raises:
+        DataError: It names none.
+    """
+    import yaml
+
+    path = study.folder / "study.yaml"
+    declared = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not isinstance(declared, dict) or not declared.get("rating_round"):
+        raise DataError(f"{path}: names no rating_round; add it, prepare the round with notebook 03_rate, then serve it")
+    return str(declared["rating_round"])
+
+
+def links(round_: Round) -> Mapping[str, str]:
+    """Link code -> rater: random codes, drawn once a round and kept beside its key."""
+    path = round_.folder / "links.json"
+    codes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    codes |= {secrets.token_urlsafe(12): rater for rater in round_.batch.raters if rater not in codes.values()}
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(codes, file, indent=1)
+    return codes
+
+
+def page_of_links(round_: Round, token: str, port: int) -> str:
+    """What the command prints."""
+    lines = [f"  {rater}: http://127.0.0.1:{port}/?token={token}&rater={code}" for code, rater in links(round_).items()]
+    return "\n".join(
+        [f"Rating round {round_.folder.name}, {len(round_.batch)} pairs. One link a rater:", *lines, "Stop with Ctrl+C."]
+    )
+
+
+def page(environment: Mapping[str, str] = os.environ) -> Any:
+    """The one cell of the served notebook: the rater whose code stands in the address, or a plain refusal."""
+    round_ = Round.open(Path(environment[ROUND]))
+    code = parse_qs(environment.get("QUERY_STRING", "")).get("rater", [""])[0]
+    rater = links(round_).get(code)
+    if rater is None:
+        return Refusal("This link is not complete or not valid any more. Ask whoever sent it to you for a new one.")
+    from evalkit.human.rater import Rater
+    from evalkit.human.session import Session
+
+    try:
+        return Rater(Session(round_, rater))
+    except DataError as why:
+        return Refusal(f"Ratings cannot be stored just now, so none are taken. {why}")
+
+
+class Refusal:
+    """A sentence in place of the rater."""
+
+    def __init__(self, text: str) -> None:
+        """`text` is shown as it is."""
+        self.text = text
+
+    def _repr_html_(self) -> str:
+        return f'<p role="alert">{html.escape(self.text)}</p>'
+
+
+def _furnish(folder: Path, token: str, port: int) -> None:
+    """A folder with nothing but the page's notebook and the server's settings; the token never stands in a command line."""
+    cell = {
+        "cell_type": "code",
+        "id": "rate",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+        "source": "from evalkit.human import serve\n\nserve.page()",
+    }
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {"kernelspec": spec, "title": "Blind rating"},
+        "cells": [cell],
+    }
+    (folder / "rate.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    (folder / "voila.json").write_text(json.dumps(_settings(token, port)), encoding="utf-8")
+
+
+def _settings(token: str, port: int) -> dict[str, Any]:
+    return {
+        "Voila": {
+            "ip": "127.0.0.1",
+            "port": port,
+            "port_retries": 0,
+            "open_browser": False,
+            "token": token,
+            "tornado_settings": {"headers": {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}},
+        },
+        "VoilaConfiguration": {
+            "template": "evalkit",
+            "allow_template_override": "NO",
+            "allow_theme_override": "NO",
+            "file_allowlist": [],
+            "extension_allowlist": ["anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"],
+        },
+        "MappingKernelManager": {"cull_idle_timeout": IDLE_S, "cull_interval": 60},
+    }
+
+
+def _serve(folder: Path, round_: Round) -> int:
+    templates = str(Path(__file__).with_name("share"))
+    paths = os.pathsep.join(filter(None, [templates, os.environ.get("JUPYTER_PATH", "")]))
+    environment = {**os.environ, "JUPYTER_PATH": paths, ROUND: str(round_.folder.resolve())}
+    server = subprocess.Popen([sys.executable, "-m", "voila", "rate.ipynb"], cwd=folder, env=environment)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
