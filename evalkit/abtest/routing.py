@@ -1,0 +1,221 @@
+"""One request through the test: assign, ask, write down, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from evalkit.abtest.assignment import ABTestConfig, Variant, assign_variant
+from evalkit.abtest.log import EventLog, Exposure, new_request_id
+from evalkit.endpoint.reply import NoAnswerError, answer
+from evalkit.errors import DesignError, ModelError
+from evalkit.records import Answer, Outcome
+from evalkit.wording import cleaned, redacted
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ABTestResult:
+    """What one request came back with; the first six fields are positional, in the article's order.
+
+    Attributes:
+        variant: "control" or "treatment", as assigned, also when a fallback answered.
+        latency_ms: Milliseconds around the model call; with a fallback, around both.
+        timestamp: Seconds since 1970, at which the request came in.
+        request_id: What a later `record_outcome` names.
+        error: What failed in treatment, when the control model had to answer.
+    """
+
+    model: str
+    variant: str
+    user_id: str
+    response: str
+    latency_ms: float
+    timestamp: float = field(default_factory=time.time)
+    _: KW_ONLY
+    request_id: str = field(default_factory=new_request_id)
+    outcome: Outcome = "ok"
+    error: str | None = None
+    fallback: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+def run_ab_request(
+    user_id: str,
+    messages: Messages,
+    config: ABTestConfig,
+    client: Any,
+    *,
+    log: EventLog | None = None,
+    request_id: str | None = None,
+    fallback: bool = False,
+    slice: str | None = None,  # noqa: A002 - the column's name
+    now: float | None = None,
+    temperature: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> ABTestResult:
+    """Asks the model the user is assigned to, and commits the exposure before the answer is handed over.
+
+    A failed call is logged with outcome "error", then raised again as it came, with the request id in its notes. With
+    `fallback`, a failed treatment call goes to the control model once more: the user stays in treatment (intention to
+    treat), and the row says that the fallback answered.
+
+    Args:
+        user_id: Who asks; decides the variant.
+        messages: As for the client.
+        config: The split; `LockedPlan.config` for a planned test.
+        client: `openai.OpenAI` or anything with `client.chat.completions.create(model=, messages=, temperature=)`.
+        log: Where the exposure goes; None logs nothing.
+        request_id: The caller's own id, unique for ever; a fresh one when not given.
+        fallback: Let the control model answer for a failed treatment.
+        slice: A value to cut the result by later.
+        now: Seconds since 1970; the present time when not given.
+        temperature: Passed on.
+        options: Further arguments of `create`, e.g. `{"max_tokens": 96}`.
+
+    Raises:
+        DesignError: `user_id` is empty.
+        Exception: Whatever the client raised.
+    """
+    draft = _Draft(config=config, user_id=str(user_id), request_id=request_id or new_request_id(), cut=slice, at_s=now)
+    body = {"messages": messages, "temperature": temperature, **(options or {})}
+    try:
+        try:
+            with draft.asking() as heard:
+                heard(client.chat.completions.create(model=draft.model, **body))
+        except Exception:
+            if not (fallback and draft.variant == "treatment"):
+                raise
+            with draft.asking(config.control_model) as heard:
+                heard(client.chat.completions.create(model=draft.model, **body))
+    finally:
+        draft.write(log)
+    return draft.result()
+
+
+async def run_ab_request_async(
+    user_id: str,
+    messages: Messages,
+    config: ABTestConfig,
+    client: Any,
+    *,
+    log: EventLog | None = None,
+    request_id: str | None = None,
+    fallback: bool = False,
+    slice: str | None = None,  # noqa: A002 - the column's name
+    now: float | None = None,
+    temperature: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> ABTestResult:
+    """`run_ab_request` for `openai.AsyncOpenAI`; the exposure is written in a thread, and awaited.
+
+    A cancelled request (a timeout of the caller, a closed connection) is logged as an error too, then cancelled.
+    """
+    draft = _Draft(config=config, user_id=str(user_id), request_id=request_id or new_request_id(), cut=slice, at_s=now)
+    body = {"messages": messages, "temperature": temperature, **(options or {})}
+    try:
+        try:
+            with draft.asking() as heard:
+                heard(await client.chat.completions.create(model=draft.model, **body))
+        except Exception:
+            if not (fallback and draft.variant == "treatment"):
+                raise
+            with draft.asking(config.control_model) as heard:
+                heard(await client.chat.completions.create(model=draft.model, **body))
+    finally:
+        await asyncio.shield(asyncio.to_thread(draft.write, log))
+    return draft.result()
+
+
+class _Draft:
+    """A request on its way: becomes the row in the log, and the result."""
+
+    def __init__(self, *, config: ABTestConfig, user_id: str, request_id: str, cut: str | None, at_s: float | None) -> None:
+        if not user_id.strip():
+            raise DesignError("user_id is empty; without an id, all anonymous users would get the same variant")
+        self.variant: Variant = assign_variant(user_id, config)
+        self.model = config.model(self.variant)
+        self._config, self._user_id, self._request_id, self._slice = config, user_id, request_id, cut
+        self._at_s = time.time() if at_s is None else at_s
+        self._latency_ms, self._fallback = 0.0, False
+        self._error: str | None = None
+        self._answer = Answer(text="", outcome="error")
+
+    @contextmanager
+    def asking(self, fallback_model: str = "") -> Iterator[Callable[[Any], None]]:
+        """Times one call, from here until its reply is handed to what this gives, and notes down its failure."""
+        if fallback_model:
+            self.model, self._fallback = fallback_model, True
+        replies: list[Any] = []
+        started = time.perf_counter()
+        try:
+            try:
+                yield lambda reply: replies.append((time.perf_counter() - started, reply))
+            finally:
+                self._latency_ms += (replies[0][0] if replies else time.perf_counter() - started) * 1000
+            self._answer = _answer(replies[0][1])
+        except BaseException as why:
+            self._error = "; then ".join(filter(None, [self._error, f"{self.model}: {type(why).__name__}: {why}"]))
+            why.add_note(f"evalkit request_id: {self._request_id}")
+            raise
+
+    def write(self, log: EventLog | None) -> None:
+        """Commits the row."""
+        if log is not None:
+            log.record_exposure(
+                Exposure(
+                    request_id=self._request_id,
+                    experiment=self._config.experiment_name,
+                    phase=self._config.phase,
+                    user_id=self._user_id,
+                    variant=self.variant,
+                    at_s=self._at_s,
+                    slice=self._slice,
+                    **self._shared(),
+                )
+            )
+
+    def result(self) -> ABTestResult:
+        """What the caller gets."""
+        return ABTestResult(
+            variant=self.variant,
+            user_id=self._user_id,
+            response=self._answer.text,
+            timestamp=self._at_s,
+            request_id=self._request_id,
+            **self._shared(),
+        )
+
+    def _shared(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "latency_ms": self._latency_ms,
+            "outcome": self._answer.outcome,
+            "error": self._error and redacted(cleaned(self._error)[0])[:2000],
+            "fallback": self._fallback,
+            "prompt_tokens": self._answer.prompt_tokens,
+            "completion_tokens": self._answer.completion_tokens,
+        }
+
+
+def _answer(reply: Any) -> Answer:
+    """Reads a reply object; one without an answer counts as a failed call."""
+    choices = [
+        {
+            "message": {name: getattr(choice.message, name, None) for name in ("content", "refusal")},
+            "finish_reason": getattr(choice, "finish_reason", None),
+        }
+        for choice in (getattr(reply, "choices", None) or [])[:1]
+    ]
+    usage = getattr(reply, "usage", None)
+    tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
+    try:
+        return answer({"choices": choices, "usage": tokens})
+    except NoAnswerError as why:
+        raise ModelError(str(why)) from why
