@@ -8,17 +8,18 @@ from typing import Any
 
 _ROOMS = {
     "agreement": "KrippendorffAlpha krippendorff_alpha percent_agreement cohen_kappa fleiss_kappa",
-    "bootstrap": "cluster_bootstrap",
+    "bootstrap": "BootstrapInterval cluster_bootstrap",
+    "cuped": "cuped_test cuped_test_from_sums",
     "multiplicity": "adjust",
     "noninferiority": "NonInferiorityTest noninferiority_test",
     "paired": "PairedBinaryTest PairedMeanTest paired_binary_test paired_mean_test tango_interval",
+    "phases": "CombinedTest combine_phases",
     "power": "SampleSize design_effect detectable_difference days_needed examples_needed ratings_needed sign_test_power "
     "users_needed users_needed_mean",
-    "preference": "PositionBias WinRate item_mean_test length_adjusted_preference position_bias win_rate",
+    "preference": "LengthAdjustedPreference PositionBias WinRate item_mean_test length_adjusted_preference position_bias win_rate",
     "proportions": "ProportionTest RateInterval SampleRatioTest proportion_z_test rate_interval sample_ratio_test",
     "quantile": "QuantileInterval QuantileTest quantile_by_user quantile_interval quantile_levels quantile_test",
-    "ratio": "CombinedTest MeanSums MeanTest RatioSums RatioTest combine_phases cuped_test cuped_test_from_sums "
-    "mean_test mean_test_from_sums ratio_test ratio_test_from_sums",
+    "ratio": "MeanSums MeanTest RatioSums RatioTest mean_test mean_test_from_sums ratio_sums ratio_test ratio_test_from_sums",
     "regression": "RegressionRow RegressionTable gee_odds_table linear_probability_table",
     "result": "Result Verdict",
     "sequential": "confidence_sequence information_fraction obrien_fleming_bounds spent_alpha",

@@ -81,6 +81,69 @@ def krippendorff_alpha(
     )  # fmt: skip
 
 
+def percent_agreement(ratings: Sequence[Sequence[Any]]) -> float | None:
+    """Share of agreeing pairs of ratings, averaged over items with at least two; None when there are none.
+
+    Stands beside alpha or kappa, which can be low at high agreement when one category dominates.
+
+    Example:
+        >>> percent_agreement([["a", "b", "b", "a"], ["a", "b", "a", None]])
+        0.6666666666666666
+    """
+    counts, _ = _value_counts(ratings, "nominal")
+    return _agreement(counts[counts.sum(axis=1) > 1])
+
+
+def cohen_kappa(rater_a: Sequence[Any], rater_b: Sequence[Any]) -> float | None:
+    """Cohen's kappa of two raters on the items both rated; None when undefined (one category, no shared items).
+
+    Source: Cohen 1960; `statsmodels.stats.inter_rater.cohens_kappa`.
+
+    Raises:
+        DesignError: Raters with different numbers of items.
+
+    Example:
+        >>> round(cohen_kappa(["a", "b", "b", "a"], ["a", "b", "a", "a"]), 2)
+        0.5
+    """
+    import numpy as np
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    counts, values = _value_counts([rater_a, rater_b], "nominal")
+    if len(values) < 2:
+        return None
+    both = counts.sum(axis=1) == 2
+    place = {value: number for number, value in enumerate(values)}
+    table = np.zeros((len(values), len(values)))
+    for one, other in [pair for pair, kept in zip(zip(rater_a, rater_b, strict=True), both, strict=True) if kept]:
+        table[place[one], place[other]] += 1
+    chance = table.sum(axis=0) @ table.sum(axis=1)
+    if not 0 < chance < table.sum() ** 2:
+        return None
+    kappa: Any = cohens_kappa(table, return_results=False)
+    return float(kappa)
+
+
+def fleiss_kappa(ratings: Sequence[Sequence[Any]]) -> float | None:
+    """Fleiss' kappa on the items every rater rated; None when undefined.
+
+    Source: Fleiss 1971; `statsmodels.stats.inter_rater.fleiss_kappa`.
+
+    Raises:
+        DesignError: Raters with different numbers of items.
+
+    Example:
+        >>> round(fleiss_kappa([["a", "b", "b", "a"], ["a", "b", "a", "a"]]), 3)
+        0.467
+    """
+    from statsmodels.stats import inter_rater
+
+    counts, _ = _value_counts(ratings, "nominal")
+    full = counts[counts.sum(axis=1) == len(ratings)]
+    used = int((full.sum(axis=0) > 0).sum())
+    return float(inter_rater.fleiss_kappa(full)) if len(ratings) > 1 and used > 1 else None
+
+
 def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, list[Any]]:
     """Items x values: how many raters gave an item that value."""
     import numpy as np

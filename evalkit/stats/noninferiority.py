@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evalkit import wording
 from evalkit.errors import DesignError
 from evalkit.stats.result import Result, Scale, Verdict
 
@@ -23,6 +22,7 @@ class NonInferiorityTest(Result):
     lower_is_better: bool = False
     tested: Verdict
     shown_as: Scale = "points"
+    unit_counted: str = "example"
 
     @property
     def verdict(self) -> Verdict:
@@ -35,11 +35,13 @@ class NonInferiorityTest(Result):
         loss = worst if self.lower_is_better else -worst
         return "not worse" if loss < self.margin else "not shown"
 
-    def _text(self, value: float | None) -> str:
-        return wording.signed(value) if self.shown_as == "number" else wording.points(value)
+    def counted_in(self) -> str:
+        """As the result it was made from."""
+        return self.unit_counted
 
-    def _estimate_text(self) -> str:
-        return self._text(self.estimate) + (" points" if self.shown_as == "points" else "")
+    def shown_in(self) -> Scale:
+        """As the result it was made from."""
+        return self.shown_as
 
     def _headline(self) -> str:
         margin = self._text(self.margin).lstrip("+")
@@ -57,7 +59,7 @@ def noninferiority_test(result: Result, margin: float, *, lower_is_better: bool 
     Source: Piaggio et al. 2012 (CONSORT non-inferiority).
 
     Raises:
-        DesignError: A negative margin, or a result that is not a difference.
+        DesignError: A negative margin.
 
     Example:
         >>> from evalkit.stats import paired_binary_test
@@ -66,13 +68,11 @@ def noninferiority_test(result: Result, margin: float, *, lower_is_better: bool 
     """
     if not isinstance(margin, int | float) or not 0 <= margin < float("inf"):
         raise DesignError(f"margin is {margin!r}; need the largest acceptable loss, 0 or more")
-    if result.null not in (0.0, 0.5):
-        raise DesignError("a non-inferiority question needs a difference")
-    shift = result.null
+    shift = result.no_effect()
     low, high = (None if limit is None else limit - shift for limit in (result.ci_low, result.ci_high))
     return NonInferiorityTest(
         estimate=None if result.estimate is None else result.estimate - shift, n=result.n, ci_low=low, ci_high=high,
         alpha=result.alpha, method=f"{result.method}, interval against the margin", notes=result.notes,
-        margin=margin, lower_is_better=lower_is_better, tested=result.verdict,
-        shown_as="number" if result.scale == "number" else "points",
+        margin=margin, lower_is_better=lower_is_better, tested=result.verdict, unit_counted=result.counted_in(),
+        shown_as="number" if result.shown_in() == "number" else "points",
     )  # fmt: skip

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from evalkit.errors import DesignError
-from evalkit.stats.result import Result, Scale, between, numbers, whole, z_quantile
+from evalkit import wording
+from evalkit.stats.result import Result, Scale, between, codes_of, numbers, whole, z_quantile
 
 FEW_PAIRS = 10
 FEW_CLUSTERS = 20
@@ -100,7 +100,7 @@ def paired_binary_test(
     elif b + c == 0:
         notes.append("the models are never right on different examples: p is 1")
     elif b + c < FEW_PAIRS:
-        notes.append(f"only {b + c} examples decide: mid-p can exceed its level slightly, see p_exact")
+        notes.append(f"only {wording.plural(b + c, 'example')} decided it: mid-p can exceed its level slightly, see p_exact")
     return PairedBinaryTest(
         estimate=(b - c) / n if n else None, n=n, ci_low=low, ci_high=high, alpha=alpha, p_value=mid_p,
         method="McNemar mid-p", notes=tuple(notes), p_exact=exact, **cells,
@@ -192,23 +192,18 @@ def _tango_score(b: int, c: int, n: int, delta: float) -> float:
 def _score_sums(values: Any, clusters: Sequence[Hashable] | None) -> tuple[Any, int | None]:
     """Residuals from the mean, summed within each cluster."""
     import numpy as np
-    import pandas as pd
 
     residuals = values - values.mean() if len(values) else values
     if clusters is None:
         return residuals, None
-    if len(clusters) != len(values):
-        raise DesignError(f"{len(clusters)} clusters for {len(values)} differences; need one for each")
-    codes, names = pd.factorize(np.asarray(clusters, dtype=object))
-    if len(codes) and codes.min() < 0:
-        raise DesignError("a cluster is missing; give every example one, its own id if it stands alone")
-    return np.bincount(codes, weights=residuals, minlength=len(names)), len(names)
+    codes, n_clusters = codes_of(clusters, len(values))
+    return np.bincount(codes, weights=residuals, minlength=n_clusters), n_clusters
 
 
 def _mean_notes(n: int, n_clusters: int | None, flat: bool) -> tuple[str, ...]:
     units, noun = (n, "example") if n_clusters is None else (n_clusters, "cluster")
     if units < 2:
-        return (f"{units} {noun}{'' if units == 1 else 's'}: need at least two for an interval",)
+        return (f"{wording.plural(units, noun)}: need at least two for an interval",)
     notes = ["no variance: all differences are equal, so the test is undefined"] if flat else []
     if n_clusters is not None and n_clusters < FEW_CLUSTERS:
         notes.append(f"only {n_clusters} clusters: below {FEW_CLUSTERS} the interval is approximate")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evalkit.errors import DesignError
 from evalkit.stats.result import between, whole, z_quantile
@@ -157,18 +159,14 @@ def sign_test_power(n: int, true_win_rate: float, *, alpha: float = 0.05) -> flo
         >>> round(sign_test_power(50, 0.6), 2)
         0.24
     """
-    from scipy.stats import binom
-
-    n, rate = whole(n, "n"), between(true_win_rate, "true_win_rate", closed=True)
-    limit = binom.ppf(between(alpha, "alpha") / 2, n, 0.5)
-    limit -= binom.cdf(limit, n, 0.5) > alpha / 2
-    return float(binom.cdf(limit, n, rate) + binom.sf(n - limit - 1, n, rate)) if limit >= 0 else 0.0
+    rate = between(true_win_rate, "true_win_rate", closed=True)
+    return float(_sign_test_powers(whole(n, "n"), rate, between(alpha, "alpha")))
 
 
 def ratings_needed(true_win_rate: float, tie_rate: float = 0.0, *, alpha: float = 0.05, power: float = 0.8) -> int:
     """Ratings needed to show a true win rate among decided ones, by the exact sign test.
 
-    The power of an exact test rises in a saw-tooth: this is the number from which on it never falls below `power`.
+    The power of an exact test rises in a saw-tooth: this is the first number that reaches `power`.
 
     Args:
         true_win_rate: Share of decided ratings the better model wins.
@@ -176,7 +174,7 @@ def ratings_needed(true_win_rate: float, tie_rate: float = 0.0, *, alpha: float 
         alpha: Two-sided level.
         power: Chance to show it.
 
-    Source: exact binomial power, search from the normal approximation.
+    Source: exact binomial power, searched around the normal approximation.
 
     Raises:
         DesignError: A win rate of 0.5, which no number of ratings shows.
@@ -185,14 +183,15 @@ def ratings_needed(true_win_rate: float, tie_rate: float = 0.0, *, alpha: float 
         >>> ratings_needed(0.6), ratings_needed(0.65), ratings_needed(0.7)
         (199, 90, 49)
     """
+    import numpy as np
+
     rate, ties = between(true_win_rate, "true_win_rate", closed=True), between(tie_rate, "tie_rate", closed=True)
     if rate == 0.5 or ties == 1:
         raise DesignError("a true win rate of 0.5, or ties only, is shown by no number of ratings")
-    z_sum = z_quantile(alpha) + _z_power(power)
-    n = math.ceil((z_sum / (2 * abs(rate - 0.5))) ** 2 * 1.2) + 30
-    while n > 1 and sign_test_power(n - 1, rate, alpha=alpha) >= power:
-        n -= 1
-    return math.ceil(round(n / (1 - ties), 9))
+    n = (z_quantile(alpha) + _z_power(power)) ** 2 / (4 * (rate - 0.5) ** 2)
+    candidates = np.arange(1, math.ceil(1.2 * n) + 50)
+    decided = int(candidates[_sign_test_powers(candidates, rate, alpha) >= power][0])
+    return math.ceil(round(decided / (1 - ties), 9))
 
 
 def design_effect(cluster_sizes: Sequence[int], icc: float) -> float:
@@ -230,6 +229,15 @@ def days_needed(users: int, users_per_day: float, *, outcome_window_days: int = 
     traffic = between(users_per_day, "users_per_day", 0, math.inf)
     days = math.ceil(whole(users, "users") / traffic) + whole(outcome_window_days, "outcome_window_days")
     return 7 * max(1, math.ceil(days / 7))
+
+
+def _sign_test_powers(n: Any, rate: float, alpha: float) -> Any:
+    """Chance of at most k or at least n - k wins, k the largest count still significant; for one n or many."""
+    from scipy.stats import binom
+
+    limit = binom.ppf(alpha / 2, n, 0.5)
+    limit = limit - (2 * binom.cdf(limit, n, 0.5) > alpha)
+    return binom.cdf(limit, n, rate) + binom.sf(n - limit - 1, n, rate)
 
 
 def _z_power(power: float) -> float:

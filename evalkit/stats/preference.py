@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from evalkit import wording
 from evalkit.errors import DesignError
 from evalkit.stats.paired import mcnemar, paired_mean_test, tango_interval
 from evalkit.stats.proportions import wilson
-from evalkit.stats.result import Result, Scale, between, whole
+from evalkit.stats.regression import fitted_logit
+from evalkit.stats.result import Result, Scale, between, codes_of, numbers, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,3 +153,62 @@ def position_bias(slot_a: int, slot_b: int, *, alpha: float = 0.05) -> PositionB
         estimate=a / n if n else None, n=n, ci_low=low, ci_high=high, alpha=alpha, p_value=mcnemar(a, b)[1] if n else None,
         method="exact binomial", notes=() if n else ("no decided votes yet",),
     )  # fmt: skip
+
+
+def length_adjusted_preference(
+    preferred: Any, length_difference: Any, items: Sequence[Hashable] | None = None, *, alpha: float = 0.05
+) -> LengthAdjustedPreference:
+    """Is the fine-tuned answer preferred for more than its length? Logistic regression, clustered by item.
+
+    Args:
+        preferred: 1 fine-tuned, 0 base, 0.5 or None a tie (left out), one a vote.
+        length_difference: Length of the fine-tuned answer - length of the base answer, one a vote.
+        items: The item of each vote; each vote its own when not given.
+        alpha: Two-sided level.
+
+    Source: Dubois et al. 2024 (length-controlled win rate), here as a logit with a length term; the intercept
+    is the preference at equal length.
+
+    Raises:
+        DesignError: Lists that do not match.
+
+    Example:
+        >>> test = length_adjusted_preference([1, 1, 1, 0, 0, 1, 0, 1], [40, 35, 5, -30, -10, -5, 10, 60])
+        >>> round(test.raw_rate, 3), test.verdict
+        (0.625, 'no difference shown')
+    """
+    import numpy as np
+
+    owners = list(items) if items is not None else list(range(len(preferred)))
+    if not len(preferred) == len(length_difference) == len(owners):
+        raise DesignError("preferred, length_difference and items need one entry for each vote")
+    kept = [place for place, vote in enumerate(preferred) if vote in (0, 1)]
+    votes = np.array([float(preferred[place]) for place in kept])
+    lengths = numbers([length_difference[place] for place in kept], "length_difference")
+    codes, _ = codes_of([owners[place] for place in kept], len(kept))
+    fitted = _equal_length_fit(votes, lengths, codes, between(alpha, "alpha"))
+    dropped = len(preferred) - len(kept)
+    notes = [f"{wording.plural(dropped, 'tie')} left out"] if dropped else []
+    if fitted["estimate"] is None:
+        notes.append("votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists")
+    return LengthAdjustedPreference(
+        **fitted, n=len(kept), alpha=alpha, method="logistic regression on length, clustered by item", notes=tuple(notes),
+        raw_rate=float(votes.mean()) if len(votes) else None,
+    )  # fmt: skip
+
+
+def _equal_length_fit(votes: Any, lengths: Any, codes: Any, alpha: float) -> dict[str, Any]:
+    """Intercept (as a share) and slope of the logit; all None where it does not exist."""
+    import numpy as np
+    from scipy.special import expit
+
+    spread = float(lengths.std()) if len(lengths) else 0.0
+    names = ("estimate", "ci_low", "ci_high", "p_value", "length_odds_ratio")
+    if spread == 0 or len(set(codes.tolist())) < 3:
+        return dict.fromkeys(names)
+    fit = fitted_logit(votes, np.column_stack([np.ones(len(votes)), lengths / spread]), codes)
+    if fit is None:
+        return dict.fromkeys(names)
+    low, high = fit.conf_int(alpha=alpha)[0]
+    slope = float(np.exp(fit.params[1]))
+    return dict(zip(names, (expit(fit.params[0]), expit(low), expit(high), fit.pvalues[0], slope), strict=True))

@@ -93,27 +93,6 @@ class MeanTest(Result):
         return self.estimate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CombinedTest(Result):
-    """Phases of one experiment combined by inverse variance; `estimate` is `diff`.
-
-    Attributes:
-        se: Standard error of the combined difference.
-        phases: The phases' own differences, in order.
-    """
-
-    unit: ClassVar[str] = "user"
-    se: float | None
-    z_score: float | None
-    phases: tuple[float | None, ...]
-    shown_as: Scale = "points"
-
-    @property
-    def diff(self) -> float | None:
-        """The combined treatment - control."""
-        return self.estimate
-
-
 def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioTest:
     """Did successes per request change, when one user makes many requests?
 
@@ -132,7 +111,9 @@ def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioT
         >>> round(test.control_rate, 3), round(test.treatment_rate, 3), round(test.diff, 3)
         (0.4, 0.778, 0.378)
     """
-    return ratio_test_from_sums(_ratio_sums(control, "control"), _ratio_sums(treatment, "treatment"), alpha=alpha)
+    if any((numbers(requests, "requests") < 0).any() for requests, _ in (control, treatment)):
+        raise DesignError("a user has fewer than 0 requests; need counts")
+    return ratio_test_from_sums(ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment"), alpha=alpha)
 
 
 def ratio_test_from_sums(control: RatioSums, treatment: RatioSums, *, alpha: float = 0.05) -> RatioTest:
@@ -146,7 +127,7 @@ def ratio_test_from_sums(control: RatioSums, treatment: RatioSums, *, alpha: flo
         >>> ratio_test_from_sums(sums, sums).diff
         0.0
     """
-    old, new = _ratio(control, "control"), _ratio(treatment, "treatment")
+    old, new = ratio_with_se(control, "control"), ratio_with_se(treatment, "treatment")
     return RatioTest(
         **_difference(old, new, (control.n, treatment.n), alpha, None), method="delta method by user",
         control_rate=old[0], treatment_rate=new[0], n_control=control.n, n_treatment=treatment.n,
@@ -184,19 +165,18 @@ def mean_test_from_sums(control: MeanSums, treatment: MeanSums, *, alpha: float 
         >>> mean_test_from_sums(MeanSums(n=4, sum_y=10, sum_yy=30), MeanSums(n=4, sum_y=18, sum_yy=86)).diff
         2.0
     """
-    return _welch(_mean(control, "control"), _mean(treatment, "treatment"), (control.n, treatment.n), alpha, "Welch's t")
+    return welch(_mean(control, "control"), _mean(treatment, "treatment"), (control.n, treatment.n), alpha, "Welch's t")
 
 
-def _ratio_sums(pair: Pair, name: str) -> RatioSums:
-    requests, successes = (
-        numbers(values, f"{name} {what}") for values, what in zip(pair, ("requests", "successes"), strict=True)
-    )
+def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
+    """The sums of one variant from two arrays, one entry a user.
+
+    Raises:
+        DesignError: Arrays that do not match, or missing values.
+    """
+    requests, successes = numbers(x, f"{name}'s x"), numbers(y, f"{name}'s y")
     if len(requests) != len(successes):
-        raise DesignError(
-            f"{name} has {len(requests)} users' requests and {len(successes)} users' successes; need both for each user"
-        )
-    if (requests < 0).any():
-        raise DesignError(f"{name} has negative requests; need counts")
+        raise DesignError(f"{name} has x for {len(requests)} users and y for {len(successes)}; need both for each user")
     return RatioSums(
         n=len(requests), sum_x=float(requests.sum()), sum_y=float(successes.sum()), sum_xx=float(requests @ requests),
         sum_xy=float(requests @ successes), sum_yy=float(successes @ successes),
@@ -207,41 +187,43 @@ def _mean_sums(values: Any) -> MeanSums:
     return MeanSums(n=len(values), sum_y=float(values.sum()), sum_yy=float(values @ values))
 
 
-def _checked(sums: RatioSums | MeanSums, name: str) -> int:
+def checked_n(sums: RatioSums | MeanSums, name: str) -> int:
+    """The users of one variant, once its sums are finite numbers."""
     for field, value in asdict(sums).items():
         if value is None or not math.isfinite(value):
             raise DesignError(f"{name}'s {field} is {value!r}; need a finite number (0 for a group without users)")
     return whole(sums.n, f"{name}'s n")
 
 
-def _ratio(sums: RatioSums, name: str) -> tuple[float | None, float | None]:
+def ratio_with_se(sums: RatioSums, name: str) -> tuple[float | None, float | None]:
     """The ratio and its standard error; the residuals y - ratio x sum to 0, so raw sums of squares do."""
-    n = _checked(sums, name)
+    n = checked_n(sums, name)
     if sums.sum_x < 0:
         raise DesignError(f"{name}'s requests sum to {sums.sum_x:g}; need 0 or more")
     if sums.sum_x == 0:
         return None, None
     rate = sums.sum_y / sums.sum_x
-    squares = _square_sum(sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx, sums.sum_yy, name)
+    squares = square_sum(sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx, sums.sum_yy, name)
     return rate, (n * squares / (n - 1)) ** 0.5 / sums.sum_x if n > 1 else None
 
 
 def _mean(sums: MeanSums, name: str) -> tuple[float | None, float | None]:
-    n = _checked(sums, name)
+    n = checked_n(sums, name)
     if n == 0:
         return None, None
-    squares = _square_sum(sums.sum_yy - sums.sum_y**2 / n, sums.sum_yy, name)
+    squares = square_sum(sums.sum_yy - sums.sum_y**2 / n, sums.sum_yy, name)
     return sums.sum_y / n, (squares / (n - 1) / n) ** 0.5 if n > 1 else None
 
 
-def _square_sum(squares: float, scale: float, name: str) -> float:
+def square_sum(squares: float, scale: float, name: str) -> float:
     """A sum of squares that rounding may leave a hair below 0; clearly below, the sums are wrong."""
     if squares < -1e-9 * abs(scale) - 1e-12:
         raise DesignError(f"{name}'s sums cannot come from data: a variance is negative; check how they were made")
     return 0.0 if squares < 1e-13 * abs(scale) else squares
 
 
-def _welch(old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, method: str) -> MeanTest:
+def welch(old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, method: str) -> MeanTest:
+    """Welch's test of two means with their standard errors."""
     parts, df, (n_old, n_new) = [(se or 0.0) ** 2 for _, se in (old, new)], None, sizes
     if min(n_old, n_new) > 1 and sum(parts) > 0:
         df = sum(parts) ** 2 / (parts[0] ** 2 / (n_old - 1) + parts[1] ** 2 / (n_new - 1))

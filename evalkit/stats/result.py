@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
@@ -53,9 +53,13 @@ class Result:
         p_value = self._deciding_p()
         if self.estimate is None:
             return "too early"
-        if p_value is None or p_value >= self.alpha or self.estimate == self.null:
+        if p_value is None or p_value >= self.alpha or self.estimate == self.no_effect():
             return "no difference shown"
-        return "better" if self.estimate > self.null else "worse"
+        return "better" if self.estimate > self.no_effect() else "worse"
+
+    def no_effect(self) -> float:
+        """The estimate that would mean no difference."""
+        return self.null
 
     def to_dict(self) -> dict[str, Any]:
         """Every field and every derived value (`verdict` too), safe for JSON."""
@@ -66,7 +70,7 @@ class Result:
     def __str__(self) -> str:
         if self.estimate is None:
             return f"{self._headline()}: not defined ({'; '.join(self.notes) or 'no data'})."
-        parts = [self._interval_text(), *self._evidence(), self.method, f"n = {wording.plural(self.n, self.unit)}"]
+        parts = [self._interval_text(), *self._evidence(), self.method, f"n = {wording.plural(self.n, self.counted_in())}"]
         return f"{self._headline()}: {self._estimate_text()} ({', '.join(part for part in parts if part)})."
 
     def _repr_html_(self) -> str:
@@ -75,7 +79,7 @@ class Result:
             "estimate": self._estimate_text(),
             f"{(1 - self.alpha) * 100:g}% interval": f"{self._text(self.ci_low)} to {self._text(self.ci_high)}",
             "p": wording.p_text(self._deciding_p()),
-            "n": wording.plural(self.n, self.unit),
+            "n": wording.plural(self.n, self.counted_in()),
             "method": self.method,
             "notes": "; ".join(self.notes),
         }
@@ -88,12 +92,20 @@ class Result:
         return self.verdict.capitalize()
 
     def _text(self, value: float | None) -> str:
-        if self.scale == "number":
+        if self.shown_in() == "number":
             return wording.signed(value)
-        return wording.points(value) if self.scale == "points" else wording.percent(value)
+        return wording.points(value) if self.shown_in() == "points" else wording.percent(value)
+
+    def counted_in(self) -> str:
+        """What `n` counts."""
+        return self.unit
+
+    def shown_in(self) -> Scale:
+        """How the estimate is written: points, percent, or a number in its own unit."""
+        return self.scale
 
     def _estimate_text(self) -> str:
-        unit = " points" if self.scale == "points" and self.estimate is not None else ""
+        unit = " points" if self.shown_in() == "points" and self.estimate is not None else ""
         return self._text(self.estimate) + unit
 
     def _interval_text(self) -> str:
@@ -168,6 +180,24 @@ def numbers(values: Any, name: str) -> Any:
     if not np.isfinite(array).all():
         raise DesignError(f"{name} holds missing or infinite values; drop or score them first")
     return array
+
+
+def codes_of(clusters: Iterable[Hashable], n: int) -> tuple[Any, int]:
+    """Clusters as codes 0, 1, ... in order of appearance, and how many there are.
+
+    Raises:
+        DesignError: A cluster is missing, or there is not one for each of n values.
+    """
+    import numpy as np
+    import pandas as pd
+
+    names = np.fromiter(clusters, dtype=object)
+    if len(names) != n:
+        raise DesignError(f"{len(names)} clusters or users for {n} values; need one for each")
+    codes, found = pd.factorize(names)
+    if (codes < 0).any():
+        raise DesignError("a cluster is missing; give every value one, its own id if it stands alone")
+    return codes, len(found)
 
 
 def z_quantile(alpha: float) -> float:

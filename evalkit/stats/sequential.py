@@ -9,7 +9,7 @@ from typing import Any
 from evalkit.errors import DesignError
 from evalkit.stats.result import between
 
-_NODES = 200
+_NODES = (120, 800)
 
 
 def obrien_fleming_bounds(fractions: Sequence[float], *, alpha: float = 0.05) -> list[float]:
@@ -32,11 +32,12 @@ def obrien_fleming_bounds(fractions: Sequence[float], *, alpha: float = 0.05) ->
     if any(new <= old for old, new in zip([0.0, *times], times, strict=False)):
         raise DesignError(f"information fractions are {times}; they must rise from above 0 to at most 1")
     spent = [0.0, *(spent_alpha(t, alpha=alpha) / 2 for t in times)]
+    nodes = _nodes(times)
     bounds, density = [], None
     for look, time in enumerate(times):
         step = time - (times[look - 1] if look else 0.0)
         bounds.append(_bound(spent[look + 1] - spent[look], density, step, time))
-        density = _carried_on(density, step, bounds[-1] * time**0.5)
+        density = _carried_on(density, step, bounds[-1] * time**0.5, nodes)
     return bounds
 
 
@@ -100,6 +101,12 @@ def confidence_sequence(estimate: float, se: float, n: int, n_opt: float, *, alp
     return float(estimate - half), float(estimate + half)
 
 
+def _nodes(times: Sequence[float]) -> int:
+    """Enough quadrature points for the narrowest step."""
+    narrowest = min((new - old for old, new in zip([0.0, *times], times, strict=False)), default=1.0)
+    return int(min(_NODES[1], max(_NODES[0], 30 / narrowest**0.5)))
+
+
 def _bound(spend: float, density: Any, step: float, time: float) -> float:
     """The bound whose upper crossing costs `spend`, given the paths that have not crossed yet."""
     from scipy.optimize import brentq
@@ -116,12 +123,12 @@ def _bound(spend: float, density: Any, step: float, time: float) -> float:
     return float(brentq(excess, -1.0, 40.0, xtol=1e-10))  # pyright: ignore[reportArgumentType]
 
 
-def _carried_on(density: Any, step: float, limit: float) -> Any:
+def _carried_on(density: Any, step: float, limit: float, n_nodes: int) -> Any:
     """Nodes and masses of the paths inside [-limit, limit] after one more step."""
     import numpy as np
     from scipy.stats import norm
 
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
     reach = min(limit, 10.0)
     points, weights = nodes * reach, weights * reach
     if density is None:
