@@ -1,0 +1,235 @@
+"""Base against fine-tuned on the same examples: joined on id, tested in pairs, every change listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evalkit import stats, wording
+from evalkit.benchmark import metrics
+from evalkit.benchmark.metrics import Metrics
+from evalkit.benchmark.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
+from evalkit.errors import DesignError
+from evalkit.records import EvalResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragility:
+    """Does the verdict hang on calls that failed?
+
+    Attributes:
+        n_errors: Pairs in which at least one side is an `error`.
+        all_pairs: The primary test, failed calls counted as wrong.
+        without_errors: The same test without those pairs.
+    """
+
+    n_errors: int
+    all_pairs: Any
+    without_errors: Any
+
+    @property
+    def fragile(self) -> bool:
+        """True when leaving the failed calls out changes the verdict."""
+        return self.all_pairs.verdict != self.without_errors.verdict
+
+    def __str__(self) -> str:
+        if not self.n_errors:
+            return "No call failed, so the verdict does not hang on failed calls."
+        with_all, without = _effect(self.all_pairs), _effect(self.without_errors)
+        word = "Fragile: the verdict changes" if self.fragile else "Not fragile: the verdict stays"
+        calls = wording.plural(self.n_errors, "pair")
+        return f"{word} when the {calls} with a failed call are left out: {with_all} with them, {without} without."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What changed from base to fine-tuned; differences are fine-tuned minus base, as fractions.
+
+    Attributes:
+        base: The base model's metrics over the matched examples.
+        primary: The primary metric's test: its verdict is the verdict.
+        tests: Every metric's paired test, by name, the primary one included.
+        beside: Mid-p tests that ignore a declared cluster, for comparison only.
+        p_adjusted: Holm over the metrics that are not primary.
+        cells: Examples by status; `fixed` and `regressed` are McNemar's discordant pairs.
+        noninferiority: "Not worse" against the margin that was declared, else None.
+        unmatched_base: Ids only the base model answered; they count nowhere.
+    """
+
+    exact_match_improvement: float | None
+    format_improvement: float | None
+    similarity_improvement: float | None
+    base: Metrics
+    fine_tuned: Metrics
+    n: int
+    primary_metric: str
+    status_metric: str
+    primary: Any
+    tests: Mapping[str, Any]
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    p_adjusted: Mapping[str, float | None] = field(default_factory=dict)
+    cells: Mapping[str, int] = field(default_factory=dict)
+    pairs: tuple[Pair, ...] = ()
+    fragility: Fragility
+    noninferiority: Any = None
+    unmatched_base: tuple[str, ...] = ()
+    unmatched_fine_tuned: tuple[str, ...] = ()
+    clustered: bool = False
+    alpha: float = 0.05
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The primary test's."""
+        return self.primary.verdict
+
+    @property
+    def fixed(self) -> tuple[Pair, ...]:
+        """Wrong before, right now."""
+        return tuple(one for one in self.pairs if one.status == "fixed")
+
+    @property
+    def regressed(self) -> tuple[Pair, ...]:
+        """Right before, wrong now."""
+        return tuple(one for one in self.pairs if one.status == "regressed")
+
+    @property
+    def disagreement(self) -> float | None:
+        """Share of examples on which exactly one model is right."""
+        return (self.cells["fixed"] + self.cells["regressed"]) / self.n if self.n else None
+
+    def __str__(self) -> str:
+        return f"{self.primary_metric} over {wording.plural(self.n, 'example')}: {_effect(self.primary)}."
+
+    def _repr_html_(self) -> str:
+        tests = {name: _effect(one) for name, one in self.tests.items()}
+        cells = {name.replace("_", " "): n for name, n in self.cells.items()}
+        return wording.html_table({"examples": self.n, **tests, **cells, "notes": " ".join(self.notes)})
+
+
+def compare_models(
+    base_results: Iterable[EvalResult],
+    ft_results: Iterable[EvalResult],
+    *,
+    primary_metric: str = "exact_match",
+    metric_margin: float | None = None,
+    alpha: float = 0.05,
+) -> Comparison:
+    """Compares two models' answers to the same examples.
+
+    Args:
+        base_results: The base model's answers.
+        ft_results: The fine-tuned model's answers; joined on `example_id`, never by position.
+        primary_metric: The one metric declared beforehand: `exact_match`, `format` or a scorer's name.
+        metric_margin: Largest loss, as a fraction, that would still count as "not worse"; asks that question too.
+        alpha: Two-sided level of the tests.
+
+    Raises:
+        DataError: No example is in both, or rows of one id contradict each other.
+        DesignError: An unknown metric or a margin outside (0, 1).
+
+    Example:
+        >>> old = [EvalResult(i, "q", "a", "a" if i < 2 else "b", i < 2, True) for i in range(10)]
+        >>> new = [EvalResult(i, "q", "a", "a" if i > 0 else "b", i > 0, True) for i in range(10)]
+        >>> result = compare_models(old, new)
+        >>> dict(result.cells), result.regressed[0].example_id, round(result.exact_match_improvement, 6)
+        ({'both_right': 1, 'fixed': 8, 'regressed': 1, 'both_wrong': 0}, '0', 0.7)
+    """
+    old, new = by_id(base_results, "base"), by_id(ft_results, "fine-tuned")
+    matched = [name for name in old if name in new]
+    check_matches(old, new, matched)
+    names = _metrics_to_test([one for name in matched for one in (*old[name], *new[name])], primary_metric)
+    status_metric = primary_metric if _is_rate(old, new, matched, primary_metric) else "exact_match"
+    pairs = tuple(pair_of(name, old[name], new[name], names, status_metric) for name in matched)
+    clustered = any(one.base.cluster is not None for one in pairs)
+    tests = {name: paired_test(pairs, name, alpha=alpha, clustered=clustered) for name in names}
+    others = [name for name in names if name != primary_metric]
+    base, tuned = (metrics.compute_metrics([r for i in matched for r in side[i]], alpha=alpha) for side in (old, new))
+    return Comparison(
+        exact_match_improvement=_minus(tuned.exact_match_rate, base.exact_match_rate),
+        format_improvement=_minus(tuned.format_accuracy, base.format_accuracy),
+        similarity_improvement=_minus(tuned.avg_similarity, base.avg_similarity),
+        base=base,
+        fine_tuned=tuned,
+        n=len(pairs),
+        primary_metric=primary_metric,
+        status_metric=status_metric,
+        primary=tests[primary_metric],
+        tests=tests,
+        beside={name: paired_test(pairs, name, alpha=alpha) for name in names} if clustered else {},
+        p_adjusted=dict(zip(others, stats.adjust([tests[name].p_value for name in others]), strict=True)),
+        cells=cells_of(pairs),
+        pairs=pairs,
+        fragility=_fragility(pairs, tests[primary_metric], primary_metric, alpha, clustered),
+        noninferiority=_noninferiority(tests[primary_metric], metric_margin),
+        unmatched_base=tuple(name for name in old if name not in new),
+        unmatched_fine_tuned=tuple(name for name in new if name not in old),
+        clustered=clustered,
+        alpha=alpha,
+        notes=_notes(old, new, pairs, clustered),
+    )
+
+
+def compare_many(
+    base_results: Iterable[EvalResult], others: Mapping[str, Iterable[EvalResult]], *, alpha: float = 0.05, **options: Any
+) -> tuple[dict[str, Comparison], dict[str, float | None]]:
+    """Compares several models with the same base; the second dict holds the primary tests' p, adjusted by Holm."""
+    base = list(base_results)
+    compared = {name: compare_models(base, results, alpha=alpha, **options) for name, results in others.items()}
+    return compared, dict(zip(compared, stats.adjust([one.primary.p_value for one in compared.values()]), strict=True))
+
+
+def _metrics_to_test(results: list[EvalResult], primary_metric: str) -> tuple[str, ...]:
+    names = metrics.metric_names(results)
+    if primary_metric in names:
+        return names
+    if primary_metric not in metrics.SCORERS:
+        raise DesignError(f"primary metric {primary_metric!r}: these results carry {', '.join(names)}")
+    return (*names, primary_metric)
+
+
+def _is_rate(old: Any, new: Any, matched: list[str], metric: str) -> bool:
+    values = (metrics.value(one, metric) for name in matched for one in (*old[name], *new[name]))
+    return all(one in (0.0, 1.0) for one in values)
+
+
+def _fragility(pairs: Sequence[Pair], primary: Any, metric: str, alpha: float, clustered: bool) -> Fragility:
+    kept = [one for one in pairs if not one.any_error]
+    without = primary if len(kept) == len(pairs) else paired_test(kept, metric, alpha=alpha, clustered=clustered)
+    return Fragility(n_errors=len(pairs) - len(kept), all_pairs=primary, without_errors=without)
+
+
+def _noninferiority(primary: Any, margin: float | None) -> Any:
+    if not margin:
+        return None
+    if not 0 < margin < 1:
+        raise DesignError(f"metric_margin {margin}: give the largest loss allowed as a fraction, e.g. 0.02 for 2 points")
+    return stats.noninferiority_test(primary, margin)
+
+
+def _notes(old: Any, new: Any, pairs: Sequence[Pair], clustered: bool) -> tuple[str, ...]:
+    notes = [] if pairs else ["No examples: nothing can be said."]
+    lost = [len([name for name in side if name not in other]) for side, other in ((old, new), (new, old))]
+    if any(lost):
+        notes.append(
+            f"Only the {wording.plural(len(pairs), 'example')} both models answered are compared: "
+            f"{lost[0]} stand only in the base results and {lost[1]} only in the fine-tuned ones."
+        )
+    if any(len(side[one.example_id]) > 1 for one in pairs for side in (old, new)):
+        notes.append("Several samples an example were averaged first; right means right in more than half of them.")
+    if clustered:
+        notes.append(f"Standard errors allow for {wording.plural(len({p.cluster for p in pairs}), 'shared source')}.")
+    return tuple(notes)
+
+
+def _minus(new: float | None, old: float | None) -> float | None:
+    return None if new is None or old is None else new - old
+
+
+def _effect(test: Any) -> str:
+    """Verdict, difference and interval: "better by +5.0 points (95% interval +1.0 to +9.0)"."""
+    if test.estimate is None:
+        return test.verdict
+    limits = wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    return f"{test.verdict}, {wording.points(test.estimate)} points ({limits})"

@@ -1,0 +1,113 @@
+"""The same example answered by two models: joined on id, never by position."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evalkit import stats, wording
+from evalkit.benchmark import metrics
+from evalkit.errors import DataError
+from evalkit.records import EvalResult
+
+Status = Literal["both right", "fixed", "regressed", "both wrong"]
+_STATUS: Mapping[tuple[bool, bool], Status] = {
+    (True, True): "both right",
+    (False, True): "fixed",
+    (True, False): "regressed",
+    (False, False): "both wrong",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One example with both models' answers; with several samples the first is shown and values are means.
+
+    Attributes:
+        status: By the comparison's primary metric when it is right or wrong, else by exact match.
+        base_values: The base model's value of each metric; None where undefined.
+    """
+
+    example_id: str
+    base: EvalResult
+    fine_tuned: EvalResult
+    status: Status
+    base_values: Mapping[str, float | None]
+    fine_tuned_values: Mapping[str, float | None]
+    any_error: bool = False
+
+    @property
+    def cluster(self) -> str:
+        """The source it shares with others; its own id when none was declared."""
+        return self.example_id if self.base.cluster is None else str(self.base.cluster)
+
+    def diff(self, metric: str) -> float | None:
+        """Fine-tuned minus base; None when either is undefined."""
+        old, new = self.base_values.get(metric), self.fine_tuned_values.get(metric)
+        return None if old is None or new is None else new - old
+
+
+def by_id(results: Iterable[EvalResult], side: str) -> dict[str, list[EvalResult]]:
+    """One side's answers by example id; an id and sample that stands twice is refused."""
+    groups: dict[str, list[EvalResult]] = defaultdict(list)
+    for one in results:
+        groups[str(one.example_id)].append(one)
+    for name, group in groups.items():
+        if len({one.sample for one in group}) < len(group):
+            raise DataError(f"{side} results: id {name!r} stands twice with the same sample number; ids must be unique")
+    return groups
+
+
+def check_matches(old: Mapping[str, list[EvalResult]], new: Mapping[str, list[EvalResult]], matched: list[str]) -> None:
+    """Refuses when nothing matches, or when one id stands for different texts."""
+    if (old or new) and not matched:
+        raise DataError(
+            f"no example id is in both results ({len(old)} base, {len(new)} fine-tuned); both models must answer the same file"
+        )
+    faulty = [name for name in matched if len({(one.input_text, one.expected) for one in (*old[name], *new[name])}) > 1]
+    if faulty:
+        some = ", ".join(map(repr, faulty[:5]))
+        raise DataError(
+            f"{wording.plural(len(faulty), 'id')} with different input or expected text in the two results, first: {some}; "
+            "answer the same version of the test file with both models"
+        )
+
+
+def pair_of(name: str, old: list[EvalResult], new: list[EvalResult], names: Sequence[str], status_metric: str) -> Pair:
+    """One pair; values are means over its samples."""
+    base, tuned = ({metric: _mean(group, metric) for metric in names} for group in (old, new))
+    return Pair(
+        example_id=name,
+        base=old[0],
+        fine_tuned=new[0],
+        status=_STATUS[(base[status_metric] or 0) > 0.5, (tuned[status_metric] or 0) > 0.5],
+        base_values=base,
+        fine_tuned_values=tuned,
+        any_error=any(one.outcome == "error" for one in (*old, *new)),
+    )
+
+
+def paired_test(pairs: Sequence[Pair], metric: str, *, alpha: float = 0.05, clustered: bool = False) -> Any:
+    """The paired test that fits: mid-p for right or wrong, t for numbers, cluster-robust t where a source is shared."""
+    known = [one for one in pairs if one.diff(metric) is not None]
+    old = [one.base_values[metric] for one in known]
+    new = [one.fine_tuned_values[metric] for one in known]
+    if not clustered and all(v in (0.0, 1.0) for v in (*old, *new)):
+        cells = Counter(_STATUS[bool(a), bool(b)] for a, b in zip(old, new, strict=True))
+        return stats.paired_binary_test(*(cells[status] for status in _STATUS.values()), alpha=alpha)
+    diffs = [one.diff(metric) or 0.0 for one in known]
+    return stats.paired_mean_test(diffs, clusters=[one.cluster for one in known] if clustered else None, alpha=alpha)
+
+
+def cells_of(pairs: Iterable[Pair]) -> dict[str, int]:
+    """Examples by status: both_right, fixed, regressed, both_wrong."""
+    counted = Counter(one.status for one in pairs)
+    return {status.replace(" ", "_"): counted[status] for status in _STATUS.values()}
+
+
+def _mean(group: Sequence[EvalResult], metric: str) -> float | None:
+    values = [v for one in group if (v := metrics.value(one, metric)) is not None]
+    return math.fsum(values) / len(values) if values else None
