@@ -1,0 +1,230 @@
+"""Stepping through examples in JupyterLab: filter, search, both answers side by side, a note to oneself."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import ipywidgets as widgets
+
+from evalkit import wording
+from evalkit.records import EvalResult
+from evalkit.show.difference import marked
+
+ALL = "all"
+STATUSES = ("regressed", "fixed", "both wrong", "both right")
+
+
+class Pair(Protocol):
+    """What the explorer needs of an example: both results, its status and the difference of a metric."""
+
+    @property
+    def example_id(self) -> str: ...
+    @property
+    def base(self) -> EvalResult: ...
+    @property
+    def fine_tuned(self) -> EvalResult: ...
+    @property
+    def status(self) -> str: ...
+    def diff(self, metric: str) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which examples to step through.
+
+    Attributes:
+        status: One of `STATUSES`, or "all".
+        slice_value: "name = value", or "all".
+        metric: The examples with the largest loss on this metric come first; "" keeps the file's order.
+        text: Every word must stand in the input, the expected answer, either answer or the id; case does not matter.
+    """
+
+    status: str = ALL
+    slice_value: str = ALL
+    metric: str = ""
+    text: str = ""
+
+
+class Explorer:
+    """An explorer over compared examples; display it as a notebook cell's last expression.
+
+    Args:
+        pairs: Compared examples, such as `Comparison.pairs`.
+        metrics: Names by whose loss the examples can be sorted.
+        flaky: Example id to "flips", "stable" or "not re-asked", from the noise floor.
+        notes_file: JSONL file that notes are appended to; without it notes cannot be saved.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        metrics: Sequence[str] = (),
+        flaky: Mapping[str, str] | None = None,
+        notes_file: Path | None = None,
+    ) -> None:
+        self._pairs = pairs
+        self._texts = [_searchable(pair) for pair in pairs]
+        self._flaky = flaky or {}
+        self._notes_file = notes_file
+        self._notes = read_notes(notes_file)
+        self._found: list[int] = []
+        self._at = 0
+        self._build(metrics)
+        self._search()
+
+    @property
+    def found(self) -> list[str]:
+        """Ids of the examples that the filter leaves, in the order of stepping."""
+        return [self._pairs[index].example_id for index in self._found]
+
+    def _build(self, metrics: Sequence[str]) -> None:
+        slices = sorted({f"{name} = {value}" for pair in self._pairs for name, value in pair.base.slices.items()})
+        narrow = widgets.Layout(width="auto", min_width="9em", flex="1 1 12em")
+        self._status = widgets.Dropdown(options=[ALL, *STATUSES], value=ALL, description="Status", layout=narrow)
+        self._slice = widgets.Dropdown(options=[ALL, *slices], description="Slice", layout=narrow)
+        self._metric = widgets.Dropdown(options=[("file order", ""), *metrics], description="Worst first", layout=narrow)
+        self._text = widgets.Text(placeholder="words in any text", description="Search", layout=narrow)
+        self._back = widgets.Button(description="Previous", tooltip="Previous example")
+        self._next = widgets.Button(description="Next", tooltip="Next example")
+        self._place = widgets.Label()
+        self._body = widgets.HTML()
+        self._note = widgets.Textarea(placeholder="Note to self", layout=widgets.Layout(width="100%"))
+        self._save = widgets.Button(description="Save note", disabled=self._notes_file is None)
+        self._saved = widgets.Label()
+        for control in (self._status, self._slice, self._metric, self._text):
+            control.observe(lambda _: self._search(), "value")
+        self._back.on_click(lambda _: self._step(-1))
+        self._next.on_click(lambda _: self._step(+1))
+        self._save.on_click(lambda _: self._save_note())
+        row = widgets.Layout(display="flex", flex_flow="row wrap", align_items="center")
+        filters = widgets.Box([self._status, self._slice, self._metric, self._text], layout=row)
+        steps = widgets.Box([self._back, self._next, self._place], layout=row)
+        notes = widgets.Box([self._save, self._saved], layout=row)
+        self.widget = widgets.VBox([filters, steps, self._body, self._note, notes])
+        self.widget.add_class("ek-explorer")
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.widget)
+
+    def _search(self) -> None:
+        chosen = Filter(
+            status=self._status.value or ALL,
+            slice_value=self._slice.value or ALL,
+            metric=self._metric.value or "",
+            text=self._text.value,
+        )
+        self._found = select(self._pairs, self._texts, chosen)
+        self._at = 0
+        self._draw()
+
+    def _step(self, by: int) -> None:
+        if self._found:
+            self._at = (self._at + by) % len(self._found)
+        self._draw()
+
+    def _draw(self) -> None:
+        self._back.disabled = self._next.disabled = len(self._found) < 2
+        self._saved.value = ""
+        if not self._found:
+            self._place.value, self._body.value, self._note.value = "no example fits", "", ""
+            return
+        pair = self._pairs[self._found[self._at]]
+        self._place.value = f"{wording.count(self._at + 1)} of {wording.count(len(self._found))}"
+        self._body.value = side_by_side(pair, flaky=self._flaky.get(pair.example_id, ""))
+        self._note.value = self._notes.get(pair.example_id, "")
+
+    def _save_note(self) -> None:
+        if self._found and self._notes_file is not None:
+            name = self._pairs[self._found[self._at]].example_id
+            try:
+                write_note(self._notes_file, name, self._note.value)
+            except OSError as why:
+                self._saved.value = f"NOT SAVED: {why.strerror or why}"
+                return
+            self._notes[name] = self._note.value
+            self._saved.value = f"saved to {self._notes_file.name}"
+
+
+def select(pairs: Sequence[Pair], texts: Sequence[str], chosen: Filter) -> list[int]:
+    """Positions of the examples that fit, the largest loss first when a metric is chosen."""
+    words = chosen.text.casefold().split()
+    fits = [
+        index
+        for index, pair in enumerate(pairs)
+        if chosen.status in (ALL, pair.status)
+        and (chosen.slice_value == ALL or chosen.slice_value in _slice_values(pair))
+        and all(word in texts[index] for word in words)
+    ]
+    if chosen.metric:
+        fits.sort(key=lambda index: _loss(pairs[index], chosen.metric))
+    return fits
+
+
+def side_by_side(pair: Pair, *, flaky: str = "") -> str:
+    """One example as safe HTML: input, expected answer and both answers with their differences marked."""
+    old, new = marked(pair.base.predicted, pair.fine_tuned.predicted)
+    facts = [pair.status, *sorted(_slice_values(pair)), *([flaky] if flaky else [])]
+    cell = 'style="flex:1 1 20em;min-width:0;border:1px solid;border-radius:4px;padding:6px 10px;overflow-wrap:anywhere"'
+    answers = "".join(
+        f"<section {cell}><b>{name}</b> {html.escape(_outcome(result))}{_block(text)}</section>"
+        for name, result, text in (("Base", pair.base, old), ("Fine-tuned", pair.fine_tuned, new))
+    )
+    return (
+        f"<p><b>{wording.render_text(pair.example_id)}</b> · {wording.render_text(' · '.join(facts))}</p>"
+        f"<b>Input</b>{_block(wording.render_text(pair.base.input_text))}"
+        f"<b>Expected</b>{_block(wording.render_text(pair.base.expected))}"
+        f'<div style="display:flex;flex-wrap:wrap;gap:10px">{answers}</div>'
+    )
+
+
+def read_notes(path: Path | None) -> dict[str, str]:
+    """The latest note of each example; a line cut off by a crash is passed over, as the note was never acknowledged."""
+    notes: dict[str, str] = {}
+    if path is None or not path.exists():
+        return notes
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            row: Any = json.loads(line)
+        except ValueError:
+            continue
+        notes[row["example_id"]] = row["note"]
+    return notes
+
+
+def write_note(path: Path, example_id: str, note: str) -> None:
+    """Appends one note as a JSON line."""
+    row = {"example_id": example_id, "note": wording.cleaned(note)[0], "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _block(safe: str) -> str:
+    return f'<div style="white-space:pre-wrap;margin:2px 0 10px">{safe}</div>'
+
+
+def _outcome(result: EvalResult) -> str:
+    return ("right" if result.exact_match else "wrong") if result.outcome == "ok" else result.outcome
+
+
+def _slice_values(pair: Pair) -> set[str]:
+    return {f"{name} = {value}" for name, value in pair.base.slices.items()}
+
+
+def _loss(pair: Pair, metric: str) -> float:
+    diff = pair.diff(metric)
+    return 0.0 if diff is None else diff
+
+
+def _searchable(pair: Pair) -> str:
+    parts = (pair.example_id, pair.base.input_text, pair.base.expected, pair.base.predicted, pair.fine_tuned.predicted)
+    return "\n".join(parts).casefold()

@@ -1,0 +1,94 @@
+import json
+
+import pytest
+
+from evalkit.benchmark.comparison import compare_models
+from evalkit.records import EvalResult
+from evalkit.show.difference import marked
+from evalkit.show.explorer import Explorer, Filter, read_notes, select, side_by_side, write_note
+
+HOSTILE = "<img src=x onerror=window.X=1><script>window.X=1</script>"
+
+
+def result(i, predicted, *, kind):
+    right = predicted == f"answer {i}"
+    return EvalResult(
+        i, f"note number {i}", f"answer {i}", predicted, right, True, slices={"kind": kind}, scores={"similarity": float(right)}
+    )
+
+
+@pytest.fixture
+def pairs():
+    kinds = ["single", "single", "multi", "multi"]
+    base = [result(i, f"answer {i}" if i in (0, 2) else "base was wrong", kind=kind) for i, kind in enumerate(kinds)]
+    tuned = [
+        result(i, f"answer {i}" if i in (0, 1) else f"tuned was wrong {HOSTILE}", kind=kind) for i, kind in enumerate(kinds)
+    ]
+    return compare_models(base, tuned).pairs
+
+
+def ids(pairs, **chosen):
+    texts = [f"{p.example_id} {p.base.input_text} {p.base.predicted} {p.fine_tuned.predicted}".casefold() for p in pairs]
+    return [pairs[index].example_id for index in select(pairs, texts, Filter(**chosen))]
+
+
+def test_filters_by_status_slice_text_and_sorts_by_loss(pairs):
+    assert ids(pairs) == ["0", "1", "2", "3"]
+    assert ids(pairs, status="regressed") == ["2"]
+    assert ids(pairs, slice_value="kind = multi") == ["2", "3"]
+    assert ids(pairs, text="TUNED wrong") == ["2", "3"]
+    assert ids(pairs, metric="similarity")[0] == "2"
+    assert ids(pairs, status="fixed", slice_value="kind = multi") == []
+
+
+def test_stepping_goes_round_and_an_empty_filter_says_so(pairs):
+    explorer = Explorer(pairs, metrics=["similarity"])
+    explorer._back.click()
+    assert explorer._place.value == "4 of 4"
+    explorer._next.click()
+    assert explorer._place.value == "1 of 4"
+    explorer._status.value = "regressed"
+    assert explorer.found == ["2"]
+    assert explorer._next.disabled
+    explorer._text.value = "nowhere to be found"
+    assert explorer._place.value == "no example fits"
+
+
+def test_hostile_answers_are_shown_as_text(pairs):
+    page = side_by_side(pairs[2], flaky="flips")
+    assert "<img" not in page
+    assert "<script" not in page
+    assert "flips" in page
+
+
+def test_differing_words_are_marked_and_equal_ones_are_not():
+    old, new = marked("A01.0: Typhoid fever", "A01.1: Typhoid fever")
+    assert old.count("<del>") == new.count("<ins>") == 1
+    assert ">Typhoid" not in old.split("<del>")[1].split("</del>")[0]
+
+
+def test_a_note_is_kept_for_the_next_session_and_the_last_one_wins(pairs, tmp_path):
+    notes = tmp_path / "notes.jsonl"
+    explorer = Explorer(pairs, notes_file=notes)
+    explorer._note.value = "ask the coders"
+    explorer._save.click()
+    assert Explorer(pairs, notes_file=notes)._note.value == "ask the coders"
+    write_note(notes, "0", "settled \ud800")
+    assert read_notes(notes)["0"] == r"settled \ud800"
+    assert len(notes.read_text().splitlines()) == 2
+    assert json.loads(notes.read_text().splitlines()[0])["example_id"] == "0"
+
+
+def test_a_note_that_cannot_be_written_says_not_saved(pairs, tmp_path):
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    explorer = Explorer(pairs, notes_file=blocked / "notes.jsonl")
+    explorer._save.click()
+    assert explorer._saved.value.startswith("NOT SAVED")
+
+
+def test_five_thousand_examples_are_filtered_one_by_one_key_press():
+    rows = [result(i, f"answer {i}", kind="single") for i in range(5_000)]
+    explorer = Explorer(compare_models(rows, rows).pairs)
+    explorer._text.value = "note number 4321"
+    assert explorer.found == ["4321"]
