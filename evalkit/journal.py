@@ -308,18 +308,14 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
     try:
-        answer = Answer(**{name: record[name] for name in _ANSWER_FIELDS if name in record})
         bytes.fromhex(record["key"])
-        return Entry(
-            key=record["key"],
-            example_id=str(record["example_id"]),
-            sample=int(record["sample"]),
-            answer=answer,
-            at=record.get("at", ""),
-            line=number,
-        )
+        answer = Answer(**{name: record[name] for name in _ANSWER_FIELDS if name in record or name in {"text", "outcome"}})
+        place = {"example_id": str(record["example_id"]), "sample": int(record["sample"])}
+        return Entry(key=record["key"], answer=answer, at=record.get("at", ""), line=number, **place)
     except (KeyError, TypeError, ValueError) as why:
-        raise DataError(f"{path}:{number}: not an answer ({why}); remove this line, and that call is asked again") from why
+        raise DataError(
+            f"{path}:{number}: not an answer ({type(why).__name__}: {why}); remove this line, and that call is asked again"
+        ) from why
 
 
 def _write_all(fd: int, line: bytes) -> None:

@@ -211,7 +211,7 @@ class Endpoint:
                 self._clean(str(why) if isinstance(why, NoAnswerError) else "the reply is not JSON"), "reply"
             )
         deepest = _deepest(why)
-        if isinstance(deepest, TimeoutError):
+        if isinstance(why, TimeoutError) or isinstance(deepest, TimeoutError):
             return _TransientError(f"no answer within {self._timeout_s:g} s", "timeout")
         if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
             return _TransientError(self._clean(f"no connection ({type(deepest).__name__}: {deepest})"), "connect")

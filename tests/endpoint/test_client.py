@@ -1,0 +1,255 @@
+"""Every fault of an endpoint, from a real server on loopback."""
+
+import asyncio
+import time
+
+import pytest
+from faulty_server import ANSWER, FaultyServer
+
+from evalkit.endpoint import Endpoint, Parameters
+from evalkit.errors import DesignError, ModelError
+
+KEY = "sk-canary-0123456789abcdef"
+PROMPT = [{"role": "user", "content": "Pharyngalgia"}]
+
+
+def ask(server, *, n=1, first=False, parameters=None, **options):
+    """Asks n times, one after another."""
+
+    async def main():
+        endpoint = Endpoint(
+            "m", base_url=server.url, api_key=KEY, parameters=parameters, **{"timeout_s": 2, "wait_initial_s": 0.01, **options}
+        )
+        try:
+            return [await endpoint.ask(PROMPT, first=first) for _ in range(n)]
+        finally:
+            await endpoint.aclose()
+
+    answers = asyncio.run(main())
+    return answers[0] if n == 1 else answers
+
+
+def once(fault):
+    """The fault on the first request, then a proper answer."""
+    return lambda hit: fault if hit.number == 1 else "ok"
+
+
+def test_a_proper_answer_carries_text_tokens_latency_and_the_served_name():
+    with FaultyServer(delay_s=0.05) as server:
+        answer = ask(server)
+    assert (answer.text, answer.outcome, answer.finish_reason, answer.attempts) == (ANSWER, "ok", "stop", 1)
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.served_model) == (20, 5, "m")
+    assert answer.latency_ms is not None
+    assert 50 <= answer.latency_ms < 1000
+
+
+def test_the_request_holds_what_was_asked_for_and_nothing_else():
+    with FaultyServer() as server:
+        ask(server, parameters=Parameters(temperature=None, max_tokens=96, seed=7, extra={"top_k": 1}))
+        ask(server)
+    assert server.hits[0].body == {"model": "m", "messages": PROMPT, "max_tokens": 96, "seed": 7, "top_k": 1}
+    assert server.hits[1].body == {"model": "m", "messages": PROMPT, "max_tokens": 1024, "temperature": 0.0}
+    assert server.hits[0].authorization == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "text", "finish_reason"),
+    [
+        ("null content", "empty", "", "stop"),
+        ("blank content", "empty", " \n", "stop"),
+        ("refusal", "refused", "I cannot help with that.", "stop"),
+        ("content_filter", "refused", "", "content_filter"),
+        ("400 filter", "refused", "", "content_filter"),
+        ("length", "truncated", "R07.0: Pain in", "length"),
+        ("list content", "ok", ANSWER, "stop"),
+    ],
+)
+def test_each_edge_of_a_reply_is_an_outcome_and_is_not_asked_again(fault, outcome, text, finish_reason):
+    with FaultyServer(lambda hit: fault) as server:
+        answer = ask(server)
+    assert (answer.outcome, answer.text, answer.finish_reason, answer.attempts) == (outcome, text, finish_reason, 1)
+    assert len(server.hits) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("429", "429 wait a little", "500", "503", "reset", "cut body", "slow", "broken json", "html"),
+        *("no choices", "null choices", "no message", "error in 200"),
+    ],
+)
+def test_a_passing_fault_is_repeated_by_one_loop(fault):
+    with FaultyServer(once(fault)) as server:
+        answer = ask(server, timeout_s=0.5)
+    assert (answer.text, answer.outcome, answer.attempts) == (ANSWER, "ok", 2)
+    assert len(server.hits) == 2  # the SDK's own retries would make it more
+    assert answer.latency_ms is not None
+    assert answer.latency_ms < 400  # of the attempt that succeeded
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("500", "500: boom (after 3 attempts)"),
+        ("429", "429: slow down (after 3 attempts)"),
+        ("broken json", "the reply is not JSON"),
+        ("html", "the address answers with a web page, not with JSON"),
+        ("no choices", "the reply has no choices"),
+        ("error in 200", "the reply has no choices: upstream went away"),
+        ("slow", "no answer within 0.2 s"),
+        ("reset", "no connection ("),
+    ],
+)
+def test_a_lasting_fault_becomes_that_rows_error(fault, said):
+    with FaultyServer(lambda hit: fault) as server:
+        answer = ask(server, attempts=3, timeout_s=0.2)
+    assert (answer.outcome, answer.text, answer.attempts, len(server.hits)) == ("error", "", 3, 3)
+    assert said in (answer.error or "")
+
+
+def test_retry_after_is_waited_for():
+    with FaultyServer(once("429 wait a little")) as server:
+        started = time.monotonic()
+        ask(server)
+        took = time.monotonic() - started
+    assert 0.2 <= took < 1.5
+
+
+def test_when_one_call_is_told_to_wait_the_others_wait_too():
+    async def main(url):
+        endpoint = Endpoint("m", base_url=url, api_key=KEY, wait_initial_s=0.01)
+        try:
+            first = asyncio.create_task(endpoint.ask(PROMPT))
+            await asyncio.sleep(0.1)
+            started = time.monotonic()
+            await endpoint.ask(PROMPT)
+            took = time.monotonic() - started
+            await first
+        finally:
+            await endpoint.aclose()
+        return took
+
+    with FaultyServer(once("429 wait a little")) as server:
+        assert asyncio.run(main(server.url)) > 0.05
+
+
+def test_a_wait_beyond_the_limit_is_an_error_that_states_the_limit():
+    with FaultyServer(lambda hit: "429 wait 600") as server:
+        started = time.monotonic()
+        answer = ask(server)
+        took = time.monotonic() - started
+    assert answer.outcome == "error"
+    assert answer.error == "429: slow down; the server asks to wait 600 s, the limit is 60 s: start again later"
+    assert len(server.hits) == 1
+    assert took < 5
+
+
+@pytest.mark.parametrize("fault", ["401", "404", "429 quota", "400 parameter"])
+def test_what_no_repeating_cures_stops_the_run(fault):
+    with FaultyServer(lambda hit: fault) as server:
+        with pytest.raises(ModelError, match=r"'m'|quota") as caught:
+            ask(server)
+        assert len(server.hits) == 1
+    assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_row_that_is_too_long_fails_alone_and_is_not_repeated():
+    with FaultyServer(once("400 too long")) as server:
+        first, second = ask(server, n=2)
+    assert (first.outcome, first.error, first.attempts) == ("error", "400: maximum context length is 4096 tokens", 1)
+    assert second.outcome == "ok"
+
+
+@pytest.mark.parametrize("fault", ["html", "broken json", "reset"])
+def test_the_first_call_finds_out_that_the_address_is_no_endpoint(fault):
+    with FaultyServer(lambda hit: fault) as server, pytest.raises(ModelError, match="is OPENAI_BASE_URL right"):
+        ask(server, first=True, attempts=3)
+
+
+def test_nobody_listening_is_said_at_once():
+    with FaultyServer() as server:
+        pass
+    started = time.monotonic()
+    with pytest.raises(ModelError, match=r"ConnectionRefusedError.*is the server running"):
+        ask(server, first=True)
+    assert time.monotonic() - started < 2
+
+
+def test_thinking_is_left_out_when_asked_and_then_recorded():
+    with FaultyServer(lambda hit: "think") as server:
+        kept, stripped = ask(server), ask(server, parameters=Parameters(strip_think=True))
+    assert kept.text.startswith("<think>")
+    assert stripped.text == ANSWER
+    assert Parameters(strip_think=True).recorded()["strip_think"] is True
+    assert "strip_think" not in Parameters().recorded()
+
+
+def test_text_that_no_file_can_hold_is_cleaned_once_and_flagged():
+    with FaultyServer(lambda hit: "surrogate") as server:
+        answer = ask(server)
+    assert (answer.text, answer.sanitized) == ("half a smile \\ud83d", True)
+    answer.text.encode("utf-8")
+
+
+def everything_said(error):
+    """An exception with all it drags along, as a log or a notebook could show it."""
+    seen = []
+    while error is not None:
+        seen += [repr(error), str(error), repr(error.args)]
+        error = error.__cause__ or error.__context__
+    return " ".join(seen)
+
+
+@pytest.mark.parametrize("key", [KEY, "no-known-form-of-key-77"])
+def test_a_key_the_server_echoes_is_removed_everywhere(key):
+    async def main(url):
+        endpoint = Endpoint("m", base_url=url, api_key=key, attempts=2, wait_initial_s=0.01)
+        try:
+            return [await endpoint.ask(PROMPT), await endpoint.ask(PROMPT)], await refused(endpoint)
+        finally:
+            await endpoint.aclose()
+
+    async def refused(endpoint):
+        with pytest.raises(ModelError) as caught:
+            await endpoint.ask(PROMPT)
+        return caught.value
+
+    faults = {1: "echo key", 2: "500 echo key", 3: "500 echo key", 4: "401"}
+    with FaultyServer(lambda hit: faults[hit.number]) as server:
+        answers, error = asyncio.run(main(server.url))
+    assert server.hits[0].authorization == f"Bearer {key}"
+    assert key not in repr(answers)
+    assert "[key removed]" in answers[0].text
+    assert "[key removed]" in (answers[1].error or "")
+    assert key not in everything_said(error)
+    assert "[key removed]" in str(error)
+
+
+def test_a_key_among_the_parameters_is_refused():
+    with pytest.raises(DesignError, match="environment"):
+        Parameters(extra={"auth": KEY}).recorded()
+
+
+def test_without_key_and_address_the_way_out_is_said(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ModelError, match="set OPENAI_API_KEY"):
+        Endpoint("m")
+    with pytest.raises(ModelError, match="must start with http"):
+        Endpoint("m", base_url="127.0.0.1:8080")
+
+
+def test_the_environment_gives_key_and_address(monkeypatch):
+    with FaultyServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+
+        async def main():
+            endpoint = Endpoint("m")
+            try:
+                return await endpoint.ask(PROMPT)
+            finally:
+                await endpoint.aclose()
+
+        assert asyncio.run(main()).outcome == "ok"
+    assert server.hits[0].authorization == f"Bearer {KEY}"

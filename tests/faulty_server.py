@@ -1,0 +1,158 @@
+"""A real loopback server that misbehaves on purpose: every fault an OpenAI-compatible endpoint was seen to have."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any
+
+from aiohttp import web
+
+ANSWER = "R07.0: Pain in throat"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One request as the server saw it; `number` counts from 1."""
+
+    number: int
+    body: dict[str, Any]
+    authorization: str
+
+    @property
+    def asked(self) -> str:
+        return self.body["messages"][-1]["content"]
+
+
+def completion(
+    content: Any = ANSWER, *, finish_reason: str | None = "stop", model: str = "m", **message: Any
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "choices": [{"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish_reason}],
+        "usage": {"prompt_tokens": 20, "completion_tokens": 5},
+    }
+
+
+def failure(message: str, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": code, "code": code}}
+
+
+REPLIES: dict[str, dict[str, Any]] = {
+    "ok": completion(),
+    "null content": completion(None),
+    "blank content": completion(" \n"),
+    "refusal": completion(None, refusal="I cannot help with that."),
+    "content_filter": completion("", finish_reason="content_filter"),
+    "length": completion("R07.0: Pain in", finish_reason="length"),
+    "list content": completion([{"type": "text", "text": "R07.0: "}, {"type": "text", "text": "Pain in throat"}]),
+    "think": completion(f"<think>throat, so R07</think>\n{ANSWER}"),
+    "surrogate": completion("half a smile \ud83d"),
+    "other model": completion(model="m-2"),
+    "no choices": {"model": "m", "choices": []},
+    "null choices": {"model": "m", "choices": None},
+    "no message": {"model": "m", "choices": [{"message": None}]},
+    "error in 200": failure("upstream went away"),
+}
+STATUSES: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
+    "429": (429, failure("slow down", "rate_limit_exceeded"), {}),
+    "429 wait a little": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "0.2"}),
+    "429 wait 600": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "600"}),
+    "429 quota": (429, failure("You exceeded your current quota", "insufficient_quota"), {}),
+    "500": (500, failure("boom"), {}),
+    "503": (503, failure("loading model"), {}),
+    "404": (404, failure("The model `m` does not exist", "model_not_found"), {}),
+    "400 too long": (400, failure("maximum context length is 4096 tokens", "context_length_exceeded"), {}),
+    "400 filter": (400, failure("The prompt was filtered", "content_filter"), {}),
+    "400 parameter": (400, failure("Unsupported parameter: 'max_tokens'", "unsupported_parameter"), {}),
+}
+
+
+@dataclass
+class FaultyServer:
+    """Answers each request as `behave(hit)` names it, after `delay_s`; use it as a context manager."""
+
+    behave: Callable[[Hit], str] = lambda hit: "ok"
+    delay_s: float = 0.0
+    hits: list[Hit] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    def __enter__(self) -> FaultyServer:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> int:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        return self._runner.addresses[0][1]
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        hit = Hit(len(self.hits) + 1, await request.json(), request.headers.get("Authorization", ""))
+        self.hits.append(hit)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.delay_s)
+            return await self._reply(request, self.behave(hit), hit)
+        finally:
+            self.in_flight -= 1
+
+    async def _reply(self, request: web.Request, how: str, hit: Hit) -> web.StreamResponse:
+        if how in REPLIES:
+            return _json(REPLIES[how])
+        if how in STATUSES:
+            status, body, headers = STATUSES[how]
+            return _json(body, status=status, headers=headers)
+        if how == "401":
+            return _json(failure(f"Incorrect API key provided: {hit.authorization}", "invalid_api_key"), status=401)
+        if how == "echo key":
+            return _json(completion(f"you sent {hit.authorization}"))
+        if how == "500 echo key":
+            return _json(failure(f"boom for {hit.authorization}"), status=500)
+        if how == "echo":
+            return _json(completion(hit.asked))
+        if how == "broken json":
+            return web.Response(text='{"choices": [{"mess', content_type="application/json")
+        if how == "html":
+            return web.Response(text="<!doctype html><html><body>Please log in</body></html>", content_type="text/html")
+        if how == "slow":
+            await asyncio.sleep(5)
+            return _json(REPLIES["ok"])
+        if how == "reset":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        if how == "cut body":
+            return await _cut(request)
+        raise LookupError(how)
+
+
+def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(text=json.dumps(body), status=status, headers=headers, content_type="application/json")
+
+
+async def _cut(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "5000", "Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(b'{"choices": ')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
