@@ -78,7 +78,7 @@ def check_matches(old: Mapping[str, list[EvalResult]], new: Mapping[str, list[Ev
 
 def pair_of(name: str, old: list[EvalResult], new: list[EvalResult], names: Sequence[str], status_metric: str) -> Pair:
     """One pair; values are means over its samples."""
-    base, tuned = ({metric: _mean(group, metric) for metric in names} for group in (old, new))
+    base, tuned = ({metric: mean([metrics.value(one, metric) for one in group]) for metric in names} for group in (old, new))
     return Pair(
         example_id=name,
         base=old[0],
@@ -108,6 +108,7 @@ def cells_of(pairs: Iterable[Pair]) -> dict[str, int]:
     return {status.replace(" ", "_"): counted[status] for status in _STATUS.values()}
 
 
-def _mean(group: Sequence[EvalResult], metric: str) -> float | None:
-    values = [v for one in group if (v := metrics.value(one, metric)) is not None]
-    return math.fsum(values) / len(values) if values else None
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the known values; None when there is none."""
+    known = [one for one in values if one is not None]
+    return math.fsum(known) / len(known) if known else None

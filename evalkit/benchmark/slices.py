@@ -1,0 +1,205 @@
+"""Which declared slices moved: one row a slice, its interval, and p adjusted over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from evalkit import stats, wording
+from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.pairs import Pair, mean, paired_test
+from evalkit.errors import DesignError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIN_N = 30
+NO_VALUE = "(not given)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceRow:
+    """One slice: both rates, the paired difference and what can be said about it.
+
+    Attributes:
+        slice: `field = value`.
+        p_value: Raw p; None below `MIN_N` examples, where none is shown.
+        p_exact: Exact McNemar p beside mid-p; None for numeric metrics and small slices.
+        p_adjusted: Holm over the slices with a p.
+        test: The slice's own test, not adjusted.
+        safety: "not worse" when the interval excludes a loss of the declared margin, else "not shown"; None without margin.
+        n_to_settle: Examples of this slice that would settle it at this run's rates; None when it is settled or
+            no number would.
+    """
+
+    slice: str
+    field: str
+    value: str
+    n: int
+    base_rate: float | None
+    fine_tuned_rate: float | None
+    test: Any
+    p_value: float | None
+    p_exact: float | None
+    p_adjusted: float | None = None
+    safety: str | None = None
+    n_to_settle: int | None = None
+
+    @property
+    def estimate(self) -> float | None:
+        """Fine-tuned minus base."""
+        return self.test.estimate
+
+    @property
+    def ci_low(self) -> float | None:
+        """Lower limit of the slice's own interval."""
+        return self.test.ci_low
+
+    @property
+    def ci_high(self) -> float | None:
+        """Upper limit."""
+        return self.test.ci_high
+
+    @property
+    def verdict(self) -> str:
+        """By the adjusted p: better, worse or no difference shown; too early without examples."""
+        if self.estimate is None:
+            return "too early"
+        if self.p_adjusted is None or self.p_adjusted >= self.test.alpha or self.estimate == 0:
+            return "no difference shown"
+        return "better" if self.estimate > 0 else "worse"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the evidence file."""
+        names = ("slice", "field", "value", "n", "base_rate", "fine_tuned_rate", "estimate", "ci_low", "ci_high",
+                 "p_value", "p_exact", "p_adjusted", "verdict", "safety", "n_to_settle")  # fmt: skip
+        return {name: getattr(self, name) for name in names} | {"diff": self.estimate}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceTable:
+    """Every slice of the declared fields, for one metric."""
+
+    metric: str
+    rows: tuple[SliceRow, ...]
+    margin: float | None = None
+    n_tested: int = 0
+    alpha: float = 0.05
+
+    def __iter__(self) -> Iterator[SliceRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def worse(self) -> tuple[SliceRow, ...]:
+        """Slices shown worse, the largest loss first."""
+        found = (one for one in self.rows if one.verdict == "worse")
+        return tuple(sorted(found, key=lambda one: one.estimate or 0.0))
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Plain rows, each with the metric's name."""
+        return [{**one.to_dict(), "metric": self.metric} for one in self.rows]
+
+    def _repr_html_(self) -> str:
+        return wording.html_table({one.slice: f"{one.verdict}, {wording.points(one.estimate)} points" for one in self.rows})
+
+
+def slice_table(
+    comparison: Comparison, *, metric: str = "", fields: Sequence[str] = (), margin: float | None = None, power: float = 0.8
+) -> SliceTable:
+    """The paired difference in every slice of the declared fields.
+
+    Holm over all slices of at least 30 examples; smaller ones are shown without p.
+
+    Args:
+        comparison: The comparison of the two models.
+        metric: The comparison's primary metric by default.
+        fields: Declared fields, all that the results carry by default.
+        margin: Largest loss, as a fraction, that a slice may show and still be "not worse".
+        power: For the number of examples that would settle a slice.
+
+    Raises:
+        DesignError: A field that no example carries.
+    """
+    metric = metric or comparison.primary_metric
+    known = dict.fromkeys(name for one in comparison.pairs for name in one.base.slices)
+    if unknown := [name for name in fields if name not in known and comparison.pairs]:
+        raise DesignError(f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}")
+    groups = slices_of(comparison.pairs, fields or tuple(known))
+    rows = [_row(name, group, comparison, metric=metric, margin=margin) for name, group in groups.items()]
+    adjusted = stats.adjust([one.p_value for one in rows])
+    n_tested = sum(one is not None for one in adjusted)
+    return SliceTable(
+        metric=metric,
+        rows=tuple(_settled(replace(one, p_adjusted=p), n_tested, power) for one, p in zip(rows, adjusted, strict=True)),
+        margin=margin or None,
+        n_tested=n_tested,
+        alpha=comparison.alpha,
+    )
+
+
+def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str, str], list[Pair]]:
+    """Pairs by (field, value), fields in the order given, the most frequent value first."""
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for name in fields:
+        mine: dict[tuple[str, str], list[Pair]] = {}
+        for one in pairs:
+            mine.setdefault((name, str(one.base.slices.get(name, NO_VALUE))), []).append(one)
+        groups |= dict(sorted(mine.items(), key=lambda item: (-len(item[1]), item[0])))
+    return groups
+
+
+def regression_frame(comparison: Comparison, *, metric: str = "exact_match", field: str = "") -> pd.DataFrame:
+    """Two rows an example, as the regression tables want them: example_id, fine_tuned, correct, cluster and slice.
+
+    With several samples "correct" means right in more than half of them.
+    """
+    import pandas as pd
+
+    rows = []
+    for one in comparison.pairs:
+        slices = {"slice": f"{field} = {one.base.slices.get(field, NO_VALUE)}"} if field else {}
+        for model, values in enumerate((one.base_values, one.fine_tuned_values)):
+            correct = int((values.get(metric) or 0) > 0.5)
+            rows.append(
+                {"example_id": one.example_id, "fine_tuned": model, "correct": correct, "cluster": one.cluster, **slices}
+            )
+    return pd.DataFrame(rows, columns=["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])])
+
+
+def _row(name: tuple[str, str], group: list[Pair], comparison: Comparison, *, metric: str, margin: float | None) -> SliceRow:
+    test = paired_test(group, metric, alpha=comparison.alpha, clustered=comparison.clustered)
+    enough = len(group) >= MIN_N
+    return SliceRow(
+        slice=f"{name[0]} = {name[1]}",
+        field=name[0],
+        value=name[1],
+        n=len(group),
+        base_rate=mean([one.base_values[metric] for one in group]),
+        fine_tuned_rate=mean([one.fine_tuned_values[metric] for one in group]),
+        test=test,
+        p_value=test.p_value if enough else None,
+        p_exact=getattr(test, "p_exact", None) if enough else None,
+        safety=stats.noninferiority_test(test, margin).verdict if margin else None,
+    )
+
+
+def _settled(row: SliceRow, n_tested: int, power: float) -> SliceRow:
+    """Adds the price of a verdict, at the level the first of Holm's steps asks for."""
+    if row.verdict in {"better", "worse"}:
+        return row
+    return replace(row, n_to_settle=examples_to_settle(row.test, alpha=row.test.alpha / max(n_tested, 1), power=power))
+
+
+def examples_to_settle(test: Any, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """Examples in all that would show a difference of the size seen, at the disagreement seen.
+
+    None when the models were right on different examples equally often, or for numeric metrics: nothing to size it by.
+    """
+    fixed, regressed = getattr(test, "fixed", 0), getattr(test, "regressed", 0)
+    if not test.n or fixed == regressed:
+        return None
+    return max(stats.examples_needed(fixed / test.n, regressed / test.n, alpha=alpha, power=power), test.n + 1)
