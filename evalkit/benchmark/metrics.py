@@ -130,10 +130,7 @@ def score_answer(
 def input_text(messages: Sequence[Mapping[str, Any]]) -> str:
     """What the user asked last; the last message of any kind when no user speaks."""
     asked = [one for one in messages if one.get("role") == "user"] or list(messages)
-    content = asked[-1].get("content") if asked else ""
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-    return "" if content is None else str(content)
+    return wording.flattened(asked[-1].get("content")) if asked else ""
 
 
 def value(result: EvalResult, metric: str) -> float | None:

@@ -1,0 +1,182 @@
+"""What both models are asked, how answers are scored, and where they are kept: a study's benchmark as one object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evalkit import journal
+from evalkit.benchmark import dataset, metrics, runner
+from evalkit.benchmark.pairs import mean
+from evalkit.benchmark.progress import prices_of
+from evalkit.errors import DataError, DesignError
+from evalkit.records import EvalResult
+from evalkit.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A study's benchmark; paths are relative to the study's folder, lists are comma separated, "" and 0 mean not given.
+
+    Attributes:
+        live: Ask what the journals lack; needs OPENAI_BASE_URL or OPENAI_API_KEY.
+    """
+
+    study: Study
+    test_file: str
+    system_prompt: str = ""
+    endpoint: str = "openai"
+    checker: str = "article"
+    scorers: str = "similarity"
+    slice_fields: str = ""
+    cluster_field: str = ""
+    limit: int = 0
+    samples: int = 1
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    request_seed: int = 0
+    concurrency: int = 16
+    prices_file: str = ""
+    live: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The declared slice fields."""
+        return named(self.slice_fields)
+
+    @property
+    def path(self) -> Path:
+        """The test file."""
+        return self.study.path(self.test_file)
+
+    @property
+    def prices(self) -> Path | None:
+        """The price file, if any."""
+        return self.study.path(self.prices_file) if self.prices_file else None
+
+    @cached_property
+    def test_set(self) -> dataset.TestSet:
+        """The test set, read and checked once."""
+        return dataset.read_examples(
+            self.path,
+            system_prompt=self.system_prompt,
+            slice_fields=self.fields,
+            cluster_field=self.cluster_field or None,
+            limit=self.limit,
+        )
+
+    def results(self, model: str, journal_file: str) -> list[EvalResult]:
+        """A model's scored answers: from its journal, and when `live` from the model for what the journal lacks.
+
+        Raises:
+            DataError: No journal is there and nothing may be asked.
+        """
+        path = self.study.path(journal_file)
+        if self.live and can_ask():
+            return self.ask(model, path)
+        if not path.exists():
+            raise DataError(f"{path}: no such journal; set live: true, OPENAI_BASE_URL and OPENAI_API_KEY to ask {model!r}")
+        return runner.results_from_journal(
+            path,
+            self.path,
+            slice_fields=self.fields,
+            cluster_field=self.cluster_field or None,
+            limit=self.limit,
+            **self._scoring(),
+        )
+
+    def ask(self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any) -> list[EvalResult]:
+        """Asks a model with the study's parameters; what the journal holds is not asked again."""
+        return runner.run_automated_eval(
+            model,
+            test_file or self.path,
+            self.system_prompt,
+            **{
+                "journal": journal_path,
+                "endpoint": self.endpoint,
+                "limit": 0 if test_file else self.limit,
+                "samples": self.samples,
+                "temperature": self.temperature,
+                "max_tokens": self.max_tokens,
+                "seed": self.request_seed,
+                "concurrency": self.concurrency,
+                "slice_fields": self.fields,
+                "cluster_field": self.cluster_field or None,
+                "prices": self.prices,
+                **self._scoring(),
+                **options,
+            },
+        )
+
+    def bound_to(self, base_journal: str, fine_tuned_journal: str) -> dict[str, str]:
+        """Hashes of the test set and of both models' answers: what the evidence is valid for."""
+        base, tuned = (journal.answers_hash(self.study.path(one)) for one in (base_journal, fine_tuned_journal))
+        return {"test_set": self.test_set.fingerprint, "base": base, "fine_tuned": tuned}
+
+    def chance_rate(self, field: str) -> float | None:
+        """Expected exact-match rate of picking one candidate at random, whatever the models do.
+
+        Args:
+            field: Metadata that holds an example's number of candidates (1 or more), or its chance (below 1). A row
+                that expects several lines is never matched by picking one.
+        """
+        if not field:
+            return None
+        rows = dataset.read_examples(self.path, slice_fields=(field,), limit=self.limit).examples
+        return mean([_chance(one.slices.get(field, ""), one.expected, field) for one in rows])
+
+    def cost(self, model: str, results: Iterable[EvalResult]) -> dict[str, Any]:
+        """What a model's answers took: tokens, latency and - where prices are known - money; undefined is None."""
+        spent, price = _spent(list(results)), prices_of(self.prices, model)
+        if price is None or spent["prompt_tokens"] is None or spent["completion_tokens"] is None:
+            return {**spent, "money": None, "currency": None}
+        return {**spent, "money": price.cost(spent["prompt_tokens"], spent["completion_tokens"]), "currency": price.currency}
+
+    def _scoring(self) -> dict[str, Any]:
+        return {"checker": metrics.checker(self.checker, folder=self.study.folder), "scorers": named(self.scorers)}
+
+
+def can_ask() -> bool:
+    """True when the environment names an endpoint."""
+    return bool(os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_KEY"))
+
+
+def named(words: str) -> tuple[str, ...]:
+    """The names in a comma-separated parameter."""
+    return tuple(word.strip() for word in words.split(",") if word.strip())
+
+
+def quantile(values: Iterable[float | None], share: float) -> float | None:
+    """The value below which `share` of the known values lie; None when there is none."""
+    known = sorted(one for one in values if one is not None)
+    return known[min(int(share * len(known)), len(known) - 1)] if known else None
+
+
+def _chance(value: str, expected: str, field: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise DesignError(f"chance_field {field!r} holds {value!r}; need a number of candidates or a chance") from None
+    if number < 1:
+        return number
+    return 1 / number if len([line for line in expected.split("\n") if line.strip()]) == 1 else 0.0
+
+
+def _spent(results: list[EvalResult]) -> dict[str, Any]:
+    latencies = [one.latency_ms for one in results]
+    return {
+        "answers": len(results),
+        "prompt_tokens": _total(results, "prompt_tokens"),
+        "completion_tokens": _total(results, "completion_tokens"),
+        "latency_median_ms": quantile(latencies, 0.5),
+        "latency_p95_ms": quantile(latencies, 0.95),
+    }
+
+
+def _total(results: Iterable[EvalResult], name: str) -> int | None:
+    known = [value for one in results if (value := getattr(one, name)) is not None]
+    return sum(known) if known else None

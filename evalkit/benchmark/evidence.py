@@ -1,0 +1,139 @@
+"""What the benchmark hands to the decision: comparison.json, written once and amended by what is found out later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evalkit import wording
+from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.slices import SliceTable, examples_to_settle
+from evalkit.records import Evidence, Missing
+
+FILE = "comparison.json"
+
+
+def evidence_of(
+    comparison: Comparison,
+    *,
+    study: str,
+    models: Mapping[str, str],
+    bound_to: Mapping[str, str],
+    costs: Mapping[str, Any],
+    slices: Iterable[SliceTable] = (),
+    power: float = 0.8,
+    now: datetime | None = None,
+    **details: Any,
+) -> Evidence:
+    """The comparison as a record of plain numbers.
+
+    Args:
+        comparison: The result.
+        study: The study's name.
+        models: Names of base and fine_tuned.
+        bound_to: Hashes it is valid for.
+        costs: Tokens, latency and money by role.
+        slices: The primary metric's table first.
+        power: For the price of a verdict.
+        now: Time of making; the present by default.
+        **details: Anything else that was measured.
+    """
+    return Evidence(
+        layer="benchmark",
+        study=study,
+        made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        models=dict(models),
+        bound_to=dict(bound_to),
+        simulated=False,
+        metric=comparison.primary_metric.replace("_", " "),
+        unit="examples",
+        primary=comparison.primary.to_dict(),
+        missing=tuple(_missing_verdict(comparison, power)),
+        details={
+            "metrics": _metrics(comparison),
+            "p_adjusted": dict(comparison.p_adjusted),
+            "cells": dict(comparison.cells),
+            "cells_metric": comparison.status_metric,
+            "fragile": comparison.fragility.fragile,
+            "fragility": _fragility(comparison),
+            "noninferiority": comparison.noninferiority and comparison.noninferiority.to_dict(),
+            "noise_floor": None,
+            "outcomes": {"base": dict(comparison.base.outcomes), "fine_tuned": dict(comparison.fine_tuned.outcomes)},
+            "costs": costs,
+            "n": comparison.n,
+            "clustered": comparison.clustered,
+            "unmatched": {"base": [*comparison.unmatched_base], "fine_tuned": [*comparison.unmatched_fine_tuned]},
+            "notes": [*comparison.notes],
+            **_slices(list(slices)),
+            **details,
+        },
+    )
+
+
+def amended(path: Path, *, slices: Sequence[SliceTable], noise: Mapping[str, Any] | None, **details: Any) -> Evidence:
+    """Adds what the regression chapter found to comparison.json and writes it again; doing it twice changes nothing more.
+
+    Raises:
+        DataError: The file is not there or no record of evidence.
+    """
+    old = Evidence.read(path)
+    kept = [one for one in old.missing if not one.action.startswith(_SLICE_ACTION)]
+    new = replace(
+        old,
+        missing=(*kept, *_missing_slices(slices)),
+        details={**old.details, **_slices(slices), "noise_floor": noise, **details},
+    )
+    new.write(path)
+    return new
+
+
+_SLICE_ACTION = "Collect more examples with "
+
+
+def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
+    if comparison.verdict not in {"no difference shown", "too early"}:
+        return
+    needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
+    seen = f"{wording.plural(comparison.n, 'example')} cannot tell a difference of the size seen from chance"
+    price = (
+        f"about {wording.count(needed - comparison.n)} more examples" if needed else "more examples; nothing seen to size it by"
+    )
+    yield Missing(action="Answer more held-out examples", why=seen, price=price)
+
+
+def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
+    for row in slices[0].rows if slices else ():
+        loses = row.verdict == "no difference shown" and (row.estimate or 0) < 0
+        if row.n_to_settle and (loses or row.safety == "not shown"):
+            why = f"{row.slice}: {wording.points(row.estimate)} points over {wording.plural(row.n, 'example')} settles nothing"
+            more = f"about {wording.count(row.n_to_settle - row.n)} more examples"
+            yield Missing(action=f"{_SLICE_ACTION}{row.slice}", why=why, price=more)
+
+
+def _metrics(comparison: Comparison) -> dict[str, Any]:
+    return {
+        name: {
+            "base": comparison.base.by_metric[name].to_dict() if name in comparison.base.by_metric else None,
+            "fine_tuned": comparison.fine_tuned.by_metric[name].to_dict() if name in comparison.fine_tuned.by_metric else None,
+            "test": test.to_dict(),
+        }
+        for name, test in comparison.tests.items()
+    }
+
+
+def _fragility(comparison: Comparison) -> dict[str, Any]:
+    found = comparison.fragility
+    return {
+        "fragile": found.fragile,
+        "n_errors": found.n_errors,
+        "without_errors": found.without_errors.to_dict(),
+        "sentence": str(found),
+    }
+
+
+def _slices(tables: Sequence[SliceTable]) -> dict[str, Any]:
+    first, others = (tables[0].to_dict() if tables else []), [row for one in tables[1:] for row in one.to_dict()]
+    return {"slices": first, "slices_other_metrics": others}
