@@ -1,50 +1,17 @@
-"""The event log: what each user was shown, and what came of it; two tables through SQLAlchemy.
+"""The event log: what each user was shown, and what came of it; in SQLite or PostgreSQL through SQLAlchemy.
 
-`exposures`, one row a request, committed before the caller gets the answer:
-
-| column | type | meaning |
-|---|---|---|
-| request_id | text, primary key | the caller's, or a fresh one |
-| experiment | text | the plan's experiment name |
-| phase | integer | 1, and one more for each change of the split |
-| user_id | text | as given, or hashed with the log's salt |
-| variant | text | "control" or "treatment", as assigned |
-| model | text | the model that gave the answer |
-| at_s | double | UTC, seconds since 1970 |
-| latency_ms | double | around the model call(s) only |
-| outcome | text | ok, error, refused, truncated, empty |
-| error | text or null | what failed, also when a fallback answered |
-| fallback | boolean | the control model answered for a failed treatment |
-| prompt_tokens, completion_tokens | integer or null | as the endpoint counted |
-| slice | text or null | a value to cut the result by |
-
-`outcomes`, one row an event that followed:
-
-| column | type | meaning |
-|---|---|---|
-| outcome_id | text, primary key | the caller's, or made from what the row says |
-| experiment, user_id | text | copied from the exposure when a request is named |
-| request_id | text or null | null: the event belongs to the user, not to one request |
-| metric | text | what was measured, e.g. "accepted" |
-| value | double | 0 or 1 for a rate, a number otherwise |
-| at_s | double | UTC, seconds since 1970 |
-
-`log_meta` holds names and values about the log as a whole: `simulated` = "1" when its users are simulated.
+`log_tables` explains the rows. Every write is one transaction: after a crash a row is there whole, or not at all.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import json
-import math
 import os
 import re
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,64 +19,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
+from evalkit.abtest.log_tables import EXPOSURES, META, OUTCOMES, TABLES, Exposure, outcome_row
 from evalkit.errors import DataError, DesignError
-from evalkit.records import Outcome
 from evalkit.wording import cleaned, redacted
-
-_tables = sa.MetaData()
-EXPOSURES = sa.Table(
-    "exposures",
-    _tables,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("experiment", sa.Text, nullable=False),
-    sa.Column("phase", sa.Integer, nullable=False),
-    sa.Column("user_id", sa.Text, nullable=False),
-    sa.Column("variant", sa.Text, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("at_s", sa.Double, nullable=False),
-    sa.Column("latency_ms", sa.Double, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("error", sa.Text),
-    sa.Column("fallback", sa.Boolean, nullable=False),
-    sa.Column("prompt_tokens", sa.Integer),
-    sa.Column("completion_tokens", sa.Integer),
-    sa.Column("slice", sa.Text),
-)
-OUTCOMES = sa.Table(
-    "outcomes",
-    _tables,
-    sa.Column("outcome_id", sa.Text, primary_key=True),
-    sa.Column("experiment", sa.Text, nullable=False),
-    sa.Column("request_id", sa.Text),
-    sa.Column("user_id", sa.Text, nullable=False),
-    sa.Column("metric", sa.Text, nullable=False),
-    sa.Column("value", sa.Double, nullable=False),
-    sa.Column("at_s", sa.Double, nullable=False),
-)
-META = sa.Table("log_meta", _tables, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
 
 _BUSY_S = 30.0
 _CHUNK = 50_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exposure:
-    """One row of `exposures`; the module's docstring explains the columns."""
-
-    request_id: str
-    experiment: str
-    user_id: str
-    variant: str
-    model: str
-    at_s: float
-    latency_ms: float
-    phase: int = 1
-    outcome: Outcome = "ok"
-    error: str | None = None
-    fallback: bool = False
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    slice: str | None = None
 
 
 class EventLog:
@@ -179,24 +94,20 @@ class EventLog:
             DataError: The request is not in the log, or it has another value for this metric already.
             DesignError: The value is not finite, or neither a request nor a user was named.
         """
-        if not math.isfinite(value):
-            raise DesignError(f"outcome {metric!r}: value {value} is not a finite number")
         who = self._of_request(request_id) if request_id else self._of_user(user_id, experiment)
-        at_s = time.time() if now is None else now
-        named = [who["experiment"], request_id, metric] if request_id else [*who.values(), metric, float(value), at_s]
-        row = {
-            "outcome_id": outcome_id or hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32],
-            "request_id": request_id or None,
-            "metric": metric,
-            "value": float(value),
-            "at_s": at_s,
+        row = outcome_row(
             **who,
-        }
+            metric=metric,
+            value=value,
+            at_s=time.time() if now is None else now,
+            request_id=request_id or None,
+            outcome_id=outcome_id,
+        )
         self.record_outcomes([row])
         return row["outcome_id"]
 
     def record_outcomes(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Writes many outcomes, as rows of the table, in one commit.
+        """Writes many outcomes, as `outcome_row` makes them, in one commit.
 
         Raises:
             DataError: An outcome id stands in the log with another value.
@@ -225,7 +136,7 @@ class EventLog:
 
     def stored_user(self, user_id: str) -> str:
         """A user's id as it stands in the log: cleaned, and hashed when the log has a salt."""
-        user_id = cleaned(user_id)[0]
+        user_id = _storable(user_id)
         return user_id if self._salt is None else hmac.new(self._salt.encode(), user_id.encode(), "sha256").hexdigest()
 
     def export(self, folder: Path) -> tuple[Path, ...]:
@@ -248,8 +159,8 @@ class EventLog:
         return path
 
     def _row(self, exposure: Exposure) -> dict[str, Any]:
-        row = asdict(exposure) | {"user_id": self.stored_user(exposure.user_id)}
-        return row | {"error": row["error"] and redacted(cleaned(row["error"])[0])}
+        row = {name: _storable(value) if isinstance(value, str) else value for name, value in asdict(exposure).items()}
+        return row | {"user_id": self.stored_user(exposure.user_id), "error": row["error"] and redacted(row["error"])}
 
     def _of_request(self, request_id: str) -> dict[str, str]:
         wanted = sa.select(EXPOSURES.c.experiment, EXPOSURES.c.user_id).where(EXPOSURES.c.request_id == request_id)
@@ -312,14 +223,13 @@ def _create(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":  # IF NOT EXISTS alone is not safe against a twin there
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(732201)"))
-        for table in _tables.sorted_tables:
+        for table in TABLES.sorted_tables:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+
+
+def _storable(text: str) -> str:
+    return cleaned(text)[0].replace("\0", "\\x00")  # PostgreSQL holds no NUL
 
 
 def _shown(url: str) -> str:
     return sa.make_url(url).render_as_string(hide_password=True)
-
-
-def new_request_id() -> str:
-    """A fresh request id."""
-    return uuid.uuid4().hex

@@ -21,8 +21,8 @@ class Metric:
 
     Attributes:
         name: A metric of the outcomes table.
-        kind: "rate": share of requests with outcome 1; "mean": a user's total, a user without any counts 0;
-            "ratio": a user's total per request. Rates and ratios are taken over requests, their errors over users.
+        kind: "rate": share of requests with outcome 1; "ratio": total value per request; "mean": a user's mean value,
+            over the users who have one. Rates and ratios count requests, but their errors are taken over users.
         expected: The control group's value as expected; a rate needs it.
         detectable_difference: The smallest difference, treatment - control, worth finding; its sign does not matter.
         sd: Standard deviation between users; a mean or ratio needs it.
@@ -57,8 +57,7 @@ class Guardrail:
     """What must not get worse by more than `margin`.
 
     Attributes:
-        name: A metric of the outcomes table, or "error", "refused", "truncated", "empty" (shares of requests) or
-            "latency_ms".
+        name: A metric of the outcomes table, or of the exposures: "failed_calls", "refused_answers", "latency_ms".
         kind: rate, mean, ratio or, for "latency_ms", p95.
         margin: How much worse is still acceptable, in the metric's own unit, above 0.
         better: Which direction is better.

@@ -7,16 +7,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from evalkit.abtest.assignment import ABTestConfig, Variant, assign_variant
-from evalkit.abtest.log import EventLog, Exposure, new_request_id
+from evalkit.abtest.log_tables import Exposure, new_request_id
 from evalkit.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, Outcome
 from evalkit.wording import cleaned, redacted
 
 Messages = Sequence[Mapping[str, Any]]
+
+
+class ExposureLog(Protocol):
+    """What the router needs of a log; `EventLog` is one."""
+
+    def record_exposure(self, exposure: Exposure) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +58,14 @@ def run_ab_request(
     config: ABTestConfig,
     client: Any,
     *,
-    log: EventLog | None = None,
+    log: ExposureLog | None = None,
     request_id: str | None = None,
     fallback: bool = False,
     slice: str | None = None,  # noqa: A002 - the column's name
     now: float | None = None,
     temperature: float = 0.0,
     options: Mapping[str, Any] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> ABTestResult:
     """Asks the model the user is assigned to, and commits the exposure before the answer is handed over.
 
@@ -78,12 +85,15 @@ def run_ab_request(
         now: Seconds since 1970; the present time when not given.
         temperature: Passed on.
         options: Further arguments of `create`, e.g. `{"max_tokens": 96}`.
+        clock: Seconds, for the latency.
 
     Raises:
         DesignError: `user_id` is empty.
         Exception: Whatever the client raised.
     """
-    draft = _Draft(config=config, user_id=str(user_id), request_id=request_id or new_request_id(), cut=slice, at_s=now)
+    draft = _Draft(
+        config=config, user_id=str(user_id), request_id=request_id or new_request_id(), cut=slice, at_s=now, clock=clock
+    )
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
         try:
@@ -105,19 +115,22 @@ async def run_ab_request_async(
     config: ABTestConfig,
     client: Any,
     *,
-    log: EventLog | None = None,
+    log: ExposureLog | None = None,
     request_id: str | None = None,
     fallback: bool = False,
     slice: str | None = None,  # noqa: A002 - the column's name
     now: float | None = None,
     temperature: float = 0.0,
     options: Mapping[str, Any] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> ABTestResult:
     """`run_ab_request` for `openai.AsyncOpenAI`; the exposure is written in a thread, and awaited.
 
     A cancelled request (a timeout of the caller, a closed connection) is logged as an error too, then cancelled.
     """
-    draft = _Draft(config=config, user_id=str(user_id), request_id=request_id or new_request_id(), cut=slice, at_s=now)
+    draft = _Draft(
+        config=config, user_id=str(user_id), request_id=request_id or new_request_id(), cut=slice, at_s=now, clock=clock
+    )
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
         try:
@@ -136,14 +149,23 @@ async def run_ab_request_async(
 class _Draft:
     """A request on its way: becomes the row in the log, and the result."""
 
-    def __init__(self, *, config: ABTestConfig, user_id: str, request_id: str, cut: str | None, at_s: float | None) -> None:
+    def __init__(
+        self,
+        *,
+        config: ABTestConfig,
+        user_id: str,
+        request_id: str,
+        cut: str | None,
+        at_s: float | None,
+        clock: Callable[[], float],
+    ) -> None:
         if not user_id.strip():
             raise DesignError("user_id is empty; without an id, all anonymous users would get the same variant")
         self.variant: Variant = assign_variant(user_id, config)
         self.model = config.model(self.variant)
         self._config, self._user_id, self._request_id, self._slice = config, user_id, request_id, cut
         self._at_s = time.time() if at_s is None else at_s
-        self._latency_ms, self._fallback = 0.0, False
+        self._clock, self._latency_ms, self._fallback = clock, 0.0, False
         self._error: str | None = None
         self._answer = Answer(text="", outcome="error")
 
@@ -153,19 +175,19 @@ class _Draft:
         if fallback_model:
             self.model, self._fallback = fallback_model, True
         replies: list[Any] = []
-        started = time.perf_counter()
+        started = self._clock()
         try:
             try:
-                yield lambda reply: replies.append((time.perf_counter() - started, reply))
+                yield lambda reply: replies.append((self._clock() - started, reply))
             finally:
-                self._latency_ms += (replies[0][0] if replies else time.perf_counter() - started) * 1000
+                self._latency_ms += (replies[0][0] if replies else self._clock() - started) * 1000
             self._answer = _answer(replies[0][1])
         except BaseException as why:
             self._error = "; then ".join(filter(None, [self._error, f"{self.model}: {type(why).__name__}: {why}"]))
             why.add_note(f"evalkit request_id: {self._request_id}")
             raise
 
-    def write(self, log: EventLog | None) -> None:
+    def write(self, log: ExposureLog | None) -> None:
         """Commits the row."""
         if log is not None:
             log.record_exposure(
