@@ -129,11 +129,6 @@ def read_preference(
     return replace(found, missing=_missing(found, power))
 
 
-def current_round(folders: Sequence[Any]) -> Round | None:
-    """The first of these folders that holds a batch."""
-    return next((Round.open(folder) for folder in folders if (folder / "batch.json").exists()), None)
-
-
 def _withheld(round_: Round | None) -> str:
     if round_ is None:
         return "No rating round was prepared yet: run notebook 03_rate."
@@ -279,11 +274,3 @@ def _missing(found: Preference, power: float) -> tuple[Missing, ...]:
     hours = more * seconds[len(seconds) // 2] / 3600 if seconds else 0.0
     price = f"{wording.plural(more, 'more pair')}, about {wording.number(hours, 1)} hours a rater"
     return (Missing(action=f"Rate {wording.plural(more, 'more pair')}", why=why, price=price),)
-
-
-def checked_binding(found: Preference, bound_to: Mapping[str, str]) -> str:
-    """A sentence on whether the ratings were made for these answers; "" when they were."""
-    if not found.bound_to or dict(found.bound_to) == dict(bound_to):
-        return ""
-    changed = [name for name, value in bound_to.items() if found.bound_to.get(name) != value]
-    return f"These ratings were made for other {wording.listed(changed)}: they say nothing about the current answers."

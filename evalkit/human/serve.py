@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from evalkit.errors import DataError, DesignError
+from evalkit.human import opening
 from evalkit.human.rounds import Round, round_folder
 from evalkit.study import Study
 
@@ -29,7 +30,7 @@ POLICY = (
 
 
 def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | None = None) -> int:
-    """Serves a study's round until interrupted and prints one link a rater.
+    """Serves a study's round until interrupted and prints one link a rater; a simulated round is served as practice.
 
     Args:
         study: Its name; `rating_round` is read from its study.yaml unless given.
@@ -43,6 +44,8 @@ def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | N
     """
     home = Study.open(study, root=root)
     round_ = Round.open(round_folder(home, rating_round or declared_round(home)))
+    if round_.batch.simulated:
+        round_ = opening.practice_copy(round_)
     if round_.locked:
         raise DesignError(f"{round_.folder}: this round is closed; name a new rating_round to go on")
     token = secrets.token_urlsafe(24)
@@ -96,7 +99,7 @@ def page(environment: Mapping[str, str] = os.environ) -> Any:
     from evalkit.human.session import Session
 
     try:
-        return Rater(Session(round_, rater))
+        return Rater(Session(round_, rater), banner=opening.PRACTICE if round_.batch.simulated else "")
     except DataError as why:
         return Refusal(f"Ratings cannot be stored just now, so none are taken. {why}")
 

@@ -17,7 +17,9 @@ POOR = 0.35
 
 
 def simulate_votes(round_: Round, expected: Mapping[str, str], *, seed: int = 0) -> None:
-    """Lets simulated raters finish a round; they like what is close to the expected answer, with noise.
+    """Lets simulated raters finish a round and locks it; done twice, it changes nothing.
+
+    They like what is close to the expected answer, with noise.
 
     Args:
         round_: A round made with `simulated=True`.
@@ -29,8 +31,10 @@ def simulate_votes(round_: Round, expected: Mapping[str, str], *, seed: int = 0)
     """
     if not round_.batch.simulated:
         raise DesignError(f"{round_.folder}: this round is for people; simulated votes would spoil it")
-    for rater in round_.batch.raters if not round_.locked else ():
-        _finish(Session(round_, rater), expected, Random(f"{seed} {rater}"))
+    if not round_.locked:
+        for rater in round_.batch.raters:
+            _finish(Session(round_, rater), expected, Random(f"{seed} {rater}"))
+        round_.lock()
 
 
 def _finish(session: Session, expected: Mapping[str, str], rng: Random) -> None:

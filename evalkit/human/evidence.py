@@ -1,0 +1,74 @@
+"""What people said, as the evidence the decision reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from evalkit.human.preference import Preference
+from evalkit.records import Evidence
+
+
+def human_evidence(found: Preference, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]) -> Evidence:
+    """The layer's record; an open round carries no result.
+
+    Args:
+        found: The analysed round.
+        study: Its study.
+        models: Names for a round that is not decoded yet.
+        bound_to: Hashes for a round that is not decoded yet; a decoded one brings its own.
+    """
+    return Evidence(
+        layer="human",
+        study=study,
+        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        models=found.models or models,
+        bound_to=found.bound_to or bound_to,
+        simulated=found.simulated,
+        metric="win rate, ties counted half",
+        unit="items",
+        primary=None if found.withheld else found.win_rate.to_dict(),
+        missing=found.missing,
+        details=_details(found),
+    )
+
+
+def _details(found: Preference) -> dict[str, Any]:
+    progress = [asdict(one) for one in found.progress]
+    if found.withheld:
+        return {"round": found.round, "withheld": found.withheld, "progress": progress, "votes": 0, "raters": []}
+    result = found.win_rate
+    return {
+        "round": found.round,
+        "votes": sum(found.labels.values()),
+        "raters": [asdict(one) for one in found.raters],
+        "progress": progress,
+        "lock": dict(found.lock),
+        "labels": dict(found.labels),
+        "ties": found.labels["tie"],
+        "both_bad": found.labels["both_bad"],
+        "identical": found.identical,
+        "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
+        "asked_only": found.asked_only.to_dict(),
+        "without_flagged": None if found.without_flagged is None else found.without_flagged.to_dict(),
+        "agreement": found.agreement.to_dict(),
+        "self_agreement": found.self_agreement.to_dict(),
+        "position_bias": found.position.to_dict(),
+        "shown_left": found.as_left.to_dict(),
+        "shown_right": found.as_right.to_dict(),
+        "length_adjusted": None if found.length_adjusted is None else found.length_adjusted.to_dict(),
+        "reasons": [asdict(one) for one in found.reasons],
+        "slices": [
+            {
+                "field": one.field,
+                "slice": one.slice,
+                "p_adjusted": one.p_adjusted,
+                **one.result.to_dict(),
+                "p_value": one.p_value,
+            }
+            for one in found.slices
+        ],
+        "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],
+    }

@@ -1,0 +1,194 @@
+"""Opening a round: the one a study declares, made when it is not there yet, found again by what it was made from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evalkit import journal
+from evalkit.errors import DataError, DesignError
+from evalkit.human.batch import QUESTION, answers_seal, prepare_human_eval_batch
+from evalkit.human.rounds import Round, round_folder
+from evalkit.records import EvalResult
+from evalkit.study import Study
+
+PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
+
+
+def bound_to(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
+    """The hashes that ratings of these two journals are valid for."""
+    return {
+        "test_set": journal.read_header(base_journal)["test_set"],
+        "base": journal.answers_hash(base_journal),
+        "fine_tuned": journal.answers_hash(fine_tuned_journal),
+    }
+
+
+def model_names(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
+    """The two models' names, as their journals give them."""
+    paths = {"base": base_journal, "fine_tuned": fine_tuned_journal}
+    return {role: journal.read_header(path)["model"] for role, path in paths.items()}
+
+
+def open_round(
+    study: Study,
+    name: str,
+    base: Sequence[EvalResult],
+    fine_tuned: Sequence[EvalResult],
+    *,
+    bound_to: Mapping[str, str],
+    models: Mapping[str, str],
+    sample_size: int = 50,
+    raters: str = "",
+    seed: int = 0,
+    repeat_share: float = 0.1,
+    stratify_by: str = "",
+    rubric_file: str = "",
+    gold_file: str = "",
+    simulate_raters: int = 0,
+) -> Round:
+    """The study's round, made when it is not there yet; an existing one is never touched.
+
+    Args:
+        study: Where it lives.
+        name: The round's name.
+        base: The base model's answers.
+        fine_tuned: The fine-tuned model's.
+        bound_to: Hashes of what they were made from.
+        models: Their names.
+        sample_size: Pairs to show.
+        raters: Codes, comma separated; "rater1" when empty.
+        seed: 0 draws one.
+        repeat_share: Share of pairs shown twice.
+        stratify_by: A slice to draw from in proportion, "" for none.
+        rubric_file: Text; a first line starting with "#" is the question.
+        gold_file: JSONL of pairs with a known winner (id, input, better, worse).
+        simulate_raters: So many simulated raters instead of people.
+
+    Raises:
+        DesignError: The name belongs to a round of people and simulated raters are asked for.
+    """
+    found = find_round(study, name, bound_to)
+    if found is not None and not (found.batch.simulated and not _is_for(found, bound_to)):
+        if simulate_raters and not found.batch.simulated:
+            raise DesignError(f"{found.folder}: a round of people; set simulate_raters to 0 or name another rating_round")
+        return found
+    folder = round_folder(study, name if found is None else _suffixed(name, bound_to))
+    question, rubric = read_rubric(study.path(rubric_file)) if rubric_file else (QUESTION, "")
+    codes = [f"simulated-{i + 1}" for i in range(simulate_raters)] or _codes(raters)
+    prepare_human_eval_batch(
+        base,
+        fine_tuned,
+        sample_size,
+        seed=seed or None,
+        raters=codes,
+        stratify_by=stratify_by or None,
+        repeat_share=repeat_share,
+        gold=read_gold(study.path(gold_file)) if gold_file else (),
+        question=question,
+        rubric=rubric,
+        study=study.name,
+        round=folder.name,
+        models=models,
+        bound_to=bound_to,
+        simulated=simulate_raters > 0,
+        folder=folder,
+    )
+    return Round.open(folder)
+
+
+def find_round(study: Study, name: str, bound_to: Mapping[str, str]) -> Round | None:
+    """The round of this name, first the one made from these very answers; None when there is none."""
+    folders = [round_folder(study, _suffixed(name, bound_to)), round_folder(study, name)]
+    return next((Round.open(folder) for folder in folders if (folder / "batch.json").exists()), None)
+
+
+def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
+    """A sentence that says whether a round was made from these answers."""
+    if round_ is None:
+        return "There is no rating round yet."
+    if _is_for(round_, bound_to):
+        return "The round was made from the current answers (the hashes match)."
+    return "The round was made from other answers or another test set: it says nothing about the current ones."
+
+
+def read_rubric(path: Path) -> tuple[str, str]:
+    """The question (the first line, when it starts with "#") and the rest, as plain text.
+
+    Raises:
+        DataError: No such file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except OSError as why:
+        raise DataError(f"{path}: cannot read the rubric ({why.strerror}); write it or leave rubric_file empty") from why
+    first, _, rest = text.partition("\n")
+    return (first.lstrip("# ").strip(), rest.strip()) if first.startswith("#") else (QUESTION, text)
+
+
+def read_gold(path: Path) -> list[dict[str, str]]:
+    """Pairs with a known winner, one JSON object a line.
+
+    Raises:
+        DataError: A line is not such a pair.
+    """
+    pairs = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if line.strip():
+            try:
+                pairs.append({name: str(json.loads(line)[name]) for name in ("id", "input", "better", "worse")})
+            except (ValueError, KeyError, TypeError) as why:
+                raise DataError(f"{path}:{number}: not a gold pair ({why}); need id, input, better and worse") from why
+    return pairs
+
+
+def practice_copy(round_: Round) -> Round:
+    """The same pairs without votes in a temporary folder, to try the rater out."""
+    folder = Path(tempfile.mkdtemp(prefix="evalkit-practice-"))
+    for name in ("batch.json", "key.json"):
+        shutil.copy(round_.folder / name, folder / name)
+    return Round.open(folder)
+
+
+def in_jupyter(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether somebody sits in front of this notebook, so that a rater makes sense."""
+    return bool(environment.get("JPY_SESSION_NAME") or environment.get("VSCODE_PID"))
+
+
+def inline_rater(round_: Round, rater: str = "") -> Any:
+    """The rater for a notebook cell; a simulated round is shown as practice.
+
+    Args:
+        round_: The round.
+        rater: A code of the batch; the only one when empty.
+
+    Raises:
+        DesignError: The code is missing or not on the list.
+    """
+    from evalkit.human.rater import Rater
+    from evalkit.human.session import Session
+
+    if round_.batch.simulated:
+        return Rater(Session(practice_copy(round_), round_.batch.raters[0]), banner=PRACTICE)
+    if not rater and len(round_.batch.raters) > 1:
+        raise DesignError(f"set the parameter rater to your code, one of the {len(round_.batch.raters)} on this round's list")
+    return Rater(Session(round_, rater or next(iter(round_.batch.raters))))
+
+
+def _is_for(round_: Round, bound_to: Mapping[str, str]) -> bool:
+    return (
+        round_.batch.bound_to["answers"] == answers_seal(bound_to) and round_.batch.bound_to["test_set"] == bound_to["test_set"]
+    )
+
+
+def _suffixed(name: str, bound_to: Mapping[str, str]) -> str:
+    return f"{name[:55]}-{answers_seal(bound_to)[:8]}"
+
+
+def _codes(raters: str) -> list[str]:
+    return [code.strip() for code in raters.split(",") if code.strip()] or ["rater1"]

@@ -1,0 +1,132 @@
+"""What a round says, in sentences: titles, alternative texts and the answer, all computed from the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evalkit import wording
+from evalkit.human.preference import Preference
+
+if TYPE_CHECKING:
+    from evalkit.stats.result import Result
+
+
+def answer(found: Preference) -> str:
+    """The chapter's answer."""
+    if found.withheld:
+        return found.withheld
+    return f"{_who(found)} {headline(found)} {_figures(found)} {missing(found)}".strip()
+
+
+def headline(found: Preference) -> str:
+    """The title of the main figure."""
+    result = found.win_rate
+    if found.withheld or result.estimate is None:
+        return "No result yet"
+    rate = wording.percent(result.estimate)
+    return {
+        "better": f"The fine-tuned answers win: {rate} of pairs, a tie counted half.",
+        "worse": f"The base answers win: the fine-tuned ones get {rate} of pairs, a tie counted half.",
+    }.get(result.verdict, f"No preference shown: the fine-tuned answers get {rate} of pairs, a tie counted half.")
+
+
+def sides(found: Preference) -> str:
+    """Did it matter which side an answer stood on?"""
+    bias = found.position
+    if bias.estimate is None:
+        return "No decided votes yet"
+    left = f"left was chosen in {wording.percent(bias.estimate)} of {wording.plural(bias.n, 'decided vote')}"
+    if bias.verdict == "no difference shown":
+        return f"No side is shown to be favoured: {left}"
+    return f"Raters favour the {'left' if bias.verdict == 'better' else 'right'}: {left}; sides are balanced, so it cancels"
+
+
+def agreement(found: Preference) -> str:
+    """How far do raters agree?"""
+    result = found.agreement
+    if result.percent_agreement is None:
+        return "No pair was rated by two people, so agreement is not known"
+    pairs = f"Raters agree on {wording.percent(result.percent_agreement)} of shared judgements"
+    return f"{pairs}, {wording.number(result.estimate)} beyond chance (Krippendorff's alpha)"
+
+
+def reasons(found: Preference) -> str:
+    """Which reason speaks most for whom?"""
+    given = [one for one in found.reasons if one.fine_tuned + one.base]
+    if not given:
+        return "No reasons were given"
+    top = max(given, key=lambda one: abs(one.fine_tuned - one.base))
+    model = "fine-tuned" if top.fine_tuned >= top.base else "base"
+    return f'"{top.reason}" speaks most for the {model} answers: {top.fine_tuned} votes fine-tuned, {top.base} base'
+
+
+def slices(found: Preference) -> str:
+    """Where does the preference differ?"""
+    shown = [one for one in found.slices if one.p_adjusted is not None and one.p_adjusted < one.result.alpha]
+    names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in shown]
+    if not found.slices:
+        return "No slices were declared"
+    if not names:
+        return f"No single slice shows a preference of its own, of {len(found.slices)}"
+    return f"A preference is shown in {wording.listed(names)}"
+
+
+def flagged(found: Preference) -> str:
+    """Which raters look careless, and what the result is without them."""
+    names = [one.rater for one in found.raters if one.flags]
+    if not names:
+        return "No rater looks careless by these checks."
+    without = found.without_flagged
+    rest = (
+        f"Without them: {wording.percent(without.estimate)}, {without.verdict}." if without else "Nobody is left without them."
+    )
+    return f"Looks careless: {wording.listed(names)}. Nothing was dropped. {rest}"
+
+
+def length(found: Preference) -> str:
+    """What remains at equal length."""
+    result = found.length_adjusted
+    if result is None or result.estimate is None:
+        return f"The preference at equal length is not known: {'; '.join(getattr(result, 'notes', ())) or 'no votes yet'}."
+    return (
+        f"At equal length {wording.percent(result.estimate)} of decided votes would go to the fine-tuned answer "
+        f"({wording.interval(result.ci_low, result.ci_high, as_points=False, alpha=result.alpha)}); "
+        f"as they are, {wording.percent(result.raw_rate)} do."
+    )
+
+
+def missing(found: Preference) -> str:
+    """What would settle it, priced."""
+    return " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in found.missing)
+
+
+def alt(title: str, *results: Result | None) -> str:
+    """A figure's alternative text: its title and its numbers as sentences."""
+    return " ".join([title.rstrip(".") + ".", *(str(one) for one in results if one is not None)])
+
+
+def lock(found: Preference) -> str:
+    """When the round was locked and that nothing changed since."""
+    if found.withheld:
+        return found.withheld
+    record = found.lock
+    state = "every rater had finished" if record["complete"] else "some raters had not finished"
+    return (
+        f"Locked {record['locked_at']}, {state}. The key's sha256 {record['key_sha256'][:16]}... matches the batch; "
+        "batch and votes are unchanged since."
+    )
+
+
+def _who(found: Preference) -> str:
+    return "Simulated raters, not people:" if found.simulated else ""
+
+
+def _figures(found: Preference) -> str:
+    result = found.win_rate
+    p_text = wording.p_text(result.p_value)
+    return (
+        f"{wording.interval(result.ci_low, result.ci_high, as_points=False, alpha=result.alpha)}, "
+        f"{wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
+        f"p {p_text if p_text.startswith('<') else '= ' + p_text}; "
+        f"{wording.plural(found.identical, 'pair')} with identical answers counted as ties unasked."
+    )
