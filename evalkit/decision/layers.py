@@ -1,0 +1,247 @@
+"""One layer's evidence -> its gate word, with the reason in one computed sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evalkit import wording
+from evalkit.decision.rules import NAMES, Effect, Rules
+from evalkit.records import Evidence, Layer, Missing
+
+Word = Literal["passes", "don't ship", "not yet"]
+
+MISSING = "missing"
+WORDS: dict[Layer, tuple[str, str]] = {
+    "benchmark": ("No benchmark has been run", "Answer the test set with both models"),
+    "human": ("No person has rated these answers", "Have people rate pairs of answers, blind"),
+    "ab_test": ("No user has seen this version", "Run an A/B test on production traffic"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something a rule speaks about: a slice, a metric, a guardrail, fragility.
+
+    Attributes:
+        rule: The rule's name in `Rules`.
+        effect: What that rule does.
+        text: What was found, as the end of a sentence: "worse by 6.2 points on kind = multi".
+        numbers: estimate, ci_low, ci_high, n where there are any.
+    """
+
+    rule: str
+    effect: Effect
+    text: str
+    numbers: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerDecision:
+    """One layer at the gate.
+
+    Attributes:
+        word: passes, don't ship or not yet.
+        verdict: The verdict of its test, or "missing".
+        reason: Why, in one sentence.
+        simulated: True when any rating or user in it is simulated.
+        required: True when the stage needs this layer.
+        estimate: The effect as a difference (human rating: minus 50%); None when withheld.
+        limit: What the whole interval must lie beyond.
+        findings: What the rules had to say.
+        missing: What would settle it, priced.
+    """
+
+    layer: Layer
+    word: Word
+    verdict: str
+    reason: str
+    simulated: bool = False
+    required: bool = True
+    metric: str = ""
+    unit: str = ""
+    n: int | None = None
+    estimate: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p_value: float | None = None
+    alpha: float = 0.05
+    limit: float = 0.0
+    findings: tuple[Finding, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The layer in words."""
+        return NAMES[self.layer]
+
+    def effect_text(self) -> str:
+        """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
+        if self.estimate is None:
+            return wording.NOTHING
+        shift, text = (0.5, wording.percent) if self.layer == "human" else (0.0, wording.points)
+        if abs(self.estimate) > 1:
+            text = wording.number
+        ends = [None if end is None else end + shift for end in (self.ci_low, self.ci_high)]
+        return f"{text(self.estimate + shift)} ({text(ends[0]).rstrip('%')} to {text(ends[1]).rstrip('%')})"
+
+
+def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, required: bool, stale: str = "") -> LayerDecision:
+    """Puts one layer before the gate.
+
+    Args:
+        layer: Which.
+        evidence: What it handed over; None when nothing.
+        rules: The study's rules.
+        required: Whether the stage needs it.
+        stale: Why the evidence is not for these answers; "" when it is.
+    """
+    if evidence is None or stale:
+        why, action = WORDS[layer]
+        reason = f"{_capital(NAMES[layer])}: {stale}." if stale else f"{why}."
+        missing = (Missing(action=action, why=stale or why, price=_price(layer)),)
+        return LayerDecision(layer=layer, word="not yet", verdict=MISSING, reason=reason, required=required, missing=missing)
+    findings = tuple(one for one in _findings(evidence, rules) if one.effect != "ignored")
+    numbers = _numbers(layer, evidence.primary)
+    verdict = _verdict(evidence.primary, numbers, rules.limit(layer), rules.needs(layer))
+    word = _word(verdict, rules.needs(layer), evidence.simulated, findings)
+    found = LayerDecision(
+        layer=layer,
+        word=word,
+        verdict=verdict,
+        reason="",
+        simulated=evidence.simulated,
+        required=required,
+        metric=wording.visible(evidence.metric),
+        unit=evidence.unit,
+        limit=rules.limit(layer),
+        findings=findings,
+        missing=tuple(_still_missing(layer, word, evidence, findings)),
+        **numbers,
+    )
+    return _with_reason(found)
+
+
+def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:
+    primary = primary or {}
+    shift = 0.5 if layer == "human" else 0.0
+    values = {name: primary.get(name) for name in ("estimate", "ci_low", "ci_high")}
+    shifted = {name: None if value is None else value - shift for name, value in values.items()}
+    return shifted | {"n": primary.get("n"), "p_value": primary.get("p_value"), "alpha": primary.get("alpha") or 0.05}
+
+
+def _verdict(primary: Mapping[str, Any] | None, numbers: Mapping[str, Any], limit: float, need: str) -> str:
+    verdict = str((primary or {}).get("verdict") or "too early")
+    if need == "not worse" and verdict in {"no difference shown", "worse"} and numbers["ci_low"] is not None:
+        return "not worse" if numbers["ci_low"] > limit else "worse" if verdict == "worse" else "not shown"
+    return verdict
+
+
+def _word(verdict: str, need: str, simulated: bool, findings: Iterable[Finding]) -> Word:
+    if simulated:
+        return "not yet"
+    effects = {one.effect for one in findings}
+    if verdict == "worse" or "blocks" in effects:
+        return "don't ship"
+    good = {"better"} if need == "better" else {"better", "not worse"}
+    return "passes" if verdict in good and "holds" not in effects else "not yet"
+
+
+def _findings(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
+    details = evidence.details
+    if evidence.layer == "benchmark":
+        yield from _slice_findings(details.get("slices") or (), rules)
+        yield from _metric_findings(details, evidence.metric, rules)
+        if details.get("fragile"):
+            yield Finding(rule="fragile", effect=rules.fragile, text="the verdict hangs on failed calls", numbers={})
+        if not details.get("noise_floor"):
+            text = "how often answers flip by chance was not measured"
+            yield Finding(rule="noise_not_measured", effect=rules.noise_not_measured, text=text, numbers={})
+    for guard in details.get("guardrails") or () if evidence.layer == "ab_test" else ():
+        if guard.get("verdict") not in {"not worse", "better"}:
+            name, verdict = wording.visible(str(guard.get("name"))), guard.get("verdict")
+            effect: Effect = "blocks" if verdict == "worse" else rules.guardrail_not_shown
+            yield Finding(rule="guardrail_not_shown", effect=effect, text=f"guardrail {name}: {verdict}", numbers=guard)
+
+
+def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
+    for row in slices:
+        name, diff = wording.visible(str(row.get("slice"))), row.get("estimate", row.get("diff"))
+        numbers = {key: row.get(key) for key in ("slice", "n", "ci_low", "ci_high", "p_adjusted", "verdict")} | {
+            "estimate": diff
+        }
+        if row.get("verdict") == "worse":
+            text = f"worse by {wording.points(diff, sign=False)} points on {name}"
+            yield Finding(rule="slice_worse", effect=rules.slice_worse, text=text, numbers=numbers)
+        elif "not shown" in {row.get("safety"), row.get("verdict")}:
+            text = f"{name} is not shown safe"
+            yield Finding(rule="slice_not_shown_safe", effect=rules.slice_not_shown_safe, text=text, numbers=numbers)
+
+
+def _metric_findings(details: Mapping[str, Any], primary: str, rules: Rules) -> Iterable[Finding]:
+    adjusted = details.get("p_adjusted") or {}
+    for name, metric in (details.get("metrics") or {}).items():
+        test, words = metric.get("test") or {}, str(name).replace("_", " ")
+        p_value = adjusted.get(name, test.get("p_value"))
+        worse = test.get("verdict") == "worse" and p_value is not None and p_value < (test.get("alpha") or 0.05)
+        if worse and words != primary.replace("_", " "):
+            text = f"worse by {wording.points(test.get('estimate'), sign=False)} points in {words}"
+            yield Finding(rule="other_metric_worse", effect=rules.other_metric_worse, text=text, numbers=test)
+
+
+def _still_missing(layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding]) -> Iterable[Missing]:
+    if word == "passes":
+        return
+    blocks = [one.text for one in findings if one.effect == "blocks"]
+    if word == "don't ship":
+        n = (evidence.primary or {}).get("n")
+        again = f"training, then {wording.count(n)} more {evidence.unit}" if n else "training, then this layer again"
+        why = f"The new version is {wording.listed(blocks)}" if blocks else f"The {NAMES[layer]} shows it worse"
+        yield Missing(action="Train again with this in mind, and repeat this layer", why=why, price=again)
+    if evidence.simulated:
+        yield Missing(action=WORDS[layer][1], why="What stands here is simulated and decides nothing", price=_price(layer))
+    if any(one.rule == "fragile" and one.effect == "holds" for one in findings):
+        yield Missing(
+            action="Ask the failed calls again",
+            why="The verdict hangs on them",
+            price="one more run; only failed calls are made",
+        )
+    yield from evidence.missing
+
+
+def _price(layer: Layer) -> str:
+    from evalkit.stats import ratings_needed, users_needed
+
+    if layer == "benchmark":
+        return "one run over the test set; its cost is printed before it starts"
+    if layer == "human":
+        n = ratings_needed(0.65)
+        return f"about {n} decided ratings to show a true 65%, {n / 60:.1f} rater hours at one a minute"
+    n = users_needed(0.30, 0.35).total
+    return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the new version"
+
+
+def _with_reason(found: LayerDecision) -> LayerDecision:
+    from dataclasses import replace
+
+    head = {
+        "better": f"better in {found.metric}",
+        "worse": f"worse in {found.metric}",
+        "not worse": f"not worse in {found.metric}",
+        "not shown": f"not shown to keep within the margin in {found.metric}",
+        "no difference shown": f"no difference shown in {found.metric}",
+        "too early": "too early to say",
+        "invalid": "invalid, no winner can be named",
+    }.get(found.verdict, found.verdict)
+    effect = f", {found.effect_text()}" if found.estimate is not None else ""
+    n = f", {wording.count(found.n)} {found.unit}" if found.n is not None else ""
+    parts = [f"{_capital(found.name)}: {head}{effect}{n}"]
+    parts += [one.text for one in found.findings if one.effect in {"blocks", "holds"}]
+    if found.simulated:
+        parts.append("simulated, so it decides nothing")
+    return replace(found, reason="; ".join(parts) + ".")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,204 @@
+"""The decision: the layers at the gate, the overall verdict, what is missing and what would change it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from evalkit.decision import words
+from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
+from evalkit.decision.rules import STAGES, Rules, Stage
+from evalkit.errors import DataError, DesignError
+from evalkit.records import Evidence, Layer, Missing
+
+Verdict = Literal["ship", "don't ship", "not yet"]
+
+FILE = "decision.json"
+FILES: dict[Layer, str] = {"benchmark": "comparison.json", "human": "preference.json", "ab_test": "ab_test.json"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One decision on one version.
+
+    Attributes:
+        verdict: ship, don't ship or not yet.
+        headline: `<Ship | Don't ship | Not yet> this version: <gain>, but <cost>.`
+        deck: The numbers behind the headline, in two or three sentences.
+        layers: The three layers, in order; one that the stage does not need is there too.
+        warnings: What does not stop the decision but must be read.
+        missing: What is missing, by layer and priced.
+        would_change: What would turn the verdict.
+        rules: The rules in words.
+        simulated: Layers with simulated ratings or users.
+    """
+
+    study: str
+    stage: Stage
+    made_at: str
+    verdict: Verdict
+    headline: str
+    deck: str
+    layers: tuple[LayerDecision, ...]
+    warnings: tuple[str, ...]
+    missing: tuple[Mapping[str, str], ...]
+    would_change: tuple[str, ...]
+    rules: tuple[str, ...]
+    models: Mapping[str, str]
+    bound_to: Mapping[str, str]
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """Layers in which something is simulated."""
+        return tuple(layer.layer for layer in self.layers if layer.simulated)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {name: _plain(getattr(self, name)) for name in self.__slots__} | {"simulated": list(self.simulated)}
+
+    def write(self, folder: Path) -> Path:
+        """Writes `decision.json` into a run's folder."""
+        path = folder / FILE
+        path.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return path
+
+    def __str__(self) -> str:
+        return self.headline
+
+
+def decide(
+    evidence: Mapping[Layer, Evidence],
+    *,
+    study: str,
+    stage: str = "pre_deploy",
+    rules: Rules | None = None,
+    now: datetime | None = None,
+) -> Decision:
+    """Joins the layers' evidence into one decision.
+
+    Args:
+        evidence: What there is, by layer.
+        study: The study's name.
+        stage: "pre_deploy" (benchmark and human rating) or "rollout" (the A/B test too).
+        rules: The study's rules; the defaults otherwise.
+        now: Time of the decision; the present by default.
+
+    Raises:
+        DesignError: No such stage.
+    """
+    if stage not in STAGES:
+        raise DesignError(f"stage {stage!r}: need {' or '.join(STAGES)}")
+    rules, at = rules or Rules(), now or datetime.now(UTC)
+    required = rules.required(stage)
+    layers = tuple(
+        read_layer(name, evidence.get(name), rules=rules, required=name in required, stale=_stale(evidence, name))
+        for name in FILES
+    )
+    verdict = overall(layers)
+    about = evidence.get("benchmark") or next(iter(evidence.values()), None)
+    return Decision(
+        study=study,
+        stage=stage,
+        made_at=at.isoformat(timespec="seconds"),
+        verdict=verdict,
+        headline=words.headline(verdict, layers, _regressed(evidence.get("benchmark"))),
+        deck=words.deck(layers),
+        layers=layers,
+        warnings=tuple(one.text for layer in layers for one in layer.findings if one.effect == "warns"),
+        missing=tuple(_missing(layers)),
+        would_change=words.would_change(verdict, layers, overall),
+        rules=tuple(rules.sentences(stage)),
+        models=dict(about.models) if about else {},
+        bound_to=dict(about.bound_to) if about else {},
+    )
+
+
+def overall(layers: tuple[LayerDecision, ...]) -> Verdict:
+    """Any layer against it: don't ship. All required layers for it: ship. Else: not yet."""
+    gate: set[Word] = {layer.word for layer in layers}
+    if "don't ship" in gate:
+        return "don't ship"
+    needed = [layer.word for layer in layers if layer.required]
+    return "ship" if needed and all(word == "passes" for word in needed) else "not yet"
+
+
+def read_evidence(folder: Path) -> dict[Layer, Evidence]:
+    """The evidence that stands in a run's folder.
+
+    Raises:
+        DataError: A file is damaged or holds another layer.
+    """
+    found: dict[Layer, Evidence] = {}
+    for layer, file in FILES.items():
+        if (folder / file).is_file():
+            found[layer] = Evidence.read(folder / file)
+            if found[layer].layer != layer:
+                raise DataError(f"{folder / file}: holds the layer {found[layer].layer!r}; need {layer!r}")
+    return found
+
+
+def read_decision(folder: Path) -> Decision:
+    """Reads what `Decision.write` wrote.
+
+    Raises:
+        DataError: It is missing or damaged.
+    """
+    path = folder / FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record.pop("simulated")
+        layers = tuple(_layer(one) for one in record.pop("layers"))
+        tuples = {name: tuple(record.pop(name)) for name in ("warnings", "missing", "would_change", "rules")}
+        return Decision(layers=layers, **tuples, **record)
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no {FILE}; no decision was made in this run") from None
+    except (ValueError, TypeError, KeyError) as why:
+        raise DataError(f"{path}: not a decision ({why}); run its chapter again") from why
+
+
+def _layer(record: dict[str, Any]) -> LayerDecision:
+    findings = tuple(Finding(**one) for one in record.pop("findings"))
+    missing = tuple(Missing(**one) for one in record.pop("missing"))
+    return LayerDecision(**record, findings=findings, missing=missing)
+
+
+def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
+    """Why a layer's evidence is not about the answers the benchmark compared; "" when it is."""
+    this, benchmark = evidence.get(layer), evidence.get("benchmark")
+    if this is None or benchmark is None or layer == "benchmark":
+        return ""
+    shared = {name for name in benchmark.bound_to if this.bound_to.get(name) and benchmark.bound_to[name]}
+    differ = sorted(name for name in shared if this.bound_to[name] != benchmark.bound_to[name])
+    if differ:
+        return f"made for other data than tonight's ({', '.join(name.replace('_', ' ') for name in differ)} differ)"
+    if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get("fine_tuned"):
+        return "made for another model, or not bound to any answers"
+    return ""
+
+
+def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
+    return [
+        {"layer": layer.layer, "word": layer.word, "simulated": "yes" if layer.simulated else "", **asdict(one)}
+        for layer in layers
+        if layer.required or layer.word == "don't ship"
+        for one in layer.missing
+    ]
+
+
+def _regressed(benchmark: Evidence | None) -> int | None:
+    cells = benchmark.details.get("cells") if benchmark else None
+    return cells.get("regressed") if cells else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, LayerDecision):
+        return {name: _plain(getattr(value, name)) for name in value.__slots__}
+    if isinstance(value, Finding | Missing):
+        return {name: _plain(getattr(value, name)) for name in value.__slots__}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value

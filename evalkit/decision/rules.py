@@ -1,0 +1,139 @@
+"""The rules of the decision as data: defaults here, a study's own in the YAML file that `rules_file` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from evalkit.errors import DataError, DesignError
+from evalkit.records import Layer
+from evalkit.wording import listed
+
+Effect = Literal["blocks", "holds", "warns", "ignored"]
+Need = Literal["better", "not worse"]
+Stage = Literal["pre_deploy", "rollout"]
+
+NAMES: dict[Layer, str] = {"benchmark": "benchmark", "human": "human rating", "ab_test": "A/B test"}
+STAGES: dict[Stage, str] = {"pre_deploy": "before deployment", "rollout": "rollout"}
+_EFFECTS = ("blocks", "holds", "warns", "ignored")
+_WORDS = {
+    "blocks": "blocks shipping",
+    "holds": "holds the decision until it is settled",
+    "warns": "is printed as a warning",
+    "ignored": "is ignored",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """When a version ships. A simulated layer never leads to "ship", and evidence for other answers never counts: no rule.
+
+    Attributes:
+        human_before_deployment: People must have rated the answers before anything is deployed.
+        benchmark_needs: What the benchmark must show: "better", or "not worse" by more than the margin.
+        benchmark_margin: Loss still accepted under "not worse", as a fraction.
+        human_needs: The same for human rating, whose margin counts from 50%.
+        human_margin: Loss still accepted.
+        ab_test_needs: The same for the A/B test.
+        ab_test_margin: Loss still accepted.
+        slice_worse: A declared slice shown worse (Holm over the slices) blocks, holds, warns or is ignored.
+        slice_not_shown_safe: A slice whose interval does not exclude the declared margin.
+        other_metric_worse: A metric beside the primary one shown worse (Holm over the metrics).
+        fragile: The verdict changes when failed calls are left out.
+        noise_not_measured: No model was asked twice, so flips by chance are unknown.
+        guardrail_not_shown: A guardrail of the A/B test that is not shown to hold.
+    """
+
+    human_before_deployment: bool = True
+    benchmark_needs: Need = "better"
+    benchmark_margin: float = 0.0
+    human_needs: Need = "better"
+    human_margin: float = 0.0
+    ab_test_needs: Need = "better"
+    ab_test_margin: float = 0.0
+    slice_worse: Effect = "blocks"
+    slice_not_shown_safe: Effect = "warns"
+    other_metric_worse: Effect = "warns"
+    fragile: Effect = "holds"
+    noise_not_measured: Effect = "warns"
+    guardrail_not_shown: Effect = "holds"
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            _check(one.name, getattr(self, one.name), one.default)
+
+    @classmethod
+    def read(cls, path: Path | None) -> Rules:
+        """A study's rules; the defaults without a file.
+
+        Raises:
+            DataError: The file is missing or is not `name: value` lines.
+            DesignError: A rule is unknown or has an impossible value.
+        """
+        if path is None:
+            return cls()
+        import yaml
+
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as why:
+            raise DataError(f"{path}: cannot be read as YAML ({why})") from why
+        if not isinstance(found, dict):
+            raise DataError(f"{path}: need `name: value` lines")
+        known = [one.name for one in fields(cls)]
+        unknown = [str(name) for name in found if name not in known]
+        if unknown:
+            raise DesignError(f"{path}: no rule is called {listed(unknown)}; there are {listed(known)}")
+        return cls(**found)
+
+    def required(self, stage: Stage) -> tuple[Layer, ...]:
+        """The layers that must pass at this stage."""
+        human: tuple[Layer, ...] = ("human",) if self.human_before_deployment else ()
+        return ("benchmark", *human, *(("ab_test",) if stage == "rollout" else ()))
+
+    def needs(self, layer: Layer) -> Need:
+        """What a layer must show."""
+        return getattr(self, f"{layer}_needs")
+
+    def limit(self, layer: Layer) -> float:
+        """The difference the whole interval must lie beyond: 0, or minus the margin."""
+        return -getattr(self, f"{layer}_margin") if self.needs(layer) == "not worse" else 0.0
+
+    def sentences(self, stage: Stage) -> list[str]:
+        """The rules in words, for the report."""
+        shown = [f"The {NAMES[layer]} must show the new version {self._shown(layer)}." for layer in self.required(stage)]
+        effects = [f"{words} {_WORDS[getattr(self, name)]}." for name, words in _SUBJECTS.items()]
+        fixed = [
+            "A simulated layer never leads to “ship”.",
+            "Evidence counts only for the answers it was made for; their hashes must agree.",
+        ]
+        return [*shown, *effects, *fixed]
+
+    def _shown(self, layer: Layer) -> str:
+        return "better" if self.needs(layer) == "better" else f"not worse by more than {-self.limit(layer) * 100:g} points"
+
+
+_SUBJECTS = {
+    "slice_worse": "A declared slice shown worse (Holm over all slices)",
+    "slice_not_shown_safe": "A slice not shown safe within its margin",
+    "other_metric_worse": "Another metric shown worse",
+    "fragile": "A benchmark verdict that hangs on failed calls",
+    "noise_not_measured": "A noise floor that was not measured",
+    "guardrail_not_shown": "A guardrail of the A/B test that is not shown to hold",
+}
+
+
+def _check(name: str, value: Any, default: Any) -> None:
+    wanted: Iterable[Any] = ()
+    if name.endswith("_needs"):
+        wanted = ("better", "not worse")
+    elif name in _SUBJECTS:
+        wanted = _EFFECTS
+    elif isinstance(default, bool):
+        wanted = (True, False)
+    if wanted and not any(value is one or (value == one and type(value) is type(one)) for one in wanted):
+        raise DesignError(f"rule {name}: got {value!r}; need {' or '.join(str(one).lower() for one in wanted)}")
+    if not wanted and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1):
+        raise DesignError(f"rule {name}: got {value!r}; need a fraction of at least 0 and below 1, such as 0.02")
