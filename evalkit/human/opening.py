@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evalkit import journal
+from evalkit import journal, wording
 from evalkit.errors import DataError, DesignError
-from evalkit.human.batch import QUESTION, answers_seal, prepare_human_eval_batch
+from evalkit.human.batch import answers_seal, prepare_human_eval_batch
 from evalkit.human.rounds import Round, round_folder
 from evalkit.records import EvalResult
 from evalkit.study import Study
@@ -66,7 +68,7 @@ def open_round(
         seed: 0 draws one.
         repeat_share: Share of pairs shown twice.
         stratify_by: A slice to draw from in proportion, "" for none.
-        rubric_file: Text; a first line starting with "#" is the question.
+        rubric_file: The study's question, guidance and reasons; see `read_rubric`.
         gold_file: JSONL of pairs with a known winner (id, input, better, worse).
         simulate_raters: So many simulated raters instead of people.
 
@@ -79,7 +81,6 @@ def open_round(
             raise DesignError(f"{found.folder}: a round of people; set simulate_raters to 0 or name another rating_round")
         return found
     folder = round_folder(study, name if found is None else _suffixed(name, bound_to))
-    question, rubric = read_rubric(study.path(rubric_file)) if rubric_file else (QUESTION, "")
     codes = [f"simulated-{i + 1}" for i in range(simulate_raters)] or _codes(raters)
     prepare_human_eval_batch(
         base,
@@ -90,14 +91,13 @@ def open_round(
         stratify_by=stratify_by or None,
         repeat_share=repeat_share,
         gold=read_gold(study.path(gold_file)) if gold_file else (),
-        question=question,
-        rubric=rubric,
         study=study.name,
         round=folder.name,
         models=models,
         bound_to=bound_to,
         simulated=simulate_raters > 0,
         folder=folder,
+        **read_rubric(study.path(rubric_file) if rubric_file else None),
     )
     return Round.open(folder)
 
@@ -117,18 +117,54 @@ def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
     return "The round was made from other answers or another test set: it says nothing about the current ones."
 
 
-def read_rubric(path: Path) -> tuple[str, str]:
-    """The question (the first line, when it starts with "#") and the rest, as plain text.
+def described(round_: Round) -> str:
+    """One sentence on what stands in a round."""
+    batch = round_.batch
+    left_out = " and ".join(f"{count} with {why}" for why, count in batch.left_out.items() if count)
+    people = wording.plural(len(batch.raters), "simulated rater" if batch.simulated else "rater")
+    return (
+        f"Round {round_.folder.name}: {wording.plural(len(batch), 'pair')} for {people}, {len(batch.repeats)} of them "
+        f"shown twice, {len(batch.gold)} with a known winner; {len(batch.identical)} identical, counted as ties"
+        f"{f'; left out: {left_out}' if left_out else ''}. Key sealed with sha256 {batch.key_sha256[:16]}..."
+    )
+
+
+def progress_rows(round_: Round) -> list[dict[str, Any]]:
+    """How far each rater is, for a table."""
+    return [asdict(one) for one in round_.progress()]
+
+
+def state(round_: Round) -> str:
+    """Where the round stands, in one sentence."""
+    progress = round_.progress()
+    done, total = sum(one.done for one in progress), sum(one.total for one in progress)
+    who = "Simulated raters" if round_.batch.simulated else "Raters"
+    ratings = f"{who} have given {wording.count(done)} of {wording.plural(total, 'rating')}"
+    if round_.locked:
+        return f"{ratings}, and the round is locked: see notebook 04 for what they prefer."
+    return f"{ratings}. " + ("Lock the round to see the result." if done == total else "The round is open.")
+
+
+def read_rubric(path: Path | None) -> dict[str, Any]:
+    """A study's own `question`, `rubric` and `reasons`, from one text file.
+
+    The question is the first line, when it starts with "#"; the reasons are the list under a heading "Reasons", each
+    item's text up to a colon. What a file does not say keeps its default.
 
     Raises:
         DataError: No such file.
     """
+    if path is None:
+        return {}
     try:
         text = path.read_text(encoding="utf-8").strip()
     except OSError as why:
         raise DataError(f"{path}: cannot read the rubric ({why.strerror}); write it or leave rubric_file empty") from why
     first, _, rest = text.partition("\n")
-    return (first.lstrip("# ").strip(), rest.strip()) if first.startswith("#") else (QUESTION, text)
+    said = {"question": first.lstrip("# "), "rubric": rest.strip()} if first.startswith("#") else {"rubric": text}
+    listed = re.search(r"^#+ *reasons *\n(.*?)(?=^#|\Z)", text, re.IGNORECASE | re.MULTILINE | re.DOTALL)
+    reasons = re.findall(r"^[-*] *([^:\n]+)", listed[1], re.MULTILINE) if listed else []
+    return {**said, **({"reasons": [one.strip().replace("_", " ") for one in reasons]} if reasons else {})}
 
 
 def read_gold(path: Path) -> list[dict[str, str]]:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
 from evalkit.human.preference import Preference
 
 if TYPE_CHECKING:
     from evalkit.stats.result import Result
+
+RATER_COLUMNS = {
+    "rater": "Rater",
+    "votes": "Votes",
+    "gold_rate": "Known winners found",
+    "self_agreement": "Same on repeats",
+    "others_rate": "With the others",
+    "left_rate": "Left chosen",
+    "fast_rate": "Under 3 s",
+    "median_s": "Median seconds",
+    "flags": "Flags",
+}
+DISAGREEMENT_COLUMNS = {
+    "example_id": "Example",
+    "input": "Input",
+    "expected": "Expected",
+    "base": "Base answer",
+    "fine_tuned": "Fine-tuned answer",
+    "people": "People prefer",
+    "metric": "Metric's gain, points",
+}
 
 
 def answer(found: Preference) -> str:
@@ -115,6 +136,63 @@ def lock(found: Preference) -> str:
         f"Locked {record['locked_at']}, {state}. The key's sha256 {record['key_sha256'][:16]}... matches the batch; "
         "batch and votes are unchanged since."
     )
+
+
+def titled(title: str, found: Preference) -> str:
+    """A table's caption, which says so when the raters are simulated."""
+    return f"{title} (simulated)" if found.simulated else title
+
+
+def label_rows(found: Preference) -> list[dict[str, Any]]:
+    """First-time votes by label."""
+    names = {"fine_tuned": "Fine-tuned is better", "base": "Base is better", "tie": "About the same", "both_bad": "Both bad"}
+    total = sum(found.labels.values())
+    rates = {label: wording.percent(votes / total if total else None) for label, votes in found.labels.items()}
+    return [{"label": names[label], "votes": votes, "share": rates[label]} for label, votes in found.labels.items()]
+
+
+def rater_rows(found: Preference) -> list[dict[str, Any]]:
+    """One row a rater with everything that is checked."""
+    rates = ("gold_rate", "self_agreement", "others_rate", "left_rate", "fast_rate")
+    return [
+        {
+            "rater": one.rater,
+            "votes": one.votes,
+            **{name: wording.percent(getattr(one, name), 0) for name in rates},
+            "median_s": wording.number(one.median_s, 1),
+            "flags": "; ".join(one.flags) or "nothing stands out",
+        }
+        for one in found.raters
+    ]
+
+
+def metric_rows(found: Preference) -> list[dict[str, Any]]:
+    """One row a metric: how often it names the model people name."""
+    return [
+        {
+            "metric": one.metric,
+            "share": wording.share(round((one.agreement.estimate or 0) * one.agreement.n), one.agreement.n),
+            "interval": f"{wording.percent(one.agreement.ci_low)} to {wording.percent(one.agreement.ci_high)}",
+            "undecided": one.undecided_by_metric,
+        }
+        for one in found.metrics
+    ]
+
+
+def disagreement_rows(found: Preference) -> list[dict[str, Any]]:
+    """The pairs on which people and the metric part most."""
+    return [
+        {
+            "example_id": one.example_id,
+            "input": one.input,
+            "expected": one.expected,
+            "base": one.base,
+            "fine_tuned": one.fine_tuned,
+            "people": "fine-tuned" if one.people > 0 else "base",
+            "metric": wording.points(one.metric),
+        }
+        for one in found.disagreements
+    ]
 
 
 def _who(found: Preference) -> str:
