@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DAY_S = 86400.0
 KEYS = ("phase", "treated", "day")
 _NEEDED = {"exposures": ("user_id", "variant", "at_s"), "outcomes": ("user_id", "metric", "value", "at_s")}
-_BIN = 0.002  # histogram bins of latency are 0.2% wide
+BIN = 0.002  # histogram bins of latency are 0.2% wide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,35 +82,45 @@ class Log:
                 raise DataError(f"{self.where}: exposures hold rows with {what}; repair them before the test is read")
         return table.drop(columns=["unknown", "nobody"])
 
-    def cells(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf) -> pd.DataFrame:
-        """Per phase, variant and day the sums of x = requests and y = summed outcome, one term a user."""
-        requests = self._requests(users, experiment, window_s)
-        values = self._values(users, experiment, metric, window_s)
-        total = values.group_by("user_id").agg(y=values.value.sum())
-        joined = users.join(requests, "user_id").left_join(total, "user_id")
-        return _cells(joined.select(*KEYS, x=joined.x.cast("float64"), y=joined.y.cast("float64").fill_null(0.0)))
-
-    def mean_cells(
+    def cells(
         self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None
     ) -> pd.DataFrame:
-        """Per phase, variant and day the sums of y = mean outcome of each user who has one, and x = `before`.
+        """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
+
+        `n_found` counts users with an outcome: none at all means that the metric was never recorded, not that it is 0.
+
+        Args:
+            users: From `users`, or a part of it.
+            experiment: Its name.
+            metric: The outcome's name.
+            window_s: Length of a user's outcome window.
+            before: Table of user_id and value from before the experiment: x is its mean, and the usual one for users not
+                in it. Otherwise x is the user's requests.
+        """
+        values = self._values(users, experiment, metric, window_s)
+        total = values.group_by("user_id").agg(y=values.value.sum())
+        usual, known = self._before(before) if before is not None else (0.0, self._requests(users, experiment, window_s))
+        joined = users.left_join(known, "user_id").left_join(total, "user_id")
+        found = joined.y.notnull().cast("int64")
+        return _cells(joined.select(*KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=found))
+
+    def exposure_cells(self, users: Any, experiment: str, name: str) -> pd.DataFrame | None:
+        """As `cells`, of requests (x) and what the exposures themselves say (y); None when they don't.
 
         Args:
             users: From `users`.
             experiment: Its name.
-            metric: The outcome's name.
-            window_s: Length of a user's outcome window.
-            before: Table of user_id and value from before the experiment; users not in it get its mean.
+            name: "error" (also when a fallback answered), another outcome such as "refused", or "latency_ms".
         """
-        values = self._values(users, experiment, metric, window_s)
-        mean = values.group_by("user_id").agg(y=values.value.mean())
-        joined = users.join(mean, "user_id")
-        if before is None:
-            return _cells(joined.select(*KEYS, x=joined.y * 0.0, y=joined.y.cast("float64")))
-        known = before.group_by("user_id").agg(x=before.value.mean())
-        usual = float(known.x.mean().execute() or 0.0)
-        joined = joined.left_join(known, "user_id")
-        return _cells(joined.select(*KEYS, x=joined.x.cast("float64").fill_null(usual), y=joined.y.cast("float64")))
+        rows = _of(self.exposures, "exposures", experiment, self.where)
+        if (name if name == "latency_ms" else "outcome") not in rows.columns:
+            return None
+        y = rows.latency_ms if name == "latency_ms" else rows.outcome == name
+        if name == "error" and "error" in rows.columns:
+            y = y | rows.error.notnull()
+        each = rows.group_by("user_id").agg(x=rows.count(), y=y.cast("float64").sum())
+        joined = users.join(each, "user_id")
+        return _cells(joined.select(*KEYS, x=_number(joined.x), y=_number(joined.y)))
 
     def slice_cells(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf) -> dict[str, pd.DataFrame]:
         """The cells of each slice; outcomes find their slice through their request."""
@@ -119,26 +129,11 @@ class Log:
         values = self._values(users, experiment, metric, window_s)
         per_request = values.group_by("request_id").agg(value=values.value.sum())
         joined = rows.left_join(per_request, "request_id")
-        each = joined.group_by(["user_id", "slice"]).agg(x=joined.count(), y=joined.value.sum().fill_null(0.0))
+        each = joined.group_by(["user_id", "slice"]).agg(x=joined.count(), y=joined.value.sum())
         wide = users.join(each, "user_id")
-        wide = wide.select(*KEYS, "slice", x=wide.x.cast("float64"), y=wide.y.cast("float64"))
+        wide = wide.select(*KEYS, "slice", x=_number(wide.x), y=_number(wide.y))
         table = _cells(wide, ("slice", *KEYS))
         return {str(name): part.drop(columns="slice") for name, part in table.groupby("slice", sort=True)}
-
-    def health_cells(self, users: Any, experiment: str) -> dict[str, pd.DataFrame]:
-        """Cells of failed and of refused calls (y) among requests (x): read from exposures alone."""
-        rows = _of(self.exposures, "exposures", experiment, self.where)
-        if "outcome" not in rows.columns:
-            return {}
-        failed = rows.outcome == "error"
-        failed = failed | rows.error.notnull() if "error" in rows.columns else failed
-        flags = {"failed_calls": failed, "refused_answers": rows.outcome == "refused"}
-        sums = {name: flag.cast("int64").sum() for name, flag in flags.items()}
-        each = rows.group_by("user_id").agg(x=rows.count(), **sums)
-        joined = users.join(each, "user_id")
-        return {
-            name: _cells(joined.select(*KEYS, x=joined.x.cast("float64"), y=joined[name].cast("float64"))) for name in flags
-        }
 
     def latency_histogram(self, users: Any, experiment: str) -> pd.DataFrame | None:
         """Requests per phase, variant and latency bin; `ms` is a bin's upper edge. None without latencies."""
@@ -147,9 +142,9 @@ class Log:
             return None
         rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
         joined = rows.join(users.select("user_id", "phase", "treated"), "user_id")
-        joined = joined.mutate(bin=(joined.latency_ms.ln() / _BIN).floor().cast("int64"))
+        joined = joined.mutate(bin=(joined.latency_ms.ln() / BIN).floor().cast("int64"))
         table = joined.group_by(["phase", "treated", "bin"]).agg(n=joined.count()).execute()
-        table["ms"] = [math.exp((bin_ + 1) * _BIN) for bin_ in table["bin"]]
+        table["ms"] = [math.exp((bin_ + 1) * BIN) for bin_ in table["bin"]]
         return table.sort_values(["phase", "treated", "bin"], ignore_index=True)
 
     def latency_cells(self, users: Any, experiment: str, limits: Mapping[tuple[int, int], float]) -> pd.DataFrame:
@@ -162,23 +157,22 @@ class Log:
         cases = [((joined.phase == phase) & (joined.treated == t), ms) for (phase, t), ms in limits.items()]
         joined = joined.mutate(below=(joined.latency_ms < ibis.cases(*cases, else_=0.0)).cast("float64"))
         each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
-        return _cells(each.select(*KEYS, x=each.x.cast("float64"), y="y"))
+        return _cells(each.select(*KEYS, x=_number(each.x), y="y"))
 
-    def before_cells(self, experiment: str, metric: str) -> Any:
-        """A covariate for CUPED: the outcomes of `metric`, whatever their time, as a table of user_id and value."""
+    def outcomes_of(self, experiment: str, metric: str) -> Any:
+        """The outcomes of one metric, whatever their time, as a table of user_id and value: a covariate for CUPED."""
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
         return rows.filter(rows.metric == metric).select("user_id", "value")
-
-    def metrics(self, experiment: str) -> set[str]:
-        """Names of the outcomes that were recorded."""
-        rows = _of(self.outcomes, "outcomes", experiment, self.where)
-        return set(rows.select("metric").distinct().execute()["metric"])
 
     def _requests(self, users: Any, experiment: str, window_s: float) -> Any:
         if not math.isfinite(window_s):
             return users.select("user_id", x=users.n_rows)
         rows = self._windowed(_of(self.exposures, "exposures", experiment, self.where), users, window_s)
         return rows.group_by("user_id").agg(x=rows.count())
+
+    def _before(self, before: Any) -> tuple[float, Any]:
+        known = before.group_by("user_id").agg(x=before.value.mean())
+        return float(known.x.mean().execute() or 0.0), known
 
     def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
@@ -219,7 +213,7 @@ def open_log(where: str | Path) -> Log:
 def _open_url(url: str) -> Log:
     import ibis
 
-    shown = url.split("@")[-1]
+    shown = url.rsplit("@", maxsplit=1)[-1]
     return _of_connection(ibis.connect(url.replace("postgresql+psycopg://", "postgres://")), shown)
 
 
@@ -280,8 +274,14 @@ def _of(table: Any, name: str, experiment: str, where: str) -> Any:
     return table.filter(table.experiment == experiment) if "experiment" in table.columns else table
 
 
+def _number(column: Any, otherwise: float = 0.0) -> Any:
+    return column.cast("float64").fill_null(otherwise)
+
+
 def _cells(rows: Any, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     x, y = rows.x, rows.y
     sums = {"sum_x": x.sum(), "sum_y": y.sum(), "sum_xx": (x * x).sum(), "sum_xy": (x * y).sum(), "sum_yy": (y * y).sum()}
+    if "found" in rows.columns:
+        sums["n_found"] = rows.found.sum()
     table = rows.group_by(list(keys)).agg(n=rows.count(), **sums).execute()
     return table.sort_values(list(keys), ignore_index=True)

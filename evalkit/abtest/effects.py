@@ -1,0 +1,201 @@
+"""From sums per phase, variant and day to one tested difference: phases kept apart, the user as the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from evalkit.abtest.plan import Kind
+from evalkit.stats import (
+    MeanSums,
+    ProportionTest,
+    RatioSums,
+    adjust,
+    combine_phases,
+    cuped_test_from_sums,
+    mean_test_from_sums,
+    proportion_z_test,
+    ratio_test_from_sums,
+)
+from evalkit.stats.result import Result, Scale, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMS = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
+FEW_USERS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect(Result):
+    """Treatment minus control of one metric, as the plan lets it be read; `estimate` is `diff`.
+
+    Attributes:
+        control_rate: The control's level: a rate, a mean per user or a ratio per request. With several phases a mean over
+            them with the weights of the difference.
+        treatment_rate: The treatment's.
+        se: Standard error of the difference, by user.
+        bound: Limit of |z| at this look of several; None when the plan has one look, where `p_value` decides.
+        look: The planned look it was read at, of `looks`.
+        shown_as: Points for a rate, else a number in the metric's unit.
+    """
+
+    unit: ClassVar[str] = "user"
+    control_rate: float | None
+    treatment_rate: float | None
+    n_control: int
+    n_treatment: int
+    se: float | None
+    z_score: float | None
+    lift: float | None
+    lift_ci_low: float | None
+    lift_ci_high: float | None
+    bound: float | None = None
+    look: int = 1
+    looks: int = 1
+    shown_as: Scale = "points"
+
+    @property
+    def diff(self) -> float | None:
+        """`treatment_rate - control_rate`."""
+        return self.estimate
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the p-value of a plan with one look; by the limit of this look otherwise."""
+        if self.bound is None or self.estimate is None:
+            return super(Effect, self).verdict
+        if self.z_score is not None and abs(self.z_score) >= self.bound:
+            return "better" if self.z_score > 0 else "worse"
+        return "no difference shown" if self.look == self.looks else "too early"
+
+    def shown_in(self) -> Scale:
+        """Points or a number."""
+        return self.shown_as
+
+
+def effect(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> Effect:
+    """The difference of one metric over all phases in `cells`.
+
+    Args:
+        cells: Sums as `Log.cells` returns them.
+        kind: rate and ratio: y per x by the delta method; mean: y per user by Welch's t.
+        alpha: Two-sided level.
+    """
+    return _joined(phase_tests(cells, kind, alpha=alpha), "points" if kind == "rate" else "number", alpha)
+
+
+def at_look(test: Effect, bound: float, look: int, looks: int) -> Effect:
+    """The same difference as one of several looks: z against the limit, and the repeated interval, estimate -+ bound x se."""
+    note = f"look {look} of {looks}: z is read against {bound:.2f}, and the interval is widened to match"
+    low = high = None
+    if test.estimate is not None and test.se:
+        low, high = test.estimate - bound * test.se, test.estimate + bound * test.se
+    return replace(
+        test, ci_low=low, ci_high=high, p_value=None, bound=bound, look=look, looks=looks, notes=(*test.notes, note),
+        lift_ci_low=None, lift_ci_high=None, method=f"{test.method}, O'Brien-Fleming limits",
+    )  # fmt: skip
+
+
+def cuped_effect(cells: pd.DataFrame, *, alpha: float = 0.05) -> Effect:
+    """The difference of per-user means, adjusted for x, what each user did before."""
+    return _joined([cuped_test_from_sums(*pair, alpha=alpha) for pair in pairs(cells)], "number", alpha)
+
+
+def phase_tests(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> list[Any]:
+    """One test a phase, in order."""
+    both = pairs(cells)
+    if kind != "mean":
+        return [ratio_test_from_sums(*pair, alpha=alpha) for pair in both]
+    means = [[MeanSums(n=one.n, sum_y=one.sum_y, sum_yy=one.sum_yy) for one in pair] for pair in both]
+    return [mean_test_from_sums(*pair, alpha=alpha) for pair in means]
+
+
+def article_test(cells: pd.DataFrame, *, alpha: float = 0.05) -> ProportionTest | None:
+    """The article's z-test over requests, as if each were a user of its own; None over several phases or without requests."""
+    phases = pairs(cells)
+    if len(phases) != 1 or not all(one.sum_x for one in phases[0]):
+        return None
+    old, new = phases[0]
+    return proportion_z_test(round(old.sum_y), round(old.sum_x), round(new.sum_y), round(new.sum_x), alpha=alpha)
+
+
+def design_effect(test: Effect, article: ProportionTest | None) -> float | None:
+    """How much larger the variance is by user than by request."""
+    return (test.se / article.se) ** 2 if article is not None and test.se and article.se else None
+
+
+def compared(parts: dict[str, pd.DataFrame], kind: Kind, *, alpha: float = 0.05) -> tuple[dict[str, Any], ...]:
+    """The effect in each part (days, slices), p adjusted by Holm; parts with few users are shown without p."""
+    tests = {name: effect(cells, kind, alpha=alpha) for name, cells in parts.items()}
+    large = {name: min(test.n_control, test.n_treatment) >= FEW_USERS for name, test in tests.items()}
+    holm = adjust([test.p_value if large[name] else None for name, test in tests.items()], method="holm")
+    return tuple(
+        {
+            "name": name, "n": test.n, "control_rate": test.control_rate, "treatment_rate": test.treatment_rate,
+            "estimate": test.estimate, "ci_low": test.ci_low, "ci_high": test.ci_high,
+            "p_value": test.p_value if large[name] else None, "p_adjusted": p,
+            "verdict": _holm_verdict(test.estimate, p, alpha),
+        }
+        for (name, test), p in zip(tests.items(), holm, strict=True)
+    )  # fmt: skip
+
+
+def up_to(cells: pd.DataFrame, day: int) -> pd.DataFrame:
+    """The cells of users who came on that day or before."""
+    return cells.loc[cells["day"] <= day]
+
+
+def on_day(cells: pd.DataFrame, day: int) -> pd.DataFrame:
+    """The cells of users who came on that day."""
+    return cells.loc[cells["day"] == day]
+
+
+def _holm_verdict(estimate: float | None, p_adjusted: float | None, alpha: float) -> str:
+    if estimate is None or p_adjusted is None or p_adjusted >= alpha:
+        return "no difference shown"
+    return "better" if estimate > 0 else "worse"
+
+
+def pairs(cells: pd.DataFrame) -> list[list[RatioSums]]:
+    """Sums of control and treatment, phase by phase."""
+    phase, treated = cells["phase"].to_numpy(), cells["treated"].to_numpy()
+    values = cells[list(SUMS)].to_numpy(dtype=float)
+    phases = sorted(set(phase.tolist())) or [1]
+    return [[_sums(values[(phase == one) & (treated == arm)].sum(axis=0)) for arm in (0, 1)] for one in phases]
+
+
+def _sums(row: Any) -> RatioSums:
+    return RatioSums(n=round(row[0]), **{name: float(value) for name, value in zip(SUMS[1:], row[1:], strict=True)})
+
+
+def _joined(parts: Sequence[Any], shown_as: Scale, alpha: float) -> Effect:
+    whole = parts[0] if len(parts) == 1 else combine_phases(parts, alpha=alpha)
+    old, new = _levels(parts)
+    return Effect(
+        estimate=whole.estimate, n=whole.n, ci_low=whole.ci_low, ci_high=whole.ci_high, alpha=alpha, p_value=whole.p_value,
+        method=whole.method, notes=whole.notes, control_rate=old, treatment_rate=new,
+        n_control=sum(one.n_control for one in parts), n_treatment=sum(one.n_treatment for one in parts),
+        se=whole.se, z_score=whole.z_score, lift=new / old - 1 if old and old > 0 and new is not None else None,
+        lift_ci_low=getattr(whole, "lift_ci_low", None), lift_ci_high=getattr(whole, "lift_ci_high", None), shown_as=shown_as,
+    )  # fmt: skip
+
+
+def _levels(parts: Sequence[Any]) -> tuple[float | None, float | None]:
+    """Each variant's level; over several phases with the weights of the difference, so that they differ by just that."""
+    if len(parts) == 1:
+        return _level(parts[0], "control"), _level(parts[0], "treatment")
+    usable = [one for one in parts if one.estimate is not None and one.se]
+    weights = [1 / one.se**2 for one in usable]
+    if not usable:
+        return None, None
+    old, new = (
+        sum(weight * (_level(one, arm) or 0.0) for weight, one in zip(weights, usable, strict=True)) / sum(weights)
+        for arm in ("control", "treatment")
+    )
+    return old, new
+
+
+def _level(test: Any, arm: str) -> float | None:
+    return getattr(test, f"{arm}_rate") if hasattr(test, f"{arm}_rate") else getattr(test, f"{arm}_mean")

@@ -1,0 +1,184 @@
+"""What the outcomes say, for the users of the looks that are due; asked only when the plan lets the effect be read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from evalkit.abtest.analysis import DAY_S, Log
+from evalkit.abtest.effects import Effect, article_test, at_look, compared, cuped_effect, design_effect, effect, on_day, up_to
+from evalkit.abtest.guardrails import FROM_EXPOSURES, Watched, watch
+from evalkit.abtest.lock import LockedPlan
+from evalkit.abtest.plan import Guardrail
+from evalkit.abtest.schedule import DueLook, date_of
+from evalkit.errors import DataError
+from evalkit.stats import ProportionTest, adjust, confidence_sequence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SEQUENCE_FROM = 100  # users per variant from which the confidence sequence is trusted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the outcomes say; exists only when the plan lets the effect be read.
+
+    Attributes:
+        primary: The metric that decides, at the latest look due.
+        looks: The same at each look due.
+        article: The article's z-test over requests, beside it; None over several phases or for a numeric metric.
+        design_effect: Variance by user over variance by request.
+        cuped: The primary adjusted for what users did before, when that was given and the metric is a mean.
+        over_time: Per day the difference so far, with its plain interval and its confidence sequence.
+        by_day: The difference of each day's new users, Holm.
+        by_slice: The difference in each slice, Holm.
+        secondary: Further metrics, Holm.
+        guardrails: Those measured by outcomes.
+    """
+
+    primary: Effect
+    looks: tuple[Effect, ...]
+    article: ProportionTest | None
+    design_effect: float | None
+    cuped: Effect | None
+    over_time: tuple[Mapping[str, Any], ...]
+    by_day: tuple[Mapping[str, Any], ...]
+    by_slice: tuple[Mapping[str, Any], ...]
+    secondary: tuple[Mapping[str, Any], ...]
+    guardrails: tuple[Watched, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        tables = {name: [dict(row) for row in getattr(self, name)] for name in ("over_time", "by_day", "by_slice", "secondary")}
+        return tables | {
+            "looks": [one.to_dict() for one in self.looks], "article": self.article and self.article.to_dict(),
+            "design_effect": self.design_effect, "cuped": self.cuped and self.cuped.to_dict(),
+            "guardrails": [one.to_dict() for one in self.guardrails],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The log, cut to the users of the latest look due.
+
+    Attributes:
+        log: Where to ask.
+        all_users: From `Log.users`.
+        plan: The locked plan.
+        due: Looks that may be read, in order.
+        bounds: Their limits of |z|.
+    """
+
+    log: Log
+    all_users: Any
+    plan: LockedPlan
+    due: tuple[DueLook, ...]
+    bounds: tuple[float, ...]
+
+    @property
+    def users(self) -> Any:
+        """Users who came in time for the latest look due."""
+        return self.all_users.filter(self.all_users.day <= self.due[-1].day)
+
+    @property
+    def window_s(self) -> float:
+        """Length of the outcome window; endless when none is planned."""
+        return self.plan.plan.outcome_window_days * DAY_S or math.inf
+
+    @property
+    def experiment(self) -> str:
+        """Its name."""
+        return self.plan.plan.experiment_name
+
+    def cells(self, metric: str, before: Any = None) -> pd.DataFrame:
+        """Sums of one metric.
+
+        Raises:
+            DataError: No user has an outcome of that name.
+        """
+        found = self.log.cells(self.users, self.experiment, metric, window_s=self.window_s, before=before)
+        if not found["n_found"].any():
+            raise DataError(f"{self.log.where}: no outcome {metric!r} of {self.experiment!r}; record it under the plan's name")
+        return found
+
+    def slices(self, metric: str) -> dict[str, pd.DataFrame]:
+        """Sums of one metric in each slice; none when the log has no slices."""
+        if not {"slice", "request_id"} <= set(self.log.exposures.columns):
+            return {}
+        return self.log.slice_cells(self.users, self.experiment, metric, window_s=self.window_s)
+
+    def guardrail(self, guardrail: Guardrail) -> Watched | None:
+        """One guardrail measured by outcomes."""
+        if guardrail.name in FROM_EXPOSURES:
+            return None
+        options: dict[str, Any] = {"experiment": self.experiment, "window_s": self.window_s, "alpha": self.plan.plan.alpha}
+        return watch(self.log, self.users, guardrail, **options)
+
+
+def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findings:
+    """All that is read at the latest look due, or at the one that decided."""
+    plan = ask.plan.plan
+    kind, alpha = plan.primary.kind, plan.alpha
+    cells = ask.cells(plan.primary.name)
+    looks = _looks(cells, ask)
+    ask = replace(ask, due=ask.due[: len(looks)])
+    cells = up_to(cells, ask.due[-1].day)
+    article = article_test(cells, alpha=alpha) if kind == "rate" else None
+    days = {date_of(day): on_day(cells, day) for day in sorted(set(cells["day"].tolist()))}
+    by_slice = ask.slices(plan.primary.name) if slices and kind != "mean" else {}
+    return Findings(
+        primary=looks[-1], looks=looks, article=article, design_effect=design_effect(looks[-1], article),
+        cuped=_cuped(ask, before), over_time=_over_time(cells, ask.plan),
+        by_day=compared(days, kind, alpha=alpha), by_slice=compared(by_slice, kind, alpha=alpha),
+        secondary=_secondary(ask), guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one),
+    )  # fmt: skip
+
+
+def _cuped(ask: Question, before: Any) -> Effect | None:
+    primary = ask.plan.plan.primary
+    if before is None or primary.kind != "mean":
+        return None
+    return cuped_effect(ask.cells(primary.name, before), alpha=ask.plan.plan.alpha)
+
+
+def _looks(cells: pd.DataFrame, ask: Question) -> tuple[Effect, ...]:
+    """The looks up to the one that decides; what came after it changes nothing any more."""
+    found: list[Effect] = []
+    for due, bound in zip(ask.due, ask.bounds, strict=False):
+        found.append(_look(cells, ask.plan, due, bound))
+        if found[-1].verdict in {"better", "worse"}:
+            break
+    return tuple(found)
+
+
+def _look(cells: pd.DataFrame, plan: LockedPlan, due: DueLook, bound: float) -> Effect:
+    test = effect(up_to(cells, due.day), plan.plan.primary.kind, alpha=plan.plan.alpha)
+    return test if plan.plan.looks == 1 else at_look(test, bound, due.look, plan.plan.looks)
+
+
+def _over_time(cells: pd.DataFrame, plan: LockedPlan) -> tuple[Mapping[str, Any], ...]:
+    found = []
+    for day in sorted(set(cells["day"].tolist())):
+        test = effect(up_to(cells, day), plan.plan.primary.kind, alpha=plan.plan.alpha)
+        low = high = None
+        if test.estimate is not None and test.se and min(test.n_control, test.n_treatment) >= _SEQUENCE_FROM:
+            n_opt = max(1.0, plan.n_users / 2)
+            low, high = confidence_sequence(test.estimate, test.se, test.n, n_opt, alpha=plan.plan.alpha)
+        names = ("estimate", "ci_low", "ci_high", "n_control", "n_treatment")
+        row = {name: getattr(test, name) for name in names} | {"sequence_low": low, "sequence_high": high}
+        found.append({"day": day, "date": date_of(day)} | row)
+    return tuple(found)
+
+
+def _secondary(ask: Question) -> tuple[Mapping[str, Any], ...]:
+    plan = ask.plan
+    tests = {one.name: effect(ask.cells(one.name), one.kind, alpha=plan.plan.alpha) for one in plan.plan.secondary}
+    holm = adjust([test.p_value for test in tests.values()], method="holm")
+    names = ("estimate", "ci_low", "ci_high", "control_rate", "treatment_rate", "n", "p_value")
+    return tuple(
+        {"name": name} | {field: getattr(test, field) for field in names} | {"p_adjusted": p}
+        for (name, test), p in zip(tests.items(), holm, strict=True)
+    )

@@ -1,0 +1,237 @@
+"""One reading of an A/B test: health first, the effect only when the plan allows it, every look on record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit import wording
+from evalkit.abtest.analysis import Log
+from evalkit.abtest.findings import Findings, Question, findings
+from evalkit.abtest.guardrails import Watched, watch_health
+from evalkit.abtest.lock import LockedPlan
+from evalkit.abtest.looks import Look, record_look
+from evalkit.abtest.schedule import Schedule, schedule
+from evalkit.records import Missing
+from evalkit.stats import SampleRatioTest, obrien_fleming_bounds, sample_ratio_test
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CAUSES = (
+    "rows lost on one side: one model's failures or time-outs are not logged",
+    "users filtered after they were assigned, or bots on one side",
+    "the split was changed without an amendment of the plan, or two routers run with different splits",
+    "user ids that change (signed out, several devices), or two logs joined",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseUsers:
+    """Users first seen in one phase, and whether the split is as declared."""
+
+    phase: int
+    traffic_split: float
+    n_control: int
+    n_treatment: int
+    test: SampleRatioTest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """An A/B test as it may be read now.
+
+    Attributes:
+        sample_ratio: Users against the declared split, phase by phase, before anything else.
+        n_mixed: Users seen in both variants; they count where they were seen first.
+        schedule: How far the test has come, and which looks are due.
+        bounds: Limits of |z| at the looks due and, as planned, at those to come.
+        health: Failures, refusals and latency: from exposures alone, so always there.
+        findings: The effect; None while it is withheld.
+        missing: What would settle it, and its price.
+    """
+
+    plan: LockedPlan
+    simulated: bool
+    read_at: str
+    n_requests: int
+    days_seen: int
+    sample_ratio: tuple[PhaseUsers, ...]
+    n_mixed: int
+    schedule: Schedule
+    bounds: tuple[float, ...]
+    health: tuple[Watched, ...]
+    findings: Findings | None
+    missing: tuple[Missing, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """False when a phase's users do not fit the declared split."""
+        return all(one.test.verdict != "invalid" for one in self.sample_ratio)
+
+    @property
+    def verdict(self) -> str:
+        """Invalid, too early, or what the primary metric shows."""
+        if not self.valid:
+            return "invalid"
+        return self.findings.primary.verdict if self.findings else "too early"
+
+    @property
+    def guardrails(self) -> tuple[Watched, ...]:
+        """Every declared guardrail that may be shown now."""
+        return (*(one for one in self.health if one.margin is not None), *(self.findings.guardrails if self.findings else ()))
+
+    @property
+    def n_users(self) -> int:
+        """Users seen."""
+        return sum(one.n_control + one.n_treatment for one in self.sample_ratio)
+
+    def primary_dict(self) -> dict[str, Any]:
+        """The primary result as plain numbers; without any effect while that is withheld."""
+        if self.findings and self.valid:
+            return self.findings.primary.to_dict()
+        return {"verdict": self.verdict, "n": self.schedule.closed_control + self.schedule.closed_treatment}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers; where the effect is withheld nothing in it depends on an outcome."""
+        own = ("simulated", "read_at", "n_requests", "days_seen", "n_mixed", "n_users", "verdict")
+        plan = self.plan
+        return {
+            **{name: getattr(self, name) for name in own},
+            "experiment": plan.plan.experiment_name, "plan_hash": plan.sha256, "locked_at": plan.locked_at,
+            "planned": {"n_control": plan.n_control, "n_treatment": plan.n_treatment, "looks": plan.plan.looks},
+            "metric": {"name": plan.plan.primary.name, "kind": plan.plan.primary.kind},
+            "amendments": [asdict(one) for one in plan.amendments],
+            "sample_ratio": [_phase_dict(one) for one in self.sample_ratio],
+            "schedule": {**asdict(self.schedule), "due": [asdict(one) | {"date": one.date} for one in self.schedule.due]},
+            "bounds": list(self.bounds), "health": [one.to_dict() for one in self.health],
+            "guardrails": [one.to_dict() for one in self.guardrails], "primary": self.primary_dict(),
+            "missing": [asdict(one) for one in self.missing], "notes": list(self.notes),
+            "causes": list(CAUSES) if not self.valid else [],
+            **({"findings": self.findings.to_dict()} if self.findings else {}),
+        }  # fmt: skip
+
+
+def read_ab_test(
+    log: Log,
+    plan: LockedPlan,
+    *,
+    now: datetime | float | None = None,
+    before: Any = None,
+    slices: bool = True,
+    ledger: Path | None = None,
+    run: str = "",
+) -> Reading:
+    """Reads a test as its plan allows: sample ratio first, then health, then the effect if a look is due.
+
+    While the effect is withheld no outcome is read at all. A look that is due keeps its users: reading it again, however
+    late, shows the same difference.
+
+    Args:
+        log: From `open_log`, or any Ibis tables as `Log(exposures=..., outcomes=...)`.
+        plan: The locked plan.
+        now: Time of reading; the present when not given.
+        before: For CUPED: a table of user_id and value from before the experiment.
+        slices: Also by slice, when the log has any.
+        ledger: File to which this look is appended before anything is returned.
+        run: Name of the run, for the ledger.
+
+    Raises:
+        DataError: The log has no users of this experiment, or is not this test's log.
+    """
+    at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
+    users = log.users(plan.plan.experiment_name)
+    counts = log.counts(users)
+    ratio = _sample_ratio(counts, plan)
+    state = schedule(counts, plan, at)
+    valid = all(one.test.verdict != "invalid" for one in ratio)
+    bounds = _bounds(state, plan)
+    found = None
+    if valid and state.due:
+        found = findings(Question(log, users, plan, state.due, bounds), before=before, slices=slices)
+    reading = Reading(
+        plan=plan, simulated=log.simulated, read_at=datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
+        n_requests=_total(counts, "requests"), days_seen=len(set(counts["day"].tolist())), sample_ratio=ratio,
+        n_mixed=_total(counts, "mixed"), schedule=state, bounds=bounds,
+        health=tuple(
+            watch_health(log, users, plan.plan.guardrails, experiment=plan.plan.experiment_name, alpha=plan.plan.alpha)
+        ) if len(counts) else (),
+        findings=found, missing=_missing(valid, state, found, plan), notes=_notes(counts, plan),
+    )  # fmt: skip
+    if ledger is not None:
+        record_look(ledger, _ledger_line(reading, run))
+    return reading
+
+
+def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, ...]:
+    found = []
+    for phase in plan.phases:
+        rows = counts[counts["phase"] == phase.phase]
+        control, treatment = (_total(rows[rows["treated"] == arm], "n") for arm in (0, 1))
+        if control + treatment or phase.phase == 1:
+            test = sample_ratio_test([control, treatment], [1 - phase.traffic_split, phase.traffic_split])
+            found.append(
+                PhaseUsers(
+                    phase=phase.phase, traffic_split=phase.traffic_split, n_control=control, n_treatment=treatment, test=test
+                )
+            )
+    return tuple(found)
+
+
+def _bounds(state: Schedule, plan: LockedPlan) -> tuple[float, ...]:
+    """Limits at the looks due, at the information they had, and at those to come, as planned."""
+    done = [one.information for one in state.due]
+    looks = plan.plan.look_fractions
+    ahead = [fraction for fraction in looks[state.due[-1].look if state.due else 0 :] if fraction > (done[-1] if done else 0)]
+    return tuple(obrien_fleming_bounds([*done, *ahead], alpha=plan.plan.alpha))
+
+
+def _missing(valid: bool, state: Schedule, found: Findings | None, plan: LockedPlan) -> tuple[Missing, ...]:
+    if not valid:
+        why = "users do not fit the declared split, so no difference between the variants can be trusted"
+        return (Missing(action="Find out why the sample ratio is off, and start again", why=why, price="a new test"),)
+    if found and found.primary.verdict != "too early":
+        return ()
+    looks, done = plan.plan.looks, state.due[-1].look if state.due else 0
+    action = "More users" if looks == 1 else f"More users, for look {done + 1} of {looks}"
+    why = f"{wording.count(state.closed_control + state.closed_treatment)} of {wording.count(plan.n_users)} planned users count"
+    price = f"{wording.plural(state.users_more, 'more user')}, about {wording.plural(state.days_more, 'day')}"
+    return (Missing(action=action, why=f"{why}: their outcome window has closed", price=price),)
+
+
+def _notes(counts: pd.DataFrame, plan: LockedPlan) -> tuple[str, ...]:
+    notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
+    if not n:
+        notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
+    if mixed:
+        why = "the split was raised while they used it" if len(plan.phases) > 1 else "ids shared, or two splits at work"
+        share = f"{wording.plural(mixed, 'user')} of {wording.count(n)}"
+        notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
+    if not plan.plan.outcome_window_days:
+        notes.append(
+            "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
+        )
+    return tuple(notes)
+
+
+def _total(counts: Any, column: str) -> int:
+    return int(counts[column].to_numpy().sum())
+
+
+def _ledger_line(reading: Reading, run: str) -> Look:
+    due, state = reading.schedule.due[-1] if reading.schedule.due else None, reading.schedule
+    return Look(
+        experiment=reading.plan.plan.experiment_name, plan_sha256=reading.plan.sha256, look=due.look if due else None,
+        information=due.information if due else state.information, verdict=reading.verdict, run=run,
+        n_control=due.n_control if due else state.closed_control,
+        n_treatment=due.n_treatment if due else state.closed_treatment, effect_shown=reading.findings is not None,
+    )  # fmt: skip
+
+
+def _phase_dict(one: PhaseUsers) -> dict[str, Any]:
+    names = ("phase", "traffic_split", "n_control", "n_treatment")
+    return {name: getattr(one, name) for name in names} | {"p_value": one.test.p_value, "verdict": one.test.verdict}

@@ -1,0 +1,140 @@
+"""When the effect may be read: a matter of users, days and the plan, decided before any outcome is looked at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from evalkit.abtest.lock import LockedPlan
+from evalkit.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueLook:
+    """A planned look whose users are complete.
+
+    Attributes:
+        information: Fraction of the planned information it has.
+        day: Last UTC day (days since 1970) whose new users belong to it.
+    """
+
+    look: int
+    information: float
+    day: int
+    n_control: int
+    n_treatment: int
+
+    @property
+    def date(self) -> str:
+        """That day, ISO 8601."""
+        return date_of(self.day)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How far the test has come.
+
+    Attributes:
+        closed_control: Control users whose outcome window has closed.
+        closed_treatment: The same for treatment.
+        information: Closed users over planned users, users of each phase weighted by what its split can tell.
+        due: Looks that may be read, in order; each keeps its users for ever, so reading it again shows the same.
+        users_more: Users still to come for the next look; 0 after the last.
+        days_more: Days until the next look, about; 0 after the last.
+    """
+
+    closed_control: int
+    closed_treatment: int
+    information: float
+    due: tuple[DueLook, ...]
+    users_more: int
+    days_more: int
+
+
+def schedule(counts: pd.DataFrame, plan: LockedPlan, now_s: float) -> Schedule:
+    """Which looks are due, from the users seen per phase, variant and day.
+
+    A day's users count once the window of its last possible user has closed. The last look needs the planned users in
+    both variants (after a change of the split: the planned information, and `min_samples` in both).
+
+    Raises:
+        DataError: The log holds a phase the plan does not know.
+    """
+    days = _by_day(counts, plan)
+    window_s = plan.plan.outcome_window_days * DAY_S
+    closed = [day for day in days if (day["day"] + 1) * DAY_S + window_s <= now_s]
+    due = _due(closed, plan)
+    last = closed[-1] if closed else {"information": 0.0, "n_control": 0, "n_treatment": 0}
+    users_more, days_more = _still(days, last, len(due) and due[-1].look, plan)
+    return Schedule(
+        closed_control=last["n_control"], closed_treatment=last["n_treatment"], information=min(1.0, last["information"]),
+        due=tuple(due), users_more=users_more, days_more=days_more,
+    )  # fmt: skip
+
+
+def date_of(day: int) -> str:
+    """The UTC date of a day counted from 1970."""
+    return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
+
+
+def _by_day(counts: pd.DataFrame, plan: LockedPlan) -> list[dict[str, Any]]:
+    """Users and information so far at the end of each day."""
+    splits = {phase.phase: phase.traffic_split for phase in plan.phases}
+    if unknown := set(counts["phase"].tolist()) - set(splits):
+        raise DataError(f"the log holds phases {sorted(unknown)}, the plan knows {sorted(splits)}; it is another test's log")
+    now = plan.plan.traffic_split
+    worth = {phase: split * (1 - split) / (now * (1 - now)) for phase, split in splits.items()}
+    so_far, days = {"information": 0.0, "n_control": 0, "n_treatment": 0}, []
+    for day, rows in counts.groupby("day", sort=True):
+        users = rows["n"].to_numpy()
+        so_far["information"] += sum(worth[p] * n for p, n in zip(rows["phase"], users, strict=True)) / plan.n_users
+        so_far["n_treatment"] += int(users[rows["treated"].to_numpy() == 1].sum())
+        so_far["n_control"] += int(users[rows["treated"].to_numpy() == 0].sum())
+        days.append({"day": int(str(day)), "new": int(users.sum()), **so_far})
+    return days
+
+
+def _due(closed: list[dict[str, Any]], plan: LockedPlan) -> list[DueLook]:
+    fractions, due = plan.plan.look_fractions, []
+    for look, fraction in enumerate(fractions, 1):
+        final = look == len(fractions)
+        full = (day for day in closed if day["information"] >= fraction - 1e-9 and not (final and _short(day, plan)))
+        if (day := next(full, None)) is None:
+            break
+        information = 1.0 if final else min(day["information"], 0.999)
+        due = [one for one in due if one.day < day["day"] and one.information < information]  # a busy day may jump a look
+        due.append(DueLook(look=look, information=information, **{k: day[k] for k in ("day", "n_control", "n_treatment")}))
+    return due
+
+
+def _needs(plan: LockedPlan) -> tuple[int, int]:
+    if len(plan.phases) > 1:
+        return plan.plan.min_samples, plan.plan.min_samples
+    return plan.n_control, plan.n_treatment
+
+
+def _short(day: dict[str, Any], plan: LockedPlan) -> float:
+    """Users still missing so that both variants are full."""
+    control, treatment = _needs(plan)
+    share = plan.plan.traffic_split
+    return max(0.0, (control - day["n_control"]) / (1 - share), (treatment - day["n_treatment"]) / share)
+
+
+def _still(days: list[dict[str, Any]], closed: dict[str, Any], done: int, plan: LockedPlan) -> tuple[int, int]:
+    """Users still to come for the next look, and days until their windows have closed."""
+    fractions = plan.plan.look_fractions
+    if done == len(fractions):
+        return 0, 0
+    seen = days[-1] if days else closed
+    more = max(0.0, (fractions[done] - seen["information"]) * plan.n_users)
+    more = max(more, _short(seen, plan)) if done + 1 == len(fractions) else more
+    recent = [day["new"] for day in days[-8:-1]]  # without today, which is not over
+    a_day = sum(recent) / len(recent) if recent else plan.plan.users_per_day
+    return math.ceil(round(more, 6)), math.ceil(round(more / max(a_day, 1e-9), 6)) + max(1, plan.plan.outcome_window_days)
