@@ -102,7 +102,7 @@ class Bench:
                 "samples": self.samples,
                 "temperature": self.temperature,
                 "max_tokens": self.max_tokens,
-                "seed": self.request_seed,
+                "seed": self.request_seed or None,
                 "concurrency": self.concurrency,
                 "slice_fields": self.fields,
                 "cluster_field": self.cluster_field or None,

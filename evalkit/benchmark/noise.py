@@ -1,0 +1,213 @@
+"""The noise floor: the same model asked the same question twice. Flaky examples stay in every count."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from evalkit import stats, wording
+from evalkit.benchmark import metrics
+from evalkit.benchmark.bench import Bench, can_ask
+from evalkit.benchmark.comparison import Comparison
+from evalkit.errors import ModelError
+from evalkit.records import EvalResult
+
+Mark = Literal["flips", "stable", "not re-asked"]
+Passes = tuple[Sequence[EvalResult], Sequence[EvalResult]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelNoise:
+    """Two live passes of one model over the drawn examples.
+
+    Attributes:
+        n: Drawn examples answered in both passes.
+        n_other_words: Of these, answered in other words the second time.
+        n_changed: Of these, right once and wrong once.
+        text_rate: `n_other_words / n` with its interval.
+        flip_rate: `n_changed / n` with its interval: the noise floor.
+        recording_rate: Share whose first live answer is the recorded one, word for word: this machine against the recording.
+    """
+
+    n: int
+    n_other_words: int
+    n_changed: int
+    text_rate: Any
+    flip_rate: Any
+    recording_rate: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseFloor:
+    """How far answers move when nothing changed.
+
+    Attributes:
+        by_model: One entry each for base and fine-tuned.
+        marks: Each regressed example: flips, stable (same verdicts in both passes) or not re-asked.
+        n_gone: Stable ones among them that were no regression in either pass: the recording's machine differs from this one.
+        notes: Why something was not measured.
+    """
+
+    by_model: Mapping[str, ModelNoise] = field(default_factory=dict)
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    n_gone: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Drawn examples behind the rates: the fewer of the two models'."""
+        return min((one.n for one in self.by_model.values()), default=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the evidence file."""
+        models = {
+            role: {"n": one.n, "n_other_words": one.n_other_words, "n_changed": one.n_changed,
+                   "flip_rate": one.flip_rate.to_dict(), "text_rate": one.text_rate.to_dict(),
+                   "recording_rate": one.recording_rate.to_dict()}
+            for role, one in self.by_model.items()
+        }  # fmt: skip
+        return {"n": self.n, "by_model": models, "marks": dict(self.marks), "n_gone": self.n_gone, "notes": [*self.notes]}
+
+    def __str__(self) -> str:
+        if not self.n:
+            return f"The noise floor was not measured. {' '.join(self.notes)}".strip()
+        parts = (
+            f"{role}: {wording.share(one.n_changed, one.n)} changed between right and wrong, "
+            f"{wording.share(one.n_other_words, one.n)} changed a word, "
+            f"{wording.share(one.recording_rate.successes, one.n)} equal the recording"
+            for role, one in self.by_model.items()
+        )
+        return f"Asked twice on this machine, {'; '.join(parts)}."
+
+    def _repr_html_(self) -> str:
+        return wording.html_table({"noise floor": str(self), "notes": " ".join(self.notes)})
+
+
+def noise_floor(comparison: Comparison, passes: Mapping[str, Passes], drawn: Iterable[str]) -> NoiseFloor:
+    """Flip rates over the drawn examples, and a mark for every regressed one.
+
+    Args:
+        comparison: The comparison whose regressions are marked; its answers are the recording.
+        passes: Two live passes of each model, by `base` and `fine-tuned`.
+        drawn: Ids of the seeded draw; regressed examples asked besides do not enter the rates, they were chosen for
+            having changed.
+    """
+    drawn = set(drawn)
+    recorded = {"base": {one.example_id: one.base.predicted for one in comparison.pairs}}
+    recorded["fine-tuned"] = {one.example_id: one.fine_tuned.predicted for one in comparison.pairs}
+    both = {role: _answered_twice(two) for role, two in passes.items()}
+    marks, n_gone = _marks(comparison, both)
+    return NoiseFloor(
+        by_model={
+            role: _model_noise({i: two for i, two in found.items() if i in drawn}, recorded[role], comparison.status_metric)
+            for role, found in both.items()
+        },
+        marks=marks,
+        n_gone=n_gone,
+    )
+
+
+def draw(comparison: Comparison, n: int, *, seed: int = 0) -> list[str]:
+    """A seeded draw of example ids that does not depend on their order."""
+    ids = sorted(one.example_id for one in comparison.pairs)
+    return random.Random(seed).sample(ids, min(n, len(ids)))
+
+
+def ask_twice(
+    bench: Bench,
+    comparison: Comparison,
+    models: Mapping[str, str],
+    folder: Path,
+    *,
+    n: int,
+    seed: int = 0,
+    n_regressed: int | None = None,
+    now: datetime | None = None,
+) -> NoiseFloor:
+    """Asks both models twice: a seeded draw and the regressed examples, into journals of their own in `folder`.
+
+    Args:
+        bench: The study's benchmark.
+        comparison: The comparison of the recorded answers.
+        models: Model names by `base` and `fine-tuned`.
+        folder: The run's folder.
+        n: Examples to draw; 0 asks nothing.
+        seed: Seed of the draw.
+        n_regressed: At most so many regressed examples are asked besides; as many as are drawn by default.
+        now: Time in the journals' names.
+
+    Returns:
+        With no endpoint in the environment, or one that cannot be used: nothing measured, and a note that says why.
+    """
+    if not n or not can_ask():
+        why = "No endpoint is named in the environment." if n else "reask_n is 0."
+        return NoiseFloor(marks=_marks(comparison, {})[0], notes=(why,))
+    drawn = draw(comparison, n, seed=seed)
+    regressed = [one.example_id for one in comparison.regressed][: len(drawn) if n_regressed is None else n_regressed]
+    place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
+    rows = _write_rows(bench, {*drawn, *regressed}, place / "rows.jsonl")
+    passes: dict[str, list[list[EvalResult]]] = {role: [] for role in models}
+    try:
+        for number in (1, 2):
+            for role, model in models.items():
+                path = place / f"{role}-{number}.jsonl"
+                passes[role].append(bench.ask(model, path, rows, samples=1, progress=False, about={"noise pass": number}))
+    except ModelError as why:
+        return NoiseFloor(marks=_marks(comparison, {})[0], notes=(wording.redacted(str(why)),))
+    return noise_floor(comparison, {role: (two[0], two[1]) for role, two in passes.items()}, drawn)
+
+
+def _write_rows(bench: Bench, ids: set[str], path: Path) -> Path:
+    """The rows of the test file with these ids, each with its id written down, so that a content hash stays the same."""
+    lines = {one.line: one.example_id for one in bench.test_set.examples if one.example_id in ids}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with bench.path.open(encoding="utf-8-sig") as old, path.open("w", encoding="utf-8") as new:
+        for number, line in enumerate(old, start=1):
+            if number in lines:
+                new.write(json.dumps({**json.loads(line), "id": lines[number]}) + "\n")
+    return path
+
+
+def _answered_twice(passes: Passes) -> dict[str, tuple[EvalResult, EvalResult]]:
+    first, second = ({str(one.example_id): one for one in results if one.outcome != "error"} for results in passes)
+    return {name: (one, second[name]) for name, one in first.items() if name in second}
+
+
+def _model_noise(twice: Mapping[str, tuple[EvalResult, EvalResult]], recorded: Mapping[str, str], metric: str) -> ModelNoise:
+    n = len(twice)
+    n_other = sum(a.predicted != b.predicted for a, b in twice.values())
+    n_changed = sum(_right(a, metric) != _right(b, metric) for a, b in twice.values())
+    n_same = sum(a.predicted == recorded.get(name) for name, (a, _) in twice.items())
+    return ModelNoise(
+        n=n,
+        n_other_words=n_other,
+        n_changed=n_changed,
+        text_rate=stats.rate_interval(n_other, n),
+        flip_rate=stats.rate_interval(n_changed, n),
+        recording_rate=stats.rate_interval(n_same, n),
+    )
+
+
+def _marks(
+    comparison: Comparison, both: Mapping[str, Mapping[str, tuple[EvalResult, EvalResult]]]
+) -> tuple[dict[str, Mark], int]:
+    marks: dict[str, Mark] = {}
+    n_gone = 0
+    for name in (one.example_id for one in comparison.regressed):
+        verdicts = [[_right(one, comparison.status_metric) for one in found[name]] for found in both.values() if name in found]
+        if len(verdicts) < 2:
+            marks[name] = "not re-asked"
+            continue
+        marks[name] = "flips" if any(a != b for a, b in verdicts) else "stable"
+        (base, _), (tuned, _) = verdicts
+        n_gone += marks[name] == "stable" and not (base and not tuned)
+    return marks, n_gone
+
+
+def _right(result: EvalResult, metric: str) -> bool:
+    return (metrics.value(result, metric) or 0) > 0.5

@@ -1,0 +1,312 @@
+"""Figures of the benchmark: each takes a result, draws it, and states its conclusion as the title."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evalkit import stats, wording
+from evalkit.show import say, style
+from evalkit.show.plots.tracks import Mark, Track, difference_axes, round_ticks, tracks_axes
+from evalkit.show.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from evalkit.benchmark.comparison import Comparison
+    from evalkit.benchmark.noise import NoiseFloor
+    from evalkit.benchmark.slices import SliceTable
+
+MOST_SQUARES = 600
+_CELLS = {"fixed": "good", "regressed": "bad", "both_right": "ink", "both_wrong": "base"}
+_WORDS = {"both_right": "Both right", "fixed": "Fixed", "regressed": "Regressed", "both_wrong": "Both wrong"}
+
+
+def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool = False) -> Axes:
+    """Each metric's level for both models, with intervals; the dashed line is the chance level of exact match."""
+    tracks = [
+        Track(
+            name=say.label(name).capitalize(),
+            under="primary metric" if name == comparison.primary_metric else "",
+            marks=_sides(comparison, name),
+            value=f"{_level(comparison.base, name)} → {_level(comparison.fine_tuned, name)}",
+        )
+        for name in comparison.tests
+    ]
+    ax = tracks_axes(tracks, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], lambda at: wording.percent(at, 0), narrow=narrow)
+    _name_sides(ax, comparison, narrow=narrow)
+    if chance is not None and tracks:
+        place = [*comparison.tests].index("exact_match")
+        ax.plot([chance] * 2, [place - 0.3, place + 0.34], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+        _small(ax, chance, place + 0.36, f"at random {wording.percent(chance, 0)}", va="top", ha="center")
+    ax.set_title(say.rates_title(comparison))
+    return ax
+
+
+def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
+    """Fine-tuned minus base for each metric, with intervals on one scale; the primary metric is named."""
+    verdicts = say.metric_verdicts(comparison)
+    tracks = [
+        Track(
+            name=say.label(name).capitalize(),
+            under=f"{verdicts[name]}{', primary metric' if name == comparison.primary_metric else ''}",
+            marks=_mark(test, verdicts[name]),
+            value=_size(test),
+        )
+        for name, test in comparison.tests.items()
+    ]
+    ax = difference_axes(tracks, narrow=narrow)
+    if comparison.noninferiority is not None:
+        place = [*comparison.tests].index(comparison.primary_metric)
+        at = -comparison.noninferiority.margin
+        ax.plot([at] * 2, [place - 0.3, place + 0.34], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+    ax.set_title(say.differences_title(comparison))
+    return ax
+
+
+def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False) -> Axes:
+    """The four cells: one square an example up to a few hundred, bars with the number above that."""
+    counts = comparison.cells
+    draw = _squares if 0 < comparison.n <= MOST_SQUARES else _bars
+    ax = draw(counts, narrow=narrow)
+    ax.set_title(say.cells_title(counts, noun))
+    return ax
+
+
+def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
+    """How close the answers are: fine-tuned above the line, base below it, their means marked."""
+    _, ax = style.canvas(2.7 if narrow else 3.0, narrow=narrow, width=style.WIDE)
+    edges, top = np.linspace(0, 1, 21), 1.0
+    for side, sign, role in ((comparison.fine_tuned, 1, "fine_tuned"), (comparison.base, -1, "base")):
+        values = _values(comparison, "similarity", role)
+        heights = np.histogram(np.clip(values, 0, 1), edges)[0]
+        ax.bar(edges[:-1], sign * heights, width=0.048, align="edge", color=COLOURS[role])
+        top = max(top, float(heights.max()))
+        if side.avg_similarity is not None:
+            ax.plot([side.avg_similarity] * 2, [0, sign * heights.max() * 1.08], color=COLOURS["ink"], lw=1.2)
+            _small(
+                ax,
+                side.avg_similarity,
+                sign * heights.max() * 1.1,
+                f"{role.replace('_', '-')}, mean {wording.number(side.avg_similarity)}",
+                ha="right" if side.avg_similarity > 0.5 else "left",
+                va="bottom" if sign > 0 else "top",
+            )
+    ax.axhline(0, color=COLOURS["ink"], lw=0.9)
+    ax.set(xlim=(0, 1), ylim=(-top * 1.3, top * 1.3), yticks=[])
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    ax.set_xlabel("similarity to the expected text")
+    ax.set_title(say.similarity_title(comparison))
+    return ax
+
+
+def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = False) -> Axes:
+    """Latency or tokens of each answer: bar from 5% to 95%, the mark is the median.
+
+    Args:
+        comparison: The comparison.
+        field: latency_ms, completion_tokens or prompt_tokens.
+        narrow: For phones.
+    """
+    unit = "ms" if field.endswith("_ms") else "tokens"
+    what = "latency" if unit == "ms" else field.replace("_", " ").removesuffix(" tokens") + " length"
+    tracks, medians = [], {}
+    for role in ("base", "fine_tuned"):
+        known = np.array([v for one in comparison.pairs if (v := getattr(getattr(one, role), field)) is not None], dtype=float)
+        low, middle, high = np.quantile(known, [0.05, 0.5, 0.95]) if len(known) else [np.nan] * 3
+        medians[role] = None if np.isnan(middle) else float(middle)
+        marks = () if np.isnan(middle) else (Mark(estimate=middle, low=low, high=high, kind=role),)
+        value = (
+            wording.NOTHING if np.isnan(middle) else f"{wording.count(middle)} ({wording.count(low)} to {wording.count(high)})"
+        )
+        tracks.append(
+            Track(
+                name=role.replace("_", "-").capitalize(), under=wording.plural(len(known), "answer"), marks=marks, value=value
+            )
+        )
+    most = max((one.high or 0 for track in tracks for one in track.marks), default=1.0) or 1.0
+    ticks = round_ticks(most)
+    ax = tracks_axes(tracks, (0, most * 1.06), ticks, wording.count, narrow=narrow)
+    ax.set_xlabel(f"{unit}, median and the middle 90%")
+    ax.set_title(say.spread_title(what, unit, medians["base"], medians["fine_tuned"]))
+    return ax
+
+
+def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
+    """The difference in every declared slice; hollow where nothing is shown, and no p below 30 examples."""
+    tracks = [
+        Track(
+            name=row.slice,
+            under=f"{wording.plural(row.n, 'example')}, "
+            + ("n < 30" if row.p_adjusted is None else f"adjusted p {say.p_phrase(row.p_adjusted)}"),
+            marks=_mark(row.test, row.verdict),
+            value=_size(row.test),
+        )
+        for row in table
+    ]
+    ax = difference_axes(tracks, narrow=narrow)
+    if table.margin:
+        style.threshold(ax, -table.margin)
+    ax.set_title(say.slices_title(table))
+    return ax
+
+
+def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
+    """How often each model's answer changed between two live passes: other words, and another verdict."""
+    tracks = []
+    for role, one in noise.by_model.items() if noise else ():
+        for name, rate, k in (
+            ("other words", one.text_rate, one.n_other_words),
+            ("right ↔ wrong", one.flip_rate, one.n_changed),
+        ):
+            kind = "base" if role == "base" else "fine_tuned"
+            mark = (
+                () if rate.estimate is None else (Mark(estimate=rate.estimate, low=rate.ci_low, high=rate.ci_high, kind=kind),)
+            )
+            tracks.append(Track(name=f"{role}: {name}", under="two live passes", marks=mark, value=wording.share(k, one.n)))
+    ax = tracks_axes(tracks, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], lambda at: wording.percent(at, 0), narrow=narrow)
+    ax.set_title(say.noise_title(noise))
+    return ax
+
+
+def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool = False) -> Axes:
+    """One mark an example, base against fine-tuned: above the line the new answer is closer; regressed ones are diamonds."""
+    _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
+    looks = {
+        "both wrong": ("o", "base", 12),
+        "both right": ("o", "ink", 12),
+        "fixed": ("o", "good", 18),
+        "regressed": ("D", "bad", 22),
+    }
+    for status, (marker, role, size) in looks.items():
+        known = [one for one in comparison.pairs if one.status == status and one.diff(metric) is not None]
+        points = [(one.base_values[metric], one.fine_tuned_values[metric]) for one in known]
+        face = "none" if role == "base" else COLOURS[role]
+        if points:
+            ax.scatter(*zip(*points, strict=True), s=size, marker=marker, facecolors=face, edgecolors=COLOURS[role], lw=0.8)
+    ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    ax.set_xlabel(f"base, {say.label(metric)}")
+    ax.set_ylabel("fine-tuned")
+    ax.set_title(say.scatter_title(comparison, metric))
+    return ax
+
+
+def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = False) -> Axes:
+    """The smallest difference a test set of each size finds, at this run's disagreement; this run is marked."""
+    _, ax = style.canvas(2.8 if narrow else 3.0, narrow=narrow)
+    share, n = comparison.disagreement or 0.0, comparison.n
+    sizes = np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))
+    found = [
+        (int(size), at) for size in sizes if share and (at := _detects(int(size), share, comparison.alpha, power)) is not None
+    ]
+    here = _detects(n, share, comparison.alpha, power) if n and share else None
+    if found:
+        ax.plot(*zip(*[(size, at * 100) for size, at in found], strict=True), color=COLOURS["fine_tuned"], lw=1.6)
+    if here is not None:
+        ax.plot([n], [here * 100], "o", ms=9, mfc=COLOURS["fine_tuned"], mec=COLOURS["fine_tuned"])
+        _small(
+            ax, n, here * 100, f"  this run: {wording.points(here, sign=False)} points", va="bottom", ha="left", colour="ink"
+        )
+    ax.set(ylim=(0, None), xlim=(0, float(sizes[-1])))
+    ax.grid(axis="y")
+    ax.set_xlabel("examples in the test set")
+    ax.set_ylabel("points found" if narrow else f"points found with power {wording.percent(power, 0)}")
+    seen = abs(comparison.primary.estimate) if comparison.primary.estimate is not None and n else None
+    ax.set_title(say.detectable_title(n, here, seen))
+    return ax
+
+
+def _squares(counts: Mapping[str, int], *, narrow: bool) -> Axes:
+    """Each cell's examples as squares in columns of ten, the four cells side by side."""
+    per_row, left = (24 if narrow else 60), 0.0
+    _, ax = style.canvas(0.5 + 0.14 * sum(-(-n // per_row) + 2.6 for n in counts.values()), narrow=narrow)
+    top = 0.0
+    for name, role in _CELLS.items():
+        n = counts[name]
+        ax.text(left, top, f"{_WORDS[name]} {wording.count(n)}", weight="bold", va="bottom", color=COLOURS["ink"])
+        at = np.arange(n)
+        marker, face = ("D", COLOURS[role]) if name == "regressed" else ("s", "none" if name == "both_wrong" else COLOURS[role])
+        ax.scatter(
+            at % per_row + 0.5,
+            top + 0.7 + at // per_row,
+            s=20,
+            marker=marker,
+            facecolors=face,
+            edgecolors=COLOURS[role],
+            lw=0.9,
+        )
+        top += -(-n // per_row) + 2.6
+    ax.set(xlim=(0, per_row), ylim=(top - 1.6, -1.6))
+    ax.set_axis_off()
+    return ax
+
+
+def _bars(counts: Mapping[str, int], *, narrow: bool) -> Axes:
+    _, ax = style.canvas(2.4, narrow=narrow)
+    most = max([*counts.values(), 1])
+    for place, (name, role) in enumerate(_CELLS.items()):
+        hollow = name == "both_wrong"
+        ax.barh(place, counts[name], height=0.6, color=COLOURS["base_soft" if hollow else role], edgecolor=COLOURS[role], lw=1)
+        ax.text(counts[name] + most * 0.015, place, wording.count(counts[name]), va="center", fontsize=9.4)
+    ax.set_yticks(range(len(_CELLS)), [_WORDS[name] for name in _CELLS])
+    ax.set(xlim=(0, most * 1.15), ylim=(len(_CELLS) - 0.5, -0.5))
+    ax.xaxis.set_visible(False)
+    ax.spines["bottom"].set_visible(False)
+    return ax
+
+
+def _sides(comparison: Comparison, name: str) -> tuple[Mark, ...]:
+    sides = ((comparison.base, "base"), (comparison.fine_tuned, "fine_tuned"))
+    found = ((side.by_metric.get(name), kind) for side, kind in sides)
+    return tuple(
+        Mark(estimate=one.estimate, low=one.ci_low, high=one.ci_high, kind=kind)
+        for one, kind in found
+        if one and one.estimate is not None
+    )
+
+
+def _name_sides(ax: Axes, comparison: Comparison, *, narrow: bool) -> None:
+    """Names the two marks once, in the row where they lie furthest apart."""
+    marks = [_sides(comparison, name) for name in comparison.tests]
+    gaps = [abs(one[0].estimate - one[1].estimate) if len(one) == 2 else 0.0 for one in marks]
+    place = gaps.index(max(gaps)) if gaps else 0
+    if not gaps or gaps[place] < (0.3 if narrow else 0.15):
+        return
+    left, right = sorted(marks[place], key=lambda one: one.estimate)
+    for one, ha, limit in ((left, "right", left.low), (right, "left", right.high)):
+        y = place + (0.1 if one.kind == "base" else -0.1) + (0.12 if narrow else 0)
+        at = (one.estimate if limit is None else limit) + (0.02 if ha == "left" else -0.02)
+        if 0.12 < at < 0.88:
+            _small(ax, at, y, one.kind.replace("_", "-"), va="center", ha=ha)
+
+
+def _level(side: Any, name: str) -> str:
+    found = side.by_metric.get(name)
+    level = None if found is None else found.estimate
+    return wording.percent(level) if getattr(found, "method", "Wilson") == "Wilson" else wording.number(level)
+
+
+def _mark(test: Any, verdict: str) -> tuple[Mark, ...]:
+    return () if test.estimate is None else (Mark(estimate=test.estimate, low=test.ci_low, high=test.ci_high, kind=verdict),)
+
+
+def _size(test: Any) -> str:
+    limits = "" if test.ci_low is None else f" ({wording.points(test.ci_low)} to {wording.points(test.ci_high)})"
+    return f"{wording.points(test.estimate)}{limits}"
+
+
+def _values(comparison: Comparison, metric: str, role: str) -> Any:
+    return np.array(
+        [v for one in comparison.pairs if (v := getattr(one, f"{role}_values").get(metric)) is not None], dtype=float
+    )
+
+
+def _detects(n: int, disagreement: float, alpha: float, power: float) -> float | None:
+    return stats.detectable_difference(n, disagreement, alpha=alpha, power=power)
+
+
+def _small(ax: Axes, x: float, y: float, text: str, *, va: str, ha: str, colour: str = "muted") -> None:
+    ax.text(x, y, text, va=va, ha=ha, fontsize=8.6, color=COLOURS[colour])  # pyright: ignore[reportArgumentType]

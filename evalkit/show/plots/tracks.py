@@ -1,0 +1,89 @@
+"""Figures made of rows: a name, one or two intervals on a shared scale, and the numbers beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evalkit import wording
+from evalkit.show import style
+from evalkit.show.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One interval on a track; without limits only the estimate is drawn."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """One row of a figure: its name, what stands under it, its marks, and the numbers at its right."""
+
+    name: str
+    under: str
+    marks: tuple[Mark, ...]
+    value: str
+
+
+def tracks_axes(
+    tracks: Sequence[Track], limits: tuple[float, float], ticks: Sequence[float], text: Callable[[float], str], *, narrow: bool
+) -> Axes:
+    """Rows with their names at the left and numbers at the right; on phones both stand above the row."""
+    n, height = max(len(tracks), 1), 0.66 if narrow else 0.46
+    _, ax = style.canvas(height * n + 0.95, narrow=narrow)
+    ax.set(xlim=limits, ylim=(n - 0.45, -0.62), yticks=[])
+    ax.set_xticks(list(ticks), [text(at) for at in ticks])
+    for at in ticks:
+        ax.axvline(at, color=COLOURS["grid"], lw=0.6, zorder=1)
+    for place, track in enumerate(tracks):
+        _name(ax, place, track, narrow=narrow)
+        for mark in track.marks:
+            shift = 0.0 if len(track.marks) == 1 else 0.1 if mark.kind == "base" else -0.1
+            y = place + shift + (0.12 if narrow else 0)
+            style.interval(ax, y, mark.estimate, mark.low, mark.high, mark.kind)
+    if not tracks:
+        ax.text(0.5, 0.5, "nothing to draw", transform=ax.transAxes, ha="center", color=COLOURS["muted"])
+    return ax
+
+
+def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
+    ends = [at for track in tracks for one in track.marks for at in (one.low, one.high, one.estimate) if at is not None]
+    reach = min(max([abs(at) for at in ends] + [0.1]) * 1.08, 1.02)
+    step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= 4.2)
+    ticks = [at * step for at in range(-int(reach / step), int(reach / step) + 1)]
+    if narrow:
+        ticks = ticks[::2] if len(ticks) > 5 and (len(ticks) // 2) % 2 == 0 else ticks if len(ticks) <= 5 else ticks[1::2]
+    ax = tracks_axes(tracks, (-reach, reach), ticks, lambda at: wording.points(at, 0), narrow=narrow)
+    style.zero_line(ax)
+    ax.set_xlabel("worse ←  points, fine-tuned − base  → better")
+    return ax
+
+
+def _name(ax: Axes, place: int, track: Track, *, narrow: bool) -> None:
+    side = ax.get_yaxis_transform()
+    if narrow:
+        ax.text(0, place - 0.3, track.name, transform=side, va="center", weight="bold", fontsize=9.2)
+        ax.text(1, place - 0.3, track.value, transform=side, va="center", ha="right", fontsize=9)
+        return
+    ax.text(-0.03, place - 0.14 if track.under else place, track.name, transform=side, va="center", ha="right", weight="bold")
+    ax.text(-0.03, place + 0.22, track.under, transform=side, va="center", ha="right", fontsize=8.6, color=COLOURS["muted"])
+    ax.text(1.03, place, track.value, transform=side, va="center", ha="left", fontsize=9.4)
+
+
+def round_ticks(most: float) -> list[float]:
+    """About five round numbers from 0 to `most`."""
+    raw = most / 4
+    size = 10 ** np.floor(np.log10(raw)) if raw > 0 else 1.0
+    step = float(next(one * size for one in (1, 2, 2.5, 5, 10) if one * size >= raw))
+    return [step * k for k in range(int(most / step) + 1)]

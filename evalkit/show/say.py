@@ -1,0 +1,269 @@
+"""Sentences computed from the benchmark's results: titles, answers, alternative texts. Never typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evalkit import wording
+
+if TYPE_CHECKING:
+    from evalkit.benchmark.comparison import Comparison
+    from evalkit.benchmark.noise import NoiseFloor
+    from evalkit.benchmark.slices import SliceRow, SliceTable
+
+_LABELS = {"exact_match": "exact match", "format": "format", "normalised_exact": "normalised exact match"}
+_BY_ACCIDENT = {
+    "all_lines_present": "all lines present rewards listing every candidate",
+    "similarity": "similarity rewards copying the shape of an answer, right or wrong",
+    "article_similarity": "similarity rewards copying the shape of an answer, right or wrong",
+    "format": "format is right for a well-formed wrong answer",
+    "exact_match": "exact match gives nothing for a right answer in other words",
+}
+
+
+def label(metric: str) -> str:
+    """A metric's name in words.
+
+    Example:
+        >>> label("all_lines_present")
+        'all lines present'
+    """
+    return _LABELS.get(metric, metric.replace("_", " "))
+
+
+def effect(test: Any) -> str:
+    """Verdict, size and interval in one phrase; the interval is never left out.
+
+    Example:
+        >>> from evalkit.stats import paired_binary_test
+        >>> effect(paired_binary_test(250, 10, 8, 32))
+        'no difference shown, +0.7 points (95% interval −2.3 to +3.7)'
+    """
+    if test.estimate is None:
+        return "nothing can be said, no examples"
+    size = wording.points(test.estimate)
+    limits = "interval undefined" if test.ci_low is None else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    if test.verdict in {"better", "worse"}:
+        return f"{test.verdict} by {size.lstrip('+' + wording.MINUS)} points ({limits})"
+    return f"{test.verdict}, {size} points ({limits})"
+
+
+def rates_title(comparison: Comparison) -> str:
+    """What became of the primary metric, as levels."""
+    name, old, new = _primary_levels(comparison)
+    if not comparison.n:
+        return "No examples were answered by both models"
+    change = {"better": "rises", "worse": "falls"}.get(comparison.verdict)
+    words = f"{change} from {old} to {new}" if change else f"goes from {old} to {new}, no difference shown"
+    return f"{name.capitalize()} {words}{_fragile(comparison)}"
+
+
+def differences_title(comparison: Comparison) -> str:
+    """How many metrics are better, worse, or neither."""
+    if not comparison.n:
+        return "No examples, so no differences"
+    by: dict[str, list[str]] = {}
+    for name, verdict in metric_verdicts(comparison).items():
+        by.setdefault(verdict, []).append(label(name))
+    parts = [f"{wording.listed(by[word])} {word}" for word in ("better", "worse") if word in by]
+    rest = [name for word, names in by.items() if word not in {"better", "worse"} for name in names]
+    parts += [f"no difference shown in {wording.listed(rest)}"] if rest else []
+    return f"{_sentence('; '.join(parts))}{_fragile(comparison)}"
+
+
+def metric_verdicts(comparison: Comparison) -> dict[str, str]:
+    """Every metric's verdict: the primary by its own p, the others by p adjusted over them (Holm)."""
+    return {name: _adjusted(test, comparison.p_adjusted.get(name, test.p_value)) for name, test in comparison.tests.items()}
+
+
+def cells_title(cells: Mapping[str, int], noun: str = "example") -> str:
+    """The four cells in words.
+
+    Example:
+        >>> cells_title({"both_right": 2, "fixed": 65, "regressed": 7, "both_wrong": 226})
+        '65 examples fixed, 7 regressed, 226 still wrong'
+    """
+    if not sum(cells.values()):
+        return "No examples to count"
+    fixed = f"{wording.plural(cells['fixed'], noun)} fixed"
+    return f"{fixed}, {wording.count(cells['regressed'])} regressed, {wording.count(cells['both_wrong'])} still wrong"
+
+
+def similarity_title(comparison: Comparison) -> str:
+    """Whether answers moved towards the expected text."""
+    test = comparison.tests.get("similarity")
+    if test is None or test.estimate is None:
+        return "No answers to compare with the expected text"
+    if test.verdict not in {"better", "worse"}:
+        return f"No shift in similarity shown ({wording.points(test.estimate)} points)"
+    way = "closer to" if test.verdict == "better" else "away from"
+    return f"Answers moved {wording.points(test.estimate, sign=False)} points {way} the expected text"
+
+
+def spread_title(what: str, unit: str, base: float | None, fine_tuned: float | None) -> str:
+    """Which model takes less of something, by the medians; no test, so no verdict."""
+    if base is None or fine_tuned is None:
+        return f"No {what} was recorded for both models"
+    numbers = f"{wording.count(base)} to {wording.count(fine_tuned)} {unit}"
+    if round(base) == round(fine_tuned):
+        return f"Median {what} stays at {wording.count(base)} {unit}"
+    return f"Median {what} {'falls' if fine_tuned < base else 'rises'} from {numbers}"
+
+
+def slices_title(table: SliceTable) -> str:
+    """Which slices lost, and which of them is the worst."""
+    if not len(table):
+        return "No slices were declared"
+    better = sum(row.verdict == "better" for row in table)
+    if table.worse:
+        worst = [row.slice for row in table.worse]
+        return f"{label(table.metric).capitalize()} falls where {wording.listed(worst)}"
+    gains = f"{better} of {wording.plural(len(table), 'slice')} better" if better else f"none of {len(table)} better"
+    return f"No slice shown worse on {label(table.metric)}; {gains}"
+
+
+def slice_sentence(row: SliceRow, metric: str) -> str:
+    """One slice in full: level, difference, interval, adjusted p, and what would settle it."""
+    if row.estimate is None:
+        return f"{row.slice}: no examples."
+    old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
+    limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
+    p_text = "too few for a p" if row.p_adjusted is None else f"adjusted p {p_phrase(row.p_adjusted)}"
+    more = f" To settle it: about {wording.count(row.n_to_settle - row.n)} more such examples." if row.n_to_settle else ""
+    size = f"{wording.points(row.estimate)} points ({limits}; {p_text})"
+    return f"{row.slice}, {wording.plural(row.n, 'example')}: {label(metric)} {old} to {new}, {row.verdict}, {size}.{more}"
+
+
+def noise_title(noise: NoiseFloor | None) -> str:
+    """How often the same question got another answer."""
+    if noise is None or not noise.n:
+        return "The noise floor was not measured"
+    parts = [f"{role}: {wording.share(one.n_changed, one.n)}" for role, one in noise.by_model.items()]
+    return f"Asked twice, the verdict on an answer changed for {wording.listed(parts)}"
+
+
+def scatter_title(comparison: Comparison, metric: str) -> str:
+    """How many answers came closer, and how many went away."""
+    diffs = [diff for one in comparison.pairs if (diff := one.diff(metric)) is not None]
+    if not diffs:
+        return "No answers to compare"
+    closer, away = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
+    same = wording.count(len(diffs) - closer - away)
+    return f"{wording.plural(closer, 'answer')} came closer, {wording.count(away)} went away, {same} stayed"
+
+
+def detectable_title(n: int, detectable: float | None, seen: float | None) -> str:
+    """What this test set could have found, against what was seen."""
+    if not n:
+        return "No examples, so nothing can be found"
+    if detectable is None:
+        return f"{wording.plural(n, 'example')} cannot find a difference as large as the models' disagreement"
+    size = wording.points(detectable, sign=False)
+    saw = "" if seen is None else f"; {wording.points(seen, sign=False)} were seen"
+    return f"{wording.plural(n, 'example')} find a difference of {size} points or more{saw}"
+
+
+def benchmark_answer(comparison: Comparison) -> str:
+    """The chapter's answer: verdict, size, interval, p last; then costs to know and what is fragile."""
+    if not comparison.n:
+        return "Nothing can be said: no example was answered by both models."
+    name, old, new = _primary_levels(comparison)
+    who = {"better": "The fine-tuned model is better", "worse": "The fine-tuned model is worse"}
+    head = who.get(comparison.verdict, "No difference between the models is shown")
+    test, cells = comparison.primary, comparison.cells
+    limits = "interval undefined" if test.ci_low is None else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    size = f"{wording.points(test.estimate)} points ({limits}, p {p_phrase(test.p_value)})"
+    changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
+    lines = [f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."]
+    if comparison.noninferiority is not None:
+        lines.append(f"Against the margin it is {_margin(comparison.noninferiority)}.")
+    if comparison.fragility.n_errors:
+        lines.append(str(comparison.fragility))
+    return " ".join(lines)
+
+
+def truncated(outcomes: Mapping[str, Mapping[str, int]]) -> str:
+    """What became of answers that were cut off or failed, by role; they count as wrong.
+
+    Example:
+        >>> truncated({"base": {"ok": 213, "truncated": 87}, "fine-tuned": {"ok": 300}})
+        'Counted as wrong: base 87 truncated; fine-tuned none.'
+    """
+    parts = []
+    for role, counts in outcomes.items():
+        bad = [f"{wording.count(n)} {outcome}" for outcome, n in counts.items() if outcome != "ok" and n]
+        parts.append(f"{role} {wording.listed(bad) if bad else 'none'}")
+    return f"Counted as wrong: {'; '.join(parts)}."
+
+
+def chance(comparison: Comparison, rate: float | None, choice: str = "picking one candidate at random") -> str:
+    """The chance level beside both models, or that none was declared."""
+    if rate is None:
+        return "No chance level was declared for this study."
+    level = wording.percent(rate)
+    sides = {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
+    told = [f"the {role} model {_against(one.by_metric.get('exact_match'), rate)}" for role, one in sides.items()]
+    return f"{_sentence(choice)} would reach {level} exact match: {wording.listed(told)}."
+
+
+def rewarded_by_accident(metrics: Iterable[str]) -> str:
+    """What each metric rewards without meaning to."""
+    known = [_BY_ACCIDENT[name] for name in metrics if name in _BY_ACCIDENT]
+    return f"What the metrics reward by accident: {'; '.join(dict.fromkeys(known))}."
+
+
+def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int) -> str:
+    """The second chapter's answer: how many, where, and whether they hold."""
+    lines = [f"{wording.plural(n_regressed, 'example')} got worse." if n_regressed else "No example got worse."]
+    worse = [slice_sentence(row, table.metric) for table in tables for row in table.worse]
+    lines += [f"Shown worse: {one}" for one in worse] or ["No declared slice is shown worse."]
+    if noise is None or not noise.n:
+        lines.append("Whether the regressions hold when asked again was not measured.")
+    elif noise.marks:
+        flips = sum(mark == "flips" for mark in noise.marks.values())
+        asked = sum(mark != "not re-asked" for mark in noise.marks.values())
+        lines.append(f"Asked again, {flips} of {wording.plural(asked, 'regression')} flipped.")
+    return " ".join(lines)
+
+
+def _primary_levels(comparison: Comparison) -> tuple[str, str, str]:
+    name = comparison.primary_metric
+    sides = (one.by_metric.get(name) for one in (comparison.base, comparison.fine_tuned))
+    old, new = (wording.percent(None if one is None else one.estimate) for one in sides)
+    return label(name), old, new
+
+
+def _fragile(comparison: Comparison) -> str:
+    return ", but fragile" if comparison.fragility.fragile else ""
+
+
+def _adjusted(test: Any, p_value: float | None) -> str:
+    if test.estimate is None:
+        return "too early"
+    if p_value is None or p_value >= test.alpha or test.estimate == 0:
+        return "no difference shown"
+    return "better" if test.estimate > 0 else "worse"
+
+
+def _against(rate: Any, level: float) -> str:
+    if rate is None or rate.estimate is None:
+        return "has no examples"
+    place = "is above it" if rate.ci_low > level else "is below it" if rate.ci_high < level else "cannot be told from it"
+    return f"{place} ({wording.percent(rate.estimate)}, {wording.interval(rate.ci_low, rate.ci_high, as_points=False)})"
+
+
+def _margin(test: Any) -> str:
+    margin = wording.points(test.margin, sign=False)
+    worst = f"lower limit {wording.points(test.ci_low)} points, margin {wording.MINUS}{margin}"
+    return f"{'not worse' if test.verdict == 'not worse' else 'not shown to be safe'} ({worst})"
+
+
+def p_phrase(p_value: float | None) -> str:
+    """A p-value with its sign: `= 0.031` or `< 0.0001`."""
+    text = wording.p_text(p_value)
+    return text if text.startswith("<") or p_value is None else f"= {text}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
