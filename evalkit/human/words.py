@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
@@ -121,9 +122,41 @@ def missing(found: Preference) -> str:
     return " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in found.missing)
 
 
-def alt(title: str, *results: Result | None) -> str:
-    """A figure's alternative text: its title and its numbers as sentences."""
-    return " ".join([title.rstrip(".") + ".", *(str(one) for one in results if one is not None)])
+def alt(title: str, rows: Mapping[str, Result | None]) -> str:
+    """A figure's alternative text: its title, and each row's name with its numbers."""
+    spoken = [
+        f"{name}: {wording.percent(one.estimate)} "
+        f"({wording.interval(one.ci_low, one.ci_high, as_points=False, alpha=one.alpha)}, n = {wording.count(one.n)})."
+        for name, one in rows.items()
+        if one is not None and one.estimate is not None
+    ]
+    return " ".join([title.rstrip(".") + ".", *spoken])
+
+
+def win_rate_rows(found: Preference) -> dict[str, Result | None]:
+    """The win rate in every way it was counted."""
+    return {
+        "All pairs": found.win_rate,
+        "Only pairs shown": found.asked_only,
+        "Without flagged raters": found.without_flagged,
+        "At equal length": found.length_adjusted,
+    }
+
+
+def side_rows(found: Preference) -> dict[str, Result | None]:
+    """What a place on the screen did."""
+    rows = {"Left chosen": found.position, "Fine-tuned wins, on the left": found.as_left}
+    return {**rows, "Fine-tuned wins, on the right": found.as_right}
+
+
+def agreement_rows(found: Preference) -> dict[str, Result | None]:
+    """Agreement of raters with each other and with themselves."""
+    return {"Between raters, beyond chance": found.agreement, "With themselves, on repeats": found.self_agreement}
+
+
+def slice_rows(found: Preference) -> dict[str, Result | None]:
+    """The win rate within each slice."""
+    return {f"{one.slice} (n = {one.result.n})": one.result for one in found.slices}
 
 
 def lock(found: Preference) -> str:
