@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from evalkit.errors import DesignError
@@ -123,12 +124,18 @@ def _bound(spend: float, density: Any, step: float, time: float) -> float:
     return float(brentq(excess, -1.0, 40.0, xtol=1e-10))  # pyright: ignore[reportArgumentType]
 
 
+@lru_cache(maxsize=8)
+def _quadrature(n_nodes: int) -> Any:
+    import numpy as np
+
+    return np.polynomial.legendre.leggauss(n_nodes)
+
+
 def _carried_on(density: Any, step: float, limit: float, n_nodes: int) -> Any:
     """Nodes and masses of the paths inside [-limit, limit] after one more step."""
-    import numpy as np
     from scipy.stats import norm
 
-    nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
+    nodes, weights = _quadrature(n_nodes)
     reach = min(limit, 10.0)
     points, weights = nodes * reach, weights * reach
     if density is None:

@@ -63,7 +63,7 @@ def test_what_cannot_be_found_is_none(n, disagreement):
 
 def test_no_difference_needs_no_number():
     for call in (lambda: examples_needed(0.1, 0.1), lambda: users_needed(0.3, 0.3), lambda: users_needed_mean(1, 0)):
-        with pytest.raises(DesignError, match="difference of 0|finds it"):
+        with pytest.raises(DesignError, match=r"difference of 0|finds it"):
             call()
     with pytest.raises(DesignError, match=r"p_fixed \+ p_regressed"):
         examples_needed(0.7, 0.6)

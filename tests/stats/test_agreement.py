@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.errors import DesignError
+from evalkit.stats import cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
+
+KRIPPENDORFF_2011 = [
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3],
+    [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
+]
+tables = st.integers(2, 12).flatmap(
+    lambda n: st.lists(st.lists(st.sampled_from([1, 2, 3, None]), min_size=n, max_size=n), min_size=2, max_size=4)
+)
+
+
+@pytest.mark.parametrize(("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
+def test_the_published_example(level, published):
+    found = krippendorff_alpha(KRIPPENDORFF_2011, level)
+    assert round(found.estimate, 3) == published
+    assert found.n == 11  # the twelfth item has a single rating
+    assert found.ci_low < found.estimate < found.ci_high
+
+
+def test_two_raters_worked_by_hand():
+    # a a / b b / b a / a a: coincidences aa 4, bb 2, ab + ba 2 of 8; n_a = 5, n_b = 3
+    # alpha = 1 - (n - 1) * 2 / (2 * 5 * 3) = 1 - 7 * 2 / 30 = .5333
+    assert krippendorff_alpha([list("abba"), list("abaa")]).estimate == pytest.approx(1 - 14 / 30)
+    assert percent_agreement([list("abba"), list("abaa")]) == 0.75
+
+
+def test_one_category_only_is_undefined_with_a_reason():
+    found = krippendorff_alpha([["a", "a"], ["a", "a"]])
+    assert (found.estimate, found.ci_low, found.percent_agreement) == (None, None, 1.0)
+    assert "one category" in str(found)
+    assert cohen_kappa(["a", "a"], ["a", "a"]) is None
+    assert fleiss_kappa([["a", "a"], ["a", "a"]]) is None
+
+
+@pytest.mark.parametrize("ratings", [[], [["a", "b"]], [["a", None], [None, "b"]], [[], []]])
+def test_without_two_ratings_on_an_item_nothing_is_defined(ratings):
+    found = krippendorff_alpha(ratings)
+    assert (found.estimate, found.percent_agreement, found.n) == (None, None, 0)
+    assert found.notes
+
+
+def test_the_kappa_paradox_shows_beside_the_percentage():
+    # 95 of 100 agree, but nearly all on one category: alpha is about 0
+    one = ["ok"] * 95 + ["bad"] * 5
+    found = krippendorff_alpha([one, ["ok"] * 100])
+    assert found.percent_agreement == pytest.approx(0.95)
+    assert found.estimate < 0.05
+
+
+@given(tables)
+def test_the_order_of_raters_and_items_changes_nothing(table):
+    found = krippendorff_alpha(table, resamples=2).estimate
+    turned = krippendorff_alpha([row[::-1] for row in table[::-1]], resamples=2).estimate
+    assert found == pytest.approx(turned)
+    assert found is None or found <= 1
+
+
+@given(tables)
+def test_nan_is_missing_too(table):
+    with_nan = [[float("nan") if one is None else one for one in row] for row in table]
+    assert krippendorff_alpha(with_nan, resamples=2).estimate == krippendorff_alpha(table, resamples=2).estimate
+
+
+def test_perfect_agreement_is_1_and_the_seed_settles_the_interval():
+    assert krippendorff_alpha([[1, 2, 3], [1, 2, 3]], "ordinal").estimate == 1.0
+    one, other = (krippendorff_alpha(KRIPPENDORFF_2011, seed=7) for _ in range(2))
+    assert one == other
+
+
+def test_bad_tables_are_refused():
+    with pytest.raises(DesignError, match="one entry for each item"):
+        krippendorff_alpha([[1, 2], [1]])
+    with pytest.raises(DesignError, match="level is 'ratio'"):
+        krippendorff_alpha([[1], [1]], "ratio")
+    with pytest.raises(DesignError, match="not a number"):
+        krippendorff_alpha([["a", "b"], ["a", "b"]], "interval")
+    with pytest.raises(DesignError, match="no order"):
+        krippendorff_alpha([["a", 1], ["a", 1]], "ordinal")
+
+
+def test_cohens_kappa_worked_by_hand():
+    # agree 35 of 50 = .7; chance .5 * .6 + .5 * .4 = .5; kappa = .2 / .5 = .4
+    a = ["y"] * 25 + ["n"] * 25
+    b = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
+    assert cohen_kappa(a, b) == pytest.approx(0.4)
+
+
+def test_fleiss_by_its_formula():
+    ratings = np.random.default_rng(5).integers(0, 3, (4, 30)).tolist()
+    counts = np.array([[column.count(k) for k in range(3)] for column in zip(*ratings, strict=True)])
+    observed = ((counts * (counts - 1)).sum(axis=1) / 12).mean()
+    chance = ((counts.sum(axis=0) / 120) ** 2).sum()
+    assert fleiss_kappa(ratings) == pytest.approx((observed - chance) / (1 - chance))

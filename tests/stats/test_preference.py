@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.api import GLM, families
+
+from evalkit.errors import DesignError
+from evalkit.stats import (
+    item_mean_test,
+    length_adjusted_preference,
+    paired_binary_test,
+    position_bias,
+    win_rate,
+)
+
+votes = st.tuples(*[st.integers(0, 60)] * 3).filter(lambda three: sum(three) > 0)
+
+
+def test_a_hand_worked_win_rate():
+    # 7 wins, 1 loss, 2 ties: score = (7 + 1) / 10 = .8; sign test p = 2 * (1 + 8) / 2^8 = .0703125
+    test = win_rate(7, 1, 2)
+    assert (test.score, test.p_value) == (pytest.approx(0.8), pytest.approx(0.0703125))
+    assert (test.n, test.verdict) == (10, "no difference shown")
+
+
+def test_the_sign_test_is_scipys():
+    assert win_rate(30, 12, 8).p_value == pytest.approx(stats.binomtest(30, 42).pvalue)
+
+
+@given(votes)
+def test_the_interval_is_tangos_halved(three):
+    won, lost, tied = three
+    test, paired = win_rate(won, lost, tied), paired_binary_test(0, won, lost, tied)
+    assert (test.ci_low, test.ci_high) == pytest.approx((0.5 + paired.ci_low / 2, 0.5 + paired.ci_high / 2))
+    assert 0 <= test.ci_low <= test.score <= test.ci_high <= 1
+
+
+@given(votes)
+def test_swapping_the_models_mirrors_the_votes(three):
+    won, lost, tied = three
+    one, other = win_rate(won, lost, tied), win_rate(lost, won, tied)
+    assert one.score == pytest.approx(1 - other.score)
+    assert one.p_value == other.p_value
+
+
+def test_all_ties_are_p_1_and_no_votes_are_too_early():
+    assert (win_rate(0, 0, 9).p_value, win_rate(0, 0, 9).score) == (1.0, 0.5)
+    nothing = win_rate(0, 0, 0)
+    assert (nothing.score, nothing.p_value, nothing.verdict) == (None, None, "too early")
+
+
+def test_a_bot_that_always_prefers_the_fine_tuned_text_scores_1():
+    assert (win_rate(50, 0, 0).score, win_rate(50, 0, 0).verdict) == (1.0, "better")
+    assert win_rate(2, 40, 0).verdict == "worse"
+
+
+def test_items_not_votes_are_counted():
+    # three raters agreeing on 5 items are 5 observations: means 1, 1, -1, 0, 1 -> t-test of those
+    items = [[1, 1, 1], [1, 1, 1], [-1, -1, -1], [0, 0, 0], [1, 1, 1]]
+    test = item_mean_test(items)
+    assert test.n == 5
+    assert test.p_value == pytest.approx(stats.ttest_1samp([1, 1, -1, 0, 1], 0).pvalue)
+    assert test.score == pytest.approx(0.5 + 0.4 / 2)
+    assert (test.wins, test.losses, test.ties) == (3, 1, 1)
+
+
+def test_one_vote_an_item_is_the_sign_test():
+    assert item_mean_test([[1], [1], [0], [-1], []]) == win_rate(2, 1, 1)
+
+
+def test_unanimous_items_have_no_variance_and_say_so():
+    test = item_mean_test([[1, 1], [1, 1], [1, 1]])
+    assert (test.score, test.p_value, test.ci_low) == (1.0, None, None)
+    assert test.notes
+
+
+def test_a_vote_must_be_a_vote():
+    with pytest.raises(DesignError, match="-1"):
+        item_mean_test([[2, 1]])
+    with pytest.raises(DesignError, match="losses is"):
+        win_rate(1, -1, 0)
+
+
+def test_position_bias_worked_by_hand():
+    # 9 of 10 on side A: p = 2 * (1 + 10) / 2^10 = .0214844
+    test = position_bias(9, 1)
+    assert (test.rate_slot_a, test.p_value) == (0.9, pytest.approx(22 / 1024))
+    assert str(test).startswith("Side A is favoured")
+    assert position_bias(0, 0).rate_slot_a is None
+    assert position_bias(1, 9).p_value == test.p_value
+
+
+def simulated_votes(seed, n, preference, per_length):
+    rng = np.random.default_rng(seed)
+    lengths = rng.normal(20, 30, n)
+    chance = 1 / (1 + np.exp(-(preference + per_length * lengths / 30)))
+    return (rng.random(n) < chance).astype(int), lengths
+
+
+def test_length_explains_what_length_explains():
+    preferred, lengths = simulated_votes(6, 800, 0.0, 1.5)
+    test = length_adjusted_preference(preferred, lengths)
+    assert test.raw_rate > 0.6
+    assert test.verdict == "no difference shown"
+    assert test.ci_low < 0.5 < test.ci_high
+    assert test.length_odds_ratio > 3
+
+
+def test_a_real_preference_survives():
+    preferred, lengths = simulated_votes(7, 800, 1.0, 0.5)
+    test = length_adjusted_preference(preferred, lengths)
+    assert (test.verdict, round(test.estimate, 1)) == ("better", 0.7)
+
+
+def test_the_adjusted_value_is_the_logits_intercept():
+    preferred, lengths = simulated_votes(8, 300, 0.4, 0.5)
+    fit = GLM(preferred, np.column_stack([np.ones(300), lengths]), family=families.Binomial()).fit()
+    assert length_adjusted_preference(preferred, lengths).estimate == pytest.approx(1 / (1 + np.exp(-fit.params[0])), abs=1e-6)
+
+
+def test_ties_are_left_out_and_counted():
+    preferred, lengths = simulated_votes(9, 100, 0.4, 0.5)
+    test = length_adjusted_preference([*preferred.tolist(), 0.5, None], [*lengths, 1, 2])
+    assert test.n == 100
+    assert "2 ties" in test.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("preferred", "lengths"),
+    [([], []), ([1], [3]), ([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 0, 1, 0], [5, 5, 5, 5]), ([0, 0, 1, 1], [-2, -1, 1, 2])],
+)
+def test_what_length_alone_decides_is_undefined(preferred, lengths):
+    test = length_adjusted_preference(preferred, lengths)
+    assert (test.estimate, test.p_value) == (None, None)
+    assert any("no adjusted value" in note for note in test.notes)
+
+
+def test_lists_must_match():
+    with pytest.raises(DesignError, match="for each vote"):
+        length_adjusted_preference([1, 0], [1])
