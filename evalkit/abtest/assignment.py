@@ -102,7 +102,7 @@ def assign_variants(user_ids: Iterable[str], config: ABTestConfig) -> np.ndarray
 
 
 def variant_expression(user_id: Any, config: ABTestConfig) -> Any:
-    """The variant as an expression over an Ibis text column, for engines that hash there (DuckDB, Spark, BigQuery ...).
+    """The variant as an expression over an Ibis text column, for engines in which Ibis can hash (DuckDB, Spark).
 
     Args:
         user_id: An Ibis column of texts, with ids as they were assigned: not hashed by the log.
@@ -157,6 +157,7 @@ def _column(user_ids: Iterable[str]) -> Any:
 
     values = user_ids if hasattr(user_ids, "__array__") or hasattr(user_ids, "__arrow_array__") else list(user_ids)
     column = pa.array(values)
+    column = column.cast(pa.string()) if pa.types.is_null(column.type) and not len(column) else column
     if not (pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise DesignError(f"user ids are {column.type}; need texts or whole numbers (a gap turns whole numbers into fractions)")
     if column.null_count:
