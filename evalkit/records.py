@@ -94,6 +94,24 @@ class EvalResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RatedPair:
+    """One example with both answers and what people said about them, decoded.
+
+    Attributes:
+        votes: A mapping a rater: `rater`, `label` (fine_tuned, base, tie or both_bad), `reasons`, `note`, `fine_tuned_left`.
+        simulated: True when the raters are simulated.
+    """
+
+    example_id: str
+    input: str
+    base: str
+    fine_tuned: str
+    votes: tuple[Mapping[str, Any], ...]
+    slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
     """One piece of evidence that is not there yet: an action, why, and its price in words."""
 

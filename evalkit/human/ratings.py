@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from evalkit.human.pairs import Batch, Key
+from evalkit.human.pairs import Batch, Key, Pair, Side
 from evalkit.human.rounds import Round
 from evalkit.human.votes import Vote, read_standing
+from evalkit.records import RatedPair
 
 Label = Literal["fine_tuned", "base", "tie", "both_bad"]
 LABELS: tuple[Label, ...] = ("fine_tuned", "base", "tie", "both_bad")
@@ -67,6 +68,31 @@ def by_item(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
         if one.kind == "asked":
             items.setdefault(one.item_id, []).append(one)
     return items
+
+
+def rated_pairs(round_: Round) -> tuple[RatedPair, ...]:
+    """Every rated pair of a locked round with both answers, for other tools.
+
+    Raises:
+        DesignError: The round is still open.
+        DataError: A file changed after the lock.
+    """
+    sides, pairs = round_.key().fine_tuned_side, round_.batch.pairs
+    return tuple(_with_answers(pairs[item_id], sides[item_id], votes) for item_id, votes in by_item(unblind(round_)).items())
+
+
+def _with_answers(pair: Pair, side: Side, votes: list[Rating]) -> RatedPair:
+    answers = (pair.response_a, pair.response_b)
+    names = ("rater", "label", "reasons", "note", "fine_tuned_left")
+    return RatedPair(
+        example_id=pair.example_id,
+        input=pair.input,
+        base=answers[side == "a"],
+        fine_tuned=answers[side == "b"],
+        votes=tuple({name: getattr(vote, name) for name in names} for vote in votes),
+        slices=pair.slices,
+        simulated=any(vote.simulated for vote in votes),
+    )
 
 
 def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:

@@ -1,0 +1,88 @@
+"""Votes for other tools: preference pairs to train on, and a file for LLM Comparator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from evalkit.records import RatedPair
+
+_SCORES = {"fine_tuned": 1.0, "base": -1.0}
+
+
+def write_dpo(
+    pairs: Iterable[RatedPair], path: Path, *, system_prompt: str = "", style: Literal["trl", "openai"] = "trl"
+) -> int:
+    """Writes preference pairs as JSONL, the answer most votes prefer as the chosen one; ties are left out.
+
+    Args:
+        pairs: From `evalkit.human.ratings.rated_pairs`.
+        path: The file to write.
+        system_prompt: Put before each input.
+        style: "trl" for `prompt`, `chosen`, `rejected`; "openai" for `input`, `preferred_output`, `non_preferred_output`.
+
+    Returns:
+        The number of pairs written.
+    """
+    rows = [_dpo_row(pair, system_prompt, style) for pair in pairs if _mean_score(pair)]
+    path.write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8")
+    return len(rows)
+
+
+def write_llm_comparator(pairs: Iterable[RatedPair], path: Path, *, models: Mapping[str, str]) -> int:
+    """Writes the JSON that LLM Comparator reads; its A is the fine-tuned model, so a positive score is good news here too.
+
+    Args:
+        pairs: From `evalkit.human.ratings.rated_pairs`.
+        path: The file to write.
+        models: Names, `{"base": ..., "fine_tuned": ...}`.
+
+    Returns:
+        The number of pairs written.
+    """
+    examples = [_example(pair) for pair in pairs]
+    simulated = any(example["custom_fields"]["simulated"] == "yes" for example in examples)
+    schema = [{"name": "example_id", "type": "string"}, {"name": "simulated", "type": "category"}]
+    record = {
+        "metadata": {"source_path": "evalkit, simulated raters" if simulated else "evalkit", "custom_fields_schema": schema},
+        "models": [{"name": models.get("fine_tuned", "fine-tuned")}, {"name": models.get("base", "base")}],
+        "examples": examples,
+    }
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+    return len(examples)
+
+
+def _mean_score(pair: RatedPair) -> float:
+    return sum(_SCORES.get(vote["label"], 0.0) for vote in pair.votes) / len(pair.votes) if pair.votes else 0.0
+
+
+def _dpo_row(pair: RatedPair, system_prompt: str, style: str) -> dict[str, Any]:
+    better, worse = (pair.fine_tuned, pair.base) if _mean_score(pair) > 0 else (pair.base, pair.fine_tuned)
+    prompt = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    prompt = [*prompt, {"role": "user", "content": pair.input}]
+    chosen, rejected = ([{"role": "assistant", "content": text}] for text in (better, worse))
+    label = {"simulated": True} if pair.simulated else {}
+    if style == "openai":
+        return {"input": {"messages": prompt}, "preferred_output": chosen, "non_preferred_output": rejected, **label}
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **label}
+
+
+def _example(pair: RatedPair) -> dict[str, Any]:
+    return {
+        "input_text": pair.input,
+        "tags": list(pair.slices.values()),
+        "output_text_a": pair.fine_tuned,
+        "output_text_b": pair.base,
+        "score": _mean_score(pair),
+        "individual_rater_scores": [
+            {
+                "is_flipped": not vote["fine_tuned_left"],
+                "score": _SCORES.get(vote["label"], 0.0),
+                "rationale": "; ".join([*vote["reasons"], *([vote["note"]] if vote["note"] else [])]),
+            }
+            for vote in pair.votes
+        ],
+        "custom_fields": {"example_id": pair.example_id, "simulated": "yes" if pair.simulated else "no"},
+    }
