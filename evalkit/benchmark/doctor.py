@@ -1,0 +1,226 @@
+"""Is the test set fit to test with? Repeated rows, contradictions, leaks from training, thin slices, size."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit import stats, wording
+from evalkit.benchmark import dataset
+from evalkit.benchmark.metrics import input_text
+from evalkit.records import Example
+
+NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
+GRAM = 8  # words in a row that are unlikely to be shared by chance
+LEAKED = 0.5  # share of a row's own 8-grams found in training from which it counts as leaked
+COMMON = 0.05  # an 8-gram in more rows than this is the prompt's template, not a row's own
+FEW_IN_SLICE = 30
+USEFUL = (100, 200, 500, 1000)  # below 100 unreliable, 200 to 500 the usual size, above 1,000 mostly cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing to know about one row or one slice.
+
+    Attributes:
+        kind: unusable, duplicate, near-duplicate, conflict, leak (exact), leak (8-gram), thin slice or size.
+        lines: 1-based lines of the test file it is about.
+        what: What was found, with numbers.
+        remedy: What to do about it.
+    """
+
+    kind: str
+    lines: tuple[int, ...]
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkup:
+    """All findings about a test set.
+
+    Attributes:
+        n: Usable rows looked at.
+        detectable: Smallest difference found with power 80%, by the share of examples on which the models disagree.
+        slices: Rows by `field = value`.
+    """
+
+    path: str
+    n: int
+    findings: tuple[Finding, ...]
+    detectable: Mapping[float, float | None]
+    slices: Mapping[str, int]
+    train: str | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """True when nothing was found that spoils a comparison; size and thin slices only widen intervals."""
+        return all(one.kind in {"thin slice", "size"} for one in self.findings)
+
+    def counts(self) -> dict[str, int]:
+        """Findings by kind."""
+        return dict(Counter(one.kind for one in self.findings))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Findings as rows of a table: kind, lines, what, how to mend."""
+        return [
+            {"kind": one.kind, "lines": ", ".join(map(str, one.lines)), "what": one.what, "how to mend": one.remedy}
+            for one in self.findings
+        ]
+
+    def __str__(self) -> str:
+        found = wording.listed([f"{wording.count(n)} {kind}" for kind, n in self.counts().items()])
+        against = f", compared with {self.train}" if self.train else ", not compared with a training file"
+        sees = ", ".join(
+            f"{wording.points(d, sign=False)} at {share:.0%}" for share, d in self.detectable.items() if d is not None
+        )
+        lines = [
+            f"{self.path}: {wording.plural(self.n, 'row')}{against}. Found: {found or 'nothing'}.",
+            f"Differences it finds, in points, by share of examples the models disagree on: {sees or 'none'}.",
+        ]
+        return "\n".join([*lines, *(f"  {one.kind}{_place(one)}: {one.what}; {one.remedy}" for one in self.findings)])
+
+    def _repr_html_(self) -> str:
+        head = {"file": self.path, "rows": self.n, **self.counts()}
+        rows = {f"{place}. {one.kind}{_place(one)}": f"{one.what}; {one.remedy}" for place, one in enumerate(self.findings, 1)}
+        return wording.html_table(head | rows)
+
+
+def examine(
+    path: str | Path, train: str | Path | None = None, *, slice_fields: Sequence[str] = (), limit: int | None = None
+) -> Checkup:
+    """Examines a test set, and with a training file whether training has seen it.
+
+    Args:
+        path: The test set, chat JSONL.
+        train: The training set of the fine-tuned model, chat JSONL.
+        slice_fields: Declared slice fields, whose coverage is counted.
+        limit: Only the first so many rows of the test set.
+
+    Raises:
+        DataError: A file cannot be read at all.
+    """
+    test_set = dataset.read_examples(path, slice_fields=tuple(slice_fields), limit=limit, strict=False)
+    rows = test_set.examples
+    slices = Counter(f"{name} = {value}" for one in rows for name, value in one.slices.items() if name in slice_fields)
+    findings = [_unusable(one) for one in test_set.problems]
+    findings += [*_repeated(rows), *_near(rows)]
+    if train:
+        findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
+    findings += [*_thin(slices), *_size(len(rows))]
+    shares = (0.1, 0.2, 0.3)
+    return Checkup(
+        path=str(path),
+        n=len(rows),
+        findings=tuple(findings),
+        detectable={share: stats.detectable_difference(len(rows), share) if rows else None for share in shares},
+        slices=dict(slices),
+        train=str(train) if train else None,
+    )
+
+
+def _unusable(problem: dataset.Problem) -> Finding:
+    return Finding(kind="unusable", lines=(problem.line,), what=problem.problem, remedy=problem.remedy)
+
+
+def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
+    """Rows with the same prompt: duplicates when they expect the same, contradictions when they don't."""
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for one in rows:
+        groups[_level(_prompt(one))].append(one)
+    for group in groups.values():
+        lines = tuple(one.line for one in group)
+        if len({_level(one.expected) for one in group}) > 1:
+            yield Finding(
+                kind="conflict", lines=lines, what="same prompt, different expected answers", remedy="keep the right one"
+            )
+        elif len(group) > 1:
+            yield Finding(kind="duplicate", lines=lines, what="same prompt, same expected answer", remedy="keep one of them")
+
+
+def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
+    """Pairs of inputs at least `NEAR` alike; sorted by length, so that only texts of similar length are compared."""
+    from rapidfuzz.distance import Indel
+    from rapidfuzz.process import cdist
+
+    known = sorted({_level(input_text(one.messages)): one for one in rows}.items(), key=lambda item: (len(item[0]), item[0]))
+    texts = [text for text, _ in known]
+    for start in range(0, len(texts), chunk):
+        queries = texts[start : start + chunk]
+        longest = len(queries[-1]) * (2 - NEAR) / NEAR
+        stop = next((place for place in range(start, len(texts)) if len(texts[place]) > longest), len(texts))
+        alike = cdist(queries, texts[start:stop], scorer=Indel.normalized_similarity, score_cutoff=NEAR)
+        for i, j in zip(*alike.nonzero(), strict=True):
+            if j > i:
+                first, second = known[start + i][1], known[start + j][1]
+                what = f"inputs {wording.percent(float(alike[i, j]), 0)} alike"
+                yield Finding(
+                    kind="near-duplicate",
+                    lines=tuple(sorted((first.line, second.line))),
+                    what=what,
+                    remedy="drop one, or declare a cluster_field",
+                )
+
+
+def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Finding]:
+    prompts: dict[str, int] = {}
+    grams: set[int] = set()
+    for one in training:
+        prompts.setdefault(_level(_prompt(one)), one.line)
+        grams |= _grams(one)
+    own = [_grams(one) for one in rows]
+    spread = Counter(gram for one in own for gram in one)
+    limit = max(3, COMMON * len(rows))
+    for one, mine in zip(rows, own, strict=True):
+        line = prompts.get(_level(_prompt(one)))
+        if line is not None:
+            yield _leak("exact", one, f"its prompt is line {line} of the training file")
+            continue
+        rare = {gram for gram in mine if spread[gram] <= limit}
+        shared = len(rare & grams)
+        if rare and shared / len(rare) >= LEAKED:
+            yield _leak("8-gram", one, f"{wording.share(shared, len(rare))} of its 8-word runs stand in the training file")
+
+
+def _leak(kind: str, one: Example, what: str) -> Finding:
+    return Finding(kind=f"leak ({kind})", lines=(one.line,), what=what, remedy="take it out of the test set or of the training")
+
+
+def _thin(slices: Mapping[str, int]) -> Iterator[Finding]:
+    for name, n in slices.items():
+        if n < FEW_IN_SLICE:
+            more = f"{FEW_IN_SLICE - n} more would give it a p-value of its own"
+            yield Finding(kind="thin slice", lines=(), what=f"{name} has {wording.plural(n, 'row')}", remedy=more)
+
+
+def _size(n: int) -> Iterator[Finding]:
+    few, low, _, many = USEFUL
+    if n < few:
+        remedy = f"{few - n} more rows reach {few}, {low - n} the usual {low}"
+        yield Finding(
+            kind="size", lines=(), what=f"{wording.plural(n, 'row')}: single rows have too much influence", remedy=remedy
+        )
+    elif n > many:
+        what = f"{wording.plural(n, 'row')}: above {wording.count(many)} each row costs more than it tells"
+        yield Finding(kind="size", lines=(), what=what, remedy="use a limit while you iterate")
+
+
+def _prompt(one: Example) -> str:
+    return "\n".join(f"{message.get('role')}: {wording.flattened(message.get('content'))}" for message in one.messages)
+
+
+def _level(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _grams(one: Example) -> set[int]:
+    """Hashes of the runs of eight words in input and expected answer; a shorter text is one run."""
+    words = _level(f"{input_text(one.messages)} {one.expected}").split()
+    return {hash(tuple(words[at : at + GRAM])) for at in range(max(1, len(words) - GRAM + 1))}
+
+
+def _place(one: Finding) -> str:
+    return f" (line {', '.join(map(str, one.lines))})" if one.lines else ""
