@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -186,7 +186,8 @@ class Writer:
         Raises:
             DataError: The disk is full or the file cannot be written; what was there before stays whole.
         """
-        record = {"key": key, "example_id": example_id, "sample": sample, **asdict(answer), "at": _utc(now)}
+        said = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
+        record = {"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)}
         start, length = self._write(record)
         if answer.outcome != "error":
             self._places[bytes.fromhex(key)] = (start, length)

@@ -137,6 +137,7 @@ class Endpoint:
             timeout=timeout_s,
             http_client=DefaultAioHttpClient(timeout=timeout_s),
         )
+        self._url = f"{address.rstrip('/')}/chat/completions"  # absolute: saves the SDK joining it for every call
 
     async def ask(self, messages: Sequence[Mapping[str, Any]], *, first: bool = False) -> Answer:
         """Asks once, repeating what is worth repeating; `first` marks the call that finds out whether the endpoint works.
@@ -144,6 +145,11 @@ class Endpoint:
         Raises:
             ModelError: The endpoint cannot be used at all: key, model name, quota; with `first` also the address.
         """
+        reply = await self._reply(messages)
+        return reply if isinstance(reply, Answer) else await self._again(messages, reply, first=first)
+
+    async def _again(self, messages: Sequence[Mapping[str, Any]], reply: Answer | Exception, *, first: bool) -> Answer:
+        """The retry loop, entered with the first attempt's failure: most calls need none, and it is not free."""
         attempts, failure = _Attempts(first=first), ""
         try:
             async for attempt in stamina.retry_context(
@@ -156,7 +162,10 @@ class Endpoint:
             ):
                 with attempt:
                     attempts.n += 1
-                    return replace(await self._attempt(messages), attempts=attempts.n)
+                    reply = reply if attempts.n == 1 else await self._reply(messages)
+                    if isinstance(reply, Exception):  # raised out here, it drags no exception along that may hold the key
+                        raise reply
+                    return replace(reply, attempts=attempts.n)
         except _FilteredError as why:
             return Answer(text="", outcome="refused", finish_reason="content_filter", error=str(why), attempts=attempts.n)
         except _RowError as why:
@@ -182,19 +191,14 @@ class Endpoint:
         self._resume_at = max(self._resume_at, time.monotonic() + why.wait_s)
         return why.wait_s
 
-    async def _attempt(self, messages: Sequence[Mapping[str, Any]]) -> Answer:
+    async def _reply(self, messages: Sequence[Mapping[str, Any]]) -> Answer | Exception:
+        """One attempt: the answer, or what went wrong, without the SDK's exception."""
         if (wait_s := self._resume_at - time.monotonic()) > 0:  # the server asked all of us to wait
             await asyncio.sleep(wait_s)
-        found = await self._reply(messages)
-        if isinstance(found, Exception):  # raised out here, so that it drags no exception along that may hold the key
-            raise found
-        return found
-
-    async def _reply(self, messages: Sequence[Mapping[str, Any]]) -> Answer | Exception:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
-                reply = await self._client.post("/chat/completions", cast_to=object, body={**self._body, "messages": messages})
+                reply = await self._client.post(self._url, cast_to=object, body={**self._body, "messages": messages})
             found = answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
             return self._sorted(why)
