@@ -15,7 +15,7 @@ Effect = Literal["blocks", "holds", "warns", "ignored"]
 Need = Literal["better", "not worse"]
 Stage = Literal["pre_deploy", "rollout"]
 
-NAMES: dict[Layer, str] = {"benchmark": "benchmark", "human": "human rating", "ab_test": "A/B test"}
+NAMES: dict[str, str] = {"benchmark": "benchmark", "human": "human rating", "ab_test": "A/B test"}
 STAGES: dict[Stage, str] = {"pre_deploy": "before deployment", "rollout": "rollout"}
 _EFFECTS = ("blocks", "holds", "warns", "ignored")
 _WORDS = {

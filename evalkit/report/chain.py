@@ -1,0 +1,222 @@
+"""The chain: all notebooks of a study in the order of their files, two at a time, into one run's folder and one page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import DataError, DesignError
+from evalkit.report import history, manifest
+from evalkit.report.notebook import Executed, Value, checked_parameters, declared_parameters, execute
+from evalkit.report.page import write_page
+from evalkit.study import Study, new_run_name
+
+# What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
+WAITS_FOR: Mapping[str, tuple[str, ...]] = {
+    "01": (),
+    "02": ("01",),
+    "03": ("01",),
+    "04": ("03",),
+    "05": ("01",),
+    "06": ("05",),
+}
+_THE_PAGE: Mapping[str, type] = {"study": str, "title": str, "run": str}
+_MADE_BY = {"comparison.json": "01", "preference.json": "04", "ab_test.json": "06", "decision.json": "07", "summary.png": "07"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One chain of notebooks and its folder.
+
+    Attributes:
+        folder: `reports/<study>/<UTC time>-<8 hex>`.
+        chapters: What came of each notebook, in the order of their files.
+        skipped: File stems of chapters that were up to date and taken from the run before.
+        report: The page.
+    """
+
+    folder: Path
+    chapters: Mapping[str, Executed]
+    report: Path
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """File stem to error of each chapter that failed."""
+        return {name: chapter.error for name, chapter in self.chapters.items() if chapter.error}
+
+
+def run_study(
+    name: str,
+    *,
+    root: Path | None = None,
+    only: Sequence[str] = (),
+    skip_up_to_date: bool = False,
+    parameters: Mapping[str, Value] | None = None,
+    notebooks: Path | None = None,
+    workers: int = 2,
+    engine: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Run:
+    """Runs a study's notebooks and writes one report, whatever fails on the way.
+
+    Args:
+        name: The study; `data/<name>/study.yaml` holds its parameters.
+        root: The project's folder; found from here by default.
+        only: Numbers or file stems of the notebooks to run; all by default.
+        skip_up_to_date: Take a chapter from the run before when nothing it reads has changed.
+        parameters: Values that replace those of the study file.
+        notebooks: Folder of the notebooks, `notebooks/` of the project by default.
+        workers: How many notebooks run side by side.
+        engine: A papermill engine's name.
+        say: Receives the progress lines.
+
+    Raises:
+        DesignError: A parameter or a notebook's name is refused; nothing has run then.
+        DataError: There is no such study or study file.
+    """
+    study = Study.open(name, root=root)
+    books = chosen_notebooks(notebooks or study.root / "notebooks", only)
+    all_books = sorted((notebooks or study.root / "notebooks").glob("[0-9]*.ipynb"))
+    run_name = new_run_name()
+    values = study_parameters(study) | {**(parameters or {})} | {"study": name, "run": run_name}
+    declared = {book: declared_parameters(book) for book in all_books}
+    checked_parameters(values, declared | {Path("the page"): _THE_PAGE})
+    folder = study.run_folder(run_name)
+    began = time.monotonic()
+    say(f"{name}: {len(books)} chapters into {folder}")
+    fresh = _taken_over(study, folder, books, values) if skip_up_to_date else {}
+    for book in fresh:
+        say(f"  {book.stem}: up to date, taken from the run before")
+    run_one = partial(_run_one, folder=folder, values=values, root=study.root, engine=engine)
+    ran = _run_all([book for book in books if book not in fresh], run_one, workers=workers, say=say)
+    chapters = {book.stem: (fresh | ran)[book] for book in books}
+    skipped = tuple(book.stem for book in fresh)
+    made = manifest.write(
+        study, folder, chapters, books=books, parameters=values, skipped=skipped, seconds=time.monotonic() - began
+    )
+    history.append(study, folder, made_at=made["made_at"], failed=made["failed"])
+    return Run(folder=folder, chapters=chapters, skipped=skipped, report=write_page(folder))
+
+
+def study_parameters(study: Study) -> dict[str, Value]:
+    """The flat parameters of `study.yaml`.
+
+    Raises:
+        DataError: The file is missing, is not YAML, or is not flat.
+    """
+    import yaml
+
+    path = study.folder / "study.yaml"
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `evalkit new {study.name}` writes one") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as why:
+        raise DataError(f"{path}: not YAML ({why})") from why
+    if not isinstance(found, dict) or not all(isinstance(value, str | int | float | bool) for value in found.values()):
+        wrong = (
+            [name for name, value in found.items() if not isinstance(value, str | int | float | bool)]
+            if isinstance(found, dict)
+            else []
+        )
+        raise DataError(
+            f"{path}: need flat `name: value` lines with text, numbers, true or false{f'; not so: {wrong}' if wrong else ''}"
+        )
+    return {str(key): value for key, value in found.items()}
+
+
+def chosen_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
+    """The notebooks to run, in the order of their files.
+
+    Raises:
+        DesignError: A name in `only` fits none of them.
+    """
+    books = sorted(path for path in folder.glob("[0-9]*.ipynb"))
+    if not books:
+        raise DataError(f"{folder}: no notebooks named like 01_benchmark.ipynb")
+    picked = [book for book in books if not only or any(_fits(book, name) for name in only)]
+    unknown = [name for name in only if not any(_fits(book, name) for book in books)]
+    if unknown:
+        raise DesignError(f"no notebook {unknown[0]!r}; there are {', '.join(book.stem for book in books)}")
+    return picked
+
+
+def _fits(book: Path, name: str) -> bool:
+    return book.stem in {name, name.removesuffix(".ipynb")} or book.stem.split("_")[0] == name.zfill(2)
+
+
+def _run_one(book: Path, *, folder: Path, values: Mapping[str, Value], root: Path, engine: str | None) -> Executed:
+    return execute(book, folder / book.name, values, folder=root, engine=engine)
+
+
+def _run_all(
+    books: list[Path], run_one: Callable[[Path], Executed], *, workers: int, say: Callable[[str], None]
+) -> dict[Path, Executed]:
+    done: dict[Path, Executed] = {}
+    running: dict[Future[Executed], Path] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        while len(done) < len(books):
+            for book in _ready(books, done, running.values())[: workers - len(running)]:
+                say(f"  {book.stem}: started")
+                running[pool.submit(run_one, book)] = book
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                book = running.pop(future)
+                done[book] = future.result()
+                say(_progress(book, done[book], len(done), len(books)))
+    return done
+
+
+def _ready(books: Sequence[Path], done: Mapping[Path, Any], running: Any) -> list[Path]:
+    waiting = [book for book in books if book not in done and book not in set(running)]
+    open_numbers = {_number(book) for book in books if book not in done}
+    return [book for book in waiting if not open_numbers & _before(book, books)]
+
+
+def _before(book: Path, books: Sequence[Path]) -> set[str]:
+    earlier = tuple(_number(one) for one in books if one.stem < book.stem)
+    return set(WAITS_FOR.get(_number(book), earlier)) - {_number(book)}
+
+
+def _number(book: Path) -> str:
+    return book.stem.split("_")[0]
+
+
+def _progress(book: Path, chapter: Executed, n_done: int, n_all: int) -> str:
+    state = f"FAILED, {chapter.error}" if chapter.error else "done"
+    return f"  {book.stem}: {state} ({chapter.seconds:.0f} s; {n_done} of {n_all})"
+
+
+def _taken_over(study: Study, folder: Path, books: Sequence[Path], values: Mapping[str, Value]) -> dict[Path, Executed]:
+    """Copies what is up to date; a chapter is only when all it waits for are too."""
+    last = _last_sound_run(study, except_for=folder)
+    if last is None:
+        return {}
+    known = json.loads((last / "manifest.json").read_text(encoding="utf-8"))
+    now = manifest.fingerprint(study, books, values)
+    fresh: dict[Path, Executed] = {}
+    for book in books:
+        waits = _before(book, books) - {_number(one) for one in fresh}
+        same = known.get("fingerprint", {}).get(book.stem) == now[book.stem]
+        if same and not waits and (last / book.name).is_file():
+            shutil.copy2(last / book.name, folder / book.name)
+            made = known["chapters"][book.stem]
+            fresh[book] = Executed(path=folder / book.name, title=made["title"], error=None, seconds=0.0)
+    for file, maker in _MADE_BY.items():
+        if (last / file).is_file() and any(_number(book) == maker for book in fresh):
+            shutil.copy2(last / file, folder / file)
+    return fresh
+
+
+def _last_sound_run(study: Study, *, except_for: Path) -> Path | None:
+    for folder in sorted(study.reports.glob("*T*Z-*"), reverse=True):
+        if folder != except_for and (folder / manifest.FILE).is_file() and not manifest.read(folder)["failed"]:
+            return folder
+    return None

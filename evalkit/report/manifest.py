@@ -1,0 +1,116 @@
+"""What a run read, with what, and how long it took: `manifest.json` in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import evalkit
+from evalkit.errors import DataError
+from evalkit.report.notebook import Executed, Value
+from evalkit.study import Study
+
+FILE = "manifest.json"
+_PACKAGES = (
+    "openai",
+    "pandas",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "rapidfuzz",
+    "matplotlib",
+    "ibis-framework",
+    "duckdb",
+    "papermill",
+)
+# What runs themselves add to a study never makes a chapter out of date.
+_LEDGERS = ("history.jsonl", "looks.jsonl", "events.sqlite-wal", "events.sqlite-shm", ".lock")
+
+
+def write(
+    study: Study,
+    folder: Path,
+    chapters: Mapping[str, Executed],
+    *,
+    books: Sequence[Path],
+    parameters: Mapping[str, Value],
+    skipped: Sequence[str],
+    seconds: float,
+) -> dict[str, Any]:
+    """Writes the manifest of a run and returns it."""
+    record = {
+        "study": study.name,
+        "run": folder.name,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "parameters": dict(parameters),
+        "chapters": {
+            name: {"title": one.title, "error": one.error, "seconds": round(one.seconds, 1), "skipped": name in skipped}
+            for name, one in chapters.items()
+        },
+        "failed": {name: one.error for name, one in chapters.items() if one.error},
+        "versions": {"evalkit": evalkit.__version__, "python": platform.python_version()} | dict(_versions()),
+        "platform": platform.platform(),
+        "files": hashes([*files(study), *books], study.root),
+        "fingerprint": fingerprint(study, books, parameters),
+    }
+    (folder / FILE).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return record
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Reads a run's manifest.
+
+    Raises:
+        DataError: The run was not finished, or the file is damaged.
+    """
+    try:
+        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no {FILE}; the run did not finish") from None
+    except ValueError as why:
+        raise DataError(f"{folder / FILE}: not JSON ({why})") from why
+
+
+def files(study: Study) -> list[Path]:
+    """Every file of the study that a run may read, without ledgers and locks."""
+    found = (path for path in sorted(study.folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+    return [path for path in found if not path.name.endswith(_LEDGERS)]
+
+
+def hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
+    """sha256 of each file, by its path relative to `root`."""
+    made = {}
+    for path in paths:
+        with path.open("rb") as file:
+            name = path.relative_to(root) if path.is_relative_to(root) else path
+            made[str(name)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return made
+
+
+def fingerprint(study: Study, books: Sequence[Path], parameters: Mapping[str, Value]) -> dict[str, str]:
+    """One hash a chapter over all it may depend on: its notebook, the parameters, the study's files and this code."""
+    code = sorted(
+        path for path in Path(evalkit.__file__).parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
+    shared = {
+        "parameters": {name: value for name, value in parameters.items() if name != "run"},
+        "files": hashes(files(study), study.root),
+        "code": hashes(code, Path(evalkit.__file__).parent),
+    }
+    text = json.dumps(shared, sort_keys=True)
+    return {book.stem: hashlib.sha256(text.encode() + book.read_bytes()).hexdigest() for book in books}
+
+
+def _versions() -> Iterable[tuple[str, str]]:
+    for name in _PACKAGES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue

@@ -1,0 +1,194 @@
+"""One notebook, executed by papermill with parameters that were checked first."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalkit.errors import DesignError
+from evalkit.wording import listed, redacted, visible
+
+Value = str | int | float | bool
+
+_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+_SECRET_NAME = re.compile(r"(?i)(^|_)(api_?key|secret|password|passwd|pwd|token|credentials?|private_key|bearer)(_|$)")
+_SECRET_VALUE = re.compile(
+    r"(?i)\b(sk-[a-z0-9_\-]{12,}|bearer\s+\S{8,}|gh[pousr]_[a-z0-9]{20,}|hf_[a-z0-9]{20,}|xox[abp]-\S{10,}"
+    r"|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.\S+)|://[^/\s:@]+:[^/\s@]+@"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    """What came of one notebook.
+
+    Attributes:
+        path: The executed notebook; complete, or up to the cell that failed.
+        title: The notebook's title, else its first heading or file name.
+        error: None, or the exception in one line.
+        seconds: Wall-clock time.
+    """
+
+    path: Path
+    title: str
+    error: str | None
+    seconds: float
+
+
+def declared_parameters(notebook: Path) -> dict[str, type]:
+    """The parameters a notebook declares, with their types.
+
+    Raises:
+        DesignError: A parameter is neither str, int, float nor bool.
+    """
+    from papermill import inspect_notebook
+
+    return {name: _type_of(notebook, name, found) for name, found in inspect_notebook(str(notebook)).items()}
+
+
+def checked_parameters(values: Mapping[str, Value], declared: Mapping[Path, Mapping[str, type]]) -> None:
+    """Refuses names no notebook knows, values of another type, and anything that looks like a secret.
+
+    Raises:
+        DesignError: With every problem, one a line.
+    """
+    known: dict[str, set[type]] = {}
+    for parameters in declared.values():
+        for name, kind in parameters.items():
+            known.setdefault(name, set()).add(kind)
+    problems = [problem for name, value in values.items() for problem in _problems(name, value, known)]
+    if problems:
+        raise DesignError("parameters refused:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def execute(
+    notebook: Path,
+    output: Path,
+    values: Mapping[str, Value],
+    *,
+    folder: Path,
+    engine: str | None = None,
+) -> Executed:
+    """Executes a notebook; whatever happens, `output` is then a notebook that says so.
+
+    Args:
+        notebook: The source, which is only read.
+        output: Where the executed notebook goes; written beside it first and renamed.
+        values: Checked parameters; the notebook gets those it declares.
+        folder: The kernel's working directory.
+        engine: A papermill engine's name; papermill's own by default.
+    """
+    from papermill import execute_notebook
+    from papermill.exceptions import PapermillExecutionError
+
+    began = time.monotonic()
+    partial = output.with_suffix(".partial.ipynb")
+    declared = declared_parameters(notebook)
+    error = None
+    try:
+        execute_notebook(
+            str(notebook),
+            str(partial),
+            {name: value for name, value in values.items() if name in declared},
+            engine_name=engine,
+            kernel_name="python3",
+            progress_bar=False,
+            request_save_on_cell_execute=False,
+            autosave_cell_every=0,
+            resources={"metadata": {"path": str(folder)}},
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+    except PapermillExecutionError as why:
+        error = one_line(f"{why.ename}: {why.evalue}")
+    except Exception as why:  # a dead kernel, a full disk: the report must still come
+        error = one_line(f"{type(why).__name__}: {why}")
+        _write_failed(notebook, partial, error)
+    _without_keys(partial)
+    os.replace(partial, output)
+    return Executed(path=output, title=title_of(output), error=error, seconds=time.monotonic() - began)
+
+
+def title_of(notebook: Path) -> str:
+    """The notebook's metadata title, else its first heading, else its file name."""
+    import nbformat
+
+    book = nbformat.read(str(notebook), as_version=4)
+    headings = (line[2:].strip() for cell in book.cells for line in cell.source.split("\n") if line.startswith("# "))
+    return visible(str(book.metadata.get("title") or next(headings, notebook.stem)))
+
+
+def _without_keys(path: Path) -> None:
+    """Outputs may echo a key, as some servers do in their errors; none stays in a file."""
+    text = path.read_text(encoding="utf-8")
+    key = os.environ.get("OPENAI_API_KEY", "")
+    safe = redacted(text.replace(key, "[key removed]") if len(key) >= 8 else text)
+    if safe != text:
+        path.write_text(safe, encoding="utf-8")
+
+
+def one_line(text: str) -> str:
+    """An error as one redacted line of at most 300 characters."""
+    return visible(redacted(" ".join(text.split())))[:300]
+
+
+def _type_of(notebook: Path, name: str, found: Mapping[str, str]) -> type:
+    kind = found["inferred_type_name"]
+    if kind in {"None", ""}:
+        kind = _literal_type(found["default"])
+    if kind not in _TYPES:
+        raise DesignError(f"{notebook}: parameter {name} is of type {kind}; use str, int, float or bool")
+    return _TYPES[kind]
+
+
+def _literal_type(source: str) -> str:
+    try:
+        return type(ast.literal_eval(source)).__name__
+    except (ValueError, SyntaxError):
+        return f"unknown ({source})"
+
+
+def _problems(name: str, value: Value, known: Mapping[str, set[type]]) -> Iterable[str]:
+    if _SECRET_NAME.search(name):
+        yield f"{name}: looks like a secret, and papermill writes parameters in plain text; use the environment"
+    elif isinstance(value, str) and (_SECRET_VALUE.search(value) or _is_our_key(value)):
+        yield f"{name}: the value looks like a secret, and papermill writes parameters in plain text; use the environment"
+    elif name not in known:
+        yield f"{name}: no notebook declares it{_nearest(name, known)}"
+    elif not all(_fits(value, kind) for kind in known[name]):
+        wanted = listed(sorted(kind.__name__ for kind in known[name]))
+        yield f"{name}: got {value!r} ({type(value).__name__}); need {wanted}"
+
+
+def _is_our_key(value: str) -> bool:
+    key = os.environ.get("OPENAI_API_KEY", "")
+    return len(key) >= 8 and key in value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _fits(value: Value, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def _write_failed(notebook: Path, output: Path, error: str) -> None:
+    import nbformat
+
+    book = nbformat.read(str(notebook), as_version=4)
+    cell = nbformat.v4.new_code_cell("")
+    name, _, text = error.partition(": ")
+    cell.outputs = [nbformat.v4.new_output("error", ename=name, evalue=text, traceback=[])]
+    book.cells.insert(0, cell)
+    book.metadata["papermill"] = {"exception": True}
+    nbformat.write(book, str(output))

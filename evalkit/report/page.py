@@ -1,0 +1,198 @@
+"""One page from a run's folder: the decision first, then every chapter, then how it was made."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit import wording
+from evalkit.decision import Decision, read_decision
+from evalkit.decision.rules import NAMES, STAGES
+from evalkit.report import clean, manifest
+from evalkit.report.notebook import title_of
+
+if TYPE_CHECKING:
+    from nbconvert import HTMLExporter
+
+FILE = "report.html"
+FIRST_SCREEN = "first-screen"
+_TEMPLATE = Path(__file__).with_name("template")
+_KINDS = {"ship": "better", "don't ship": "worse"}
+_ANSWER = re.compile(r'<p class="ek-answer">.*?</p>', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chapter:
+    """One notebook as a section of the page."""
+
+    id: str
+    number: str
+    short: str
+    title: str
+    body: str
+    first: str
+    error: str | None
+
+    @property
+    def simulated(self) -> bool:
+        """True when a figure, table or sentence in it is marked as simulated."""
+        return "ek-chip-simulated" in self.body
+
+
+def write_page(folder: Path) -> Path:
+    """Writes `report.html` into a run's folder, from what stands there.
+
+    Raises:
+        DataError: The run has no manifest.
+    """
+    record = manifest.read(folder)
+    chapters = [chapter(folder / f"{stem}.ipynb", made) for stem, made in record["chapters"].items()]
+    decision = read_decision(folder) if (folder / "decision.json").is_file() else None
+    text = _page(record, chapters, None if record["failed"] else decision, folder)
+    path = folder / FILE
+    path.write_text(clean.with_unique_names(text), encoding="utf-8")
+    return path
+
+
+def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
+    """Renders one executed notebook: its answer first, code left out, first-screen parts apart."""
+    body, _ = _exporter().from_filename(str(notebook))
+    first, rest = _slots(body)
+    answers = _ANSWER.findall(rest)
+    rest = "".join(answers) + _ANSWER.sub("", rest)
+    number, _, name = notebook.stem.partition("_")
+    return Chapter(
+        id=notebook.stem,
+        number=number.lstrip("0"),
+        short=name.replace("_", " ").capitalize().replace("Ab ", "A/B "),
+        title=title_of(notebook),
+        body=clean.with_heading_levels(rest),
+        first=first,
+        error=made["error"],
+    )
+
+
+def _slots(body: str) -> tuple[str, str]:
+    parts = re.split(r"<!--(first-screen|)-->", body)
+    pairs = list(zip(parts[1::2], parts[2::2], strict=True))
+    first = "".join(part for slot, part in pairs if slot)
+    return first, parts[0] + "".join(part for slot, part in pairs if not slot)
+
+
+@cache
+def _exporter() -> HTMLExporter:
+    from nbconvert import HTMLExporter
+
+    made = HTMLExporter(template_name=_TEMPLATE.name, extra_template_basedirs=[str(_TEMPLATE.parent)])
+    made.register_filter("slot", lambda tags: FIRST_SCREEN if FIRST_SCREEN in tags else "")
+    for name in ("prose", "plain", "shown"):
+        made.register_filter(name, getattr(clean, name))
+    return made
+
+
+def _page(record: Mapping[str, Any], chapters: list[Chapter], decision: Decision | None, folder: Path) -> str:
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    page = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True).get_template("page.html.j2")
+    evidence = _evidence(folder)
+    sections = [{name: Markup(value) if name == "body" else value for name, value in _fields(one)} for one in chapters]  # noqa: S704 - cleaned
+    return page.render(
+        css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        title=str(record["parameters"].get("title") or record["study"]),
+        about=_about(record, decision, evidence),
+        failed=record["failed"],
+        sound=[one.short for one in chapters if not one.error],
+        first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
+        chapters=sections,
+        facts=_facts(record, decision, evidence),
+        tables=[{"summary": name, "body": Markup(body)} for name, body in _tables(record, evidence).items()],  # noqa: S704 - escaped
+        version=record["versions"]["evalkit"],
+        run=record["run"],
+        made_at=record["made_at"],
+        **_verdict(decision, bool(record["failed"])),
+    )
+
+
+def _fields(one: Chapter) -> Iterable[tuple[str, Any]]:
+    names = ("id", "number", "short", "title", "body", "error", "simulated")
+    return ((name, getattr(one, name)) for name in names)
+
+
+def _verdict(decision: Decision | None, failed: bool) -> dict[str, Any]:
+    if decision is None:
+        words = "This report is incomplete" if failed else "No decision was made in this run"
+        return {"headline": f"{words}.", "verdict_word": words, "kind": "unsure", "deck": "", "missing": []}
+    missing = [{**one, "name": NAMES[one["layer"]].capitalize().replace("A/b", "A/B")} for one in decision.missing]
+    word = decision.headline.partition(" this version")[0]
+    return {
+        "headline": decision.headline,
+        "verdict_word": word,
+        "kind": _KINDS.get(decision.verdict, "unsure"),
+        "deck": decision.deck,
+        "missing": missing[:5],
+    }
+
+
+def _about(record: Mapping[str, Any], decision: Decision | None, evidence: Mapping[str, Any]) -> list[str]:
+    comparison = evidence.get("comparison.json", {})
+    models = comparison.get("models") or (decision.models if decision else {})
+    n = (comparison.get("primary") or {}).get("n")
+    return [
+        *([f"{models['fine_tuned']} against {models['base']}"] if {"base", "fine_tuned"} <= set(models) else []),
+        *([f"{wording.count(n)} held-out {comparison['unit']}"] if n else []),
+        *([f"stage: {STAGES[decision.stage]}"] if decision else []),
+        record["made_at"][:16].replace("T", " ") + " UTC",
+    ]
+
+
+def _evidence(folder: Path) -> dict[str, Any]:
+    found = (folder / name for name in ("comparison.json", "preference.json", "ab_test.json"))
+    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in found if path.is_file()}
+
+
+def _facts(record: Mapping[str, Any], decision: Decision | None, evidence: Mapping[str, Any]) -> dict[str, str]:
+    bound = evidence.get("comparison.json", {}).get("bound_to", {})
+    plan = evidence.get("ab_test.json", {}).get("details", {}).get("plan_hash")
+    seeds = {name: value for name, value in record["parameters"].items() if name.endswith("seed")}
+    costs = evidence.get("comparison.json", {}).get("details", {}).get("costs")
+    facts = {
+        "Study and run": f"{record['study']}, {record['run']}",
+        **{f"sha256 of {name.replace('_', ' ')}": str(value) for name, value in bound.items()},
+        "A/B plan": f"sha256 {plan}" if plan else "",
+        "Simulated": wording.listed([NAMES[layer] for layer in decision.simulated]) if decision else "",
+        "Seeds": ", ".join(f"{name} {value}" for name, value in seeds.items()),
+        "Cost of the answers": _flat(costs) if costs else "",
+        "Duration": f"{record['seconds']:.0f} s, {len(record['chapters'])} chapters",
+        "Versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
+        "Machine": record["platform"],
+    }
+    return {name: wording.visible(value) for name, value in facts.items() if value}
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{str(name).replace('_', ' ')}: {_flat(one)}" for name, one in value.items() if one is not None)
+    return wording.number(value) if isinstance(value, float) else str(value)
+
+
+def _tables(record: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, str]:
+    from evalkit.show import table
+
+    parameters = [{"name": name, "value": str(value)} for name, value in sorted(record["parameters"].items())]
+    files = [{"file": name, "sha256": value} for name, value in record["files"].items()]
+    times = [{"chapter": name, "seconds": f"{made['seconds']:.1f}"} for name, made in record["chapters"].items()]
+    looks = evidence.get("ab_test.json", {}).get("details", {}).get("looks") or []
+    made = {
+        "Parameters": table(parameters, caption="Parameters"),
+        "Files and their hashes": table(files, caption="Files"),
+        "Duration of each chapter": table(times, caption="Duration", numeric=("seconds",)),
+    }
+    if looks and all(isinstance(look, Mapping) for look in looks):
+        made["Looks at the A/B test"] = table(looks, caption="Looks")
+    return {name: one.body for name, one in made.items()}
