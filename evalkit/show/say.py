@@ -9,6 +9,7 @@ from evalkit import wording
 
 if TYPE_CHECKING:
     from evalkit.benchmark.comparison import Comparison
+    from evalkit.benchmark.doctor import Checkup
     from evalkit.benchmark.noise import NoiseFloor
     from evalkit.benchmark.slices import SliceRow, SliceTable
 
@@ -42,11 +43,11 @@ def effect(test: Any) -> str:
     """
     if test.estimate is None:
         return "nothing can be said, no examples"
-    size = wording.points(test.estimate)
+    shown = wording.points(test.estimate)
     limits = "interval undefined" if test.ci_low is None else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
     if test.verdict in {"better", "worse"}:
-        return f"{test.verdict} by {size.lstrip('+' + wording.MINUS)} points ({limits})"
-    return f"{test.verdict}, {size} points ({limits})"
+        return f"{test.verdict} by {shown.lstrip('+' + wording.MINUS)} points ({limits})"
+    return f"{test.verdict}, {shown} points ({limits})"
 
 
 def rates_title(comparison: Comparison) -> str:
@@ -74,7 +75,7 @@ def differences_title(comparison: Comparison) -> str:
 
 def metric_verdicts(comparison: Comparison) -> dict[str, str]:
     """Every metric's verdict: the primary by its own p, the others by p adjusted over them (Holm)."""
-    return {name: _adjusted(test, comparison.p_adjusted.get(name, test.p_value)) for name, test in comparison.tests.items()}
+    return {name: verdict_by(test, comparison.p_adjusted.get(name, test.p_value)) for name, test in comparison.tests.items()}
 
 
 def cells_title(cells: Mapping[str, int], noun: str = "example") -> str:
@@ -238,7 +239,8 @@ def _fragile(comparison: Comparison) -> str:
     return ", but fragile" if comparison.fragility.fragile else ""
 
 
-def _adjusted(test: Any, p_value: float | None) -> str:
+def verdict_by(test: Any, p_value: float | None) -> str:
+    """The verdict when another, adjusted p decides."""
     if test.estimate is None:
         return "too early"
     if p_value is None or p_value >= test.alpha or test.estimate == 0:
@@ -267,3 +269,86 @@ def p_phrase(p_value: float | None) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def asked(comparison: Comparison, base_model: str, fine_tuned_model: str) -> str:
+    """Who was compared on what, and what was left out."""
+    head = f"{base_model} against {fine_tuned_model} on {wording.plural(comparison.n, 'example')} both answered."
+    return " ".join([head, *comparison.notes])
+
+
+def outcomes(comparison: Comparison) -> dict[str, Mapping[str, int]]:
+    """Answers by outcome for both models."""
+    return {"base": comparison.base.outcomes, "fine-tuned": comparison.fine_tuned.outcomes}
+
+
+def checkup_title(checkup: Checkup) -> str:
+    """What the doctor found, and what the size of the set can show."""
+    found = [f"{wording.count(n)} {kind}" for kind, n in checkup.counts().items()]
+    sees = [f"{wording.points(size, sign=False)} points at {share:.0%}" for share, size in checkup.detectable.items() if size]
+    size = f"it finds {wording.listed(sees)} disagreement" if sees else "too few rows to find any difference"
+    return f"{wording.plural(checkup.n, 'row')}: {wording.listed(found) if found else 'nothing to mend'}; {size}"
+
+
+def rates_alt(comparison: Comparison) -> str:
+    """Both models' levels on every metric, in sentences."""
+    sides = {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
+    parts = [f"{_sentence(label(name))}: {_levels(name, sides)}." for name in comparison.tests]
+    return " ".join([f"{rates_title(comparison)}.", *parts])
+
+
+def differences_alt(comparison: Comparison) -> str:
+    """Every metric's difference and verdict, in sentences."""
+    verdicts = metric_verdicts(comparison)
+    parts = [f"{_sentence(label(name))}: {verdicts[name]}, {size(test)}." for name, test in comparison.tests.items()]
+    return " ".join([f"{differences_title(comparison)}.", *parts])
+
+
+def slices_alt(table: SliceTable) -> str:
+    """Every slice in a sentence."""
+    return " ".join([f"{slices_title(table)}.", *(slice_sentence(row, table.metric) for row in table)])
+
+
+def spread_alt(comparison: Comparison, field: str) -> str:
+    """The medians of both models."""
+    from evalkit.benchmark.bench import quantile
+
+    base, tuned = (
+        quantile([getattr(getattr(one, role), field) for one in comparison.pairs], 0.5) for role in ("base", "fine_tuned")
+    )
+    return f"{spread_title(*measured(field), base, tuned)}."
+
+
+def measured(field: str) -> tuple[str, str]:
+    """What a field of an answer measures, and its unit."""
+    return ("latency", "ms") if field == "latency_ms" else (field.replace("_tokens", " length").replace("_", " "), "tokens")
+
+
+def footnotes(comparison: Comparison) -> str:
+    """What else the tests say: exact p, the test that ignores clusters, the margin, failed calls."""
+    primary, lines = comparison.primary, []
+    if getattr(primary, "p_exact", None) is not None:
+        lines.append(f"Exact McNemar p of the primary metric {p_phrase(primary.p_exact)}.")
+    if beside := comparison.beside.get(comparison.primary_metric):
+        lines.append(f"Without regard to shared sources, mid-p would be {wording.p_text(beside.p_value)}: too optimistic.")
+    if comparison.noninferiority is not None:
+        lines.append(f"Against the declared margin it is {_margin(comparison.noninferiority)}.")
+    lines += [str(comparison.fragility), *primary.notes]
+    return " ".join(lines)
+
+
+def _levels(name: str, sides: Mapping[str, Any]) -> str:
+    return wording.listed([f"{role} {level(one.by_metric.get(name))}" for role, one in sides.items()])
+
+
+def level(rate: Any) -> str:
+    """A rate in percent, a mean with two decimals."""
+    if rate is None or rate.estimate is None:
+        return wording.NOTHING
+    return wording.percent(rate.estimate) if rate.method == "Wilson" else wording.number(rate.estimate)
+
+
+def size(test: Any) -> str:
+    """A difference in points with its interval."""
+    limits = "" if test.ci_low is None else f" ({wording.points(test.ci_low)} to {wording.points(test.ci_high)})"
+    return f"{wording.points(test.estimate)}{limits}"

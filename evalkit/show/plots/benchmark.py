@@ -31,7 +31,7 @@ def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool =
             name=say.label(name).capitalize(),
             under="primary metric" if name == comparison.primary_metric else "",
             marks=_sides(comparison, name),
-            value=f"{_level(comparison.base, name)} → {_level(comparison.fine_tuned, name)}",
+            value=f"{say.level(comparison.base.by_metric.get(name))} → {say.level(comparison.fine_tuned.by_metric.get(name))}",
         )
         for name in comparison.tests
     ]
@@ -53,7 +53,7 @@ def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
             name=say.label(name).capitalize(),
             under=f"{verdicts[name]}{', primary metric' if name == comparison.primary_metric else ''}",
             marks=_mark(test, verdicts[name]),
-            value=_size(test),
+            value=say.size(test),
         )
         for name, test in comparison.tests.items()
     ]
@@ -110,8 +110,7 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
         field: latency_ms, completion_tokens or prompt_tokens.
         narrow: For phones.
     """
-    unit = "ms" if field.endswith("_ms") else "tokens"
-    what = "latency" if unit == "ms" else field.replace("_", " ").removesuffix(" tokens") + " length"
+    what, unit = say.measured(field)
     tracks, medians = [], {}
     for role in ("base", "fine_tuned"):
         known = np.array([v for one in comparison.pairs if (v := getattr(getattr(one, role), field)) is not None], dtype=float)
@@ -142,7 +141,7 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
             under=f"{wording.plural(row.n, 'example')}, "
             + ("n < 30" if row.p_adjusted is None else f"adjusted p {say.p_phrase(row.p_adjusted)}"),
             marks=_mark(row.test, row.verdict),
-            value=_size(row.test),
+            value=say.size(row.test),
         )
         for row in table
     ]
@@ -283,19 +282,8 @@ def _name_sides(ax: Axes, comparison: Comparison, *, narrow: bool) -> None:
             _small(ax, at, y, one.kind.replace("_", "-"), va="center", ha=ha)
 
 
-def _level(side: Any, name: str) -> str:
-    found = side.by_metric.get(name)
-    level = None if found is None else found.estimate
-    return wording.percent(level) if getattr(found, "method", "Wilson") == "Wilson" else wording.number(level)
-
-
 def _mark(test: Any, verdict: str) -> tuple[Mark, ...]:
     return () if test.estimate is None else (Mark(estimate=test.estimate, low=test.ci_low, high=test.ci_high, kind=verdict),)
-
-
-def _size(test: Any) -> str:
-    limits = "" if test.ci_low is None else f" ({wording.points(test.ci_low)} to {wording.points(test.ci_high)})"
-    return f"{wording.points(test.estimate)}{limits}"
 
 
 def _values(comparison: Comparison, metric: str, role: str) -> Any:
