@@ -1,0 +1,47 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from evalkit.abtest.looks import Look, read_looks, record_look
+from evalkit.errors import DataError
+
+LOOK = Look(
+    experiment="exp",
+    plan_sha256="0" * 64,
+    look=1,
+    information=0.5,
+    n_control=500,
+    n_treatment=490,
+    effect_shown=True,
+    verdict="no difference shown",
+    at="2026-11-02T09:00:00+00:00",
+)
+
+
+def test_every_look_is_kept_in_order(tmp_path):
+    path = tmp_path / "looks.jsonl"
+    assert read_looks(path) == ()
+    looks = [record_look(path, replace(LOOK, look=number)) for number in (1, 2, None)]
+    assert read_looks(path) == tuple(looks)
+
+
+def test_a_look_without_a_time_gets_the_present_one(tmp_path):
+    assert record_look(tmp_path / "looks.jsonl", replace(LOOK, at="")).at[:2] == "20"
+
+
+def test_looks_from_many_hands_do_not_mix(tmp_path):
+    path = tmp_path / "looks.jsonl"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: record_look(path, replace(LOOK, look=number)), range(100)))
+    assert sorted(look.look for look in read_looks(path)) == list(range(100))
+
+
+def test_a_torn_line_is_named_and_does_not_swallow_the_next_look(tmp_path):
+    path = tmp_path / "looks.jsonl"
+    record_look(path, LOOK)
+    path.write_bytes(path.read_bytes() + b'{"experiment": "ex')
+    record_look(path, LOOK)
+    with pytest.raises(DataError, match=r"looks\.jsonl:2: not a look"):
+        read_looks(path)
+    assert len(path.read_bytes().splitlines()) == 3
