@@ -100,7 +100,7 @@ class Question:
             DataError: No user has an outcome of that name.
         """
         found = self.log.cells(self.users, self.experiment, metric, window_s=self.window_s, before=before)
-        if not found["n_found"].any():
+        if not found["n_found"].to_numpy().any():
             raise DataError(f"{self.log.where}: no outcome {metric!r} of {self.experiment!r}; record it under the plan's name")
         return found
 

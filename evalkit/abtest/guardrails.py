@@ -48,7 +48,8 @@ class Watched:
     Attributes:
         change: Treatment minus control.
         margin: How much worse is acceptable; None when the plan declares no limit and it is only shown.
-        verdict: "not worse", "not shown", "too early" without users on both sides, or "no limit declared".
+        verdict: "not worse", "not shown", "worse" (the whole interval lies beyond the margin), "too early" (no users on a
+            side), or "no limit declared".
     """
 
     name: str
@@ -74,7 +75,7 @@ def watch(log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window
     test = noninferiority_test(change, guardrail.margin, lower_is_better=guardrail.better == "lower")
     return Watched(
         name=guardrail.name, kind=guardrail.kind, better=guardrail.better, change=change, margin=guardrail.margin,
-        verdict=test.verdict,
+        verdict="worse" if _beyond(change, guardrail) else test.verdict,
     )  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def change_of(log: Log, users: Any, guardrail: Guardrail, *, experiment: str, wi
         cells = log.cells(users, experiment, guardrail.name, window_s=window_s)
     if cells is None or cells.empty:
         return None
-    if "n_found" in cells and not cells["n_found"].any():
+    if "n_found" in cells and not cells["n_found"].to_numpy().any():
         return _unknown(int(cells["n"].to_numpy().sum()), f"no outcome {guardrail.name!r} was recorded", alpha)
     return rate_change(cells, alpha=alpha) if guardrail.kind == "rate" else _number_change(cells, guardrail, alpha)
 
@@ -183,6 +184,11 @@ def _unknown(n: int, why: str, alpha: float) -> Change:
     return Change(
         estimate=None, n=n, ci_low=None, ci_high=None, alpha=alpha, method="none", notes=(why,), control=None, treatment=None
     )
+
+
+def _beyond(change: Change, guardrail: Guardrail) -> bool:
+    best = change.ci_low if guardrail.better == "lower" else change.ci_high
+    return best is not None and (best if guardrail.better == "lower" else -best) > guardrail.margin
 
 
 def _unlimited(name: str, kind: str, change: Change) -> Watched:

@@ -1,0 +1,173 @@
+"""What the notebooks 05 and 06 need around a plan and its log: opened when there, said when not, and the evidence written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evalkit import journal
+from evalkit.abtest.analysis import open_log
+from evalkit.abtest.lock import LockedPlan, lock, read_lock
+from evalkit.abtest.looks import read_looks
+from evalkit.abtest.plan import ABPlan, Kind, Metric, read_guardrails
+from evalkit.abtest.reading import Reading, read_ab_test
+from evalkit.errors import DesignError
+from evalkit.records import EvalResult, Evidence, Missing
+from evalkit.study import Study
+
+PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", "looks.jsonl", "events.sqlite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoReading:
+    """Nothing to read yet, and what to do about it; stands where a `Reading` would."""
+
+    missing: tuple[Missing, ...]
+    plan: LockedPlan | None = None
+    simulated: bool = False
+    findings: None = None
+    verdict: str = "too early"
+    valid: bool = True
+
+    @property
+    def why(self) -> str:
+        """The first thing missing, as a sentence."""
+        return f"{self.missing[0].why}. {self.missing[0].action}."
+
+
+def make_plan(
+    *,
+    experiment_name: str,
+    control_model: str,
+    treatment_model: str,
+    ab_metric: str,
+    ab_metric_kind: Kind,
+    expected_rate: float,
+    detectable_difference: float,
+    metric_sd: float = 0.0,
+    guardrails_file: Path | None = None,
+    **options: Any,
+) -> ABPlan:
+    """A plan from a notebook's flat parameters.
+
+    Args:
+        experiment_name: Its name.
+        control_model: Model of the control group.
+        treatment_model: Model of the treatment group.
+        ab_metric: Name of the primary outcome.
+        ab_metric_kind: rate, mean or ratio.
+        expected_rate: Expected level in control.
+        detectable_difference: Smallest difference worth finding.
+        metric_sd: Standard deviation between users, for a mean or ratio; 0 when not given.
+        guardrails_file: YAML list of guardrails.
+        options: Other fields of `ABPlan`.
+
+    Raises:
+        DesignError: The plan cannot be made this way.
+    """
+    metric = Metric(
+        name=ab_metric, kind=ab_metric_kind, expected=expected_rate, detectable_difference=detectable_difference,
+        sd=metric_sd or None,
+    )  # fmt: skip
+    guardrails = read_guardrails(guardrails_file) if guardrails_file else ()
+    return ABPlan(
+        experiment_name=experiment_name, control_model=control_model, treatment_model=treatment_model, primary=metric,
+        guardrails=guardrails, **options,
+    )  # fmt: skip
+
+
+def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
+    """Locks the study's plan, and says what happened; a plan locked before stays as it is."""
+    path = home.path(PLAN_FILE)
+    new = not path.exists()
+    try:
+        locked = lock(plan, path)
+    except DesignError as why:
+        return read_lock(path), f"Not locked: {why}"
+    said = "Locked now" if new else f"Locked already on {locked.locked_at[:10]}; nothing was changed"
+    return locked, f"{said}: sha256 {locked.sha256[:16]}..., {len(locked.amendments)} amendments."
+
+
+def simulate(
+    home: Study, plan: LockedPlan, base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult], **options: Any
+) -> str:
+    """Fills the study's own simulated log through the real router, once; returns a sentence about it."""
+    from evalkit.abtest.log import EventLog
+    from evalkit.abtest.simulate import simulate_traffic
+
+    log = EventLog(home.path(SIMULATED_LOG))
+    try:
+        traffic = simulate_traffic(log, plan.config, base, fine_tuned, **options)
+    except DesignError as why:
+        return f"Simulated traffic as it was: {why}."
+    finally:
+        log.close()
+    said = "sent through the router" if traffic.added else "already in the log"
+    return f"Simulated: {traffic.n_users:,} users with {traffic.n_requests:,} requests on recorded answers, {said}."
+
+
+def open_reading(home: Study, *, event_log: str = "", run: str = "", now: float | None = None) -> Reading | NoReading:
+    """Reads the study's test, or says what is missing; each look at it goes to the ledger.
+
+    Args:
+        home: The study.
+        event_log: A file or folder in the study, a URL, or the name of an environment variable that holds one; the
+            simulated log when empty.
+        run: Name of the run.
+        now: Seconds since 1970; the present when not given.
+    """
+    path = home.path(PLAN_FILE)
+    if not path.exists():
+        return NoReading(missing=(Missing(action="Lock a plan in notebook 05", why="No A/B plan is locked", price="minutes"),))
+    plan, where = read_lock(path), _place(home, event_log)
+    if where is None:
+        action = "Route users through evalkit.run_ab_request, or name the log in event_log"
+        price = f"{plan.n_users:,} users, about {plan.days} days"
+        return NoReading(plan=plan, missing=(Missing(action=action, why="No user has been logged yet", price=price),))
+    return read_ab_test(open_log(where), plan, ledger=home.path(LEDGER), run=run, now=now)
+
+
+def looks_so_far(home: Study) -> list[dict[str, Any]]:
+    """The ledger, oldest first."""
+    return [asdict(one) for one in read_looks(home.path(LEDGER))]
+
+
+def bound_to(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
+    """The hashes that evidence on these two models is valid for."""
+    return {
+        "test_set": journal.read_header(base_journal)["test_set"],
+        "base": journal.answers_hash(base_journal),
+        "fine_tuned": journal.answers_hash(fine_tuned_journal),
+    }
+
+
+def ab_evidence(found: Reading | NoReading, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]) -> Evidence:
+    """The layer's record; a withheld effect stands nowhere in it."""
+    metric = found.plan.plan.primary.name if found.plan else ""
+    return Evidence(
+        layer="ab_test", study=study, made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", models=models, bound_to=bound_to,
+        simulated=found.simulated, metric=metric.replace("_", " "), unit="users", missing=found.missing,
+        primary=found.primary_dict() if isinstance(found, Reading) else None,
+        details=_details(found) if isinstance(found, Reading) else {"why": found.why},
+    )  # fmt: skip
+
+
+def _details(found: Reading) -> dict[str, Any]:
+    record = found.to_dict()
+    looks = [one.to_dict() for one in found.findings.looks] if found.findings else []
+    return record | {"looks": looks, "days": found.days_seen, "users": found.n_users}
+
+
+def _place(home: Study, event_log: str) -> str | Path | None:
+    """Where the log is; None when it is not there yet."""
+    if "://" in event_log:
+        return event_log
+    if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", event_log):
+        return event_log if os.environ.get(event_log) else None
+    path = home.path(event_log or SIMULATED_LOG)
+    return path if path.exists() else None

@@ -1,0 +1,101 @@
+"""What a plan can find, how long it takes, and what looking every day would do to it: before the first user."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from evalkit.abtest.plan import ABPlan
+from evalkit.stats import obrien_fleming_bounds
+
+SPLITS = (0.05, 0.1, 0.2, 0.3, 0.5)
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peeking:
+    """Simulated A/A tests, in which nothing differs, looked at every day.
+
+    Attributes:
+        days: The days looked at.
+        naive: Share of tests that had shown p < alpha on any day so far.
+        after_minimum: The same when looking begins once both variants have `min_samples` users.
+        bounded: The same when each day's look is read against its O'Brien-Fleming limit.
+        once: Share that shows p < alpha at the end, looked at once.
+        n_runs: Simulated tests.
+    """
+
+    days: tuple[int, ...]
+    naive: tuple[float, ...]
+    after_minimum: tuple[float, ...]
+    bounded: tuple[float, ...]
+    once: float
+    n_runs: int
+    alpha: float
+
+
+def power_at(plan: ABPlan, difference: float) -> float:
+    """Chance that the planned users show a true difference of this size, in either direction.
+
+    Source: Fleiss, Levin & Paik 2003, eq. 4.14; two-sample normal formula for means.
+    """
+    metric, n_old, n_new = plan.primary, plan.n_control / plan.design_effect, plan.n_treatment / plan.design_effect
+    z = _NORMAL.inv_cdf(1 - plan.alpha / 2)
+    if metric.kind == "rate":
+        old, new = metric.expected or 0.0, min(1.0, max(0.0, (metric.expected or 0.0) + difference))
+        pooled = (n_old * old + n_new * new) / (n_old + n_new)
+        null = math.sqrt(pooled * (1 - pooled) * (1 / n_old + 1 / n_new))
+        true = math.sqrt(old * (1 - old) / n_old + new * (1 - new) / n_new)
+        difference = new - old
+    else:
+        null = true = (metric.sd or 0.0) * math.sqrt(1 / n_old + 1 / n_new)
+    return _NORMAL.cdf((difference - z * null) / true) + _NORMAL.cdf((-difference - z * null) / true)
+
+
+def power_curve(plan: ABPlan, *, points: int = 61) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Differences from 0 to twice the planned one, and the power at each."""
+    most = 2 * abs(plan.primary.detectable_difference)
+    if plan.primary.kind == "rate":
+        most = min(most, 0.999 - (plan.primary.expected or 0.0))
+    differences = tuple(most * at / (points - 1) for at in range(points))
+    return differences, tuple(power_at(plan, one) for one in differences)
+
+
+def durations(plan: ABPlan, splits: Sequence[float] = SPLITS) -> list[dict[str, Any]]:
+    """Users and days of the same plan under other splits."""
+    plans = [plan.changed(traffic_split=split) for split in sorted({*splits, plan.traffic_split})]
+    return [{"split": one.traffic_split, "users": one.n_users, "days": one.days} for one in plans]
+
+
+def peeking(plan: ABPlan, *, n_runs: int = 10_000, seed: int = 0) -> Peeking:
+    """Runs so many A/A tests of the planned size, one request a user, and looks at each of them every day.
+
+    Source: Armitage, McPherson & Rowe 1969, by simulation.
+    """
+    import numpy as np
+
+    days = max(2, min(plan.days, math.ceil(plan.n_users / plan.users_per_day)))
+    rate = plan.primary.expected if plan.primary.kind == "rate" and plan.primary.expected else 0.5
+    rng, a_day = np.random.default_rng(seed), plan.n_users / days
+    n = np.outer([1 - plan.traffic_split, plan.traffic_split], np.diff(np.arange(days + 1) * a_day)).round().astype(int)
+    hits = rng.binomial(n[:, None, :], rate, (2, n_runs, days)).cumsum(axis=2)
+    so_far = n.cumsum(axis=1)[:, None, :]
+    pooled = hits.sum(axis=0) / so_far.sum(axis=0)
+    se = np.sqrt(np.maximum(pooled * (1 - pooled), 1e-12) * (1 / so_far).sum(axis=0))
+    z = np.abs(hits[1] / so_far[1] - hits[0] / so_far[0]) / se
+    limit = _NORMAL.inv_cdf(1 - plan.alpha / 2)
+    enough = so_far.min(axis=0)[0] >= min(plan.min_samples, so_far.min(axis=0)[0][-1])
+    bounds = np.array(obrien_fleming_bounds([(day + 1) / days for day in range(days)], alpha=plan.alpha))
+    return Peeking(
+        days=tuple(range(1, days + 1)), naive=_ever(z > limit), after_minimum=_ever((z > limit) & enough),
+        bounded=_ever(z > bounds), once=float((z[:, -1] > limit).mean()), n_runs=n_runs, alpha=plan.alpha,
+    )  # fmt: skip
+
+
+def _ever(shown: Any) -> tuple[float, ...]:
+    import numpy as np
+
+    return tuple(np.maximum.accumulate(shown, axis=1).mean(axis=0).tolist())

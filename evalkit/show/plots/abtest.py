@@ -1,0 +1,325 @@
+"""Figures of the A/B layer: what a plan can find, whether the split holds, and what users made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evalkit import wording
+from evalkit.abtest import prospect, words
+from evalkit.abtest.effects import Effect
+from evalkit.abtest.guardrails import Watched
+from evalkit.abtest.plan import ABPlan
+from evalkit.abtest.reading import Reading
+from evalkit.show import style
+from evalkit.show.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from evalkit.abtest.chapter import NoReading
+
+_DASHES = (0, (3, 2))
+
+
+def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """Where z would fall if nothing had changed, the region that counts, and where it fell."""
+    if not isinstance(found, Reading) or not found.findings or found.findings.primary.z_score is None:
+        return withheld(found, narrow=narrow)
+    test = found.findings.primary
+    z, limit = test.z_score or 0.0, _limit(test)
+    reach = max(4.4, min(abs(z), 9.0) + 1.2)
+    _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
+    x = np.linspace(-reach, reach, 600)
+    density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    ax.axvspan(limit, reach, ymax=0.4, color=COLOURS["pass_zone"], lw=0)
+    ax.axvspan(-reach, -limit, ymax=0.4, color=COLOURS["fail_zone"], lw=0)
+    ax.fill_between(x, density, where=np.abs(x) <= limit, color=COLOURS["base_soft"], lw=0)
+    ax.fill_between(x, density, where=np.abs(x) >= limit, color=COLOURS["fine_tuned"], lw=0)
+    ax.plot(x, density, color=COLOURS["base"], lw=1.4)
+    for side in (-1, 1):
+        ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=_DASHES)
+        ax.text(side * limit, 0.178, f"limit\n{_number(side * limit)}", ha="center", va="bottom", fontsize=9)
+        name, role, align = ("better →", "good", "right") if side > 0 else ("← worse", "bad", "left")
+        ax.text(side * (reach - 0.1), 0.145, name, ha=align, va="center", fontsize=9, color=COLOURS[role], weight="bold")
+    _observed(ax, z, reach, test.verdict)
+    ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
+    ax.set_xlabel("z, if nothing had changed")
+    return _titled(ax, _z_title(z, limit, test), narrow)
+
+
+def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """The difference so far after each day's users, with its plain interval and the one that may be read every day."""
+    rows = [row for row in found.findings.over_time if row["ci_low"] is not None] if found.findings else []
+    if not rows or not isinstance(found, Reading) or not found.findings:
+        return withheld(found, narrow=narrow)
+    test, scale = found.findings.primary, _scale(found.findings.primary)
+    _, ax = style.canvas(3.4, narrow=narrow)
+    day = np.arange(len(rows))
+    value = {name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) * scale for name in _SERIES}
+    ax.fill_between(day, value["sequence_low"], value["sequence_high"], color=COLOURS["base_soft"], lw=0)
+    ax.fill_between(day, value["ci_low"], value["ci_high"], color=COLOURS["fine_tuned_soft"], lw=0)
+    ax.plot(day, value["estimate"], color=COLOURS["fine_tuned"], lw=2)
+    style.zero_line(ax, vertical=False)
+    role = "muted"
+    ax.text(day[-1], value["ci_high"][-1], " 95% interval", fontsize=8.6, color=COLOURS["fine_tuned"], va="center")
+    if np.isfinite(value["sequence_high"][-1]):
+        ax.text(day[-1], value["sequence_high"][-1], " at every look", fontsize=8.6, color=COLOURS[role], va="bottom")
+    settled = slice(min(len(rows) - 1, len(rows) // 6), None)
+    ends = np.concatenate([value["ci_low"][settled], value["ci_high"][settled], [0.0]])
+    ax.set_ylim(*_padded(ends))
+    ticks = np.unique(np.linspace(0, len(rows) - 1, 3 if narrow else 6).round().astype(int))
+    ax.set_xticks(ticks, [rows[at]["date"][5:] for at in ticks])
+    ax.set_xlim(0, len(rows) * (1.32 if narrow else 1.17))
+    ax.set_ylabel("points" if test.shown_as == "points" else words.metric(found))
+    ax.set_xlabel("users who came up to this day (UTC)")
+    final = words.difference(test, rows[-1]["estimate"])
+    return _titled(ax, f"After {len(rows)} days of users the difference is {final}", narrow)
+
+
+def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """Z at each planned look inside the limits it must leave to count; looks to come are marked."""
+    if not isinstance(found, Reading) or not found.valid:
+        return withheld(found, narrow=narrow)
+    done = list(found.findings.looks) if found.findings else []
+    at = [one.information for one in found.schedule.due]
+    fractions = [*at, *(one for one in found.plan.plan.look_fractions[found.schedule.due[-1].look if at else 0 :])]
+    fractions, bounds = fractions[: len(found.bounds)], np.array(found.bounds)
+    _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
+    most = max(5.2, *(abs(one.z_score or 0.0) + 0.8 for one in done)) if done else 5.2
+    shown = np.minimum(bounds, most * 2)
+    ax.fill_between(fractions, shown, most * 2, color=COLOURS["pass_zone"], lw=0)
+    ax.fill_between(fractions, -most * 2, -shown, color=COLOURS["fail_zone"], lw=0)
+    for side in (-1, 1):
+        ax.plot(fractions, side * shown, color=COLOURS["ink"], lw=1.4, ls=_DASHES)
+    style.zero_line(ax, vertical=False)
+    for spot, one in zip(fractions, done, strict=False):
+        style.interval(ax, spot, one.z_score or 0.0, None, None, one.verdict)
+        ax.text(spot, (one.z_score or 0.0) + most * 0.07, _number(one.z_score or 0.0), ha="center", fontsize=9, weight="bold")
+    for spot in fractions[len(done) :]:
+        ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
+    ax.set(ylim=(-most, most), xlim=(0, 1.06))
+    ax.set_xticks(fractions, [wording.percent(one, 0) for one in fractions])
+    ax.set_xlabel("share of the planned information" + ("" if narrow else "; bars across zero: looks to come"))
+    ax.set_ylabel("z")
+    return _titled(ax, _looks_title(done, len(fractions)), narrow)
+
+
+def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """The treatment's share of users in each phase against the declared split."""
+    phases = [one for one in found.sample_ratio if one.test.n] if isinstance(found, Reading) else []
+    if not phases:
+        return withheld(found, narrow=narrow)
+    _, ax = style.canvas(0.9 + 0.5 * len(phases), narrow=narrow)
+    for y, one in enumerate(reversed(phases)):
+        bad = one.test.verdict == "invalid"
+        seen, low, high = ((v or 0.0) + one.traffic_split for v in (one.test.estimate, one.test.ci_low, one.test.ci_high))
+        style.interval(ax, y, seen, low, high, "worse" if bad else "fine_tuned")
+        ax.plot([one.traffic_split] * 2, [y - 0.3, y + 0.3], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)))
+    names = [f"Phase {one.phase}" for one in reversed(phases)]
+    ax.set_yticks(range(len(phases)), names)
+    ax.set_ylim(-0.6, len(phases) - 0.4)
+    ax.xaxis.set_major_formatter(lambda value, _: wording.percent(value, 1))
+    ax.locator_params(axis="x", nbins=4 if narrow else 6)
+    ax.set_xlabel("treatment's share of users (99.9% interval)" if narrow else _RATIO_LABEL)
+    return _titled(ax, words.sample_ratio(found), narrow)
+
+
+def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """Each guardrail's change as a share of its margin: it holds when the whole interval stays left of the limit."""
+    rails = [one for one in found.guardrails if one.change.estimate is not None] if isinstance(found, Reading) else []
+    if not rails:
+        return withheld(found, narrow=narrow)
+    _, ax = style.canvas(1.0 + (0.66 if narrow else 0.5) * len(rails), narrow=narrow)
+    ends = [_harm(one, value) for one in rails for value in (one.change.ci_low, one.change.ci_high, one.change.estimate)]
+    low, high = min([-1.2, *(end for end in ends if end is not None)]), max([1.6, *(end for end in ends if end is not None)])
+    ax.axvspan(min(low * 1.1, -1), 1, color=COLOURS["pass_zone"], zorder=0, lw=0)
+    style.zero_line(ax)
+    style.threshold(ax, 1.0)
+    for y, one in enumerate(reversed(rails)):
+        ends_here = sorted(
+            value for value in (_harm(one, one.change.ci_low), _harm(one, one.change.ci_high)) if value is not None
+        )
+        pair = ends_here if len(ends_here) == 2 else [None, None]
+        style.interval(ax, y, _harm(one, one.change.estimate) or 0.0, pair[0], pair[1], one.verdict)
+        if narrow:
+            ax.text(0, y + 0.28, words.label(one.name), transform=ax.get_yaxis_transform(), fontsize=9, weight="bold")
+    ax.set_yticks(range(len(rails)), [""] * len(rails) if narrow else [words.label(one.name) for one in reversed(rails)])
+    ax.set(ylim=(-0.6, len(rails) - 0.3), xlim=(max(low * 1.1, -6), min(high * 1.1, 6)))
+    ax.set_xticks([-1, 0, 1], ["as much better", "no change", "limit"])
+    return _titled(ax, words.watched(found), narrow)
+
+
+def parts(rows: Sequence[Any], test: Effect, *, title: str, narrow: bool = False) -> Axes:
+    """The difference in each day or slice."""
+    _, ax = style.canvas(0.9 + (0.42 if narrow else 0.34) * max(len(rows), 1), narrow=narrow)
+    scale = _scale(test)
+    style.zero_line(ax)
+    for y, row in enumerate(reversed(list(rows))):
+        low, high = (None if row[name] is None else row[name] * scale for name in ("ci_low", "ci_high"))
+        style.interval(ax, y, (row["estimate"] or 0.0) * scale, low, high, row["verdict"])
+    ax.set_yticks(range(len(rows)), [f"{row['name']} (n = {wording.count(row['n'])})" for row in reversed(list(rows))])
+    ax.set_ylim(-0.6, max(len(rows), 1) - 0.4)
+    ax.set_xlabel("treatment − control" + (", points" if test.shown_as == "points" else ""))
+    return _titled(ax, title, narrow)
+
+
+def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
+    """The chance to show a true difference, by its size, with the planned users."""
+    differences, powers = prospect.power_curve(plan)
+    _, ax = style.canvas(3.2, narrow=narrow, width=style.HALF)
+    scale = 100 if plan.primary.kind == "rate" else 1
+    aim = abs(plan.primary.detectable_difference)
+    x = np.array(differences) * scale
+    ax.axhspan(plan.power, 1, color=COLOURS["pass_zone"], lw=0)
+    style.threshold(ax, plan.power, vertical=False)
+    ax.plot(x, powers, color=COLOURS["fine_tuned"], lw=2)
+    ax.plot(aim * scale, prospect.power_at(plan, aim), "o", ms=9, color=COLOURS["fine_tuned"])
+    ax.set(ylim=(0, 1.03), xlim=(0, x[-1]))
+    ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
+    ax.set_xlabel("true difference" + (", points" if scale == 100 else ""))
+    ax.set_ylabel("chance to show it")
+    return _titled(ax, power_title(plan), narrow)
+
+
+def power_title(plan: ABPlan) -> str:
+    """What the planned users can find, in one sentence."""
+    aim = abs(plan.primary.detectable_difference)
+    size = f"{wording.points(aim, sign=False)} points" if plan.primary.kind == "rate" else wording.number(aim)
+    chance = wording.percent(prospect.power_at(plan, aim), 0)
+    return f"{wording.count(plan.n_users)} users show a true difference of {size} with a chance of {chance}"
+
+
+def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
+    """Days until the answer, by the treatment's share of traffic."""
+    rows = prospect.durations(plan)
+    _, ax = style.canvas(0.9 + 0.36 * len(rows), narrow=narrow, width=style.HALF)
+    most = max(row["days"] for row in rows)
+    for y, row in enumerate(reversed(rows)):
+        chosen = row["split"] == plan.traffic_split
+        ax.barh(y, row["days"], height=0.62, color=COLOURS["fine_tuned" if chosen else "base_soft"])
+        ax.text(
+            row["days"] + most * 0.02, y, f"{row['days']} days, {wording.count(row['users'])} users", va="center", fontsize=9
+        )
+    ax.set_yticks(range(len(rows)), [wording.percent(row["split"], 0) for row in reversed(rows)])
+    ax.set_xlim(0, most * (2.1 if narrow else 1.55))
+    ax.set_xlabel("days, in whole weeks")
+    ax.set_ylabel("treatment")
+    return _titled(ax, duration_title(plan), narrow)
+
+
+def duration_title(plan: ABPlan) -> str:
+    """How long the chosen split takes, and how much an even one would."""
+    even = plan.changed(traffic_split=0.5)
+    text = f"At {wording.percent(plan.traffic_split, 0)} treatment the test takes {plan.days} days"
+    return text if even.days >= plan.days else f"{text}; an even split would take {even.days}"
+
+
+def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
+    """False alarms so far in tests where nothing differs, by the way they are looked at."""
+    _, ax = style.canvas(3.3, narrow=narrow)
+    lines = (("every day, p < 0.05", runs.naive, "bad"), ("from the minimum on", runs.after_minimum, "unsure"))
+    for name, values, role in (*lines, ("every day, limits", runs.bounded, "good")):
+        ax.plot(runs.days, values, color=COLOURS[role], lw=2)
+        ax.text(
+            runs.days[-1],
+            values[-1],
+            f" {wording.percent(values[-1])}\n {name}",
+            va="center",
+            fontsize=8.8,
+            color=COLOURS[role],
+        )
+    style.threshold(ax, runs.alpha, vertical=False)
+    ax.set(ylim=(0, max(0.1, max(runs.naive) * 1.2)), xlim=(0, runs.days[-1] * (1.75 if narrow else 1.3)))
+    ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
+    ax.set_xticks(sorted({1, (1 + runs.days[-1]) // 2, runs.days[-1]}))
+    ax.set_xlabel("day of the test")
+    ax.set_ylabel("tests with a false winner so far")
+    return _titled(ax, peeking_title(runs), narrow)
+
+
+def peeking_title(runs: prospect.Peeking) -> str:
+    """What daily looks do, in one sentence."""
+    naive, bounded = wording.percent(runs.naive[-1]), wording.percent(runs.bounded[-1])
+    return f"Looking every day finds a winner in {naive} of tests without any; with limits in {bounded}"
+
+
+def withheld(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """The box that stands where nothing may be shown."""
+    from matplotlib.patches import Rectangle
+
+    _, ax = style.canvas(1.5, narrow=narrow)
+    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, fc="none", ec=COLOURS["axis"], hatch="///", lw=1))
+    text = words.held(found) if isinstance(found, Reading) and found.valid and not found.findings else words.headline(found)
+    box = {"fc": COLOURS["paper"], "ec": "none", "pad": 6}
+    ax.text(0.5, 0.5, _wrapped(text, 34 if narrow else 76), transform=ax.transAxes, ha="center", va="center", bbox=box)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return _titled(ax, words.headline(found), narrow)
+
+
+_SERIES = ("estimate", "ci_low", "ci_high", "sequence_low", "sequence_high")
+_RATIO_LABEL = "treatment's share of users (99.9% interval); dashed: as declared"
+
+
+def _observed(ax: Axes, z: float, reach: float, verdict: str) -> None:
+    colour, spot = COLOURS[{"better": "good", "worse": "bad"}.get(verdict, "unsure")], max(-reach, min(reach, z))
+    ax.plot([spot, spot], [0, 0.33], color=colour, lw=2.4)
+    style.interval(ax, 0.33, spot, None, None, verdict)
+    side, align = (-0.2, "right") if spot > 0.55 * reach else (0.2, "left")
+    ax.text(spot + side, 0.345, f"observed\nz = {_number(z)}", weight="bold", va="bottom", ha=align, fontsize=9.6)
+    ax.text(-1.3, 0.36, "if nothing\nhad changed", ha="right", va="center", color=COLOURS["muted"], fontsize=9)
+
+
+def _z_title(z: float, limit: float, test: Effect) -> str:
+    place = "beyond" if test.verdict in {"better", "worse"} else "inside"
+    which = "" if test.bound is None else f" of look {test.look}"
+    return f"z = {_number(z)} lies {place} the limit{which}, {_number(limit)}"
+
+
+def _looks_title(done: Sequence[Effect], planned: int) -> str:
+    if not done:
+        return f"No look is due yet; {planned} are planned"
+    word = {"better": "leaves the limits upwards", "worse": "leaves the limits downwards"}.get(done[-1].verdict)
+    return (
+        f"At look {done[-1].look} of {done[-1].looks} z = {_number(done[-1].z_score or 0.0)} {word or 'is inside the limits'}"
+    )
+
+
+def _limit(test: Effect) -> float:
+    from statistics import NormalDist
+
+    return test.bound if test.bound is not None else NormalDist().inv_cdf(1 - test.alpha / 2)
+
+
+def _scale(test: Effect) -> float:
+    return 100.0 if test.shown_as == "points" else 1.0
+
+
+def _harm(one: Watched, value: float | None) -> float | None:
+    """A change as a share of the margin, positive = worse."""
+    return None if value is None or not one.margin else (value if one.better == "lower" else -value) / one.margin
+
+
+def _padded(values: Any) -> tuple[float, float]:
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    pad = 0.12 * ((high - low) or 1.0)
+    return low - pad, high + pad
+
+
+def _number(value: float) -> str:
+    return wording.number(value)
+
+
+def _wrapped(text: str, width: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def _titled(ax: Axes, title: str, narrow: bool) -> Axes:
+    ax.set_title(_wrapped(title, 44 if narrow else 84), parse_math=False)
+    ax.figure.tight_layout()  # pyright: ignore[reportAttributeAccessIssue]
+    return ax
