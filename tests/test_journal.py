@@ -266,7 +266,7 @@ def test_a_disk_that_fills_up_leaves_whole_lines_only(tmp_path):
         "    print(why)\n"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert "answers kept" in said
+    assert "what was written is kept" in said
     assert path.read_bytes().endswith(b"\n")
     assert len(journal.read_journal(path).entries) == 1 + 2
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from evalkit.benchmark.rows import UnusableError, lines, messages, parsed, shown
 from evalkit.errors import DataError
 from evalkit.records import Example
 from evalkit.wording import cleaned, count, flattened, listed, plural
 
 SystemPromptMode = Literal["auto", "prepend", "replace"]
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-MAX_LINE_BYTES = 16 * 2**20  # some 4 million tokens: no model reads that, and a file without line ends would fill the memory
 FEW = 100  # below this single rows have too much influence
 _LISTED = 1000
 
@@ -55,14 +54,6 @@ class TestSet:
     system_prompt_mode: str = "none"
 
 
-class _UnusableError(Exception):
-    """Why one row cannot be used."""
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem)
-        self.problem, self.remedy = problem, remedy
-
-
 @dataclass(slots=True)
 class _Reader:
     """One pass over a file: yields examples, collects everything else."""
@@ -84,19 +75,19 @@ class _Reader:
 
     def examples(self) -> Iterator[Example]:
         """Yields the usable rows."""
-        for line, raw in _lines(self.path):
+        for line, raw in lines(self.path):
             try:
-                if isinstance(raw, _UnusableError):
+                if isinstance(raw, UnusableError):
                     raise raw
                 if not raw.strip():
                     self.blank.append(line)
                     continue
-                yield self._example(line, _parsed(raw))
-            except _UnusableError as why:
+                yield self._example(line, parsed(raw))
+            except UnusableError as why:
                 self.problems.append(Problem(line=line, problem=why.problem, remedy=why.remedy))
 
     def _example(self, line: int, row: dict[str, Any]) -> Example:
-        *prompt, last = _messages(row)
+        *prompt, last = messages(row)
         expected = flattened(last["content"])
         slices, cluster = self._labels(row)
         example_id = self._identity(line, row)
@@ -117,12 +108,12 @@ class _Reader:
             self.repeats[digest] += 1
             example_id = digest if self.repeats[digest] == 1 else f"{digest}-{self.repeats[digest]}"
         elif isinstance(own, bool) or not isinstance(own, str | int) or not str(own).strip():
-            raise _UnusableError(f"id is {_shown(own)}", "make it a text or a whole number, or leave it out")
+            raise UnusableError(f"id is {shown(own)}", "make it a text or a whole number, or leave it out")
         else:
             example_id = str(own)
         if example_id in self.lines_by_id:
-            raise _UnusableError(
-                f"id {_shown(own)} stands on line {self.lines_by_id[example_id]} too", "give each row an id of its own"
+            raise UnusableError(
+                f"id {shown(own)} stands on line {self.lines_by_id[example_id]} too", "give each row an id of its own"
             )
         self.lines_by_id[example_id] = line
         return example_id
@@ -141,7 +132,7 @@ class _Reader:
         if self.cluster_field is None:
             return slices, None
         if known.get(self.cluster_field) is None:
-            raise _UnusableError(
+            raise UnusableError(
                 f"no {self.cluster_field!r} to cluster by", "add it to the row's metadata, or cluster by another field"
             )
         return slices, _label(known[self.cluster_field])
@@ -224,106 +215,6 @@ def problem_rows(test_set: TestSet) -> list[dict[str, Any]]:
     return [{"line": one.line, "problem": one.problem, "how to mend": one.remedy} for one in test_set.problems]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | _UnusableError]]:
-    """Numbered lines as bytes; only a newline ends a line, and one that is too long is never held."""
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES):
-                number += 1
-                if number == 1 and line[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-                    yield 1, _UnusableError("the file is UTF-16", "save it as UTF-8")
-                    return
-                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    yield number, _too_long(len(line) + _skipped(file))
-                else:
-                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-    except OSError as why:
-        raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
-
-
-def _skipped(file: Any) -> int:
-    n = 0
-    while chunk := file.readline(2**20):
-        n += len(chunk)
-        if chunk.endswith(b"\n"):
-            break
-    return n
-
-
-def _too_long(n_bytes: int) -> _UnusableError:
-    return _UnusableError(
-        f"the line is {n_bytes / 2**20:.0f} MB long, more than {MAX_LINE_BYTES // 2**20} MB, which no model reads",
-        "shorten or remove it; is there a line end after each row?",
-    )
-
-
-def _parsed(raw: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError as why:
-        raise _UnusableError(f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})", "save the file as UTF-8") from why
-    except json.JSONDecodeError as why:
-        raise _UnusableError(f"not JSON: {why.msg}, column {why.colno}", "write one JSON object on each line") from why
-    except RecursionError as why:
-        raise _UnusableError("nested too deeply", "write one JSON object with a list of messages") from why
-    except ValueError as why:
-        raise _UnusableError("a number too long to read", "write it as text") from why
-    if not isinstance(row, dict):
-        raise _UnusableError(f"a {_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line')
-    return row
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
-        raise _UnusableError(f"the name {_shown(twice)} stands twice in one object", "keep one of them")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise _UnusableError(f"{name} is not JSON", "write null, or leave it out")
-
-
-def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The row's messages, checked; the last one is an assistant's with text."""
-    messages = row.get("messages")
-    if messages is None:
-        raise _UnusableError(
-            f"no 'messages'; the row has {listed(list(row)[:5]) or 'nothing'}", "write the chat as a list named messages"
-        )
-    if not isinstance(messages, list) or not messages:
-        raise _UnusableError(
-            "messages is empty" if messages == [] else f"messages is a {_kind(messages)}", "write a list of messages"
-        )
-    for number, message in enumerate(messages, start=1):
-        _check_message(number, message)
-    if messages[-1]["role"] != "assistant":
-        found = any(message["role"] == "assistant" for message in messages)
-        problem = f"last message has role {messages[-1]['role']!r}" if found else "no message with role 'assistant'"
-        raise _UnusableError(f"{problem}; need 'assistant'", "end the row with the expected answer")
-    if len(messages) == 1:
-        raise _UnusableError("nothing stands before the expected answer", "add the user's message")
-    if not flattened(messages[-1].get("content")).strip():
-        raise _UnusableError("the expected answer is empty", "write it, or remove the row")
-    return [{name: value for name, value in message.items() if name != "weight"} for message in messages]
-
-
-def _check_message(number: int, message: Any) -> None:
-    if not isinstance(message, dict):
-        raise _UnusableError(f"message {number} is a {_kind(message)}", "write it as an object with role and content")
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        raise _UnusableError(f"message {number} has role {_shown(role)}", f"use one of {listed(list(ROLES))}")
-    if content is not None and not isinstance(content, str | list):
-        raise _UnusableError(f"message {number} has content that is a {_kind(content)}", "write it as text")
-    if not flattened(content).strip() and not isinstance(content, list) and not message.get("tool_calls"):
-        raise _UnusableError(f"message {number} (role {role!r}) is empty", "write its content, or remove the row")
-    if cleaned(json.dumps(message, ensure_ascii=False))[1]:
-        raise _UnusableError(f"message {number} holds half a character (a lone surrogate)", "mend the export that cut it")
-
-
 def _check(reader: _Reader, *, strict: bool) -> None:
     problems, path = reader.problems, reader.path
     n_good = len(reader.digests)
@@ -347,8 +238,8 @@ def _notes(reader: _Reader) -> Iterator[str]:
     if copies:
         yield f"{plural(copies, 'row')} without id stand in the file more than once; their ids end in -2, -3 ..."
     if reader.repeated_prompts:
-        shown = listed(reader.repeated_prompts[:5])
-        yield f"{plural(len(reader.repeated_prompts), 'prompt')} asked before (line {shown}): not independent, and asked once"
+        few = listed(reader.repeated_prompts[:5])
+        yield f"{plural(len(reader.repeated_prompts), 'prompt')} asked before (line {few}): such rows are not independent"
     if reader.blank:
         yield f"{plural(len(reader.blank), 'blank line')} passed over, the first is line {reader.blank[0]}"
     if 0 < n < FEW:
@@ -367,11 +258,3 @@ def _digest(value: Any) -> bytes:
 
 def _label(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _kind(value: Any) -> str:
-    return {dict: "object", list: "list", str: "text", bool: "true/false", type(None): "null"}.get(type(value), "number")
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, default=str)[:60]

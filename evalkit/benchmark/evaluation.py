@@ -7,7 +7,7 @@ import platform
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics
 from evalkit.benchmark.background import in_pool
-from evalkit.benchmark.progress import Estimate, Prices, Progress, Tally
+from evalkit.benchmark.progress import Estimate, Progress, Tally, prices_of
 from evalkit.endpoint import CallableModel, Endpoint, ModelFunction, Parameters
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, EvalResult, Example
@@ -37,22 +37,15 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A run as planned; `stream` yields its results one by one, as they come.
+    """A run as planned; each field means what the argument of that name means to `run_automated_eval`.
 
     Attributes:
-        model: A name the endpoint knows, or a function of the messages.
-        endpoint: The endpoint's declared name, part of each call's key; not its address.
-        journal: File that keeps the answers; None keeps none.
-        limit: The first so many rows; None or 0 takes all.
-        samples: How often each example is asked.
-        abort_after: So many errors in a row stop the run.
-        about: Anything the journal's header should say of the server or the model.
+        keep: False holds no rows and no results in memory; for `runner.stream_eval`.
     """
 
     model: str | ModelFunction
     test_file: str | Path
     system_prompt: str = ""
-    system_prompt_mode: dataset.SystemPromptMode = "auto"
     journal: str | Path | None = None
     endpoint: str = "openai"
     base_url: str | None = None
@@ -60,17 +53,23 @@ class Evaluation:
     scorers: Sequence[str | Callable[[str, str], Any]] = ("similarity",)
     limit: int | None = None
     samples: int = 1
-    parameters: Parameters = field(default_factory=Parameters)
+    temperature: float | None = 0.0
+    max_tokens: int | None = 1024
+    seed: int | None = None
     concurrency: int = 16
     slice_fields: Sequence[str] = ()
     cluster_field: str | None = None
+    progress: bool = False
+    prices: str | Path | Mapping[str, Any] | None = None
+    extra_body: Mapping[str, Any] | None = None
+    system_prompt_mode: dataset.SystemPromptMode = "auto"
+    strip_think: bool = False
     strict: bool = True
-    keep: bool = True
     timeout_s: float = 120.0
     attempts: int = 6
     abort_after: int = 25
-    prices: Prices | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] | None = None
+    keep: bool = True
 
     def __post_init__(self) -> None:
         for name in ("samples", "concurrency", "attempts", "abort_after"):
@@ -88,10 +87,17 @@ class Evaluation:
         return self.endpoint if isinstance(self.model, str) or self.endpoint != "openai" else "function"
 
     @cached_property
-    def sent(self) -> dict[str, Any]:
-        """The parameters that go with each call; a function is given none."""
-        recorded = self.parameters.recorded()
-        return recorded if isinstance(self.model, str) else {k: v for k, v in recorded.items() if k == "strip_think"}
+    def parameters(self) -> Parameters:
+        """What goes with each call; a function is given the messages only."""
+        if not isinstance(self.model, str):
+            return Parameters(temperature=None, max_tokens=None, strip_think=self.strip_think)
+        return Parameters(
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            seed=self.seed,
+            strip_think=self.strip_think,
+            extra=self.extra_body or {},
+        )
 
     @cached_property
     def test_set(self) -> dataset.TestSet:
@@ -117,36 +123,33 @@ class Evaluation:
         return journal.header(
             self.model_name,
             endpoint=self.endpoint_name,
-            parameters=self.sent,
+            parameters=self.parameters.recorded(),
             system_prompt=self.system_prompt,
             system_prompt_mode=self.system_prompt_mode,
             test_set=self.test_set.fingerprint,
             versions={"evalkit": version("evalkit"), "openai": version("openai"), "python": platform.python_version()},
-            about={**self.about, "system_prompt_use": self.test_set.system_prompt_mode},
+            about={**(self.about or {}), "system_prompt_use": self.test_set.system_prompt_mode},
         )
 
     def calls(self) -> Iterator[Call]:
         """Every call, in file order, sample by sample."""
-        key = partial(journal.call_key, self.model_name, self.endpoint_name, self.sent)
+        key = partial(journal.call_key, self.model_name, self.endpoint_name, self.parameters.recorded())
         for example in self._examples():
             for sample in range(self.samples):
                 yield Call(example=example, sample=sample, key=key(example.messages, sample))
 
-    def estimate(self, writer: journal.Writer | None = None, tally: Tally | None = None) -> Estimate:
-        """What the run will take: calls, and after the first answer time; money where prices are known."""
+    def estimate(self, writer: journal.Writer | None = None) -> Estimate:
+        """What the run will take before anything is asked: calls, and at most how much money."""
         n_known = sum(call.key in writer for call in self.calls()) if writer else 0
-        n_to_ask = self.n_calls - n_known
-        estimate = Estimate(n_calls=self.n_calls, n_to_ask=n_to_ask, concurrency=self.concurrency)
-        if tally is not None and tally.latency_ms is not None:
-            estimate = replace(estimate, seconds=n_to_ask * tally.latency_ms / 1000 / min(self.concurrency, max(n_to_ask, 1)))
-        if self.prices is None:
+        price = prices_of(self.prices, self.model_name)
+        estimate = Estimate(n_calls=self.n_calls, n_to_ask=self.n_calls - n_known, concurrency=self.concurrency, price=price)
+        if price is None or not self.n_calls:
             return estimate
-        if tally is not None and tally.n_asked:
-            money = n_to_ask * self.prices.cost(tally.prompt_tokens / tally.n_asked, tally.completion_tokens / tally.n_asked)
-            return replace(estimate, money=money, currency=self.prices.currency)
-        return replace(estimate, money=self._bound(n_to_ask), currency=self.prices.currency, is_bound=True)
+        chars = sum(len(flattened(one.get("content"))) for call in self.calls() for one in call.example.messages)
+        bound = price.cost(chars / _CHARS_PER_TOKEN / self.n_calls, float(self.max_tokens or 0))
+        return replace(estimate, money=estimate.n_to_ask * bound, is_bound=True)
 
-    async def stream(self, writer: journal.Writer | None, tally: Tally, progress: Progress) -> AsyncGenerator[EvalResult, None]:
+    async def stream(self, writer: journal.Writer | None, tally: Tally, drawn: Progress) -> AsyncGenerator[EvalResult, None]:
         """Yields each result as soon as it is there; the first call goes alone and finds out whether the endpoint works.
 
         Raises:
@@ -162,7 +165,7 @@ class Evaluation:
                     yield known
                     continue
                 yield await ask(call, first=True)
-                progress.say(f"first answer: {self.estimate(writer, tally)}")
+                drawn.first_answer()
                 break
             async with aclosing(
                 in_pool(calls, partial(self._answered, ask=ask, writer=writer, tally=tally), self.concurrency)
@@ -191,7 +194,7 @@ class Evaluation:
 
     def _model(self) -> Endpoint | CallableModel:
         if not isinstance(self.model, str):
-            return CallableModel(self.model, n_threads=self.concurrency, strip_think=self.parameters.strip_think)
+            return CallableModel(self.model, n_threads=self.concurrency, strip_think=self.strip_think)
         return Endpoint(
             self.model, parameters=self.parameters, base_url=self.base_url, timeout_s=self.timeout_s, attempts=self.attempts
         )
@@ -219,13 +222,6 @@ class Evaluation:
                 "finished answers stay in the journal, start again to go on"
             )
         return self._score(call.example, answer, call.sample)
-
-    def _bound(self, n_to_ask: int) -> float | None:
-        if self.prices is None or not self.n_calls:
-            return None
-        chars = sum(len(flattened(one.get("content"))) for call in self.calls() for one in call.example.messages)
-        prompt = chars / _CHARS_PER_TOKEN / self.n_calls
-        return n_to_ask * self.prices.cost(prompt, float(self.parameters.max_tokens or 0))
 
 
 def warn_of_changes(tally: Tally) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,25 +95,31 @@ class Estimate:
     Attributes:
         n_to_ask: Calls still to make.
         seconds: None before the first answer.
-        money: None without prices; before the first answer an upper bound, from the prompts' length and max_tokens.
+        money: None without prices; an upper bound (`is_bound`) before the first answer.
     """
 
     n_calls: int
     n_to_ask: int
     concurrency: int
+    price: Prices | None = None
     seconds: float | None = None
     money: float | None = None
-    currency: str = "USD"
     is_bound: bool = False
+
+    def after(self, tally: Tally) -> Estimate:
+        """The same in the light of the answers there are."""
+        n = max(self.n_to_ask - tally.n_asked, 0)
+        seconds = None if tally.latency_ms is None else n * tally.latency_ms / 1000 / min(self.concurrency, max(n, 1))
+        money = self.price and n * self.price.cost(tally.prompt_tokens, tally.completion_tokens) / max(tally.n_asked, 1)
+        return replace(self, n_to_ask=n, seconds=seconds, money=money, is_bound=False)
 
     def __str__(self) -> str:
         """One line for the log."""
-        known = self.n_calls - self.n_to_ask
-        parts = [f"{plural(self.n_calls, 'call')}, {count(known)} in the journal, {count(self.n_to_ask)} to ask"]
+        parts = [f"{count(self.n_to_ask)} of {plural(self.n_calls, 'call')} to make"]
         if self.seconds is not None and self.n_to_ask:
             parts.append(f"about {_duration(self.seconds)} at {self.concurrency} at a time")
-        if self.money is not None and self.n_to_ask:
-            parts.append(f"{'at most about' if self.is_bound else 'about'} {self.money:,.2f} {self.currency}")
+        if self.money is not None and self.price is not None and self.n_to_ask:
+            parts.append(f"{'at most' if self.is_bound else 'about'} {self.money:,.2f} {self.price.currency}")
         return ", ".join(parts)
 
 
@@ -137,17 +143,25 @@ def prices_of(prices: str | Path | Mapping[str, Any] | None, model: str) -> Pric
 
 
 class Progress:
-    """Draws a tally: a bar in notebooks and terminals, plain lines elsewhere, nothing when switched off."""
+    """Draws a tally: a bar in notebooks and terminals, plain lines elsewhere, nothing without an estimate."""
 
-    def __init__(self, tally: Tally, *, shown: bool, name: str) -> None:
-        """Prepares the bar or the lines for a run of `name`."""
-        self._tally, self._shown, self._name, self._said_at = tally, shown, name, time.monotonic()
-        self._bar = _bar(tally.n_calls, name) if shown and tally.n_calls else None
+    def __init__(self, tally: Tally, estimate: Estimate | None, *, name: str) -> None:
+        """Prepares the bar or the lines for a run of `name`; without an estimate nothing is ever shown."""
+        self._tally, self._estimate, self._name, self._said_at = tally, estimate, name, time.monotonic()
+        self._bar = _bar(tally.n_calls, name) if estimate and tally.n_calls else None
+        self.say(str(estimate))
 
     def say(self, text: str) -> None:
         """One line, beside the bar if there is one."""
-        if self._shown:
+        if self._estimate:
             _write(f"{self._name}: {text}", self._bar)
+
+    def first_answer(self) -> None:
+        """Says what is left, now that one answer shows how long they take."""
+        if self._estimate:
+            self.say(
+                f"the first answer took {_duration((self._tally.latency_ms or 0) / 1000)}; {self._estimate.after(self._tally)}"
+            )
 
     def draw(self) -> None:
         """Moves the bar, or writes a line every ten seconds."""

@@ -13,8 +13,8 @@ from evalkit import journal as journals
 from evalkit.benchmark import dataset, metrics
 from evalkit.benchmark.background import run_apart
 from evalkit.benchmark.evaluation import Evaluation, warn_of_changes
-from evalkit.benchmark.progress import Progress, Tally, prices_of
-from evalkit.endpoint import ModelFunction, Parameters
+from evalkit.benchmark.progress import Progress, Tally
+from evalkit.endpoint import ModelFunction
 from evalkit.errors import DataError
 from evalkit.records import EvalResult, Example
 from evalkit.wording import plural
@@ -89,32 +89,7 @@ def run_automated_eval(
         ModelError: The endpoint cannot be used: key, name, address, quota, or too many errors in a row.
         DesignError: A parameter that cannot be.
     """
-    evaluation = Evaluation(
-        model=model,
-        test_file=test_file,
-        system_prompt=system_prompt,
-        journal=journal,
-        endpoint=endpoint,
-        base_url=base_url,
-        checker=checker,
-        scorers=scorers,
-        limit=limit,
-        samples=samples,
-        parameters=Parameters(
-            temperature=temperature, max_tokens=max_tokens, seed=seed, strip_think=strip_think, extra=extra_body or {}
-        ),
-        concurrency=concurrency,
-        slice_fields=slice_fields,
-        cluster_field=cluster_field,
-        prices=prices_of(prices, model) if isinstance(model, str) else None,
-        system_prompt_mode=system_prompt_mode,
-        strict=strict,
-        timeout_s=timeout_s,
-        attempts=attempts,
-        abort_after=abort_after,
-        about=about or {},
-    )
-    return _run(evaluation, shown=progress)
+    return _run(Evaluation(**locals()))  # each argument is a field of that name
 
 
 async def run_automated_eval_async(
@@ -147,44 +122,13 @@ async def run_automated_eval_async(
     about: Mapping[str, Any] | None = None,
 ) -> list[EvalResult]:
     """The async twin of `run_automated_eval`: same arguments, same results, in the caller's own loop."""
-    evaluation = Evaluation(
-        model=model,
-        test_file=test_file,
-        system_prompt=system_prompt,
-        journal=journal,
-        endpoint=endpoint,
-        base_url=base_url,
-        checker=checker,
-        scorers=scorers,
-        limit=limit,
-        samples=samples,
-        parameters=Parameters(
-            temperature=temperature, max_tokens=max_tokens, seed=seed, strip_think=strip_think, extra=extra_body or {}
-        ),
-        concurrency=concurrency,
-        slice_fields=slice_fields,
-        cluster_field=cluster_field,
-        prices=prices_of(prices, model) if isinstance(model, str) else None,
-        system_prompt_mode=system_prompt_mode,
-        strict=strict,
-        timeout_s=timeout_s,
-        attempts=attempts,
-        abort_after=abort_after,
-        about=about or {},
-    )
-    results = []
-    with _recording(evaluation, shown=progress) as (writer, tally, drawn):
-        async with aclosing(evaluation.stream(writer, tally, drawn)) as stream:
-            async for result in stream:
-                results.append(result)
-                drawn.draw()
-    warn_of_changes(tally)
-    return _in_file_order(results, evaluation)
+    evaluation = Evaluation(**locals())
+    return _in_file_order([result async for result in stream_eval(evaluation)], evaluation)
 
 
-async def stream_eval(evaluation: Evaluation, *, progress: bool = False) -> AsyncGenerator[EvalResult, None]:
+async def stream_eval(evaluation: Evaluation) -> AsyncGenerator[EvalResult, None]:
     """Yields results as they come, holding none; with `keep=False` the memory stays flat for any number of rows."""
-    with _recording(evaluation, shown=progress) as (writer, tally, drawn):
+    with _recording(evaluation) as (writer, tally, drawn):
         async with aclosing(evaluation.stream(writer, tally, drawn)) as stream:
             async for result in stream:
                 yield result
@@ -246,8 +190,8 @@ def results_from_journal(
     return results
 
 
-def _run(evaluation: Evaluation, *, shown: bool) -> list[EvalResult]:
-    with _recording(evaluation, shown=shown) as (writer, tally, drawn):
+def _run(evaluation: Evaluation) -> list[EvalResult]:
+    with _recording(evaluation) as (writer, tally, drawn):
 
         async def collected() -> list[EvalResult]:
             async with aclosing(evaluation.stream(writer, tally, drawn)) as stream:
@@ -259,17 +203,15 @@ def _run(evaluation: Evaluation, *, shown: bool) -> list[EvalResult]:
 
 
 @contextmanager
-def _recording(evaluation: Evaluation, *, shown: bool) -> Iterator[tuple[journals.Writer | None, Tally, Progress]]:
+def _recording(evaluation: Evaluation) -> Iterator[tuple[journals.Writer | None, Tally, Progress]]:
     """Opens the journal and the display, says what is ahead, and closes both whatever happens."""
     path = evaluation.journal
     with journals.Writer(path, evaluation.header()) if path else nullcontext() as writer:
         tally = Tally(n_calls=evaluation.n_calls)
-        drawn = Progress(tally, shown=shown, name=evaluation.model_name)
+        drawn = Progress(tally, evaluation.estimate(writer) if evaluation.progress else None, name=evaluation.model_name)
         try:
-            if shown:
-                drawn.say(str(evaluation.estimate(writer)))
-                for note in evaluation.test_set.notes:
-                    drawn.say(note)
+            for note in evaluation.test_set.notes:
+                drawn.say(note)
             yield writer, tally, drawn
         finally:
             drawn.close()

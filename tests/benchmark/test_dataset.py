@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.benchmark import dataset
+from evalkit.benchmark import rows as lines
 from evalkit.benchmark.dataset import iter_examples, problem_rows, read_examples
 from evalkit.errors import DataError
 
@@ -162,7 +162,7 @@ def test_a_line_that_is_far_too_long_is_named_without_being_held(tmp_path):
     (problem,) = lenient.problems
     assert (problem.line, problem.problem) == (2, "the line is 50 MB long, more than 16 MB, which no model reads")
     assert [example.line for example in lenient.examples] == [1, 3]
-    assert peak < 3 * dataset.MAX_LINE_BYTES
+    assert peak < 3 * lines.MAX_LINE_BYTES
 
 
 def test_a_long_line_below_the_limit_is_read(tmp_path):

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
 from evalkit.errors import DataError
+from evalkit.journal.file import AppendOnlyFile, Place
 from evalkit.records import Answer
 from evalkit.wording import plural
 
@@ -153,10 +152,8 @@ class Writer:
             DataError: Another run is writing it, it belongs to another model or other parameters, or it cannot be written.
         """
         self.path = Path(path)
-        self._lock, self._synced = Lock(), True
-        self._file = _opened(self.path)
-        self._fd = self._file.fileno()
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._file = AppendOnlyFile(self.path)
+        self._places: dict[bytes, Place] = {}
         try:
             self._begin(dict(head))
         except BaseException:
@@ -170,15 +167,13 @@ class Writer:
         self.close()
 
     def __contains__(self, key: str) -> bool:
-        """Whether that call was finished before."""
+        """Whether that call was finished before; errors are not answers, they are asked again."""
         return bytes.fromhex(key) in self._places
 
     def find(self, key: str) -> Answer | None:
-        """The answer to a call that was finished before; errors are not answers, they are asked again."""
+        """The answer to a call that was finished before."""
         place = self._places.get(bytes.fromhex(key))
-        if place is None:
-            return None
-        return _entry(json.loads(os.pread(self._fd, *reversed(place))), self.path, 0).answer
+        return _entry(json.loads(self._file.read(place)), self.path, 0).answer if place else None
 
     def append(self, key: str, example_id: str, sample: int, answer: Answer, *, now: datetime | None = None) -> None:
         """Writes one answer as one line, at once.
@@ -187,26 +182,20 @@ class Writer:
             DataError: The disk is full or the file cannot be written; what was there before stays whole.
         """
         said = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
-        record = {"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)}
-        start, length = self._write(record)
+        place = self._write({"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)})
         if answer.outcome != "error":
-            self._places[bytes.fromhex(key)] = (start, length)
+            self._places[bytes.fromhex(key)] = place
 
     def sync(self) -> None:
         """Makes sure what was written is on the disk; the runner calls it every second."""
-        with self._lock:
-            if not self._synced and not self._file.closed:
-                self._synced = True
-                _fsync(self._fd)
+        self._file.sync()
 
     def close(self) -> None:
         """Syncs and closes; the lock goes with it."""
-        self.sync()
         self._file.close()
 
     def _begin(self, head: dict[str, Any]) -> None:
-        self._end = _repaired(self._file, self.path)
-        if not self._end:
+        if self._file.size == 0:
             self._write(head)
             return
         _check_same(read_header(self.path), head, self.path)
@@ -216,57 +205,9 @@ class Writer:
             else:
                 self._places[bytes.fromhex(entry.key)] = place
 
-    def _write(self, record: Mapping[str, Any]) -> tuple[int, int]:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
-        with self._lock:
-            start = self._end
-            try:
-                _write_all(self._fd, line)
-            except OSError as why:
-                _cut(self._fd, start)
-                raise DataError(_unwritable(self.path, why, len(self._places))) from why
-            self._end, self._synced = start + len(line), False
-        return start, len(line)
-
-
-def _opened(path: Path) -> Any:
-    import fcntl
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b", buffering=0)
-    except OSError as why:
-        raise DataError(f"{path}: cannot write here ({why.strerror}); choose a folder you may write to") from why
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as why:
-        file.close()
-        raise DataError(f"{path}: another run is writing this journal; wait for it to end, or name another journal") from why
-    return file
-
-
-def _repaired(file: Any, path: Path) -> int:
-    """Cuts an unfinished last line off and returns the length of what is whole."""
-    size = file.seek(0, os.SEEK_END)
-    whole = _last_newline(file, size) + 1
-    if whole < size:
-        warnings.warn(
-            f"{path}: the last line was unfinished ({plural(size - whole, 'byte')}); removed, that call is asked again",
-            stacklevel=5,
-        )
-        file.truncate(whole)
-    return whole
-
-
-def _last_newline(file: Any, size: int) -> int:
-    end = size
-    while end > 0:
-        start = max(0, end - 65536)
-        block = os.pread(file.fileno(), end - start, start)
-        if (at := block.rfind(b"\n")) >= 0:
-            return start + at
-        end = start
-    return -1
+    def _write(self, record: Mapping[str, Any]) -> Place:
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+        return self._file.append(line)
 
 
 def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
@@ -284,7 +225,7 @@ def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) 
         )
 
 
-def _entries(path: Path) -> Iterator[tuple[Entry, tuple[int, int]]]:
+def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
     """Each whole answer line with its place (offset, length)."""
     with path.open("rb") as file:
         offset = len(file.readline())
@@ -317,30 +258,6 @@ def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
         raise DataError(
             f"{path}:{number}: not an answer ({type(why).__name__}: {why}); remove this line, and that call is asked again"
         ) from why
-
-
-def _write_all(fd: int, line: bytes) -> None:
-    while line:
-        line = line[os.write(fd, line) :]
-
-
-def _cut(fd: int, length: int) -> None:
-    try:
-        os.ftruncate(fd, length)
-    except OSError:  # a device, or a disk so sick that the torn tail stays; the next opening repairs it
-        return
-
-
-def _fsync(fd: int) -> None:
-    try:
-        os.fsync(fd)
-    except OSError as why:
-        if why.errno not in {22, 95}:  # EINVAL, EOPNOTSUPP: a device or file system without fsync
-            raise
-
-
-def _unwritable(path: Path, why: OSError, n_kept: int) -> str:
-    return f"{path}: cannot write ({why.strerror}); free some space and start again: {plural(n_kept, 'answer')} kept"
 
 
 def _canonical(value: Any) -> bytes:

@@ -1,0 +1,131 @@
+"""One line of a test set: read safely, and checked until what is wrong with it can be said."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import DataError
+from evalkit.wording import cleaned, flattened, listed
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+MAX_LINE_BYTES = 16 * 2**20  # some 4 million tokens: no model reads that, and a file without line ends would fill the memory
+
+
+class UnusableError(Exception):
+    """Why one row cannot be used."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.problem, self.remedy = problem, remedy
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:
+    """Numbered lines as bytes; only a newline ends a line, and one that is too long is never held."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE_BYTES):
+                number += 1
+                if number == 1 and line[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+                    yield 1, UnusableError("the file is UTF-16", "save it as UTF-8")
+                    return
+                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    yield number, _too_long(len(line) + _skipped(file))
+                else:
+                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+    except OSError as why:
+        raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
+
+
+def _skipped(file: Any) -> int:
+    n = 0
+    while chunk := file.readline(2**20):
+        n += len(chunk)
+        if chunk.endswith(b"\n"):
+            break
+    return n
+
+
+def _too_long(n_bytes: int) -> UnusableError:
+    return UnusableError(
+        f"the line is {n_bytes / 2**20:.0f} MB long, more than {MAX_LINE_BYTES // 2**20} MB, which no model reads",
+        "shorten or remove it; is there a line end after each row?",
+    )
+
+
+def parsed(raw: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as why:
+        raise UnusableError(f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})", "save the file as UTF-8") from why
+    except json.JSONDecodeError as why:
+        raise UnusableError(f"not JSON: {why.msg}, column {why.colno}", "write one JSON object on each line") from why
+    except RecursionError as why:
+        raise UnusableError("nested too deeply", "write one JSON object with a list of messages") from why
+    except ValueError as why:
+        raise UnusableError("a number too long to read", "write it as text") from why
+    if not isinstance(row, dict):
+        raise UnusableError(f"a {_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line')
+    return row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        raise UnusableError(f"the name {shown(twice)} stands twice in one object", "keep one of them")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise UnusableError(f"{name} is not JSON", "write null, or leave it out")
+
+
+def messages(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row's messages, checked; the last one is an assistant's with text."""
+    messages = row.get("messages")
+    if messages is None:
+        raise UnusableError(
+            f"no 'messages'; the row has {listed(list(row)[:5]) or 'nothing'}", "write the chat as a list named messages"
+        )
+    if not isinstance(messages, list) or not messages:
+        raise UnusableError(
+            "messages is empty" if messages == [] else f"messages is a {_kind(messages)}", "write a list of messages"
+        )
+    for number, message in enumerate(messages, start=1):
+        _check_message(number, message)
+    if messages[-1]["role"] != "assistant":
+        found = any(message["role"] == "assistant" for message in messages)
+        problem = f"last message has role {messages[-1]['role']!r}" if found else "no message with role 'assistant'"
+        raise UnusableError(f"{problem}; need 'assistant'", "end the row with the expected answer")
+    if len(messages) == 1:
+        raise UnusableError("nothing stands before the expected answer", "add the user's message")
+    if not flattened(messages[-1].get("content")).strip():
+        raise UnusableError("the expected answer is empty", "write it, or remove the row")
+    return [{name: value for name, value in message.items() if name != "weight"} for message in messages]
+
+
+def _check_message(number: int, message: Any) -> None:
+    if not isinstance(message, dict):
+        raise UnusableError(f"message {number} is a {_kind(message)}", "write it as an object with role and content")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise UnusableError(f"message {number} has role {shown(role)}", f"use one of {listed(list(ROLES))}")
+    if content is not None and not isinstance(content, str | list):
+        raise UnusableError(f"message {number} has content that is a {_kind(content)}", "write it as text")
+    if not flattened(content).strip() and not isinstance(content, list) and not message.get("tool_calls"):
+        raise UnusableError(f"message {number} (role {role!r}) is empty", "write its content, or remove the row")
+    if cleaned(json.dumps(message, ensure_ascii=False))[1]:
+        raise UnusableError(f"message {number} holds half a character (a lone surrogate)", "mend the export that cut it")
+
+
+def _kind(value: Any) -> str:
+    return {dict: "object", list: "list", str: "text", bool: "true/false", type(None): "null"}.get(type(value), "number")
+
+
+def shown(value: Any) -> str:
+    return json.dumps(value, default=str)[:60]
