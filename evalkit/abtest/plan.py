@@ -57,7 +57,8 @@ class Guardrail:
     """What must not get worse by more than `margin`.
 
     Attributes:
-        name: A metric of the outcomes table, or of the exposures: "failed_calls", "refused_answers", "latency_ms".
+        name: A metric of the outcomes table, or "error", "refused", "truncated", "empty" (shares of requests) or
+            "latency_ms".
         kind: rate, mean, ratio or, for "latency_ms", p95.
         margin: How much worse is still acceptable, in the metric's own unit, above 0.
         better: Which direction is better.

@@ -14,7 +14,7 @@ PLAN = ABPlan(
     control_model="base",
     treatment_model="tuned",
     primary=Metric(name="accepted", expected=0.30, detectable_difference=0.05),
-    guardrails=(Guardrail(name="failed_calls", margin=0.01),),
+    guardrails=(Guardrail(name="error", margin=0.01),),
     traffic_split=0.1,
     users_per_day=300,
 )

@@ -79,7 +79,7 @@ def test_a_plan_survives_json():
 
     full = plan(
         secondary=(Metric(name="spent", kind="ratio", detectable_difference=1.0, sd=3.0),),
-        guardrails=(Guardrail(name="failed_calls", margin=0.01), Guardrail(name="latency_ms", kind="p95", margin=50)),
+        guardrails=(Guardrail(name="error", margin=0.01), Guardrail(name="latency_ms", kind="p95", margin=50)),
         looks=3,
     )
     assert ABPlan.from_dict(json.loads(json.dumps(full.to_dict(), allow_nan=False))) == full
@@ -131,16 +131,16 @@ def test_a_metric_that_gives_no_number_of_users_is_refused(fields, message):
 @pytest.mark.parametrize("margin", [0, -0.1, math.nan])
 def test_a_guardrail_needs_a_margin(margin):
     with pytest.raises(DesignError, match="need a number above 0"):
-        Guardrail(name="failed_calls", margin=margin)
+        Guardrail(name="error", margin=margin)
 
 
 def test_guardrails_are_read_from_yaml(tmp_path):
     path = tmp_path / "guardrails.yaml"
-    path.write_text("- {name: failed_calls, margin: 0.01}\n- {name: latency_ms, kind: p95, margin: 50}\n")
+    path.write_text("- {name: error, margin: 0.01}\n- {name: latency_ms, kind: p95, margin: 50}\n")
     assert read_guardrails(path) == (
-        Guardrail(name="failed_calls", margin=0.01),
+        Guardrail(name="error", margin=0.01),
         Guardrail(name="latency_ms", kind="p95", margin=50),
     )
-    path.write_text("- {name: failed_calls, limit: 0.01}\n")
+    path.write_text("- {name: error, limit: 0.01}\n")
     with pytest.raises(DataError, match=r"guardrails\.yaml: .*limit"):
         read_guardrails(path)
