@@ -54,7 +54,7 @@ def krippendorff_alpha(
         resamples: Bootstrap samples of items.
         seed: Seed of the bootstrap.
 
-    Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", sections B to D.
+    Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability".
 
     Raises:
         DesignError: Ragged rows, an unknown level, or labels without order on an ordered level.

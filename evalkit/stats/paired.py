@@ -121,7 +121,8 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
 def tango_interval(b: int, c: int, n: int, *, alpha: float = 0.05) -> tuple[float | None, float | None]:
     """Score interval of the paired difference `(b - c) / n`; None, None when n is 0.
 
-    Source: Tango 1998, eq. 9 (restricted rate) and section 3 (inversion).
+    Source: Tango 1998: the limits solve `(b - c - n d) / sqrt(n (2 q + d (1 - d))) = z` and `= -z` in d, where q is
+    the rate of regressed examples that is most likely when the difference is d.
 
     Example:
         >>> [round(limit, 4) for limit in tango_interval(1, 2, 50)]

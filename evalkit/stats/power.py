@@ -33,7 +33,7 @@ def examples_needed(p_fixed: float, p_regressed: float, *, alpha: float = 0.05, 
         alpha: Two-sided level.
         power: Chance to find it.
 
-    Source: Connor 1987, eq. 3.
+    Source: Connor 1987: `n = ((z_a sqrt(psi) + z_b sqrt(psi - d^2)) / d)^2`, psi = disagreement, d = difference.
 
     Raises:
         DesignError: Shares that are no shares, or equal (no number finds no difference).
@@ -62,7 +62,7 @@ def detectable_difference(n: int, disagreement: float, *, alpha: float = 0.05, p
     Returns:
         None when not even a gain on every disagreement would be found.
 
-    Source: Connor 1987, eq. 3 solved for the difference.
+    Source: Connor 1987 (see `examples_needed`), solved for the difference.
 
     Example:
         >>> round(detectable_difference(300, 0.10), 3)
@@ -96,7 +96,7 @@ def users_needed(
         power: Chance to find it.
         design_effect: Inflation for users with several requests; see `design_effect`.
 
-    Source: Fleiss, Levin & Paik 2003, eq. 4.18 (pooled null variance, unequal groups), without continuity correction.
+    Source: Fleiss, Levin & Paik 2003, chapter 4: pooled variance under the null, unequal groups, no continuity correction.
 
     Raises:
         DesignError: Rates outside (0, 1) or equal.
@@ -134,7 +134,7 @@ def users_needed_mean(
         power: Chance to find it.
         design_effect: Inflation, 1 for a per-user metric.
 
-    Source: two-sample normal formula, e.g. van Belle 2008, eq. 2.3.
+    Source: the two-sample normal formula `(z_a + z_b)^2 sd^2 (1 + 1/r) / d^2`, r = treatment / control.
 
     Raises:
         DesignError: A difference of 0 or a negative sd.

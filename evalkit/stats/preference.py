@@ -77,7 +77,7 @@ class LengthAdjustedPreference(Result):
 def win_rate(wins: int, losses: int, ties: int, *, alpha: float = 0.05) -> WinRate:
     """Who wins? Exact sign test on the decided votes; the interval counts ties half.
 
-    Source: Conover 1999 section 3.4 (sign test); interval `0.5 + Tango(wins, losses, n) / 2`.
+    Source: the sign test, Dixon & Mood 1946; interval `0.5 + Tango(wins, losses, n) / 2`.
 
     Raises:
         DesignError: Not counts.

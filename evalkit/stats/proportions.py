@@ -126,7 +126,7 @@ def proportion_z_test(successes_a: int, total_a: int, successes_b: int, total_b:
     Pooled z-test; Newcombe interval of the difference; score interval of the ratio for the lift. Where a group
     expects fewer than 5 of an outcome, Fisher's exact p stands beside it and decides the verdict.
 
-    Source: Newcombe 1998 method 10; Miettinen & Nurminen 1985 eq. 10; statsmodels `proportions_ztest` and
+    Source: Newcombe 1998 method 10; Miettinen & Nurminen 1985 (ratio); statsmodels `proportions_ztest` and
     `confint_proportions_2indep`.
 
     Raises:
@@ -177,21 +177,33 @@ def sample_ratio_test(
         >>> sample_ratio_test([5200, 4800], [0.5, 0.5]).verdict
         'invalid'
     """
-    from scipy.stats import chisquare
-
     counts, shares = _groups(observed, expected_shares)
     alpha, n = between(alpha, "alpha"), sum(counts)
-    drift = counts[-1] / n - shares[-1] if n else None
-    low, high = wilson(counts[-1], n, alpha)
-    statistic, p_value = chisquare(counts, [share * n for share in shares]) if n else (None, None)
+    low, high = (None if limit is None else limit - shares[-1] for limit in wilson(counts[-1], n, alpha))
+    statistic, p_value, method = _split_test(counts, [share * n for share in shares])
     alarm = p_value is not None and p_value < alpha
-    notes = ("no users yet",) if not n else (CAUSES,) if alarm else ()
     return SampleRatioTest(
-        estimate=drift, n=n, ci_low=None if low is None else low - shares[-1],
-        ci_high=None if high is None else high - shares[-1], alpha=alpha, p_value=p_value,
-        method="chi-square against the declared split", notes=notes, statistic=statistic,
+        estimate=counts[-1] / n - shares[-1] if n else None, n=n, ci_low=low, ci_high=high, alpha=alpha, p_value=p_value,
+        method=method, notes=("no users yet",) if not n else (CAUSES,) if alarm else (), statistic=statistic,
         observed=tuple(counts), expected=tuple(share * n for share in shares),
     )  # fmt: skip
+
+
+def _split_test(counts: list[int], expected: list[float]) -> tuple[float | None, float | None, str]:
+    """Chi-square; its p gives way to the exact one where two groups are too small for it."""
+    from scipy.stats import binomtest, chisquare
+
+    n = sum(counts)
+    if not n:
+        return None, None, "chi-square against the declared split"
+    statistic, p_value = chisquare(counts, expected)
+    if len(counts) == 2 and min(expected) < TINY:
+        return (
+            float(statistic),
+            float(binomtest(counts[-1], n, expected[-1] / n).pvalue),
+            "exact binomial against the declared split",
+        )
+    return float(statistic), float(p_value), "chi-square against the declared split"
 
 
 def _groups(observed: Any, shares: Any) -> tuple[list[int], list[float]]:

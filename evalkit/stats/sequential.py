@@ -84,7 +84,8 @@ def confidence_sequence(estimate: float, se: float, n: int, n_opt: float, *, alp
         n_opt: Users at which the sequence is tightest; half the planned number is a good choice.
         alpha: Level of the whole sequence.
 
-    Source: Waudby-Smith et al. 2024, eq. 8 (asymptotic, normal mixture).
+    Source: Waudby-Smith et al. 2024 (asymptotic, normal mixture): `se sqrt(2 (n r + 1) / (n r) log(sqrt(n r + 1) / alpha))`
+    on each side, with `r = (-2 log(alpha) + log(1 - 2 log(alpha))) / n_opt`.
 
     Raises:
         DesignError: No users or a negative standard error.

@@ -173,6 +173,14 @@ def test_the_declared_split_raises_no_alarm():
     assert test.estimate == pytest.approx(9010 / 10000 - 0.9)
 
 
+def test_a_few_early_users_do_not_ring_the_alarm():
+    # 5 of 10 users in a group of 10%: chi-square p = .00002, exactly 1 - binom.cdf(4; 10, .1) = .0016
+    test = sample_ratio_test([5, 5], [0.9, 0.1])
+    assert test.statistic == pytest.approx((5 - 1) ** 2 / 1 + (5 - 9) ** 2 / 9)
+    assert test.p_value == pytest.approx(stats.binom.sf(4, 10, 0.1))
+    assert test.verdict == "no difference shown"
+
+
 def test_no_users_are_too_early():
     test = sample_ratio_test([0, 0], [0.9, 0.1])
     assert (test.verdict, test.statistic, test.p_value) == ("too early", None, None)
