@@ -146,8 +146,8 @@ class Batch(Sequence[Pair]):
         if (folder / "batch.json").exists():
             raise DesignError(f"{folder}: holds a batch already; name a new round")
         (folder / "votes").mkdir(parents=True, exist_ok=True)
-        _write(folder / "key.json", self.key.to_bytes(), mode=0o600)
-        return _write(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644)
+        write_whole(folder / "key.json", self.key.to_bytes(), mode=0o600)
+        return write_whole(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644)
 
 
 def read_batch(folder: Path) -> Batch:
@@ -189,7 +189,8 @@ def _as_json(kind: str, record: Any, without: tuple[str, ...]) -> bytes:
     return text.encode() + b"\n"
 
 
-def _write(path: Path, content: bytes, *, mode: int) -> Path:
+def write_whole(path: Path, content: bytes, *, mode: int) -> Path:
+    """Writes a file so that nobody ever sees half of it."""
     partial = path.with_name(path.name + ".partial")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         file.write(content)

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 
 from evalkit.errors import DataError, DesignError
 from evalkit.human import opening
+from evalkit.human.pairs import write_whole
 from evalkit.human.rounds import Round, round_folder
 from evalkit.study import Study
 
@@ -73,11 +74,10 @@ def declared_round(study: Study) -> str:
 def links(round_: Round) -> Mapping[str, str]:
     """Link code -> rater: random codes, drawn once a round and kept beside its key."""
     path = round_.folder / "links.json"
-    codes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    codes |= {secrets.token_urlsafe(12): rater for rater in round_.batch.raters if rater not in codes.values()}
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(codes, file, indent=1)
-    return codes
+    if not path.exists():
+        codes = {secrets.token_urlsafe(12): rater for rater in round_.batch.raters}
+        write_whole(path, json.dumps(codes, indent=1).encode(), mode=0o600)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def page_of_links(round_: Round, token: str, port: int) -> str:
@@ -133,7 +133,7 @@ def _furnish(folder: Path, token: str, port: int) -> None:
         "cells": [cell],
     }
     (folder / "rate.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    (folder / "voila.json").write_text(json.dumps(_settings(token, port)), encoding="utf-8")
+    write_whole(folder / "voila.json", json.dumps(_settings(token, port)).encode(), mode=0o600)
 
 
 def _settings(token: str, port: int) -> dict[str, Any]:

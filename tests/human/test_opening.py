@@ -1,0 +1,120 @@
+import json
+
+import pytest
+
+from evalkit.errors import DataError, DesignError
+from evalkit.human import opening, simulate
+from evalkit.human.preference import read_preference
+from evalkit.human.votes import read_standing
+from evalkit.study import Study
+
+BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "data" / "s").mkdir(parents=True)
+    return Study(name="s", root=tmp_path)
+
+
+@pytest.fixture
+def open_round(study, results):
+    def make(**options):
+        given = {"bound_to": BOUND, "models": {}, "sample_size": 10, "seed": 3, **options}
+        return opening.open_round(study, "r1", results(), results(who="tuned"), **given)
+
+    return make
+
+
+def test_a_round_is_made_once_and_its_votes_are_kept(open_round, rate):
+    first = open_round(raters="ann, bob")
+    assert first.batch.raters == ("ann", "bob")
+    rate(first, "ann", lambda _: "left")
+    again = open_round(raters="someone-else", seed=99)
+    assert again.batch == first.batch
+    assert len(read_standing(again.votes("ann").path)) == 11
+
+
+def test_a_round_for_other_answers_is_not_touched_and_says_so(open_round):
+    first = open_round()
+    other = {**BOUND, "fine_tuned": "newer"}
+    assert open_round(bound_to=other).batch == first.batch
+    assert "other answers" in opening.binding(first, other)
+    assert "hashes match" in opening.binding(first, BOUND)
+    assert "no rating round" in opening.binding(None, BOUND)
+
+
+def test_a_simulated_round_follows_the_answers(open_round, study):
+    first = open_round(simulate_raters=2)
+    other = {**BOUND, "fine_tuned": "newer"}
+    second = open_round(simulate_raters=2, bound_to=other)
+    assert second.folder != first.folder
+    assert opening.find_round(study, "r1", other).folder == second.folder
+    assert opening.find_round(study, "r1", BOUND).folder == first.folder
+    assert open_round(simulate_raters=2, bound_to=other).folder == second.folder
+
+
+def test_simulated_raters_finish_lock_and_are_labelled(open_round):
+    round_ = open_round(simulate_raters=3, sample_size=30)
+    expected = {str(i): f"tuned answer {i}" for i in range(40)}
+    simulate.simulate_votes(round_, expected, seed=1)
+    assert round_.locked
+    assert all(one.done == one.total == 33 for one in round_.progress())
+    votes = [vote for rater in round_.batch.raters for vote in read_standing(round_.votes(rater).path).values()]
+    assert all(vote.simulated and vote.via == "simulated" for vote in votes)
+    before = [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters]
+    simulate.simulate_votes(round_, expected, seed=1)
+    assert [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters] == before
+    assert read_preference(round_).win_rate.verdict == "better"  # they like what is close to the expected answer
+    assert opening.state(round_).startswith("Simulated raters have given 99 of 99 ratings")
+
+
+def test_a_round_of_people_is_never_simulated(open_round):
+    round_ = open_round()
+    with pytest.raises(DesignError, match="for people"):
+        simulate.simulate_votes(round_, {})
+    with pytest.raises(DesignError, match="a round of people"):
+        open_round(simulate_raters=2)
+
+
+def test_a_study_brings_its_question_guidance_and_reasons(tmp_path):
+    path = tmp_path / "rubric.md"
+    path.write_text(
+        "# Which is right?\n\nLook twice.\n\n## Reasons\n\n- wrong_code: a code too many\n* tone\n\n## More\n\n- no tag\n"
+    )
+    said = opening.read_rubric(path)
+    assert said["question"] == "Which is right?"
+    assert said["rubric"].startswith("Look twice.")
+    assert said["reasons"] == ["wrong code", "tone"]
+    path.write_text("Just look.")
+    assert opening.read_rubric(path) == {"rubric": "Just look."}
+    assert opening.read_rubric(None) == {}
+    with pytest.raises(DataError, match="cannot read the rubric"):
+        opening.read_rubric(tmp_path / "absent.md")
+
+
+def test_gold_pairs_are_read_line_by_line(tmp_path):
+    path = tmp_path / "gold.jsonl"
+    row = {"id": "g1", "input": "q", "better": "yes", "worse": "no"}
+    path.write_text(json.dumps(row) + "\n\n")
+    assert opening.read_gold(path) == [row]
+    path.write_text(json.dumps(row) + '\n{"id": "g2"}\n')
+    with pytest.raises(DataError, match=r"gold\.jsonl:2"):
+        opening.read_gold(path)
+
+
+def test_practice_is_a_copy_without_votes(open_round, rate):
+    round_ = open_round(simulate_raters=1)
+    copy = opening.practice_copy(round_)
+    rate(copy, "simulated-1", lambda _: "left")
+    assert not round_.votes("simulated-1").path.exists()
+
+
+def test_a_rater_is_shown_only_where_somebody_sits():
+    assert opening.in_jupyter({"JPY_SESSION_NAME": "notebooks/03_rate.ipynb"})
+    assert not opening.in_jupyter({"HOME": "/home"})
+
+
+def test_the_description_counts_everything(open_round):
+    text = opening.described(open_round(raters="ann"))
+    assert "10 pairs for 1 rater, 1 of them shown twice, 0 with a known winner; 0 identical" in text

@@ -1,0 +1,226 @@
+from random import Random
+
+import pytest
+
+from evalkit import stats
+from evalkit.errors import DesignError
+from evalkit.human import evidence, ratings, words
+from evalkit.human.preference import read_preference
+from evalkit.records import Evidence
+
+
+def locked(round_, rate, judges, **more):
+    for rater, judge in judges.items():
+        rate(round_, rater, judge, **more)
+    round_.lock()
+    return round_
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_bot_that_prefers_the_fine_tuned_text_scores_one_whatever_the_sides(new_round, rate, likes, seed):
+    round_ = locked(new_round(seed=seed, raters=("ann", "bob")), rate, dict.fromkeys(("ann", "bob"), likes("tuned")))
+    found = read_preference(round_)
+    assert found.win_rate.score == found.asked_only.score == 1.0
+    assert found.self_agreement.estimate == 1.0
+    assert found.agreement.percent_agreement == 1.0
+    assert abs(found.position.estimate - 0.5) < 0.06
+    assert {one.label for one in ratings.unblind(round_)} == {"fine_tuned"}
+
+
+def test_a_bot_that_prefers_the_base_text_scores_zero(new_round, rate, likes):
+    found = read_preference(locked(new_round(), rate, {"rater1": likes("base")}))
+    assert found.win_rate.score == 0.0
+    assert found.win_rate.verdict == "worse"
+
+
+def test_always_left_is_an_even_split_and_a_side_bias(new_round, rate):
+    found = read_preference(locked(new_round(), rate, {"rater1": lambda _: "left"}))
+    assert found.win_rate.score == 0.5  # 20 pairs, the fine-tuned answer on the left in 10
+    assert found.position.rate_slot_a == 1.0
+    assert (found.as_left.estimate, found.as_right.estimate) == (1.0, 0.0)
+    assert found.self_agreement.estimate == 0.0
+    assert any("chooses left" in flag for flag in found.raters[0].flags)
+
+
+def test_one_rater_is_the_sign_test_with_identical_answers_as_ties(new_round, rate, likes):
+    # 40 examples, 8 identical; 32 are shown, all won: score = (32 + 8/2) / 40 = 0.9
+    round_ = locked(new_round(size=99, same=range(8)), rate, {"rater1": likes("tuned")})
+    found = read_preference(round_)
+    assert (found.win_rate.wins, found.win_rate.losses, found.win_rate.ties) == (32, 0, 8)
+    assert found.win_rate.score == pytest.approx(0.9)
+    assert found.win_rate.p_value == pytest.approx(stats.win_rate(32, 0, 8).p_value) == pytest.approx(2 / 2**32)
+    assert found.asked_only.score == 1.0
+    assert found.identical == 8
+
+
+def test_both_bad_is_a_tie_in_the_win_rate_and_counted_apart(new_round, rate):
+    found = read_preference(locked(new_round(), rate, {"rater1": lambda _: "both_bad"}))
+    assert found.win_rate.score == 0.5
+    assert found.labels == {"fine_tuned": 0, "base": 0, "tie": 0, "both_bad": 20}
+    assert found.win_rate.p_value == 1.0
+
+
+def test_the_item_is_the_unit_with_several_raters(new_round, rate):
+    # three raters who toss a coin each: 60 votes, but n = 20
+    rng = Random(3)
+    coins = dict.fromkeys(("ann", "bob", "cid"), lambda _: rng.choice(["left", "right"]))
+    found = read_preference(locked(new_round(raters=tuple(coins)), rate, coins))
+    assert found.win_rate.n == 20
+    assert sum(found.labels.values()) == 60
+    assert found.win_rate.method == "t-test of item means"
+
+
+def test_repeats_and_gold_never_enter_the_result(new_round, rate, likes):
+    gold = [{"id": f"g{i}", "input": "q", "better": "base-like better", "worse": "bad"} for i in range(4)]
+    round_ = locked(new_round(gold=gold, repeat_share=0.5), rate, {"rater1": likes("tuned")})
+    found = read_preference(round_)
+    assert found.win_rate.n == sum(found.labels.values()) == 20
+    assert found.self_agreement.n == 10
+    assert found.raters[0].votes == 34  # 20 pairs, 10 repeats, 4 known
+
+
+def test_an_open_round_shows_progress_and_nothing_else(new_round, rate, likes, tmp_path):
+    round_ = new_round(raters=("ann", "bob"))
+    rate(round_, "ann", likes("tuned"))
+    found = read_preference(round_)
+    assert found.win_rate.estimate is None
+    assert "22 of 44 ratings are in" in found.withheld
+    record = evidence.human_evidence(found, study="s", models={}, bound_to={"base": "x"})
+    assert record.primary is None
+    assert "win_rate" not in record.details
+    assert record.missing[0].price == "22 ratings, then lock the round"
+    assert words.answer(found) == found.withheld
+    with pytest.raises(DesignError):
+        ratings.unblind(round_)
+
+
+def test_no_round_at_all_is_missing_evidence():
+    found = read_preference(None)
+    assert found.missing[0].action == "Prepare a rating round"
+    assert evidence.human_evidence(found, study="s", models={}, bound_to={}).primary is None
+
+
+def test_the_evidence_survives_the_disk_and_holds_the_contract(new_round, rate, likes, results, tmp_path):
+    bound = {"test_set": "t", "base": "b", "fine_tuned": "f"}
+    round_ = new_round(raters=("ann", "bob"), bound_to=bound, models={"base": "x", "fine_tuned": "y"}, simulated=True)
+    locked(round_, rate, {"ann": likes("tuned"), "bob": lambda _: "left"}, reasons=["tone"])
+    found = read_preference(round_, base_results=results(), ft_results=results(who="tuned"), slice_fields=["kind"])
+    path = evidence.human_evidence(found, study="s", models={}, bound_to={}).write(tmp_path / "preference.json")
+    read = Evidence.read(path)
+    assert (read.layer, read.simulated, read.unit) == ("human", True, "items")
+    assert read.bound_to == bound
+    assert read.models == {"base": "x", "fine_tuned": "y"}
+    assert read.primary["verdict"] == found.win_rate.verdict
+    assert {"round", "votes", "raters", "agreement", "position_bias", "ties", "both_bad", "reasons"} <= set(read.details)
+    assert read.details["votes"] == 40
+
+
+def test_slices_carry_holm_and_small_ones_no_p(new_round, rate, likes):
+    round_ = new_round(n=80, size=80)
+    found = read_preference(locked(round_, rate, {"rater1": likes("tuned")}), slice_fields=["kind"])
+    even, odd = found.slices
+    assert (even.result.n, odd.result.n) == (40, 40)
+    assert even.p_adjusted == pytest.approx(2 * even.p_value)  # Holm over two equal p-values
+    small = read_preference(locked(new_round(size=20), rate, {"rater1": likes("tuned")}), slice_fields=["kind"])
+    assert [one.p_value for one in small.slices] == [None, None]
+
+
+def test_reasons_are_counted_by_whom_they_speak_for(new_round, rate, likes):
+    found = read_preference(locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone", "hallucination"]))
+    tone = next(one for one in found.reasons if one.reason == "tone")
+    assert (tone.fine_tuned, tone.base, tone.neither) == (20, 0, 0)
+
+
+def test_people_beside_the_benchmark(new_round, rate, likes, results):
+    # by both metrics the fine-tuned answer is better everywhere; people prefer the base answer
+    round_ = locked(new_round(), rate, {"rater1": likes("base")})
+    found = read_preference(round_, base_results=results(), ft_results=results(who="tuned"))
+    by_name = {one.metric: one for one in found.metrics}
+    assert by_name["exact_match"].agreement.estimate == 0.0
+    assert by_name["format_correct"].undecided_by_metric == 20
+    worst = found.disagreements[0]
+    assert (worst.people, worst.metric, worst.gap) == (-1.0, 0.5, 1.5)
+    assert worst.fine_tuned.startswith("tuned answer")
+    assert len(found.disagreements) == 10
+
+
+def test_careless_raters_are_flagged_and_the_result_stands_with_and_without(new_round, rate, likes):
+    raters = ("ann", "bob", "cid")
+    round_ = new_round(raters=raters, repeat_share=0.3)
+    rate(round_, "ann", likes("tuned"))
+    rate(round_, "bob", likes("tuned"))
+    rate(round_, "cid", lambda _: "right", seconds=0.5)
+    round_.lock()
+    found = read_preference(round_)
+    assert [bool(one.flags) for one in found.raters] == [False, False, True]
+    assert any("under 3 s" in flag for flag in found.raters[2].flags)
+    # with cid: 10 items 3 of 3, 10 items 2 of 3 won against 1: mean (1 + 1/3) / 2 = 2/3, score 0.5 + 1/3
+    assert found.win_rate.score == pytest.approx(5 / 6)
+    assert found.without_flagged.score == 1.0
+    assert "cid" in words.flagged(found)
+
+
+def test_gold_pairs_find_a_rater_who_does_not_look(new_round, rate, likes):
+    gold = [{"id": f"g{i}", "input": "q", "better": "tuned well", "worse": "poor"} for i in range(4)]
+    round_ = new_round(raters=("ann", "bob"), gold=gold)
+    rate(round_, "ann", likes("tuned"))
+    rate(round_, "bob", lambda item: "right" if "poor" in item["right"] else "left" if "poor" in item["left"] else "tie")
+    round_.lock()
+    ann, bob = read_preference(round_).raters
+    assert (ann.gold_rate, bob.gold_rate) == (1.0, 0.0)
+    assert any("known winners" in flag for flag in bob.flags)
+
+
+def test_what_would_settle_it_is_priced_in_pairs(new_round, rate):
+    # 13 of 20 won: 65% of decided, 90 pairs for 80% power, so 70 more
+    calls = iter(range(100))
+
+    def judge(item):
+        tuned = "left" if "tuned" in item["left"] else "right"
+        return tuned if next(calls) % 20 < 13 else {"left": "right", "right": "left"}[tuned]
+
+    round_ = new_round(repeat_share=0)
+    found = read_preference(locked(round_, rate, {"rater1": judge}))
+    assert found.win_rate.wins == 13
+    assert found.win_rate.verdict == "no difference shown"
+    assert found.missing[0].action == f"Rate {stats.ratings_needed(0.65) - 20} more pairs" == "Rate 70 more pairs"
+    assert "0.2 hours" in found.missing[0].price  # 70 pairs at 9 s
+
+
+def test_an_even_split_says_that_more_pairs_are_not_the_answer(new_round, rate):
+    found = read_preference(locked(new_round(), rate, {"rater1": lambda _: "left"}))
+    assert found.missing[0].action == "Look for a larger effect"
+
+
+@pytest.mark.slow
+def test_pooling_raters_would_claim_too_much_and_the_item_test_does_not():
+    """No true preference, three raters who share each item's quirk: 5% alarms by item, more than 10% pooled."""
+    rng, alarms, pooled, runs = Random(1), 0, 0, 1500
+    for _ in range(runs):
+        quirks = [rng.random() for _ in range(50)]
+        votes = [[1 if rng.random() < (0.9 if q < 0.5 else 0.1) else -1 for _ in range(3)] for q in quirks]
+        alarms += stats.item_mean_test(votes).p_value < 0.05
+        wins = sum(v > 0 for item in votes for v in item)
+        pooled += stats.win_rate(wins, 150 - wins, 0).p_value < 0.05
+    assert 0.03 <= alarms / runs <= 0.07
+    assert pooled / runs > 0.10
+
+
+def test_every_state_has_its_sentences(new_round, rate, likes):
+    states = [read_preference(None)]
+    judges = (likes("tuned"), likes("base"), lambda _: "tie", lambda _: "both_bad", lambda _: "left")
+    states += [read_preference(locked(new_round(), rate, {"rater1": judge}), slice_fields=["kind"]) for judge in judges]
+    names = ("answer", "headline", "sides", "agreement", "reasons", "slices", "flagged", "length", "lock")
+    for found in states:
+        for name in names:
+            text = getattr(words, name)(found)
+            assert text
+            assert "None" not in text
+            assert "nan" not in text
+
+
+def test_simulated_votes_are_called_so(new_round, rate, likes):
+    found = read_preference(locked(new_round(simulated=True), rate, {"rater1": likes("tuned")}))
+    assert found.simulated
+    assert words.answer(found).startswith("Simulated raters, not people")
+    assert words.titled("Votes", found).endswith("(simulated)")

@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from evalkit.errors import DataError, DesignError
+from evalkit.human import serve
+from evalkit.human.rater import Rater
+from evalkit.study import Study
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "data" / "s").mkdir(parents=True)
+    return Study(name="s", root=tmp_path)
+
+
+def test_links_are_random_kept_and_private(new_round):
+    round_ = new_round(raters=("ann", "bob"))
+    codes = serve.links(round_)
+    assert sorted(codes.values()) == ["ann", "bob"]
+    assert all(len(code) >= 16 and code not in {"ann", "bob"} for code in codes)
+    assert serve.links(round_) == codes
+    assert (round_.folder / "links.json").stat().st_mode & 0o077 == 0
+    text = serve.page_of_links(round_, "tok", 9000)
+    assert all(f"http://127.0.0.1:9000/?token=tok&rater={code}" in text for code in codes)
+
+
+@pytest.mark.parametrize("query", ["", "rater=ann", "rater=", "rater=../../key.json", "rater=<script>", "token=x"])
+def test_without_a_code_from_the_list_nobody_gets_in(new_round, query):
+    round_ = new_round(raters=("ann",))
+    shown = serve.page({serve.ROUND: str(round_.folder), "QUERY_STRING": query})
+    assert "not complete or not valid" in shown.text
+    assert "<script>" not in shown._repr_html_()
+
+
+def test_a_code_opens_its_own_raters_page(new_round):
+    round_ = new_round(raters=("ann", "bob"))
+    code = next(code for code, rater in serve.links(round_).items() if rater == "bob")
+    shown = serve.page({serve.ROUND: str(round_.folder), "QUERY_STRING": f"token=x&rater={code}"})
+    assert isinstance(shown, Rater)
+    assert shown._session.rater == "bob"
+
+
+def test_the_server_listens_here_only_with_a_token_a_policy_and_culling():
+    settings = serve._settings("secret", 9000)
+    assert settings["Voila"]["ip"] == "127.0.0.1"
+    assert settings["Voila"]["token"] == "secret"
+    assert settings["VoilaConfiguration"]["file_allowlist"] == []
+    assert settings["MappingKernelManager"]["cull_idle_timeout"] > 0
+    policy = settings["Voila"]["tornado_settings"]["headers"]["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_the_served_notebook_holds_one_call(tmp_path):
+    serve._furnish(tmp_path, "secret", 9000)
+    notebook = json.loads((tmp_path / "rate.ipynb").read_text())
+    assert [cell["source"] for cell in notebook["cells"]] == ["from evalkit.human import serve\n\nserve.page()"]
+    assert "secret" not in (tmp_path / "rate.ipynb").read_text()
+    assert (tmp_path / "voila.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_study_without_a_round_says_what_to_do(study):
+    with pytest.raises(DataError, match="names no rating_round"):
+        serve.main("s", root=study.root)
+    (study.folder / "study.yaml").write_text("rating_round: r1\n")
+    with pytest.raises(DataError, match="prepare the round first"):
+        serve.main("s", root=study.root)
+
+
+def test_a_closed_round_is_not_served(study, results, rate):
+    from evalkit.human.opening import open_round
+
+    bound = {"test_set": "t", "base": "b", "fine_tuned": "f"}
+    round_ = open_round(study, "r1", results(), results(who="tuned"), bound_to=bound, models={}, sample_size=3)
+    rate(round_, "rater1", lambda _: "left")
+    round_.lock()
+    with pytest.raises(DesignError, match="closed"):
+        serve.main("s", rating_round="r1", root=study.root)

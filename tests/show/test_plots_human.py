@@ -1,0 +1,68 @@
+import pytest
+from matplotlib import pyplot
+
+from evalkit import show
+from evalkit.human import words
+from evalkit.human.batch import prepare_human_eval_batch
+from evalkit.human.preference import read_preference
+from evalkit.human.rounds import Round
+from evalkit.human.session import Session
+from evalkit.records import EvalResult
+from evalkit.show.plots import human as plots
+from evalkit.show.style import style
+
+FIGURES = ("win_rate", "sides", "agreement", "slices", "reasons")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("round")
+    slices = {"kind": "<b>$5 and $6</b>"}
+    base, tuned = (
+        [EvalResult(i, f"q{i}", "x", f"{who} {i}", False, True, slices=slices) for i in range(40)] for who in ("base", "tuned")
+    )
+    prepare_human_eval_batch(base, tuned, 30, seed=1, folder=folder, raters=("ann", "bob"), simulated=True)
+    round_ = Round.open(folder)
+    for rater, word in (("ann", "tuned"), ("bob", "1")):
+        session = Session(round_, rater)
+        while session.current:
+            item = session.view()["item"]
+            session.vote(item["id"], "left" if word in item["left"] else "right", seconds=5, reasons=["tone"])
+    round_.lock()
+    return read_preference(round_, slice_fields=["kind"])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_figures_title_is_its_conclusion(found, name, narrow):
+    with style():
+        ax = getattr(plots, name)(found, narrow=narrow)
+    conclusion = words.headline(found) if name == "win_rate" else getattr(words, name)(found)
+    assert ax.get_title(loc="left").replace("\n", " ") == conclusion
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_without_votes_says_so_and_does_not_fail(name):
+    with style():
+        ax = getattr(plots, name)(read_preference(None))
+    assert ax.get_title(loc="left")
+    pyplot.close("all")
+
+
+def test_the_picture_says_simulated_and_names_every_number(found):
+    alt = words.alt(words.headline(found), words.win_rate_rows(found))
+    html = show.picture(plots.win_rate, found, alt=alt, simulated=found.simulated)._repr_html_()
+    assert "simulated" in html
+    assert "Simulated." in html
+    assert "All pairs: " in alt
+    assert "Only pairs shown: " in alt
+
+
+def test_the_win_rate_stands_at_its_place_beside_an_even_split(found):
+    with style():
+        ax = plots.win_rate(found)
+    dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in {"o", "D"}]
+    assert found.win_rate.estimate in dots
+    assert any(list(line.get_xdata()) == [0.5, 0.5] for line in ax.lines)
+    pyplot.close("all")
