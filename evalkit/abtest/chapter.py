@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evalkit import journal
+from evalkit import journal, wording
 from evalkit.abtest.analysis import open_log
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
 from evalkit.abtest.looks import read_looks
@@ -93,22 +93,36 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
     return locked, f"{said}: sha256 {locked.sha256[:16]}..., {len(locked.amendments)} amendments."
 
 
-def simulate(
-    home: Study, plan: LockedPlan, base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult], **options: Any
-) -> str:
-    """Fills the study's own simulated log through the real router, once; returns a sentence about it."""
+def simulate(home: Study, answers: Sequence[Sequence[EvalResult]], *, event_log: str = "", **options: Any) -> str:
+    """Fills a simulated log of the study through the real router, once; returns a sentence, "" when there is nothing to do.
+
+    Args:
+        home: The study, with a locked plan.
+        answers: Recorded and scored answers of control and treatment; none = don't simulate.
+        event_log: A file in the study.
+        options: As `simulate_traffic` takes them.
+    """
+    if not answers or not home.path(PLAN_FILE).exists() or _is_elsewhere(event_log):
+        return ""
     from evalkit.abtest.log import EventLog
     from evalkit.abtest.simulate import simulate_traffic
 
-    log = EventLog(home.path(SIMULATED_LOG))
+    log = EventLog(home.path(event_log or SIMULATED_LOG))
     try:
-        traffic = simulate_traffic(log, plan.config, base, fine_tuned, **options)
+        traffic = simulate_traffic(log, read_lock(home.path(PLAN_FILE)).config, *answers, **options)
     except DesignError as why:
-        return f"Simulated traffic as it was: {why}."
+        return f"Nothing was simulated: {why}."
     finally:
         log.close()
-    said = "sent through the router" if traffic.added else "already in the log"
-    return f"Simulated: {traffic.n_users:,} users with {traffic.n_requests:,} requests on recorded answers, {said}."
+    said = "sent through the router just now" if traffic.added else "in the log already"
+    users, requests = wording.count(traffic.n_users), wording.count(traffic.n_requests)
+    return f"Simulated: {users} users with {requests} requests, answered by the recorded models, {said}."
+
+
+def model_names(found: Reading | NoReading) -> dict[str, str]:
+    """The two models of the plan."""
+    plan = found.plan.plan if found.plan else None
+    return {"base": plan.control_model, "fine_tuned": plan.treatment_model} if plan else {}
 
 
 def open_reading(home: Study, *, event_log: str = "", run: str = "", now: float | None = None) -> Reading | NoReading:
@@ -165,9 +179,13 @@ def _details(found: Reading) -> dict[str, Any]:
 
 def _place(home: Study, event_log: str) -> str | Path | None:
     """Where the log is; None when it is not there yet."""
-    if "://" in event_log:
-        return event_log
     if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", event_log):
         return event_log if os.environ.get(event_log) else None
+    if _is_elsewhere(event_log):
+        return event_log
     path = home.path(event_log or SIMULATED_LOG)
     return path if path.exists() else None
+
+
+def _is_elsewhere(event_log: str) -> bool:
+    return "://" in event_log or re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", event_log) is not None

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalkit import wording
 from evalkit.abtest.chapter import NoReading
 from evalkit.abtest.effects import Effect
-from evalkit.abtest.guardrails import Change, Watched
+from evalkit.abtest.guardrails import Change
 from evalkit.abtest.plan import ABPlan
-from evalkit.abtest.reading import CAUSES, Reading
+from evalkit.abtest.reading import Reading
 
 NAMES = {
     "error": "Failed calls", "refused": "Refused answers", "truncated": "Truncated answers", "empty": "Empty answers",
     "latency_ms": "Slowest 5% wait at least",
-}  # fmt: skip
-WATCHED_COLUMNS = {
-    "name": "What is watched", "control": "Control", "treatment": "Treatment", "change": "Difference (95% interval)",
-    "limit": "Limit", "status": "Status",
-}  # fmt: skip
-PART_COLUMNS = {
-    "name": "Part", "n": "Users", "control": "Control", "treatment": "Treatment", "effect": "Difference (95% interval)",
-    "p": "p (Holm)",
 }  # fmt: skip
 
 
@@ -33,6 +26,16 @@ def answer(found: Reading | NoReading) -> str:
     if found.missing:
         text += f" Missing: {found.missing[0].action} ({found.missing[0].price})."
     return f"{text} Users are simulated." if found.simulated else text
+
+
+def alt(found: Reading | NoReading) -> str:
+    """The effect as an alternative text; while it is withheld, only that."""
+    return _told(found, [headline(found), *([figures(found.findings.primary)] if found.findings else [])])
+
+
+def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """A figure's rows as an alternative text."""
+    return _told(found, [title, *("; ".join(f"{name} {value}" for name, value in row.items()) for row in rows)])
 
 
 def headline(found: Reading | NoReading) -> str:
@@ -67,7 +70,7 @@ def figures(test: Effect) -> str:
     text += f"{level(test, test.treatment_rate)} in treatment, {wording.count(test.n)} users"
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
-    return f"{text}; p {_p(test.p_value)}."
+    return f"{text}; p {p_said(test.p_value)}."
 
 
 def sample_ratio(found: Reading | NoReading) -> str:
@@ -77,28 +80,8 @@ def sample_ratio(found: Reading | NoReading) -> str:
     off = [one for one in found.sample_ratio if one.test.verdict == "invalid"]
     if off:
         worst = min(off, key=lambda one: one.test.p_value or 0.0)
-        return f"The split is broken in phase {worst.phase}: p {_p(worst.test.p_value)} under the declared split"
+        return f"The split is broken in phase {worst.phase}: p {p_said(worst.test.p_value)} under the declared split"
     return f"The split is as declared: {wording.count(found.n_users)} users, no alarm"
-
-
-def sample_ratio_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
-    """Users per phase against the declared split."""
-    if isinstance(found, NoReading):
-        return []
-    return [
-        {
-            "phase": one.phase, "control": wording.count(one.n_control), "treatment": wording.count(one.n_treatment),
-            "declared": wording.percent(one.traffic_split),
-            "observed": wording.percent(one.n_treatment / one.test.n if one.test.n else None),
-            "p": wording.p_text(one.test.p_value), "status": "alarm" if one.test.verdict == "invalid" else "passes",
-        }
-        for one in found.sample_ratio
-    ]  # fmt: skip
-
-
-def causes(found: Reading | NoReading) -> list[dict[str, str]]:
-    """The usual causes of a broken split; none when it is not broken."""
-    return [] if found.valid else [{"cause": one} for one in CAUSES]
 
 
 def watched(found: Reading | NoReading) -> str:
@@ -111,14 +94,6 @@ def watched(found: Reading | NoReading) -> str:
     if broken:
         return f"Worse beyond its limit: {wording.listed(broken)}"
     return f"Not shown to hold yet: {wording.listed(unsettled)}" if unsettled else "Every guardrail holds"
-
-
-def watched_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
-    """Health and guardrails; calls, waiting times and the like are not the effect and may be shown at any time."""
-    if isinstance(found, NoReading):
-        return []
-    shown = (*found.health, *(found.findings.guardrails if found.findings else ()))
-    return [_watched_row(one) for one in shown]
 
 
 def label(name: str) -> str:
@@ -136,21 +111,6 @@ def amount(change: Change, value: float | None, name: str = "", *, sign: bool = 
     return f"{wording.signed(value) if sign else wording.number(value)}{unit}"
 
 
-def part_rows(rows: Any, found: Reading) -> list[dict[str, Any]]:
-    """Days, slices or further metrics as table rows."""
-    test = found.findings.primary if found.findings else None
-    return [
-        {
-            "name": one["name"], "n": wording.count(one["n"]), "control": level(test, one["control_rate"]),
-            "treatment": level(test, one["treatment_rate"]),
-            "effect": f"{difference(test, one['estimate'])} ({difference(test, one['ci_low'])} to "
-            f"{difference(test, one['ci_high'])})",
-            "p": wording.p_text(one["p_adjusted"]),
-        }
-        for one in rows if test
-    ]  # fmt: skip
-
-
 def slices(found: Reading | NoReading) -> str:
     """Does the effect differ between slices?"""
     rows = found.findings.by_slice if found.findings else ()
@@ -161,21 +121,61 @@ def slices(found: Reading | NoReading) -> str:
     return f"After Holm's correction: {wording.listed(said)}" if said else f"No difference shown in any of {len(rows)} slices"
 
 
-def article(found: Reading) -> str:
+def days(found: Reading | NoReading) -> str:
+    """Does the effect differ between the days on which users came?"""
+    rows = found.findings.by_day if found.findings else ()
+    if not rows:
+        return "No days to show"
+    moved = [one["name"] for one in rows if one["verdict"] != "no difference shown"]
+    return f"By day users came: a difference shown alone in {len(moved)} of {len(rows)} days, after Holm's correction"
+
+
+def plan_said(found: Reading | NoReading) -> str:
+    """The locked plan in a few sentences."""
+    locked = found.plan
+    if locked is None:
+        return f"{headline(found)}."
+    said = f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
+    name = locked.plan.primary.name.replace("_", " ")
+    return f"{said} The metric that decides: {name} ({locked.plan.primary.kind}). {len(locked.amendments)} amendments."
+
+
+def notes(found: Reading | NoReading) -> str:
+    """Anything unusual about the log."""
+    said = found.notes if isinstance(found, Reading) else ()
+    return " ".join(f"{one[0].upper()}{one[1:]}." for one in said) or "Nobody was seen in both variants."
+
+
+def titled(title: str, found: Reading | NoReading) -> str:
+    """A table's caption; simulated users are named in it."""
+    return f"{title} (simulated users)" if found.simulated else title
+
+
+def alt_plan(title: str, plan: ABPlan) -> str:
+    """A figure on a plan as an alternative text."""
+    return f"{title}. The plan: {planned(plan)}."
+
+
+def article(found: Reading | NoReading) -> str:
     """The article's test over requests, beside the one by user."""
-    if not found.findings or found.findings.article is None:
+    if not found.findings:
+        return "Withheld with the effect."
+    if found.findings.article is None:
         return "The article's test over requests is not made here: it needs a rate and a single split."
     test, by_user, inflation = found.findings.article, found.findings.primary, found.findings.design_effect
     z = "undefined" if test.z_score is None else wording.number(test.z_score)
     span = f"{wording.points(test.ci_low)} to {wording.points(test.ci_high)} by Newcombe"
-    text = f"The article's test counts requests: z = {z}, p {_p(test.p_value)}, {wording.points(test.diff)} points ({span})."
+    text = (
+        f"The article's test counts requests: z = {z}, p {p_said(test.p_value)}, "
+    text += f"{wording.points(test.diff)} points ({span})."
+    )
     if test.lift is not None:
         lift = f"{wording.percent(test.lift)} ({wording.percent(test.lift_ci_low)} to {wording.percent(test.lift_ci_high)})"
         text += f" Relative lift {lift}."
     if inflation and by_user.z_score is not None:
         text += f" By user, as they were randomised, z = {wording.number(by_user.z_score)}: the variance is "
         text += f"{wording.number(inflation)} times as large."
-    return text
+    return f"{text} Users are simulated." if found.simulated else text
 
 
 def metric(found: Reading) -> str:
@@ -207,18 +207,12 @@ def planned(plan: ABPlan) -> str:
     )
 
 
-def _watched_row(one: Watched) -> dict[str, Any]:
-    change, name = one.change, one.name
-    span = f"{amount(change, change.ci_low, name, sign=True)} to {amount(change, change.ci_high, name, sign=True)}"
-    limit = None if one.margin is None else one.margin if one.better == "lower" else -one.margin
-    return {
-        "name": label(name), "control": amount(change, change.control, name),
-        "treatment": amount(change, change.treatment, name),
-        "change": f"{amount(change, change.estimate, name, sign=True)} ({span})",
-        "limit": amount(change, limit, name, sign=True), "status": one.verdict,
-    }  # fmt: skip
+def _told(found: Reading | NoReading, said: Sequence[str]) -> str:
+    text = " ".join(f"{one.rstrip('.')}." for one in said)
+    return f"{text} Users are simulated." if found.simulated else text
 
 
-def _p(p_value: float | None) -> str:
+def p_said(p_value: float | None) -> str:
+    """A p-value within a sentence."""
     text = wording.p_text(p_value)
     return text if text.startswith("<") else "undefined" if p_value is None else f"= {text}"
