@@ -6,7 +6,7 @@ import asyncio
 import platform
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -174,6 +174,7 @@ class Evaluation:
                     yield result
         finally:
             syncing.cancel()
+            await asyncio.gather(syncing, return_exceptions=True)  # what it could not sync, closing the journal reports
             await model.aclose()
 
     def _examples(self) -> Iterator[Example]:
@@ -234,7 +235,6 @@ def warn_of_changes(tally: Tally) -> None:
 
 
 async def _sync_every_second(writer: journal.Writer | None) -> None:
-    with suppress(asyncio.CancelledError):
-        while writer is not None:
-            await asyncio.sleep(1)
-            await asyncio.to_thread(writer.sync)
+    while writer is not None:
+        await asyncio.sleep(1)
+        await asyncio.to_thread(writer.sync)

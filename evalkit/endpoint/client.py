@@ -59,10 +59,14 @@ class Parameters:
         """The fields as a journal records them and keys its calls by.
 
         Raises:
-            DesignError: One of them looks like a key, which no file may hold.
+            DesignError: One of them is not JSON, or looks like a key, which no file may hold.
         """
         fields = {**self.body(), **({"strip_think": True} if self.strip_think else {})}
-        if redacted(text := json.dumps(fields, default=str)) != text:
+        try:
+            text = json.dumps(fields, allow_nan=False)
+        except (TypeError, ValueError) as why:
+            raise DesignError(f"the parameters cannot be written as JSON ({why}): {fields}") from why
+        if redacted(text) != text:
             raise DesignError("a parameter looks like a key; give keys through the environment (OPENAI_API_KEY) only")
         return fields
 

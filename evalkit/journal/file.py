@@ -53,16 +53,19 @@ class AppendOnlyFile:
         return os.pread(self._file.fileno(), length, offset)
 
     def sync(self) -> None:
-        """Waits until what was written is on the disk."""
+        """Waits until what was written is on the disk, without holding up who appends meanwhile."""
         with self._lock:
             if self._synced or self._file.closed:
                 return
-            self._synced = True
-            try:
-                os.fsync(self._file.fileno())
-            except OSError as why:
-                if why.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:  # a device or file system that cannot sync
-                    raise DataError(f"{self._path}: cannot be brought to the disk ({why.strerror}); check the disk") from why
+            self._synced, copy = True, os.dup(self._file.fileno())
+        try:
+            os.fsync(copy)
+        except OSError as why:
+            if why.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:  # a device or file system that cannot sync
+                self._synced = False
+                raise DataError(f"{self._path}: cannot be brought to the disk ({why.strerror}); check the disk") from why
+        finally:
+            os.close(copy)
 
     def close(self) -> None:
         """Syncs and closes; the lock goes with it."""

@@ -397,3 +397,17 @@ def test_results_do_not_depend_on_how_many_are_asked_at_once(test_file, tmp_path
         for n in (1, 7, 32):
             run(server, test_file(40), journal=tmp_path / f"{n}.jsonl", concurrency=n)
     assert len({answers_hash(tmp_path / f"{n}.jsonl") for n in (1, 7, 32)}) == 1
+
+
+def test_the_key_is_in_no_file_no_message_and_no_exception(test_file, tmp_path, key, capfd):
+    faults = {1: "echo key", 2: "400 too long", **dict.fromkeys(range(3, 40), "500 echo key")}
+    with FaultyServer(lambda hit: faults.get(hit.number, "ok")) as server, pytest.raises(ModelError) as aborted:
+        run_automated_eval("m", test_file(9), base_url=server.url, journal=tmp_path / "m.jsonl", attempts=1, abort_after=3)
+    with FaultyServer(lambda hit: "401") as server, pytest.raises(ModelError) as refused:
+        run_automated_eval("m", test_file(9), base_url=server.url, journal=tmp_path / "n.jsonl")
+    shown = capfd.readouterr()
+    errors = [aborted.value, refused.value, *[error.__context__ for error in (aborted.value, refused.value)]]
+    everything = [*map(repr, errors), shown.out, shown.err, *[path.read_text() for path in tmp_path.glob("*.jsonl")]]
+    assert server.hits[0].authorization == f"Bearer {key}"
+    assert not [text for text in everything if key in text]
+    assert "[key removed]" in (tmp_path / "m.jsonl").read_text()

@@ -115,6 +115,14 @@ def test_retry_after_is_waited_for():
     assert 0.2 <= took < 1.5
 
 
+@pytest.mark.parametrize(("fault", "at_least"), [("429 wait in ms", 0.2), ("429 wait till 2001", 0.0), ("429 wait nan", 0.0)])
+def test_each_form_of_retry_after_is_understood(fault, at_least):
+    with FaultyServer(once(fault)) as server:
+        started = time.monotonic()
+        assert ask(server).attempts == 2
+        assert at_least <= time.monotonic() - started < 1.5
+
+
 def test_when_one_call_is_told_to_wait_the_others_wait_too():
     async def main(url):
         endpoint = Endpoint("m", base_url=url, api_key=KEY, wait_initial_s=0.01)
@@ -223,6 +231,11 @@ def test_a_key_the_server_echoes_is_removed_everywhere(key):
     assert "[key removed]" in (answers[1].error or "")
     assert key not in everything_said(error)
     assert "[key removed]" in str(error)
+
+
+def test_parameters_that_are_not_json_are_refused():
+    with pytest.raises(DesignError, match="cannot be written as JSON"):
+        Parameters(extra={"stop": {1, 2}}).recorded()
 
 
 def test_a_key_among_the_parameters_is_refused():
