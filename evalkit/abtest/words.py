@@ -165,10 +165,8 @@ def article(found: Reading | NoReading) -> str:
     test, by_user, inflation = found.findings.article, found.findings.primary, found.findings.design_effect
     z = "undefined" if test.z_score is None else wording.number(test.z_score)
     span = f"{wording.points(test.ci_low)} to {wording.points(test.ci_high)} by Newcombe"
-    text = (
-        f"The article's test counts requests: z = {z}, p {p_said(test.p_value)}, "
-    text += f"{wording.points(test.diff)} points ({span})."
-    )
+    text = f"The article's test counts requests: z = {z}, p {p_said(test.p_value)}, {wording.points(test.diff)} points "
+    text += f"({span})."
     if test.lift is not None:
         lift = f"{wording.percent(test.lift)} ({wording.percent(test.lift_ci_low)} to {wording.percent(test.lift_ci_high)})"
         text += f" Relative lift {lift}."

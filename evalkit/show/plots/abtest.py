@@ -321,5 +321,4 @@ def _wrapped(text: str, width: int) -> str:
 
 def _titled(ax: Axes, title: str, narrow: bool) -> Axes:
     ax.set_title(_wrapped(title, 44 if narrow else 84), parse_math=False)
-    ax.figure.tight_layout()  # pyright: ignore[reportAttributeAccessIssue]
     return ax
