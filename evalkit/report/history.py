@@ -52,9 +52,9 @@ def what_changed(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
     return f"Since the run of {_day(before)}: {'; '.join(changes)}."
 
 
-def row_now(folder: Path, run: str) -> dict[str, Any]:
+def row_now(folder: Path) -> dict[str, Any]:
     """The row this run would add, from the evidence that stands in its folder."""
-    return {"run": run, "failed": [], **_decision(folder), **_benchmark(folder)}
+    return {"run": folder.name, "made_at": None, "failed": [], **_decision(folder), **_benchmark(folder)}
 
 
 def _decision(folder: Path) -> dict[str, Any]:
@@ -69,16 +69,22 @@ def _decision(folder: Path) -> dict[str, Any]:
 def _benchmark(folder: Path) -> dict[str, Any]:
     path = folder / "comparison.json"
     if not path.is_file():
-        return {"models": {}, "bound_to": {}, "metrics": {}}
+        return {"models": {}, "bound_to": {}, "metrics": {}, "primary": None}
     evidence = Evidence.read(path)
     metrics = evidence.details.get("metrics", {})
-    return {"models": evidence.models, "bound_to": evidence.bound_to, "metrics": {name: _one(m) for name, m in metrics.items()}}
+    named = {name: _one(metric) for name, metric in metrics.items()}
+    primary = evidence.metric.replace(" ", "_")
+    return {"models": evidence.models, "bound_to": evidence.bound_to, "metrics": named, "primary": primary}
 
 
 def _one(metric: Mapping[str, Any]) -> dict[str, Any]:
     test = metric.get("test") or {}
-    levels = {side: metric.get(side) for side in ("base", "fine_tuned")}
+    levels = {side: _level(metric.get(side)) for side in ("base", "fine_tuned")}
     return levels | {name: test.get(name) for name in ("estimate", "ci_low", "ci_high", "n", "verdict")}
+
+
+def _level(rate: Any) -> Any:
+    return rate.get("estimate") if isinstance(rate, Mapping) else rate
 
 
 def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

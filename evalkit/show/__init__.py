@@ -8,6 +8,7 @@ _HOMES = {
     "table": "evalkit.show.tables",
     "answer": "evalkit.show.tables",
     "note": "evalkit.show.tables",
+    "sentences": "evalkit.show.tables",
     "chip": "evalkit.show.tables",
     "chips": "evalkit.show.tables",
 }

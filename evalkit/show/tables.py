@@ -93,6 +93,13 @@ def note(text: str) -> Html:
     return _paragraph("ek-note", text)
 
 
+def sentences(lines: Iterable[str], *, none: str = "None.") -> Html:
+    """Sentences as a list; `none` when there are none."""
+    told = list(lines) or [none]
+    items = "".join(f"<li>{wording.render_text(line)}</li>" for line in told)
+    return Html(f'<ul class="ek-list">{items}</ul>', "\n".join(f"- {line}" for line in told))
+
+
 def chip(word: str, kind: str = "") -> Html:
     """A verdict as a word with its glyph: kind is better, worse, unsure, simulated, or a verdict (default: the word's own)."""
     kind = kind if kind in {*_GLYPHS, "simulated"} else _CHIPS.get((kind or word).lower(), "unsure")

@@ -1,0 +1,53 @@
+"""What a study holds, for other tools: the A/B log as Parquet, closed rating rounds as preference pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evalkit.errors import DataError
+from evalkit.report.chain import study_parameters
+from evalkit.study import Study
+
+
+def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
+    """Writes all that is there into a folder and returns the files.
+
+    Raises:
+        DataError: The study has neither a log nor a closed round.
+    """
+    study = Study.open(name, root=root)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [*_log(study, folder), *_votes(study, folder)]
+    if not made:
+        raise DataError(f"{study.folder}: holds neither an A/B log nor a closed rating round")
+    return made
+
+
+def _log(study: Study, folder: Path) -> list[Path]:
+    from evalkit.abtest.log import EventLog
+
+    where = str(study_parameters(study).get("event_log") or "events.sqlite")
+    path = study.folder / where
+    if not path.is_file():
+        return []
+    log = EventLog(path)
+    try:
+        return list(log.export(folder))
+    finally:
+        log.close()
+
+
+def _votes(study: Study, folder: Path) -> list[Path]:
+    from evalkit.human.ratings import rated_pairs
+    from evalkit.human.rounds import Round
+    from evalkit.interop.votes import write_dpo, write_llm_comparator
+
+    made = []
+    for place in sorted((study.folder / "ratings").glob("*/lock.json")):
+        round_ = Round.open(place.parent)
+        pairs = rated_pairs(round_)
+        dpo, comparator = (folder / f"{place.parent.name}.{kind}" for kind in ("dpo.jsonl", "llm_comparator.json"))
+        write_dpo(pairs, dpo)
+        write_llm_comparator(pairs, comparator, models=round_.key().models)
+        made += [dpo, comparator]
+    return made

@@ -1,0 +1,73 @@
+"""A new study: its folder, its test file, and a study file whose comments explain it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from evalkit.errors import DataError
+from evalkit.study import checked_name, project_root
+
+_TEMPLATE = Path(__file__).with_name("template") / "study.yaml.j2"
+
+
+def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path | None = None) -> Path:
+    """Writes `data/<name>/study.yaml` and copies the test file beside it; nothing that exists is overwritten.
+
+    Args:
+        name: Lower-case letters, digits, "-" and "_".
+        test: Chat JSONL: the last assistant message of a row is the expected answer.
+        base: The base model's name at the endpoint.
+        fine_tuned: The fine-tuned model's name.
+        root: The project's folder; found from here by default.
+
+    Returns:
+        The study file.
+
+    Raises:
+        DesignError: The name is not usable as a folder.
+        DataError: The test file is missing or unusable, or the study exists.
+    """
+    folder = (root or project_root()) / "data" / checked_name(name, what="study")
+    if (folder / "study.yaml").exists():
+        raise DataError(f"{folder / 'study.yaml'}: exists already; edit it, or choose another name")
+    _check(test)
+    folder.mkdir(parents=True, exist_ok=True)
+    if test.resolve() != (folder / "test.jsonl").resolve():
+        if (folder / "test.jsonl").exists():
+            raise DataError(f"{folder / 'test.jsonl'}: exists already; move it away, or name it as --test")
+        shutil.copyfile(test, folder / "test.jsonl")
+    values = {
+        "study": name,
+        "title": f"{name}: {fine_tuned} against {base}",
+        "base_model": base,
+        "fine_tuned_model": fine_tuned,
+    }
+    text = _TEMPLATE.read_text(encoding="utf-8")
+    for field, value in values.items():
+        text = text.replace(f"{{{{ {field} }}}}", yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip())
+    (folder / "study.yaml").write_text(text, encoding="utf-8")
+    return folder / "study.yaml"
+
+
+def next_step(study_file: Path) -> str:
+    """What to do with a study that was just written."""
+    name = study_file.parent.name
+    return f"""Wrote {study_file} and copied the test file beside it.
+
+Next:
+  1. export OPENAI_API_KEY=...          the key is read from the environment only
+     export OPENAI_BASE_URL=...         only for another server than OpenAI's
+  2. evalkit doctor data/{name}/test.jsonl   is the test set fit to test with?
+  3. evalkit run {name} --only 01            asks both models and compares them; then open the report it names
+"""
+
+
+def _check(test: Path) -> None:
+    from evalkit.benchmark.dataset import read_examples
+
+    if not test.is_file():
+        raise DataError(f"{test}: no such file; need chat JSONL")
+    read_examples(test)

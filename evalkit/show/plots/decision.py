@@ -1,0 +1,370 @@
+"""The decision as a picture: one track a layer, each on its own scale, with its limit; and the history of runs."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.patches import Rectangle
+
+from evalkit import wording
+from evalkit.decision import Decision, LayerDecision
+from evalkit.show import style
+from evalkit.show.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TITLE = "A layer passes when its whole interval lies in the tinted zone"
+SUBLINE = "New version minus old, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
+COLUMNS = {
+    "evidence": "Evidence",
+    "n": "n",
+    "difference": "Difference (95% interval)",
+    "limit": "Limit",
+    "verdict": "Verdict",
+    "gate": "Gate",
+}
+MISSING_COLUMNS = {"layer": "Layer", "action": "What", "why": "Why", "price": "Price"}
+_WIDTH = 7.7
+_NAMES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
+_KINDS = {"passes": "better", "don't ship": "worse"}
+_NO_EFFECT = {
+    "missing": "no evidence yet",
+    "too early": "effect withheld until the plan allows it",
+    "invalid": "no effect is shown",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One track of the decision picture; an effect of None draws an empty track."""
+
+    name: str
+    under: str
+    n: str
+    word: str
+    verdict: str
+    value: str
+    simulated: bool = False
+    needed: bool = True
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    limit: float = 0.0
+    shift: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """How it is drawn."""
+        return _KINDS.get(self.word, "unsure")
+
+    @property
+    def span(self) -> float:
+        """Half-width of the scale: the part right of zero."""
+        values = [value for value in (self.estimate, self.low, self.high, self.limit) if value is not None]
+        return max([0.02, *(value * 1.15 if value > 0 else -value * 0.8 for value in values)])
+
+    def text(self, value: float) -> str:
+        """A tick of this scale."""
+        if self.shift:
+            return wording.percent(value + self.shift, 0)
+        return wording.number(value) if self.span > 1 else wording.points(value, 0 if self.span >= 0.04 else 1)
+
+
+def rows_of(decision: Decision) -> list[Row]:
+    """The tracks: every layer, and under the benchmark the slice with the greatest loss a rule speaks about."""
+    rows = []
+    for layer in decision.layers:
+        rows.append(_layer_row(layer))
+        slices = [one for one in layer.findings if one.rule.startswith("slice_") and one.numbers.get("estimate") is not None]
+        if slices:
+            rows.append(_slice_row(min(slices, key=lambda one: one.numbers["estimate"])))
+    return rows
+
+
+def layers(decision: Decision, *, narrow: bool = False) -> Axes:
+    """Every layer against its limit, on one line of no difference."""
+    rows = rows_of(decision)
+    step, top = (118, 28) if narrow else (90, 26)
+    height = top + step * len(rows) + (4 if narrow else -14)
+    figure, ax = style.canvas(height / 96, narrow=narrow, width=_WIDTH)
+    figure.set_layout_engine("none")
+    ax.set_position((0, 0, 1, 1))
+    _draw(ax, rows, width=(style.NARROW if narrow else _WIDTH) * 96, height=height, step=step, top=top, narrow=narrow)
+    ax.set_title(TITLE)
+    return ax
+
+
+def alt(decision: Decision) -> str:
+    """The picture in sentences."""
+    told = [
+        f"{row.name}, {row.under}{', simulated' if row.simulated else ''}: {row.word}, {row.verdict}, {row.value}."
+        for row in rows_of(decision)
+    ]
+    return f"{len(told)} tracks share one line of no difference. {' '.join(told)}"
+
+
+def numbers(decision: Decision) -> list[dict[str, str]]:
+    """The numbers of the picture, a row a track."""
+    return [
+        {
+            "evidence": f"{row.name}, {row.under}" + (" (simulated)" if row.simulated else ""),
+            "n": row.n,
+            "difference": row.value,
+            "limit": row.text(row.limit) if row.shift else wording.points(row.limit),
+            "verdict": row.verdict,
+            "gate": row.word,
+        }
+        for row in rows_of(decision)
+    ]
+
+
+def history(runs: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> Axes:
+    """The primary metric's difference over training runs: one interval for each set of answers, newest at the right."""
+    runs = distinct(runs)[-(6 if narrow else 12) :]
+    _, ax = style.canvas(2.8, narrow=narrow)
+    for place, run in enumerate(runs):
+        metric = _primary(run)
+        style.interval(
+            ax, place, metric["estimate"], metric["ci_low"], metric["ci_high"], metric["verdict"], width=7, vertical=True
+        )
+        ax.annotate(
+            wording.points(metric["estimate"]), (place, metric["estimate"]), (9, 0), textcoords="offset points", va="center"
+        )
+    style.zero_line(ax, vertical=False)
+    ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)
+    ax.set_xticks(range(len(runs)), [_when(run) for run in runs])
+    ax.yaxis.set_major_formatter(lambda value, _: wording.points(value, 0))
+    ax.set_ylabel("points over the base model")
+    ax.set_title(_history_title(runs))
+    return ax
+
+
+def history_alt(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The history in sentences."""
+    shown = distinct(runs)[-12:]
+    told = [
+        f"{str(run.get('made_at') or 'this run')[:10]}: {wording.points(_primary(run)['estimate'])} points, "
+        f"{wording.interval(_primary(run)['ci_low'], _primary(run)['ci_high'])}."
+        for run in shown
+    ]
+    return f"{_history_title(shown)}. {' '.join(told)}"
+
+
+def distinct(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Runs with a primary effect, the last one only for each set of answers, oldest first."""
+    kept = {
+        str(sorted(run["bound_to"].items())): run
+        for run in runs
+        if run.get("bound_to") and _primary(run).get("estimate") is not None
+    }
+    return sorted(kept.values(), key=lambda run: str(run.get("made_at") or "~"))
+
+
+def summary(decision: Decision, path: Path, *, title: str) -> Path:
+    """Writes the decision as one picture for a chat message."""
+    from matplotlib import pyplot
+
+    rows = rows_of(decision)
+    lines = textwrap.wrap(decision.headline, 62)
+    head, height = 62 + 30 * len(lines), 26 + 90 * len(rows)
+    with style.style():
+        figure = pyplot.figure(figsize=(8.3, (head + height + 40) / 96), layout="none", facecolor=COLOURS["paper"])
+        whole = figure.get_size_inches()[1] * 96
+        figure.text(0.036, 1 - 24 / whole, wording.visible(title), va="top", color=COLOURS["muted"], fontsize=10)
+        figure.text(0.036, 1 - 46 / whole, "\n".join(lines), va="top", weight="bold", fontsize=17, linespacing=1.25)
+        foot = f"{decision.made_at[:10]}, {SUBLINE}" + (" Hatched: simulated." if decision.simulated else "")
+        figure.text(0.036, 14 / whole, foot, va="bottom", color=COLOURS["muted"], fontsize=8.4)
+        ax = figure.add_axes((0.036, 34 / whole, 0.928, height / whole))
+        _draw(ax, rows, width=_WIDTH * 96, height=height, step=90, top=26, narrow=False)
+        figure.savefig(path, dpi=144, facecolor=COLOURS["paper"], transparent=False, metadata={"Software": None})
+        pyplot.close(figure)
+    return path
+
+
+def _layer_row(layer: LayerDecision) -> Row:
+    return Row(
+        name=_NAMES[layer.layer],
+        under=layer.metric or "not there yet",
+        n=f"{wording.count(layer.n)} {layer.unit}" if layer.n is not None else wording.NOTHING,
+        word=_track_word(layer),
+        verdict=layer.verdict,
+        value=layer.effect_text(),
+        simulated=layer.simulated,
+        needed=layer.required,
+        estimate=layer.estimate,
+        low=layer.ci_low,
+        high=layer.ci_high,
+        limit=layer.limit,
+        shift=0.5 if layer.layer == "human" else 0.0,
+    )
+
+
+def _track_word(layer: LayerDecision) -> str:
+    """The word of the layer's own effect: what a slice blocks is said on the slice's track."""
+    if not layer.required and layer.verdict == "missing":
+        return "not needed yet"
+    only_slices = {one.rule for one in layer.findings if one.effect in {"blocks", "holds"}} <= {
+        "slice_worse",
+        "slice_not_shown_safe",
+    }
+    return "passes" if layer.verdict in {"better", "not worse"} and only_slices and not layer.simulated else layer.word
+
+
+def _slice_row(finding: Any) -> Row:
+    row = finding.numbers
+    ends = f"{wording.points(row.get('ci_low'))} to {wording.points(row.get('ci_high'))}"
+    return Row(
+        name="Its worst slice",
+        under=str(row.get("slice")),
+        n=f"{wording.count(row.get('n') or 0)} examples",
+        word={"blocks": "don't ship", "holds": "not yet"}.get(finding.effect, "warns"),
+        verdict=str(row.get("verdict")),
+        value=f"{wording.points(row['estimate'])} ({ends})",
+        estimate=row["estimate"],
+        low=row.get("ci_low"),
+        high=row.get("ci_high"),
+    )
+
+
+def _draw(ax: Axes, rows: Sequence[Row], *, width: float, height: float, step: float, top: float, narrow: bool) -> None:
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    ax.axis("off")
+    left, right = (4.0, width - 8) if narrow else (188.0, width - 168)
+    zero = left + (right - left) * 0.6
+    for at, side, text in (
+        (left, "left", "\u2190 worse"),
+        (zero, "center", "no difference"),
+        (right, "right", "better \u2192"),
+    ):
+        ax.text(at, top - 11, text, ha=side, va="bottom", color=COLOURS["muted"], fontsize=9)
+    if not narrow:
+        ax.plot([zero, zero], [top - 6, top + step * len(rows) - 26], color=COLOURS["ink"], lw=0.9, zorder=2)
+    for place, row in enumerate(rows):
+        start = top + place * step
+        y = start + (74 if narrow else 30)
+        _track(ax, row, y, left=left, zero=zero, right=right, narrow=narrow)
+        if narrow:
+            _words_above(ax, row, start, left=left, right=right)
+        else:
+            _words_beside(ax, row, y, left=0.0, right=right + 16)
+
+
+def _track(ax: Axes, row: Row, y: float, *, left: float, zero: float, right: float, narrow: bool) -> None:
+    def at(value: float) -> float:
+        return min(max(zero + value * (right - zero) / row.span, left), right)
+
+    empty = row.estimate is None
+    box = Rectangle(
+        (left, y - 12), right - left, 24, fc=COLOURS["track"], ec=COLOURS["grid"] if empty else "none", lw=0.6 * empty, zorder=0
+    )
+    if empty:
+        box.set_hatch("///")
+    ax.add_patch(box)
+    if narrow:
+        ax.plot([zero, zero], [y - 12, y + 12], color=COLOURS["ink"], lw=0.9, zorder=2)
+    if row.simulated:
+        for k in range(5):
+            ax.plot([left - 13, left - 6], [y - 4 + k * 4, y - 11 + k * 4], color=COLOURS["base"], lw=1, clip_on=narrow)
+    if row.estimate is None:
+        ink = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 2.5}
+        ax.text(
+            (left + right) / 2,
+            y,
+            _NO_EFFECT.get(row.verdict, "no effect is shown"),
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=COLOURS["muted"],
+            bbox=ink,
+            zorder=5,
+        )
+        return
+    ax.add_patch(Rectangle((at(row.limit), y - 12), right - at(row.limit), 24, fc=COLOURS["pass_zone"], ec="none", zorder=1))
+    ax.plot([at(row.limit)] * 2, [y - 17, y + 12], color=COLOURS["paper"], lw=2.6, zorder=2)
+    ax.plot([at(row.limit)] * 2, [y - 17, y + 12], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+    if row.limit and not narrow:
+        ax.text(at(row.limit) - 5, y - 15, f"limit {row.text(row.limit)}", ha="right", va="bottom", fontsize=8.8)
+    ends = [None if end is None else at(end) for end in (row.low, row.high)]
+    style.interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
+    for tick in _ticks(row.span):
+        ax.plot([at(tick)] * 2, [y + 12, y + 15], color=COLOURS["axis"], lw=0.8)
+        ax.text(at(tick), y + 17, row.text(tick), ha="center", va="top", fontsize=8.6, color=COLOURS["muted"])
+
+
+def _ticks(span: float) -> list[float]:
+    power = 10 ** math.floor(math.log10(span))
+    step = next(nice * power for nice in (5, 2.5, 2, 1, 0.5) if nice * power <= span * 0.9)
+    return [-2 * step if 2 * step < span * 1.35 else -step, -step, step][1 if 2 * step >= span * 1.35 else 0 :]
+
+
+def _words_beside(ax: Axes, row: Row, y: float, *, left: float, right: float) -> None:
+    put = _writer(ax)
+    put(left, y - 17, row.name, weight="bold", fontsize=10.4)
+    put(left, y, _cut(row.under, 29), color=COLOURS["muted"])
+    put(
+        0,
+        y + 16,
+        row.n + (", simulated" if row.simulated else ""),
+        color=COLOURS["muted"],
+        style="italic" if row.simulated else "normal",
+    )
+    put(right, y - 17, _shown(row.word), weight="bold", fontsize=10.4, color=COLOURS[row.kind])
+    put(right, y, row.verdict, color=COLOURS["muted"])
+    put(right, y + 16, row.value, fontsize=9.4)
+
+
+def _words_above(ax: Axes, row: Row, y: float, *, left: float, right: float) -> None:
+    put = _writer(ax)
+    put(left, y + 11, row.name, weight="bold", fontsize=10)
+    put(left, y + 29, _cut(row.under, 28), color=COLOURS["muted"])
+    put(
+        left,
+        y + 45,
+        row.n + (", simulated" if row.simulated else ""),
+        color=COLOURS["muted"],
+        style="italic" if row.simulated else "normal",
+    )
+    put(right, y + 11, _shown(row.word), weight="bold", fontsize=10, ha="right", color=COLOURS[row.kind])
+    put(right, y + 29, row.verdict, ha="right", color=COLOURS["muted"])
+    put(right, y + 45, row.value, ha="right")
+
+
+def _writer(ax: Axes) -> Callable[..., None]:
+    def put(x: float, y: float, text: str, **look: Any) -> None:
+        ax.text(x, y, text, **{"va": "center", "fontsize": 9.2} | look)
+
+    return put
+
+
+def _shown(word: str) -> str:
+    return word[:1].upper() + word[1:].replace("'", "’")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _primary(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    metrics = run.get("metrics") or {}
+    return metrics.get(run.get("primary")) or {}
+
+
+def _when(run: Mapping[str, Any]) -> str:
+    day = str(run["made_at"])[5:10] if run.get("made_at") else "this run"
+    return f"{day}\n{_cut(str(run['models'].get('fine_tuned', '')), 14)}"
+
+
+def _history_title(runs: Sequence[Mapping[str, Any]]) -> str:
+    if not runs:
+        return "No run has a primary effect yet"
+    last, name = _primary(runs[-1]), str(runs[-1].get("primary")).replace("_", " ")
+    if len(runs) == 1:
+        return f"The first training run: {name} {wording.points(last['estimate'])} points"
+    moved = last["estimate"] - _primary(runs[-2])["estimate"]
+    return f"{name.capitalize()} is {wording.points(last['estimate'])} points, {wording.points(moved)} since the answers before"
