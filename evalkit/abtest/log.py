@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +158,8 @@ class EventLog:
         return path
 
     def _row(self, exposure: Exposure) -> dict[str, Any]:
-        row = {name: _storable(value) if isinstance(value, str) else value for name, value in asdict(exposure).items()}
+        values = ((name, getattr(exposure, name)) for name in Exposure.__slots__)
+        row = {name: _storable(value) if isinstance(value, str) else value for name, value in values}
         return row | {"user_id": self.stored_user(exposure.user_id), "error": row["error"] and redacted(row["error"])}
 
     def _of_request(self, request_id: str) -> dict[str, str]:
