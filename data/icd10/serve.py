@@ -94,9 +94,9 @@ def start(name: str, model: Path) -> Any:
 @asynccontextmanager
 async def serving() -> AsyncIterator[str]:
     """Both models behind one address, which is given out; everything stops at the end."""
+    model = model_file()
     from aiohttp import ClientSession, ClientTimeout, web
 
-    model = model_file()
     servers = {name: await asyncio.to_thread(start, name, model) for name in MODELS}
     async with ClientSession(timeout=ClientTimeout(total=600)) as session:
         runner = web.AppRunner(router({name: one.listening_address for name, one in servers.items()}, session), access_log=None)
