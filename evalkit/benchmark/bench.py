@@ -11,7 +11,7 @@ from typing import Any
 
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics, runner
-from evalkit.benchmark.pairs import mean
+from evalkit.benchmark.pairs import mean, quantile
 from evalkit.benchmark.progress import prices_of
 from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult
@@ -148,12 +148,6 @@ def can_ask() -> bool:
 def named(words: str) -> tuple[str, ...]:
     """The names in a comma-separated parameter."""
     return tuple(word.strip() for word in words.split(",") if word.strip())
-
-
-def quantile(values: Iterable[float | None], share: float) -> float | None:
-    """The value below which `share` of the known values lie; None when there is none."""
-    known = sorted(one for one in values if one is not None)
-    return known[min(int(share * len(known)), len(known) - 1)] if known else None
 
 
 def _chance(value: str, expected: str, field: str) -> float:

@@ -112,3 +112,9 @@ def mean(values: Iterable[float | None]) -> float | None:
     """The mean of the known values; None when there is none."""
     known = [one for one in values if one is not None]
     return math.fsum(known) / len(known) if known else None
+
+
+def quantile(values: Iterable[float | None], share: float) -> float | None:
+    """The value below which `share` of the known values lie; None when there is none."""
+    known = sorted(one for one in values if one is not None)
+    return known[min(int(share * len(known)), len(known) - 1)] if known else None

@@ -141,6 +141,25 @@ def slice_table(
     )
 
 
+def slice_tables(
+    comparison: Comparison, *, fields: Sequence[str] = (), margin: float | None = None, power: float = 0.8
+) -> tuple[SliceTable, ...]:
+    """One table a metric, the primary one first; the others' p are adjusted together, over all their slices."""
+    names = [comparison.primary_metric, *(name for name in comparison.tests if name != comparison.primary_metric)]
+    first, *others = (slice_table(comparison, metric=name, fields=fields, margin=margin, power=power) for name in names)
+    adjusted = iter(stats.adjust([row.p_value for table in others for row in table]))
+    n_tested = sum(table.n_tested for table in others)
+    return first, *(
+        replace(table, n_tested=n_tested, rows=tuple(replace(row, p_adjusted=next(adjusted)) for row in table))
+        for table in others
+    )
+
+
+def most_lost(tables: Sequence[SliceTable]) -> SliceTable:
+    """The table with the largest loss that is shown; the first when none is."""
+    return min(tables, key=lambda table: min((row.estimate or 0.0 for row in table.worse), default=0.0))
+
+
 def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str, str], list[Pair]]:
     """Pairs by (field, value), fields in the order given, the most frequent value first."""
     groups: dict[tuple[str, str], list[Pair]] = {}

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.benchmark.slices import MIN_N
 from evalkit.show import say
+from evalkit.show.difference import marked
+from evalkit.show.tables import Html
 
 if TYPE_CHECKING:
     from evalkit.benchmark.comparison import Comparison
+    from evalkit.benchmark.finder import Found
+    from evalkit.benchmark.pairs import Pair
+    from evalkit.benchmark.slices import SliceTable
+    from evalkit.stats import RegressionTable
+
+_SAFETY = {"not worse": "not worse than the margin", "not shown": "not shown safe"}
 
 METRIC_COLUMNS = {"metric": "Metric", "base": "Base", "fine_tuned": "Fine-tuned", "difference": "Difference, points",
                   "verdict": "Verdict", "p": "p", "method": "Test"}  # fmt: skip
@@ -39,3 +48,116 @@ def checkpoint_rows(compared: Mapping[str, Comparison], adjusted: Mapping[str, f
          "verdict": say.verdict_by(one.primary, adjusted[name]), **{key.replace("_", " "): n for key, n in one.cells.items()}}
         for name, one in compared.items()
     ]  # fmt: skip
+
+
+SLICE_NUMBERS = ("n", "base", "fine-tuned", "difference, points", "p", "exact p", "adjusted p")
+
+
+def slice_rows(table: SliceTable) -> list[dict[str, Any]]:
+    """One row a slice: both levels, the difference with its interval, every p, the verdict, what would settle it."""
+    return [
+        {
+            "slice": row.slice,
+            "n": row.n,
+            "base": wording.percent(row.base_rate),
+            "fine-tuned": wording.percent(row.fine_tuned_rate),
+            "difference, points": say.size(row.test),
+            "p": wording.p_text(row.p_value) if row.p_value is not None else "n < 30" if row.n < MIN_N else wording.NOTHING,
+            "exact p": wording.p_text(row.p_exact),
+            "adjusted p": wording.p_text(row.p_adjusted),
+            "verdict": row.verdict + (f", {_SAFETY[row.safety]}" if row.safety in _SAFETY and row.verdict != "worse" else ""),
+            "to settle it": f"about {wording.count(row.n_to_settle - row.n)} more" if row.n_to_settle else wording.NOTHING,
+        }
+        for row in table
+    ]
+
+
+def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict[str, Any]]:
+    """Both regressions side by side, one row a term; n/a where a model is always or never right."""
+    by_term = {row.term: row for row in odds}
+    return [
+        {
+            "term": row.term,
+            "n": row.n,
+            "points": say.size(row),
+            "p": wording.p_text(row.p_value),
+            "odds ratio": _odds(by_term.get(row.term)),
+            "p of odds": wording.p_text(by_term[row.term].p_value) if row.term in by_term else wording.NOTHING,
+        }
+        for row in linear
+    ]
+
+
+EXAMPLE_COLUMNS = {
+    "example": "Example",
+    "input": "Input",
+    "expected": "Expected",
+    "base": "Base",
+    "fine_tuned": "Fine-tuned",
+    "drop": "Similarity, change in points",
+    "slices": "Slice",
+    "again": "Asked again",
+}
+
+
+def example_rows(pairs: Iterable[Pair], marks: Mapping[str, str], *, most: int = 30) -> list[dict[str, Any]]:
+    """Changed examples, the largest loss of similarity first and flaky ones last; words that differ are marked."""
+    ordered = sorted(pairs, key=lambda one: (marks.get(one.example_id) == "flips", one.diff("similarity") or 0.0))
+    rows = []
+    for one in ordered[:most]:
+        old, new = marked(one.base.predicted, one.fine_tuned.predicted)
+        rows.append(
+            {
+                "example": one.example_id,
+                "input": one.base.input_text,
+                "expected": one.base.expected,
+                "base": Html(old, one.base.predicted),
+                "fine_tuned": Html(new, one.fine_tuned.predicted),
+                "drop": wording.points(one.diff("similarity")),
+                "slices": ", ".join(str(value) for value in one.base.slices.values()),
+                "again": marks.get(one.example_id, "not re-asked"),
+            }
+        )
+    return rows
+
+
+def segment_rows(found: Found) -> list[dict[str, Any]]:
+    """What the slice finder found, one row a segment."""
+    return [
+        {
+            "where": " and ".join(one.traits),
+            "n": one.n,
+            "fixed": one.n_fixed,
+            "regressed": one.n_regressed,
+            "of all regressions": wording.percent(one.share_of_regressed, 0),
+            "difference, points": say.size(one.test),
+            "adjusted p": wording.p_text(one.p_adjusted),
+        }
+        for one in found
+    ]
+
+
+def _odds(row: Any) -> str:
+    if row is None or row.estimate is None or row.ci_low is None:
+        return "n/a"
+    return f"{wording.number(row.estimate)} ({wording.number(row.ci_low)} to {wording.number(row.ci_high)})"
+
+
+def cost_rows(costs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the answers of each model took."""
+    return [
+        {
+            "model": role.replace("_", "-"),
+            "answers": one["answers"],
+            "tokens in": one["prompt_tokens"],
+            "tokens out": one["completion_tokens"],
+            "median ms": _count(one["latency_median_ms"]),
+            "95% within ms": _count(one["latency_p95_ms"]),
+            "money": wording.NOTHING if one["money"] is None else f"{one['money']:.2f} {one['currency']}",
+        }
+        for role, one in costs.items()
+    ]
+
+
+def _count(value: float | None) -> str:
+    return wording.NOTHING if value is None else wording.count(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from evalkit.benchmark.slices import SliceRow, SliceTable
 
 _LABELS = {"exact_match": "exact match", "format": "format", "normalised_exact": "normalised exact match"}
-_BY_ACCIDENT = {
-    "all_lines_present": "all lines present rewards listing every candidate",
-    "similarity": "similarity rewards copying the shape of an answer, right or wrong",
-    "article_similarity": "similarity rewards copying the shape of an answer, right or wrong",
-    "format": "format is right for a well-formed wrong answer",
-    "exact_match": "exact match gives nothing for a right answer in other words",
-}
 
 
 def label(metric: str) -> str:
@@ -52,7 +45,7 @@ def effect(test: Any) -> str:
 
 def rates_title(comparison: Comparison) -> str:
     """What became of the primary metric, as levels."""
-    name, old, new = _primary_levels(comparison)
+    name, old, new = primary_levels(comparison)
     if not comparison.n:
         return "No examples were answered by both models"
     change = {"better": "rises", "worse": "falls"}.get(comparison.verdict)
@@ -70,7 +63,7 @@ def differences_title(comparison: Comparison) -> str:
     parts = [f"{wording.listed(by[word])} {word}" for word in ("better", "worse") if word in by]
     rest = [name for word, names in by.items() if word not in {"better", "worse"} for name in names]
     parts += [f"no difference shown in {wording.listed(rest)}"] if rest else []
-    return f"{_sentence('; '.join(parts))}{_fragile(comparison)}"
+    return f"{sentence('; '.join(parts))}{_fragile(comparison)}"
 
 
 def metric_verdicts(comparison: Comparison) -> dict[str, str]:
@@ -131,7 +124,7 @@ def slice_sentence(row: SliceRow, metric: str) -> str:
     old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
     limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
     p_text = "too few for a p" if row.p_adjusted is None else f"adjusted p {p_phrase(row.p_adjusted)}"
-    more = f" To settle it: about {wording.count(row.n_to_settle - row.n)} more such examples." if row.n_to_settle else ""
+    more = f" To settle this: about {wording.count(row.n_to_settle - row.n)} more such examples." if row.n_to_settle else ""
     size = f"{wording.points(row.estimate)} points ({limits}; {p_text})"
     return f"{row.slice}, {wording.plural(row.n, 'example')}: {label(metric)} {old} to {new}, {row.verdict}, {size}.{more}"
 
@@ -165,70 +158,8 @@ def detectable_title(n: int, detectable: float | None, seen: float | None) -> st
     return f"{wording.plural(n, 'example')} find a difference of {size} points or more{saw}"
 
 
-def benchmark_answer(comparison: Comparison) -> str:
-    """The chapter's answer: verdict, size, interval, p last; then costs to know and what is fragile."""
-    if not comparison.n:
-        return "Nothing can be said: no example was answered by both models."
-    name, old, new = _primary_levels(comparison)
-    who = {"better": "The fine-tuned model is better", "worse": "The fine-tuned model is worse"}
-    head = who.get(comparison.verdict, "No difference between the models is shown")
-    test, cells = comparison.primary, comparison.cells
-    limits = "interval undefined" if test.ci_low is None else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
-    size = f"{wording.points(test.estimate)} points ({limits}, p {p_phrase(test.p_value)})"
-    changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
-    lines = [f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."]
-    if comparison.noninferiority is not None:
-        lines.append(f"Against the margin it is {_margin(comparison.noninferiority)}.")
-    if comparison.fragility.n_errors:
-        lines.append(str(comparison.fragility))
-    return " ".join(lines)
-
-
-def truncated(outcomes: Mapping[str, Mapping[str, int]]) -> str:
-    """What became of answers that were cut off or failed, by role; they count as wrong.
-
-    Example:
-        >>> truncated({"base": {"ok": 213, "truncated": 87}, "fine-tuned": {"ok": 300}})
-        'Counted as wrong: base 87 truncated; fine-tuned none.'
-    """
-    parts = []
-    for role, counts in outcomes.items():
-        bad = [f"{wording.count(n)} {outcome}" for outcome, n in counts.items() if outcome != "ok" and n]
-        parts.append(f"{role} {wording.listed(bad) if bad else 'none'}")
-    return f"Counted as wrong: {'; '.join(parts)}."
-
-
-def chance(comparison: Comparison, rate: float | None, choice: str = "picking one candidate at random") -> str:
-    """The chance level beside both models, or that none was declared."""
-    if rate is None:
-        return "No chance level was declared for this study."
-    level = wording.percent(rate)
-    sides = {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
-    told = [f"the {role} model {_against(one.by_metric.get('exact_match'), rate)}" for role, one in sides.items()]
-    return f"{_sentence(choice)} would reach {level} exact match: {wording.listed(told)}."
-
-
-def rewarded_by_accident(metrics: Iterable[str]) -> str:
-    """What each metric rewards without meaning to."""
-    known = [_BY_ACCIDENT[name] for name in metrics if name in _BY_ACCIDENT]
-    return f"What the metrics reward by accident: {'; '.join(dict.fromkeys(known))}."
-
-
-def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int) -> str:
-    """The second chapter's answer: how many, where, and whether they hold."""
-    lines = [f"{wording.plural(n_regressed, 'example')} got worse." if n_regressed else "No example got worse."]
-    worse = [slice_sentence(row, table.metric) for table in tables for row in table.worse]
-    lines += [f"Shown worse: {one}" for one in worse] or ["No declared slice is shown worse."]
-    if noise is None or not noise.n:
-        lines.append("Whether the regressions hold when asked again was not measured.")
-    elif noise.marks:
-        flips = sum(mark == "flips" for mark in noise.marks.values())
-        asked = sum(mark != "not re-asked" for mark in noise.marks.values())
-        lines.append(f"Asked again, {flips} of {wording.plural(asked, 'regression')} flipped.")
-    return " ".join(lines)
-
-
-def _primary_levels(comparison: Comparison) -> tuple[str, str, str]:
+def primary_levels(comparison: Comparison) -> tuple[str, str, str]:
+    """The primary metric's name and both levels."""
     name = comparison.primary_metric
     sides = (one.by_metric.get(name) for one in (comparison.base, comparison.fine_tuned))
     old, new = (wording.percent(None if one is None else one.estimate) for one in sides)
@@ -248,43 +179,20 @@ def verdict_by(test: Any, p_value: float | None) -> str:
     return "better" if test.estimate > 0 else "worse"
 
 
-def _against(rate: Any, level: float) -> str:
-    if rate is None or rate.estimate is None:
-        return "has no examples"
-    place = "is above it" if rate.ci_low > level else "is below it" if rate.ci_high < level else "cannot be told from it"
-    return f"{place} ({wording.percent(rate.estimate)}, {wording.interval(rate.ci_low, rate.ci_high, as_points=False)})"
-
-
-def _margin(test: Any) -> str:
-    margin = wording.points(test.margin, sign=False)
-    worst = f"lower limit {wording.points(test.ci_low)} points, margin {wording.MINUS}{margin}"
-    return f"{'not worse' if test.verdict == 'not worse' else 'not shown to be safe'} ({worst})"
-
-
 def p_phrase(p_value: float | None) -> str:
     """A p-value with its sign: `= 0.031` or `< 0.0001`."""
     text = wording.p_text(p_value)
     return text if text.startswith("<") or p_value is None else f"= {text}"
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """With a capital letter."""
     return text[:1].upper() + text[1:]
-
-
-def asked(comparison: Comparison, base_model: str, fine_tuned_model: str) -> str:
-    """Who was compared on what, and what was left out."""
-    head = f"{base_model} against {fine_tuned_model} on {wording.plural(comparison.n, 'example')} both answered."
-    return " ".join([head, *comparison.notes])
-
-
-def outcomes(comparison: Comparison) -> dict[str, Mapping[str, int]]:
-    """Answers by outcome for both models."""
-    return {"base": comparison.base.outcomes, "fine-tuned": comparison.fine_tuned.outcomes}
 
 
 def checkup_title(checkup: Checkup) -> str:
     """What the doctor found, and what the size of the set can show."""
-    found = [f"{wording.count(n)} {kind}" for kind, n in checkup.counts().items()]
+    found = [f"{wording.count(n)} × {kind}" for kind, n in checkup.counts().items()]
     sees = [f"{wording.points(size, sign=False)} points at {share:.0%}" for share, size in checkup.detectable.items() if size]
     size = f"it finds {wording.listed(sees)} disagreement" if sees else "too few rows to find any difference"
     return f"{wording.plural(checkup.n, 'row')}: {wording.listed(found) if found else 'nothing to mend'}; {size}"
@@ -293,14 +201,14 @@ def checkup_title(checkup: Checkup) -> str:
 def rates_alt(comparison: Comparison) -> str:
     """Both models' levels on every metric, in sentences."""
     sides = {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
-    parts = [f"{_sentence(label(name))}: {_levels(name, sides)}." for name in comparison.tests]
+    parts = [f"{sentence(label(name))}: {_levels(name, sides)}." for name in comparison.tests]
     return " ".join([f"{rates_title(comparison)}.", *parts])
 
 
 def differences_alt(comparison: Comparison) -> str:
     """Every metric's difference and verdict, in sentences."""
     verdicts = metric_verdicts(comparison)
-    parts = [f"{_sentence(label(name))}: {verdicts[name]}, {size(test)}." for name, test in comparison.tests.items()]
+    parts = [f"{sentence(label(name))}: {verdicts[name]}, {size(test)}." for name, test in comparison.tests.items()]
     return " ".join([f"{differences_title(comparison)}.", *parts])
 
 
@@ -311,7 +219,7 @@ def slices_alt(table: SliceTable) -> str:
 
 def spread_alt(comparison: Comparison, field: str) -> str:
     """The medians of both models."""
-    from evalkit.benchmark.bench import quantile
+    from evalkit.benchmark.pairs import quantile
 
     base, tuned = (
         quantile([getattr(getattr(one, role), field) for one in comparison.pairs], 0.5) for role in ("base", "fine_tuned")
@@ -322,19 +230,6 @@ def spread_alt(comparison: Comparison, field: str) -> str:
 def measured(field: str) -> tuple[str, str]:
     """What a field of an answer measures, and its unit."""
     return ("latency", "ms") if field == "latency_ms" else (field.replace("_tokens", " length").replace("_", " "), "tokens")
-
-
-def footnotes(comparison: Comparison) -> str:
-    """What else the tests say: exact p, the test that ignores clusters, the margin, failed calls."""
-    primary, lines = comparison.primary, []
-    if getattr(primary, "p_exact", None) is not None:
-        lines.append(f"Exact McNemar p of the primary metric {p_phrase(primary.p_exact)}.")
-    if beside := comparison.beside.get(comparison.primary_metric):
-        lines.append(f"Without regard to shared sources, mid-p would be {wording.p_text(beside.p_value)}: too optimistic.")
-    if comparison.noninferiority is not None:
-        lines.append(f"Against the declared margin it is {_margin(comparison.noninferiority)}.")
-    lines += [str(comparison.fragility), *primary.notes]
-    return " ".join(lines)
 
 
 def _levels(name: str, sides: Mapping[str, Any]) -> str:
@@ -352,3 +247,19 @@ def size(test: Any) -> str:
     """A difference in points with its interval."""
     limits = "" if test.ci_low is None else f" ({wording.points(test.ci_low)} to {wording.points(test.ci_high)})"
     return f"{wording.points(test.estimate)}{limits}"
+
+
+def regressed_title(n: int, shown: int) -> str:
+    """How many examples got worse, and how many of them the table shows."""
+    return f"{wording.plural(n, 'example')} got worse" + (
+        f"; the {wording.count(shown)} with the largest loss" if shown < n else ""
+    )
+
+
+def detectable_alt(comparison: Comparison, power: float) -> str:
+    """What this many examples find, in a sentence."""
+    from evalkit import stats
+
+    share, seen = comparison.disagreement, comparison.primary.estimate
+    size = stats.detectable_difference(comparison.n, share, alpha=comparison.alpha, power=power) if share else None
+    return f"{detectable_title(comparison.n, size, None if seen is None else abs(seen))}."

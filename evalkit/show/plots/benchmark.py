@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evalkit import stats, wording
+from evalkit.benchmark.pairs import quantile
 from evalkit.show import say, style
 from evalkit.show.plots.tracks import Mark, Track, difference_axes, round_ticks, tracks_axes
 from evalkit.show.style import COLOURS
@@ -113,18 +114,14 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
     what, unit = say.measured(field)
     tracks, medians = [], {}
     for role in ("base", "fine_tuned"):
-        known = np.array([v for one in comparison.pairs if (v := getattr(getattr(one, role), field)) is not None], dtype=float)
-        low, middle, high = np.quantile(known, [0.05, 0.5, 0.95]) if len(known) else [np.nan] * 3
-        medians[role] = None if np.isnan(middle) else float(middle)
-        marks = () if np.isnan(middle) else (Mark(estimate=middle, low=low, high=high, kind=role),)
-        value = (
-            wording.NOTHING if np.isnan(middle) else f"{wording.count(middle)} ({wording.count(low)} to {wording.count(high)})"
-        )
-        tracks.append(
-            Track(
-                name=role.replace("_", "-").capitalize(), under=wording.plural(len(known), "answer"), marks=marks, value=value
-            )
-        )
+        known = [v for one in comparison.pairs if (v := getattr(getattr(one, role), field)) is not None]
+        low, middle, high = (quantile(known, share) for share in (0.05, 0.5, 0.95))
+        medians[role], mark, value = middle, (), wording.NOTHING
+        if low is not None and middle is not None and high is not None:
+            mark = (Mark(estimate=middle, low=low, high=high, kind=role),)
+            value = f"{wording.count(middle)} ({wording.count(low)} to {wording.count(high)})"
+        under = wording.plural(len(known), "answer")
+        tracks.append(Track(name=role.replace("_", "-").capitalize(), under=under, marks=mark, value=value))
     most = max((one.high or 0 for track in tracks for one in track.marks), default=1.0) or 1.0
     ticks = round_ticks(most)
     ax = tracks_axes(tracks, (0, most * 1.06), ticks, wording.count, narrow=narrow)
@@ -278,7 +275,7 @@ def _name_sides(ax: Axes, comparison: Comparison, *, narrow: bool) -> None:
     for one, ha, limit in ((left, "right", left.low), (right, "left", right.high)):
         y = place + (0.1 if one.kind == "base" else -0.1) + (0.12 if narrow else 0)
         at = (one.estimate if limit is None else limit) + (0.02 if ha == "left" else -0.02)
-        if 0.12 < at < 0.88:
+        if 0.15 < at < 0.85:
             _small(ax, at, y, one.kind.replace("_", "-"), va="center", ha=ha)
 
 

@@ -1,0 +1,53 @@
+"""The examples that changed, as files: CSV for people and spreadsheets, JSONL for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evalkit import wording
+from evalkit.benchmark.pairs import Pair
+
+
+def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> dict[str, Any]:
+    """One changed example, raw: id, status, input, expected, both answers, similarity drop, slices, flaky flag."""
+    diff = pair.diff("similarity")
+    return {
+        "example_id": pair.example_id,
+        "status": pair.status,
+        "input": pair.base.input_text,
+        "expected": pair.base.expected,
+        "base": pair.base.predicted,
+        "fine_tuned": pair.fine_tuned.predicted,
+        "similarity_drop": None if diff is None else -diff,
+        "base_outcome": pair.base.outcome,
+        "fine_tuned_outcome": pair.fine_tuned.outcome,
+        "slices": dict(pair.base.slices),
+        "asked_again": asked_again,
+    }
+
+
+def write_examples(pairs: Iterable[Pair], marks: Mapping[str, str], folder: Path, name: str = "regressed") -> Sequence[Path]:
+    """Writes `<name>.csv` and `<name>.jsonl`; in the CSV nothing is a formula and unseen characters stand as codes."""
+    records = [example_record(one, asked_again=marks.get(one.example_id, "not re-asked")) for one in pairs]
+    folder.mkdir(parents=True, exist_ok=True)
+    table, lines = folder / f"{name}.csv", folder / f"{name}.jsonl"
+    lines.write_text("".join(json.dumps(one, ensure_ascii=True) + "\n" for one in records), encoding="utf-8")
+    with table.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows([_for_people(one[column]) for column in _COLUMNS] for one in records)
+    return table, lines
+
+
+_COLUMNS = ("example_id", "status", "input", "expected", "base", "fine_tuned", "similarity_drop", "base_outcome",
+            "fine_tuned_outcome", "slices", "asked_again")  # fmt: skip
+
+
+def _for_people(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        value = "; ".join(f"{name} = {one}" for name, one in value.items())
+    return wording.for_spreadsheet(wording.visible(wording.cleaned(value)[0])) if isinstance(value, str) else value

@@ -1,0 +1,186 @@
+"""Slice finder: which combination of traits holds the regressions. Exploratory: it looks first and tests afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from evalkit import stats, wording
+from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.pairs import Pair
+from evalkit.errors import DesignError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Predicate = Callable[[Pair], bool]
+LABEL = "exploratory: found by looking, so it needs fresh examples to be believed"
+MAX_VALUES = 20  # a field with more values names examples, not slices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Examples that share one or two traits.
+
+    Attributes:
+        traits: The one or two traits, in words.
+        n_regressed: Right before, wrong now.
+        share_of_regressed: Of all regressions, the part that lies here.
+        test: Paired test inside the segment, not adjusted.
+        p_adjusted: Benjamini-Hochberg over every segment looked at.
+    """
+
+    traits: tuple[str, ...]
+    n: int
+    n_fixed: int
+    n_regressed: int
+    share_of_regressed: float
+    test: Any
+    p_adjusted: float | None = None
+
+    @property
+    def estimate(self) -> float | None:
+        """Fine-tuned minus base, inside the segment."""
+        return self.test.estimate
+
+    def __str__(self) -> str:
+        share = wording.percent(self.share_of_regressed, 0)
+        size = f"{wording.points(self.estimate)} points ({wording.interval(self.test.ci_low, self.test.ci_high)})"
+        return f"{' and '.join(self.traits)}: {size}, {self.n_regressed} regressed of {self.n}, {share} of all regressions."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The worst segments, and how many were looked at."""
+
+    segments: tuple[Segment, ...]
+    n_looked_at: int
+    min_support: int
+    label: str = LABEL
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self.segments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the evidence file."""
+        rows = [{"traits": [*one.traits], "n": one.n, "n_fixed": one.n_fixed, "n_regressed": one.n_regressed,
+                 "estimate": one.estimate, "ci_low": one.test.ci_low, "ci_high": one.test.ci_high,
+                 "p_adjusted": one.p_adjusted} for one in self.segments]  # fmt: skip
+        return {"label": self.label, "n_looked_at": self.n_looked_at, "min_support": self.min_support, "segments": rows}
+
+    def _repr_html_(self) -> str:
+        return wording.html_table({" and ".join(one.traits): str(one).split(": ", 1)[1] for one in self.segments})
+
+
+def find_slices(
+    comparison: Comparison,
+    *,
+    predicates: Mapping[str, Predicate | str] | None = None,
+    min_support: int = 20,
+    depth: int = 2,
+    top: int = 8,
+) -> Found:
+    """Looks through single traits and pairs of traits for those in which the fine-tuned model lost most.
+
+    Traits: every slice value the examples carry, and of the input text its length and number of lines (by thirds) and
+    whether it holds digits; predicates come on top. Only losses are reported; p by Benjamini-Hochberg over everything
+    looked at.
+
+    Args:
+        comparison: The comparison of the two models.
+        predicates: Name to a function of the pair, or to a regular expression searched in the input text.
+        min_support: Smallest number of examples in a segment.
+        depth: 1 for single traits, 2 for pairs as well.
+        top: At most so many segments.
+
+    Raises:
+        DesignError: A depth other than 1 or 2, or a broken regular expression.
+    """
+    if depth not in {1, 2}:
+        raise DesignError(f"depth is {depth}; the finder combines one or two traits")
+    import numpy as np
+
+    pairs = comparison.pairs
+    masks = {name: mask for name, mask in _traits(pairs, predicates or {}).items() if mask.sum() >= min_support}
+    fixed, regressed = (np.array([one.status == status for one in pairs], dtype=bool) for status in ("fixed", "regressed"))
+    both_right = np.array([one.status == "both right" for one in pairs], dtype=bool)
+    candidates = list(_candidates(masks, min_support, depth))
+    counts = [[int((mask & cell).sum()) for cell in (both_right, fixed, regressed)] for _, mask in candidates]
+    segments = []
+    for (traits, mask), (right, b, c) in zip(candidates, counts, strict=True):
+        n = int(mask.sum())
+        test = stats.paired_binary_test(right, b, c, n - right - b - c, alpha=comparison.alpha) if c > b else None
+        share = c / max(int(regressed.sum()), 1)
+        segments.append(Segment(traits=traits, n=n, n_fixed=b, n_regressed=c, share_of_regressed=share, test=test))
+    # Segments without a loss are not shown, but they were looked at: they count in the adjustment, with p = 1.
+    adjusted = stats.adjust([1.0 if one.test is None else one.test.p_value for one in segments], method="bh")
+    losses = [replace(one, p_adjusted=p) for one, p in zip(segments, adjusted, strict=True) if one.test is not None]
+    losses.sort(key=lambda one: (one.p_adjusted, one.estimate, len(one.traits)))
+    return Found(segments=tuple(_without_echoes(losses)[:top]), n_looked_at=len(segments), min_support=min_support)
+
+
+def _traits(pairs: Sequence[Pair], predicates: Mapping[str, Predicate | str]) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    masks: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys(field for one in pairs for field in one.base.slices):
+        values = np.array([str(one.base.slices.get(name, "")) for one in pairs], dtype=object)
+        found = sorted(set(values))
+        if 1 < len(found) <= MAX_VALUES:
+            masks |= {f"{name} = {value}": values == value for value in found}
+    texts = [one.base.input_text for one in pairs]
+    masks |= _thirds("input characters", [len(text) for text in texts])
+    masks |= _thirds("input lines", [text.count("\n") + 1 for text in texts])
+    masks |= _thirds("expected lines", [one.base.expected.count("\n") + 1 for one in pairs])
+    digits = np.array([any(char.isdigit() for char in text) for text in texts], dtype=bool)
+    masks |= {"input with digits": digits, "input without digits": ~digits}
+    for name, rule in predicates.items():
+        holds = _predicate(name, rule)
+        masks[name] = np.array([holds(one) for one in pairs], dtype=bool)
+    return {name: mask for name, mask in masks.items() if not mask.all()}
+
+
+def _thirds(name: str, values: Sequence[int]) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    numbers = np.array(values)
+    if not len(numbers):
+        return {}
+    low, high = (int(one) for one in np.quantile(numbers, [1 / 3, 2 / 3], method="lower"))
+    parts = {f"{name} ≤ {low}": numbers <= low, f"{name} > {high}": numbers > high}
+    middle = (numbers > low) & (numbers <= high)
+    return {**parts, f"{low} < {name} ≤ {high}": middle} if middle.any() else parts
+
+
+def _predicate(name: str, rule: Predicate | str) -> Predicate:
+    if callable(rule):
+        return rule
+    try:
+        pattern = re.compile(rule)
+    except re.error as why:
+        raise DesignError(f"predicate {name!r}: {rule!r} is no regular expression ({why})") from why
+    return lambda pair: pattern.search(pair.base.input_text) is not None
+
+
+def _candidates(masks: Mapping[str, np.ndarray], min_support: int, depth: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    for name, mask in masks.items():
+        yield (name,), mask
+    for (one, first), (other, second) in combinations(masks.items(), 2) if depth == 2 else ():
+        both = first & second
+        n = int(both.sum())
+        if min_support <= n < min(int(first.sum()), int(second.sum())):  # as large as one of them: the same examples again
+            yield (one, other), both
+
+
+def _without_echoes(segments: Sequence[Segment]) -> list[Segment]:
+    """Drops a pair that loses no more than one of its traits alone, and a segment with the same numbers as one before."""
+    alone = {one.traits[0]: one.estimate for one in segments if len(one.traits) == 1}
+    kept: dict[tuple[int, int, int], Segment] = {}
+    for one in segments:
+        adds = len(one.traits) == 1 or all((one.estimate or 0) < (alone.get(trait) or 0) for trait in one.traits)
+        if adds:
+            kept.setdefault((one.n, one.n_fixed, one.n_regressed), one)
+    return list(kept.values())

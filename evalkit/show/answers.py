@@ -1,0 +1,164 @@
+"""What the benchmark's chapters say: answers and caveats, computed from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evalkit import wording
+from evalkit.show import say
+
+if TYPE_CHECKING:
+    from evalkit.benchmark.comparison import Comparison
+    from evalkit.benchmark.noise import NoiseFloor
+    from evalkit.benchmark.slices import SliceTable
+
+_BY_ACCIDENT = {
+    "all_lines_present": "all lines present rewards listing every candidate",
+    "similarity": "similarity rewards copying the shape of an answer, right or wrong",
+    "article_similarity": "similarity rewards copying the shape of an answer, right or wrong",
+    "format": "format is right for a well-formed wrong answer",
+    "exact_match": "exact match gives nothing for a right answer in other words",
+}
+
+
+def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -> str:
+    """The chapter's answer: verdict, size, interval, p last; then the chance level and what is fragile."""
+    if not comparison.n:
+        return "Nothing can be said: no example was answered by both models."
+    name, old, new = say.primary_levels(comparison)
+    who = {"better": "The fine-tuned model is better", "worse": "The fine-tuned model is worse"}
+    head = who.get(comparison.verdict, "No difference between the models is shown")
+    test, cells = comparison.primary, comparison.cells
+    limits = "interval undefined" if test.ci_low is None else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    size = f"{wording.points(test.estimate)} points ({limits}, p {say.p_phrase(test.p_value)})"
+    changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
+    lines = [f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."]
+    if comparison.noninferiority is not None:
+        lines.append(f"Against the margin it is {_margin(comparison.noninferiority)}.")
+    tuned = comparison.fine_tuned.by_metric["exact_match"]
+    if chance_rate is not None and tuned.ci_low <= chance_rate:
+        lines.append(f"But its exact match is not above the {wording.percent(chance_rate)} of picking one candidate at random.")
+    if comparison.fragility.n_errors:
+        lines.append(str(comparison.fragility))
+    return " ".join(lines)
+
+
+def truncated(outcomes: Mapping[str, Mapping[str, int]]) -> str:
+    """What became of answers that were cut off or failed, by role; they count as wrong.
+
+    Example:
+        >>> truncated({"base": {"ok": 213, "truncated": 87}, "fine-tuned": {"ok": 300}})
+        'Counted as wrong: base 87 truncated; fine-tuned none.'
+    """
+    parts = []
+    for role, counts in outcomes.items():
+        bad = [f"{wording.count(n)} {outcome}" for outcome, n in counts.items() if outcome != "ok" and n]
+        parts.append(f"{role} {wording.listed(bad) if bad else 'none'}")
+    return f"Counted as wrong: {'; '.join(parts)}."
+
+
+def chance(comparison: Comparison, rate: float | None, choice: str = "picking one candidate at random") -> str:
+    """The chance level beside both models, or that none was declared."""
+    if rate is None:
+        return "No chance level was declared for this study."
+    level = wording.percent(rate)
+    sides = {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
+    told = [f"the {role} model {_against(one.by_metric.get('exact_match'), rate)}" for role, one in sides.items()]
+    return f"{say.sentence(choice)} would reach {level} exact match: {wording.listed(told)}."
+
+
+def rewarded_by_accident(metrics: Iterable[str]) -> str:
+    """What each metric rewards without meaning to."""
+    known = [_BY_ACCIDENT[name] for name in metrics if name in _BY_ACCIDENT]
+    return f"What the metrics reward by accident: {'; '.join(dict.fromkeys(known))}."
+
+
+def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int) -> str:
+    """The second chapter's answer: how many, where, what would settle the rest, and whether they hold."""
+    lines = [f"{wording.plural(n_regressed, 'example')} got worse." if n_regressed else "No example got worse."]
+    first, others = (tables[0], tables[1:]) if tables else (None, ())
+    worse = [say.slice_sentence(row, first.metric) for row in first.worse] if first else []
+    lines += [f"Shown worse: {one}" for one in worse] or ["No declared slice is shown worse on the primary metric."]
+    elsewhere = [f"{say.label(table.metric)} where {wording.listed(_losses(table))}" for table in others if table.worse]
+    lines += [f"Also shown worse: {'; '.join(elsewhere)}."] if elsewhere else []
+    unsettled = [
+        f"about {wording.count(row.n_to_settle - row.n)} more with {row.slice}" for row in first or () if row.n_to_settle
+    ]
+    lines += [f"To settle the other slices: {wording.listed(unsettled)}."] if unsettled else []
+    return " ".join([*lines, _held(noise)])
+
+
+def _losses(table: SliceTable) -> list[str]:
+    return [f"{row.slice} ({wording.points(row.estimate)} points)" for row in table.worse]
+
+
+def _held(noise: NoiseFloor | None) -> str:
+    if noise is None or not noise.n:
+        return "Whether the regressions hold when asked again was not measured."
+    flips = sum(mark == "flips" for mark in noise.marks.values())
+    asked = sum(mark != "not re-asked" for mark in noise.marks.values())
+    return (
+        f"Asked again, {flips} of {wording.plural(asked, 'regression')} flipped." if asked else "No regression was asked again."
+    )
+
+
+def _against(rate: Any, level: float) -> str:
+    if rate is None or rate.estimate is None:
+        return "has no examples"
+    place = "is above it" if rate.ci_low > level else "is below it" if rate.ci_high < level else "cannot be told from it"
+    return f"{place} ({wording.percent(rate.estimate)}, {wording.interval(rate.ci_low, rate.ci_high, as_points=False)})"
+
+
+def _margin(test: Any) -> str:
+    margin = wording.points(test.margin, sign=False)
+    worst = f"lower limit {wording.points(test.ci_low)} points, margin {wording.MINUS}{margin}"
+    return f"{'not worse' if test.verdict == 'not worse' else 'not shown to be safe'} ({worst})"
+
+
+def asked(comparison: Comparison, base_model: str, fine_tuned_model: str) -> str:
+    """Who was compared on what, and what was left out."""
+    head = f"{base_model} against {fine_tuned_model} on {wording.plural(comparison.n, 'example')} both answered."
+    return " ".join([head, *comparison.notes])
+
+
+def outcomes(comparison: Comparison) -> dict[str, Mapping[str, int]]:
+    """Answers by outcome for both models."""
+    return {"base": comparison.base.outcomes, "fine-tuned": comparison.fine_tuned.outcomes}
+
+
+def footnotes(comparison: Comparison) -> str:
+    """What else the tests say: exact p, the test that ignores clusters, the margin, failed calls."""
+    primary, lines = comparison.primary, []
+    if getattr(primary, "p_exact", None) is not None:
+        lines.append(f"Exact McNemar p of the primary metric {say.p_phrase(primary.p_exact)}.")
+    if beside := comparison.beside.get(comparison.primary_metric):
+        lines.append(f"Without regard to shared sources, mid-p would be {wording.p_text(beside.p_value)}: too optimistic.")
+    if comparison.noninferiority is not None:
+        lines.append(f"Against the declared margin it is {_margin(comparison.noninferiority)}.")
+    lines += [str(comparison.fragility), *primary.notes]
+    return " ".join(lines)
+
+
+def settle(comparison: Comparison, *, power: float = 0.8) -> str:
+    """What it would take to settle the primary question at the size and disagreement seen."""
+    from evalkit.benchmark.slices import examples_to_settle
+
+    if not comparison.n:
+        return "Nothing was seen from which a number of examples could be worked out."
+    if comparison.verdict in {"better", "worse"}:
+        return f"The question is settled for {say.label(comparison.primary_metric)}: {say.effect(comparison.primary)}."
+    needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
+    if needed is None:
+        return "As many were fixed as regressed: no number of examples would settle a difference of zero."
+    more = wording.count(needed - comparison.n)
+    return f"To settle this you need about {more} more examples, if the rates seen are the true ones."
+
+
+def marks(noise: NoiseFloor) -> str:
+    """What became of the regressions when they were asked again."""
+    if not noise.marks:
+        return "There is no regression to ask again."
+    counted = [f"{sum(one == word for one in noise.marks.values())} {word}" for word in ("flips", "stable", "not re-asked")]
+    gone = f" Of the stable ones {noise.n_gone} are no regression on this machine." if noise.n_gone else ""
+    return f"Of {wording.plural(len(noise.marks), 'regression')}: {wording.listed(counted)}.{gone}"
