@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics
 from evalkit.benchmark.background import in_pool
 from evalkit.benchmark.progress import Estimate, Progress, Tally, prices_of
-from evalkit.endpoint import CallableModel, Endpoint, ModelFunction, Parameters
+from evalkit.endpoint import CallableModel, ModelFunction, Parameters
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, EvalResult, Example
 from evalkit.wording import flattened, listed, plural
+
+if TYPE_CHECKING:
+    from evalkit.endpoint import Endpoint
 
 Scored = Callable[[Example, Answer, int], EvalResult]
 _CHARS_PER_TOKEN = 3  # an upper bound needs few characters a token; English has about four
@@ -196,6 +199,8 @@ class Evaluation:
     def _model(self) -> Endpoint | CallableModel:
         if not isinstance(self.model, str):
             return CallableModel(self.model, n_threads=self.concurrency, strip_think=self.strip_think)
+        from evalkit.endpoint import Endpoint  # openai takes most of a second; reading a journal needs none of it
+
         return Endpoint(
             self.model, parameters=self.parameters, base_url=self.base_url, timeout_s=self.timeout_s, attempts=self.attempts
         )

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -21,8 +21,9 @@ import openai
 import stamina
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
+from evalkit.endpoint.parameters import Parameters
 from evalkit.endpoint.reply import NoAnswerError, answer
-from evalkit.errors import DesignError, ModelError
+from evalkit.errors import ModelError
 from evalkit.records import Answer
 from evalkit.wording import cleaned, redacted
 
@@ -34,41 +35,6 @@ _WRONG_REQUEST = {"model_not_found", "unsupported_parameter", "unsupported_value
 _FILTERED = {"content_filter", "content_policy_violation"}
 
 logging.getLogger("stamina").addHandler(logging.NullHandler())  # retries are counted in the answers, not printed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
-    """What is sent with every call; None leaves a parameter out.
-
-    Attributes:
-        extra: Further fields of the request body, e.g. `{"max_completion_tokens": 96}`.
-    """
-
-    temperature: float | None = 0.0
-    max_tokens: int | None = 1024
-    seed: int | None = None
-    strip_think: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def body(self) -> dict[str, Any]:
-        """The fields as sent."""
-        own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": self.seed}
-        return {**{name: value for name, value in own.items() if value is not None}, **self.extra}
-
-    def recorded(self) -> dict[str, Any]:
-        """The fields as a journal records them and keys its calls by.
-
-        Raises:
-            DesignError: One of them is not JSON, or looks like a key, which no file may hold.
-        """
-        fields = {**self.body(), **({"strip_think": True} if self.strip_think else {})}
-        try:
-            text = json.dumps(fields, allow_nan=False)
-        except (TypeError, ValueError) as why:
-            raise DesignError(f"the parameters cannot be written as JSON ({why}): {fields}") from why
-        if redacted(text) != text:
-            raise DesignError("a parameter looks like a key; give keys through the environment (OPENAI_API_KEY) only")
-        return fields
 
 
 class _TransientError(Exception):

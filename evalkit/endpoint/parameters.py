@@ -1,0 +1,46 @@
+"""What is sent with every call besides the messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evalkit.errors import DesignError
+from evalkit.wording import redacted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What is sent with every call; None leaves a parameter out.
+
+    Attributes:
+        extra: Further fields of the request body, e.g. `{"max_completion_tokens": 96}`.
+    """
+
+    temperature: float | None = 0.0
+    max_tokens: int | None = 1024
+    seed: int | None = None
+    strip_think: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """The fields as sent."""
+        own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": self.seed}
+        return {**{name: value for name, value in own.items() if value is not None}, **self.extra}
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields as a journal records them and keys its calls by.
+
+        Raises:
+            DesignError: One of them is not JSON, or looks like a key, which no file may hold.
+        """
+        fields = {**self.body(), **({"strip_think": True} if self.strip_think else {})}
+        try:
+            text = json.dumps(fields, allow_nan=False)
+        except (TypeError, ValueError) as why:
+            raise DesignError(f"the parameters cannot be written as JSON ({why}): {fields}") from why
+        if redacted(text) != text:
+            raise DesignError("a parameter looks like a key; give keys through the environment (OPENAI_API_KEY) only")
+        return fields
