@@ -76,12 +76,17 @@ class LayerDecision:
         """The layer in words."""
         return NAMES[self.layer]
 
+    @property
+    def shown_as_points(self) -> bool:
+        """False for a numeric metric, whose effect stands in its own unit."""
+        return self.estimate is None or abs(self.estimate) <= 1
+
     def effect_text(self) -> str:
         """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
         if self.estimate is None:
             return wording.NOTHING
         shift, text = (0.5, wording.percent) if self.layer == "human" else (0.0, wording.points)
-        if abs(self.estimate) > 1:
+        if not self.shown_as_points:
             text = wording.number
         ends = [None if end is None else end + shift for end in (self.ci_low, self.ci_high)]
         return f"{text(self.estimate + shift)} ({text(ends[0]).rstrip('%')} to {text(ends[1]).rstrip('%')})"
@@ -99,7 +104,7 @@ def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, require
     """
     if evidence is None or stale:
         why, action = WORDS[layer]
-        reason = f"{_capital(NAMES[layer])}: {stale}." if stale else f"{why}."
+        reason = f"The {NAMES[layer]} was {stale}." if stale else f"{why}."
         missing = (Missing(action=action, why=stale or why, price=_price(layer)),)
         return LayerDecision(layer=layer, word="not yet", verdict=MISSING, reason=reason, required=required, missing=missing)
     findings = tuple(one for one in _findings(evidence, rules) if one.effect != "ignored")
@@ -167,16 +172,21 @@ def _findings(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
 
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
     for row in slices:
-        name, diff = wording.visible(str(row.get("slice"))), row.get("estimate", row.get("diff"))
+        name, diff = _place(row), row.get("estimate", row.get("diff"))
         numbers = {key: row.get(key) for key in ("slice", "n", "ci_low", "ci_high", "p_adjusted", "verdict")} | {
             "estimate": diff
         }
         if row.get("verdict") == "worse":
-            text = f"worse by {wording.points(diff, sign=False)} points on {name}"
+            text = f"worse by {wording.points(diff, sign=False)} points where {name}"
             yield Finding(rule="slice_worse", effect=rules.slice_worse, text=text, numbers=numbers)
         elif "not shown" in {row.get("safety"), row.get("verdict")}:
-            text = f"{name} is not shown safe"
+            text = f"answers where {name} are not shown safe"
             yield Finding(rule="slice_not_shown_safe", effect=rules.slice_not_shown_safe, text=text, numbers=numbers)
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """A slice as a clause: "kind is multi"."""
+    return wording.visible(str(row.get("slice"))).replace(" = ", " is ", 1)
 
 
 def _metric_findings(details: Mapping[str, Any], primary: str, rules: Rules) -> Iterable[Finding]:
@@ -195,10 +205,7 @@ def _still_missing(layer: Layer, word: Word, evidence: Evidence, findings: Itera
         return
     blocks = [one.text for one in findings if one.effect == "blocks"]
     if word == "don't ship":
-        n = (evidence.primary or {}).get("n")
-        again = f"training, then {wording.count(n)} more {evidence.unit}" if n else "training, then this layer again"
-        why = f"The new version is {wording.listed(blocks)}" if blocks else f"The {NAMES[layer]} shows it worse"
-        yield Missing(action="Train again with this in mind, and repeat this layer", why=why, price=again)
+        yield _mend(layer, evidence, blocks)
     if evidence.simulated:
         yield Missing(action=WORDS[layer][1], why="What stands here is simulated and decides nothing", price=_price(layer))
     if any(one.rule == "fragile" and one.effect == "holds" for one in findings):
@@ -208,6 +215,14 @@ def _still_missing(layer: Layer, word: Word, evidence: Evidence, findings: Itera
             price="one more run; only failed calls are made",
         )
     yield from evidence.missing
+
+
+def _mend(layer: Layer, evidence: Evidence, blocks: list[str]) -> Missing:
+    n = (evidence.primary or {}).get("n")
+    why = f"The new version is {wording.listed(blocks)}" if blocks else f"The {NAMES[layer]} shows the new version worse"
+    what = "Mend what got worse: train again" if blocks else "Train another version"
+    price = f"a training run, then {wording.count(n)} {evidence.unit} again" if n else "a training run, then this layer again"
+    return Missing(action=f"{what}, then repeat the {NAMES[layer]}", why=why, price=price)
 
 
 def _price(layer: Layer) -> str:
@@ -222,26 +237,43 @@ def _price(layer: Layer) -> str:
     return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the new version"
 
 
+_SAID = {
+    "better": "shows the new version better in {metric} by {amount}",
+    "worse": "shows the new version worse in {metric} by {amount}",
+    "not worse": "shows the new version not worse in {metric}: {effect}",
+    "not shown": "does not show that {metric} keeps within its margin: {effect}",
+    "no difference shown": "shows no difference in {metric}: {effect}",
+    "too early": "cannot be read yet: {n}",
+    "invalid": "is invalid, so no winner can be named",
+}
+_PREFERRED = {
+    "better": "prefers the new answers: they win {effect}, over {n}",
+    "worse": "prefers the old answers: the new ones win {effect}, over {n}",
+    "no difference shown": "shows no preference: the new answers win {effect}, over {n}",
+}
+
+
 def _with_reason(found: LayerDecision) -> LayerDecision:
     from dataclasses import replace
 
-    head = {
-        "better": f"better in {found.metric}",
-        "worse": f"worse in {found.metric}",
-        "not worse": f"not worse in {found.metric}",
-        "not shown": f"not shown to keep within the margin in {found.metric}",
-        "no difference shown": f"no difference shown in {found.metric}",
-        "too early": "too early to say",
-        "invalid": "invalid, no winner can be named",
-    }.get(found.verdict, found.verdict)
-    effect = f", {found.effect_text()}" if found.estimate is not None else ""
-    n = f", {wording.count(found.n)} {found.unit}" if found.n is not None else ""
-    parts = [f"{_capital(found.name)}: {head}{effect}{n}"]
-    parts += [one.text for one in found.findings if one.effect in {"blocks", "holds"}]
     if found.simulated:
-        parts.append("simulated, so it decides nothing")
-    return replace(found, reason="; ".join(parts) + ".")
+        return replace(found, reason=f"The {found.name} is simulated, so it decides nothing.")
+    said = (_PREFERRED if found.layer == "human" else {}).get(found.verdict) or _SAID.get(found.verdict, found.verdict)
+    n = wording.plural(found.n or 0, found.unit.removesuffix("s"))
+    interval = f"{(1 - found.alpha) * 100:g}% interval"
+    words = {"metric": found.metric, "n": n, "effect": _with_interval(found, interval), "amount": _amount(found, interval)}
+    parts = [f"The {found.name} {said.format(**words)}"]
+    told = [one.text for one in found.findings if one.effect in {"blocks", "holds"}]
+    parts += [f"but it is {text}" if text.startswith("worse") else text for text in told]
+    return replace(found, reason=", ".join(parts) + ".")
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _with_interval(found: LayerDecision, interval: str) -> str:
+    effect, _, ends = found.effect_text().partition(" (")
+    unit = " points" if found.layer != "human" and found.shown_as_points else ""
+    return f"{effect}{unit} ({interval} {ends}" if ends else effect
+
+
+def _amount(found: LayerDecision, interval: str) -> str:
+    size = _with_interval(found, interval).lstrip("+" + wording.MINUS)
+    return f"{size} over {wording.plural(found.n or 0, found.unit.removesuffix('s'))}"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from evalkit import wording
 from evalkit.decision import words
 from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
@@ -174,7 +175,7 @@ def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
     shared = {name for name in benchmark.bound_to if this.bound_to.get(name) and benchmark.bound_to[name]}
     differ = sorted(name for name in shared if this.bound_to[name] != benchmark.bound_to[name])
     if differ:
-        return f"made for other data than tonight's ({', '.join(name.replace('_', ' ') for name in differ)} differ)"
+        return f"made for other data: another {wording.listed([name.replace('_', ' ') for name in differ])}"
     if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get("fine_tuned"):
         return "made for another model, or not bound to any answers"
     return ""

@@ -62,8 +62,8 @@ def cost(layers: list[LayerDecision], n_regressed: int | None) -> str:
 
 
 def deck(layers: Iterable[LayerDecision]) -> str:
-    """The layers' reasons; one that is neither needed nor there is left out."""
-    return " ".join(layer.reason for layer in layers if layer.required or layer.verdict != MISSING)
+    """The reasons of the layers that the stage needs, and of any that speaks against it."""
+    return " ".join(layer.reason for layer in layers if layer.required or layer.word == "don't ship")
 
 
 def would_change(

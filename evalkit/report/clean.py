@@ -59,6 +59,12 @@ def plain(text: str) -> str:
     return html.escape(visible(redacted(_ANSI.sub("", text))))
 
 
+def printed(text: str, stream: str) -> str:
+    """Printed text; what went to the error stream is folded away."""
+    block = f'<pre tabindex="0">{plain(text)}</pre>'
+    return f"<details><summary>Messages while it ran</summary>{block}</details>" if stream == "stderr" else block
+
+
 def shown(data: Mapping[str, Any]) -> str:
     """One output, in the richest form the page can hold."""
     if _WIDGET in data:

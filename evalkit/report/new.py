@@ -47,7 +47,9 @@ def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path |
     }
     text = _TEMPLATE.read_text(encoding="utf-8")
     for field, value in values.items():
-        text = text.replace(f"{{{{ {field} }}}}", yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip())
+        text = text.replace(
+            f"{{{{ {field} }}}}", yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip()
+        )
     (folder / "study.yaml").write_text(text, encoding="utf-8")
     return folder / "study.yaml"
 

@@ -23,6 +23,7 @@ FILE = "report.html"
 FIRST_SCREEN = "first-screen"
 _TEMPLATE = Path(__file__).with_name("template")
 _KINDS = {"ship": "better", "don't ship": "worse"}
+_TITLES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
 _ANSWER = re.compile(r'<p class="ek-answer">.*?</p>', re.DOTALL)
 
 
@@ -40,8 +41,9 @@ class Chapter:
 
     @property
     def simulated(self) -> bool:
-        """True when a figure, table or sentence in it is marked as simulated."""
-        return "ek-chip-simulated" in self.body
+        """True when something in it is marked as simulated, or its answer says so."""
+        answers = _ANSWER.findall(self.body)
+        return "ek-chip-simulated" in self.body or any("simulated" in answer.lower() for answer in answers)
 
 
 def write_page(folder: Path) -> Path:
@@ -78,10 +80,10 @@ def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
 
 
 def _slots(body: str) -> tuple[str, str]:
-    parts = re.split(r"<!--(first-screen|)-->", body)
+    parts = re.split(rf"<!--({FIRST_SCREEN}|rest)-->", body)
     pairs = list(zip(parts[1::2], parts[2::2], strict=True))
-    first = "".join(part for slot, part in pairs if slot)
-    return first, parts[0] + "".join(part for slot, part in pairs if not slot)
+    first, rest = ("".join(part for slot, part in pairs if slot == wanted) for wanted in (FIRST_SCREEN, "rest"))
+    return first, parts[0] + rest
 
 
 @cache
@@ -89,8 +91,8 @@ def _exporter() -> HTMLExporter:
     from nbconvert import HTMLExporter
 
     made = HTMLExporter(template_name=_TEMPLATE.name, extra_template_basedirs=[str(_TEMPLATE.parent)])
-    made.register_filter("slot", lambda tags: FIRST_SCREEN if FIRST_SCREEN in tags else "")
-    for name in ("prose", "plain", "shown"):
+    made.register_filter("slot", lambda tags: FIRST_SCREEN if FIRST_SCREEN in tags else "rest")
+    for name in ("prose", "plain", "printed", "shown"):
         made.register_filter(name, getattr(clean, name))
     return made
 
@@ -128,7 +130,7 @@ def _verdict(decision: Decision | None, failed: bool) -> dict[str, Any]:
     if decision is None:
         words = "This report is incomplete" if failed else "No decision was made in this run"
         return {"headline": f"{words}.", "verdict_word": words, "kind": "unsure", "deck": "", "missing": []}
-    missing = [{**one, "name": NAMES[one["layer"]].capitalize().replace("A/b", "A/B")} for one in decision.missing]
+    missing = [{**one, "name": _TITLES[one["layer"]], "word": one["word"].replace("'", "’")} for one in decision.missing]
     word = decision.headline.partition(" this version")[0]
     return {
         "headline": decision.headline,

@@ -207,8 +207,8 @@ def _layer_row(layer: LayerDecision) -> Row:
 
 def _track_word(layer: LayerDecision) -> str:
     """The word of the layer's own effect: what a slice blocks is said on the slice's track."""
-    if not layer.required and layer.verdict == "missing":
-        return "not needed yet"
+    if not layer.required and layer.word != "don't ship":
+        return "comes later"
     only_slices = {one.rule for one in layer.findings if one.effect in {"blocks", "holds"}} <= {
         "slice_worse",
         "slice_not_shown_safe",
