@@ -150,6 +150,8 @@ def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, li
 
     if level not in ("nominal", "ordinal", "interval"):
         raise DesignError(f"level is {level!r}; need 'nominal', 'ordinal' or 'interval'")
+    if not all(hasattr(row, "__len__") for row in ratings):
+        raise DesignError("ratings need a list for each rater, with one entry for each item")
     if len({len(row) for row in ratings}) > 1:
         raise DesignError("every rater needs one entry for each item, None where not rated")
     rows = [[None if _is_missing(one) else one for one in row] for row in ratings]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from evalkit.errors import DesignError
 from evalkit.stats.result import Result, Scale, Verdict
@@ -66,7 +67,7 @@ def noninferiority_test(result: Result, margin: float, *, lower_is_better: bool 
         >>> noninferiority_test(paired_binary_test(250, 10, 8, 32), 0.05).verdict
         'not worse'
     """
-    if not isinstance(margin, int | float) or not 0 <= margin < float("inf"):
+    if not isinstance(margin, Real) or not 0 <= margin < float("inf"):
         raise DesignError(f"margin is {margin!r}; need the largest acceptable loss, 0 or more")
     shift = result.no_effect()
     low, high = (None if limit is None else limit - shift for limit in (result.ci_low, result.ci_high))

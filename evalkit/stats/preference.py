@@ -117,6 +117,8 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
     """
     import numpy as np
 
+    if not all(hasattr(votes, "__len__") for votes in item_votes):
+        raise DesignError("item_votes needs a list of votes for each item; for one vote each use win_rate")
     voted = [votes for votes in item_votes if len(votes)]
     if any(vote not in (-1, 0, 1) for votes in voted for vote in votes):
         raise DesignError("a vote is not -1 (base), 0 (tie) or 1 (fine-tuned)")
@@ -179,12 +181,13 @@ def length_adjusted_preference(
     """
     import numpy as np
 
+    preferred, lengths = list(preferred), list(length_difference)
     owners = list(items) if items is not None else list(range(len(preferred)))
-    if not len(preferred) == len(length_difference) == len(owners):
+    if not len(preferred) == len(lengths) == len(owners):
         raise DesignError("preferred, length_difference and items need one entry for each vote")
     kept = [place for place, vote in enumerate(preferred) if vote in (0, 1)]
     votes = np.array([float(preferred[place]) for place in kept])
-    lengths = numbers([length_difference[place] for place in kept], "length_difference")
+    lengths = numbers([lengths[place] for place in kept], "length_difference")
     codes, _ = codes_of([owners[place] for place in kept], len(kept))
     fitted = _equal_length_fit(votes, lengths, codes, between(alpha, "alpha"))
     dropped = len(preferred) - len(kept)

@@ -271,7 +271,8 @@ def _log_lift(old: Levelled, new: Levelled, quantile: float) -> tuple[float | No
     if rate_new <= 0 or se_old is None or se_new is None:
         return lift, None, None
     half = quantile * math.hypot(se_old / rate_old, se_new / rate_new)
-    return lift, math.exp(math.log1p(lift) - half) - 1, math.exp(min(700.0, math.log1p(lift) + half)) - 1
+    log_ratio = math.log(rate_new) - math.log(rate_old)
+    return lift, math.expm1(min(700.0, log_ratio - half)), math.expm1(min(700.0, log_ratio + half))
 
 
 def _notes(diff: float | None, se: float | None, lift: float | None, smallest: int) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from evalkit.errors import DesignError
 
 Verdict = Literal["better", "worse", "no difference shown", "too early", "invalid", "not worse", "not shown"]
 Scale = Literal["points", "percent", "number"]
+HUGE = 1e150  # beyond it squares overflow: no measurement is that large
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,14 @@ class Result:
     def _text(self, value: float | None) -> str:
         if self.shown_in() == "number":
             return wording.signed(value)
-        return wording.points(value) if self.shown_in() == "points" else wording.percent(value)
+        text = wording.points if self.shown_in() == "points" else wording.percent
+        return text(value, self._digits())
+
+    def _digits(self) -> int:
+        """One decimal of a point, more where the interval is a point wide or less."""
+        if self.ci_low is None or self.ci_high is None or self.ci_low == self.ci_high:
+            return 1
+        return min(4, max(1, 2 - math.ceil(math.log10((self.ci_high - self.ci_low) * 100))))
 
     def counted_in(self) -> str:
         """What `n` counts."""
@@ -154,8 +162,10 @@ def between(value: float, name: str, low: float = 0.0, high: float = 1.0, *, clo
     Raises:
         DesignError: It is outside, or no number.
     """
-    inside = isinstance(value, int | float) or hasattr(value, "__float__")
-    number = float(value) if inside else math.nan
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
     if not (low <= number <= high if closed else low < number < high):
         raise DesignError(
             f"{name} is {value!r}; need a number {'from' if closed else 'between'} {low:g} {'to' if closed else 'and'} {high:g}"
@@ -173,11 +183,11 @@ def numbers(values: Any, name: str) -> Any:
 
     try:
         array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DesignError(f"{name} holds something that is not a number; drop or score missing values first") from None
     if array.ndim != 1:
         raise DesignError(f"{name} has {array.ndim} dimensions; need a flat list of numbers")
-    if not np.isfinite(array).all():
+    if not (np.abs(array) < HUGE).all():
         raise DesignError(f"{name} holds missing or infinite values; drop or score them first")
     return array
 

@@ -100,7 +100,8 @@ def confidence_sequence(estimate: float, se: float, n: int, n_opt: float, *, alp
     rho_squared = (budget + math.log(budget + 1)) / between(n_opt, "n_opt", 0, math.inf)
     grown = users * rho_squared + 1
     half = between(se, "se", 0, math.inf, closed=True) * (grown / (users * rho_squared) * (math.log(grown) + budget)) ** 0.5
-    return float(estimate - half), float(estimate + half)
+    centre = between(estimate, "estimate", -math.inf, math.inf)
+    return centre - half, centre + half
 
 
 def _nodes(times: Sequence[float]) -> int:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import evalkit.stats as kit
 from evalkit.errors import DesignError
@@ -80,6 +82,36 @@ def test_every_public_name_is_there_and_no_other():
     assert set(kit.__all__) <= set(dir(kit))
     with pytest.raises(AttributeError, match="no attribute 'z_test'"):
         _ = kit.z_test
+
+
+LISTS = st.lists(st.none() | st.floats() | st.integers(-3, 10**9), max_size=5)
+TESTS = (
+    kit.paired_mean_test,
+    kit.mean_test,
+    kit.length_adjusted_preference,
+    kit.sample_ratio_test,
+    lambda a, b: kit.paired_mean_test(a + b),
+    lambda a, b: kit.ratio_test((a, b), (b, a)),
+    lambda a, b: kit.cuped_test((a, b), (a, b)),
+    lambda a, b: kit.quantile_by_user((a, b), (b, b)),
+    lambda a, b: kit.krippendorff_alpha([a, b], resamples=5),
+)
+
+
+@pytest.mark.parametrize("test", TESTS)
+@given(LISTS, LISTS)
+def test_any_data_gives_a_record_or_says_what_is_needed(test, one, other):
+    try:
+        record = test(one, other).to_dict()
+    except DesignError as why:
+        record = {"refused": str(why)}
+    json.dumps(record, allow_nan=False)
+    assert record.get("verdict", "too early") in VERDICTS
+    assert any(word in record.get("refused", "need") for word in ("need", "drop", "give", "check"))
+
+
+def test_a_narrow_interval_is_shown_with_more_decimals():
+    assert "+0.0015 points" in str(kit.proportion_z_test(30, 10**6, 45, 10**6))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, None, "0.05"])
