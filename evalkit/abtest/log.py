@@ -9,8 +9,10 @@ import hmac
 import os
 import re
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ class EventLog:
         self._salt = salt
         self._engine = _engine(self.url)
         _create(self._engine)
+        os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(self._engine)))
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -212,6 +215,12 @@ def _engine(url: str) -> sa.Engine:
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S})
     event.listen(engine, "connect", _set_wal)
     return engine
+
+
+def _forget_connections(engine: weakref.ref[sa.Engine]) -> None:
+    """In a forked worker: the parent's connections are not ours, neither to use nor to close."""
+    if (mine := engine()) is not None:
+        mine.dispose(close=False)
 
 
 def _set_wal(connection: Any, _record: Any) -> None:

@@ -228,13 +228,13 @@ class _Draft:
 
 def _answer(reply: Any) -> Answer:
     """Reads a reply object; one without an answer counts as a failed call."""
-    choices = [
-        {
-            "message": {name: getattr(choice.message, name, None) for name in ("content", "refusal")},
-            "finish_reason": getattr(choice, "finish_reason", None),
-        }
-        for choice in (getattr(reply, "choices", None) or [])[:1]
-    ]
+    try:
+        choice = reply.choices[0]
+    except (AttributeError, IndexError, TypeError):
+        choices = []
+    else:
+        message = {name: getattr(choice.message, name, None) for name in ("content", "refusal")}
+        choices = [{"message": message, "finish_reason": getattr(choice, "finish_reason", None)}]
     usage = getattr(reply, "usage", None)
     tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
     try:

@@ -176,6 +176,28 @@ def test_many_processes_may_write_to_one_log_from_its_first_moment(log_place):
     log.close()
 
 
+def test_workers_forked_from_an_open_log_have_connections_of_their_own(log_place):
+    import multiprocessing
+
+    log = EventLog(log_place)
+    log.record_exposure(SEEN)
+    fork = multiprocessing.get_context("fork")
+
+    def work(name):
+        for number in range(20):
+            log.record_exposure(replace(SEEN, request_id=f"{name}-{number}"))
+
+    workers = [fork.Process(target=work, args=(name,)) for name in "ab"]
+    for worker in workers:
+        worker.start()
+    work("parent")
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert log.count() == 1 + 3 * 20
+    log.close()
+
+
 def test_sqlite_keeps_a_write_ahead_log_and_waits_for_others(tmp_path):
     path = tmp_path / "events.sqlite"
     log = EventLog(path)

@@ -143,6 +143,15 @@ def test_a_reply_without_an_answer_is_a_failed_call(log, fake_client, choices):
     assert [row["outcome"] for row in log.rows()] == ["error"]
 
 
+def test_any_object_shaped_like_a_reply_will_do():
+    from unittest.mock import MagicMock
+
+    client = MagicMock()
+    client.chat.completions.create.return_value.choices[0].message.content = "fine"
+    result = run_ab_request("ann", MESSAGES, TREATED, client)
+    assert (result.response, result.outcome, result.prompt_tokens) == ("fine", "ok", None)
+
+
 def test_only_the_call_is_timed(fake_client):
     class SlowLog:
         def record_exposure(self, exposure):
