@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,10 +15,6 @@ from evalkit.human.rounds import Round
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror='window.__xss=1'><script>window.__xss=2</script> $5 and $6 abc\u202egpj.exe \ud800"
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 GUARD_MS = 400  # the page ignores presses for 350 ms after it has drawn a pair
 RATERS = ("ann", "bob", "cid", "dan", "eve", "fay")
 
@@ -45,11 +40,8 @@ def round_(root):
 
 
 @pytest.fixture(scope="module")
-def server(root, round_):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = f"from evalkit.human import serve; serve.main('s', {port})"
+def server(root, round_, free_port):
+    code = f"from evalkit.human import serve; serve.main('s', {free_port()})"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -61,16 +53,6 @@ def server(root, round_):
     yield process, dict(re.findall(r"(\w+): (http://127\.0\.0\.1:\S+)", printed))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Desk:
