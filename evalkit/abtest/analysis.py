@@ -119,7 +119,7 @@ class Log:
         if name == "error" and "error" in rows.columns:
             y = y | rows.error.notnull()
         each = rows.group_by("user_id").agg(x=rows.count(), y=y.cast("float64").sum())
-        joined = users.join(each, "user_id")
+        joined = users.left_join(each, "user_id")  # not an inner join: SQLite would start from the unindexed side
         return _cells(joined.select(*KEYS, x=_number(joined.x), y=_number(joined.y)))
 
     def slice_cells(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf) -> dict[str, pd.DataFrame]:
@@ -130,7 +130,8 @@ class Log:
         per_request = values.group_by("request_id").agg(value=values.value.sum())
         joined = rows.left_join(per_request, "request_id")
         each = joined.group_by(["user_id", "slice"]).agg(x=joined.count(), y=joined.value.sum())
-        wide = users.join(each, "user_id")
+        wide = users.left_join(each, "user_id")
+        wide = wide.filter(wide.slice.notnull())
         wide = wide.select(*KEYS, "slice", x=_number(wide.x), y=_number(wide.y))
         table = _cells(wide, ("slice", *KEYS))
         return {str(name): part.drop(columns="slice") for name, part in table.groupby("slice", sort=True)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evalkit.abtest.analysis import DAY_S, Log
@@ -27,9 +27,10 @@ class Findings:
     """What the outcomes say; exists only when the plan lets the effect be read.
 
     Attributes:
-        primary: The metric that decides, at the latest look due.
-        looks: The same at each look due.
+        primary: The metric that decides: at the first look that leaves the limits, else at the latest one due.
+        looks: The same at each look due; what comes after the deciding one changes nothing.
         article: The article's z-test over requests, beside it; None over several phases or for a numeric metric.
+        days: Days on which the users of that look came.
         design_effect: Variance by user over variance by request.
         cuped: The primary adjusted for what users did before, when that was given and the metric is a mean.
         over_time: Per day the difference so far, with its plain interval and its confidence sequence.
@@ -42,6 +43,7 @@ class Findings:
     primary: Effect
     looks: tuple[Effect, ...]
     article: ProportionTest | None
+    days: int
     design_effect: float | None
     cuped: Effect | None
     over_time: tuple[Mapping[str, Any], ...]
@@ -55,7 +57,7 @@ class Findings:
         tables = {name: [dict(row) for row in getattr(self, name)] for name in ("over_time", "by_day", "by_slice", "secondary")}
         return tables | {
             "looks": [one.to_dict() for one in self.looks], "article": self.article and self.article.to_dict(),
-            "design_effect": self.design_effect, "cuped": self.cuped and self.cuped.to_dict(),
+            "design_effect": self.design_effect, "days": self.days, "cuped": self.cuped and self.cuped.to_dict(),
             "guardrails": [one.to_dict() for one in self.guardrails],
         }  # fmt: skip
 
@@ -119,19 +121,19 @@ class Question:
 
 
 def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findings:
-    """All that is read at the latest look due, or at the one that decided."""
+    """All that is read at the looks due; the first one that leaves the limits decides."""
     plan = ask.plan.plan
     kind, alpha = plan.primary.kind, plan.alpha
     cells = ask.cells(plan.primary.name)
-    looks = _looks(cells, ask)
-    ask = replace(ask, due=ask.due[: len(looks)])
-    cells = up_to(cells, ask.due[-1].day)
-    article = article_test(cells, alpha=alpha) if kind == "rate" else None
+    looks = tuple(_look(cells, ask.plan, due, bound) for due, bound in zip(ask.due, ask.bounds, strict=False))
+    at, primary = next(((n, one) for n, one in enumerate(looks) if one.verdict in {"better", "worse"}), (-1, looks[-1]))
+    decided = up_to(cells, ask.due[at].day)
+    article = article_test(decided, alpha=alpha) if kind == "rate" else None
     days = {date_of(day): on_day(cells, day) for day in sorted(set(cells["day"].tolist()))}
     by_slice = ask.slices(plan.primary.name) if slices and kind != "mean" else {}
     return Findings(
-        primary=looks[-1], looks=looks, article=article, design_effect=design_effect(looks[-1], article),
-        cuped=_cuped(ask, before), over_time=_over_time(cells, ask.plan),
+        primary=primary, looks=looks, article=article, days=len(set(decided["day"])),
+        design_effect=design_effect(primary, article), cuped=_cuped(ask, before), over_time=_over_time(cells, ask.plan),
         by_day=compared(days, kind, alpha=alpha), by_slice=compared(by_slice, kind, alpha=alpha),
         secondary=_secondary(ask), guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one),
     )  # fmt: skip
@@ -142,16 +144,6 @@ def _cuped(ask: Question, before: Any) -> Effect | None:
     if before is None or primary.kind != "mean":
         return None
     return cuped_effect(ask.cells(primary.name, before), alpha=ask.plan.plan.alpha)
-
-
-def _looks(cells: pd.DataFrame, ask: Question) -> tuple[Effect, ...]:
-    """The looks up to the one that decides; what came after it changes nothing any more."""
-    found: list[Effect] = []
-    for due, bound in zip(ask.due, ask.bounds, strict=False):
-        found.append(_look(cells, ask.plan, due, bound))
-        if found[-1].verdict in {"better", "worse"}:
-            break
-    return tuple(found)
 
 
 def _look(cells: pd.DataFrame, plan: LockedPlan, due: DueLook, bound: float) -> Effect:

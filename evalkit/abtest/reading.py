@@ -160,7 +160,7 @@ def read_ab_test(
         health=tuple(
             watch_health(log, users, plan.plan.guardrails, experiment=plan.plan.experiment_name, alpha=plan.plan.alpha)
         ) if len(counts) else (),
-        findings=found, missing=_missing(valid, state, found, plan), notes=_notes(counts, plan),
+        findings=found, missing=_missing(valid, state, found, plan), notes=_notes(counts, plan, found),
     )  # fmt: skip
     if ledger is not None:
         record_look(ledger, _ledger_line(reading, run))
@@ -203,7 +203,7 @@ def _missing(valid: bool, state: Schedule, found: Findings | None, plan: LockedP
     return (Missing(action=action, why=f"{why}: their outcome window has closed", price=price),)
 
 
-def _notes(counts: pd.DataFrame, plan: LockedPlan) -> tuple[str, ...]:
+def _notes(counts: pd.DataFrame, plan: LockedPlan, found: Findings | None) -> tuple[str, ...]:
     notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
     if not n:
         notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
@@ -211,6 +211,8 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan) -> tuple[str, ...]:
         why = "the split was raised while they used it" if len(plan.phases) > 1 else "ids shared, or two splits at work"
         share = f"{wording.plural(mixed, 'user')} of {wording.count(n)}"
         notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
+    if found and (days := found.days) % 7:
+        notes.append(f"the users of this look came on {days} days, not in whole weeks: weekdays may weigh unevenly")
     if not plan.plan.outcome_window_days:
         notes.append(
             "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
@@ -223,10 +225,11 @@ def _total(counts: Any, column: str) -> int:
 
 
 def _ledger_line(reading: Reading, run: str) -> Look:
-    due, state = reading.schedule.due[-1] if reading.schedule.due else None, reading.schedule
+    state, look = reading.schedule, reading.findings.primary.look if reading.findings else None
+    due = next((one for one in state.due if one.look == look), None)
     return Look(
-        experiment=reading.plan.plan.experiment_name, plan_sha256=reading.plan.sha256, look=due.look if due else None,
-        information=due.information if due else state.information, verdict=reading.verdict, run=run,
+        experiment=reading.plan.plan.experiment_name, plan_sha256=reading.plan.sha256, look=look, run=run,
+        information=due.information if due else state.information, verdict=reading.verdict,
         n_control=due.n_control if due else state.closed_control,
         n_treatment=due.n_treatment if due else state.closed_treatment, effect_shown=reading.findings is not None,
     )  # fmt: skip

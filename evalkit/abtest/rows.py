@@ -62,8 +62,7 @@ def part_rows(rows: Any, found: Reading | NoReading) -> list[dict[str, Any]]:
         {
             "name": one["name"], "n": wording.count(one["n"]), "control": words.level(test, one["control_rate"]),
             "treatment": words.level(test, one["treatment_rate"]),
-            "effect": f"{words.difference(test, one['estimate'])} ({words.difference(test, one['ci_low'])} to "
-            f"{words.difference(test, one['ci_high'])})",
+            "effect": f"{words.difference(test, one['estimate'])} ({words.span(test, one['ci_low'], one['ci_high'])})",
             "p": wording.p_text(one["p_adjusted"]),
         }
         for one in rows if test

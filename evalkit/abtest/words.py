@@ -49,10 +49,10 @@ def headline(found: Reading | NoReading) -> str:
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
     return {
-        "better": f"Better: users of the treatment have {name} higher by {size}",
-        "worse": f"Worse: users of the treatment have {name} lower by {size}",
-        "too early": f"Too early: at look {test.look} of {test.looks} the difference in {name} is inside the limits",
-    }.get(test.verdict, f"No difference shown in {name} after the planned users")
+        "better": f'Better: "{name}" is {size} higher in treatment',
+        "worse": f'Worse: "{name}" is {size} lower in treatment',
+        "too early": f"Too early: at look {test.look} of {test.looks} the difference is inside the limits",
+    }.get(test.verdict, f'No difference shown in "{name}" after the planned users')
 
 
 def held(found: Reading) -> str:
@@ -65,8 +65,8 @@ def held(found: Reading) -> str:
 
 def figures(test: Effect) -> str:
     """Estimate, interval, levels and p in one sentence."""
-    span = f"{difference(test, test.ci_low)} to {difference(test, test.ci_high)}"
-    text = f"Difference {difference(test, test.estimate)} (95% interval {span}): {level(test, test.control_rate)} in control, "
+    interval = f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
+    text = f"Difference {difference(test, test.estimate)} ({interval}): {level(test, test.control_rate)} in control, "
     text += f"{level(test, test.treatment_rate)} in treatment, {wording.count(test.n)} users"
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
@@ -188,6 +188,13 @@ def difference(test: Effect | None, value: float | None, *, sign: bool = True) -
     if test is not None and test.shown_as == "points":
         return f"{wording.points(value, sign=sign)} points"
     return wording.signed(value) if sign else wording.number(abs(value))
+
+
+def span(test: Effect | None, low: float | None, high: float | None) -> str:
+    """Both ends of an interval, the unit once."""
+    if test is None or test.shown_as != "points":
+        return f"{wording.signed(low)} to {wording.signed(high)}"
+    return f"{wording.points(low)} to {wording.points(high)}"
 
 
 def level(test: Effect | None, value: float | None) -> str:

@@ -104,7 +104,7 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.set_xticks(fractions, [wording.percent(one, 0) for one in fractions])
     ax.set_xlabel("share of the planned information" + ("" if narrow else "; bars across zero: looks to come"))
     ax.set_ylabel("z")
-    return _titled(ax, _looks_title(done, len(fractions)), narrow)
+    return _titled(ax, _looks_title(found.findings.primary if found.findings else None, len(fractions)), narrow)
 
 
 def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -279,13 +279,11 @@ def _z_title(z: float, limit: float, test: Effect) -> str:
     return f"z = {_number(z)} lies {place} the limit{which}, {_number(limit)}"
 
 
-def _looks_title(done: Sequence[Effect], planned: int) -> str:
-    if not done:
+def _looks_title(test: Effect | None, planned: int) -> str:
+    if test is None:
         return f"No look is due yet; {planned} are planned"
-    word = {"better": "leaves the limits upwards", "worse": "leaves the limits downwards"}.get(done[-1].verdict)
-    return (
-        f"At look {done[-1].look} of {done[-1].looks} z = {_number(done[-1].z_score or 0.0)} {word or 'is inside the limits'}"
-    )
+    word = {"better": "leaves the limits upwards", "worse": "leaves the limits downwards"}.get(test.verdict)
+    return f"At look {test.look} of {test.looks} z = {_number(test.z_score or 0.0)} {word or 'is inside the limits'}"
 
 
 def _limit(test: Effect) -> float:
