@@ -122,7 +122,7 @@ def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, require
         unit=evidence.unit,
         limit=rules.limit(layer),
         findings=findings,
-        missing=tuple(_still_missing(layer, word, evidence, findings)),
+        missing=tuple(_still_missing(layer, word, evidence, findings)) or _fallback(layer, word, verdict),
         **numbers,
     )
     return _with_reason(found)
@@ -215,6 +215,18 @@ def _still_missing(layer: Layer, word: Word, evidence: Evidence, findings: Itera
             price="one more run; only failed calls are made",
         )
     yield from evidence.missing
+
+
+def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
+    """A price even when the layer itself named none."""
+    if word == "passes":
+        return ()
+    if verdict == "invalid":
+        return (
+            Missing(action=f"Mend the {NAMES[layer]}, then start it again", why="Its result is invalid", price=_price(layer)),
+        )
+    why = f"What is there says: {verdict}"
+    return (Missing(action=WORDS[layer][1] + ", more of it", why=why, price=_price(layer)),)
 
 
 def _mend(layer: Layer, evidence: Evidence, blocks: list[str]) -> Missing:

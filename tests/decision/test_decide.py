@@ -1,0 +1,164 @@
+import json
+import re
+from itertools import product
+
+import pytest
+
+from evalkit.decision import Rules, decide, read_decision, read_evidence
+from evalkit.errors import DataError, DesignError
+from evalkit.records import Missing
+
+VERDICTS = ("better", "worse", "no difference shown", "too early", "invalid")
+STATES = [None, *((verdict, simulated) for verdict in VERDICTS for simulated in (False, True))]
+GRAMMAR = re.compile(r"(Ship|Don’t ship|Not yet) this version: [a-z].+, but .+\.\Z")
+SLICE = {"slice": "kind = multi", "n": 96, "estimate": -0.0625, "ci_low": -0.13, "ci_high": -0.02}
+
+
+def passes(state):
+    return state == ("better", False)
+
+
+def fails(state):
+    return state == ("worse", False)
+
+
+@pytest.mark.parametrize("stage", ["pre_deploy", "rollout"])
+def test_every_combination_has_a_verdict_by_the_gate_and_a_sentence_by_the_grammar(evidence, stage):
+    for benchmark, human, ab_test in product([one for one in STATES if one != ("better", True)], STATES, STATES):
+        given = {"benchmark": benchmark, "human": human, "ab_test": ab_test}
+        found = {name: evidence(name, state[0], simulated=state[1]) for name, state in given.items() if state}
+        decision = decide(found, study="tiny", stage=stage)
+        needed = [benchmark, human] + ([ab_test] if stage == "rollout" else [])
+        expected = "don't ship" if any(map(fails, given.values())) else "ship" if all(map(passes, needed)) else "not yet"
+        assert decision.verdict == expected, given
+        assert GRAMMAR.match(decision.headline), decision.headline
+        assert decision.headline.startswith({"ship": "Ship", "don't ship": "Don’t", "not yet": "Not"}[expected])
+        assert not re.search(r"None|nan|\{|\}|  ", decision.headline + decision.deck), decision.deck
+        assert len(decision.layers) == 3
+        if expected != "ship":
+            assert decision.missing
+            assert decision.would_change
+            assert all(one["action"] and one["price"] for one in decision.missing)
+        json.dumps(decision.to_dict(), allow_nan=False)
+
+
+def test_pre_deploy_ships_on_benchmark_and_people_alone(evidence):
+    found = {name: evidence(name) for name in ("benchmark", "human")}
+    assert decide(found, study="tiny").verdict == "ship"
+    assert decide(found, study="tiny", stage="rollout").verdict == "not yet"
+
+
+def test_without_people_nothing_is_deployed_unless_the_rules_say_so(evidence):
+    found = {"benchmark": evidence("benchmark")}
+    decision = decide(found, study="tiny")
+    assert decision.verdict == "not yet"
+    assert "no person has rated these answers" in decision.headline
+    assert decide(found, study="tiny", rules=Rules(human_before_deployment=False)).verdict == "ship"
+
+
+@pytest.mark.parametrize("layer", ["benchmark", "human", "ab_test"])
+def test_a_simulated_layer_never_leads_to_ship(evidence, layer):
+    found = {name: evidence(name, simulated=name == layer) for name in ("benchmark", "human", "ab_test")}
+    decision = decide(found, study="tiny", stage="rollout")
+    assert decision.verdict == "not yet"
+    assert "simulated" in decision.headline
+    assert decision.simulated == (layer,)
+
+
+def test_a_slice_shown_worse_blocks_and_one_not_shown_safe_warns(evidence):
+    human = evidence("human")
+    worse = evidence(
+        "benchmark", details={"slices": [SLICE | {"verdict": "worse", "safety": "not shown"}], "noise_floor": {"n": 1}}
+    )
+    blocked = decide({"benchmark": worse, "human": human}, study="tiny")
+    assert blocked.verdict == "don't ship"
+    assert blocked.headline.endswith("but it is worse by 6.2 points where kind is multi.")
+    unsafe = evidence("benchmark", details={"slices": [SLICE | {"verdict": "no difference shown", "safety": "not shown"}]})
+    warned = decide({"benchmark": unsafe, "human": human}, study="tiny")
+    assert warned.verdict == "ship"
+    assert "answers where kind is multi are not shown safe" in warned.warnings
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict"), [("blocks", "don't ship"), ("holds", "not yet"), ("warns", "ship"), ("ignored", "ship")]
+)
+def test_what_a_finding_does_is_a_rule(evidence, effect, verdict):
+    found = {"benchmark": evidence("benchmark", details={"fragile": True, "noise_floor": {"n": 1}}), "human": evidence("human")}
+    decision = decide(found, study="tiny", rules=Rules(fragile=effect))
+    assert decision.verdict == verdict
+    assert bool(decision.warnings) == (effect == "warns")
+
+
+@pytest.mark.parametrize("name", ["test_set", "base", "fine_tuned"])
+def test_last_months_votes_do_not_approve_tonights_checkpoint(evidence, name):
+    votes = evidence("human", bound_to=evidence("human").bound_to | {name: "another"})
+    decision = decide({"benchmark": evidence("benchmark"), "human": votes}, study="tiny")
+    human = decision.layers[1]
+    assert (decision.verdict, human.verdict, human.word) == ("not yet", "missing", "not yet")
+    assert human.estimate is None
+    assert f"another {name.replace('_', ' ')}" in human.reason
+
+
+def test_evidence_bound_to_nothing_counts_only_under_the_same_names(evidence):
+    same = evidence("human", bound_to={})
+    other = evidence("human", bound_to={}, models={"base": "old", "fine_tuned": "older"})
+    assert decide({"benchmark": evidence("benchmark"), "human": same}, study="tiny").verdict == "ship"
+    assert decide({"benchmark": evidence("benchmark"), "human": other}, study="tiny").verdict == "not yet"
+
+
+def test_not_worse_is_judged_by_the_interval_against_the_margin(evidence):
+    # interval -3 to +7 points: safe within 5, not within 2
+    found = {"benchmark": evidence("benchmark", "no difference shown"), "human": evidence("human")}
+    safe = decide(found, study="tiny", rules=Rules(benchmark_needs="not worse", benchmark_margin=0.05))
+    assert (safe.verdict, safe.layers[0].verdict, safe.layers[0].limit) == ("ship", "not worse", -0.05)
+    unsafe = decide(found, study="tiny", rules=Rules(benchmark_needs="not worse", benchmark_margin=0.02))
+    assert (unsafe.verdict, unsafe.layers[0].verdict) == ("not yet", "not shown")
+
+
+def test_a_guardrail_not_shown_holds_the_rollout(evidence):
+    guard = {"name": "latency_ms", "verdict": "not shown"}
+    found = {name: evidence(name) for name in ("benchmark", "human")}
+    found["ab_test"] = evidence("ab_test", details={"guardrails": [guard]})
+    decision = decide(found, study="tiny", stage="rollout")
+    assert decision.verdict == "not yet"
+    assert "guardrail latency_ms: not shown" in decision.headline
+
+
+def test_too_early_carries_no_effect_anywhere(evidence):
+    found = {"benchmark": evidence("benchmark"), "human": evidence("human"), "ab_test": evidence("ab_test", "too early")}
+    layer = decide(found, study="tiny", stage="rollout").layers[2]
+    assert (layer.estimate, layer.ci_low, layer.p_value) == (None, None, None)
+    assert layer.effect_text() == "–"
+
+
+def test_the_layers_own_price_is_kept(evidence):
+    price = Missing(action="Answer more held-out examples", why="300 cannot tell", price="about 412 more examples")
+    found = {"benchmark": evidence("benchmark", "no difference shown", missing=(price,)), "human": evidence("human")}
+    decision = decide(found, study="tiny")
+    assert decision.missing[0]["price"] == "about 412 more examples"
+    assert decision.would_change[0] == "If the benchmark passed, the verdict would be “ship”."
+
+
+def test_a_decision_survives_its_file(evidence, tmp_path):
+    for layer, file in (("benchmark", "comparison"), ("human", "preference")):
+        evidence(layer, details={"slices": [SLICE | {"verdict": "worse"}]}).write(tmp_path / f"{file}.json")
+    decision = decide(read_evidence(tmp_path), study="tiny")
+    decision.write(tmp_path)
+    assert read_decision(tmp_path).to_dict() == json.loads(json.dumps(decision.to_dict()))
+
+
+def test_a_file_of_another_layer_is_refused(evidence, tmp_path):
+    evidence("human").write(tmp_path / "comparison.json")
+    with pytest.raises(DataError, match="holds the layer 'human'; need 'benchmark'"):
+        read_evidence(tmp_path)
+
+
+def test_an_unknown_stage_is_refused(evidence):
+    with pytest.raises(DesignError, match="need pre_deploy or rollout"):
+        decide({}, study="tiny", stage="canary")
+
+
+def test_no_evidence_at_all_is_an_answer_not_an_error():
+    decision = decide({}, study="tiny")
+    assert decision.verdict == "not yet"
+    assert decision.headline.startswith("Not yet this version: no gain is shown, but ")

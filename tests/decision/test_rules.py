@@ -1,0 +1,43 @@
+import pytest
+
+from evalkit.decision import Rules
+from evalkit.errors import DataError, DesignError
+
+
+def test_a_file_replaces_only_what_it_names(tmp_path):
+    path = tmp_path / "rules.yaml"
+    path.write_text("slice_worse: warns\nbenchmark_needs: not worse\nbenchmark_margin: 0.02\n")
+    rules = Rules.read(path)
+    assert (rules.slice_worse, rules.limit("benchmark"), rules.human_before_deployment) == ("warns", -0.02, True)
+    assert "not worse by more than 2 points" in rules.sentences("pre_deploy")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("slices_worse: warns", "no rule is called slices_worse"),
+        ("slice_worse: shout", "need blocks or holds or warns or ignored"),
+        ("human_before_deployment: maybe", "need true or false"),
+        ("human_before_deployment: 1", "need true or false"),
+        ("benchmark_margin: 5", "need a fraction"),
+        ("benchmark_margin: true", "need a fraction"),
+        ("benchmark_needs: best", "need better or not worse"),
+    ],
+)
+def test_a_wrong_rule_is_refused_by_name(tmp_path, text, told):
+    (tmp_path / "rules.yaml").write_text(text)
+    with pytest.raises(DesignError, match=told):
+        Rules.read(tmp_path / "rules.yaml")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "a: [", "just words"])
+def test_a_file_that_is_no_list_of_rules_is_refused(tmp_path, text):
+    (tmp_path / "rules.yaml").write_text(text)
+    with pytest.raises(DataError):
+        Rules.read(tmp_path / "rules.yaml")
+
+
+def test_every_rule_stands_in_the_report():
+    told = " ".join(Rules().sentences("rollout"))
+    for word in ("benchmark", "human rating", "A/B test", "slice", "metric", "failed calls", "noise", "guardrail", "simulated"):
+        assert word in told
