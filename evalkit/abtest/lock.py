@@ -82,12 +82,13 @@ class LockedPlan:
         return self.plan.config(phase=self.phases[-1].phase)
 
 
-def lock(plan: ABPlan, path: Path, *, now: datetime | None = None) -> LockedPlan:
+def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> LockedPlan:
     """Locks a plan; the same one again changes nothing.
 
     Raises:
         DesignError: Another plan is locked there; the message says what differs and what to do.
     """
+    path = Path(path)
     if not path.exists():
         record = {"kind": KIND, "version": 1, "plan": plan.to_dict(), "sha256": _hash(plan.to_dict())}
         record |= {"locked_at": _utc(now), "amendments": []}
@@ -103,7 +104,7 @@ def lock(plan: ABPlan, path: Path, *, now: datetime | None = None) -> LockedPlan
     return locked
 
 
-def amend(path: Path, reason: str, *, now: datetime | None = None, **changes: Any) -> LockedPlan:
+def amend(path: str | Path, reason: str, *, now: datetime | None = None, **changes: Any) -> LockedPlan:
     """Changes a locked plan from now on, and keeps the change on record; another split opens a new phase.
 
     Args:
@@ -115,7 +116,7 @@ def amend(path: Path, reason: str, *, now: datetime | None = None, **changes: An
     Raises:
         DesignError: No reason, nothing changed, or a field that would make it another test.
     """
-    locked = read_lock(path)
+    path, locked = Path(path), read_lock(path)
     if fixed := [name for name in changes if name in _FIXED]:
         raise DesignError(f"{', '.join(fixed)} cannot be amended: that is another test; lock a new plan under a new name")
     if unknown := [name for name in changes if name not in ABPlan.__slots__]:
@@ -131,12 +132,13 @@ def amend(path: Path, reason: str, *, now: datetime | None = None, **changes: An
     return read_lock(path)
 
 
-def read_lock(path: Path) -> LockedPlan:
+def read_lock(path: str | Path) -> LockedPlan:
     """Reads a locked plan and checks its hashes.
 
     Raises:
         DataError: No plan is locked there, or the file was changed by hand.
     """
+    path = Path(path)
     record = _read(path)
     head, plan = record["sha256"], record["plan"]
     _check(head, plan, path)

@@ -141,8 +141,9 @@ class EventLog:
         user_id = _storable(user_id)
         return user_id if self._salt is None else hmac.new(self._salt.encode(), user_id.encode(), "sha256").hexdigest()
 
-    def export(self, folder: Path) -> tuple[Path, ...]:
+    def export(self, folder: str | Path) -> tuple[Path, ...]:
         """Writes `exposures.parquet`, `outcomes.parquet` and `log_meta.parquet`, and returns their paths."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return tuple(self._export(table, folder / f"{table.name}.parquet") for table in (EXPOSURES, OUTCOMES, META))
 
