@@ -14,6 +14,7 @@ from evalkit import stats, wording
 from evalkit.benchmark import metrics
 from evalkit.benchmark.bench import Bench, can_ask
 from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.pairs import Pair
 from evalkit.errors import ModelError
 from evalkit.records import EvalResult
 
@@ -112,9 +113,9 @@ def noise_floor(comparison: Comparison, passes: Mapping[str, Passes], drawn: Ite
     )
 
 
-def draw(comparison: Comparison, n: int, *, seed: int = 0) -> list[str]:
+def draw(pairs: Iterable[Pair], n: int, *, seed: int = 0) -> list[str]:
     """A seeded draw of example ids that does not depend on their order."""
-    ids = sorted(one.example_id for one in comparison.pairs)
+    ids = sorted(one.example_id for one in pairs)
     return random.Random(seed).sample(ids, min(n, len(ids)))
 
 
@@ -138,7 +139,7 @@ def ask_twice(
         folder: The run's folder.
         n: Examples to draw; 0 asks nothing.
         seed: Seed of the draw.
-        n_regressed: At most so many regressed examples are asked besides; as many as are drawn by default.
+        n_regressed: At most so many regressed examples are asked besides; `n` by default.
         now: Time in the journals' names.
 
     Returns:
@@ -147,8 +148,8 @@ def ask_twice(
     if not n or not can_ask():
         why = "No endpoint is named in the environment." if n else "reask_n is 0."
         return NoiseFloor(marks=_marks(comparison, {})[0], notes=(why,))
-    drawn = draw(comparison, n, seed=seed)
-    regressed = [one.example_id for one in comparison.regressed][: len(drawn) if n_regressed is None else n_regressed]
+    drawn = draw(comparison.pairs, n, seed=seed)
+    regressed = draw(comparison.regressed, n if n_regressed is None else n_regressed, seed=seed)
     place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
     rows = _write_rows(bench, {*drawn, *regressed}, place / "rows.jsonl")
     passes: dict[str, list[list[EvalResult]]] = {role: [] for role in models}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.finder import Found
     from evalkit.benchmark.pairs import Pair
-    from evalkit.benchmark.slices import SliceTable
+    from evalkit.benchmark.slices import SliceRow, SliceTable
     from evalkit.stats import RegressionTable
 
 _SAFETY = {"not worse": "not worse than the margin", "not shown": "not shown safe"}
@@ -65,7 +65,8 @@ def slice_rows(table: SliceTable) -> list[dict[str, Any]]:
             "p": wording.p_text(row.p_value) if row.p_value is not None else "n < 30" if row.n < MIN_N else wording.NOTHING,
             "exact p": wording.p_text(row.p_exact),
             "adjusted p": wording.p_text(row.p_adjusted),
-            "verdict": row.verdict + (f", {_SAFETY[row.safety]}" if row.safety in _SAFETY and row.verdict != "worse" else ""),
+            "verdict": row.verdict
+            + (f", {_SAFETY[row.safety]}" if row.safety and row.verdict == "no difference shown" else ""),
             "to settle it": f"about {wording.count(row.n_to_settle - row.n)} more" if row.n_to_settle else wording.NOTHING,
         }
         for row in table
@@ -88,31 +89,35 @@ def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict
     ]
 
 
+LONGEST = 800
 EXAMPLE_COLUMNS = {
     "example": "Example",
     "input": "Input",
     "expected": "Expected",
     "base": "Base",
     "fine_tuned": "Fine-tuned",
-    "drop": "Similarity, change in points",
+    "drop": "Similarity",
     "slices": "Slice",
     "again": "Asked again",
 }
 
 
 def example_rows(pairs: Iterable[Pair], marks: Mapping[str, str], *, most: int = 30) -> list[dict[str, Any]]:
-    """Changed examples, the largest loss of similarity first and flaky ones last; words that differ are marked."""
-    ordered = sorted(pairs, key=lambda one: (marks.get(one.example_id) == "flips", one.diff("similarity") or 0.0))
+    """Changed examples, the largest change of similarity first and flaky ones last; words that differ are marked.
+
+    Long texts are cut at `LONGEST` characters; the files hold them whole.
+    """
+    ordered = sorted(pairs, key=lambda one: (marks.get(one.example_id) == "flips", -abs(one.diff("similarity") or 0.0)))
     rows = []
     for one in ordered[:most]:
-        old, new = marked(one.base.predicted, one.fine_tuned.predicted)
+        old, new = marked(_cut(one.base.predicted), _cut(one.fine_tuned.predicted))
         rows.append(
             {
                 "example": one.example_id,
-                "input": one.base.input_text,
-                "expected": one.base.expected,
-                "base": Html(old, one.base.predicted),
-                "fine_tuned": Html(new, one.fine_tuned.predicted),
+                "input": _cut(one.base.input_text),
+                "expected": _cut(one.base.expected),
+                "base": Html(old, _cut(one.base.predicted)),
+                "fine_tuned": Html(new, _cut(one.fine_tuned.predicted)),
                 "drop": wording.points(one.diff("similarity")),
                 "slices": ", ".join(str(value) for value in one.base.slices.values()),
                 "again": marks.get(one.example_id, "not re-asked"),
@@ -135,6 +140,14 @@ def segment_rows(found: Found) -> list[dict[str, Any]]:
         }
         for one in found
     ]
+
+
+def _verdict(row: SliceRow) -> str:
+    return (
+        f"{row.verdict}, {_SAFETY[row.safety]}"
+        if row.safety in _SAFETY and row.verdict == "no difference shown"
+        else row.verdict
+    )
 
 
 def _odds(row: Any) -> str:
@@ -161,3 +174,7 @@ def cost_rows(costs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _count(value: float | None) -> str:
     return wording.NOTHING if value is None else wording.count(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({wording.count(len(text))} characters)"

@@ -112,7 +112,7 @@ def slices_title(table: SliceTable) -> str:
     better = sum(row.verdict == "better" for row in table)
     if table.worse:
         worst = [row.slice for row in table.worse]
-        return f"{label(table.metric).capitalize()} falls where {wording.listed(worst)}"
+        return f"{label(table.metric).capitalize()} falls where {' and where '.join(worst)}"
     gains = f"{better} of {wording.plural(len(table), 'slice')} better" if better else f"none of {len(table)} better"
     return f"No slice shown worse on {label(table.metric)}; {gains}"
 

@@ -79,12 +79,12 @@ def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False
 def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     """How close the answers are: fine-tuned above the line, base below it, their means marked."""
     _, ax = style.canvas(2.7 if narrow else 3.0, narrow=narrow, width=style.WIDE)
-    edges, top = np.linspace(0, 1, 21), 1.0
+    edges, ends = np.linspace(0, 1, 21), {1: 1.0, -1: 1.0}
     for side, sign, role in ((comparison.fine_tuned, 1, "fine_tuned"), (comparison.base, -1, "base")):
         values = _values(comparison, "similarity", role)
         heights = np.histogram(np.clip(values, 0, 1), edges)[0]
         ax.bar(edges[:-1], sign * heights, width=0.048, align="edge", color=COLOURS[role])
-        top = max(top, float(heights.max()))
+        ends[sign] = max(1.0, float(heights.max()))
         if side.avg_similarity is not None:
             ax.plot([side.avg_similarity] * 2, [0, sign * heights.max() * 1.08], color=COLOURS["ink"], lw=1.2)
             _small(
@@ -96,7 +96,7 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
                 va="bottom" if sign > 0 else "top",
             )
     ax.axhline(0, color=COLOURS["ink"], lw=0.9)
-    ax.set(xlim=(0, 1), ylim=(-top * 1.3, top * 1.3), yticks=[])
+    ax.set(xlim=(0, 1), ylim=(-ends[-1] - 0.25 * max(ends.values()), 1.25 * ends[1]), yticks=[])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.set_xlabel("similarity to the expected text")
     ax.set_title(say.similarity_title(comparison))
@@ -204,7 +204,7 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
     if here is not None:
         ax.plot([n], [here * 100], "o", ms=9, mfc=COLOURS["fine_tuned"], mec=COLOURS["fine_tuned"])
         _small(
-            ax, n, here * 100, f"  this run: {wording.points(here, sign=False)} points", va="bottom", ha="left", colour="ink"
+            ax, n, here * 100, f"    this run: {wording.points(here, sign=False)} points", va="bottom", ha="left", colour="ink"
         )
     ax.set(ylim=(0, None), xlim=(0, float(sizes[-1])))
     ax.grid(axis="y")
