@@ -225,7 +225,11 @@ class Evaluation:
         if tally.errors_in_a_row >= self.abort_after:
             raise ModelError(
                 f"{self.model_name}: {tally.errors_in_a_row} calls in a row failed, the last with: {answer.error}; "
-                "finished answers stay in the journal, start again to go on"
+                + (
+                    "finished answers stay in the journal, start again to go on"
+                    if writer
+                    else "without a journal nothing is kept"
+                )
             )
         return self._score(call.example, answer, call.sample)
 

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,6 +29,7 @@ from evalkit.wording import cleaned, redacted
 
 ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000; about 15 s of patience with a server that is down
 WAIT_MAX_S = 60.0
+MAX_TIMEOUTS = 3  # at 2% slow calls one is lost in 125,000; and a server that hangs costs three time-outs, not six
 _STOPS = {401: "the key is not accepted", 402: "the account must be paid for", 403: "this key may not use it", 404: "not found"}
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _WRONG_REQUEST = {"model_not_found", "unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_model"}
@@ -38,7 +39,7 @@ logging.getLogger("stamina").addHandler(logging.NullHandler())  # retries are co
 
 
 class _TransientError(Exception):
-    """An attempt worth repeating; `kind` is status, connect, timeout or reply."""
+    """An attempt worth repeating; `kind` is status, unreachable, dropped, timeout, reply or page."""
 
     def __init__(self, message: str, kind: str, wait_s: float | None = None) -> None:
         super().__init__(message)
@@ -55,10 +56,11 @@ class _FilteredError(Exception):
 
 @dataclass(slots=True)
 class _Attempts:
-    """How often one call was tried."""
+    """How often one call was tried, and how often nothing came back in time."""
 
     first: bool
     n: int = 0
+    n_timeouts: int = 0
 
 
 class Endpoint:
@@ -98,6 +100,8 @@ class Endpoint:
         self._timeout_s, self._attempts = timeout_s, attempts
         self._wait_initial_s, self._wait_max_s, self._resume_at = wait_initial_s, wait_max_s, 0.0
         self._key, address = _key_and_address(api_key, base_url)
+        # short ones are words such as "EMPTY", and words stand in answers
+        self._key_is_secret = len(self._key) >= 16 or (self._key.startswith("sk-") and len(self._key) >= 9)
         self.host = urlsplit(address).hostname or address
         self._body = {"model": model, **self.parameters.body()}
         self._client = AsyncOpenAI(
@@ -142,7 +146,7 @@ class Endpoint:
             failure = str(why)
         except _TransientError as why:
             failure = f"{why} (after {attempts.n} attempts)" if attempts.n > 1 else str(why)
-            if first and why.kind in {"connect", "reply"}:
+            if first and why.kind in {"unreachable", "page"}:
                 raise ModelError(f"{self.host}: {failure}; is OPENAI_BASE_URL right, and is the server running?") from None
         return Answer(text="", outcome="error", error=failure, attempts=attempts.n)
 
@@ -152,14 +156,17 @@ class Endpoint:
 
     def _pause(self, attempts: _Attempts, why: Exception) -> bool | float:
         """Whether to try again, or after how many seconds."""
-        if not isinstance(why, _TransientError) or (attempts.first and why.kind == "connect" and attempts.n > 1):
+        if not isinstance(why, _TransientError):
             return False
-        if why.wait_s is None:
+        attempts.n_timeouts += why.kind == "timeout"
+        if attempts.n_timeouts >= MAX_TIMEOUTS or (attempts.first and why.kind == "unreachable" and attempts.n > 1):
+            return False
+        if not why.wait_s:
             return True
         if why.wait_s > self._wait_max_s:
             return False
         self._resume_at = max(self._resume_at, time.monotonic() + why.wait_s)
-        return why.wait_s
+        return min(self._wait_max_s, max(why.wait_s, self._wait_initial_s * 2 ** (attempts.n - 1)))
 
     async def _reply(self, messages: Sequence[Mapping[str, Any]]) -> Answer | Exception:
         """One attempt: the answer, or what went wrong, without the SDK's exception."""
@@ -173,22 +180,23 @@ class Endpoint:
         except Exception as why:
             return self._sorted(why)
         latency_ms = (time.perf_counter() - started) * 1000
-        text = found.text.replace(self._key, "[key removed]") if self._key in found.text else found.text
+        text = found.text.replace(self._key, "[key removed]") if self._key_is_secret else found.text
         return replace(found, text=text, latency_ms=round(latency_ms, 3))
 
     def _sorted(self, why: Exception) -> Exception:
         """What an exception of the SDK means for the row, without its key and without its past."""
         if isinstance(why, openai.APIStatusError):
             return self._status(why)
-        if isinstance(why, NoAnswerError | json.JSONDecodeError | UnicodeDecodeError):
-            return _TransientError(
-                self._clean(str(why) if isinstance(why, NoAnswerError) else "the reply is not JSON"), "reply"
-            )
-        deepest = _deepest(why)
-        if isinstance(why, TimeoutError) or isinstance(deepest, TimeoutError):
+        if isinstance(why, NoAnswerError):
+            return _TransientError(self._clean(str(why)), "page" if why.is_page else "reply")
+        if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
+            return _TransientError("the reply is not JSON", "reply")
+        causes = [why, *_causes(why)]
+        if any(isinstance(cause, TimeoutError) for cause in (why, causes[-1])):
             return _TransientError(f"no answer within {self._timeout_s:g} s", "timeout")
         if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
-            return _TransientError(self._clean(f"no connection ({type(deepest).__name__}: {deepest})"), "connect")
+            kind = "unreachable" if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes) else "dropped"
+            return _TransientError(self._clean(f"no connection ({type(causes[-1]).__name__}: {causes[-1]})"), kind)
         return _RowError(self._clean(f"{type(why).__name__}: {why}"))
 
     def _status(self, why: openai.APIStatusError) -> Exception:
@@ -197,9 +205,8 @@ class Endpoint:
         if names & _NO_QUOTA:
             return ModelError(f"{self.host}: no quota left ({status}: {message}); top it up and start again")
         if status in _STOPS or names & _WRONG_REQUEST:
-            return ModelError(
-                f"{self.host}: model {self.model!r}: {_STOPS.get(status, 'request refused')} ({status}: {message})"
-            )
+            what = _STOPS.get(status, "request refused; a parameter set to None is left out, extra_body adds others")
+            return ModelError(f"{self.host}: model {self.model!r}: {what} ({status}: {message})")
         if names & _FILTERED:
             return _FilteredError(f"{status}: {message}")
         if status in {408, 409, 425, 429} or status >= 500:
@@ -212,7 +219,7 @@ class Endpoint:
         return _TransientError(f"{status}: {message}", "status", wait_s)
 
     def _clean(self, text: str) -> str:
-        return redacted(cleaned(text)[0].replace(self._key, "[key removed]"))[:1000]
+        return redacted(cleaned(text)[0].replace(self._key, "[key removed]" if len(self._key) >= 6 else self._key))[:1000]
 
 
 def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
@@ -255,7 +262,7 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _deepest(why: BaseException) -> BaseException:
-    while why.__cause__ is not None:
-        why = why.__cause__
-    return why
+def _causes(why: BaseException) -> Iterator[BaseException]:
+    while (cause := why.__cause__) is not None:
+        yield cause
+        why = cause

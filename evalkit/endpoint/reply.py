@@ -13,7 +13,11 @@ _THINKING = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 
 
 class NoAnswerError(Exception):
-    """The reply holds no answer: not JSON, not a completion, no choices."""
+    """The reply holds no answer; `is_page` says that it is not even JSON."""
+
+    def __init__(self, message: str, *, is_page: bool = False) -> None:
+        super().__init__(message)
+        self.is_page = is_page
 
 
 def answer(reply: Any, *, strip_think: bool = False) -> Answer:
@@ -51,7 +55,7 @@ def without_thinking(text: str) -> str:
 
 def _first_choice(reply: Any) -> tuple[Mapping[str, Any], str | None]:
     if not isinstance(reply, Mapping):
-        raise NoAnswerError(_not_an_api(reply))
+        raise NoAnswerError(_not_an_api(reply), is_page=isinstance(reply, str))
     if not isinstance(choices := reply.get("choices"), list) or not choices:
         raise NoAnswerError(f"the reply has no choices{_own_words(reply.get('error'))}")
     choice = choices[0]

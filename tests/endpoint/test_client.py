@@ -168,10 +168,42 @@ def test_a_row_that_is_too_long_fails_alone_and_is_not_repeated():
     assert second.outcome == "ok"
 
 
-@pytest.mark.parametrize("fault", ["html", "broken json", "reset"])
-def test_the_first_call_finds_out_that_the_address_is_no_endpoint(fault):
-    with FaultyServer(lambda hit: fault) as server, pytest.raises(ModelError, match="is OPENAI_BASE_URL right"):
+def test_the_first_call_finds_out_that_the_address_is_no_endpoint():
+    with FaultyServer(lambda hit: "html") as server, pytest.raises(ModelError, match="is OPENAI_BASE_URL right"):
         ask(server, first=True, attempts=3)
+
+
+@pytest.mark.parametrize("fault", ["no choices", "broken json", "reset", "500", "slow"])
+def test_a_first_call_that_fails_otherwise_is_only_a_row(fault):
+    with FaultyServer(lambda hit: fault) as server:
+        assert ask(server, first=True, attempts=3, timeout_s=0.2).outcome == "error"
+
+
+def test_a_server_that_hangs_costs_three_time_outs():
+    with FaultyServer(lambda hit: "slow") as server:
+        answer = ask(server, timeout_s=0.1)
+    assert (answer.attempts, answer.error) == (3, "no answer within 0.1 s (after 3 attempts)")
+
+
+def test_a_short_wait_asked_for_again_and_again_grows():
+    with FaultyServer(lambda hit: "429 wait a little" if hit.number <= 3 else "ok") as server:
+        started = time.monotonic()
+        ask(server, wait_initial_s=0.2)
+        took = time.monotonic() - started
+    assert took >= 0.2 + 0.4 + 0.8  # the back-off's doubling, since the server's 0.2 s were never enough
+
+
+@pytest.mark.parametrize("key", ["x", "EMPTY", "Pain"])
+def test_a_placeholder_for_a_key_does_not_change_answers(key):
+    async def main(url):
+        endpoint = Endpoint("m", base_url=url, api_key=key)
+        try:
+            return await endpoint.ask(PROMPT)
+        finally:
+            await endpoint.aclose()
+
+    with FaultyServer() as server:
+        assert asyncio.run(main(server.url)).text == ANSWER
 
 
 def test_nobody_listening_is_said_at_once():
@@ -208,7 +240,7 @@ def everything_said(error):
     return " ".join(seen)
 
 
-@pytest.mark.parametrize("key", [KEY, "no-known-form-of-key-77"])
+@pytest.mark.parametrize("key", [KEY, "no-known-form-of-a-key-77"])
 def test_a_key_the_server_echoes_is_removed_everywhere(key):
     async def main(url):
         endpoint = Endpoint("m", base_url=url, api_key=key, attempts=2, wait_initial_s=0.01)
