@@ -21,6 +21,7 @@ from evalkit.human.rounds import Round, round_folder
 from evalkit.study import Study
 
 ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
+DEFAULT_ROUND = "round1"
 IDLE_S = 1800
 # scripts and sockets from this server only; Voila's own start-up is inline, and the widget arrives as a blob
 POLICY = (
@@ -57,18 +58,12 @@ def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | N
 
 
 def declared_round(study: Study) -> str:
-    """The round that study.yaml names.
-
-    Raises:
-        DataError: It names none.
-    """
+    """The round that study.yaml names, else the notebooks' default."""
     import yaml
 
     path = study.folder / "study.yaml"
     declared = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if not isinstance(declared, dict) or not declared.get("rating_round"):
-        raise DataError(f"{path}: names no rating_round; add it, prepare the round with notebook 03_rate, then serve it")
-    return str(declared["rating_round"])
+    return str((isinstance(declared, dict) and declared.get("rating_round")) or DEFAULT_ROUND)
 
 
 def links(round_: Round) -> Mapping[str, str]:
