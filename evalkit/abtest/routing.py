@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
-from evalkit.abtest.assignment import ABTestConfig, Variant, assign_variant
+from evalkit.abtest.assignment import ABTestConfig, assign_variant
 from evalkit.abtest.log_tables import Exposure, new_request_id
 from evalkit.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import DesignError, ModelError
@@ -91,19 +91,13 @@ def run_ab_request(
         DesignError: `user_id` is empty.
         Exception: Whatever the client raised.
     """
-    draft = _Draft(
-        config=config, user_id=str(user_id), request_id=request_id or new_request_id(), cut=slice, at_s=now, clock=clock
-    )
+    draft = _Draft(user_id, config, request_id=request_id, cut=slice, at_s=now, clock=clock)
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
-        try:
-            with draft.asking() as heard:
-                heard(client.chat.completions.create(model=draft.model, **body))
-        except Exception:
-            if not (fallback and draft.variant == "treatment"):
-                raise
-            with draft.asking(config.control_model) as heard:
-                heard(client.chat.completions.create(model=draft.model, **body))
+        for model, is_last in draft.models(fallback=fallback):
+            with draft.asking(model, is_last=is_last) as heard:
+                heard(client.chat.completions.create(model=model, **body))
+                break
     finally:
         draft.write(log)
     return draft.result()
@@ -128,19 +122,13 @@ async def run_ab_request_async(
 
     A cancelled request (a timeout of the caller, a closed connection) is logged as an error too, then cancelled.
     """
-    draft = _Draft(
-        config=config, user_id=str(user_id), request_id=request_id or new_request_id(), cut=slice, at_s=now, clock=clock
-    )
+    draft = _Draft(user_id, config, request_id=request_id, cut=slice, at_s=now, clock=clock)
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
-        try:
-            with draft.asking() as heard:
-                heard(await client.chat.completions.create(model=draft.model, **body))
-        except Exception:
-            if not (fallback and draft.variant == "treatment"):
-                raise
-            with draft.asking(config.control_model) as heard:
-                heard(await client.chat.completions.create(model=draft.model, **body))
+        for model, is_last in draft.models(fallback=fallback):
+            with draft.asking(model, is_last=is_last) as heard:
+                heard(await client.chat.completions.create(model=model, **body))
+                break
     finally:
         await asyncio.shield(asyncio.to_thread(draft.write, log))
     return draft.result()
@@ -151,29 +139,37 @@ class _Draft:
 
     def __init__(
         self,
-        *,
-        config: ABTestConfig,
         user_id: str,
-        request_id: str,
+        config: ABTestConfig,
+        *,
+        request_id: str | None,
         cut: str | None,
         at_s: float | None,
         clock: Callable[[], float],
     ) -> None:
-        if not user_id.strip():
+        if user_id is None or not str(user_id).strip():
             raise DesignError("user_id is empty; without an id, all anonymous users would get the same variant")
-        self.variant: Variant = assign_variant(user_id, config)
-        self.model = config.model(self.variant)
-        self._config, self._user_id, self._request_id, self._slice = config, user_id, request_id, cut
+        self._config, self._user_id, self._slice = config, str(user_id), cut
+        self._variant = assign_variant(self._user_id, config)
+        self._model = config.model(self._variant)
+        self._request_id = request_id or new_request_id()
         self._at_s = time.time() if at_s is None else at_s
-        self._clock, self._latency_ms, self._fallback = clock, 0.0, False
+        self._clock, self._latency_ms, self._n_asked = clock, 0.0, 0
         self._error: str | None = None
         self._answer = Answer(text="", outcome="error")
 
+    def models(self, *, fallback: bool) -> list[tuple[str, bool]]:
+        """Whom to ask, one after the other, and whether that is the last one."""
+        second = [(self._config.control_model, True)] if fallback and self._variant == "treatment" else []
+        return [(self._model, not second), *second]
+
     @contextmanager
-    def asking(self, fallback_model: str = "") -> Iterator[Callable[[Any], None]]:
-        """Times one call, from here until its reply is handed to what this gives, and notes down its failure."""
-        if fallback_model:
-            self.model, self._fallback = fallback_model, True
+    def asking(self, model: str, *, is_last: bool) -> Iterator[Callable[[Any], None]]:
+        """Times one call, from here until its reply is handed to what this gives; its failure is noted down.
+
+        A failure that is not the last word is kept back, for the next model to be asked.
+        """
+        self._model, self._n_asked = model, self._n_asked + 1
         replies: list[Any] = []
         started = self._clock()
         try:
@@ -183,9 +179,10 @@ class _Draft:
                 self._latency_ms += (replies[0][0] if replies else self._clock() - started) * 1000
             self._answer = _answer(replies[0][1])
         except BaseException as why:
-            self._error = "; then ".join(filter(None, [self._error, f"{self.model}: {type(why).__name__}: {why}"]))
+            self._error = "; then ".join(filter(None, [self._error, f"{model}: {type(why).__name__}: {why}"]))
             why.add_note(f"evalkit request_id: {self._request_id}")
-            raise
+            if is_last or not isinstance(why, Exception):
+                raise
 
     def write(self, log: ExposureLog | None) -> None:
         """Commits the row."""
@@ -196,7 +193,7 @@ class _Draft:
                     experiment=self._config.experiment_name,
                     phase=self._config.phase,
                     user_id=self._user_id,
-                    variant=self.variant,
+                    variant=self._variant,
                     at_s=self._at_s,
                     slice=self._slice,
                     **self._shared(),
@@ -206,7 +203,7 @@ class _Draft:
     def result(self) -> ABTestResult:
         """What the caller gets."""
         return ABTestResult(
-            variant=self.variant,
+            variant=self._variant,
             user_id=self._user_id,
             response=self._answer.text,
             timestamp=self._at_s,
@@ -216,11 +213,11 @@ class _Draft:
 
     def _shared(self) -> dict[str, Any]:
         return {
-            "model": self.model,
+            "model": self._model,
             "latency_ms": self._latency_ms,
             "outcome": self._answer.outcome,
             "error": self._error and redacted(cleaned(self._error)[0])[:2000],
-            "fallback": self._fallback,
+            "fallback": self._n_asked > 1,
             "prompt_tokens": self._answer.prompt_tokens,
             "completion_tokens": self._answer.completion_tokens,
         }

@@ -122,19 +122,11 @@ def simulate_traffic(
     start_at_s = time.time() // DAY_S * DAY_S - behaviour.days * DAY_S if start_at_s is None else start_at_s
     batch = _Batch(log, config)
     for n, (user, at_s, question, mood, luck) in enumerate(visits):
-        text, user_id, now = asked[question], f"sim-{seed}-{user}", start_at_s + at_s
+        text, now = asked[question], start_at_s + at_s
+        row = {"request_id": f"sim-{config.experiment_name}-{seed}-{n}", "slice": slices[text], "now": now}
         try:
-            result = run_ab_request(
-                user_id,
-                [{"role": "user", "content": text}],
-                config,
-                client,
-                log=batch,
-                request_id=f"sim-{config.experiment_name}-{seed}-{n}",
-                slice=slices[text],
-                now=now,
-                clock=client.clock,
-            )
+            messages = [{"role": "user", "content": text}]
+            result = run_ab_request(f"sim-{seed}-{user}", messages, config, client, log=batch, clock=client.clock, **row)
         except ModelError:
             continue  # the router has logged it; nobody accepts an answer that never came
         share = behaviour.accept_right if client.right(result.model, text) else behaviour.accept_wrong

@@ -171,10 +171,11 @@ def test_only_the_call_is_timed(fake_client):
     assert both.latency_ms == 500  # what the user waited for: the failed call and the one after it
 
 
-def test_an_empty_user_id_is_refused(fake_client):
+@pytest.mark.parametrize("nobody", ["", " ", None])
+def test_an_empty_user_id_is_refused(fake_client, nobody):
     client = fake_client()
     with pytest.raises(DesignError, match="user_id is empty"):
-        run_ab_request(" ", MESSAGES, TREATED, client)
+        run_ab_request(nobody, MESSAGES, TREATED, client)
     assert client.asked == []
 
 
