@@ -213,6 +213,8 @@ def log_url(where: str | Path) -> str:
 def _engine(url: str) -> sa.Engine:
     if not url.startswith("sqlite"):
         return sa.create_engine(url, pool_pre_ping=True)
+    if not (folder := Path(url.removeprefix("sqlite:///")).parent).is_dir():
+        raise DataError(f"{folder}: no such folder; the event log needs one to live in")
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S})
     event.listen(engine, "connect", _set_wal)
     return engine

@@ -227,3 +227,8 @@ def test_no_message_shows_the_databases_password():
     from evalkit.abtest.log import _shown
 
     assert "secret" not in _shown("postgresql+psycopg://me:secret@db.example/x")
+
+
+def test_a_log_in_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: no such folder"):
+        EventLog(tmp_path / "nowhere" / "events.sqlite")
