@@ -7,6 +7,7 @@ first exposure (intention to treat), and what counts lies between it and the end
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class Log:
             n=users.count(), mixed=users.mixed.sum(), requests=users.n_rows.sum(), unknown=users.unknown.sum(),
             nobody=users.user_id.isnull().cast("int64").sum(), first_at=users.first_at.min(),
         )  # fmt: skip
-        table = found.execute().sort_values(list(KEYS), ignore_index=True)
+        table = _fetched(found).sort_values(list(KEYS), ignore_index=True)
         for column, what in (("unknown", "a variant other than control and treatment"), ("nobody", "no user_id")):
             if len(table) and table[column].sum() > 0:
                 raise DataError(f"{self.where}: exposures hold rows with {what}; repair them before the test is read")
@@ -144,7 +145,7 @@ class Log:
         rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
         joined = rows.join(users.select("user_id", "phase", "treated"), "user_id")
         joined = joined.mutate(bin=(joined.latency_ms.ln() / BIN).floor().cast("int64"))
-        table = joined.group_by(["phase", "treated", "bin"]).agg(n=joined.count()).execute()
+        table = _fetched(joined.group_by(["phase", "treated", "bin"]).agg(n=joined.count()))
         table["ms"] = [math.exp((bin_ + 1) * BIN) for bin_ in table["bin"]]
         return table.sort_values(["phase", "treated", "bin"], ignore_index=True)
 
@@ -173,7 +174,7 @@ class Log:
 
     def _before(self, before: Any) -> tuple[float, Any]:
         known = before.group_by("user_id").agg(x=before.value.mean())
-        return float(known.x.mean().execute() or 0.0), known
+        return float(_fetched(known.x.mean()) or 0.0), known
 
     def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
@@ -222,7 +223,7 @@ def _of_connection(engine: Any, where: str) -> Log:
     names = set(engine.list_tables())
     if missing := {"exposures", "outcomes"} - names:
         raise DataError(f"{where}: no table {' or '.join(sorted(missing))}; it is not an event log")
-    meta = engine.table("log_meta").execute() if "log_meta" in names else None
+    meta = _fetched(engine.table("log_meta")) if "log_meta" in names else None
     return Log(
         exposures=engine.table("exposures"), outcomes=engine.table("outcomes"), simulated=_says_simulated(meta), where=where
     )
@@ -233,7 +234,7 @@ def _open_folder(folder: Path) -> Log:
 
     engine = ibis.duckdb.connect(preserve_insertion_order=False)
     tables = {name: _read(engine, folder, name) for name in ("exposures", "outcomes")}
-    meta = _read(engine, folder, "log_meta").execute() if _files(folder, "log_meta") else None
+    meta = _fetched(_read(engine, folder, "log_meta")) if _files(folder, "log_meta") else None
     return Log(**tables, simulated=_says_simulated(meta), where=str(folder))
 
 
@@ -275,6 +276,13 @@ def _of(table: Any, name: str, experiment: str, where: str) -> Any:
     return table.filter(table.experiment == experiment) if "experiment" in table.columns else table
 
 
+def _fetched(expression: Any) -> Any:
+    """Runs a query; Ibis 12 asks pandas 3 for an option that will go in pandas 4."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The 'future.infer_string' option", DeprecationWarning)
+        return expression.execute()
+
+
 def _number(column: Any, otherwise: float = 0.0) -> Any:
     return column.cast("float64").fill_null(otherwise)
 
@@ -284,5 +292,5 @@ def _cells(rows: Any, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     sums = {"sum_x": x.sum(), "sum_y": y.sum(), "sum_xx": (x * x).sum(), "sum_xy": (x * y).sum(), "sum_yy": (y * y).sum()}
     if "found" in rows.columns:
         sums["n_found"] = rows.found.sum()
-    table = rows.group_by(list(keys)).agg(n=rows.count(), **sums).execute()
+    table = _fetched(rows.group_by(list(keys)).agg(n=rows.count(), **sums))
     return table.sort_values(list(keys), ignore_index=True)

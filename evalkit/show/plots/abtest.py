@@ -43,7 +43,7 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=_DASHES)
         ax.text(side * limit, 0.178, f"limit\n{_number(side * limit)}", ha="center", va="bottom", fontsize=9)
         name, role, align = ("better →", "good", "right") if side > 0 else ("← worse", "bad", "left")
-        ax.text(side * (reach - 0.1), 0.145, name, ha=align, va="center", fontsize=9, color=COLOURS[role], weight="bold")
+        ax.text(side * (reach - 0.1), 0.205, name, ha=align, va="center", fontsize=9, color=COLOURS[role], weight="bold")
     _observed(ax, z, reach, test.verdict)
     ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
     ax.set_xlabel("z, if nothing had changed")
@@ -96,7 +96,7 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         ax.plot(fractions, side * shown, color=COLOURS["ink"], lw=1.4, ls=_DASHES)
     style.zero_line(ax, vertical=False)
     for spot, one in zip(fractions, done, strict=False):
-        style.interval(ax, spot, one.z_score or 0.0, None, None, one.verdict)
+        style.interval(ax, spot, one.z_score or 0.0, None, None, one.verdict, vertical=True)
         ax.text(spot, (one.z_score or 0.0) + most * 0.07, _number(one.z_score or 0.0), ha="center", fontsize=9, weight="bold")
     for spot in fractions[len(done) :]:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
@@ -133,22 +133,21 @@ def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     if not rails:
         return withheld(found, narrow=narrow)
     _, ax = style.canvas(1.0 + (0.66 if narrow else 0.5) * len(rails), narrow=narrow)
-    ends = [_harm(one, value) for one in rails for value in (one.change.ci_low, one.change.ci_high, one.change.estimate)]
-    low, high = min([-1.2, *(end for end in ends if end is not None)]), max([1.6, *(end for end in ends if end is not None)])
-    ax.axvspan(min(low * 1.1, -1), 1, color=COLOURS["pass_zone"], zorder=0, lw=0)
+    ax.axvspan(-_FAR, 1, color=COLOURS["pass_zone"], zorder=0, lw=0)
     style.zero_line(ax)
     style.threshold(ax, 1.0)
     for y, one in enumerate(reversed(rails)):
-        ends_here = sorted(
-            value for value in (_harm(one, one.change.ci_low), _harm(one, one.change.ci_high)) if value is not None
-        )
-        pair = ends_here if len(ends_here) == 2 else [None, None]
-        style.interval(ax, y, _harm(one, one.change.estimate) or 0.0, pair[0], pair[1], one.verdict)
-        if narrow:
-            ax.text(0, y + 0.28, words.label(one.name), transform=ax.get_yaxis_transform(), fontsize=9, weight="bold")
+        middle, *ends = (_harm(one, value) for value in (one.change.estimate, one.change.ci_low, one.change.ci_high))
+        pair = [None, None] if None in ends else sorted(end for end in ends if end is not None)
+        style.interval(ax, y, middle or 0.0, pair[0], pair[1], one.verdict)
+        name, text = words.label(one.name), words.amount(one.change, one.change.estimate, one.name, sign=True)
+        spot = (0, y + 0.28) if narrow else (1.02, y)
+        text = f"{name}: {text}" if narrow else text
+        ax.text(*spot, text, transform=ax.get_yaxis_transform(), fontsize=9, va="bottom" if narrow else "center")
     ax.set_yticks(range(len(rails)), [""] * len(rails) if narrow else [words.label(one.name) for one in reversed(rails)])
-    ax.set(ylim=(-0.6, len(rails) - 0.3), xlim=(max(low * 1.1, -6), min(high * 1.1, 6)))
-    ax.set_xticks([-1, 0, 1], ["as much better", "no change", "limit"])
+    ax.set(ylim=(-0.6, len(rails) - 0.3), xlim=(-_FAR, _FAR))
+    ax.set_xticks([0, 1], ["no change", "limit"])
+    ax.set_xlabel("better ←  change as a share of the margin  → worse")
     return _titled(ax, words.watched(found), narrow)
 
 
@@ -199,7 +198,7 @@ def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
     most = max(row["days"] for row in rows)
     for y, row in enumerate(reversed(rows)):
         chosen = row["split"] == plan.traffic_split
-        ax.barh(y, row["days"], height=0.62, color=COLOURS["fine_tuned" if chosen else "base_soft"])
+        ax.barh(y, row["days"], height=0.62, color=COLOURS["fine_tuned" if chosen else "base"])
         ax.text(
             row["days"] + most * 0.02, y, f"{row['days']} days, {wording.count(row['users'])} users", va="center", fontsize=9
         )
@@ -261,6 +260,7 @@ def withheld(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
 
 
 _SERIES = ("estimate", "ci_low", "ci_high", "sequence_low", "sequence_high")
+_FAR = 2.5  # margins either way
 _RATIO_LABEL = "treatment's share of users (99.9% interval); dashed: as declared"
 
 
@@ -297,8 +297,9 @@ def _scale(test: Effect) -> float:
 
 
 def _harm(one: Watched, value: float | None) -> float | None:
-    """A change as a share of the margin, positive = worse."""
-    return None if value is None or not one.margin else (value if one.better == "lower" else -value) / one.margin
+    """A change as a share of the margin, positive = worse; what lies far outside is drawn at the edge."""
+    share = None if value is None or not one.margin else (value if one.better == "lower" else -value) / one.margin
+    return None if share is None else max(-_FAR, min(_FAR, share))
 
 
 def _padded(values: Any) -> tuple[float, float]:
