@@ -70,17 +70,18 @@ def open_round(
         stratify_by: A slice to draw from in proportion, "" for none.
         rubric_file: The study's question, guidance and reasons; see `read_rubric`.
         gold_file: JSONL of pairs with a known winner (id, input, better, worse).
-        simulate_raters: So many simulated raters instead of people.
+        simulate_raters: So many simulated raters when no real ones are named; their round has a folder of its own.
 
     Raises:
         DesignError: The name belongs to a round of people and simulated raters are asked for.
     """
-    found = find_round(study, name, bound_to)
-    if found is not None and not (found.batch.simulated and not _is_for(found, bound_to)):
-        if simulate_raters and not found.batch.simulated:
-            raise DesignError(f"{found.folder}: a round of people; set simulate_raters to 0 or name another rating_round")
-        return found
-    folder = round_folder(study, name if found is None else _suffixed(name, bound_to))
+    people, simulated = round_folder(study, name), simulated_folder(study, name, bound_to)
+    simulate_raters = 0 if raters.strip() else simulate_raters
+    if simulate_raters and (people / "batch.json").exists():
+        raise DesignError(f"{people}: a round of people; set simulate_raters to 0 or name another rating_round")
+    folder = simulated if simulate_raters else people
+    if (folder / "batch.json").exists():
+        return Round.open(folder)
     codes = [f"simulated-{i + 1}" for i in range(simulate_raters)] or _codes(raters)
     prepare_human_eval_batch(
         base,
@@ -103,9 +104,14 @@ def open_round(
 
 
 def find_round(study: Study, name: str, bound_to: Mapping[str, str]) -> Round | None:
-    """The round of this name, first the one made from these very answers; None when there is none."""
-    folders = [round_folder(study, _suffixed(name, bound_to)), round_folder(study, name)]
+    """The round of people of this name, else the simulated one made from these very answers, else None."""
+    folders = [round_folder(study, name), simulated_folder(study, name, bound_to)]
     return next((Round.open(folder) for folder in folders if (folder / "batch.json").exists()), None)
+
+
+def simulated_folder(study: Study, name: str, bound_to: Mapping[str, str]) -> Path:
+    """Where simulated raters work: apart from people, and anew for other answers."""
+    return round_folder(study, f"{name[:40]}-simulated-{answers_seal(bound_to)[:8]}")
 
 
 def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
@@ -220,10 +226,6 @@ def _is_for(round_: Round, bound_to: Mapping[str, str]) -> bool:
     return (
         round_.batch.bound_to["answers"] == answers_seal(bound_to) and round_.batch.bound_to["test_set"] == bound_to["test_set"]
     )
-
-
-def _suffixed(name: str, bound_to: Mapping[str, str]) -> str:
-    return f"{name[:55]}-{answers_seal(bound_to)[:8]}"
 
 
 def _codes(raters: str) -> list[str]:

@@ -45,9 +45,7 @@ def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | N
         DesignError: The round is closed.
     """
     home = Study.open(study, root=root)
-    round_ = Round.open(round_folder(home, rating_round or declared_round(home)))
-    if round_.batch.simulated:
-        round_ = opening.practice_copy(round_)
+    round_ = _round_to_serve(home, rating_round or declared_round(home))
     if round_.locked:
         raise DesignError(f"{round_.folder}: this round is closed; name a new rating_round to go on")
     token = secrets.token_urlsafe(24)
@@ -64,6 +62,14 @@ def declared_round(study: Study) -> str:
     path = study.folder / "study.yaml"
     declared = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     return str((isinstance(declared, dict) and declared.get("rating_round")) or DEFAULT_ROUND)
+
+
+def _round_to_serve(study: Study, name: str) -> Round:
+    folder = round_folder(study, name)
+    simulated = sorted(folder.parent.glob(f"{folder.name}-simulated-*"))
+    if simulated and not folder.exists():
+        return opening.practice_copy(Round.open(simulated[-1]))
+    return Round.open(folder)
 
 
 def links(round_: Round) -> Mapping[str, str]:

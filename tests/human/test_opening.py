@@ -44,14 +44,22 @@ def test_a_round_for_other_answers_is_not_touched_and_says_so(open_round):
     assert "no rating round" in opening.binding(None, BOUND)
 
 
-def test_a_simulated_round_follows_the_answers(open_round, study):
+def test_a_simulated_round_stands_apart_and_follows_the_answers(open_round, study):
     first = open_round(simulate_raters=2)
+    assert first.folder.name.startswith("r1-simulated-")
     other = {**BOUND, "fine_tuned": "newer"}
     second = open_round(simulate_raters=2, bound_to=other)
     assert second.folder != first.folder
     assert opening.find_round(study, "r1", other).folder == second.folder
     assert opening.find_round(study, "r1", BOUND).folder == first.folder
     assert open_round(simulate_raters=2, bound_to=other).folder == second.folder
+
+
+def test_named_raters_are_people_whatever_the_demo_would_simulate(open_round, study):
+    open_round(simulate_raters=2)
+    people = open_round(raters="ann", simulate_raters=2)
+    assert not people.batch.simulated
+    assert opening.find_round(study, "r1", BOUND).folder == people.folder
 
 
 def test_simulated_raters_finish_lock_and_are_labelled(open_round):
