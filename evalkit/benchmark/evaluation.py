@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics
 from evalkit.benchmark.background import in_pool
-from evalkit.benchmark.progress import Estimate, Progress, Tally, prices_of
+from evalkit.benchmark.progress import Estimate, Tally, prices_of
 from evalkit.endpoint import CallableModel, ModelFunction, Parameters
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, EvalResult, Example
@@ -152,7 +152,7 @@ class Evaluation:
         bound = price.cost(chars / _CHARS_PER_TOKEN / self.n_calls, float(self.max_tokens or 0))
         return replace(estimate, money=estimate.n_to_ask * bound, is_bound=True)
 
-    async def stream(self, writer: journal.Writer | None, tally: Tally, drawn: Progress) -> AsyncGenerator[EvalResult, None]:
+    async def stream(self, writer: journal.Writer | None, tally: Tally) -> AsyncGenerator[EvalResult, None]:
         """Yields each result as soon as it is there; the first call goes alone and finds out whether the endpoint works.
 
         Raises:
@@ -168,7 +168,6 @@ class Evaluation:
                     yield known
                     continue
                 yield await ask(call, first=True)
-                drawn.first_answer()
                 break
             async with aclosing(
                 in_pool(calls, partial(self._answered, ask=ask, writer=writer, tally=tally), self.concurrency)

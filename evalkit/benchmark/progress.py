@@ -156,16 +156,12 @@ class Progress:
         if self._estimate:
             _write(f"{self._name}: {text}", self._bar)
 
-    def first_answer(self) -> None:
-        """Says what is left, now that one answer shows how long they take."""
-        if self._estimate:
-            self.say(
-                f"the first answer took {_duration((self._tally.latency_ms or 0) / 1000)}; {self._estimate.after(self._tally)}"
-            )
-
     def draw(self) -> None:
-        """Moves the bar, or writes a line every ten seconds."""
+        """Moves the bar, or writes a line every ten seconds; after the first answer says what is left to do."""
         tally = self._tally
+        if self._estimate and tally.latency_ms is not None and self._estimate.seconds is None:
+            self._estimate = self._estimate.after(tally)
+            self.say(f"the first answer took {_duration(tally.latency_ms / 1000)}; {self._estimate}")
         if self._bar is not None and self._bar.n != tally.n_done:
             self._bar.update(tally.n_done - self._bar.n)
         elif self._bar is None and time.monotonic() - self._said_at >= LINE_EVERY_S:
@@ -174,8 +170,8 @@ class Progress:
 
     def close(self) -> None:
         """The last line: what came of it."""
-        self.draw()
         if self._bar is not None:
+            self._bar.update(self._tally.n_done - self._bar.n)
             self._bar.close()
             self._bar = None
         self.say(str(self._tally))

@@ -129,7 +129,7 @@ async def run_automated_eval_async(
 async def stream_eval(evaluation: Evaluation) -> AsyncGenerator[EvalResult, None]:
     """Yields results as they come, holding none; with `keep=False` the memory stays flat for any number of rows."""
     with _recording(evaluation) as (writer, tally, drawn):
-        async with aclosing(evaluation.stream(writer, tally, drawn)) as stream:
+        async with aclosing(evaluation.stream(writer, tally)) as stream:
             async for result in stream:
                 yield result
                 drawn.draw()
@@ -194,7 +194,7 @@ def _run(evaluation: Evaluation) -> list[EvalResult]:
     with _recording(evaluation) as (writer, tally, drawn):
 
         async def collected() -> list[EvalResult]:
-            async with aclosing(evaluation.stream(writer, tally, drawn)) as stream:
+            async with aclosing(evaluation.stream(writer, tally)) as stream:
                 return [result async for result in stream]
 
         results = run_apart(collected, poll=drawn.draw)

@@ -83,14 +83,14 @@ def test_a_tally_tells_what_came_of_it():
 
 
 def test_a_log_gets_plain_lines(test_file, capfd):
-    with FaultyServer() as server:
+    with FaultyServer(delay_s=0.15) as server:  # longer than the pause between two looks
         run_automated_eval("m", test_file, base_url=server.url)
     shown = capfd.readouterr()
     assert shown.out == ""
     first, second, *_, last = shown.err.splitlines()
     assert first == "m: 100 of 100 calls to make"
     assert second.startswith("m: the first answer took 0.")
-    assert "99 of 100 calls to make, about" in second
+    assert " of 100 calls to make, about " in second
     assert last.startswith("m: 100 of 100 answers: 100 ok, ")
 
 
@@ -120,3 +120,9 @@ def _read(fd):
         return os.read(fd, 65536)
     except OSError:  # the other end is closed
         return b""
+
+
+def test_while_every_call_fails_nothing_is_promised(test_file, capfd):
+    with FaultyServer(lambda hit: "400 too long", delay_s=0.15) as server:
+        run_automated_eval("m", test_file, base_url=server.url, limit=10, concurrency=2)
+    assert "the first answer" not in capfd.readouterr().err
