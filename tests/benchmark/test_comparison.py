@@ -1,0 +1,212 @@
+import json
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from evalkit import stats
+from evalkit.benchmark.comparison import compare_many, compare_models
+from evalkit.errors import DataError, DesignError
+from evalkit.records import EvalResult
+
+
+def test_the_articles_fields_by_hand(cells):
+    # 20 examples: 5 both right, 6 fixed, 2 regressed, 7 both wrong; base 7/20 = .35, fine-tuned 11/20 = .55
+    found = compare_models(*cells(5, 6, 2, 7))
+    assert found.base.exact_match_rate == 0.35
+    assert found.fine_tuned.exact_match_rate == 0.55
+    assert found.exact_match_improvement == pytest.approx(0.2)
+    assert found.format_improvement == 0.0
+    # "no" against "yes" has no character in common: similarity moves like exact match
+    assert found.similarity_improvement == pytest.approx(0.2)
+    assert found.cells == {"both_right": 5, "fixed": 6, "regressed": 2, "both_wrong": 7}
+
+
+def test_the_primary_test_is_mcnemars_mid_p(cells):
+    found = compare_models(*cells(5, 6, 2, 7))
+    # exact: 2 * P(X <= 2 | 8, 1/2) = 2 * 37/256 = .2890625; mid-p = exact - pmf(2) = .2890625 - 28/256
+    assert found.primary.p_exact == pytest.approx(0.2890625)
+    assert found.primary.p_value == pytest.approx(0.2890625 - binom.pmf(2, 8, 0.5))
+    assert found.verdict == "no difference shown"
+
+
+def test_fixed_and_regressed_lists_equal_mcnemars_counts(cells):
+    found = compare_models(*cells(5, 6, 2, 7))
+    assert [one.example_id for one in found.regressed] == ["e11", "e12"]
+    assert len(found.fixed) == found.primary.fixed == 6
+    assert found.regressed[0].base.predicted == "yes"
+
+
+def test_rows_are_joined_on_id_whatever_their_order(cells):
+    base, tuned = cells(5, 6, 2, 7)
+    shuffled = random.Random(1).sample(tuned, len(tuned))
+    assert compare_models(base, shuffled).primary == compare_models(base, tuned).primary
+
+
+@given(st.tuples(*[st.integers(0, 12)] * 4).filter(sum))
+def test_swapping_the_models_mirrors_the_result(counts):
+    def made(right):
+        return [EvalResult(i, "q", "a", "a" if ok else "b", bool(ok), True) for i, ok in enumerate(right)]
+
+    both, fixed, regressed, wrong = counts
+    base = made([1] * both + [0] * fixed + [1] * regressed + [0] * wrong)
+    tuned = made([1] * both + [1] * fixed + [0] * regressed + [0] * wrong)
+    one, other = compare_models(base, tuned).primary, compare_models(tuned, base).primary
+    assert one.p_value == other.p_value
+    assert one.estimate == -other.estimate
+    assert one.ci_low == pytest.approx(-other.ci_high, abs=1e-9)
+
+
+def test_unmatched_examples_are_listed_and_count_nowhere(cells):
+    base, tuned = cells(5, 6, 2, 7)
+    found = compare_models(base[1:], tuned[:-1])
+    assert (found.unmatched_base, found.unmatched_fine_tuned) == (("e19",), ("e0",))
+    assert found.n == found.base.total_examples == found.fine_tuned.total_examples == 18
+    assert "18 examples" in found.notes[0]
+
+
+@pytest.mark.parametrize("field", ["input_text", "expected"])
+def test_contradicting_rows_are_refused(cells, field):
+    base, tuned = cells(2, 2, 2, 2)
+    tuned[3] = replace(tuned[3], **{field: "another"})
+    with pytest.raises(DataError, match="'e3'"):
+        compare_models(base, tuned)
+
+
+def test_nothing_in_common_is_refused(cells):
+    base, tuned = cells(2, 2, 0, 0)
+    with pytest.raises(DataError, match="no example id is in both"):
+        compare_models(base, [replace(one, example_id=f"x{one.example_id}") for one in tuned])
+    with pytest.raises(DataError, match="no example id is in both"):
+        compare_models(base, [])
+
+
+def test_an_id_that_stands_twice_is_refused(cells):
+    base, tuned = cells(2, 2, 0, 0)
+    with pytest.raises(DataError, match="base results: id 'e0' stands twice"):
+        compare_models([*base, base[0]], tuned)
+
+
+def test_no_examples_are_a_result():
+    found = compare_models([], [])
+    assert (found.n, found.exact_match_improvement, found.primary.p_value, found.verdict) == (0, None, None, "too early")
+    assert found.disagreement is None
+    assert found.notes == ("No examples: nothing can be said.",)
+
+
+def test_the_articles_whole_numbers_are_ids_too():
+    base = [EvalResult(0, "q", "a", "b", False, False), EvalResult(1, "r", "a", "a", True, True)]
+    tuned = [EvalResult(1, "r", "a", "a", True, True), EvalResult(0, "q", "a", "a", True, True)]
+    found = compare_models(base, tuned)
+    assert found.exact_match_improvement == found.format_improvement == 0.5
+
+
+def test_failed_calls_are_wrong_and_the_verdict_is_fragile_when_it_hangs_on_them(cells, answers):
+    # With errors counted as wrong: 30 fixed (20 of them base errors), 10 regressed -> better. Without: 10 against 10.
+    base, tuned = cells(40, 30, 10, 20)
+    outcome = ["ok"] * 40 + ["error"] * 20 + ["ok"] * 40
+    base = [replace(one, outcome=word) for one, word in zip(base, outcome, strict=True)]
+    found = compare_models(base, tuned)
+    assert found.verdict == "better"
+    assert found.fragility.n_errors == 20
+    assert found.fragility.fragile
+    assert found.fragility.without_errors == stats.paired_binary_test(40, 10, 10, 20)
+    assert "Fragile" in str(found.fragility)
+    assert "with them" in str(found.fragility)
+
+
+def test_truncated_answers_are_answers_not_failed_calls(cells):
+    base, tuned = cells(40, 30, 10, 20)
+    base = [replace(one, outcome="truncated") if 40 <= i < 60 else one for i, one in enumerate(base)]
+    found = compare_models(base, tuned)
+    assert found.fragility.n_errors == 0
+    assert not found.fragility.fragile
+
+
+def test_a_declared_cluster_widens_the_test_and_mid_p_stands_beside_it(cells):
+    # Every change comes 10 times from one source: 60 changes are 6 independent ones.
+    cluster = [str(i // 10) for i in range(100)]
+    found = compare_models(*cells(30, 50, 10, 10, cluster=cluster))
+    assert found.clustered
+    assert found.primary.method == "cluster-robust t"
+    assert found.primary.p_value > found.beside["exact_match"].p_value
+    diffs = [0] * 30 + [1] * 50 + [-1] * 10 + [0] * 10
+    assert found.primary == stats.paired_mean_test(diffs, clusters=cluster)
+
+
+def test_one_metric_decides_and_holm_adjusts_the_others(cells):
+    base, tuned = cells(5, 6, 2, 7, scores={"half": 0.5})
+    found = compare_models(base, tuned)
+    others = ["format", "similarity", "half"]
+    assert list(found.p_adjusted) == others
+    assert list(found.p_adjusted.values()) == stats.adjust([found.tests[name].p_value for name in others])
+
+
+def test_another_primary_metric_decides_the_cells_too(answers):
+    base = answers([1, 1, 0, 0], scores=[{"full": 0.0}, {"full": 1.0}, {"full": 1.0}, {"full": 0.0}])
+    tuned = answers([1, 1, 0, 0], scores=[{"full": 1.0}, {"full": 1.0}, {"full": 0.0}, {"full": 0.0}])
+    found = compare_models(base, tuned, primary_metric="full")
+    assert found.cells == {"both_right": 1, "fixed": 1, "regressed": 1, "both_wrong": 1}
+    assert found.status_metric == "full"
+
+
+def test_a_numeric_primary_metric_is_tested_by_t_and_the_cells_stay_exact_match(answers):
+    base = answers([1, 0, 0], scores=[{"grade": 0.2}, {"grade": 0.4}, {"grade": 0.1}])
+    tuned = answers([1, 1, 0], scores=[{"grade": 0.3}, {"grade": 0.9}, {"grade": 0.2}])
+    found = compare_models(base, tuned, primary_metric="grade")
+    assert found.primary.method == "paired t"
+    assert found.primary.estimate == pytest.approx((0.1 + 0.5 + 0.1) / 3)
+    assert found.cells["fixed"] == 1
+
+
+def test_samples_are_averaged_before_the_test(answers):
+    base = [*answers([1, 0], sample=0), *answers([0, 0], sample=1)]  # means 0.5, 0
+    tuned = [*answers([1, 1], sample=0), *answers([1, 0], sample=1)]  # means 1, 0.5
+    found = compare_models(base, tuned)
+    assert (found.n, found.primary.method) == (2, "paired t")
+    assert found.primary.estimate == pytest.approx(0.5)
+
+
+def test_not_worse_needs_a_margin_and_an_interval_inside_it(cells):
+    found = compare_models(*cells(250, 10, 8, 32), metric_margin=0.05)
+    assert found.verdict == "no difference shown"
+    assert found.noninferiority.verdict == "not worse"
+    assert compare_models(*cells(25, 1, 1, 3), metric_margin=0.05).noninferiority.verdict == "not shown"
+    assert compare_models(*cells(25, 1, 1, 3)).noninferiority is None
+
+
+@pytest.mark.parametrize("margin", [-0.1, 1.5])
+def test_a_margin_is_a_fraction(cells, margin):
+    with pytest.raises(DesignError, match="metric_margin"):
+        compare_models(*cells(2, 2, 2, 2), metric_margin=margin)
+
+
+def test_an_unknown_primary_metric_lists_those_there_are(cells):
+    with pytest.raises(DesignError, match="exact_match, format, similarity"):
+        compare_models(*cells(2, 2, 2, 2), primary_metric="bleu")
+
+
+def test_several_models_are_adjusted_for_their_number(cells):
+    base, tuned = cells(5, 16, 4, 7)
+    compared, adjusted = compare_many(base, {"one": tuned, "two": tuned, "same": base})
+    assert adjusted["one"] == pytest.approx(3 * compared["one"].primary.p_value)  # the smallest of three
+    assert adjusted["same"] == 1.0
+
+
+def test_identical_models_differ_by_nothing(cells):
+    base, _ = cells(5, 6, 2, 7)
+    found = compare_models(base, base)
+    assert (found.primary.p_value, found.primary.estimate, found.verdict) == (1.0, 0.0, "no difference shown")
+
+
+def test_five_thousand_examples_are_compared_in_a_moment(cells):
+    import time
+
+    started = time.process_time()
+    found = compare_models(*cells(2000, 1000, 500, 1500))
+    json.dumps(found.primary.to_dict())
+    assert found.n == 5000
+    assert time.process_time() - started < 3
