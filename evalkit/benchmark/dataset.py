@@ -220,7 +220,8 @@ def _check(reader: _Reader, *, strict: bool) -> None:
     n_good = len(reader.digests)
     if not n_good and not problems:
         problems.append(Problem(line=1, problem="the file has no rows", remedy="write one JSON object on each line"))
-    unknown = [name for name in reader.slice_fields if n_good and name not in reader.fields_seen]
+    named = [*reader.slice_fields, *([reader.cluster_field] if reader.cluster_field else [])]
+    unknown = [name for name in named if reader.fields_seen and name not in reader.fields_seen]
     if unknown:
         raise DataError(
             f"{path}: no row has {listed([repr(name) for name in unknown])}; the rows have {listed(sorted(reader.fields_seen))}"

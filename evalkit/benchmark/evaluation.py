@@ -159,19 +159,26 @@ class Evaluation:
             ModelError: The endpoint cannot be used, or `abort_after` calls in a row failed.
             DataError: The journal cannot be written.
         """
-        model, calls = self._model(), self.calls()
+        calls = self.calls()
+        for call in calls:
+            if known := self._known(call, writer, tally):
+                yield known
+                continue
+            async with aclosing(self._from_here(call, calls, writer, tally)) as rest:
+                async for result in rest:
+                    yield result
+
+    async def _from_here(
+        self, first: Call, calls: Iterator[Call], writer: journal.Writer | None, tally: Tally
+    ) -> AsyncGenerator[EvalResult, None]:
+        """From the first call that must be made; when the journal answers all, no model is needed."""
+        model = self._model()
         ask = partial(self._asked, model=model, writer=writer, tally=tally)
         syncing = asyncio.create_task(_sync_every_second(writer))
         try:
-            for call in calls:
-                if known := self._known(call, writer, tally):
-                    yield known
-                    continue
-                yield await ask(call, first=True)
-                break
-            async with aclosing(
-                in_pool(calls, partial(self._answered, ask=ask, writer=writer, tally=tally), self.concurrency)
-            ) as rest:
+            yield await ask(first, first=True)
+            work = partial(self._answered, ask=ask, writer=writer, tally=tally)
+            async with aclosing(in_pool(calls, work, self.concurrency)) as rest:
                 async for result in rest:
                     yield result
         finally:

@@ -95,9 +95,12 @@ def _locked(path: Path) -> Any:
         raise DataError(f"{path}: cannot write here ({why.strerror}); choose a folder you may write to") from why
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as why:
+    except BlockingIOError as why:
         file.close()
         raise DataError(f"{path}: another run is writing this journal; wait for it to end, or name another journal") from why
+    except OSError as why:
+        file.close()
+        raise DataError(f"{path}: cannot be locked ({why.strerror}); write journals on a local disk") from why
     return file
 
 

@@ -233,6 +233,8 @@ def test_a_field_no_row_has_is_refused_with_those_there_are(tmp_path):
     path = written(tmp_path / "t.jsonl", *many(2, metadata={"kind": "x"}))
     with pytest.raises(DataError, match="no row has 'knd'; the rows have id, kind and metadata"):
         read_examples(path, slice_fields=("knd",))
+    with pytest.raises(DataError, match="no row has 'patnt'; the rows have"):  # one message, not one a row
+        read_examples(path, cluster_field="patnt")
 
 
 def test_a_row_without_its_cluster_is_a_problem(tmp_path):

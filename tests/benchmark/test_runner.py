@@ -89,6 +89,16 @@ def test_a_second_run_asks_nothing_and_gives_the_same_results(test_file, tmp_pat
     assert results_from_journal(journal, test_file(20)) == first
 
 
+def test_a_journal_that_answers_everything_needs_no_endpoint(test_file, tmp_path, monkeypatch):
+    with FaultyServer() as server:
+        first = run(server, test_file(3), journal=tmp_path / "m.jsonl")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert run_automated_eval("m", test_file(3), journal=tmp_path / "m.jsonl", progress=False) == first
+    with pytest.raises(ModelError, match="no endpoint"):
+        run_automated_eval("m", test_file(4), journal=tmp_path / "n.jsonl", progress=False)
+
+
 def test_samples_are_asked_and_numbered_and_more_of_them_go_on_from_there(test_file, tmp_path):
     journal = tmp_path / "m.jsonl"
     with FaultyServer() as server:
