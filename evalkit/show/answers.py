@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.noise import NoiseFloor
     from evalkit.benchmark.slices import SliceTable
+    from evalkit.records import Evidence
 
 _BY_ACCIDENT = {
     "all_lines_present": "all lines present rewards listing every candidate",
@@ -162,3 +163,11 @@ def marks(noise: NoiseFloor) -> str:
     counted = [f"{sum(one == word for one in noise.marks.values())} {word}" for word in ("flips", "stable", "not re-asked")]
     gone = f" Of the stable ones {noise.n_gone} are no regression on this machine." if noise.n_gone else ""
     return f"Of {wording.plural(len(noise.marks), 'regression')}: {wording.listed(counted)}.{gone}"
+
+
+def handed_on(record: Evidence | None) -> str:
+    """Whether this chapter's findings reached the benchmark's record."""
+    if record is None:
+        return "Not added to comparison.json: the benchmark chapter has not written it for these answers; run it first."
+    prices = [f"{one.action}: {one.price}" for one in record.missing]
+    return f"Missing: {'; '.join(prices)}." if prices else "Nothing is missing to settle the benchmark's questions."

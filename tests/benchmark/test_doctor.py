@@ -1,0 +1,100 @@
+import json
+import random
+import string
+
+import pytest
+
+from evalkit.benchmark.doctor import examine
+
+TEXT = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa quebec romeo"
+
+
+def row(text, expected="yes", **more):
+    return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": expected}], **more}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def made(rows, name="test.jsonl"):
+        path = tmp_path / name
+        path.write_text(
+            "".join(one + "\n" if isinstance(one, str) else json.dumps(one) + "\n" for one in rows), encoding="utf-8"
+        )
+        return path
+
+    return made
+
+
+def different(n):
+    """Texts of eleven random words of six letters each."""
+    draw = random.Random(7)
+    return [" ".join("".join(draw.choices(string.ascii_lowercase, k=6)) for _ in range(11)) for _ in range(n)]
+
+
+def kinds(checkup):
+    return {kind: n for kind, n in checkup.counts().items() if kind not in {"size", "thin slice"}}
+
+
+def test_a_clean_set_has_nothing_to_mend(written):
+    found = examine(written([row(text) for text in different(120)]))
+    assert kinds(found) == {}
+    assert found.healthy
+    assert found.n == 120
+
+
+def test_a_repeated_row_is_a_duplicate_and_another_answer_a_conflict(written):
+    texts = different(3)
+    found = examine(
+        written([row(texts[0]), row(texts[0].upper() + "  "), row(texts[1], "yes"), row(texts[1], "no"), row(texts[2])])
+    )
+    assert kinds(found) == {"duplicate": 1, "conflict": 1}
+    assert {one.kind: one.lines for one in found.findings}["conflict"] == (3, 4)
+    assert not found.healthy
+
+
+def test_one_changed_word_is_a_near_duplicate(written):
+    found = examine(written([row(TEXT), row(TEXT.replace("mike", "nike")), row("something else altogether")]))
+    assert kinds(found) == {"near-duplicate": 1}
+    assert found.findings[0].lines == (1, 2)
+
+
+def test_training_rows_in_the_test_set_leak(written):
+    texts = different(40)
+    train = written([row(texts[0]), row("before " + texts[1] + " after")], "train.jsonl")
+    found = examine(written([row(text) for text in texts]), train)
+    leaks = {one.kind: one.lines for one in found.findings if "leak" in one.kind}
+    assert leaks == {"leak (exact)": (1,), "leak (8-gram)": (2,)}
+
+
+def test_a_template_shared_by_all_rows_is_no_leak(written):
+    template = "please read the following note with great care and answer with one single code only note"
+    texts = [f"{template} {text}" for text in different(60)]
+    train = written([row(f"{template} {TEXT}")], "train.jsonl")
+    assert "leak (8-gram)" not in examine(written([row(text) for text in texts]), train).counts()
+
+
+def test_unusable_rows_are_findings_with_their_line(written):
+    found = examine(written([row("a question"), "{broken", row("another one")]))
+    assert kinds(found)["unusable"] == 1
+    assert found.findings[0].lines == (2,)
+    assert found.n == 2
+
+
+@pytest.mark.parametrize(("n", "what"), [(0, "0 rows"), (20, "20 rows"), (1001, "1,001 rows")])
+def test_the_articles_sizes_are_numbers(written, n, what):
+    found = examine(written([row(f"{i} {i * 7919} {i * 104729}") for i in range(n)]))
+    sizes = [one for one in found.findings if one.kind == "size"]
+    assert what in sizes[0].what
+
+
+def test_what_the_set_can_find_is_said(written):
+    found = examine(written([row(text) for text in different(200)]))
+    assert found.detectable[0.1] == pytest.approx(0.062, abs=5e-4)  # STATISTICS: n = 200, psi 10% finds 6.2 points
+    assert "6.2 at 10%" in str(found)
+
+
+def test_thin_slices_are_counted(written):
+    rows = [row(text, metadata={"kind": "rare" if i < 5 else "common"}) for i, text in enumerate(different(40))]
+    found = examine(written(rows), slice_fields=["kind"])
+    assert found.slices == {"kind = rare": 5, "kind = common": 35}
+    assert [one.what for one in found.findings if one.kind == "thin slice"] == ["kind = rare has 5 rows"]

@@ -1,0 +1,84 @@
+import csv
+import json
+
+import pytest
+
+from evalkit.benchmark import evidence, exports
+from evalkit.benchmark.comparison import compare_models
+from evalkit.benchmark.slices import slice_tables
+from evalkit.records import EvalResult, Evidence
+
+ABOUT = {"study": "small", "models": {"base": "b", "fine_tuned": "f"}, "bound_to": {"test_set": "0"}, "costs": {}}
+
+
+@pytest.fixture
+def undecided(cells):
+    return compare_models(*cells(20, 12, 8, 20, slices={"kind": "one"}))
+
+
+def test_what_the_decision_reads_is_there_and_is_plain_json(undecided, tmp_path):
+    path = evidence.evidence_of(undecided, **ABOUT).write(tmp_path / "comparison.json")
+    found = Evidence.read(path)
+    assert found.layer == "benchmark"
+    assert found.primary["verdict"] == "no difference shown"
+    wanted = {"metrics", "slices", "fragile", "noise_floor", "outcomes", "cells", "costs"}
+    assert wanted <= found.details.keys()
+    assert found.details["cells"] == {"both_right": 20, "fixed": 12, "regressed": 8, "both_wrong": 20}
+    assert found.details["metrics"]["exact_match"].keys() == {"base", "fine_tuned", "test"}
+
+
+def test_an_open_question_has_a_price(undecided):
+    # Connor: psi = 20/60, d = 4/60, 80% power
+    import math
+
+    psi, d = 20 / 60, 4 / 60
+    n = math.ceil(((1.959964 * math.sqrt(psi) + 0.841621 * math.sqrt(psi - d * d)) / d) ** 2)
+    assert f"about {n - 60} more examples" in evidence.evidence_of(undecided, **ABOUT).missing[0].price
+
+
+def test_a_settled_question_has_none(cells):
+    assert evidence.evidence_of(compare_models(*cells(20, 40, 2, 20)), **ABOUT).missing == ()
+
+
+def test_no_examples_make_a_record_too(tmp_path):
+    record = evidence.evidence_of(compare_models([], []), **ABOUT)
+    found = Evidence.read(record.write(tmp_path / "comparison.json"))
+    assert found.primary["verdict"] == "too early"
+    assert found.missing[0].price
+
+
+def test_amending_twice_is_amending_once(undecided, tmp_path):
+    path = evidence.evidence_of(undecided, **ABOUT).write(tmp_path / evidence.FILE)
+    tables = slice_tables(undecided, margin=0.05)
+    first = evidence.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x")
+    again = evidence.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x")
+    assert first == again == Evidence.read(path)
+    assert [one.action for one in again.missing] == ["Answer more held-out examples", "Collect more examples with kind = one"]
+    assert again.details["slices"][0]["slice"] == "kind = one"
+    assert again.details["cells"]["fixed"] == 12  # what the first chapter wrote stays
+
+
+def test_what_was_found_about_other_answers_is_not_added(undecided, tmp_path):
+    path = evidence.evidence_of(undecided, **ABOUT).write(tmp_path / evidence.FILE)
+    before = path.read_text(encoding="utf-8")
+    assert evidence.amended(path, bound_to={"test_set": "1"}, slices=[], noise=None) is None
+    assert evidence.amended(tmp_path / "absent.json", bound_to=ABOUT["bound_to"], slices=[], noise=None) is None
+    assert path.read_text(encoding="utf-8") == before
+
+
+HOSTILE = ["=1+1", "@x", "+1", "-1", "\t=1", "nul\x00esc\x1b", "\u202eabc", "half \ud83d", 'line\nbreak,"quote"']
+
+
+def test_files_for_people_run_no_formula_and_files_for_programs_are_raw(tmp_path):
+    base = [EvalResult(i, text, "yes", "yes", True, True) for i, text in enumerate(HOSTILE)]
+    tuned = [EvalResult(i, text, "yes", text, False, True) for i, text in enumerate(HOSTILE)]
+    pairs = compare_models(base, tuned).regressed
+    table, lines = exports.write_examples(pairs, {"0": "flips"}, tmp_path)
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(HOSTILE)
+    assert all(row["fine_tuned"][:1] not in set("=+-@\t\r") for row in rows)
+    assert not any("\x00" in cell or "\x1b" in cell for row in rows for cell in row.values())
+    assert rows[0]["asked_again"] == "flips"
+    raw = [json.loads(line) for line in lines.read_text(encoding="utf-8").split("\n") if line]
+    assert [row["fine_tuned"] for row in raw] == HOSTILE

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evalkit.benchmark.comparison import compare_models
+from evalkit.benchmark.finder import find_slices
+from evalkit.errors import DesignError
+from evalkit.records import EvalResult
+
+
+def compared(n=400, *, lost=lambda i: False, slices=lambda i: {}, text=lambda i: f"question {i}", seed=0):
+    """Both models right half the time, each on its own; where `lost`, base is right and fine-tuned wrong."""
+    rng = np.random.default_rng(seed)
+    draws = rng.random((n, 2)) < 0.5
+    base, tuned = [], []
+    for i in range(n):
+        right = (True, False) if lost(i) else draws[i]
+        for side, ok in zip((base, tuned), right, strict=True):
+            side.append(EvalResult(i, text(i), "a", "a" if ok else "b", bool(ok), True, slices=slices(i)))
+    return compare_models(base, tuned)
+
+
+def test_the_planted_combination_is_found_first():
+    found = find_slices(
+        compared(
+            lost=lambda i: i % 4 == 0 and i % 5 == 0,
+            slices=lambda i: {"kind": "even" if i % 4 == 0 else "odd", "tail": "five" if i % 5 == 0 else "other"},
+        )
+    )
+    assert set(found.segments[0].traits) == {"kind = even", "tail = five"}
+    assert found.segments[0].n == 20
+    assert found.segments[0].n_regressed == 20
+    assert found.segments[0].p_adjusted < 0.001
+
+
+def test_traits_of_the_text_are_looked_at():
+    found = find_slices(compared(lost=lambda i: i % 3 == 0, text=lambda i: "note 7" if i % 3 == 0 else "note x"))
+    assert "input with digits" in found.segments[0].traits
+
+
+def test_predicates_and_patterns_of_ones_own():
+    one = compared(lost=lambda i: i % 6 == 0, text=lambda i: "urgent note" if i % 6 == 0 else "calm note")
+    found = find_slices(one, predicates={"urgent": r"^urgent", "long": lambda pair: len(pair.base.input_text) > 100}, depth=1)
+    assert found.segments[0].traits in {("urgent",), ("input characters > 9",)}
+    with pytest.raises(DesignError, match="'bad'"):
+        find_slices(one, predicates={"bad": "("})
+
+
+def test_small_places_are_not_looked_at():
+    found = find_slices(compared(lost=lambda i: i < 10, slices=lambda i: {"kind": "x" if i < 10 else "y"}), min_support=20)
+    assert all("kind = x" not in one.traits for one in found)
+
+
+def test_everything_looked_at_counts_in_the_adjustment():
+    # nothing is planted: over 40 seeds the share of runs with any p_adjusted < .05 stays near the level
+    alarms = sum(
+        any((s.p_adjusted or 1) < 0.05 for s in find_slices(compared(200, slices=lambda i: {"k": str(i % 4)}, seed=seed)))
+        for seed in range(40)
+    )
+    assert alarms <= 5
+
+
+def test_it_is_labelled_exploratory():
+    assert "exploratory" in find_slices(compared()).to_dict()["label"]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_nothing_to_look_at_finds_nothing(n):
+    assert find_slices(compared(n)).segments == ()
+
+
+def test_depth_is_one_or_two():
+    with pytest.raises(DesignError, match="depth"):
+        find_slices(compared(20), depth=3)
+
+
+def test_order_of_rows_changes_nothing():
+    one = compared(lost=lambda i: i % 4 == 0, slices=lambda i: {"kind": str(i % 4)})
+    turned = replace(one, pairs=one.pairs[::-1])
+    assert [s.traits for s in find_slices(one)] == [s.traits for s in find_slices(turned)]

@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import pytest
+
+from evalkit import stats
+from evalkit.benchmark.comparison import compare_models
+from evalkit.benchmark.slices import examples_to_settle, most_lost, regression_frame, slice_table, slice_tables
+from evalkit.errors import DesignError
+
+
+@pytest.fixture
+def sliced(cells):
+    """Single: 100 examples, 40 fixed. Double: 60 examples, 12 regressed. Rare: 10 examples, 5 regressed."""
+    parts = [("single", cells(20, 40, 0, 40)), ("double", cells(10, 0, 12, 38)), ("rare", cells(0, 0, 5, 5))]
+    base, tuned = (
+        [
+            replace(one, example_id=f"{kind}-{i}", slices={"kind": kind})
+            for kind, sides in parts
+            for i, one in enumerate(sides[s])
+        ]
+        for s in (0, 1)
+    )
+    return compare_models(base, tuned)
+
+
+def test_a_slice_lost_behind_a_better_average(sliced):
+    table = slice_table(sliced)
+    single, double, rare = table
+    assert sliced.verdict == "better"
+    assert (single.verdict, double.verdict, rare.verdict) == ("better", "worse", "no difference shown")
+    assert double.test == stats.paired_binary_test(10, 0, 12, 38)
+    assert double.estimate == pytest.approx(-12 / 60)
+    assert (double.base_rate, double.fine_tuned_rate) == pytest.approx((22 / 60, 10 / 60))
+    assert [one.slice for one in table.worse] == ["kind = double"]
+
+
+def test_holm_runs_over_the_slices_with_a_p(sliced):
+    single, double, _ = slice_table(sliced)
+    # two slices are tested: the smaller p is doubled, the larger stays
+    assert single.p_adjusted == pytest.approx(2 * single.p_value)
+    assert double.p_adjusted == pytest.approx(double.p_value)
+    # 12 of 12 one way: exact p = 2 / 2^12, mid-p half of it
+    assert double.p_exact == pytest.approx(2 / 4096)
+    assert double.p_value == pytest.approx(1 / 4096)
+
+
+def test_a_slice_below_thirty_shows_no_p_but_its_interval(sliced):
+    rare = slice_table(sliced).rows[2]
+    assert (rare.p_value, rare.p_exact, rare.p_adjusted) == (None, None, None)
+    assert rare.ci_low < rare.estimate < rare.ci_high
+
+
+def test_what_would_settle_a_slice_is_more_than_there_is(sliced):
+    single, double, rare = slice_table(sliced)
+    assert (single.n_to_settle, double.n_to_settle) == (None, None)
+    # 5 of 10 regressed: Connor at alpha / 2 slices
+    assert rare.n_to_settle == max(stats.examples_needed(0.0, 0.5, alpha=0.025), 11)
+
+
+def test_nothing_seen_sizes_nothing():
+    assert examples_to_settle(stats.paired_binary_test(5, 3, 3, 5)) is None
+    assert examples_to_settle(stats.paired_binary_test(0, 0, 0, 0)) is None
+
+
+def test_a_margin_asks_whether_a_slice_is_safe(sliced):
+    single, double, rare = slice_table(sliced, margin=0.05)
+    assert (single.safety, double.safety, rare.safety) == ("not worse", "not shown", "not shown")
+
+
+def test_the_other_metrics_are_adjusted_together(sliced):
+    first, formats, likeness = slice_tables(sliced)
+    assert [one.metric for one in (first, formats, likeness)] == ["exact_match", "format", "similarity"]
+    raw = [row.p_value for table in (formats, likeness) for row in table]
+    assert [row.p_adjusted for table in (formats, likeness) for row in table] == stats.adjust(raw)
+    assert most_lost((formats, likeness)).metric == "similarity"
+
+
+def test_an_undeclared_field_is_named(sliced):
+    with pytest.raises(DesignError, match=r"'colour'.*known are kind"):
+        slice_table(sliced, fields=["colour"])
+
+
+def test_no_examples_have_no_slices():
+    assert len(slice_table(compare_models([], []), fields=["kind"])) == 0
+
+
+def test_rows_for_the_evidence_hold_what_the_decision_reads(sliced):
+    rows = slice_table(sliced).to_dict()
+    wanted = {
+        "slice",
+        "n",
+        "base_rate",
+        "fine_tuned_rate",
+        "diff",
+        "ci_low",
+        "ci_high",
+        "p_value",
+        "p_exact",
+        "p_adjusted",
+        "verdict",
+    }
+    assert wanted <= rows[0].keys()
+    assert rows[1]["diff"] == pytest.approx(-0.2)
+
+
+def test_the_plain_regression_gives_the_paired_difference_exactly(sliced):
+    frame = regression_frame(sliced, field="kind")
+    table = stats.linear_probability_table(frame)
+    assert table.rows[0].estimate == pytest.approx((40 - 17) / 170, abs=1e-12)
+    by_slice = {row.slice: row.estimate for row in table if row.slice}
+    assert by_slice["kind = double"] == pytest.approx(-0.2)
+    assert len(frame) == 2 * sliced.n
+
+
+def test_a_slice_at_zero_separates_the_odds_and_says_so(sliced):
+    odds = stats.gee_odds_table(regression_frame(sliced, field="kind"))
+    assert "kind = rare" in " ".join(odds.notes)  # the fine-tuned model is never right there
+
+
+def test_clusters_reach_the_slices(cells):
+    found = compare_models(*cells(30, 30, 10, 10, cluster=[str(i // 4) for i in range(80)], slices={"kind": "all"}))
+    assert slice_table(found).rows[0].test.method == "cluster-robust t"
