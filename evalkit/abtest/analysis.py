@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ class Log:
             phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
         )
         first = by_user.first_control.isnull() | (by_user.first_at < by_user.first_control)
-        return by_user.select(
+        users = by_user.select(
             "user_id",
             "first_at",
             "n_rows",
@@ -65,7 +66,9 @@ class Log:
             mixed=((by_user.n_control > 0) & (by_user.n_treated > 0)).cast("int64"),
             unknown=by_user.n_rows - by_user.n_control - by_user.n_treated,
             day=(by_user.first_at / DAY_S).floor().cast("int64"),
-        ).cache()
+        )
+        with _quiet():
+            return users.cache()
 
     def counts(self, users: Any) -> pd.DataFrame:
         """Users, users seen in both variants and requests, per phase, variant and day of first exposure.
@@ -199,11 +202,14 @@ def open_log(where: str | Path) -> Log:
     """
     from evalkit.abtest.log import log_url
 
-    if Path(where).is_dir():
-        return _open_folder(Path(where))
-    url = log_url(where)
-    if not url.startswith("sqlite"):
-        return _open_url(url)
+    with _quiet():
+        if Path(where).is_dir():
+            return _open_folder(Path(where))
+        url = log_url(where)
+        return _open_file(url) if url.startswith("sqlite") else _open_url(url)
+
+
+def _open_file(url: str) -> Log:
     path = Path(url.removeprefix("sqlite:///"))
     if not path.is_file():
         raise DataError(f"{path}: no event log there; send traffic through the router, or name the log's place")
@@ -276,10 +282,17 @@ def _of(table: Any, name: str, experiment: str, where: str) -> Any:
     return table.filter(table.experiment == experiment) if "experiment" in table.columns else table
 
 
-def _fetched(expression: Any) -> Any:
-    """Runs a query; Ibis 12 asks pandas 3 for an option that will go in pandas 4."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ibis 12 still calls pandas 3 and DuckDB 2 by names that are on their way out."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The 'future.infer_string' option", DeprecationWarning)
+        for name in ("The 'future.infer_string' option", r"fetch_\w+\(\) is deprecated"):
+            warnings.filterwarnings("ignore", name, DeprecationWarning)
+        yield
+
+
+def _fetched(expression: Any) -> Any:
+    with _quiet():
         return expression.execute()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from evalkit.abtest.analysis import BIN, Log
@@ -13,7 +12,7 @@ from evalkit.abtest.effects import pairs, phase_tests
 from evalkit.abtest.plan import Guardrail
 from evalkit.stats import QuantileInterval, RatioSums, combine_phases, noninferiority_test, quantile_levels, quantile_test
 from evalkit.stats.proportions import wilson
-from evalkit.stats.result import Result, Scale, z_quantile
+from evalkit.stats.result import Result, Scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,15 +211,20 @@ def _quantile(curve: pd.DataFrame, level: float) -> float:
 
 
 def _joined_quantiles(tests: Sequence[Any], alpha: float) -> Change:
+    """One difference; several phases weighted by the inverse square of their intervals' width."""
+    only, n = tests[0] if len(tests) == 1 else None, sum(one.n for one in tests)
     known = [one for one in tests if one.ci_low is not None and one.ci_high is not None]
-    whole = tests[0]
-    if len(known) > 1:
-        width = 2 * z_quantile(alpha)
-        widths = [(one, (one.ci_high - one.ci_low) / width) for one in known]
-        parts = [SimpleNamespace(estimate=one.estimate, se=se, n=one.n, scale="number") for one, se in widths]
-        whole = combine_phases(parts, alpha=alpha)
-    levels = (tests[0].control, tests[0].treatment) if len(tests) == 1 else (None, None)
+    if only is None and not known:
+        return _unknown(n, "too few users for an interval", alpha)
+    middle, low, high = (only.estimate, only.ci_low, only.ci_high) if only else _weighted(known)
     return Change(
-        estimate=whole.estimate, n=whole.n, ci_low=whole.ci_low, ci_high=whole.ci_high, alpha=alpha,
-        method="p95, Woodruff by user", notes=whole.notes, control=levels[0], treatment=levels[1], shown_as="number",
+        estimate=middle, n=n, ci_low=low, ci_high=high, alpha=alpha, method="p95, Woodruff by user", shown_as="number",
+        notes=tests[0].notes, control=only.control if only else None, treatment=only.treatment if only else None,
     )  # fmt: skip
+
+
+def _weighted(tests: Sequence[Any]) -> tuple[float, float, float]:
+    weights = [1 / max(one.ci_high - one.ci_low, 1e-9) ** 2 for one in tests]
+    middle = sum(w * one.estimate for w, one in zip(weights, tests, strict=True)) / sum(weights)
+    half = sum(weights) ** -0.5 / 2  # widths are twice a half
+    return middle, middle - half, middle + half
