@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from evalkit import wording
@@ -237,6 +238,7 @@ def _mend(layer: Layer, evidence: Evidence, blocks: list[str]) -> Missing:
     return Missing(action=f"{what}, then repeat the {NAMES[layer]}", why=why, price=price)
 
 
+@cache
 def _price(layer: Layer) -> str:
     from evalkit.stats import ratings_needed, users_needed
 

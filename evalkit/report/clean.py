@@ -133,9 +133,9 @@ def _kept(tag: str, name: str, value: str) -> str | None:
 
 
 def _framed(markup: str) -> str:
-    markup = re.sub(r'<table(?: border="1")? class="dataframe">', _BOX + '<table class="dataframe">', markup)
-    if _BOX in markup:
-        markup = markup.replace("</table>", "</table></div>").replace("<th></th>", "<td></td>")
+    framed = rf'{_BOX}<table class="dataframe">\1</table></div>'
+    markup = re.sub(r'<table(?: border="1")? class="dataframe">(.*?)</table>', framed, markup, flags=re.DOTALL)
+    markup = re.sub(r"<th[^>]*>(?:&nbsp;|\s)*</th>", "<td></td>", markup)
     return re.sub(r"<img(?![^>]*\balt=)", '<img alt="A figure without a description"', markup)
 
 

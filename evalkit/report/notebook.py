@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,18 +93,19 @@ def execute(
     declared = declared_parameters(notebook)
     error = None
     try:
-        execute_notebook(
-            str(notebook),
-            str(partial),
-            {name: value for name, value in values.items() if name in declared},
-            engine_name=engine,
-            kernel_name="python3",
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            autosave_cell_every=0,
-            resources={"metadata": {"path": str(folder)}},
-            extra_arguments=["--log-level=CRITICAL"],
-        )
+        with _own_loop():
+            execute_notebook(
+                str(notebook),
+                str(partial),
+                {name: value for name, value in values.items() if name in declared},
+                engine_name=engine,
+                kernel_name="python3",
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                autosave_cell_every=0,
+                resources={"metadata": {"path": str(folder)}},
+                extra_arguments=["--log-level=CRITICAL"],
+            )
     except PapermillExecutionError as why:
         error = one_line(f"{why.ename}: {why.evalue}")
     except Exception as why:  # a dead kernel, a full disk: the report must still come
@@ -134,6 +137,20 @@ def _without_keys(path: Path) -> None:
 def one_line(text: str) -> str:
     """An error as one redacted line of at most 300 characters."""
     return visible(redacted(" ".join(text.split())))[:300]
+
+
+@contextmanager
+def _own_loop() -> Iterator[None]:
+    """The client opens an event loop for its thread and leaves it open; this one is closed."""
+    from jupyter_core.utils import ensure_event_loop
+
+    loop = ensure_event_loop()
+    try:
+        yield
+    finally:
+        if not loop.is_running():
+            loop.close()
+            asyncio.set_event_loop(None)
 
 
 def _type_of(notebook: Path, name: str, found: Mapping[str, str]) -> type:

@@ -1,0 +1,147 @@
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from evalkit.errors import DataError, DesignError
+from evalkit.report import chain, gate, history
+from evalkit.study import Study
+
+CANARY = "sk-canary0123456789abcdef"
+
+
+def run(root: Path, **options):
+    return chain.run_study("tiny", root=root, say=lambda _: None, **options)
+
+
+@pytest.fixture
+def told(project, monkeypatch):
+    """One run of a fine, a failing and a hostile chapter, with a key in the environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    root, lines = project("01_fine", "02_failing", "03_hostile"), []
+    return root, chain.run_study("tiny", root=root, say=lines.append), lines
+
+
+def test_a_failing_chapter_leaves_the_others_a_banner_and_a_broken_gate(told):
+    root, done, lines = told
+    assert list(done.failed) == ["02_failing"]
+    page = done.report.read_text()
+    assert "1 of 3 chapters failed. No verdict is given." in page
+    assert "Better by 5.0 points at alpha 0.05" in page
+    assert 'id="03_hostile"' in page
+    assert gate.gate("tiny", root=root).code == 12
+    assert lines[0].startswith("tiny: 3 chapters into ")
+    assert [line.split(":")[0].strip() for line in lines if "started" in line] == ["01_fine", "02_failing", "03_hostile"]
+    assert history.read(Study.open("tiny", root=root))[-1]["failed"] == ["02_failing"]
+    # no key in any file below reports/, though a notebook and the environment hold one
+    for path in (root / "reports").rglob("*"):
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_the_manifest_tells_what_was_read_and_with_what(told):
+    _, done, _ = told
+    record = json.loads((done.folder / "manifest.json").read_text())
+    assert set(record["files"]) == {"data/tiny/study.yaml", *(f"notebooks/{name}.ipynb" for name in record["chapters"])}
+    assert all(len(value) == 64 for value in record["files"].values())
+    assert record["parameters"] == {"study": "tiny", "title": "A tiny study", "run": done.folder.name}
+    assert {"evalkit", "python", "papermill"} <= set(record["versions"])
+
+
+def test_nothing_runs_when_a_parameter_is_refused(project):
+    root = project("01_fine")
+    with pytest.raises(DesignError, match="alhpa"):
+        run(root, parameters={"alhpa": 0.1})
+    assert not (root / "reports").exists()
+
+
+def test_the_second_night_keeps_what_stands_in_the_study_and_takes_over_what_is_up_to_date(project):
+    root = project("01_fine")
+    names = ("ratings/r1/votes/a.jsonl", "plan.lock.json", "looks.jsonl", "journals/base.jsonl")
+    kept = {name: root / "data/tiny" / name for name in names}
+    for name, path in kept.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    first, second = run(root), run(root, skip_up_to_date=True)
+    assert first.folder != second.folder
+    assert (first.skipped, second.skipped) == ((), ("01_fine",))
+    assert (second.folder / "01_fine.ipynb").read_bytes() == (first.folder / "01_fine.ipynb").read_bytes()
+    assert {name: path.read_text() for name, path in kept.items()} == {name: name for name in kept}
+    assert len(history.read(Study.open("tiny", root=root))) == 2
+    kept["journals/base.jsonl"].write_text("another answer")
+    assert run(root, skip_up_to_date=True).skipped == ()
+
+
+def test_chapters_wait_for_what_they_read_and_for_nothing_else():
+    books = [Path(f"{number}_x.ipynb") for number in ("01", "02", "03", "04", "05", "06", "07")]
+    done, order = {}, []
+    while len(done) < len(books):
+        ready = chain._ready(books, done, [])[:2]
+        order.append([book.stem[:2] for book in ready])
+        done |= dict.fromkeys(ready)
+    assert order == [["01"], ["02", "03"], ["04", "05"], ["06"], ["07"]]
+
+
+def test_only_picks_by_number_or_name(project):
+    root = project("01_fine", "02_failing")
+    picked = chain.chosen_notebooks(root / "notebooks", ["1"])
+    assert [book.stem for book in picked] == ["01_fine"]
+    assert chain.chosen_notebooks(root / "notebooks", ["02_failing.ipynb"])[0].stem == "02_failing"
+    with pytest.raises(DesignError, match="no notebook '9'; there are 01_fine, 02_failing"):
+        chain.chosen_notebooks(root / "notebooks", ["9"])
+
+
+@pytest.mark.parametrize("text", ["- a\n", "names: [1, 2]\n", "when: 2026-11-24\n", "a: {b: c}\n", "a: [\n"])
+def test_a_study_file_that_is_not_flat_is_refused(project, text):
+    root = project("01_fine", study=text)
+    with pytest.raises(DataError, match=r"study\.yaml"):
+        run(root)
+
+
+def test_an_unfinished_run_is_broken_at_the_gate(project):
+    root = project("01_fine")
+    (root / "reports/tiny/20261124T000000Z-0a0a0a0a").mkdir(parents=True)
+    found = gate.gate("tiny", root=root)
+    assert (found.code, "did not finish" in found.sentence) == (12, True)
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("ship", 0), ("don't ship", 10), ("not yet", 11)])
+def test_the_gate_answers_by_the_decision(project, verdict, code):
+    from evalkit.decision import decide
+
+    root = project("01_fine")
+    folder = root / "reports/tiny/20261124T000000Z-0a0a0a0a"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"failed": {}}))
+    decide({}, study="tiny").write(folder)
+    record = json.loads((folder / "decision.json").read_text())
+    (folder / "decision.json").write_text(json.dumps(record | {"verdict": verdict}))
+    for name in ("tiny", folder.name, str(folder)):
+        assert gate.gate(name, root=root).code == code
+
+
+def test_history_says_what_changed():
+    row = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "bound_to": {"fine_tuned": "1"},
+           "metrics": {"exact_match": {"estimate": 0.10}}}  # fmt: skip
+    now = row | {"run": "b", "verdict": "ship", "bound_to": {"fine_tuned": "2"}, "metrics": {"exact_match": {"estimate": 0.12}}}
+    told = history.what_changed([row], now)
+    assert told == (
+        "Since the run of 2026-11-23 01:00: the fine-tuned model's answers are new; the verdict went from not yet to ship; "
+        "the difference in exact match went from +10.0 to +12.0 points."
+    )
+    assert "Nothing changed" in history.what_changed([row], row | {"run": "b"})
+    assert "first run" in history.what_changed([], now)
+
+
+def test_a_torn_last_line_of_the_history_is_passed_over(project):
+    study = Study.open("tiny", root=project("01_fine"))
+    (study.folder / "history.jsonl").write_text('{"run": "a"}\n{"run": "b"')
+    assert history.read(study) == [{"run": "a"}]
+    (study.folder / "history.jsonl").write_text('{"run": \n{"run": "b"}\n')
+    with pytest.raises(DataError, match=r"history\.jsonl:1"):
+        history.read(study)
+
+
+def test_the_fixtures_are_valid_notebooks():
+    for path in (Path(__file__).with_name("notebooks")).glob("*.ipynb"):
+        nbformat.validate(nbformat.read(path, as_version=4))

@@ -1,0 +1,112 @@
+"""The page in Debian's Chromium: nothing runs, nothing is loaded, everybody can read it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from evalkit.decision import decide
+from evalkit.report import chain
+from evalkit.report.page import write_page
+
+pytestmark = pytest.mark.browser
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+VIEWS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390), ("light", 320)]
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory) -> Path:
+    """A run of a fine and a hostile chapter with a decision that quotes hostile names."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "data/tiny").mkdir(parents=True)
+    (root / "data/tiny/study.yaml").write_text("study: tiny\ntitle: '<script>window.X=1</script> study'\n")
+    (root / "notebooks").mkdir()
+    for name in ("01_fine", "03_hostile"):
+        source = Path(__file__).with_name("notebooks") / f"{name}.ipynb"
+        (root / "notebooks" / source.name).write_bytes(source.read_bytes())
+    run = chain.run_study("tiny", root=root, say=lambda _: None)
+    decide({}, study="tiny").write(run.folder)
+    return write_page(run.folder)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser, page_file):
+    def made(scheme="light", width=1280, *, bypass_csp=False):
+        page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme, bypass_csp=bypass_csp)
+        page.requests = []
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.goto(page_file.as_uri())
+        return page
+
+    return made
+
+
+@pytest.mark.parametrize("bypass_csp", [False, True])
+def test_hostile_text_neither_runs_nor_loads_with_and_without_the_policy(opened, page_file, bypass_csp):
+    page = opened(bypass_csp=bypass_csp)
+    assert page.evaluate("window.X") is None
+    assert page.requests == [page_file.as_uri()] + [url for url in page.requests if url.startswith("data:")]
+    assert page.locator("script, iframe, form, link, svg, [onerror], [onload]").count() == 0
+    assert page.locator("a[href^='javascript']").count() == 0
+    assert page.url == page_file.as_uri()
+    page.close()
+
+
+def test_the_file_is_small_and_carries_its_policy(page_file):
+    text = page_file.read_text()
+    assert len(text) < 2_000_000
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    assert policy in text
+    assert not re.search(r"@import|<script|src=\"(?!data:)", text)
+
+
+@pytest.mark.parametrize(("scheme", "width"), VIEWS)
+def test_axe_finds_nothing_and_nothing_scrolls_sideways(opened, scheme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = opened(scheme, width, bypass_csp=True)  # axe is a script itself
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.close()
+
+
+def test_what_is_hidden_shows_itself(opened):
+    text = opened().locator("main").inner_text()
+    assert "\\u202e" in text
+    assert "\\u200b" in text
+    assert "$5 and $6" in text
+
+
+def test_every_image_has_words_and_every_contents_link_a_target(opened):
+    page = opened()
+    assert page.evaluate("[...document.images].every(image => image.alt.length > 3)")
+    assert page.evaluate("[...document.querySelectorAll('nav a')].every(link => document.getElementById(link.hash.slice(1)))")
+    assert page.evaluate(
+        "new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size === document.querySelectorAll('[id]').length"
+    )
+
+
+def test_it_prints_landscape_with_the_decision_alone_on_page_one(opened):
+    page = opened()
+    pdf = page.pdf(prefer_css_page_size=True)
+    sizes = {
+        tuple(round(float(one)) for one in box.split()[2:])
+        for box in re.findall(r"/MediaBox \[([^\]]*)\]", pdf.decode("latin-1"))
+    }
+    assert sizes == {(842, 595)}  # A4 landscape in points
+    page.emulate_media(media="print")
+    assert page.locator("nav").is_hidden()

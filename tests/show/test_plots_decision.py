@@ -1,0 +1,109 @@
+from itertools import product
+
+import pytest
+from matplotlib import pyplot
+
+from evalkit.decision import decide
+from evalkit.records import Evidence
+from evalkit.show import picture, style
+from evalkit.show.plots import decision as plots
+
+LAYERS = ("benchmark", "human", "ab_test")
+SLICE = {"slice": "kind = multi", "n": 96, "estimate": -0.0625, "ci_low": -0.13, "ci_high": -0.02, "verdict": "worse"}
+
+
+def evidence(layer, verdict, **changes):
+    effect = {"better": (0.19, 0.14, 0.25), "worse": (-0.4, -0.6, -0.2), "no difference shown": (0.01, -0.02, 0.04)}.get(
+        verdict
+    )
+    shift = 0.5 if layer == "human" else 0
+    numbers = (
+        {name: value + shift for name, value in zip(("estimate", "ci_low", "ci_high"), effect, strict=True)} if effect else {}
+    )
+    fields = {
+        "layer": layer,
+        "study": "x",
+        "made_at": "",
+        "models": {},
+        "bound_to": {"fine_tuned": "1"},
+        "simulated": False,
+        "metric": "a metric with a rather long name indeed",
+        "unit": "examples",
+        "primary": {"verdict": verdict, "n": 300} | numbers,
+    }
+    return Evidence(**(fields | changes))
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_every_combination_can_be_drawn_and_said(narrow):
+    verdicts = ("better", "worse", "no difference shown", "too early", None)
+    for states in list(product(verdicts, repeat=3))[:: 5 if narrow else 7]:
+        found = {layer: evidence(layer, state) for layer, state in zip(LAYERS, states, strict=True) if state}
+        decision = decide(found, study="x", stage="rollout")
+        with style.style():
+            plots.layers(decision, narrow=narrow)
+        assert plots.alt(decision).count(".") >= 4
+        assert len(plots.numbers(decision)) == 3
+        pyplot.close("all")
+
+
+def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_effect():
+    benchmark = evidence("benchmark", "better", details={"slices": [SLICE]})
+    rows = plots.rows_of(decide({"benchmark": benchmark, "human": evidence("human", "better")}, study="x"))
+    assert [(row.name, row.word) for row in rows] == [
+        ("1 Benchmark", "passes"),
+        ("Its worst slice", "don't ship"),
+        ("2 Human rating", "passes"),
+        ("3 A/B test", "comes later"),
+    ]
+
+
+def test_too_early_shows_no_number_anywhere():
+    found = {layer: evidence(layer, "better") for layer in ("benchmark", "human")} | {
+        "ab_test": evidence("ab_test", "too early")
+    }
+    decision = decide(found, study="x", stage="rollout")
+    assert plots.numbers(decision)[2]["difference"] == "–"
+    assert "3 A/B test, a metric with a rather long name indeed: not yet, too early, –." in plots.alt(decision)
+    assert "effect withheld" in _svg_texts(decision)
+
+
+def test_simulated_stands_on_its_track():
+    decision = decide({"human": evidence("human", "better", simulated=True)}, study="x")
+    assert "300 examples, simulated" in _svg_texts(decision)
+
+
+def test_the_summary_is_one_small_picture(tmp_path):
+    path = plots.summary(decide({"benchmark": evidence("benchmark", "better")}, study="x"), tmp_path / "s.png", title="$5 <b>")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size < 300_000
+
+
+def test_history_shows_each_set_of_answers_once():
+    metrics = {"exact_match": {"estimate": 0.1, "ci_low": 0.05, "ci_high": 0.15, "verdict": "better"}}
+    night = {
+        "made_at": "2026-11-23T00:00",
+        "models": {"fine_tuned": "v1"},
+        "bound_to": {"fine_tuned": "1"},
+        "metrics": metrics,
+        "primary": "exact_match",
+    }
+    other = night | {
+        "made_at": "2026-11-24T00:00",
+        "bound_to": {"fine_tuned": "2"},
+        "metrics": {"exact_match": metrics["exact_match"] | {"estimate": 0.12}},
+    }
+    assert len(plots.distinct([night, night | {"made_at": "2026-11-23T12:00"}, other])) == 2
+    made = picture(plots.history, [night, other], alt=plots.history_alt([night, other]))
+    assert str(made).startswith("Exact match is +12.0 points, +2.0 since the answers before")
+    assert "No run has a primary effect yet" in str(picture(plots.history, [], alt=plots.history_alt([])))
+
+
+def _svg_texts(decision):
+    from evalkit.show.figure import svg
+
+    with style.style():
+        ax = plots.layers(decision)
+        text = svg(ax.figure)
+        pyplot.close(ax.figure)
+    return text
