@@ -70,9 +70,7 @@ class Tally:
         words = [f"{count(n)} {outcome}" for outcome, n in self.outcomes.most_common()]
         seconds = time.monotonic() - self.started
         again = f", {plural(self.n_retries, 'retry', 'retries')}" if self.n_retries else ""
-        return (
-            f"{count(self.n_done)} of {plural(self.n_calls, 'answer')}: {listed(words) or 'none'}{again}, {_duration(seconds)}"
-        )
+        return f"{count(self.n_done)} of {plural(self.n_calls, 'call')} done: {listed(words) or 'none'}{again}, {_duration(seconds)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,13 @@ from evalkit.wording import cleaned, redacted
 ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000; about 15 s of patience with a server that is down
 WAIT_MAX_S = 60.0
 MAX_TIMEOUTS = 3  # at 2% slow calls one is lost in 125,000; and a server that hangs costs three time-outs, not six
-_STOPS = {401: "the key is not accepted", 402: "the account must be paid for", 403: "this key may not use it", 404: "not found"}
+IMPATIENT_ATTEMPTS = 2  # after a call for which all patience was in vain, until the next answer
+_STOPS = {
+    401: "the key is not accepted, check OPENAI_API_KEY",
+    402: "the account must be paid for",
+    403: "this key may not use it",
+    404: "not found, check the model's name and OPENAI_BASE_URL",
+}
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _WRONG_REQUEST = {"model_not_found", "unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_model"}
 _FILTERED = {"content_filter", "content_policy_violation"}
@@ -99,6 +105,7 @@ class Endpoint:
         self.model, self.parameters = model, parameters or Parameters()
         self._timeout_s, self._attempts = timeout_s, attempts
         self._wait_initial_s, self._wait_max_s, self._resume_at = wait_initial_s, wait_max_s, 0.0
+        self._is_down = False
         self._key, address = _key_and_address(api_key, base_url)
         # short ones are words such as "EMPTY", and words stand in answers
         self._key_is_secret = len(self._key) >= 16 or (self._key.startswith("sk-") and len(self._key) >= 9)
@@ -128,7 +135,7 @@ class Endpoint:
         try:
             async for attempt in stamina.retry_context(
                 on=partial(self._pause, attempts),
-                attempts=self._attempts,
+                attempts=min(self._attempts, IMPATIENT_ATTEMPTS) if self._is_down else self._attempts,
                 timeout=None,
                 wait_initial=self._wait_initial_s,
                 wait_max=self._wait_max_s,
@@ -145,6 +152,7 @@ class Endpoint:
         except _RowError as why:
             failure = str(why)
         except _TransientError as why:
+            self._is_down = True
             failure = f"{why} (after {attempts.n} attempts)" if attempts.n > 1 else str(why)
             if first and why.kind in {"unreachable", "page"}:
                 raise ModelError(f"{self.host}: {failure}; is OPENAI_BASE_URL right, and is the server running?") from None
@@ -179,7 +187,7 @@ class Endpoint:
             found = answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
             return self._sorted(why)
-        latency_ms = (time.perf_counter() - started) * 1000
+        latency_ms, self._is_down = (time.perf_counter() - started) * 1000, False
         text = found.text.replace(self._key, "[key removed]") if self._key_is_secret else found.text
         return replace(found, text=text, latency_ms=round(latency_ms, 3))
 

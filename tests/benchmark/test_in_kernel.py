@@ -68,7 +68,7 @@ def test_a_cell_shows_a_bar_to_people_and_lines_to_logs_and_can_be_stopped(tmp_p
         alive = until_idle(client, client.execute("1 + 1"))
 
     lines = "".join(content["text"] for kind, content in headless if kind == "stream" and content["name"] == "stdout")
-    assert "m: 30 of 30 answers: 30 ok" in lines
+    assert "m: 30 of 30 calls done: 30 ok" in lines
     assert not [content for kind, content in headless if kind == "display_data"]
     assert [content["data"]["text/plain"] for kind, content in headless if kind == "execute_result"] == ["30"]
 

@@ -79,7 +79,7 @@ def test_a_tally_tells_what_came_of_it():
     tally = answered(2, attempts=3)
     tally.known(Answer(text="", outcome="refused"))
     tally.started = time.monotonic() - 100
-    assert str(tally) == "3 of 100 answers: 2 ok and 1 refused, 4 retries, 2 min"
+    assert str(tally) == "3 of 100 calls done: 2 ok and 1 refused, 4 retries, 2 min"
 
 
 def test_a_log_gets_plain_lines(test_file, capfd):
@@ -91,7 +91,7 @@ def test_a_log_gets_plain_lines(test_file, capfd):
     assert first == "m: 100 of 100 calls to make"
     assert second.startswith("m: the first answer took 0.")
     assert " of 100 calls to make, about " in second
-    assert last.startswith("m: 100 of 100 answers: 100 ok, ")
+    assert last.startswith("m: 100 of 100 calls done: 100 ok, ")
 
 
 def test_switched_off_it_says_nothing(test_file, capfd):

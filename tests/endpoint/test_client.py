@@ -185,6 +185,13 @@ def test_a_server_that_hangs_costs_three_time_outs():
     assert (answer.attempts, answer.error) == (3, "no answer within 0.1 s (after 3 attempts)")
 
 
+def test_after_patience_in_vain_the_next_calls_are_brief_until_one_is_answered():
+    with FaultyServer(lambda hit: "ok" if hit.number in {9, 10} else "500") as server:
+        answers = ask(server, n=5, attempts=6)
+    # 6 attempts, then 2, then the 9th and 10th request are answered, then 6 again
+    assert [answer.attempts for answer in answers] == [6, 2, 1, 1, 6]
+
+
 def test_a_short_wait_asked_for_again_and_again_grows():
     with FaultyServer(lambda hit: "429 wait a little" if hit.number <= 3 else "ok") as server:
         started = time.monotonic()
