@@ -193,3 +193,25 @@ def test_the_other_small_logs(scenario_log):
     assert pd.DataFrame(numeric.rows(OUTCOMES))["value"].mean() == pytest.approx(21, abs=1)
     for log in (few, flat, numeric):
         log.close()
+
+
+@pytest.mark.slow
+def test_when_both_models_are_the_same_the_whole_path_finds_a_difference_in_one_of_twenty(log):
+    """300 A/A tests of 250 returning users; 5% +- 1.3%. The article's test per request, as a control, must be fooled."""
+    from evalkit.stats import proportion_z_test, ratio_test
+
+    often = Behaviour(requests_per_user=6.0, user_sd=0.2)
+    p_by_user, p_by_request = [], []
+    for run in range(300):
+        config = ABTestConfig(f"run {run}", "base", "twin", 0.5)
+        simulate_traffic(log, config, BASE, BASE, n_users=250, seed=run, start_at_s=1.0, behaviour=often)
+    seen = pd.DataFrame(log.rows())[["request_id", "variant"]]
+    came = pd.DataFrame(log.rows(OUTCOMES)).merge(seen, on="request_id")
+    sums = came.groupby(["experiment", "variant", "user_id"])["value"].agg(["count", "sum"])
+    for name in came["experiment"].unique():
+        arms = [sums.loc[name, variant].to_numpy().T for variant in ("control", "treatment")]
+        p_by_user.append(ratio_test(*arms).p_value)
+        counts = [int(number) for n, successes in arms for number in (successes.sum(), n.sum())]
+        p_by_request.append(proportion_z_test(*counts).p_value)
+    assert 0.01 < sum(p < 0.05 for p in p_by_user) / 300 < 0.09
+    assert sum(p < 0.05 for p in p_by_request) / 300 > 0.12
