@@ -12,29 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evalkit import journal, wording
+from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.human.batch import answers_seal, prepare_human_eval_batch
 from evalkit.human.rounds import Round, round_folder
 from evalkit.records import EvalResult
 from evalkit.study import Study
 
+DEFAULT_RUBRIC = "rubric.md"
 PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
-
-
-def bound_to(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
-    """The hashes that ratings of these two journals are valid for."""
-    return {
-        "test_set": journal.read_header(base_journal)["test_set"],
-        "base": journal.answers_hash(base_journal),
-        "fine_tuned": journal.answers_hash(fine_tuned_journal),
-    }
-
-
-def model_names(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
-    """The two models' names, as their journals give them."""
-    paths = {"base": base_journal, "fine_tuned": fine_tuned_journal}
-    return {role: journal.read_header(path)["model"] for role, path in paths.items()}
 
 
 def open_round(
@@ -98,7 +84,7 @@ def open_round(
         bound_to=bound_to,
         simulated=simulate_raters > 0,
         folder=folder,
-        **read_rubric(study.path(rubric_file) if rubric_file else None),
+        **read_rubric(_rubric(study, rubric_file)),
     )
     return Round.open(folder)
 
@@ -226,6 +212,12 @@ def _is_for(round_: Round, bound_to: Mapping[str, str]) -> bool:
     return (
         round_.batch.bound_to["answers"] == answers_seal(bound_to) and round_.batch.bound_to["test_set"] == bound_to["test_set"]
     )
+
+
+def _rubric(study: Study, rubric_file: str) -> Path | None:
+    """The named file; the notebooks' default counts only where it is there."""
+    path = study.path(rubric_file) if rubric_file else None
+    return None if path is not None and rubric_file == DEFAULT_RUBRIC and not path.exists() else path
 
 
 def _codes(raters: str) -> list[str]:

@@ -84,9 +84,8 @@ def links(round_: Round) -> Mapping[str, str]:
 def page_of_links(round_: Round, token: str, port: int) -> str:
     """What the command prints."""
     lines = [f"  {rater}: http://127.0.0.1:{port}/?token={token}&rater={code}" for code, rater in links(round_).items()]
-    return "\n".join(
-        [f"Rating round {round_.folder.name}, {len(round_.batch)} pairs. One link a rater:", *lines, "Stop with Ctrl+C."]
-    )
+    what = "Practice, nothing counts" if round_.batch.simulated else f"Rating round {round_.folder.name}"
+    return "\n".join([f"{what}: {len(round_.batch)} pairs. One link a rater:", *lines, "Stop with Ctrl+C."])
 
 
 def page(environment: Mapping[str, str] = os.environ) -> Any:

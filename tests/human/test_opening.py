@@ -126,3 +126,19 @@ def test_a_rater_is_shown_only_where_somebody_sits():
 def test_the_description_counts_everything(open_round):
     text = opening.described(open_round(raters="ann"))
     assert "10 pairs for 1 rater, 1 of them shown twice, 0 with a known winner; 0 identical" in text
+
+
+def test_in_a_notebook_a_simulated_round_is_practice_and_one_of_many_raters_says_who_he_is(open_round):
+    shown = opening.inline_rater(open_round(simulate_raters=2))
+    assert shown.view["banner"] == opening.PRACTICE
+    people = open_round(raters="ann,bob")
+    assert opening.inline_rater(people, "bob").view["banner"] == ""
+    for code in ("", "cid"):
+        with pytest.raises(DesignError):
+            opening.inline_rater(people, code)
+
+
+def test_a_rubric_that_is_named_must_be_there_and_the_default_may_be_missing(open_round, study):
+    with pytest.raises(DataError, match="cannot read the rubric"):
+        open_round(rubric_file="guide.md")
+    assert open_round(rubric_file="rubric.md").batch.question == "Which answer is better?"
