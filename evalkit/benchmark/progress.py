@@ -68,9 +68,9 @@ class Tally:
     def __str__(self) -> str:
         """What came of it, in one line."""
         words = [f"{count(n)} {outcome}" for outcome, n in self.outcomes.most_common()]
-        seconds = time.monotonic() - self.started
         again = f", {plural(self.n_retries, 'retry', 'retries')}" if self.n_retries else ""
-        return f"{count(self.n_done)} of {plural(self.n_calls, 'call')} done: {listed(words) or 'none'}{again}, {_duration(seconds)}"
+        took = _duration(time.monotonic() - self.started)
+        return f"{count(self.n_done)} of {plural(self.n_calls, 'call')} done: {listed(words) or 'none'}{again}, {took}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
