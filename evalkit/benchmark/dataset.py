@@ -210,11 +210,6 @@ def iter_examples(
             return
 
 
-def problem_rows(test_set: TestSet) -> list[dict[str, Any]]:
-    """The problems as rows of a table: line, problem, how to mend."""
-    return [{"line": one.line, "problem": one.problem, "how to mend": one.remedy} for one in test_set.problems]
-
-
 def _check(reader: _Reader, *, strict: bool) -> None:
     problems, path = reader.problems, reader.path
     n_good = len(reader.digests)
@@ -235,6 +230,8 @@ def _check(reader: _Reader, *, strict: bool) -> None:
 
 def _notes(reader: _Reader) -> Iterator[str]:
     n = len(reader.digests)
+    if reader.problems:
+        yield f"{plural(len(reader.problems), 'row')} left out that cannot be used, the first is line {reader.problems[0].line}"
     copies = sum(times - 1 for times in reader.repeats.values())
     if copies:
         yield f"{plural(copies, 'row')} without id stand in the file more than once; their ids end in -2, -3 ..."

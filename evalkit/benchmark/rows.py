@@ -70,6 +70,8 @@ def parsed(raw: bytes) -> dict[str, Any]:
         raise UnusableError("a number too long to read", "write it as text") from why
     if not isinstance(row, dict):
         raise UnusableError(f"a {_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line')
+    if (b"\\ud" in raw or b"\\uD" in raw) and cleaned(json.dumps(row, ensure_ascii=False))[1]:
+        raise UnusableError("holds half a character (a lone surrogate), which no file can keep", "mend the export that cut it")
     return row
 
 
@@ -119,8 +121,6 @@ def _check_message(number: int, message: Any) -> None:
         raise UnusableError(f"message {number} has content that is a {_kind(content)}", "write it as text")
     if not flattened(content).strip() and not isinstance(content, list) and not message.get("tool_calls"):
         raise UnusableError(f"message {number} (role {role!r}) is empty", "write its content, or remove the row")
-    if cleaned(json.dumps(message, ensure_ascii=False))[1]:
-        raise UnusableError(f"message {number} holds half a character (a lone surrogate)", "mend the export that cut it")
 
 
 def _kind(value: Any) -> str:

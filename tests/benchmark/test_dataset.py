@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.benchmark import rows as lines
-from evalkit.benchmark.dataset import iter_examples, problem_rows, read_examples
+from evalkit.benchmark.dataset import iter_examples, read_examples
 from evalkit.errors import DataError
 
 
@@ -70,7 +70,8 @@ BROKEN = {
     "duplicate name": ('{"messages": [], "messages": []}', 'the name "messages" stands twice'),
     "deep nesting": ('{"messages": ' + "[" * 100_000, "nested too deeply"),
     "endless number": ('{"messages": [], "x": ' + "9" * 5000 + "}", "a number too long"),
-    "lone surrogate": (chat(("user", "half \ud83d"), ("assistant", "y")), "message 1 holds half a character"),
+    "lone surrogate": (chat(("user", "half \ud83d"), ("assistant", "y")), "holds half a character"),
+    "lone surrogate in the id": (json.dumps(row(id="\udfff")).replace("udfff", "uDFFF"), "holds half a character"),
 }
 
 
@@ -88,7 +89,8 @@ def test_a_broken_row_is_listed_with_line_problem_and_remedy(tmp_path, case):
     assert "strict=False" in hint
     lenient = read_examples(path, strict=False)
     assert [example.example_id for example in lenient.examples] == ["a", "b"]
-    assert [(problem["line"], problem["problem"] in line) for problem in problem_rows(lenient)] == [(2, True)]
+    assert [(one.line, f":2: {one.problem}; {one.remedy}" in line) for one in lenient.problems] == [(2, True)]
+    assert "1 row left out that cannot be used, the first is line 2" in lenient.notes
 
 
 def test_all_problems_are_listed_at_once(tmp_path):
@@ -136,6 +138,11 @@ def test_ids_and_words_change_the_fingerprint(tmp_path):
     files = [many(2), [*many(1), row("other", id="q1")], [*many(1), row("question 1", id="q2")], many(3)]
     found = {read_examples(written(tmp_path / str(n), *rows)).fingerprint for n, rows in enumerate(files)}
     assert len(found) == 4
+
+
+def test_a_whole_pair_of_surrogates_is_a_character(tmp_path):
+    (example,) = read_examples(written(tmp_path / "t.jsonl", json.dumps(row("smile \U0001f600")))).examples
+    assert example.messages[0]["content"] == "smile \U0001f600"
 
 
 @settings(max_examples=50)
