@@ -144,7 +144,7 @@ def render_text(text: object) -> str:
 def html_table(rows: Mapping[str, Any]) -> str:
     """A small two-column table, names to values, everything escaped."""
     body = "".join(
-        f"<tr><th scope='row'>{html.escape(name)}</th><td>{render_text('' if value is None else value)}</td></tr>"
+        f"<tr><th scope='row'>{render_text(name)}</th><td>{render_text('' if value is None else value)}</td></tr>"
         for name, value in rows.items()
     )
     return f'<div class="tex2jax_ignore mathjax_ignore"><table class="ek-result"><tbody>{body}</tbody></table></div>'

@@ -14,6 +14,7 @@ from evalkit.benchmark.slices import SliceTable, examples_to_settle
 from evalkit.records import Evidence, Missing
 
 FILE = "comparison.json"
+FIRST_SIZE = 200  # the lower end of the usual 200 to 500
 
 
 def evidence_of(
@@ -107,9 +108,12 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
         return
     needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
     seen = f"{wording.plural(comparison.n, 'example')} cannot tell a difference of the size seen from chance"
-    price = (
-        f"about {wording.count(needed - comparison.n)} more examples" if needed else "more examples; nothing seen to size it by"
-    )
+    if needed:
+        price = f"about {wording.count(needed - comparison.n)} more examples"
+    elif comparison.n:
+        price = f"about {wording.count(3 * comparison.n)} more examples to find half as small a difference"
+    else:
+        price = f"{FIRST_SIZE} examples to begin with"
     yield Missing(action="Answer more held-out examples", why=seen, price=price)
 
 

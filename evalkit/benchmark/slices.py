@@ -23,7 +23,7 @@ class SliceRow:
     """One slice: both rates, the paired difference and what can be said about it.
 
     Attributes:
-        slice: `field = value`.
+        slice: `field = value`, fit to be drawn: unseen and unstorable characters stand as codes.
         p_value: Raw p; None below `MIN_N` examples, where none is shown.
         p_exact: Exact McNemar p beside mid-p; None for numeric metrics and small slices.
         p_adjusted: Holm over the slices with a p.
@@ -193,7 +193,7 @@ def _row(name: tuple[str, str], group: list[Pair], comparison: Comparison, *, me
     test = paired_test(group, metric, alpha=comparison.alpha, clustered=comparison.clustered)
     enough = len(group) >= MIN_N
     return SliceRow(
-        slice=f"{name[0]} = {name[1]}",
+        slice=wording.visible(wording.cleaned(f"{name[0]} = {name[1]}")[0]),
         field=name[0],
         value=name[1],
         n=len(group),

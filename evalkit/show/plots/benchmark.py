@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evalkit.benchmark.slices import SliceTable
 
 MOST_SQUARES = 600
+MOST_ROWS = 40
 _CELLS = {"fixed": "good", "regressed": "bad", "both_right": "ink", "both_wrong": "base"}
 _WORDS = {"both_right": "Both right", "fixed": "Fixed", "regressed": "Regressed", "both_wrong": "Both wrong"}
 
@@ -140,9 +141,11 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
             marks=_mark(row.test, row.verdict),
             value=say.size(row.test),
         )
-        for row in table
+        for row in table.rows[:MOST_ROWS]
     ]
     ax = difference_axes(tracks, narrow=narrow)
+    if len(table) > MOST_ROWS:
+        ax.set_xlabel(f"the first {MOST_ROWS} of {wording.plural(len(table), 'slice')}; points, fine-tuned − base")
     if table.margin:
         style.threshold(ax, -table.margin)
     ax.set_title(say.slices_title(table))

@@ -12,6 +12,8 @@ from evalkit import wording
 from evalkit.show import style
 from evalkit.show.style import COLOURS
 
+LONGEST_NAME = 34
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -58,12 +60,12 @@ def tracks_axes(
 
 
 def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
+    """Rows on one scale with zero in the middle, in points."""
     ends = [at for track in tracks for one in track.marks for at in (one.low, one.high, one.estimate) if at is not None]
     reach = min(max([abs(at) for at in ends] + [0.1]) * 1.08, 1.02)
-    step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= 4.2)
+    most = 2.2 if narrow else 4.2  # ticks on either side of zero
+    step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= most)
     ticks = [at * step for at in range(-int(reach / step), int(reach / step) + 1)]
-    if narrow:
-        ticks = ticks[::2] if len(ticks) > 5 and (len(ticks) // 2) % 2 == 0 else ticks if len(ticks) <= 5 else ticks[1::2]
     ax = tracks_axes(tracks, (-reach, reach), ticks, lambda at: wording.points(at, 0), narrow=narrow)
     style.zero_line(ax)
     ax.set_xlabel("worse ←  points, fine-tuned − base  → better")
@@ -73,10 +75,18 @@ def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
 def _name(ax: Axes, place: int, track: Track, *, narrow: bool) -> None:
     side = ax.get_yaxis_transform()
     if narrow:
-        ax.text(0, place - 0.3, track.name, transform=side, va="center", weight="bold", fontsize=9.2)
+        ax.text(0, place - 0.3, _short(track.name), transform=side, va="center", weight="bold", fontsize=9.2)
         ax.text(1, place - 0.3, track.value, transform=side, va="center", ha="right", fontsize=9)
         return
-    ax.text(-0.03, place - 0.14 if track.under else place, track.name, transform=side, va="center", ha="right", weight="bold")
+    ax.text(
+        -0.03,
+        place - 0.14 if track.under else place,
+        _short(track.name),
+        transform=side,
+        va="center",
+        ha="right",
+        weight="bold",
+    )
     ax.text(-0.03, place + 0.22, track.under, transform=side, va="center", ha="right", fontsize=8.6, color=COLOURS["muted"])
     ax.text(1.03, place, track.value, transform=side, va="center", ha="left", fontsize=9.4)
 
@@ -87,3 +97,7 @@ def round_ticks(most: float) -> list[float]:
     size = 10 ** np.floor(np.log10(raw)) if raw > 0 else 1.0
     step = float(next(one * size for one in (1, 2, 2.5, 5, 10) if one * size >= raw))
     return [step * k for k in range(int(most / step) + 1)]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

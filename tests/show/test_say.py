@@ -1,0 +1,174 @@
+from dataclasses import replace
+
+import pytest
+
+from evalkit import stats
+from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.doctor import examine
+from evalkit.benchmark.finder import find_slices
+from evalkit.benchmark.noise import NoiseFloor
+from evalkit.benchmark.slices import slice_table, slice_tables
+from evalkit.show import answers, rows, say, table
+
+SENTENCES = {
+    "rates title": say.rates_title,
+    "differences title": say.differences_title,
+    "cells title": lambda found: say.cells_title(found.cells),
+    "similarity title": say.similarity_title,
+    "scatter title": lambda found: say.scatter_title(found, "similarity"),
+    "detectable": lambda found: say.detectable_alt(found, 0.8),
+    "slices": lambda found: say.slices_alt(slice_table(found, margin=0.05)),
+    "rates": say.rates_alt,
+    "differences": say.differences_alt,
+    "spread": lambda found: say.spread_alt(found, "latency_ms"),
+    "answer": lambda found: answers.benchmark_answer(found, 0.2),
+    "regressions": lambda found: answers.regression_answer(slice_tables(found), None, len(found.regressed)),
+    "settle": answers.settle,
+    "asked": lambda found: answers.asked(found, "old", "new"),
+    "chance": lambda found: answers.chance(found, 0.2),
+    "footnotes": answers.footnotes,
+    "truncated": lambda found: answers.truncated(answers.outcomes(found)),
+    "accident": lambda found: answers.rewarded_by_accident(found.tests),
+}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_every_sentence_is_whole_in_every_state(state, name):
+    text = SENTENCES[name](state[1])
+    assert text == text.strip()
+    assert not any(word in text for word in ("None", "nan", "  ", "..", " ,", "inf", "0.0000", "significant"))
+    assert text[0].isupper() or text[0].isdigit() or text.startswith("old")
+
+
+@pytest.mark.parametrize(
+    ("state", "start"),
+    [
+        (
+            "better",
+            "The fine-tuned model is better on exact match: 25.0% to 60.0% over 100 examples, +35.0 points (95%",
+        ),
+        ("worse", "The fine-tuned model is worse on exact match: 60.0% to 25.0% over 100 examples, −35.0 points (95%"),
+        ("no difference shown", "No difference between the models is shown on exact match: 30.0% to 32.0%"),
+        ("no examples", "Nothing can be said: no example was answered by both models."),
+    ],
+)
+def test_the_answer_says_the_verdict_of_the_test(comparison_in, state, start):
+    assert answers.benchmark_answer(comparison_in(state)).startswith(start)
+
+
+def test_no_difference_always_comes_with_its_interval(comparison_in):
+    for text in (
+        answers.benchmark_answer(comparison_in("no difference shown")),
+        say.effect(stats.paired_binary_test(5, 3, 3, 5)),
+    ):
+        assert "95% interval" in text
+
+
+def test_fragile_gives_both_results_in_one_sentence(comparison_in):
+    text = answers.benchmark_answer(comparison_in("fragile"))
+    assert "Fragile: the verdict changes when the 20 pairs with a failed call are left out: better, +20.0 points" in text
+    assert "with them, no difference shown, 0.0 points" in text
+
+
+def test_the_margin_is_answered_in_its_own_words(comparison_in):
+    assert "not worse" in answers.benchmark_answer(comparison_in("better"))
+    assert "not shown to be safe" in answers.benchmark_answer(comparison_in("worse"))
+
+
+def test_a_model_no_better_than_chance_is_told(comparison_in):
+    assert "not above the 65.0%" in answers.benchmark_answer(comparison_in("better"), 0.65)
+    assert "random" not in answers.benchmark_answer(comparison_in("better"), 0.1)
+
+
+def test_what_it_takes_to_settle_is_a_number(comparison_in):
+    found = comparison_in("no difference shown")
+    needed = stats.examples_needed(0.12, 0.10)
+    assert f"about {needed - 100:,} more examples" in answers.settle(found)
+    assert "no number of examples" in answers.settle(comparison_in("identical"))
+
+
+def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
+    found = comparison_in("worse")
+    tables = slice_tables(found)
+    text = answers.regression_answer(tables, NoiseFloor(), len(found.regressed))
+    assert "40 examples got worse. Shown worse: kind = big, 90 examples" in text
+    assert "adjusted p" in text
+    assert "asked again was not measured" in text
+    # kind = small has 10 examples: it shows no p but its price
+    assert "more with kind = small" in text
+
+
+def test_marks_are_counted():
+    floor = NoiseFloor(marks={"a": "flips", "b": "stable", "c": "stable", "d": "not re-asked"}, n_gone=1)
+    assert answers.marks(floor) == (
+        "Of 4 regressions: 1 flips, 2 stable and 1 not re-asked. Of the stable ones 1 are no regression on this machine."
+    )
+
+
+def test_an_outcome_that_counts_as_wrong_is_said(comparison_in):
+    assert answers.truncated(answers.outcomes(comparison_in("fragile"))) == "Counted as wrong: base 20 error; fine-tuned none."
+
+
+def test_the_metric_table_names_the_primary_and_adjusts_the_rest(comparison_in):
+    found = rows.metric_rows(comparison_in("better"))
+    assert [row["metric"] for row in found] == ["exact match (primary)", "format", "similarity"]
+    assert [row["p"].endswith("adjusted") for row in found] == [False, True, True]
+
+
+def test_the_example_table_marks_words_and_puts_flaky_rows_last(comparison_in):
+    found = comparison_in("worse")
+    first = found.regressed[0].example_id
+    listed = rows.example_rows(found.regressed, {first: "flips"}, most=99)
+    assert len(listed) == len(found.regressed) == found.primary.regressed
+    assert (listed[-1]["example"], listed[-1]["again"]) == (first, "flips")
+    assert "<del>" in listed[0]["base"].body
+    assert "<ins>" in listed[0]["fine_tuned"].body
+    assert listed[0]["drop"] == "−100.0"
+
+
+def test_long_texts_are_cut_in_tables(comparison_in):
+    one = comparison_in("worse").regressed[0]
+    long = replace(one, base=replace(one.base, predicted="x" * 5000))
+    assert len(rows.example_rows([long], {})[0]["base"].text) < 900
+
+
+TABLES = {
+    "examples": lambda c, s, n: table(rows.example_rows(c.pairs, n.marks), columns=rows.EXAMPLE_COLUMNS),
+    "slices": lambda c, s, n: table(rows.slice_rows(s), caption=say.slices_title(s)),
+    "metrics": lambda c, s, n: table(rows.metric_rows(c), columns=rows.METRIC_COLUMNS),
+    "segments": lambda c, s, n: table(rows.segment_rows(find_slices(c, min_support=5))),
+    "comparison": lambda c, s, n: c,
+    "metrics of one model": lambda c, s, n: c.base,
+    "slice table": lambda c, s, n: s,
+    "noise": lambda c, s, n: n,
+    "found": lambda c, s, n: find_slices(c, min_support=5),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_hostile_text_is_text_wherever_it_shows(hostile, name):
+    html = TABLES[name](*hostile)._repr_html_()
+    html.encode("utf-8")
+    for danger in ("<script", "<img", "<svg onload", "\u202e", "\x00", "\x1b"):
+        assert danger not in html
+
+
+def test_a_doctors_findings_are_text_too(tmp_path):
+    path = tmp_path / "<img src=x onerror=1>.jsonl"
+    path.write_text('{"messages": [{"role": "<script>", "content": "x"}]}\n', encoding="utf-8")
+    assert "<script" not in examine(path)._repr_html_()
+    assert "<img" not in examine(path)._repr_html_()
+
+
+def test_the_doctors_caption_counts_what_it_found(tmp_path):
+    path = tmp_path / "test.jsonl"
+    row = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    path.write_text(row * 2, encoding="utf-8")
+    assert say.checkup_title(examine(path)).startswith("2 rows: 1 × duplicate and 1 × size; ")
+
+
+def test_costs_without_prices_are_a_dash(comparison_in):
+    found = [one.base for one in comparison_in("better").pairs]
+    bench = Bench(study=None, test_file="")  # pyright: ignore[reportArgumentType]
+    shown = rows.cost_rows({"base": bench.cost("m", found)})[0]
+    assert (shown["answers"], shown["money"], shown["tokens in"]) == (100, "–", None)
