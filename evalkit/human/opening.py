@@ -51,7 +51,7 @@ def open_round(
         models: Their names.
         sample_size: Pairs to show.
         raters: Codes, comma separated; "rater1" when empty.
-        seed: 0 draws one.
+        seed: 0 draws one; a simulated round, which hides nothing, is then the same on every machine.
         repeat_share: Share of pairs shown twice.
         stratify_by: A slice to draw from in proportion, "" for none.
         rubric_file: The study's question, guidance and reasons; see `read_rubric`.
@@ -73,7 +73,7 @@ def open_round(
         base,
         fine_tuned,
         sample_size,
-        seed=seed or None,
+        seed=seed or (int(answers_seal(bound_to)[:12], 16) if simulate_raters else None),
         raters=codes,
         stratify_by=stratify_by or None,
         repeat_share=repeat_share,
@@ -123,7 +123,7 @@ def described(round_: Round) -> str:
 
 def progress_rows(round_: Round) -> list[dict[str, Any]]:
     """How far each rater is, for a table."""
-    return [asdict(one) for one in round_.progress()]
+    return [{**asdict(one), "last_at": (one.last_at or "").replace("T", " ")[:16] or None} for one in round_.progress()]
 
 
 def state(round_: Round) -> str:

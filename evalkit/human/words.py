@@ -173,7 +173,7 @@ def lock(found: Preference) -> str:
 
 def titled(title: str, found: Preference) -> str:
     """A table's caption, which says so when the raters are simulated."""
-    return f"{title} (simulated)" if found.simulated else title
+    return f"{title.rstrip('.')} (simulated)" if found.simulated else title
 
 
 def label_rows(found: Preference) -> list[dict[str, Any]]:
@@ -235,9 +235,11 @@ def _who(found: Preference) -> str:
 def _figures(found: Preference) -> str:
     result = found.win_rate
     p_text = wording.p_text(result.p_value)
+    identical = (
+        f"; {wording.plural(found.identical, 'pair')} with identical answers counted as ties unasked" if found.identical else ""
+    )
     return (
         f"{wording.interval(result.ci_low, result.ci_high, as_points=False, alpha=result.alpha)}, "
         f"{wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
-        f"p {p_text if p_text.startswith('<') else '= ' + p_text}; "
-        f"{wording.plural(found.identical, 'pair')} with identical answers counted as ties unasked."
+        f"p {p_text if p_text.startswith('<') else '= ' + p_text}{identical}."
     )

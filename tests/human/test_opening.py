@@ -55,6 +55,17 @@ def test_a_simulated_round_stands_apart_and_follows_the_answers(open_round, stud
     assert open_round(simulate_raters=2, bound_to=other).folder == second.folder
 
 
+def test_a_simulated_round_without_a_seed_is_the_same_on_every_machine(open_round):
+    import shutil
+
+    first = open_round(simulate_raters=2, seed=0)
+    shutil.rmtree(first.folder)
+    assert open_round(simulate_raters=2, seed=0).batch.items == first.batch.items
+    people = open_round(raters="ann", seed=0)
+    shutil.rmtree(people.folder)
+    assert open_round(raters="ann", seed=0).batch.items != people.batch.items
+
+
 def test_named_raters_are_people_whatever_the_demo_would_simulate(open_round, study):
     open_round(simulate_raters=2)
     people = open_round(raters="ann", simulate_raters=2)

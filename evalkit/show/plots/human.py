@@ -71,6 +71,7 @@ def reasons(found: Preference, *, narrow: bool = False) -> Axes:
             ax.text(count + most * 0.015, y + offset, label, va="center", size=9, color=style.COLOURS["muted"])
     ax.set_yticks(range(len(given)), [_wrapped(one.reason, narrow) for one in given])
     ax.set_xlim(0, most * (1.5 if narrow else 1.2))
+    ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("Votes that name the reason")
     return _titled(ax, words.reasons(found), narrow)
 
@@ -120,4 +121,4 @@ def _titled(ax: Axes, title: str, narrow: bool) -> Axes:
 def _wrapped(text: str, narrow: bool, *, width: int = 0) -> str:
     from textwrap import fill
 
-    return fill(wording.visible(text), width or (18 if narrow else 34))
+    return fill(wording.visible(text), width or (18 if narrow else 34), break_on_hyphens=False)
