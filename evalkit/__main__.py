@@ -57,7 +57,8 @@ def _run(options: argparse.Namespace) -> int:
         skip_up_to_date=options.skip_up_to_date,
         parameters=dict(options.parameter),
         workers=options.workers,
-        engine=options.engine,
+        fresh=options.fresh,
+        cold=options.cold,
         say=lambda line: print(line, flush=True),
     )
     for name, error in run.failed.items():
@@ -131,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE",
                      help="replace a parameter of the study file; may be repeated")  # fmt: skip
     run.add_argument("--workers", type=int, default=2, choices=range(1, 9), metavar="N", help="notebooks side by side (2)")
-    run.add_argument("--engine", default=None, help="a papermill engine; papermill's own by default")
+    run.add_argument("--fresh", action="store_true", help="ask everything again, into journals of this run's own")
+    run.add_argument("--cold", action="store_true", help="start each kernel by itself; slower, nothing shared")
     run.set_defaults(command=_run)
 
     gate = commands.add_parser("gate", help="answer for a pipeline: exit 0 ship, 10 don't, 11 not enough evidence, 12 broken")

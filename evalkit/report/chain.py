@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError, DesignError
-from evalkit.report import history, manifest
+from evalkit.report import history, manifest, nursery
 from evalkit.report.notebook import Executed, Value, checked_parameters, declared_parameters, execute
 from evalkit.report.page import write_page
 from evalkit.study import Study, new_run_name
@@ -27,7 +28,7 @@ WAITS_FOR: Mapping[str, tuple[str, ...]] = {
     "05": ("01",),
     "06": ("05",),
 }
-_THE_PAGE: Mapping[str, type] = {"study": str, "title": str, "run": str}
+THE_PAGE: Mapping[str, type] = {"study": str, "title": str, "run": str}
 _MADE_BY = {"comparison.json": "01", "preference.json": "04", "ab_test.json": "06", "decision.json": "07", "summary.png": "07"}
 
 
@@ -62,7 +63,8 @@ def run_study(
     parameters: Mapping[str, Value] | None = None,
     notebooks: Path | None = None,
     workers: int = 2,
-    engine: str | None = None,
+    fresh: bool = False,
+    cold: bool = False,
     say: Callable[[str], None] = print,
 ) -> Run:
     """Runs a study's notebooks and writes one report, whatever fails on the way.
@@ -75,7 +77,8 @@ def run_study(
         parameters: Values that replace those of the study file.
         notebooks: Folder of the notebooks, `notebooks/` of the project by default.
         workers: How many notebooks run side by side.
-        engine: A papermill engine's name.
+        fresh: Ask everything again, into journals of this run's own; the study's recorded ones stay as they are.
+        cold: Start every kernel by itself instead of forking it from a process that has imported everything.
         say: Receives the progress lines.
 
     Raises:
@@ -86,17 +89,20 @@ def run_study(
     books = chosen_notebooks(notebooks or study.root / "notebooks", only)
     all_books = sorted((notebooks or study.root / "notebooks").glob("[0-9]*.ipynb"))
     run_name = new_run_name()
-    values = study_parameters(study) | {**(parameters or {})} | {"study": name, "run": run_name}
     declared = {book: declared_parameters(book) for book in all_books}
-    checked_parameters(values, declared | {Path("the page"): _THE_PAGE})
+    values = study_parameters(study) | (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
+    values |= {"study": name, "run": run_name}
+    checked_parameters(values, declared | {Path("the page"): THE_PAGE})
     folder = study.run_folder(run_name)
     began = time.monotonic()
     say(f"{name}: {len(books)} chapters into {folder}")
     fresh = _taken_over(study, folder, books, values) if skip_up_to_date else {}
     for book in fresh:
         say(f"  {book.stem}: up to date, taken from the run before")
-    run_one = partial(_run_one, folder=folder, values=values, root=study.root, engine=engine)
-    ran = _run_all([book for book in books if book not in fresh], run_one, workers=workers, say=say)
+    todo = [book for book in books if book not in fresh]
+    with _kernels(cold=cold or len(todo) < 2) as kernels:
+        run_one = partial(_run_one, folder=folder, values=values, root=study.root, kernels=kernels)
+        ran = _run_all(todo, run_one, workers=workers, say=say)
     chapters = {book.stem: (fresh | ran)[book] for book in books}
     skipped = tuple(book.stem for book in fresh)
     made = manifest.write(
@@ -133,6 +139,11 @@ def study_parameters(study: Study) -> dict[str, Value]:
     return {str(key): value for key, value in found.items()}
 
 
+def _afresh(run_name: str) -> dict[str, Value]:
+    folder = f"journals/fresh/{run_name}"
+    return {"live": True, "base_journal": f"{folder}/base.jsonl", "fine_tuned_journal": f"{folder}/fine_tuned.jsonl"}
+
+
 def chosen_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
     """The notebooks to run, in the order of their files.
 
@@ -153,8 +164,17 @@ def _fits(book: Path, name: str) -> bool:
     return book.stem in {name, name.removesuffix(".ipynb")} or book.stem.split("_")[0] == name.zfill(2)
 
 
-def _run_one(book: Path, *, folder: Path, values: Mapping[str, Value], root: Path, engine: str | None) -> Executed:
-    return execute(book, folder / book.name, values, folder=root, engine=engine)
+@contextmanager
+def _kernels(*, cold: bool) -> Iterator[type | None]:
+    if cold or not nursery.available():
+        yield None
+        return
+    with nursery.Nursery() as opened:
+        yield opened.manager_class()
+
+
+def _run_one(book: Path, *, folder: Path, values: Mapping[str, Value], root: Path, kernels: type | None) -> Executed:
+    return execute(book, folder / book.name, values, folder=root, kernels=kernels)
 
 
 def _run_all(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evalkit.errors import DesignError
 from evalkit.wording import listed, redacted, visible
@@ -74,7 +75,7 @@ def execute(
     values: Mapping[str, Value],
     *,
     folder: Path,
-    engine: str | None = None,
+    kernels: type | None = None,
 ) -> Executed:
     """Executes a notebook; whatever happens, `output` is then a notebook that says so.
 
@@ -83,7 +84,7 @@ def execute(
         output: Where the executed notebook goes; written beside it first and renamed.
         values: Checked parameters; the notebook gets those it declares.
         folder: The kernel's working directory.
-        engine: A papermill engine's name; papermill's own by default.
+        kernels: A kernel manager class, cold kernels by default.
     """
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
@@ -91,6 +92,7 @@ def execute(
     began = time.monotonic()
     partial = output.with_suffix(".partial.ipynb")
     declared = declared_parameters(notebook)
+    options: dict[str, Any] = {"kernel_manager_class": kernels} if kernels else {}
     error = None
     try:
         with _own_loop():
@@ -98,13 +100,13 @@ def execute(
                 str(notebook),
                 str(partial),
                 {name: value for name, value in values.items() if name in declared},
-                engine_name=engine,
                 kernel_name="python3",
                 progress_bar=False,
                 request_save_on_cell_execute=False,
                 autosave_cell_every=0,
                 resources={"metadata": {"path": str(folder)}},
                 extra_arguments=["--log-level=CRITICAL"],
+                **options,
             )
     except PapermillExecutionError as why:
         error = one_line(f"{why.ename}: {why.evalue}")

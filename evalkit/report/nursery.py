@@ -1,0 +1,166 @@
+"""Kernels forked from one process that has imported everything once, so that seven notebooks don't import it seven times.
+
+The process is started as a module: it reads one JSON line a kernel and answers with the kernel's process id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, Self
+
+# What most notebooks need. None of these starts a thread or opens a socket when imported, which a fork would break.
+PRELOADED = (
+    "ipykernel.kernelapp", "matplotlib_inline.backend_inline", "pandas", "scipy.stats", "scipy.optimize",
+    "statsmodels.stats.proportion", "statsmodels.stats.contingency_tables", "statsmodels.stats.multitest", "rapidfuzz",
+    "sqlalchemy", "yaml", "evalkit.show.figure", "evalkit.benchmark.comparison", "evalkit.journal",
+)  # fmt: skip
+
+
+class Forked:
+    """A forked kernel in the shape of `subprocess.Popen`, as far as jupyter_client asks."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, pid: int) -> None:
+        """Takes the process id."""
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """None while it lives; its nursery reaps it, so the exit code is not known."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return 0
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until it is gone."""
+        until = time.monotonic() + (timeout or float("inf"))
+        while self.poll() is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("kernel", timeout or 0)
+            time.sleep(0.05)
+        return 0
+
+    def send_signal(self, signum: int) -> None:
+        """Signals it."""
+        os.kill(self.pid, signum)
+
+    def terminate(self) -> None:
+        """Asks it to go."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Makes it go."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Nursery:
+    """The preloaded process, seen from the chain; a context manager."""
+
+    def __enter__(self) -> Self:
+        """Starts importing at once."""
+        command = [sys.executable, "-m", __name__]
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Lets it go; kernels are shut down by those who asked for them."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+        self._process.wait()
+
+    def kernel(self, command: Sequence[str], env: Mapping[str, str], folder: str | None) -> Forked:
+        """Forks one kernel.
+
+        Raises:
+            OSError: The nursery is gone; a cold kernel will do.
+        """
+        with self._lock:
+            if not self._process.stdin or not self._process.stdout:
+                raise OSError("the nursery has no pipes")
+            self._process.stdin.write(json.dumps({"command": list(command), "env": dict(env), "folder": folder}) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        if not answer:
+            raise OSError("the nursery has stopped")
+        return Forked(int(answer))
+
+    def manager_class(self) -> type:
+        """A kernel manager for nbclient whose kernels come from here, or cold when that fails."""
+        from jupyter_client.manager import AsyncKernelManager
+
+        nursery = self
+
+        class ForkedKernelManager(AsyncKernelManager):
+            async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+                here: Any = self.provisioner
+                try:
+                    here.process = nursery.kernel(kernel_cmd, kw.get("env") or os.environ, kw.get("cwd"))
+                except OSError:
+                    await super()._async_launch_kernel(kernel_cmd, **kw)
+                    return
+                here.pid = here.pgid = here.process.pid
+                self._reconcile_connection_info(here.connection_info)
+
+        return ForkedKernelManager
+
+
+def available() -> bool:
+    """Whether this system can fork."""
+    return hasattr(os, "fork")
+
+
+def main() -> None:
+    """Imports everything, then forks a kernel for each line that comes in."""
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a kernel prints early must not look like an answer
+    for name in PRELOADED:
+        import_module(name)
+    signal.signal(signal.SIGCHLD, _reap)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            answers.close()
+            _become_kernel(**json.loads(line))
+        print(pid, file=answers, flush=True)
+
+
+def _reap(*_: object) -> None:
+    """Takes leave of kernels that are gone, so that their time counts as ours."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _become_kernel(command: list[str], env: dict[str, str], folder: str | None) -> None:
+    from ipykernel import kernelapp
+
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.clear()
+    os.environ.update(env | {"JPY_PARENT_PID": str(os.getppid()), "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
+    if folder:
+        os.chdir(folder)
+    sys.argv = ["ipykernel_launcher", *command[command.index("-f") :]]
+    try:
+        kernelapp.launch_new_instance(argv=sys.argv[1:])
+    finally:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evalkit.__main__ import main
+
+ROW = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "held_out.jsonl").write_text(ROW)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_reads_like_a_page_and_is_quick():
+    code = "import sys, evalkit.__main__ as m\ntry: m.main(['--help'])\nfinally: print(len(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout
+    for word in ("run", "gate", "rate", "doctor", "export", "new", "exit codes", "data/<study>/"):
+        assert word in told
+    assert int(told.split()[-1]) < 300  # nothing heavy is imported
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["run", "x", "-p", "alpha"], ["run", "x", "--workers", "0"]])
+def test_a_wrong_command_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: evalkit" in capsys.readouterr().err
+
+
+def test_an_error_is_one_plain_line(project, capsys):
+    assert main(["gate", "nothing"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("evalkit: ")
+    assert "no such study" in told
+    assert "Traceback" not in told
+
+
+def test_new_writes_a_study_that_its_own_reader_takes(project, capsys):
+    arguments = ["new", "mine", "--test", "held_out.jsonl", "--base", "gpt: 4 # mini", "--fine-tuned", "ft:gpt'4\"x"]
+    assert main(arguments) == 0
+    values = yaml.safe_load((project / "data/mine/study.yaml").read_text())
+    assert (values["study"], values["base_model"], values["fine_tuned_model"]) == ("mine", "gpt: 4 # mini", "ft:gpt'4\"x")
+    assert all(isinstance(value, str | int | float | bool) for value in values.values())
+    assert (project / "data/mine/test.jsonl").read_text() == ROW
+    assert "evalkit run mine --only 01" in capsys.readouterr().out
+    assert main(arguments) == 1  # nothing is overwritten
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../x", "Mine", ".x", "a" * 65])
+def test_a_study_name_never_leaves_the_folder(project, name, capsys):
+    assert main(["new", name, "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"]) == 1
+    assert os.listdir(project / "data") == []
+
+
+def test_new_refuses_a_test_file_that_cannot_be_read(project, capsys):
+    Path("held_out.jsonl").write_text("{broken\n")
+    assert main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"]) == 1
+    assert "held_out.jsonl:1" in capsys.readouterr().err
+    assert not (project / "data/mine").exists()
+
+
+def test_the_names_new_writes_are_known_to_the_notebooks():
+    from evalkit.report.chain import THE_PAGE
+    from evalkit.report.notebook import checked_parameters, declared_parameters
+
+    root = Path(__file__).parents[1]
+    text = (root / "evalkit/report/template/study.yaml.j2").read_text().replace("{{", '"').replace("}}", '"')
+    books = {book: declared_parameters(book) for book in sorted((root / "notebooks").glob("*.ipynb"))}
+    checked_parameters(yaml.safe_load(text), books | {Path("the page"): THE_PAGE})
+
+
+def test_export_says_when_there_is_nothing(project, capsys):
+    main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"])
+    assert main(["export", "mine", "--to", "out"]) == 1
+    assert "neither an A/B log nor a closed rating round" in capsys.readouterr().err
