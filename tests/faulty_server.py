@@ -60,6 +60,7 @@ REPLIES: dict[str, dict[str, Any]] = {
 STATUSES: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
     "429": (429, failure("slow down", "rate_limit_exceeded"), {}),
     "429 wait a little": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "0.2"}),
+    "429 wait a second": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "1"}),
     "429 wait in ms": (429, failure("slow down"), {"retry-after-ms": "200"}),
     "429 wait till 2001": (429, failure("slow down"), {"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}),
     "429 wait nan": (429, failure("slow down"), {"Retry-After": "nan"}),

@@ -50,6 +50,22 @@ def key(monkeypatch):
     return "sk-canary-0123456789abcdef"
 
 
+def interrupt_when(condition):
+    """Presses Stop as soon as the condition holds, and notes when."""
+    pressed = []
+
+    def watch():
+        deadline = time.monotonic() + 30
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return pressed
+
+
 def run(server, path, **options):
     return run_automated_eval("m", path, base_url=server.url, progress=False, **{"timeout_s": 5, **options})
 
@@ -195,7 +211,7 @@ def test_nothing_is_lost_when_every_seventh_call_fails(test_file, tmp_path):
         return faults.get((int(hit.asked.split()[1]) * 37 + 53 * seen[hit.asked]) % 100, "echo")
 
     with FaultyServer(behave) as server:
-        results = run(server, test_file(500), journal=tmp_path / "m.jsonl", concurrency=64, timeout_s=1)
+        results = run(server, test_file(500), journal=tmp_path / "m.jsonl", concurrency=64, timeout_s=2)
     assert Counter(result.outcome for result in results) == {"ok": 500}
     assert all(result.predicted == result.input_text for result in results)
     assert 560 < len(server.hits) < 620  # 500 and about 15% of them again, and of those again
@@ -255,11 +271,10 @@ def test_both_twins_take_the_same_arguments():
 
 def test_stop_stops_and_keeps_what_was_finished(test_file, tmp_path):
     with FaultyServer(lambda hit: "slow" if hit.number > 10 else "ok") as server:
-        threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-        started = time.monotonic()
+        pressed = interrupt_when(lambda: len(server.hits) >= 14)  # 10 are answered, 4 hang for 5 s
         with pytest.raises(KeyboardInterrupt):
             run(server, test_file(50), journal=tmp_path / "m.jsonl", concurrency=4)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - pressed[0] < 3
     assert len(read_journal(tmp_path / "m.jsonl").entries) == 10
     with FaultyServer() as server:
         assert len(run(server, test_file(50), journal=tmp_path / "m.jsonl")) == 50
@@ -267,17 +282,17 @@ def test_stop_stops_and_keeps_what_was_finished(test_file, tmp_path):
 
 
 def test_stop_does_not_wait_for_a_function_that_hangs(test_file):
-    release = threading.Event()
+    release, entered = threading.Event(), threading.Event()
 
     def hangs(messages):
+        entered.set()
         release.wait(20)
         return "x"
 
-    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    started = time.monotonic()
+    pressed = interrupt_when(entered.is_set)
     with pytest.raises(KeyboardInterrupt):
         run_automated_eval(hangs, test_file(5), progress=False)
-    took = time.monotonic() - started
+    took = time.monotonic() - pressed[0]
     release.set()
     assert took < 3
 
@@ -312,7 +327,8 @@ def test_two_runs_on_one_journal_the_second_is_refused(test_file, tmp_path):
     journal, refused = tmp_path / "m.jsonl", []
 
     def second():
-        time.sleep(0.3)
+        while not server.hits:
+            time.sleep(0.02)
         try:
             run(server, test_file(10), journal=journal)
         except DataError as why:

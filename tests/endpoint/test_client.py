@@ -40,7 +40,7 @@ def test_a_proper_answer_carries_text_tokens_latency_and_the_served_name():
     assert (answer.text, answer.outcome, answer.finish_reason, answer.attempts) == (ANSWER, "ok", "stop", 1)
     assert (answer.prompt_tokens, answer.completion_tokens, answer.served_model) == (20, 5, "m")
     assert answer.latency_ms is not None
-    assert 50 <= answer.latency_ms < 1000
+    assert answer.latency_ms >= 50
 
 
 def test_the_request_holds_what_was_asked_for_and_nothing_else():
@@ -80,11 +80,13 @@ def test_each_edge_of_a_reply_is_an_outcome_and_is_not_asked_again(fault, outcom
 )
 def test_a_passing_fault_is_repeated_by_one_loop(fault):
     with FaultyServer(once(fault)) as server:
-        answer = ask(server, timeout_s=0.5)
+        started = time.monotonic()
+        answer = ask(server, timeout_s=0.5 if fault == "slow" else 5)
+        took_ms = (time.monotonic() - started) * 1000
     assert (answer.text, answer.outcome, answer.attempts) == (ANSWER, "ok", 2)
     assert len(server.hits) == 2  # the SDK's own retries would make it more
-    assert answer.latency_ms is not None
-    assert answer.latency_ms < 400  # of the attempt that succeeded
+    waited_ms = {"slow": 500, "429 wait a little": 200}.get(fault, 0)
+    assert 0 < (answer.latency_ms or 0) <= took_ms - waited_ms  # of the attempt that succeeded
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_a_passing_fault_is_repeated_by_one_loop(fault):
 )
 def test_a_lasting_fault_becomes_that_rows_error(fault, said):
     with FaultyServer(lambda hit: fault) as server:
-        answer = ask(server, attempts=3, timeout_s=0.2)
+        answer = ask(server, attempts=3, timeout_s=0.2 if fault == "slow" else 5)
     assert (answer.outcome, answer.text, answer.attempts, len(server.hits)) == ("error", "", 3, 3)
     assert said in (answer.error or "")
 
@@ -112,7 +114,7 @@ def test_retry_after_is_waited_for():
         started = time.monotonic()
         ask(server)
         took = time.monotonic() - started
-    assert 0.2 <= took < 1.5
+    assert took >= 0.2
 
 
 @pytest.mark.parametrize(("fault", "at_least"), [("429 wait in ms", 0.2), ("429 wait till 2001", 0.0), ("429 wait nan", 0.0)])
@@ -120,15 +122,17 @@ def test_each_form_of_retry_after_is_understood(fault, at_least):
     with FaultyServer(once(fault)) as server:
         started = time.monotonic()
         assert ask(server).attempts == 2
-        assert at_least <= time.monotonic() - started < 1.5
+        assert at_least <= time.monotonic() - started < 10
 
 
 def test_when_one_call_is_told_to_wait_the_others_wait_too():
-    async def main(url):
-        endpoint = Endpoint("m", base_url=url, api_key=KEY, wait_initial_s=0.01)
+    async def main(server):
+        endpoint = Endpoint("m", base_url=server.url, api_key=KEY, wait_initial_s=0.01)
         try:
             first = asyncio.create_task(endpoint.ask(PROMPT))
-            await asyncio.sleep(0.1)
+            while not server.hits:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
             started = time.monotonic()
             await endpoint.ask(PROMPT)
             took = time.monotonic() - started
@@ -137,8 +141,8 @@ def test_when_one_call_is_told_to_wait_the_others_wait_too():
             await endpoint.aclose()
         return took
 
-    with FaultyServer(once("429 wait a little")) as server:
-        assert asyncio.run(main(server.url)) > 0.05
+    with FaultyServer(once("429 wait a second")) as server:
+        assert asyncio.run(main(server)) > 0.3  # of the second, 0.7 were left
 
 
 def test_a_wait_beyond_the_limit_is_an_error_that_states_the_limit():
