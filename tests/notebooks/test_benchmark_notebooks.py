@@ -1,0 +1,144 @@
+"""Notebooks 01 and 02, their cells run one after another in this process over small studies of every kind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evalkit.benchmark.runner import run_automated_eval
+from evalkit.records import Evidence
+
+ROOT = Path(__file__).parents[2]
+BOOKS = {name: ROOT / "notebooks" / f"{name}.ipynb" for name in ("01_benchmark", "02_regressions")}
+HOSTILE = "<img src=x onerror=window.x=1> $5 and $6 \u202eabc <script>window.x=1</script>"
+
+
+def cells(name):
+    notebook = json.loads(BOOKS[name].read_text(encoding="utf-8"))
+    return [
+        ("".join(one["source"]), one["metadata"].get("tags", [])) for one in notebook["cells"] if one["cell_type"] == "code"
+    ]
+
+
+def declared(name):
+    space = {}
+    exec(next(source for source, tags in cells(name) if "parameters" in tags), space)
+    return {key: value for key, value in space.items() if not key.startswith("__")}
+
+
+def run(name, parameters):
+    """Runs a notebook's cells with these parameters; returns its names and the HTML its cells showed."""
+    space, shown = {"display": lambda *many: shown.extend(many)}, []
+    for source, tags in cells(name):
+        body, _, last = source.rpartition("\nshow.")
+        is_show = source.startswith("show.") or bool(body)
+        if is_show and "display(" not in source:
+            code = f"{body}\n_last = show.{last}" if body else f"_last = {source}"
+            exec(compile(code, name, "exec"), space)
+            shown.append(space["_last"])
+        else:
+            exec(compile(source, name, "exec"), space)
+        if "parameters" in tags:
+            space |= parameters
+    return space, "".join(one._repr_html_() for one in shown if one is not None)
+
+
+def said(role, text):
+    return {"role": role, "content": text}
+
+
+def study(
+    folder, *, n=60, samples=1, text=lambda i: f"question {i}", slices=lambda i: {"kind": "even" if i % 2 == 0 else "odd"}
+):
+    """A study in which fine-tuned is right where base is wrong, except on every fifth row, where it is the other way."""
+    home = folder / "data" / "small"
+    home.mkdir(parents=True)
+    (folder / "notebooks").mkdir()
+    rows = [
+        {"id": f"r{i}", "metadata": slices(i), "messages": [said("user", text(i)), said("assistant", "yes")]} for i in range(n)
+    ]
+    (home / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    place = {text(i): i for i in range(n)}
+    models = {
+        "base": lambda messages: "yes" if place[messages[-1]["content"]] % 5 == 0 else f"no {messages[-1]['content']}",
+        "fine_tuned": lambda messages: f"no {messages[-1]['content']}" if place[messages[-1]["content"]] % 5 == 0 else "yes",
+    }
+    for role, model in models.items():
+        path = home / "journals" / f"{role}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        run_automated_eval(model, home / "test.jsonl", journal=path, samples=samples, progress=False, concurrency=2)
+    own = {"study": "small", "limit": 0, "slice_fields": "kind", "checker": "none"}
+    return own | dict.fromkeys(("train_file", "chance_field", "prices_file"), "")
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_benchmark_is_handed_on_and_amended(alone):
+    parameters = study(alone)
+    first, _ = run("01_benchmark", parameters)
+    written = Evidence.read(first["written"])
+    # 60 rows: base right on the 12 with i % 5 == 0, fine-tuned on the other 48
+    assert written.details["cells"] == {"both_right": 0, "fixed": 48, "regressed": 12, "both_wrong": 0}
+    assert written.primary["estimate"] == pytest.approx(36 / 60)
+    assert written.details["noise_floor"] is None
+    second, html = run("02_regressions", parameters)
+    amended = Evidence.read(first["written"])
+    assert {row["slice"] for row in amended.details["slices"]} == {"kind = even", "kind = odd"}
+    assert "12 examples got worse" in html
+    lines = (alone / "reports" / "small" / "by-hand" / "regressed.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(second["comparison"].regressed) == 12
+    assert "not measured" in html
+
+
+def test_hostile_text_is_shown_as_text(alone):
+    parameters = study(alone, n=40, text=lambda i: f"{HOSTILE} {i}", slices=lambda i: {"kind": HOSTILE if i % 2 else "odd"})
+    for name in BOOKS:
+        html = run(name, parameters)[1]
+        assert "<img src=x" not in html
+        assert "<script" not in html
+        assert "\u202e" not in html
+
+
+@pytest.mark.parametrize(
+    ("made", "more"),
+    [
+        ({"n": 1}, {}),
+        ({"n": 30}, {"slice_fields": ""}),
+        ({"n": 30, "samples": 3}, {"metric_margin": 0.05}),
+        ({"n": 60, "slices": lambda i: {"kind": "x", "doc": str(i // 3)}}, {"cluster_field": "doc", "scorers": ""}),
+        ({"n": 30}, {"primary_metric": "similarity", "alpha": 0.1}),
+    ],
+    ids=["one row", "no slices", "several samples and a margin", "clusters and one metric", "numeric primary metric"],
+)
+def test_both_notebooks_run_on_every_kind_of_study(alone, made, more):
+    parameters = study(alone, **made) | more
+    for name in BOOKS:
+        space, html = run(name, parameters)
+        assert "ek-answer" in html
+        assert space["comparison"].n == made["n"]
+
+
+def test_run_by_itself_the_second_says_what_to_run_first(alone):
+    html = run("02_regressions", study(alone, n=20))[1]
+    assert "the benchmark chapter has not written it" in html
+
+
+def test_several_checkpoints_are_compared(alone):
+    parameters = study(alone, n=30) | {"checkpoint_journals": "journals/base.jsonl"}
+    space, html = run("01_benchmark", parameters)
+    assert list(space["compared"]) == ["fine-tuned", "journals/base.jsonl"]
+    assert space["compared"]["journals/base.jsonl"].exact_match_improvement == 0
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_run_all_with_nothing_changed_shows_the_demo(name):
+    demo = yaml.safe_load((ROOT / "data" / "icd10" / "study.yaml").read_text(encoding="utf-8"))
+    here = declared(name)
+    assert {key: here[key] for key in here.keys() & demo.keys()} == {key: demo[key] for key in here.keys() & demo.keys()}
