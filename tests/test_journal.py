@@ -82,6 +82,7 @@ def test_the_key_knows_model_endpoint_parameters_messages_and_sample():
     assert journal.call_key("m", "local", {"b": 2, "a": 1}, tuple(PROMPT), 0) in keys  # order of names does not matter
 
 
+@settings(max_examples=20, deadline=None)
 @given(order=st.permutations(range(4)))
 def test_the_answers_hash_does_not_depend_on_the_order_of_writing(order, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hash")
@@ -145,7 +146,7 @@ def test_a_torn_tail_is_cut_off_with_a_warning_and_asked_again(tmp_path):
     assert len(journal.read_journal(path).entries) == 2
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(cut=st.integers(min_value=0, max_value=900))
 def test_wherever_a_journal_is_torn_it_opens_again_and_loses_one_line_at_most(cut, tmp_path_factory):
     path = begun(tmp_path_factory.mktemp("torn") / "j.jsonl", OK, OK)
