@@ -34,7 +34,7 @@ class Pair(Mapping[str, Any]):
     input: str
     response_a: str
     response_b: str
-    slices: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    slices: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.__slots__:

@@ -118,7 +118,7 @@ class Round:
     def _write_lock(self) -> None:
         files = {rater: self.votes(rater).path for rater in self.batch.raters}
         votes = {rater: {"votes": len(read_standing(path)), "sha256": _sha256(path)} for rater, path in files.items()}
-        if not any(one["votes"] for one in votes.values()):
+        if not any(one["votes"] for one in votes.values()) and any(self.batch.orders.values()):
             raise DesignError(f"{self.folder}: nobody has voted yet; there is nothing to lock")
         record = {
             "kind": "evalkit-lock",

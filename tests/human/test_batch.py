@@ -1,6 +1,7 @@
 import hashlib
 import json
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 
@@ -22,6 +23,7 @@ def test_items_read_as_mappings_and_by_attribute_and_the_batch_is_the_articles_l
         assert item["response_a"] == item.response_a
         assert {item["response_a"].split()[0], item["response_b"].split()[0]} == {"base", "tuned"}
         assert dict(item)["input"] == item.input == f"note {item.example_id}"
+        assert json.loads(json.dumps(dict(item))) == asdict(item)
     with pytest.raises(KeyError):
         batch[0]["model"]
 

@@ -19,9 +19,9 @@ TOKEN = "lab-token"
 GUARD_MS = 400
 SOURCE = """
 from pathlib import Path
-from evalkit.human.opening import inline_rater
+from evalkit.human.opening import in_jupyter, inline_rater
 from evalkit.human.rounds import Round
-inline_rater(Round.open(Path("round")))
+inline_rater(Round.open(Path("round"))) if in_jupyter() else "headless"
 """.strip()
 
 

@@ -224,3 +224,13 @@ def test_simulated_votes_are_called_so(new_round, rate, likes):
     assert found.simulated
     assert words.answer(found).startswith("Simulated raters, not people")
     assert words.titled("Votes", found).endswith("(simulated)")
+
+
+def test_two_identical_models_need_no_rater_and_tie(new_round, likes):
+    round_ = new_round(same=range(40))
+    assert len(round_.batch) == 0
+    assert "0 pairs" in round_.batch.advice
+    round_.lock()
+    found = read_preference(round_, slice_fields=["kind"])
+    assert (found.win_rate.score, found.win_rate.ties, found.win_rate.p_value) == (0.5, 40, 1.0)
+    assert "No preference shown" in words.answer(found)
