@@ -113,8 +113,9 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
 
     if b + c == 0:
         return 1.0, 1.0
-    exact = float(binomtest(min(b, c), b + c).pvalue)
     pmf = float(binom.pmf(min(b, c), b + c, 0.5))
+    # Far in the tail the sum underflows to 0 before its first terms do: both ends' own terms bound it from below.
+    exact = max(float(binomtest(min(b, c), b + c).pvalue), 2 * pmf if b != c else 0.0)
     return (1 - pmf / 2 if b == c else exact - pmf), exact
 
 

@@ -175,3 +175,9 @@ def test_gaps_are_refused_not_dropped():
         paired_mean_test([0.1, 0.2], ["a"])
     with pytest.raises(DesignError, match="cluster is missing"):
         paired_mean_test([0.1, 0.2], ["a", None])
+
+
+def test_p_stays_above_zero_however_far_in_the_tail():
+    # 2 * C(1088, 5) / 2^1088 is about 8e-315, where the distribution function has become 0
+    found = paired_binary_test(0, 1083, 5, 0)
+    assert 0 < found.p_value < found.p_exact < 1e-300
