@@ -53,14 +53,14 @@ class Evaluation:
     endpoint: str = "openai"
     base_url: str | None = None
     checker: str | Callable[[str], bool] = "article"
-    scorers: Sequence[str | Callable[[str, str], Any]] = ("similarity",)
+    scorers: str | Sequence[str | Callable[[str, str], Any]] = ("similarity",)
     limit: int | None = None
     samples: int = 1
     temperature: float | None = 0.0
     max_tokens: int | None = 1024
     seed: int | None = None
     concurrency: int = 16
-    slice_fields: Sequence[str] = ()
+    slice_fields: str | Sequence[str] = ()
     cluster_field: str | None = None
     progress: bool = False
     prices: str | Path | Mapping[str, Any] | None = None
@@ -78,6 +78,7 @@ class Evaluation:
         for name in ("samples", "concurrency", "attempts", "abort_after"):
             if getattr(self, name) < 1:
                 raise DesignError(f"{name} is {getattr(self, name)}; need at least 1")
+        scoring(self.checker, self.scorers)  # an unknown name must cost no call
 
     @property
     def model_name(self) -> str:
@@ -109,12 +110,17 @@ class Evaluation:
             self.test_file,
             system_prompt=self.system_prompt,
             system_prompt_mode=self.system_prompt_mode,
-            slice_fields=tuple(self.slice_fields),
+            slice_fields=names(self.slice_fields),
             cluster_field=self.cluster_field,
             limit=self.limit,
             strict=self.strict,
             keep=self.keep,
         )
+
+    @cached_property
+    def score(self) -> Scored:
+        """Scores one answer."""
+        return scoring(self.checker, self.scorers)
 
     @property
     def n_calls(self) -> int:
@@ -193,14 +199,10 @@ class Evaluation:
             self.test_file,
             system_prompt=self.system_prompt,
             system_prompt_mode=self.system_prompt_mode,
-            slice_fields=tuple(self.slice_fields),
+            slice_fields=names(self.slice_fields),
             cluster_field=self.cluster_field,
             limit=self.limit,
         )
-
-    @cached_property
-    def _score(self) -> Scored:
-        return partial(metrics.score_answer, checker=metrics.checker(self.checker), scorers=tuple(self.scorers))
 
     def _model(self) -> Endpoint | CallableModel:
         if not isinstance(self.model, str):
@@ -219,7 +221,7 @@ class Evaluation:
         if answer is None:
             return None
         tally.known(answer)
-        return self._score(call.example, answer, call.sample)
+        return self.score(call.example, answer, call.sample)
 
     async def _asked(
         self, call: Call, *, model: Endpoint | CallableModel, writer: journal.Writer | None, tally: Tally, first: bool = False
@@ -237,7 +239,20 @@ class Evaluation:
                     else "without a journal nothing is kept"
                 )
             )
-        return self._score(call.example, answer, call.sample)
+        return self.score(call.example, answer, call.sample)
+
+
+def scoring(checker: str | Callable[[str], bool], scorers: str | Sequence[str | Callable[[str, str], Any]]) -> Scored:
+    """A function that scores one answer; names are looked up now, before anything is asked."""
+    chosen = names(scorers)
+    for one in chosen:
+        metrics.scorer(one)
+    return partial(metrics.score_answer, checker=metrics.checker(checker), scorers=chosen)
+
+
+def names(given: str | Sequence[Any]) -> tuple[Any, ...]:
+    """Several names: a sequence, or a text with commas between them."""
+    return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else tuple(given)
 
 
 def warn_of_changes(tally: Tally) -> None:

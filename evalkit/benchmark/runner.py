@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import journal as journals
-from evalkit.benchmark import dataset, metrics
+from evalkit.benchmark import dataset
 from evalkit.benchmark.background import run_apart
-from evalkit.benchmark.evaluation import Evaluation, warn_of_changes
+from evalkit.benchmark.evaluation import Evaluation, names, scoring, warn_of_changes
 from evalkit.benchmark.progress import Progress, Tally
 from evalkit.endpoint import ModelFunction
 from evalkit.errors import DataError
@@ -31,14 +31,14 @@ def run_automated_eval(
     endpoint: str = "openai",
     base_url: str | None = None,
     checker: str | Callable[[str], bool] = "article",
-    scorers: Sequence[str | Callable[[str, str], Any]] = SCORERS,
+    scorers: str | Sequence[str | Callable[[str, str], Any]] = SCORERS,
     limit: int | None = None,
     samples: int = 1,
     temperature: float | None = 0.0,
     max_tokens: int | None = 1024,
     seed: int | None = None,
     concurrency: int = 16,
-    slice_fields: Sequence[str] = (),
+    slice_fields: str | Sequence[str] = (),
     cluster_field: str | None = None,
     progress: bool = True,
     prices: str | Path | Mapping[str, Any] | None = None,
@@ -64,7 +64,7 @@ def run_automated_eval(
         endpoint: A name for where the model lives, part of what makes two calls the same; not the address.
         base_url: Address; OPENAI_BASE_URL unless given. The key comes from OPENAI_API_KEY only.
         checker: How the form is checked: a name (article, icd10cm, regex:..., schema:..., none) or a function.
-        scorers: Further metrics by name, or functions `(expected, predicted) -> score`.
+        scorers: Further metrics by name (several: a sequence, or commas), or functions `(expected, predicted) -> score`.
         limit: Only the first so many rows; None or 0 takes all.
         samples: How often each question is asked.
         temperature: None leaves it out of the request; the same goes for `max_tokens` and `seed`.
@@ -101,14 +101,14 @@ async def run_automated_eval_async(
     endpoint: str = "openai",
     base_url: str | None = None,
     checker: str | Callable[[str], bool] = "article",
-    scorers: Sequence[str | Callable[[str, str], Any]] = SCORERS,
+    scorers: str | Sequence[str | Callable[[str, str], Any]] = SCORERS,
     limit: int | None = None,
     samples: int = 1,
     temperature: float | None = 0.0,
     max_tokens: int | None = 1024,
     seed: int | None = None,
     concurrency: int = 16,
-    slice_fields: Sequence[str] = (),
+    slice_fields: str | Sequence[str] = (),
     cluster_field: str | None = None,
     progress: bool = True,
     prices: str | Path | Mapping[str, Any] | None = None,
@@ -141,8 +141,8 @@ def results_from_journal(
     test_file: str | Path,
     *,
     checker: str | Callable[[str], bool] = "article",
-    scorers: Sequence[str | Callable[[str, str], Any]] = SCORERS,
-    slice_fields: Sequence[str] = (),
+    scorers: str | Sequence[str | Callable[[str, str], Any]] = SCORERS,
+    slice_fields: str | Sequence[str] = (),
     cluster_field: str | None = None,
     limit: int | None = None,
     samples: int | None = None,
@@ -170,13 +170,13 @@ def results_from_journal(
         test_file,
         system_prompt=head.get("system_prompt", ""),
         system_prompt_mode=head.get("system_prompt_mode", "auto"),
-        slice_fields=tuple(slice_fields),
+        slice_fields=names(slice_fields),
         cluster_field=cluster_field,
         limit=limit,
         strict=strict,
     )
     n_samples = samples or 1 + max((entry.sample for entry in found.entries), default=0)
-    score = partial(metrics.score_answer, checker=metrics.checker(checker), scorers=tuple(scorers))
+    score = scoring(checker, scorers)
     key = partial(journals.call_key, head["model"], head.get("endpoint", ""), head["parameters"])
     results, unanswered = [], []
     for example in test_set.examples:

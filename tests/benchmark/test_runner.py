@@ -394,6 +394,20 @@ def test_what_cannot_be_is_refused(test_file, option):
         run_automated_eval("m", test_file(2), **{option: 0})
 
 
+@pytest.mark.parametrize("options", [{"checker": "no such"}, {"scorers": ["no such"]}, {"slice_fields": "no such"}])
+def test_an_unknown_checker_scorer_or_field_costs_no_call(test_file, tmp_path, options):
+    with FaultyServer() as server, pytest.raises((DataError, DesignError), match="no such"):
+        run(server, test_file(2), journal=tmp_path / "m.jsonl", **options)
+    assert server.hits == []
+
+
+def test_several_names_may_stand_in_one_text(test_file):
+    with FaultyServer() as server:
+        results = run(server, test_file(2), scorers="exact, similarity", slice_fields="parity")
+    assert set(results[0].scores) == {"exact", "similarity"}
+    assert results[0].slices == {"parity": "0"}
+
+
 def test_a_broken_test_file_costs_no_call(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text("{oops\n")
