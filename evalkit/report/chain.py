@@ -96,15 +96,15 @@ def run_study(
     folder = study.run_folder(run_name)
     began = time.monotonic()
     say(f"{name}: {len(books)} chapters into {folder}")
-    fresh = _taken_over(study, folder, books, values) if skip_up_to_date else {}
-    for book in fresh:
+    taken = _taken_over(study, folder, books, values) if skip_up_to_date else {}
+    for book in taken:
         say(f"  {book.stem}: up to date, taken from the run before")
-    todo = [book for book in books if book not in fresh]
+    todo = [book for book in books if book not in taken]
     with _kernels(cold=cold or len(todo) < 2) as kernels:
         run_one = partial(_run_one, folder=folder, values=values, root=study.root, kernels=kernels)
         ran = _run_all(todo, run_one, workers=workers, say=say)
-    chapters = {book.stem: (fresh | ran)[book] for book in books}
-    skipped = tuple(book.stem for book in fresh)
+    chapters = {book.stem: (taken | ran)[book] for book in books}
+    skipped = tuple(book.stem for book in taken)
     made = manifest.write(
         study, folder, chapters, books=books, parameters=values, skipped=skipped, seconds=time.monotonic() - began
     )

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -11,16 +12,36 @@ from evalkit.study import Study
 CANARY = "sk-canary0123456789abcdef"
 
 
+def outputs(path: Path) -> list[str]:
+    cells = json.loads(path.read_text())["cells"]
+    texts = [
+        output.get("data") or output.get("text") or output.get("evalue") for cell in cells for output in cell.get("outputs", [])
+    ]
+    return [re.sub(r"T_[0-9a-f]{5}|0x[0-9a-f]+", "id", str(text)) for text in texts]  # ids drawn by pandas, addresses
+
+
 def run(root: Path, **options):
-    return chain.run_study("tiny", root=root, say=lambda _: None, **options)
+    return chain.run_study("tiny", root=root, say=lambda _: None, cold=True, **options)
 
 
-@pytest.fixture
-def told(project, monkeypatch):
+@pytest.fixture(scope="module")
+def told(tmp_path_factory, build):
     """One run of a fine, a failing and a hostile chapter, with a key in the environment."""
-    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
-    root, lines = project("01_fine", "02_failing", "03_hostile"), []
-    return root, chain.run_study("tiny", root=root, say=lines.append), lines
+    root, lines = tmp_path_factory.mktemp("project"), []
+    build(root, "01_fine", "02_failing", "03_hostile")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OPENAI_API_KEY", CANARY)
+        return root, chain.run_study("tiny", root=root, cold=True, say=lines.append), lines
+
+
+@pytest.mark.slow
+def test_forked_kernels_come_to_the_same_as_cold_ones(told, tmp_path):
+    root, cold, _ = told
+    forked = chain.run_study("tiny", root=root, say=lambda _: None)
+    assert forked.failed == cold.failed
+    for name in cold.chapters:
+        ours, theirs = (outputs(run.folder / f"{name}.ipynb") for run in (forked, cold))
+        assert ours == theirs
 
 
 def test_a_failing_chapter_leaves_the_others_a_banner_and_a_broken_gate(told):

@@ -27,7 +27,7 @@ def page_file(tmp_path_factory) -> Path:
     for name in ("01_fine", "03_hostile"):
         source = Path(__file__).with_name("notebooks") / f"{name}.ipynb"
         (root / "notebooks" / source.name).write_bytes(source.read_bytes())
-    run = chain.run_study("tiny", root=root, say=lambda _: None)
+    run = chain.run_study("tiny", root=root, say=lambda _: None, cold=True)
     decide({}, study="tiny").write(run.folder)
     return write_page(run.folder)
 
