@@ -79,25 +79,12 @@ def prepare_human_eval_batch(
     bound = dict(bound_to) or draw.bound_to(base_results, ft_results)
     key = Key(seed=seed, fine_tuned_side=sides, repeats=repeat_of, gold=better, models=dict(models), bound_to=bound)
     batch = Batch(
-        items=pairs,
-        repeats=repeats,
-        gold=gold_pairs,
-        identical=identical,
-        left_out=left_out,
-        raters=tuple(raters),
-        orders=orders,
-        swapped=swapped,
-        question=question,
-        rubric=rubric,
-        reasons=tuple(reasons),
-        study=study,
-        round=round,
-        simulated=simulated,
-        created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        items=pairs, repeats=repeats, gold=gold_pairs, identical=identical, left_out=left_out, raters=tuple(raters),
+        orders=orders, swapped=swapped, question=question, rubric=rubric, reasons=tuple(reasons), study=study, round=round,
+        simulated=simulated, created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         bound_to={"test_set": bound.get("test_set", ""), "answers": answers_seal(bound)},
-        key_sha256=hashlib.sha256(key.to_bytes()).hexdigest(),
-        key=key,
-    )
+        key_sha256=hashlib.sha256(key.to_bytes()).hexdigest(), key=key,
+    )  # fmt: skip
     if folder is not None:
         batch.save(folder)
     return batch

@@ -88,24 +88,16 @@ def _agreement(pairs: Sequence[Compared], metric: str, alpha: float) -> MetricAg
     gains = [(gain, pair.people) for pair in pairs if (gain := pair.gain(metric)) is not None]
     decided = [(gain > 0) == (people > 0) for gain, people in gains if gain and people]
     return MetricAgreement(
-        metric=metric,
-        agreement=stats.rate_interval(sum(decided), len(decided), alpha=alpha),
-        undecided_by_metric=sum(not gain for gain, _ in gains),
-        undecided_by_people=sum(not people for _, people in gains),
-    )
+        metric=metric, agreement=stats.rate_interval(sum(decided), len(decided), alpha=alpha),
+        undecided_by_metric=sum(not gain for gain, _ in gains), undecided_by_people=sum(not people for _, people in gains),
+    )  # fmt: skip
 
 
 def _disagreement(pair: Compared, gain: float) -> Disagreement:
     return Disagreement(
-        example_id=pair.example_id,
-        input=pair.base.input_text,
-        expected=pair.base.expected,
-        base=pair.base.predicted,
-        fine_tuned=pair.fine_tuned.predicted,
-        people=pair.people,
-        metric=gain,
-        gap=abs(gain - pair.people),
-    )
+        example_id=pair.example_id, input=pair.base.input_text, expected=pair.base.expected, base=pair.base.predicted,
+        fine_tuned=pair.fine_tuned.predicted, people=pair.people, metric=gain, gap=abs(gain - pair.people),
+    )  # fmt: skip
 
 
 def _value(result: EvalResult, metric: str) -> float | None:

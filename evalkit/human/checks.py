@@ -68,17 +68,11 @@ def _check(rater: str, ratings: Sequence[Rating]) -> RaterCheck:
     }
     seconds = sorted(one.seconds for one in own)
     return RaterCheck(
-        rater=rater,
-        votes=len(own),
-        gold_rate=_rate(gold) if gold else None,
-        self_agreement=_rate(same) if same else None,
-        left_rate=side.estimate,
-        left_p=side.p_value,
-        fast_rate=_rate(fast) if fast else None,
-        others_rate=_rate(others) if others else None,
-        median_s=seconds[len(seconds) // 2] if seconds else None,
+        rater=rater, votes=len(own), gold_rate=_rate(gold) if gold else None, self_agreement=_rate(same) if same else None,
+        left_rate=side.estimate, left_p=side.p_value, fast_rate=_rate(fast) if fast else None,
+        others_rate=_rate(others) if others else None, median_s=seconds[len(seconds) // 2] if seconds else None,
         flags=tuple(text for text, flagged in found.items() if flagged),
-    )
+    )  # fmt: skip
 
 
 def _with_others(rater: str, ratings: Sequence[Rating]) -> list[bool]:

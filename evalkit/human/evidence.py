@@ -21,18 +21,10 @@ def human_evidence(found: Preference, *, study: str, models: Mapping[str, str], 
         bound_to: Hashes for a round that is not decoded yet; a decoded one brings its own.
     """
     return Evidence(
-        layer="human",
-        study=study,
-        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        models=found.models or models,
-        bound_to=found.bound_to or bound_to,
-        simulated=found.simulated,
-        metric="win rate, ties counted half",
-        unit="items",
-        primary=None if found.withheld else found.win_rate.to_dict(),
-        missing=found.missing,
-        details=_details(found),
-    )
+        layer="human", study=study, made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", models=found.models or models,
+        bound_to=found.bound_to or bound_to, simulated=found.simulated, metric="win rate, ties counted half", unit="items",
+        primary=None if found.withheld else found.win_rate.to_dict(), missing=found.missing, details=_details(found),
+    )  # fmt: skip
 
 
 def _details(found: Preference) -> dict[str, Any]:

@@ -115,17 +115,12 @@ def read_preference(
     found = _analysed(votes, identical=len(round_.batch.identical), reasons=round_.batch.reasons, alpha=alpha)
     pairs = benchmark_view.compared(votes, base_results, ft_results)
     found = replace(
-        found,
-        round=round_.folder.name,
-        progress=round_.progress(),
-        lock=round_.lock_record(),
-        models=key.models,
-        bound_to=key.bound_to,
-        slices=_slices(votes, slice_fields, alpha),
+        found, round=round_.folder.name, progress=round_.progress(), lock=round_.lock_record(), models=key.models,
+        bound_to=key.bound_to, slices=_slices(votes, slice_fields, alpha),
         length_adjusted=_length_adjusted(votes, round_, alpha),
         metrics=benchmark_view.metric_agreement(pairs, alpha=alpha),
         disagreements=benchmark_view.disagreements(pairs, metric),
-    )
+    )  # fmt: skip
     return replace(found, missing=_missing(found, power))
 
 
@@ -148,13 +143,9 @@ def _nothing_yet(round_: Round | None, withheld: str, alpha: float) -> Preferenc
     missing = Missing(action="Finish and lock the rating round", why="results open only then", price=price)
     simulated = round_.batch.simulated
     return replace(
-        empty,
-        withheld=withheld,
-        missing=(missing,),
-        round=round_.folder.name,
-        progress=round_.progress(),
+        empty, withheld=withheld, missing=(missing,), round=round_.folder.name, progress=round_.progress(),
         simulated=simulated,
-    )
+    )  # fmt: skip
 
 
 def _analysed(votes: Sequence[Rating], *, identical: int, reasons: Sequence[str], alpha: float) -> Preference:

@@ -171,6 +171,8 @@ function render({ model, el }) {
     page.bar.value = view.done;
     page.notice.textContent = view.notice;
     page.work.hidden = !rating;
+    for (const node of Object.values(choose)) node.hidden = !rating;
+    undo.hidden = view.state === "closed";
     if (!rating) shown = null;
     else if (view.item.id !== shown) drawItem(view);
     page.root.dataset.rev = view.rev;

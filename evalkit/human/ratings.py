@@ -85,14 +85,10 @@ def _with_answers(pair: Pair, side: Side, votes: list[Rating]) -> RatedPair:
     answers = (pair.response_a, pair.response_b)
     names = ("rater", "label", "reasons", "note", "fine_tuned_left")
     return RatedPair(
-        example_id=pair.example_id,
-        input=pair.input,
-        base=answers[side == "a"],
-        fine_tuned=answers[side == "b"],
-        votes=tuple({name: getattr(vote, name) for name in names} for vote in votes),
-        slices=pair.slices,
+        example_id=pair.example_id, input=pair.input, base=answers[side == "a"], fine_tuned=answers[side == "b"],
+        votes=tuple({name: getattr(vote, name) for name in names} for vote in votes), slices=pair.slices,
         simulated=any(vote.simulated for vote in votes),
-    )
+    )  # fmt: skip
 
 
 def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:

@@ -67,19 +67,12 @@ class Session:
             if item_id != self._current:
                 raise DesignError("that pair is no longer on the screen; nothing was stored")
             self._check(choice, reasons)
-            replaced = self._file.append(
-                Vote(
-                    item_id=item_id,
-                    choice=choice,
-                    left=self._left(item_id),
-                    seconds=round(max(0.0, float(seconds)), 3),
-                    at=_now(),
-                    reasons=tuple(reasons),
-                    note=wording.cleaned(note)[0][:LONGEST_NOTE],
-                    via=via,
-                    simulated=self.round.batch.simulated,
-                )
-            )
+            vote = Vote(
+                item_id=item_id, choice=choice, left=self._left(item_id), seconds=round(max(0.0, float(seconds)), 3), at=_now(),
+                reasons=tuple(reasons), note=wording.cleaned(note)[0][:LONGEST_NOTE], via=via,
+                simulated=self.round.batch.simulated,
+            )  # fmt: skip
+            replaced = self._file.append(vote)
             self.notice = "This pair was also rated on another page of yours; the later rating counts." if replaced else ""
             self._current = self._next()
 

@@ -16,7 +16,7 @@ from evalkit.human.rounds import Round
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror='window.__xss=1'><script>window.__xss=2</script> $5 and $6 abc\u202egpj.exe \ud800"
 GUARD_MS = 400  # the page ignores presses for 350 ms after it has drawn a pair
-RATERS = ("ann", "bob", "cid", "dan", "eve", "fay")
+RATERS = ("ann", "bob", "cid", "dan", "eve", "fay", "gil")
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,20 @@ def test_a_killed_kernel_is_said_and_loses_nothing(desk, server):
     eve.ready().at(2, 1)
     eve.page.keyboard.press("1")
     eve.at(3, 2)
+
+
+def test_the_last_pair_ends_with_thanks_and_can_still_be_taken_back(desk):
+    gil = desk("gil")
+    for number in range(2, 12):
+        gil.page.keyboard.press("3")
+        gil.at(number, number - 1)
+    gil.page.keyboard.press("3")
+    gil.page.locator(".ek-status", has_text="You are done: all 11 pairs are rated").wait_for(timeout=15_000)
+    assert len(gil.rows()) == 11
+    assert not gil.page.locator('[data-choice="left"]').is_visible()
+    gil.page.keyboard.press("3")
+    gil.page.locator('[data-choice="undo"]').click()
+    gil.at(11, 12)
 
 
 @pytest.mark.parametrize(
