@@ -34,12 +34,19 @@ class Log:
         outcomes: One row an event; needs user_id, metric, value and at_s.
         simulated: True when the log says that its users are simulated.
         where: What to call it in messages.
+        engine: The Ibis connection to close; None when the tables came from elsewhere.
     """
 
     exposures: Any
     outcomes: Any
     simulated: bool = False
     where: str = "the log"
+    engine: Any = None
+
+    def close(self) -> None:
+        """Gives the connection back, when `open_log` made it."""
+        if self.engine is not None:
+            self.engine.disconnect()
 
     def users(self, experiment: str) -> Any:
         """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants.
@@ -52,8 +59,8 @@ class Log:
             first_at=rows.at_s.min(),
             first_control=rows.at_s.min(where=control),
             n_rows=rows.count(),
-            n_control=control.cast("int64").sum(),
-            n_treated=treated.cast("int64").sum(),
+            n_control=_ones(control).sum(),
+            n_treated=_ones(treated).sum(),
             phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
         )
         first = by_user.first_control.isnull() | (by_user.first_at < by_user.first_control)
@@ -62,8 +69,8 @@ class Log:
             "first_at",
             "n_rows",
             phase=by_user.phase.cast("int64"),
-            treated=first.cast("int64"),
-            mixed=((by_user.n_control > 0) & (by_user.n_treated > 0)).cast("int64"),
+            treated=_ones(first),
+            mixed=_ones((by_user.n_control > 0) & (by_user.n_treated > 0)),
             unknown=by_user.n_rows - by_user.n_control - by_user.n_treated,
             day=(by_user.first_at / DAY_S).floor().cast("int64"),
         )
@@ -78,7 +85,7 @@ class Log:
         """
         found = users.group_by(list(KEYS)).agg(
             n=users.count(), mixed=users.mixed.sum(), requests=users.n_rows.sum(), unknown=users.unknown.sum(),
-            nobody=users.user_id.isnull().cast("int64").sum(), first_at=users.first_at.min(),
+            nobody=_ones(users.user_id.isnull()).sum(), first_at=users.first_at.min(),
         )  # fmt: skip
         table = _fetched(found).sort_values(list(KEYS), ignore_index=True)
         for column, what in (("unknown", "a variant other than control and treatment"), ("nobody", "no user_id")):
@@ -105,7 +112,7 @@ class Log:
         total = values.group_by("user_id").agg(y=values.value.sum())
         usual, known = self._before(before) if before is not None else (0.0, self._requests(users, experiment, window_s))
         joined = users.left_join(known, "user_id").left_join(total, "user_id")
-        found = joined.y.notnull().cast("int64")
+        found = _ones(joined.y.notnull())
         return _cells(joined.select(*KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=found))
 
     def exposure_cells(self, users: Any, experiment: str, name: str) -> pd.DataFrame | None:
@@ -119,9 +126,9 @@ class Log:
         rows = _of(self.exposures, "exposures", experiment, self.where)
         if (name if name == "latency_ms" else "outcome") not in rows.columns:
             return None
-        y = rows.latency_ms if name == "latency_ms" else rows.outcome == name
+        y = rows.latency_ms if name == "latency_ms" else _ones(rows.outcome == name)
         if name == "error" and "error" in rows.columns:
-            y = y | rows.error.notnull()
+            y = _ones((rows.outcome == name) | rows.error.notnull())
         each = rows.group_by("user_id").agg(x=rows.count(), y=y.cast("float64").sum())
         joined = users.left_join(each, "user_id")  # not an inner join: SQLite would start from the unindexed side
         return _cells(joined.select(*KEYS, x=_number(joined.x), y=_number(joined.y)))
@@ -160,9 +167,9 @@ class Log:
         rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
         joined = rows.join(users.select("user_id", *KEYS), "user_id")
         cases = [((joined.phase == phase) & (joined.treated == t), ms) for (phase, t), ms in limits.items()]
-        joined = joined.mutate(below=(joined.latency_ms < ibis.cases(*cases, else_=0.0)).cast("float64"))
+        joined = joined.mutate(below=_ones(joined.latency_ms < ibis.cases(*cases, else_=0.0)))
         each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
-        return _cells(each.select(*KEYS, x=_number(each.x), y="y"))
+        return _cells(each.select(*KEYS, x=_number(each.x), y=_number(each.y)))
 
     def outcomes_of(self, experiment: str, metric: str) -> Any:
         """The outcomes of one metric, whatever their time, as a table of user_id and value: a covariate for CUPED."""
@@ -230,9 +237,8 @@ def _of_connection(engine: Any, where: str) -> Log:
     if missing := {"exposures", "outcomes"} - names:
         raise DataError(f"{where}: no table {' or '.join(sorted(missing))}; it is not an event log")
     meta = _fetched(engine.table("log_meta")) if "log_meta" in names else None
-    return Log(
-        exposures=engine.table("exposures"), outcomes=engine.table("outcomes"), simulated=_says_simulated(meta), where=where
-    )
+    tables = {name: engine.table(name) for name in ("exposures", "outcomes")}
+    return Log(**tables, simulated=_says_simulated(meta), where=where, engine=engine)
 
 
 def _open_folder(folder: Path) -> Log:
@@ -241,7 +247,7 @@ def _open_folder(folder: Path) -> Log:
     engine = ibis.duckdb.connect(preserve_insertion_order=False)
     tables = {name: _read(engine, folder, name) for name in ("exposures", "outcomes")}
     meta = _fetched(_read(engine, folder, "log_meta")) if _files(folder, "log_meta") else None
-    return Log(**tables, simulated=_says_simulated(meta), where=str(folder))
+    return Log(**tables, simulated=_says_simulated(meta), where=str(folder), engine=engine)
 
 
 def _read(engine: Any, folder: Path, name: str) -> Any:
@@ -294,6 +300,11 @@ def _quiet() -> Iterator[None]:
 def _fetched(expression: Any) -> Any:
     with _quiet():
         return expression.execute()
+
+
+def _ones(flag: Any) -> Any:
+    """1 where true, else 0: some engines don't add booleans up."""
+    return flag.ifelse(1, 0)
 
 
 def _number(column: Any, otherwise: float = 0.0) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,7 +144,8 @@ def open_reading(home: Study, *, event_log: str = "", run: str = "", now: float 
         action = "Route users through evalkit.run_ab_request, or name the log in event_log"
         price = f"{plan.n_users:,} users, about {plan.days} days"
         return NoReading(plan=plan, missing=(Missing(action=action, why="No user has been logged yet", price=price),))
-    return read_ab_test(open_log(where), plan, ledger=home.path(LEDGER), run=run, now=now)
+    with closing(open_log(where)) as log:
+        return read_ab_test(log, plan, ledger=home.path(LEDGER), run=run, now=now)
 
 
 def looks_so_far(home: Study) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,8 +125,8 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     plan = ask.plan.plan
     kind, alpha = plan.primary.kind, plan.alpha
     cells = ask.cells(plan.primary.name)
-    looks = tuple(_look(cells, ask.plan, due, bound) for due, bound in zip(ask.due, ask.bounds, strict=False))
-    at, primary = next(((n, one) for n, one in enumerate(looks) if one.verdict in {"better", "worse"}), (-1, looks[-1]))
+    looks = read_looks(cells, ask.plan, ask.due, ask.bounds)
+    at, primary = deciding(looks)
     decided = up_to(cells, ask.due[at].day)
     article = article_test(decided, alpha=alpha) if kind == "rate" else None
     days = {date_of(day): on_day(cells, day) for day in sorted(set(cells["day"].tolist()))}
@@ -146,9 +146,18 @@ def _cuped(ask: Question, before: Any) -> Effect | None:
     return cuped_effect(ask.cells(primary.name, before), alpha=ask.plan.plan.alpha)
 
 
-def _look(cells: pd.DataFrame, plan: LockedPlan, due: DueLook, bound: float) -> Effect:
-    test = effect(up_to(cells, due.day), plan.plan.primary.kind, alpha=plan.plan.alpha)
-    return test if plan.plan.looks == 1 else at_look(test, bound, due.look, plan.plan.looks)
+def read_looks(cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]) -> tuple[Effect, ...]:
+    """The primary metric at each look due."""
+    kind, alpha, looks = plan.plan.primary.kind, plan.plan.alpha, plan.plan.looks
+    tests = [(one.look, effect(up_to(cells, one.day), kind, alpha=alpha)) for one in due]
+    if looks == 1:
+        return tuple(test for _, test in tests)
+    return tuple(at_look(test, bound, look, looks) for (look, test), bound in zip(tests, bounds, strict=False))
+
+
+def deciding(looks: Sequence[Effect]) -> tuple[int, Effect]:
+    """The first look that leaves the limits, else the latest; with its place."""
+    return next(((n, one) for n, one in enumerate(looks) if one.verdict in {"better", "worse"}), (-1, looks[-1]))
 
 
 def _over_time(cells: pd.DataFrame, plan: LockedPlan) -> tuple[Mapping[str, Any], ...]:

@@ -14,9 +14,9 @@ from evalkit.abtest.findings import Findings, Question, findings
 from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.looks import Look, record_look
-from evalkit.abtest.schedule import Schedule, schedule
+from evalkit.abtest.schedule import Schedule, limits, schedule
 from evalkit.records import Missing
-from evalkit.stats import SampleRatioTest, obrien_fleming_bounds, sample_ratio_test
+from evalkit.stats import SampleRatioTest, sample_ratio_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,7 @@ def read_ab_test(
     ratio = _sample_ratio(counts, plan)
     state = schedule(counts, plan, at)
     valid = all(one.test.verdict != "invalid" for one in ratio)
-    bounds = _bounds(state, plan)
+    bounds = limits(state, plan)
     found = None
     if valid and state.due:
         found = findings(Question(log, users, plan, state.due, bounds), before=before, slices=slices)
@@ -180,14 +180,6 @@ def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, .
                 )
             )
     return tuple(found)
-
-
-def _bounds(state: Schedule, plan: LockedPlan) -> tuple[float, ...]:
-    """Limits at the looks due, at the information they had, and at those to come, as planned."""
-    done = [one.information for one in state.due]
-    looks = plan.plan.look_fractions
-    ahead = [fraction for fraction in looks[state.due[-1].look if state.due else 0 :] if fraction > (done[-1] if done else 0)]
-    return tuple(obrien_fleming_bounds([*done, *ahead], alpha=plan.plan.alpha))
 
 
 def _missing(valid: bool, state: Schedule, found: Findings | None, plan: LockedPlan) -> tuple[Missing, ...]:

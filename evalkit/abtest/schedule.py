@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.abtest.lock import LockedPlan
 from evalkit.errors import DataError
+from evalkit.stats import obrien_fleming_bounds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +78,14 @@ def schedule(counts: pd.DataFrame, plan: LockedPlan, now_s: float) -> Schedule:
         closed_control=last["n_control"], closed_treatment=last["n_treatment"], information=min(1.0, last["information"]),
         due=tuple(due), users_more=users_more, days_more=days_more,
     )  # fmt: skip
+
+
+def limits(state: Schedule, plan: LockedPlan) -> tuple[float, ...]:
+    """Limits of |z| at the looks due, at the information they had, and at those to come, as planned."""
+    done = [one.information for one in state.due]
+    looks = plan.plan.look_fractions
+    ahead = [fraction for fraction in looks[state.due[-1].look if state.due else 0 :] if fraction > (done[-1] if done else 0)]
+    return tuple(obrien_fleming_bounds([*done, *ahead], alpha=plan.plan.alpha))
 
 
 def date_of(day: int) -> str:
