@@ -11,7 +11,7 @@ from evalkit.show import say
 if TYPE_CHECKING:
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.noise import NoiseFloor
-    from evalkit.benchmark.slices import SliceTable
+    from evalkit.benchmark.slices import SliceRow, SliceTable
     from evalkit.records import Evidence
 
 _BY_ACCIDENT = {
@@ -79,8 +79,8 @@ def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_
     """The second chapter's answer: how many, where, what would settle the rest, and whether they hold."""
     lines = [f"{wording.plural(n_regressed, 'example')} got worse." if n_regressed else "No example got worse."]
     first, others = (tables[0], tables[1:]) if tables else (None, ())
-    worse = [say.slice_sentence(row, first.metric) for row in first.worse] if first else []
-    lines += [f"Shown worse: {one}" for one in worse] or ["No declared slice is shown worse on the primary metric."]
+    worse = [_loss(row, first.metric) for row in first.worse] if first else []
+    lines += worse or ["No declared slice is shown worse on the primary metric."]
     elsewhere = [f"{say.label(table.metric)} where {wording.listed(_losses(table))}" for table in others if table.worse]
     lines += [f"Also shown worse: {'; '.join(elsewhere)}."] if elsewhere else []
     unsettled = [
@@ -88,6 +88,14 @@ def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_
     ]
     lines += [f"To settle the other slices: {wording.listed(unsettled)}."] if unsettled else []
     return " ".join([*lines, _held(noise)])
+
+
+def _loss(row: SliceRow, metric: str) -> str:
+    old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
+    limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
+    size = f"{wording.points(row.estimate)} points, {limits}, adjusted p {say.p_phrase(row.p_adjusted)}"
+    where = f"Worse where {row.slice}: {say.label(metric)} falls from {old} to {new}"
+    return f"{where} over {wording.plural(row.n, 'example')} ({size})."
 
 
 def _losses(table: SliceTable) -> list[str]:

@@ -91,7 +91,8 @@ def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
     found = comparison_in("worse")
     tables = slice_tables(found)
     text = answers.regression_answer(tables, NoiseFloor(), len(found.regressed))
-    assert "40 examples got worse. Shown worse: kind = big, 90 examples" in text
+    assert text.startswith("40 examples got worse. Worse where kind = big: exact match falls from")
+    assert "over 90 examples (" in text
     assert "adjusted p" in text
     assert "asked again was not measured" in text
     # kind = small has 10 examples: it shows no p but its price
