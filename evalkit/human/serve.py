@@ -6,6 +6,7 @@ import html
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -162,6 +163,7 @@ def _serve(folder: Path, round_: Round) -> int:
     paths = os.pathsep.join(filter(None, [templates, os.environ.get("JUPYTER_PATH", "")]))
     environment = {**os.environ, "JUPYTER_PATH": paths, ROUND: str(round_.folder.resolve())}
     server = subprocess.Popen([sys.executable, "-m", "voila", "rate.ipynb"], cwd=folder, env=environment)
+    signal.signal(signal.SIGTERM, _interrupt)  # else a terminated command would leave its server behind
     try:
         return server.wait()
     except KeyboardInterrupt:
@@ -169,3 +171,7 @@ def _serve(folder: Path, round_: Round) -> int:
     finally:
         server.terminate()
         server.wait()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

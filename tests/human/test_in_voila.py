@@ -51,8 +51,11 @@ def server(root, round_, free_port):
         assert line, printed
         printed += line
     yield process, dict(re.findall(r"(\w+): (http://127\.0\.0\.1:\S+)", printed))
-    process.send_signal(signal.SIGINT)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
     process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert [child for child in psutil.wait_procs(children, timeout=20)[1] if child.is_running()] == []
 
 
 class Desk:
