@@ -197,12 +197,13 @@ class Log:
         return known.filter(known.at_s < known.first_at + window_s) if math.isfinite(window_s) else known
 
 
-def open_log(where: str | Path) -> Log:
+def open_log(where: str | Path, **settings: Any) -> Log:
     """Opens a log by file, folder or address, with the engine that fits.
 
     Args:
         where: An SQLite file; a folder with exposures and outcomes as Parquet or CSV (DuckDB); a URL such as
             postgresql://...; or the upper-case name of an environment variable that holds one.
+        settings: DuckDB's, for a folder: threads, memory_limit ...
 
     Raises:
         DataError: Nothing is there, or it holds no such tables.
@@ -211,7 +212,7 @@ def open_log(where: str | Path) -> Log:
 
     with _quiet():
         if Path(where).is_dir():
-            return _open_folder(Path(where))
+            return _open_folder(Path(where), settings)
         url = log_url(where)
         return _open_file(url) if url.startswith("sqlite") else _open_url(url)
 
@@ -241,10 +242,10 @@ def _of_connection(engine: Any, where: str) -> Log:
     return Log(**tables, simulated=_says_simulated(meta), where=where, engine=engine)
 
 
-def _open_folder(folder: Path) -> Log:
+def _open_folder(folder: Path, settings: Mapping[str, Any]) -> Log:
     import ibis
 
-    engine = ibis.duckdb.connect(preserve_insertion_order=False)
+    engine = ibis.duckdb.connect(**{"preserve_insertion_order": False, **settings})
     tables = {name: _read(engine, folder, name) for name in ("exposures", "outcomes")}
     meta = _fetched(_read(engine, folder, "log_meta")) if _files(folder, "log_meta") else None
     return Log(**tables, simulated=_says_simulated(meta), where=str(folder), engine=engine)
