@@ -19,10 +19,12 @@ from typing import Any, Self
 
 # What most notebooks need. None of these starts a thread or opens a socket when imported, which a fork would break.
 PRELOADED = (
-    "ipykernel.kernelapp", "matplotlib_inline.backend_inline", "pandas", "scipy.stats", "scipy.optimize",
-    "statsmodels.stats.proportion", "statsmodels.stats.contingency_tables", "statsmodels.stats.multitest", "rapidfuzz",
-    "sqlalchemy", "yaml", "evalkit.show.figure", "evalkit.benchmark.comparison", "evalkit.journal",
+    "ipykernel.kernelapp", "ipykernel.debugger", "debugpy.server.api", "matplotlib_inline.backend_inline",
+    "pandas", "scipy.stats", "scipy.optimize", "rapidfuzz", "sqlalchemy", "yaml", "PIL.PngImagePlugin",
+    "statsmodels.stats.proportion", "statsmodels.stats.contingency_tables", "statsmodels.stats.multitest",
+    "statsmodels.formula.api", "evalkit.show.figure", "evalkit.benchmark.comparison", "evalkit.journal",
 )  # fmt: skip
+_BACKEND = "module://matplotlib_inline.backend_inline"
 
 
 class Forked:
@@ -124,7 +126,7 @@ def available() -> bool:
 
 def main() -> None:
     """Imports everything, then forks a kernel for each line that comes in."""
-    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    os.environ |= {"MPLBACKEND": _BACKEND, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a kernel prints early must not look like an answer
     for name in PRELOADED:
@@ -152,7 +154,7 @@ def _become_kernel(command: list[str], env: dict[str, str], folder: str | None) 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
-    os.environ.update(env | {"JPY_PARENT_PID": str(os.getppid()), "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
+    os.environ.update(env | {"JPY_PARENT_PID": str(os.getppid()), "MPLBACKEND": _BACKEND})
     if folder:
         os.chdir(folder)
     sys.argv = ["ipykernel_launcher", *command[command.index("-f") :]]
