@@ -55,8 +55,13 @@ class Bench:
 
     @property
     def prices(self) -> Path | None:
-        """The price file, if any."""
-        return self.study.path(self.prices_file) if self.prices_file else None
+        """The price file, if there is one."""
+        return self.optional(self.prices_file)
+
+    def optional(self, relative: str) -> Path | None:
+        """A file the study may have; None when it is not named or not there."""
+        path = self.study.path(relative) if relative else None
+        return path if path and path.exists() else None
 
     @cached_property
     def test_set(self) -> dataset.TestSet:
@@ -123,10 +128,15 @@ class Bench:
         Args:
             field: Metadata that holds an example's number of candidates (1 or more), or its chance (below 1). A row
                 that expects several lines is never matched by picking one.
+
+        Returns:
+            None when no field is named or no row carries it.
         """
         if not field:
             return None
         rows = dataset.read_examples(self.path, slice_fields=(field,), limit=self.limit).examples
+        if not any(one.slices.get(field) for one in rows):
+            return None
         return mean([_chance(one.slices.get(field, ""), one.expected, field) for one in rows])
 
     def cost(self, model: str, results: Iterable[EvalResult]) -> dict[str, Any]:

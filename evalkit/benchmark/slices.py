@@ -214,11 +214,19 @@ def _settled(row: SliceRow, n_tested: int, power: float) -> SliceRow:
 
 
 def examples_to_settle(test: Any, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Examples in all that would show a difference of the size seen, at the disagreement seen.
+    """Examples in all that would show a difference of the size seen, at the disagreement (or spread) seen.
 
-    None when the models were right on different examples equally often, or for numeric metrics: nothing to size it by.
+    None when no difference at all was seen, or no spread to size it by.
     """
-    fixed, regressed = getattr(test, "fixed", 0), getattr(test, "regressed", 0)
-    if not test.n or fixed == regressed:
+    if not test.n or not test.estimate:
         return None
-    return max(stats.examples_needed(fixed / test.n, regressed / test.n, alpha=alpha, power=power), test.n + 1)
+    if hasattr(test, "fixed"):
+        needed = stats.examples_needed(test.fixed / test.n, test.regressed / test.n, alpha=alpha, power=power)
+    elif test.se:
+        # Two arms carry twice the variance of one paired difference, so a pair needs half of one arm.
+        spread = test.se * test.n**0.5
+        arm = stats.users_needed_mean(spread, abs(test.estimate), alpha=alpha, power=power).n_control
+        needed = -(-arm // 2)
+    else:
+        return None
+    return max(needed, test.n + 1)

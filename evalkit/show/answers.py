@@ -159,7 +159,7 @@ def settle(comparison: Comparison, *, power: float = 0.8) -> str:
         return f"The question is settled for {say.label(comparison.primary_metric)}: {say.effect(comparison.primary)}."
     needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
     if needed is None:
-        return "As many were fixed as regressed: no number of examples would settle a difference of zero."
+        return "No difference at all was seen: no number of examples would settle a difference of zero."
     more = wording.count(needed - comparison.n)
     return f"To settle this you need about {more} more examples, if the rates seen are the true ones."
 

@@ -147,15 +147,18 @@ def scatter_title(comparison: Comparison, metric: str) -> str:
     return f"{wording.plural(closer, 'answer')} came closer, {wording.count(away)} went away, {same} stayed"
 
 
-def detectable_title(n: int, detectable: float | None, seen: float | None) -> str:
-    """What this test set could have found, against what was seen."""
+def detectable_title(comparison: Comparison, detectable: float | None) -> str:
+    """What this test set could have found in right or wrong answers, against what was seen."""
+    n, cells = comparison.n, comparison.cells
     if not n:
         return "No examples, so nothing can be found"
+    if not comparison.disagreement:
+        return f"The models were right on the same {wording.plural(n, 'example')}: nothing to size a test set by"
     if detectable is None:
         return f"{wording.plural(n, 'example')} cannot find a difference as large as the models' disagreement"
-    size = wording.points(detectable, sign=False)
-    saw = "" if seen is None else f"; {wording.points(seen, sign=False)} were seen"
-    return f"{wording.plural(n, 'example')} find a difference of {size} points or more{saw}"
+    saw = wording.points(abs(cells["fixed"] - cells["regressed"]) / n, sign=False)
+    find = f"{wording.plural(n, 'example')} find a difference of {wording.points(detectable, sign=False)} points or more"
+    return f"{find} in {label(comparison.status_metric)}; {saw} were seen"
 
 
 def primary_levels(comparison: Comparison) -> tuple[str, str, str]:
@@ -195,7 +198,8 @@ def checkup_title(checkup: Checkup) -> str:
     found = [f"{wording.count(n)} × {kind}" for kind, n in checkup.counts().items()]
     sees = [f"{wording.points(size, sign=False)} points at {share:.0%}" for share, size in checkup.detectable.items() if size]
     size = f"it finds {wording.listed(sees)} disagreement" if sees else "too few rows to find any difference"
-    return f"{wording.plural(checkup.n, 'row')}: {wording.listed(found) if found else 'nothing to mend'}; {size}"
+    leaks = "" if checkup.train else "; no training file was searched for leaks"
+    return f"{wording.plural(checkup.n, 'row')}: {wording.listed(found) if found else 'nothing to mend'}; {size}{leaks}"
 
 
 def rates_alt(comparison: Comparison) -> str:
@@ -260,6 +264,6 @@ def detectable_alt(comparison: Comparison, power: float) -> str:
     """What this many examples find, in a sentence."""
     from evalkit import stats
 
-    share, seen = comparison.disagreement, comparison.primary.estimate
-    size = stats.detectable_difference(comparison.n, share, alpha=comparison.alpha, power=power) if share else None
-    return f"{detectable_title(comparison.n, size, None if seen is None else abs(seen))}."
+    share = comparison.disagreement
+    found = stats.detectable_difference(comparison.n, share, alpha=comparison.alpha, power=power) if share else None
+    return f"{detectable_title(comparison, found)}."

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,13 @@ def test_what_would_settle_a_slice_is_more_than_there_is(sliced):
 def test_nothing_seen_sizes_nothing():
     assert examples_to_settle(stats.paired_binary_test(5, 3, 3, 5)) is None
     assert examples_to_settle(stats.paired_binary_test(0, 0, 0, 0)) is None
+
+
+def test_a_score_is_sized_by_its_spread():
+    # mean 0.1, variance (4 * 0.36) / 3 = 0.48: n = (1.959964 + 0.841621)^2 * 0.48 / 0.01 = 376.7, rounded up
+    test = stats.paired_mean_test([-0.5, 0.7, -0.5, 0.7])
+    assert test.se * 2 == pytest.approx(0.6928, abs=1e-4)
+    assert examples_to_settle(test) == math.ceil((1.959964 + 0.841621) ** 2 * 0.48 / 0.01)
 
 
 def test_a_margin_asks_whether_a_slice_is_safe(sliced):

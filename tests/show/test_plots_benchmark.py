@@ -94,7 +94,7 @@ def test_the_flip_picture_counts_both_models(comparison_in, narrow):
 def test_what_this_run_could_find_is_marked(comparison_in):
     # psi = 22/100 at n = 100: Connor's detectable difference is 13.0 points; 2 were seen
     title, texts, _ = drawn(plots.detectable, comparison_in("no difference shown"))
-    assert title == "100 examples find a difference of 13.0 points or more; 2.0 were seen"
+    assert title == "100 examples find a difference of 13.0 points or more in exact match; 2.0 were seen"
     assert any("this run: 13.0 points" in text for text in texts)
 
 

@@ -213,8 +213,7 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
     ax.grid(axis="y")
     ax.set_xlabel("examples in the test set")
     ax.set_ylabel("points found" if narrow else f"points found with power {wording.percent(power, 0)}")
-    seen = abs(comparison.primary.estimate) if comparison.primary.estimate is not None and n else None
-    ax.set_title(say.detectable_title(n, here, seen))
+    ax.set_title(say.detectable_title(comparison, here))
     return ax
 
 
