@@ -92,7 +92,8 @@ def plain_sql(folder: Path) -> float:
     with duckdb.connect() as engine:
         engine.execute(f"SET threads = {THREADS}; SET memory_limit = '1200MB'; SET preserve_insertion_order = false")
         rows = engine.execute(f"""
-            WITH x AS (SELECT user_id, min(variant) AS variant, count(*) AS x FROM '{folder}/exposures.parquet' GROUP BY user_id),
+            WITH x AS (SELECT user_id, min(variant) AS variant, count(*) AS x FROM '{folder}/exposures.parquet'
+                GROUP BY user_id),
             y AS (SELECT user_id, sum(value) AS y FROM '{folder}/outcomes.parquet' WHERE metric = 'accepted' GROUP BY user_id)
             SELECT variant, count(*), sum(x), sum(ifnull(y, 0)), sum(x * x), sum(x * ifnull(y, 0)), sum(ifnull(y, 0) ** 2)
             FROM x LEFT JOIN y USING (user_id) GROUP BY variant ORDER BY variant""").fetchall()

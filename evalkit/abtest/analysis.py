@@ -49,10 +49,12 @@ class Log:
             self.engine.disconnect()
 
     def users(self, experiment: str) -> Any:
-        """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants.
+        """`users_query`, kept by the engine while the result is in use: every other query starts from it."""
+        with _quiet():
+            return self.users_query(experiment).cache()
 
-        Kept by the engine while the result is in use, since every other query starts from it.
-        """
+    def users_query(self, experiment: str) -> Any:
+        """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants."""
         rows = _of(self.exposures, "exposures", experiment, self.where)
         control, treated = rows.variant == "control", rows.variant == "treatment"
         by_user = rows.group_by("user_id").agg(
@@ -64,7 +66,7 @@ class Log:
             phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
         )
         first = by_user.first_control.isnull() | (by_user.first_at < by_user.first_control)
-        users = by_user.select(
+        return by_user.select(
             "user_id",
             "first_at",
             "n_rows",
@@ -74,8 +76,6 @@ class Log:
             unknown=by_user.n_rows - by_user.n_control - by_user.n_treated,
             day=(by_user.first_at / DAY_S).floor().cast("int64"),
         )
-        with _quiet():
-            return users.cache()
 
     def counts(self, users: Any) -> pd.DataFrame:
         """Users, users seen in both variants and requests, per phase, variant and day of first exposure.
@@ -108,12 +108,16 @@ class Log:
             before: Table of user_id and value from before the experiment: x is its mean, and the usual one for users not
                 in it. Otherwise x is the user's requests.
         """
+        return _sorted(_fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before)))
+
+    def cells_query(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None) -> Any:
+        """The query behind `cells`."""
         values = self._values(users, experiment, metric, window_s)
         total = values.group_by("user_id").agg(y=values.value.sum())
         usual, known = self._before(before) if before is not None else (0.0, self._requests(users, experiment, window_s))
         joined = users.left_join(known, "user_id").left_join(total, "user_id")
         found = _ones(joined.y.notnull())
-        return _cells(joined.select(*KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=found))
+        return _sums(joined.select(*KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=found))
 
     def exposure_cells(self, users: Any, experiment: str, name: str) -> pd.DataFrame | None:
         """As `cells`, of requests (x) and what the exposures themselves say (y); None when they don't.
@@ -312,10 +316,17 @@ def _number(column: Any, otherwise: float = 0.0) -> Any:
     return column.cast("float64").fill_null(otherwise)
 
 
-def _cells(rows: Any, keys: Sequence[str] = KEYS) -> pd.DataFrame:
+def _sums(rows: Any, keys: Sequence[str] = KEYS) -> Any:
     x, y = rows.x, rows.y
     sums = {"sum_x": x.sum(), "sum_y": y.sum(), "sum_xx": (x * x).sum(), "sum_xy": (x * y).sum(), "sum_yy": (y * y).sum()}
     if "found" in rows.columns:
         sums["n_found"] = rows.found.sum()
-    table = _fetched(rows.group_by(list(keys)).agg(n=rows.count(), **sums))
+    return rows.group_by(list(keys)).agg(n=rows.count(), **sums)
+
+
+def _cells(rows: Any, keys: Sequence[str] = KEYS) -> pd.DataFrame:
+    return _sorted(_fetched(_sums(rows, keys)), keys)
+
+
+def _sorted(table: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     return table.sort_values(list(keys), ignore_index=True)

@@ -109,3 +109,19 @@ def test_spark_gives_the_same_numbers(small, expected, locked, later, monkeypatc
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
     finally:
         session.stop()
+
+
+@pytest.mark.parametrize("dialect", ["bigquery", "snowflake", "trino", "clickhouse", "postgres", "sqlite", "duckdb"])
+def test_the_queries_compile(dialect):
+    import ibis
+
+    users = ibis.table(
+        {"user_id": "string", "first_at": "float64", "n_rows": "int64", "phase": "int64", "treated": "int64", "day": "int64"},
+        name="users",
+    )
+    log = Log(
+        exposures=ibis.table({"user_id": "string", "variant": "string", "at_s": "float64", "latency_ms": "float64"}, name="e"),
+        outcomes=ibis.table({"user_id": "string", "metric": "string", "value": "float64", "at_s": "float64"}, name="o"),
+    )
+    for query in (log.users_query("exp"), log.cells_query(users, "exp", "accepted", window_s=86400.0)):
+        assert "GROUP BY" in ibis.to_sql(query, dialect=dialect)

@@ -1,0 +1,93 @@
+"""Around the notebooks: what is missing is said, locking twice is harmless, a withheld effect is not in the evidence."""
+
+import json
+
+import pytest
+
+from evalkit.abtest import chapter
+from evalkit.abtest.reading import Reading
+from evalkit.errors import DesignError
+from evalkit.records import EvalResult, Evidence
+from evalkit.study import Study
+
+FIELDS = {
+    "experiment_name": "exp", "control_model": "a", "treatment_model": "b", "ab_metric": "accepted", "ab_metric_kind": "rate",
+    "expected_rate": 0.3, "detectable_difference": 0.4, "users_per_day": 100.0, "traffic_split": 0.5, "min_samples": 100,
+    "outcome_window_days": 2,
+}  # fmt: skip
+BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "data" / "toy").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    return Study.open("toy", root=tmp_path)
+
+
+def results(right):
+    return [
+        EvalResult(i, f"question {i}", "x", "x" if i < right else "y", i < right, True, latency_ms=100.0 + i) for i in range(10)
+    ]
+
+
+def test_no_plan_is_said(home):
+    found = chapter.open_reading(home)
+    assert found.why == "No A/B plan is locked. Lock a plan in notebook 05."
+    evidence = chapter.ab_evidence(found, study="toy", models={}, bound_to=BOUND)
+    assert evidence.primary is None
+    assert evidence.missing[0].price == "minutes"
+
+
+def test_no_log_is_said_with_its_price(home):
+    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    found = chapter.open_reading(home)
+    assert "No user has been logged yet" in found.why
+    assert found.missing[0].price == "200 users, about 7 days"
+
+
+def test_locking_again_changes_nothing_and_another_plan_is_refused_in_words(home):
+    plan = chapter.make_plan(**FIELDS)
+    first, said = chapter.lock_plan(home, plan)
+    assert said.startswith("Locked now")
+    again, said = chapter.lock_plan(home, plan)
+    assert (again.sha256, said[:14]) == (first.sha256, "Locked already")
+    other, said = chapter.lock_plan(home, plan.changed(min_samples=999))
+    assert other.sha256 == first.sha256
+    assert said.startswith("Not locked")
+
+
+def test_a_mean_needs_its_standard_deviation():
+    with pytest.raises(DesignError, match="needs sd"):
+        chapter.make_plan(**FIELDS | {"ab_metric_kind": "mean"})
+
+
+@pytest.mark.parametrize("min_samples", [100, 5000])
+def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tmp_path):
+    chapter.lock_plan(home, chapter.make_plan(**FIELDS | {"min_samples": min_samples}))
+    options = {"n_users": 500, "seed": 1, "metric": "accepted"}
+    said = chapter.simulate(home, [results(3), results(6)], **options)
+    assert said.startswith("Simulated: 500 users")
+    assert "already" in chapter.simulate(home, [results(3), results(6)], **options)
+    found = chapter.open_reading(home, run="nightly")
+    assert isinstance(found, Reading)
+    evidence = chapter.ab_evidence(found, study="toy", models={"base": "a", "fine_tuned": "b"}, bound_to=BOUND)
+    read = Evidence.read(evidence.write(tmp_path / "ab_test.json"))
+    assert read.simulated
+    assert read.details["users"] == 500
+    if min_samples == 5000:
+        assert read.primary == {"verdict": "too early", "n": read.primary["n"]}
+        assert read.details["looks"] == []
+        assert "control_rate" not in json.dumps(read.details)
+    else:
+        assert read.primary["verdict"] in {"better", "no difference shown"}
+    assert [one["run"] for one in chapter.looks_so_far(home)] == ["nightly"]
+
+
+def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monkeypatch):
+    assert chapter.simulate(home, [results(3), results(6)], n_users=10) == ""
+    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    assert chapter.simulate(home, [], n_users=10) == ""
+    assert chapter.simulate(home, [results(3), results(6)], event_log="EVENTS_URL", n_users=10) == ""
+    monkeypatch.delenv("EVENTS_URL", raising=False)
+    assert "No user has been logged yet" in chapter.open_reading(home, event_log="EVENTS_URL").why

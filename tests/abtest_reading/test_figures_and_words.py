@@ -1,0 +1,130 @@
+"""Figures and sentences in every state: nothing crashes, nothing withheld is drawn, simulated stands everywhere."""
+
+import dataclasses
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+
+from evalkit.abtest import rows, words
+from evalkit.abtest.chapter import NoReading
+from evalkit.abtest.plan import Guardrail
+from evalkit.abtest.prospect import durations, peeking, power_at, power_curve
+from evalkit.abtest.reading import read_ab_test
+from evalkit.records import Missing
+from evalkit.show import figure, style
+from evalkit.show.plots import abtest as plots
+
+OF_A_READING = (plots.z_test, plots.looks, plots.over_time, plots.sample_ratio, plots.guardrails)
+NOTHING = NoReading(missing=(Missing(action="Lock a plan in notebook 05", why="No A/B plan is locked", price="minutes"),))
+
+
+@pytest.fixture
+def states(make_log, make_people, make_frames, locked, later):
+    """Readings by name."""
+
+    def read(people, log_options=None, **options):
+        rails = (Guardrail(name="error", margin=0.01), Guardrail(name="latency_ms", kind="p95", margin=30))
+        log = make_log(*make_frames(people), **(log_options or {}))
+        return read_ab_test(log, locked(guardrails=rails, **options), now=later)
+
+    def make(name):
+        match name:
+            case "nothing":
+                return NOTHING
+            case "too early":
+                return read(make_people(150, 150), min_samples=900)
+            case "invalid":
+                return read(make_people(150, 300))
+            case "better":
+                return read(make_people(150, 150, lift=0.3), {"simulated": True})
+            case "in between":
+                return read(make_people(120, 120), looks=3, min_samples=200)
+        raise AssertionError(name)
+
+    return make
+
+
+@pytest.mark.parametrize("state", ["nothing", "too early", "invalid", "better", "in between"])
+def test_every_figure_draws_in_every_state(state, states):
+    found = states(state)
+    for plot in OF_A_READING:
+        for narrow in (False, True):
+            with style.style():
+                ax = plot(found, narrow=narrow)
+                title = ax.get_title("left") or ax.get_title()
+                assert title
+                if state in {"too early", "nothing"} and plot in {plots.z_test, plots.over_time}:
+                    assert not ax.lines
+                    assert not re.search(r"[+−]\d|z =", figure.svg(ax.figure).split("<style>")[-1].split("</style>")[-1])
+                plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("state", ["nothing", "too early", "invalid", "better", "in between"])
+def test_every_sentence_and_table_is_there_in_every_state(state, states):
+    found = states(state)
+    for say in (
+        words.answer, words.alt, words.headline, words.watched, words.slices, words.days, words.notes, words.plan_said,
+        words.sample_ratio, words.article,
+    ):  # fmt: skip
+        assert say(found).strip()
+    for make in (
+        rows.watched_rows, rows.sample_ratio_rows, rows.slice_rows, rows.day_rows, rows.causes, rows.amendment_rows,
+    ):  # fmt: skip
+        assert isinstance(make(found), list)
+
+
+def test_simulated_stands_in_all_that_is_said(states):
+    found = states("better")
+    said = (
+        words.answer(found),
+        words.alt(found),
+        words.article(found),
+        words.alt_rows(found, "x", []),
+        words.titled("x", found),
+    )
+    assert all("simulated" in one for one in said)
+    shown = figure.picture(plots.z_test, found, alt=words.alt(found), simulated=found.simulated)._repr_html_()
+    assert shown.count("imulated") >= 2  # chip and alternative text
+
+
+def test_an_interval_in_between_names_look_and_limit(states):
+    found = states("in between")
+    assert words.headline(found).startswith("Too early: at look")
+    assert "against a limit of" in words.alt(found)
+
+
+def test_a_guardrail_far_beyond_is_drawn_at_the_edge(states):
+    found = states("better")
+    far = dataclasses.replace(found.health[0], change=dataclasses.replace(found.health[0].change, estimate=5.0))
+    with style.style():
+        ax = plots.guardrails(dataclasses.replace(found, health=(far, *found.health[1:])))
+        assert max(line.get_xdata()[-1] for line in ax.lines if len(line.get_xdata()) == 1) == 2.5
+        plt.close(ax.figure)
+
+
+def test_power_curve_meets_the_plan(locked):
+    plan = locked(expected=0.3, difference=0.05, min_samples=1).plan
+    # the textbook: 1,377 a group for 30% against 35%
+    assert plan.n_control == 1377
+    assert power_at(plan, 0.05) == pytest.approx(0.8, abs=0.002)
+    assert power_at(plan, 0.0) == pytest.approx(0.05, abs=1e-9)
+    differences, powers = power_curve(plan)
+    assert list(powers) == sorted(powers)
+    assert differences[-1] == pytest.approx(0.1)
+
+
+def test_an_uneven_split_takes_longer(locked):
+    days = {row["split"]: row["days"] for row in durations(locked(difference=0.05).plan)}
+    assert days[0.1] > days[0.5]
+
+
+def test_figures_of_a_plan_draw(locked):
+    plan = locked(difference=0.05).plan
+    runs = peeking(plan, n_runs=200)
+    for narrow in (False, True):
+        with style.style():
+            for draw, what in ((plots.power, plan), (plots.duration, plan), (plots.peeking, runs)):
+                ax = draw(what, narrow=narrow)
+                assert ax.get_title("left") or ax.get_title()
+                plt.close(ax.figure)
