@@ -10,13 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import anywidget
 import ipywidgets as widgets
 
 from evalkit import wording
+from evalkit.errors import DataError
+from evalkit.journal.file import AppendOnlyFile
 from evalkit.records import EvalResult
+from evalkit.show import say
 from evalkit.show.difference import marked
+from evalkit.show.tables import note
 
 ALL = "all"
+LONG, LONG_LINES = 800, 10  # characters and lines from which a text scrolls in its own box
 STATUSES = ("regressed", "fixed", "both wrong", "both right")
 
 
@@ -51,8 +57,18 @@ class Filter:
     text: str = ""
 
 
+class Guard(anywidget.AnyWidget):
+    """Shows nothing; keeps JupyterLab's keys out of the explorer it is in."""
+
+    _esm = Path(__file__).with_name("explorer.js")
+    _css = Path(__file__).with_name("explorer.css")
+
+
 class Explorer:
     """An explorer over compared examples; display it as a notebook cell's last expression.
+
+    A note that was changed is saved when another example is shown, or by its button. Where nobody sits in front of the
+    notebook, a line says where to step through the examples; `widget` is the explorer itself.
 
     Args:
         pairs: Compared examples, such as `Comparison.pairs`.
@@ -73,7 +89,8 @@ class Explorer:
         self._texts = [_searchable(pair) for pair in pairs]
         self._flaky = flaky or {}
         self._notes_file = notes_file
-        self._notes = read_notes(notes_file)
+        self._kept = read_notes(notes_file)
+        self._notes = dict(self._kept)
         self._found: list[int] = []
         self._at = 0
         self._build(metrics)
@@ -89,15 +106,19 @@ class Explorer:
         narrow = widgets.Layout(width="auto", min_width="9em", flex="1 1 12em")
         self._status = widgets.Dropdown(options=[ALL, *STATUSES], value=ALL, description="Status", layout=narrow)
         self._slice = widgets.Dropdown(options=[ALL, *slices], description="Slice", layout=narrow)
-        self._metric = widgets.Dropdown(options=[("file order", ""), *metrics], description="Worst first", layout=narrow)
+        orders = [("file order", ""), *((say.label(name), name) for name in metrics)]
+        self._metric = widgets.Dropdown(options=orders, description="Worst first", layout=narrow)
         self._text = widgets.Text(placeholder="words in any text", description="Search", layout=narrow)
-        self._back = widgets.Button(description="Previous", tooltip="Previous example")
-        self._next = widgets.Button(description="Next", tooltip="Next example")
-        self._place = widgets.Label()
+        self._back = widgets.Button(description="Previous", tooltip="Previous example", layout={"width": "auto"})
+        self._next = widgets.Button(description="Next", tooltip="Next example", layout={"width": "auto"})
+        self._place = widgets.Label().add_class("ek-place")
         self._body = widgets.HTML()
-        self._note = widgets.Textarea(placeholder="Note to self", layout=widgets.Layout(width="100%"))
-        self._save = widgets.Button(description="Save note", disabled=self._notes_file is None)
-        self._saved = widgets.Label()
+        self._note = widgets.Textarea(placeholder="to yourself", description="Note", layout={"width": "auto"})
+        self._save = widgets.Button(description="Save note", disabled=self._notes_file is None, layout={"width": "auto"})
+        self._saved = widgets.Label().add_class("ek-saved")
+        self._wire()
+
+    def _wire(self) -> None:
         for control in (self._status, self._slice, self._metric, self._text):
             control.observe(lambda _: self._search(), "value")
         self._back.on_click(lambda _: self._step(-1))
@@ -107,15 +128,21 @@ class Explorer:
         filters = widgets.Box([self._status, self._slice, self._metric, self._text], layout=row)
         steps = widgets.Box([self._back, self._next, self._place], layout=row)
         notes = widgets.Box([self._save, self._saved], layout=row)
-        self.widget = widgets.VBox([filters, steps, self._body, self._note, notes])
-        self.widget.add_class("ek-explorer")
+        guard = Guard().add_class("ek-guard")
+        self.widget = widgets.VBox([guard, filters, steps, self._body, self._note, notes]).add_class("ek-explorer")
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        display(self.widget)
+        from evalkit.human.opening import in_jupyter
+
+        many = wording.plural(len(self._pairs), "example")
+        display(
+            self.widget if in_jupyter() else note(f"Open this notebook in JupyterLab to step through the {many} one by one.")
+        )
 
     def _search(self) -> None:
+        self._leave()
         chosen = Filter(
             status=self._status.value or ALL,
             slice_value=self._slice.value or ALL,
@@ -127,13 +154,15 @@ class Explorer:
         self._draw()
 
     def _step(self, by: int) -> None:
+        self._leave()
         if self._found:
             self._at = (self._at + by) % len(self._found)
         self._draw()
 
     def _draw(self) -> None:
         self._back.disabled = self._next.disabled = len(self._found) < 2
-        self._saved.value = ""
+        self._note.disabled = not self._found
+        self._save.disabled = not self._found or self._notes_file is None
         if not self._found:
             self._place.value, self._body.value, self._note.value = "no example fits", "", ""
             return
@@ -142,16 +171,28 @@ class Explorer:
         self._body.value = side_by_side(pair, flaky=self._flaky.get(pair.example_id, ""))
         self._note.value = self._notes.get(pair.example_id, "")
 
+    def _leave(self) -> None:
+        """Saves what was typed on the example that stood here, if anything was."""
+        self._saved.value = ""
+        if self._found and self._note.value != self._kept.get(self._here, ""):
+            self._save_note()
+
+    @property
+    def _here(self) -> str:
+        return self._pairs[self._found[self._at]].example_id
+
     def _save_note(self) -> None:
-        if self._found and self._notes_file is not None:
-            name = self._pairs[self._found[self._at]].example_id
-            try:
-                write_note(self._notes_file, name, self._note.value)
-            except OSError as why:
-                self._saved.value = f"NOT SAVED: {why.strerror or why}"
-                return
-            self._notes[name] = self._note.value
-            self._saved.value = f"saved to {self._notes_file.name}"
+        if not self._found:
+            return
+        here, self._notes[self._here] = self._here, self._note.value
+        if self._notes_file is None:
+            return
+        try:
+            write_note(self._notes_file, here, self._note.value)
+            self._kept[here] = self._note.value
+            self._saved.value = f"note on {wording.visible(here)} saved to {self._notes_file.name}"
+        except DataError as why:
+            self._saved.value = f"NOT SAVED: note on {wording.visible(here)} ({why})"
 
 
 def select(pairs: Sequence[Pair], texts: Sequence[str], chosen: Filter) -> list[int]:
@@ -171,18 +212,20 @@ def select(pairs: Sequence[Pair], texts: Sequence[str], chosen: Filter) -> list[
 
 def side_by_side(pair: Pair, *, flaky: str = "") -> str:
     """One example as safe HTML: input, expected answer and both answers with their differences marked."""
-    old, new = marked(pair.base.predicted, pair.fine_tuned.predicted)
     facts = [pair.status, *sorted(_slice_values(pair)), *([flaky] if flaky else [])]
-    cell = 'style="flex:1 1 20em;min-width:0;border:1px solid;border-radius:4px;padding:6px 10px;overflow-wrap:anywhere"'
+    texts = marked(pair.base.predicted, pair.fine_tuned.predicted)
+    sides = zip(("Base", "Fine-tuned"), (pair.base, pair.fine_tuned), texts, strict=True)
     answers = "".join(
-        f"<section {cell}><b>{name}</b> {html.escape(_outcome(result))}{_block(text)}</section>"
-        for name, result, text in (("Base", pair.base, old), ("Fine-tuned", pair.fine_tuned, new))
+        f"<section><h4>{name} <small>{html.escape(_outcome(one))}</small></h4>{_block(name, one.predicted, safe)}</section>"
+        for name, one, safe in sides
+    )
+    asked = "".join(
+        f"<h4>{name}</h4>{_block(name, text, wording.render_text(text))}"
+        for name, text in (("Input", pair.base.input_text), ("Expected", pair.base.expected))
     )
     return (
-        f"<p><b>{wording.render_text(pair.example_id)}</b> · {wording.render_text(' · '.join(facts))}</p>"
-        f"<b>Input</b>{_block(wording.render_text(pair.base.input_text))}"
-        f"<b>Expected</b>{_block(wording.render_text(pair.base.expected))}"
-        f'<div style="display:flex;flex-wrap:wrap;gap:10px">{answers}</div>'
+        f'<div class="ek-pair"><p><b>{wording.render_text(pair.example_id)}</b> · '
+        f'{wording.render_text(" · ".join(facts))}</p>{asked}<div class="ek-sides">{answers}</div></div>'
     )
 
 
@@ -201,15 +244,24 @@ def read_notes(path: Path | None) -> dict[str, str]:
 
 
 def write_note(path: Path, example_id: str, note: str) -> None:
-    """Appends one note as a JSON line."""
+    """Appends one note as a JSON line.
+
+    Raises:
+        DataError: It cannot be written.
+    """
     row = {"example_id": example_id, "note": wording.cleaned(note)[0], "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    file = AppendOnlyFile(path)
+    try:
+        file.append(json.dumps(row).encode())
+    finally:
+        file.close()
 
 
-def _block(safe: str) -> str:
-    return f'<div style="white-space:pre-wrap;margin:2px 0 10px">{safe}</div>'
+def _block(name: str, text: str, safe: str) -> str:
+    """A text as it is; a long one in a box of its own that scrolls, by keyboard too."""
+    if len(text) < LONG and text.count("\n") < LONG_LINES:
+        return f'<div class="ek-block">{safe}</div>'
+    return f'<div class="ek-block ek-long" tabindex="0" role="group" aria-label="{name}">{safe}</div>'
 
 
 def _outcome(result: EvalResult) -> str:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -79,12 +80,57 @@ def test_a_note_is_kept_for_the_next_session_and_the_last_one_wins(pairs, tmp_pa
     assert json.loads(notes.read_text().splitlines()[0])["example_id"] == "0"
 
 
+def test_a_note_typed_and_not_saved_is_saved_by_going_on(pairs, tmp_path):
+    notes = tmp_path / "notes.jsonl"
+    explorer = Explorer(pairs, notes_file=notes)
+    explorer._next.click()
+    assert not notes.exists()  # nothing was typed
+    explorer._note.value = "on 1"
+    explorer._status.value = "regressed"
+    assert read_notes(notes) == {"1": "on 1"}
+    explorer._note.value = "on 2"
+    explorer._text.value = "nowhere to be found"
+    assert read_notes(notes) == {"1": "on 1", "2": "on 2"}
+    assert explorer._note.disabled
+
+
+def test_a_note_after_a_torn_line_is_whole(tmp_path):
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text('{"example_id": "0", "note": "kept", "at": ""}\n{"example_id": "1", "no')
+    with pytest.warns(UserWarning, match="unfinished"):
+        write_note(notes, "2", "after the crash")
+    assert read_notes(notes) == {"0": "kept", "2": "after the crash"}
+
+
+def test_a_long_text_scrolls_in_a_box_the_keyboard_reaches_and_a_short_one_does_not(pairs):
+    assert "tabindex" not in side_by_side(pairs[0])
+    page = side_by_side(replace(pairs[0], base=replace(pairs[0].base, input_text="word " * 200)))
+    assert page.count('tabindex="0"') == 1
+    assert 'aria-label="Input"' in page
+
+
+def test_without_somebody_in_front_of_it_a_line_says_where_to_step_through(pairs, monkeypatch, capsys):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.delenv("VSCODE_PID", raising=False)
+    Explorer(pairs)._ipython_display_()
+    assert capsys.readouterr().out.strip() == "Open this notebook in JupyterLab to step through the 4 examples one by one."
+
+
 def test_a_note_that_cannot_be_written_says_not_saved(pairs, tmp_path):
     blocked = tmp_path / "a file"
     blocked.write_text("")
     explorer = Explorer(pairs, notes_file=blocked / "notes.jsonl")
     explorer._save.click()
-    assert explorer._saved.value.startswith("NOT SAVED")
+    assert explorer._saved.value.startswith("NOT SAVED: note on 0")
+
+    # it is not lost: it stands there again, and leaving it tries again
+    explorer._note.value = "keep me"
+    explorer._next.click()
+    explorer._back.click()
+    assert explorer._note.value == "keep me"
+    blocked.unlink()
+    explorer._next.click()
+    assert read_notes(blocked / "notes.jsonl") == {"0": "keep me"}
 
 
 def test_five_thousand_examples_are_filtered_one_by_one_key_press():
