@@ -50,6 +50,7 @@ class LayerDecision:
         required: True when the stage needs this layer.
         estimate: The effect as a difference (human rating: minus 50%); None when withheld.
         limit: What the whole interval must lie beyond.
+        scale: "points" for rates, "number" for a metric in its own unit.
         findings: What the rules had to say.
         missing: What would settle it, priced.
     """
@@ -69,6 +70,7 @@ class LayerDecision:
     p_value: float | None = None
     alpha: float = 0.05
     limit: float = 0.0
+    scale: str = "points"
     findings: tuple[Finding, ...] = ()
     missing: tuple[Missing, ...] = ()
 
@@ -77,17 +79,12 @@ class LayerDecision:
         """The layer in words."""
         return NAMES[self.layer]
 
-    @property
-    def shown_as_points(self) -> bool:
-        """False for a numeric metric, whose effect stands in its own unit."""
-        return self.estimate is None or abs(self.estimate) <= 1
-
     def effect_text(self) -> str:
         """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
         if self.estimate is None:
             return wording.NOTHING
         shift, text = (0.5, wording.percent) if self.layer == "human" else (0.0, wording.points)
-        if not self.shown_as_points:
+        if self.scale == "number":
             text = wording.number
         ends = [None if end is None else end + shift for end in (self.ci_low, self.ci_high)]
         return f"{text(self.estimate + shift)} ({text(ends[0]).rstrip('%')} to {text(ends[1]).rstrip('%')})"
@@ -122,6 +119,7 @@ def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, require
         metric=wording.visible(evidence.metric),
         unit=evidence.unit,
         limit=rules.limit(layer),
+        scale=str((evidence.primary or {}).get("shown_as") or "points"),
         findings=findings,
         missing=tuple(_still_missing(layer, word, evidence, findings)) or _fallback(layer, word, verdict),
         **numbers,
@@ -284,7 +282,7 @@ def _with_reason(found: LayerDecision) -> LayerDecision:
 
 def _with_interval(found: LayerDecision, interval: str) -> str:
     effect, _, ends = found.effect_text().partition(" (")
-    unit = " points" if found.layer != "human" and found.shown_as_points else ""
+    unit = " points" if found.layer != "human" and found.scale == "points" else ""
     return f"{effect}{unit} ({interval} {ends}" if ends else effect
 
 

@@ -109,7 +109,9 @@ def decide(
         headline=words.headline(verdict, layers, _regressed(evidence.get("benchmark"))),
         deck=words.deck(layers),
         layers=layers,
-        warnings=tuple(one.text for layer in layers for one in layer.findings if one.effect == "warns"),
+        warnings=tuple(
+            f"{one.text[:1].upper()}{one.text[1:]}." for layer in layers for one in layer.findings if one.effect == "warns"
+        ),
         missing=tuple(_missing(layers)),
         would_change=words.would_change(verdict, layers, overall),
         rules=tuple(rules.sentences(stage)),
@@ -183,7 +185,13 @@ def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
 
 def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
     return [
-        {"layer": layer.layer, "word": layer.word, "simulated": "yes" if layer.simulated else "", **asdict(one)}
+        {
+            "layer": layer.layer,
+            "name": layer.name,
+            "word": layer.word,
+            "simulated": "yes" if layer.simulated else "",
+            **asdict(one),
+        }
         for layer in layers
         if layer.required or layer.word == "don't ship"
         for one in layer.missing

@@ -12,14 +12,14 @@ from evalkit.records import Layer
 
 _VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
 _GAINS: dict[Layer, str] = {
-    "benchmark": "better by {points} points in {metric}",
+    "benchmark": "better by {amount} in {metric}",
     "human": "people prefer it ({percent} against 50%)",
-    "ab_test": "better by {points} points in {metric} with users",
+    "ab_test": "better by {amount} in {metric} with users",
 }
 _LOSSES: dict[Layer, str] = {
-    "benchmark": "it is worse by {points} points in {metric}",
+    "benchmark": "it is worse by {amount} in {metric}",
     "human": "people prefer the old one ({percent} against 50%)",
-    "ab_test": "users lose {points} points in {metric}",
+    "ab_test": "users lose {amount} in {metric}",
 }
 _UNKNOWN: dict[Layer, dict[str, str]] = {
     "benchmark": {MISSING: "no benchmark of these answers is there", "too early": "the benchmark has no answers to compare"},
@@ -109,5 +109,5 @@ def _unknown(layer: LayerDecision) -> str:
 
 def _filled(text: str, layer: LayerDecision) -> str:
     diff = layer.estimate or 0.0
-    amount = wording.number(abs(diff)) if abs(diff) > 1 else wording.points(diff, sign=False)
-    return text.format(points=amount, percent=wording.percent(0.5 + diff), metric=layer.metric)
+    amount = wording.number(abs(diff)) if layer.scale == "number" else f"{wording.points(diff, sign=False)} points"
+    return text.format(amount=amount, percent=wording.percent(0.5 + diff), metric=layer.metric)

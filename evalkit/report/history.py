@@ -43,7 +43,8 @@ def read(study: Study) -> list[dict[str, Any]]:
 
 def what_changed(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
     """One sentence: what is different from the run before."""
-    before = next((row for row in reversed(rows) if not row.get("failed") and row.get("run") != now.get("run")), None)
+    sound = [row for row in rows if row.get("metrics") and not row.get("failed") and row.get("run") != now.get("run")]
+    before = sound[-1] if sound else None
     if before is None:
         return "This is the first run of this study, so there is nothing to compare it with."
     changes = [*_named(before, now), *_metrics(before, now)]

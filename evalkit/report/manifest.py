@@ -57,6 +57,7 @@ def write(
         "failed": {name: one.error for name, one in chapters.items() if one.error},
         "versions": {"evalkit": evalkit.__version__, "python": platform.python_version()} | dict(_versions()),
         "platform": platform.platform(),
+        "journals": _journals(study, parameters),
         "files": hashes([*files(study), *books], study.root),
         "fingerprint": fingerprint(study, books, parameters),
     }
@@ -101,11 +102,26 @@ def fingerprint(study: Study, books: Sequence[Path], parameters: Mapping[str, Va
     )
     shared = {
         "parameters": {name: value for name, value in parameters.items() if name != "run"},
+        "journals": _journals(study, parameters),
         "files": hashes(files(study), study.root),
         "code": hashes(code, Path(evalkit.__file__).parent),
     }
     text = json.dumps(shared, sort_keys=True)
     return {book.stem: hashlib.sha256(text.encode() + book.read_bytes()).hexdigest() for book in books}
+
+
+def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, Any]:
+    """What the answers' journals say of themselves: model, server, settings."""
+    made = {}
+    for name in ("base_journal", "fine_tuned_journal"):
+        path = study.folder / str(parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl")
+        if path.is_file():
+            with path.open(encoding="utf-8") as file:
+                header = json.loads(file.readline() or "{}")
+            made[name] = {
+                key: header.get(key) for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")
+            }
+    return made
 
 
 def _versions() -> Iterable[tuple[str, str]]:

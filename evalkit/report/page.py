@@ -24,6 +24,14 @@ FIRST_SCREEN = "first-screen"
 _TEMPLATE = Path(__file__).with_name("template")
 _KINDS = {"ship": "better", "don't ship": "worse"}
 _TITLES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
+_LOOK_COLUMNS = {
+    "look": "Look",
+    "n": "Users",
+    "estimate": "Difference",
+    "ci_low": "from",
+    "ci_high": "to",
+    "verdict": "Verdict",
+}
 _ANSWER = re.compile(r'<p class="ek-answer">.*?</p>', re.DOTALL)
 
 
@@ -162,14 +170,16 @@ def _facts(record: Mapping[str, Any], decision: Decision | None, evidence: Mappi
     bound = evidence.get("comparison.json", {}).get("bound_to", {})
     plan = evidence.get("ab_test.json", {}).get("details", {}).get("plan_hash")
     seeds = {name: value for name, value in record["parameters"].items() if name.endswith("seed")}
-    costs = evidence.get("comparison.json", {}).get("details", {}).get("costs")
     facts = {
         "Study and run": f"{record['study']}, {record['run']}",
         **{f"sha256 of {name.replace('_', ' ')}": str(value) for name, value in bound.items()},
         "A/B plan": f"sha256 {plan}" if plan else "",
         "Simulated": wording.listed([NAMES[layer] for layer in decision.simulated]) if decision else "",
         "Seeds": ", ".join(f"{name} {value}" for name, value in seeds.items()),
-        "Cost of the answers": _flat(costs) if costs else "",
+        **{
+            f"Answers, {name.removesuffix('_journal').replace('_', '-')}": _flat(one)
+            for name, one in record["journals"].items()
+        },
         "Duration": f"{record['seconds']:.0f} s, {len(record['chapters'])} chapters",
         "Versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
         "Machine": record["platform"],
@@ -179,7 +189,9 @@ def _facts(record: Mapping[str, Any], decision: Decision | None, evidence: Mappi
 
 def _flat(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{str(name).replace('_', ' ')}: {_flat(one)}" for name, one in value.items() if one is not None)
+        return "; ".join(
+            f"{str(name).replace('_', ' ')}: {_flat(one)}" for name, one in value.items() if one not in (None, {}, "")
+        )
     return wording.number(value) if isinstance(value, float) else str(value)
 
 
@@ -189,12 +201,16 @@ def _tables(record: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str,
     parameters = [{"name": name, "value": str(value)} for name, value in sorted(record["parameters"].items())]
     files = [{"file": name, "sha256": value} for name, value in record["files"].items()]
     times = [{"chapter": name, "seconds": f"{made['seconds']:.1f}"} for name, made in record["chapters"].items()]
+    costs = evidence.get("comparison.json", {}).get("details", {}).get("costs") or {}
     looks = evidence.get("ab_test.json", {}).get("details", {}).get("looks") or []
     made = {
         "Parameters": table(parameters, caption="Parameters"),
         "Files and their hashes": table(files, caption="Files"),
         "Duration of each chapter": table(times, caption="Duration", numeric=("seconds",)),
     }
+    if costs and all(isinstance(one, Mapping) for one in costs.values()):
+        spent = [{"answers of": name.replace("_", "-"), **one} for name, one in costs.items()]
+        made["Cost of the answers"] = table(spent, caption="Tokens, waiting time and money by model")
     if looks and all(isinstance(look, Mapping) for look in looks):
-        made["Looks at the A/B test"] = table(looks, caption="Looks")
+        made["Looks at the A/B test"] = table(looks, caption="Looks", columns=_LOOK_COLUMNS, numeric=tuple(_LOOK_COLUMNS))
     return {name: one.body for name, one in made.items()}

@@ -76,7 +76,7 @@ def test_a_slice_shown_worse_blocks_and_one_not_shown_safe_warns(evidence):
     unsafe = evidence("benchmark", details={"slices": [SLICE | {"verdict": "no difference shown", "safety": "not shown"}]})
     warned = decide({"benchmark": unsafe, "human": human}, study="tiny")
     assert warned.verdict == "ship"
-    assert "answers where kind is multi are not shown safe" in warned.warnings
+    assert "Answers where kind is multi are not shown safe." in warned.warnings
 
 
 @pytest.mark.parametrize(

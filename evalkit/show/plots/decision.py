@@ -29,7 +29,7 @@ COLUMNS = {
     "verdict": "Verdict",
     "gate": "Gate",
 }
-MISSING_COLUMNS = {"layer": "Layer", "action": "What", "why": "Why", "price": "Price"}
+MISSING_COLUMNS = {"name": "Layer", "action": "What", "why": "Why", "price": "Price"}
 _WIDTH = 7.7
 _NAMES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
 _KINDS = {"passes": "better", "don't ship": "worse"}
@@ -57,6 +57,7 @@ class Row:
     high: float | None = None
     limit: float = 0.0
     shift: float = 0.0
+    scale: str = "points"
 
     @property
     def kind(self) -> str:
@@ -73,7 +74,9 @@ class Row:
         """A tick of this scale."""
         if self.shift:
             return wording.percent(value + self.shift, 0)
-        return wording.number(value) if self.span > 1 else wording.points(value, 0 if self.span >= 0.04 else 1)
+        if self.scale != "points":
+            return wording.number(value)
+        return wording.points(value, 0 if self.span >= 0.04 else 1)
 
 
 def rows_of(decision: Decision) -> list[Row]:
@@ -202,6 +205,7 @@ def _layer_row(layer: LayerDecision) -> Row:
         high=layer.ci_high,
         limit=layer.limit,
         shift=0.5 if layer.layer == "human" else 0.0,
+        scale=layer.scale,
     )
 
 
