@@ -6,7 +6,7 @@ import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -251,7 +251,10 @@ def _with_interval(values: list[float], alpha: float) -> Any:
 
     if all(one in (0.0, 1.0) for one in values):
         return stats.rate_interval(int(sum(values)), len(values), alpha=alpha)
-    return stats.paired_mean_test(values, alpha=alpha)
+    test = stats.paired_mean_test(values, alpha=alpha)
+    if test.ci_low is None or min(values) < 0 or max(values) > 1:
+        return test
+    return replace(test, ci_low=max(test.ci_low, 0.0), ci_high=min(test.ci_high, 1.0))
 
 
 def _score(one: Scorer, expected: str, predicted: str, outcome: str) -> float | None:

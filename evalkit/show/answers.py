@@ -179,3 +179,15 @@ def handed_on(record: Evidence | None) -> str:
         return "Not added to comparison.json: the benchmark chapter has not written it for these answers; run it first."
     prices = [f"{one.action}: {one.price}" for one in record.missing]
     return f"Missing: {'; '.join(prices)}." if prices else "Nothing is missing to settle the benchmark's questions."
+
+
+def methods(tests: Iterable[Any]) -> str:
+    """The methods behind some tests, each once, in the order they come.
+
+    Example:
+        >>> from evalkit.stats import paired_binary_test, paired_mean_test
+        >>> methods([paired_binary_test(5, 3, 2, 1), paired_mean_test([0.1, 0.3])])
+        'McNemar mid-p with Tango intervals; paired t'
+    """
+    names = dict.fromkeys(one.method for one in tests)
+    return "; ".join(f"{name} with Tango intervals" if name == "McNemar mid-p" else name for name in names) or "No test"

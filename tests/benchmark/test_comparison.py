@@ -137,6 +137,16 @@ def test_a_declared_cluster_widens_the_test_and_mid_p_stands_beside_it(cells):
     assert found.primary == stats.paired_mean_test(diffs, clusters=cluster)
 
 
+def test_no_interval_leaves_the_scale(answers):
+    # two clusters have one degree of freedom, and t(1) reaches far beyond the ends of a rate
+    base, tuned = answers([1, 0, 1, 0], cluster=["a", "a", "b", "b"]), answers([1, 1, 0, 0], cluster=["a", "a", "b", "b"])
+    found = compare_models(base, tuned)
+    assert (found.primary.ci_low, found.primary.ci_high) == (-1.0, 1.0)
+    graded = answers([1, 0], scores=[{"grade": 0.9}, {"grade": 0.2}])
+    grade = compare_models(graded, graded).base.by_metric["grade"]
+    assert (grade.ci_low, grade.ci_high) == (0.0, 1.0)
+
+
 def test_one_metric_decides_and_holm_adjusts_the_others(cells):
     base, tuned = cells(5, 6, 2, 7, scores={"half": 0.5})
     found = compare_models(base, tuned)
