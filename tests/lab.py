@@ -136,15 +136,15 @@ def errors(page: Any) -> list[str]:
     return page.evaluate(f"{_ERRORS}.map(one => one.traceback.join('\\n'))")
 
 
-def _wait(lab: Lab, seconds: float = 90) -> None:
+def _wait(lab: Lab, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
             return _ask(lab, "status")
-        except OSError:
+        except OSError as why:
             if lab.process.poll() is not None or time.monotonic() > end:
-                raise
-            time.sleep(0.1)
+                raise AssertionError(f"JupyterLab did not start:\n{(lab.folder / 'lab.log').read_text()}") from why
+            time.sleep(0.2)
 
 
 def _ask(lab: Lab, what: str, method: str = "GET") -> None:

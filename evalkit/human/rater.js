@@ -198,6 +198,8 @@ function render({ model, el }) {
   undo.addEventListener("click", takeBack);
   // Voila's page has nothing else on it; in JupyterLab the keys belong to the notebook unless the rater has the focus.
   const listener = inVoila ? document : page.root;
+  // JupyterLab looks at the focused element before it looks at what holds it: "x" on a button would cut the cell
+  page.root.addEventListener("focusin", (event) => (event.target.dataset.lmSuppressShortcuts = "true"));
   listener.addEventListener("keydown", pressed);
   model.on("change:view", draw);
   model.on("msg:custom", answered);

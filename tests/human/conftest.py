@@ -1,7 +1,6 @@
 """Small sets of results and rounds, made afresh for each test."""
 
 import itertools
-import socket
 
 import pytest
 
@@ -9,36 +8,6 @@ from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
 from evalkit.records import EvalResult
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="session")
-def free_port():
-    def find():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            return free.getsockname()[1]
-
-    return find
 
 
 @pytest.fixture

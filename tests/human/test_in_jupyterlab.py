@@ -1,21 +1,18 @@
 """The rater inline in a real JupyterLab, whose own keys must not reach the notebook while somebody rates."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import urllib.request
 
 import psutil
 import pytest
+from lab import open_notebook, run_all_cells, write_notebook
 
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.rounds import Round
+from evalkit.records import EvalResult
 
-pytestmark = pytest.mark.browser
-TOKEN = "lab-token"
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # a busy machine takes minutes
 GUARD_MS = 400
 SOURCE = """
 from pathlib import Path
@@ -26,41 +23,12 @@ inline_rater(Round.open(Path("round"))) if in_jupyter() else "headless"
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, free_port):
-    from evalkit.records import EvalResult
-
-    folder = tmp_path_factory.mktemp("lab")
+def lab(jupyterlab):
     base = [EvalResult(i, f"note {i} <img src=x onerror='window.__xss=1'>", "x", f"base {i}", False, True) for i in range(20)]
     tuned = [EvalResult(i, one.input_text, "x", f"tuned {i}", True, True) for i, one in enumerate(base)]
-    prepare_human_eval_batch(base, tuned, 12, seed=1, folder=folder / "round")
-    cell = {"cell_type": "code", "id": "c1", "metadata": {}, "execution_count": None, "outputs": [], "source": SOURCE}
-    text = {"cell_type": "markdown", "id": "c0", "metadata": {}, "source": "# A heading"}
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": [text, cell]}
-    (folder / "rate.ipynb").write_text(json.dumps(notebook))
-    port = free_port()
-    homes = {"JUPYTER_CONFIG_DIR": "config", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTERLAB_SETTINGS_DIR": "settings"}
-    settings = {name: str(folder / place) for name, place in homes.items()}
-    options = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={TOKEN}", "--allow-root", "--expose-app-in-browser"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyter", "lab", *options, f"--ServerApp.root_dir={folder}"],
-        cwd=folder,
-        env={**os.environ, **settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    printed = ""
-    while f":{port}/lab" not in printed:
-        line = process.stdout.readline()
-        assert line, printed
-        printed += line
-    yield process, folder, f"http://127.0.0.1:{port}/lab/tree/rate.ipynb?token={TOKEN}"
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/api/shutdown", method="POST", headers={"Authorization": f"token {TOKEN}"}
-    )
-    urllib.request.urlopen(request, timeout=10).close()
-    process.communicate(timeout=30)
+    prepare_human_eval_batch(base, tuned, 12, seed=1, folder=jupyterlab.folder / "round")
+    write_notebook(jupyterlab.folder / "rate.ipynb", SOURCE)
+    return jupyterlab
 
 
 def rows(folder):
@@ -73,20 +41,11 @@ def at(page, number):
     page.wait_for_timeout(GUARD_MS)
 
 
-def run_all(page):
-    kernel = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel"
-    page.wait_for_function(f"{kernel}?.status === 'idle' && {kernel}.connectionStatus === 'connected'", timeout=120_000)
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=30_000)
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    page.locator(".ek-rater").wait_for(timeout=90_000)
-
-
 def test_rating_in_jupyterlab_from_the_first_pair_to_a_killed_kernel(browser, lab):
-    process, folder, url = lab
-    page, requests = browser.new_page(), []
+    folder, page, requests = lab.folder, browser.new_page(), []
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(url)
-    run_all(page)
+    open_notebook(page, lab.url("rate.ipynb"))
+    run_all_cells(page)
     at(page, 1)
     cells = page.locator(".jp-Notebook .jp-Cell").count()
 
@@ -102,10 +61,13 @@ def test_rating_in_jupyterlab_from_the_first_pair_to_a_killed_kernel(browser, la
     for number, press in enumerate(("1", "click", "3", "click", "4"), start=1):
         if press == "click":
             page.locator('[data-choice="right"]').click()
+            page.keyboard.press("b")  # the focus is on the button now
+            page.keyboard.press("x")
         else:
             page.keyboard.press(press)
         at(page, number + 1)
         assert len(rows(folder)) == number
+        assert page.locator(".jp-Notebook .jp-Cell").count() == cells
         page.locator(".ek-rater").focus()
     assert [row["choice"] for row in rows(folder)] == ["left", "right", "tie", "right", "both_bad"]
 
@@ -125,7 +87,7 @@ def test_rating_in_jupyterlab_from_the_first_pair_to_a_killed_kernel(browser, la
     page.wait_for_timeout(GUARD_MS)
     assert len(rows(folder)) == 6
 
-    for child in psutil.Process(process.pid).children(recursive=True):
+    for child in psutil.Process(lab.process.pid).children(recursive=True):
         if any("ipykernel_launcher" in word for word in child.cmdline()):
             child.send_signal(signal.SIGKILL)
     page.locator(".ek-rater").focus()

@@ -5,7 +5,7 @@ import re
 import pytest
 from lab import errors, open_notebook, project_copy, run_all_cells
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # a busy machine takes minutes
 
 
 def test_run_all_with_nothing_changed_shows_the_answer(browser, jupyterlab):

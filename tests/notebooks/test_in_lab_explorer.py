@@ -8,7 +8,7 @@ from lab import errors, open_notebook, project_copy, run_all_cells, set_paramete
 
 from evalkit.show.explorer import read_notes
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # a busy machine takes minutes
 HOSTILE = (
     "<img src=x onerror='window.X=1'><script>window.X=2</script><svg onload='window.X=3'></svg> "
     "[a](javascript:window.X=4) costs $5 and $6 \u202egpj.exe"
