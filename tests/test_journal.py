@@ -174,6 +174,8 @@ def _torn_or_not():
         (b'{"key": "ab"}\n', "not an answer (KeyError: 'text')"),
         (b'{"key": "xyz", "example_id": "x", "sample": 0, "text": "", "outcome": "ok"}\n', "not an answer"),
         (b"\n", "not a JSON object"),
+        (b'{"key": "ab", "example_id": "x", "sample": 0, "text": null, "outcome": "ok"}\n', "text is NoneType"),
+        (b'{"key": "ab", "example_id": "x", "sample": 0, "text": "", "outcome": "fine"}\n', "outcome 'fine'"),
     ],
 )
 def test_a_broken_line_is_named_with_its_remedy(tmp_path, line, said):
@@ -186,7 +188,10 @@ def test_a_broken_line_is_named_with_its_remedy(tmp_path, line, said):
         assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"messages": []}\n', b"hello\n", b'{"kind": "evalkit-journal"}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"messages": []}\n', b"hello\n", b'{"kind": "evalkit-journal"}\n', b"no line end", b"two\nlines", b'{"a": 1}'],
+)
 def test_what_is_no_journal_is_neither_read_nor_overwritten(tmp_path, content):
     path = tmp_path / "j.jsonl"
     path.write_bytes(content)

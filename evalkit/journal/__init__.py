@@ -14,15 +14,16 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
 from evalkit.journal.file import AppendOnlyFile, Place
-from evalkit.records import Answer
+from evalkit.records import Answer, Outcome
 from evalkit.wording import plural
 
 KIND = "evalkit-journal"
 VERSION = 1
+_START = b'{"kind": "evalkit-journal"'
 _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
 _BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
 
@@ -152,6 +153,7 @@ class Writer:
             DataError: Another run is writing it, it belongs to another model or other parameters, or it cannot be written.
         """
         self.path = Path(path)
+        _refuse_other_files(self.path)
         self._file = AppendOnlyFile(self.path)
         self._places: dict[bytes, Place] = {}
         try:
@@ -210,6 +212,19 @@ class Writer:
         return self._file.append(line)
 
 
+def _refuse_other_files(path: Path) -> None:
+    """Before the end of a file that is no journal is taken for an unfinished answer and cut off."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+    except OSError:  # not there yet, or not to be read: opening it says so
+        return
+    if first.endswith(b"\n"):
+        read_header(path)
+    elif not first.startswith(_START[: len(first)]):
+        raise DataError(f"{path}:1: not the header of a journal; name another file")
+
+
 def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
     for name in _BOUND:
         if name in found and found[name] != asked.get(name):
@@ -252,6 +267,8 @@ def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
     try:
         bytes.fromhex(record["key"])
         answer = Answer(**{name: record[name] for name in _ANSWER_FIELDS if name in record or name in {"text", "outcome"}})
+        if not isinstance(answer.text, str) or answer.outcome not in get_args(Outcome):
+            raise ValueError(f"text is {type(answer.text).__name__}, outcome {answer.outcome!r}")
         place = {"example_id": str(record["example_id"]), "sample": int(record["sample"])}
         return Entry(key=record["key"], answer=answer, at=record.get("at", ""), line=number, **place)
     except (KeyError, TypeError, ValueError) as why:
