@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -214,11 +215,10 @@ class Writer:
 
 def _refuse_other_files(path: Path) -> None:
     """Before the end of a file that is no journal is taken for an unfinished answer and cut off."""
-    try:
-        with path.open("rb") as file:
-            first = file.readline()
-    except OSError:  # not there yet, or not to be read: opening it says so
+    if not path.is_file() or not os.access(path, os.R_OK):  # opening it says so
         return
+    with path.open("rb") as file:
+        first = file.readline()
     if first.endswith(b"\n"):
         read_header(path)
     elif not first.startswith(_START[: len(first)]):
