@@ -61,11 +61,11 @@ def read(folder: Path, events: int, engine: str) -> dict[str, float]:
 
 def evalkit_reading(folder: Path, events: int) -> float:
     """Opening, sample ratio, schedule and the primary metric by user, with imports: what a reading does first."""
-    from evalkit.abtest.analysis import open_log
     from evalkit.abtest.effects import effect
     from evalkit.abtest.lock import lock
     from evalkit.abtest.plan import ABPlan, Metric
     from evalkit.abtest.schedule import schedule
+    from evalkit.abtest.source import open_log
     from evalkit.stats import sample_ratio_test
 
     users = events // EVENTS_PER_USER
@@ -117,7 +117,7 @@ def main() -> None:
         start = time.perf_counter()
         make(Path(name), asked.events)
         size = sum(path.stat().st_size for path in Path(name).iterdir()) / 1e6
-        print(f"{asked.events:,} events written in {time.perf_counter() - start:.0f} s, {size:,.0f} MB")
+        print(f"{asked.events:,} events written in {time.perf_counter() - start:.0f} s, {size:,.0f} MB", flush=True)
         for turn in range(asked.rounds):
             for engine in ("evalkit", "sql"):
                 command = [sys.executable, __file__, "--events", str(asked.events), "--read", engine, name]

@@ -1,7 +1,7 @@
 """The event log as sums: each query runs in the engine that holds the log, and a few numbers a day and variant come back.
 
-The only door to Ibis. A log is reduced per user first and joined after; a user's variant, phase and day are those of the
-first exposure (intention to treat), and what counts lies between it and the end of that user's outcome window.
+With `source`, the only door to Ibis. A log is reduced per user first and joined after. A user's variant, phase and day are
+those of the first exposure (intention to treat); what counts lies between it and the end of that user's outcome window.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError
@@ -50,7 +49,7 @@ class Log:
 
     def users(self, experiment: str) -> Any:
         """`users_query`, kept by the engine while the result is in use: every other query starts from it."""
-        with _quiet():
+        with quiet():
             return self.users_query(experiment).cache()
 
     def users_query(self, experiment: str) -> Any:
@@ -87,7 +86,7 @@ class Log:
             n=users.count(), mixed=users.mixed.sum(), requests=users.n_rows.sum(), unknown=users.unknown.sum(),
             nobody=_ones(users.user_id.isnull()).sum(), first_at=users.first_at.min(),
         )  # fmt: skip
-        table = _fetched(found).sort_values(list(KEYS), ignore_index=True)
+        table = fetched(found).sort_values(list(KEYS), ignore_index=True)
         for column, what in (("unknown", "a variant other than control and treatment"), ("nobody", "no user_id")):
             if len(table) and table[column].sum() > 0:
                 raise DataError(f"{self.where}: exposures hold rows with {what}; repair them before the test is read")
@@ -108,7 +107,7 @@ class Log:
             before: Table of user_id and value from before the experiment: x is its mean, and the usual one for users not
                 in it. Otherwise x is the user's requests.
         """
-        return _sorted(_fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before)))
+        return _sorted(fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before)))
 
     def cells_query(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None) -> Any:
         """The query behind `cells`."""
@@ -159,7 +158,7 @@ class Log:
         rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
         joined = rows.join(users.select("user_id", "phase", "treated"), "user_id")
         joined = joined.mutate(bin=(joined.latency_ms.ln() / BIN).floor().cast("int64"))
-        table = _fetched(joined.group_by(["phase", "treated", "bin"]).agg(n=joined.count()))
+        table = fetched(joined.group_by(["phase", "treated", "bin"]).agg(n=joined.count()))
         table["ms"] = [math.exp((bin_ + 1) * BIN) for bin_ in table["bin"]]
         return table.sort_values(["phase", "treated", "bin"], ignore_index=True)
 
@@ -188,7 +187,7 @@ class Log:
 
     def _before(self, before: Any) -> tuple[float, Any]:
         known = before.group_by("user_id").agg(x=before.value.mean())
-        return float(_fetched(known.x.mean()) or 0.0), known
+        return float(fetched(known.x.mean()) or 0.0), known
 
     def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
@@ -201,92 +200,6 @@ class Log:
         return known.filter(known.at_s < known.first_at + window_s) if math.isfinite(window_s) else known
 
 
-def open_log(where: str | Path, **settings: Any) -> Log:
-    """Opens a log by file, folder or address, with the engine that fits.
-
-    Args:
-        where: An SQLite file; a folder with exposures and outcomes as Parquet or CSV (DuckDB); a URL such as
-            postgresql://...; or the upper-case name of an environment variable that holds one.
-        settings: DuckDB's, for a folder: threads, memory_limit ...
-
-    Raises:
-        DataError: Nothing is there, or it holds no such tables.
-    """
-    from evalkit.abtest.log import log_url
-
-    with _quiet():
-        if Path(where).is_dir():
-            return _open_folder(Path(where), settings)
-        url = log_url(where)
-        return _open_file(url) if url.startswith("sqlite") else _open_url(url)
-
-
-def _open_file(url: str) -> Log:
-    path = Path(url.removeprefix("sqlite:///"))
-    if not path.is_file():
-        raise DataError(f"{path}: no event log there; send traffic through the router, or name the log's place")
-    import ibis
-
-    return _of_connection(ibis.sqlite.connect(path), str(path))
-
-
-def _open_url(url: str) -> Log:
-    import ibis
-
-    shown = url.rsplit("@", maxsplit=1)[-1]
-    return _of_connection(ibis.connect(url.replace("postgresql+psycopg://", "postgres://")), shown)
-
-
-def _of_connection(engine: Any, where: str) -> Log:
-    names = set(engine.list_tables())
-    if missing := {"exposures", "outcomes"} - names:
-        raise DataError(f"{where}: no table {' or '.join(sorted(missing))}; it is not an event log")
-    meta = _fetched(engine.table("log_meta")) if "log_meta" in names else None
-    tables = {name: engine.table(name) for name in ("exposures", "outcomes")}
-    return Log(**tables, simulated=_says_simulated(meta), where=where, engine=engine)
-
-
-def _open_folder(folder: Path, settings: Mapping[str, Any]) -> Log:
-    import ibis
-
-    engine = ibis.duckdb.connect(**{"preserve_insertion_order": False, **settings})
-    tables = {name: _read(engine, folder, name) for name in ("exposures", "outcomes")}
-    meta = _fetched(_read(engine, folder, "log_meta")) if _files(folder, "log_meta") else None
-    return Log(**tables, simulated=_says_simulated(meta), where=str(folder), engine=engine)
-
-
-def _read(engine: Any, folder: Path, name: str) -> Any:
-    if not (files := _files(folder, name)):
-        raise DataError(f"{folder}: no {name}.parquet or {name}.csv; export the log there first")
-    if files[0].suffix == ".parquet":
-        return engine.read_parquet([str(file) for file in files], table_name=name)
-    return engine.read_csv([str(file) for file in files], table_name=name, types=_csv_types(files[0]))
-
-
-def _files(folder: Path, name: str) -> list[Path]:
-    """One file, several, or a folder of parts as Spark writes them."""
-    for pattern in (f"{name}*.parquet", f"{name}/**/*.parquet", f"{name}*.csv"):
-        if found := sorted(path for path in folder.glob(pattern) if path.is_file()):
-            return found
-    return []
-
-
-def _csv_types(file: Path) -> dict[str, str]:
-    """Ids stay text: "007" is not 7."""
-    with file.open(encoding="utf-8-sig") as lines:
-        header = lines.readline().strip().split(",")
-    texts = {"request_id", "outcome_id", "experiment", "user_id", "variant", "model", "outcome", "error", "slice", "metric"}
-    names = [name.strip('"') for name in header]
-    return {name: "string" for name in names if name in texts}
-
-
-def _says_simulated(meta: Any) -> bool:
-    if meta is None:
-        return False
-    said: dict[str, str] = dict(zip(meta["name"], meta["value"], strict=True))
-    return said.get("simulated", "0") not in {"", "0", "false"}
-
-
 def _of(table: Any, name: str, experiment: str, where: str) -> Any:
     if missing := [column for column in _NEEDED[name] if column not in table.columns]:
         raise DataError(f"{where}: {name} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
@@ -294,7 +207,7 @@ def _of(table: Any, name: str, experiment: str, where: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Ibis 12 still calls pandas 3 and DuckDB 2 by names that are on their way out."""
     with warnings.catch_warnings():
         for name in ("The 'future.infer_string' option", r"fetch_\w+\(\) is deprecated"):
@@ -302,8 +215,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _fetched(expression: Any) -> Any:
-    with _quiet():
+def fetched(expression: Any) -> Any:
+    """Runs a query."""
+    with quiet():
         return expression.execute()
 
 
@@ -325,7 +239,7 @@ def _sums(rows: Any, keys: Sequence[str] = KEYS) -> Any:
 
 
 def _cells(rows: Any, keys: Sequence[str] = KEYS) -> pd.DataFrame:
-    return _sorted(_fetched(_sums(rows, keys)), keys)
+    return _sorted(fetched(_sums(rows, keys)), keys)
 
 
 def _sorted(table: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:

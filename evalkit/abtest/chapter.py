@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import journal, wording
-from evalkit.abtest.analysis import open_log
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
 from evalkit.abtest.looks import read_looks
 from evalkit.abtest.plan import ABPlan, Kind, Metric, read_guardrails
 from evalkit.abtest.reading import Reading, read_ab_test
+from evalkit.abtest.source import open_log
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult, Evidence, Missing
 from evalkit.study import Study

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from evalkit.abtest.analysis import open_log
 from evalkit.abtest.lock import amend, lock
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.log_tables import OUTCOMES, Exposure
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
+from evalkit.abtest.source import open_log
 
 DAY_S = 86400.0
 START_S = 1_790_000_000.0 // DAY_S * DAY_S

@@ -41,7 +41,7 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.plot(x, density, color=COLOURS["base"], lw=1.4)
     for side in (-1, 1):
         ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=_DASHES)
-        ax.text(side * limit, 0.178, f"limit\n{_number(side * limit)}", ha="center", va="bottom", fontsize=9)
+        ax.text(side * limit, 0.178, f"limit\n{wording.number(side * limit)}", ha="center", va="bottom", fontsize=9)
         name, role, align = ("better →", "good", "right") if side > 0 else ("← worse", "bad", "left")
         ax.text(side * (reach - 0.1), 0.205, name, ha=align, va="center", fontsize=9, color=COLOURS[role], weight="bold")
     _observed(ax, z, reach, test.verdict)
@@ -63,10 +63,9 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.fill_between(day, value["ci_low"], value["ci_high"], color=COLOURS["fine_tuned_soft"], lw=0)
     ax.plot(day, value["estimate"], color=COLOURS["fine_tuned"], lw=2)
     style.zero_line(ax, vertical=False)
-    role = "muted"
     ax.text(day[-1], value["ci_high"][-1], " 95% interval", fontsize=8.6, color=COLOURS["fine_tuned"], va="center")
     if np.isfinite(value["sequence_high"][-1]):
-        ax.text(day[-1], value["sequence_high"][-1], " at every look", fontsize=8.6, color=COLOURS[role], va="bottom")
+        ax.text(day[-1], value["sequence_high"][-1], " at every look", fontsize=8.6, color=COLOURS["muted"], va="bottom")
     settled = slice(min(len(rows) - 1, len(rows) // 6), None)
     ends = np.concatenate([value["ci_low"][settled], value["ci_high"][settled], [0.0]])
     ax.set_ylim(*_padded(ends))
@@ -97,7 +96,9 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     style.zero_line(ax, vertical=False)
     for spot, one in zip(fractions, done, strict=False):
         style.interval(ax, spot, one.z_score or 0.0, None, None, one.verdict, vertical=True)
-        ax.text(spot, (one.z_score or 0.0) + most * 0.07, _number(one.z_score or 0.0), ha="center", fontsize=9, weight="bold")
+        ax.text(
+            spot, (one.z_score or 0.0) + most * 0.07, wording.number(one.z_score or 0.0), ha="center", fontsize=9, weight="bold"
+        )
     for spot in fractions[len(done) :]:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
     ax.set(ylim=(-most, most), xlim=(0, 1.06))
@@ -269,21 +270,21 @@ def _observed(ax: Axes, z: float, reach: float, verdict: str) -> None:
     ax.plot([spot, spot], [0, 0.33], color=colour, lw=2.4)
     style.interval(ax, 0.33, spot, None, None, verdict)
     side, align = (-0.2, "right") if spot > 0.55 * reach else (0.2, "left")
-    ax.text(spot + side, 0.345, f"observed\nz = {_number(z)}", weight="bold", va="bottom", ha=align, fontsize=9.6)
+    ax.text(spot + side, 0.345, f"observed\nz = {wording.number(z)}", weight="bold", va="bottom", ha=align, fontsize=9.6)
     ax.text(-1.3, 0.36, "if nothing\nhad changed", ha="right", va="center", color=COLOURS["muted"], fontsize=9)
 
 
 def _z_title(z: float, limit: float, test: Effect) -> str:
     place = "beyond" if test.verdict in {"better", "worse"} else "inside"
     which = "" if test.bound is None else f" of look {test.look}"
-    return f"z = {_number(z)} lies {place} the limit{which}, {_number(limit)}"
+    return f"z = {wording.number(z)} lies {place} the limit{which}, {wording.number(limit)}"
 
 
 def _looks_title(test: Effect | None, planned: int) -> str:
     if test is None:
         return f"No look is due yet; {planned} are planned"
     word = {"better": "leaves the limits upwards", "worse": "leaves the limits downwards"}.get(test.verdict)
-    return f"At look {test.look} of {test.looks} z = {_number(test.z_score or 0.0)} {word or 'is inside the limits'}"
+    return f"At look {test.look} of {test.looks} z = {wording.number(test.z_score or 0.0)} {word or 'is inside the limits'}"
 
 
 def _limit(test: Effect) -> float:
@@ -306,10 +307,6 @@ def _padded(values: Any) -> tuple[float, float]:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     pad = 0.12 * ((high - low) or 1.0)
     return low - pad, high + pad
-
-
-def _number(value: float) -> str:
-    return wording.number(value)
 
 
 def _wrapped(text: str, width: int) -> str:

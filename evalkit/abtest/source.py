@@ -1,0 +1,96 @@
+"""Where an event log lives: a file, a folder or an address, opened with the engine that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evalkit.abtest.analysis import Log, fetched, quiet
+from evalkit.errors import DataError
+
+
+def open_log(where: str | Path, **settings: Any) -> Log:
+    """Opens a log by file, folder or address, with the engine that fits.
+
+    Args:
+        where: An SQLite file; a folder with exposures and outcomes as Parquet or CSV (DuckDB); a URL such as
+            postgresql://...; or the upper-case name of an environment variable that holds one.
+        settings: DuckDB's, for a folder: threads, memory_limit ...
+
+    Raises:
+        DataError: Nothing is there, or it holds no such tables.
+    """
+    from evalkit.abtest.log import log_url
+
+    with quiet():
+        if Path(where).is_dir():
+            return _open_folder(Path(where), settings)
+        url = log_url(where)
+        return _open_file(url) if url.startswith("sqlite") else _open_url(url)
+
+
+def _open_file(url: str) -> Log:
+    path = Path(url.removeprefix("sqlite:///"))
+    if not path.is_file():
+        raise DataError(f"{path}: no event log there; send traffic through the router, or name the log's place")
+    import ibis
+
+    return _of_connection(ibis.sqlite.connect(path), str(path))
+
+
+def _open_url(url: str) -> Log:
+    import ibis
+
+    shown = url.rsplit("@", maxsplit=1)[-1]
+    return _of_connection(ibis.connect(url.replace("postgresql+psycopg://", "postgres://")), shown)
+
+
+def _of_connection(engine: Any, where: str) -> Log:
+    names = set(engine.list_tables())
+    if missing := {"exposures", "outcomes"} - names:
+        raise DataError(f"{where}: no table {' or '.join(sorted(missing))}; it is not an event log")
+    meta = fetched(engine.table("log_meta")) if "log_meta" in names else None
+    tables = {name: engine.table(name) for name in ("exposures", "outcomes")}
+    return Log(**tables, simulated=_says_simulated(meta), where=where, engine=engine)
+
+
+def _open_folder(folder: Path, settings: Mapping[str, Any]) -> Log:
+    import ibis
+
+    engine = ibis.duckdb.connect(**{"preserve_insertion_order": False, **settings})
+    tables = {name: _read(engine, folder, name) for name in ("exposures", "outcomes")}
+    meta = fetched(_read(engine, folder, "log_meta")) if _files(folder, "log_meta") else None
+    return Log(**tables, simulated=_says_simulated(meta), where=str(folder), engine=engine)
+
+
+def _read(engine: Any, folder: Path, name: str) -> Any:
+    if not (files := _files(folder, name)):
+        raise DataError(f"{folder}: no {name}.parquet or {name}.csv; export the log there first")
+    if files[0].suffix == ".parquet":
+        return engine.read_parquet([str(file) for file in files], table_name=name)
+    return engine.read_csv([str(file) for file in files], table_name=name, types=_csv_types(files[0]))
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """One file, several, or a folder of parts as Spark writes them."""
+    for pattern in (f"{name}*.parquet", f"{name}/**/*.parquet", f"{name}*.csv"):
+        if found := sorted(path for path in folder.glob(pattern) if path.is_file()):
+            return found
+    return []
+
+
+def _csv_types(file: Path) -> dict[str, str]:
+    """Ids stay text: "007" is not 7."""
+    with file.open(encoding="utf-8-sig") as lines:
+        header = lines.readline().strip().split(",")
+    texts = {"request_id", "outcome_id", "experiment", "user_id", "variant", "model", "outcome", "error", "slice", "metric"}
+    names = [name.strip('"') for name in header]
+    return {name: "string" for name in names if name in texts}
+
+
+def _says_simulated(meta: Any) -> bool:
+    if meta is None:
+        return False
+    said: dict[str, str] = dict(zip(meta["name"], meta["value"], strict=True))
+    return said.get("simulated", "0") not in {"", "0", "false"}
