@@ -34,6 +34,7 @@ __all__ = [
     "scorer",
     "similarity",
     "value",
+    "within",
 ]
 
 Scorer = Callable[[str, str], float | bool | None]
@@ -252,9 +253,14 @@ def _with_interval(values: list[float], alpha: float) -> Any:
     if all(one in (0.0, 1.0) for one in values):
         return stats.rate_interval(int(sum(values)), len(values), alpha=alpha)
     test = stats.paired_mean_test(values, alpha=alpha)
-    if test.ci_low is None or min(values) < 0 or max(values) > 1:
+    return within(test, 0.0, 1.0) if all(0 <= one <= 1 for one in values) else test
+
+
+def within(test: Any, lowest: float, highest: float) -> Any:
+    """A result with its interval cut at the ends of the scale, which t knows nothing of."""
+    if test.ci_low is None or (test.ci_low >= lowest and test.ci_high <= highest):
         return test
-    return replace(test, ci_low=max(test.ci_low, 0.0), ci_high=min(test.ci_high, 1.0))
+    return replace(test, ci_low=max(test.ci_low, lowest), ci_high=min(test.ci_high, highest))
 
 
 def _score(one: Scorer, expected: str, predicted: str, outcome: str) -> float | None:

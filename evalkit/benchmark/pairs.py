@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from evalkit import stats, wording
@@ -100,7 +100,7 @@ def paired_test(pairs: Sequence[Pair], metric: str, *, alpha: float = 0.05, clus
         return stats.paired_binary_test(*(cells[status] for status in _STATUS.values()), alpha=alpha)
     diffs = [one.diff(metric) or 0.0 for one in known]
     test = stats.paired_mean_test(diffs, clusters=[one.cluster for one in known] if clustered else None, alpha=alpha)
-    return within(test, -1.0, 1.0) if all(0 <= v <= 1 for v in (*old, *new) if v is not None) else test
+    return metrics.within(test, -1.0, 1.0) if all(0 <= v <= 1 for v in (*old, *new) if v is not None) else test
 
 
 def cells_of(pairs: Iterable[Pair]) -> dict[str, int]:
@@ -113,13 +113,6 @@ def mean(values: Iterable[float | None]) -> float | None:
     """The mean of the known values; None when there is none."""
     known = [one for one in values if one is not None]
     return math.fsum(known) / len(known) if known else None
-
-
-def within(test: Any, lowest: float, highest: float) -> Any:
-    """The test with its interval cut at the ends of the scale, which t knows nothing of."""
-    if test.ci_low is None or (test.ci_low >= lowest and test.ci_high <= highest):
-        return test
-    return replace(test, ci_low=max(test.ci_low, lowest), ci_high=min(test.ci_high, highest))
 
 
 def quantile(values: Iterable[float | None], share: float) -> float | None:
