@@ -21,7 +21,7 @@ _MORE = """a first study:
   evalkit new mystudy --test held_out.jsonl --base gpt-4o-mini --fine-tuned ft:gpt-4o-mini:acme
   export OPENAI_API_KEY=...               keys come from the environment, never from a file
   evalkit doctor data/mystudy/test.jsonl  is the test set fit to test with?
-  evalkit run mystudy --only 01           the benchmark alone
+  evalkit run mystudy --only 01 02 07     the benchmark alone
   evalkit rate mystudy                    one link a rater, blind
   evalkit run mystudy                     everything, every night if you like
   evalkit gate mystudy && ./deploy        deploys only on "ship"
@@ -33,6 +33,9 @@ where things are:
 exit codes:
   0 done, or "ship"    1 an error, in one line    2 a wrong command
   10 don't ship       11 not enough evidence     12 broken run: the report says what failed"""
+
+
+_MOST_LINES = 40
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +89,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
     slices = [name.strip() for name in options.slices.split(",") if name.strip()]
     found = examine(options.test, options.train, slice_fields=slices)
-    print(found)
+    lines = str(found).split("\n")
+    print("\n".join(lines[:_MOST_LINES]))
+    if len(lines) > _MOST_LINES:
+        print(f"  ... and {len(lines) - _MOST_LINES} more")
     return 0 if found.healthy else 1
 
 

@@ -51,7 +51,7 @@ def test_new_writes_a_study_that_its_own_reader_takes(project, capsys):
     assert (values["study"], values["base_model"], values["fine_tuned_model"]) == ("mine", "gpt: 4 # mini", "ft:gpt'4\"x")
     assert all(isinstance(value, str | int | float | bool) for value in values.values())
     assert (project / "data/mine/test.jsonl").read_text() == ROW
-    assert "evalkit run mine --only 01" in capsys.readouterr().out
+    assert "evalkit run mine --only 01 02 07" in capsys.readouterr().out
     assert main(arguments) == 1  # nothing is overwritten
     assert "exists already" in capsys.readouterr().err
 
@@ -76,7 +76,17 @@ def test_the_names_new_writes_are_known_to_the_notebooks():
     root = Path(__file__).parents[1]
     text = (root / "evalkit/report/template/study.yaml.j2").read_text().replace("{{", '"').replace("}}", '"')
     books = {book: declared_parameters(book) for book in sorted((root / "notebooks").glob("*.ipynb"))}
-    checked_parameters(yaml.safe_load(text), books | {Path("the page"): THE_PAGE})
+    values = yaml.safe_load(text)
+    checked_parameters(values, books | {Path("the page"): THE_PAGE})
+    # the notebooks' defaults are the demo's: whatever names a file or simulates something must be said anew
+    demo = {
+        name
+        for book in books
+        for name in declared_parameters(book)
+        if name.endswith(("_file", "_journal")) or "simulate" in name
+    }
+    assert demo - {"gold_file"} <= set(values)
+    assert (values["simulate_raters"], values["simulate_users"]) == (0, 0)
 
 
 def test_export_says_when_there_is_nothing(project, capsys):

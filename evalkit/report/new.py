@@ -44,6 +44,7 @@ def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path |
         "title": f"{name}: {fine_tuned} against {base}",
         "base_model": base,
         "fine_tuned_model": fine_tuned,
+        "experiment_name": f"{name}-rollout",
     }
     text = _TEMPLATE.read_text(encoding="utf-8")
     for field, value in values.items():
@@ -63,7 +64,7 @@ Next:
   1. export OPENAI_API_KEY=...          the key is read from the environment only
      export OPENAI_BASE_URL=...         only for another server than OpenAI's
   2. evalkit doctor data/{name}/test.jsonl   is the test set fit to test with?
-  3. evalkit run {name} --only 01            asks both models and compares them; then open the report it names
+  3. evalkit run {name} --only 01 02 07      asks both models and compares them; then open the report it names
 """
 
 

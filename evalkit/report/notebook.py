@@ -19,6 +19,7 @@ from evalkit.wording import listed, redacted, visible
 Value = str | int | float | bool
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+_START_TIMEOUT_S = 300  # a busy machine takes its time
 _SECRET_NAME = re.compile(r"(?i)(^|_)(api_?key|secret|password|passwd|pwd|token|credentials?|private_key|bearer)(_|$)")
 _SECRET_VALUE = re.compile(
     r"(?i)\b(sk-[a-z0-9_\-]{12,}|bearer\s+\S{8,}|gh[pousr]_[a-z0-9]{20,}|hf_[a-z0-9]{20,}|xox[abp]-\S{10,}"
@@ -102,6 +103,7 @@ def execute(
                 {name: value for name, value in values.items() if name in declared},
                 kernel_name="python3",
                 progress_bar=False,
+                start_timeout=_START_TIMEOUT_S,
                 request_save_on_cell_execute=False,
                 autosave_cell_every=0,
                 resources={"metadata": {"path": str(folder)}},
