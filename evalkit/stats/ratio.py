@@ -151,8 +151,8 @@ def mean_test(control: Any, treatment: Any, *, alpha: float = 0.05) -> MeanTest:
         >>> print(mean_test([1, 2, 3, 4], [3, 4, 5, 6]))
         No difference shown: +2.00 (95% interval −0.234 to +4.23, p = 0.071, Welch's t, n = 8 users).
     """
-    sums = (_mean_sums(numbers(values, name)) for values, name in ((control, "control"), (treatment, "treatment")))
-    return mean_test_from_sums(*sums, alpha=alpha)
+    old, new = numbers(control, "control"), numbers(treatment, "treatment")
+    return welch(_level(old), _level(new), (len(old), len(new)), alpha, "Welch's t")
 
 
 def mean_test_from_sums(control: MeanSums, treatment: MeanSums, *, alpha: float = 0.05) -> MeanTest:
@@ -183,8 +183,14 @@ def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
     )  # fmt: skip
 
 
-def _mean_sums(values: Any) -> MeanSums:
-    return MeanSums(n=len(values), sum_y=float(values.sum()), sum_yy=float(values @ values))
+def _level(values: Any) -> Levelled:
+    """Mean and standard error by deviations from the mean: sums of raw squares lose small differences of large values."""
+    if (n := len(values)) < 2:
+        return float(values[0]) if n else None, None
+    deviations = values - values.mean()
+    squares = float(deviations @ deviations)
+    squares = 0.0 if squares <= 1e-28 * float(values @ values) else squares
+    return float(values.mean()), (squares / (n - 1) / n) ** 0.5
 
 
 def checked_n(sums: RatioSums | MeanSums, name: str) -> int:

@@ -193,3 +193,11 @@ def test_a_ramp_does_not_fool_the_phases():
     pooled = proportion_z_test(2700 + 1600, 14000, 300 + 1600, 6000)
     assert combine_phases([first, second]).diff == pytest.approx(0.0, abs=1e-12)
     assert pooled.diff > 0.009
+
+
+def test_small_differences_of_large_values_keep_their_variance():
+    # milliseconds since 1970 and the like: sums of squares of 1e9 + 1 have no digit left for a variance of 1
+    small, large = ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]), 1e9
+    near, far = mean_test(*small), mean_test(*([value + large for value in values] for values in small))
+    assert far.p_value == pytest.approx(near.p_value, rel=1e-6)
+    assert mean_test([0.1] * 7, [0.3] * 1000).p_value is None
