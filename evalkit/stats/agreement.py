@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -48,7 +48,8 @@ def krippendorff_alpha(
     """Krippendorff's alpha with a bootstrap interval over items.
 
     Args:
-        ratings: Raters x items; None where a rater did not rate. Labels must mean the same for every rater.
+        ratings: Raters x items, also as a mapping or a table with a row a rater; None where a rater did not rate.
+            Labels must mean the same for every rater.
         level: "nominal" for names, "ordinal" for ranks, "interval" for numbers.
         alpha: Two-sided level of the interval.
         resamples: Bootstrap samples of items.
@@ -150,7 +151,8 @@ def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, li
 
     if level not in ("nominal", "ordinal", "interval"):
         raise DesignError(f"level is {level!r}; need 'nominal', 'ordinal' or 'interval'")
-    if not all(hasattr(row, "__len__") for row in ratings):
+    ratings = list(ratings.values()) if isinstance(ratings, Mapping) else getattr(ratings, "to_numpy", lambda: ratings)()
+    if not all(hasattr(row, "__len__") and not isinstance(row, str) for row in ratings):
         raise DesignError("ratings need a list for each rater, with one entry for each item")
     if len({len(row) for row in ratings}) > 1:
         raise DesignError("every rater needs one entry for each item, None where not rated")
@@ -170,7 +172,7 @@ def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, li
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))  # pandas says NaN
+    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"  # of pandas
 
 
 def _distance(level: str, values: list[Any]) -> Callable[[Any], Any]:

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +100,15 @@ def test_fleiss_by_its_formula():
     observed = ((counts * (counts - 1)).sum(axis=1) / 12).mean()
     chance = ((counts.sum(axis=0) / 120) ** 2).sum()
     assert fleiss_kappa(ratings) == pytest.approx((observed - chance) / (1 - chance))
+
+
+def test_raters_may_come_by_name_as_a_table_or_with_the_gaps_of_pandas():
+    rows = [["a", "b", "b", None], ["a", "c", "b", "a"]]
+    expected = krippendorff_alpha(rows).estimate
+    table = pd.DataFrame(rows, index=["ann", "bob"], columns=["i1", "i2", "i3", "i4"])
+    with_na = [["a", "b", "b", pd.NA], rows[1]]
+    for same in (dict(zip(("ann", "bob"), rows, strict=True)), table, np.array(rows, dtype=object), with_na):
+        assert krippendorff_alpha(same).estimate == expected
+        assert krippendorff_alpha(same).n_raters == 2
+    with pytest.raises(DesignError, match="a list for each rater"):
+        krippendorff_alpha(["abb", "acb"])
