@@ -145,9 +145,10 @@ def users_needed_mean(
     """
     if difference == 0:
         raise DesignError("difference is 0; no number of users finds it")
+    wanted = between(difference, "difference", -math.inf, math.inf)
     spread, ratio = between(sd, "sd", 0, math.inf), _odds(treatment_share)
     total_z = z_quantile(alpha) + _z_power(power)
-    return _sizes((total_z * spread / difference) ** 2 * (1 + 1 / ratio), ratio, design_effect)
+    return _sizes((total_z * spread / wanted) ** 2 * (1 + 1 / ratio), ratio, design_effect)
 
 
 def sign_test_power(n: int, true_win_rate: float, *, alpha: float = 0.05) -> float:

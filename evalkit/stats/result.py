@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal
@@ -136,8 +135,10 @@ def whole(value: Any, name: str) -> int:
         DesignError: It is negative, has a fraction, or is no number.
     """
     try:
-        count = operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)  # pyright: ignore[reportArgumentType]
-    except TypeError:
+        count = int(value)
+        if isinstance(value, str) or count != value:
+            raise TypeError
+    except (TypeError, ValueError, OverflowError):
         raise DesignError(f"{name} is {value!r}; need a whole number, 0 or more") from None
     if count < 0:
         raise DesignError(f"{name} is {count}; need a whole number, 0 or more")

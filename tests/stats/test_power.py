@@ -130,3 +130,8 @@ def test_days_come_in_whole_weeks():
     assert days_needed(2754, 200, outcome_window_days=1) == 21
     with pytest.raises(DesignError, match="users_per_day"):
         days_needed(10, 0)
+
+
+def test_a_difference_that_is_no_number_is_refused():
+    with pytest.raises(DesignError, match="difference is nan"):
+        users_needed_mean(1.0, float("nan"))

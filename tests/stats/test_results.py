@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,3 +127,14 @@ def test_a_level_lies_between_0_and_1(alpha):
     ):
         with pytest.raises(DesignError, match="alpha is"):
             call()
+
+
+@pytest.mark.parametrize("three", [3.0, np.float32(3), np.int8(3), np.uint64(3)])
+def test_a_count_may_be_of_any_numeric_type_without_fraction(three):
+    assert kit.rate_interval(three, 10) == kit.rate_interval(3, 10)
+
+
+@pytest.mark.parametrize("no_count", [2.5, np.float32(2.5), "3", None, float("nan"), float("inf"), [3], -1])
+def test_what_is_no_count_is_refused_in_plain_words(no_count):
+    with pytest.raises(DesignError, match="need a whole number, 0 or more"):
+        kit.rate_interval(no_count, 10)
