@@ -17,7 +17,7 @@ def obrien_fleming_bounds(fractions: Sequence[float], *, alpha: float = 0.05) ->
     """Bounds of |z| at each look, O'Brien-Fleming-like spending at whatever information fractions came about.
 
     Args:
-        fractions: Information at each look over planned information, rising, in (0, 1].
+        fractions: Information at each look over planned information, rising, in (0, 1]; a hair above 1 is 1.
         alpha: Two-sided level of all looks together; each side spends half.
 
     Source: Lan & DeMets 1983; recursive integration of Armitage, McPherson & Rowe 1969.
@@ -29,6 +29,7 @@ def obrien_fleming_bounds(fractions: Sequence[float], *, alpha: float = 0.05) ->
         >>> [round(bound, 3) for bound in obrien_fleming_bounds([0.2, 0.4, 0.6, 0.8, 1.0])]
         [4.877, 3.357, 2.68, 2.29, 2.031]
     """
+    fractions = [1.0 if 1 < one < 1 + 1e-9 else one for one in fractions]  # sums of 1/9, nine times, end above 1
     times = [between(one, "an information fraction", closed=True) for one in fractions]
     if any(new <= old for old, new in zip([0.0, *times], times, strict=False)):
         raise DesignError(f"information fractions are {times}; they must rise from above 0 to at most 1")

@@ -83,3 +83,11 @@ def test_the_sequence_is_tightest_near_its_optimum_and_wider_than_a_fixed_interv
 def test_a_sequence_without_users_is_refused():
     with pytest.raises(DesignError, match="n is"):
         confidence_sequence(0.1, 0.1, 0, 100)
+
+
+def test_fractions_that_rounding_took_a_hair_above_one_are_one():
+    times = [sum([1 / 9] * look) for look in range(1, 10)]  # the ninth is 1.0000000000000002
+    assert times[-1] > 1
+    assert obrien_fleming_bounds(times) == pytest.approx(obrien_fleming_bounds([n / 9 for n in range(1, 10)]))
+    with pytest.raises(DesignError, match="information fraction"):
+        obrien_fleming_bounds([0.5, 1.001])
