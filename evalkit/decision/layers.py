@@ -255,7 +255,7 @@ _SAID = {
     "not worse": "shows the new version not worse in {metric}: {effect}",
     "not shown": "does not show that {metric} keeps within its margin: {effect}",
     "no difference shown": "shows no difference in {metric}: {effect}",
-    "too early": "cannot be read yet: {n}",
+    "too early": "cannot be read yet",
     "invalid": "is invalid, so no winner can be named",
 }
 _PREFERRED = {

@@ -59,10 +59,9 @@ def plain(text: str) -> str:
     return html.escape(visible(redacted(_ANSI.sub("", text))))
 
 
-def printed(text: str, stream: str) -> str:
-    """Printed text; what went to the error stream is folded away."""
-    block = f'<pre tabindex="0">{plain(text)}</pre>'
-    return f"<details><summary>Messages while it ran</summary>{block}</details>" if stream == "stderr" else block
+def printed(text: str) -> str:
+    """What was printed while it ran, folded away: a chapter shows results, not messages."""
+    return f'<details><summary>Messages while it ran</summary><pre tabindex="0">{plain(text)}</pre></details>'
 
 
 def shown(data: Mapping[str, Any]) -> str:

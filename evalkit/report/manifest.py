@@ -116,12 +116,18 @@ def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, Any]:
     for name in ("base_journal", "fine_tuned_journal"):
         path = study.folder / str(parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl")
         if path.is_file():
-            with path.open(encoding="utf-8") as file:
-                header = json.loads(file.readline() or "{}")
-            made[name] = {
-                key: header.get(key) for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")
-            }
+            made[name] = _header(path)
     return made
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        line = file.readline()
+    try:
+        header = json.loads(line)
+        return {key: header.get(key) for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")}
+    except (ValueError, AttributeError):
+        return {"problem": "its first line is no header"}  # its chapter says more; the report must still come
 
 
 def _versions() -> Iterable[tuple[str, str]]:

@@ -35,7 +35,7 @@ _NAMES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A
 _KINDS = {"passes": "better", "don't ship": "worse"}
 _NO_EFFECT = {
     "missing": "no evidence yet",
-    "too early": "effect withheld until the plan allows it",
+    "too early": "effect withheld until it may be read",
     "invalid": "no effect is shown",
 }
 
