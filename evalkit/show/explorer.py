@@ -216,11 +216,11 @@ def side_by_side(pair: Pair, *, flaky: str = "") -> str:
     texts = marked(pair.base.predicted, pair.fine_tuned.predicted)
     sides = zip(("Base", "Fine-tuned"), (pair.base, pair.fine_tuned), texts, strict=True)
     answers = "".join(
-        f"<section><h4>{name} <small>{html.escape(_outcome(one))}</small></h4>{_block(name, one.predicted, safe)}</section>"
+        f"<section><h3>{name} <small>{html.escape(_outcome(one))}</small></h3>{_block(name, one.predicted, safe)}</section>"
         for name, one, safe in sides
     )
     asked = "".join(
-        f"<h4>{name}</h4>{_block(name, text, wording.render_text(text))}"
+        f"<h3>{name}</h3>{_block(name, text, wording.render_text(text))}"
         for name, text in (("Input", pair.base.input_text), ("Expected", pair.base.expected))
     )
     return (

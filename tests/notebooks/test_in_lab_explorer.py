@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from lab import errors, open_notebook, project_copy, run_all_cells, set_parameters, write_notebook
 
 from evalkit.show.explorer import read_notes
@@ -48,6 +49,12 @@ def press(page, name):
     page.locator(".ek-explorer").get_by_role("button", name=name, exact=True).click()
 
 
+def tab(page):
+    """Presses Tab and says what has the focus then."""
+    page.keyboard.press("Tab")
+    return page.evaluate("document.activeElement.labels?.[0]?.innerText || document.activeElement.innerText")
+
+
 def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(browser, jupyterlab, new_study):
     project = project_copy(jupyterlab.folder / "project", notebooks="02_*.ipynb")
     new_study(project / "data/hostile", list(rows()))
@@ -77,6 +84,11 @@ def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(brow
     place(page, "1 of 40")
     explorer.get_by_label("Search", exact=True).fill("TUNED 13")
     place(page, "1 of 1")
+
+    found = Axe().run(page, context=".ek-explorer").response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    explorer.get_by_label("Status", exact=True).focus()
+    assert [tab(page) for _ in range(4)] == ["Slice", "Worst first", "Search", "Note"]  # one example: no next one
 
     explorer.get_by_label("Note", exact=True).fill("a note to self")
     press(page, "Save note")
