@@ -20,7 +20,7 @@ DOORS = {
     "statsmodels": ("evalkit/stats/",),
     "ibis": ("evalkit/abtest/",),
     "sqlalchemy": ("evalkit/abtest/log",),
-    "anywidget": ("evalkit/human/rater",),
+    "anywidget": ("evalkit/human/rater", "evalkit/show/explorer"),
     "ipywidgets": ("evalkit/human/rater", "evalkit/show/"),
     "pickle": (),
 }
