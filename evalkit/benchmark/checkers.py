@@ -51,7 +51,7 @@ def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
     """
     if callable(choice):
         return choice
-    kind, _, rest = choice.partition(":")
+    kind, _, rest = str(choice).partition(":")
     if kind == "regex" and rest:
         return _regex_checker(rest)
     if kind == "schema" and rest:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from evalkit.benchmark.rows import UnusableError, lines, messages, parsed, shown
-from evalkit.errors import DataError
+from evalkit.errors import DataError, DesignError
 from evalkit.records import Example
 from evalkit.wording import cleaned, count, flattened, listed, plural
 
@@ -174,7 +174,10 @@ def read_examples(
 
     Raises:
         DataError: Rows cannot be used: all of them are listed, with line, problem and remedy.
+        DesignError: An unknown mode, or a limit below 0.
     """
+    if system_prompt_mode not in get_args(SystemPromptMode) or (limit or 0) < 0:
+        raise DesignError(f"system_prompt_mode {system_prompt_mode!r}, limit {limit}: need auto, prepend or replace; 0 or more")
     reader = _Reader(Path(path), cleaned(system_prompt)[0], system_prompt_mode, tuple(slice_fields), cluster_field or None)
     kept = []
     for n, example in enumerate(reader.examples()):

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,10 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         for name in ("samples", "concurrency", "attempts", "abort_after"):
-            if getattr(self, name) < 1:
-                raise DesignError(f"{name} is {getattr(self, name)}; need at least 1")
+            if not isinstance(n := getattr(self, name), Integral) or n < 1:
+                raise DesignError(f"{name} is {n!r}; need at least 1, a whole number")
+        if not isinstance(self.model, str) and not callable(self.model):
+            raise DesignError(f"model is {self.model!r}; need the name of a model, or a function of the messages")
         scoring(self.checker, self.scorers)  # an unknown name must cost no call
 
     @property
@@ -250,9 +253,10 @@ def scoring(checker: str | Callable[[str], bool], scorers: str | Sequence[str | 
     return partial(metrics.score_answer, checker=metrics.checker(checker), scorers=chosen)
 
 
-def names(given: str | Sequence[Any]) -> tuple[Any, ...]:
-    """Several names: a sequence, or a text with commas between them."""
-    return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else tuple(given)
+def names(given: str | Sequence[Any] | Callable[..., Any]) -> tuple[Any, ...]:
+    """Several names: a sequence, or a text with commas between them; a function stands for itself."""
+    given = given.split(",") if isinstance(given, str) else [given] if callable(given) else given
+    return tuple(filter(None, (one.strip() if isinstance(one, str) else one for one in given)))
 
 
 def warn_of_changes(tally: Tally) -> None:

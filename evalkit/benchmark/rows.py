@@ -69,7 +69,7 @@ def parsed(raw: bytes) -> dict[str, Any]:
     except ValueError as why:
         raise UnusableError("a number too long to read", "write it as text") from why
     if not isinstance(row, dict):
-        raise UnusableError(f"a {_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line')
+        raise UnusableError(f"{_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line')
     if (b"\\ud" in raw or b"\\uD" in raw) and cleaned(json.dumps(row, ensure_ascii=False))[1]:
         raise UnusableError("holds half a character (a lone surrogate), which no file can keep", "mend the export that cut it")
     return row
@@ -96,7 +96,7 @@ def messages(row: dict[str, Any]) -> list[dict[str, Any]]:
         )
     if not isinstance(messages, list) or not messages:
         raise UnusableError(
-            "messages is empty" if messages == [] else f"messages is a {_kind(messages)}", "write a list of messages"
+            "messages is empty" if messages == [] else f"messages is {_kind(messages)}", "write a list of messages"
         )
     for number, message in enumerate(messages, start=1):
         _check_message(number, message)
@@ -113,18 +113,20 @@ def messages(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _check_message(number: int, message: Any) -> None:
     if not isinstance(message, dict):
-        raise UnusableError(f"message {number} is a {_kind(message)}", "write it as an object with role and content")
+        raise UnusableError(f"message {number} is {_kind(message)}", "write it as an object with role and content")
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         raise UnusableError(f"message {number} has role {shown(role)}", f"use one of {listed(list(ROLES))}")
     if content is not None and not isinstance(content, str | list):
-        raise UnusableError(f"message {number} has content that is a {_kind(content)}", "write it as text")
+        raise UnusableError(f"message {number} has content that is {_kind(content)}", "write it as text")
     if not flattened(content).strip() and not isinstance(content, list) and not message.get("tool_calls"):
         raise UnusableError(f"message {number} (role {role!r}) is empty", "write its content, or remove the row")
 
 
 def _kind(value: Any) -> str:
-    return {dict: "object", list: "list", str: "text", bool: "true/false", type(None): "null"}.get(type(value), "number")
+    """What it is, with its article."""
+    known = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return known.get(type(value), "a number")
 
 
 def shown(value: Any) -> str:

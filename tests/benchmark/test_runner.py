@@ -392,6 +392,22 @@ def test_a_function_that_raises_or_returns_no_text_fails_that_row(test_file):
 def test_what_cannot_be_is_refused(test_file, option):
     with pytest.raises(DesignError, match=f"{option} is 0; need at least 1"):
         run_automated_eval("m", test_file(2), **{option: 0})
+    with pytest.raises(DesignError, match=f"{option} is 1.5"):
+        run_automated_eval("m", test_file(2), **{option: 1.5})
+
+
+@pytest.mark.parametrize("options", [{"limit": -1}, {"system_prompt_mode": "append"}, {"checker": None}, {"model": None}])
+def test_what_would_silently_ask_nothing_or_something_else_is_refused(test_file, options):
+    with pytest.raises(DesignError, match=f"{next(iter(options))}.* {next(iter(options.values()))}|'append'"):
+        run_automated_eval(**{"model": str, "test_file": test_file(2), "progress": False, **options})
+
+
+def test_one_scorer_may_be_given_as_it_is(test_file):
+    def length(expected, predicted):
+        return len(predicted) / 10
+
+    results = run_automated_eval(lambda _: "four", test_file(2), scorers=length, progress=False)
+    assert results[0].scores == {"length": 0.4}
 
 
 @pytest.mark.parametrize("options", [{"checker": "no such"}, {"scorers": ["no such"]}, {"slice_fields": "no such"}])
