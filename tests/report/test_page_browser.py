@@ -10,10 +10,6 @@ from evalkit.report import chain
 from evalkit.report.page import write_page
 
 pytestmark = pytest.mark.browser
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 VIEWS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390), ("light", 320)]
 
 
@@ -30,16 +26,6 @@ def page_file(tmp_path_factory) -> Path:
     run = chain.run_study("tiny", root=root, say=lambda _: None, cold=True)
     decide({}, study="tiny").write(run.folder)
     return write_page(run.folder)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
