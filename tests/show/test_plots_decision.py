@@ -7,6 +7,7 @@ from evalkit.decision import decide
 from evalkit.records import Evidence
 from evalkit.show import picture, style
 from evalkit.show.plots import decision as plots
+from evalkit.show.plots import history
 
 LAYERS = ("benchmark", "human", "ab_test")
 SLICE = {"slice": "kind = multi", "n": 96, "estimate": -0.0625, "ci_low": -0.13, "ci_high": -0.02, "verdict": "worse"}
@@ -93,10 +94,10 @@ def test_history_shows_each_set_of_answers_once():
         "bound_to": {"fine_tuned": "2"},
         "metrics": {"exact_match": metrics["exact_match"] | {"estimate": 0.12}},
     }
-    assert len(plots.distinct([night, night | {"made_at": "2026-11-23T12:00"}, other])) == 2
-    made = picture(plots.history, [night, other], alt=plots.history_alt([night, other]))
+    assert len(history.distinct([night, night | {"made_at": "2026-11-23T12:00"}, other])) == 2
+    made = picture(history.differences, [night, other], alt=history.alt([night, other]))
     assert str(made).startswith("Exact match is +12.0 points, +2.0 since the answers before")
-    assert "No run has a primary effect yet" in str(picture(plots.history, [], alt=plots.history_alt([])))
+    assert "No run has a primary effect yet" in str(picture(history.differences, [], alt=history.alt([])))
 
 
 def _svg_texts(decision):

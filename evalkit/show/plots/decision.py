@@ -1,10 +1,10 @@
-"""The decision as a picture: one track a layer, each on its own scale, with its limit; and the history of runs."""
+"""The decision as a picture: one track a layer, each on its own scale, with its limit."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,48 +125,6 @@ def numbers(decision: Decision) -> list[dict[str, str]]:
         }
         for row in rows_of(decision)
     ]
-
-
-def history(runs: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> Axes:
-    """The primary metric's difference over training runs: one interval for each set of answers, newest at the right."""
-    runs = distinct(runs)[-(6 if narrow else 12) :]
-    _, ax = style.canvas(2.8, narrow=narrow)
-    for place, run in enumerate(runs):
-        metric = _primary(run)
-        style.interval(
-            ax, place, metric["estimate"], metric["ci_low"], metric["ci_high"], metric["verdict"], width=7, vertical=True
-        )
-        ax.annotate(
-            wording.points(metric["estimate"]), (place, metric["estimate"]), (9, 0), textcoords="offset points", va="center"
-        )
-    style.zero_line(ax, vertical=False)
-    ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)
-    ax.set_xticks(range(len(runs)), [_when(run) for run in runs])
-    ax.yaxis.set_major_formatter(lambda value, _: wording.points(value, 0))
-    ax.set_ylabel("points over the base model")
-    ax.set_title(_history_title(runs))
-    return ax
-
-
-def history_alt(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The history in sentences."""
-    shown = distinct(runs)[-12:]
-    told = [
-        f"{str(run.get('made_at') or 'this run')[:10]}: {wording.points(_primary(run)['estimate'])} points, "
-        f"{wording.interval(_primary(run)['ci_low'], _primary(run)['ci_high'])}."
-        for run in shown
-    ]
-    return f"{_history_title(shown)}. {' '.join(told)}"
-
-
-def distinct(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Runs with a primary effect, the last one only for each set of answers, oldest first."""
-    kept = {
-        str(sorted(run["bound_to"].items())): run
-        for run in runs
-        if run.get("bound_to") and _primary(run).get("estimate") is not None
-    }
-    return sorted(kept.values(), key=lambda run: str(run.get("made_at") or "~"))
 
 
 def summary(decision: Decision, path: Path, *, title: str) -> Path:
@@ -352,23 +310,3 @@ def _shown(word: str) -> str:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def _primary(run: Mapping[str, Any]) -> Mapping[str, Any]:
-    metrics = run.get("metrics") or {}
-    return metrics.get(run.get("primary")) or {}
-
-
-def _when(run: Mapping[str, Any]) -> str:
-    day = str(run["made_at"])[5:10] if run.get("made_at") else "this run"
-    return f"{day}\n{_cut(str(run['models'].get('fine_tuned', '')), 14)}"
-
-
-def _history_title(runs: Sequence[Mapping[str, Any]]) -> str:
-    if not runs:
-        return "No run has a primary effect yet"
-    last, name = _primary(runs[-1]), str(runs[-1].get("primary")).replace("_", " ")
-    if len(runs) == 1:
-        return f"The first training run: {name} {wording.points(last['estimate'])} points"
-    moved = last["estimate"] - _primary(runs[-2])["estimate"]
-    return f"{name.capitalize()} is {wording.points(last['estimate'])} points, {wording.points(moved)} since the answers before"
