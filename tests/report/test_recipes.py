@@ -1,0 +1,31 @@
+"""The recipes of docs/scheduling.md say what the programs understand."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_workflow_keeps_the_report_of_a_failed_run_and_ends_with_the_gate():
+    job = yaml.safe_load((DOCS / "nightly.yml").read_text())["jobs"]["evaluate"]
+    upload = next(step for step in job["steps"] if "upload-artifact" in step.get("uses", ""))
+    assert upload["if"] == "always()"
+    assert job["steps"][-1]["run"] == 'python -m evalkit gate "$STUDY"'
+    for step in job["steps"]:
+        subprocess.run(["bash", "-n"], input=step.get("run", ""), text=True, check=True)
+        assert "OPENAI_API_KEY" not in step.get("run", "")  # keys come from secrets through the environment
+
+
+def test_shell_and_python_in_the_page_parse_and_name_the_notebooks_that_exist():
+    text = (DOCS / "scheduling.md").read_text()
+    airflow = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    ast.parse(airflow)
+    books = sorted(path.stem for path in (DOCS.parent / "notebooks").glob("[0-9]*.ipynb"))
+    assert re.findall(r'"(\d\d_\w+)"', airflow) == books
+    for block in re.findall(r"```\n(.*?)```", text, re.DOTALL):
+        if not block.startswith("0 3 "):  # a crontab line
+            subprocess.run(["bash", "-n"], input=block, text=True, check=True)
