@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.errors import DesignError
@@ -48,11 +49,14 @@ class ABTestConfig:
         for name in ("experiment_name", "control_model", "treatment_model"):
             if not isinstance(text := getattr(self, name), str) or not text.strip():
                 raise DesignError(f"{name} is {text!r}; need a text that is not empty")
-        if not _is_number(self.traffic_split) or not 0 <= self.traffic_split <= 1:
-            raise DesignError(f"traffic_split is {self.traffic_split!r}; need a share from 0 to 1, e.g. 0.1")
+        split = self.traffic_split
+        if not isinstance(split, Real) or isinstance(split, bool) or not 0 <= split <= 1:
+            raise DesignError(f"traffic_split is {split!r}; need a share from 0 to 1, e.g. 0.1")
+        object.__setattr__(self, "traffic_split", float(split))
         for name in ("min_samples", "phase"):
-            if not isinstance(n := getattr(self, name), int) or isinstance(n, bool) or n < 1:
+            if not isinstance(n := getattr(self, name), Integral) or isinstance(n, bool) or n < 1:
                 raise DesignError(f"{name} is {n!r}; need a whole number of at least 1")
+            object.__setattr__(self, name, int(n))
         if self.hash not in ("sha256", "md5-1000"):
             raise DesignError(f"hash is {self.hash!r}; need 'sha256' or 'md5-1000'")
 
@@ -156,14 +160,14 @@ def _column(user_ids: Iterable[str]) -> Any:
     import pyarrow as pa
 
     values = user_ids if hasattr(user_ids, "__array__") or hasattr(user_ids, "__arrow_array__") else list(user_ids)
-    column = pa.array(values)
+    try:
+        column = pa.array(values)
+    except (pa.ArrowException, UnicodeEncodeError) as why:
+        raise DesignError(f"the user ids are no column of texts or of whole numbers: {why}") from why
+    column = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     column = column.cast(pa.string()) if pa.types.is_null(column.type) and not len(column) else column
     if not (pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise DesignError(f"user ids are {column.type}; need texts or whole numbers (a gap turns whole numbers into fractions)")
     if column.null_count:
         raise DesignError(f"{column.null_count} user ids are missing; drop or name these rows first")
     return pa.table({"user_id": column.cast(pa.large_string())})
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

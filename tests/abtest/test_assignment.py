@@ -174,3 +174,20 @@ def test_the_expression_gives_the_same_in_spark(scheme):
     assert dict(zip(found["user_id"], found["variant"], strict=True)) == {
         user: assign_variant(user, config(0.3, scheme=scheme)) for user in ids
     }
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = ABTestConfig("exp", "base", "tuned", np.float32(0.5), np.int64(10))
+    assert config == ABTestConfig("exp", "base", "tuned", 0.5, 10)
+    assert (type(config.traffic_split), type(config.min_samples)) == (float, int)
+
+
+def test_a_categorical_column_is_a_column_of_texts():
+    config, users = ABTestConfig("exp", "base", "tuned", 0.5), ["ann", "bob", "ann"]
+    assert assign_variants(pd.Series(users, dtype="category"), config).tolist() == [assign_variant(u, config) for u in users]
+
+
+@pytest.mark.parametrize("users", [["ann", 1], ["\ud800"]])
+def test_a_column_that_no_engine_can_hold_is_refused(users):
+    with pytest.raises(DesignError, match="no column of texts"):
+        assign_variants(users, ABTestConfig("exp", "base", "tuned"))
