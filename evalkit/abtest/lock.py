@@ -191,9 +191,10 @@ def _read(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no plan is locked; notebook 05 makes and locks one") from None
-    except ValueError as why:
+    except (OSError, ValueError) as why:
         raise DataError(f"{path}: not JSON ({why}); restore the file") from why
-    if not isinstance(record, dict) or record.get("kind") != KIND or record.get("version") != 1:
+    needed = {"plan", "sha256", "locked_at", "amendments"}
+    if not isinstance(record, dict) or record.get("kind") != KIND or record.get("version") != 1 or needed - set(record):
         raise DataError(f"{path}: not a locked plan of version 1")
     return record
 

@@ -119,7 +119,11 @@ class ABPlan:
         Raises:
             DesignError: A field cannot be used.
         """
-        self.config()
+        config = self.config()
+        for name, plain in {"traffic_split": config.traffic_split, "min_samples": config.min_samples}.items():
+            object.__setattr__(self, name, plain)
+        for name in ("secondary", "guardrails"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not 0 < self.traffic_split < 1:
             raise DesignError(f"traffic_split is {self.traffic_split}; a comparison needs users on both sides")
         if not (math.isfinite(self.users_per_day) and self.users_per_day > 0):

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from evalkit.abtest.lock import amend, lock, read_lock
@@ -156,4 +157,20 @@ def test_a_file_that_is_no_plan_is_named(path, text, message):
 
 def test_no_plan_yet_says_who_makes_one(path):
     with pytest.raises(DataError, match="no plan is locked; notebook 05 makes and locks one"):
+        read_lock(path)
+
+
+def test_a_plan_written_with_lists_and_numbers_of_numpy_is_the_same_plan(path):
+    first = lock(replace(PLAN, guardrails=list(PLAN.guardrails), traffic_split=np.float32(0.5), min_samples=np.int64(10)), path)
+    again = lock(replace(PLAN, guardrails=list(PLAN.guardrails), traffic_split=0.5, min_samples=10), path)
+    assert again.sha256 == first.sha256
+
+
+@pytest.mark.parametrize("missing", ["plan", "sha256", "locked_at", "amendments"])
+def test_a_lock_that_lacks_a_part_is_named(path, missing):
+    lock(PLAN, path)
+    record = json.loads(path.read_text())
+    del record[missing]
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match="not a locked plan"):
         read_lock(path)
