@@ -37,8 +37,13 @@ class EventLog:
         Args:
             where: A file (SQLite, on a local disk) or an SQLAlchemy URL (PostgreSQL, for several machines).
             salt: When given, user ids are stored as HMAC-SHA256 under it. Keep it secret, and keep it.
+
+        Raises:
+            DesignError: The salt is empty.
         """
         self.url = log_url(where)
+        if salt is not None and (not isinstance(salt, str) or not salt.strip()):
+            raise DesignError("the salt is empty or no text; without a secret one, hashed user ids can be guessed")
         self._salt = salt
         self._engine = _engine(self.url)
         _create(self._engine)
@@ -138,7 +143,7 @@ class EventLog:
 
     def stored_user(self, user_id: str) -> str:
         """A user's id as it stands in the log: cleaned, and hashed when the log has a salt."""
-        user_id = _storable(user_id)
+        user_id = _storable(str(user_id))
         return user_id if self._salt is None else hmac.new(self._salt.encode(), user_id.encode(), "sha256").hexdigest()
 
     def export(self, folder: str | Path) -> tuple[Path, ...]:

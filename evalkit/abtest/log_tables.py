@@ -39,6 +39,7 @@ import json
 import math
 import uuid
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import sqlalchemy as sa
@@ -114,8 +115,8 @@ def outcome_row(
     Raises:
         DesignError: The value is not finite.
     """
-    if not math.isfinite(value):
-        raise DesignError(f"outcome {metric!r}: value {value} is not a finite number")
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise DesignError(f"outcome {metric!r}: value {value!r} is not a finite number")
     named = [experiment, request_id, metric] if request_id else [experiment, user_id, metric, float(value), at_s]
     return {
         "outcome_id": outcome_id or hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32],

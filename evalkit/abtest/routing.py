@@ -152,7 +152,7 @@ class _Draft:
         self._config, self._user_id, self._slice = config, str(user_id), cut
         self._variant = assign_variant(self._user_id, config)
         self._model = config.model(self._variant)
-        self._request_id = request_id or new_request_id()
+        self._request_id = str(request_id or new_request_id())
         self._at_s = time.time() if at_s is None else at_s
         self._clock, self._latency_ms, self._n_asked = clock, 0.0, 0
         self._error: str | None = None

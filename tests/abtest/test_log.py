@@ -89,7 +89,7 @@ def test_an_outcome_of_nobody_is_refused(log):
         log.record_outcome(None, "accepted", 1, user_id="ann")
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, "1", None])
 def test_a_value_that_is_no_number_is_refused(log, value):
     log.record_exposure(SEEN)
     with pytest.raises(DesignError, match="not a finite number"):
@@ -232,3 +232,15 @@ def test_no_message_shows_the_databases_password():
 def test_a_log_in_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         EventLog(tmp_path / "nowhere" / "events.sqlite")
+
+
+@pytest.mark.parametrize("salt", ["", " ", b"bytes"])
+def test_an_empty_salt_is_refused_since_it_hides_nobody(tmp_path, salt):
+    with pytest.raises(DesignError, match="salt"):
+        EventLog(tmp_path / "events.sqlite", salt=salt)
+
+
+def test_user_ids_may_be_whole_numbers_in_both_tables(log):
+    log.record_exposure(replace(SEEN, user_id=7))
+    log.record_outcome(None, "bought", 1, user_id=7, experiment="exp")
+    assert {row["user_id"] for table in (EXPOSURES, OUTCOMES) for row in log.rows(table)} == {"7"}
