@@ -38,12 +38,7 @@ class KrippendorffAlpha(Result):
 
 
 def krippendorff_alpha(
-    ratings: Sequence[Sequence[Any]],
-    level: Level = "nominal",
-    *,
-    alpha: float = 0.05,
-    resamples: int = 1000,
-    seed: int = 0,
+    ratings: Sequence[Sequence[Any]], level: Level = "nominal", *, alpha: float = 0.05, resamples: int = 1000, seed: int = 0
 ) -> KrippendorffAlpha:
     """Krippendorff's alpha with a bootstrap interval over items.
 

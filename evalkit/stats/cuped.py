@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from evalkit.stats.ratio import (
-    Levelled,
-    MeanTest,
-    Pair,
-    RatioSums,
-    checked_n,
-    ratio_sums,
-    square_sum,
-    welch,
-)
+from evalkit.stats.ratio import Levelled, MeanTest, Pair, RatioSums, checked_n, ratio_sums, square_sum, welch
 
 
 def cuped_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> MeanTest:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evalkit import wording
-from evalkit.stats.result import Result, Scale, between, codes_of, numbers, whole, z_quantile
+from evalkit.stats.result import Difference, Scale, between, codes_of, numbers, whole, z_quantile
 
 FEW_PAIRS = 10
 FEW_CLUSTERS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairedBinaryTest(Result):
-    """Right or wrong, both models on the same examples; `estimate` is `diff`, a fraction.
+class PairedBinaryTest(Difference):
+    """Right or wrong, both models on the same examples; `diff` is `fine_tuned_rate - base_rate`,
+    which is `(fixed - regressed) / n`, a fraction.
 
     Attributes:
         p_value: McNemar mid-p, which decides the verdict.
@@ -29,11 +30,6 @@ class PairedBinaryTest(Result):
     regressed: int
     both_wrong: int
     p_exact: float | None
-
-    @property
-    def diff(self) -> float | None:
-        """`fine_tuned_rate - base_rate`, which is `(fixed - regressed) / n`."""
-        return self.estimate
 
     @property
     def base_rate(self) -> float | None:
@@ -52,7 +48,7 @@ class PairedBinaryTest(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairedMeanTest(Result):
+class PairedMeanTest(Difference):
     """Mean of per-example differences of a numeric score.
 
     Attributes:
@@ -66,11 +62,6 @@ class PairedMeanTest(Result):
     df: int
     t_score: float | None
     n_clusters: int | None = None
-
-    @property
-    def diff(self) -> float | None:
-        """Mean of newer - older."""
-        return self.estimate
 
 
 def paired_binary_test(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import Result, Scale, two_sided_p, z_quantile
+from evalkit.stats.result import Difference, Scale, two_sided_p, z_quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CombinedTest(Result):
+class CombinedTest(Difference):
     """Phases of one experiment combined by inverse variance; `estimate` is `diff`.
 
     Attributes:
@@ -24,11 +24,6 @@ class CombinedTest(Result):
     z_score: float | None
     phases: tuple[float | None, ...]
     shown_as: Scale = "points"
-
-    @property
-    def diff(self) -> float | None:
-        """The combined treatment - control."""
-        return self.estimate
 
     def shown_in(self) -> Scale:
         """As the results it was made from."""

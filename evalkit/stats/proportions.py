@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import Result, Scale, Verdict, between, part_of, two_sided_p, whole, z_quantile
+from evalkit.stats.result import Difference, Result, Scale, Verdict, between, part_of, two_sided_p, whole, z_quantile
 
 TINY = 5.0
 CAUSES = (
@@ -29,7 +29,7 @@ class RateInterval(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProportionTest(Result):
+class ProportionTest(Difference):
     """Two independent rates; rates and bounds are fractions in [0, 1], `estimate` is `diff`.
 
     Attributes:
@@ -50,11 +50,6 @@ class ProportionTest(Result):
     z_score: float | None
     se: float
     p_exact: float | None = None
-
-    @property
-    def diff(self) -> float:
-        """`treatment_rate - control_rate`."""
-        return self.treatment_rate - self.control_rate
 
     @property
     def significant(self) -> bool:
@@ -157,9 +152,7 @@ def proportion_z_test(successes_a: int, total_a: int, successes_b: int, total_b:
 
 
 def sample_ratio_test(
-    observed: Sequence[int] | Mapping[str, int],
-    expected_shares: Sequence[float] | Mapping[str, float],
-    alpha: float = 0.001,
+    observed: Sequence[int] | Mapping[str, int], expected_shares: Sequence[float] | Mapping[str, float], alpha: float = 0.001
 ) -> SampleRatioTest:
     """Is the assignment broken? Chi-square of users per group against the declared split.
 

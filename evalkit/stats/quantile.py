@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from evalkit.errors import DesignError
 from evalkit.stats.ratio import RatioSums, ratio_sums, ratio_with_se
-from evalkit.stats.result import Result, Scale, between, codes_of, numbers, z_quantile
+from evalkit.stats.result import Difference, Result, Scale, between, codes_of, numbers, z_quantile
 
 Requests = tuple[Sequence[Hashable], Any]
 
@@ -30,7 +30,7 @@ class QuantileInterval(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantileTest(Result):
+class QuantileTest(Difference):
     """Difference of two quantiles, treatment - control; positive means higher, for latency that is the bad side.
 
     Attributes:
@@ -43,11 +43,6 @@ class QuantileTest(Result):
     control: float | None
     treatment: float | None
     q: float
-
-    @property
-    def diff(self) -> float | None:
-        """`treatment - control`."""
-        return self.estimate
 
     def _headline(self) -> str:
         return f"p{self.q * 100:g}, treatment minus control"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import Result, Scale, between, numbers, two_sided_p, whole, z_quantile
+from evalkit.stats.result import Difference, Scale, between, numbers, two_sided_p, whole, z_quantile
 
 FEW_USERS = 30
 Pair = tuple[Any, Any]
@@ -39,58 +39,41 @@ class MeanSums:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RatioTest(Result):
-    """Difference of two ratios of sums, user as the unit; `estimate` is `diff`.
-
-    Attributes:
-        se: Delta-method standard error of the difference.
-        lift: Relative change, None when the control ratio is 0.
-    """
-
-    unit: ClassVar[str] = "user"
-    control_rate: float | None
-    treatment_rate: float | None
-    n_control: int
-    n_treatment: int
-    se: float | None
-    z_score: float | None
-    lift: float | None
-    lift_ci_low: float | None
-    lift_ci_high: float | None
-
-    @property
-    def diff(self) -> float | None:
-        """`treatment_rate - control_rate`."""
-        return self.estimate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeanTest(Result):
-    """Difference of two per-user means; `estimate` is `diff`, in the metric's own unit.
+class UserTest(Difference):
+    """Treatment - control with the user as the unit.
 
     Attributes:
         se: Standard error of the difference.
-        z_score: `diff / se`, read against t with `df` degrees of freedom.
-        lift: Relative change, None unless the control mean is positive.
+        z_score: `diff / se`.
+        lift: Relative change, None unless the control value is positive.
     """
 
-    scale: ClassVar[Scale] = "number"
     unit: ClassVar[str] = "user"
-    control_mean: float | None
-    treatment_mean: float | None
     n_control: int
     n_treatment: int
     se: float | None
-    df: float | None
     z_score: float | None
     lift: float | None
     lift_ci_low: float | None
     lift_ci_high: float | None
 
-    @property
-    def diff(self) -> float | None:
-        """`treatment_mean - control_mean`."""
-        return self.estimate
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioTest(UserTest):
+    """Difference of two ratios of sums; `se` is the delta method's."""
+
+    control_rate: float | None
+    treatment_rate: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanTest(UserTest):
+    """Difference of two per-user means in the metric's own unit; `z_score` is read against t with `df` degrees of freedom."""
+
+    scale: ClassVar[Scale] = "number"
+    control_mean: float | None
+    treatment_mean: float | None
+    df: float | None
 
 
 def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioTest:

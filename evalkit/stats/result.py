@@ -128,6 +128,16 @@ class Result:
         return [f"p {text}" if text.startswith("<") else f"p = {text}"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference(Result):
+    """A result whose estimate is a difference, new - old."""
+
+    @property
+    def diff(self) -> float | None:
+        """`estimate` by its other name."""
+        return self.estimate
+
+
 def whole(value: Any, name: str) -> int:
     """A count: a whole number from 0 on, of any integer type.
 
