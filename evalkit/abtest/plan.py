@@ -205,11 +205,7 @@ class ABPlan:
     def _users(self) -> tuple[int, int]:
         needed = self._needed()
         share = self.traffic_split
-        total = max(
-            needed.n_treatment / share,
-            needed.n_control / (1 - share),
-            self.min_samples / min(share, 1 - share),
-        )
+        total = max(needed.n_treatment / share, needed.n_control / (1 - share), self.min_samples / min(share, 1 - share))
         return math.ceil(round(total * (1 - share), 6)), math.ceil(round(total * share, 6))
 
     def _needed(self) -> Any:

@@ -109,16 +109,7 @@ class Evaluation:
     @cached_property
     def test_set(self) -> dataset.TestSet:
         """The test set, read and checked once."""
-        return dataset.read_examples(
-            self.test_file,
-            system_prompt=self.system_prompt,
-            system_prompt_mode=self.system_prompt_mode,
-            slice_fields=names(self.slice_fields),
-            cluster_field=self.cluster_field,
-            limit=self.limit,
-            strict=self.strict,
-            keep=self.keep,
-        )
+        return dataset.read_examples(self.test_file, **self._reading(), strict=self.strict, keep=self.keep)
 
     @cached_property
     def score(self) -> Scored:
@@ -196,16 +187,12 @@ class Evaluation:
             await model.aclose()
 
     def _examples(self) -> Iterator[Example]:
-        if self.keep:
-            return iter(self.test_set.examples)
-        return dataset.iter_examples(
-            self.test_file,
-            system_prompt=self.system_prompt,
-            system_prompt_mode=self.system_prompt_mode,
-            slice_fields=names(self.slice_fields),
-            cluster_field=self.cluster_field,
-            limit=self.limit,
-        )
+        return iter(self.test_set.examples) if self.keep else dataset.iter_examples(self.test_file, **self._reading())
+
+    def _reading(self) -> dict[str, Any]:
+        """How the test file is read, both times."""
+        same = ("system_prompt", "system_prompt_mode", "cluster_field", "limit")
+        return {name: getattr(self, name) for name in same} | {"slice_fields": names(self.slice_fields)}
 
     def _model(self) -> Endpoint | CallableModel:
         if not isinstance(self.model, str):

@@ -12,30 +12,9 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.benchmark import checkers
-from evalkit.benchmark.checkers import CHECKERS, Checker, check_format, checker, icd10cm_format
+from evalkit.benchmark.checkers import CHECKERS, Checker, check_format, checker, icd10cm_format  # noqa: F401 - part of metrics
 from evalkit.errors import DesignError
 from evalkit.records import Answer, EvalResult, Example
-
-__all__ = [
-    "CHECKERS",
-    "SCORERS",
-    "Metrics",
-    "all_lines_present",
-    "article_similarity",
-    "check_format",
-    "checker",
-    "compute_metrics",
-    "exact",
-    "icd10cm_format",
-    "input_text",
-    "metric_names",
-    "normalised_exact",
-    "score_answer",
-    "scorer",
-    "similarity",
-    "value",
-    "within",
-]
 
 Scorer = Callable[[str, str], float | bool | None]
 

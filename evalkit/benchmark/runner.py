@@ -6,6 +6,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, nullcontext
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -92,38 +93,16 @@ def run_automated_eval(
     return _run(Evaluation(**locals()))  # each argument is a field of that name
 
 
-async def run_automated_eval_async(
-    model: str | ModelFunction,
-    test_file: str | Path,
-    system_prompt: str = "",
-    *,
-    journal: str | Path | None = None,
-    endpoint: str = "openai",
-    base_url: str | None = None,
-    checker: str | Callable[[str], bool] = "article",
-    scorers: str | Sequence[str | Callable[[str, str], Any]] = SCORERS,
-    limit: int | None = None,
-    samples: int = 1,
-    temperature: float | None = 0.0,
-    max_tokens: int | None = 1024,
-    seed: int | None = None,
-    concurrency: int = 16,
-    slice_fields: str | Sequence[str] = (),
-    cluster_field: str | None = None,
-    progress: bool = True,
-    prices: str | Path | Mapping[str, Any] | None = None,
-    extra_body: Mapping[str, Any] | None = None,
-    system_prompt_mode: dataset.SystemPromptMode = "auto",
-    strip_think: bool = False,
-    strict: bool = True,
-    timeout_s: float = 120.0,
-    attempts: int = 6,
-    abort_after: int = 25,
-    about: Mapping[str, Any] | None = None,
-) -> list[EvalResult]:
+async def run_automated_eval_async(*arguments: Any, **options: Any) -> list[EvalResult]:
     """The async twin of `run_automated_eval`: same arguments, same results, in the caller's own loop."""
-    evaluation = Evaluation(**locals())
+    given = _ARGUMENTS.bind(*arguments, **options)
+    given.apply_defaults()
+    evaluation = Evaluation(**given.arguments)
     return _in_file_order([result async for result in stream_eval(evaluation)], evaluation)
+
+
+_ARGUMENTS = signature(run_automated_eval)
+run_automated_eval_async.__signature__ = _ARGUMENTS  # pyright: ignore[reportFunctionMemberAccess] - for help and completion
 
 
 async def stream_eval(evaluation: Evaluation) -> AsyncGenerator[EvalResult, None]:
