@@ -77,7 +77,7 @@ def score_answer(
     answer: Answer,
     sample: int = 0,
     *,
-    checker: str | Checker = "article",
+    checker: str | Checker = "article",  # noqa: F811 - its name in every call
     scorers: Iterable[str | Scorer] = ("similarity",),
 ) -> EvalResult:
     """Joins an example with one answer and scores it.
