@@ -5,8 +5,8 @@
 A note names one or two diagnoses by an inclusion term ("Cholera eltor"); a shortlist holds their codes with the official
 descriptions and some distractors; the answer is the right line of the shortlist, or the two right ones.
 
-Source: ICD-10-CM, April 2026 release, made by the National Center for Health Statistics (CDC) and a work of the government
-of the United States, in the public domain there. The file is the one that the package simple-icd-10-cm 1.5.0 carries.
+Source: ICD-10-CM, April 2026 release, published by the National Center for Health Statistics (CDC) for free use; a work of the
+government of the United States. The file is the one that the package simple-icd-10-cm 1.5.0 carries.
 """
 
 from __future__ import annotations
