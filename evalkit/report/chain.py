@@ -90,7 +90,8 @@ def run_study(
     all_books = sorted((notebooks or study.root / "notebooks").glob("[0-9]*.ipynb"))
     run_name = new_run_name()
     declared = {book: declared_parameters(book) for book in all_books}
-    values = study_parameters(study) | (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
+    nobody = {name: 0 for known in declared.values() for name in known if name.startswith("simulate_")}  # unless asked for
+    values = nobody | study_parameters(study) | (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
     values |= {"study": name, "run": run_name}
     checked_parameters(values, declared | {Path("the page"): THE_PAGE})
     folder = study.run_folder(run_name)
