@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -184,6 +185,8 @@ def read_examples(
         if keep and (not limit or n < limit):
             kept.append(example)
     _check(reader, strict=strict)
+    if repeats := _repeats(reader):
+        warnings.warn(f"{reader.path}: {repeats}", stacklevel=2)
     return TestSet(
         path=reader.path,
         examples=tuple(kept),
@@ -231,13 +234,17 @@ def _check(reader: _Reader, *, strict: bool) -> None:
         raise DataError("\n".join([heading, *listing, *more, "strict=False leaves these rows out and counts them."]))
 
 
+def _repeats(reader: _Reader) -> str:
+    copies = sum(times - 1 for times in reader.repeats.values())
+    return f"{plural(copies, 'row')} without id stand in the file more than once; their ids end in -2, -3 ..." * bool(copies)
+
+
 def _notes(reader: _Reader) -> Iterator[str]:
     n = len(reader.digests)
     if reader.problems:
         yield f"{plural(len(reader.problems), 'row')} left out that cannot be used, the first is line {reader.problems[0].line}"
-    copies = sum(times - 1 for times in reader.repeats.values())
-    if copies:
-        yield f"{plural(copies, 'row')} without id stand in the file more than once; their ids end in -2, -3 ..."
+    if repeats := _repeats(reader):
+        yield repeats
     if reader.repeated_prompts:
         few = listed(reader.repeated_prompts[:5])
         yield f"{plural(len(reader.repeated_prompts), 'prompt')} asked before (line {few}): such rows are not independent"

@@ -184,7 +184,8 @@ def test_an_id_used_twice_names_both_lines(tmp_path):
 
 
 def test_rows_without_id_are_known_by_their_content(tmp_path):
-    test_set = read_examples(written(tmp_path / "t.jsonl", row("a"), row("b"), row("a"), row("a")))
+    with pytest.warns(UserWarning, match=r"t\.jsonl: 2 rows without id stand in the file more than once"):
+        test_set = read_examples(written(tmp_path / "t.jsonl", row("a"), row("b"), row("a"), row("a")))
     first, other, second, third = (example.example_id for example in test_set.examples)
     assert (second, third) == (f"{first}-2", f"{first}-3")
     assert other != first
