@@ -8,7 +8,7 @@ from typing import Literal
 
 from evalkit.human.pairs import Batch, Key, Pair, Side
 from evalkit.human.rounds import Round
-from evalkit.human.votes import Vote, read_standing
+from evalkit.human.votes import Vote
 from evalkit.records import RatedPair
 
 Label = Literal["fine_tuned", "base", "tie", "both_bad"]
@@ -54,11 +54,7 @@ def unblind(round_: Round) -> tuple[Rating, ...]:
         DataError: A file changed after the lock.
     """
     key = round_.key()
-    return tuple(
-        _decoded(rater, vote, round_.batch, key)
-        for rater in round_.batch.raters
-        for vote in read_standing(round_.votes(rater).path).values()
-    )
+    return tuple(_decoded(rater, vote, round_.batch, key) for rater in round_.batch.raters for vote in round_.standing(rater))
 
 
 def by_item(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human.pairs import Batch, Key, read_batch, read_key
-from evalkit.human.votes import VoteFile, read_standing
+from evalkit.human.pairs import Batch, Key, read_batch, read_key, write_whole
+from evalkit.human.votes import Vote, VoteFile, read_standing
 from evalkit.study import Study, checked_name
 
 
@@ -35,13 +35,13 @@ class Round:
     batch: Batch
 
     @classmethod
-    def open(cls, folder: Path) -> Round:
+    def open(cls, folder: str | Path) -> Round:
         """The round in a folder.
 
         Raises:
             DataError: There is no readable batch in it.
         """
-        return cls(folder=folder, batch=read_batch(folder))
+        return cls(folder=Path(folder), batch=read_batch(Path(folder)))
 
     @property
     def locked(self) -> bool:
@@ -57,6 +57,19 @@ class Round:
         if rater not in self.batch.raters:
             raise DesignError(f"rater {rater!r} is not on this round's list; ask whoever set up the round for your link")
         return VoteFile(self.folder / "votes" / f"{rater}.jsonl", refuse=self._refuse_when_locked)
+
+    def standing(self, rater: str) -> tuple[Vote, ...]:
+        """The votes of one rater that count, read without touching the file.
+
+        Raises:
+            DataError: The file is damaged, or holds a vote on a pair that is not of this batch.
+        """
+        path = self.votes(rater).path
+        votes = tuple(read_standing(path).values())
+        foreign = [vote.item_id for vote in votes if vote.item_id not in self.batch.orders[rater]]
+        if foreign:
+            raise DataError(f"{path}: a vote on {foreign[0]!r}, a pair that is not of this round; restore the file from a copy")
+        return votes
 
     def progress(self) -> tuple[Progress, ...]:
         """How far every rater is."""
@@ -111,13 +124,13 @@ class Round:
             raise DesignError("this round is closed; the vote was not stored")
 
     def _progress(self, rater: str) -> Progress:
-        standing = read_standing(self.votes(rater).path)
-        last = max((vote.at for vote in standing.values()), default=None)
+        standing = self.standing(rater)
+        last = max((vote.at for vote in standing), default=None)
         return Progress(rater=rater, done=len(standing), total=len(self.batch.orders[rater]), last_at=last)
 
     def _write_lock(self) -> None:
         files = {rater: self.votes(rater).path for rater in self.batch.raters}
-        votes = {rater: {"votes": len(read_standing(path)), "sha256": _sha256(path)} for rater, path in files.items()}
+        votes = {rater: {"votes": len(self.standing(rater)), "sha256": _sha256(path)} for rater, path in files.items()}
         if not any(one["votes"] for one in votes.values()) and any(self.batch.orders.values()):
             raise DesignError(f"{self.folder}: nobody has voted yet; there is nothing to lock")
         record = {
@@ -129,9 +142,7 @@ class Round:
             "votes": votes,
             "complete": all(one["votes"] == len(self.batch.orders[rater]) for rater, one in votes.items()),
         }
-        partial = self.folder / "lock.json.partial"
-        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.folder / "lock.json")
+        write_whole(self.folder / "lock.json", json.dumps(record, indent=1).encode() + b"\n", mode=0o644)
 
 
 def round_folder(study: Study, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from threading import RLock
 from typing import Any, get_args
 
@@ -67,6 +68,8 @@ class Session:
             if item_id != self._current:
                 raise DesignError("that pair is no longer on the screen; nothing was stored")
             self._check(choice, reasons)
+            if not isfinite(seconds):
+                raise DesignError(f"seconds is {seconds}; need a number")
             vote = Vote(
                 item_id=item_id, choice=choice, left=self._left(item_id), seconds=round(max(0.0, float(seconds)), 3), at=_now(),
                 reasons=tuple(reasons), note=wording.cleaned(note)[0][:LONGEST_NOTE], via=via,

@@ -130,7 +130,7 @@ class VoteFile:
             raise DataError(f"{self.path}: cannot be written ({why.strerror}); free some space, then vote again") from why
         self._lines += 1
         self._offset += len(line)
-        _apply(json.loads(line), self._standing)
+        _apply(parse_line(line, str(self.path)), self._standing)
 
 
 def read_standing(path: Path) -> dict[str, Vote]:
@@ -150,9 +150,9 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
     """
     try:
         record = json.loads(line)
-        if record["kind"] == "vote" and record["choice"] in CHOICES:
+        if record["kind"] == "vote" and record["choice"] in CHOICES and record["left"] in {"a", "b"}:
             Vote(**{name: value for name, value in record.items() if name != "kind"})
-            return record
+            return record | {"reasons": tuple(record["reasons"]), "seconds": float(record["seconds"])}
         if record["kind"] == "undo" and isinstance(record["item_id"], str):
             return record
     except (ValueError, TypeError, KeyError) as why:
@@ -163,4 +163,4 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
 def _apply(record: dict[str, Any], standing: dict[str, Vote]) -> None:
     standing.pop(record["item_id"], None)
     if record.pop("kind") == "vote":
-        standing[record["item_id"]] = Vote(**{**record, "reasons": tuple(record["reasons"])})
+        standing[record["item_id"]] = Vote(**record)

@@ -66,6 +66,18 @@ def test_progress_counts_what_stands(new_round):
     assert (bob.rater, bob.done, bob.last_at) == ("bob", 0, None)
 
 
+def test_votes_of_another_round_are_found_before_the_lock(new_round, rate):
+    round_, other = new_round(), new_round(seed=8)
+    rate(round_, "rater1", lambda _: "left")
+    rate(other, "rater1", lambda _: "left")
+    with (round_.folder / "votes/rater1.jsonl").open("a") as file:
+        file.write((other.folder / "votes/rater1.jsonl").read_text())
+    for read in (round_.progress, round_.lock):
+        with pytest.raises(DataError, match="not of this round"):
+            read()
+    assert not round_.locked
+
+
 def test_a_folder_without_a_round_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match="prepare the round first"):
         Round.open(tmp_path)

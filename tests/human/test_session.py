@@ -121,6 +121,14 @@ def test_what_the_page_cannot_send_is_refused(new_round, choice, more):
     assert rows(round_) == 0
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan")])
+def test_a_time_that_json_cannot_hold_is_refused(new_round, seconds):
+    session = Session(round_ := new_round(), "rater1")
+    with pytest.raises(DesignError, match="seconds"):
+        session.vote(session.current, "left", seconds=seconds)
+    assert rows(round_) == 0
+
+
 def test_notes_are_kept_whole_cleaned_and_bounded(new_round):
     round_ = new_round()
     session = Session(round_, "rater1")

@@ -94,6 +94,15 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
             read()
 
 
+@pytest.mark.parametrize(("old", "new"), [('"reasons":[]', '"reasons":null'), ('"left":"a"', '"left":"c"'), ("1.5", "{}")])
+def test_a_line_with_values_that_no_vote_has_is_named(tmp_path, old, new):
+    path = tmp_path / "ann.jsonl"
+    VoteFile(path).append(vote("i1"))
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DataError, match=r"ann\.jsonl:1: not a vote"):
+        read_standing(path)
+
+
 def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path):
     file = VoteFile(tmp_path / "ann.jsonl")
     file.append(vote("i1"))
