@@ -37,7 +37,7 @@ def prepare_human_eval_batch(
     models: Mapping[str, str] = NOTHING,
     bound_to: Mapping[str, str] = NOTHING,
     simulated: bool = False,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
 ) -> Batch:
     """Draws a blind batch: a seeded sample of examples on which the two models' answers differ.
 
@@ -66,16 +66,17 @@ def prepare_human_eval_batch(
     """
     _check(sample_size, repeat_share, raters)
     seed = secrets.randbits(128) if seed is None else seed
-    rng = Random(f"evalkit rating {seed}")  # a string: seeded by its hash, the same on every machine
+    shown, sealed = _stream(seed, "shown"), _stream(seed, "sealed")
     matched, left_out = draw.matched(base_results, ft_results)
-    asked, identical = draw.sample(matched, sample_size, rng, stratify_by)
-    pairs, sides = _blinded(asked, rng)
-    repeats, repeat_of = _repeats(pairs, rng, repeat_share)
-    gold_pairs, better = _gold_pairs(gold, rng)
+    asked, identical = draw.sample(matched, sample_size, shown, stratify_by)
+    pairs, sides = _blinded(asked, shown, sealed)
+    repeats, repeat_of = _repeats(pairs, shown, repeat_share)
+    gold_pairs, better = _gold_pairs(gold, shown, sealed)
     sides |= {again: draw.other(sides[first]) for again, first in repeat_of.items()}
     seen = [pair.item_id for pair in (*pairs, *gold_pairs)]
-    orders = {rater: draw.order(seen, repeat_of, rng) for rater in raters}
-    swapped = {rater: draw.swaps([pair.item_id for pair in pairs], sides, repeat_of, list(better), rng) for rater in raters}
+    orders = {rater: draw.order(seen, repeat_of, shown) for rater in raters}
+    items = [pair.item_id for pair in pairs]
+    swapped = {rater: draw.swaps(items, sides, repeat_of, list(better), sealed) for rater in raters}
     bound = dict(bound_to) or draw.bound_to(base_results, ft_results)
     key = Key(seed=seed, fine_tuned_side=sides, repeats=repeat_of, gold=better, models=dict(models), bound_to=bound)
     batch = Batch(
@@ -95,7 +96,14 @@ def answers_seal(bound_to: Mapping[str, str]) -> str:
     return hashlib.sha256(f"{bound_to.get('base')} {bound_to.get('fine_tuned')}".encode()).hexdigest()
 
 
+def _stream(seed: int, what: str) -> Random:
+    """A generator whose draws tell nothing of another's: a few hundred item ids give away the state that drew them."""
+    return Random(hashlib.sha256(f"evalkit rating {what} {seed}".encode()).hexdigest())
+
+
 def _check(sample_size: int, repeat_share: float, raters: Sequence[str]) -> None:
+    if isinstance(raters, str):
+        raise DesignError(f"raters {raters!r}: give a list of codes, not one text")
     if sample_size < 1:
         raise DesignError(f"sample_size {sample_size}: at least 1 pair is needed")
     if not 0 <= repeat_share <= 0.5:
@@ -106,19 +114,19 @@ def _check(sample_size: int, repeat_share: float, raters: Sequence[str]) -> None
         checked_name(rater, what="rater")
 
 
-def _blinded(asked: Sequence[draw.Matched], rng: Random) -> tuple[tuple[Pair, ...], dict[str, Side]]:
-    ids = _item_ids(len(asked), rng)
-    sides = dict(zip(ids, draw.balanced(len(asked), rng), strict=True))
+def _blinded(asked: Sequence[draw.Matched], shown: Random, sealed: Random) -> tuple[tuple[Pair, ...], dict[str, Side]]:
+    ids = _item_ids(len(asked), shown)
+    sides = dict(zip(ids, draw.balanced(len(asked), sealed), strict=True))
     pairs = (_pair(item_id, *one, side=sides[item_id]) for item_id, one in zip(ids, asked, strict=True))
     return tuple(pairs), sides
 
 
 def _pair(item_id: str, base: EvalResult, fine_tuned: EvalResult, *, side: Side) -> Pair:
     a, b = (fine_tuned.predicted, base.predicted) if side == "a" else (base.predicted, fine_tuned.predicted)
-    slices = dict(base.slices)
     return Pair(
-        item_id=item_id, example_id=str(base.example_id), input=base.input_text, response_a=a, response_b=b, slices=slices
-    )
+        item_id=item_id, example_id=str(base.example_id), input=base.input_text, response_a=a, response_b=b,
+        slices=dict(base.slices),
+    )  # fmt: skip
 
 
 def _repeats(pairs: Sequence[Pair], rng: Random, share: float) -> tuple[tuple[Pair, ...], dict[str, str]]:
@@ -131,8 +139,8 @@ def _repeats(pairs: Sequence[Pair], rng: Random, share: float) -> tuple[tuple[Pa
     return made, {item_id: pair.item_id for item_id, pair in zip(ids, again, strict=True)}
 
 
-def _gold_pairs(gold: Sequence[Mapping[str, str]], rng: Random) -> tuple[tuple[Pair, ...], dict[str, Side]]:
-    ids, sides = _item_ids(len(gold), rng), draw.balanced(len(gold), rng)
+def _gold_pairs(gold: Sequence[Mapping[str, str]], shown: Random, sealed: Random) -> tuple[tuple[Pair, ...], dict[str, Side]]:
+    ids, sides = _item_ids(len(gold), shown), draw.balanced(len(gold), sealed)
     made = []
     for item_id, one, side in zip(ids, gold, sides, strict=True):
         a, b = (one["better"], one["worse"]) if side == "a" else (one["worse"], one["better"])

@@ -108,22 +108,18 @@ def _first_samples(results: Iterable[EvalResult]) -> dict[str, EvalResult]:
 
 
 def _shuffled(pairs: list[Matched], rng: Random, stratify_by: str | None) -> list[Matched]:
+    known = {name: None for pair in pairs for name in pair[0].slices}
+    if stratify_by is not None and stratify_by not in known and pairs:
+        raise DesignError(f"no example carries a slice {stratify_by!r} to stratify by; known are {', '.join(known) or 'none'}")
     strata: dict[str, list[Matched]] = defaultdict(list)
     for pair in pairs:
-        strata["" if stratify_by is None else _slice(pair[0], stratify_by)].append(pair)
+        strata["" if stratify_by is None else str(pair[0].slices.get(stratify_by, ""))].append(pair)
     placed = []
     for name in sorted(strata):
         stratum = rng.sample(strata[name], len(strata[name]))
         # evenly spread places: any first part of the whole holds each stratum in proportion
         placed += [((i + rng.random()) / len(stratum), pair) for i, pair in enumerate(stratum)]
     return [pair for _, pair in sorted(placed, key=lambda one: one[0])]
-
-
-def _slice(result: EvalResult, name: str) -> str:
-    if name not in result.slices:
-        known = ", ".join(result.slices) or "none"
-        raise DesignError(f"example {result.example_id}: no slice {name!r} to stratify by; it has {known}")
-    return result.slices[name]
 
 
 def _lean(sides: Sequence[Side]) -> bool:

@@ -135,12 +135,13 @@ class Batch(Sequence[Pair]):
         """Every pair a rater may see, by item id."""
         return {pair.item_id: pair for pair in (*self.items, *self.repeats, *self.gold)}
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Writes batch.json and key.json (readable by its owner only) into a new round's folder.
 
         Raises:
             DesignError: The folder holds a batch already, or the key is not at hand.
         """
+        folder = Path(folder)
         if self.key is None:
             raise DesignError("only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file")
         if (folder / "batch.json").exists():

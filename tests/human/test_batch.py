@@ -8,6 +8,7 @@ import pytest
 from evalkit import prepare_human_eval_batch
 from evalkit.errors import DataError, DesignError
 from evalkit.human.pairs import read_batch, read_key
+from evalkit.human.rounds import Round
 
 
 def lefts(batch, rater, items):
@@ -108,6 +109,25 @@ def test_the_batch_file_holds_no_seed_no_role_no_model_and_the_keys_hash(results
     assert json.loads(sealed)["models"] == models
 
 
+def test_what_everybody_sees_is_drawn_apart_from_what_the_key_seals(results):
+    # item ids, sample and order are public; were the sides drawn by the same generator, some 416 ids of 48 bits would
+    # be the 624 words of its state. Drawn apart, the sides do not move when more is drawn for the sample.
+    few, many = (prepare_human_eval_batch(results(n), results(n, who="tuned"), 20, seed=1) for n in (40, 60))
+    assert [one.example_id for one in few] != [one.example_id for one in many]
+    assert [*few.key.fine_tuned_side.values()][:20] == [*many.key.fine_tuned_side.values()][:20]
+
+
+def test_a_folder_may_be_a_text(results, tmp_path):
+    prepare_human_eval_batch(results(), results(who="tuned"), 5, folder=str(tmp_path / "round"))
+    assert len(Round.open(str(tmp_path / "round")).batch) == 5
+
+
+def test_examples_without_the_slice_are_a_stratum_of_their_own(results):
+    slices = lambda i: {"kind": "odd"} if i % 2 else {}  # noqa: E731
+    batch = prepare_human_eval_batch(results(slices=slices), results(who="tuned"), 10, stratify_by="kind")
+    assert Counter(len(one.slices) for one in batch) == {0: 5, 1: 5}  # half of the examples carry it
+
+
 def test_what_is_saved_reads_back_and_is_never_overwritten(results, tmp_path):
     gold = [{"id": f"g{i}", "input": "q", "better": "yes", "worse": "no"} for i in range(3)]
     batch = prepare_human_eval_batch(results(), results(who="tuned"), 10, seed=1, gold=gold, folder=tmp_path)
@@ -171,6 +191,7 @@ def test_results_that_do_not_belong_together_are_refused(results):
         ({"raters": ()}, "raters"),
         ({"raters": ("ann", "ann")}, "each once"),
         ({"raters": ("../ann",)}, "rater"),
+        ({"raters": "amy"}, "list of codes"),
         ({"stratify_by": "colour"}, "colour"),
     ],
 )
