@@ -17,6 +17,8 @@ from evalkit.records import EvalResult, Missing
 if TYPE_CHECKING:
     from evalkit.stats import KrippendorffAlpha, PositionBias, RateInterval, WinRate
 
+FIRST_ROUND = "50 pairs for a start"
+EVEN = 0.02  # so close to an even split no round of people is long enough
 FEWEST = 30  # items below which a slice is shown without a p-value
 
 
@@ -136,7 +138,7 @@ def _withheld(round_: Round | None) -> str:
 def _nothing_yet(round_: Round | None, withheld: str, alpha: float) -> Preference:
     empty = _analysed((), identical=0, reasons=(), alpha=alpha)
     if round_ is None:
-        missing = Missing(action="Prepare a rating round", why="nobody was asked yet", price="50 pairs for a start")
+        missing = Missing(action="Prepare a rating round", why="nobody was asked yet", price=FIRST_ROUND)
         return replace(empty, withheld=withheld, missing=(missing,))
     left = sum(one.total - one.done for one in round_.progress())
     price = wording.plural(left, "rating") + ", then lock the round" if left else "one command: lock the round"
@@ -252,14 +254,20 @@ def _missing(found: Preference, power: float) -> tuple[Missing, ...]:
     decided = result.wins + result.losses
     if result.verdict in {"better", "worse"}:
         return ()
+    if not result.n:
+        why = "no example had two answers to show"
+        return (Missing(action="Prepare another rating round", why=why, price=FIRST_ROUND),)
     rate = result.wins / decided if decided else 0.5
     why = f"{wording.percent(result.estimate)} is not shown to differ from 50% with {wording.plural(result.n, 'item')}"
-    if abs(rate - 0.5) < 0.02:
-        return (Missing(action="Look for a larger effect", why=why, price="more than 4,900 pairs at so even a split"),)
+    even = abs(rate - 0.5) < EVEN
+    tie_rate = result.ties / result.n if decided else 0.0
     try:
-        needed = stats.ratings_needed(rate, result.ties / result.n, alpha=result.alpha, power=power)
+        needed = stats.ratings_needed(0.5 + EVEN if even else rate, tie_rate, alpha=result.alpha, power=power)
     except DesignError as why_not:
         return (Missing(action="Rate more pairs", why=why, price=str(why_not)),)
+    if even:
+        price = f"more than {wording.plural(needed, 'pair')} at so even a split"
+        return (Missing(action="Look for a larger effect", why=why, price=price),)
     more = max(needed - result.n, 1)
     seconds = sorted(one.median_s for one in found.raters if one.median_s is not None)
     hours = more * seconds[len(seconds) // 2] / 3600 if seconds else 0.0

@@ -37,6 +37,8 @@ def answer(found: Preference) -> str:
     """The chapter's answer."""
     if found.withheld:
         return found.withheld
+    if found.win_rate.estimate is None:
+        return f"{headline(found)}. {missing(found)}"
     return f"{_who(found)} {headline(found)} {_figures(found)} {missing(found)}".strip()
 
 

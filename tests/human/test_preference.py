@@ -2,10 +2,13 @@ from random import Random
 
 import pytest
 
-from evalkit import stats
+from evalkit import prepare_human_eval_batch, stats
 from evalkit.errors import DesignError
 from evalkit.human import evidence, ratings, words
+from evalkit.human.checks import check_raters
 from evalkit.human.preference import read_preference
+from evalkit.human.ratings import Rating
+from evalkit.human.rounds import Round
 from evalkit.records import Evidence
 
 
@@ -160,6 +163,17 @@ def test_careless_raters_are_flagged_and_the_result_stands_with_and_without(new_
     assert "cid" in words.flagged(found)
 
 
+def test_a_side_bias_beyond_the_smallest_number_is_flagged():
+    # 1,100 times left: p = 2 * 0.5 ** 1100 = 1.5e-331, which a float holds as 0
+    left = Rating(
+        rater="ann", kind="asked", item_id="i", example_id="e", label="base", choice="left", fine_tuned_left=False,
+        seconds=9.0, reasons=(), note="", slices={}, simulated=False,
+    )  # fmt: skip
+    (ann,) = check_raters([left] * 1100)
+    assert ann.left_p == 0
+    assert any("chooses left" in flag for flag in ann.flags)
+
+
 def test_gold_pairs_find_a_rater_who_does_not_look(new_round, rate, likes):
     gold = [{"id": f"g{i}", "input": "q", "better": "tuned well", "worse": "poor"} for i in range(4)]
     round_ = new_round(raters=("ann", "bob"), gold=gold)
@@ -190,6 +204,18 @@ def test_what_would_settle_it_is_priced_in_pairs(new_round, rate):
 def test_an_even_split_says_that_more_pairs_are_not_the_answer(new_round, rate):
     found = read_preference(locked(new_round(), rate, {"rater1": lambda _: "left"}))
     assert found.missing[0].action == "Look for a larger effect"
+    # at 52%, the most even split that is priced, and no ties
+    assert f"more than {stats.ratings_needed(0.52):,} pairs" in found.missing[0].price
+
+
+def test_a_round_in_which_no_call_came_back_says_so_without_numbers(new_round, results, tmp_path):
+    base = results(4, outcome="error")
+    prepare_human_eval_batch(base, results(4, who="tuned"), folder=tmp_path / "failed")
+    Round.open(tmp_path / "failed").lock()
+    found = read_preference(Round.open(tmp_path / "failed"))
+    assert words.answer(found) == (
+        "No result yet. Prepare another rating round: no example had two answers to show. Price: 50 pairs for a start."
+    )
 
 
 @pytest.mark.slow
