@@ -142,7 +142,7 @@ def compare_models(
     names = _metrics_to_test([one for name in matched for one in (*old[name], *new[name])], primary_metric)
     status_metric = primary_metric if _is_rate(old, new, matched, primary_metric) else "exact_match"
     pairs = tuple(pair_of(name, old[name], new[name], names, status_metric) for name in matched)
-    clustered = any(one.base.cluster is not None for one in pairs)
+    clustered = any(side.cluster is not None for one in pairs for side in (one.base, one.fine_tuned))
     tests = {name: paired_test(pairs, name, alpha=alpha, clustered=clustered) for name in names}
     others = [name for name in names if name != primary_metric]
     base, tuned = (metrics.compute_metrics([r for i in matched for r in side[i]], alpha=alpha) for side in (old, new))
@@ -231,5 +231,6 @@ def _effect(test: Any) -> str:
     """Verdict, difference and interval: "better by +5.0 points (95% interval +1.0 to +9.0)"."""
     if test.estimate is None:
         return test.verdict
-    limits = wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    known = test.ci_low is not None or test.ci_high is not None
+    limits = wording.interval(test.ci_low, test.ci_high, alpha=test.alpha) if known else "interval undefined"
     return f"{test.verdict}, {wording.points(test.estimate)} points ({limits})"

@@ -41,8 +41,8 @@ class Pair:
 
     @property
     def cluster(self) -> str:
-        """The source it shares with others; its own id when none was declared."""
-        return self.example_id if self.base.cluster is None else str(self.base.cluster)
+        """The source it shares with others, as either side declares it; its own id when neither does."""
+        return next((str(one.cluster) for one in (self.base, self.fine_tuned) if one.cluster is not None), self.example_id)
 
     def diff(self, metric: str) -> float | None:
         """Fine-tuned minus base; None when either is undefined."""

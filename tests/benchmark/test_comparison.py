@@ -137,6 +137,22 @@ def test_a_declared_cluster_widens_the_test_and_mid_p_stands_beside_it(cells):
     assert found.primary == stats.paired_mean_test(diffs, clusters=cluster)
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_cluster_that_only_one_side_declares_counts(cells, side):
+    both = [list(some) for some in cells(30, 50, 10, 10)]
+    both[side] = [replace(one, cluster=str(n // 10)) for n, one in enumerate(both[side])]
+    assert (
+        compare_models(*both).primary
+        == compare_models(*cells(30, 50, 10, 10, cluster=[str(n // 10) for n in range(100)])).primary
+    )
+
+
+def test_an_undefined_interval_is_said_in_words(answers):
+    # every example gains exactly one of two samples: no variance, so no interval and no test
+    base, tuned = ([*answers(first), *(replace(one, sample=1) for one in answers([0] * 4))] for first in ([0] * 4, [1] * 4))
+    assert "+50.0 points (interval undefined)" in str(compare_models(base, tuned))
+
+
 def test_no_interval_leaves_the_scale(answers):
     # two clusters have one degree of freedom, and t(1) reaches far beyond the ends of a rate
     base, tuned = answers([1, 0, 1, 0], cluster=["a", "a", "b", "b"]), answers([1, 1, 0, 0], cluster=["a", "a", "b", "b"])
