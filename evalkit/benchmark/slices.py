@@ -124,20 +124,30 @@ def slice_table(
     Raises:
         DesignError: A field that no example carries.
     """
-    metric = metric or comparison.primary_metric
+    table = _raw_table(comparison, metric or comparison.primary_metric, fields, margin)
+    return _adjusted([table], power)[0]
+
+
+def _raw_table(comparison: Comparison, metric: str, fields: Sequence[str], margin: float | None) -> SliceTable:
     known = dict.fromkeys(name for one in comparison.pairs for name in one.base.slices)
     if unknown := [name for name in fields if name not in known and comparison.pairs]:
         raise DesignError(f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}")
     groups = slices_of(comparison.pairs, fields or tuple(known))
-    rows = [_row(name, group, comparison, metric=metric, margin=margin) for name, group in groups.items()]
-    adjusted = stats.adjust([one.p_value for one in rows])
-    n_tested = sum(one is not None for one in adjusted)
-    return SliceTable(
-        metric=metric,
-        rows=tuple(_settled(replace(one, p_adjusted=p), n_tested, power) for one, p in zip(rows, adjusted, strict=True)),
-        margin=margin or None,
-        n_tested=n_tested,
-        alpha=comparison.alpha,
+    rows = tuple(_row(name, group, comparison, metric=metric, margin=margin) for name, group in groups.items())
+    return SliceTable(metric=metric, rows=rows, margin=margin or None, alpha=comparison.alpha)
+
+
+def _adjusted(tables: Sequence[SliceTable], power: float) -> tuple[SliceTable, ...]:
+    """Holm over the rows of all these tables, and the price of what it leaves open."""
+    p_values = [row.p_value for table in tables for row in table]
+    adjusted, n_tested = iter(stats.adjust(p_values)), sum(one is not None for one in p_values)
+    return tuple(
+        replace(
+            table,
+            n_tested=n_tested,
+            rows=tuple(_settled(replace(row, p_adjusted=next(adjusted)), n_tested, power) for row in table),
+        )
+        for table in tables
     )
 
 
@@ -146,13 +156,8 @@ def slice_tables(
 ) -> tuple[SliceTable, ...]:
     """One table a metric, the primary one first; the others' p are adjusted together, over all their slices."""
     names = [comparison.primary_metric, *(name for name in comparison.tests if name != comparison.primary_metric)]
-    first, *others = (slice_table(comparison, metric=name, fields=fields, margin=margin, power=power) for name in names)
-    adjusted = iter(stats.adjust([row.p_value for table in others for row in table]))
-    n_tested = sum(table.n_tested for table in others)
-    return first, *(
-        replace(table, n_tested=n_tested, rows=tuple(replace(row, p_adjusted=next(adjusted)) for row in table))
-        for table in others
-    )
+    first, *others = (_raw_table(comparison, name, fields, margin) for name in names)
+    return *_adjusted([first], power), *_adjusted(others, power)
 
 
 def most_lost(tables: Sequence[SliceTable]) -> SliceTable:

@@ -81,6 +81,9 @@ def test_the_other_metrics_are_adjusted_together(sliced):
     raw = [row.p_value for table in (formats, likeness) for row in table]
     assert [row.p_adjusted for table in (formats, likeness) for row in table] == stats.adjust(raw)
     assert most_lost((formats, likeness)).metric == "similarity"
+    for row in (*formats, *likeness):  # priced at the level of the family it was adjusted in
+        level = row.test.alpha / formats.n_tested
+        assert row.n_to_settle == (None if row.verdict in {"better", "worse"} else examples_to_settle(row.test, alpha=level))
 
 
 def test_an_undeclared_field_is_named(sliced):
