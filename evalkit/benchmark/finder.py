@@ -29,7 +29,7 @@ class Segment:
         traits: The one or two traits, in words.
         n_regressed: Right before, wrong now.
         share_of_regressed: Of all regressions, the part that lies here.
-        test: Paired test inside the segment, not adjusted.
+        test: Paired test inside the segment, not adjusted; cluster-robust where sources are shared.
         p_adjusted: Benjamini-Hochberg over every segment looked at.
     """
 
@@ -46,10 +46,21 @@ class Segment:
         """Fine-tuned minus base, inside the segment."""
         return self.test.estimate
 
-    def __str__(self) -> str:
+    @property
+    def where(self) -> str:
+        """Its traits in one phrase."""
+        return " and ".join(self.traits)
+
+    @property
+    def what(self) -> str:
+        """What was lost there, with interval (at the test's level) and counts."""
+        limits = wording.interval(self.test.ci_low, self.test.ci_high, alpha=self.test.alpha)
         share = wording.percent(self.share_of_regressed, 0)
-        size = f"{wording.points(self.estimate)} points ({wording.interval(self.test.ci_low, self.test.ci_high)})"
-        return f"{' and '.join(self.traits)}: {size}, {self.n_regressed} regressed of {self.n}, {share} of all regressions."
+        lost = f"{self.n_regressed} regressed of {self.n}, {share} of all regressions"
+        return f"{wording.points(self.estimate)} points ({limits}), {lost}."
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +83,7 @@ class Found:
         return {"label": self.label, "n_looked_at": self.n_looked_at, "min_support": self.min_support, "segments": rows}
 
     def _repr_html_(self) -> str:
-        return wording.html_table({" and ".join(one.traits): str(one).split(": ", 1)[1] for one in self.segments})
+        return wording.html_table({one.where: one.what for one in self.segments})
 
 
 def find_slices(
@@ -107,16 +118,21 @@ def find_slices(
     masks = {name: mask for name, mask in _traits(pairs, predicates or {}).items() if mask.sum() >= min_support}
     fixed, regressed = (np.array([one.status == status for one in pairs], dtype=bool) for status in ("fixed", "regressed"))
     both_right = np.array([one.status == "both right" for one in pairs], dtype=bool)
-    candidates = list(_candidates(masks, min_support, depth))
-    counts = [[int((mask & cell).sum()) for cell in (both_right, fixed, regressed)] for _, mask in candidates]
+    changes = fixed.astype(float) - regressed
+    sources = np.array([one.cluster for one in pairs], dtype=object)
     segments = []
-    for (traits, mask), (right, b, c) in zip(candidates, counts, strict=True):
-        n = int(mask.sum())
-        test = stats.paired_binary_test(right, b, c, n - right - b - c, alpha=comparison.alpha) if c > b else None
+    for traits, mask in _candidates(masks, min_support, depth):
+        n, right, b, c = (int(one.sum()) for one in (mask, mask & both_right, mask & fixed, mask & regressed))
+        test = None
+        if c > b and comparison.clustered:
+            test = stats.paired_mean_test(changes[mask], clusters=list(sources[mask]), alpha=comparison.alpha)
+        elif c > b:
+            test = stats.paired_binary_test(right, b, c, n - right - b - c, alpha=comparison.alpha)
         share = c / max(int(regressed.sum()), 1)
         segments.append(Segment(traits=traits, n=n, n_fixed=b, n_regressed=c, share_of_regressed=share, test=test))
     # Segments without a loss are not shown, but they were looked at: they count in the adjustment, with p = 1.
-    adjusted = stats.adjust([1.0 if one.test is None else one.test.p_value for one in segments], method="bh")
+    raw = [1.0 if one.test is None or one.test.p_value is None else one.test.p_value for one in segments]
+    adjusted = stats.adjust(raw, method="bh")
     losses = [replace(one, p_adjusted=p) for one, p in zip(segments, adjusted, strict=True) if one.test is not None]
     losses.sort(key=lambda one: (one.p_adjusted, one.estimate, len(one.traits)))
     return Found(segments=tuple(_without_echoes(losses)[:top]), n_looked_at=len(segments), min_support=min_support)

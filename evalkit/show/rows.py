@@ -65,8 +65,7 @@ def slice_rows(table: SliceTable) -> list[dict[str, Any]]:
             "p": wording.p_text(row.p_value) if row.p_value is not None else "n < 30" if row.n < MIN_N else wording.NOTHING,
             "exact p": wording.p_text(row.p_exact),
             "adjusted p": wording.p_text(row.p_adjusted),
-            "verdict": row.verdict
-            + (f", {_SAFETY[row.safety]}" if row.safety and row.verdict == "no difference shown" else ""),
+            "verdict": _verdict(row),
             "to settle it": f"about {wording.count(row.n_to_settle - row.n)} more" if row.n_to_settle else wording.NOTHING,
         }
         for row in table
@@ -130,7 +129,7 @@ def segment_rows(found: Found) -> list[dict[str, Any]]:
     """What the slice finder found, one row a segment."""
     return [
         {
-            "where": " and ".join(one.traits),
+            "where": one.where,
             "n": one.n,
             "fixed": one.n_fixed,
             "regressed": one.n_regressed,
@@ -143,11 +142,7 @@ def segment_rows(found: Found) -> list[dict[str, Any]]:
 
 
 def _verdict(row: SliceRow) -> str:
-    return (
-        f"{row.verdict}, {_SAFETY[row.safety]}"
-        if row.safety in _SAFETY and row.verdict == "no difference shown"
-        else row.verdict
-    )
+    return f"{row.verdict}, {_SAFETY[row.safety]}" if row.safety and row.verdict == "no difference shown" else row.verdict
 
 
 def _odds(row: Any) -> str:

@@ -61,6 +61,38 @@ def test_everything_looked_at_counts_in_the_adjustment():
     assert alarms <= 5
 
 
+def test_shared_sources_count_once():
+    # 40 examples from 4 sources, each source lost whole or not at all: 30 regressions are 3 facts, not 30
+    base, tuned = (
+        [
+            EvalResult(
+                i,
+                "q",
+                "a",
+                "a",
+                side == 0 or i % 4 == 3,
+                True,
+                slices={"kind": str(i < 40)},
+                cluster=f"c{i % 4}" if i < 40 else f"d{i}",
+            )
+            for i in range(100)
+        ]
+        for side in (0, 1)
+    )
+    tuned = [one if one.slices["kind"] == "True" else replace(one, exact_match=True) for one in tuned]
+    alone = [[replace(one, cluster=None) for one in side] for side in (base, tuned)]
+    shared, single = find_slices(compare_models(base, tuned)), find_slices(compare_models(*alone))
+    assert shared.segments[0].n_regressed == single.segments[0].n_regressed == 30
+    assert single.segments[0].p_adjusted < 1e-6
+    assert shared.segments[0].p_adjusted > 0.01
+
+
+def test_a_value_with_a_colon_keeps_its_name_in_the_table():
+    found = find_slices(compared(lost=lambda i: i % 4 == 0, slices=lambda i: {"kind": "code: odd" if i % 4 == 0 else "even"}))
+    assert found.segments[0].where == "kind = code: odd"
+    assert '<td><bdi class="ek-text tex2jax_ignore mathjax_ignore">−100.0 points' in found._repr_html_()
+
+
 def test_it_is_labelled_exploratory():
     assert "exploratory" in find_slices(compared()).to_dict()["label"]
 
