@@ -142,7 +142,9 @@ def footnotes(comparison: Comparison) -> str:
     if getattr(primary, "p_exact", None) is not None:
         lines.append(f"Exact McNemar p of the primary metric {say.p_phrase(primary.p_exact)}.")
     if beside := comparison.beside.get(comparison.primary_metric):
-        lines.append(f"Without regard to shared sources, mid-p would be {wording.p_text(beside.p_value)}: too optimistic.")
+        flatters = (beside.p_value or 0) < (primary.p_value or 0)
+        more = ": too optimistic" if flatters else ", which is not valid here"
+        lines.append(f"Without regard to shared sources, p would be {wording.p_text(beside.p_value)}{more}.")
     if comparison.noninferiority is not None:
         lines.append(f"Against the declared margin it is {_margin(comparison.noninferiority)}.")
     lines += [str(comparison.fragility), *primary.notes]

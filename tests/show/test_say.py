@@ -99,6 +99,16 @@ def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
     assert "more with kind = small" in text
 
 
+def test_ignoring_shared_sources_is_called_optimistic_only_where_it_is(comparison_in):
+    found = comparison_in("no difference shown")
+    beside, said = found.primary, []
+    for factor in (0.5, 1.5):
+        primary = replace(beside, p_value=beside.p_value / factor)  # the clustered p is larger, then smaller
+        changed = replace(found, primary=primary, beside={"exact_match": beside})
+        said.append("too optimistic" in answers.footnotes(changed))
+    assert said == [True, False]
+
+
 def test_marks_are_counted():
     floor = NoiseFloor(marks={"a": "flips", "b": "stable", "c": "stable", "d": "not re-asked"}, n_gone=1)
     assert answers.marks(floor) == (
@@ -163,8 +173,8 @@ def test_a_doctors_findings_are_text_too(tmp_path):
 
 def test_the_doctors_caption_counts_what_it_found(tmp_path):
     path = tmp_path / "test.jsonl"
-    row = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
-    path.write_text(row * 2, encoding="utf-8")
+    row = '"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    path.write_text(f'{{"id": 1, {row}{{"id": 2, {row}', encoding="utf-8")
     assert say.checkup_title(examine(path)).startswith("2 rows: 1 × duplicate and 1 × size; ")
 
 
