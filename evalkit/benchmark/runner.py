@@ -127,18 +127,9 @@ def results_from_journal(
     samples: int | None = None,
     strict: bool = True,
 ) -> list[EvalResult]:
-    """Joins a test file with the answers a journal holds and scores them; nothing is asked.
+    """Joins a test file with the answers one model's journal holds and scores them; nothing is asked.
 
-    Args:
-        journal_path: Journal of one model.
-        test_file: The chat JSONL it was asked from.
-        checker: As in `run_automated_eval`, like the other options.
-        scorers: Further metrics.
-        slice_fields: Fields by which results may be cut.
-        cluster_field: Field that rows from one source share.
-        limit: Only the first so many rows; None or 0 takes all.
-        samples: Only sample numbers below this; None takes all there are.
-        strict: Stop when rows cannot be used.
+    The options are those of `run_automated_eval`; `samples` takes sample numbers below it, None all there are.
 
     Raises:
         DataError: The journal answers none of these rows, or one of the files cannot be used.

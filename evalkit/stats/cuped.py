@@ -8,10 +8,7 @@ from evalkit.stats.ratio import Levelled, MeanTest, Pair, RatioSums, checked_n, 
 def cuped_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> MeanTest:
     """`mean_test` made sharper by what each user did before the experiment; not for ratio metrics.
 
-    Args:
-        control: Two arrays `(before, metric)`, one entry a user.
-        treatment: The same for the treatment's users.
-        alpha: Two-sided level.
+    Each variant is two arrays `(before, metric)`, one entry a user.
 
     Source: Deng, Xu, Kohavi & Walker 2013; as `ols("y ~ t + x_centred")` with HC1 errors, to order 1/n.
 

@@ -51,13 +51,7 @@ def examples_needed(p_fixed: float, p_regressed: float, *, alpha: float = 0.05, 
 
 
 def detectable_difference(n: int, disagreement: float, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
-    """Smallest paired difference of rates that n examples find, as a fraction.
-
-    Args:
-        n: Examples.
-        disagreement: Share of examples on which the models disagree, 0 to 1.
-        alpha: Two-sided level.
-        power: Chance to find it.
+    """Smallest paired difference of rates that n examples find, as a fraction; `disagreement` is psi, a share.
 
     Returns:
         None when not even a gain on every disagreement would be found.
@@ -124,15 +118,9 @@ def users_needed_mean(
     power: float = 0.8,
     design_effect: float = 1.0,
 ) -> SampleSize:
-    """Users needed in each group to find a difference of per-user means.
+    """Users needed in each group to find a difference of per-user means, given in the unit of the standard deviation `sd`.
 
-    Args:
-        sd: Standard deviation between users, in the metric's unit.
-        difference: Difference that should be found, same unit.
-        treatment_share: Share of users in treatment.
-        alpha: Two-sided level.
-        power: Chance to find it.
-        design_effect: Inflation, 1 for a per-user metric.
+    The other arguments are those of `users_needed`.
 
     Source: the two-sample normal formula `(z_a + z_b)^2 sd^2 (1 + 1/r) / d^2`, r = treatment / control.
 
@@ -167,13 +155,8 @@ def sign_test_power(n: int, true_win_rate: float, *, alpha: float = 0.05) -> flo
 def ratings_needed(true_win_rate: float, tie_rate: float = 0.0, *, alpha: float = 0.05, power: float = 0.8) -> int:
     """Ratings needed to show a true win rate among decided ones, by the exact sign test.
 
-    The power of an exact test rises in a saw-tooth: this is the first number that reaches `power`.
-
-    Args:
-        true_win_rate: Share of decided ratings the better model wins.
-        tie_rate: Share of ratings that decide nothing.
-        alpha: Two-sided level.
-        power: Chance to show it.
+    The power of an exact test rises in a saw-tooth: this is the first number that reaches `power`. A share `tie_rate`
+    of the ratings decides nothing.
 
     Source: exact binomial power, searched around the normal approximation.
 
@@ -198,9 +181,7 @@ def ratings_needed(true_win_rate: float, tie_rate: float = 0.0, *, alpha: float 
 def design_effect(cluster_sizes: Sequence[int], icc: float) -> float:
     """How many times more units are needed because units come in clusters (requests of a user, notes of a patient).
 
-    Args:
-        cluster_sizes: Units in each cluster.
-        icc: Correlation within a cluster, 0 to 1.
+    `icc` is the correlation within a cluster, 0 to 1.
 
     Source: Kish 1965; unequal sizes as Eldridge, Ashby & Kerry 2006: `1 + (sum(m^2) / sum(m) - 1) * icc`.
 

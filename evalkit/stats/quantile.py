@@ -51,11 +51,7 @@ class QuantileTest(Difference):
 def quantile_by_user(control: Requests, treatment: Requests, q: float = 0.95, *, alpha: float = 0.05) -> QuantileTest:
     """Did a quantile of requests change, with the user as the unit? For `noninferiority_test(lower_is_better=True)`.
 
-    Args:
-        control: `(users, values)`, one entry a request.
-        treatment: The same.
-        q: The quantile.
-        alpha: Two-sided level.
+    Each variant is `(users, values)`, one entry a request.
 
     Raises:
         DesignError: Values are missing or do not match the users.
@@ -128,10 +124,7 @@ def quantile_interval(users: Sequence[Hashable], values: Any, q: float = 0.95, *
 def quantile_levels(sums: RatioSums, q: float, *, alpha: float = 0.05) -> tuple[float | None, float | None]:
     """Levels whose quantiles are the limits of the q-quantile; None where a limit lies beyond the data.
 
-    Args:
-        sums: Over users, x = requests and y = requests at or below the q-quantile.
-        q: The quantile.
-        alpha: Two-sided level.
+    In `sums`, over users, x = requests and y = requests at or below the q-quantile.
 
     Source: Woodruff 1952, with the delta-method standard error by user.
 

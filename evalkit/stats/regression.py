@@ -128,12 +128,7 @@ def gee_odds_table(frame: Any, *, cluster: str = "example_id", alpha: float = 0.
     """What the fine-tuned model does to the odds of a right answer, overall and in each slice.
 
     GEE, binomial, clustered by example. A slice in which a model is always (or never) right separates the logit:
-    its row says n/a and the other slices are fitted without it.
-
-    Args:
-        frame: As for `linear_probability_table`.
-        cluster: The column to cluster by.
-        alpha: Two-sided level.
+    its row says n/a and the other slices are fitted without it. The arguments are those of `linear_probability_table`.
 
     Source: Liang & Zeger 1986; statsmodels GEE, independence working correlation.
 
