@@ -28,6 +28,7 @@ MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 # With several slots, a prompt cache or a varying number of threads the same question gets differing answers at temperature 0.
 THREADS, SLOTS, CONTEXT = 1, 1, 2048
 MODELS = {"base": None, "fine-tuned": ADAPTER}
+_SERVERS: list[Any] = []  # kept to the end: taking one down while it answers can block for ever
 
 
 class CannotServeError(Exception):
@@ -74,8 +75,8 @@ def about(name: str) -> dict[str, Any]:
     }
 
 
-def start(name: str, model: Path) -> Any:
-    """Loads one model and serves it on a free loopback port; stops when the object goes."""
+def start(name: str, model: Path) -> str:
+    """Loads one model, serves it on a free loopback port until the process ends, and returns its address."""
     xllamacpp: Any = importlib.import_module("xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path, params.model_alias = str(model), {name}
@@ -86,20 +87,21 @@ def start(name: str, model: Path) -> Any:
     if (adapter := MODELS[name]) is not None:
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
     try:
-        return xllamacpp.Server(params)
+        _SERVERS.append(xllamacpp.Server(params))
     except Exception as why:  # a C++ exception of any kind
         raise CannotServeError(f"the model {name!r} does not start: {why}") from why
+    return _SERVERS[-1].listening_address
 
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[str]:
-    """Both models behind one address, which is given out; everything stops at the end."""
+    """Both models behind one address, which is given out."""
     model = model_file()
     from aiohttp import ClientSession, ClientTimeout, web
 
-    servers = {name: await asyncio.to_thread(start, name, model) for name in MODELS}
+    addresses = {name: await asyncio.to_thread(start, name, model) for name in MODELS}
     async with ClientSession(timeout=ClientTimeout(total=600)) as session:
-        runner = web.AppRunner(router({name: one.listening_address for name, one in servers.items()}, session), access_log=None)
+        runner = web.AppRunner(router(addresses, session), access_log=None)
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=1)
@@ -107,7 +109,6 @@ async def serving() -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         finally:
             await runner.cleanup()
-            servers.clear()
 
 
 def router(addresses: Mapping[str, str], session: Any) -> Any:
@@ -205,4 +206,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(exit_code)  # the servers go with the process, see _SERVERS

@@ -130,3 +130,17 @@ def test_the_models_differ_and_repeat_themselves_to_the_letter(address, data, mo
     first = {model: answers(model) for model in ("base", "fine-tuned")}
     assert first["base"] != first["fine-tuned"]
     assert {model: answers(model) for model in ("base", "fine-tuned")} == first
+
+
+@pytest.mark.model
+def test_it_stops_while_a_model_is_still_answering(run_serve, data):
+    ask = (
+        "import json, os, sys, threading, urllib.request as u\n"
+        "row = json.loads(open(sys.argv[1]).readline())\n"
+        "body = json.dumps({'model': 'base', 'messages': row['messages'][:1], 'max_tokens': 400}).encode()\n"
+        "r = u.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions', body, {'Content-Type': 'application/json'})\n"
+        "threading.Thread(target=u.urlopen, args=(r,), daemon=True).start()\n"
+        "threading.Event().wait(1)\n"
+        "os._exit(5)\n"
+    )
+    assert run_serve("--", sys.executable, "-c", ask, str(data / "icd10" / "test.jsonl")).returncode == 5
