@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 
 from evalkit.abtest.log_tables import EXPOSURES, META, OUTCOMES, TABLES, Exposure, outcome_row
 from evalkit.errors import DataError, DesignError
@@ -40,13 +41,17 @@ class EventLog:
 
         Raises:
             DesignError: The salt is empty.
+            DataError: There is no such folder, or no such database to be reached.
         """
         self.url = log_url(where)
         if salt is not None and (not isinstance(salt, str) or not salt.strip()):
             raise DesignError("the salt is empty or no text; without a secret one, hashed user ids can be guessed")
         self._salt = salt
-        self._engine = _engine(self.url)
-        _create(self._engine)
+        try:
+            self._engine = _engine(self.url)
+            _create(self._engine)
+        except SQLAlchemyError as why:
+            raise DataError(f"{_shown(self.url)}: cannot be opened as an event log ({getattr(why, 'orig', why)})") from None
         os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(self._engine)))
 
     def close(self) -> None:
@@ -249,4 +254,4 @@ def _storable(text: str) -> str:
 
 
 def _shown(url: str) -> str:
-    return sa.make_url(url).render_as_string(hide_password=True)
+    return re.sub(r"(://[^:@/]*:)[^@]*@", r"\1***@", url)

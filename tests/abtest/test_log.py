@@ -244,3 +244,20 @@ def test_user_ids_may_be_whole_numbers_in_both_tables(log):
     log.record_exposure(replace(SEEN, user_id=7))
     log.record_outcome(None, "bought", 1, user_id=7, experiment="exp")
     assert {row["user_id"] for table in (EXPOSURES, OUTCOMES) for row in log.rows(table)} == {"7"}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "text",
+        "folder",
+        "nosuch://kim:hush@host/db",
+        pytest.param("postgresql+psycopg://kim:hush@127.0.0.1:1/db", marks=pytest.mark.postgres),
+    ],
+)
+def test_what_is_no_event_log_is_said_without_the_password(tmp_path, where):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("not a database, and long enough to be seen as none " * 50)
+    with pytest.raises(DataError, match="cannot be opened as an event log") as caught:
+        EventLog(where if "://" in where else tmp_path / where)
+    assert "hush" not in str(caught.value)
