@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import stats, wording
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.pairs import Pair
+from evalkit.benchmark.slices import NO_VALUE
 from evalkit.errors import DesignError
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _traits(pairs: Sequence[Pair], predicates: Mapping[str, Predicate | str]) ->
 
     masks: dict[str, np.ndarray] = {}
     for name in dict.fromkeys(field for one in pairs for field in one.base.slices):
-        values = np.array([str(one.base.slices.get(name, "")) for one in pairs], dtype=object)
+        values = np.array([str(one.base.slices.get(name, NO_VALUE)) for one in pairs], dtype=object)
         found = sorted(set(values))
         if 1 < len(found) <= MAX_VALUES:
             masks |= {f"{name} = {value}": values == value for value in found}

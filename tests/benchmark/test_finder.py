@@ -93,6 +93,11 @@ def test_a_value_with_a_colon_keeps_its_name_in_the_table():
     assert '<td><bdi class="ek-text tex2jax_ignore mathjax_ignore">−100.0 points' in found._repr_html_()
 
 
+def test_examples_without_a_value_are_named_as_in_the_slices():
+    found = find_slices(compared(lost=lambda i: i % 4 == 0, slices=lambda i: {} if i % 4 == 0 else {"kind": "odd"}))
+    assert found.segments[0].where == "kind = (not given)"
+
+
 def test_it_is_labelled_exploratory():
     assert "exploratory" in find_slices(compared()).to_dict()["label"]
 
