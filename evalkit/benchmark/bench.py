@@ -66,13 +66,7 @@ class Bench:
     @cached_property
     def test_set(self) -> dataset.TestSet:
         """The test set, read and checked once."""
-        return dataset.read_examples(
-            self.path,
-            system_prompt=self.system_prompt,
-            slice_fields=self.fields,
-            cluster_field=self.cluster_field or None,
-            limit=self.limit,
-        )
+        return dataset.read_examples(self.path, system_prompt=self.system_prompt, limit=self.limit, **self._labels())
 
     def results(self, model: str, journal_file: str) -> list[EvalResult]:
         """A model's scored answers: from its journal, and when `live` from the model for what the journal lacks.
@@ -85,14 +79,7 @@ class Bench:
             return self.ask(model, path)
         if not path.exists():
             raise DataError(f"{path}: no such journal; set live: true, OPENAI_BASE_URL and OPENAI_API_KEY to ask {model!r}")
-        return runner.results_from_journal(
-            path,
-            self.path,
-            slice_fields=self.fields,
-            cluster_field=self.cluster_field or None,
-            limit=self.limit,
-            **self._scoring(),
-        )
+        return runner.results_from_journal(path, self.path, limit=self.limit, **self._labels(), **self._scoring())
 
     def ask(self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
@@ -109,9 +96,8 @@ class Bench:
                 "max_tokens": self.max_tokens,
                 "seed": self.request_seed or None,
                 "concurrency": self.concurrency,
-                "slice_fields": self.fields,
-                "cluster_field": self.cluster_field or None,
                 "prices": self.prices,
+                **self._labels(),
                 **self._scoring(),
                 **options,
             },
@@ -145,6 +131,9 @@ class Bench:
         if price is None or spent["prompt_tokens"] is None or spent["completion_tokens"] is None:
             return {**spent, "money": None, "currency": None}
         return {**spent, "money": price.cost(spent["prompt_tokens"], spent["completion_tokens"]), "currency": price.currency}
+
+    def _labels(self) -> dict[str, Any]:
+        return {"slice_fields": self.fields, "cluster_field": self.cluster_field or None}
 
     def _scoring(self) -> dict[str, Any]:
         return {"checker": metrics.checker(self.checker, folder=self.study.folder), "scorers": named(self.scorers)}

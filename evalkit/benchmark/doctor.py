@@ -106,7 +106,7 @@ def examine(
     test_set = dataset.read_examples(path, slice_fields=tuple(slice_fields), limit=limit, strict=False)
     rows = test_set.examples
     slices = Counter(f"{name} = {value}" for one in rows for name, value in one.slices.items() if name in slice_fields)
-    findings = [_unusable(one) for one in test_set.problems]
+    findings = [Finding(kind="unusable", lines=(x.line,), what=x.problem, remedy=x.remedy) for x in test_set.problems]
     findings += [*_repeated(rows), *_near(rows)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
@@ -122,10 +122,6 @@ def examine(
     )
 
 
-def _unusable(problem: dataset.Problem) -> Finding:
-    return Finding(kind="unusable", lines=(problem.line,), what=problem.problem, remedy=problem.remedy)
-
-
 def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
     """Rows with the same prompt: duplicates when they expect the same, contradictions when they don't."""
     groups: dict[str, list[Example]] = defaultdict(list)
@@ -134,9 +130,8 @@ def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
     for group in groups.values():
         lines = tuple(one.line for one in group)
         if len({_level(one.expected) for one in group}) > 1:
-            yield Finding(
-                kind="conflict", lines=lines, what="same prompt, different expected answers", remedy="keep the right one"
-            )
+            what = "same prompt, different expected answers"
+            yield Finding(kind="conflict", lines=lines, what=what, remedy="keep the right one")
         elif len(group) > 1:
             yield Finding(kind="duplicate", lines=lines, what="same prompt, same expected answer", remedy="keep one of them")
 
@@ -156,13 +151,9 @@ def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
         for i, j in zip(*alike.nonzero(), strict=True):
             if j > i:
                 first, second = known[start + i][1], known[start + j][1]
+                lines = tuple(sorted((first.line, second.line)))
                 what = f"inputs {wording.percent(float(alike[i, j]), 0)} alike"
-                yield Finding(
-                    kind="near-duplicate",
-                    lines=tuple(sorted((first.line, second.line))),
-                    what=what,
-                    remedy="drop one, or declare a cluster_field",
-                )
+                yield Finding(kind="near-duplicate", lines=lines, what=what, remedy="drop one, or declare a cluster_field")
 
 
 def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Finding]:
@@ -199,10 +190,9 @@ def _thin(slices: Mapping[str, int]) -> Iterator[Finding]:
 def _size(n: int) -> Iterator[Finding]:
     few, low, _, many = USEFUL
     if n < few:
+        what = f"{wording.plural(n, 'row')}: single rows have too much influence"
         remedy = f"{few - n} more rows reach {few}, {low - n} the usual {low}"
-        yield Finding(
-            kind="size", lines=(), what=f"{wording.plural(n, 'row')}: single rows have too much influence", remedy=remedy
-        )
+        yield Finding(kind="size", lines=(), what=what, remedy=remedy)
     elif n > many:
         what = f"{wording.plural(n, 'row')}: above {wording.count(many)} each row costs more than it tells"
         yield Finding(kind="size", lines=(), what=what, remedy="use a limit while you iterate")

@@ -127,24 +127,17 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
 
 
 def _metrics(comparison: Comparison) -> dict[str, Any]:
+    sides = {"base": comparison.base.by_metric, "fine_tuned": comparison.fine_tuned.by_metric}
     return {
-        name: {
-            "base": comparison.base.by_metric[name].to_dict() if name in comparison.base.by_metric else None,
-            "fine_tuned": comparison.fine_tuned.by_metric[name].to_dict() if name in comparison.fine_tuned.by_metric else None,
-            "test": test.to_dict(),
-        }
+        name: {role: by[name].to_dict() if name in by else None for role, by in sides.items()} | {"test": test.to_dict()}
         for name, test in comparison.tests.items()
     }
 
 
 def _fragility(comparison: Comparison) -> dict[str, Any]:
     found = comparison.fragility
-    return {
-        "fragile": found.fragile,
-        "n_errors": found.n_errors,
-        "without_errors": found.without_errors.to_dict(),
-        "sentence": str(found),
-    }
+    without = found.without_errors.to_dict()
+    return {"fragile": found.fragile, "n_errors": found.n_errors, "without_errors": without, "sentence": str(found)}
 
 
 def _slices(tables: Sequence[SliceTable]) -> dict[str, Any]:

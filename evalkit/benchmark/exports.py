@@ -14,20 +14,13 @@ from evalkit.benchmark.pairs import Pair
 
 def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> dict[str, Any]:
     """One changed example, raw: id, status, input, expected, both answers, similarity drop, slices, flaky flag."""
-    diff = pair.diff("similarity")
+    diff, base, tuned = pair.diff("similarity"), pair.base, pair.fine_tuned
     return {
-        "example_id": pair.example_id,
-        "status": pair.status,
-        "input": pair.base.input_text,
-        "expected": pair.base.expected,
-        "base": pair.base.predicted,
-        "fine_tuned": pair.fine_tuned.predicted,
-        "similarity_drop": None if diff is None else -diff,
-        "base_outcome": pair.base.outcome,
-        "fine_tuned_outcome": pair.fine_tuned.outcome,
-        "slices": dict(pair.base.slices),
+        "example_id": pair.example_id, "status": pair.status, "input": base.input_text, "expected": base.expected,
+        "base": base.predicted, "fine_tuned": tuned.predicted, "similarity_drop": None if diff is None else -diff,
+        "base_outcome": base.outcome, "fine_tuned_outcome": tuned.outcome, "slices": dict(base.slices),
         "asked_again": asked_again,
-    }
+    }  # fmt: skip
 
 
 def write_examples(pairs: Iterable[Pair], marks: Mapping[str, str], folder: Path, name: str = "regressed") -> Sequence[Path]:

@@ -146,8 +146,7 @@ def ask_twice(
         With no endpoint in the environment, or one that cannot be used: nothing measured, and a note that says why.
     """
     if not n or not can_ask():
-        why = "No endpoint is named in the environment." if n else "reask_n is 0."
-        return NoiseFloor(marks=_marks(comparison, {})[0], notes=(why,))
+        return _unmeasured(comparison, "No endpoint is named in the environment." if n else "reask_n is 0.")
     drawn = draw(comparison.pairs, n, seed=seed)
     regressed = draw(comparison.regressed, n if n_regressed is None else n_regressed, seed=seed)
     place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
@@ -159,8 +158,12 @@ def ask_twice(
                 path = place / f"{role}-{number}.jsonl"
                 passes[role].append(bench.ask(model, path, rows, samples=1, progress=False, about={"noise pass": number}))
     except ModelError as why:
-        return NoiseFloor(marks=_marks(comparison, {})[0], notes=(wording.redacted(str(why)),))
+        return _unmeasured(comparison, wording.redacted(str(why)))
     return noise_floor(comparison, {role: (two[0], two[1]) for role, two in passes.items()}, drawn)
+
+
+def _unmeasured(comparison: Comparison, why: str) -> NoiseFloor:
+    return NoiseFloor(marks=_marks(comparison, {})[0], notes=(why,))
 
 
 def _write_rows(bench: Bench, ids: set[str], path: Path) -> Path:
@@ -184,13 +187,9 @@ def _model_noise(twice: Mapping[str, tuple[EvalResult, EvalResult]], recorded: M
     n_other = sum(a.predicted != b.predicted for a, b in twice.values())
     n_changed = sum(_right(a, metric) != _right(b, metric) for a, b in twice.values())
     n_same = sum(a.predicted == recorded.get(name) for name, (a, _) in twice.items())
+    text_rate, flip_rate, recording_rate = (stats.rate_interval(k, n) for k in (n_other, n_changed, n_same))
     return ModelNoise(
-        n=n,
-        n_other_words=n_other,
-        n_changed=n_changed,
-        text_rate=stats.rate_interval(n_other, n),
-        flip_rate=stats.rate_interval(n_changed, n),
-        recording_rate=stats.rate_interval(n_same, n),
+        n=n, n_other_words=n_other, n_changed=n_changed, text_rate=text_rate, flip_rate=flip_rate, recording_rate=recording_rate
     )
 
 
