@@ -35,7 +35,6 @@ class MetricAgreement:
     metric: str
     agreement: RateInterval
     undecided_by_metric: int
-    undecided_by_people: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,7 @@ def _agreement(pairs: Sequence[Compared], metric: str, alpha: float) -> MetricAg
     decided = [(gain > 0) == (people > 0) for gain, people in gains if gain and people]
     return MetricAgreement(
         metric=metric, agreement=stats.rate_interval(sum(decided), len(decided), alpha=alpha),
-        undecided_by_metric=sum(not gain for gain, _ in gains), undecided_by_people=sum(not people for _, people in gains),
+        undecided_by_metric=sum(not gain for gain, _ in gains),
     )  # fmt: skip
 
 

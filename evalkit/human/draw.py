@@ -7,12 +7,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from evalkit.errors import DataError, DesignError
+from evalkit.human.pairs import Side
 from evalkit.records import EvalResult
 
-Side = Literal["a", "b"]
 Matched = tuple[EvalResult, EvalResult]
 _GAP = 10  # pairs between an item and its repeat, where the round is long enough
 

@@ -44,22 +44,18 @@ def _details(found: Preference) -> dict[str, Any]:
         "identical": found.identical,
         "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
         "asked_only": found.asked_only.to_dict(),
-        "without_flagged": None if found.without_flagged is None else found.without_flagged.to_dict(),
+        "without_flagged": found.without_flagged and found.without_flagged.to_dict(),
         "agreement": found.agreement.to_dict(),
         "self_agreement": found.self_agreement.to_dict(),
         "position_bias": found.position.to_dict(),
         "shown_left": found.as_left.to_dict(),
         "shown_right": found.as_right.to_dict(),
-        "length_adjusted": None if found.length_adjusted is None else found.length_adjusted.to_dict(),
+        "length_adjusted": found.length_adjusted and found.length_adjusted.to_dict(),
         "reasons": [asdict(one) for one in found.reasons],
         "slices": [
-            {
-                "field": one.field,
-                "slice": one.slice,
-                "p_adjusted": one.p_adjusted,
-                **one.result.to_dict(),
-                "p_value": one.p_value,
-            }
+            {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
+            | one.result.to_dict()
+            | {"p_value": one.p_value}
             for one in found.slices
         ],
         "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],

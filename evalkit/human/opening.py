@@ -93,7 +93,8 @@ def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
     """A sentence that says whether a round was made from these answers."""
     if round_ is None:
         return "There is no rating round yet."
-    if _is_for(round_, bound_to):
+    sealed = {"test_set": bound_to["test_set"], "answers": answers_seal(bound_to)}
+    if round_.batch.bound_to == sealed:
         return "The round was made from the current answers (the hashes match)."
     return "The round was made from other answers or another test set: it says nothing about the current ones."
 
@@ -195,12 +196,6 @@ def inline_rater(round_: Round, rater: str = "") -> Any:
     if not rater and len(round_.batch.raters) > 1:
         raise DesignError(f"set the parameter rater to your code, one of the {len(round_.batch.raters)} on this round's list")
     return Rater(Session(round_, rater or next(iter(round_.batch.raters))))
-
-
-def _is_for(round_: Round, bound_to: Mapping[str, str]) -> bool:
-    return (
-        round_.batch.bound_to["answers"] == answers_seal(bound_to) and round_.batch.bound_to["test_set"] == bound_to["test_set"]
-    )
 
 
 def _rubric(study: Study, rubric_file: str) -> Path | None:

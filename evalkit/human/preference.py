@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
@@ -60,13 +60,7 @@ class Preference:
         disagreements: Pairs on which people and the benchmark disagree most.
     """
 
-    round: str
-    withheld: str
     simulated: bool
-    progress: tuple[Progress, ...]
-    lock: Mapping[str, Any]
-    models: Mapping[str, str]
-    bound_to: Mapping[str, str]
     win_rate: WinRate
     asked_only: WinRate
     without_flagged: WinRate | None
@@ -78,12 +72,18 @@ class Preference:
     agreement: KrippendorffAlpha
     self_agreement: RateInterval
     raters: tuple[checks.RaterCheck, ...]
-    length_adjusted: Any
-    slices: tuple[SlicePreference, ...]
     reasons: tuple[ReasonCount, ...]
-    metrics: tuple[benchmark_view.MetricAgreement, ...]
-    disagreements: tuple[benchmark_view.Disagreement, ...]
-    missing: tuple[Missing, ...]
+    round: str = ""
+    withheld: str = ""
+    progress: tuple[Progress, ...] = ()
+    lock: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    bound_to: Mapping[str, str] = field(default_factory=dict)
+    length_adjusted: Any = None
+    slices: tuple[SlicePreference, ...] = ()
+    metrics: tuple[benchmark_view.MetricAgreement, ...] = ()
+    disagreements: tuple[benchmark_view.Disagreement, ...] = ()
+    missing: tuple[Missing, ...] = ()
 
 
 def read_preference(
@@ -143,10 +143,9 @@ def _nothing_yet(round_: Round | None, withheld: str, alpha: float) -> Preferenc
     left = sum(one.total - one.done for one in round_.progress())
     price = wording.plural(left, "rating") + ", then lock the round" if left else "one command: lock the round"
     missing = Missing(action="Finish and lock the rating round", why="results open only then", price=price)
-    simulated = round_.batch.simulated
     return replace(
         empty, withheld=withheld, missing=(missing,), round=round_.folder.name, progress=round_.progress(),
-        simulated=simulated,
+        simulated=round_.batch.simulated,
     )  # fmt: skip
 
 
@@ -161,13 +160,7 @@ def _analysed(votes: Sequence[Rating], *, identical: int, reasons: Sequence[str]
     same = [first.label == again.label for first, again in checks.repeat_pairs(votes)]
     labels = Counter(one.label for one in asked)
     return Preference(
-        round="",
-        withheld="",
         simulated=any(one.simulated for one in votes),
-        progress=(),
-        lock={},
-        models={},
-        bound_to={},
         win_rate=_win_rate(asked, identical, alpha),
         asked_only=_win_rate(asked, 0, alpha),
         without_flagged=_win_rate(kept, identical, alpha) if flagged and kept else None,
@@ -181,12 +174,7 @@ def _analysed(votes: Sequence[Rating], *, identical: int, reasons: Sequence[str]
         agreement=stats.krippendorff_alpha(_table(asked), alpha=alpha),
         self_agreement=stats.rate_interval(sum(same), len(same), alpha=alpha),
         raters=raters,
-        length_adjusted=None,
-        slices=(),
         reasons=tuple(_reason(reason, asked) for reason in reasons),
-        metrics=(),
-        disagreements=(),
-        missing=(),
     )
 
 

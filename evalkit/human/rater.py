@@ -32,10 +32,8 @@ class Rater(anywidget.AnyWidget):
         reply = {"kind": "ack", "seq": message.get("seq"), "ok": True}
         try:
             self._act(message)
-        except EvalkitError as why:
-            reply |= {"ok": False, "error": str(why)}
-        except Exception as why:
-            reply |= {"ok": False, "error": f"{type(why).__name__}: {why}"}
+        except Exception as why:  # whatever went wrong, the page must hear that nothing was stored
+            reply |= {"ok": False, "error": str(why) if isinstance(why, EvalkitError) else f"{type(why).__name__}: {why}"}
         self._show()
         self.send(reply)
 

@@ -118,21 +118,11 @@ class Refusal:
 
 def _furnish(folder: Path, token: str, port: int) -> None:
     """A folder with nothing but the page's notebook and the server's settings; the token never stands in a command line."""
-    cell = {
-        "cell_type": "code",
-        "id": "rate",
-        "metadata": {},
-        "execution_count": None,
-        "outputs": [],
-        "source": "from evalkit.human import serve\n\nserve.page()",
-    }
+    source = "from evalkit.human import serve\n\nserve.page()"
+    cell = {"cell_type": "code", "id": "rate", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {
-        "nbformat": 4,
-        "nbformat_minor": 5,
-        "metadata": {"kernelspec": spec, "title": "Blind rating"},
-        "cells": [cell],
-    }
+    metadata = {"kernelspec": spec, "title": "Blind rating"}
+    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}
     (folder / "rate.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     write_whole(folder / "voila.json", json.dumps(_settings(token, port)).encode(), mode=0o600)
 

@@ -114,7 +114,7 @@ def length(found: Preference) -> str:
         return f"The preference at equal length is not known: {'; '.join(getattr(result, 'notes', ())) or 'no votes yet'}."
     return (
         f"At equal length {wording.percent(result.estimate)} of decided votes would go to the fine-tuned answer "
-        f"({wording.interval(result.ci_low, result.ci_high, as_points=False, alpha=result.alpha)}); "
+        f"({_limits(result)}); "
         f"as they are, {wording.percent(result.raw_rate)} do."
     )
 
@@ -127,8 +127,7 @@ def missing(found: Preference) -> str:
 def alt(title: str, rows: Mapping[str, Result | None]) -> str:
     """A figure's alternative text: its title, and each row's name with its numbers."""
     spoken = [
-        f"{name}: {wording.percent(one.estimate)} "
-        f"({wording.interval(one.ci_low, one.ci_high, as_points=False, alpha=one.alpha)}, n = {wording.count(one.n)})."
+        f"{name}: {wording.percent(one.estimate)} ({_limits(one)}, n = {wording.count(one.n)})."
         for name, one in rows.items()
         if one is not None and one.estimate is not None
     ]
@@ -206,7 +205,7 @@ def metric_rows(found: Preference) -> list[dict[str, Any]]:
     return [
         {
             "metric": one.metric,
-            "share": wording.share(round((one.agreement.estimate or 0) * one.agreement.n), one.agreement.n),
+            "share": wording.share(one.agreement.successes, one.agreement.n),
             "interval": f"{wording.percent(one.agreement.ci_low)} to {wording.percent(one.agreement.ci_high)}",
             "undecided": one.undecided_by_metric,
         }
@@ -217,15 +216,8 @@ def metric_rows(found: Preference) -> list[dict[str, Any]]:
 def disagreement_rows(found: Preference) -> list[dict[str, Any]]:
     """The pairs on which people and the metric part most."""
     return [
-        {
-            "example_id": one.example_id,
-            "input": one.input,
-            "expected": one.expected,
-            "base": one.base,
-            "fine_tuned": one.fine_tuned,
-            "people": "fine-tuned" if one.people > 0 else "base",
-            "metric": wording.points(one.metric),
-        }
+        {name: getattr(one, name) for name in DISAGREEMENT_COLUMNS}
+        | {"people": "fine-tuned" if one.people > 0 else "base", "metric": wording.points(one.metric)}
         for one in found.disagreements
     ]
 
@@ -241,7 +233,10 @@ def _figures(found: Preference) -> str:
         f"; {wording.plural(found.identical, 'pair')} with identical answers counted as ties unasked" if found.identical else ""
     )
     return (
-        f"{wording.interval(result.ci_low, result.ci_high, as_points=False, alpha=result.alpha)}, "
-        f"{wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
+        f"{_limits(result)}, {wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
         f"p {p_text if p_text.startswith('<') else '= ' + p_text}{identical}."
     )
+
+
+def _limits(result: Result) -> str:
+    return wording.interval(result.ci_low, result.ci_high, as_points=False, alpha=result.alpha)
