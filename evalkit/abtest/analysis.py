@@ -22,6 +22,7 @@ DAY_S = 86400.0
 KEYS = ("phase", "treated", "day")
 _NEEDED = {"exposures": ("user_id", "variant", "at_s"), "outcomes": ("user_id", "metric", "value", "at_s")}
 BIN = 0.002  # histogram bins of latency are 0.2% wide
+_LATEST_S = 1e11  # the year 5138: a larger time is in milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Log:
     def users_query(self, experiment: str) -> Any:
         """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants."""
         rows = _of(self.exposures, "exposures", experiment, self.where)
-        control, treated = rows.variant == "control", rows.variant == "treatment"
+        control, treated = ((rows.variant == arm) & rows.at_s.notnull() for arm in ("control", "treatment"))
         by_user = rows.group_by("user_id").agg(
             first_at=rows.at_s.min(),
             first_control=rows.at_s.min(where=control),
@@ -80,20 +81,31 @@ class Log:
         """Users, users seen in both variants and requests, per phase, variant and day of first exposure.
 
         Raises:
-            DataError: Rows without a user, or with a variant that is neither control nor treatment.
+            DataError: Rows without a user or a time, or with a variant that is neither control nor treatment.
         """
         found = users.group_by(list(KEYS)).agg(
             n=users.count(), mixed=users.mixed.sum(), requests=users.n_rows.sum(), unknown=users.unknown.sum(),
-            nobody=_ones(users.user_id.isnull()).sum(), first_at=users.first_at.min(),
+            nobody=_ones(users.user_id.isnull() | (users.user_id == "")).sum(), first_at=users.first_at.min(),
         )  # fmt: skip
         table = fetched(found).sort_values(list(KEYS), ignore_index=True)
-        for column, what in (("unknown", "a variant other than control and treatment"), ("nobody", "no user_id")):
+        for column, what in (("unknown", "no time, or a variant other than control and treatment"), ("nobody", "no user_id")):
             if len(table) and table[column].sum() > 0:
                 raise DataError(f"{self.where}: exposures hold rows with {what}; repair them before the test is read")
+        if (table["first_at"].to_numpy() > _LATEST_S).any():
+            raise DataError(
+                f"{self.where}: exposures.at_s reaches {table['first_at'].max():g}; need seconds since 1970, not ms"
+            )
         return table.drop(columns=["unknown", "nobody"])
 
     def cells(
-        self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None
+        self,
+        users: Any,
+        experiment: str,
+        metric: str,
+        *,
+        window_s: float = math.inf,
+        before: Any = None,
+        is_rate: bool = False,
     ) -> pd.DataFrame:
         """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
 
@@ -106,8 +118,20 @@ class Log:
             window_s: Length of a user's outcome window.
             before: Table of user_id and value from before the experiment: x is its mean, and the usual one for users not
                 in it. Otherwise x is the user's requests.
+            is_rate: y is a part of x.
+
+        Raises:
+            DataError: A value is not finite, or a user has more successes than requests where y is a part of x.
         """
-        return _sorted(fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before)))
+        table = _sorted(fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before)))
+        if not math.isfinite(table["sum_y"].to_numpy(dtype=float).sum()):
+            raise DataError(f"{self.where}: outcomes of {metric!r} hold values that are no finite numbers; repair them")
+        if is_rate and (n_over := int(table["n_over"].to_numpy().sum())):
+            raise DataError(
+                f"{self.where}: {metric!r} is no rate for {n_over} users: their values add up to less than 0 or to more than "
+                f"their requests; remove outcomes recorded twice, or plan it as a mean or ratio"
+            )
+        return table
 
     def cells_query(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None) -> Any:
         """The query behind `cells`."""
@@ -115,8 +139,8 @@ class Log:
         total = values.group_by("user_id").agg(y=values.value.sum())
         usual, known = self._before(before) if before is not None else (0.0, self._requests(users, experiment, window_s))
         joined = users.left_join(known, "user_id").left_join(total, "user_id")
-        found = _ones(joined.y.notnull())
-        return _sums(joined.select(*KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=found))
+        cells = joined.select(*KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=_ones(joined.y.notnull()))
+        return _sums(cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0))))
 
     def exposure_cells(self, users: Any, experiment: str, name: str) -> pd.DataFrame | None:
         """As `cells`, of requests (x) and what the exposures themselves say (y); None when they don't.
@@ -203,7 +227,23 @@ class Log:
 def _of(table: Any, name: str, experiment: str, where: str) -> Any:
     if missing := [column for column in _NEEDED[name] if column not in table.columns]:
         raise DataError(f"{where}: {name} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    table = table.mutate(**_readable(table, name, where))
     return table.filter(table.experiment == experiment) if "experiment" in table.columns else table
+
+
+def _readable(table: Any, name: str, where: str) -> dict[str, Any]:
+    """Columns of another type than the log's own: ids become text and timestamps seconds; text is no number."""
+    kinds, changed = table.schema(), {}
+    for column in ("user_id", "variant", "metric", "request_id"):
+        if column in kinds and not kinds[column].is_string():
+            changed[column] = table[column].cast("string")
+    if kinds["at_s"].is_timestamp():
+        changed["at_s"] = table.at_s.epoch_seconds().cast("float64")
+    for column in ("at_s", "value"):
+        if column in kinds and kinds[column].is_string():
+            need = "seconds since 1970 or a timestamp" if column == "at_s" else "a number"
+            raise DataError(f"{where}: {name}.{column} is text; need {need}")
+    return changed
 
 
 @contextmanager
@@ -233,8 +273,7 @@ def _number(column: Any, otherwise: float = 0.0) -> Any:
 def _sums(rows: Any, keys: Sequence[str] = KEYS) -> Any:
     x, y = rows.x, rows.y
     sums = {"sum_x": x.sum(), "sum_y": y.sum(), "sum_xx": (x * x).sum(), "sum_xy": (x * y).sum(), "sum_yy": (y * y).sum()}
-    if "found" in rows.columns:
-        sums["n_found"] = rows.found.sum()
+    sums |= {f"n_{name}": rows[name].sum() for name in ("found", "over") if name in rows.columns}
     return rows.group_by(list(keys)).agg(n=rows.count(), **sums)
 
 

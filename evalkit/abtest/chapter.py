@@ -91,7 +91,7 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
     except DesignError as why:
         return read_lock(path), f"Not locked: {why}"
     said = "Locked now" if new else f"Locked already on {locked.locked_at[:10]}; nothing was changed"
-    return locked, f"{said}: sha256 {locked.sha256[:16]}..., {len(locked.amendments)} amendments."
+    return locked, f"{said}: sha256 {locked.sha256[:16]}..., {wording.plural(len(locked.amendments), 'amendment')}."
 
 
 def simulate(home: Study, answers: Sequence[Sequence[EvalResult]], *, event_log: str = "", **options: Any) -> str:

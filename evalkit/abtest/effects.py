@@ -113,9 +113,9 @@ def phase_tests(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> list
 
 
 def article_test(cells: pd.DataFrame, *, alpha: float = 0.05) -> ProportionTest | None:
-    """The article's z-test over requests, as if each were a user of its own; None over several phases or without requests."""
+    """The article's z-test over requests, as if each were a user of its own; None when they are no counts of one phase."""
     phases = pairs(cells)
-    if len(phases) != 1 or not all(one.sum_x for one in phases[0]):
+    if len(phases) != 1 or not all(one.sum_x and one.sum_y.is_integer() for one in phases[0]):
         return None
     old, new = phases[0]
     return proportion_z_test(round(old.sum_y), round(old.sum_x), round(new.sum_y), round(new.sum_x), alpha=alpha)

@@ -11,7 +11,7 @@ from evalkit.abtest.analysis import DAY_S, Log
 from evalkit.abtest.effects import Effect, article_test, at_look, compared, cuped_effect, design_effect, effect, on_day, up_to
 from evalkit.abtest.guardrails import FROM_EXPOSURES, Watched, watch
 from evalkit.abtest.lock import LockedPlan
-from evalkit.abtest.plan import Guardrail
+from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.schedule import DueLook, date_of
 from evalkit.errors import DataError
 from evalkit.stats import ProportionTest, adjust, confidence_sequence
@@ -95,15 +95,19 @@ class Question:
         """Its name."""
         return self.plan.plan.experiment_name
 
-    def cells(self, metric: str, before: Any = None) -> pd.DataFrame:
+    def cells(self, metric: Metric, before: Any = None) -> pd.DataFrame:
         """Sums of one metric.
 
         Raises:
-            DataError: No user has an outcome of that name.
+            DataError: No user has an outcome of that name, or what is there is no rate.
         """
-        found = self.log.cells(self.users, self.experiment, metric, window_s=self.window_s, before=before)
+        options: dict[str, Any] = {"window_s": self.window_s, "before": before, "is_rate": metric.kind == "rate"}
+        found = self.log.cells(self.users, self.experiment, metric.name, **options)
         if not found["n_found"].to_numpy().any():
-            raise DataError(f"{self.log.where}: no outcome {metric!r} of {self.experiment!r}; record it under the plan's name")
+            raise DataError(
+                f"{self.log.where}: no outcome {metric.name!r} of {self.experiment!r} within any user's outcome window; "
+                f"record it under the plan's name"
+            )
         return found
 
     def slices(self, metric: str) -> dict[str, pd.DataFrame]:
@@ -124,7 +128,7 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     """All that is read at the looks due; the first one that leaves the limits decides."""
     plan = ask.plan.plan
     kind, alpha = plan.primary.kind, plan.alpha
-    cells = ask.cells(plan.primary.name)
+    cells = ask.cells(plan.primary)
     looks = read_looks(cells, ask.plan, ask.due, ask.bounds)
     at, primary = deciding(looks)
     decided = up_to(cells, ask.due[at].day)
@@ -143,7 +147,7 @@ def _cuped(ask: Question, before: Any) -> Effect | None:
     primary = ask.plan.plan.primary
     if before is None or primary.kind != "mean":
         return None
-    return cuped_effect(ask.cells(primary.name, before), alpha=ask.plan.plan.alpha)
+    return cuped_effect(ask.cells(primary, before), alpha=ask.plan.plan.alpha)
 
 
 def read_looks(cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]) -> tuple[Effect, ...]:
@@ -176,7 +180,7 @@ def _over_time(cells: pd.DataFrame, plan: LockedPlan) -> tuple[Mapping[str, Any]
 
 def _secondary(ask: Question) -> tuple[Mapping[str, Any], ...]:
     plan = ask.plan
-    tests = {one.name: effect(ask.cells(one.name), one.kind, alpha=plan.plan.alpha) for one in plan.plan.secondary}
+    tests = {one.name: effect(ask.cells(one), one.kind, alpha=plan.plan.alpha) for one in plan.plan.secondary}
     holm = adjust([test.p_value for test in tests.values()], method="holm")
     names = ("estimate", "ci_low", "ci_high", "control_rate", "treatment_rate", "n", "p_value")
     return tuple(

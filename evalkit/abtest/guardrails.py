@@ -99,7 +99,7 @@ def change_of(log: Log, users: Any, guardrail: Guardrail, *, experiment: str, wi
     if guardrail.name in FROM_EXPOSURES:
         cells = log.exposure_cells(users, experiment, guardrail.name)
     else:
-        cells = log.cells(users, experiment, guardrail.name, window_s=window_s)
+        cells = log.cells(users, experiment, guardrail.name, window_s=window_s, is_rate=guardrail.kind == "rate")
     if cells is None or cells.empty:
         return None
     if "n_found" in cells and not cells["n_found"].to_numpy().any():

@@ -191,8 +191,7 @@ def _missing(valid: bool, state: Schedule, found: Findings | None, plan: LockedP
     looks, done = plan.plan.looks, state.due[-1].look if state.due else 0
     action = "More users" if looks == 1 else f"More users, for look {done + 1} of {looks}"
     why = f"{wording.count(state.closed_control + state.closed_treatment)} of {wording.count(plan.n_users)} planned users count"
-    price = f"{wording.plural(state.users_more, 'more user')}, about {wording.plural(state.days_more, 'day')}"
-    return (Missing(action=action, why=f"{why}: their outcome window has closed", price=price),)
+    return (Missing(action=action, why=f"{why}: their outcome window has closed", price=state.price),)
 
 
 def _notes(counts: pd.DataFrame, plan: LockedPlan, found: Findings | None) -> tuple[str, ...]:

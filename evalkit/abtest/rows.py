@@ -8,8 +8,8 @@ from typing import Any
 from evalkit import wording
 from evalkit.abtest import words
 from evalkit.abtest.chapter import NoReading
-from evalkit.abtest.guardrails import Watched
-from evalkit.abtest.plan import ABPlan
+from evalkit.abtest.guardrails import Change, Watched
+from evalkit.abtest.plan import ABPlan, Guardrail
 from evalkit.abtest.reading import CAUSES, Reading
 
 WATCHED_COLUMNS = {
@@ -71,14 +71,22 @@ def part_rows(rows: Any, found: Reading | NoReading) -> list[dict[str, Any]]:
 
 def _watched_row(one: Watched) -> dict[str, Any]:
     change, name = one.change, one.name
-    span = f"{words.amount(change, change.ci_low, name, sign=True)} to {words.amount(change, change.ci_high, name, sign=True)}"
     limit = None if one.margin is None else one.margin if one.better == "lower" else -one.margin
+    unit, level_unit = words.unit(change, name), "" if change.shown_as == "points" else words.unit(change, name)
+    middle, low, high, most = (
+        words.amount(change, v, sign=True) for v in (change.estimate, change.ci_low, change.ci_high, limit)
+    )
+    old, new = (words.amount(change, value, name) for value in (change.control, change.treatment))
     return {
-        "name": words.label(name), "control": words.amount(change, change.control, name),
-        "treatment": words.amount(change, change.treatment, name),
-        "change": f"{words.amount(change, change.estimate, name, sign=True)} ({span})",
-        "limit": words.amount(change, limit, name, sign=True), "status": one.verdict,
+        "name": words.label(one), "control": f"{old}{level_unit}", "treatment": f"{new}{level_unit}",
+        "change": _without_interval(change, middle + unit) if change.ci_low is None else f"{middle}{unit} ({low} to {high})",
+        "limit": most if limit is None else f"{most}{unit}",
+        "status": one.verdict,
     }  # fmt: skip
+
+
+def _without_interval(change: Change, text: str) -> str:
+    return f"{wording.NOTHING if change.estimate is None else text} ({change.notes[0] if change.notes else 'no interval'})"
 
 
 def slice_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
@@ -94,9 +102,14 @@ def day_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
 def guardrail_rows(plan: ABPlan) -> list[dict[str, Any]]:
     """The plan's guardrails."""
     return [
-        {"What is watched": words.label(one.name), "Kind": one.kind, "Better": one.better, "Margin": one.margin}
-        for one in plan.guardrails
+        {"What is watched": words.label(one), "May be worse by": _margin(one), "Better": one.better} for one in plan.guardrails
     ]
+
+
+def _margin(one: Guardrail) -> str:
+    if one.kind == "rate":
+        return f"{wording.points(one.margin, sign=False)} points"
+    return f"{one.margin:g} ms" if one.name == "latency_ms" else f"{one.margin:g}"
 
 
 def amendment_rows(found: Reading | NoReading) -> list[dict[str, Any]]:

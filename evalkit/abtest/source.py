@@ -81,12 +81,13 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 
 def _csv_types(file: Path) -> dict[str, str]:
-    """Ids stay text: "007" is not 7."""
+    """Ids stay text: "007" is not 7. Without a row there is nothing to tell numbers by."""
     with file.open(encoding="utf-8-sig") as lines:
-        header = lines.readline().strip().split(",")
+        header, empty = lines.readline().strip().split(","), not lines.readline().strip()
     texts = {"request_id", "outcome_id", "experiment", "user_id", "variant", "model", "outcome", "error", "slice", "metric"}
     names = [name.strip('"') for name in header]
-    return {name: "string" for name in names if name in texts}
+    numbers = {"at_s", "value", "latency_ms", "phase"} if empty else set()
+    return {name: "string" if name in texts else "double" for name in names if name in texts | numbers}
 
 
 def _says_simulated(meta: Any) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 from evalkit import wording
 from evalkit.abtest.chapter import NoReading
 from evalkit.abtest.effects import Effect
-from evalkit.abtest.guardrails import Change
-from evalkit.abtest.plan import ABPlan
+from evalkit.abtest.guardrails import Change, Watched
+from evalkit.abtest.plan import ABPlan, Guardrail
 from evalkit.abtest.reading import Reading
 
 NAMES = {
@@ -59,13 +59,18 @@ def held(found: Reading) -> str:
     """Why the effect is withheld, in users and days."""
     state = found.schedule
     n = wording.count(state.closed_control + state.closed_treatment)
-    more = f"{wording.plural(state.users_more, 'more user')}, about {wording.plural(state.days_more, 'day')}"
-    return f"{n} of {wording.count(found.plan.n_users)} planned users count, {more} to the next look"
+    return f"{n} of {wording.count(found.plan.n_users)} planned users count; the next look needs {state.price}"
+
+
+def withheld(found: Reading) -> str:
+    """What stands in place of an effect."""
+    return "withheld until the next look" if found.valid else "withheld: the split is broken"
 
 
 def figures(test: Effect) -> str:
     """Estimate, interval, levels and p in one sentence."""
     interval = f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
+    interval = "no interval, as nothing varied" if test.ci_low is None else interval
     text = f"Difference {difference(test, test.estimate)} ({interval}): {level(test, test.control_rate)} in control, "
     text += f"{level(test, test.treatment_rate)} in treatment, {wording.count(test.n)} users"
     if test.bound is not None and test.z_score is not None:
@@ -88,17 +93,20 @@ def watched(found: Reading | NoReading) -> str:
     """Do the guardrails hold?"""
     rails = found.guardrails if isinstance(found, Reading) and found.valid else ()
     if not rails:
-        return "No guardrail can be shown yet"
-    broken = [label(one.name) for one in rails if one.verdict == "worse"]
-    unsettled = [label(one.name) for one in rails if one.verdict not in {"not worse", "worse"}]
+        none = found.plan is not None and not found.plan.plan.guardrails
+        return "The plan declares no guardrail" if none else "No guardrail can be shown yet"
+    broken = [label(one) for one in rails if one.verdict == "worse"]
+    unsettled = [label(one) for one in rails if one.verdict not in {"not worse", "worse"}]
     if broken:
         return f"Worse beyond its limit: {wording.listed(broken)}"
     return f"Not shown to hold yet: {wording.listed(unsettled)}" if unsettled else "Every guardrail holds"
 
 
-def label(name: str) -> str:
+def label(one: Guardrail | Watched) -> str:
     """A guardrail's name in words."""
-    return NAMES.get(name, name.replace("_", " ").capitalize())
+    if one.name == "latency_ms" and one.kind != "p95":
+        return "Mean waiting time"
+    return NAMES.get(one.name, one.name.replace("_", " ").capitalize())
 
 
 def amount(change: Change, value: float | None, name: str = "", *, sign: bool = False) -> str:
@@ -107,8 +115,14 @@ def amount(change: Change, value: float | None, name: str = "", *, sign: bool = 
         return wording.NOTHING
     if change.shown_as == "points":
         return wording.points(value) if sign else wording.percent(value)
-    unit = " ms" if name == "latency_ms" else ""
-    return f"{wording.signed(value) if sign else wording.number(value)}{unit}"
+    if sign:
+        return wording.signed(value)
+    return wording.count(value) if name == "latency_ms" else wording.number(value)
+
+
+def unit(change: Change, name: str) -> str:
+    """The unit of a difference of something watched, with a space before it; "" when it has none."""
+    return " points" if change.shown_as == "points" else " ms" if name == "latency_ms" else ""
 
 
 def slices(found: Reading | NoReading) -> str:
@@ -127,7 +141,7 @@ def days(found: Reading | NoReading) -> str:
     if not rows:
         return "No days to show"
     moved = [one["name"] for one in rows if one["verdict"] != "no difference shown"]
-    return f"By day users came: a difference shown alone in {len(moved)} of {len(rows)} days, after Holm's correction"
+    return f"A difference shows in {len(moved)} of {len(rows)} single days, after Holm's correction"
 
 
 def plan_said(found: Reading | NoReading) -> str:
@@ -137,7 +151,8 @@ def plan_said(found: Reading | NoReading) -> str:
         return f"{headline(found)}."
     said = f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
     name = locked.plan.primary.name.replace("_", " ")
-    return f"{said} The metric that decides: {name} ({locked.plan.primary.kind}). {len(locked.amendments)} amendments."
+    amended = wording.plural(len(locked.amendments), "amendment")
+    return f"{said} The metric that decides: {name} ({locked.plan.primary.kind}). {amended}."
 
 
 def notes(found: Reading | NoReading) -> str:
@@ -151,21 +166,33 @@ def titled(title: str, found: Reading | NoReading) -> str:
     return f"{title} (simulated users)" if found.simulated else title
 
 
+def aim(plan: ABPlan) -> str:
+    """What the plan wants to find, with which risks."""
+    one = plan.primary
+    is_rate = one.kind == "rate"
+    found = [] if one.expected is None else [f"expected at {wording.percent(one.expected) if is_rate else f'{one.expected:g}'}"]
+    size = f"{wording.points(one.detectable_difference)} points" if is_rate else wording.signed(one.detectable_difference)
+    risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
+    return f"The metric that decides: {', '.join([one.name.replace('_', ' '), *found])}; worth finding: {size} ({risks})."
+
+
 def alt_plan(title: str, plan: ABPlan) -> str:
     """A figure on a plan as an alternative text."""
     return f"{title}. The plan: {planned(plan)}."
 
 
 def article(found: Reading | NoReading) -> str:
-    """The article's test over requests, beside the one by user."""
+    """The simple test over requests, beside the one by user."""
     if not found.findings:
-        return "Withheld with the effect."
+        return "The simple z-test that counts requests is withheld with the effect."
     if found.findings.article is None:
-        return "The article's test over requests is not made here: it needs a rate and a single split."
+        return (
+            "The simple z-test that counts requests is not made here: it needs a rate counted in 0 and 1, and a single split."
+        )
     test, by_user, inflation = found.findings.article, found.findings.primary, found.findings.design_effect
-    z = "undefined" if test.z_score is None else wording.number(test.z_score)
+    z = "undefined" if test.z_score is None else f"= {wording.number(test.z_score)}"
     span = f"{wording.points(test.ci_low)} to {wording.points(test.ci_high)} by Newcombe"
-    text = f"The article's test counts requests: z = {z}, p {p_said(test.p_value)}, {wording.points(test.diff)} points "
+    text = f"The simple z-test that counts requests: z {z}, p {p_said(test.p_value)}, {wording.points(test.diff)} points "
     text += f"({span})."
     if test.lift is not None:
         lift = f"{wording.percent(test.lift)} ({wording.percent(test.lift_ci_low)} to {wording.percent(test.lift_ci_high)})"
@@ -192,6 +219,8 @@ def difference(test: Effect | None, value: float | None, *, sign: bool = True) -
 
 def span(test: Effect | None, low: float | None, high: float | None) -> str:
     """Both ends of an interval, the unit once."""
+    if low is None and high is None:
+        return "no interval"
     if test is None or test.shown_as != "points":
         return f"{wording.signed(low)} to {wording.signed(high)}"
     return f"{wording.points(low)} to {wording.points(high)}"

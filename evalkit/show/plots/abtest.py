@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evalkit import wording
 from evalkit.abtest import prospect, words
+from evalkit.abtest.chapter import NoReading
 from evalkit.abtest.effects import Effect
 from evalkit.abtest.guardrails import Watched
 from evalkit.abtest.plan import ABPlan
@@ -19,17 +20,17 @@ from evalkit.show.style import COLOURS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from evalkit.abtest.chapter import NoReading
-
 _DASHES = (0, (3, 2))
 
 
 def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Where z would fall if nothing had changed, the region that counts, and where it fell."""
-    if not isinstance(found, Reading) or not found.findings or found.findings.primary.z_score is None:
+    if not isinstance(found, Reading) or not found.findings:
         return withheld(found, narrow=narrow)
     test = found.findings.primary
-    z, limit = test.z_score or 0.0, _limit(test)
+    if test.z_score is None:
+        return withheld(found, "z is undefined: the outcome never varied", narrow=narrow)
+    z, limit = test.z_score, _limit(test)
     reach = max(4.4, min(abs(z), 9.0) + 1.2)
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
     x = np.linspace(-reach, reach, 600)
@@ -42,26 +43,26 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     for side in (-1, 1):
         ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=_DASHES)
         ax.text(side * limit, 0.178, f"limit\n{wording.number(side * limit)}", ha="center", va="bottom", fontsize=9)
-        name, role, align = ("better →", "good", "right") if side > 0 else ("← worse", "bad", "left")
-        ax.text(side * (reach - 0.1), 0.205, name, ha=align, va="center", fontsize=9, color=COLOURS[role], weight="bold")
     _observed(ax, z, reach, test.verdict)
     ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
-    ax.set_xlabel("z, if nothing had changed")
+    ax.set_xlabel("worse ←  z, if nothing had changed  → better")
     return _titled(ax, _z_title(z, limit, test), narrow)
 
 
 def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """The difference so far after each day's users, with its plain interval and the one that may be read every day."""
     rows = [row for row in found.findings.over_time if row["ci_low"] is not None] if found.findings else []
-    if not rows or not isinstance(found, Reading) or not found.findings:
+    if not isinstance(found, Reading) or not found.findings:
         return withheld(found, narrow=narrow)
+    if not rows:
+        return withheld(found, "No interval can be drawn: the outcome never varied", narrow=narrow)
     test, scale = found.findings.primary, _scale(found.findings.primary)
     _, ax = style.canvas(3.4, narrow=narrow)
     day = np.arange(len(rows))
     value = {name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) * scale for name in _SERIES}
     ax.fill_between(day, value["sequence_low"], value["sequence_high"], color=COLOURS["base_soft"], lw=0)
     ax.fill_between(day, value["ci_low"], value["ci_high"], color=COLOURS["fine_tuned_soft"], lw=0)
-    ax.plot(day, value["estimate"], color=COLOURS["fine_tuned"], lw=2)
+    ax.plot(day, value["estimate"], "o-" if len(rows) == 1 else "-", color=COLOURS["fine_tuned"], lw=2)
     style.zero_line(ax, vertical=False)
     ax.text(day[-1], value["ci_high"][-1], " 95% interval", fontsize=8.6, color=COLOURS["fine_tuned"], va="center")
     if np.isfinite(value["sequence_high"][-1]):
@@ -71,41 +72,39 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.set_ylim(*_padded(ends))
     ticks = np.unique(np.linspace(0, len(rows) - 1, 3 if narrow else 6).round().astype(int))
     ax.set_xticks(ticks, [rows[at]["date"][5:] for at in ticks])
-    ax.set_xlim(0, len(rows) * (1.32 if narrow else 1.17))
+    ax.set_xlim(0, max(1, len(rows) - 1) * (1.42 if narrow else 1.2))
     ax.set_ylabel("points" if test.shown_as == "points" else words.metric(found))
     ax.set_xlabel("users who came up to this day (UTC)")
-    final = words.difference(test, rows[-1]["estimate"])
-    return _titled(ax, f"After {len(rows)} days of users the difference is {final}", narrow)
+    return _titled(ax, _settled_title(test, rows), narrow)
 
 
 def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Z at each planned look inside the limits it must leave to count; looks to come are marked."""
     if not isinstance(found, Reading) or not found.valid:
         return withheld(found, narrow=narrow)
-    done = list(found.findings.looks) if found.findings else []
+    done = found.findings.looks if found.findings else ()
     at = [one.information for one in found.schedule.due]
-    fractions = [*at, *(one for one in found.plan.plan.look_fractions[found.schedule.due[-1].look if at else 0 :])]
-    fractions, bounds = fractions[: len(found.bounds)], np.array(found.bounds)
+    spots = [*at, *found.plan.plan.look_fractions[found.schedule.due[-1].look if at else 0 :]][: len(found.bounds)]
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
-    most = max(5.2, *(abs(one.z_score or 0.0) + 0.8 for one in done)) if done else 5.2
-    shown = np.minimum(bounds, most * 2)
-    ax.fill_between(fractions, shown, most * 2, color=COLOURS["pass_zone"], lw=0)
-    ax.fill_between(fractions, -most * 2, -shown, color=COLOURS["fail_zone"], lw=0)
+    most = max([5.2, *(abs(one.z_score or 0.0) * 1.18 for one in done)])
+    across = [max(0.0, spots[0] - 0.05), *spots, 1.06]
+    limits = np.minimum([found.bounds[0], *found.bounds, found.bounds[-1]], most * 2)
+    ax.fill_between(across, limits, most * 2, color=COLOURS["pass_zone"], lw=0)
+    ax.fill_between(across, -most * 2, -limits, color=COLOURS["fail_zone"], lw=0)
     for side in (-1, 1):
-        ax.plot(fractions, side * shown, color=COLOURS["ink"], lw=1.4, ls=_DASHES)
+        ax.plot(across, side * limits, color=COLOURS["ink"], lw=1.4, ls=_DASHES)
     style.zero_line(ax, vertical=False)
-    for spot, one in zip(fractions, done, strict=False):
-        style.interval(ax, spot, one.z_score or 0.0, None, None, one.verdict, vertical=True)
-        ax.text(
-            spot, (one.z_score or 0.0) + most * 0.07, wording.number(one.z_score or 0.0), ha="center", fontsize=9, weight="bold"
-        )
-    for spot in fractions[len(done) :]:
+    for spot, one in zip(spots, done, strict=False):
+        if one.z_score is not None:
+            style.interval(ax, spot, one.z_score, None, None, one.verdict, vertical=True)
+            ax.text(spot, one.z_score + most * 0.07, wording.number(one.z_score), ha="center", fontsize=9, weight="bold")
+    for spot in spots[len(done) :]:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
     ax.set(ylim=(-most, most), xlim=(0, 1.06))
-    ax.set_xticks(fractions, [wording.percent(one, 0) for one in fractions])
+    ax.set_xticks(spots, [wording.percent(one, 0) for one in spots])
     ax.set_xlabel("share of the planned information" + ("" if narrow else "; bars across zero: looks to come"))
     ax.set_ylabel("z")
-    return _titled(ax, _looks_title(found.findings.primary if found.findings else None, len(fractions)), narrow)
+    return _titled(ax, _looks_title(found.findings.primary if found.findings else None, len(spots)), narrow)
 
 
 def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -132,38 +131,29 @@ def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Each guardrail's change as a share of its margin: it holds when the whole interval stays left of the limit."""
     rails = [one for one in found.guardrails if one.change.estimate is not None] if isinstance(found, Reading) else []
     if not rails:
-        return withheld(found, narrow=narrow)
+        return withheld(found, words.watched(found), narrow=narrow)
     _, ax = style.canvas(1.0 + (0.66 if narrow else 0.5) * len(rails), narrow=narrow)
-    ax.axvspan(-_FAR, 1, color=COLOURS["pass_zone"], zorder=0, lw=0)
+    ax.axvspan(-_FAR - 0.3, 1, color=COLOURS["pass_zone"], zorder=0, lw=0)
     style.zero_line(ax)
     style.threshold(ax, 1.0)
     for y, one in enumerate(reversed(rails)):
         middle, *ends = (_harm(one, value) for value in (one.change.estimate, one.change.ci_low, one.change.ci_high))
         pair = [None, None] if None in ends else sorted(end for end in ends if end is not None)
         style.interval(ax, y, middle or 0.0, pair[0], pair[1], one.verdict)
-        name, text = words.label(one.name), words.amount(one.change, one.change.estimate, one.name, sign=True)
-        spot = (0, y + 0.28) if narrow else (1.02, y)
+        name, text = (
+            words.label(one),
+            words.amount(one.change, one.change.estimate, sign=True) + words.unit(one.change, one.name),
+        )
+        spot = (0.02, y + 0.28) if narrow else (1.02, y)
         text = f"{name}: {text}" if narrow else text
-        ax.text(*spot, text, transform=ax.get_yaxis_transform(), fontsize=9, va="bottom" if narrow else "center")
-    ax.set_yticks(range(len(rails)), [""] * len(rails) if narrow else [words.label(one.name) for one in reversed(rails)])
-    ax.set(ylim=(-0.6, len(rails) - 0.3), xlim=(-_FAR, _FAR))
+        box = {"fc": COLOURS["pass_zone"], "ec": "none", "pad": 1.5} if narrow else None
+        place, across = "bottom" if narrow else "center", ax.get_yaxis_transform()
+        ax.text(*spot, text, transform=across, fontsize=9, va=place, bbox=box)
+    ax.set_yticks(range(len(rails)), [""] * len(rails) if narrow else [words.label(one) for one in reversed(rails)])
+    ax.set(ylim=(-0.6, len(rails) - 0.3), xlim=(-_FAR - 0.3, _FAR + 0.3))
     ax.set_xticks([0, 1], ["no change", "limit"])
     ax.set_xlabel("better ←  change as a share of the margin  → worse")
     return _titled(ax, words.watched(found), narrow)
-
-
-def parts(rows: Sequence[Any], test: Effect, *, title: str, narrow: bool = False) -> Axes:
-    """The difference in each day or slice."""
-    _, ax = style.canvas(0.9 + (0.42 if narrow else 0.34) * max(len(rows), 1), narrow=narrow)
-    scale = _scale(test)
-    style.zero_line(ax)
-    for y, row in enumerate(reversed(list(rows))):
-        low, high = (None if row[name] is None else row[name] * scale for name in ("ci_low", "ci_high"))
-        style.interval(ax, y, (row["estimate"] or 0.0) * scale, low, high, row["verdict"])
-    ax.set_yticks(range(len(rows)), [f"{row['name']} (n = {wording.count(row['n'])})" for row in reversed(list(rows))])
-    ax.set_ylim(-0.6, max(len(rows), 1) - 0.4)
-    ax.set_xlabel("treatment − control" + (", points" if test.shown_as == "points" else ""))
-    return _titled(ax, title, narrow)
 
 
 def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
@@ -220,18 +210,15 @@ def duration_title(plan: ABPlan) -> str:
 def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
     """False alarms so far in tests where nothing differs, by the way they are looked at."""
     _, ax = style.canvas(3.3, narrow=narrow)
-    lines = (("every day, p < 0.05", runs.naive, "bad"), ("from the minimum on", runs.after_minimum, "unsure"))
-    for name, values, role in (*lines, ("every day, limits", runs.bounded, "good")):
+    ways = (
+        (f"every day, p < {runs.alpha:g}", runs.naive, "bad"), ("from the minimum on", runs.after_minimum, "unsure"),
+        ("every day, limits", runs.bounded, "good"),
+    )  # fmt: skip
+    for name, values, role in ways:
         ax.plot(runs.days, values, color=COLOURS[role], lw=2)
-        ax.text(
-            runs.days[-1],
-            values[-1],
-            f" {wording.percent(values[-1])}\n {name}",
-            va="center",
-            fontsize=8.8,
-            color=COLOURS[role],
-        )
-    style.threshold(ax, runs.alpha, vertical=False)
+        said = f" {wording.percent(values[-1])}\n {name}"
+        ax.text(runs.days[-1], values[-1], said, va="center", fontsize=8.8, color=COLOURS[role])
+    ax.plot([0, runs.days[-1]], [runs.alpha] * 2, color=COLOURS["ink"], lw=1.9, ls=_DASHES)
     ax.set(ylim=(0, max(0.1, max(runs.naive) * 1.2)), xlim=(0, runs.days[-1] * (1.75 if narrow else 1.3)))
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
     ax.set_xticks(sorted({1, (1 + runs.days[-1]) // 2, runs.days[-1]}))
@@ -246,22 +233,23 @@ def peeking_title(runs: prospect.Peeking) -> str:
     return f"Looking every day finds a winner in {naive} of tests without any; with limits in {bounded}"
 
 
-def withheld(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
-    """The box that stands where nothing may be shown."""
+def withheld(found: Reading | NoReading, title: str = "", *, narrow: bool = False) -> Axes:
+    """The box that stands where nothing may be shown, or nothing can be."""
     from matplotlib.patches import Rectangle
 
-    _, ax = style.canvas(1.5, narrow=narrow)
+    _, ax = style.canvas(1.2, narrow=narrow)
     ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, fc="none", ec=COLOURS["axis"], hatch="///", lw=1))
-    text = words.held(found) if isinstance(found, Reading) and found.valid and not found.findings else words.headline(found)
+    text = "nothing to draw" if title or isinstance(found, NoReading) else words.withheld(found)
     box = {"fc": COLOURS["paper"], "ec": "none", "pad": 6}
-    ax.text(0.5, 0.5, _wrapped(text, 34 if narrow else 76), transform=ax.transAxes, ha="center", va="center", bbox=box)
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", bbox=box)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    return _titled(ax, words.headline(found), narrow)
+    return _titled(ax, title or words.headline(found), narrow)
 
 
 _SERIES = ("estimate", "ci_low", "ci_high", "sequence_low", "sequence_high")
 _FAR = 2.5  # margins either way
+_ALIGN = {-1: "right", 1: "left"}
 _RATIO_LABEL = "treatment's share of users (99.9% interval); dashed: as declared"
 
 
@@ -269,9 +257,12 @@ def _observed(ax: Axes, z: float, reach: float, verdict: str) -> None:
     colour, spot = COLOURS[{"better": "good", "worse": "bad"}.get(verdict, "unsure")], max(-reach, min(reach, z))
     ax.plot([spot, spot], [0, 0.33], color=colour, lw=2.4)
     style.interval(ax, 0.33, spot, None, None, verdict)
-    side, align = (-0.2, "right") if spot > 0.55 * reach else (0.2, "left")
-    ax.text(spot + side, 0.345, f"observed\nz = {wording.number(z)}", weight="bold", va="bottom", ha=align, fontsize=9.6)
-    ax.text(-1.3, 0.36, "if nothing\nhad changed", ha="right", va="center", color=COLOURS["muted"], fontsize=9)
+    side = -1 if spot < 0 else 1
+    said, muted = {"weight": "bold", "fontsize": 9.6}, {"color": COLOURS["muted"], "fontsize": 9}
+    inwards = abs(spot) > 0.62 * reach  # else the words would leave the figure
+    at = spot - side * 0.2 if inwards else side * max(abs(spot) + 0.2, 1.3)
+    ax.text(at, 0.345, f"observed\nz = {wording.number(z)}", ha=_ALIGN[side * (-1 if inwards else 1)], va="bottom", **said)
+    ax.text(-side * 1.3, 0.36, "if nothing\nhad changed", ha=_ALIGN[-side], va="center", **muted)
 
 
 def _z_title(z: float, limit: float, test: Effect) -> str:
@@ -280,11 +271,21 @@ def _z_title(z: float, limit: float, test: Effect) -> str:
     return f"z = {wording.number(z)} lies {place} the limit{which}, {wording.number(limit)}"
 
 
+def _settled_title(test: Effect, rows: Sequence[Mapping[str, Any]]) -> str:
+    text = f"After {len(rows)} days of users the difference is {words.difference(test, rows[-1]['estimate'])}"
+    if test.looks == 1 or rows[-1]["n_control"] + rows[-1]["n_treatment"] == test.n:
+        return text
+    return f"{text}; look {test.look}, which decides, had {words.difference(test, test.estimate)}"
+
+
 def _looks_title(test: Effect | None, planned: int) -> str:
     if test is None:
-        return f"No look is due yet; {planned} are planned"
+        return f"No look is due yet; {planned} {'is' if planned == 1 else 'are'} planned"
+    if test.z_score is None:
+        return "z is undefined: the outcome never varied"
     word = {"better": "leaves the limits upwards", "worse": "leaves the limits downwards"}.get(test.verdict)
-    return f"At look {test.look} of {test.looks} z = {wording.number(test.z_score or 0.0)} {word or 'is inside the limits'}"
+    look = "the only look" if test.looks == 1 else f"look {test.look} of {test.looks}"
+    return f"At {look} z = {wording.number(test.z_score)} {word or 'is inside the limits'}"
 
 
 def _limit(test: Effect) -> float:

@@ -1,0 +1,156 @@
+"""Logs from elsewhere: what can be read is read the same, what cannot is named, and nothing is read wrongly in silence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evalkit.abtest import rows, words
+from evalkit.abtest.plan import Guardrail
+from evalkit.abtest.reading import read_ab_test
+from evalkit.abtest.source import open_log
+from evalkit.errors import DataError
+from evalkit.show import style
+from evalkit.show.plots import abtest as plots
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def small(make_people, make_frames):
+    return make_frames(make_people(130, 130, lift=0.1))
+
+
+@pytest.fixture
+def read(make_log, locked, later):
+    def _read(exposures, outcomes, **options):
+        return read_ab_test(make_log(exposures, outcomes), locked(**options), now=later)
+
+    return _read
+
+
+def with_times(frame, form):
+    times = pd.to_datetime(frame["at_s"].round(), unit="s", utc=True)
+    return frame.assign(at_s={"aware": times, "naive": times.dt.tz_localize(None)}[form])
+
+
+@pytest.mark.parametrize("form", ["aware", "naive"])
+def test_timestamps_are_seconds(form, small, read):
+    expected = read(*(one.assign(at_s=one["at_s"].round()) for one in small)).findings.primary
+    assert read(*(with_times(one, form) for one in small)).findings.primary == expected
+
+
+def test_timestamps_of_csv_files_are_seconds(small, read, locked, later, tmp_path):
+    expected = read(*(one.assign(at_s=one["at_s"].round()) for one in small)).findings.primary
+    for name, one in zip(("exposures", "outcomes"), small, strict=True):
+        one.assign(at_s=with_times(one, "aware")["at_s"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")).to_csv(tmp_path / f"{name}.csv")
+    found = read_ab_test(open_log(tmp_path), locked(), now=later)
+    assert found.primary_dict() == expected.to_dict()
+
+
+def test_ids_of_two_types_still_meet(small, read):
+    exposures, outcomes = small
+    numbers = exposures.assign(user_id=exposures["user_id"].str[1:].astype(int))
+    texts = outcomes.assign(user_id=outcomes["user_id"].str[1:])
+    assert read(numbers, texts).findings.primary == read(*small).findings.primary
+
+
+@pytest.mark.parametrize("kind", [bool, int])
+def test_a_rate_in_booleans_or_integers(kind, small, read):
+    exposures, outcomes = small
+    found = read(exposures, outcomes.assign(value=outcomes["value"].astype(kind)))
+    assert found.findings.primary == read(*small).findings.primary
+
+
+def spoilt(table, column, change):
+    def spoil(exposures, outcomes):
+        frames = {"exposures": exposures, "outcomes": outcomes}
+        frames[table] = frames[table].assign(**{column: change(frames[table][column])})
+        return frames["exposures"], frames["outcomes"]
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoilt("exposures", "at_s", lambda at: at.astype(str)), r"exposures\.at_s is text; need seconds since 1970"),
+        (spoilt("outcomes", "at_s", lambda at: at.astype(str)), r"outcomes\.at_s is text"),
+        (spoilt("outcomes", "value", lambda v: v.map({1.0: "yes", 0.0: "no"})), r"outcomes\.value is text; need a number"),
+        (spoilt("exposures", "at_s", lambda at: at * 1000), "not ms"),
+        (spoilt("exposures", "at_s", lambda at: at.where(at.index > 3)), "no time, or a variant other"),
+        (spoilt("exposures", "user_id", lambda ids: ids.where(ids.index > 3, "")), "no user_id"),
+        (spoilt("exposures", "variant", lambda arm: arm == "treatment"), "a variant other than control and treatment"),
+        (spoilt("outcomes", "value", lambda v: v.where(v.index > 3, np.inf)), "no finite numbers"),
+        (spoilt("outcomes", "value", lambda v: -v), "is no rate for"),
+        (
+            spoilt("outcomes", "at_s", lambda at: at - 30 * DAY),
+            "no outcome 'accepted' of 'exp' within any user's outcome window",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_named(spoil, said, small, read):
+    with pytest.raises(DataError, match=said):
+        read(*spoil(*small))
+
+
+def test_outcomes_recorded_twice_are_no_rate(small, read):
+    exposures, outcomes = small
+    # a user with one accepted request of one would count two of one
+    with pytest.raises(DataError, match="remove outcomes recorded twice"):
+        read(exposures, pd.concat([outcomes, outcomes]))
+    flags = pd.concat([outcomes, outcomes]).assign(metric="flagged", value=1.0)
+    with pytest.raises(DataError, match="'flagged' is no rate for 223 users"):
+        read(exposures, pd.concat([outcomes, flags]), guardrails=(Guardrail(name="flagged", margin=0.02),))
+
+
+def test_fractions_are_no_counts_for_the_simple_z_test(small, read):
+    exposures, outcomes = small
+    found = read(exposures, outcomes.assign(value=outcomes["value"] * 0.7))
+    assert found.findings.article is None
+    assert "counted in 0 and 1" in words.article(found)
+
+
+@pytest.mark.parametrize("users", [0, 130])
+def test_csv_files_of_a_header_only(users, small, locked, later, tmp_path):
+    exposures, outcomes = small
+    exposures[exposures["user_id"].isin([f"u{i}" for i in range(users)])].to_csv(tmp_path / "exposures.csv", index=False)
+    outcomes.iloc[:0].to_csv(tmp_path / "outcomes.csv", index=False)
+    found = read_ab_test(open_log(tmp_path), locked(min_samples=1000), now=later)
+    assert (found.verdict, found.n_users) == (("too early", 0) if not users else ("invalid", 130))
+
+
+def test_open_windows_are_waited_for_not_more_users(make_log, small, locked):
+    found = read_ab_test(make_log(*small), locked(), now=20_000 * DAY + 3 * DAY)
+    assert found.missing[0].price == "no more users, about 2 days until outcome windows have closed"
+
+
+def test_nothing_varied_is_said_without_an_empty_interval(small, read):
+    exposures, outcomes = small
+    found = read(exposures.assign(latency_ms=200.0), outcomes.assign(value=0.0))
+    assert "no interval, as nothing varied" in words.answer(found)
+    shown = [row["change"] for row in rows.watched_rows(found)] + [row["effect"] for row in rows.day_rows(found)]
+    assert not [text for text in shown if "– to –" in text]
+    with style.style():
+        for plot in (plots.z_test, plots.looks):
+            ax = plot(found)
+            assert (ax.get_title("left") or ax.get_title()) == "z is undefined: the outcome never varied"
+            close(ax)
+
+
+def close(ax):
+    import matplotlib.pyplot as plt
+
+    plt.close(ax.figure)
+
+
+def test_a_plan_without_guardrails_says_so_where_the_figure_stands(small, read):
+    found = read(*small)
+    with style.style():
+        ax = plots.guardrails(found)
+        assert (ax.get_title("left") or ax.get_title()) == "The plan declares no guardrail"
+        close(ax)
+
+
+def test_mean_latency_is_not_called_a_percentile(small, read):
+    found = read(*small, guardrails=(Guardrail(name="latency_ms", kind="mean", margin=50.0),))
+    assert rows.watched_rows(found)[0]["name"] == "Mean waiting time"
