@@ -142,6 +142,8 @@ class FaultyServer:
             return _json(completion(hit.asked))
         if how == "broken json":
             return web.Response(text='{"choices": [{"mess', content_type="application/json")
+        if how == "json as text":
+            return web.Response(text=json.dumps(REPLIES["ok"]), content_type="text/plain")
         if how == "html":
             return web.Response(text="<!doctype html><html><body>Please log in</body></html>", content_type="text/html")
         if how == "slow":

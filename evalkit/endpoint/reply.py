@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ def answer(reply: Any, *, strip_think: bool = False) -> Answer:
     Raises:
         NoAnswerError: The reply is not one; the message says what it is.
     """
+    reply = _parsed(reply) if isinstance(reply, str) else reply
     message, finish_reason = _first_choice(reply)
     refusal = flattened(message.get("refusal"))
     text, sanitized = cleaned(flattened(message.get("content")) or refusal)
@@ -51,6 +53,14 @@ def without_thinking(text: str) -> str:
         ('42', '')
     """
     return _THINKING.sub("", text)
+
+
+def _parsed(text: str) -> Any:
+    """JSON whose content type does not say so; any other text as it is."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _first_choice(reply: Any) -> tuple[Mapping[str, Any], str | None]:

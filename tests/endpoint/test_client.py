@@ -43,6 +43,13 @@ def test_a_proper_answer_carries_text_tokens_latency_and_the_served_name():
     assert answer.latency_ms >= 50
 
 
+def test_json_is_read_whatever_its_content_type_says():
+    # as the SDK itself does; home-made servers often send it as text
+    with FaultyServer(lambda _: "json as text") as server:
+        answer = ask(server)
+    assert (answer.text, answer.outcome, answer.attempts) == (ANSWER, "ok", 1)
+
+
 def test_the_request_holds_what_was_asked_for_and_nothing_else():
     with FaultyServer() as server:
         ask(server, parameters=Parameters(temperature=None, max_tokens=96, seed=7, extra={"top_k": 1}))
