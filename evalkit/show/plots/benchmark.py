@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from evalkit import stats, wording
 from evalkit.benchmark.pairs import quantile
 from evalkit.show import say, style
-from evalkit.show.plots.tracks import Mark, Track, difference_axes, round_ticks, tracks_axes
+from evalkit.show.plots.tracks import Mark, Track, dashed, difference_axes, rate_axes, round_ticks, tracks_axes
 from evalkit.show.style import COLOURS
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool =
         )
         for name in comparison.tests
     ]
-    ax = tracks_axes(tracks, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], lambda at: wording.percent(at, 0), narrow=narrow)
+    ax = rate_axes(tracks, narrow=narrow)
     _name_sides(ax, comparison, narrow=narrow)
     if chance is not None and tracks:
         place = [*comparison.tests].index("exact_match")
-        ax.plot([chance] * 2, [place - 0.3, place + 0.34], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+        dashed(ax, chance, place)
         _small(ax, chance, place + 0.36, f"at random {wording.percent(chance, 0)}", va="top", ha="center")
     ax.set_title(say.rates_title(comparison))
     return ax
@@ -61,19 +62,15 @@ def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ]
     ax = difference_axes(tracks, narrow=narrow)
     if comparison.noninferiority is not None:
-        place = [*comparison.tests].index(comparison.primary_metric)
-        at = -comparison.noninferiority.margin
-        ax.plot([at] * 2, [place - 0.3, place + 0.34], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+        dashed(ax, -comparison.noninferiority.margin, [*comparison.tests].index(comparison.primary_metric))
     ax.set_title(say.differences_title(comparison))
     return ax
 
 
 def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False) -> Axes:
     """The four cells: one square an example up to a few hundred, bars with the number above that."""
-    counts = comparison.cells
-    draw = _squares if 0 < comparison.n <= MOST_SQUARES else _bars
-    ax = draw(counts, narrow=narrow)
-    ax.set_title(say.cells_title(counts, noun))
+    ax = (_squares if 0 < comparison.n <= MOST_SQUARES else _bars)(comparison.cells, narrow=narrow)
+    ax.set_title(say.cells_title(comparison.cells, noun))
     return ax
 
 
@@ -82,20 +79,15 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     _, ax = style.canvas(2.7 if narrow else 3.0, narrow=narrow, width=style.WIDE)
     edges, ends = np.linspace(0, 1, 21), {1: 1.0, -1: 1.0}
     for side, sign, role in ((comparison.fine_tuned, 1, "fine_tuned"), (comparison.base, -1, "base")):
-        values = _values(comparison, "similarity", role)
+        values = [v for one in comparison.pairs if (v := getattr(one, f"{role}_values").get("similarity")) is not None]
         heights = np.histogram(np.clip(values, 0, 1), edges)[0]
         ax.bar(edges[:-1], sign * heights, width=0.048, align="edge", color=COLOURS[role])
         ends[sign] = max(1.0, float(heights.max()))
         if side.avg_similarity is not None:
             ax.plot([side.avg_similarity] * 2, [0, sign * heights.max() * 1.08], color=COLOURS["ink"], lw=1.2)
-            _small(
-                ax,
-                side.avg_similarity,
-                sign * heights.max() * 1.1,
-                f"{role.replace('_', '-')}, mean {wording.number(side.avg_similarity)}",
-                ha="right" if side.avg_similarity > 0.5 else "left",
-                va="bottom" if sign > 0 else "top",
-            )
+            text = f"{role.replace('_', '-')}, mean {wording.number(side.avg_similarity)}"
+            ha, va = "right" if side.avg_similarity > 0.5 else "left", "bottom" if sign > 0 else "top"
+            _small(ax, side.avg_similarity, sign * heights.max() * 1.1, text, ha=ha, va=va)
     ax.axhline(0, color=COLOURS["ink"], lw=0.9)
     ax.set(xlim=(0, 1), ylim=(-ends[-1] - 0.25 * max(ends.values()), 1.25 * ends[1]), yticks=[])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
@@ -105,13 +97,7 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
 
 
 def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = False) -> Axes:
-    """Latency or tokens of each answer: bar from 5% to 95%, the mark is the median.
-
-    Args:
-        comparison: The comparison.
-        field: latency_ms, completion_tokens or prompt_tokens.
-        narrow: For phones.
-    """
+    """Latency or tokens (`field`) of each answer: bar from 5% to 95%, the mark is the median."""
     what, unit = say.measured(field)
     tracks, medians = [], {}
     for role in ("base", "fine_tuned"):
@@ -156,16 +142,11 @@ def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
     """How often each model's answer changed between two live passes: other words, and another verdict."""
     tracks = []
     for role, one in noise.by_model.items() if noise else ():
-        for name, rate, k in (
-            ("other words", one.text_rate, one.n_other_words),
-            ("right ↔ wrong", one.flip_rate, one.n_changed),
-        ):
-            kind = "base" if role == "base" else "fine_tuned"
-            mark = (
-                () if rate.estimate is None else (Mark(estimate=rate.estimate, low=rate.ci_low, high=rate.ci_high, kind=kind),)
-            )
-            tracks.append(Track(name=f"{role}: {name}", under="two live passes", marks=mark, value=wording.share(k, one.n)))
-    ax = tracks_axes(tracks, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], lambda at: wording.percent(at, 0), narrow=narrow)
+        for name, rate in (("other words", one.text_rate), ("right ↔ wrong", one.flip_rate)):
+            marks = _mark(rate, "base" if role == "base" else "fine_tuned")
+            value = wording.share(rate.successes, rate.n)
+            tracks.append(Track(name=f"{role}: {name}", under="two live passes", marks=marks, value=value))
+    ax = rate_axes(tracks, narrow=narrow)
     ax.set_title(say.noise_title(noise))
     return ax
 
@@ -173,12 +154,8 @@ def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
 def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool = False) -> Axes:
     """One mark an example, base against fine-tuned: above the line the new answer is closer; regressed ones are diamonds."""
     _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
-    looks = {
-        "both wrong": ("o", "base", 12),
-        "both right": ("o", "ink", 12),
-        "fixed": ("o", "good", 18),
-        "regressed": ("D", "bad", 22),
-    }
+    looks = {"both wrong": ("o", "base", 12), "both right": ("o", "ink", 12), "fixed": ("o", "good", 18)}
+    looks["regressed"] = ("D", "bad", 22)
     for status, (marker, role, size) in looks.items():
         known = [one for one in comparison.pairs if one.status == status and one.diff(metric) is not None]
         points = [(one.base_values[metric], one.fine_tuned_values[metric]) for one in known]
@@ -196,19 +173,17 @@ def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool 
 def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = False) -> Axes:
     """The smallest difference a test set of each size finds, at this run's disagreement; this run is marked."""
     _, ax = style.canvas(2.8 if narrow else 3.0, narrow=narrow)
-    share, n = comparison.disagreement or 0.0, comparison.n
-    sizes = np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))
-    found = [
-        (int(size), at) for size in sizes if share and (at := _detects(int(size), share, comparison.alpha, power)) is not None
-    ]
-    here = _detects(n, share, comparison.alpha, power) if n and share else None
+    share, n = comparison.disagreement, comparison.n
+    detects = partial(stats.detectable_difference, disagreement=share or 0.0, alpha=comparison.alpha, power=power)
+    sizes = [int(size) for size in np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))]
+    found = [(size, at * 100) for size in sizes if share and (at := detects(size)) is not None]
+    here = detects(n) if n and share else None
     if found:
-        ax.plot(*zip(*[(size, at * 100) for size, at in found], strict=True), color=COLOURS["fine_tuned"], lw=1.6)
+        ax.plot(*zip(*found, strict=True), color=COLOURS["fine_tuned"], lw=1.6)
     if here is not None:
         ax.plot([n], [here * 100], "o", ms=9, mfc=COLOURS["fine_tuned"], mec=COLOURS["fine_tuned"])
-        _small(
-            ax, n, here * 100, f"    this run: {wording.points(here, sign=False)} points", va="bottom", ha="left", colour="ink"
-        )
+        text = f"    this run: {wording.points(here, sign=False)} points"
+        _small(ax, n, here * 100, text, va="bottom", ha="left", colour="ink")
     ax.set(ylim=(0, None), xlim=(0, float(sizes[-1])))
     ax.grid(axis="y")
     ax.set_xlabel("examples in the test set")
@@ -227,15 +202,8 @@ def _squares(counts: Mapping[str, int], *, narrow: bool) -> Axes:
         ax.text(left, top, f"{_WORDS[name]} {wording.count(n)}", weight="bold", va="bottom", color=COLOURS["ink"])
         at = np.arange(n)
         marker, face = ("D", COLOURS[role]) if name == "regressed" else ("s", "none" if name == "both_wrong" else COLOURS[role])
-        ax.scatter(
-            at % per_row + 0.5,
-            top + 0.7 + at // per_row,
-            s=20,
-            marker=marker,
-            facecolors=face,
-            edgecolors=COLOURS[role],
-            lw=0.9,
-        )
+        x, y = at % per_row + 0.5, top + 0.7 + at // per_row
+        ax.scatter(x, y, s=20, marker=marker, facecolors=face, edgecolors=COLOURS[role], lw=0.9)
         top += -(-n // per_row) + 2.6
     ax.set(xlim=(0, per_row), ylim=(top - 1.6, -1.6))
     ax.set_axis_off()
@@ -258,12 +226,7 @@ def _bars(counts: Mapping[str, int], *, narrow: bool) -> Axes:
 
 def _sides(comparison: Comparison, name: str) -> tuple[Mark, ...]:
     sides = ((comparison.base, "base"), (comparison.fine_tuned, "fine_tuned"))
-    found = ((side.by_metric.get(name), kind) for side, kind in sides)
-    return tuple(
-        Mark(estimate=one.estimate, low=one.ci_low, high=one.ci_high, kind=kind)
-        for one, kind in found
-        if one and one.estimate is not None
-    )
+    return tuple(mark for side, kind in sides if name in side.by_metric for mark in _mark(side.by_metric[name], kind))
 
 
 def _name_sides(ax: Axes, comparison: Comparison, *, narrow: bool) -> None:
@@ -281,18 +244,8 @@ def _name_sides(ax: Axes, comparison: Comparison, *, narrow: bool) -> None:
             _small(ax, at, y, one.kind.replace("_", "-"), va="center", ha=ha)
 
 
-def _mark(test: Any, verdict: str) -> tuple[Mark, ...]:
-    return () if test.estimate is None else (Mark(estimate=test.estimate, low=test.ci_low, high=test.ci_high, kind=verdict),)
-
-
-def _values(comparison: Comparison, metric: str, role: str) -> Any:
-    return np.array(
-        [v for one in comparison.pairs if (v := getattr(one, f"{role}_values").get(metric)) is not None], dtype=float
-    )
-
-
-def _detects(n: int, disagreement: float, alpha: float, power: float) -> float | None:
-    return stats.detectable_difference(n, disagreement, alpha=alpha, power=power)
+def _mark(test: Any, kind: str) -> tuple[Mark, ...]:
+    return () if test.estimate is None else (Mark(estimate=test.estimate, low=test.ci_low, high=test.ci_high, kind=kind),)
 
 
 def _small(ax: Axes, x: float, y: float, text: str, *, va: str, ha: str, colour: str = "muted") -> None:

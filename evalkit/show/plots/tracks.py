@@ -59,6 +59,16 @@ def tracks_axes(
     return ax
 
 
+def rate_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
+    """Rows on the scale of a rate, 0 to 100%."""
+    return tracks_axes(tracks, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], lambda at: wording.percent(at, 0), narrow=narrow)
+
+
+def dashed(ax: Axes, at: float, place: int) -> None:
+    """A dashed mark across one row."""
+    ax.plot([at] * 2, [place - 0.3, place + 0.34], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+
+
 def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
     """Rows on one scale with zero in the middle, in points."""
     ends = [at for track in tracks for one in track.marks for at in (one.low, one.high, one.estimate) if at is not None]
@@ -78,15 +88,8 @@ def _name(ax: Axes, place: int, track: Track, *, narrow: bool) -> None:
         ax.text(0, place - 0.3, _short(track.name), transform=side, va="center", weight="bold", fontsize=9.2)
         ax.text(1, place - 0.3, track.value, transform=side, va="center", ha="right", fontsize=9)
         return
-    ax.text(
-        -0.03,
-        place - 0.14 if track.under else place,
-        _short(track.name),
-        transform=side,
-        va="center",
-        ha="right",
-        weight="bold",
-    )
+    y = place - 0.14 if track.under else place
+    ax.text(-0.03, y, _short(track.name), transform=side, va="center", ha="right", weight="bold")
     ax.text(-0.03, place + 0.22, track.under, transform=side, va="center", ha="right", fontsize=8.6, color=COLOURS["muted"])
     ax.text(1.03, place, track.value, transform=side, va="center", ha="left", fontsize=9.4)
 
