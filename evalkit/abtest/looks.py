@@ -36,8 +36,9 @@ class Look:
     at: str = ""
 
 
-def record_look(path: Path, look: Look) -> Look:
+def record_look(path: str | Path, look: Look) -> Look:
     """Appends a look and brings it to the disk before anything is shown."""
+    path = Path(path)
     look = look if look.at else replace(look, at=datetime.now(UTC).isoformat(timespec="seconds"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
@@ -48,12 +49,13 @@ def record_look(path: Path, look: Look) -> Look:
     return look
 
 
-def read_looks(path: Path) -> tuple[Look, ...]:
+def read_looks(path: str | Path) -> tuple[Look, ...]:
     """The looks so far, oldest first; none when nobody has looked.
 
     Raises:
         DataError: A line is not a look.
     """
+    path = Path(path)
     if not path.exists():
         return ()
     lines = path.read_bytes().split(b"\n")

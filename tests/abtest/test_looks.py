@@ -24,6 +24,7 @@ def test_every_look_is_kept_in_order(tmp_path):
     assert read_looks(path) == ()
     looks = [record_look(path, replace(LOOK, look=number)) for number in (1, 2, None)]
     assert read_looks(path) == tuple(looks)
+    assert record_look(str(path), LOOK) == read_looks(str(path))[-1]
 
 
 def test_a_look_without_a_time_gets_the_present_one(tmp_path):
