@@ -104,8 +104,8 @@ def _stream(seed: int, what: str) -> Random:
 def _check(sample_size: int, repeat_share: float, raters: Sequence[str]) -> None:
     if isinstance(raters, str):
         raise DesignError(f"raters {raters!r}: give a list of codes, not one text")
-    if sample_size < 1:
-        raise DesignError(f"sample_size {sample_size}: at least 1 pair is needed")
+    if sample_size < 1 or sample_size % 1:
+        raise DesignError(f"sample_size {sample_size}: give a whole number of pairs, at least 1")
     if not 0 <= repeat_share <= 0.5:
         raise DesignError(f"repeat_share {repeat_share}: give a share from 0 to 0.5")
     if not raters or len(set(raters)) < len(raters):

@@ -32,6 +32,11 @@ class SlicePreference:
     p_value: float | None
     p_adjusted: float | None
 
+    @property
+    def shown(self) -> bool:
+        """Whether a preference is shown after Holm."""
+        return self.p_adjusted is not None and self.p_adjusted < self.result.alpha
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasonCount:
@@ -206,10 +211,8 @@ def _slices(votes: Sequence[Rating], fields: Sequence[str], alpha: float) -> tup
     from evalkit import stats
 
     cuts = [(field, value) for field in fields for value in sorted({one.slices[field] for one in votes if field in one.slices})]
-    results = [
-        _win_rate([one for one in votes if one.kind == "asked" and one.slices.get(field) == value], 0, alpha)
-        for field, value in cuts
-    ]
+    asked = [one for one in votes if one.kind == "asked"]
+    results = [_win_rate([one for one in asked if one.slices.get(field) == value], 0, alpha) for field, value in cuts]
     raw = [result.p_value if result.n >= FEWEST else None for result in results]
     rows = zip(cuts, results, raw, stats.adjust(raw, method="holm"), strict=True)
     return tuple(

@@ -86,8 +86,7 @@ def reasons(found: Preference) -> str:
 
 def slices(found: Preference) -> str:
     """Where does the preference differ?"""
-    shown = [one for one in found.slices if one.p_adjusted is not None and one.p_adjusted < one.result.alpha]
-    names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in shown]
+    names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in found.slices if one.shown]
     if not found.slices:
         return "No slices were declared"
     if not names:
@@ -97,14 +96,11 @@ def slices(found: Preference) -> str:
 
 def flagged(found: Preference) -> str:
     """Which raters look careless, and what the result is without them."""
-    names = [one.rater for one in found.raters if one.flags]
+    names, without = [one.rater for one in found.raters if one.flags], found.without_flagged
     if not names:
         return "No rater looks careless by these checks."
-    without = found.without_flagged
-    rest = (
-        f"Without them: {wording.percent(without.estimate)}, {without.verdict}." if without else "Nobody is left without them."
-    )
-    return f"Looks careless: {wording.listed(names)}. Nothing was dropped. {rest}"
+    rest = f"Without them: {wording.percent(without.estimate)}, {without.verdict}" if without else "Nobody is left without them"
+    return f"Looks careless: {wording.listed(names)}. Nothing was dropped. {rest}."
 
 
 def length(found: Preference) -> str:

@@ -28,6 +28,8 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     if not comparison.n:
         return "Nothing can be said: no example was answered by both models."
     name, old, new = say.primary_levels(comparison)
+    if comparison.primary.estimate is None:
+        return f"Nothing can be said: {name} is not known of any example."
     who = {"better": "The fine-tuned model is better", "worse": "The fine-tuned model is worse"}
     head = who.get(comparison.verdict, "No difference between the models is shown")
     test, cells = comparison.primary, comparison.cells
@@ -77,7 +79,7 @@ def rewarded_by_accident(metrics: Iterable[str]) -> str:
 
 def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int) -> str:
     """The second chapter's answer: how many, where, what would settle the rest, and whether they hold."""
-    lines = [f"{wording.plural(n_regressed, 'example')} got worse." if n_regressed else "No example got worse."]
+    lines = [say.sentence(f"{wording.plural(n_regressed, 'example') if n_regressed else 'no example'} got worse.")]
     first, others = (tables[0], tables[1:]) if tables else (None, ())
     worse = [_loss(row, first.metric) for row in first.worse] if first else []
     lines += worse or ["No declared slice is shown worse on the primary metric."]
@@ -155,7 +157,7 @@ def settle(comparison: Comparison, *, power: float = 0.8) -> str:
     """What it would take to settle the primary question at the size and disagreement seen."""
     from evalkit.benchmark.slices import examples_to_settle
 
-    if not comparison.n:
+    if comparison.primary.estimate is None:
         return "Nothing was seen from which a number of examples could be worked out."
     if comparison.verdict in {"better", "worse"}:
         return f"The question is settled for {say.label(comparison.primary_metric)}: {say.effect(comparison.primary)}."

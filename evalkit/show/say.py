@@ -120,7 +120,7 @@ def slices_title(table: SliceTable) -> str:
 def slice_sentence(row: SliceRow, metric: str) -> str:
     """One slice in full: level, difference, interval, adjusted p, and what would settle it."""
     if row.estimate is None:
-        return f"{row.slice}: no examples."
+        return f"{row.slice}: nothing known."
     old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
     limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
     p_text = "too few for a p" if row.p_adjusted is None else f"adjusted p {p_phrase(row.p_adjusted)}"
@@ -205,7 +205,8 @@ def checkup_title(checkup: Checkup) -> str:
 def rates_alt(comparison: Comparison) -> str:
     """Both models' levels on every metric, in sentences."""
     sides = {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
-    parts = [f"{sentence(label(name))}: {_levels(name, sides)}." for name in comparison.tests]
+    levels = {name: [f"{role} {level(one.by_metric.get(name))}" for role, one in sides.items()] for name in comparison.tests}
+    parts = [f"{sentence(label(name))}: {wording.listed(both)}." for name, both in levels.items()]
     return " ".join([f"{rates_title(comparison)}.", *parts])
 
 
@@ -236,10 +237,6 @@ def measured(field: str) -> tuple[str, str]:
     return ("latency", "ms") if field == "latency_ms" else (field.replace("_tokens", " length").replace("_", " "), "tokens")
 
 
-def _levels(name: str, sides: Mapping[str, Any]) -> str:
-    return wording.listed([f"{role} {level(one.by_metric.get(name))}" for role, one in sides.items()])
-
-
 def level(rate: Any) -> str:
     """A rate in percent, a mean with two decimals."""
     if rate is None or rate.estimate is None:
@@ -255,9 +252,8 @@ def size(test: Any) -> str:
 
 def regressed_title(n: int, shown: int) -> str:
     """How many examples got worse, and how many of them the table shows."""
-    return f"{wording.plural(n, 'example')} got worse" + (
-        f"; the {wording.count(shown)} with the largest loss" if shown < n else ""
-    )
+    rest = f"; the {wording.count(shown)} with the largest loss" if shown < n else ""
+    return f"{wording.plural(n, 'example')} got worse{rest}"
 
 
 def detectable_alt(comparison: Comparison, power: float) -> str:

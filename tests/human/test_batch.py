@@ -187,6 +187,7 @@ def test_results_that_do_not_belong_together_are_refused(results):
     ("options", "word"),
     [
         ({"sample_size": 0}, "sample_size"),
+        ({"sample_size": 2.5}, "whole number"),
         ({"repeat_share": 0.9}, "repeat_share"),
         ({"raters": ()}, "raters"),
         ({"raters": ("ann", "ann")}, "each once"),

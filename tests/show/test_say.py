@@ -56,6 +56,13 @@ def test_the_answer_says_the_verdict_of_the_test(comparison_in, state, start):
     assert answers.benchmark_answer(comparison_in(state)).startswith(start)
 
 
+def test_a_metric_known_of_no_example_is_said_to_be_so(comparison_in):
+    unknown = stats.paired_mean_test([])
+    found = replace(comparison_in("better"), primary=unknown, tests={"exact_match": unknown})
+    assert answers.benchmark_answer(found) == "Nothing can be said: exact match is not known of any example."
+    assert answers.settle(found).startswith("Nothing was seen")
+
+
 def test_no_difference_always_comes_with_its_interval(comparison_in):
     for text in (
         answers.benchmark_answer(comparison_in("no difference shown")),

@@ -49,11 +49,7 @@ def agreement(found: Preference, *, narrow: bool = False) -> Axes:
 def slices(found: Preference, *, narrow: bool = False) -> Axes:
     """The win rate within each slice; hollow unless shown after Holm."""
     rows = words.slice_rows(found)
-    shown = [one.p_adjusted is not None and one.p_adjusted < one.result.alpha for one in found.slices]
-    kinds = {
-        name: one.result.verdict if is_shown else "unsure"
-        for name, one, is_shown in zip(rows, found.slices, shown, strict=True)
-    }
+    kinds = {name: one.result.verdict if one.shown else "unsure" for name, one in zip(rows, found.slices, strict=True)}
     ax = _intervals(rows, kinds, words.slices(found), narrow=narrow, zone=True)
     ax.set_xlabel("Share won by the fine-tuned answer")
     return ax
