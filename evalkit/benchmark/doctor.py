@@ -18,6 +18,7 @@ GRAM = 8  # words in a row that are unlikely to be shared by chance
 LEAKED = 0.5  # share of a row's own 8-grams found in training from which it counts as leaked
 COMMON = 0.05  # an 8-gram in more rows than this is the prompt's template, not a row's own
 FEW_IN_SLICE = 30
+MOST_LINES = 12  # lines that a finding names
 USEFUL = (100, 200, 500, 1000)  # below 100 unreliable, 200 to 500 the usual size, above 1,000 mostly cost
 
 
@@ -66,10 +67,7 @@ class Checkup:
 
     def rows(self) -> list[dict[str, Any]]:
         """Findings as rows of a table: kind, lines, what, how to mend."""
-        return [
-            {"kind": one.kind, "lines": ", ".join(map(str, one.lines)), "what": one.what, "how to mend": one.remedy}
-            for one in self.findings
-        ]
+        return [{"kind": one.kind, "lines": _lines(one), "what": one.what, "how to mend": one.remedy} for one in self.findings]
 
     def __str__(self) -> str:
         found = wording.listed([f"{wording.count(n)} {kind}" for kind, n in self.counts().items()])
@@ -137,23 +135,29 @@ def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
 
 
 def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
-    """Pairs of inputs at least `NEAR` alike; sorted by length, so that only texts of similar length are compared."""
+    """Groups of inputs, each at least `NEAR` alike to another of its group: rows of one template are one finding.
+
+    Sorted by length, so that only texts of similar length are compared.
+    """
+    import numpy as np
     from rapidfuzz.distance import Indel
     from rapidfuzz.process import cdist
 
     known = sorted({_level(input_text(one.messages)): one for one in rows}.items(), key=lambda item: (len(item[0]), item[0]))
-    texts = [text for text, _ in known]
+    texts, group = [text for text, _ in known], np.arange(len(known))
     for start in range(0, len(texts), chunk):
         queries = texts[start : start + chunk]
         longest = len(queries[-1]) * (2 - NEAR) / NEAR
         stop = next((place for place in range(start, len(texts)) if len(texts[place]) > longest), len(texts))
         alike = cdist(queries, texts[start:stop], scorer=Indel.normalized_similarity, score_cutoff=NEAR)
-        for i, j in zip(*alike.nonzero(), strict=True):
-            if j > i:
-                first, second = known[start + i][1], known[start + j][1]
-                lines = tuple(sorted((first.line, second.line)))
-                what = f"inputs {wording.percent(float(alike[i, j]), 0)} alike"
-                yield Finding(kind="near-duplicate", lines=lines, what=what, remedy="drop one, or declare a cluster_field")
+        for near in alike > 0:
+            joined = np.unique(group[start:stop][near])
+            group[np.isin(group, joined)] = joined[0]
+    for label, n in zip(*np.unique(group, return_counts=True), strict=True):
+        if n > 1:
+            lines = tuple(sorted(known[place][1].line for place in np.flatnonzero(group == label)))
+            what = f"{n} inputs, each at least {NEAR:.0%} alike to another"
+            yield Finding(kind="near-duplicate", lines=lines, what=what, remedy="keep one, or declare a cluster_field")
 
 
 def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Finding]:
@@ -213,4 +217,9 @@ def _grams(one: Example) -> set[int]:
 
 
 def _place(one: Finding) -> str:
-    return f" (line {', '.join(map(str, one.lines))})" if one.lines else ""
+    return f" (line {_lines(one)})" if one.lines else ""
+
+
+def _lines(one: Finding) -> str:
+    more = f" and {wording.count(len(one.lines) - MOST_LINES)} more" if len(one.lines) > MOST_LINES else ""
+    return ", ".join(map(str, one.lines[:MOST_LINES])) + more

@@ -202,7 +202,9 @@ def metric_rows(found: Preference) -> list[dict[str, Any]]:
         {
             "metric": one.metric,
             "share": wording.share(one.agreement.successes, one.agreement.n),
-            "interval": f"{wording.percent(one.agreement.ci_low)} to {wording.percent(one.agreement.ci_high)}",
+            "interval": f"{wording.percent(one.agreement.ci_low)} to {wording.percent(one.agreement.ci_high)}"
+            if one.agreement.n
+            else wording.NOTHING,
             "undecided": one.undecided_by_metric,
         }
         for one in found.metrics

@@ -58,6 +58,14 @@ def test_one_changed_word_is_a_near_duplicate(written):
     assert found.findings[0].lines == (1, 2)
 
 
+def test_rows_of_one_template_are_one_finding_not_one_a_pair(written):
+    # 40 rows of one template are 780 pairs; each has its own number, so that none is a duplicate
+    found = examine(written([row(f"{TEXT} {i}") for i in range(40)] + [row("something else altogether")]))
+    (near,) = (one for one in found.findings if one.kind == "near-duplicate")
+    assert near.lines == tuple(range(1, 41))
+    assert found.rows()[0]["lines"] == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 28 more"
+
+
 def test_training_rows_in_the_test_set_leak(written):
     texts = different(40)
     train = written([row(texts[0]), row("before " + texts[1] + " after")], "train.jsonl")
