@@ -57,4 +57,5 @@ clean:  ## empties reports/, which can all be made again; data/ stays
 
 .venv/all.stamp: .venv/dev.stamp .venv/demo.stamp
 	$(BIN)/uv pip install -q -c requirements.lock -e ".[dev,postgres,spark]"
+	$(BIN)/uv pip install -q --no-deps -r data/icd10/recipe/data-requirements.txt
 	@touch $@

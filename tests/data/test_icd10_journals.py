@@ -57,7 +57,7 @@ def test_no_call_failed(recorded):
 def test_the_average_rose_and_the_notes_with_two_diagnoses_were_lost(results):
     base, tuned = results
     assert compare_models(base, tuned).primary.verdict == "better"
-    two = [(b.exact_match, t.exact_match) for b, t in zip(base, tuned, strict=True) if b.slices["kind"] == "multi"]
+    two = [(b.exact_match, t.exact_match) for b, t in zip(base, tuned, strict=True) if b.slices["kind"] == "two diagnoses"]
     cells = Counter(two)
     found = paired_binary_test(cells[True, True], cells[False, True], cells[True, False], cells[False, False])
     assert found.verdict == "worse"
@@ -66,7 +66,7 @@ def test_the_average_rose_and_the_notes_with_two_diagnoses_were_lost(results):
 
 def test_the_fine_tuned_model_is_better_than_chance_on_notes_with_one_diagnosis(results):
     _, tuned = results
-    single = [one for one in tuned if one.slices["kind"] == "single"]
+    single = [one for one in tuned if one.slices["kind"] == "one diagnosis"]
     rate = sum(one.exact_match for one in single) / len(single)
     # chance is 1/4; its standard deviation over 350 notes is sqrt(1/4 * 3/4 / 350) = 0.023
     assert rate > 0.25 + 4 * 0.023

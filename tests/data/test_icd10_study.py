@@ -21,7 +21,7 @@ def categories(rows):
 
 
 def test_500_held_out_notes_of_which_150_have_two_diagnoses_and_100_for_validation(rows):
-    assert Counter(row["metadata"]["kind"] for row in rows("icd10", "test")) == {"single": 350, "multi": 150}
+    assert Counter(row["metadata"]["kind"] for row in rows("icd10", "test")) == {"one diagnosis": 350, "two diagnoses": 150}
     assert len(rows("icd10", "val")) == 100
 
 
@@ -43,7 +43,7 @@ def test_the_answer_is_the_right_lines_of_the_shortlist_in_its_order(rows, split
         codes = [CODE.findall(line)[0 if row["metadata"]["style"] == "line" else -1] for line in shortlist(row)]
         answer = [line.split(":")[0] for line in row["messages"][-1]["content"].split("\n")]
         assert answer == [code for code in codes if code in answer]
-        assert len(answer) == (1 if row["metadata"]["kind"] == "single" else 2)
+        assert len(answer) == (1 if row["metadata"]["kind"] == "one diagnosis" else 2)
         assert len(set(codes)) == len(codes) == row["metadata"]["n_candidates"]
 
 
@@ -56,14 +56,18 @@ def test_chance_is_that_of_one_candidate_picked_at_random(rows, split):
 
 
 def test_near_mixed_and_far_distractors_are_there_in_equal_shares(rows):
-    found = Counter(row["metadata"]["distractors"] for row in rows("icd10", "test") if row["metadata"]["kind"] == "single")
+    found = Counter(
+        row["metadata"]["distractors"] for row in rows("icd10", "test") if row["metadata"]["kind"] == "one diagnosis"
+    )
     assert set(found) == {"near", "mixed", "far"}
     assert max(found.values()) - min(found.values()) <= 1
 
 
 def test_the_right_line_stands_at_each_place_about_equally_often(rows):
     # 350 notes, 4 places: 87.5 expected, standard deviation sqrt(350 * 1/4 * 3/4) = 8.1
-    places = Counter(row["metadata"]["position"][0] for row in rows("icd10", "test") if row["metadata"]["kind"] == "single")
+    places = Counter(
+        row["metadata"]["position"][0] for row in rows("icd10", "test") if row["metadata"]["kind"] == "one diagnosis"
+    )
     assert all(87.5 - 4 * 8.1 < places[place] < 87.5 + 4 * 8.1 for place in (1, 2, 3, 4))
 
 

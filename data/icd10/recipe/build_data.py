@@ -155,7 +155,7 @@ def one_diagnosis(row_id: str, number: int, term: Term, lists: Shortlists, dice:
     distance, n_near = (("near", 3), ("mixed", 1), ("far", 0))[number % 3]
     shown = [term.code, *lists.near(term, n_near, [term.code], dice)]
     shown += lists.far([term], SHORTLIST - len(shown), shown, dice)
-    return row(row_id, "single", ("line", "picker")[number // 3 % 2], distance, [term], shown, dice)
+    return row(row_id, "one diagnosis", ("line", "picker")[number // 3 % 2], distance, [term], shown, dice)
 
 
 def two_diagnoses(row_id: str, number: int, pair: list[Term], lists: Shortlists, dice: random.Random) -> dict:
@@ -167,7 +167,7 @@ def two_diagnoses(row_id: str, number: int, pair: list[Term], lists: Shortlists,
     if size > 3:
         shown += lists.far(pair, 1, shown, dice)
     distance = {2: "none", 3: "near", 4: "mixed"}[size]
-    return row(row_id, "multi", ("line", "picker")[number // 4 % 2], distance, pair, shown, dice)
+    return row(row_id, "two diagnoses", ("line", "picker")[number // 4 % 2], distance, pair, shown, dice)
 
 
 def row(row_id: str, kind: str, style: str, distance: str, terms: list[Term], shown: list[Code], dice: random.Random) -> dict:
@@ -182,7 +182,7 @@ def row(row_id: str, kind: str, style: str, distance: str, terms: list[Term], sh
         "kind": kind,
         "style": style,
         "distractors": distance,
-        "chance": round(1 / len(shown), 6) if kind == "single" else 0.0,
+        "chance": round(1 / len(shown), 6) if kind == "one diagnosis" else 0.0,
         "n_candidates": len(shown),
         "position": [shown.index(code) + 1 for code in right],
         "chapter": terms[0].code.chapter,
