@@ -98,14 +98,7 @@ class Log:
         return table.drop(columns=["unknown", "nobody"])
 
     def cells(
-        self,
-        users: Any,
-        experiment: str,
-        metric: str,
-        *,
-        window_s: float = math.inf,
-        before: Any = None,
-        is_rate: bool = False,
+        self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None, is_rate: bool = False
     ) -> pd.DataFrame:
         """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
 
@@ -176,11 +169,9 @@ class Log:
 
     def latency_histogram(self, users: Any, experiment: str) -> pd.DataFrame | None:
         """Requests per phase, variant and latency bin; `ms` is a bin's upper edge. None without latencies."""
-        rows = _of(self.exposures, "exposures", experiment, self.where)
-        if "latency_ms" not in rows.columns:
+        if "latency_ms" not in self.exposures.columns:
             return None
-        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
-        joined = rows.join(users.select("user_id", "phase", "treated"), "user_id")
+        joined = self._latencies(users, experiment)
         joined = joined.mutate(bin=(joined.latency_ms.ln() / BIN).floor().cast("int64"))
         table = fetched(joined.group_by(["phase", "treated", "bin"]).agg(n=joined.count()))
         table["ms"] = [math.exp((bin_ + 1) * BIN) for bin_ in table["bin"]]
@@ -190,9 +181,7 @@ class Log:
         """Cells of x = requests and y = requests at or below the limit of their (phase, treated)."""
         import ibis
 
-        rows = _of(self.exposures, "exposures", experiment, self.where)
-        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
-        joined = rows.join(users.select("user_id", *KEYS), "user_id")
+        joined = self._latencies(users, experiment)
         cases = [((joined.phase == phase) & (joined.treated == t), ms) for (phase, t), ms in limits.items()]
         joined = joined.mutate(below=_ones(joined.latency_ms < ibis.cases(*cases, else_=0.0)))
         each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
@@ -208,6 +197,11 @@ class Log:
             return users.select("user_id", x=users.n_rows)
         rows = self._windowed(_of(self.exposures, "exposures", experiment, self.where), users, window_s)
         return rows.group_by("user_id").agg(x=rows.count())
+
+    def _latencies(self, users: Any, experiment: str) -> Any:
+        rows = _of(self.exposures, "exposures", experiment, self.where)
+        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
+        return rows.join(users.select("user_id", *KEYS), "user_id")
 
     def _before(self, before: Any) -> tuple[float, Any]:
         known = before.group_by("user_id").agg(x=before.value.mean())

@@ -54,23 +54,7 @@ def make_plan(
     guardrails_file: Path | None = None,
     **options: Any,
 ) -> ABPlan:
-    """A plan from a notebook's flat parameters.
-
-    Args:
-        experiment_name: Its name.
-        control_model: Model of the control group.
-        treatment_model: Model of the treatment group.
-        ab_metric: Name of the primary outcome.
-        ab_metric_kind: rate, mean or ratio.
-        expected_rate: Expected level in control.
-        detectable_difference: Smallest difference worth finding.
-        metric_sd: Standard deviation between users, for a mean or ratio; 0 when not given.
-        guardrails_file: YAML list of guardrails.
-        options: Other fields of `ABPlan`.
-
-    Raises:
-        DesignError: The plan cannot be made this way.
-    """
+    """A plan from a notebook's flat parameters; `metric_sd` is 0 when not given, `options` are other fields of `ABPlan`."""
     metric = Metric(
         name=ab_metric, kind=ab_metric_kind, expected=expected_rate, detectable_difference=detectable_difference,
         sd=metric_sd or None,
@@ -169,22 +153,14 @@ def ab_evidence(found: Reading | NoReading, *, study: str, models: Mapping[str, 
         layer="ab_test", study=study, made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", models=models, bound_to=bound_to,
         simulated=found.simulated, metric=metric.replace("_", " "), unit="users", missing=found.missing,
         primary=found.primary_dict() if isinstance(found, Reading) else None,
-        details=_details(found) if isinstance(found, Reading) else {"why": found.why},
+        details=found.to_dict() if isinstance(found, Reading) else {"why": found.why},
     )  # fmt: skip
-
-
-def _details(found: Reading) -> dict[str, Any]:
-    record = found.to_dict()
-    looks = [one.to_dict() for one in found.findings.looks] if found.findings else []
-    return record | {"looks": looks, "days": found.days_seen, "users": found.n_users}
 
 
 def _place(home: Study, event_log: str) -> str | Path | None:
     """Where the log is; None when it is not there yet."""
-    if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", event_log):
-        return event_log if os.environ.get(event_log) else None
     if _is_elsewhere(event_log):
-        return event_log
+        return event_log if "://" in event_log or os.environ.get(event_log) else None
     path = home.path(event_log or SIMULATED_LOG)
     return path if path.exists() else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -126,30 +126,20 @@ def design_effect(test: Effect, article: ProportionTest | None) -> float | None:
     return (test.se / article.se) ** 2 if article is not None and test.se and article.se else None
 
 
-def compared(parts: dict[str, pd.DataFrame], kind: Kind, *, alpha: float = 0.05) -> tuple[dict[str, Any], ...]:
-    """The effect in each part (days, slices), p adjusted by Holm; parts with few users are shown without p."""
-    tests = {name: effect(cells, kind, alpha=alpha) for name, cells in parts.items()}
-    large = {name: min(test.n_control, test.n_treatment) >= FEW_USERS for name, test in tests.items()}
-    holm = adjust([test.p_value if large[name] else None for name, test in tests.items()], method="holm")
+def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[dict[str, Any], ...]:
+    """Differences by name (days, slices, metrics), p adjusted by Holm; those of few users are shown without p."""
+    raw = [test.p_value if min(test.n_control, test.n_treatment) >= FEW_USERS else None for test in tests.values()]
+    fields = ("n", "control_rate", "treatment_rate", "estimate", "ci_low", "ci_high")
     return tuple(
-        {
-            "name": name, "n": test.n, "control_rate": test.control_rate, "treatment_rate": test.treatment_rate,
-            "estimate": test.estimate, "ci_low": test.ci_low, "ci_high": test.ci_high,
-            "p_value": test.p_value if large[name] else None, "p_adjusted": p,
-            "verdict": _holm_verdict(test.estimate, p, alpha),
-        }
-        for (name, test), p in zip(tests.items(), holm, strict=True)
-    )  # fmt: skip
+        {"name": name, **{field: getattr(test, field) for field in fields}, "p_value": p, "p_adjusted": adjusted}
+        | {"verdict": _holm_verdict(test.estimate, adjusted, alpha)}
+        for (name, test), p, adjusted in zip(tests.items(), raw, adjust(raw, method="holm"), strict=True)
+    )
 
 
 def up_to(cells: pd.DataFrame, day: int) -> pd.DataFrame:
     """The cells of users who came on that day or before."""
     return cells.loc[cells["day"] <= day]
-
-
-def on_day(cells: pd.DataFrame, day: int) -> pd.DataFrame:
-    """The cells of users who came on that day."""
-    return cells.loc[cells["day"] == day]
 
 
 def _holm_verdict(estimate: float | None, p_adjusted: float | None, alpha: float) -> str:

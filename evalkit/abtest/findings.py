@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evalkit.abtest.analysis import DAY_S, Log
-from evalkit.abtest.effects import Effect, article_test, at_look, compared, cuped_effect, design_effect, effect, on_day, up_to
+from evalkit.abtest.effects import Effect, article_test, at_look, cuped_effect, design_effect, effect, side_by_side, up_to
 from evalkit.abtest.guardrails import FROM_EXPOSURES, Watched, watch
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.schedule import DueLook, date_of
 from evalkit.errors import DataError
-from evalkit.stats import ProportionTest, adjust, confidence_sequence
+from evalkit.stats import ProportionTest, confidence_sequence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,21 +133,18 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     at, primary = deciding(looks)
     decided = up_to(cells, ask.due[at].day)
     article = article_test(decided, alpha=alpha) if kind == "rate" else None
-    days = {date_of(day): on_day(cells, day) for day in sorted(set(cells["day"].tolist()))}
-    by_slice = ask.slices(plan.primary.name) if slices and kind != "mean" else {}
+    by_day = {date_of(day): effect(part, kind, alpha=alpha) for day, part in cells.groupby("day")}  # type: ignore[arg-type]
+    parts = ask.slices(plan.primary.name) if slices and kind != "mean" else {}
+    by_slice = {name: effect(part, kind, alpha=alpha) for name, part in parts.items()}
+    secondary = {one.name: effect(ask.cells(one), one.kind, alpha=alpha) for one in plan.secondary}
+    cuped = cuped_effect(ask.cells(plan.primary, before), alpha=alpha) if before is not None and kind == "mean" else None
     return Findings(
         primary=primary, looks=looks, article=article, days=len(set(decided["day"])),
-        design_effect=design_effect(primary, article), cuped=_cuped(ask, before), over_time=_over_time(cells, ask.plan),
-        by_day=compared(days, kind, alpha=alpha), by_slice=compared(by_slice, kind, alpha=alpha),
-        secondary=_secondary(ask), guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one),
+        design_effect=design_effect(primary, article), cuped=cuped, over_time=_over_time(cells, ask.plan),
+        by_day=side_by_side(by_day, alpha=alpha), by_slice=side_by_side(by_slice, alpha=alpha),
+        secondary=side_by_side(secondary, alpha=alpha),
+        guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one),
     )  # fmt: skip
-
-
-def _cuped(ask: Question, before: Any) -> Effect | None:
-    primary = ask.plan.plan.primary
-    if before is None or primary.kind != "mean":
-        return None
-    return cuped_effect(ask.cells(primary, before), alpha=ask.plan.plan.alpha)
 
 
 def read_looks(cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]) -> tuple[Effect, ...]:
@@ -176,14 +173,3 @@ def _over_time(cells: pd.DataFrame, plan: LockedPlan) -> tuple[Mapping[str, Any]
         row = {name: getattr(test, name) for name in names} | {"sequence_low": low, "sequence_high": high}
         found.append({"day": day, "date": date_of(day)} | row)
     return tuple(found)
-
-
-def _secondary(ask: Question) -> tuple[Mapping[str, Any], ...]:
-    plan = ask.plan
-    tests = {one.name: effect(ask.cells(one), one.kind, alpha=plan.plan.alpha) for one in plan.plan.secondary}
-    holm = adjust([test.p_value for test in tests.values()], method="holm")
-    names = ("estimate", "ci_low", "ci_high", "control_rate", "treatment_rate", "n", "p_value")
-    return tuple(
-        {"name": name} | {field: getattr(test, field) for field in names} | {"p_adjusted": p}
-        for (name, test), p in zip(tests.items(), holm, strict=True)
-    )

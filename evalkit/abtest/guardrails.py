@@ -88,7 +88,8 @@ def watch_health(log: Log, users: Any, guardrails: Sequence[Guardrail], *, exper
     for name, kind in usual:
         if (name, kind) not in names:
             change = change_of(log, users, Guardrail(name=name, kind=kind, margin=1.0), **options)  # pyright: ignore[reportArgumentType]
-            found.append(change and _unlimited(name, kind, change))
+            shown = {"name": name, "kind": kind, "better": "lower", "margin": None, "verdict": "no limit declared"}
+            found.append(change and Watched(change=change, **shown))
     return [one for one in found if one]
 
 
@@ -188,10 +189,6 @@ def _unknown(n: int, why: str, alpha: float) -> Change:
 def _beyond(change: Change, guardrail: Guardrail) -> bool:
     best = change.ci_low if guardrail.better == "lower" else change.ci_high
     return best is not None and (best if guardrail.better == "lower" else -best) > guardrail.margin
-
-
-def _unlimited(name: str, kind: str, change: Change) -> Watched:
-    return Watched(name=name, kind=kind, better="lower", change=change, margin=None, verdict="no limit declared")
 
 
 def _woodruff(curve: pd.DataFrame, sums: RatioSums, alpha: float) -> QuantileInterval:

@@ -99,6 +99,7 @@ class Reading:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers; where the effect is withheld nothing in it depends on an outcome."""
         own = ("simulated", "read_at", "n_requests", "days_seen", "n_mixed", "n_users", "verdict")
+        looks = self.findings.looks if self.findings else ()
         plan = self.plan
         return {
             **{name: getattr(self, name) for name in own},
@@ -106,12 +107,17 @@ class Reading:
             "planned": {"n_control": plan.n_control, "n_treatment": plan.n_treatment, "looks": plan.plan.looks},
             "metric": {"name": plan.plan.primary.name, "kind": plan.plan.primary.kind},
             "amendments": [asdict(one) for one in plan.amendments],
-            "sample_ratio": [_phase_dict(one) for one in self.sample_ratio],
+            "sample_ratio": [
+                {name: getattr(one, name) for name in ("phase", "traffic_split", "n_control", "n_treatment")}
+                | {"p_value": one.test.p_value, "verdict": one.test.verdict}
+                for one in self.sample_ratio
+            ],
             "schedule": {**asdict(self.schedule), "due": [asdict(one) | {"date": one.date} for one in self.schedule.due]},
             "bounds": list(self.bounds), "health": [one.to_dict() for one in self.health],
             "guardrails": [one.to_dict() for one in self.guardrails], "primary": self.primary_dict(),
             "missing": [asdict(one) for one in self.missing], "notes": list(self.notes),
-            "causes": list(CAUSES) if not self.valid else [],
+            "causes": list(CAUSES) if not self.valid else [], "looks": [one.to_dict() for one in looks],
+            "days": self.days_seen, "users": self.n_users,
             **({"findings": self.findings.to_dict()} if self.findings else {}),
         }  # fmt: skip
 
@@ -174,11 +180,8 @@ def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, .
         control, treatment = (_total(rows[rows["treated"] == arm], "n") for arm in (0, 1))
         if control + treatment or phase.phase == 1:
             test = sample_ratio_test([control, treatment], [1 - phase.traffic_split, phase.traffic_split])
-            found.append(
-                PhaseUsers(
-                    phase=phase.phase, traffic_split=phase.traffic_split, n_control=control, n_treatment=treatment, test=test
-                )
-            )
+            users = {"n_control": control, "n_treatment": treatment}
+            found.append(PhaseUsers(phase=phase.phase, traffic_split=phase.traffic_split, test=test, **users))
     return tuple(found)
 
 
@@ -224,8 +227,3 @@ def _ledger_line(reading: Reading, run: str) -> Look:
         n_control=due.n_control if due else state.closed_control,
         n_treatment=due.n_treatment if due else state.closed_treatment, effect_shown=reading.findings is not None,
     )  # fmt: skip
-
-
-def _phase_dict(one: PhaseUsers) -> dict[str, Any]:
-    names = ("phase", "traffic_split", "n_control", "n_treatment")
-    return {name: getattr(one, name) for name in names} | {"p_value": one.test.p_value, "verdict": one.test.verdict}

@@ -132,16 +132,10 @@ def _due(closed: list[dict[str, Any]], plan: LockedPlan) -> list[DueLook]:
     return due
 
 
-def _needs(plan: LockedPlan) -> tuple[int, int]:
-    if len(plan.phases) > 1:
-        return plan.plan.min_samples, plan.plan.min_samples
-    return plan.n_control, plan.n_treatment
-
-
 def _short(day: dict[str, Any], plan: LockedPlan) -> float:
     """Users still missing so that both variants are full."""
-    control, treatment = _needs(plan)
-    share = plan.plan.traffic_split
+    least, share = plan.plan.min_samples, plan.plan.traffic_split
+    control, treatment = (least, least) if len(plan.phases) > 1 else (plan.n_control, plan.n_treatment)
     return max(0.0, (control - day["n_control"]) / (1 - share), (treatment - day["n_treatment"]) / share)
 
 
