@@ -79,7 +79,10 @@ def links(round_: Round) -> Mapping[str, str]:
     if not path.exists():
         codes = {secrets.token_urlsafe(12): rater for rater in round_.batch.raters}
         write_whole(path, json.dumps(codes, indent=1).encode(), mode=0o600)
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as why:
+        raise DataError(f"{path}: not readable ({why}); delete it, start again and send the new links") from why
 
 
 def page_of_links(round_: Round, token: str, port: int) -> str:
@@ -93,13 +96,13 @@ def page(environment: Mapping[str, str] = os.environ) -> Any:
     """The one cell of the served notebook: the rater whose code stands in the address, or a plain refusal."""
     round_ = Round.open(Path(environment[ROUND]))
     code = parse_qs(environment.get("QUERY_STRING", "")).get("rater", [""])[0]
-    rater = links(round_).get(code)
-    if rater is None:
-        return Refusal("This link is not complete or not valid any more. Ask whoever sent it to you for a new one.")
     from evalkit.human.rater import Rater
     from evalkit.human.session import Session
 
     try:
+        rater = links(round_).get(code)
+        if rater is None:
+            return Refusal("This link is not complete or not valid any more. Ask whoever sent it to you for a new one.")
         return Rater(Session(round_, rater), banner=opening.PRACTICE if round_.batch.simulated else "")
     except DataError as why:
         return Refusal(f"Ratings cannot be stored just now, so none are taken. {why}")

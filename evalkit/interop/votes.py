@@ -13,7 +13,7 @@ _SCORES = {"fine_tuned": 1.0, "base": -1.0}
 
 
 def write_dpo(
-    pairs: Iterable[RatedPair], path: Path, *, system_prompt: str = "", style: Literal["trl", "openai"] = "trl"
+    pairs: Iterable[RatedPair], path: str | Path, *, system_prompt: str = "", style: Literal["trl", "openai"] = "trl"
 ) -> int:
     """Writes preference pairs as JSONL, the answer most votes prefer as the chosen one; ties are left out.
 
@@ -27,11 +27,11 @@ def write_dpo(
         The number of pairs written.
     """
     rows = [_dpo_row(pair, system_prompt, style) for pair in pairs if _mean_score(pair)]
-    path.write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8")
+    Path(path).write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8")
     return len(rows)
 
 
-def write_llm_comparator(pairs: Iterable[RatedPair], path: Path, *, models: Mapping[str, str]) -> int:
+def write_llm_comparator(pairs: Iterable[RatedPair], path: str | Path, *, models: Mapping[str, str]) -> int:
     """Writes the JSON that LLM Comparator reads; its A is the fine-tuned model, so a positive score is good news here too.
 
     Args:
@@ -50,7 +50,7 @@ def write_llm_comparator(pairs: Iterable[RatedPair], path: Path, *, models: Mapp
         "models": [{"name": models.get("fine_tuned", "fine-tuned")}, {"name": models.get("base", "base")}],
         "examples": examples,
     }
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+    Path(path).write_text(json.dumps(record, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
     return len(examples)
 
 

@@ -25,6 +25,13 @@ def test_links_are_random_kept_and_private(new_round):
     assert all(f"http://127.0.0.1:9000/?token=tok&rater={code}" in text for code in codes)
 
 
+def test_broken_links_are_said_to_the_rater_not_thrown(new_round):
+    round_ = new_round()
+    (round_.folder / "links.json").write_text("{")
+    refused = serve.page({"EVALKIT_ROUND": str(round_.folder), "QUERY_STRING": "rater=x"})
+    assert "links.json: not readable" in refused._repr_html_()
+
+
 @pytest.mark.parametrize("query", ["", "rater=ann", "rater=", "rater=../../key.json", "rater=<script>", "token=x"])
 def test_without_a_code_from_the_list_nobody_gets_in(new_round, query):
     round_ = new_round(raters=("ann",))

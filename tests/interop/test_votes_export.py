@@ -18,7 +18,7 @@ def pair(*labels, **more):
 def test_the_majoritys_answer_is_chosen_and_ties_are_left_out(tmp_path):
     path = tmp_path / "dpo.jsonl"
     pairs = [pair("fine_tuned", "fine_tuned", "base"), pair("base"), pair("tie", "both_bad"), pair("base", "fine_tuned")]
-    assert write_dpo(pairs, path, system_prompt="Add.") == 2
+    assert write_dpo(pairs, str(path), system_prompt="Add.") == 2
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert first == {
         "prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "2+2?"}],
@@ -30,7 +30,7 @@ def test_the_majoritys_answer_is_chosen_and_ties_are_left_out(tmp_path):
 
 def test_the_other_spelling_of_the_same_pair_and_the_label_of_simulated_ones(tmp_path):
     path = tmp_path / "dpo.jsonl"
-    write_dpo([pair("fine_tuned", simulated=True)], path, style="openai")
+    write_dpo([pair("fine_tuned", simulated=True)], str(path), style="openai")
     assert json.loads(path.read_text()) == {
         "input": {"messages": [{"role": "user", "content": "2+2?"}]},
         "preferred_output": [{"role": "assistant", "content": "four"}],
