@@ -77,6 +77,12 @@ def p_text(p_value: float | None) -> str:
     return f"{p_value:.3f}" if p_value < 0.10 else f"{p_value:.2f}"
 
 
+def p_phrase(p_value: float | None) -> str:
+    """A p-value with its sign: `= 0.031` or `< 0.0001`."""
+    text = p_text(p_value)
+    return text if text.startswith("<") or p_value is None else f"= {text}"
+
+
 def share(k: int, n: int) -> str:
     """A share with its count: "6 of 96 (6.2%)"; the percent first once n is 100 or more."""
     if n == 0:

@@ -226,13 +226,12 @@ def _who(found: Preference) -> str:
 
 def _figures(found: Preference) -> str:
     result = found.win_rate
-    p_text = wording.p_text(result.p_value)
     identical = (
         f"; {wording.plural(found.identical, 'pair')} with identical answers counted as ties unasked" if found.identical else ""
     )
     return (
         f"{_limits(result)}, {wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
-        f"p {p_text if p_text.startswith('<') else '= ' + p_text}{identical}."
+        f"p {wording.p_phrase(result.p_value)}{identical}."
     )
 
 

@@ -34,7 +34,7 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     head = who.get(comparison.verdict, "No difference between the models is shown")
     test, cells = comparison.primary, comparison.cells
     limits = "interval undefined" if test.ci_low is None else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
-    size = f"{wording.points(test.estimate)} points ({limits}, p {say.p_phrase(test.p_value)})"
+    size = f"{wording.points(test.estimate)} points ({limits}, p {wording.p_phrase(test.p_value)})"
     changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
     lines = [f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."]
     if comparison.noninferiority is not None:
@@ -95,7 +95,7 @@ def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_
 def _loss(row: SliceRow, metric: str) -> str:
     old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
     limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
-    size = f"{wording.points(row.estimate)} points, {limits}, adjusted p {say.p_phrase(row.p_adjusted)}"
+    size = f"{wording.points(row.estimate)} points, {limits}, adjusted p {wording.p_phrase(row.p_adjusted)}"
     where = f"Worse where {row.slice}: {say.label(metric)} falls from {old} to {new}"
     return f"{where} over {wording.plural(row.n, 'example')} ({size})."
 
@@ -142,7 +142,7 @@ def footnotes(comparison: Comparison) -> str:
     """What else the tests say: exact p, the test that ignores clusters, the margin, failed calls."""
     primary, lines = comparison.primary, []
     if getattr(primary, "p_exact", None) is not None:
-        lines.append(f"Exact McNemar p of the primary metric {say.p_phrase(primary.p_exact)}.")
+        lines.append(f"Exact McNemar p of the primary metric {wording.p_phrase(primary.p_exact)}.")
     if beside := comparison.beside.get(comparison.primary_metric):
         flatters = (beside.p_value or 0) < (primary.p_value or 0)
         more = ": too optimistic" if flatters else ", which is not valid here"

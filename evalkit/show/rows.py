@@ -77,15 +77,12 @@ def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict
     by_term = {row.term: row for row in odds}
     return [
         {
-            "term": row.term,
-            "n": row.n,
-            "points": say.size(row),
-            "p": wording.p_text(row.p_value),
+            "term": row.term, "n": row.n, "points": say.size(row), "p": wording.p_text(row.p_value),
             "odds ratio": _odds(by_term.get(row.term)),
             "p of odds": wording.p_text(by_term[row.term].p_value) if row.term in by_term else wording.NOTHING,
         }
         for row in linear
-    ]
+    ]  # fmt: skip
 
 
 LONGEST = 800

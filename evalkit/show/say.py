@@ -123,7 +123,7 @@ def slice_sentence(row: SliceRow, metric: str) -> str:
         return f"{row.slice}: nothing known."
     old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
     limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
-    p_text = "too few for a p" if row.p_adjusted is None else f"adjusted p {p_phrase(row.p_adjusted)}"
+    p_text = "too few for a p" if row.p_adjusted is None else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
     more = f" To settle this: about {wording.count(row.n_to_settle - row.n)} more such examples." if row.n_to_settle else ""
     size = f"{wording.points(row.estimate)} points ({limits}; {p_text})"
     return f"{row.slice}, {wording.plural(row.n, 'example')}: {label(metric)} {old} to {new}, {row.verdict}, {size}.{more}"
@@ -180,12 +180,6 @@ def verdict_by(test: Any, p_value: float | None) -> str:
     if p_value is None or p_value >= test.alpha or test.estimate == 0:
         return "no difference shown"
     return "better" if test.estimate > 0 else "worse"
-
-
-def p_phrase(p_value: float | None) -> str:
-    """A p-value with its sign: `= 0.031` or `< 0.0001`."""
-    text = wording.p_text(p_value)
-    return text if text.startswith("<") or p_value is None else f"= {text}"
 
 
 def sentence(text: str) -> str:

@@ -123,7 +123,7 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
         Track(
             name=row.slice,
             under=f"{wording.plural(row.n, 'example')}, "
-            + ("n < 30" if row.p_adjusted is None else f"adjusted p {say.p_phrase(row.p_adjusted)}"),
+            + ("n < 30" if row.p_adjusted is None else f"adjusted p {wording.p_phrase(row.p_adjusted)}"),
             marks=_mark(row.test, row.verdict),
             value=say.size(row.test),
         )
