@@ -170,10 +170,10 @@ def _write_rows(bench: Bench, ids: set[str], path: Path) -> Path:
     """The rows of the test file with these ids, each with its id written down, so that a content hash stays the same."""
     lines = {one.line: one.example_id for one in bench.test_set.examples if one.example_id in ids}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with bench.path.open(encoding="utf-8-sig") as old, path.open("w", encoding="utf-8") as new:
-        for number, line in enumerate(old, start=1):
+    with bench.path.open("rb") as old, path.open("w", encoding="utf-8") as new:
+        for number, line in enumerate(old, start=1):  # as bytes: only a newline ends a line, as in the dataset
             if number in lines:
-                new.write(json.dumps({**json.loads(line), "id": lines[number]}) + "\n")
+                new.write(json.dumps({**json.loads(line.decode("utf-8-sig")), "id": lines[number]}) + "\n")
     return path
 
 

@@ -55,6 +55,19 @@ def test_a_failed_call_is_no_answer(recorded, answers):
     assert "not measured" in str(found)
 
 
+def test_rows_to_ask_again_are_found_by_the_datasets_own_count_of_lines(tmp_path):
+    lines = [
+        json.dumps({"messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}]})
+        for i in range(3)
+    ]
+    (tmp_path / "data" / "s").mkdir(parents=True)
+    (tmp_path / "data" / "s" / "test.jsonl").write_bytes("\r\r\n".join(lines).encode())  # written twice in text mode
+    bench = Bench(study=Study(name="s", root=tmp_path), test_file="test.jsonl")
+    wanted = bench.test_set.examples[1].example_id
+    (row,) = noise._write_rows(bench, {wanted}, tmp_path / "rows.jsonl").read_text().splitlines()
+    assert (json.loads(row)["messages"][0]["content"], json.loads(row)["id"]) == ("q1", wanted)
+
+
 def test_marks_change_no_count(recorded, answers):
     flips = passes(answers, [1] * 6, [0] * 6)
     noise.noise_floor(recorded, {"base": flips, "fine-tuned": flips}, ["e0"])
