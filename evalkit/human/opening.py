@@ -69,12 +69,16 @@ def open_round(
     if (folder / "batch.json").exists():
         return Round.open(folder)
     codes = [f"simulated-{i + 1}" for i in range(simulate_raters)] or _codes(raters)
-    prepare_human_eval_batch(
-        base, fine_tuned, sample_size, seed=seed or (int(answers_seal(bound_to)[:12], 16) if simulate_raters else None),
-        raters=codes, stratify_by=stratify_by or None, repeat_share=repeat_share,
-        gold=read_gold(study.path(gold_file)) if gold_file else (), study=study.name, round=folder.name, models=models,
-        bound_to=bound_to, simulated=simulate_raters > 0, folder=folder, **read_rubric(_rubric(study, rubric_file)),
-    )  # fmt: skip
+    try:
+        prepare_human_eval_batch(
+            base, fine_tuned, sample_size, seed=seed or (int(answers_seal(bound_to)[:12], 16) if simulate_raters else None),
+            raters=codes, stratify_by=stratify_by or None, repeat_share=repeat_share,
+            gold=read_gold(study.path(gold_file)) if gold_file else (), study=study.name, round=folder.name, models=models,
+            bound_to=bound_to, simulated=simulate_raters > 0, folder=folder, **read_rubric(_rubric(study, rubric_file)),
+        )  # fmt: skip
+    except DesignError:
+        if not (folder / "batch.json").exists():  # else another run has just made it
+            raise
     return Round.open(folder)
 
 

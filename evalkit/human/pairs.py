@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -144,11 +145,16 @@ class Batch(Sequence[Pair]):
         folder = Path(folder)
         if self.key is None:
             raise DesignError("only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file")
-        if (folder / "batch.json").exists():
-            raise DesignError(f"{folder}: holds a batch already; name a new round")
         (folder / "votes").mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "key.json", self.key.to_bytes(), mode=0o600)
-        return write_whole(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644)
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)  # two runs at once must not leave the batch of one and the key of the other
+            if (folder / "batch.json").exists():
+                raise DesignError(f"{folder}: holds a batch already; name a new round")
+            write_whole(folder / "key.json", self.key.to_bytes(), mode=0o600)
+            return write_whole(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644)
+        finally:
+            os.close(held)
 
 
 def read_batch(folder: Path) -> Batch:

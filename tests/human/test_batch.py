@@ -1,7 +1,10 @@
+import fcntl
 import hashlib
 import json
+import os
 from collections import Counter
 from dataclasses import asdict
+from threading import Thread
 
 import pytest
 
@@ -115,6 +118,19 @@ def test_what_everybody_sees_is_drawn_apart_from_what_the_key_seals(results):
     few, many = (prepare_human_eval_batch(results(n), results(n, who="tuned"), 20, seed=1) for n in (40, 60))
     assert [one.example_id for one in few] != [one.example_id for one in many]
     assert [*few.key.fine_tuned_side.values()][:20] == [*many.key.fine_tuned_side.values()][:20]
+
+
+def test_two_runs_that_save_at_once_wait_for_each_other(results, tmp_path):
+    batch = prepare_human_eval_batch(results(), results(who="tuned"), 5)
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    other = Thread(target=batch.save, args=(tmp_path,))
+    other.start()
+    other.join(0.2)
+    assert not (tmp_path / "batch.json").exists()
+    os.close(held)
+    other.join(5)
+    assert Round.open(tmp_path).batch.key_sha256 == batch.key_sha256
 
 
 def test_a_folder_may_be_a_text(results, tmp_path):

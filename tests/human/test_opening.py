@@ -73,6 +73,21 @@ def test_named_raters_are_people_whatever_the_demo_would_simulate(open_round, st
     assert opening.find_round(study, "r1", BOUND).folder == people.folder
 
 
+def test_a_run_whose_round_another_run_finishes_goes_on(open_round):
+    round_ = open_round(simulate_raters=1)
+
+    class Overtaken(dict):
+        """The expected answers; while they are looked up, another run finishes the round."""
+
+        def get(self, *_):
+            simulate.simulate_votes(round_, {})
+            return ""
+
+    simulate.simulate_votes(round_, Overtaken())
+    assert round_.locked
+    assert round_.lock_record()["complete"]
+
+
 def test_simulated_raters_finish_lock_and_are_labelled(open_round):
     round_ = open_round(simulate_raters=3, sample_size=30)
     expected = {str(i): f"tuned answer {i}" for i in range(40)}
