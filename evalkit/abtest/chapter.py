@@ -138,7 +138,9 @@ def looks_so_far(home: Study) -> list[dict[str, Any]]:
 
 
 def bound_to(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
-    """The hashes that evidence on these two models is valid for."""
+    """The hashes that evidence on these two models is valid for; none when no answers of theirs are recorded."""
+    if not (base_journal.is_file() and fine_tuned_journal.is_file()):
+        return {}
     return {
         "test_set": journal.read_header(base_journal)["test_set"],
         "base": journal.answers_hash(base_journal),

@@ -84,6 +84,10 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
     assert [one["run"] for one in chapter.looks_so_far(home)] == ["nightly"]
 
 
+def test_a_test_without_recorded_answers_is_bound_to_none(tmp_path):
+    assert chapter.bound_to(tmp_path / "base.jsonl", tmp_path / "fine_tuned.jsonl") == {}
+
+
 def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monkeypatch):
     assert chapter.simulate(home, [results(3), results(6)], n_users=10) == ""
     chapter.lock_plan(home, chapter.make_plan(**FIELDS))

@@ -61,6 +61,15 @@ def test_every_figure_draws_in_every_state(state, states):
 
 
 @pytest.mark.parametrize("state", ["nothing", "too early", "invalid", "better", "in between"])
+def test_no_figure_has_a_library_complain_when_it_is_drawn(state, states):
+    # warnings are errors here; in a report they would stand in a box of messages
+    found = states(state)
+    for plot in OF_A_READING:
+        shown = figure.picture(plot, found, alt=words.alt(found), simulated=found.simulated)._repr_html_()
+        assert shown.count("<img") + shown.count("<source") >= 2
+
+
+@pytest.mark.parametrize("state", ["nothing", "too early", "invalid", "better", "in between"])
 def test_every_sentence_and_table_is_there_in_every_state(state, states):
     found = states(state)
     for say in (
