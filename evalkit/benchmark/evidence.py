@@ -109,7 +109,7 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
     needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
     seen = f"{wording.plural(comparison.n, 'example')} cannot tell a difference of the size seen from chance"
     if needed:
-        price = f"about {wording.count(needed - comparison.n)} more examples"
+        price = f"about {wording.count(needed - comparison.primary.n)} more examples"
     elif comparison.n:
         price = f"about {wording.count(3 * comparison.n)} more examples to find half as small a difference"
     else:

@@ -24,6 +24,7 @@ class SliceRow:
 
     Attributes:
         slice: `field = value`, fit to be drawn: unseen and unstorable characters stand as codes.
+        n: Examples of which the metric is known for both models.
         p_value: Raw p; None below `MIN_N` examples, where none is shown.
         p_exact: Exact McNemar p beside mid-p; None for numeric metrics and small slices.
         p_adjusted: Holm over the slices with a p.
@@ -196,12 +197,12 @@ def regression_frame(comparison: Comparison, *, metric: str = "exact_match", fie
 
 def _row(name: tuple[str, str], group: list[Pair], comparison: Comparison, *, metric: str, margin: float | None) -> SliceRow:
     test = paired_test(group, metric, alpha=comparison.alpha, clustered=comparison.clustered)
-    enough = len(group) >= MIN_N
+    enough = test.n >= MIN_N
     return SliceRow(
         slice=wording.visible(wording.cleaned(f"{name[0]} = {name[1]}")[0]),
         field=name[0],
         value=name[1],
-        n=len(group),
+        n=test.n,
         base_rate=mean([one.base_values[metric] for one in group]),
         fine_tuned_rate=mean([one.fine_tuned_values[metric] for one in group]),
         test=test,

@@ -164,7 +164,7 @@ def settle(comparison: Comparison, *, power: float = 0.8) -> str:
     needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
     if needed is None:
         return "No difference at all was seen: no number of examples would settle a difference of zero."
-    more = wording.count(needed - comparison.n)
+    more = wording.count(needed - comparison.primary.n)
     return f"To settle this you need about {more} more examples, if the rates seen are the true ones."
 
 

@@ -86,6 +86,20 @@ def test_the_other_metrics_are_adjusted_together(sliced):
         assert row.n_to_settle == (None if row.verdict in {"better", "worse"} else examples_to_settle(row.test, alpha=level))
 
 
+def test_examples_without_a_value_are_not_counted(answers):
+    # 100 examples of one slice, the score is known of 20: too few for a p, and what would settle it is more than 20
+    scores = [{"s": 0.5 + i % 3 / 10} if i < 20 else {"s": None} for i in range(100)]
+    better = [{"s": one["s"] and one["s"] + 0.01 * (i % 2)} for i, one in enumerate(scores)]
+    slices = {"kind": "x"}
+    found = compare_models(
+        answers([1] * 100, scores=scores, slices=slices), answers([1] * 100, scores=better, slices=slices), primary_metric="s"
+    )
+    (row,) = slice_table(found)
+    assert (row.n, row.p_value) == (20, None)
+    assert row.n_to_settle is not None
+    assert row.n_to_settle > 20
+
+
 def test_an_undeclared_field_is_named(sliced):
     with pytest.raises(DesignError, match=r"'colour'.*known are kind"):
         slice_table(sliced, fields=["colour"])

@@ -7,7 +7,7 @@ from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.finder import find_slices
 from evalkit.benchmark.noise import NoiseFloor
-from evalkit.benchmark.slices import slice_table, slice_tables
+from evalkit.benchmark.slices import examples_to_settle, slice_table, slice_tables
 from evalkit.show import answers, rows, say, table
 
 SENTENCES = {
@@ -92,6 +92,14 @@ def test_what_it_takes_to_settle_is_a_number(comparison_in):
     needed = stats.examples_needed(0.12, 0.10)
     assert f"about {needed - 100:,} more examples" in answers.settle(found)
     assert "no number of examples" in answers.settle(comparison_in("identical"))
+
+
+def test_what_it_takes_counts_from_the_examples_the_metric_is_known_of(comparison_in):
+    known = stats.paired_binary_test(5, 3, 1, 1)  # 10 of the 100 examples
+    found = replace(comparison_in("no difference shown"), primary=known)
+    needed = examples_to_settle(known)
+    assert needed is not None
+    assert f"about {needed - 10} more" in answers.settle(found)
 
 
 def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
