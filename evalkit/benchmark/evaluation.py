@@ -81,6 +81,10 @@ class Evaluation:
                 raise DesignError(f"{name} is {n!r}; need at least 1, a whole number")
         if not isinstance(self.model, str) and not callable(self.model):
             raise DesignError(f"model is {self.model!r}; need the name of a model, or a function of the messages")
+        if self.journal is not None and self.model_name.endswith("<lambda>"):
+            raise DesignError(
+                "a lambda has no name to keep its answers apart from another's; give the journal a named function"
+            )
         scoring(self.checker, self.scorers)  # an unknown name must cost no call
 
     @property

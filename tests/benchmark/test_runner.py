@@ -467,3 +467,11 @@ def test_the_key_is_in_no_file_no_message_and_no_exception(test_file, tmp_path, 
     assert server.hits[0].authorization == f"Bearer {key}"
     assert not [text for text in everything if key in text]
     assert "[key removed]" in (tmp_path / "m.jsonl").read_text()
+
+
+def test_a_lambda_cannot_share_a_journal_with_another(tmp_path):
+    (tmp_path / "test.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+    )
+    with pytest.raises(DesignError, match="named function"):
+        run_automated_eval(lambda messages: "a", tmp_path / "test.jsonl", journal=tmp_path / "journal.jsonl")
