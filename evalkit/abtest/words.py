@@ -20,7 +20,7 @@ NAMES = {
 
 def answer(found: Reading | NoReading) -> str:
     """The chapter's answer."""
-    text = f"{headline(found)}."
+    text = f"{found.missing[0].why if isinstance(found, NoReading) else headline(found)}."
     if isinstance(found, Reading) and found.findings and found.valid:
         text += f" {figures(found.findings.primary)}"
     if found.missing:
@@ -31,6 +31,22 @@ def answer(found: Reading | NoReading) -> str:
 def alt(found: Reading | NoReading) -> str:
     """The effect as an alternative text; while it is withheld, only that."""
     return _told(found, [headline(found), *([figures(found.findings.primary)] if found.findings else [])])
+
+
+def alt_looks(found: Reading | NoReading) -> str:
+    """Every look so far as an alternative text."""
+    done = found.findings.looks if found.findings else ()
+    return _told(found, [headline(found), *(f"Look {one.look}: {figures(one)}" for one in done)])
+
+
+def alt_over_time(found: Reading | NoReading) -> str:
+    """How the difference began and where it stands, as an alternative text."""
+    if not found.findings:
+        return alt(found)
+    test, rows = found.findings.primary, found.findings.over_time
+    ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
+    said = [f"{row['date']}: {difference(test, row['estimate'])} ({span(test, row['ci_low'], row['ci_high'])})" for row in ends]
+    return _told(found, [headline(found), f"Users up to {'; up to '.join(said)}"])
 
 
 def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -157,8 +173,9 @@ def plan_said(found: Reading | NoReading) -> str:
 
 def notes(found: Reading | NoReading) -> str:
     """Anything unusual about the log."""
-    said = found.notes if isinstance(found, Reading) else ()
-    return " ".join(f"{one[0].upper()}{one[1:]}." for one in said) or "Nobody was seen in both variants."
+    if isinstance(found, NoReading):
+        return "No log was read."
+    return " ".join(f"{one[0].upper()}{one[1:]}." for one in found.notes) or "Nobody was seen in both variants."
 
 
 def titled(title: str, found: Reading | NoReading) -> str:

@@ -74,13 +74,18 @@ def test_every_sentence_and_table_is_there_in_every_state(state, states):
     found = states(state)
     for say in (
         words.answer, words.alt, words.headline, words.watched, words.slices, words.days, words.notes, words.plan_said,
-        words.sample_ratio, words.article,
+        words.sample_ratio, words.article, words.alt_looks, words.alt_over_time,
     ):  # fmt: skip
         assert say(found).strip()
     for make in (
         rows.watched_rows, rows.sample_ratio_rows, rows.slice_rows, rows.day_rows, rows.causes, rows.amendment_rows,
     ):  # fmt: skip
         assert isinstance(make(found), list)
+
+
+def test_nothing_is_claimed_about_a_log_that_is_not_there():
+    assert words.notes(NOTHING) == "No log was read."
+    assert words.answer(NOTHING) == "No A/B plan is locked. Missing: Lock a plan in notebook 05 (minutes)."
 
 
 def test_simulated_stands_in_all_that_is_said(states):
@@ -101,6 +106,15 @@ def test_an_interval_in_between_names_look_and_limit(states):
     found = states("in between")
     assert words.headline(found).startswith("Too early: at look")
     assert "against a limit of" in words.alt(found)
+
+
+def test_each_figure_of_the_effect_is_described_by_what_it_shows(states):
+    found = states("better")
+    first, *_, last = found.findings.over_time
+    assert "Look 1: Difference +" in words.alt_looks(found)
+    assert f"Users up to {first['date']}: " in words.alt_over_time(found)
+    assert f"up to {last['date']}: {words.difference(found.findings.primary, last['estimate'])}" in words.alt_over_time(found)
+    assert words.alt_looks(states("too early")) == words.alt_over_time(states("too early")) == words.alt(states("too early"))
 
 
 def test_a_guardrail_far_beyond_is_drawn_at_the_edge(states):

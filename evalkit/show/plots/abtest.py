@@ -111,7 +111,7 @@ def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """The treatment's share of users in each phase against the declared split."""
     phases = [one for one in found.sample_ratio if one.test.n] if isinstance(found, Reading) else []
     if not phases:
-        return withheld(found, narrow=narrow)
+        return withheld(found, words.sample_ratio(found), narrow=narrow)
     _, ax = style.canvas(0.9 + 0.5 * len(phases), narrow=narrow)
     for y, one in enumerate(reversed(phases)):
         bad = one.test.verdict == "invalid"
