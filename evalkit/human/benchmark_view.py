@@ -55,14 +55,10 @@ def compared(votes: Sequence[Rating], base: Sequence[EvalResult], fine_tuned: Se
     """The rated examples whose answers are at hand."""
     first, second = _first(base), _first(fine_tuned)
     rated = {items[0].example_id: items for items in by_item(votes).values()}
+    people = {who: sum(one.score for one in items) / len(items) for who, items in rated.items()}
     return tuple(
-        Compared(
-            example_id=who,
-            people=sum(one.score for one in items) / len(items),
-            base=first[who],
-            fine_tuned=second[who],
-        )
-        for who, items in rated.items()
+        Compared(example_id=who, people=score, base=first[who], fine_tuned=second[who])
+        for who, score in people.items()
         if who in first and who in second
     )
 

@@ -93,16 +93,9 @@ def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:
     left = vote.left == better_side
     won: Label = "fine_tuned" if (vote.choice == "left") == left else "base"
     return Rating(
-        rater=rater,
-        kind="gold" if vote.item_id in key.gold else "repeat" if vote.item_id in key.repeats else "asked",
-        item_id=key.repeats.get(vote.item_id, vote.item_id),
-        example_id=pair.example_id,
+        rater=rater, kind="gold" if vote.item_id in key.gold else "repeat" if vote.item_id in key.repeats else "asked",
+        item_id=key.repeats.get(vote.item_id, vote.item_id), example_id=pair.example_id, slices=pair.slices,
         label=vote.choice if vote.choice in {"tie", "both_bad"} else won,  # pyright: ignore[reportArgumentType]
-        choice=vote.choice,
-        fine_tuned_left=left,
-        seconds=vote.seconds,
-        reasons=vote.reasons,
-        note=vote.note,
-        slices=pair.slices,
+        choice=vote.choice, fine_tuned_left=left, seconds=vote.seconds, reasons=vote.reasons, note=vote.note,
         simulated=vote.simulated,
-    )
+    )  # fmt: skip

@@ -111,9 +111,8 @@ class Round:
         if not self.locked:
             raise DesignError(f"{self.folder}: the round is still open; lock it first, the key opens only then")
         record = self.lock_record()
-        sealed = {"batch.json": record["batch_sha256"]} | {
-            f"votes/{rater}.jsonl": one["sha256"] for rater, one in record["votes"].items()
-        }
+        sealed = {f"votes/{rater}.jsonl": one["sha256"] for rater, one in record["votes"].items()}
+        sealed["batch.json"] = record["batch_sha256"]
         changed = [name for name, sha256 in sealed.items() if _sha256(self.folder / name) != sha256]
         if changed:
             raise DataError(f"{self.folder}: changed after the round was locked: {', '.join(changed)}; restore from a copy")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from threading import RLock
-from typing import Any, get_args
+from typing import Any
 
 from evalkit import wording
 from evalkit.errors import DesignError
@@ -125,7 +125,7 @@ class Session:
 
     def _check(self, choice: str, reasons: Sequence[str]) -> None:
         if choice not in CHOICES:
-            raise DesignError(f"choice {choice!r}: use {', '.join(get_args(Choice))}")
+            raise DesignError(f"choice {choice!r}: use {', '.join(CHOICES)}")
         unknown = [reason for reason in reasons if reason not in self.round.batch.reasons]
         if unknown:
             raise DesignError(f"reason {unknown[0]!r} is not on this round's list")

@@ -177,8 +177,10 @@ def label_rows(found: Preference) -> list[dict[str, Any]]:
     """First-time votes by label."""
     names = {"fine_tuned": "Fine-tuned is better", "base": "Base is better", "tie": "About the same", "both_bad": "Both bad"}
     total = sum(found.labels.values())
-    rates = {label: wording.percent(votes / total if total else None) for label, votes in found.labels.items()}
-    return [{"label": names[label], "votes": votes, "share": rates[label]} for label, votes in found.labels.items()]
+    return [
+        {"label": names[label], "votes": votes, "share": wording.percent(votes / total if total else None)}
+        for label, votes in found.labels.items()
+    ]
 
 
 def rater_rows(found: Preference) -> list[dict[str, Any]]:

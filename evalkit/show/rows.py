@@ -86,16 +86,8 @@ def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict
 
 
 LONGEST = 800
-EXAMPLE_COLUMNS = {
-    "example": "Example",
-    "input": "Input",
-    "expected": "Expected",
-    "base": "Base",
-    "fine_tuned": "Fine-tuned",
-    "drop": "Similarity",
-    "slices": "Slice",
-    "again": "Asked again",
-}
+EXAMPLE_COLUMNS = {"example": "Example", "input": "Input", "expected": "Expected", "base": "Base",
+                   "fine_tuned": "Fine-tuned", "drop": "Similarity", "slices": "Slice", "again": "Asked again"}  # fmt: skip
 
 
 def example_rows(pairs: Iterable[Pair], marks: Mapping[str, str], *, most: int = 30) -> list[dict[str, Any]]:
@@ -107,18 +99,12 @@ def example_rows(pairs: Iterable[Pair], marks: Mapping[str, str], *, most: int =
     rows = []
     for one in ordered[:most]:
         old, new = marked(_cut(one.base.predicted), _cut(one.fine_tuned.predicted))
-        rows.append(
-            {
-                "example": one.example_id,
-                "input": _cut(one.base.input_text),
-                "expected": _cut(one.base.expected),
-                "base": Html(old, _cut(one.base.predicted)),
-                "fine_tuned": Html(new, _cut(one.fine_tuned.predicted)),
-                "drop": wording.points(one.diff("similarity")),
-                "slices": ", ".join(str(value) for value in one.base.slices.values()),
-                "again": marks.get(one.example_id, "not re-asked"),
-            }
-        )
+        rows.append({
+            "example": one.example_id, "input": _cut(one.base.input_text), "expected": _cut(one.base.expected),
+            "base": Html(old, _cut(one.base.predicted)), "fine_tuned": Html(new, _cut(one.fine_tuned.predicted)),
+            "drop": wording.points(one.diff("similarity")), "slices": ", ".join(map(str, one.base.slices.values())),
+            "again": marks.get(one.example_id, "not re-asked"),
+        })  # fmt: skip
     return rows
 
 
