@@ -109,9 +109,9 @@ def _held(noise: NoiseFloor | None) -> str:
         return "Whether the regressions hold when asked again was not measured."
     flips = sum(mark == "flips" for mark in noise.marks.values())
     asked = sum(mark != "not re-asked" for mark in noise.marks.values())
-    return (
-        f"Asked again, {flips} of {wording.plural(asked, 'regression')} flipped." if asked else "No regression was asked again."
-    )
+    if not asked:
+        return "No regression was asked again."
+    return f"Asked again, {flips} of {wording.plural(asked, 'regression')} flipped."
 
 
 def _against(rate: Any, level: float) -> str:
@@ -149,8 +149,7 @@ def footnotes(comparison: Comparison) -> str:
         lines.append(f"Without regard to shared sources, p would be {wording.p_text(beside.p_value)}{more}.")
     if comparison.noninferiority is not None:
         lines.append(f"Against the declared margin it is {_margin(comparison.noninferiority)}.")
-    lines += [str(comparison.fragility), *primary.notes]
-    return " ".join(lines)
+    return " ".join([*lines, str(comparison.fragility), *(f"{say.sentence(one).rstrip('.')}." for one in primary.notes)])
 
 
 def settle(comparison: Comparison, *, power: float = 0.8) -> str:

@@ -124,6 +124,12 @@ def test_ignoring_shared_sources_is_called_optimistic_only_where_it_is(compariso
     assert said == [True, False]
 
 
+def test_the_notes_of_a_test_are_sentences(comparison_in):
+    few = stats.paired_binary_test(20, 2, 1, 2)  # 3 examples decide, which the test notes
+    said = answers.footnotes(replace(comparison_in("no difference shown"), primary=few))
+    assert said.endswith(f" Only{few.notes[-1].removeprefix('only')}.")
+
+
 def test_marks_are_counted():
     floor = NoiseFloor(marks={"a": "flips", "b": "stable", "c": "stable", "d": "not re-asked"}, n_gone=1)
     assert answers.marks(floor) == (
