@@ -166,9 +166,8 @@ def plan_said(found: Reading | NoReading) -> str:
     if locked is None:
         return f"{headline(found)}."
     said = f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
-    name = locked.plan.primary.name.replace("_", " ")
     amended = wording.plural(len(locked.amendments), "amendment")
-    return f"{said} The metric that decides: {name} ({locked.plan.primary.kind}). {amended}."
+    return f"{said} The metric that decides: {metric(found)} ({locked.plan.primary.kind}). {amended}."
 
 
 def notes(found: Reading | NoReading) -> str:
@@ -220,9 +219,9 @@ def article(found: Reading | NoReading) -> str:
     return f"{text} Users are simulated." if found.simulated else text
 
 
-def metric(found: Reading) -> str:
-    """The primary metric in words."""
-    return found.plan.plan.primary.name.replace("_", " ")
+def metric(found: Reading | NoReading) -> str:
+    """The primary metric in words; "" without a plan."""
+    return found.plan.plan.primary.name.replace("_", " ") if found.plan else ""
 
 
 def difference(test: Effect | None, value: float | None, *, sign: bool = True) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +58,8 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         return withheld(found, narrow=narrow)
     if not rows:
         return withheld(found, "No interval can be drawn: the outcome never varied", narrow=narrow)
-    test, scale = found.findings.primary, _scale(found.findings.primary)
+    test = found.findings.primary
+    scale = 100.0 if test.shown_as == "points" else 1.0
     _, ax = style.canvas(3.4, narrow=narrow)
     day = np.arange(len(rows))
     value = {name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) * scale for name in _SERIES}
@@ -69,7 +72,9 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         ax.text(day[-1], value["sequence_high"][-1], " at every look", fontsize=8.6, color=COLOURS["muted"], va="bottom")
     settled = slice(min(len(rows) - 1, len(rows) // 6), None)
     ends = np.concatenate([value["ci_low"][settled], value["ci_high"][settled], [0.0]])
-    ax.set_ylim(*_padded(ends))
+    low, high = np.nanmin(ends), np.nanmax(ends)
+    pad = 0.12 * ((high - low) or 1.0)
+    ax.set_ylim(low - pad, high + pad)
     ticks = np.unique(np.linspace(0, len(rows) - 1, 3 if narrow else 6).round().astype(int))
     ax.set_xticks(ticks, [rows[at]["date"][5:] for at in ticks])
     ax.set_xlim(0, max(1, len(rows) - 1) * (1.42 if narrow else 1.2))
@@ -289,13 +294,7 @@ def _looks_title(test: Effect | None, planned: int) -> str:
 
 
 def _limit(test: Effect) -> float:
-    from statistics import NormalDist
-
     return test.bound if test.bound is not None else NormalDist().inv_cdf(1 - test.alpha / 2)
-
-
-def _scale(test: Effect) -> float:
-    return 100.0 if test.shown_as == "points" else 1.0
 
 
 def _harm(one: Watched, value: float | None) -> float | None:
@@ -304,18 +303,6 @@ def _harm(one: Watched, value: float | None) -> float | None:
     return None if share is None else max(-_FAR, min(_FAR, share))
 
 
-def _padded(values: Any) -> tuple[float, float]:
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    pad = 0.12 * ((high - low) or 1.0)
-    return low - pad, high + pad
-
-
-def _wrapped(text: str, width: int) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))
-
-
 def _titled(ax: Axes, title: str, narrow: bool) -> Axes:
-    ax.set_title(_wrapped(title, 44 if narrow else 84), parse_math=False)
+    ax.set_title(textwrap.fill(title, 44 if narrow else 84), parse_math=False)
     return ax
