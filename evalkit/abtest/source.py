@@ -34,6 +34,9 @@ def _open_file(url: str) -> Log:
     path = Path(url.removeprefix("sqlite:///"))
     if not path.is_file():
         raise DataError(f"{path}: no event log there; send traffic through the router, or name the log's place")
+    with path.open("rb") as file:
+        if file.read(15) not in {b"SQLite format 3", b""}:
+            raise DataError(f"{path}: no SQLite file; a log in Parquet or CSV is named by its folder")
     import ibis
 
     return _of_connection(ibis.sqlite.connect(path), str(path))

@@ -119,6 +119,12 @@ def test_csv_files_of_a_header_only(users, small, locked, later, tmp_path):
     assert (found.verdict, found.n_users) == (("too early", 0) if not users else ("invalid", 130))
 
 
+def test_a_file_of_another_kind_is_said(tmp_path):
+    (tmp_path / "exposures.csv").write_text("user_id,variant,at_s\na,control,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"exposures\.csv: no SQLite file; a log in Parquet or CSV is named by its folder"):
+        open_log(tmp_path / "exposures.csv")
+
+
 def test_open_windows_are_waited_for_not_more_users(make_log, small, locked):
     found = read_ab_test(make_log(*small), locked(), now=20_000 * DAY + 3 * DAY)
     assert found.missing[0].price == "no more users, about 2 days until outcome windows have closed"
