@@ -60,12 +60,15 @@ def study(
     ]
     (home / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     place = {text(i): i for i in range(n)}
-    models = {
-        "base": lambda messages: "yes" if place[messages[-1]["content"]] % 5 == 0 else f"no {messages[-1]['content']}",
-        "fine_tuned": lambda messages: f"no {messages[-1]['content']}" if place[messages[-1]["content"]] % 5 == 0 else "yes",
-    }
-    for role, model in models.items():
-        path = home / "journals" / f"{role}.jsonl"
+
+    def base(messages):
+        return "yes" if place[messages[-1]["content"]] % 5 == 0 else f"no {messages[-1]['content']}"
+
+    def fine_tuned(messages):
+        return f"no {messages[-1]['content']}" if place[messages[-1]["content"]] % 5 == 0 else "yes"
+
+    for model in (base, fine_tuned):
+        path = home / "journals" / f"{model.__name__}.jsonl"
         path.parent.mkdir(exist_ok=True)
         run_automated_eval(model, home / "test.jsonl", journal=path, samples=samples, progress=False, concurrency=2)
     own = {"study": "small", "limit": 0, "slice_fields": "kind", "checker": "none"}
