@@ -102,7 +102,8 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     for spot, one in zip(spots, done, strict=False):
         if one.z_score is not None:
             style.interval(ax, spot, one.z_score, None, None, one.verdict, vertical=True)
-            ax.text(spot, one.z_score + most * 0.07, wording.number(one.z_score), ha="center", fontsize=9, weight="bold")
+            beside = one.z_score + most * (0.07 if one.z_score >= 0 else -0.16)
+            ax.text(spot, beside, wording.number(one.z_score), ha="center", fontsize=9, weight="bold")
     for spot in spots[len(done) :]:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
     ax.set(ylim=(-most, most), xlim=(0, 1.06))
