@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,8 @@ def data_url(figure: Figure) -> str:
 
 
 def _drawn(plot: Callable[..., Axes], *args: Any, narrow: bool, **options: Any) -> tuple[str, str]:
-    with style.style():
+    with style.style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # text stays text in the SVG: the reader's fonts draw it
         axes = plot(*args, narrow=narrow, **options)
         figure = axes.get_figure(root=True)
         if figure is None:

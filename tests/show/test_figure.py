@@ -87,3 +87,13 @@ def test_every_role_has_its_own_colour_in_both_themes():
     for theme in (0, 1):
         colours = [pair[theme] for pair in style.PALETTE.values()]
         assert len(set(colours)) == len(colours)
+
+
+def test_letters_that_the_drawing_font_lacks_stay_text():
+    def plot(*, narrow=False):
+        _, axes = style.canvas(2.0, narrow=narrow)
+        axes.set_title("漢字")
+        axes.text(0.1, 0.1, "診断")
+        return axes
+
+    assert "漢字" in show.picture(plot, alt="A word.").body
