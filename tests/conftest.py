@@ -1,7 +1,19 @@
-"""A real browser and a real JupyterLab, for the tests marked `browser`."""
+"""A real browser and a real JupyterLab for the tests marked `browser`, a real local Spark for those marked `spark`."""
+
+import os
+import signal
+import warnings
 
 import lab as laboratory
 import pytest
+
+SPARK = {
+    "spark.ui.enabled": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.memory": "1g",
+}
 
 
 @pytest.fixture(scope="module")  # not longer: while Playwright is open, asyncio.run is refused in this thread
@@ -24,3 +36,23 @@ def jupyterlab(tmp_path_factory):
     """JupyterLab over a new folder."""
     with laboratory.jupyterlab(tmp_path_factory.mktemp("lab")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """One Spark session on this machine; it leaves the interrupt handler as it was, which Spark replaces by its own."""
+    handler = signal.getsignal(signal.SIGINT)
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pyspark on pandas 3
+        from pyspark.sql import SparkSession
+
+        builder = SparkSession.builder.master("local[2]").appName("evalkit")
+        for name, value in SPARK.items():
+            builder = builder.config(name, value)
+        session = builder.getOrCreate()
+    signal.signal(signal.SIGINT, handler)
+    yield session
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        session.stop()

@@ -162,14 +162,12 @@ def test_a_config_that_cannot_work_is_refused(fields, message):
 @pytest.mark.spark
 @pytest.mark.filterwarnings("ignore")  # pyspark and Ibis on pandas 3
 @pytest.mark.parametrize("scheme", HASHES)
-def test_the_expression_gives_the_same_in_spark(scheme):
+def test_the_expression_gives_the_same_in_spark(spark, scheme):
     import ibis
-    from pyspark.sql import SparkSession
 
     ids = [f"Zoë {n}" for n in range(500)]
-    session = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-    session.createDataFrame([(user,) for user in ids], "user_id string").createOrReplaceTempView("people")
-    people = ibis.pyspark.connect(session).table("people")
+    spark.createDataFrame([(user,) for user in ids], "user_id string").createOrReplaceTempView("people")
+    people = ibis.pyspark.connect(spark).table("people")
     found = people.select("user_id", variant=variant_expression(people.user_id, config(0.3, scheme=scheme))).to_pandas()
     assert dict(zip(found["user_id"], found["variant"], strict=True)) == {
         user: assign_variant(user, config(0.3, scheme=scheme)) for user in ids

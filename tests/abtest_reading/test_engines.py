@@ -87,29 +87,16 @@ def test_a_file_that_is_no_log_is_said(tmp_path):
 
 @pytest.mark.spark
 @pytest.mark.filterwarnings("ignore")  # pyspark and Ibis on pandas 3
-def test_spark_gives_the_same_numbers(small, expected, locked, later, monkeypatch):
+def test_spark_gives_the_same_numbers(spark, small, expected, locked, later):
     import ibis
-    from pyspark.sql import SparkSession
 
-    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
-    options = {
-        "spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2", "spark.sql.session.timeZone": "UTC",
-        "spark.driver.host": "127.0.0.1", "spark.driver.memory": "1g",
-    }  # fmt: skip
-    builder = SparkSession.builder.master("local[2]").appName("evalkit")
-    for name, value in options.items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    try:
-        engine = ibis.pyspark.connect(session)
-        rows = [one.drop(columns="error", errors="ignore") for one in small]
-        for name, frame in zip(("exposures", "outcomes"), rows, strict=True):
-            session.createDataFrame(frame.to_dict("records")).createOrReplaceTempView(name)
-        log = Log(exposures=engine.table("exposures"), outcomes=engine.table("outcomes"))
-        found = numbers(read_ab_test(log, locked(looks=2), now=later))
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    finally:
-        session.stop()
+    engine = ibis.pyspark.connect(spark)
+    rows = [one.drop(columns="error", errors="ignore") for one in small]
+    for name, frame in zip(("exposures", "outcomes"), rows, strict=True):
+        spark.createDataFrame(frame.to_dict("records")).createOrReplaceTempView(name)
+    log = Log(exposures=engine.table("exposures"), outcomes=engine.table("outcomes"))
+    found = numbers(read_ab_test(log, locked(looks=2), now=later))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("dialect", ["bigquery", "snowflake", "trino", "clickhouse", "postgres", "sqlite", "duckdb"])
