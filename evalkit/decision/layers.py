@@ -254,14 +254,14 @@ _SAID = {
     "worse": "shows the new version worse in {metric} by {amount}",
     "not worse": "shows the new version not worse in {metric}: {effect}",
     "not shown": "does not show that {metric} keeps within its margin: {effect}",
-    "no difference shown": "shows no difference in {metric}: {effect}",
+    "no difference shown": "has no difference shown in {metric}: {effect}",
     "too early": "cannot be read yet",
     "invalid": "is invalid, so no winner can be named",
 }
 _PREFERRED = {
     "better": "prefers the new answers: they win {effect}, over {n}",
     "worse": "prefers the old answers: the new ones win {effect}, over {n}",
-    "no difference shown": "shows no preference: the new answers win {effect}, over {n}",
+    "no difference shown": "has no preference shown: the fine-tuned answers win {effect}, over {n}",
 }
 
 

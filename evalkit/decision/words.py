@@ -11,6 +11,7 @@ from evalkit.decision.layers import MISSING, LayerDecision
 from evalkit.records import Layer
 
 _VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
+_OPEN = "no difference shown"
 _GAINS: dict[Layer, str] = {
     "benchmark": "better by {amount} in {metric}",
     "human": "people prefer it ({percent} against 50%)",
@@ -29,28 +30,34 @@ _UNKNOWN: dict[Layer, dict[str, str]] = {
 
 
 def headline(verdict: str, layers: Iterable[LayerDecision], n_regressed: int | None) -> str:
-    """`<Ship | Don't ship | Not yet> this version: <gain>, but <cost>.`"""
+    """`<Ship | Don't ship | Not yet> this version: <gain>, but <cost>.`; "and" where there is no gain to set against it."""
     layers = list(layers)
-    return f"{_VERDICTS[verdict]} this version: {gain(layers)}, but {cost(layers, n_regressed)}."
+    gained, joint = gain(layers), "but"
+    if not gained:
+        shown = {layer.verdict for layer in layers if layer.required and not layer.simulated}
+        undecided = _OPEN in shown and verdict == "not yet"
+        gained, joint = "no difference is shown so far" if undecided else "no gain is shown", "and"
+    spoken = cost(layers, n_regressed, said=gained)
+    return f"{_VERDICTS[verdict]} this version: {gained}{f', {joint} {spoken}' if spoken else ''}."
 
 
 def gain(layers: Iterable[LayerDecision]) -> str:
-    """The best thing that is shown, and not by simulation."""
+    """The best thing that is shown, and not by simulation; "" when there is none."""
     for layer in layers:
         if layer.verdict == "better" and not layer.simulated:
             return _filled(_GAINS[layer.layer], layer)
     kept = next((layer for layer in layers if layer.verdict == "not worse" and not layer.simulated), None)
-    return f"not worse in {kept.metric}" if kept else "no gain is shown"
+    return f"not worse in {kept.metric}" if kept else ""
 
 
-def cost(layers: list[LayerDecision], n_regressed: int | None) -> str:
-    """The first thing that speaks against it: a loss, then what is not known, then what to watch."""
+def cost(layers: list[LayerDecision], n_regressed: int | None, *, said: str = "") -> str:
+    """The first thing that speaks against it: a loss, then what is not known and not said yet, then what to watch."""
     for layer in layers:
         if layer.word == "don't ship":
             return _against(layer)
     unknown = [_unknown(layer) for layer in layers if layer.required and layer.word != "passes"]
     if unknown:
-        return wording.listed(unknown[:2])
+        return wording.listed([one for one in unknown if not one.startswith(said or "-")][:2])
     warned = [one.text for layer in layers for one in layer.findings if one.effect == "warns"]
     if warned:
         return warned[0]
@@ -104,7 +111,11 @@ def _unknown(layer: LayerDecision) -> str:
         return held[0]
     if layer.verdict == "invalid":
         return f"the {layer.name} is invalid"
-    return _UNKNOWN[layer.layer].get(layer.verdict, f"the {layer.name} shows no difference yet")
+    if layer.verdict == _OPEN:
+        return f"no difference is shown so far in the {layer.name}"
+    if layer.verdict == "not shown":
+        return f"the {layer.name} does not show it within its margin"
+    return _UNKNOWN[layer.layer].get(layer.verdict, f"the {layer.name} says: {layer.verdict}")
 
 
 def _filled(text: str, layer: LayerDecision) -> str:

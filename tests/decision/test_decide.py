@@ -10,7 +10,7 @@ from evalkit.records import Missing
 
 VERDICTS = ("better", "worse", "no difference shown", "too early", "invalid")
 STATES = [None, *((verdict, simulated) for verdict in VERDICTS for simulated in (False, True))]
-GRAMMAR = re.compile(r"(Ship|Don’t ship|Not yet) this version: [a-z].+, but .+\.\Z")
+GRAMMAR = re.compile(r"(Ship|Don’t ship|Not yet) this version: (no (gain|difference) .+\.|[a-z].+, but .+\.)\Z")
 SLICE = {"slice": "kind = multi", "n": 96, "estimate": -0.0625, "ci_low": -0.13, "ci_high": -0.02}
 
 
@@ -34,11 +34,15 @@ def test_every_combination_has_a_verdict_by_the_gate_and_a_sentence_by_the_gramm
         assert GRAMMAR.match(decision.headline), decision.headline
         assert decision.headline.startswith({"ship": "Ship", "don't ship": "Don’t", "not yet": "Not"}[expected])
         assert not re.search(r"None|nan|\{|\}|  ", decision.headline + decision.deck), decision.deck
+        told = decision.headline + decision.deck + str(decision.missing)
+        assert not re.search(r"shows no (difference|preference)|(no gain|no difference)[^,]*, but", told), told
+        assert decision.headline.count("no difference is shown") <= 1 or "in the" in decision.headline
         assert len(decision.layers) == 3
         if expected != "ship":
             assert decision.missing
             assert decision.would_change
             assert all(one["action"] and one["price"] for one in decision.missing)
+        assert expected == "not yet" or "no difference is shown" not in decision.headline
         json.dumps(decision.to_dict(), allow_nan=False)
 
 
@@ -161,4 +165,28 @@ def test_an_unknown_stage_is_refused(evidence):
 def test_no_evidence_at_all_is_an_answer_not_an_error():
     decision = decide({}, study="tiny")
     assert decision.verdict == "not yet"
-    assert decision.headline.startswith("Not yet this version: no gain is shown, but ")
+    assert decision.headline.startswith("Not yet this version: no gain is shown, and ")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "human", "told"),
+    [
+        ("no difference shown", "too early", "no difference is shown so far, and too few ratings are in."),
+        ("no difference shown", "no difference shown", "no difference is shown so far."),
+        ("no difference shown", "invalid", "no difference is shown so far, and the human rating is invalid."),
+        ("too early", "too early", "no gain is shown, and the benchmark has no answers to compare and too few ratings are in."),
+        (
+            "better",
+            "no difference shown",
+            "better by 19.0 points in exact match, but no difference is shown so far in the human rating.",
+        ),
+    ],
+)
+def test_what_is_not_shown_is_said_once_and_never_as_no_difference(evidence, benchmark, human, told):
+    decision = decide({"benchmark": evidence("benchmark", benchmark), "human": evidence("human", human)}, study="tiny")
+    assert decision.headline == f"Not yet this version: {told}"
+
+
+def test_a_difference_not_shown_stands_with_its_interval(evidence):
+    found = {"benchmark": evidence("benchmark", "no difference shown")}
+    assert "no difference shown in exact match: +2.0 points (95% interval −3.0 to +7.0)" in decide(found, study="tiny").deck
