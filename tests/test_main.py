@@ -49,6 +49,7 @@ def test_new_writes_a_study_that_its_own_reader_takes(project, capsys):
     assert main(arguments) == 0
     values = yaml.safe_load((project / "data/mine/study.yaml").read_text())
     assert (values["study"], values["base_model"], values["fine_tuned_model"]) == ("mine", "gpt: 4 # mini", "ft:gpt'4\"x")
+    assert values["experiment_name"] == ""  # placeholder numbers are never locked
     assert all(isinstance(value, str | int | float | bool) for value in values.values())
     assert (project / "data/mine/test.jsonl").read_text() == ROW
     assert "evalkit run mine --only 01 02 07" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from evalkit.records import EvalResult, Evidence, Missing
 from evalkit.study import Study
 
 PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", "looks.jsonl", "events.sqlite"
+UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +55,34 @@ def make_plan(
     guardrails_file: Path | None = None,
     **options: Any,
 ) -> ABPlan:
-    """A plan from a notebook's flat parameters; `metric_sd` is 0 when not given, `options` are other fields of `ABPlan`."""
+    """A plan from a notebook's flat parameters, a draft without a name.
+
+    `metric_sd` is 0 when not given, `options` are other fields of `ABPlan`.
+    """
     metric = Metric(
         name=ab_metric, kind=ab_metric_kind, expected=expected_rate, detectable_difference=detectable_difference,
         sd=metric_sd or None,
     )  # fmt: skip
     guardrails = read_guardrails(guardrails_file) if guardrails_file else ()
     return ABPlan(
-        experiment_name=experiment_name, control_model=control_model, treatment_model=treatment_model, primary=metric,
-        guardrails=guardrails, **options,
+        experiment_name=experiment_name.strip() or UNNAMED, control_model=control_model, treatment_model=treatment_model,
+        primary=metric, guardrails=guardrails, **options,
     )  # fmt: skip
+
+
+def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
+    """The plan in force, and what happened: a named plan is locked, a draft never."""
+    path = home.path(PLAN_FILE)
+    if plan.experiment_name != UNNAMED:
+        locked, said = lock_plan(home, plan)
+        return locked.plan, said
+    if path.exists():
+        locked = read_lock(path)
+        return locked.plan, f"experiment_name is empty; the plan locked on {locked.locked_at[:10]} stays as it is."
+    return plan, (
+        "Nothing is locked: put your own expected_rate, detectable_difference, users_per_day and traffic_split into "
+        "study.yaml, then give the test an experiment_name."
+    )
 
 
 def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
@@ -122,7 +141,8 @@ def open_reading(home: Study, *, event_log: str = "", run: str = "", now: float 
     """
     path = home.path(PLAN_FILE)
     if not path.exists():
-        return NoReading(missing=(Missing(action="Lock a plan in notebook 05", why="No A/B plan is locked", price="minutes"),))
+        action = "Fill in the A/B plan and its experiment_name in study.yaml, then run notebook 05"
+        return NoReading(missing=(Missing(action=action, why="No A/B plan is locked", price="minutes"),))
     plan, where = read_lock(path), _place(home, event_log)
     if where is None:
         action = "Route users through evalkit.run_ab_request, or name the log in event_log"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalkit import wording
-from evalkit.abtest.chapter import NoReading
+from evalkit.abtest.chapter import UNNAMED, NoReading
 from evalkit.abtest.effects import Effect
 from evalkit.abtest.guardrails import Change, Watched
 from evalkit.abtest.plan import ABPlan, Guardrail
@@ -255,6 +255,13 @@ def planned(plan: ABPlan) -> str:
         f"{plan.days} days at {wording.count(plan.users_per_day)} new users a day; {looks}; outcomes count for "
         f"{wording.plural(plan.outcome_window_days, 'day')} after a user's first request"
     )
+
+
+def needed(plan: ABPlan) -> str:
+    """What a locked plan, or a draft, asks for."""
+    if plan.experiment_name == UNNAMED:
+        return f"Nothing is locked. With the numbers given a test would need {planned(plan)}"
+    return f"The locked plan needs {planned(plan)}"
 
 
 def _told(found: Reading | NoReading, said: Sequence[str]) -> str:

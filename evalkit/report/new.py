@@ -44,7 +44,6 @@ def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path |
         "title": f"{name}: {fine_tuned} against {base}",
         "base_model": base,
         "fine_tuned_model": fine_tuned,
-        "experiment_name": f"{name}-rollout",
     }
     text = _TEMPLATE.read_text(encoding="utf-8")
     for field, value in values.items():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from evalkit.abtest import chapter
+from evalkit.abtest import chapter, words
 from evalkit.abtest.reading import Reading
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult, Evidence
@@ -33,7 +33,9 @@ def results(right):
 
 def test_no_plan_is_said(home):
     found = chapter.open_reading(home)
-    assert found.why == "No A/B plan is locked. Lock a plan in notebook 05."
+    assert found.why == (
+        "No A/B plan is locked. Fill in the A/B plan and its experiment_name in study.yaml, then run notebook 05."
+    )
     evidence = chapter.ab_evidence(found, study="toy", models={}, bound_to=BOUND)
     assert evidence.primary is None
     assert evidence.missing[0].price == "minutes"
@@ -55,6 +57,22 @@ def test_locking_again_changes_nothing_and_another_plan_is_refused_in_words(home
     other, said = chapter.lock_plan(home, plan.changed(min_samples=999))
     assert other.sha256 == first.sha256
     assert said.startswith("Not locked")
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
+    draft = chapter.make_plan(**FIELDS | {"experiment_name": name})
+    plan, said = chapter.settle_plan(home, draft)
+    assert plan.n_users == 200
+    assert said.startswith("Nothing is locked: put your own expected_rate")
+    assert words.needed(plan).startswith("Nothing is locked. With the numbers given a test would need 100 control")
+    assert list(home.folder.iterdir()) == []
+    assert chapter.simulate(home, [results(3), results(6)], n_users=10) == ""
+    assert chapter.open_reading(home).missing
+    named, said = chapter.settle_plan(home, chapter.make_plan(**FIELDS))
+    assert (said[:10], words.needed(named)[:21]) == ("Locked now", "The locked plan needs")
+    plan, said = chapter.settle_plan(home, draft)  # a lock outlives its name in the study file
+    assert (plan, said.split("; ")[1][:15]) == (named, "the plan locked")
 
 
 def test_a_mean_needs_its_standard_deviation():
