@@ -8,12 +8,14 @@ from functools import cache
 from typing import Any, Literal
 
 from evalkit import wording
+from evalkit.decision.reasons import with_reason
 from evalkit.decision.rules import NAMES, Effect, Rules
 from evalkit.records import Evidence, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
 
 MISSING = "missing"
+_SLICE_NUMBERS = ("slice", "n", "base_rate", "fine_tuned_rate", "ci_low", "ci_high", "p_adjusted", "verdict")
 WORDS: dict[Layer, tuple[str, str]] = {
     "benchmark": ("No benchmark has been run", "Answer the test set with both models"),
     "human": ("No person has rated these answers", "Have people rate pairs of answers, blind"),
@@ -124,7 +126,7 @@ def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, require
         missing=tuple(_still_missing(layer, word, evidence, findings)) or _fallback(layer, word, verdict),
         **numbers,
     )
-    return _with_reason(found)
+    return with_reason(found, evidence.details)
 
 
 def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -172,9 +174,7 @@ def _findings(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
     for row in slices:
         name, diff = _place(row), row.get("estimate", row.get("diff"))
-        numbers = {key: row.get(key) for key in ("slice", "n", "ci_low", "ci_high", "p_adjusted", "verdict")} | {
-            "estimate": diff
-        }
+        numbers = {key: row.get(key) for key in _SLICE_NUMBERS} | {"estimate": diff}
         if row.get("verdict") == "worse":
             text = f"worse by {wording.points(diff, sign=False)} points where {name}"
             yield Finding(rule="slice_worse", effect=rules.slice_worse, text=text, numbers=numbers)
@@ -247,45 +247,3 @@ def _price(layer: Layer) -> str:
         return f"about {n} decided ratings to show a true 65%, {n / 60:.1f} rater hours at one a minute"
     n = users_needed(0.30, 0.35).total
     return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the new version"
-
-
-_SAID = {
-    "better": "shows the new version better in {metric} by {amount}",
-    "worse": "shows the new version worse in {metric} by {amount}",
-    "not worse": "shows the new version not worse in {metric}: {effect}",
-    "not shown": "does not show that {metric} keeps within its margin: {effect}",
-    "no difference shown": "has no difference shown in {metric}: {effect}",
-    "too early": "cannot be read yet",
-    "invalid": "is invalid, so no winner can be named",
-}
-_PREFERRED = {
-    "better": "prefers the new answers: they win {effect}, over {n}",
-    "worse": "prefers the old answers: the new ones win {effect}, over {n}",
-    "no difference shown": "has no preference shown: the fine-tuned answers win {effect}, over {n}",
-}
-
-
-def _with_reason(found: LayerDecision) -> LayerDecision:
-    from dataclasses import replace
-
-    if found.simulated:
-        return replace(found, reason=f"The {found.name} is simulated, so it decides nothing.")
-    said = (_PREFERRED if found.layer == "human" else {}).get(found.verdict) or _SAID.get(found.verdict, found.verdict)
-    n = wording.plural(found.n or 0, found.unit.removesuffix("s"))
-    interval = f"{(1 - found.alpha) * 100:g}% interval"
-    words = {"metric": found.metric, "n": n, "effect": _with_interval(found, interval), "amount": _amount(found, interval)}
-    parts = [f"The {found.name} {said.format(**words)}"]
-    told = [one.text for one in found.findings if one.effect in {"blocks", "holds"}]
-    parts += [f"but it is {text}" if text.startswith("worse") else text for text in told]
-    return replace(found, reason=", ".join(parts) + ".")
-
-
-def _with_interval(found: LayerDecision, interval: str) -> str:
-    effect, _, ends = found.effect_text().partition(" (")
-    unit = " points" if found.layer != "human" and found.scale == "points" else ""
-    return f"{effect}{unit} ({interval} {ends}" if ends else effect
-
-
-def _amount(found: LayerDecision, interval: str) -> str:
-    size = _with_interval(found, interval).lstrip("+" + wording.MINUS)
-    return f"{size} over {wording.plural(found.n or 0, found.unit.removesuffix('s'))}"

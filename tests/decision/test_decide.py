@@ -187,6 +187,40 @@ def test_what_is_not_shown_is_said_once_and_never_as_no_difference(evidence, ben
     assert decision.headline == f"Not yet this version: {told}"
 
 
+LEVELS = {"exact_match": {"base": {"estimate": 0.044, "successes": 22}, "fine_tuned": {"estimate": 0.234, "successes": 117}}}
+FALL = SLICE | {"n": 150, "estimate": -0.14, "base_rate": 0.14, "fine_tuned_rate": 0.0, "verdict": "worse"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        ("better", "better by 19.0 points (95% interval 14.0 to 25.0)."),
+        ("worse", "worse by 10.0 points (95% interval 5.0 to 15.0)."),
+        ("no difference shown", "no difference shown, +2.0 points (95% interval −3.0 to +7.0)."),
+    ],
+)
+def test_the_deck_gives_the_levels_then_the_difference(evidence, verdict, told):
+    found = {"benchmark": evidence("benchmark", verdict, details={"metrics": LEVELS, "slices": [FALL]})}
+    deck = decide(found, study="tiny").deck
+    assert deck.startswith(f"Exact match rises from 4.4% to 23.4% of 300 examples: {told}")
+    assert "Where kind is multi it falls from 14.0% to 0.0% of 150." in deck
+
+
+def test_a_numeric_metric_has_levels_of_two_decimals(evidence):
+    levels = {"similarity": {"base": {"estimate": 0.4567}, "fine_tuned": {"estimate": 0.4567}}}
+    one = evidence("benchmark", "no difference shown", metric="similarity", details={"metrics": levels})
+    assert "Similarity stays at 0.46 over 300 examples: no difference shown" in decide({"benchmark": one}, study="tiny").deck
+
+
+@pytest.mark.parametrize("metrics", [{}, {"exact_match": {"base": None}}, {"format": LEVELS["exact_match"]}])
+def test_without_levels_the_deck_gives_the_difference(evidence, metrics):
+    deck = decide({"benchmark": evidence("benchmark", details={"metrics": metrics, "slices": [FALL]})}, study="tiny").deck
+    assert deck.startswith(
+        "The benchmark shows the fine-tuned model better in exact match by 19.0 points (95% interval 14.0 to 25.0) "
+        "over 300 examples, but it is worse by 14.0 points where kind is multi."
+    )
+
+
 def test_a_difference_not_shown_stands_with_its_interval(evidence):
     found = {"benchmark": evidence("benchmark", "no difference shown")}
     assert "no difference shown in exact match: +2.0 points (95% interval −3.0 to +7.0)" in decide(found, study="tiny").deck

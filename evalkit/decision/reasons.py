@@ -1,0 +1,123 @@
+"""Why a layer stands where it stands, in computed sentences: levels first, then the difference with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from evalkit import wording
+
+if TYPE_CHECKING:
+    from evalkit.decision.layers import Finding, LayerDecision
+
+_SAID = {
+    "better": "shows the fine-tuned model better in {metric} by {amount}",
+    "worse": "shows the fine-tuned model worse in {metric} by {amount}",
+    "not worse": "shows the fine-tuned model not worse in {metric}: {effect}",
+    "not shown": "does not show that {metric} keeps within its margin: {effect}",
+    "no difference shown": "has no difference shown in {metric}: {effect}",
+    "too early": "cannot be read yet",
+    "invalid": "is invalid, so no winner can be named",
+}
+_PREFERRED = {
+    "better": "prefers the fine-tuned answers: they win {effect}, over {n}",
+    "worse": "prefers the base answers: the fine-tuned ones win {effect}, over {n}",
+    "no difference shown": "has no preference shown: the fine-tuned answers win {effect}, over {n}",
+}
+_AFTER_LEVELS = {
+    "better": "better by {amount}",
+    "worse": "worse by {amount}",
+    "not worse": "not worse, {effect}",
+    "not shown": "not shown to keep within the margin, {effect}",
+    "no difference shown": "no difference shown, {effect}",
+}
+
+
+def with_reason(found: LayerDecision, details: Mapping[str, Any]) -> LayerDecision:
+    """The layer with its reason.
+
+    Args:
+        found: The layer at the gate.
+        details: Its evidence's details, where the benchmark keeps the levels of both models.
+    """
+    if found.simulated:
+        return replace(found, reason=f"The {found.name} is simulated, so it decides nothing.")
+    return replace(found, reason=_levels(found, details) or _plainly(found))
+
+
+def _plainly(found: LayerDecision) -> str:
+    """Without levels: what the layer shows, then what stops it."""
+    said = (_PREFERRED if found.layer == "human" else {}).get(found.verdict) or _SAID.get(found.verdict, found.verdict)
+    amount = f"{_amount(found)} over {_n(found)}"
+    words = {"metric": found.metric, "n": _n(found), "effect": _effect(found), "amount": amount}
+    told = [f"but it is {one.text}" if one.text.startswith("worse") else one.text for one in _stopping(found)]
+    return ", ".join([f"The {found.name} {said.format(**words)}", *told]) + "."
+
+
+def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:
+    """Levels of both models, the difference, then each slice or other thing that stops it; "" where levels are absent."""
+    metric = (details.get("metrics") or {}).get(found.metric.replace(" ", "_")) or {}
+    base, tuned = metric.get("base") or {}, metric.get("fine_tuned") or {}
+    before, after = base.get("estimate"), tuned.get("estimate")
+    readable = found.layer == "benchmark" and found.estimate is not None and found.verdict in _AFTER_LEVELS
+    if not readable or before is None or after is None:
+        return ""
+    rate = "successes" in base
+    then = _AFTER_LEVELS[found.verdict].format(amount=_amount(found), effect=_effect(found))
+    name = found.metric[:1].upper() + found.metric[1:]
+    whole = f"{name} {_moves(before, after, rate=rate)} {'of' if rate else 'over'} {_n(found)}: {then}."
+    return " ".join([whole, *(_stop(one, rate=rate) for one in _stopping(found))])
+
+
+def _stop(one: Finding, *, rate: bool) -> str:
+    row = one.numbers
+    if not one.rule.startswith("slice_") or row.get("base_rate") is None or row.get("fine_tuned_rate") is None:
+        return f"{'It is ' + one.text if one.text.startswith('worse') else one.text[:1].upper() + one.text[1:]}."
+    place = wording.visible(str(row["slice"])).replace(" = ", " is ", 1)
+    moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate)
+    unsafe = "" if one.rule == "slice_worse" else ", not shown safe"
+    return f"Where {place} it {moves} {'of' if rate else 'over'} {wording.count(row.get('n') or 0)}{unsafe}."
+
+
+def _moves(base: float, tuned: float, *, rate: bool) -> str:
+    text = wording.percent if rate else wording.number
+    if text(base) == text(tuned):
+        return f"stays at {text(base)}"
+    return f"{'rises' if tuned > base else 'falls'} from {text(base)} to {text(tuned)}"
+
+
+def _stopping(found: LayerDecision) -> Iterable[Finding]:
+    return [one for one in found.findings if one.effect in {"blocks", "holds"}]
+
+
+def _n(found: LayerDecision) -> str:
+    return wording.plural(found.n or 0, found.unit.removesuffix("s"))
+
+
+def _effect(found: LayerDecision) -> str:
+    """The difference with its sign: "+2.0 points (95% interval −3.0 to +7.0)"."""
+    effect, _, ends = found.effect_text().partition(" (")
+    return f"{effect}{_unit(found)} ({_interval(found)} {ends}" if ends else effect
+
+
+def _amount(found: LayerDecision) -> str:
+    """The difference as a size, when its whole interval lies on one side: "10.0 points (95% interval 5.0 to 15.0)"."""
+    low, high = found.ci_low, found.ci_high
+    if found.estimate is None or low is None or high is None or low * high <= 0:
+        return _effect(found).lstrip("+" + wording.MINUS)
+    near, far = sorted((abs(low), abs(high)))
+    size, first, last = (_size(found, value) for value in (abs(found.estimate), near, far))
+    return f"{size}{_unit(found)} ({_interval(found)} {first} to {last})"
+
+
+def _size(found: LayerDecision, value: float) -> str:
+    return wording.number(value) if found.scale == "number" else wording.points(value, sign=False)
+
+
+def _unit(found: LayerDecision) -> str:
+    return " points" if found.layer != "human" and found.scale == "points" else ""
+
+
+def _interval(found: LayerDecision) -> str:
+    return f"{(1 - found.alpha) * 100:g}% interval"
