@@ -66,7 +66,36 @@ def test_too_early_shows_no_number_anywhere():
     decision = decide(found, study="x", stage="rollout")
     assert plots.numbers(decision)[2]["difference"] == "–"
     assert "3 A/B test, a metric with a rather long name indeed: not yet, too early, –." in plots.alt(decision)
-    assert "effect withheld" in _svg_texts(decision)
+    assert "withheld until the plan allows it" in _svg_texts(decision)
+
+
+def test_a_layer_without_data_withholds_nothing():
+    found = {
+        "human": evidence("human", "too early", primary={"verdict": "too early", "n": 0}),
+        "ab_test": evidence("ab_test", "too early", primary=None),
+    }
+    told = _svg_texts(decide(found, study="x", stage="rollout"))
+    assert told.count("nothing recorded yet") == 3  # the benchmark is missing altogether
+    assert "withheld" not in told
+
+
+def test_evidence_for_other_answers_is_not_called_nothing():
+    found = {"benchmark": evidence("benchmark", "better"), "human": evidence("human", "better", bound_to={"fine_tuned": "2"})}
+    assert "made for other answers" in _svg_texts(decide(found, study="x"))
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_human_rating_has_a_tick_at_half_and_what_is_simulated_is_hatched(narrow):
+    decision = decide({"human": evidence("human", "better", simulated=True)}, study="x")
+    plain = decide({"human": evidence("human", "better")}, study="x")
+    with style.style():
+        hatched, bare = (plots.layers(one, narrow=narrow) for one in (decision, plain))
+    assert [one.get_text() for one in hatched.texts].count("50%") == 1
+    strokes = [line for line in hatched.lines if len(set(line.get_xdata())) == 2 and len(set(line.get_ydata())) == 2]
+    assert len(strokes) == 5  # the hatched strip, inside the picture
+    assert all(0 <= x <= hatched.get_xlim()[1] for line in strokes for x in line.get_xdata())
+    assert not [line for line in bare.lines if len(set(line.get_xdata())) == 2 and len(set(line.get_ydata())) == 2]
+    pyplot.close("all")
 
 
 def test_simulated_stands_on_its_track():

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
+from evalkit.decision.layers import MISSING
 from evalkit.show import style
 from evalkit.show.style import COLOURS
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TITLE = "A layer passes when its whole interval lies in the tinted zone"
-SUBLINE = "New version minus old, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
+SUBLINE = "Fine-tuned minus base, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
 COLUMNS = {
     "evidence": "Evidence",
     "n": "n",
@@ -33,11 +34,7 @@ MISSING_COLUMNS = {"name": "Layer", "action": "What", "why": "Why", "price": "Pr
 _WIDTH = 7.7
 _NAMES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
 _KINDS = {"passes": "better", "don't ship": "worse"}
-_NO_EFFECT = {
-    "missing": "no evidence yet",
-    "too early": "effect withheld until it may be read",
-    "invalid": "no effect is shown",
-}
+_NO_EFFECT = "no effect is shown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +55,7 @@ class Row:
     limit: float = 0.0
     shift: float = 0.0
     scale: str = "points"
+    empty: str = _NO_EFFECT
 
     @property
     def kind(self) -> str:
@@ -164,7 +162,17 @@ def _layer_row(layer: LayerDecision) -> Row:
         limit=layer.limit,
         shift=0.5 if layer.layer == "human" else 0.0,
         scale=layer.scale,
+        empty=_why_empty(layer),
     )
+
+
+def _why_empty(layer: LayerDecision) -> str:
+    """What stands on a track without an effect."""
+    if layer.verdict == MISSING and any(one.why.startswith("made for") for one in layer.missing):
+        return "made for other answers"
+    if layer.verdict in {MISSING, "too early"} and not layer.n:
+        return "nothing recorded yet"
+    return "withheld until the plan allows it" if (layer.layer, layer.verdict) == ("ab_test", "too early") else _NO_EFFECT
 
 
 def _track_word(layer: LayerDecision) -> str:
@@ -197,7 +205,8 @@ def _slice_row(finding: Any) -> Row:
 def _draw(ax: Axes, rows: Sequence[Row], *, width: float, height: float, step: float, top: float, narrow: bool) -> None:
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.axis("off")
-    left, right = (4.0, width - 8) if narrow else (188.0, width - 168)
+    hatched = any(row.simulated for row in rows)
+    left, right = (18.0 if hatched else 4.0, width - 8) if narrow else (188.0, width - 168)
     zero = left + (right - left) * 0.6
     for at, side, text in (
         (left, "left", "\u2190 worse"),
@@ -212,7 +221,7 @@ def _draw(ax: Axes, rows: Sequence[Row], *, width: float, height: float, step: f
         y = start + (74 if narrow else 30)
         _track(ax, row, y, left=left, zero=zero, right=right, narrow=narrow)
         if narrow:
-            _words_above(ax, row, start, left=left, right=right)
+            _words_above(ax, row, start, left=4.0, right=right)
         else:
             _words_beside(ax, row, y, left=0.0, right=right + 16)
 
@@ -238,7 +247,7 @@ def _track(ax: Axes, row: Row, y: float, *, left: float, zero: float, right: flo
         ax.text(
             (left + right) / 2,
             y,
-            _NO_EFFECT.get(row.verdict, "no effect is shown"),
+            row.empty,
             ha="center",
             va="center",
             fontsize=9,
@@ -254,9 +263,11 @@ def _track(ax: Axes, row: Row, y: float, *, left: float, zero: float, right: flo
         ax.text(at(row.limit) - 5, y - 15, f"limit {row.text(row.limit)}", ha="right", va="bottom", fontsize=8.8)
     ends = [None if end is None else at(end) for end in (row.low, row.high)]
     style.interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
-    for tick in _ticks(row.span):
+    bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
+    for tick in [*_ticks(row.span), *([0.0] if row.shift else [])]:
         ax.plot([at(tick)] * 2, [y + 12, y + 15], color=COLOURS["axis"], lw=0.8)
-        ax.text(at(tick), y + 17, row.text(tick), ha="center", va="top", fontsize=8.6, color=COLOURS["muted"])
+        look = {"fontsize": 8.6, "color": COLOURS["muted"], "bbox": None if tick else bare}
+        ax.text(at(tick), y + 17, row.text(tick), ha="center", va="top", zorder=3, **look)
 
 
 def _ticks(span: float) -> list[float]:
