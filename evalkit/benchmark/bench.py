@@ -78,8 +78,11 @@ class Bench:
         if self.live and can_ask():
             return self.ask(model, path)
         if not path.exists():
-            raise DataError(f"{path}: no such journal; set live: true, OPENAI_BASE_URL and OPENAI_API_KEY to ask {model!r}")
-        return runner.results_from_journal(path, self.path, limit=self.limit, **self._labels(), **self._scoring())
+            raise DataError(f"{path}: no such journal; to ask {model!r}, {self._to_ask()}")
+        remedy = f"to ask them, {self._to_ask()}"
+        return runner.results_from_journal(
+            path, self.path, limit=self.limit, remedy=remedy, **self._labels(), **self._scoring()
+        )
 
     def ask(self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
@@ -131,6 +134,14 @@ class Bench:
         if price is None or spent["prompt_tokens"] is None or spent["completion_tokens"] is None:
             return {**spent, "money": None, "currency": None}
         return {**spent, "money": price.cost(spent["prompt_tokens"], spent["completion_tokens"]), "currency": price.currency}
+
+    def _to_ask(self) -> str:
+        """What is missing before a model can be asked."""
+        live = [] if self.live else ["set live: true"]
+        key = (
+            [] if can_ask() else ["set OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"]
+        )
+        return " and ".join([*live, *key]) or "run the benchmark again"
 
     def _labels(self) -> dict[str, Any]:
         return {"slice_fields": self.fields, "cluster_field": self.cluster_field or None}

@@ -126,10 +126,12 @@ def results_from_journal(
     limit: int | None = None,
     samples: int | None = None,
     strict: bool = True,
+    remedy: str = "run the benchmark again to ask them",
 ) -> list[EvalResult]:
     """Joins a test file with the answers one model's journal holds and scores them; nothing is asked.
 
     The options are those of `run_automated_eval`; `samples` takes sample numbers below it, None all there are.
+    `remedy` is what the message on unanswered rows advises.
 
     Raises:
         DataError: The journal answers none of these rows, or one of the files cannot be used.
@@ -156,7 +158,7 @@ def results_from_journal(
                 results.append(score(example, entry.answer, sample))
             elif sample == 0:
                 unanswered.append(example)
-    _check_answered(found, test_set, unanswered)
+    _check_answered(found, test_set, unanswered, remedy)
     return results
 
 
@@ -192,14 +194,15 @@ def _in_file_order(results: list[EvalResult], evaluation: Evaluation) -> list[Ev
     return sorted(results, key=lambda result: (place[str(result.example_id)], result.sample))
 
 
-def _check_answered(found: journals.Journal, test_set: dataset.TestSet, unanswered: list[Example]) -> None:
+def _check_answered(found: journals.Journal, test_set: dataset.TestSet, unanswered: list[Example], remedy: str) -> None:
     if not unanswered:
         return
     known = {entry.example_id for entry in found.entries}
     changed = sum(example.example_id in known for example in unanswered)
+    reworded = f", {changed} of them asked in other words" if changed else ""
     text = (
         f"{found.path}: no answer to {plural(len(unanswered), 'row')} of {len(test_set.examples)} in {test_set.path}"
-        f" (first: line {unanswered[0].line}), {changed} of them asked in other words; run the benchmark again to ask them"
+        f" (first: line {unanswered[0].line}){reworded}; {remedy}"
     )
     if len(unanswered) == len(test_set.examples):
         raise DataError(text)

@@ -35,8 +35,9 @@ _STOPS = {
     401: "the key is not accepted, check OPENAI_API_KEY",
     402: "the account must be paid for",
     403: "this key may not use it",
-    404: "not found, check the model's name and OPENAI_BASE_URL",
+    404: "not found, check the model's name; does OPENAI_BASE_URL end in /v1?",
 }
+_NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _WRONG_REQUEST = {"model_not_found", "unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_model"}
 _FILTERED = {"content_filter", "content_policy_violation"}
@@ -214,6 +215,8 @@ class Endpoint:
             return ModelError(f"{self.host}: no quota left ({status}: {message}); top it up and start again")
         if status in _STOPS or names & _WRONG_REQUEST:
             what = _STOPS.get(status, "request refused; a parameter set to None is left out, extra_body adds others")
+            if status == 401 and self._key == _NO_KEY:
+                what = "it wants a key, and OPENAI_API_KEY is not set"
             return ModelError(f"{self.host}: model {self.model!r}: {what} ({status}: {message})")
         if names & _FILTERED:
             return _FilteredError(f"{status}: {message}")
@@ -237,7 +240,7 @@ def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, st
         raise ModelError("no endpoint: set OPENAI_API_KEY, and OPENAI_BASE_URL for a server other than OpenAI's")
     if address and urlsplit(address).scheme not in {"http", "https"}:
         raise ModelError("OPENAI_BASE_URL must start with http:// or https://, e.g. http://127.0.0.1:8080/v1")
-    return key or "no-key-needed", address or "https://api.openai.com/v1"
+    return key or _NO_KEY, address or "https://api.openai.com/v1"
 
 
 def _message(why: openai.APIStatusError) -> str:

@@ -316,3 +316,22 @@ def test_the_environment_gives_key_and_address(monkeypatch):
 
         assert asyncio.run(main()).outcome == "ok"
     assert server.hits[0].authorization == f"Bearer {KEY}"
+
+
+def test_a_key_that_is_not_set_is_told_from_one_that_is_wrong(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    async def said(url, **options):
+        endpoint = Endpoint("m", base_url=url, **options)
+        try:
+            with pytest.raises(ModelError) as refused:
+                await endpoint.ask(PROMPT)
+            return str(refused.value)
+        finally:
+            await endpoint.aclose()
+
+    with FaultyServer(lambda hit: "401") as server:
+        assert "OPENAI_API_KEY is not set" in asyncio.run(said(server.url))
+        assert "the key is not accepted" in asyncio.run(said(server.url, api_key=KEY))
+    with FaultyServer(lambda hit: "404") as server:
+        assert "does OPENAI_BASE_URL end in /v1?" in asyncio.run(said(server.url, api_key=KEY))

@@ -1,0 +1,45 @@
+"""What a study without a way to ask is told: exactly what is missing."""
+
+import json
+
+import pytest
+
+from evalkit.benchmark.bench import Bench
+from evalkit.errors import DataError
+from evalkit.study import Study
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "data" / "small"
+    home.mkdir(parents=True)
+    (home / "study.yaml").write_text("study: small\n", encoding="utf-8")
+    rows = ([{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": "yes"}] for i in range(20))
+    (home / "test.jsonl").write_text("\n".join(json.dumps({"messages": row}) for row in rows), encoding="utf-8")
+    return Study(root=tmp_path, name="small")
+
+
+def refusal(study, **options):
+    with pytest.raises(DataError) as refused:
+        Bench(study=study, test_file="test.jsonl", **options).results("m", "m.jsonl")
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("with_journal", [True, False])
+def test_a_forgotten_key_is_named(study, live, with_journal):
+    if with_journal:  # written by a run that broke off before its first answer
+        header = {"kind": "evalkit-journal", "version": 1, "model": "m", "endpoint": "openai", "parameters": {}}
+        study.path("m.jsonl").write_text(json.dumps(header) + "\n", encoding="utf-8")
+    said = refusal(study, live=live)
+    assert ("no answer to 20 rows of 20" in said) is with_journal
+    assert "OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)" in said
+    assert ("live: true" in said) is not live
+    assert "other words" not in said
+
+
+def test_with_a_key_only_live_is_missing(study, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "local")
+    assert refusal(study).endswith("no such journal; to ask 'm', set live: true")
