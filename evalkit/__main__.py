@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import __version__
-from evalkit.errors import EvalkitError
+from evalkit.errors import DesignError, EvalkitError
 
 _ABOUT = """Is my fine-tuned model really better?
 
@@ -22,7 +22,9 @@ _MORE = """a first study:
   export OPENAI_API_KEY=...               keys come from the environment, never from a file
   evalkit doctor data/mystudy/test.jsonl  is the test set fit to test with?
   evalkit run mystudy --only 01 02 07     the benchmark alone
+  evalkit run mystudy --only 03           draws the pairs to rate
   evalkit rate mystudy                    one link a rater, blind
+  evalkit rate mystudy --lock             when all have finished: closes the round
   evalkit run mystudy                     everything, every night if you like
   evalkit gate mystudy && ./deploy        deploys only on "ship"
 
@@ -79,9 +81,14 @@ def _gate(options: argparse.Namespace) -> int:
 
 
 def _rate(options: argparse.Namespace) -> int:
-    from evalkit.human.serve import main as serve
+    from evalkit.human import serve
 
-    return serve(options.study, options.port, rating_round=options.round)
+    if options.lock:
+        print(serve.close(options.study, rating_round=options.round, unfinished=options.unfinished))
+        return 0
+    if options.unfinished:
+        raise DesignError("--unfinished goes with --lock")
+    return serve.main(options.study, options.port, rating_round=options.round)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -146,10 +153,12 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("run", metavar="RUN_OR_STUDY", help="a run's folder or name, or a study, whose newest run is meant")
     gate.set_defaults(command=_gate)
 
-    rate = commands.add_parser("rate", help="serve a rating round on this machine, one link a rater")
+    rate = commands.add_parser("rate", help="serve a rating round on this machine, one link a rater; --lock closes it")
     rate.add_argument("study")
     rate.add_argument("--round", default="", help="the round; the study file's by default")
     rate.add_argument("--port", type=int, default=8866)
+    rate.add_argument("--lock", action="store_true", help="close the round for good, so that its key opens")
+    rate.add_argument("--unfinished", action="store_true", help="with --lock: even though raters have not finished")
     rate.set_defaults(command=_rate)
 
     doctor = commands.add_parser("doctor", help="look for duplicates, leaks, conflicts and thin slices in a test set")

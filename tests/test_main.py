@@ -52,7 +52,12 @@ def test_new_writes_a_study_that_its_own_reader_takes(project, capsys):
     assert values["experiment_name"] == ""  # placeholder numbers are never locked
     assert all(isinstance(value, str | int | float | bool) for value in values.values())
     assert (project / "data/mine/test.jsonl").read_text() == ROW
-    assert "evalkit run mine --only 01 02 07" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert (
+        told.index("evalkit run mine --only 01 02 07")
+        < told.index("evalkit run mine --only 03")
+        < told.index("evalkit rate mine")
+    )
     assert main(arguments) == 1  # nothing is overwritten
     assert "exists already" in capsys.readouterr().err
 
@@ -88,6 +93,15 @@ def test_the_names_new_writes_are_known_to_the_notebooks():
     }
     assert demo - {"gold_file"} <= set(values)
     assert (values["simulate_raters"], values["simulate_users"]) == (0, 0)
+
+
+def test_rate_says_which_command_prepares_the_round(project, capsys):
+    main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"])
+    for arguments in (["rate", "mine"], ["rate", "mine", "--lock"]):
+        assert main(arguments) == 1
+        assert capsys.readouterr().err.endswith("prepare the round first: evalkit run mine --only 03\n")
+    assert main(["rate", "mine", "--unfinished"]) == 1
+    assert "goes with --lock" in capsys.readouterr().err
 
 
 def test_export_says_when_there_is_nothing(project, capsys):

@@ -75,15 +75,18 @@ class Round:
         """How far every rater is."""
         return tuple(self._progress(rater) for rater in self.batch.raters)
 
-    def lock(self) -> dict[str, Any]:
+    def lock(self, *, unfinished: bool = False) -> dict[str, Any]:
         """Closes the round for good; locking it twice changes nothing.
+
+        Args:
+            unfinished: Close it even though raters have not finished.
 
         Returns:
             The lock's record: when, the hashes of batch, key and each rater's votes, and whether all were done.
 
         Raises:
             DataError: The key is missing or not the one the batch was sealed with.
-            DesignError: Nobody has voted yet.
+            DesignError: Nobody has voted yet, or somebody has not finished.
         """
         if self.locked:
             return self.lock_record()
@@ -94,7 +97,7 @@ class Round:
                 file = stack.enter_context(self.votes(rater).path.open("ab"))
                 fcntl.flock(file, fcntl.LOCK_EX)  # no vote can slip in between the hash and the lock
             if not self.locked:
-                self._write_lock()
+                self._write_lock(unfinished=unfinished)
         return self.lock_record()
 
     def lock_record(self) -> dict[str, Any]:
@@ -127,11 +130,18 @@ class Round:
         last = max((vote.at for vote in standing), default=None)
         return Progress(rater=rater, done=len(standing), total=len(self.batch.orders[rater]), last_at=last)
 
-    def _write_lock(self) -> None:
+    def _write_lock(self, *, unfinished: bool) -> None:
         files = {rater: self.votes(rater).path for rater in self.batch.raters}
         votes = {rater: {"votes": len(self.standing(rater)), "sha256": _sha256(path)} for rater, path in files.items()}
         if not any(one["votes"] for one in votes.values()) and any(self.batch.orders.values()):
             raise DesignError(f"{self.folder}: nobody has voted yet; there is nothing to lock")
+        behind = [one for one in self.progress() if one.done < one.total]
+        if behind and not unfinished:
+            done, total = sum(one["votes"] for one in votes.values()), sum(map(len, self.batch.orders.values()))
+            who = ", ".join(f"{one.rater} {one.done} of {one.total}" for one in behind)
+            raise DesignError(
+                f"{self.folder}: {done} of {total} votes are in ({who}); wait, or say unfinished to close it anyway"
+            )
         record = {
             "kind": "evalkit-lock",
             "version": 1,
@@ -139,7 +149,7 @@ class Round:
             "batch_sha256": _sha256(self.folder / "batch.json"),
             "key_sha256": self.batch.key_sha256,
             "votes": votes,
-            "complete": all(one["votes"] == len(self.batch.orders[rater]) for rater, one in votes.items()),
+            "complete": not behind,
         }
         write_whole(self.folder / "lock.json", json.dumps(record, indent=1).encode() + b"\n", mode=0o644)
 

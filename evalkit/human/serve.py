@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,17 +44,42 @@ def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | N
 
     Raises:
         DataError: The study or the round is not there.
-        DesignError: The round is closed.
+        DesignError: The round is closed, or the port is taken.
     """
     home = Study.open(study, root=root)
     round_ = _round_to_serve(home, rating_round or declared_round(home))
     if round_.locked:
         raise DesignError(f"{round_.folder}: this round is closed; name a new rating_round to go on")
+    _check_port(port)
     token = secrets.token_urlsafe(24)
     with tempfile.TemporaryDirectory(prefix="evalkit-rate-") as folder:
         _furnish(Path(folder), token, port)
         print(page_of_links(round_, token, port), flush=True)  # noqa: T201 - what the command is for
         return _serve(Path(folder), round_)
+
+
+def close(study: str, *, rating_round: str = "", unfinished: bool = False, root: Path | None = None) -> str:
+    """Closes a study's round of people for good; returns what was sealed, and what comes next.
+
+    Args:
+        study: Its name; `rating_round` is read from its study.yaml unless given.
+        rating_round: The round's name.
+        unfinished: Close it even though raters have not finished.
+        root: The project's folder; found from the working directory by default.
+
+    Raises:
+        DataError: The study or the round is not there, or the key is not the sealed one.
+        DesignError: Nobody has voted yet, or somebody has not finished.
+    """
+    home = Study.open(study, root=root)
+    round_ = _prepared(home, rating_round or declared_round(home))
+    already = round_.locked
+    record = round_.lock(unfinished=unfinished)
+    sealed = [f"  {rater}: {one['votes']} votes, sha256 {one['sha256'][:16]}..." for rater, one in record["votes"].items()]
+    state = f"was closed already, {record['locked_at']}" if already else "is closed now, for good"
+    whole = "everybody had finished" if record["complete"] else "NOT everybody had finished"
+    first = f"Rating round {round_.folder.name} {state}; {whole}. Sealed with the batch and the key:"
+    return "\n".join([first, *sealed, f"The key opens now. Next: evalkit run {study}"])
 
 
 def declared_round(study: Study) -> str:
@@ -70,7 +96,24 @@ def _round_to_serve(study: Study, name: str) -> Round:
     simulated = sorted(folder.parent.glob(f"{folder.name}-simulated-*"))
     if simulated and not folder.exists():
         return opening.practice_copy(Round.open(simulated[-1]))
+    return _prepared(study, name)
+
+
+def _prepared(study: Study, name: str) -> Round:
+    folder = round_folder(study, name)
+    if not (folder / "batch.json").exists():
+        other = "" if name == declared_round(study) else f" -p rating_round={name}"
+        raise DataError(f"{folder}: no such round; prepare the round first: evalkit run {study.name} --only 03{other}")
     return Round.open(folder)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free
+        try:
+            trial.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as why:
+            raise DesignError(f"port {port} cannot be used ({why}); name another with --port") from why
 
 
 def links(round_: Round) -> Mapping[str, str]:

@@ -21,7 +21,10 @@ def test_a_vote_or_an_undo_after_the_lock_is_refused(new_round):
     round_ = new_round()
     session = Session(round_, "rater1")
     session.vote(session.current, "left", seconds=2)
-    assert round_.lock()["complete"] is False
+    with pytest.raises(DesignError, match=r"1 of 22 votes are in \(rater1 1 of 22\)"):
+        round_.lock()
+    assert not round_.locked
+    assert round_.lock(unfinished=True)["complete"] is False
     before = round_.votes("rater1").path.read_bytes()
     for act in (lambda: session.vote(session.current, "left", seconds=2), session.undo):
         with pytest.raises(DesignError, match="closed"):

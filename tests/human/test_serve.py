@@ -1,11 +1,16 @@
 import json
+import socket
 
 import pytest
 
 from evalkit.errors import DataError, DesignError
 from evalkit.human import serve
+from evalkit.human.opening import open_round
 from evalkit.human.rater import Rater
+from evalkit.human.rounds import Round
 from evalkit.study import Study
+
+BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
 
 
 @pytest.fixture
@@ -74,11 +79,36 @@ def test_a_study_without_a_round_says_what_to_do(study):
         serve.main("s", root=study.root)
 
 
-def test_a_closed_round_is_not_served(study, results, rate):
-    from evalkit.human.opening import open_round
+def test_a_port_in_use_is_said_before_any_link(study, results, capsys):
+    open_round(study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DesignError, match=rf"port {port} cannot be used.*--port"):
+            serve.main("s", port, rating_round="r1", root=study.root)
+    assert capsys.readouterr().out == ""
 
-    bound = {"test_set": "t", "base": "b", "fine_tuned": "f"}
-    round_ = open_round(study, "r1", results(), results(who="tuned"), bound_to=bound, models={}, sample_size=3)
+
+def test_closing_waits_for_all_raters_and_says_what_was_sealed(study, results, rate):
+    with pytest.raises(DataError, match=r"evalkit run s --only 03 -p rating_round=r1$"):
+        serve.close("s", rating_round="r1", root=study.root)
+    (study.folder / "study.yaml").write_text("rating_round: r1\n")
+    round_ = open_round(
+        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3, raters="ann,bob"
+    )
+    rate(round_, "ann", lambda _: "left")
+    total = len(round_.batch.orders["ann"])
+    with pytest.raises(DesignError, match=rf"{total} of {2 * total} votes are in \(bob 0 of {total}\)"):
+        serve.close("s", root=study.root)
+    said = serve.close("s", unfinished=True, root=study.root)
+    assert f"ann: {total} votes, sha256 " in said
+    assert "NOT everybody had finished" in said
+    assert said.endswith("The key opens now. Next: evalkit run s")
+    assert Round.open(round_.folder).key().fine_tuned_side
+    assert "was closed already" in serve.close("s", root=study.root)
+
+
+def test_a_closed_round_is_not_served(study, results, rate):
+    round_ = open_round(study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3)
     rate(round_, "rater1", lambda _: "left")
     round_.lock()
     with pytest.raises(DesignError, match="closed"):
