@@ -174,7 +174,7 @@ def _findings(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
     for row in slices:
         name, diff = _place(row), row.get("estimate", row.get("diff"))
-        numbers = {key: row.get(key) for key in _SLICE_NUMBERS} | {"estimate": diff}
+        numbers = {key: row.get(key) for key in _SLICE_NUMBERS} | {"estimate": diff, "if_worse": rules.slice_worse}
         if row.get("verdict") == "worse":
             text = f"worse by {wording.points(diff, sign=False)} points where {name}"
             yield Finding(rule="slice_worse", effect=rules.slice_worse, text=text, numbers=numbers)
@@ -230,7 +230,11 @@ def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
 
 def _mend(layer: Layer, evidence: Evidence, blocks: list[str]) -> Missing:
     n = (evidence.primary or {}).get("n")
-    why = f"The new version is {wording.listed(blocks)}" if blocks else f"The {NAMES[layer]} shows the new version worse"
+    why = (
+        f"The fine-tuned model is {wording.listed(blocks)}"
+        if blocks
+        else f"The {NAMES[layer]} shows the fine-tuned model worse"
+    )
     what = "Mend what got worse: train again" if blocks else "Train another version"
     price = f"a training run, then {wording.count(n)} {evidence.unit} again" if n else "a training run, then this layer again"
     return Missing(action=f"{what}, then repeat the {NAMES[layer]}", why=why, price=price)
@@ -246,4 +250,4 @@ def _price(layer: Layer) -> str:
         n = ratings_needed(0.65)
         return f"about {n} decided ratings to show a true 65%, {n / 60:.1f} rater hours at one a minute"
     n = users_needed(0.30, 0.35).total
-    return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the new version"
+    return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the fine-tuned model"

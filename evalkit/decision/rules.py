@@ -103,7 +103,7 @@ class Rules:
 
     def sentences(self, stage: Stage) -> list[str]:
         """The rules in words, for the report."""
-        shown = [f"The {NAMES[layer]} must show the new version {self._shown(layer)}." for layer in self.required(stage)]
+        shown = [f"The {NAMES[layer]} must show the fine-tuned model {self._shown(layer)}." for layer in self.required(stage)]
         effects = [f"{words} {_WORDS[getattr(self, name)]}." for name, words in _SUBJECTS.items()]
         fixed = [
             "A simulated layer never leads to “ship”.",

@@ -19,7 +19,7 @@ _GAINS: dict[Layer, str] = {
 }
 _LOSSES: dict[Layer, str] = {
     "benchmark": "it is worse by {amount} in {metric}",
-    "human": "people prefer the old one ({percent} against 50%)",
+    "human": "people prefer the base ({percent} against 50%)",
     "ab_test": "users lose {amount} in {metric}",
 }
 _UNKNOWN: dict[Layer, dict[str, str]] = {

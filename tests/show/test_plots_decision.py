@@ -1,9 +1,10 @@
+import re
 from itertools import product
 
 import pytest
 from matplotlib import pyplot
 
-from evalkit.decision import decide
+from evalkit.decision import Rules, decide
 from evalkit.records import Evidence
 from evalkit.show import picture, style
 from evalkit.show.plots import decision as plots
@@ -57,6 +58,25 @@ def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_eff
         ("2 Human rating", "passes"),
         ("3 A/B test", "comes later"),
     ]
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("effect", ["blocks", "holds", "warns"])
+def test_the_limit_of_the_worst_slice_says_what_it_does(effect, narrow):
+    found = {"benchmark": evidence("benchmark", "better", details={"slices": [SLICE]})}
+    decision = decide(found, study="x", rules=Rules(slice_worse=effect))
+    with style.style():
+        ax = plots.layers(decision, narrow=narrow)
+    assert [one.get_text() for one in ax.texts].count(f"0: shown worse {effect}") == 1
+    assert [row["limit"] for row in plots.numbers(decision)] == ["0.0", f"0: shown worse {effect}", "50%", "0.0"]
+    pyplot.close("all")
+
+
+def test_the_picture_knows_no_old_and_new():
+    found = {layer: evidence(layer, "better") for layer in LAYERS}
+    told = plots.SUBLINE + plots.alt(decide(found, study="x")) + str(decide(found, study="x").to_dict())
+    assert "Fine-tuned minus base" in told
+    assert not re.search(r"[Nn]ew version|\bold\b", told)
 
 
 def test_too_early_shows_no_number_anywhere():

@@ -56,6 +56,7 @@ class Row:
     shift: float = 0.0
     scale: str = "points"
     empty: str = _NO_EFFECT
+    at_limit: str = ""
 
     @property
     def kind(self) -> str:
@@ -117,7 +118,7 @@ def numbers(decision: Decision) -> list[dict[str, str]]:
             "evidence": f"{row.name}, {row.under}" + (" (simulated)" if row.simulated else ""),
             "n": row.n,
             "difference": row.value,
-            "limit": row.text(row.limit) if row.shift else wording.points(row.limit),
+            "limit": row.at_limit or (row.text(row.limit) if row.shift else wording.points(row.limit)),
             "verdict": row.verdict,
             "gate": row.word,
         }
@@ -199,6 +200,7 @@ def _slice_row(finding: Any) -> Row:
         estimate=row["estimate"],
         low=row.get("ci_low"),
         high=row.get("ci_high"),
+        at_limit=f"0: shown worse {row['if_worse']}" if row.get("if_worse") in {"blocks", "holds", "warns"} else "",
     )
 
 
@@ -243,24 +245,15 @@ def _track(ax: Axes, row: Row, y: float, *, left: float, zero: float, right: flo
         for k in range(5):
             ax.plot([left - 13, left - 6], [y - 4 + k * 4, y - 11 + k * 4], color=COLOURS["base"], lw=1, clip_on=narrow)
     if row.estimate is None:
-        ink = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 2.5}
-        ax.text(
-            (left + right) / 2,
-            y,
-            row.empty,
-            ha="center",
-            va="center",
-            fontsize=9,
-            color=COLOURS["muted"],
-            bbox=ink,
-            zorder=5,
-        )
+        look = {"color": COLOURS["muted"], "bbox": {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 2.5}}
+        ax.text((left + right) / 2, y, row.empty, ha="center", va="center", fontsize=9, zorder=5, **look)
         return
     ax.add_patch(Rectangle((at(row.limit), y - 12), right - at(row.limit), 24, fc=COLOURS["pass_zone"], ec="none", zorder=1))
     ax.plot([at(row.limit)] * 2, [y - 17, y + 12], color=COLOURS["paper"], lw=2.6, zorder=2)
     ax.plot([at(row.limit)] * 2, [y - 17, y + 12], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
-    if row.limit and not narrow:
-        ax.text(at(row.limit) - 5, y - 15, f"limit {row.text(row.limit)}", ha="right", va="bottom", fontsize=8.8)
+    if told := row.at_limit or (f"limit {row.text(row.limit)}" if row.limit else ""):
+        x, below = (at(row.limit), y + 29) if narrow else (at(row.limit) - 5, y - 15)
+        ax.text(x, below, told, ha="center" if narrow else "right", va="top" if narrow else "bottom", fontsize=8.8)
     ends = [None if end is None else at(end) for end in (row.low, row.high)]
     style.interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
     bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
