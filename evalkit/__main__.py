@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options)
     except EvalkitError as why:
-        print(f"evalkit: {why}", file=sys.stderr)
+        print(f"evalkit: {_as_called(str(why))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("evalkit: stopped; what was finished is kept", file=sys.stderr)
@@ -84,7 +87,7 @@ def _rate(options: argparse.Namespace) -> int:
     from evalkit.human import serve
 
     if options.lock:
-        print(serve.close(options.study, rating_round=options.round, unfinished=options.unfinished))
+        print(_as_called(serve.close(options.study, rating_round=options.round, unfinished=options.unfinished)))
         return 0
     if options.unfinished:
         raise DesignError("--unfinished goes with --lock")
@@ -114,8 +117,17 @@ def _export(options: argparse.Namespace) -> int:
 def _new(options: argparse.Namespace) -> int:
     from evalkit.report.new import new_study, next_step
 
-    print(next_step(new_study(options.study, test=options.test, base=options.base, fine_tuned=options.fine_tuned)))
+    made = new_study(options.study, test=options.test, base=options.base, fine_tuned=options.fine_tuned)
+    print(_as_called(next_step(made)))
     return 0
+
+
+def _as_called(text: str) -> str:
+    """The commands in a text as they must be typed: a shell that doesn't find `evalkit` needs the path it was called by."""
+    if Path(sys.argv[0]).name != "evalkit" or shutil.which("evalkit"):
+        return text
+    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|gate|export) )"
+    return re.sub(commands, lambda _: f"{shlex.quote(sys.argv[0])} ", text)
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -136,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="evalkit", description=_ABOUT, epilog=_MORE, formatter_class=layout)
     parser.add_argument("--version", action="version", version=f"evalkit {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="", required=True)
+    commands = parser.add_subparsers(title="commands", dest="chosen", metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="execute a study's notebooks and write one report")
     run.add_argument("study", help="a folder below data/")

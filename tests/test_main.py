@@ -36,6 +36,26 @@ def test_a_wrong_command_exits_with_2(arguments, capsys):
     assert "usage: evalkit" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("arguments", "told"), [([], "required: COMMAND"), (["fly"], "argument COMMAND: invalid choice")])
+def test_a_missing_or_unknown_command_is_called_a_command(arguments, told, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("path", "shown"), [("/nowhere", "bin dir/evalkit' run mine"), ("bin dir", "evalkit run mine")])
+def test_commands_are_told_as_the_user_must_type_them(project, path, shown):
+    (project / "bin dir").mkdir()
+    command = project / "bin dir" / "evalkit"
+    command.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.argv[0] = sys.argv.pop(1); "
+                       f"from evalkit.__main__ import main; main()' \"$0\" \"$@\"\n")  # fmt: skip
+    command.chmod(0o755)
+    arguments = ["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"]
+    told = subprocess.run([command, *arguments], capture_output=True, text=True, check=True, env={"PATH": path}).stdout
+    assert shown in told
+    assert ("'" in told.split("run mine")[0].splitlines()[-1]) is (path == "/nowhere")
+
+
 def test_an_error_is_one_plain_line(project, capsys):
     assert main(["gate", "nothing"]) == 1
     told = capsys.readouterr().err
@@ -107,4 +127,6 @@ def test_rate_says_which_command_prepares_the_round(project, capsys):
 def test_export_says_when_there_is_nothing(project, capsys):
     main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"])
     assert main(["export", "mine", "--to", "out"]) == 1
-    assert "neither an A/B log nor a closed rating round" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "neither an A/B log nor a closed rating round" in told
+    assert "evalkit rate mine --lock" in told

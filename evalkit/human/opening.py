@@ -128,7 +128,11 @@ def state(round_: Round) -> str:
     ratings = f"{who} have given {wording.count(done)} of {wording.plural(total, 'rating')}"
     if round_.locked:
         return f"{ratings}, and the round is locked: see notebook 04 for what they prefer."
-    return f"{ratings}. " + ("Lock the round to see the result." if done == total else "The round is open.")
+    return f"{ratings}. " + (
+        f"Lock the round (evalkit rate {round_.batch.study} --lock) to see the result."
+        if done == total
+        else "The round is open."
+    )
 
 
 def read_rubric(path: Path | None) -> dict[str, Any]:

@@ -139,9 +139,7 @@ class Round:
         if behind and not unfinished:
             done, total = sum(one["votes"] for one in votes.values()), sum(map(len, self.batch.orders.values()))
             who = ", ".join(f"{one.rater} {one.done} of {one.total}" for one in behind)
-            raise DesignError(
-                f"{self.folder}: {done} of {total} votes are in ({who}); wait, or say unfinished to close it anyway"
-            )
+            raise DesignError(f"{self.folder}: {done} of {total} votes are in ({who}); wait, or close it anyway: --unfinished")
         record = {
             "kind": "evalkit-lock",
             "version": 1,

@@ -19,7 +19,10 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     made = [*_log(study, folder), *_votes(study, folder)]
     if not made:
-        raise DataError(f"{study.folder}: holds neither an A/B log nor a closed rating round")
+        raise DataError(
+            f"{study.folder}: holds neither an A/B log nor a closed rating round, so there is nothing to export; close a round "
+            f"with evalkit rate {name} --lock, or route users through evalkit.run_ab_request"
+        )
     return made
 
 
