@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.report import history, manifest, nursery
 from evalkit.report.notebook import Executed, Value, checked_parameters, declared_parameters, execute
@@ -96,7 +97,7 @@ def run_study(
     checked_parameters(values, declared | {Path("the page"): THE_PAGE})
     folder = study.run_folder(run_name)
     began = time.monotonic()
-    say(f"{name}: {len(books)} chapters into {folder}")
+    say(f"{name}: {wording.plural(len(books), 'chapter')} into {folder}")
     taken = _taken_over(study, folder, books, values) if skip_up_to_date else {}
     for book in taken:
         say(f"  {book.stem}: up to date, taken from the run before")
