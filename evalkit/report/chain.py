@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,9 +101,9 @@ def run_study(
     for book in taken:
         say(f"  {book.stem}: up to date, taken from the run before")
     todo = [book for book in books if book not in taken]
-    with _kernels(cold=cold or len(todo) < 2) as kernels:
-        run_one = partial(_run_one, folder=folder, values=values, root=study.root, kernels=kernels)
-        ran = _run_all(todo, run_one, workers=workers, say=say)
+    with nursery.Nursery(cold=cold or len(todo) < 2 or not nursery.available()) as opened:
+        run_one = partial(_run_one, folder=folder, values=values, root=study.root, kernels=opened.manager_class())
+        ran = _run_all(todo, run_one, workers=workers, say=say, stop=opened.stop)
     chapters = {book.stem: (taken | ran)[book] for book in books}
     skipped = tuple(book.stem for book in taken)
     made = manifest.write(
@@ -166,33 +165,33 @@ def _fits(book: Path, name: str) -> bool:
     return book.stem in {name, name.removesuffix(".ipynb")} or book.stem.split("_")[0] == name.zfill(2)
 
 
-@contextmanager
-def _kernels(*, cold: bool) -> Iterator[type | None]:
-    if cold or not nursery.available():
-        yield None
-        return
-    with nursery.Nursery() as opened:
-        yield opened.manager_class()
-
-
 def _run_one(book: Path, *, folder: Path, values: Mapping[str, Value], root: Path, kernels: type | None) -> Executed:
     return execute(book, folder / book.name, values, folder=root, kernels=kernels)
 
 
 def _run_all(
-    books: list[Path], run_one: Callable[[Path], Executed], *, workers: int, say: Callable[[str], None]
+    books: list[Path],
+    run_one: Callable[[Path], Executed],
+    *,
+    workers: int,
+    say: Callable[[str], None],
+    stop: Callable[[], None],
 ) -> dict[Path, Executed]:
     done: dict[Path, Executed] = {}
     running: dict[Future[Executed], Path] = {}
     with ThreadPoolExecutor(workers) as pool:
-        while len(done) < len(books):
-            for book in _ready(books, done, running.values())[: workers - len(running)]:
-                say(f"  {book.stem}: started")
-                running[pool.submit(run_one, book)] = book
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                book = running.pop(future)
-                done[book] = future.result()
-                say(_progress(book, done[book], len(done), len(books)))
+        try:
+            while len(done) < len(books):
+                for book in _ready(books, done, running.values())[: workers - len(running)]:
+                    say(f"  {book.stem}: started")
+                    running[pool.submit(run_one, book)] = book
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    book = running.pop(future)
+                    done[book] = future.result()
+                    say(_progress(book, done[book], len(done), len(books)))
+        except BaseException:  # else the pool would wait for notebooks nobody wants any more
+            stop()
+            raise
     return done
 
 

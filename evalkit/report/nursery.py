@@ -67,21 +67,45 @@ class Forked:
 
 
 class Nursery:
-    """The preloaded process, seen from the chain; a context manager."""
+    """The preloaded process, seen from the chain; a context manager. Its kernels end with it, and it ends with us."""
+
+    def __init__(self, *, cold: bool = False) -> None:
+        """`cold` starts each kernel by itself, without a preloaded process."""
+        self._cold = cold
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._cold_ones: list[Any] = []
 
     def __enter__(self) -> Self:
-        """Starts importing at once."""
+        """Starts importing at once, in a session of its own: Ctrl-C is for the chain."""
         command = [sys.executable, "-m", __name__]
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
+        if not self._cold:
+            self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Lets it go; kernels are shut down by those who asked for them."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
-        self._process.wait()
+        """Lets it go, and any kernel that is still there."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Kills every kernel; none is started after that."""
+        self._stopped = True
+        for kernel in self._cold_ones:
+            _kill(kernel)
+        if self._process and self._process.stdin:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+            try:
+                self._process.wait(timeout=1)
+            except subprocess.TimeoutExpired:  # still importing, so it has no kernels
+                self._process.kill()
+                self._process.wait()
+        if self._process and self._process.stdout:
+            with self._lock:  # whoever waits for an answer has been told by now
+                self._process.stdout.close()
 
     def kernel(self, command: Sequence[str], env: Mapping[str, str], folder: str | None) -> Forked:
         """Forks one kernel.
@@ -90,14 +114,25 @@ class Nursery:
             OSError: The nursery is gone; a cold kernel will do.
         """
         with self._lock:
-            if not self._process.stdin or not self._process.stdout:
-                raise OSError("the nursery has no pipes")
+            if not self._process or not self._process.stdin or not self._process.stdout or self._stopped:
+                raise OSError("there is no nursery")
             self._process.stdin.write(json.dumps({"command": list(command), "env": dict(env), "folder": folder}) + "\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         if not answer:
             raise OSError("the nursery has stopped")
         return Forked(int(answer))
+
+    def started_cold(self, kernel: Any) -> None:
+        """Takes note of a cold kernel's process, and kills it if it came too late."""
+        self._cold_ones.append(kernel)
+        if self._stopped:
+            _kill(kernel)
+
+    def refuse_if_stopped(self) -> None:
+        """Raises InterruptedError after `stop`."""
+        if self._stopped:
+            raise InterruptedError("stopped")
 
     def manager_class(self) -> type:
         """A kernel manager for nbclient whose kernels come from here, or cold when that fails."""
@@ -111,12 +146,26 @@ class Nursery:
                 try:
                     here.process = nursery.kernel(kernel_cmd, kw.get("env") or os.environ, kw.get("cwd"))
                 except OSError:
+                    nursery.refuse_if_stopped()
                     await super()._async_launch_kernel(kernel_cmd, **kw)
+                    nursery.started_cold(here.process)
                     return
                 here.pid = here.pgid = here.process.pid
                 self._reconcile_connection_info(here.connection_info)
 
         return ForkedKernelManager
+
+
+def _kill(kernel: Any) -> None:
+    """Kills a kernel that leads a group, with what it has started."""
+    if kernel is not None and kernel.poll() is None:
+        _kill_group(kernel.pid)
+
+
+def _kill_group(pid: int) -> None:
+    for kill in (os.killpg, os.kill):  # it may not lead its group yet
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 def available() -> bool:
@@ -131,26 +180,49 @@ def main() -> None:
     os.dup2(2, 1)  # what a kernel prints early must not look like an answer
     for name in PRELOADED:
         import_module(name)
-    signal.signal(signal.SIGCHLD, _reap)
-    for line in sys.stdin:
+    ours, theirs = os.pipe()  # nobody writes; reading ends when we do
+    kernels: set[int] = set()
+    signal.signal(signal.SIGCHLD, lambda *_: _reap(kernels))
+    for line in sys.stdin:  # ends when the chain does, however that ends
         pid = os.fork()
         if pid == 0:
             answers.close()
-            _become_kernel(**json.loads(line))
-        print(pid, file=answers, flush=True)
+            os.close(theirs)
+            _become_kernel(ours, **json.loads(line))
+        kernels.add(pid)
+        with suppress(BrokenPipeError):
+            print(pid, file=answers, flush=True)
+    _end(kernels)
 
 
-def _reap(*_: object) -> None:
+def _reap(kernels: set[int]) -> None:
     """Takes leave of kernels that are gone, so that their time counts as ours."""
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            kernels.discard(pid)
 
 
-def _become_kernel(command: list[str], env: dict[str, str], folder: str | None) -> None:
+def _end(kernels: set[int]) -> None:
+    """Kills the kernels that are left and takes leave of them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for pid in kernels:
+        _kill_group(pid)
+    for pid in kernels:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    os._exit(0)
+
+
+def _end_with(pipe: int) -> None:
+    os.read(pipe, 1)
+    os._exit(1)
+
+
+def _become_kernel(nursery: int, command: list[str], env: dict[str, str], folder: str | None) -> None:
     from ipykernel import kernelapp
 
     os.setsid()
+    threading.Thread(target=_end_with, args=(nursery,), daemon=True).start()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
