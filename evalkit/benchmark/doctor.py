@@ -77,7 +77,7 @@ class Checkup:
         )
         lines = [
             f"{self.path}: {wording.plural(self.n, 'row')}{against}. Found: {found or 'nothing'}.",
-            f"Differences it finds, in points, by share of examples the models disagree on: {sees or 'none'}.",
+            *([f"Differences it finds, in points, by share of examples the models disagree on: {sees}."] if sees else []),
         ]
         return "\n".join([*lines, *(f"  {one.kind}{_place(one)}: {one.what}; {one.remedy}" for one in self.findings)])
 

@@ -75,13 +75,13 @@ def agreement(found: Preference) -> str:
 
 
 def reasons(found: Preference) -> str:
-    """Which reason speaks most for whom?"""
+    """Which reason was named most, and in whose votes? A reason may be a fault, so it speaks for nobody."""
     given = [one for one in found.reasons if one.fine_tuned + one.base]
     if not given:
         return "No reasons were given"
-    top = max(given, key=lambda one: abs(one.fine_tuned - one.base))
-    model = "fine-tuned" if top.fine_tuned >= top.base else "base"
-    return f'"{top.reason}" speaks most for the {model} answers: {top.fine_tuned} votes fine-tuned, {top.base} base'
+    top = max(given, key=lambda one: one.fine_tuned + one.base)
+    votes = wording.plural(top.fine_tuned, "vote")
+    return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
 
 
 def slices(found: Preference) -> str:

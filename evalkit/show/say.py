@@ -191,9 +191,9 @@ def checkup_title(checkup: Checkup) -> str:
     """What the doctor found, and what the size of the set can show."""
     found = [f"{wording.count(n)} × {kind}" for kind, n in checkup.counts().items()]
     sees = [f"{wording.points(size, sign=False)} points at {share:.0%}" for share, size in checkup.detectable.items() if size]
-    size = f"it finds {wording.listed(sees)} disagreement" if sees else "too few rows to find any difference"
+    size = f"; it finds {wording.listed(sees)} disagreement" if sees else ""
     leaks = "" if checkup.train else "; no training file was searched for leaks"
-    return f"{wording.plural(checkup.n, 'row')}: {wording.listed(found) if found else 'nothing to mend'}; {size}{leaks}"
+    return f"{wording.plural(checkup.n, 'row')}: {wording.listed(found) if found else 'nothing to mend'}{size}{leaks}"
 
 
 def rates_alt(comparison: Comparison) -> str:

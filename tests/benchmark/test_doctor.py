@@ -4,7 +4,7 @@ import string
 
 import pytest
 
-from evalkit.benchmark.doctor import examine
+from evalkit.benchmark.doctor import Checkup, examine
 
 TEXT = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa quebec romeo"
 
@@ -106,3 +106,8 @@ def test_thin_slices_are_counted(written):
     found = examine(written(rows), slice_fields=["kind"])
     assert found.slices == {"kind = rare": 5, "kind = common": 35}
     assert [one.what for one in found.findings if one.kind == "thin slice"] == ["kind = rare has 5 rows"]
+
+
+def test_without_detectable_differences_nothing_is_said_of_them():
+    found = Checkup(path="x", n=0, findings=(), detectable={0.1: None}, slices={}, train=None)
+    assert str(found).splitlines() == ["x: 0 rows, not compared with a training file. Found: nothing."]

@@ -66,3 +66,11 @@ def test_the_win_rate_stands_at_its_place_beside_an_even_split(found):
     assert found.win_rate.estimate in dots
     assert any(list(line.get_xdata()) == [0.5, 0.5] for line in ax.lines)
     pyplot.close("all")
+
+
+def test_reasons_are_counted_and_speak_for_nobody(found):
+    # "tone" is the reason of all 60 votes
+    n = {model: sum(getattr(one, model) for one in found.reasons if one.reason == "tone") for model in ("fine_tuned", "base")}
+    told = f'"tone" was named most: in {n["fine_tuned"]} votes for the fine-tuned answer and {n["base"]} for the base'
+    assert words.reasons(found) == told
+    assert sum(n.values()) > 1
