@@ -38,6 +38,9 @@ _ATTRIBUTES = {
 }
 _IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_PROGRESS = re.compile(  # the lines of benchmark.progress; they stay in the notebook
+    r"(?m)^[^\n]*: (?:the first answer took [^\n]*|[\d,]+ of [\d,]+ calls? to make[^\n]*|[\d,]+ of [\d,]+ calls? done[^\n]*)\n?"
+)
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -60,7 +63,10 @@ def plain(text: str) -> str:
 
 
 def printed(text: str) -> str:
-    """What was printed while it ran, folded away: a chapter shows results, not messages."""
+    """What was printed while it ran, folded away, our own progress left out: a chapter shows results, not messages."""
+    text = _PROGRESS.sub("", text)
+    if not text.strip():
+        return ""
     return f'<details><summary>Messages while it ran</summary><pre tabindex="0">{plain(text)}</pre></details>'
 
 

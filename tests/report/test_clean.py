@@ -1,0 +1,23 @@
+"""What a page leaves out of a chapter, and what makes a chapter simulated."""
+
+from evalkit.benchmark.progress import Estimate, Tally
+from evalkit.report import clean
+from evalkit.report.page import Chapter
+
+
+def test_our_own_progress_is_left_out_and_other_messages_stay():
+    estimate = Estimate(n_calls=20, n_to_ask=20, concurrency=2)
+    tally = Tally(n_calls=20)
+    lines = [f"m: {estimate}", f"m: the first answer took 0.0 s; {estimate}", f"m: {tally}"]
+    assert clean.printed("\n".join(lines) + "\n") == ""
+    assert "3 rows left out" in clean.printed("\n".join([lines[0], "m: 3 rows left out", lines[2]]))
+
+
+def test_a_chapter_is_simulated_by_its_answer_not_by_one_figure():
+    def made(body):
+        return Chapter(id="x", number="5", short="Plan", title="t", body=body, first="", error=None).simulated
+
+    figure = '<span class="ek-chip-simulated">simulated</span>'
+    assert not made(f'<p class="ek-answer">The plan needs 10 users.</p>{figure}')
+    assert made('<p class="ek-answer">Better. Users are simulated.</p>')
+    assert made(figure)
