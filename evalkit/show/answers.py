@@ -181,7 +181,7 @@ def handed_on(record: Evidence | None) -> str:
     if record is None:
         return "Not added to comparison.json: the benchmark chapter has not written it for these answers; run it first."
     prices = [f"{one.action}: {one.price}" for one in record.missing]
-    return f"Missing: {'; '.join(prices)}." if prices else "Nothing is missing to settle the benchmark's questions."
+    return f"Missing: {'; '.join(prices)}." if prices else "No undecided slice needs more examples."
 
 
 def methods(tests: Iterable[Any]) -> str:

@@ -192,7 +192,9 @@ def checkup_title(checkup: Checkup) -> str:
     found = [f"{wording.count(n)} × {kind}" for kind, n in checkup.counts().items()]
     sees = [f"{wording.points(size, sign=False)} points at {share:.0%}" for share, size in checkup.detectable.items() if size]
     size = f"; it finds {wording.listed(sees)} disagreement" if sees else ""
-    leaks = "" if checkup.train else "; no training file was searched for leaks"
+    leaked = any(kind.startswith("leak") for kind in checkup.counts())
+    clean = "" if leaked else "; none of them was found in the training file"
+    leaks = clean if checkup.train else "; no training file was searched for leaks"
     return f"{wording.plural(checkup.n, 'row')}: {wording.listed(found) if found else 'nothing to mend'}{size}{leaks}"
 
 

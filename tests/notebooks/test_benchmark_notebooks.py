@@ -145,3 +145,13 @@ def test_run_all_with_nothing_changed_shows_the_demo(name):
     demo = yaml.safe_load((ROOT / "data" / "icd10" / "study.yaml").read_text(encoding="utf-8"))
     here = declared(name)
     assert {key: here[key] for key in here.keys() & demo.keys()} == {key: demo[key] for key in here.keys() & demo.keys()}
+
+
+def test_what_was_not_declared_is_said_once_and_not_drawn(alone):
+    parameters = study(alone) | {"slice_fields": ""}
+    html = run("01_benchmark", parameters)[1]
+    assert "dashed line is the level of picking" not in html
+    assert "no training file was searched for leaks" in html
+    assert "used in training" not in html
+    html = run("02_regressions", parameters)[1]
+    assert html.count("No slices were declared") == 1
