@@ -204,3 +204,15 @@ def test_costs_without_prices_are_a_dash(comparison_in):
     bench = Bench(study=None, test_file="")  # pyright: ignore[reportArgumentType]
     shown = rows.cost_rows({"base": bench.cost("m", found)})[0]
     assert (shown["answers"], shown["money"], shown["tokens in"]) == (100, "–", None)
+
+
+def test_training_is_spoken_of_only_as_searched():
+    from evalkit.benchmark.doctor import Checkup, Finding
+
+    def told(train, *kinds):
+        found = tuple(Finding(kind=kind, lines=(1,), what="w", remedy="r") for kind in kinds)
+        return say.checkup_title(Checkup(path="x", n=50, findings=found, detectable={0.1: None}, slices={}, train=train))
+
+    assert told(None) == "50 rows: nothing to mend; no training file was searched for leaks"
+    assert told("t") == "50 rows: nothing to mend; none of them was found in the training file"
+    assert told("t", "leak (exact)") == "50 rows: 1 × leak (exact)"
