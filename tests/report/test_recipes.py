@@ -41,7 +41,8 @@ def test_shell_and_python_in_the_page_parse_and_name_the_notebooks_that_exist():
     books = sorted(path.stem for path in (DOCS.parent / "notebooks").glob("[0-9]*.ipynb"))
     assert re.findall(r'"(\d\d_\w+)"', airflow) == books
     assert '"simulate_raters": 0' in airflow  # papermill would leave a notebook's own default, the demo's
-    assert 'kernel_name="evalkit"' in airflow and "--name evalkit" in text  # python3 is Airflow's own environment
+    assert 'kernel_name="evalkit"' in airflow  # python3 is Airflow's own environment
+    assert "--name evalkit" in text
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         if not language and not block.startswith("0 3 "):  # but for the crontab line
             subprocess.run(["bash", "-n"], input=block, text=True, check=True)
