@@ -75,7 +75,7 @@ def evalkit_reading(folder: Path, events: int) -> float:
         min_samples=users // 3, outcome_window_days=WINDOW_DAYS, users_per_day=users / 14,
     )  # fmt: skip
     locked = lock(plan, folder / "plan.lock.json", now=datetime.fromtimestamp(START_S, UTC))
-    log = open_log(folder, threads=THREADS, memory_limit="1200MB")
+    log = open_log(folder, threads=THREADS, memory_limit="2500MB")
     people = log.users("scale")
     counts = log.counts(people)
     arms = counts.groupby("treated")["n"].sum()
@@ -90,7 +90,7 @@ def plain_sql(folder: Path) -> float:
     import duckdb
 
     with duckdb.connect() as engine:
-        engine.execute(f"SET threads = {THREADS}; SET memory_limit = '1200MB'; SET preserve_insertion_order = false")
+        engine.execute(f"SET threads = {THREADS}; SET memory_limit = '2500MB'; SET preserve_insertion_order = false")
         rows = engine.execute(f"""
             WITH x AS (SELECT user_id, min(variant) AS variant, count(*) AS x FROM '{folder}/exposures.parquet'
                 GROUP BY user_id),

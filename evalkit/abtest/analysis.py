@@ -56,25 +56,25 @@ class Log:
     def users_query(self, experiment: str) -> Any:
         """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants."""
         rows = _of(self.exposures, "exposures", experiment, self.where)
-        control, treated = ((rows.variant == arm) & rows.at_s.notnull() for arm in ("control", "treatment"))
-        by_user = rows.group_by("user_id").agg(
-            first_at=rows.at_s.min(),
+        control, treated = rows.variant == "control", rows.variant == "treatment"
+        by_user = rows.group_by("user_id").agg(  # few sums: their state for every user is what takes the memory
             first_control=rows.at_s.min(where=control),
+            first_treated=rows.at_s.min(where=treated),
             n_rows=rows.count(),
-            n_control=_ones(control).sum(),
-            n_treated=_ones(treated).sum(),
             phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
+            unknown=_ones((control | treated) & rows.at_s.notnull()).min(),
         )
-        first = by_user.first_control.isnull() | (by_user.first_at < by_user.first_control)
-        return by_user.select(
+        first_treated = by_user.first_control.isnull() | (by_user.first_treated < by_user.first_control)
+        known = by_user.mutate(first_at=first_treated.ifelse(by_user.first_treated, by_user.first_control))
+        return known.select(
             "user_id",
             "first_at",
             "n_rows",
-            phase=by_user.phase.cast("int64"),
-            treated=_ones(first),
-            mixed=_ones((by_user.n_control > 0) & (by_user.n_treated > 0)),
-            unknown=by_user.n_rows - by_user.n_control - by_user.n_treated,
-            day=(by_user.first_at / DAY_S).floor().cast("int64"),
+            phase=known.phase.cast("int64"),
+            treated=_ones(first_treated),
+            mixed=_ones(known.first_control.notnull() & known.first_treated.notnull()),
+            unknown=1 - known.unknown,
+            day=(known.first_at / DAY_S).floor().cast("int64"),
         )
 
     def counts(self, users: Any) -> pd.DataFrame:

@@ -21,11 +21,11 @@ def open_log(where: str | Path, **settings: Any) -> Log:
     Raises:
         DataError: Nothing is there, or it holds no such tables.
     """
-    from evalkit.abtest.log import log_url
-
     with quiet():
         if Path(where).is_dir():
             return _open_folder(Path(where), settings)
+        from evalkit.abtest.log import log_url
+
         url = log_url(where)
         return _open_file(url) if url.startswith("sqlite") else _open_url(url)
 

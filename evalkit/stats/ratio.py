@@ -240,15 +240,15 @@ def _difference(old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: flo
 
 
 def _quantile(alpha: float, df: float | None) -> float:
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
-    return z_quantile(alpha) if df is None else float(student.isf(between(alpha, "alpha") / 2, df))
+    return z_quantile(alpha) if df is None else -float(stdtrit(df, between(alpha, "alpha") / 2))
 
 
 def _p(score: float, df: float | None) -> float:
-    from scipy.stats import t as student
+    from scipy.special import stdtr
 
-    return two_sided_p(score) if df is None else float(2 * student.sf(abs(score), df))
+    return two_sided_p(score) if df is None else float(2 * stdtr(df, -abs(score)))
 
 
 def _log_lift(old: Levelled, new: Levelled, quantile: float) -> tuple[float | None, float | None, float | None]:
