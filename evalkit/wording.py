@@ -12,6 +12,7 @@ MINUS = "\u2212"
 NOTHING = "\u2013"
 
 _BIDI_OR_ZERO_WIDTH = {*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0x061C, 0x180E}
+_SAYS_NOTHING = {"yes", "no", "true", "false", "none", "null", "other", "unknown", "n/a", "(not given)"}
 _KEY = re.compile(r"(?i)\b(sk-[A-Za-z0-9_\-*]{6,}|bearer\s+[A-Za-z0-9_\-.=*]{6,})")
 
 
@@ -98,6 +99,21 @@ def plural(n: int, noun: str, nouns: str = "") -> str:
 def listed(words: list[str]) -> str:
     """A sentence's list: "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def examples_of(slice_name: str) -> str:
+    """The examples of a slice as people say it; the field is named only where its value alone would say nothing.
+
+    Example:
+        >>> examples_of("kind = two diagnoses"), examples_of("n_lines = 3")
+        ('“two diagnoses” examples', 'examples with n lines 3')
+    """
+    field, _, value = visible(slice_name).partition(" = ")
+    if not value:
+        return f"“{field}” examples"
+    if value.lower() in _SAYS_NOTHING or not any(char.isalpha() for char in value):
+        return f"examples with {field.replace('_', ' ')} {value}"
+    return f"“{value}” examples"
 
 
 def interval(low: float | None, high: float | None, *, as_points: bool = True, alpha: float = 0.05) -> str:

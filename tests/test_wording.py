@@ -53,3 +53,19 @@ def test_a_share_shows_its_count_first_when_small():
     assert wording.share(6, 96) == "6 of 96 (6.2%)"
     assert wording.share(66, 300) == "22.0% (66 of 300)"
     assert wording.share(0, 0) == "0 of 0"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("kind = two diagnoses", "“two diagnoses” examples"),
+        ("has_table = yes", "examples with has table yes"),
+        ("length = 3", "examples with length 3"),
+        ("kind = (not given)", "examples with kind (not given)"),
+        ("formula = a = b", "“a = b” examples"),
+        ("multi", "“multi” examples"),
+        ("kind = a\u202eb", "“a\\u202eb” examples"),
+    ],
+)
+def test_a_slice_is_named_as_people_say_it(name, said):
+    assert wording.examples_of(name) == said

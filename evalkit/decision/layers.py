@@ -173,19 +173,14 @@ def _findings(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
 
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
     for row in slices:
-        name, diff = _place(row), row.get("estimate", row.get("diff"))
+        examples, diff = wording.examples_of(str(row.get("slice"))), row.get("estimate", row.get("diff"))
         numbers = {key: row.get(key) for key in _SLICE_NUMBERS} | {"estimate": diff, "if_worse": rules.slice_worse}
         if row.get("verdict") == "worse":
-            text = f"worse by {wording.points(diff, sign=False)} points where {name}"
+            text = f"worse by {wording.points(diff, sign=False)} points on {examples}"
             yield Finding(rule="slice_worse", effect=rules.slice_worse, text=text, numbers=numbers)
         elif "not shown" in {row.get("safety"), row.get("verdict")}:
-            text = f"answers where {name} are not shown safe"
+            text = f"{examples} are not shown safe"
             yield Finding(rule="slice_not_shown_safe", effect=rules.slice_not_shown_safe, text=text, numbers=numbers)
-
-
-def _place(row: Mapping[str, Any]) -> str:
-    """A slice as a clause: "kind is multi"."""
-    return wording.visible(str(row.get("slice"))).replace(" = ", " is ", 1)
 
 
 def _metric_findings(details: Mapping[str, Any], primary: str, rules: Rules) -> Iterable[Finding]:

@@ -74,10 +74,10 @@ def _stop(one: Finding, *, rate: bool) -> str:
     row = one.numbers
     if not one.rule.startswith("slice_") or row.get("base_rate") is None or row.get("fine_tuned_rate") is None:
         return f"{'It is ' + one.text if one.text.startswith('worse') else one.text[:1].upper() + one.text[1:]}."
-    place = wording.visible(str(row["slice"])).replace(" = ", " is ", 1)
     moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate)
+    size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
     unsafe = "" if one.rule == "slice_worse" else ", not shown safe"
-    return f"Where {place} it {moves} {'of' if rate else 'over'} {wording.count(row.get('n') or 0)}{unsafe}."
+    return f"On {wording.examples_of(str(row['slice']))} it {moves} {size}{unsafe}."
 
 
 def _moves(base: float, tuned: float, *, rate: bool) -> str:

@@ -83,10 +83,12 @@ def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_
     first, others = (tables[0], tables[1:]) if tables else (None, ())
     worse = [_loss(row, first.metric) for row in first.worse] if first else []
     lines += worse or ["No declared slice is shown worse on the primary metric."]
-    elsewhere = [f"{say.label(table.metric)} where {wording.listed(_losses(table))}" for table in others if table.worse]
+    elsewhere = [f"{say.label(table.metric)} on {wording.listed(_losses(table))}" for table in others if table.worse]
     lines += [f"Also shown worse: {'; '.join(elsewhere)}."] if elsewhere else []
     unsettled = [
-        f"about {wording.count(row.n_to_settle - row.n)} more with {row.slice}" for row in first or () if row.n_to_settle
+        f"about {wording.count(row.n_to_settle - row.n)} more {wording.examples_of(row.slice)}"
+        for row in first or ()
+        if row.n_to_settle
     ]
     lines += [f"To settle the other slices: {wording.listed(unsettled)}."] if unsettled else []
     return " ".join([*lines, _held(noise)])
@@ -96,12 +98,12 @@ def _loss(row: SliceRow, metric: str) -> str:
     old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
     limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
     size = f"{wording.points(row.estimate)} points, {limits}, adjusted p {wording.p_phrase(row.p_adjusted)}"
-    where = f"Worse where {row.slice}: {say.label(metric)} falls from {old} to {new}"
+    where = f"Worse on {wording.examples_of(row.slice)}: {say.label(metric)} falls from {old} to {new}"
     return f"{where} over {wording.plural(row.n, 'example')} ({size})."
 
 
 def _losses(table: SliceTable) -> list[str]:
-    return [f"{row.slice} ({wording.points(row.estimate)} points)" for row in table.worse]
+    return [f"{wording.examples_of(row.slice)} ({wording.points(row.estimate)} points)" for row in table.worse]
 
 
 def _held(noise: NoiseFloor | None) -> str:

@@ -111,8 +111,8 @@ def slices_title(table: SliceTable) -> str:
         return "No slices were declared"
     better = sum(row.verdict == "better" for row in table)
     if table.worse:
-        worst = [row.slice for row in table.worse]
-        return f"{label(table.metric).capitalize()} falls where {' and where '.join(worst)}"
+        worst = [wording.examples_of(row.slice) for row in table.worse]
+        return f"{label(table.metric).capitalize()} falls on {' and on '.join(worst)}"
     gains = f"{better} of {wording.plural(len(table), 'slice')} better" if better else f"none of {len(table)} better"
     return f"No slice shown worse on {label(table.metric)}; {gains}"
 

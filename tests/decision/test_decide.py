@@ -76,11 +76,11 @@ def test_a_slice_shown_worse_blocks_and_one_not_shown_safe_warns(evidence):
     )
     blocked = decide({"benchmark": worse, "human": human}, study="tiny")
     assert blocked.verdict == "don't ship"
-    assert blocked.headline.endswith("but it is worse by 6.2 points where kind is multi.")
+    assert blocked.headline.endswith("but it is worse by 6.2 points on “multi” examples.")
     unsafe = evidence("benchmark", details={"slices": [SLICE | {"verdict": "no difference shown", "safety": "not shown"}]})
     warned = decide({"benchmark": unsafe, "human": human}, study="tiny")
     assert warned.verdict == "ship"
-    assert "Answers where kind is multi are not shown safe." in warned.warnings
+    assert "“multi” examples are not shown safe." in warned.warnings
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_the_deck_gives_the_levels_then_the_difference(evidence, verdict, told):
     found = {"benchmark": evidence("benchmark", verdict, details={"metrics": LEVELS, "slices": [FALL]})}
     deck = decide(found, study="tiny").deck
     assert deck.startswith(f"Exact match rises from 4.4% to 23.4% of 300 examples: {told}")
-    assert "Where kind is multi it falls from 14.0% to 0.0% of 150." in deck
+    assert "On “multi” examples it falls from 14.0% to 0.0% of 150." in deck
 
 
 def test_a_numeric_metric_has_levels_of_two_decimals(evidence):
@@ -217,7 +217,7 @@ def test_without_levels_the_deck_gives_the_difference(evidence, metrics):
     deck = decide({"benchmark": evidence("benchmark", details={"metrics": metrics, "slices": [FALL]})}, study="tiny").deck
     assert deck.startswith(
         "The benchmark shows the fine-tuned model better in exact match by 19.0 points (95% interval 14.0 to 25.0) "
-        "over 300 examples, but it is worse by 14.0 points where kind is multi."
+        "over 300 examples, but it is worse by 14.0 points on “multi” examples."
     )
 
 

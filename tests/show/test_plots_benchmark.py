@@ -73,7 +73,7 @@ def test_worse_is_a_diamond_and_not_shown_is_hollow(comparison_in):
 @pytest.mark.parametrize("narrow", [False, True])
 def test_a_slice_table_is_drawn_with_its_worst_slice_in_the_title(comparison_in, narrow):
     worse = drawn(plots.forest, slice_table(comparison_in("worse"), margin=0.05), narrow=narrow)
-    assert worse[0] == "Exact match falls where kind = big"
+    assert worse[0] == "Exact match falls on “big” examples"
     assert drawn(plots.forest, slice_table(comparison_in("no examples")), narrow=narrow)[0] == "No slices were declared"
     texts = drawn(plots.forest, slice_table(comparison_in("better")))[1]
     assert "10 examples, n < 30" in texts

@@ -106,12 +106,12 @@ def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
     found = comparison_in("worse")
     tables = slice_tables(found)
     text = answers.regression_answer(tables, NoiseFloor(), len(found.regressed))
-    assert text.startswith("40 examples got worse. Worse where kind = big: exact match falls from")
+    assert text.startswith("40 examples got worse. Worse on “big” examples: exact match falls from")
     assert "over 90 examples (" in text
     assert "adjusted p" in text
     assert "asked again was not measured" in text
     # kind = small has 10 examples: it shows no p but its price
-    assert "more with kind = small" in text
+    assert "more “small” examples" in text
 
 
 def test_ignoring_shared_sources_is_called_optimistic_only_where_it_is(comparison_in):
