@@ -53,6 +53,7 @@ def table(
     columns: Mapping[str, str] | Sequence[str] | None = None,
     numeric: Iterable[str] = (),
     raw_html: Iterable[str] = (),
+    open_rows: int | None = None,
 ) -> Html:
     """A table that scrolls in its own box and turns into labelled blocks on a phone.
 
@@ -62,6 +63,7 @@ def table(
         columns: Names to show, in order, mapped to their headings; all by default.
         numeric: Names whose cells are numbers or intervals: right-aligned and unbroken.
         raw_html: Names whose cells are already safe HTML; everything else is escaped.
+        open_rows: How many rows stand open; the rest is folded away, but printed. All by default.
 
     Example:
         >>> print(table([{"slice": "multi", "n": 96}], columns={"slice": "Slice", "n": "Notes"}))
@@ -73,13 +75,14 @@ def table(
     right, raw = set(numeric), set(raw_html)
     right |= {name for name in names if _all_numbers(record.get(name) for record in records)}
     head = "".join(f'<th scope="col"{_class(name in right)}>{html.escape(title)}</th>' for name, title in names.items())
-    body = "".join(_row(record, names, right, raw) for record in records)
-    if not records:
-        body = f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>'
+    body = [_row(record, names, right, raw) for record in records]
+    folded = body[open_rows:] if open_rows is not None else []
+    shown = body[: len(body) - len(folded)] or [f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>']
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    name = html.escape(caption or "Table")
-    box = f'<div class="ek-scroll tex2jax_ignore mathjax_ignore" tabindex="0" role="region" aria-label="{name}">'
-    markup = f'{box}<table class="ek-table stack">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    markup = _boxed(caption or "Table", f"{title}<thead><tr>{head}</tr></thead><tbody>{''.join(shown)}</tbody>")
+    if folded:
+        more = _boxed(f"{caption or 'Table'}, continued", f"<thead><tr>{head}</tr></thead><tbody>{''.join(folded)}</tbody>")
+        markup += f'<details class="ek-more"><summary>{wording.count(len(folded))} more</summary>{more}</details>'
     return Html(markup, _as_text(records, names))
 
 
@@ -111,6 +114,11 @@ def chips(words: Mapping[str, str]) -> Html:
     """Several chips in a line: word -> kind."""
     made = [chip(word, kind) for word, kind in words.items()]
     return Html(f'<p class="ek-chips">{" ".join(one.body for one in made)}</p>', ", ".join(words))
+
+
+def _boxed(name: str, inside: str) -> str:
+    box = f'<div class="ek-scroll tex2jax_ignore mathjax_ignore" tabindex="0" role="region" aria-label="{html.escape(name)}">'
+    return f'{box}<table class="ek-table stack">{inside}</table></div>'
 
 
 def _paragraph(kind: str, text: str) -> Html:

@@ -56,3 +56,15 @@ def test_sentences_are_escaped_and_plain_in_a_terminal():
     for made in (show.answer("<b>"), show.note("<b>"), show.sentences(["<b>"])):
         assert "<b>" not in made.body
     assert str(show.sentences([], none="Nothing.")) == "- Nothing."
+
+
+def test_rows_beyond_the_open_ones_are_folded_away_and_lost_nowhere():
+    rows = [{"name": f"row {n}"} for n in range(7)]
+    made = show.table(rows, caption="Names", open_rows=5)
+    shown, folded = made.body.split("<details")
+    assert "<summary>2 more</summary>" in folded
+    assert [f"row {n}" in shown for n in range(7)] == [True] * 5 + [False] * 2
+    assert all(f"row {n}" in folded for n in (5, 6))
+    assert "row 6" in made.text
+    assert "<details" not in show.table(rows[:5], open_rows=5).body
+    assert "None." in show.table([], columns=["name"], open_rows=5).body
