@@ -1,0 +1,38 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from evalkit.report import page
+
+
+@pytest.fixture
+def body_of(tmp_path):
+    """The chapter made of some cells."""
+
+    def made(*cells):
+        path = tmp_path / "03_rate.ipynb"
+        nbformat.write(new_notebook(cells=[new_markdown_cell("# A title?"), *cells]), path)
+        return page.chapter(path, {"error": None}).body
+
+    return made
+
+
+def said(text, **metadata):
+    output = new_output("display_data", data={"text/plain": text})
+    return new_code_cell("", outputs=[output], metadata=metadata)
+
+
+def test_what_only_works_in_a_notebook_stays_off_the_page(body_of):
+    invitation = new_markdown_cell("## Rate here", metadata={"tags": ["interactive"]})
+    body = body_of(said("a result"), invitation, said("a widget", tags=["interactive", "hide-input"]), said("the rest"))
+    assert "a result" in body
+    assert "the rest" in body
+    assert "Rate here" not in body
+    assert "a widget" not in body
+
+
+def test_an_error_in_an_interactive_part_is_shown(body_of):
+    error = new_output("error", ename="DataError", evalue="votes.jsonl: line 3 is cut off", traceback=[])
+    body = body_of(new_code_cell("", outputs=[error], metadata={"tags": ["interactive"]}))
+    assert "This chapter stopped here." in body
+    assert "line 3 is cut off" in body
