@@ -6,8 +6,9 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -36,6 +37,7 @@ class TestSet:
 
     Attributes:
         examples: The usable rows in file order, at most `limit`; empty when they were not kept.
+        again: Reads the same rows from the file once more.
         n_rows: Usable rows in the whole file, whatever the limit.
         fingerprint: SHA-256 hex over ids and messages of the whole file; row order, key order, BOM and CRLF don't matter.
         problems: Rows left out (`strict=False` only).
@@ -49,10 +51,15 @@ class TestSet:
     examples: tuple[Example, ...]
     n_rows: int
     fingerprint: str
+    again: Callable[[], Iterator[Example]] = field(repr=False, compare=False)
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     system_prompt: str = ""
     system_prompt_mode: str = "none"
+
+    def __iter__(self) -> Iterator[Example]:
+        """The examples; those that were not kept come from the file, one at a time."""
+        return iter(self.examples) if self.examples else self.again()
 
 
 @dataclass(slots=True)
@@ -171,7 +178,7 @@ def read_examples(
         cluster_field: Name of the field that rows from one source share.
         limit: Keep the first so many usable rows; None or 0 keeps all.
         strict: Stop when any row cannot be used; False leaves such rows out and lists them in `problems`.
-        keep: False checks and counts without holding the rows, for files larger than the memory.
+        keep: False checks and counts without holding the rows, for files larger than the memory; the test set reads them again.
 
     Raises:
         DataError: Rows cannot be used: all of them are listed, with line, problem and remedy.
@@ -179,8 +186,8 @@ def read_examples(
     """
     if system_prompt_mode not in get_args(SystemPromptMode) or (limit or 0) < 0:
         raise DesignError(f"system_prompt_mode {system_prompt_mode!r}, limit {limit}: need auto, prepend or replace; 0 or more")
-    reader = _Reader(Path(path), cleaned(system_prompt)[0], system_prompt_mode, tuple(slice_fields), cluster_field or None)
-    kept = []
+    how = (Path(path), cleaned(system_prompt)[0], system_prompt_mode, tuple(slice_fields), cluster_field or None)
+    reader, kept = _Reader(*how), []
     for n, example in enumerate(reader.examples()):
         if keep and (not limit or n < limit):
             kept.append(example)
@@ -192,28 +199,12 @@ def read_examples(
         examples=tuple(kept),
         n_rows=len(reader.digests),
         fingerprint=hashlib.sha256(b"".join(sorted(reader.digests))).hexdigest(),
+        again=lambda: islice(_Reader(*how).examples(), limit or None),
         problems=tuple(reader.problems),
         notes=tuple(_notes(reader)),
         system_prompt=reader.system_prompt,
         system_prompt_mode=_prompt_use(reader.prompt_use),
     )
-
-
-def iter_examples(
-    path: str | Path,
-    *,
-    system_prompt: str = "",
-    system_prompt_mode: SystemPromptMode = "auto",
-    slice_fields: tuple[str, ...] | list[str] = (),
-    cluster_field: str | None = None,
-    limit: int | None = None,
-) -> Iterator[Example]:
-    """Yields the usable rows of a file that `read_examples(..., keep=False)` has checked, without holding them."""
-    reader = _Reader(Path(path), cleaned(system_prompt)[0], system_prompt_mode, tuple(slice_fields), cluster_field or None)
-    for n, example in enumerate(reader.examples(), start=1):
-        yield example
-        if n == limit:
-            return
 
 
 def _check(reader: _Reader, *, strict: bool) -> None:

@@ -113,7 +113,9 @@ class Evaluation:
     @cached_property
     def test_set(self) -> dataset.TestSet:
         """The test set, read and checked once."""
-        return dataset.read_examples(self.test_file, **self._reading(), strict=self.strict, keep=self.keep)
+        same = ("system_prompt", "system_prompt_mode", "cluster_field", "limit", "strict", "keep")
+        options = {name: getattr(self, name) for name in same}
+        return dataset.read_examples(self.test_file, slice_fields=names(self.slice_fields), **options)
 
     @cached_property
     def score(self) -> Scored:
@@ -141,7 +143,7 @@ class Evaluation:
     def calls(self) -> Iterator[Call]:
         """Every call, in file order, sample by sample."""
         key = partial(journal.call_key, self.model_name, self.endpoint_name, self.parameters.recorded())
-        for example in self._examples():
+        for example in self.test_set:
             for sample in range(self.samples):
                 yield Call(example=example, sample=sample, key=key(example.messages, sample))
 
@@ -189,14 +191,6 @@ class Evaluation:
             syncing.cancel()
             await asyncio.gather(syncing, return_exceptions=True)  # what it could not sync, closing the journal reports
             await model.aclose()
-
-    def _examples(self) -> Iterator[Example]:
-        return iter(self.test_set.examples) if self.keep else dataset.iter_examples(self.test_file, **self._reading())
-
-    def _reading(self) -> dict[str, Any]:
-        """How the test file is read, both times."""
-        same = ("system_prompt", "system_prompt_mode", "cluster_field", "limit")
-        return {name: getattr(self, name) for name in same} | {"slice_fields": names(self.slice_fields)}
 
     def _model(self) -> Endpoint | CallableModel:
         if not isinstance(self.model, str):

@@ -78,14 +78,6 @@ class RegressionTable:
         rows = [row.to_dict() for row in self.rows]
         return {"rows": rows, "effect": self.effect, "reading": self.reading, "method": self.method, "notes": [*self.notes]}
 
-    def to_frame(self) -> Any:
-        """One pandas row for each row, raw numbers."""
-        import pandas as pd
-
-        wanted = ("term", "slice", "n", "base_rate", "fine_tuned_rate", "estimate", "ci_low", "ci_high", "p_value", "notes")
-        records = [{name: getattr(row, name) for name in wanted} for row in self.rows]
-        return pd.DataFrame([{**one, "notes": "; ".join(one["notes"])} for one in records])
-
     def _repr_html_(self) -> str:
         cells = {row.term: str(row).split(": ", 1)[-1] for row in self.rows}
         return wording.html_table({"how to read": self.reading, **cells, "notes": "; ".join(self.notes)})

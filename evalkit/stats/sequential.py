@@ -58,23 +58,6 @@ def spent_alpha(fraction: float, *, alpha: float = 0.05) -> float:
     return float(4 * norm.sf(norm.isf(between(alpha, "alpha") / 4) / time**0.5)) if time else 0.0
 
 
-def information_fraction(done: float, planned: float) -> float:
-    """Information so far over planned information, at most 1.
-
-    Args:
-        done: Users whose outcome window has closed (not users seen), or 1 / se**2 of the estimate.
-        planned: The same at the planned end.
-
-    Raises:
-        DesignError: Nothing planned.
-
-    Example:
-        >>> information_fraction(1200, 4000)
-        0.3
-    """
-    return min(1.0, between(done, "done", 0, math.inf, closed=True) / between(planned, "planned", 0, math.inf))
-
-
 def confidence_sequence(estimate: float, se: float, n: int, n_opt: float, *, alpha: float = 0.05) -> tuple[float, float]:
     """An interval that holds at every look at once, however often one looks; from about 100 users per group.
 

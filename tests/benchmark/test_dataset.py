@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.benchmark import rows as lines
-from evalkit.benchmark.dataset import iter_examples, read_examples
+from evalkit.benchmark.dataset import read_examples
 from evalkit.errors import DataError
 
 
@@ -255,5 +255,5 @@ def test_rows_can_be_streamed_without_being_kept(tmp_path):
     path = written(tmp_path / "t.jsonl", *many(5))
     checked = read_examples(path, keep=False)
     assert (checked.examples, checked.n_rows) == ((), 5)
-    assert list(iter_examples(path)) == list(read_examples(path).examples)
-    assert len(list(iter_examples(path, limit=2))) == 2
+    assert list(checked) == list(checked) == list(read_examples(path)) == list(read_examples(path).examples)
+    assert [one.example_id for one in read_examples(path, keep=False, limit=2)] == ["q0", "q1"]

@@ -117,7 +117,7 @@ def test_it_reads_without_statistics():
     table = linear_probability_table(TWO)
     assert table.reading.startswith("A row says by how many points")
     assert str(table.rows[1]).startswith("Fine-tuned, multi: ")
-    assert table.to_frame()["term"].iloc[0] == "Fine-tuned, all examples"
+    assert table.rows[0].term == "Fine-tuned, all examples"
     hostile = TWO.assign(slice="<script>alert(1)</script>")
     assert "<script>" not in gee_odds_table(hostile)._repr_html_()
 

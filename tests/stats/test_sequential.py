@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from evalkit.errors import DesignError
-from evalkit.stats import confidence_sequence, information_fraction, obrien_fleming_bounds, spent_alpha
+from evalkit.stats import confidence_sequence, obrien_fleming_bounds, spent_alpha
 
 fractions = st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True).map(lambda all_: [n / 100 for n in sorted(all_)])
 
@@ -52,13 +52,6 @@ def test_fractions_that_do_not_rise_are_refused(times):
 
 def test_nothing_looked_at_has_no_bounds():
     assert obrien_fleming_bounds([]) == []
-
-
-def test_information_stops_at_the_plan():
-    assert information_fraction(1200, 4000) == pytest.approx(0.3)
-    assert information_fraction(5000, 4000) == 1.0
-    with pytest.raises(DesignError, match="planned"):
-        information_fraction(10, 0)
 
 
 def test_a_confidence_sequence_worked_by_hand():
