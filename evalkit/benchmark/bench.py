@@ -23,7 +23,7 @@ class Bench:
     """A study's benchmark; paths are relative to the study's folder, lists are comma separated, "" and 0 mean not given.
 
     Attributes:
-        live: Ask what the journals lack; needs OPENAI_BASE_URL or OPENAI_API_KEY.
+        live: Ask what the journals lack; needs OPENAI_BASE_URL or OPENAI_API_KEY. None: this notebook never asks.
     """
 
     study: Study
@@ -41,7 +41,7 @@ class Bench:
     request_seed: int = 0
     concurrency: int = 16
     prices_file: str = ""
-    live: bool = False
+    live: bool | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -137,11 +137,10 @@ class Bench:
 
     def _to_ask(self) -> str:
         """What is missing before a model can be asked."""
-        live = [] if self.live else ["set live: true"]
-        key = (
-            [] if can_ask() else ["set OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"]
-        )
-        return " and ".join([*live, *key]) or "run the benchmark again"
+        key = "set OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"
+        elsewhere = f"run notebook 01, which asks: evalkit run {self.study.name} --only 01 -p live=true"
+        live = {None: elsewhere, False: "set live: true", True: ""}[self.live]
+        return " and ".join(filter(None, ["" if can_ask() else key, live]))
 
     def _labels(self) -> dict[str, Any]:
         return {"slice_fields": self.fields, "cluster_field": self.cluster_field or None}

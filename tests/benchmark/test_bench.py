@@ -1,6 +1,7 @@
 """What a study without a way to ask is told: exactly what is missing."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def refusal(study, **options):
     return str(refused.value)
 
 
-@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("live", [True, False, None])
 @pytest.mark.parametrize("with_journal", [True, False])
 def test_a_forgotten_key_is_named(study, live, with_journal):
     if with_journal:  # written by a run that broke off before its first answer
@@ -36,10 +37,19 @@ def test_a_forgotten_key_is_named(study, live, with_journal):
     said = refusal(study, live=live)
     assert ("no answer to 20 rows of 20" in said) is with_journal
     assert "OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)" in said
-    assert ("live: true" in said) is not live
+    assert ("set live: true" in said) is (live is False)
+    assert ("evalkit run small --only 01 -p live=true" in said) is (live is None)
     assert "other words" not in said
 
 
 def test_with_a_key_only_live_is_missing(study, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "local")
-    assert refusal(study).endswith("no such journal; to ask 'm', set live: true")
+    assert refusal(study, live=False).endswith("no such journal; to ask 'm', set live: true")
+
+
+def test_a_notebook_that_never_asks_names_the_one_that_does(study, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "local")
+    said = refusal(study)
+    assert said.endswith("to ask 'm', run notebook 01, which asks: evalkit run small --only 01 -p live=true")
+    for book in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb"):
+        assert ("live=live" in book.read_text(encoding="utf-8")) is book.stem.startswith("01")
