@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from evalkit import wording
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,6 +95,7 @@ def interval(  # noqa: PLR0917 - the six are what an interval is
     width: float = 5.0,
     size: float = 9.0,
     vertical: bool = False,
+    beyond: int = 0,
 ) -> None:
     """An interval as a soft thick bar with its estimate on it: filled when shown, hollow when not, a diamond when worse.
 
@@ -105,6 +109,7 @@ def interval(  # noqa: PLR0917 - the six are what an interval is
         width: Thickness of the bar in points.
         size: Diameter of the marker in points.
         vertical: Draw along y instead of x.
+        beyond: 1 or -1 when the value lies above or below all that the axis shows: an arrow, whose number must stand by it.
     """
     kind = kind if kind in {"base", "fine_tuned"} else kind_of(kind)
     colour = COLOURS[kind]
@@ -122,16 +127,57 @@ def interval(  # noqa: PLR0917 - the six are what an interval is
     spot = ([y], [estimate]) if vertical else ([estimate], [y])
     face = COLOURS["paper"] if hollow else colour
     marker, shrink = ("D", 1.2) if kind == "worse" else ("o", 0.0)
+    marker = {1: ">", -1: "<"}.get(beyond, marker)
     ax.plot(*spot, marker, ms=size - shrink, mfc=face, mec=colour, mew=1.6, zorder=4, clip_on=False)
 
 
-def threshold(ax: Axes, at: float, *, vertical: bool = True) -> None:
-    """The dashed line of a limit set beforehand."""
-    draw = ax.axvline if vertical else ax.axhline
-    draw(at, color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+def threshold(ax: Axes, at: float, *, vertical: bool = True, spans: Sequence[tuple[float, float]] = ()) -> None:
+    """The dashed line of a limit set beforehand; over `spans` of y only, when given."""
+    _line(ax, at, vertical=vertical, spans=spans, color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
 
 
-def zero_line(ax: Axes, at: float = 0.0, *, vertical: bool = True) -> None:
-    """The solid line of no difference."""
-    draw = ax.axvline if vertical else ax.axhline
-    draw(at, color=COLOURS["ink"], lw=0.9, zorder=2)
+def zero_line(ax: Axes, at: float = 0.0, *, vertical: bool = True, spans: Sequence[tuple[float, float]] = ()) -> None:
+    """The solid line of no difference; over `spans` of y only, when given."""
+    _line(ax, at, vertical=vertical, spans=spans, color=COLOURS["ink"], lw=0.9, zorder=2)
+
+
+def grid_line(ax: Axes, at: float, *, spans: Sequence[tuple[float, float]] = ()) -> None:
+    """The faint line of a tick; over `spans` of y only, when given."""
+    _line(ax, at, vertical=True, spans=spans, color=COLOURS["grid"], lw=0.6, zorder=1)
+
+
+def pass_zone(ax: Axes, low: float, high: float, *, spans: Sequence[tuple[float, float]] = ()) -> None:
+    """The tinted zone in which an interval passes; over `spans` of y only, when given."""
+    for bottom, top in spans:
+        ax.fill_betweenx([bottom, top], low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
+    if not spans:
+        ax.axvspan(low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
+
+
+def beside(ax: Axes, x: float, y: float, text: str, role: str) -> None:
+    """Names a line at its end, a little to the right of it."""
+    ax.annotate(text, (x, y), (6, 0), textcoords="offset points", va="center", fontsize=9, color=COLOURS[role])
+
+
+def titled(ax: Axes, title: str, *, narrow: bool = False, above: str = "") -> Axes:
+    """Sets a figure's conclusion as its title: wrapped, unseen characters shown, never read as a formula.
+
+    Args:
+        ax: The axes of the figure.
+        title: The conclusion, in one line.
+        narrow: Wrapped for a phone.
+        above: What the y axis counts, upright above it.
+    """
+    if above:
+        look = {"textcoords": "offset points", "color": COLOURS["muted"], "fontsize": 9}
+        ax.annotate(above, (0, 1), (0, 6), xycoords="axes fraction", **look)
+    lines = textwrap.fill(wording.visible(title), 44 if narrow else 80, break_on_hyphens=False)
+    ax.set_title(lines, parse_math=False, pad=24 if above else None)
+    return ax
+
+
+def _line(ax: Axes, at: float, *, vertical: bool, spans: Sequence[tuple[float, float]], **look: Any) -> None:
+    for span in spans:
+        ax.plot([at, at], span, **look)
+    if not spans:
+        (ax.axvline if vertical else ax.axhline)(at, **look)

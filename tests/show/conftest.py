@@ -1,11 +1,13 @@
 """Comparisons in every state a figure or a sentence can meet."""
 
 import pytest
+from matplotlib import pyplot
 
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.noise import noise_floor
 from evalkit.benchmark.slices import slice_table
 from evalkit.records import EvalResult
+from evalkit.show.style import COLOURS
 
 PAYLOADS = (
     "<script>window.x=1</script>",
@@ -94,3 +96,28 @@ def hostile():
     noise = noise_floor(compared, {"base": (base, base), "fine-tuned": (tuned, tuned)}, [str(one.example_id) for one in base])
     assert compared.n == 5 * n
     return compared, slice_table(compared), noise
+
+
+@pytest.fixture
+def words_crossed():
+    """Names the texts of a figure that a line, a zone or another text passes through; the faint grid may."""
+
+    def placed(artists):
+        return [path.transformed(one.get_transform()) for one in artists for path in _paths(one)]
+
+    def found(ax):
+        ax.figure.canvas.draw()
+        boxes = {text: text.get_window_extent() for text in ax.texts if text.get_text()}
+        lines = placed(line for line in ax.lines if line.get_color() != COLOURS["grid"])
+        zones = placed([*ax.collections, *ax.patches])
+        crossed = [a for a, box in boxes.items() if any(path.intersects_bbox(box, filled=False) for path in lines)]
+        crossed += [a for a, box in boxes.items() if any(path.intersects_bbox(box) for path in zones)]
+        crossed += [a for a, box in boxes.items() for b, other in boxes.items() if a is not b and box.overlaps(other)]
+        pyplot.close(ax.figure)
+        return [text.get_text() for text in crossed]
+
+    return found
+
+
+def _paths(artist):
+    return artist.get_paths() if hasattr(artist, "get_paths") else [artist.get_path()]

@@ -97,3 +97,21 @@ def test_letters_that_the_drawing_font_lacks_stay_text():
         return axes
 
     assert "漢字" in show.picture(plot, alt="A word.").body
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_title_is_wrapped_and_never_a_formula_even_without_our_style(narrow):
+    from matplotlib import rcParams
+
+    assert rcParams["text.parse_math"]
+    _, ax = pyplot.subplots()
+    style.titled(
+        ax, f"Better on {HOSTILE} and \u202eon a good many other slices of this test set", narrow=narrow, above="points"
+    )
+    ax.figure.canvas.draw()  # a formula would raise
+    lines = ax.get_title().split("\n")
+    assert max(map(len, lines)) <= (44 if narrow else 80)
+    assert "$\\frac{a}$" in " ".join(lines)
+    assert "\u202e" not in ax.get_title()
+    assert [text.get_text() for text in ax.texts] == ["points"]
+    pyplot.close("all")

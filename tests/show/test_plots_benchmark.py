@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from matplotlib import pyplot
 
@@ -14,7 +16,7 @@ def drawn(plot, *args, **options):
     with style.style():
         ax = plot(*args, **options)
         ax.figure.canvas.draw()
-        found = ax.get_title("left"), [text.get_text() for text in ax.texts], ax.figure.get_size_inches()[0]
+        found = " ".join(ax.get_title("left").split()), [text.get_text() for text in ax.texts], ax.figure.get_size_inches()[0]
     pyplot.close("all")
     return found
 
@@ -113,3 +115,24 @@ def test_hostile_slice_names_are_drawn_as_text(hostile):
     html = show.picture(plots.forest, hostile[1], alt=say.slices_alt(hostile[1]))._repr_html_()
     assert "<img src=x" not in html
     assert "<script" not in html
+
+
+@pytest.mark.parametrize("plot", [plots.rates, plots.differences])
+def test_on_a_phone_no_line_passes_through_words(comparison_in, plot, words_crossed):
+    options = {"chance": 0.227} if plot is plots.rates else {}
+    with style.style():
+        assert words_crossed(plot(comparison_in("worse"), narrow=True, **options)) == []
+
+
+def test_a_long_slice_name_and_its_numbers_do_not_overlap_on_a_phone(comparison_in, words_crossed):
+    table = slice_table(comparison_in("worse"), margin=0.05)
+    long = dataclasses.replace(table.rows[0], slice="department = infectious diseases and tropical medicine")
+    with style.style():
+        ax = plots.forest(dataclasses.replace(table, rows=(long, *table.rows[1:])), narrow=True)
+        assert any(text.get_text().startswith(f"{long.n} examples") for text in ax.texts)  # n stands there too
+        assert words_crossed(ax) == []
+
+
+def test_this_runs_label_keeps_clear_of_its_mark_and_curve(comparison_in, words_crossed):
+    with style.style():
+        assert words_crossed(plots.detectable(comparison_in("no difference shown"))) == []

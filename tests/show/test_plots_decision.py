@@ -67,8 +67,8 @@ def test_the_limit_of_the_worst_slice_says_what_it_does(effect, narrow):
     decision = decide(found, study="x", rules=Rules(slice_worse=effect))
     with style.style():
         ax = plots.layers(decision, narrow=narrow)
-    assert [one.get_text() for one in ax.texts].count(f"0: shown worse {effect}") == 1
-    assert [row["limit"] for row in plots.numbers(decision)] == ["0.0", f"0: shown worse {effect}", "50%", "0.0"]
+    assert [one.get_text() for one in ax.texts].count(f"limit 0, {effect} if shown worse") == 1
+    assert [row["limit"] for row in plots.numbers(decision)] == ["0.0", f"0, {effect} if shown worse", "50%", "0.0"]
     pyplot.close("all")
 
 

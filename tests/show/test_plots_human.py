@@ -74,3 +74,16 @@ def test_reasons_are_counted_and_speak_for_nobody(found):
     told = f'"tone" was named most: in {n["fine_tuned"]} votes for the fine-tuned answer and {n["base"]} for the base'
     assert words.reasons(found) == told
     assert sum(n.values()) > 1
+
+
+@pytest.mark.parametrize("name", ["win_rate", "sides", "agreement", "slices"])
+def test_on_a_phone_no_line_and_no_zone_passes_through_words(found, name, words_crossed):
+    with style():
+        assert words_crossed(getattr(plots, name)(found, narrow=True)) == []
+
+
+def test_agreement_is_drawn_with_the_number_its_title_says(found):
+    with style():
+        texts = [text.get_text() for text in plots.agreement(found).texts]
+    assert any(text.startswith(f"{found.agreement.estimate:.2f} (".replace("-", "−")) for text in texts)
+    pyplot.close("all")

@@ -11,7 +11,17 @@ import numpy as np
 from evalkit import stats, wording
 from evalkit.benchmark.pairs import quantile
 from evalkit.show import say, style
-from evalkit.show.plots.tracks import Mark, Track, dashed, difference_axes, rate_axes, round_ticks, tracks_axes
+from evalkit.show.plots.tracks import (
+    BELOW_WORDS,
+    Mark,
+    Track,
+    dashed,
+    difference_axes,
+    rate_axes,
+    round_ticks,
+    spans,
+    tracks_axes,
+)
 from evalkit.show.style import COLOURS
 
 if TYPE_CHECKING:
@@ -32,7 +42,7 @@ def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool =
     tracks = [
         Track(
             name=say.label(name).capitalize(),
-            under="primary metric" if name == comparison.primary_metric else "",
+            under=", ".join(_under(comparison, name, chance if narrow else None)),
             marks=_sides(comparison, name),
             value=f"{say.level(comparison.base.by_metric.get(name))} → {say.level(comparison.fine_tuned.by_metric.get(name))}",
         )
@@ -42,10 +52,10 @@ def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool =
     _name_sides(ax, comparison, narrow=narrow)
     if chance is not None and tracks:
         place = [*comparison.tests].index("exact_match")
-        dashed(ax, chance, place)
-        _small(ax, chance, place + 0.36, f"at random {wording.percent(chance, 0)}", va="top", ha="center")
-    ax.set_title(say.rates_title(comparison))
-    return ax
+        dashed(ax, chance, place, narrow=narrow)
+        if not narrow:
+            _small(ax, chance, place + 0.36, _at_random(chance), va="top", ha="center")
+    return style.titled(ax, say.rates_title(comparison), narrow=narrow)
 
 
 def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
@@ -62,16 +72,14 @@ def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ]
     ax = difference_axes(tracks, narrow=narrow)
     if comparison.noninferiority is not None:
-        dashed(ax, -comparison.noninferiority.margin, [*comparison.tests].index(comparison.primary_metric))
-    ax.set_title(say.differences_title(comparison))
-    return ax
+        dashed(ax, -comparison.noninferiority.margin, [*comparison.tests].index(comparison.primary_metric), narrow=narrow)
+    return style.titled(ax, say.differences_title(comparison), narrow=narrow)
 
 
 def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False) -> Axes:
     """The four cells: one square an example up to a few hundred, bars with the number above that."""
     ax = (_squares if 0 < comparison.n <= MOST_SQUARES else _bars)(comparison.cells, narrow=narrow)
-    ax.set_title(say.cells_title(comparison.cells, noun))
-    return ax
+    return style.titled(ax, say.cells_title(comparison.cells, noun), narrow=narrow)
 
 
 def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
@@ -92,8 +100,7 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ax.set(xlim=(0, 1), ylim=(-ends[-1] - 0.25 * max(ends.values()), 1.25 * ends[1]), yticks=[])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.set_xlabel("similarity to the expected text")
-    ax.set_title(say.similarity_title(comparison))
-    return ax
+    return style.titled(ax, say.similarity_title(comparison), narrow=narrow)
 
 
 def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = False) -> Axes:
@@ -113,8 +120,7 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
     ticks = round_ticks(most)
     ax = tracks_axes(tracks, (0, most * 1.06), ticks, wording.count, narrow=narrow)
     ax.set_xlabel(f"{unit}, median and the middle 90%")
-    ax.set_title(say.spread_title(what, unit, medians["base"], medians["fine_tuned"]))
-    return ax
+    return style.titled(ax, say.spread_title(what, unit, medians["base"], medians["fine_tuned"]), narrow=narrow)
 
 
 def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
@@ -133,9 +139,8 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
     if len(table) > MOST_ROWS:
         ax.set_xlabel(f"the first {MOST_ROWS} of {wording.plural(len(table), 'slice')}; points, fine-tuned − base")
     if table.margin:
-        style.threshold(ax, -table.margin)
-    ax.set_title(say.slices_title(table))
-    return ax
+        style.threshold(ax, -table.margin, spans=spans(tracks, narrow=narrow))
+    return style.titled(ax, say.slices_title(table), narrow=narrow)
 
 
 def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
@@ -145,10 +150,9 @@ def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
         for name, rate in (("other words", one.text_rate), ("right ↔ wrong", one.flip_rate)):
             marks = _mark(rate, "base" if role == "base" else "fine_tuned")
             value = wording.share(rate.successes, rate.n)
-            tracks.append(Track(name=f"{role}: {name}", under="two live passes", marks=marks, value=value))
+            tracks.append(Track(name=f"{role.capitalize()}: {name}", under="", marks=marks, value=value))
     ax = rate_axes(tracks, narrow=narrow)
-    ax.set_title(say.noise_title(noise))
-    return ax
+    return style.titled(ax, say.noise_title(noise), narrow=narrow)
 
 
 def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool = False) -> Axes:
@@ -165,9 +169,7 @@ def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool 
     ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set_xlabel(f"base, {say.label(metric)}")
-    ax.set_ylabel("fine-tuned")
-    ax.set_title(say.scatter_title(comparison, metric))
-    return ax
+    return style.titled(ax, say.scatter_title(comparison, metric), narrow=narrow, above=f"fine-tuned, {say.label(metric)}")
 
 
 def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = False) -> Axes:
@@ -182,14 +184,15 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
         ax.plot(*zip(*found, strict=True), color=COLOURS["fine_tuned"], lw=1.6)
     if here is not None:
         ax.plot([n], [here * 100], "o", ms=9, mfc=COLOURS["fine_tuned"], mec=COLOURS["fine_tuned"])
-        text = f"    this run: {wording.points(here, sign=False)} points"
-        _small(ax, n, here * 100, text, va="bottom", ha="left", colour="ink")
+        text = f"this run: {wording.points(here, sign=False)} points"
+        ax.annotate(text, (n, here * 100), (8, 6), textcoords="offset points", fontsize=9)
     ax.set(ylim=(0, None), xlim=(0, float(sizes[-1])))
     ax.grid(axis="y")
     ax.set_xlabel("examples in the test set")
-    ax.set_ylabel("points found" if narrow else f"points found with power {wording.percent(power, 0)}")
-    ax.set_title(say.detectable_title(comparison, here))
-    return ax
+    ax.locator_params(axis="x", nbins=4 if narrow else 8)
+    ax.xaxis.set_major_formatter(lambda value, _: wording.count(int(value)))
+    above = f"points found with power {wording.percent(power, 0)}"
+    return style.titled(ax, say.detectable_title(comparison, here), narrow=narrow, above=above)
 
 
 def _squares(counts: Mapping[str, int], *, narrow: bool) -> Axes:
@@ -229,19 +232,36 @@ def _sides(comparison: Comparison, name: str) -> tuple[Mark, ...]:
     return tuple(mark for side, kind in sides if name in side.by_metric for mark in _mark(side.by_metric[name], kind))
 
 
+def _under(comparison: Comparison, name: str, chance: float | None) -> list[str]:
+    primary = ["primary metric"] if name == comparison.primary_metric else []
+    return primary + ([_at_random(chance)] if chance is not None and name == "exact_match" else [])
+
+
+def _at_random(chance: float) -> str:
+    return f"at random {wording.percent(chance, 0)}"
+
+
 def _name_sides(ax: Axes, comparison: Comparison, *, narrow: bool) -> None:
-    """Names the two marks once, in the row where they lie furthest apart."""
-    marks = [_sides(comparison, name) for name in comparison.tests]
-    gaps = [abs(one[0].estimate - one[1].estimate) if len(one) == 2 else 0.0 for one in marks]
-    place = gaps.index(max(gaps)) if gaps else 0
-    if not gaps or gaps[place] < (0.3 if narrow else 0.15):
+    """Names the two marks once, in the row with room for both names where they lie furthest apart."""
+    rows = [(place, _sides(comparison, name)) for place, name in enumerate(comparison.tests)]
+    room = [(place, marks) for place, marks in rows if len(marks) == 2 and all(0.2 < at < 0.8 for at, _ in _outsides(marks))]
+    if not room:
         return
-    left, right = sorted(marks[place], key=lambda one: one.estimate)
-    for one, ha, limit in ((left, "right", left.low), (right, "left", right.high)):
-        y = place + (0.1 if one.kind == "base" else -0.1) + (0.12 if narrow else 0)
-        at = (one.estimate if limit is None else limit) + (0.02 if ha == "left" else -0.02)
-        if 0.15 < at < 0.85:
-            _small(ax, at, y, one.kind.replace("_", "-"), va="center", ha=ha)
+    place, marks = max(room, key=lambda one: abs(one[1][0].estimate - one[1][1].estimate))
+    for one, (at, ha) in zip(marks, _outsides(marks), strict=True):
+        y = place + (0.1 if one.kind == "base" else -0.1) + BELOW_WORDS * narrow
+        _small(ax, at, y, one.kind.replace("_", "-"), va="center", ha=ha)
+
+
+def _outsides(marks: tuple[Mark, ...]) -> list[tuple[float, str]]:
+    """Where a name of each of two marks would stand, on its side away from the other."""
+    left = min(marks, key=lambda one: one.estimate)
+    return [
+        ((one.estimate if one.low is None else one.low) - 0.02, "right")
+        if one is left
+        else ((one.estimate if one.high is None else one.high) + 0.02, "left")
+        for one in marks
+    ]
 
 
 def _mark(test: Any, kind: str) -> tuple[Mark, ...]:
@@ -249,4 +269,4 @@ def _mark(test: Any, kind: str) -> tuple[Mark, ...]:
 
 
 def _small(ax: Axes, x: float, y: float, text: str, *, va: str, ha: str, colour: str = "muted") -> None:
-    ax.text(x, y, text, va=va, ha=ha, fontsize=8.6, color=COLOURS[colour])  # pyright: ignore[reportArgumentType]
+    ax.text(x, y, text, va=va, ha=ha, fontsize=9, color=COLOURS[colour])  # pyright: ignore[reportArgumentType]

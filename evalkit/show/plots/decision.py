@@ -98,8 +98,7 @@ def layers(decision: Decision, *, narrow: bool = False) -> Axes:
     figure.set_layout_engine("none")
     ax.set_position((0, 0, 1, 1))
     _draw(ax, rows, width=(style.NARROW if narrow else _WIDTH) * 96, height=height, step=step, top=top, narrow=narrow)
-    ax.set_title(TITLE)
-    return ax
+    return style.titled(ax, TITLE, narrow=narrow)
 
 
 def alt(decision: Decision) -> str:
@@ -200,7 +199,7 @@ def _slice_row(finding: Any) -> Row:
         estimate=row["estimate"],
         low=row.get("ci_low"),
         high=row.get("ci_high"),
-        at_limit=f"0: shown worse {row['if_worse']}" if row.get("if_worse") in {"blocks", "holds", "warns"} else "",
+        at_limit=f"0, {row['if_worse']} if shown worse" if row.get("if_worse") in {"blocks", "holds", "warns"} else "",
     )
 
 
@@ -251,15 +250,15 @@ def _track(ax: Axes, row: Row, y: float, *, left: float, zero: float, right: flo
     ax.add_patch(Rectangle((at(row.limit), y - 12), right - at(row.limit), 24, fc=COLOURS["pass_zone"], ec="none", zorder=1))
     ax.plot([at(row.limit)] * 2, [y - 17, y + 12], color=COLOURS["paper"], lw=2.6, zorder=2)
     ax.plot([at(row.limit)] * 2, [y - 17, y + 12], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
-    if told := row.at_limit or (f"limit {row.text(row.limit)}" if row.limit else ""):
+    if told := row.at_limit or (row.text(row.limit) if row.limit else ""):
         x, below = (at(row.limit), y + 29) if narrow else (at(row.limit) - 5, y - 15)
-        ax.text(x, below, told, ha="center" if narrow else "right", va="top" if narrow else "bottom", fontsize=8.8)
+        ax.text(x, below, f"limit {told}", ha="center" if narrow else "right", va="top" if narrow else "bottom", fontsize=9)
     ends = [None if end is None else at(end) for end in (row.low, row.high)]
     style.interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
     bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
     for tick in [*_ticks(row.span), *([0.0] if row.shift else [])]:
         ax.plot([at(tick)] * 2, [y + 12, y + 15], color=COLOURS["axis"], lw=0.8)
-        look = {"fontsize": 8.6, "color": COLOURS["muted"], "bbox": None if tick else bare}
+        look = {"fontsize": 9, "color": COLOURS["muted"], "bbox": None if tick else bare}
         ax.text(at(tick), y + 17, row.text(tick), ha="center", va="top", zorder=3, **look)
 
 

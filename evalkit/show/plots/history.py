@@ -28,9 +28,7 @@ def differences(runs: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> A
     ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)
     ax.set_xticks(range(len(runs)), [_when(run) for run in runs])
     ax.yaxis.set_major_formatter(lambda value, _: wording.points(value, 0))
-    ax.set_ylabel("points over the base model")
-    ax.set_title(_title(runs))
-    return ax
+    return style.titled(ax, _title(runs), narrow=narrow, above="points over the base model")
 
 
 def alt(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from textwrap import fill
+from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.human import words
 from evalkit.show import style
+from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from evalkit.human.preference import Preference
     from evalkit.stats.result import Result
-
-ROW_IN = 0.42  # height of a row in inches
 
 
 def win_rate(found: Preference, *, narrow: bool = False) -> Axes:
@@ -48,8 +48,8 @@ def agreement(found: Preference, *, narrow: bool = False) -> Axes:
 
 def slices(found: Preference, *, narrow: bool = False) -> Axes:
     """The win rate within each slice; hollow unless shown after Holm."""
-    rows = words.slice_rows(found)
-    kinds = {name: one.result.verdict if one.shown else "unsure" for name, one in zip(rows, found.slices, strict=True)}
+    rows = {one.slice: one.result for one in found.slices}
+    kinds = {one.slice: one.result.verdict if one.shown else "unsure" for one in found.slices}
     ax = _intervals(rows, kinds, words.slices(found), narrow=narrow, zone=True)
     ax.set_xlabel("Share won by the fine-tuned answer")
     return ax
@@ -65,11 +65,15 @@ def reasons(found: Preference, *, narrow: bool = False) -> Axes:
             ax.barh(y + offset, count, height=0.3, color=style.COLOURS[role])
             label = f"{count} {role.replace('_', '-')}"
             ax.text(count + most * 0.015, y + offset, label, va="center", size=9, color=style.COLOURS["muted"])
-    ax.set_yticks(range(len(given)), [_wrapped(one.reason, narrow) for one in given])
+    ax.set_yticks(range(len(given)), [_wrapped(one.reason, 18 if narrow else 34) for one in given])
     ax.set_xlim(0, most * (1.5 if narrow else 1.2))
     ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("Votes that name the reason")
-    return _titled(ax, words.reasons(found), narrow)
+    return style.titled(ax, words.reasons(found), narrow=narrow)
+
+
+def _wrapped(text: str, width: int) -> str:
+    return fill(wording.visible(text), width, break_on_hyphens=False)
 
 
 def _intervals(
@@ -82,39 +86,25 @@ def _intervals(
     low: float = 0.0,
     even: float | None = 0.5,
 ) -> Axes:
-    shown = [(name, one) for name, one in rows.items() if one is not None and one.estimate is not None][::-1]
-    _, ax = style.canvas(0.9 + (ROW_IN + 0.2 * narrow) * max(len(shown), 1), narrow=narrow)
+    shown = {name: one for name, one in rows.items() if one is not None and one.estimate is not None}
+    tracks = [
+        Track(name=name, under=f"n = {wording.count(one.n)}", marks=_marks(one, kinds[name]), value=_value(one))
+        for name, one in shown.items()
+    ]
+    ticks = [tick for tick in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if tick >= low]
+    ax = tracks_axes(tracks, (low, 1), ticks, lambda at: wording.percent(at, 0), narrow=narrow)
     if zone:
-        ax.axvspan(0.5, 1, color=style.COLOURS["pass_zone"], zorder=0)
+        style.pass_zone(ax, 0.5, 1, spans=spans(tracks, narrow=narrow))
     if even is not None:
-        style.zero_line(ax, even)
-    for y, (name, one) in enumerate(shown):
-        _draw(ax, y, name, one, kind=kinds[name], narrow=narrow)
-    if not shown:
-        ax.text(0.5, 0, "No votes to show yet", ha="center", va="center", color=style.COLOURS["muted"])
-    ax.set_yticks(range(len(shown)), ["" if narrow else _wrapped(name, narrow) for name, _ in shown])
-    ax.set_ylim(-0.6, max(len(shown), 1) - 0.3)
-    ax.set_xlim(low, 1)
-    ax.set_xticks([tick for tick in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if tick >= low])
-    ax.xaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
-    return _titled(ax, title, narrow)
+        style.zero_line(ax, even, spans=spans(tracks, narrow=narrow))
+    return style.titled(ax, title, narrow=narrow)
 
 
-def _draw(ax: Axes, y: float, name: str, result: Any, *, kind: str, narrow: bool) -> None:
-    style.interval(ax, y, result.estimate, result.ci_low, result.ci_high, kind)
-    text = f"{wording.percent(result.estimate)} ({wording.percent(result.ci_low)} to {wording.percent(result.ci_high)})"
-    if narrow:
-        ax.text(0, y + 0.27, f"{name}: {text}", transform=ax.get_yaxis_transform(), size=9, va="bottom")
-    else:
-        ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center")
+def _marks(result: Result, kind: str) -> tuple[Mark, ...]:
+    return (Mark(estimate=result.estimate or 0.0, low=result.ci_low, high=result.ci_high, kind=kind),)
 
 
-def _titled(ax: Axes, title: str, narrow: bool) -> Axes:
-    ax.set_title(_wrapped(title, narrow, width=44 if narrow else 72))
-    return ax
-
-
-def _wrapped(text: str, narrow: bool, *, width: int = 0) -> str:
-    from textwrap import fill
-
-    return fill(wording.visible(text), width or (18 if narrow else 34), break_on_hyphens=False)
+def _value(result: Result) -> str:
+    text = wording.number if result.scale == "number" else wording.percent
+    low, high = (text(end).rstrip("%") for end in (result.ci_low, result.ci_high))
+    return f"{text(result.estimate)} ({low} to {high})"

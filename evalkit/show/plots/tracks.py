@@ -13,6 +13,8 @@ from evalkit.show import style
 from evalkit.show.style import COLOURS
 
 LONGEST_NAME = 34
+NARROW_LINE = 50  # characters of a name and its numbers that fit on one line of a phone
+BELOW_WORDS = 0.13  # how far below a row's middle the marks of a narrow figure lie, in rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,21 +44,28 @@ def tracks_axes(
     tracks: Sequence[Track], limits: tuple[float, float], ticks: Sequence[float], text: Callable[[float], str], *, narrow: bool
 ) -> Axes:
     """Rows with their names at the left and numbers at the right; on phones both stand above the row."""
-    n, height = max(len(tracks), 1), 0.66 if narrow else 0.46
+    n, height = max(len(tracks), 1), (0.84 if _two_lines(tracks) else 0.66) if narrow else 0.46
     _, ax = style.canvas(height * n + 0.95, narrow=narrow)
     ax.set(xlim=limits, ylim=(n - 0.45, -0.62), yticks=[])
     ax.set_xticks(list(ticks), [text(at) for at in ticks])
     for at in ticks:
-        ax.axvline(at, color=COLOURS["grid"], lw=0.6, zorder=1)
+        style.grid_line(ax, at, spans=spans(tracks, narrow=narrow))
     for place, track in enumerate(tracks):
-        _name(ax, place, track, narrow=narrow)
+        if narrow:
+            _name_above(ax, place, track, two_lines=_two_lines(tracks))
+        else:
+            _name_beside(ax, place, track)
         for mark in track.marks:
             shift = 0.0 if len(track.marks) == 1 else 0.1 if mark.kind == "base" else -0.1
-            y = place + shift + (0.12 if narrow else 0)
-            style.interval(ax, y, mark.estimate, mark.low, mark.high, mark.kind)
+            _drawn(ax, place + shift + BELOW_WORDS * narrow, mark, limits)
     if not tracks:
         ax.text(0.5, 0.5, "nothing to draw", transform=ax.transAxes, ha="center", color=COLOURS["muted"])
     return ax
+
+
+def spans(tracks: Sequence[Track], *, narrow: bool) -> list[tuple[float, float]]:
+    """On phones the height of each row's marks, so that lines and zones pass no words; on wide figures none, which is all."""
+    return [(place - 0.07, place + 0.38) for place in range(len(tracks))] if narrow else []
 
 
 def rate_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
@@ -64,9 +73,9 @@ def rate_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
     return tracks_axes(tracks, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], lambda at: wording.percent(at, 0), narrow=narrow)
 
 
-def dashed(ax: Axes, at: float, place: int) -> None:
+def dashed(ax: Axes, at: float, place: int, *, narrow: bool) -> None:
     """A dashed mark across one row."""
-    ax.plot([at] * 2, [place - 0.3, place + 0.34], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+    style.threshold(ax, at, spans=[(place - (0.07 if narrow else 0.3), place + 0.36)])
 
 
 def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
@@ -77,21 +86,41 @@ def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
     step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= most)
     ticks = [at * step for at in range(-int(reach / step), int(reach / step) + 1)]
     ax = tracks_axes(tracks, (-reach, reach), ticks, lambda at: wording.points(at, 0), narrow=narrow)
-    style.zero_line(ax)
+    style.zero_line(ax, spans=spans(tracks, narrow=narrow))
     ax.set_xlabel("worse ←  points, fine-tuned − base  → better")
     return ax
 
 
-def _name(ax: Axes, place: int, track: Track, *, narrow: bool) -> None:
-    side = ax.get_yaxis_transform()
-    if narrow:
-        ax.text(0, place - 0.3, _short(track.name), transform=side, va="center", weight="bold", fontsize=9.2)
-        ax.text(1, place - 0.3, track.value, transform=side, va="center", ha="right", fontsize=9)
-        return
-    y = place - 0.14 if track.under else place
+def _drawn(ax: Axes, y: float, mark: Mark, limits: tuple[float, float]) -> None:
+    least, most = limits
+    low, high = (None if end is None else min(max(end, least), most) for end in (mark.low, mark.high))
+    beyond = (mark.estimate > most) - (mark.estimate < least)
+    style.interval(ax, y, min(max(mark.estimate, least), most), low, high, mark.kind, beyond=beyond)
+
+
+def _name_above(ax: Axes, place: int, track: Track, *, two_lines: bool) -> None:
+    side, first = ax.get_yaxis_transform(), place - (0.4 if two_lines else 0.3)
+    second = place - 0.2 if two_lines else first
+    look = {"transform": side, "va": "center", "fontsize": 9}
+    ax.text(0, first, _short(track.name), **look | {"weight": "bold", "fontsize": 9.2})
+    ax.text(1, second if _too_long(track) else first, track.value, ha="right", **look)
+    if track.under:
+        ax.text(0, second, track.under, color=COLOURS["muted"], **look)
+
+
+def _name_beside(ax: Axes, place: int, track: Track) -> None:
+    side, y = ax.get_yaxis_transform(), place - 0.14 if track.under else place
     ax.text(-0.03, y, _short(track.name), transform=side, va="center", ha="right", weight="bold")
-    ax.text(-0.03, place + 0.22, track.under, transform=side, va="center", ha="right", fontsize=8.6, color=COLOURS["muted"])
+    ax.text(-0.03, place + 0.22, track.under, transform=side, va="center", ha="right", fontsize=9, color=COLOURS["muted"])
     ax.text(1.03, place, track.value, transform=side, va="center", ha="left", fontsize=9.4)
+
+
+def _two_lines(tracks: Sequence[Track]) -> bool:
+    return any(track.under or _too_long(track) for track in tracks)
+
+
+def _too_long(track: Track) -> bool:
+    return len(_short(track.name)) + len(track.value) > NARROW_LINE
 
 
 def round_ticks(most: float) -> list[float]:
@@ -103,4 +132,5 @@ def round_ticks(most: float) -> list[float]:
 
 
 def _short(name: str) -> str:
+    name = wording.visible(name)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
