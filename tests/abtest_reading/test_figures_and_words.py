@@ -117,13 +117,57 @@ def test_each_figure_of_the_effect_is_described_by_what_it_shows(states):
     assert words.alt_looks(states("too early")) == words.alt_over_time(states("too early")) == words.alt(states("too early"))
 
 
-def test_a_guardrail_far_beyond_is_drawn_at_the_edge(states):
-    found = states("better")
-    far = dataclasses.replace(found.health[0], change=dataclasses.replace(found.health[0].change, estimate=5.0))
+def with_z(found, z):
+    primary = dataclasses.replace(found.findings.primary, z_score=z)
+    return dataclasses.replace(found, findings=dataclasses.replace(found.findings, primary=primary))
+
+
+def marks(ax):
+    return [(line.get_marker(), line.get_xdata()[0]) for line in ax.lines if len(line.get_xdata()) == 1]
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("z", [2.1, -6.0, 12.43, 14.9])
+def test_an_observed_z_is_drawn_where_it_lies(states, z, narrow):
     with style.style():
-        ax = plots.guardrails(dataclasses.replace(found, health=(far, *found.health[1:])))
-        assert max(line.get_xdata()[-1] for line in ax.lines if len(line.get_xdata()) == 1) == 2.5
-        plt.close(ax.figure)
+        ax = plots.z_test(with_z(states("better"), z), narrow=narrow)
+    assert [at for _, at in marks(ax)] == [z]
+    assert ax.get_xlim()[0] < z < ax.get_xlim()[1]
+    plt.close(ax.figure)
+
+
+@pytest.mark.parametrize(("z", "arrow"), [(24.5, ">"), (-24.5, "<")])
+def test_a_z_far_beyond_is_an_arrow_with_its_number_not_a_place_on_the_axis(states, z, arrow):
+    with style.style():
+        ax = plots.z_test(with_z(states("better"), z))
+    assert marks(ax) == [(arrow, ax.get_xlim()[z > 0])]
+    assert any(f"{abs(z):.2f},\nfar off this scale" in text.get_text() for text in ax.texts)
+    assert not [line for line in ax.lines if line.get_linewidth() == 2.4]  # no stem stands at the edge
+    plt.close(ax.figure)
+
+
+def test_a_guardrail_far_beyond_is_an_arrow_at_the_edge_and_one_without_a_limit_has_no_place(states):
+    found = states("better")
+    first, *rest = found.health
+    change = dataclasses.replace(first.change, estimate=5.0, ci_low=4.0, ci_high=6.0)
+    far, free = dataclasses.replace(first, change=change, verdict="worse"), dataclasses.replace(first, margin=None)
+    with style.style():
+        ax, bare = (plots.guardrails(dataclasses.replace(found, health=(one, *rest))) for one in (far, free))
+    assert (">", 2.5) in marks(ax)
+    assert len(marks(bare)) == len(marks(ax)) - 1
+    plt.close("all")
+
+
+@pytest.mark.parametrize("plot", [plots.guardrails, plots.sample_ratio])
+def test_on_a_phone_no_zone_lies_behind_words(states, plot):
+    with style.style():
+        ax = plot(states("better"), narrow=True)
+        ax.figure.canvas.draw()
+        drawn = [one.get_path().transformed(one.get_transform()) for one in ax.lines]
+        drawn += [path.transformed(one.get_transform()) for one in ax.collections for path in one.get_paths()]
+        for text in ax.texts:
+            assert not any(path.intersects_bbox(text.get_window_extent()) for path in drawn), text.get_text()
+    plt.close(ax.figure)
 
 
 def test_power_curve_meets_the_plan(locked):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from evalkit.abtest.guardrails import Watched
 from evalkit.abtest.plan import ABPlan
 from evalkit.abtest.reading import Reading
 from evalkit.show import style
+from evalkit.show.plots.tracks import Mark, Track, dashed, round_ticks, spans, tracks_axes
 from evalkit.show.style import COLOURS
 
 if TYPE_CHECKING:
@@ -33,22 +33,22 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     if test.z_score is None:
         return withheld(found, "z is undefined: the outcome never varied", narrow=narrow)
     z, limit = test.z_score, _limit(test)
-    reach = max(4.4, min(abs(z), 9.0) + 1.2)
+    reach = max(4.4, limit + 1.2, abs(z) + 1.2 if abs(z) <= _FARTHEST_Z else 0.0)
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
-    x = np.linspace(-reach, reach, 600)
+    x = np.linspace(-reach, reach, 1200)
     density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
-    ax.axvspan(limit, reach, ymax=0.4, color=COLOURS["pass_zone"], lw=0)
-    ax.axvspan(-reach, -limit, ymax=0.4, color=COLOURS["fail_zone"], lw=0)
+    ax.axvspan(limit, reach, ymax=0.37, color=COLOURS["pass_zone"], lw=0)
+    ax.axvspan(-reach, -limit, ymax=0.37, color=COLOURS["fail_zone"], lw=0)
     ax.fill_between(x, density, where=np.abs(x) <= limit, color=COLOURS["base_soft"], lw=0)
     ax.fill_between(x, density, where=np.abs(x) >= limit, color=COLOURS["fine_tuned"], lw=0)
     ax.plot(x, density, color=COLOURS["base"], lw=1.4)
     for side in (-1, 1):
         ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=_DASHES)
-        ax.text(side * limit, 0.178, f"limit\n{wording.number(side * limit)}", ha="center", va="bottom", fontsize=9)
     _observed(ax, z, reach, test.verdict)
     ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
+    ax.set_xticks([-limit, 0, limit], [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"])
     ax.set_xlabel("worse ←  z, if nothing had changed  → better")
-    return _titled(ax, _z_title(z, limit, test), narrow)
+    return style.titled(ax, _z_title(z, limit, test), narrow=narrow)
 
 
 def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -65,22 +65,25 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     value = {name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) * scale for name in _SERIES}
     ax.fill_between(day, value["sequence_low"], value["sequence_high"], color=COLOURS["base_soft"], lw=0)
     ax.fill_between(day, value["ci_low"], value["ci_high"], color=COLOURS["fine_tuned_soft"], lw=0)
+    for name in ("ci_low", "ci_high", "sequence_low", "sequence_high"):
+        plain = name.startswith("ci")
+        ax.plot(day, value[name], color=COLOURS["fine_tuned" if plain else "muted"], lw=0.9, ls="-" if plain else _DASHES)
     ax.plot(day, value["estimate"], "o-" if len(rows) == 1 else "-", color=COLOURS["fine_tuned"], lw=2)
     style.zero_line(ax, vertical=False)
-    ax.text(day[-1], value["ci_high"][-1], " 95% interval", fontsize=8.6, color=COLOURS["fine_tuned"], va="center")
-    if np.isfinite(value["sequence_high"][-1]):
-        ax.text(day[-1], value["sequence_high"][-1], " at every look", fontsize=8.6, color=COLOURS["muted"], va="bottom")
     settled = slice(min(len(rows) - 1, len(rows) // 6), None)
     ends = np.concatenate([value["ci_low"][settled], value["ci_high"][settled], [0.0]])
     low, high = np.nanmin(ends), np.nanmax(ends)
     pad = 0.12 * ((high - low) or 1.0)
     ax.set_ylim(low - pad, high + pad)
+    _name_bands(ax, day[-1], value["ci_high"][-1], value["sequence_high"][-1])
     ticks = np.unique(np.linspace(0, len(rows) - 1, 3 if narrow else 6).round().astype(int))
     ax.set_xticks(ticks, [rows[at]["date"][5:] for at in ticks])
     ax.set_xlim(0, max(1, len(rows) - 1) * (1.42 if narrow else 1.2))
-    ax.set_ylabel("points" if test.shown_as == "points" else words.metric(found))
+    if test.shown_as == "points":
+        ax.yaxis.set_major_formatter(lambda at, _: wording.points(at / 100, 0))
     ax.set_xlabel("users who came up to this day (UTC)")
-    return _titled(ax, _settled_title(test, rows), narrow)
+    above = "points" if test.shown_as == "points" else words.metric(found)
+    return style.titled(ax, _settled_title(test, rows), narrow=narrow, above=above)
 
 
 def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -91,8 +94,8 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     at = [one.information for one in found.schedule.due]
     spots = [*at, *found.plan.plan.look_fractions[found.schedule.due[-1].look if at else 0 :]][: len(found.bounds)]
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
-    most = max([5.2, *(abs(one.z_score or 0.0) * 1.18 for one in done)])
-    across = [max(0.0, spots[0] - 0.05), *spots, 1.06]
+    most = max([5.2, *(abs(one.z_score or 0.0) * 1.3 for one in done)])
+    across = [max(0.0, spots[0] - 0.1), *spots, 1.06]
     limits = np.minimum([found.bounds[0], *found.bounds, found.bounds[-1]], most * 2)
     ax.fill_between(across, limits, most * 2, color=COLOURS["pass_zone"], lw=0)
     ax.fill_between(across, -most * 2, -limits, color=COLOURS["fail_zone"], lw=0)
@@ -108,9 +111,10 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
     ax.set(ylim=(-most, most), xlim=(0, 1.06))
     ax.set_xticks(spots, [wording.percent(one, 0) for one in spots])
-    ax.set_xlabel("share of the planned information" + ("" if narrow else "; bars across zero: looks to come"))
-    ax.set_ylabel("z")
-    return _titled(ax, _looks_title(found.findings.primary if found.findings else None, len(spots)), narrow)
+    to_come = len(spots) > len(done) and not narrow
+    ax.set_xlabel("share of the planned information" + ("; bars across zero: looks to come" if to_come else ""))
+    title = _looks_title(found.findings.primary if found.findings else None, len(spots))
+    return style.titled(ax, title, narrow=narrow, above="z")
 
 
 def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -118,19 +122,17 @@ def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     phases = [one for one in found.sample_ratio if one.test.n] if isinstance(found, Reading) else []
     if not phases:
         return withheld(found, words.sample_ratio(found), narrow=narrow)
-    _, ax = style.canvas(0.9 + 0.5 * len(phases), narrow=narrow)
-    for y, one in enumerate(reversed(phases)):
-        bad = one.test.verdict == "invalid"
-        seen, low, high = ((v or 0.0) + one.traffic_split for v in (one.test.estimate, one.test.ci_low, one.test.ci_high))
-        style.interval(ax, y, seen, low, high, "worse" if bad else "fine_tuned")
-        ax.plot([one.traffic_split] * 2, [y - 0.3, y + 0.3], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)))
-    names = [f"Phase {one.phase}" for one in reversed(phases)]
-    ax.set_yticks(range(len(phases)), names)
-    ax.set_ylim(-0.6, len(phases) - 0.4)
-    ax.xaxis.set_major_formatter(lambda value, _: wording.percent(value, 1))
-    ax.locator_params(axis="x", nbins=4 if narrow else 6)
+    tracks = [_share_of(one) for one in phases]
+    ends = [at for track in tracks for one in track.marks for at in (one.low, one.high, one.estimate) if at is not None]
+    ends += [one.traffic_split for one in phases]
+    pad = 0.08 * (max(ends) - min(ends)) or 0.01
+    limits = (min(ends) - pad, max(ends) + pad)
+    ticks = [at for at in _round_between(*limits, 4 if narrow else 6) if limits[0] <= at <= limits[1]]
+    ax = tracks_axes(tracks, limits, ticks, wording.percent, narrow=narrow)
+    for place, one in enumerate(phases):
+        dashed(ax, one.traffic_split, place, narrow=narrow)
     ax.set_xlabel("treatment's share of users (99.9% interval)" if narrow else _RATIO_LABEL)
-    return _titled(ax, words.sample_ratio(found), narrow)
+    return style.titled(ax, words.sample_ratio(found), narrow=narrow)
 
 
 def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -138,28 +140,14 @@ def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     rails = [one for one in found.guardrails if one.change.estimate is not None] if isinstance(found, Reading) else []
     if not rails:
         return withheld(found, words.watched(found), narrow=narrow)
-    _, ax = style.canvas(1.0 + (0.66 if narrow else 0.5) * len(rails), narrow=narrow)
-    ax.axvspan(-_FAR - 0.3, 1, color=COLOURS["pass_zone"], zorder=0, lw=0)
-    style.zero_line(ax)
-    style.threshold(ax, 1.0)
-    for y, one in enumerate(reversed(rails)):
-        middle, *ends = (_harm(one, value) for value in (one.change.estimate, one.change.ci_low, one.change.ci_high))
-        pair = [None, None] if None in ends else sorted(end for end in ends if end is not None)
-        style.interval(ax, y, middle or 0.0, pair[0], pair[1], one.verdict)
-        name, text = (
-            words.label(one),
-            words.amount(one.change, one.change.estimate, sign=True) + words.unit(one.change, one.name),
-        )
-        spot = (0.02, y + 0.28) if narrow else (1.02, y)
-        text = f"{name}: {text}" if narrow else text
-        box = {"fc": COLOURS["pass_zone"], "ec": "none", "pad": 1.5} if narrow else None
-        place, across = "bottom" if narrow else "center", ax.get_yaxis_transform()
-        ax.text(*spot, text, transform=across, fontsize=9, va=place, bbox=box)
-    ax.set_yticks(range(len(rails)), [""] * len(rails) if narrow else [words.label(one) for one in reversed(rails)])
-    ax.set(ylim=(-0.6, len(rails) - 0.3), xlim=(-_FAR - 0.3, _FAR + 0.3))
-    ax.set_xticks([0, 1], ["no change", "limit"])
+    tracks = [_change_of(one) for one in rails]
+    ax = tracks_axes(tracks, (-_FAR, _FAR), [0, 1], lambda at: "limit" if at else "no change", narrow=narrow)
+    rows = spans(tracks, narrow=narrow)
+    style.pass_zone(ax, -_FAR, 1, spans=rows)
+    style.zero_line(ax, spans=rows)
+    style.threshold(ax, 1.0, spans=rows)
     ax.set_xlabel("better ←  change as a share of the margin  → worse")
-    return _titled(ax, words.watched(found), narrow)
+    return style.titled(ax, words.watched(found), narrow=narrow)
 
 
 def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
@@ -176,8 +164,7 @@ def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     ax.set(ylim=(0, 1.03), xlim=(0, x[-1]))
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
     ax.set_xlabel("true difference" + (", points" if scale == 100 else ""))
-    ax.set_ylabel("chance to show it")
-    return _titled(ax, power_title(plan), narrow)
+    return style.titled(ax, power_title(plan), narrow=narrow, above="chance to show it")
 
 
 def power_title(plan: ABPlan) -> str:
@@ -196,14 +183,13 @@ def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
     for y, row in enumerate(reversed(rows)):
         chosen = row["split"] == plan.traffic_split
         ax.barh(y, row["days"], height=0.62, color=COLOURS["fine_tuned" if chosen else "base"])
-        ax.text(
-            row["days"] + most * 0.02, y, f"{row['days']} days, {wording.count(row['users'])} users", va="center", fontsize=9
-        )
+        text = f"{row['days']} days, {wording.count(row['users'])} users"
+        ax.text(row["days"] + most * 0.02, y, text, va="center", fontsize=9, weight="bold" if chosen else "normal")
     ax.set_yticks(range(len(rows)), [wording.percent(row["split"], 0) for row in reversed(rows)])
     ax.set_xlim(0, most * (2.1 if narrow else 1.55))
+    ax.set_xticks(round_ticks(most))
     ax.set_xlabel("days, in whole weeks")
-    ax.set_ylabel("treatment")
-    return _titled(ax, duration_title(plan), narrow)
+    return style.titled(ax, duration_title(plan), narrow=narrow, above="share of users in treatment")
 
 
 def duration_title(plan: ABPlan) -> str:
@@ -222,15 +208,13 @@ def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
     )  # fmt: skip
     for name, values, role in ways:
         ax.plot(runs.days, values, color=COLOURS[role], lw=2)
-        said = f" {wording.percent(values[-1])}\n {name}"
-        ax.text(runs.days[-1], values[-1], said, va="center", fontsize=8.8, color=COLOURS[role])
+        style.beside(ax, runs.days[-1], values[-1], f"{wording.percent(values[-1])}\n{name}", role)
     ax.plot([0, runs.days[-1]], [runs.alpha] * 2, color=COLOURS["ink"], lw=1.9, ls=_DASHES)
     ax.set(ylim=(0, max(0.1, max(runs.naive) * 1.2)), xlim=(0, runs.days[-1] * (1.75 if narrow else 1.3)))
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
     ax.set_xticks(sorted({1, (1 + runs.days[-1]) // 2, runs.days[-1]}))
     ax.set_xlabel("day of the test")
-    ax.set_ylabel("tests with a false winner so far")
-    return _titled(ax, peeking_title(runs), narrow)
+    return style.titled(ax, peeking_title(runs), narrow=narrow, above="tests with a false winner so far")
 
 
 def peeking_title(runs: prospect.Peeking) -> str:
@@ -250,25 +234,68 @@ def withheld(found: Reading | NoReading, title: str = "", *, narrow: bool = Fals
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", bbox=box)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    return _titled(ax, title or words.headline(found), narrow)
+    return style.titled(ax, title or words.headline(found), narrow=narrow)
 
 
 _SERIES = ("estimate", "ci_low", "ci_high", "sequence_low", "sequence_high")
 _FAR = 2.5  # margins either way
-_ALIGN = {-1: "right", 1: "left"}
+_FARTHEST_Z = 15.0  # beyond it the curve would be a spike: an arrow instead
 _RATIO_LABEL = "treatment's share of users (99.9% interval); dashed: as declared"
 
 
 def _observed(ax: Axes, z: float, reach: float, verdict: str) -> None:
-    colour, spot = COLOURS[{"better": "good", "worse": "bad"}.get(verdict, "unsure")], max(-reach, min(reach, z))
-    ax.plot([spot, spot], [0, 0.33], color=colour, lw=2.4)
-    style.interval(ax, 0.33, spot, None, None, verdict)
-    side = -1 if spot < 0 else 1
-    said, muted = {"weight": "bold", "fontsize": 9.6}, {"color": COLOURS["muted"], "fontsize": 9}
+    side, beyond = (-1 if z < 0 else 1), abs(z) > reach
+    spot = side * reach if beyond else z
+    if not beyond:
+        ax.plot([spot, spot], [0, 0.33], color=COLOURS[style.kind_of(verdict)], lw=2.4)
+    style.interval(ax, 0.33, spot, None, None, verdict, beyond=side * beyond)
     inwards = abs(spot) > 0.62 * reach  # else the words would leave the figure
-    at = spot - side * 0.2 if inwards else side * max(abs(spot) + 0.2, 1.3)
-    ax.text(at, 0.345, f"observed\nz = {wording.number(z)}", ha=_ALIGN[side * (-1 if inwards else 1)], va="bottom", **said)
-    ax.text(-side * 1.3, 0.36, "if nothing\nhad changed", ha=_ALIGN[-side], va="center", **muted)
+    at = spot - side * 0.02 * reach if inwards else side * max(abs(spot) + 0.2, 1.3)
+    look = {"ha": "left" if (side > 0) is not inwards else "right", "va": "bottom", "weight": "bold", "fontsize": 9.6}
+    told = f"observed\nz = {wording.number(z)}"
+    ax.text(at, 0.35, f"{told},\nfar off this scale" if beyond else told, **look)
+    ha = "right" if side > 0 else "left"
+    ax.text(-side * 1.3, 0.36, "if nothing\nhad changed", ha=ha, va="center", color=COLOURS["muted"], fontsize=9)
+
+
+def _name_bands(ax: Axes, day: float, plain: float, sequence: float) -> None:
+    """Names the two bands beside their upper edges, at least a line apart."""
+    low, high = ax.get_ylim()
+    line = 0.06 * (high - low)
+    style.beside(ax, day, plain, "95% interval", "fine_tuned")
+    if np.isfinite(sequence):
+        style.beside(ax, day, max(sequence, plain + line), "at every look", "muted")
+
+
+def _share_of(phase: Any) -> Track:
+    seen, low, high = (
+        None if at is None else at + phase.traffic_split for at in (phase.test.estimate, phase.test.ci_low, phase.test.ci_high)
+    )
+    kind = "worse" if phase.test.verdict == "invalid" else "fine_tuned"
+    marks = () if seen is None else (Mark(estimate=seen, low=low, high=high, kind=kind),)
+    return Track(
+        name=f"Phase {phase.phase}",
+        under=f"{wording.count(phase.test.n)} users, declared {wording.percent(phase.traffic_split, 0)}",
+        marks=marks,
+        value=f"{wording.percent(seen)} ({wording.percent(low)} to {wording.percent(high)})",
+    )
+
+
+def _change_of(one: Watched) -> Track:
+    middle, *ends = (_harm(one, value) for value in (one.change.estimate, one.change.ci_low, one.change.ci_high))
+    low, high = sorted(end for end in ends if end is not None) if None not in ends else (None, None)
+    return Track(
+        name=words.label(one),
+        under=one.verdict,
+        marks=() if middle is None else (Mark(estimate=middle, low=low, high=high, kind=one.verdict),),
+        value=words.amount(one.change, one.change.estimate, sign=True) + words.unit(one.change, one.name),
+    )
+
+
+def _round_between(low: float, high: float, most: int) -> list[float]:
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(at) for at in MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)]
 
 
 def _z_title(z: float, limit: float, test: Effect) -> str:
@@ -299,11 +326,5 @@ def _limit(test: Effect) -> float:
 
 
 def _harm(one: Watched, value: float | None) -> float | None:
-    """A change as a share of the margin, positive = worse; what lies far outside is drawn at the edge."""
-    share = None if value is None or not one.margin else (value if one.better == "lower" else -value) / one.margin
-    return None if share is None else max(-_FAR, min(_FAR, share))
-
-
-def _titled(ax: Axes, title: str, narrow: bool) -> Axes:
-    ax.set_title(textwrap.fill(title, 44 if narrow else 84), parse_math=False)
-    return ax
+    """A change as a share of the margin, positive = worse."""
+    return None if value is None or not one.margin else (value if one.better == "lower" else -value) / one.margin
