@@ -79,8 +79,7 @@ def test_a_sequence_without_users_is_refused():
 
 
 def test_fractions_that_rounding_took_a_hair_above_one_are_one():
-    times = [sum([1 / 9] * look) for look in range(1, 10)]  # the ninth is 1.0000000000000002
-    assert times[-1] > 1
+    times = [*(n / 9 for n in range(1, 9)), 1.0000000000000002]
     assert obrien_fleming_bounds(times) == pytest.approx(obrien_fleming_bounds([n / 9 for n in range(1, 10)]))
     with pytest.raises(DesignError, match="information fraction"):
         obrien_fleming_bounds([0.5, 1.001])
