@@ -107,8 +107,9 @@ def run_study(
     chapters = {book.stem: (taken | ran)[book] for book in books}
     skipped = tuple(book.stem for book in taken)
     made = manifest.write(
-        study, folder, chapters, books=books, parameters=values, skipped=skipped, seconds=time.monotonic() - began
-    )
+        study, folder, chapters, books=books, parameters=values, skipped=skipped, seconds=time.monotonic() - began,
+        left_out=[book.stem for book in all_books if book not in books],
+    )  # fmt: skip
     history.append(study, folder, made_at=made["made_at"], failed=made["failed"])
     return Run(folder=folder, chapters=chapters, skipped=skipped, report=write_page(folder))
 
@@ -127,7 +128,7 @@ def study_parameters(study: Study) -> dict[str, Value]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `evalkit new {study.name}` writes one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as why:
-        raise DataError(f"{path}: not YAML ({why})") from why
+        raise DataError(f"{path}: not YAML ({' '.join(str(why).split())}); need flat `name: value` lines") from why
     if not isinstance(found, dict) or not all(isinstance(value, str | int | float | bool) for value in found.values()):
         wrong = (
             [name for name, value in found.items() if not isinstance(value, str | int | float | bool)]
@@ -157,7 +158,8 @@ def chosen_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
     picked = [book for book in books if not only or any(_fits(book, name) for name in only)]
     unknown = [name for name in only if not any(_fits(book, name) for book in books)]
     if unknown:
-        raise DesignError(f"no notebook {unknown[0]!r}; there are {', '.join(book.stem for book in books)}")
+        several = " (several are separated by spaces)" if "," in unknown[0] else ""
+        raise DesignError(f"no notebook {unknown[0]!r}{several}; there are {', '.join(book.stem for book in books)}")
     return picked
 
 

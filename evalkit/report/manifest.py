@@ -41,9 +41,10 @@ def write(
     books: Sequence[Path],
     parameters: Mapping[str, Value],
     skipped: Sequence[str],
+    left_out: Sequence[str] = (),
     seconds: float,
 ) -> dict[str, Any]:
-    """Writes the manifest of a run and returns it."""
+    """Writes the manifest of a run and returns it; `left_out` are the notebooks it was told not to run."""
     record = {
         "study": study.name,
         "run": folder.name,
@@ -55,6 +56,7 @@ def write(
             for name, one in chapters.items()
         },
         "failed": {name: one.error for name, one in chapters.items() if one.error},
+        "left_out": list(left_out),
         "versions": {"evalkit": evalkit.__version__, "python": platform.python_version()} | dict(_versions()),
         "platform": platform.platform(),
         "journals": _journals(study, parameters),
@@ -72,11 +74,12 @@ def read(folder: Path) -> dict[str, Any]:
         DataError: The run was not finished, or the file is damaged.
     """
     try:
-        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return dict(found)
     except FileNotFoundError:
         raise DataError(f"{folder}: no {FILE}; the run did not finish") from None
-    except ValueError as why:
-        raise DataError(f"{folder / FILE}: not JSON ({why})") from why
+    except (TypeError, ValueError) as why:
+        raise DataError(f"{folder / FILE}: not a manifest ({why}); run the study again") from why
 
 
 def files(study: Study) -> list[Path]:

@@ -141,6 +141,83 @@ def test_the_gate_answers_by_the_decision(project, verdict, code):
         assert gate.gate(name, root=root).code == code
 
 
+@pytest.fixture
+def night(project):
+    """Puts a run into the reports: which notebooks it left out, and its verdict if it came to one."""
+    from evalkit.decision import decide
+
+    root = project("01_fine", "02_failing")
+
+    def made(name, *, left_out=(), verdict="", failed=()):
+        folder = root / "reports/tiny" / name
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps({"failed": dict.fromkeys(failed, "e"), "left_out": list(left_out)}))
+        if verdict:
+            decide({}, study="tiny").write(folder)
+            record = json.loads((folder / "decision.json").read_text())
+            (folder / "decision.json").write_text(json.dumps(record | {"verdict": verdict}))
+        return root
+
+    return made
+
+
+FIRST, SECOND, THIRD = (f"2026112{day}T000000Z-0a0a0a0a" for day in (1, 2, 3))
+
+
+def test_the_gate_passes_over_newer_partial_runs_and_says_so(night):
+    night(FIRST, verdict="ship")
+    root = night(SECOND, left_out=["07_decision"])
+    night(THIRD, left_out=["01_fine"], verdict="don't ship")
+    found = gate.gate("tiny", root=root)
+    assert found.code == 0
+    assert f"{FIRST}; passed over 2 newer partial runs (--only): {THIRD} and {SECOND}" in found.judged
+    named = gate.gate(THIRD, root=root)
+    assert (named.code, named.judged) == (10, "")
+
+
+def test_an_older_partial_run_is_not_spoken_of_and_a_newer_failed_one_counts(night):
+    night(FIRST, left_out=["07_decision"])
+    root = night(SECOND, verdict="ship")
+    assert gate.gate("tiny", root=root).judged.endswith(SECOND)
+    night(THIRD, failed=["01_fine"], verdict="ship")
+    assert gate.gate("tiny", root=root).code == 12
+
+
+def test_only_partial_runs_are_answered_by_the_newest_with_what_to_do(night):
+    night(FIRST, left_out=["01_fine"], verdict="ship")
+    root = night(SECOND, left_out=["02_failing", "07_decision"])
+    found = gate.gate("tiny", root=root)
+    assert (found.code, "tiny has no complete one yet" in found.judged) == (12, True)
+    assert "without 02_failing and 07_decision; `evalkit run tiny` runs all" in found.sentence
+    night(THIRD, left_out=["01_fine"], verdict="not yet")
+    assert gate.gate("tiny", root=root).code == 11
+
+
+def test_a_run_that_leaves_notebooks_out_records_them(project):
+    root = project("01_fine", "02_failing")
+    record = json.loads((run(root, only=["01"]).folder / "manifest.json").read_text())
+    assert record["left_out"] == ["02_failing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("reports/tiny", "not a run's folder"), (f"reports/tiny/{SECOND}", "no such run"), (SECOND, f"holds no run {SECOND}")],
+)
+def test_a_run_that_is_not_there_is_no_broken_run(night, monkeypatch, name, told):
+    root = night(FIRST, verdict="ship")
+    monkeypatch.chdir(root)
+    with pytest.raises(DataError, match=told):
+        gate.gate(name)
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", "{"])
+def test_a_damaged_manifest_is_a_broken_run(night, text):
+    root = night(FIRST, verdict="ship")
+    (root / "reports/tiny" / FIRST / "manifest.json").write_text(text)
+    found = gate.gate("tiny", root=root)
+    assert (found.code, "not a manifest" in found.sentence) == (12, True)
+
+
 def test_history_says_what_changed():
     row = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "bound_to": {"fine_tuned": "1"},
            "metrics": {"exact_match": {"estimate": 0.10}}}  # fmt: skip
