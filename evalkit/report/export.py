@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from evalkit.errors import DataError
@@ -10,30 +13,34 @@ from evalkit.study import Study
 
 
 def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
-    """Writes all that is there into a folder and returns the files.
+    """Writes all that is there into a folder and returns the files; a failure leaves the folder as it was.
 
     Raises:
-        DataError: The study has neither a log nor a closed round.
+        DataError: The study has neither a log nor a closed round, or one of them is damaged; or the folder is a file.
     """
     study = Study.open(name, root=root)
-    folder.mkdir(parents=True, exist_ok=True)
-    made = [*_log(study, folder), *_votes(study, folder)]
-    if not made:
-        raise DataError(
-            f"{study.folder}: holds neither an A/B log nor a closed rating round, so there is nothing to export; close a round "
-            f"with evalkit rate {name} --lock, or route users through evalkit.run_ab_request"
-        )
-    return made
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; name a folder with --to")
+    nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".evalkit-export-", dir=nearest) as made_in:
+        made = [*_log(study, Path(made_in)), *_votes(study, Path(made_in))]
+        if not made:
+            raise DataError(
+                f"{study.folder}: holds neither an A/B log nor a closed rating round, so there is nothing to export; close a "
+                f"round with evalkit rate {name} --lock, or route users through evalkit.run_ab_request"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.move(one, folder / one.name)) for one in made]
 
 
 def _log(study: Study, folder: Path) -> list[Path]:
     from evalkit.abtest.log import EventLog
 
     where = str(study_parameters(study).get("event_log") or "events.sqlite")
-    path = study.folder / where
-    if not path.is_file():
+    place = where if "://" in where or where in os.environ else study.path(where)
+    if isinstance(place, Path) and not place.is_file():
         return []
-    log = EventLog(path)
+    log = EventLog(place)
     try:
         return list(log.export(folder))
     finally:
