@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import re
 import shlex
 import shutil
@@ -42,6 +43,14 @@ exit codes:
 
 
 _MOST_LINES = 40
+_REMEDIES = {
+    errno.EACCES: "change its permissions, or run as the user it belongs to",
+    errno.EROFS: "the file system is read-only; copy the project to a place that can be written",
+    errno.ENOSPC: "the disk is full; make room and run the same command again",
+    errno.ENOTDIR: "a folder is needed where a file stands; move the file away",
+    errno.EEXIST: "a folder is needed where a file stands; move the file away",
+}
+_ANY_REMEDY = "see that it is there and can be read and written"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options)
     except EvalkitError as why:
         print(f"evalkit: {_as_called(str(why))}", file=sys.stderr)
+        return 1
+    except OSError as why:
+        if why.filename is None and why.errno not in _REMEDIES:
+            raise
+        where = f"{why.filename}: " if why.filename else ""
+        print(f"evalkit: {where}{why.strerror}; {_REMEDIES.get(why.errno or 0, _ANY_REMEDY)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("evalkit: stopped; what was finished is kept", file=sys.stderr)
@@ -81,6 +96,8 @@ def _gate(options: argparse.Namespace) -> int:
     from evalkit.report.gate import gate
 
     found = gate(options.run)
+    if found.judged:
+        print(f"evalkit: {found.judged}", file=sys.stderr)
     print(found.sentence)
     return found.code
 
@@ -164,7 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     gate = commands.add_parser("gate", help="answer for a pipeline: exit 0 ship, 10 don't, 11 not enough evidence, 12 broken")
-    gate.add_argument("run", metavar="RUN_OR_STUDY", help="a run's folder or name, or a study, whose newest run is meant")
+    gate.add_argument(
+        "run", metavar="RUN_OR_STUDY", help="a run's folder or name, or a study, whose newest complete run is meant"
+    )
     gate.set_defaults(command=_gate)
 
     rate = commands.add_parser("rate", help="serve a rating round on this machine, one link a rater; --lock closes it")

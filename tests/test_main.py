@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +92,10 @@ def test_a_study_name_never_leaves_the_folder(project, name, capsys):
 def test_new_refuses_a_test_file_that_cannot_be_read(project, capsys):
     Path("held_out.jsonl").write_text("{broken\n")
     assert main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"]) == 1
-    assert "held_out.jsonl:1" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "held_out.jsonl:1: not JSON" in told
+    assert "(1 problem; `evalkit doctor held_out.jsonl` lists them)" in told
+    assert "strict=False" not in told  # a command line has no such option
     assert not (project / "data/mine").exists()
 
 
@@ -130,3 +134,52 @@ def test_export_says_when_there_is_nothing(project, capsys):
     told = capsys.readouterr().err
     assert "neither an A/B log nor a closed rating round" in told
     assert "evalkit rate mine --lock" in told
+    assert not (project / "out").exists()
+
+
+def test_a_model_without_a_name_is_refused(project, capsys):
+    assert main(["new", "mine", "--test", "held_out.jsonl", "--base", " ", "--fine-tuned", "b"]) == 1
+    assert "--base is empty; name the model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["rate"], ["rate", "--lock"], ["export", "--to", "out"]])
+def test_a_broken_study_file_is_one_line_that_says_where(project, arguments, capsys):
+    (project / "data/mine").mkdir()
+    (project / "data/mine/study.yaml").write_text("study: mine\nlimit: [\n")
+    shutil.copy(Path(__file__).parent / "report/notebooks/01_fine.ipynb", project / "notebooks")
+    assert main([arguments[0], "mine", *arguments[1:]]) == 1
+    told = capsys.readouterr().err
+    assert "study.yaml: not YAML" in told
+    assert "line 3" in told
+    assert told.count("\n") == 1
+
+
+def test_several_notebooks_are_separated_by_spaces(project, capsys):
+    (project / "data/mine").mkdir()
+    shutil.copy(Path(__file__).parent / "report/notebooks/01_fine.ipynb", project / "notebooks")
+    assert main(["run", "mine", "--only", "01,02"]) == 1
+    assert "'01,02' (several are separated by spaces); there are 01_fine" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_one_line_that_says_what_to_do(project, capsys):
+    (project / "data/mine").mkdir()
+    (project / "data/mine/study.yaml").write_text("study: mine\n")
+    shutil.copy(Path(__file__).parent / "report/notebooks/01_fine.ipynb", project / "notebooks")
+    (project / "reports").write_text("a file")
+    assert main(["run", "mine"]) == 1
+    told = capsys.readouterr().err
+    assert str(project / "reports/mine") in told
+    assert told.endswith("a folder is needed where a file stands; move the file away\n")
+
+
+def test_the_gate_says_on_stderr_which_run_it_judged(project, capsys):
+    folder = project / "reports/mine/20261124T000000Z-0a0a0a0a"
+    folder.mkdir(parents=True)
+    (project / "data/mine").mkdir()
+    (folder / "manifest.json").write_text('{"failed": {"01_fine": "e"}}')
+    assert main(["gate", "mine"]) == 12
+    told = capsys.readouterr()
+    assert told.out == "Broken run: 01_fine failed; no verdict is given.\n"
+    assert told.err == f"evalkit: judged {folder}\n"
+    assert main(["gate", str(folder)]) == 12
+    assert capsys.readouterr().err == ""

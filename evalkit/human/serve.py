@@ -87,7 +87,10 @@ def declared_round(study: Study) -> str:
     import yaml
 
     path = study.folder / "study.yaml"
-    declared = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        declared = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (yaml.YAMLError, UnicodeDecodeError) as why:
+        raise DataError(f"{path}: not YAML ({' '.join(str(why).split())}); mend it, or name the round with --round") from why
     return str((isinstance(declared, dict) and declared.get("rating_round")) or DEFAULT_ROUND)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, DesignError
 from evalkit.study import checked_name, project_root
+from evalkit.wording import plural
 
 _TEMPLATE = Path(__file__).with_name("template") / "study.yaml.j2"
 
@@ -27,12 +28,15 @@ def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path |
         The study file.
 
     Raises:
-        DesignError: The name is not usable as a folder.
+        DesignError: The name is not usable as a folder, or a model has no name.
         DataError: The test file is missing or unusable, or the study exists.
     """
     folder = (root or project_root()) / "data" / checked_name(name, what="study")
     if (folder / "study.yaml").exists():
         raise DataError(f"{folder / 'study.yaml'}: exists already; edit it, or choose another name")
+    for option, model in (("--base", base), ("--fine-tuned", fine_tuned)):
+        if not model.strip():
+            raise DesignError(f"{option} is empty; name the model as the endpoint knows it")
     _check(test)
     folder.mkdir(parents=True, exist_ok=True)
     if test.resolve() != (folder / "test.jsonl").resolve():
@@ -77,4 +81,7 @@ def _check(test: Path) -> None:
 
     if not test.is_file():
         raise DataError(f"{test}: no such file; need chat JSONL")
-    read_examples(test)
+    problems = read_examples(test, strict=False).problems
+    if problems:
+        first, n = problems[0], plural(len(problems), "problem")
+        raise DataError(f"{test}:{first.line}: {first.problem}; {first.remedy} ({n}; `evalkit doctor {test}` lists them)")
