@@ -163,7 +163,7 @@ def test_on_a_phone_no_zone_lies_behind_words(states, plot):
     with style.style():
         ax = plot(states("better"), narrow=True)
         ax.figure.canvas.draw()
-        drawn = [one.get_path().transformed(one.get_transform()) for one in ax.lines]
+        drawn = [one.get_path().transformed(one.get_transform()) for one in (*ax.lines, *ax.patches)]
         drawn += [path.transformed(one.get_transform()) for one in ax.collections for path in one.get_paths()]
         for text in ax.texts:
             assert not any(path.intersects_bbox(text.get_window_extent()) for path in drawn), text.get_text()
