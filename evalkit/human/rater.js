@@ -8,6 +8,9 @@ const CHOICES = [
 const FIRST_REASON_KEY = 5;
 const GUARD_MS = 350; // a double press must not hit the next pair
 const TIMEOUT_MS = 4000;
+const ABOUT =
+  "You see one input and two answers, in random order; which model wrote which stays hidden. " +
+  "Each choice is saved at once. Stop when you like: you go on where you stopped.";
 const DEAD =
   "NOT SAVED: the program behind this page did not answer. Reload the page (in a notebook: run the cell again). " +
   "Your earlier ratings are kept.";
@@ -18,6 +21,20 @@ function make(tag, parent, attributes = {}, text = "") {
   node.textContent = text;
   parent.append(node);
   return node;
+}
+
+// A rubric is a text file, often Markdown: headings, list items and paragraphs are told apart, and nothing else.
+function prose(parent, text) {
+  parent.replaceChildren();
+  let open = null;
+  for (const line of text.split("\n").map((one) => one.trim())) {
+    const heading = /^#+\s+(.*)/.exec(line);
+    const item = /^([-*]|\d+[.)])\s/.test(line);
+    if (heading) make("h3", parent, { dir: "auto" }, heading[1]);
+    if (heading || !line) open = null;
+    else if (open && !item) open.textContent += ` ${line}`;
+    else open = make("p", parent, { class: item ? "ek-item" : "", dir: "auto" }, line);
+  }
 }
 
 function textBox(parent, title, label) {
@@ -54,16 +71,19 @@ function build(el) {
   const question = make("h2", work);
   const rubric = make("details", work, { class: "ek-rubric", open: "" });
   make("summary", rubric, {}, "How to judge");
-  const guidance = make("div", rubric, { class: "ek-plain", dir: "auto" });
+  make("p", rubric, {}, ABOUT);
+  const guidance = make("div", rubric, { class: "ek-plain" });
   const input = textBox(work, "Input", "Input");
   const grid = make("div", work, { class: "ek-grid" });
-  const left = textBox(grid, "A", "Answer A");
-  const right = textBox(grid, "B", "Answer B");
-  const reasons = make("div", work, { class: "ek-reasons", role: "group", "aria-label": "Reasons, optional" });
+  const left = textBox(grid, "Answer A", "Answer A");
+  const right = textBox(grid, "Answer B", "Answer B");
+  const why = make("div", work, { role: "group", "aria-label": "Reasons, optional" });
+  make("h3", why, {}, "Reasons (optional; tick before you choose)");
+  const reasons = make("div", why, { class: "ek-reasons" });
   const label = make("label", work, { class: "ek-note" }, "Note (optional) ");
   const note = make("textarea", label, { rows: "1", maxlength: "2000" });
   const buttons = make("div", root, { class: "ek-buttons", role: "group", "aria-label": "Your judgement" });
-  return { root, banner, status, bar, notice, alert, work, question, rubric, guidance, input, left, right, reasons, note, buttons };
+  return { root, banner, status, bar, notice, alert, work, question, rubric, guidance, input, left, right, why, reasons, note, buttons };
 }
 
 function render({ model, el }) {
@@ -74,6 +94,7 @@ function render({ model, el }) {
   let timer = 0;
   let drawnAt = 0;
   let shown = null;
+  let folded = false;
 
   const choose = Object.fromEntries(
     CHOICES.map(([choice, text, key]) => [choice, button(page.buttons, text, key, { "data-choice": choice })])
@@ -137,6 +158,7 @@ function render({ model, el }) {
   }
 
   function drawReasons(names) {
+    page.why.hidden = !names.length;
     page.reasons.replaceChildren();
     names.forEach((name, i) => {
       const key = i + FIRST_REASON_KEY <= 9 ? String(i + FIRST_REASON_KEY) : "";
@@ -147,11 +169,11 @@ function render({ model, el }) {
   }
 
   function drawItem(view) {
+    if (inVoila && shown) page.status.scrollIntoView({ block: "nearest" });
     shown = view.item.id;
     drawnAt = performance.now();
     page.question.textContent = view.question;
-    page.guidance.textContent = view.rubric;
-    page.rubric.hidden = !view.rubric;
+    if (!folded && view.done) page.rubric.open = !(folded = true); // once: whoever opens it again keeps it open
     for (const [box, text] of [[page.input, view.item.input], [page.left, view.item.left], [page.right, view.item.right]]) {
       box.textContent = text ?? "";
       box.scrollTop = 0;
@@ -163,14 +185,16 @@ function render({ model, el }) {
   function draw() {
     const view = model.get("view");
     const rating = view.state === "rating";
-    const words = { rating: `Pair ${view.done + 1} of ${view.total}`, done: `You are done: all ${view.total} pairs are rated. Thank you.` };
+    const words = { rating: `Pair ${view.done + 1} of ${view.total}`, done: `You are done: all ${view.total} pairs are rated. Thank you; you may close this page.` };
     page.status.textContent = words[view.state] ?? "This round is closed. Thank you.";
     page.banner.textContent = view.banner;
     page.banner.hidden = !view.banner;
+    if (page.root.dataset.rev === undefined) prose(page.guidance, view.rubric ?? "");
     page.bar.max = view.total;
     page.bar.value = view.done;
     page.notice.textContent = view.notice;
     page.work.hidden = !rating;
+    page.root.classList.toggle("ek-over", !rating);
     for (const node of Object.values(choose)) node.hidden = !rating;
     undo.hidden = view.state === "closed";
     if (!rating) shown = null;
@@ -196,6 +220,11 @@ function render({ model, el }) {
 
   for (const [choice, node] of Object.entries(choose)) node.addEventListener("click", () => vote(choice, "click"));
   undo.addEventListener("click", takeBack);
+  // a button clicked with the mouse gives the focus back, else the next key would draw a ring around it
+  page.root.addEventListener("click", (event) => {
+    if (event.detail && event.target.closest("button")) page.root.focus({ preventScroll: true });
+  });
+  if (inVoila) page.root.tabIndex = -1; // keys work anywhere on that page, so the whole is no stop of its own
   // Voila's page has nothing else on it; in JupyterLab the keys belong to the notebook unless the rater has the focus.
   const listener = inVoila ? document : page.root;
   // JupyterLab looks at the focused element before it looks at what holds it: "x" on a button would cut the cell

@@ -61,7 +61,8 @@ def test_rating_in_jupyterlab_from_the_first_pair_to_a_killed_kernel(browser, la
     for number, press in enumerate(("1", "click", "3", "click", "4"), start=1):
         if press == "click":
             page.locator('[data-choice="right"]').click()
-            page.keyboard.press("b")  # the focus is on the button now
+            assert page.evaluate("document.activeElement.className") == "ek-rater"  # not the button, which a key would ring
+            page.keyboard.press("b")
             page.keyboard.press("x")
         else:
             page.keyboard.press(press)

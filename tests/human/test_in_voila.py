@@ -15,8 +15,9 @@ from evalkit.human.rounds import Round
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror='window.__xss=1'><script>window.__xss=2</script> $5 and $6 abc\u202egpj.exe \ud800"
+RUBRIC = "Look\ntwice.\n\n## What counts\n- facts\n- tone"
 GUARD_MS = 400  # the page ignores presses for 350 ms after it has drawn a pair
-RATERS = ("ann", "bob", "cid", "dan", "eve", "fay", "gil")
+RATERS = ("ann", "bob", "cid", "dan", "eve", "fay", "gil", "hal")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def round_(root):
     base = [EvalResult(i, f"note {i} {HOSTILE}", "x", f"base {i} {HOSTILE}", False, True) for i in range(20)]
     tuned = [replace(one, predicted=f"tuned {one.example_id} " + "long words " * 200) for one in base]
     folder = root / "data" / "s" / "ratings" / "r1"
-    prepare_human_eval_batch(base, tuned, 10, seed=1, raters=RATERS, folder=folder, rubric="Look twice.")
+    prepare_human_eval_batch(base, tuned, 10, seed=1, raters=RATERS, folder=folder, rubric=RUBRIC)
     return Round.open(folder)
 
 
@@ -131,6 +132,38 @@ def test_typing_a_note_votes_nothing_and_the_note_and_reasons_go_with_the_vote(d
     assert (row["choice"], row["note"]) == ("right", "note 1 and 2 u")
     assert row["reasons"] == ["tone", "helpfulness"]
     assert bob.page.locator(".ek-note textarea").input_value() == ""
+
+
+def test_the_page_explains_itself_and_a_mouse_leaves_no_ring_behind(desk):
+    hal = desk("hal", viewport={"width": 1280, "height": 500})
+    page, rubric = hal.page, hal.page.locator(".ek-rubric")
+    assert [one.inner_text() for one in page.locator(".ek-plain > *").all()] == [
+        "Look twice.",
+        "What counts",
+        "- facts",
+        "- tone",
+    ]
+    assert "which model wrote which stays hidden" in rubric.inner_text()
+    assert page.get_by_role("heading", name="Reasons (optional").is_visible()
+    choice = page.locator('[data-choice="left"]')
+    box = choice.bounding_box()
+    assert box["y"] + box["height"] <= 500  # in reach without scrolling, though the page is longer
+    ringed = "[...document.querySelectorAll('.ek-rater, .ek-rater *')].filter(one => one.matches(':focus-visible')"
+    ringed += " && getComputedStyle(one).outlineStyle !== 'none').map(one => one.dataset.choice ?? one.className)"
+    page.locator(".ek-reasons button").first.click()
+    choice.click()
+    hal.at(2, 1)
+    page.keyboard.press("2")
+    hal.at(3, 2)
+    assert page.evaluate(ringed) == []
+    page.keyboard.press("Tab")
+    assert len(page.evaluate(ringed)) == 1
+    assert rubric.get_attribute("open") is None  # folded after the first pair ...
+    rubric.locator("summary").click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("3")
+    hal.at(4, 3)
+    assert rubric.get_attribute("open") is not None  # ... and left open by whoever opens it again
 
 
 def test_a_double_press_votes_once(desk):
