@@ -169,7 +169,7 @@ function render({ model, el }) {
   }
 
   function drawItem(view) {
-    if (inVoila && shown) page.status.scrollIntoView({ block: "nearest" });
+    const isNext = shown !== null;
     shown = view.item.id;
     drawnAt = performance.now();
     page.question.textContent = view.question;
@@ -180,6 +180,8 @@ function render({ model, el }) {
     }
     page.note.value = "";
     drawReasons(view.reasons);
+    // after the layout has settled: a folded guide may leave the notebook scrolled past its end
+    if (isNext) requestAnimationFrame(() => page.status.scrollIntoView({ block: "nearest" }));
   }
 
   function draw() {

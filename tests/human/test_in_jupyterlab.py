@@ -14,6 +14,7 @@ from evalkit.records import EvalResult
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # a busy machine takes minutes
 GUARD_MS = 400
+IN_SIGHT = "node => { const at = node.getBoundingClientRect().top; return at > 0 && at < window.innerHeight }"
 SOURCE = """
 from pathlib import Path
 from evalkit.human.opening import in_jupyter, inline_rater
@@ -68,6 +69,7 @@ def test_rating_in_jupyterlab_from_the_first_pair_to_a_killed_kernel(browser, la
             page.keyboard.press(press)
         at(page, number + 1)
         assert len(rows(folder)) == number
+        assert page.locator(".ek-status").evaluate(IN_SIGHT)  # though the guide above it has folded
         assert page.locator(".jp-Notebook .jp-Cell").count() == cells
         page.locator(".ek-rater").focus()
     assert [row["choice"] for row in rows(folder)] == ["left", "right", "tie", "right", "both_bad"]
