@@ -57,11 +57,12 @@ def _plainly(found: LayerDecision) -> str:
 
 def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:
     """Levels of both models, the difference, then each slice or other thing that stops it; "" where levels are absent."""
+    if found.layer != "benchmark" or found.estimate is None or found.verdict not in _AFTER_LEVELS:
+        return ""  # the other layers keep lists of their own under "metrics"
     metric = (details.get("metrics") or {}).get(found.metric.replace(" ", "_")) or {}
     base, tuned = metric.get("base") or {}, metric.get("fine_tuned") or {}
     before, after = base.get("estimate"), tuned.get("estimate")
-    readable = found.layer == "benchmark" and found.estimate is not None and found.verdict in _AFTER_LEVELS
-    if not readable or before is None or after is None:
+    if before is None or after is None:
         return ""
     rate = "successes" in base
     then = _AFTER_LEVELS[found.verdict].format(amount=_amount(found), effect=_effect(found))

@@ -224,3 +224,10 @@ def test_without_levels_the_deck_gives_the_difference(evidence, metrics):
 def test_a_difference_not_shown_stands_with_its_interval(evidence):
     found = {"benchmark": evidence("benchmark", "no difference shown")}
     assert "no difference shown in exact match: +2.0 points (95% interval −3.0 to +7.0)" in decide(found, study="tiny").deck
+
+
+def test_people_bring_a_list_of_metrics_of_their_own(evidence):
+    people = evidence("human", details={"metrics": [{"metric": "exact_match", "agrees": 12, "n": 20}]})
+    decision = decide({"benchmark": evidence("benchmark"), "human": people}, study="tiny")
+    assert decision.verdict == "ship"
+    assert "The human rating" in decision.deck
