@@ -66,11 +66,10 @@ class Watched:
         return own | numbers | {"notes": list(self.change.notes)}
 
 
-def watch(log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float) -> Watched | None:
-    """A guardrail against its margin; None when the log has nothing on it."""
+def watch(log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float) -> Watched:
+    """A guardrail against its margin; one that the log says nothing on is too early to tell, never left out."""
     change = change_of(log, users, guardrail, experiment=experiment, window_s=window_s, alpha=alpha)
-    if change is None:
-        return None
+    change = change or _unknown(0, f"the log says nothing on {guardrail.name!r} of both variants", alpha)
     test = noninferiority_test(change, guardrail.margin, lower_is_better=guardrail.better == "lower")
     return Watched(
         name=guardrail.name, kind=guardrail.kind, better=guardrail.better, change=change, margin=guardrail.margin,
@@ -84,7 +83,7 @@ def watch_health(log: Log, users: Any, guardrails: Sequence[Guardrail], *, exper
     names = {(one.name, one.kind) for one in declared}
     usual = [("error", "rate"), ("refused", "rate"), ("latency_ms", "p95")]
     options: dict[str, Any] = {"experiment": experiment, "window_s": math.inf, "alpha": alpha}
-    found = [watch(log, users, one, **options) for one in declared]
+    found: list[Watched | None] = [watch(log, users, one, **options) for one in declared]
     for name, kind in usual:
         if (name, kind) not in names:
             change = change_of(log, users, Guardrail(name=name, kind=kind, margin=1.0), **options)  # pyright: ignore[reportArgumentType]
