@@ -2,7 +2,8 @@
 
 `plan.lock.json`: `{"kind": "evalkit-plan", "version": 1, "plan": {...}, "sha256": ..., "locked_at": ..., "amendments": [...]}`.
 `sha256` is taken over the plan as canonical JSON; an amendment holds the whole plan as it stands from then on, and hashes what
-came before it along with itself, so that no line can be changed or dropped unseen.
+came before it along with itself, so that none can be changed, or dropped from among others, unseen; each look in the ledger
+names the hash it was read under.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
 
 KIND = "evalkit-plan"
+_ENTRY = {"at", "reason", "phase", "plan", "sha256"}
 _FIXED = ("experiment_name", "control_model", "treatment_model", "primary", "hash", "alpha")
 
 
@@ -196,6 +198,9 @@ def _read(path: Path) -> dict[str, Any]:
     needed = {"plan", "sha256", "locked_at", "amendments"}
     if not isinstance(record, dict) or record.get("kind") != KIND or record.get("version") != 1 or needed - set(record):
         raise DataError(f"{path}: not a locked plan of version 1")
+    entries = record["amendments"]
+    if not isinstance(entries, list) or any(not isinstance(one, dict) or _ENTRY - set(one) for one in entries):
+        raise DataError(f"{path}: an amendment is not whole; a locked plan is changed by amend() only. Restore the file")
     return record
 
 

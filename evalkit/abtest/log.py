@@ -106,13 +106,14 @@ class EventLog:
             DataError: The request is not in the log, or it has another value for this metric already.
             DesignError: The value is not finite, or neither a request nor a user was named.
         """
+        request_id = str(request_id or "") or None
         who = self._of_request(request_id) if request_id else self._of_user(user_id, experiment)
         row = outcome_row(
             **who,
             metric=metric,
             value=value,
             at_s=time.time() if now is None else now,
-            request_id=request_id or None,
+            request_id=request_id,
             outcome_id=outcome_id,
         )
         self.record_outcomes([row])
@@ -185,7 +186,7 @@ class EventLog:
         return dict(found._mapping)
 
     def _of_user(self, user_id: str | None, experiment: str | None) -> dict[str, str]:
-        if not user_id or not experiment:
+        if user_id is None or not str(user_id).strip() or not experiment:
             raise DesignError("an outcome needs request_id, or user_id together with experiment")
         return {"experiment": experiment, "user_id": self.stored_user(user_id)}
 

@@ -174,3 +174,11 @@ def test_a_lock_that_lacks_a_part_is_named(path, missing):
     path.write_text(json.dumps(record))
     with pytest.raises(DataError, match="not a locked plan"):
         read_lock(path)
+
+
+@pytest.mark.parametrize("entries", [None, ["x"], [{"at": "2026-11-06", "reason": "?"}]])
+def test_amendments_that_are_not_whole_are_named(entries, path):
+    lock(PLAN, path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"amendments": entries}))
+    with pytest.raises(DataError, match="an amendment is not whole"):
+        read_lock(path)

@@ -261,3 +261,10 @@ def test_what_is_no_event_log_is_said_without_the_password(tmp_path, where):
     with pytest.raises(DataError, match="cannot be opened as an event log") as caught:
         EventLog(where if "://" in where else tmp_path / where)
     assert "hush" not in str(caught.value)
+
+
+def test_ids_that_are_numbers_are_taken_by_outcomes_too(log):
+    log.record_exposure(replace(SEEN, request_id="7", user_id="0"))
+    log.record_outcome(7, "accepted", 1)
+    log.record_outcome(None, "spent", 2.5, user_id=0, experiment="exp")
+    assert [(one["request_id"], one["user_id"]) for one in log.rows(OUTCOMES)] == [("7", "0"), (None, "0")]
