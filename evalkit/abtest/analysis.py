@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 DAY_S = 86400.0
 KEYS = ("phase", "treated", "day")
 _NEEDED = {"exposures": ("user_id", "variant", "at_s"), "outcomes": ("user_id", "metric", "value", "at_s")}
+_TEXTS = ("user_id", "variant", "metric", "request_id", "experiment", "outcome", "error", "slice")
 BIN = 0.002  # histogram bins of latency are 0.2% wide
+_ENDLESS = 1e300
 _LATEST_S = 1e11  # the year 5138: a larger time is in milliseconds
 
 
@@ -62,7 +64,7 @@ class Log:
             first_treated=rows.at_s.min(where=treated),
             n_rows=rows.count(),
             phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
-            unknown=_ones((control | treated) & rows.at_s.notnull()).min(),
+            unknown=_ones((control | treated) & _is_finite(rows.at_s)).min(),
         )
         first_treated = by_user.first_control.isnull() | (by_user.first_treated < by_user.first_control)
         known = by_user.mutate(first_at=first_treated.ifelse(by_user.first_treated, by_user.first_control))
@@ -74,7 +76,7 @@ class Log:
             treated=_ones(first_treated),
             mixed=_ones(known.first_control.notnull() & known.first_treated.notnull()),
             unknown=1 - known.unknown,
-            day=(known.first_at / DAY_S).floor().cast("int64"),
+            day=_is_finite(known.first_at).ifelse((known.first_at / DAY_S).floor(), None).cast("int64"),
         )
 
     def counts(self, users: Any) -> pd.DataFrame:
@@ -204,12 +206,18 @@ class Log:
         return rows.join(users.select("user_id", *KEYS), "user_id")
 
     def _before(self, before: Any) -> tuple[float, Any]:
-        known = before.group_by("user_id").agg(x=before.value.mean())
+        import ibis
+
+        with quiet():
+            rows: Any = before if isinstance(before, ibis.Table) else ibis.memtable(before)
+        rows = rows.select(user_id=_text(rows.user_id), value=_float(rows.value))
+        known = rows.group_by("user_id").agg(x=rows.value.mean())
         return float(fetched(known.x.mean()) or 0.0), known
 
     def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
-        return self._windowed(rows.filter(rows.metric == metric), users, window_s)
+        rows = rows.filter(rows.metric == metric).mutate(value=rows.value.fill_null(math.inf))  # no value is no failure
+        return self._windowed(rows, users, window_s)
 
     def _windowed(self, rows: Any, users: Any, window_s: float) -> Any:
         """Rows from their user's first exposure until the window closes."""
@@ -226,18 +234,31 @@ def _of(table: Any, name: str, experiment: str, where: str) -> Any:
 
 
 def _readable(table: Any, name: str, where: str) -> dict[str, Any]:
-    """Columns of another type than the log's own: ids become text and timestamps seconds; text is no number."""
-    kinds, changed = table.schema(), {}
-    for column in ("user_id", "variant", "metric", "request_id"):
-        if column in kinds and not kinds[column].is_string():
-            changed[column] = table[column].cast("string")
-    if kinds["at_s"].is_timestamp():
-        changed["at_s"] = table.at_s.epoch_seconds().cast("float64")
+    """Columns of another type than the log's own: ids become text, timestamps seconds, counts numbers; text is no number."""
+    kinds = table.schema()
     for column in ("at_s", "value"):
         if column in kinds and kinds[column].is_string():
             need = "seconds since 1970 or a timestamp" if column == "at_s" else "a number"
             raise DataError(f"{where}: {name}.{column} is text; need {need}")
-    return changed
+    texts = [column for column in _TEXTS if column in kinds and not kinds[column].is_string()]
+    floats = [column for column in ("value", "latency_ms") if column in kinds and not kinds[column].is_floating()]
+    at_s = {} if kinds["at_s"].is_numeric() else {"at_s": _seconds(table.at_s)}
+    return {one: _text(table[one]) for one in texts} | {one: _float(table[one]) for one in floats} | at_s
+
+
+def _text(column: Any) -> Any:
+    kind = column.type()
+    whole = column.cast("int64") if kind.is_floating() else column  # a gap in the column made 7 into 7.0
+    return column if kind.is_string() else whole.cast("string")
+
+
+def _float(column: Any) -> Any:
+    return (column.cast("int32") if column.type().is_boolean() else column).cast("float64")
+
+
+def _seconds(column: Any) -> Any:
+    """DuckDB has timestamps that Ibis does not know by name: those of pandas, in nanoseconds with a time zone."""
+    return (column if column.type().is_timestamp() else column.cast("timestamp('UTC')")).epoch_seconds().cast("float64")
 
 
 @contextmanager
@@ -258,6 +279,11 @@ def fetched(expression: Any) -> Any:
 def _ones(flag: Any) -> Any:
     """1 where true, else 0: some engines don't add booleans up."""
     return flag.ifelse(1, 0)
+
+
+def _is_finite(column: Any) -> Any:
+    """False for NaN too, which the engines hold to be the largest number."""
+    return column.abs() < _ENDLESS
 
 
 def _number(column: Any, otherwise: float = 0.0) -> Any:

@@ -21,8 +21,9 @@ class Metric:
 
     Attributes:
         name: A metric of the outcomes table.
-        kind: "rate": share of requests with outcome 1; "ratio": total value per request; "mean": a user's mean value,
-            over the users who have one. Rates and ratios count requests, but their errors are taken over users.
+        kind: "rate": share of requests with outcome 1; "ratio": total value per request; "mean": the sum of a
+            user's values, 0 for a user without any, as a mean over all users. Rates and ratios count requests, but their
+            errors are taken over users.
         expected: The control group's value as expected; a rate needs it.
         detectable_difference: The smallest difference, treatment - control, worth finding; its sign does not matter.
         sd: Standard deviation between users; a mean or ratio needs it.

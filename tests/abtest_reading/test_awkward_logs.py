@@ -1,7 +1,9 @@
 """Logs from elsewhere: what can be read is read the same, what cannot is named, and nothing is read wrongly in silence."""
 
+import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from evalkit.abtest import rows, words
@@ -47,6 +49,41 @@ def test_timestamps_of_csv_files_are_seconds(small, read, locked, later, tmp_pat
     assert found.primary_dict() == expected.to_dict()
 
 
+@pytest.mark.parametrize("form", ["aware", "naive"])
+def test_timestamps_of_parquet_files_are_seconds(form, small, read, locked, later, tmp_path):
+    expected = read(*(one.assign(at_s=one["at_s"].round()) for one in small)).findings.primary
+    for name, one in zip(("exposures", "outcomes"), small, strict=True):
+        frame = with_times(one, form).assign(at_s=lambda frame: frame["at_s"].dt.as_unit("ns"))
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+    assert read_ab_test(open_log(tmp_path), locked(), now=later).findings.primary == expected
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_columns_without_a_value_are_as_good_as_none(form, small, read, locked, later, tmp_path):
+    empty = dict.fromkeys(("latency_ms", "outcome", "error", "slice"))
+    for name, one in zip(("exposures", "outcomes"), (small[0].assign(**empty), small[1]), strict=True):
+        getattr(one, f"to_{form}")(tmp_path / f"{name}.{form}", index=False)
+    found = read_ab_test(open_log(tmp_path), locked(), now=later)
+    assert found.primary_dict() == read(*small).primary_dict()
+    assert not [one.name for one in found.health if one.name == "latency_ms"]
+
+
+def test_ids_that_a_gap_made_fractions_still_meet(small, read):
+    exposures, outcomes = small
+    outcomes = outcomes.assign(user_id=outcomes["user_id"].str[1:].astype(float))
+    found = read(exposures.assign(user_id=exposures["user_id"].str[1:]), outcomes)
+    assert found.findings.primary == read(*small).findings.primary
+
+
+@pytest.mark.parametrize("form", [pd.DataFrame, lambda frame: ibis.memtable(pa.Table.from_pandas(frame))])
+def test_the_past_of_users_by_number_from_a_data_frame(form, small, make_log, locked, later):
+    exposures, outcomes = (one.assign(user_id=one["user_id"].str[1:].astype(int)) for one in small)
+    plan = locked(kind="mean", sd=1.0, expected=None, difference=1.0)
+    before = form(pd.DataFrame({"user_id": range(260), "value": np.arange(260.0) % 7}))
+    found = read_ab_test(make_log(exposures, outcomes), plan, now=later, before=before).findings
+    assert found.cuped.estimate != found.primary.estimate
+
+
 def test_ids_of_two_types_still_meet(small, read):
     exposures, outcomes = small
     numbers = exposures.assign(user_id=exposures["user_id"].str[1:].astype(int))
@@ -80,7 +117,9 @@ def spoilt(table, column, change):
         (spoilt("exposures", "at_s", lambda at: at.where(at.index > 3)), "no time, or a variant other"),
         (spoilt("exposures", "user_id", lambda ids: ids.where(ids.index > 3, "")), "no user_id"),
         (spoilt("exposures", "variant", lambda arm: arm == "treatment"), "a variant other than control and treatment"),
+        (spoilt("exposures", "at_s", lambda at: at.where(at.index > 3, np.inf)), "no time, or a variant other"),
         (spoilt("outcomes", "value", lambda v: v.where(v.index > 3, np.inf)), "no finite numbers"),
+        (spoilt("outcomes", "value", lambda v: v.where(v.index > 3)), "no finite numbers"),
         (spoilt("outcomes", "value", lambda v: -v), "is no rate for"),
         (
             spoilt("outcomes", "at_s", lambda at: at - 30 * DAY),
@@ -155,6 +194,16 @@ def test_a_plan_without_guardrails_says_so_where_the_figure_stands(small, read):
         ax = plots.guardrails(found)
         assert (ax.get_title("left") or ax.get_title()) == "The plan declares no guardrail"
         close(ax)
+
+
+@pytest.mark.parametrize("name", ["latency_ms", "error"])
+def test_a_guardrail_that_nobody_logged_is_not_left_out(name, small, read):
+    exposures, outcomes = small
+    rail = Guardrail(name=name, kind="p95" if name == "latency_ms" else "rate", margin=50.0)
+    found = read(exposures.drop(columns=["latency_ms", "outcome"]), outcomes, guardrails=(rail,))
+    assert [(one.name, one.verdict, one.change.estimate) for one in found.guardrails] == [(name, "too early", None)]
+    assert words.watched(found).startswith("Not shown to hold yet")
+    assert rows.watched_rows(found)
 
 
 def test_mean_latency_is_not_called_a_percentile(small, read):
