@@ -183,6 +183,10 @@ def read_key(folder: Path, sha256: str) -> Key:
         DataError: It is missing, unreadable, or not the key this batch was sealed with.
     """
     path = folder / "key.json"
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file; bring it from the machine that drew the round, as git ignores it until it is added"
+        )
     record = _read(path, "evalkit-key")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:

@@ -1,3 +1,6 @@
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from evalkit.errors import DataError, DesignError
@@ -87,3 +90,20 @@ def test_a_folder_without_a_round_says_what_to_do(tmp_path):
     (tmp_path / "batch.json").write_text('{"kind": "something", "version": 9}')
     with pytest.raises(DataError, match="need evalkit-batch version 1"):
         Round.open(tmp_path)
+
+
+def test_git_takes_pairs_votes_and_lock_but_neither_key_nor_links():
+    folder = "data/mystudy/ratings/round1"
+    names = ("batch.json", "key.json", "links.json", "lock.json", "votes/ann.jsonl")
+    command = ["git", "check-ignore", "--no-index", *(f"{folder}/{name}" for name in names)]
+    out = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
+    assert out.split() == [f"{folder}/key.json", f"{folder}/links.json"]
+
+
+def test_a_clone_without_the_key_says_where_to_take_it_from(new_round, rate):
+    round_ = new_round()
+    rate(round_, "rater1", lambda _: "left")
+    round_.lock()
+    (round_.folder / "key.json").unlink()
+    with pytest.raises(DataError, match=r"key\.json: no such file; bring it from the machine that drew the round"):
+        round_.key()
