@@ -201,16 +201,21 @@ def duration_title(plan: ABPlan) -> str:
 
 def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
     """False alarms so far in tests where nothing differs, by the way they are looked at."""
+    from matplotlib.ticker import MaxNLocator
+
     _, ax = style.canvas(3.3, narrow=narrow)
     ways = (
         (f"every day, p < {runs.alpha:g}", runs.naive, "bad"), ("from the minimum on", runs.after_minimum, "unsure"),
         ("every day, limits", runs.bounded, "good"),
     )  # fmt: skip
-    for name, values, role in ways:
+    top, at = max(0.1, max(runs.naive) * 1.2), -1.0
+    for name, values, role in sorted(ways, key=lambda way: way[1][-1]):
         ax.plot(runs.days, values, color=COLOURS[role], lw=2)
-        style.beside(ax, runs.days[-1], values[-1], f"{wording.percent(values[-1])}\n{name}", role)
+        at = max(values[-1], at + 0.14 * top)  # two lines of words need their room
+        style.beside(ax, runs.days[-1], at, f"{wording.percent(values[-1])}\n{name}", role)
     ax.plot([0, runs.days[-1]], [runs.alpha] * 2, color=COLOURS["ink"], lw=1.9, ls=_DASHES)
-    ax.set(ylim=(0, max(0.1, max(runs.naive) * 1.2)), xlim=(0, runs.days[-1] * (1.75 if narrow else 1.3)))
+    ax.set(ylim=(0, top), xlim=(0, runs.days[-1] * (1.75 if narrow else 1.3)))
+    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))  # ticks in whole percent
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
     ax.set_xticks(sorted({1, (1 + runs.days[-1]) // 2, runs.days[-1]}))
     ax.set_xlabel("day of the test")
