@@ -79,10 +79,26 @@ class Bench:
             return self.ask(model, path)
         if not path.exists():
             raise DataError(f"{path}: no such journal; to ask {model!r}, {self._to_ask()}")
-        remedy = f"to ask them, {self._to_ask()}"
-        return runner.results_from_journal(
-            path, self.path, limit=self.limit, remedy=remedy, **self._labels(), **self._scoring()
-        )
+        return self._read(path, remedy=f"to ask them, {self._to_ask()}")
+
+    def checkpoints(self, journals: str, taken: Iterable[str] = ()) -> dict[str, list[EvalResult]]:
+        """Further models' scored answers, by the model's name in the journal's header; journals are read, never asked.
+
+        Args:
+            journals: Their files, comma separated.
+            taken: Names that other models have; such a model, and one named twice, gets its journal's name added.
+
+        Raises:
+            DataError: A journal is not there, or answers none of the rows.
+        """
+        found: dict[str, list[EvalResult]] = {}
+        for name in named(journals):
+            path, remedy = self.study.path(name), _to_record(self.study.name, name)
+            if not path.exists():
+                raise DataError(f"{path}: no such journal; checkpoint_journals are read, never asked; {remedy}")
+            model = str(journal.read_header(path)["model"])
+            found[f"{model} ({name})" if model in {*found, *taken} else model] = self._read(path, remedy=remedy)
+        return found
 
     def ask(self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
@@ -135,6 +151,16 @@ class Bench:
             return {**spent, "money": None, "currency": None}
         return {**spent, "money": price.cost(spent["prompt_tokens"], spent["completion_tokens"]), "currency": price.currency}
 
+    def _read(self, path: Path, *, remedy: str) -> list[EvalResult]:
+        return runner.results_from_journal(
+            path, self.path, limit=self.limit, remedy=remedy, **self._labels(), **self._scoring()
+        )
+
+    def _read(self, path: Path, *, remedy: str) -> list[EvalResult]:
+        return runner.results_from_journal(
+            path, self.path, limit=self.limit, remedy=remedy, **self._labels(), **self._scoring()
+        )
+
     def _to_ask(self) -> str:
         """What is missing before a model can be asked."""
         key = "set OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"
@@ -152,6 +178,11 @@ class Bench:
 def can_ask() -> bool:
     """True when the environment names an endpoint."""
     return bool(os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_KEY"))
+
+
+def _to_record(study: str, journal_file: str) -> str:
+    command = f"evalkit run {study} --only 01 -p live=true -p fine_tuned_model=MODEL -p fine_tuned_journal={journal_file}"
+    return f"to record a checkpoint's answers: {command}"
 
 
 def named(words: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.runner import run_automated_eval
 from evalkit.errors import DataError
 from evalkit.study import Study
 
@@ -53,3 +54,28 @@ def test_a_notebook_that_never_asks_names_the_one_that_does(study, monkeypatch):
     assert said.endswith("to ask 'm', run notebook 01, which asks: evalkit run small --only 01 -p live=true")
     for book in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb"):
         assert ("live=live" in book.read_text(encoding="utf-8")) is book.stem.startswith("01")
+
+
+def ticket_v2(messages):
+    return "yes"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_checkpoints_are_read_and_named_after_the_model_that_answered(study, monkeypatch, live):
+    monkeypatch.setenv("OPENAI_API_KEY", "local")
+    bench = Bench(study=study, test_file="test.jsonl", live=live)
+    for file in ("v2.jsonl", "again.jsonl"):
+        run_automated_eval(ticket_v2, bench.path, journal=study.path(file), progress=False)
+    found = bench.checkpoints("v2.jsonl, again.jsonl", taken=("base", "tuned"))
+    assert {name: len(results) for name, results in found.items()} == {"ticket_v2": 20, "ticket_v2 (again.jsonl)": 20}
+    assert list(bench.checkpoints("v2.jsonl", taken=["ticket_v2"])) == ["ticket_v2 (v2.jsonl)"]
+    assert bench.checkpoints("") == {}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_missing_checkpoint_is_not_asked_and_says_how_to_record_it(study, monkeypatch, live):
+    monkeypatch.setenv("OPENAI_API_KEY", "local")
+    record = "evalkit run small --only 01 -p live=true -p fine_tuned_model=MODEL -p fine_tuned_journal=v2.jsonl"
+    with pytest.raises(DataError, match=record):
+        Bench(study=study, test_file="test.jsonl", live=live).checkpoints("v2.jsonl")
+    assert not study.path("v2.jsonl").exists()

@@ -134,10 +134,10 @@ def test_run_by_itself_the_second_says_what_to_run_first(alone):
 
 
 def test_several_checkpoints_are_compared(alone):
-    parameters = study(alone, n=30) | {"checkpoint_journals": "journals/base.jsonl"}
+    parameters = study(alone, n=30) | {"checkpoint_journals": "journals/base.jsonl,journals/fine_tuned.jsonl"}
     space, _ = run("01_benchmark", parameters)
-    assert list(space["compared"]) == ["fine-tuned", "journals/base.jsonl"]
-    assert space["compared"]["journals/base.jsonl"].exact_match_improvement == 0
+    assert list(space["compared"]) == ["fine-tuned", "study.<locals>.base", "study.<locals>.fine_tuned"]
+    assert space["compared"]["study.<locals>.base"].exact_match_improvement == 0
 
 
 @pytest.mark.parametrize("name", BOOKS)
