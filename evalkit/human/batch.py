@@ -96,6 +96,11 @@ def answers_seal(bound_to: Mapping[str, str]) -> str:
     return hashlib.sha256(f"{bound_to.get('base')} {bound_to.get('fine_tuned')}".encode()).hexdigest()
 
 
+def made_from(batch: Batch, bound_to: Mapping[str, str]) -> bool:
+    """Whether a batch was drawn from the test set and answers of these hashes."""
+    return batch.bound_to == {"test_set": bound_to.get("test_set", ""), "answers": answers_seal(bound_to)}
+
+
 def _stream(seed: int, what: str) -> Random:
     """A generator whose draws tell nothing of another's: a few hundred item ids give away the state that drew them."""
     return Random(hashlib.sha256(f"evalkit rating {what} {seed}".encode()).hexdigest())

@@ -34,6 +34,11 @@ def matched(base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) -> tup
     return shown, {"no answer": len(both) - len(shown), "unmatched": len(first) + len(second) - 2 * len(both)}
 
 
+def differing(base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) -> int:
+    """How many examples have two answers that differ, so that people could be shown them."""
+    return sum(one.predicted != other_one.predicted for one, other_one in matched(base, fine_tuned)[0])
+
+
 def sample(pairs: Iterable[Matched], size: int, rng: Random, stratify_by: str | None) -> tuple[list[Matched], tuple[str, ...]]:
     """Walks through the examples in random order until `size` pairs differ; identical answers met on the way are ties."""
     asked: list[Matched] = []

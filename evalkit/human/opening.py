@@ -14,7 +14,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
-from evalkit.human.batch import answers_seal, prepare_human_eval_batch
+from evalkit.human.batch import answers_seal, made_from, prepare_human_eval_batch
 from evalkit.human.rounds import Round, round_folder
 from evalkit.records import EvalResult
 from evalkit.study import Study
@@ -97,10 +97,12 @@ def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
     """A sentence that says whether a round was made from these answers."""
     if round_ is None:
         return "There is no rating round yet."
-    sealed = {"test_set": bound_to["test_set"], "answers": answers_seal(bound_to)}
-    if round_.batch.bound_to == sealed:
+    if made_from(round_.batch, bound_to):
         return "The round was made from the current answers (the hashes match)."
-    return "The round was made from other answers or another test set: it says nothing about the current ones."
+    return (
+        "The round was made from other answers or another test set: it says nothing about the current ones. "
+        "Name another rating_round in study.yaml to have them rated."
+    )
 
 
 def described(round_: Round) -> str:
@@ -120,12 +122,15 @@ def progress_rows(round_: Round) -> list[dict[str, Any]]:
     return [{**asdict(one), "last_at": (one.last_at or "").replace("T", " ")[:16] or None} for one in round_.progress()]
 
 
-def state(round_: Round) -> str:
-    """Where the round stands, in one sentence."""
+def state(round_: Round, bound_to: Mapping[str, str]) -> str:
+    """Where the round stands, and what comes next."""
     progress = round_.progress()
     done, total = sum(one.done for one in progress), sum(one.total for one in progress)
     who = "Simulated raters" if round_.batch.simulated else "Raters"
+    stale = not made_from(round_.batch, bound_to)
     ratings = f"{who} have given {wording.count(done)} of {wording.plural(total, 'rating')}"
+    if stale:
+        return f"{ratings}. {binding(round_, bound_to)}"
     if round_.locked:
         return f"{ratings}, and the round is locked: see notebook 04 for what they prefer."
     return f"{ratings}. " + (

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from evalkit import wording
-from evalkit.errors import DesignError
-from evalkit.human import benchmark_view, checks, ratings
+from evalkit.human import benchmark_view, checks, draw, missing, ratings
+from evalkit.human.batch import made_from
 from evalkit.human.ratings import LABELS, Rating
 from evalkit.human.rounds import Progress, Round
 from evalkit.records import EvalResult, Missing
@@ -17,8 +16,6 @@ from evalkit.records import EvalResult, Missing
 if TYPE_CHECKING:
     from evalkit.stats import KrippendorffAlpha, PositionBias, RateInterval, WinRate
 
-FIRST_ROUND = "50 pairs for a start"
-EVEN = 0.02  # so close to an even split no round of people is long enough
 FEWEST = 30  # items below which a slice is shown without a p-value
 
 
@@ -54,6 +51,7 @@ class Preference:
 
     Attributes:
         withheld: Why nothing is shown, "" when the round is locked and decoded.
+        stale: Whether it was made from other answers than the present ones; what the benchmark says is then left out.
         win_rate: The primary result: every item, identical answers as ties.
         asked_only: The same over the pairs people were shown.
         without_flagged: The same without raters that look careless; None when nobody does.
@@ -80,6 +78,7 @@ class Preference:
     reasons: tuple[ReasonCount, ...]
     round: str = ""
     withheld: str = ""
+    stale: bool = False
     progress: tuple[Progress, ...] = ()
     lock: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
@@ -96,6 +95,7 @@ def read_preference(
     *,
     base_results: Sequence[EvalResult] = (),
     ft_results: Sequence[EvalResult] = (),
+    bound_to: Mapping[str, str] | None = None,
     slice_fields: Sequence[str] = (),
     metric: str = "similarity",
     alpha: float = 0.05,
@@ -107,6 +107,7 @@ def read_preference(
         round_: None when no round was prepared yet.
         base_results: For the comparison of people with the benchmark; the base model's answers.
         ft_results: The fine-tuned model's answers.
+        bound_to: Hashes of these answers; a round made from others is called stale.
         slice_fields: Slices to cut by.
         metric: Orders the pairs on which people and benchmark disagree.
         alpha: Two-sided level.
@@ -116,19 +117,23 @@ def read_preference(
         DataError: A file of the round changed after the lock.
     """
     withheld = _withheld(round_)
+    stale = round_ is not None and bound_to is not None and not made_from(round_.batch, bound_to)
     if round_ is None or withheld:
-        return _nothing_yet(round_, withheld, alpha)
+        return _nothing_yet(round_, withheld, stale=stale, alpha=alpha)
     votes, key = ratings.unblind(round_), round_.key()
     found = _analysed(votes, identical=len(round_.batch.identical), reasons=round_.batch.reasons, alpha=alpha)
-    pairs = benchmark_view.compared(votes, base_results, ft_results)
+    pairs = () if stale else benchmark_view.compared(votes, base_results, ft_results)
     found = replace(
-        found, round=round_.folder.name, progress=round_.progress(), lock=round_.lock_record(), models=key.models,
+        found, stale=stale, round=round_.folder.name, progress=round_.progress(), lock=round_.lock_record(), models=key.models,
         bound_to=key.bound_to, slices=_slices(votes, slice_fields, alpha),
         length_adjusted=_length_adjusted(votes, round_, alpha),
         metrics=benchmark_view.metric_agreement(pairs, alpha=alpha),
         disagreements=benchmark_view.disagreements(pairs, metric),
     )  # fmt: skip
-    return replace(found, missing=_missing(found, power))
+    if stale:
+        return replace(found, missing=(missing.for_present_answers(round_),))
+    differing = draw.differing(base_results, ft_results) if base_results and ft_results else None
+    return replace(found, missing=missing.to_settle(found, differing=differing, power=power))
 
 
 def _withheld(round_: Round | None) -> str:
@@ -140,16 +145,13 @@ def _withheld(round_: Round | None) -> str:
     return f"The round is open: {done} of {total} ratings are in. Results open when it is locked."
 
 
-def _nothing_yet(round_: Round | None, withheld: str, alpha: float) -> Preference:
+def _nothing_yet(round_: Round | None, withheld: str, *, stale: bool, alpha: float) -> Preference:
     empty = _analysed((), identical=0, reasons=(), alpha=alpha)
     if round_ is None:
-        missing = Missing(action="Prepare a rating round", why="nobody was asked yet", price=FIRST_ROUND)
-        return replace(empty, withheld=withheld, missing=(missing,))
-    left = sum(one.total - one.done for one in round_.progress())
-    price = wording.plural(left, "rating") + ", then lock the round" if left else "one command: lock the round"
-    missing = Missing(action="Finish and lock the rating round", why="results open only then", price=price)
+        return replace(empty, withheld=withheld, missing=(missing.first_round(),))
+    next_step = missing.for_present_answers(round_) if stale else missing.to_finish(round_)
     return replace(
-        empty, withheld=withheld, missing=(missing,), round=round_.folder.name, progress=round_.progress(),
+        empty, withheld=withheld, stale=stale, missing=(next_step,), round=round_.folder.name, progress=round_.progress(),
         simulated=round_.batch.simulated,
     )  # fmt: skip
 
@@ -236,31 +238,3 @@ def _length_adjusted(votes: Sequence[Rating], round_: Round, alpha: float) -> An
         [one.item_id for one in decided],
         alpha=alpha,
     )
-
-
-def _missing(found: Preference, power: float) -> tuple[Missing, ...]:
-    from evalkit import stats
-
-    result = found.win_rate
-    decided = result.wins + result.losses
-    if result.verdict in {"better", "worse"}:
-        return ()
-    if not result.n:
-        why = "no example had two answers to show"
-        return (Missing(action="Prepare another rating round", why=why, price=FIRST_ROUND),)
-    rate = result.wins / decided if decided else 0.5
-    why = f"{wording.percent(result.estimate)} is not shown to differ from 50% with {wording.plural(result.n, 'item')}"
-    even = abs(rate - 0.5) < EVEN
-    tie_rate = result.ties / result.n if decided else 0.0
-    try:
-        needed = stats.ratings_needed(0.5 + EVEN if even else rate, tie_rate, alpha=result.alpha, power=power)
-    except DesignError as why_not:
-        return (Missing(action="Rate more pairs", why=why, price=str(why_not)),)
-    if even:
-        price = f"more than {wording.plural(needed, 'pair')} at so even a split"
-        return (Missing(action="Look for a larger effect", why=why, price=price),)
-    more = max(needed - result.n, 1)
-    seconds = sorted(one.median_s for one in found.raters if one.median_s is not None)
-    hours = more * seconds[len(seconds) // 2] / 3600 if seconds else 0.0
-    price = f"{wording.plural(more, 'more pair')}, about {wording.number(hours, 1)} hours a rater"
-    return (Missing(action=f"Rate {wording.plural(more, 'more pair')}", why=why, price=price),)

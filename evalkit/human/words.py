@@ -36,7 +36,7 @@ DISAGREEMENT_COLUMNS = {
 def answer(found: Preference) -> str:
     """The chapter's answer."""
     if found.withheld:
-        return found.withheld
+        return f"{found.withheld} {missing(found)}" if found.stale else found.withheld
     if found.win_rate.estimate is None:
         return f"{headline(found)}. {missing(found)}"
     return f"{_who(found)} {headline(found)} {_figures(found)} {missing(found)}".strip()
@@ -48,10 +48,11 @@ def headline(found: Preference) -> str:
     if found.withheld or result.estimate is None:
         return "No result yet"
     rate = wording.percent(result.estimate)
-    return {
+    said = {
         "better": f"The fine-tuned answers win: {rate} of pairs, a tie counted half.",
         "worse": f"The base answers win: the fine-tuned ones get {rate} of pairs, a tie counted half.",
     }.get(result.verdict, f"No preference shown: the fine-tuned answers get {rate} of pairs, a tie counted half.")
+    return f"Votes on other answers, not on the present ones. {said}" if found.stale else said
 
 
 def sides(found: Preference) -> str:

@@ -40,6 +40,8 @@ def test_a_round_for_other_answers_is_not_touched_and_says_so(open_round):
     other = {**BOUND, "fine_tuned": "newer"}
     assert open_round(bound_to=other).batch == first.batch
     assert "other answers" in opening.binding(first, other)
+    assert "Name another rating_round" in opening.binding(first, other)
+    assert "Name another rating_round" in opening.state(first, other)
     assert "hashes match" in opening.binding(first, BOUND)
     assert "no rating round" in opening.binding(None, BOUND)
 
@@ -100,7 +102,7 @@ def test_simulated_raters_finish_lock_and_are_labelled(open_round):
     simulate.simulate_votes(round_, expected, seed=1)
     assert [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters] == before
     assert read_preference(round_).win_rate.verdict == "better"  # they like what is close to the expected answer
-    assert opening.state(round_).startswith("Simulated raters have given 99 of 99 ratings")
+    assert opening.state(round_, BOUND).startswith("Simulated raters have given 99 of 99 ratings")
 
 
 def test_a_round_of_people_is_never_simulated(open_round):

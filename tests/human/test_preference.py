@@ -185,20 +185,71 @@ def test_gold_pairs_find_a_rater_who_does_not_look(new_round, rate, likes):
     assert any("known winners" in flag for flag in bob.flags)
 
 
-def test_what_would_settle_it_is_priced_in_pairs(new_round, rate):
-    # 13 of 20 won: 65% of decided, 90 pairs for 80% power, so 70 more
-    calls = iter(range(100))
+@pytest.fixture
+def thirteen_of_twenty(new_round, rate):
+    """A locked round in which 13 of 20 pairs were won: 65% of decided, 90 pairs for 80% power."""
 
-    def judge(item):
-        tuned = "left" if "tuned" in item["left"] else "right"
-        return tuned if next(calls) % 20 < 13 else {"left": "right", "right": "left"}[tuned]
+    def make(seconds=9.0, **options):
+        calls = iter(range(100))
 
-    round_ = new_round(repeat_share=0)
-    found = read_preference(locked(round_, rate, {"rater1": judge}))
+        def judge(item):
+            tuned = "left" if "tuned" in item["left"] else "right"
+            return tuned if next(calls) % 20 < 13 else {"left": "right", "right": "left"}[tuned]
+
+        return locked(new_round(repeat_share=0, **options), rate, {"rater1": judge}, seconds=seconds)
+
+    return make
+
+
+def test_what_would_settle_it_is_priced_in_pairs_of_a_new_round(thirteen_of_twenty):
+    found = read_preference(thirteen_of_twenty())
     assert found.win_rate.wins == 13
     assert found.win_rate.verdict == "no difference shown"
-    assert found.missing[0].action == f"Rate {stats.ratings_needed(0.65) - 20} more pairs" == "Rate 70 more pairs"
-    assert "0.2 hours" in found.missing[0].price  # 70 pairs at 9 s
+    needed = stats.ratings_needed(0.65)
+    assert found.missing[0].action == f"Rate {needed} pairs in another rating_round" == "Rate 90 pairs in another rating_round"
+    assert found.missing[0].price == "90 pairs, about 14 minutes a rater at the 9 s a pair of this round"  # 90 * 9 / 60 = 13.5
+
+
+@pytest.mark.parametrize("how", [{"seconds": 0.4}, {"simulated": True}])
+def test_glances_and_simulated_votes_measure_no_pace(thirteen_of_twenty, how):
+    found = read_preference(thirteen_of_twenty(**how))
+    assert found.missing[0].price == "90 pairs, about 1.5 hours a rater at one a minute"
+
+
+def test_fewer_than_twenty_votes_measure_no_pace(new_round, rate, likes):
+    calls = iter(range(100))
+    judge = lambda item: "tie" if next(calls) > 4 else likes("tuned")(item)  # noqa: E731
+    found = read_preference(locked(new_round(size=19, repeat_share=0), rate, {"rater1": judge}))
+    assert found.win_rate.verdict == "no difference shown"  # 5 of 5 decided: p = 2 / 2**5 = 0.0625
+    assert found.missing[0].price.endswith("at one a minute")
+
+
+def test_a_price_is_capped_by_the_pairs_the_test_set_has(thirteen_of_twenty, results):
+    # 40 examples, 8 of them with the same answer twice: 32 pairs could be shown, 90 are needed
+    same = range(8)
+    round_ = thirteen_of_twenty(same=same)
+    found = read_preference(round_, base_results=results(same=same), ft_results=results(who="tuned", same=same))
+    assert found.missing[0].action == "Add examples to the test set, then rate 90 pairs in another rating_round"
+    assert found.missing[0].price.endswith("; the test set has only 32 pairs with different answers")
+    enough = read_preference(round_, base_results=results(n=90), ft_results=results(n=90, who="tuned"))
+    assert enough.missing[0].action == "Rate 90 pairs in another rating_round"
+
+
+def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate, likes, results):
+    bound = {"test_set": "t", "base": "b", "fine_tuned": "f"}
+    given = {"base_results": results(), "ft_results": results(who="tuned")}
+    open_yet = new_round(bound_to=bound)
+    rate(open_yet, "rater1", likes("tuned"))
+    assert "another rating_round" in words.answer(read_preference(open_yet, bound_to={**bound, "fine_tuned": "newer"}))
+    round_ = locked(new_round(bound_to=bound), rate, {"rater1": likes("tuned")})
+    now = read_preference(round_, bound_to=bound, **given)
+    assert not now.stale
+    assert now.metrics
+    stale = read_preference(round_, bound_to={**bound, "fine_tuned": "newer"}, **given)
+    assert words.headline(stale) == f"Votes on other answers, not on the present ones. {words.headline(now)}"
+    assert "Name another rating_round" in words.answer(stale)
+    assert stale.missing[0].price == "20 pairs, about 20 minutes a rater at one a minute"
+    assert stale.metrics == stale.disagreements == ()  # today's metrics say nothing about yesterday's answers
 
 
 def test_an_even_split_says_that_more_pairs_are_not_the_answer(new_round, rate):
