@@ -156,11 +156,6 @@ class Bench:
             path, self.path, limit=self.limit, remedy=remedy, **self._labels(), **self._scoring()
         )
 
-    def _read(self, path: Path, *, remedy: str) -> list[EvalResult]:
-        return runner.results_from_journal(
-            path, self.path, limit=self.limit, remedy=remedy, **self._labels(), **self._scoring()
-        )
-
     def _to_ask(self) -> str:
         """What is missing before a model can be asked."""
         key = "set OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"
