@@ -182,8 +182,8 @@ class Evaluation:
         ask = partial(self._asked, model=model, writer=writer, tally=tally)
         syncing = asyncio.create_task(_sync_every_second(writer))
         try:
-            yield await ask(first, first=True)
-            work = partial(self._answered, ask=ask, writer=writer, tally=tally)
+            work = partial(self._answered, ask=ask, writer=writer, tally=tally, under_way={})
+            yield await work(first, first=True)
             async with aclosing(in_pool(calls, work, self.concurrency)) as rest:
                 async for result in rest:
                     yield result
@@ -201,8 +201,30 @@ class Evaluation:
             self.model, parameters=self.parameters, base_url=self.base_url, timeout_s=self.timeout_s, attempts=self.attempts
         )
 
-    async def _answered(self, call: Call, *, ask: Any, writer: journal.Writer | None, tally: Tally) -> EvalResult:
-        return self._known(call, writer, tally) or await ask(call)
+    async def _answered(
+        self,
+        call: Call,
+        *,
+        ask: Any,
+        writer: journal.Writer | None,
+        tally: Tally,
+        under_way: dict[str, asyncio.Task[Answer]],
+        first: bool = False,
+    ) -> EvalResult:
+        """Single flight: rows with the same prompt share one call, as they share one answer when the journal is read."""
+        if known := self._known(call, writer, tally):
+            return known
+        if writer is None:  # each row's answer is its own
+            answer = await ask(call, first=first)
+        elif same := under_way.get(call.key):
+            answer = await same
+            tally.known(answer)
+        else:
+            under_way[call.key] = asyncio.create_task(ask(call, first=first))
+            answer = await under_way[call.key]
+            if answer.outcome != "error":  # a failed call stays: its row and the others of that prompt fail alike
+                del under_way[call.key]
+        return self.score(call.example, answer, call.sample)
 
     def _known(self, call: Call, writer: journal.Writer | None, tally: Tally) -> EvalResult | None:
         answer = writer.find(call.key) if writer else None
@@ -213,7 +235,7 @@ class Evaluation:
 
     async def _asked(
         self, call: Call, *, model: Endpoint | CallableModel, writer: journal.Writer | None, tally: Tally, first: bool = False
-    ) -> EvalResult:
+    ) -> Answer:
         answer = await model.ask(call.example.messages, first=first)
         if writer:
             writer.append(call.key, call.example.example_id, call.sample, answer)
@@ -227,7 +249,7 @@ class Evaluation:
                     else "without a journal nothing is kept"
                 )
             )
-        return self.score(call.example, answer, call.sample)
+        return answer
 
 
 def scoring(checker: str | Callable[[str], bool], scorers: str | Sequence[str | Callable[[str, str], Any]]) -> Scored:

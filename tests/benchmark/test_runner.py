@@ -323,6 +323,53 @@ def test_killed_in_the_middle_no_finished_call_is_made_twice(test_file, tmp_path
     assert len(results) == 60
 
 
+def same_prompt(tmp_path, n=6):
+    """Rows with one and the same prompt, and one other after the second of them."""
+    asked = ["again"] * 2 + ["another"] + ["again"] * (n - 2)
+    rows = [[{"role": "user", "content": text}, {"role": "assistant", "content": "1"}] for text in asked]
+    path = tmp_path / "same.jsonl"
+    path.write_text("".join(json.dumps({"id": f"q{i}", "messages": row}) + "\n" for i, row in enumerate(rows)))
+    return path
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_rows_with_the_same_prompt_share_one_call_and_every_reading_agrees(tmp_path, fails):
+    calls, path, journal = Counter(), same_prompt(tmp_path), tmp_path / "m.jsonl"
+
+    async def model(messages):
+        calls[messages[-1]["content"]] += 1
+        await asyncio.sleep(0.05)
+        if fails and sum(calls.values()) == 1:
+            raise ValueError("down for a moment")
+        return str(sum(calls.values()))  # another answer each time
+
+    first = run_automated_eval(model, path, journal=journal, progress=False)
+    assert calls == {"again": 1, "another": 1}
+    assert results_from_journal(journal, path) == first
+    bound = answers_hash(journal)
+    second = run_automated_eval(model, path, journal=journal, progress=False)
+    assert (second == first, answers_hash(journal) == bound) == (not fails, not fails)  # failed calls are made again
+
+
+def test_rows_with_the_same_prompt_in_the_pool_share_one_call(tmp_path):
+    n_calls, path = 0, tmp_path / "pool.jsonl"
+    rows = [{"id": f"q{i}", "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "1"}]}
+            for i, text in enumerate(["first", *["again"] * 8])]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    async def model(messages):
+        nonlocal n_calls
+        n_calls += 1
+        await asyncio.sleep(0.05)
+        return str(n_calls)
+
+    results = run_automated_eval(model, path, journal=tmp_path / "m.jsonl", progress=False)
+    assert n_calls == 2
+    assert [one.predicted for one in results] == ["1", *["2"] * 8]
+    run_automated_eval(model, path, progress=False)  # nothing is kept, so each row is asked
+    assert n_calls == 2 + 9
+
+
 def test_two_runs_on_one_journal_the_second_is_refused(test_file, tmp_path):
     journal, refused = tmp_path / "m.jsonl", []
 
