@@ -14,6 +14,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
+from evalkit.human import draw
 from evalkit.human.batch import answers_seal, made_from, prepare_human_eval_batch
 from evalkit.human.rounds import Round, round_folder
 from evalkit.records import EvalResult
@@ -103,6 +104,30 @@ def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
         "The round was made from other answers or another test set: it says nothing about the current ones. "
         "Name another rating_round in study.yaml to have them rated."
     )
+
+
+def left_as_drawn(
+    round_: Round,
+    study: Study,
+    base: Sequence[EvalResult],
+    fine_tuned: Sequence[EvalResult],
+    *,
+    sample_size: int,
+    raters: str,
+    rubric_file: str,
+) -> str:
+    """What a study now says otherwise than the round that was drawn before, and how to change it; "" when nothing."""
+    batch, said = round_.batch, read_rubric(_rubric(study, rubric_file))
+    rubric = {name: tuple(value) if name == "reasons" else value for name, value in said.items()}
+    wanted = min(sample_size, draw.differing(base, fine_tuned))
+    otherwise = {
+        f"for {wording.listed(list(batch.raters))}, not {wording.listed(_codes(raters))}": not batch.simulated
+        and set(batch.raters) != set(_codes(raters)),
+        f"with {wording.plural(len(batch), 'pair')}, not {wording.count(wanted)}": len(batch) != wanted,
+        "with another rubric": any(getattr(batch, name) != value for name, value in rubric.items()),
+    }
+    kept = [what for what, differs in otherwise.items() if differs]
+    return f"It was drawn {wording.listed(kept)}; name another rating_round to change that." if kept else ""
 
 
 def described(round_: Round) -> str:

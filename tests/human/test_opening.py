@@ -46,6 +46,23 @@ def test_a_round_for_other_answers_is_not_touched_and_says_so(open_round):
     assert "no rating round" in opening.binding(None, BOUND)
 
 
+def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, study, results):
+    round_ = open_round(raters="ann, bob")
+
+    def kept(sample_size=10, raters="bob,ann", rubric_file="", same=()):
+        answers = results(same=same), results(who="tuned", same=same)
+        options = {"sample_size": sample_size, "raters": raters, "rubric_file": rubric_file}
+        return opening.left_as_drawn(round_, study, *answers, **options)
+
+    assert kept() == ""
+    remedy = "; name another rating_round to change that."
+    assert kept(raters="cid") == f"It was drawn for ann and bob, not cid{remedy}"
+    assert kept(sample_size=20) == f"It was drawn with 10 pairs, not 20{remedy}"
+    assert kept(sample_size=20, same=range(30)) == ""  # 10 pairs are all that differ
+    study.path("guide.md").write_text("# Which?\n\nLook twice.\n\n## Reasons\n\n- tone\n")
+    assert kept(rubric_file="guide.md") == f"It was drawn with another rubric{remedy}"
+
+
 def test_a_simulated_round_stands_apart_and_follows_the_answers(open_round, study):
     first = open_round(simulate_raters=2)
     assert first.folder.name.startswith("r1-simulated-")
