@@ -169,6 +169,14 @@ class Log:
         table = _cells(wide, ("slice", *KEYS))
         return {str(name): part.drop(columns="slice") for name, part in table.groupby("slice", sort=True)}
 
+    def without_request(self, experiment: str, metric: str) -> int:
+        """Outcomes of one metric that name no request, so that their slice is not known."""
+        rows = _of(self.outcomes, "outcomes", experiment, self.where)
+        rows = rows.filter(rows.metric == metric)
+        if "request_id" in rows.columns:
+            rows = rows.filter(rows.request_id.isnull() | (rows.request_id == ""))
+        return int(fetched(rows.count()))
+
     def latency_histogram(self, users: Any, experiment: str) -> pd.DataFrame | None:
         """Requests per phase, variant and latency bin; `ms` is a bin's upper edge. None without latencies."""
         if "latency_ms" not in self.exposures.columns:

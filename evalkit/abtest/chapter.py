@@ -146,8 +146,11 @@ def open_reading(home: Study, *, event_log: str = "", run: str = "", now: float 
     plan, where = read_lock(path), _place(home, event_log)
     if where is None:
         action = "Route users through evalkit.run_ab_request, or name the log in event_log"
-        price = f"{plan.n_users:,} users, about {plan.days} days"
-        return NoReading(plan=plan, missing=(Missing(action=action, why="No user has been logged yet", price=price),))
+        price, why = f"{plan.n_users:,} users, about {plan.days} days", "No user has been logged yet"
+        if event_log not in {"", SIMULATED_LOG}:
+            why = f"{'The variable' if _is_elsewhere(event_log) else 'The log'} {event_log} that event_log names is not there"
+            action = "Put it there, or correct event_log in study.yaml"
+        return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
     with closing(open_log(where)) as log:
         return read_ab_test(log, plan, ledger=home.path(LEDGER), run=run, now=now)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evalkit import wording
 from evalkit.abtest.analysis import DAY_S, Log
 from evalkit.abtest.effects import Effect, article_test, at_look, cuped_effect, design_effect, effect, side_by_side, up_to
 from evalkit.abtest.guardrails import FROM_EXPOSURES, Watched, watch
@@ -19,6 +20,7 @@ from evalkit.stats import ProportionTest, confidence_sequence
 if TYPE_CHECKING:
     import pandas as pd
 
+_OFF = 0.25  # share of the expected level from which a reader is told that control lies elsewhere
 _SEQUENCE_FROM = 100  # users per variant from which the confidence sequence is trusted
 
 
@@ -38,6 +40,7 @@ class Findings:
         by_slice: The difference in each slice, Holm.
         secondary: Further metrics, Holm.
         guardrails: Those measured by outcomes.
+        notes: What the reader of these numbers must know.
     """
 
     primary: Effect
@@ -51,6 +54,7 @@ class Findings:
     by_slice: tuple[Mapping[str, Any], ...]
     secondary: tuple[Mapping[str, Any], ...]
     guardrails: tuple[Watched, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -111,8 +115,8 @@ class Question:
         return found
 
     def slices(self, metric: str) -> dict[str, pd.DataFrame]:
-        """Sums of one metric in each slice; none when the log has no slices."""
-        if not {"slice", "request_id"} <= set(self.log.exposures.columns):
+        """Sums of one metric in each slice; none when the log has no slices, or outcomes whose slice is not known."""
+        if not {"slice", "request_id"} <= set(self.log.exposures.columns) or self.log.without_request(self.experiment, metric):
             return {}
         return self.log.slice_cells(self.users, self.experiment, metric, window_s=self.window_s)
 
@@ -143,8 +147,20 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         design_effect=design_effect(primary, article), cuped=cuped, over_time=_over_time(cells, ask.plan),
         by_day=side_by_side(by_day, alpha=alpha), by_slice=side_by_side(by_slice, alpha=alpha),
         secondary=side_by_side(secondary, alpha=alpha),
-        guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one),
+        guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one), notes=_notes(ask, primary, bool(parts)),
     )  # fmt: skip
+
+
+def _notes(ask: Question, primary: Effect, sliced: bool) -> tuple[str, ...]:
+    metric, notes = ask.plan.plan.primary, []
+    off = metric.kind == "rate" and primary.control_rate is not None and abs(primary.control_rate / metric.expected - 1) > _OFF  # type: ignore[operator]
+    if off:
+        level, planned = wording.percent(primary.control_rate), wording.percent(metric.expected)
+        notes.append(f"{metric.name} is {level} of requests in control, where the plan expected {planned}; if it is decided "
+                     f"once for a user, not for each request, plan it as a mean")  # fmt: skip
+    if not sliced and "slice" in ask.log.exposures.columns and (n := ask.log.without_request(ask.experiment, metric.name)):
+        notes.append(f"no slices are shown: {wording.plural(n, 'outcome')} of {metric.name} without a request_id")
+    return tuple(notes)
 
 
 def read_looks(cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]) -> tuple[Effect, ...]:

@@ -166,7 +166,7 @@ def read_ab_test(
         health=tuple(
             watch_health(log, users, plan.plan.guardrails, experiment=plan.plan.experiment_name, alpha=plan.plan.alpha)
         ) if len(counts) else (),
-        findings=found, missing=_missing(valid, state, found, plan), notes=_notes(counts, plan, found),
+        findings=found, missing=_missing(valid, state, found, plan), notes=_notes(counts, plan, found, simulated=log.simulated),
     )  # fmt: skip
     if ledger is not None:
         record_look(ledger, _ledger_line(reading, run))
@@ -197,7 +197,7 @@ def _missing(valid: bool, state: Schedule, found: Findings | None, plan: LockedP
     return (Missing(action=action, why=f"{why}: their outcome window has closed", price=state.price),)
 
 
-def _notes(counts: pd.DataFrame, plan: LockedPlan, found: Findings | None) -> tuple[str, ...]:
+def _notes(counts: pd.DataFrame, plan: LockedPlan, found: Findings | None, *, simulated: bool) -> tuple[str, ...]:
     notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
     if not n:
         notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
@@ -207,6 +207,10 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan, found: Findings | None) -> tu
         notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
     if found and (days := found.days) % 7:
         notes.append(f"the users of this look came on {days} days, not in whole weeks: weekdays may weigh unevenly")
+    if found:
+        notes += found.notes
+    if n and not simulated and counts["first_at"].to_numpy().min() < datetime.fromisoformat(plan.locked_at).timestamp():
+        notes.append(f"the plan was locked on {plan.locked_at[:10]}, after users had come: it was not made before the facts")
     if not plan.plan.outcome_window_days:
         notes.append(
             "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"

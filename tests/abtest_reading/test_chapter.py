@@ -112,4 +112,4 @@ def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monke
     assert chapter.simulate(home, [], n_users=10) == ""
     assert chapter.simulate(home, [results(3), results(6)], event_log="EVENTS_URL", n_users=10) == ""
     monkeypatch.delenv("EVENTS_URL", raising=False)
-    assert "No user has been logged yet" in chapter.open_reading(home, event_log="EVENTS_URL").why
+    assert "The variable EVENTS_URL that event_log names is not there" in chapter.open_reading(home, event_log="EVENTS_URL").why

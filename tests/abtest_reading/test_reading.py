@@ -271,6 +271,33 @@ def test_slices_and_days_add_up(make_log, make_people, make_frames, locked, late
     assert all(one["p_adjusted"] >= one["p_value"] for one in (*found.by_day, *found.by_slice))
 
 
+@pytest.mark.parametrize("lost", ["the column", "one request"])
+def test_outcomes_whose_slice_is_not_known_show_no_slices(lost, make_log, make_people, make_frames, locked, later):
+    exposures, outcomes = make_frames(make_people(200, 200))
+    outcomes.loc[3, "request_id"] = None
+    outcomes = outcomes.drop(columns="request_id") if lost == "the column" else outcomes
+    found = read_ab_test(make_log(exposures, outcomes), locked(min_samples=200), now=later)
+    assert found.findings.by_slice == ()
+    n = len(outcomes) if lost == "the column" else 1
+    assert any(f"no slices are shown: {n} outcome" in note for note in found.notes)
+
+
+def test_a_rate_far_from_the_planned_one_is_told(make_log, make_people, make_frames, locked, later):
+    frames, told = make_frames(make_people(150, 150)), "where the plan expected"
+    for expected, notes in ((0.3, 0), (0.6, 1)):
+        found = read_ab_test(make_log(*frames), locked(expected=expected, difference=0.3), now=later)
+        assert sum(told in note for note in found.notes) == notes
+    withheld = read_ab_test(make_log(*frames), locked(expected=0.6, difference=0.3, min_samples=500), now=later)
+    assert not any(told in note for note in withheld.notes)
+
+
+@pytest.mark.parametrize(("simulated", "told"), [(False, 1), (True, 0)])
+def test_a_plan_locked_after_users_had_come_is_told(simulated, told, make_log, make_people, make_frames, locked, later):
+    exposures, outcomes = (one.assign(at_s=one["at_s"] - 3 * 86400.0) for one in make_frames(make_people(150, 150)))
+    found = read_ab_test(make_log(exposures, outcomes, simulated=simulated), locked(), now=later)
+    assert sum("after users had come" in note for note in found.notes) == told
+
+
 def test_secondary_metrics_get_holm(make_log, make_people, make_frames, locked, later):
     exposures, outcomes = make_frames(make_people(300, 300))
     more = [outcomes.assign(metric=name, outcome_id=name + outcomes["outcome_id"]) for name in ("kept", "shared")]
