@@ -33,6 +33,7 @@ class NoReading:
     plan: LockedPlan | None = None
     simulated: bool = False
     findings: None = None
+    guardrails: tuple[()] = ()
     verdict: str = "too early"
     valid: bool = True
 

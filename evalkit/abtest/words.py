@@ -107,7 +107,7 @@ def sample_ratio(found: Reading | NoReading) -> str:
 
 def watched(found: Reading | NoReading) -> str:
     """Do the guardrails hold?"""
-    rails = found.guardrails if isinstance(found, Reading) and found.valid else ()
+    rails = found.guardrails if found.valid else ()
     if not rails:
         none = found.plan is not None and not found.plan.plan.guardrails
         return "The plan declares no guardrail" if none else "No guardrail can be shown yet"

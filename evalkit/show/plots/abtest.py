@@ -137,7 +137,7 @@ def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
 
 def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Each guardrail's change as a share of its margin: it holds when the whole interval stays left of the limit."""
-    rails = [one for one in found.guardrails if one.change.estimate is not None] if isinstance(found, Reading) else []
+    rails = [one for one in found.guardrails if one.change.estimate is not None]
     if not rails:
         return withheld(found, words.watched(found), narrow=narrow)
     tracks = [_change_of(one) for one in rails]
