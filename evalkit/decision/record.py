@@ -174,6 +174,8 @@ def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
     this, benchmark = evidence.get(layer), evidence.get("benchmark")
     if this is None or benchmark is None or layer == "benchmark":
         return ""
+    if layer == "ab_test" and (told := _other_models(this, benchmark)):
+        return told
     shared = {name for name in benchmark.bound_to if this.bound_to.get(name) and benchmark.bound_to[name]}
     differ = sorted(name for name in shared if this.bound_to[name] != benchmark.bound_to[name])
     if differ:
@@ -181,6 +183,17 @@ def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
     if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get("fine_tuned"):
         return "made for another model, or not bound to any answers"
     return ""
+
+
+def _other_models(ab_test: Evidence, benchmark: Evidence) -> str:
+    """The log holds no answers to hash, so the plan's names say who answered; without a plan (no metric) there are none."""
+    named, compared = ab_test.models, benchmark.models
+    told = [
+        f"another {words} model, {wording.visible(named[side])} instead of {wording.visible(compared[side])}"
+        for side, words in (("base", "base"), ("fine_tuned", "fine-tuned"))
+        if ab_test.metric and named.get(side) and compared.get(side) and named[side] != compared[side]
+    ]
+    return f"made for {wording.listed(told)}" if told else ""
 
 
 def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:

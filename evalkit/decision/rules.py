@@ -108,6 +108,7 @@ class Rules:
         fixed = [
             "A simulated layer never leads to “ship”.",
             "Evidence counts only for the answers it was made for; their hashes must agree.",
+            "An A/B test counts only for the models that its plan names.",
         ]
         return [*shown, *effects, *fixed]
 

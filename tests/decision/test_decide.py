@@ -110,6 +110,28 @@ def test_evidence_bound_to_nothing_counts_only_under_the_same_names(evidence):
     assert decide({"benchmark": evidence("benchmark"), "human": other}, study="tiny").verdict == "not yet"
 
 
+@pytest.mark.parametrize(
+    ("side", "told"),
+    [
+        ("fine_tuned", "The A/B test was made for another fine-tuned model, v1 instead of new."),
+        ("base", "The A/B test was made for another base model, v1 instead of old."),
+    ],
+)
+def test_users_of_another_model_do_not_approve_this_one_under_tonights_hashes(evidence, side, told):
+    users = evidence("ab_test", models={"base": "old", "fine_tuned": "new"} | {side: "v1"})
+    found = {"benchmark": evidence("benchmark"), "human": evidence("human"), "ab_test": users}
+    decision = decide(found, study="tiny", stage="rollout")
+    assert (decision.verdict, decision.layers[2].verdict, decision.layers[2].estimate) == ("not yet", "missing", None)
+    assert decision.layers[2].reason == told
+
+
+def test_without_a_plan_or_names_nobody_is_said_to_have_tested_another_model(evidence):
+    for models, metric in (({"base": "control", "fine_tuned": "treatment"}, ""), ({}, "accepted")):
+        users = evidence("ab_test", "too early", models=models, metric=metric)
+        decision = decide({"benchmark": evidence("benchmark"), "ab_test": users}, study="tiny", stage="rollout")
+        assert decision.layers[2].verdict == "too early"
+
+
 def test_not_worse_is_judged_by_the_interval_against_the_margin(evidence):
     # interval -3 to +7 points: safe within 5, not within 2
     found = {"benchmark": evidence("benchmark", "no difference shown"), "human": evidence("human")}

@@ -99,6 +99,11 @@ def test_a_layer_without_data_withholds_nothing():
     assert "withheld" not in told
 
 
+def test_users_of_another_model_are_not_called_nothing():
+    found = {layer: evidence(layer, "better", models={"fine_tuned": layer}) for layer in ("benchmark", "ab_test")}
+    assert "users saw other models" in _svg_texts(decide(found, study="x"))
+
+
 def test_evidence_for_other_answers_is_not_called_nothing():
     found = {"benchmark": evidence("benchmark", "better"), "human": evidence("human", "better", bound_to={"fine_tuned": "2"})}
     assert "made for other answers" in _svg_texts(decide(found, study="x"))

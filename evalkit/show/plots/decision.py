@@ -169,7 +169,7 @@ def _layer_row(layer: LayerDecision) -> Row:
 def _why_empty(layer: LayerDecision) -> str:
     """What stands on a track without an effect."""
     if layer.verdict == MISSING and any(one.why.startswith("made for") for one in layer.missing):
-        return "made for other answers"
+        return "users saw other models" if layer.layer == "ab_test" else "made for other answers"
     if layer.verdict in {MISSING, "too early"} and not layer.n:
         return "nothing recorded yet"
     return "withheld until the plan allows it" if (layer.layer, layer.verdict) == ("ab_test", "too early") else _NO_EFFECT
