@@ -60,6 +60,14 @@ def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_eff
     ]
 
 
+def test_the_slice_that_blocks_is_shown_before_a_greater_loss_that_only_warns():
+    unsure = SLICE | {"slice": "kind = rare", "n": 2, "estimate": -0.5, "verdict": "no difference shown", "safety": "not shown"}
+    small = SLICE | {"slice": "kind = small", "estimate": -0.03}
+    benchmark = evidence("benchmark", "better", details={"slices": [unsure, small, SLICE]})
+    row = plots.rows_of(decide({"benchmark": benchmark}, study="x"))[1]
+    assert (row.name, row.under, row.word) == ("Its slice that decides", "kind = multi", "don't ship")
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("effect", ["blocks", "holds", "warns"])
 def test_the_limit_of_the_worst_slice_says_what_it_does(effect, narrow):

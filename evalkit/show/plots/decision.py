@@ -34,6 +34,7 @@ MISSING_COLUMNS = {"name": "Layer", "action": "What", "why": "Why", "price": "Pr
 _WIDTH = 7.7
 _NAMES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
 _KINDS = {"passes": "better", "don't ship": "worse"}
+_EFFECTS = ("blocks", "holds", "warns")
 _NO_EFFECT = "no effect is shown"
 
 
@@ -79,13 +80,15 @@ class Row:
 
 
 def rows_of(decision: Decision) -> list[Row]:
-    """The tracks: every layer, and under the benchmark the slice with the greatest loss a rule speaks about."""
+    """The tracks: every layer, and under the benchmark the slice that decides: what blocks first, then the greatest loss."""
     rows = []
     for layer in decision.layers:
         rows.append(_layer_row(layer))
         slices = [one for one in layer.findings if one.rule.startswith("slice_") and one.numbers.get("estimate") is not None]
         if slices:
-            rows.append(_slice_row(min(slices, key=lambda one: one.numbers["estimate"])))
+            worst = min(slices, key=lambda one: one.numbers["estimate"])
+            decides = min(slices, key=lambda one: (_EFFECTS.index(one.effect), one.numbers["estimate"]))
+            rows.append(_slice_row(decides, "Its worst slice" if decides is worst else "Its slice that decides"))
     return rows
 
 
@@ -186,11 +189,11 @@ def _track_word(layer: LayerDecision) -> str:
     return "passes" if layer.verdict in {"better", "not worse"} and only_slices and not layer.simulated else layer.word
 
 
-def _slice_row(finding: Any) -> Row:
+def _slice_row(finding: Any, name: str) -> Row:
     row = finding.numbers
     ends = f"{wording.points(row.get('ci_low'))} to {wording.points(row.get('ci_high'))}"
     return Row(
-        name="Its worst slice",
+        name=name,
         under=str(row.get("slice")),
         n=f"{wording.count(row.get('n') or 0)} examples",
         word={"blocks": "don't ship", "holds": "not yet"}.get(finding.effect, "warns"),
