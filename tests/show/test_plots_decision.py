@@ -49,11 +49,14 @@ def test_every_combination_can_be_drawn_and_said(narrow):
         pyplot.close("all")
 
 
-def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_effect():
-    benchmark = evidence("benchmark", "better", details={"slices": [SLICE]})
+@pytest.mark.parametrize(
+    ("verdict", "word"), [("better", "passes"), ("no difference shown", "not yet"), ("worse", "don't ship")]
+)
+def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_effect(verdict, word):
+    benchmark = evidence("benchmark", verdict, details={"slices": [SLICE]})
     rows = plots.rows_of(decide({"benchmark": benchmark, "human": evidence("human", "better")}, study="x"))
     assert [(row.name, row.word) for row in rows] == [
-        ("1 Benchmark", "passes"),
+        ("1 Benchmark", word),
         ("Its worst slice", "don't ship"),
         ("2 Human rating", "passes"),
         ("3 A/B test", "comes later"),

@@ -186,7 +186,9 @@ def _track_word(layer: LayerDecision) -> str:
         "slice_worse",
         "slice_not_shown_safe",
     }
-    return "passes" if layer.verdict in {"better", "not worse"} and only_slices and not layer.simulated else layer.word
+    if layer.simulated or not only_slices:
+        return layer.word
+    return {"better": "passes", "not worse": "passes", "worse": "don't ship"}.get(layer.verdict, "not yet")
 
 
 def _slice_row(finding: Any, name: str) -> Row:
