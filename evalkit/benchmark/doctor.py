@@ -27,7 +27,7 @@ class Finding:
     """One thing to know about one row or one slice.
 
     Attributes:
-        kind: unusable, duplicate, near-duplicate, conflict, leak (exact), leak (8-gram), thin slice or size.
+        kind: unusable, duplicate, near-duplicate, conflict, leak (exact), leak (8-gram), no slice value, thin slice or size.
         lines: 1-based lines of the test file it is about.
         what: What was found, with numbers.
         remedy: What to do about it.
@@ -58,8 +58,8 @@ class Checkup:
 
     @property
     def healthy(self) -> bool:
-        """True when nothing was found that spoils a comparison; size and thin slices only widen intervals."""
-        return all(one.kind in {"thin slice", "size"} for one in self.findings)
+        """True when nothing was found that spoils a comparison: the other kinds widen intervals or leave rows out of slices."""
+        return all(one.kind in {"no slice value", "thin slice", "size"} for one in self.findings)
 
     def counts(self) -> dict[str, int]:
         """Findings by kind."""
@@ -108,7 +108,7 @@ def examine(
     findings += [*_repeated(rows), *_near(rows)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
-    findings += [*_thin(slices), *_size(len(rows))]
+    findings += [*_without_value(rows, slice_fields), *_thin(slices), *_size(len(rows))]
     shares = (0.1, 0.2, 0.3)
     return Checkup(
         path=str(path),
@@ -182,6 +182,13 @@ def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Fin
 
 def _leak(kind: str, one: Example, what: str) -> Finding:
     return Finding(kind=f"leak ({kind})", lines=(one.line,), what=what, remedy="take it out of the test set or of the training")
+
+
+def _without_value(rows: Sequence[Example], fields: Iterable[str]) -> Iterator[Finding]:
+    for name in fields:
+        if lines := tuple(one.line for one in rows if name not in one.slices):
+            remedy = f"fill in {name} for {wording.plural(len(lines), 'row')}"
+            yield Finding(kind="no slice value", lines=lines, what=f"no value of {name}", remedy=remedy)
 
 
 def _thin(slices: Mapping[str, int]) -> Iterator[Finding]:

@@ -81,6 +81,15 @@ def test_a_template_shared_by_all_rows_is_no_leak(written):
     assert "leak (8-gram)" not in examine(written([row(text) for text in texts]), train).counts()
 
 
+def test_rows_without_a_slice_value_are_to_be_filled_in(written):
+    texts = different(120)
+    labelled = [row(text, metadata={"channel": "chat"} if i > 1 else {}) for i, text in enumerate(texts)]
+    found = examine(written(labelled), slice_fields=["channel"])
+    (lacking,) = (one for one in found.findings if one.kind == "no slice value")
+    assert (lacking.lines, lacking.remedy) == ((1, 2), "fill in channel for 2 rows")
+    assert found.healthy
+
+
 def test_unusable_rows_are_findings_with_their_line(written):
     found = examine(written([row("a question"), "{broken", row("another one")]))
     assert kinds(found)["unusable"] == 1
