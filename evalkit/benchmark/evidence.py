@@ -15,6 +15,7 @@ from evalkit.records import Evidence, Missing
 
 FILE = "comparison.json"
 FIRST_SIZE = 200  # the lower end of the usual 200 to 500
+MOST_SLICES = 3  # that a line of what is missing names
 
 
 def evidence_of(
@@ -118,12 +119,16 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
 
 
 def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
-    for row in slices[0].rows if slices else ():
-        loses = row.verdict == "no difference shown" and (row.estimate or 0) < 0
-        if row.n_to_settle and (loses or row.safety == "not shown"):
-            why = f"{row.slice}: {wording.points(row.estimate)} points over {wording.plural(row.n, 'example')} settles nothing"
-            more = f"about {wording.count(row.n_to_settle - row.n)} more examples"
-            yield Missing(action=f"{_SLICE_ACTION}{row.slice}", why=why, price=more)
+    """One line for all open slices, the largest loss first, so that they leave room for what other layers miss."""
+    rows = [row for row in (slices[0].rows if slices else ()) if row.n_to_settle and (row.safety or (row.estimate or 0) < 0)]
+    rows.sort(key=lambda row: row.estimate or 0.0)
+    named, n_more = rows[:MOST_SLICES], len(rows[MOST_SLICES:])
+    if rows:
+        names = [row.slice for row in named] + ([wording.plural(n_more, "more slice")] if n_more else [])
+        why = wording.listed([f"{row.slice}: {wording.points(row.estimate)} points over {row.n}" for row in named])
+        more = wording.listed([wording.count((row.n_to_settle or 0) - row.n) for row in named])
+        price = f"about {more} more examples" + ("; the rest stands in the table of slices" if n_more else "")
+        yield Missing(action=f"{_SLICE_ACTION}{wording.listed(names)}", why=f"{why} examples, not settled", price=price)
 
 
 def _metrics(comparison: Comparison) -> dict[str, Any]:

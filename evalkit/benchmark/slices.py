@@ -30,8 +30,8 @@ class SliceRow:
         p_adjusted: Holm over the slices with a p.
         test: The slice's own test, not adjusted.
         safety: "not worse" when the interval excludes a loss of the declared margin, else "not shown"; None without margin.
-        n_to_settle: Examples of this slice that would settle it at this run's rates; None when it is settled or
-            no number would.
+        n_to_settle: Examples of this slice that would settle it at this run's rates: show it safe, or worse; without a
+            margin, show the difference. None when it is settled, no number would, or its examples lack the field.
     """
 
     slice: str
@@ -146,7 +146,9 @@ def _adjusted(tables: Sequence[SliceTable], power: float) -> tuple[SliceTable, .
         replace(
             table,
             n_tested=n_tested,
-            rows=tuple(_settled(replace(row, p_adjusted=next(adjusted)), n_tested, power) for row in table),
+            rows=tuple(
+                _settled(replace(row, p_adjusted=next(adjusted)), table.margin or 0.0, n_tested, power) for row in table
+            ),
         )
         for table in tables
     )
@@ -212,26 +214,34 @@ def _row(name: tuple[str, str], group: list[Pair], comparison: Comparison, *, me
     )
 
 
-def _settled(row: SliceRow, n_tested: int, power: float) -> SliceRow:
-    """Adds the price of a verdict, at the level the first of Holm's steps asks for."""
-    if row.verdict in {"better", "worse"}:
+def _settled(row: SliceRow, margin: float, n_tested: int, power: float) -> SliceRow:
+    """Adds the price of a verdict: of a difference at the level the first of Holm's steps asks for."""
+    if row.value == NO_VALUE or row.verdict in {"better", "worse"} or row.safety == "not worse":
         return row
-    return replace(row, n_to_settle=examples_to_settle(row.test, alpha=row.test.alpha / max(n_tested, 1), power=power))
+    prices = []
+    if margin:
+        prices.append(examples_to_settle(row.test, margin=margin, alpha=row.test.alpha, power=power))
+    if not margin or (row.estimate or 0.0) < 0:
+        prices.append(examples_to_settle(row.test, alpha=row.test.alpha / max(n_tested, 1), power=power))
+    return replace(row, n_to_settle=min(filter(None, prices), default=None))
 
 
-def examples_to_settle(test: Any, *, alpha: float = 0.05, power: float = 0.8) -> int | None:
+def examples_to_settle(test: Any, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8) -> int | None:
     """Examples in all that would show a difference of the size seen, at the disagreement (or spread) seen.
 
-    None when no difference at all was seen, or no spread to size it by.
+    With a margin: that would show that it is no loss of so much.
+    None when no difference (or the loss of the margin) was seen, or no spread to size it by.
     """
-    if not test.n or not test.estimate:
+    away = None if test.estimate is None else test.estimate + margin if margin else abs(test.estimate)
+    if not test.n or not away or away <= 0:
         return None
     if hasattr(test, "fixed"):
-        needed = stats.examples_needed(test.fixed / test.n, test.regressed / test.n, alpha=alpha, power=power)
+        fixed, regressed = test.fixed / test.n, test.regressed / test.n
+        needed = stats.examples_needed(fixed, regressed, margin=margin, alpha=alpha, power=power)
     elif test.se:
         # Two arms carry twice the variance of one paired difference, so a pair needs half of one arm.
         spread = test.se * test.n**0.5
-        arm = stats.users_needed_mean(spread, abs(test.estimate), alpha=alpha, power=power).n_control
+        arm = stats.users_needed_mean(spread, away, alpha=alpha, power=power).n_control
         needed = -(-arm // 2)
     else:
         return None

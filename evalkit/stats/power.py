@@ -24,30 +24,36 @@ class SampleSize:
         return self.n_control + self.n_treatment
 
 
-def examples_needed(p_fixed: float, p_regressed: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Test examples needed to find this paired difference.
+def examples_needed(p_fixed: float, p_regressed: float, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Test examples needed to find this paired difference, or to show that it is no loss of `margin`.
 
     Args:
         p_fixed: Expected share of examples only the newer model gets right.
         p_regressed: Expected share only the older model gets right.
+        margin: Largest acceptable loss, a fraction; 0 asks for the difference itself.
         alpha: Two-sided level.
         power: Chance to find it.
 
-    Source: Connor 1987: `n = ((z_a sqrt(psi) + z_b sqrt(psi - d^2)) / d)^2`, psi = disagreement, d = difference.
+    Source: Connor 1987: `n = ((z_a sqrt(psi) + z_b sqrt(psi - d^2)) / d)^2`, psi = disagreement, d = difference; with a
+    margin m Nam 1997, `n = ((z_a sqrt(v) + z_b sqrt(psi - d^2)) / (d + m))^2`, v = Tango's variance at a loss of m.
 
     Raises:
-        DesignError: Shares that are no shares, or equal (no number finds no difference).
+        DesignError: Shares that are no shares, or equal (no number finds no difference), or that lose the margin.
 
     Example:
-        >>> examples_needed(0.10, 0.05)
-        469
+        >>> examples_needed(0.10, 0.05), examples_needed(0.10, 0.10, margin=0.05)
+        (469, 644)
     """
     fixed, regressed = between(p_fixed, "p_fixed", closed=True), between(p_regressed, "p_regressed", closed=True)
-    disagreement, diff = between(fixed + regressed, "p_fixed + p_regressed", closed=True), abs(fixed - regressed)
-    if diff == 0:
+    disagreement, diff = between(fixed + regressed, "p_fixed + p_regressed", closed=True), fixed - regressed
+    away = diff + margin if margin else abs(diff)
+    if away <= 0 and margin:
+        raise DesignError(f"p_fixed - p_regressed is {diff:g}, a loss of the margin; no number of examples shows it safe")
+    if away == 0:
         raise DesignError("p_fixed equals p_regressed; no number of examples finds a difference of 0")
-    root = z_quantile(alpha) * disagreement**0.5 + _z_power(power) * max(0.0, disagreement - diff**2) ** 0.5
-    return math.ceil(round((root / diff) ** 2, 9))
+    null = _variance_at_loss(fixed, regressed, between(margin, "margin", closed=True))
+    root = z_quantile(alpha) * null**0.5 + _z_power(power) * max(0.0, disagreement - diff**2) ** 0.5
+    return math.ceil(round((root / away) ** 2, 9))
 
 
 def detectable_difference(n: int, disagreement: float, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
@@ -220,6 +226,13 @@ def _sign_test_powers(n: Any, rate: float, alpha: float) -> Any:
     limit = binom.ppf(alpha / 2, n, 0.5)
     limit = limit - (2 * binom.cdf(limit, n, 0.5) > alpha)
     return binom.cdf(limit, n, rate) + binom.sf(n - limit - 1, n, rate)
+
+
+def _variance_at_loss(fixed: float, regressed: float, margin: float) -> float:
+    """Variance of one example's difference, at the rates likeliest when the true difference is a loss of `margin`."""
+    linear = fixed + regressed + (2 - fixed + regressed) * margin
+    rate = (linear + max(0.0, linear**2 - 8 * regressed * margin * (1 + margin)) ** 0.5) / 4
+    return 2 * rate - margin * (1 + margin)
 
 
 def _z_power(power: float) -> float:

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,28 @@ def test_amending_twice_is_amending_once(undecided, tmp_path):
     assert [one.action for one in again.missing] == ["Answer more held-out examples", "Collect more examples with kind = one"]
     assert again.details["slices"][0]["slice"] == "kind = one"
     assert again.details["cells"]["fixed"] == 12  # what the first chapter wrote stays
+
+
+def test_open_slices_are_one_line_and_rows_without_the_field_are_none_of_them(cells, tmp_path):
+    kinds = ["one"] * 30 + ["two"] * 30 + ["three"] * 30 + ["four"] * 30 + [None] * 2
+    base, tuned = cells(62, 20, 20, 20)
+    mixed = [list(range(i, len(kinds), 11)) for i in range(11)]
+    sides = []
+    for side in (base, tuned):
+        order = [place for part in mixed for place in part]
+        sides.append([replace(side[at], slices={"kind": kind} if kind else {}) for at, kind in zip(order, kinds, strict=True)])
+    found = compare_models(*sides)
+    path = evidence.evidence_of(found, **ABOUT).write(tmp_path / evidence.FILE)
+    tables = slice_tables(found, margin=0.05)
+    assert sum(row.safety == "not shown" for row in tables[0]) == 5
+    open_slices = evidence.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None).missing[1:]
+    assert len(open_slices) == 1
+    assert "(not given)" not in str(open_slices)
+    assert open_slices[0].action.endswith(" and 1 more slice")
+    worst, price = min((row for row in tables[0] if row.n_to_settle), key=lambda row: row.estimate), open_slices[0].price
+    assert open_slices[0].action.startswith(f"Collect more examples with {worst.slice}")
+    assert price.startswith(f"about {worst.n_to_settle - worst.n:,}, ")
+    assert price.endswith("more examples; the rest stands in the table of slices")
 
 
 def test_what_was_found_about_other_answers_is_not_added(undecided, tmp_path):

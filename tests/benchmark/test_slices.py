@@ -58,6 +58,47 @@ def test_what_would_settle_a_slice_is_more_than_there_is(sliced):
     assert rare.n_to_settle == max(stats.examples_needed(0.0, 0.5, alpha=0.025), 11)
 
 
+def priced(found, **options):
+    return {row.value: row.n_to_settle for row in slice_table(found, **{"margin": 0.05, **options})}
+
+
+def test_a_slice_not_shown_safe_is_priced_by_what_shows_it_safe(cells):
+    # 84 examples, 16 fixed and 12 regressed, +4.8 points: detecting it takes 1,152, being safe within 5 points 278
+    found = compare_models(*cells(30, 16, 12, 26, slices={"kind": "one"}))
+    (row,) = slice_table(found, margin=0.05)
+    assert row.safety == "not shown"
+    assert row.n_to_settle == stats.examples_needed(16 / 84, 12 / 84, margin=0.05) == 278
+    assert priced(found, margin=None) == {"one": stats.examples_needed(16 / 84, 12 / 84)} == {"one": 1152}
+
+
+def test_a_safe_slice_has_no_price(cells):
+    found = compare_models(*cells(450, 12, 10, 28, slices={"kind": "one"}))
+    (row,) = slice_table(found, margin=0.05)
+    assert (row.verdict, row.safety, row.n_to_settle) == ("no difference shown", "not worse", None)
+
+
+def test_a_loss_of_the_margin_or_more_is_priced_by_what_shows_it_worse(cells):
+    found = compare_models(*cells(40, 6, 12, 26, slices={"kind": "one"}))  # -7.1 points
+    assert priced(found) == {"one": stats.examples_needed(6 / 84, 12 / 84)}
+
+
+def test_a_score_is_safe_by_its_spread():
+    # as below, but 0.1 + 0.05 away: n = (1.959964 + 0.841621)^2 * 0.48 / 0.0225 = 167.4
+    test = stats.paired_mean_test([-0.5, 0.7, -0.5, 0.7])
+    assert examples_to_settle(test, margin=0.05) == math.ceil((1.959964 + 0.841621) ** 2 * 0.48 / 0.0225)
+    assert examples_to_settle(stats.paired_mean_test([-0.5, 0.3, -0.5, 0.3]), margin=0.05) is None
+
+
+def test_examples_without_the_field_have_no_price(cells):
+    base, tuned = cells(10, 3, 5, 12)
+    labelled = [
+        [replace(one, slices={"kind": "one"} if i < 25 else {}) for i, one in enumerate(side)] for side in (base, tuned)
+    ]
+    found = priced(compare_models(*labelled))
+    assert found["(not given)"] is None
+    assert found["one"]
+
+
 def test_nothing_seen_sizes_nothing():
     assert examples_to_settle(stats.paired_binary_test(5, 3, 3, 5)) is None
     assert examples_to_settle(stats.paired_binary_test(0, 0, 0, 0)) is None

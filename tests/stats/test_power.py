@@ -16,6 +16,7 @@ from evalkit.stats import (
     examples_needed,
     ratings_needed,
     sign_test_power,
+    tango_interval,
     users_needed,
     users_needed_mean,
 )
@@ -38,6 +39,31 @@ def test_the_table_of_detectable_differences(n, disagreement):
 def test_examples_needed_worked_by_hand():
     # psi = .15, d = .05: ((1.959964 * sqrt(.15) + .841621 * sqrt(.15 - .0025)) / .05)^2 = (1.08232 / .05)^2 = 468.6
     assert examples_needed(0.10, 0.05) == 469
+
+
+def test_examples_needed_to_be_safe_worked_by_hand():
+    # nothing changed, margin .05: Tango's variance is m (1 - m) = .0475 and psi 0, so n = 1.959964^2 * .0475 / .0025 = 72.99
+    assert examples_needed(0.0, 0.0, margin=0.05) == 73
+    assert tango_interval(0, 0, 73)[0] > -0.05 > tango_interval(0, 0, 72)[0]
+
+
+@pytest.mark.parametrize(("fixed", "regressed"), [(0.10, 0.10), (0.14, 0.09), (0.03, 0.05)])
+def test_examples_needed_to_be_safe_have_the_power_promised(fixed, regressed):
+    n, draw = examples_needed(fixed, regressed, margin=0.05), np.random.default_rng(1)
+    cells = draw.multinomial(n, [fixed, regressed, 1 - fixed - regressed], size=400)
+    safe = sum(tango_interval(int(b), int(c), n)[0] > -0.05 for b, c, _ in cells)
+    assert safe / 400 == pytest.approx(0.8, abs=0.06)
+
+
+@given(st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0.001, 0.5))
+def test_a_wider_margin_needs_fewer_examples(fixed, regressed, margin):
+    if fixed - regressed + margin > 1e-6:
+        assert examples_needed(fixed, regressed, margin=2 * margin) <= examples_needed(fixed, regressed, margin=margin)
+
+
+def test_a_loss_of_the_margin_is_never_safe():
+    with pytest.raises(DesignError, match="loss of the margin"):
+        examples_needed(0.05, 0.10, margin=0.05)
 
 
 @given(st.integers(30, 5000), st.floats(0.02, 0.6))
