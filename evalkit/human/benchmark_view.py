@@ -65,7 +65,7 @@ def compared(votes: Sequence[Rating], base: Sequence[EvalResult], fine_tuned: Se
 
 def metric_agreement(pairs: Sequence[Compared], *, alpha: float = 0.05) -> tuple[MetricAgreement, ...]:
     """One row a metric the results carry."""
-    names = dict.fromkeys(["exact_match", "format_correct", *(name for pair in pairs for name in pair.base.scores)])
+    names = dict.fromkeys(["exact_match", "format", *(name for pair in pairs for name in pair.base.scores)])
     return tuple(_agreement(pairs, name, alpha) for name in names if pairs)
 
 
@@ -96,7 +96,8 @@ def _disagreement(pair: Compared, gain: float) -> Disagreement:
 
 
 def _value(result: EvalResult, metric: str) -> float | None:
-    return float(getattr(result, metric)) if metric in {"exact_match", "format_correct"} else result.scores.get(metric)
+    own = {"exact_match": result.exact_match, "format": result.format_correct}
+    return float(own[metric]) if metric in own else result.scores.get(metric)
 
 
 def _first(results: Sequence[EvalResult]) -> Mapping[str, EvalResult]:

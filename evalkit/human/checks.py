@@ -61,7 +61,7 @@ def _check(rater: str, ratings: Sequence[Rating]) -> RaterCheck:
     others = _with_others(rater, ratings)
     found = {
         f"finds {wording.share(sum(gold), len(gold))} of the known winners": len(gold) >= _LEAST and _rate(gold) < 0.7,
-        f"agrees with itself on {wording.share(sum(same), len(same))} repeats": len(same) >= _LEAST and _rate(same) < 0.5,
+        f"judges the same again on {wording.share(sum(same), len(same))} repeats": len(same) >= _LEAST and _rate(same) < 0.5,
         f"chooses left in {wording.percent(side.estimate, 0)} of decided votes": side.p_value is not None
         and side.p_value < 0.01,
         f"votes in under {FAST_S:g} s {wording.percent(_rate(fast), 0)} of the time": _rate(fast) > 0.3,

@@ -31,7 +31,7 @@ def to_finish(round_: Round) -> Missing:
 
 def for_present_answers(round_: Round) -> Missing:
     """A round in place of one that was made from other answers."""
-    why = f"{round_.folder.name} was made from other answers or another test set, and is never drawn anew"
+    why = f"round {round_.folder.name} was made from other answers or another test set, and is never drawn anew"
     price = _price(len(round_.batch), None) if len(round_.batch) else FIRST_ROUND
     return Missing(action="Name another rating_round and have the present answers rated", why=why, price=price)
 

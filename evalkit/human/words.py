@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.human.preference import Preference
@@ -11,26 +11,7 @@ from evalkit.human.preference import Preference
 if TYPE_CHECKING:
     from evalkit.stats.result import Result
 
-RATER_COLUMNS = {
-    "rater": "Rater",
-    "votes": "Votes",
-    "gold_rate": "Known winners found",
-    "self_agreement": "Same on repeats",
-    "others_rate": "With the others",
-    "left_rate": "Left chosen",
-    "fast_rate": "Under 3 s",
-    "median_s": "Median seconds",
-    "flags": "Flags",
-}
-DISAGREEMENT_COLUMNS = {
-    "example_id": "Example",
-    "input": "Input",
-    "expected": "Expected",
-    "base": "Base answer",
-    "fine_tuned": "Fine-tuned answer",
-    "people": "People prefer",
-    "metric": "Metric's gain, points",
-}
+NO_RESULT = "No result yet"
 
 
 def answer(found: Preference) -> str:
@@ -46,7 +27,7 @@ def headline(found: Preference) -> str:
     """The title of the main figure."""
     result = found.win_rate
     if found.withheld or result.estimate is None:
-        return "No result yet"
+        return NO_RESULT
     rate = wording.percent(result.estimate)
     said = {
         "better": f"The fine-tuned answers win: {rate} of pairs, a tie counted half.",
@@ -57,6 +38,8 @@ def headline(found: Preference) -> str:
 
 def sides(found: Preference) -> str:
     """Did it matter which side an answer stood on?"""
+    if found.withheld:
+        return NO_RESULT
     bias = found.position
     if bias.estimate is None:
         return "No decided votes yet"
@@ -68,6 +51,8 @@ def sides(found: Preference) -> str:
 
 def agreement(found: Preference) -> str:
     """How far do raters agree?"""
+    if found.withheld:
+        return NO_RESULT
     result = found.agreement
     if result.percent_agreement is None:
         return "No pair was rated by two people, so agreement is not known"
@@ -77,16 +62,26 @@ def agreement(found: Preference) -> str:
 
 def reasons(found: Preference) -> str:
     """Which reason was named most, and in whose votes? A reason may be a fault, so it speaks for nobody."""
+    if found.withheld:
+        return NO_RESULT
     given = [one for one in found.reasons if one.fine_tuned + one.base]
     if not given:
-        return "No reasons were given"
+        ties = any(one.neither for one in found.reasons)
+        return "Reasons were given only with votes for neither answer" if ties else "No reasons were given"
     top = max(given, key=lambda one: one.fine_tuned + one.base)
     votes = wording.plural(top.fine_tuned, "vote")
     return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
 
 
+def reasons_to_draw(found: Preference) -> bool:
+    """Whether any reason came with a vote for either answer."""
+    return any(one.fine_tuned + one.base for one in found.reasons)
+
+
 def slices(found: Preference) -> str:
     """Where does the preference differ?"""
+    if found.withheld:
+        return NO_RESULT
     names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in found.slices if one.shown]
     if not found.slices:
         return "No slices were declared"
@@ -97,6 +92,10 @@ def slices(found: Preference) -> str:
 
 def flagged(found: Preference) -> str:
     """Which raters look careless, and what the result is without them."""
+    if found.withheld:
+        return f"{NO_RESULT}."
+    if not found.raters:
+        return "No votes to check."
     names, without = [one.rater for one in found.raters if one.flags], found.without_flagged
     if not names:
         return "No rater looks careless by these checks."
@@ -106,6 +105,8 @@ def flagged(found: Preference) -> str:
 
 def length(found: Preference) -> str:
     """What remains at equal length."""
+    if found.withheld:
+        return f"{NO_RESULT}."
     result = found.length_adjusted
     if result is None or result.estimate is None:
         return f"The preference at equal length is not known: {'; '.join(getattr(result, 'notes', ())) or 'no votes yet'}."
@@ -124,7 +125,7 @@ def missing(found: Preference) -> str:
 def alt(title: str, rows: Mapping[str, Result | None]) -> str:
     """A figure's alternative text: its title, and each row's name with its numbers."""
     spoken = [
-        f"{name}: {wording.percent(one.estimate)} ({_limits(one)}, n = {wording.count(one.n)})."
+        f"{name}: {_level(one, one.estimate)} ({_limits(one)}, n = {wording.count(one.n)})."
         for name, one in rows.items()
         if one is not None and one.estimate is not None
     ]
@@ -174,57 +175,27 @@ def titled(title: str, found: Preference) -> str:
     return f"{title.rstrip('.')} (simulated)" if found.simulated else title
 
 
-def label_rows(found: Preference) -> list[dict[str, Any]]:
-    """First-time votes by label."""
-    names = {"fine_tuned": "Fine-tuned is better", "base": "Base is better", "tie": "About the same", "both_bad": "Both bad"}
-    total = sum(found.labels.values())
-    return [
-        {"label": names[label], "votes": votes, "share": wording.percent(votes / total if total else None)}
-        for label, votes in found.labels.items()
-    ]
+def metrics(found: Preference) -> str:
+    """The title above the metrics' agreement with people."""
+    return _not_compared(found) or "Agreement of each metric with people"
 
 
-def rater_rows(found: Preference) -> list[dict[str, Any]]:
-    """One row a rater with everything that is checked."""
-    rates = ("gold_rate", "self_agreement", "others_rate", "left_rate", "fast_rate")
-    return [
-        {
-            "rater": one.rater,
-            "votes": one.votes,
-            **{name: wording.percent(getattr(one, name), 0) for name in rates},
-            "median_s": wording.number(one.median_s, 1),
-            "flags": "; ".join(one.flags) or "nothing stands out",
-        }
-        for one in found.raters
-    ]
-
-
-def metric_rows(found: Preference) -> list[dict[str, Any]]:
-    """One row a metric: how often it names the model people name."""
-    return [
-        {
-            "metric": one.metric,
-            "share": wording.share(one.agreement.successes, one.agreement.n),
-            "interval": f"{wording.percent(one.agreement.ci_low)} to {wording.percent(one.agreement.ci_high)}"
-            if one.agreement.n
-            else wording.NOTHING,
-            "undecided": one.undecided_by_metric,
-        }
-        for one in found.metrics
-    ]
-
-
-def disagreement_rows(found: Preference) -> list[dict[str, Any]]:
-    """The pairs on which people and the metric part most."""
-    return [
-        {name: getattr(one, name) for name in DISAGREEMENT_COLUMNS}
-        | {"people": "fine-tuned" if one.people > 0 else "base", "metric": wording.points(one.metric)}
-        for one in found.disagreements
-    ]
+def disagreements(found: Preference) -> str:
+    """The title above the pairs on which people and the metric part."""
+    some = "People and the metric prefer different answers"
+    return _not_compared(found) or (
+        some if found.disagreements else "On no pair do people and the metric prefer different answers"
+    )
 
 
 def _who(found: Preference) -> str:
     return "Simulated raters, not people:" if found.simulated else ""
+
+
+def _not_compared(found: Preference) -> str:
+    if found.withheld:
+        return "Not compared with the benchmark before the round is locked"
+    return "Not compared with the benchmark: the votes are on other answers" if found.stale else ""
 
 
 def _figures(found: Preference) -> str:
@@ -239,4 +210,9 @@ def _figures(found: Preference) -> str:
 
 
 def _limits(result: Result) -> str:
-    return wording.interval(result.ci_low, result.ci_high, as_points=False, alpha=result.alpha)
+    low, high = _level(result, result.ci_low), _level(result, result.ci_high)
+    return f"{(1 - result.alpha) * 100:g}% interval {low} to {high}"
+
+
+def _level(result: Result, value: float | None) -> str:
+    return wording.number(value) if result.scale == "number" else wording.percent(value)

@@ -4,12 +4,13 @@ import pytest
 
 from evalkit import prepare_human_eval_batch, stats
 from evalkit.errors import DesignError
-from evalkit.human import evidence, ratings, words
+from evalkit.human import evidence, ratings, rows, words
 from evalkit.human.checks import check_raters
 from evalkit.human.preference import read_preference
 from evalkit.human.ratings import Rating
 from evalkit.human.rounds import Round
 from evalkit.records import Evidence
+from evalkit.show import say
 
 
 def locked(round_, rate, judges, **more):
@@ -140,7 +141,7 @@ def test_people_beside_the_benchmark(new_round, rate, likes, results):
     found = read_preference(round_, base_results=results(), ft_results=results(who="tuned"))
     by_name = {one.metric: one for one in found.metrics}
     assert by_name["exact_match"].agreement.estimate == 0.0
-    assert by_name["format_correct"].undecided_by_metric == 20
+    assert by_name["format"].undecided_by_metric == 20
     worst = found.disagreements[0]
     assert (worst.people, worst.metric, worst.gap) == (-1.0, 0.5, 1.5)
     assert worst.fine_tuned.startswith("tuned answer")
@@ -249,6 +250,7 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
     assert words.headline(stale) == f"Votes on other answers, not on the present ones. {words.headline(now)}"
     assert "Name another rating_round" in words.answer(stale)
     assert stale.missing[0].price == "20 pairs, about 20 minutes a rater at one a minute"
+    assert words.metrics(stale) == "Not compared with the benchmark: the votes are on other answers"
     assert stale.metrics == stale.disagreements == ()  # today's metrics say nothing about yesterday's answers
 
 
@@ -294,6 +296,37 @@ def test_every_state_has_its_sentences(new_round, rate, likes):
             assert text
             assert "None" not in text
             assert "nan" not in text
+
+
+def test_titles_agree_with_what_stands_below_them(new_round, rate, likes, results):
+    nothing = read_preference(None)
+    for name in ("headline", "sides", "agreement", "reasons", "slices", "flagged", "length"):
+        assert getattr(words, name)(nothing).rstrip(".") == "No result yet"
+    assert (
+        words.metrics(nothing) == words.disagreements(nothing) == "Not compared with the benchmark before the round is locked"
+    )
+    given = {"base_results": results(), "ft_results": results(who="tuned")}
+    agreed = read_preference(locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone"]), **given)
+    assert words.disagreements(agreed) == "On no pair do people and the metric prefer different answers"
+    assert words.reasons_to_draw(agreed)
+    tied = read_preference(locked(new_round(), rate, {"rater1": lambda _: "tie"}, reasons=["tone"]), **given)
+    assert words.reasons(tied) == "Reasons were given only with votes for neither answer"
+    assert not words.reasons_to_draw(tied)
+    apart = read_preference(locked(new_round(), rate, {"rater1": likes("base")}), **given)
+    assert words.disagreements(apart) == "People and the metric prefer different answers"
+    assert words.reasons(apart) == "No reasons were given"
+    assert [row["metric"] for row in rows.metric_rows(agreed, say.label)] == ["exact match", "format", "similarity"]
+
+
+def test_agreement_beyond_chance_is_spoken_as_a_number_not_in_percent(new_round, rate, likes):
+    raters = {"ann": likes("tuned"), "bob": likes("tuned"), "cid": lambda _: "left"}
+    found = read_preference(locked(new_round(raters=tuple(raters)), rate, raters))
+    spoken = words.alt("Title", words.agreement_rows(found))
+    assert (
+        f"beyond chance: {found.agreement.estimate:.2f} (95% interval {found.agreement.ci_low:.2f} to".replace("-", "\u2212")
+        in spoken
+    )
+    assert "on repeats: 66.7%" in spoken
 
 
 def test_simulated_votes_are_called_so(new_round, rate, likes):
