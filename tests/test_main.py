@@ -115,8 +115,12 @@ def test_the_names_new_writes_are_known_to_the_notebooks():
         for name in declared_parameters(book)
         if name.endswith(("_file", "_journal")) or "simulate" in name
     }
-    assert demo - {"gold_file"} <= set(values)
+    assert demo <= set(values)
     assert (values["simulate_raters"], values["simulate_users"]) == (0, 0)
+    mine = {"run", "rater", "system_prompt", "alpha", "power", "repeat_share"}
+    assert {name for name in set().union(*books.values()) - set(values) if not name.endswith("seed")} == mine
+    documented = (root / "docs/data-formats.md").read_text()
+    assert [name for name in set().union(*books.values()) if f"`{name}`" not in documented] == []
 
 
 def test_rate_says_which_command_prepares_the_round(project, capsys):
