@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
         made = [*_log(study, Path(made_in)), *_votes(study, Path(made_in))]
         if not made:
             raise DataError(
-                f"{study.folder}: holds neither an A/B log nor a closed rating round, so there is nothing to export; close a "
+                f"{study.folder}: holds neither an A/B log in a database nor a closed rating round, so there is nothing to export; close a "
                 f"round with evalkit rate {name} --lock, or route users through evalkit.run_ab_request"
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,6 +39,8 @@ def _log(study: Study, folder: Path) -> list[Path]:
 
     where = str(study_parameters(study).get("event_log") or "events.sqlite")
     place = where if "://" in where or where in os.environ else study.path(where)
+    if isinstance(place, Path) and place.is_dir():
+        print(f"evalkit: {place}: not exported, its Parquet or CSV files can be read as they are", file=sys.stderr)  # noqa: T201
     if isinstance(place, Path) and not place.is_file():
         return []
     log = EventLog(place)

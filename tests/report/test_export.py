@@ -51,6 +51,14 @@ def test_a_log_elsewhere_is_found_by_its_variable(root, monkeypatch):
     assert len(export("tiny", root / "out", root=root)) == 3
 
 
+def test_a_log_of_csv_files_is_left_where_it_is_and_said(root, closed_round, capsys):
+    (root / "data/tiny/log").mkdir()
+    (root / "data/tiny/study.yaml").write_text("study: tiny\nevent_log: log\n")
+    made = export("tiny", root / "out", root=root)
+    assert [path.name for path in made] == ["round1.dpo.jsonl", "round1.llm_comparator.json"]
+    assert "log: not exported, its Parquet or CSV files can be read as they are" in capsys.readouterr().err
+
+
 def test_nothing_to_export_leaves_no_folder(root):
     with pytest.raises(DataError, match="nothing to export"):
         export("tiny", root / "out", root=root)
