@@ -5,10 +5,12 @@ STUDY ?= icd10
 SERVE := $(BIN)/python data/icd10/serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help report live lab test test-all lint lock clean
+.PHONY: help install report live lab test test-all lint lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/run.stamp  ## evalkit in .venv, for models and files of your own
 
 report: .venv/demo.stamp  ## the demo report from recorded answers, with a live re-ask of a sample
 	@$(SERVE) --optional -- $(BIN)/evalkit run $(STUDY)

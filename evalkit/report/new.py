@@ -65,7 +65,7 @@ def next_step(study_file: Path) -> str:
 
 Next:
   1. export OPENAI_API_KEY=...          the key is read from the environment only
-     export OPENAI_BASE_URL=...         only for another server than OpenAI's
+     export OPENAI_BASE_URL=...         only for another server than OpenAI's; a local one mostly needs no key
   2. evalkit doctor data/{name}/test.jsonl   is the test set fit to test with?
   3. evalkit run {name} --only 01 02 07      asks both models and compares them; then open the report it names
   4. evalkit run {name} --only 03            draws the pairs for blind rating, for the raters in study.yaml
