@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evalkit.decision import read_decision
+from evalkit.decision.record import FILE as DECISION
+from evalkit.decision.rules import NAMES
 from evalkit.errors import DataError
 from evalkit.records import Evidence
 from evalkit.study import Study
-from evalkit.wording import points
+from evalkit.wording import plural, points, visible
 
 FILE = "history.jsonl"
+_OF_NO_STUDY = ("run", "study", "title", "stage", "concurrency")  # nor the journals: their answers are compared
 
 
 def append(study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str]) -> dict[str, Any]:
     """Adds the row of one run and returns it."""
-    row = {"run": folder.name, "made_at": made_at, "failed": sorted(failed), **_decision(folder), **_benchmark(folder)}
+    row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
     with (study.folder / FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, sort_keys=True) + "\n")
     return row
@@ -43,28 +47,42 @@ def read(study: Study) -> list[dict[str, Any]]:
 
 def what_changed(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
     """One sentence: what is different from the run before."""
-    sound = [row for row in rows if row.get("metrics") and not row.get("failed") and row.get("run") != now.get("run")]
-    before = sound[-1] if sound else None
-    if before is None:
+    earlier = [row for row in rows if row.get("run") != now.get("run")]
+    sound = [row for row in earlier if row.get("metrics") and not row.get("failed")]
+    if not earlier:
         return "This is the first run of this study, so there is nothing to compare it with."
-    changes = [*_named(before, now), *_metrics(before, now)]
+    if not sound:
+        n = plural(len(earlier), "earlier run")
+        return f"There is nothing to compare it with: of {n}, none finished without a failure and with a benchmark."
+    before = sound[-1]
+    changes = [*_named(before, now), *_layers(before, now), *_metrics(before, now), *_parameters(before, now)]
     if not changes:
-        return f"Nothing changed since the run of {_day(before)}: same models, same answers, same verdict."
+        return f"Nothing changed since the run of {_day(before)}: same parameters, same answers, same layers, same verdict."
     return f"Since the run of {_day(before)}: {'; '.join(changes)}."
 
 
 def row_now(folder: Path) -> dict[str, Any]:
     """The row this run would add, from the evidence that stands in its folder."""
-    return {"run": folder.name, "made_at": None, "failed": [], **_decision(folder), **_benchmark(folder)}
+    known = {"run": folder.name, "made_at": None, "failed": [], "parameters": _given(folder)}
+    return known | _decision(folder) | _benchmark(folder)
 
 
 def _decision(folder: Path) -> dict[str, Any]:
-    path = folder / "decision.json"
-    if not path.is_file():
+    if not (folder / DECISION).is_file():
         return {"verdict": None, "stage": None, "layers": {}}
-    record = json.loads(path.read_text(encoding="utf-8"))
-    layers = {layer["layer"]: layer["verdict"] for layer in record["layers"]}
-    return {"verdict": record["verdict"], "stage": record["stage"], "layers": layers}
+    made = read_decision(folder)
+    layers = {one.layer: one.verdict for one in made.layers}
+    effects = {one.layer: one.effect_text() for one in made.layers if one.estimate is not None}
+    return {"verdict": made.verdict, "stage": made.stage, "layers": layers, "effects": effects, "rules": list(made.rules)}
+
+
+def _given(folder: Path) -> dict[str, Any]:
+    """The parameters that the notebooks of a run were given, which stand in them before its manifest does."""
+    given: dict[str, Any] = {}
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        if ".partial" not in path.suffixes:
+            given |= json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
+    return {name: value for name, value in given.items() if name not in _OF_NO_STUDY and not name.endswith("_journal")}
 
 
 def _benchmark(folder: Path) -> dict[str, Any]:
@@ -101,6 +119,36 @@ def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if before.get("verdict") != now.get("verdict"):
         changes.append(f"the verdict went from {before.get('verdict') or 'none'} to {now.get('verdict') or 'none'}")
     return changes
+
+
+def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    old, new = (row.get("parameters") or {} for row in (before, now))
+    changed = [name for name in new if name in old and old[name] != new[name]]
+    rules = [one for one in now.get("rules") or () if before.get("rules") and one not in before["rules"]]
+    given = [f"{name} went from {_value(old[name])} to {_value(new[name])}" for name in changed]
+    if before.get("stage") and now.get("stage") and before["stage"] != now["stage"]:
+        given.append(f"stage went from {before['stage']} to {now['stage']}")
+    return [*given, *(f"a rule is new: {one.rstrip('.')}" for one in rules)]
+
+
+def _value(value: Any) -> str:
+    return visible(str(value)) or "nothing"
+
+
+def _layers(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What the layers say; the benchmark's effects follow metric by metric, and older rows know no effects."""
+    changes = []
+    for layer in now.get("layers") or {}:
+        if layer in (before.get("layers") or {}):
+            told = layer != "benchmark" and "effects" in before
+            old, new = (_said(row, layer, with_effect=told) for row in (before, now))
+            changes += [f"the {NAMES[layer]} went from {old} to {new}"] if old != new else []
+    return changes
+
+
+def _said(row: Mapping[str, Any], layer: str, *, with_effect: bool) -> str:
+    effect = row.get("effects", {}).get(layer)
+    return f"{row['layers'][layer]}, {effect}" if with_effect and effect else row["layers"][layer]
 
 
 def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

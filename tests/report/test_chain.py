@@ -231,6 +231,48 @@ def test_history_says_what_changed():
     assert "first run" in history.what_changed([], now)
 
 
+NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "stage": "pre_deploy",
+         "bound_to": {"fine_tuned": "1"}, "metrics": {"exact_match": {"estimate": 0.10}}, "rules": ["A slice warns."],
+         "layers": {"benchmark": "better", "human": "too early"}, "effects": {"benchmark": "+10.0 (+5.0 to +15.0)"},
+         "parameters": {"slice_fields": "", "seed": 7}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"layers": NIGHT["layers"] | {"human": "no difference shown"}, "effects": {"human": "48.2% (40.2 to 56.3)"}},
+            "the human rating went from too early to no difference shown, 48.2% (40.2 to 56.3)",
+        ),
+        ({"parameters": {"slice_fields": "channel", "seed": 7}}, "slice_fields went from nothing to channel"),
+        ({"rules": ["A slice blocks."]}, "a rule is new: A slice blocks"),
+        ({"stage": "rollout"}, "stage went from pre_deploy to rollout"),
+    ],
+)
+def test_history_says_which_layer_parameter_or_rule_changed(change, told):
+    assert history.what_changed([NIGHT], NIGHT | {"run": "b"} | change) == f"Since the run of 2026-11-23 01:00: {told}."
+
+
+def test_a_row_written_before_effects_were_kept_is_compared_by_its_verdicts():
+    old = {name: NIGHT[name] for name in ("run", "made_at", "failed", "verdict", "bound_to", "metrics", "layers")}
+    assert "Nothing changed" in history.what_changed([old], NIGHT | {"run": "b", "effects": {"human": "50.0%"}})
+
+
+def test_after_a_broken_run_it_is_not_called_the_first():
+    broken = {"run": "a", "failed": ["01_benchmark"], "metrics": {}}
+    told = history.what_changed([broken], NIGHT | {"run": "b"})
+    assert (
+        told == "There is nothing to compare it with: of 1 earlier run, none finished without a failure and with a benchmark."
+    )
+
+
+def test_a_row_keeps_the_parameters_its_notebooks_were_given(tmp_path):
+    given = {"run": "a", "seed": 7, "base_journal": "x.jsonl"}
+    for name, parameters in {"01_fine": given, "07_decision.partial": {"seed": 8}}.items():
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"metadata": {"papermill": {"parameters": parameters}}}))
+    assert history.row_now(tmp_path)["parameters"] == {"seed": 7}
+
+
 def test_a_torn_last_line_of_the_history_is_passed_over(project):
     study = Study.open("tiny", root=project("01_fine"))
     (study.folder / "history.jsonl").write_text('{"run": "a"}\n{"run": "b"')
