@@ -27,7 +27,7 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
         made = [*_log(study, Path(made_in)), *_votes(study, Path(made_in))]
         if not made:
             raise DataError(
-                f"{study.folder}: holds neither an A/B log in a database nor a closed rating round, so there is nothing to export; close a "
+                f"{study.folder}: holds neither an A/B log nor a closed rating round, so there is nothing to export; close a "
                 f"round with evalkit rate {name} --lock, or route users through evalkit.run_ab_request"
             )
         folder.mkdir(parents=True, exist_ok=True)
