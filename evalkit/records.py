@@ -69,7 +69,7 @@ class EvalResult:
 
     Attributes:
         exact_match: Stripped answer equals stripped expectation, and the outcome is ok.
-        format_correct: The study's checker accepts the answer.
+        format_correct: The study's checker accepts the answer; None with the checker "none".
         sample: 0-based sample number when each example is asked several times.
         scores: Further metrics by name, each in [0, 1] or None when undefined.
     """
@@ -79,7 +79,7 @@ class EvalResult:
     expected: str
     predicted: str
     exact_match: bool
-    format_correct: bool
+    format_correct: bool | None
     _: KW_ONLY
     outcome: Outcome = "ok"
     sample: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from evalkit.errors import DesignError
 
-Checker = Callable[[str], bool]
+Checker = Callable[[str], bool | None]
 
 _ARTICLE_LINE = re.compile(r"^[A-Z]\d{2}\.\d{1,2}: .+")
 _ICD10CM_LINE = re.compile(r"[A-Z]\d[0-9AB](\.[0-9A-Z]{1,4})?(:\s.+)?\Z")
@@ -39,6 +39,10 @@ def icd10cm_format(output: str) -> bool:
     return bool(lines) and all(_ICD10CM_LINE.match(line) for line in lines)
 
 
+def unchecked(output: str) -> None:
+    """The checker "none": no answer has a right or a wrong form, and no results carry the metric `format`."""
+
+
 def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
     """A checker by name: article, icd10cm, none, `regex:<pattern>` (whole answer), `schema:<file>`; or any callable.
 
@@ -61,7 +65,7 @@ def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
     return CHECKERS[choice]
 
 
-CHECKERS: Mapping[str, Checker] = {"article": check_format, "icd10cm": icd10cm_format, "none": lambda _: True}
+CHECKERS: Mapping[str, Checker] = {"article": check_format, "icd10cm": icd10cm_format, "none": unchecked}
 
 
 def _regex_checker(pattern: str) -> Checker:

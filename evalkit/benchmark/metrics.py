@@ -12,7 +12,14 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.benchmark import checkers
-from evalkit.benchmark.checkers import CHECKERS, Checker, check_format, checker, icd10cm_format  # noqa: F401 - part of metrics
+from evalkit.benchmark.checkers import (  # noqa: F401 - part of metrics
+    CHECKERS,
+    Checker,
+    check_format,
+    checker,
+    icd10cm_format,
+    unchecked,
+)
 from evalkit.errors import DesignError
 from evalkit.records import Answer, EvalResult, Example
 
@@ -86,6 +93,7 @@ def score_answer(
     answer keeps the similarity its text earns; the other failures score 0.
     """
     text, ok = answer.text.strip(), answer.outcome == "ok"
+    check = checkers.checker(checker)
     chosen = {getattr(one, "__name__", str(one)) if callable(one) else one: scorer(one) for one in scorers}
     return EvalResult(
         example_id=example.example_id,
@@ -93,7 +101,7 @@ def score_answer(
         expected=example.expected,
         predicted=text,
         exact_match=ok and exact(example.expected, text),
-        format_correct=ok and bool(checkers.checker(checker)(text)),
+        format_correct=None if check is unchecked else ok and bool(check(text)),
         outcome=answer.outcome,
         sample=sample,
         scores={name: _score(one, example.expected, text, answer.outcome) for name, one in chosen.items()},
@@ -118,16 +126,17 @@ def value(result: EvalResult, metric: str) -> float | None:
     if metric == "exact_match":
         return float(result.exact_match)
     if metric == "format":
-        return float(result.format_correct)
+        return None if result.format_correct is None else float(result.format_correct)
     if metric in result.scores:
         return result.scores[metric]
     return _score(scorer(metric), result.expected, result.predicted, result.outcome)
 
 
-def metric_names(results: Iterable[EvalResult]) -> tuple[str, ...]:
-    """Every metric these results carry: exact_match, format and similarity first."""
-    own = dict.fromkeys(name for one in results for name in one.scores)
-    return tuple(dict.fromkeys(["exact_match", "format", "similarity", *(name for name in own if name != "exact")]))
+def metric_names(results: Sequence[EvalResult]) -> tuple[str, ...]:
+    """Every metric these results carry: exact_match, format (where it was checked) and similarity first."""
+    own = dict.fromkeys(name for one in results for name in one.scores if name != "exact")
+    is_checked = not results or any(one.format_correct is not None for one in results)
+    return tuple(dict.fromkeys(["exact_match", *(["format"] if is_checked else []), "similarity", *own]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +146,7 @@ class Metrics:
     Attributes:
         total_examples: Examples, whatever their outcome: the denominator of every rate.
         total_answers: Answers; more than examples when each was asked several times.
+        format_accuracy: None too where no checker was asked ("none").
         avg_similarity: Mean over examples; an answer that failed counts as 0.
         by_metric: Every metric's mean with its interval, by name.
         outcomes: Answers by outcome.
@@ -161,9 +171,10 @@ class Metrics:
     def __str__(self) -> str:
         if not self.total_examples:
             return "No examples, so no rates."
+        form = "" if self.format_accuracy is None else f"format {wording.percent(self.format_accuracy)}, "
         return (
             f"{wording.plural(self.total_examples, 'example')}: exact match {wording.percent(self.exact_match_rate)}, "
-            f"format {wording.percent(self.format_accuracy)}, similarity {wording.number(self.avg_similarity)}."
+            f"{form}similarity {wording.number(self.avg_similarity)}."
         )
 
     def _repr_html_(self) -> str:
@@ -199,7 +210,7 @@ def compute_metrics(results: Iterable[EvalResult], *, alpha: float = 0.05) -> Me
     return Metrics(
         total_examples=len(groups),
         exact_match_rate=by_metric["exact_match"].estimate,
-        format_accuracy=by_metric["format"].estimate,
+        format_accuracy=by_metric["format"].estimate if "format" in by_metric else None,
         avg_similarity=by_metric["similarity"].estimate,
         min_similarity=min((one for one in similarities if one is not None), default=None),
         total_answers=len(answers),

@@ -64,9 +64,9 @@ def compared(votes: Sequence[Rating], base: Sequence[EvalResult], fine_tuned: Se
 
 
 def metric_agreement(pairs: Sequence[Compared], *, alpha: float = 0.05) -> tuple[MetricAgreement, ...]:
-    """One row a metric the results carry."""
+    """One row a metric that the results carry; the form of an answer is none where it was not checked."""
     names = dict.fromkeys(["exact_match", "format", *(name for pair in pairs for name in pair.base.scores)])
-    return tuple(_agreement(pairs, name, alpha) for name in names if pairs)
+    return tuple(_agreement(pairs, name, alpha) for name in names if any(pair.gain(name) is not None for pair in pairs))
 
 
 def disagreements(pairs: Sequence[Compared], metric: str, *, most: int = 10) -> tuple[Disagreement, ...]:
@@ -97,7 +97,8 @@ def _disagreement(pair: Compared, gain: float) -> Disagreement:
 
 def _value(result: EvalResult, metric: str) -> float | None:
     own = {"exact_match": result.exact_match, "format": result.format_correct}
-    return float(own[metric]) if metric in own else result.scores.get(metric)
+    value = own.get(metric, result.scores.get(metric))
+    return None if value is None else float(value)
 
 
 def _first(results: Sequence[EvalResult]) -> Mapping[str, EvalResult]:

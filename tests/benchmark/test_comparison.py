@@ -236,3 +236,12 @@ def test_five_thousand_examples_are_compared_in_a_moment(cells):
     json.dumps(found.primary.to_dict())
     assert found.n == 5000
     assert time.process_time() - started < 3
+
+
+def test_the_form_nobody_checked_is_neither_tested_nor_adjusted_for(cells):
+    sides = [[replace(one, format_correct=None) for one in side] for side in cells(20, 12, 8, 20)]
+    found = compare_models(*sides)
+    assert (list(found.tests), list(found.p_adjusted)) == (["exact_match", "similarity"], ["similarity"])
+    assert found.format_improvement is None
+    with pytest.raises(DesignError, match="primary metric 'format'"):
+        compare_models(*sides, primary_metric="format")

@@ -120,6 +120,16 @@ def test_all_lines_present_rewards_listing_everything():
     assert not metrics.all_lines_present("A\nB", "A")
 
 
+@pytest.mark.parametrize("outcome", ["ok", "error"])
+def test_where_no_form_is_checked_there_is_no_metric_of_it(outcome):
+    scored = metrics.score_answer(EXAMPLE, Answer(text="x", outcome=outcome), checker="none")
+    assert scored.format_correct is None
+    assert metrics.metric_names([scored]) == ("exact_match", "similarity")
+    found = metrics.compute_metrics([scored])
+    assert (found.format_accuracy, list(found.by_metric)) == (None, ["exact_match", "similarity"])
+    assert "format" not in str(found) + found._repr_html_()
+
+
 def test_a_scorer_of_ones_own_may_find_nothing_to_say():
     scored = metrics.score_answer(EXAMPLE, Answer(text="x", outcome="ok"), scorers=(lambda expected, predicted: math.nan,))
     assert list(scored.scores.values()) == [None]

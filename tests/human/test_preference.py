@@ -1,3 +1,4 @@
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -146,6 +147,9 @@ def test_people_beside_the_benchmark(new_round, rate, likes, results):
     assert (worst.people, worst.metric, worst.gap) == (-1.0, 0.5, 1.5)
     assert worst.fine_tuned.startswith("tuned answer")
     assert len(found.disagreements) == 10
+    unchecked = [[replace(one, format_correct=None) for one in results(who=who)] for who in ("base", "tuned")]
+    found = read_preference(round_, base_results=unchecked[0], ft_results=unchecked[1])
+    assert "format" not in {one.metric for one in found.metrics}
 
 
 def test_careless_raters_are_flagged_and_the_result_stands_with_and_without(new_round, rate, likes):
