@@ -72,9 +72,9 @@ def chance(comparison: Comparison, rate: float | None, choice: str = "picking on
 
 
 def rewarded_by_accident(metrics: Iterable[str]) -> str:
-    """What each metric rewards without meaning to."""
-    known = [_BY_ACCIDENT[name] for name in metrics if name in _BY_ACCIDENT]
-    return f"What the metrics reward by accident: {'; '.join(dict.fromkeys(known))}."
+    """What each metric rewards without meaning to; "" when that is known of none of them."""
+    known = dict.fromkeys(_BY_ACCIDENT[name] for name in metrics if name in _BY_ACCIDENT)
+    return f"What the metrics reward by accident: {'; '.join(known)}." if known else ""
 
 
 def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int) -> str:
@@ -82,7 +82,7 @@ def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_
     lines = [say.sentence(f"{wording.plural(n_regressed, 'example') if n_regressed else 'no example'} got worse.")]
     first, others = (tables[0], tables[1:]) if tables else (None, ())
     worse = [_loss(row, first.metric) for row in first.worse] if first else []
-    lines += worse or ["No declared slice is shown worse on the primary metric."]
+    lines += worse or (["No declared slice is shown worse on the primary metric."] if first else [])
     elsewhere = [f"{say.label(table.metric)} on {wording.listed(_losses(table))}" for table in others if table.worse]
     lines += [f"Also shown worse: {'; '.join(elsewhere)}."] if elsewhere else []
     unsettled = [

@@ -114,6 +114,18 @@ def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
     assert "more “small” examples" in text
 
 
+def test_slices_nobody_declared_are_not_said_to_be_no_worse(comparison_in):
+    found = comparison_in("worse")
+    undeclared = [replace(table, rows=()) for table in slice_tables(found)]
+    for tables in (undeclared, []):
+        assert answers.regression_answer(tables, None, 40).startswith("40 examples got worse. Whether")
+
+
+def test_what_nobody_knows_a_metric_to_reward_is_not_said():
+    assert answers.rewarded_by_accident(["normalised_exact"]) == answers.rewarded_by_accident([]) == ""
+    assert answers.rewarded_by_accident(["normalised_exact", "similarity"]).endswith("an answer, right or wrong.")
+
+
 def test_ignoring_shared_sources_is_called_optimistic_only_where_it_is(comparison_in):
     found = comparison_in("no difference shown")
     beside, said = found.primary, []
