@@ -121,9 +121,9 @@ def left_as_drawn(
     rubric = {name: tuple(value) if name == "reasons" else value for name, value in said.items()}
     wanted = min(sample_size, draw.differing(base, fine_tuned))
     otherwise = {
-        f"for {wording.listed(list(batch.raters))}, not {wording.listed(_codes(raters))}": not batch.simulated
+        f"for {wording.listed(list(batch.raters))} (not {wording.listed(_codes(raters))})": not batch.simulated
         and set(batch.raters) != set(_codes(raters)),
-        f"with {wording.plural(len(batch), 'pair')}, not {wording.count(wanted)}": len(batch) != wanted,
+        f"with {wording.plural(len(batch), 'pair')} (not {wording.count(wanted)})": len(batch) != wanted,
         "with another rubric": any(getattr(batch, name) != value for name, value in rubric.items()),
     }
     kept = [what for what, differs in otherwise.items() if differs]

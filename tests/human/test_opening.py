@@ -56,8 +56,8 @@ def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, stud
 
     assert kept() == ""
     remedy = "; name another rating_round to change that."
-    assert kept(raters="cid") == f"It was drawn for ann and bob, not cid{remedy}"
-    assert kept(sample_size=20) == f"It was drawn with 10 pairs, not 20{remedy}"
+    assert kept(raters="cid") == f"It was drawn for ann and bob (not cid){remedy}"
+    assert kept(sample_size=20) == f"It was drawn with 10 pairs (not 20){remedy}"
     assert kept(sample_size=20, same=range(30)) == ""  # 10 pairs are all that differ
     study.path("guide.md").write_text("# Which?\n\nLook twice.\n\n## Reasons\n\n- tone\n")
     assert kept(rubric_file="guide.md") == f"It was drawn with another rubric{remedy}"
