@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evalkit.benchmark.finder import Found
     from evalkit.benchmark.pairs import Pair
     from evalkit.benchmark.slices import SliceRow, SliceTable
-    from evalkit.stats import RegressionTable
+    from evalkit.stats import RegressionRow, RegressionTable
 
 _SAFETY = {"not worse": "not worse than the margin", "not shown": "not shown safe"}
 
@@ -77,9 +77,8 @@ def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict
     by_term = {row.term: row for row in odds}
     return [
         {
-            "term": row.term, "n": row.n, "points": say.size(row), "p": wording.p_text(row.p_value),
-            "odds ratio": _odds(by_term.get(row.term)),
-            "p of odds": wording.p_text(by_term[row.term].p_value) if row.term in by_term else wording.NOTHING,
+            "term": row.term, "n": row.n, "points": say.size(row), "p": _p(row),
+            "odds ratio": _odds(by_term.get(row.term)), "p of odds": _p(by_term.get(row.term)),
         }
         for row in linear
     ]  # fmt: skip
@@ -126,6 +125,12 @@ def segment_rows(found: Found) -> list[dict[str, Any]]:
 
 def _verdict(row: SliceRow) -> str:
     return f"{row.verdict}, {_SAFETY[row.safety]}" if row.safety and row.verdict == "no difference shown" else row.verdict
+
+
+def _p(row: RegressionRow | None) -> str:
+    if row is not None and row.few:
+        return f"n < {MIN_N}"
+    return wording.NOTHING if row is None else wording.p_text(row.p_value)
 
 
 def _odds(row: Any) -> str:

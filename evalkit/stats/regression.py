@@ -12,6 +12,7 @@ from evalkit.stats.result import Result, between
 
 NEEDED = ("example_id", "fine_tuned", "correct")
 NO_SLICE = "(none)"
+FEW = 30  # examples in a group below which no p is given
 TOO_FAR = 15.0  # log odds: beyond this a logit is separated, not estimated
 
 
@@ -25,6 +26,7 @@ class RegressionRow(Result):
         base_rate: Share the base model got right, None for comparisons.
         fine_tuned_rate: The same for the fine-tuned model.
         effect: "points" (difference of rates) or "odds ratio".
+        few: A slice of the row has fewer than 30 examples: its interval is given, but no p.
     """
 
     term: str
@@ -32,6 +34,7 @@ class RegressionRow(Result):
     base_rate: float | None = None
     fine_tuned_rate: float | None = None
     effect: str = "points"
+    few: bool = False
 
     def no_effect(self) -> float:
         """0 points, or odds ratio 1."""
@@ -54,7 +57,7 @@ class RegressionTable:
     """Rows of one regression.
 
     Attributes:
-        rows: One for all examples, one a slice, then how slices differ from the first.
+        rows: One for all examples, one a slice (the largest first), then how the others differ from the largest.
         effect: "points" or "odds ratio".
         reading: How to read a row, in words.
         method: The model's name.
@@ -184,7 +187,8 @@ def _checked(frame: Any, cluster: str) -> Any:
 
 
 def _slices(data: Any) -> list[str]:
-    return sorted(one for one in data["slice"].unique().tolist() if one)
+    sizes = data.groupby("slice")["example_id"].nunique().to_dict()
+    return sorted((one for one in sizes if one), key=lambda one: (-sizes[one], one))
 
 
 def _is_separated(data: Any) -> bool:
@@ -222,7 +226,7 @@ def _gee_fit(data: Any, slices: list[str], cluster: str) -> Any:
 def _rows(
     data: Any, overall: Any, fit: Any, named: tuple[list[str], list[str]], spec: tuple[str, float]
 ) -> list[RegressionRow]:
-    """All examples, each slice, then how each slice's effect differs from the first one's."""
+    """All examples, each slice, then how each slice's effect differs from that of the largest one."""
     slices, usable = named
     rows = [_row(("Fine-tuned, all examples", None), overall, _weights([], ""), data, spec)]
     for one in slices:
@@ -247,11 +251,14 @@ def _row(named: tuple[str, str | None], fit: Any, weights: Any, part: Any, spec:
     is_contrast = weights.sum() == 0
     rates = {} if is_contrast else part.groupby("fine_tuned")["correct"].mean().to_dict()
     numbers = _contrast(fit, weights, between(alpha, "alpha"), odds=effect != "points")
+    smallest = part.groupby("slice")["example_id"].nunique().min()
+    few = numbers["p_value"] is not None and (one is not None or is_contrast) and bool(smallest < FEW)
+    undefined = "n/a: too few examples, or a model is always or never right here"
+    notes = [f"n < {FEW}: no p"] if few else [undefined] if numbers["p_value"] is None else []
     return RegressionRow(
-        **numbers, n=int(part["example_id"].nunique()), alpha=alpha, term=term, slice=one, effect=effect,
-        base_rate=rates.get(0.0), fine_tuned_rate=rates.get(1.0),
-        method="linear probability" if effect == "points" else "GEE",
-        notes=() if numbers["p_value"] is not None else ("n/a: too few examples, or a model is always or never right here",),
+        **numbers | ({"p_value": None} if few else {}), n=int(part["example_id"].nunique()), alpha=alpha, term=term, slice=one,
+        effect=effect, few=few, base_rate=rates.get(0.0), fine_tuned_rate=rates.get(1.0),
+        method="linear probability" if effect == "points" else "GEE", notes=tuple(notes),
     )  # fmt: skip
 
 

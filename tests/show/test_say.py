@@ -7,7 +7,7 @@ from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.finder import find_slices
 from evalkit.benchmark.noise import NoiseFloor
-from evalkit.benchmark.slices import examples_to_settle, slice_table, slice_tables
+from evalkit.benchmark.slices import examples_to_settle, regression_frame, slice_table, slice_tables
 from evalkit.show import answers, rows, say, table
 
 SENTENCES = {
@@ -157,6 +157,15 @@ def test_the_metric_table_names_the_primary_and_adjusts_the_rest(comparison_in):
     found = rows.metric_rows(comparison_in("better"))
     assert [row["metric"] for row in found] == ["exact match (primary)", "format", "similarity"]
     assert [row["p"].endswith("adjusted") for row in found] == [False, True, True]
+
+
+def test_small_slices_show_no_p_in_the_regression_either(comparison_in):
+    frame = regression_frame(comparison_in("worse"), field="kind")
+    found = rows.regression_rows(stats.linear_probability_table(frame), stats.gee_odds_table(frame))
+    assert [row["term"] for row in found][1:] == [
+        "Fine-tuned, kind = big", "Fine-tuned, kind = small", "Fine-tuned, kind = small against kind = big",
+    ]  # fmt: skip
+    assert [row["p"] == "n < 30" for row in found] == [False, False, True, True]
 
 
 def test_the_example_table_marks_words_and_puts_flaky_rows_last(comparison_in):

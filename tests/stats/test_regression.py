@@ -87,6 +87,19 @@ def test_perfect_models_have_no_odds_and_no_interval_but_no_crash():
         json.dumps(table.to_dict(), allow_nan=False)
 
 
+def test_slices_are_set_against_the_largest_and_small_ones_show_no_p():
+    sizes = {"alpha": 12, "beta": 100, "gamma": 40}
+    data = pd.concat([frame_of({one: (0.5, 0.7)}, n) for one, n in sizes.items()])
+    for table in (linear_probability_table(data), gee_odds_table(data)):
+        rows = {row.term.removeprefix("Fine-tuned, "): row for row in table}
+        wanted = ["all examples", "beta", "gamma", "alpha", "gamma against beta", "alpha against beta"]
+        assert list(rows) == wanted
+        assert [name for name, row in rows.items() if row.p_value is None] == ["alpha", "alpha against beta"]
+        assert [row.few for row in rows.values()] == [name.startswith("alpha") for name in wanted]
+        assert rows["alpha"].ci_low < rows["alpha"].estimate < rows["alpha"].ci_high
+        assert rows["alpha"].notes == ("n < 30: no p",)
+
+
 def test_a_slice_only_one_model_answered_is_not_fitted():
     half = frame_of({"lost": (0.5, 0.5)}, 20).query("fine_tuned == 0")
     rows = {row.slice: row for row in linear_probability_table(pd.concat([TWO, half])).rows}
