@@ -8,36 +8,19 @@ from functools import cache
 from typing import Any, Literal
 
 from evalkit import wording
+from evalkit.decision.findings import Finding, find
 from evalkit.decision.reasons import with_reason
-from evalkit.decision.rules import NAMES, Effect, Rules
+from evalkit.decision.rules import NAMES, Rules
 from evalkit.records import Evidence, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
 
 MISSING = "missing"
-_SLICE_NUMBERS = ("slice", "n", "base_rate", "fine_tuned_rate", "ci_low", "ci_high", "p_adjusted", "verdict")
 WORDS: dict[Layer, tuple[str, str]] = {
     "benchmark": ("No benchmark has been run", "Answer the test set with both models"),
     "human": ("No person has rated these answers", "Have people rate pairs of answers, blind"),
     "ab_test": ("No user has seen this version", "Run an A/B test on production traffic"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something a rule speaks about: a slice, a metric, a guardrail, fragility.
-
-    Attributes:
-        rule: The rule's name in `Rules`.
-        effect: What that rule does.
-        text: What was found, as the end of a sentence: "worse by 6.2 points on kind = multi".
-        numbers: estimate, ci_low, ci_high, n where there are any.
-    """
-
-    rule: str
-    effect: Effect
-    text: str
-    numbers: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +90,7 @@ def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, require
         reason = f"The {NAMES[layer]} was {stale}." if stale else f"{why}."
         missing = (Missing(action=action, why=stale or why, price=_price(layer)),)
         return LayerDecision(layer=layer, word="not yet", verdict=MISSING, reason=reason, required=required, missing=missing)
-    findings = tuple(one for one in _findings(evidence, rules) if one.effect != "ignored")
+    findings = tuple(one for one in find(evidence, rules) if one.effect != "ignored")
     numbers = _numbers(layer, evidence.primary)
     verdict = _verdict(evidence.primary, numbers, rules.limit(layer), rules.needs(layer))
     word = _word(verdict, rules.needs(layer), evidence.simulated, findings)
@@ -154,46 +137,6 @@ def _word(verdict: str, need: str, simulated: bool, findings: Iterable[Finding])
     return "passes" if verdict in good and "holds" not in effects else "not yet"
 
 
-def _findings(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
-    details = evidence.details
-    if evidence.layer == "benchmark":
-        yield from _slice_findings(details.get("slices") or (), rules)
-        yield from _metric_findings(details, evidence.metric, rules)
-        if details.get("fragile"):
-            yield Finding(rule="fragile", effect=rules.fragile, text="the verdict hangs on failed calls", numbers={})
-        if not details.get("noise_floor"):
-            text = "how often answers flip by chance was not measured"
-            yield Finding(rule="noise_not_measured", effect=rules.noise_not_measured, text=text, numbers={})
-    for guard in details.get("guardrails") or () if evidence.layer == "ab_test" else ():
-        if guard.get("verdict") not in {"not worse", "better"}:
-            name, verdict = wording.visible(str(guard.get("name"))), guard.get("verdict")
-            effect: Effect = "blocks" if verdict == "worse" else rules.guardrail_not_shown
-            yield Finding(rule="guardrail_not_shown", effect=effect, text=f"guardrail {name}: {verdict}", numbers=guard)
-
-
-def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
-    for row in slices:
-        examples, diff = wording.examples_of(str(row.get("slice"))), row.get("estimate", row.get("diff"))
-        numbers = {key: row.get(key) for key in _SLICE_NUMBERS} | {"estimate": diff, "if_worse": rules.slice_worse}
-        if row.get("verdict") == "worse":
-            text = f"worse by {wording.points(diff, sign=False)} points on {examples}"
-            yield Finding(rule="slice_worse", effect=rules.slice_worse, text=text, numbers=numbers)
-        elif "not shown" in {row.get("safety"), row.get("verdict")}:
-            text = f"{examples} are not shown safe"
-            yield Finding(rule="slice_not_shown_safe", effect=rules.slice_not_shown_safe, text=text, numbers=numbers)
-
-
-def _metric_findings(details: Mapping[str, Any], primary: str, rules: Rules) -> Iterable[Finding]:
-    adjusted = details.get("p_adjusted") or {}
-    for name, metric in (details.get("metrics") or {}).items():
-        test, words = metric.get("test") or {}, str(name).replace("_", " ")
-        p_value = adjusted.get(name, test.get("p_value"))
-        worse = test.get("verdict") == "worse" and p_value is not None and p_value < (test.get("alpha") or 0.05)
-        if worse and words != primary.replace("_", " "):
-            text = f"worse by {wording.points(test.get('estimate'), sign=False)} points in {words}"
-            yield Finding(rule="other_metric_worse", effect=rules.other_metric_worse, text=text, numbers=test)
-
-
 def _still_missing(layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding]) -> Iterable[Missing]:
     if word == "passes":
         return
@@ -224,13 +167,13 @@ def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
 
 
 def _mend(layer: Layer, evidence: Evidence, blocks: list[str]) -> Missing:
-    n = (evidence.primary or {}).get("n")
-    why = (
-        f"The fine-tuned model is {wording.listed(blocks)}"
-        if blocks
-        else f"The {NAMES[layer]} shows the fine-tuned model worse"
-    )
-    what = "Mend what got worse: train again" if blocks else "Train another version"
+    n, told = (evidence.primary or {}).get("n"), wording.listed(blocks)
+    why = f"The {NAMES[layer]} shows the fine-tuned model worse"
+    if blocks:
+        why = f"The fine-tuned model is {told}" if blocks[0].startswith("worse") else f"{told[:1].upper()}{told[1:]}"
+    what = "Train another version"
+    if blocks:
+        what = "Mend what got worse: train again" if any("worse" in one for one in blocks) else "Mend that"
     price = f"a training run, then {wording.count(n)} {evidence.unit} again" if n else "a training run, then this layer again"
     return Missing(action=f"{what}, then repeat the {NAMES[layer]}", why=why, price=price)
 

@@ -43,6 +43,8 @@ class Rules:
         other_metric_worse: A metric beside the primary one shown worse (Holm over the metrics).
         fragile: The verdict changes when failed calls are left out.
         noise_not_measured: No model was asked twice, so flips by chance are unknown.
+        test_set_faulty: Test examples leak from the training file, or one prompt has different expected answers.
+        careless_raters: Raters whom the checks of the round flag, such as for votes of a second.
         guardrail_not_shown: A guardrail of the A/B test that is not shown to hold.
     """
 
@@ -58,6 +60,8 @@ class Rules:
     other_metric_worse: Effect = "warns"
     fragile: Effect = "holds"
     noise_not_measured: Effect = "warns"
+    test_set_faulty: Effect = "warns"
+    careless_raters: Effect = "warns"
     guardrail_not_shown: Effect = "holds"
 
     def __post_init__(self) -> None:
@@ -122,6 +126,8 @@ _SUBJECTS = {
     "other_metric_worse": "Another metric shown worse",
     "fragile": "A benchmark verdict that hangs on failed calls",
     "noise_not_measured": "A noise floor that was not measured",
+    "test_set_faulty": "A test set with leaks from training, or different expected answers to one prompt,",
+    "careless_raters": "A rater who looks careless",
     "guardrail_not_shown": "A guardrail of the A/B test that is not shown to hold",
 }
 

@@ -93,6 +93,36 @@ def test_what_a_finding_does_is_a_rule(evidence, effect, verdict):
     assert bool(decision.warnings) == (effect == "warns")
 
 
+LEAKS = {"leak (exact)": 2, "leak (8-gram)": 1, "conflict": 1, "near-duplicate": 27}
+RATERS = [{"rater": "anna", "flags": ["votes in under 3 s 98% of the time"]}, {"rater": "ben", "flags": []}]
+
+
+def test_leaks_and_careless_raters_stand_beside_the_verdict(evidence):
+    found = {
+        "benchmark": evidence("benchmark", details={"test_set_findings": LEAKS, "noise_floor": {"n": 1}}),
+        "human": evidence("human", details={"raters": RATERS}),
+    }
+    decision = decide(found, study="tiny")
+    assert decision.verdict == "ship"
+    assert decision.headline.endswith("but 3 test examples leak from the training file.")
+    assert decision.warnings == (
+        "3 test examples leak from the training file.",
+        "1 test prompt has different expected answers.",
+        "1 of 2 raters looks careless: anna.",
+    )
+    assert decide(found, study="tiny", rules=Rules(careless_raters="holds")).verdict == "not yet"
+    blocked = decide(found, study="tiny", rules=Rules(careless_raters="blocks"))
+    assert blocked.missing[0]["why"] == "1 of 2 raters looks careless: anna"
+
+
+def test_a_sound_test_set_and_careful_raters_bring_no_warning(evidence):
+    found = {
+        "benchmark": evidence("benchmark", details={"test_set_findings": {"near-duplicate": 27}, "noise_floor": {"n": 1}}),
+        "human": evidence("human", details={"raters": RATERS[1:]}),
+    }
+    assert decide(found, study="tiny").warnings == ()
+
+
 @pytest.mark.parametrize("name", ["test_set", "base", "fine_tuned"])
 def test_last_months_votes_do_not_approve_tonights_checkpoint(evidence, name):
     votes = evidence("human", bound_to=evidence("human").bound_to | {name: "another"})
