@@ -70,6 +70,16 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(opened, scheme, width):
     page.close()
 
 
+@pytest.mark.parametrize(("width", "lines"), [(1280, 1), (390, 2)])
+def test_a_number_in_a_narrow_cell_stays_in_one_line_but_on_a_phone(opened, width, lines):
+    page = opened(width=width)
+    number = '<td class="num"><bdi class="ek-text">+36.6 (+31.7)</bdi></td>'
+    cell = f'<table class="stack" style="width:70px"><tr>{number}</tr></table>'
+    page.evaluate("cell => document.querySelector('main').insertAdjacentHTML('beforeend', cell)", cell)
+    assert page.evaluate("[...document.querySelectorAll('td.num bdi')].at(-1).getClientRects().length") == lines
+    page.close()
+
+
 def test_what_is_hidden_shows_itself(opened):
     text = opened().locator("main").inner_text()
     assert "\\u202e" in text
