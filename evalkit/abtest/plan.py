@@ -50,7 +50,9 @@ class Metric:
         if self.kind == "rate" and not 0 < self.expected + abs(self.detectable_difference) <= 1:  # type: ignore[operator]
             raise DesignError(f"metric {self.name!r}: {self.expected} + {abs(self.detectable_difference)} is no rate")
         if self.kind != "rate" and not (self.sd and self.sd > 0):
-            raise DesignError(f"metric {self.name!r}: a {self.kind} needs sd, the standard deviation between users")
+            raise DesignError(
+                f"metric {self.name!r}: a {self.kind} needs sd, the standard deviation between users (metric_sd in study.yaml)"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,7 @@ def _open_url(url: str) -> Log:
 def _of_connection(engine: Any, where: str) -> Log:
     names = set(engine.list_tables())
     if missing := {"exposures", "outcomes"} - names:
+        engine.disconnect()
         raise DataError(f"{where}: no table {' or '.join(sorted(missing))}; it is not an event log")
     meta = fetched(engine.table("log_meta")) if "log_meta" in names else None
     tables = {name: engine.table(name) for name in ("exposures", "outcomes")}

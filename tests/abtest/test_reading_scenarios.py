@@ -43,7 +43,8 @@ def plan_for(name, folder):
     ],
 )
 def test_each_state_is_read_for_what_it_is(name, verdict, scenario_log, tmp_path):
-    found = read_ab_test(open_log(scenario_log(name, seed=3)), plan_for(name, tmp_path), now=START_S + 60 * DAY_S)
+    with closing(open_log(scenario_log(name, seed=3))) as log:
+        found = read_ab_test(log, plan_for(name, tmp_path), now=START_S + 60 * DAY_S)
     assert found.verdict == verdict
     assert found.simulated
     assert (found.findings is None) == (verdict in {"invalid", "too early"})
@@ -52,7 +53,8 @@ def test_each_state_is_read_for_what_it_is(name, verdict, scenario_log, tmp_path
 
 def test_pooling_over_the_ramp_would_have_shown_the_calendar(scenario_log, tmp_path):
     path, events = scenario_log("ramp", seed=3), {"control": [], "treatment": []}
-    found = read_ab_test(open_log(path), plan_for("ramp", tmp_path), now=START_S + 60 * DAY_S)
+    with closing(open_log(path)) as log:
+        found = read_ab_test(log, plan_for("ramp", tmp_path), now=START_S + 60 * DAY_S)
     with closing(EventLog(path)) as log:
         values = {row["request_id"]: row["value"] for row in log.rows(OUTCOMES)}
         for row in log.rows():

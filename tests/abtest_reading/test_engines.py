@@ -1,5 +1,7 @@
 """The same numbers from every engine, and a log that is not there said plainly."""
 
+from contextlib import closing
+
 import pytest
 
 from evalkit.abtest.analysis import Log
@@ -39,9 +41,9 @@ def write_log(where, frames):
 
 def test_sqlite_through_its_own_backend(small, expected, locked, later, tmp_path):
     write_log(tmp_path / "events.sqlite", small).close()
-    log = open_log(tmp_path / "events.sqlite")
-    assert log.simulated
-    found = read_ab_test(log, locked(looks=2), now=later)
+    with closing(open_log(tmp_path / "events.sqlite")) as log:
+        assert log.simulated
+        found = read_ab_test(log, locked(looks=2), now=later)
     assert numbers(found) == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert found.to_dict()["simulated"]
 
@@ -77,7 +79,6 @@ def test_a_missing_log_is_said(make, said, tmp_path):
 
 def test_a_file_that_is_no_log_is_said(tmp_path):
     import sqlite3
-    from contextlib import closing
 
     with closing(sqlite3.connect(tmp_path / "other.sqlite")) as other:
         other.execute("create table t(x)")
