@@ -64,6 +64,11 @@ class LayerDecision:
         """The layer in words."""
         return NAMES[self.layer]
 
+    @property
+    def metric_text(self) -> str:
+        """The metric in a sentence: quoted where the study named it itself."""
+        return f"“{self.metric}”" if self.layer == "ab_test" else self.metric
+
     def effect_text(self) -> str:
         """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
         if self.estimate is None:

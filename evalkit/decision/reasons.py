@@ -16,14 +16,14 @@ _SAID = {
     "worse": "shows the fine-tuned model worse in {metric} by {amount}",
     "not worse": "shows the fine-tuned model not worse in {metric}: {effect}",
     "not shown": "does not show that {metric} keeps within its margin: {effect}",
-    "no difference shown": "has no difference shown in {metric}: {effect}",
+    "no difference shown": "does not show a difference in {metric}: {effect}",
     "too early": "cannot be read yet",
     "invalid": "is invalid, so no winner can be named",
 }
 _PREFERRED = {
     "better": "prefers the fine-tuned answers: they win {effect}, over {n}",
     "worse": "prefers the base answers: the fine-tuned ones win {effect}, over {n}",
-    "no difference shown": "has no preference shown: the fine-tuned answers win {effect}, over {n}",
+    "no difference shown": "does not show a preference: the fine-tuned answers win {effect}, over {n}",
 }
 _AFTER_LEVELS = {
     "better": "better by {amount}",
@@ -50,7 +50,7 @@ def _plainly(found: LayerDecision) -> str:
     """Without levels: what the layer shows, then what stops it."""
     said = (_PREFERRED if found.layer == "human" else {}).get(found.verdict) or _SAID.get(found.verdict, found.verdict)
     amount = f"{_amount(found)} over {_n(found)}"
-    words = {"metric": found.metric, "n": _n(found), "effect": _effect(found), "amount": amount}
+    words = {"metric": found.metric_text, "n": _n(found), "effect": _effect(found), "amount": amount}
     told = [f"but it is {one.text}" if one.text.startswith("worse") else one.text for one in _stopping(found)]
     return ", ".join([f"The {found.name} {said.format(**words)}", *told]) + "."
 

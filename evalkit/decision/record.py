@@ -20,6 +20,11 @@ Verdict = Literal["ship", "don't ship", "not yet"]
 
 FILE = "decision.json"
 FILES: dict[Layer, str] = {"benchmark": "comparison.json", "human": "preference.json", "ab_test": "ab_test.json"}
+_OTHERS = {
+    "test_set": "another test set",
+    "base": "other answers of the base model",
+    "fine_tuned": "other answers of the fine-tuned model",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +182,9 @@ def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
     if layer == "ab_test" and (told := _other_models(this, benchmark)):
         return told
     shared = {name for name in benchmark.bound_to if this.bound_to.get(name) and benchmark.bound_to[name]}
-    differ = sorted(name for name in shared if this.bound_to[name] != benchmark.bound_to[name])
+    differ = [name for name in benchmark.bound_to if name in shared and this.bound_to[name] != benchmark.bound_to[name]]
     if differ:
-        return f"made for other data: another {wording.listed([name.replace('_', ' ') for name in differ])}"
+        return f"made for {wording.listed([_OTHERS.get(name, name) for name in differ])}"
     if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get("fine_tuned"):
         return "made for another model, or not bound to any answers"
     return ""

@@ -47,7 +47,7 @@ def gain(layers: Iterable[LayerDecision]) -> str:
         if layer.verdict == "better" and not layer.simulated:
             return _filled(_GAINS[layer.layer], layer)
     kept = next((layer for layer in layers if layer.verdict == "not worse" and not layer.simulated), None)
-    return f"not worse in {kept.metric}" if kept else ""
+    return f"not worse in {kept.metric_text}" if kept else ""
 
 
 def cost(layers: list[LayerDecision], n_regressed: int | None, *, said: str = "") -> str:
@@ -121,4 +121,4 @@ def _unknown(layer: LayerDecision) -> str:
 def _filled(text: str, layer: LayerDecision) -> str:
     diff = layer.estimate or 0.0
     amount = wording.number(abs(diff)) if layer.scale == "number" else f"{wording.points(diff, sign=False)} points"
-    return text.format(amount=amount, percent=wording.percent(0.5 + diff), metric=layer.metric)
+    return text.format(amount=amount, percent=wording.percent(0.5 + diff), metric=layer.metric_text)

@@ -123,14 +123,21 @@ def test_a_sound_test_set_and_careful_raters_bring_no_warning(evidence):
     assert decide(found, study="tiny").warnings == ()
 
 
-@pytest.mark.parametrize("name", ["test_set", "base", "fine_tuned"])
-def test_last_months_votes_do_not_approve_tonights_checkpoint(evidence, name):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("test_set", "another test set"),
+        ("base", "other answers of the base model"),
+        ("fine_tuned", "other answers of the fine-tuned model"),
+    ],
+)
+def test_last_months_votes_do_not_approve_tonights_checkpoint(evidence, name, told):
     votes = evidence("human", bound_to=evidence("human").bound_to | {name: "another"})
     decision = decide({"benchmark": evidence("benchmark"), "human": votes}, study="tiny")
     human = decision.layers[1]
     assert (decision.verdict, human.verdict, human.word) == ("not yet", "missing", "not yet")
     assert human.estimate is None
-    assert f"another {name.replace('_', ' ')}" in human.reason
+    assert human.reason == f"The human rating was made for {told}."
 
 
 def test_evidence_bound_to_nothing_counts_only_under_the_same_names(evidence):
@@ -275,7 +282,16 @@ def test_without_levels_the_deck_gives_the_difference(evidence, metrics):
 
 def test_a_difference_not_shown_stands_with_its_interval(evidence):
     found = {"benchmark": evidence("benchmark", "no difference shown")}
-    assert "no difference shown in exact match: +2.0 points (95% interval −3.0 to +7.0)" in decide(found, study="tiny").deck
+    told = "The benchmark does not show a difference in exact match: +2.0 points (95% interval −3.0 to +7.0)."
+    assert told in decide(found, study="tiny").deck
+
+
+def test_people_without_a_preference_and_users_with_one_are_told_in_sentences(evidence):
+    found = {"human": evidence("human", "no difference shown"), "ab_test": evidence("ab_test", metric="solved")}
+    decision = decide(found | {"benchmark": evidence("benchmark", "no difference shown")}, study="tiny", stage="rollout")
+    assert "The human rating does not show a preference: the fine-tuned answers win 52.0%" in decision.deck
+    assert "The A/B test shows the fine-tuned model better in “solved” by 19.0 points" in decision.deck
+    assert "better by 19.0 points in “solved” with users" in decision.headline
 
 
 def test_people_bring_a_list_of_metrics_of_their_own(evidence):
