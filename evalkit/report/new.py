@@ -45,7 +45,7 @@ def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path |
         shutil.copyfile(test, folder / "test.jsonl")
     values = {
         "study": name,
-        "title": f"{name}: {fine_tuned} against {base}",
+        "title": name,
         "base_model": base,
         "fine_tuned_model": fine_tuned,
     }
