@@ -100,10 +100,11 @@ class Comparison:
         return (self.cells["fixed"] + self.cells["regressed"]) / self.n if self.n else None
 
     def __str__(self) -> str:
-        return f"{self.primary_metric} over {wording.plural(self.n, 'example')}: {_effect(self.primary)}."
+        metric = self.primary_metric.replace("_", " ")
+        return f"{metric[:1].upper()}{metric[1:]} over {wording.plural(self.n, 'example')}: {_effect(self.primary)}."
 
     def _repr_html_(self) -> str:
-        tests = {name: _effect(one) for name, one in self.tests.items()}
+        tests = {name.replace("_", " "): _effect(one) for name, one in self.tests.items()}
         cells = {name.replace("_", " "): n for name, n in self.cells.items()}
         return wording.html_table({"examples": self.n, **tests, **cells, "notes": " ".join(self.notes)})
 

@@ -245,3 +245,9 @@ def test_the_form_nobody_checked_is_neither_tested_nor_adjusted_for(cells):
     assert found.format_improvement is None
     with pytest.raises(DesignError, match="primary metric 'format'"):
         compare_models(*sides, primary_metric="format")
+
+
+def test_it_names_its_metrics_in_words(cells):
+    found = compare_models(*cells(20, 12, 8, 20))
+    assert str(found).startswith("Exact match over 60 examples: no difference shown, +6.7 points (95% interval")
+    assert "exact_match" not in found._repr_html_()
