@@ -19,7 +19,17 @@ LEAKED = 0.5  # share of a row's own 8-grams found in training from which it cou
 COMMON = 0.05  # an 8-gram in more rows than this is the prompt's template, not a row's own
 FEW_IN_SLICE = 30
 MOST_LINES = 12  # lines that a finding names
+MOST_ALIKE = 3  # findings of a kind that are told one by one when all have the same remedy
 USEFUL = (100, 200, 500, 1000)  # below 100 unreliable, 200 to 500 the usual size, above 1,000 mostly cost
+
+_NOUNS = {
+    "unusable": ("unusable row", "unusable rows"),
+    "near-duplicate": ("group of near-duplicates", "groups of near-duplicates"),
+    "leak (exact)": ("exact leak", "exact leaks"),
+    "leak (8-gram)": ("8-gram leak", "8-gram leaks"),
+    "no slice value": ("slice field with gaps", "slice fields with gaps"),
+    "size": ("remark on the size", "remarks on the size"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +75,25 @@ class Checkup:
         """Findings by kind."""
         return dict(Counter(one.kind for one in self.findings))
 
+    def told(self) -> list[str]:
+        """Findings by kind, in words: "2 duplicates"."""
+        return [wording.plural(n, *_NOUNS.get(kind, (kind,))) for kind, n in self.counts().items()]
+
     def rows(self) -> list[dict[str, Any]]:
-        """Findings as rows of a table: kind, lines, what, how to mend."""
-        return [{"kind": one.kind, "lines": _lines(one), "what": one.what, "how to mend": one.remedy} for one in self.findings]
+        """Findings as rows of a table: kind, lines, what, how to mend; many with the same remedy share the last row."""
+        rows = []
+        for kind in self.counts():
+            alike = [one for one in self.findings if one.kind == kind]
+            many = len(alike) > MOST_ALIKE + 1 and len({one.remedy for one in alike}) == 1
+            named, rest = (alike[:MOST_ALIKE], alike[MOST_ALIKE:]) if many else (alike, [])
+            rows += [_row(one, _lines(one.lines), one.what) for one in named]
+            if rest:
+                lines = sorted(line for one in rest for line in one.lines)
+                rows.append(_row(rest[0], _lines(lines), f"{wording.count(len(rest))} more such findings"))
+        return rows
 
     def __str__(self) -> str:
-        found = wording.listed([f"{wording.count(n)} {kind}" for kind, n in self.counts().items()])
+        found = wording.listed(self.told())
         against = f", compared with {self.train}" if self.train else ", not compared with a training file"
         sees = ", ".join(
             f"{wording.points(d, sign=False)} at {share:.0%}" for share, d in self.detectable.items() if d is not None
@@ -79,11 +102,11 @@ class Checkup:
             f"{self.path}: {wording.plural(self.n, 'row')}{against}. Found: {found or 'nothing'}.",
             *([f"Differences it finds, in points, by share of examples the models disagree on: {sees}."] if sees else []),
         ]
-        return "\n".join([*lines, *(f"  {one.kind}{_place(one)}: {one.what}; {one.remedy}" for one in self.findings)])
+        return "\n".join([*lines, *(f"  {_told(one)}" for one in self.rows())])
 
     def _repr_html_(self) -> str:
         head = {"file": self.path, "rows": self.n, **self.counts()}
-        rows = {f"{place}. {one.kind}{_place(one)}": f"{one.what}; {one.remedy}" for place, one in enumerate(self.findings, 1)}
+        rows = dict(f"{place}. {_told(one)}".split(": ", 1) for place, one in enumerate(self.rows(), 1))
         return wording.html_table(head | rows)
 
 
@@ -223,10 +246,15 @@ def _grams(one: Example) -> set[int]:
     return {hash(tuple(words[at : at + GRAM])) for at in range(max(1, len(words) - GRAM + 1))}
 
 
-def _place(one: Finding) -> str:
-    return f" (line {_lines(one)})" if one.lines else ""
+def _row(one: Finding, lines: str, what: str) -> dict[str, str]:
+    return {"kind": one.kind, "lines": lines, "what": what, "how to mend": one.remedy}
 
 
-def _lines(one: Finding) -> str:
-    more = f" and {wording.count(len(one.lines) - MOST_LINES)} more" if len(one.lines) > MOST_LINES else ""
-    return ", ".join(map(str, one.lines[:MOST_LINES])) + more
+def _told(row: Mapping[str, str]) -> str:
+    place = f" (line {row['lines']})" if row["lines"] else ""
+    return f"{row['kind']}{place}: {row['what']}; {row['how to mend']}"
+
+
+def _lines(lines: Sequence[int]) -> str:
+    more = f" and {wording.count(len(lines) - MOST_LINES)} more" if len(lines) > MOST_LINES else ""
+    return ", ".join(map(str, lines[:MOST_LINES])) + more

@@ -60,7 +60,7 @@ def differences_title(comparison: Comparison) -> str:
     by: dict[str, list[str]] = {}
     for name, verdict in metric_verdicts(comparison).items():
         by.setdefault(verdict, []).append(label(name))
-    parts = [f"{wording.listed(by[word])} {word}" for word in ("better", "worse") if word in by]
+    parts = [f"{wording.listed(by[word])} {_are(len(by[word]))} {word}" for word in ("better", "worse") if word in by]
     rest = [name for word, names in by.items() if word not in {"better", "worse"} for name in names]
     parts += [f"no difference shown in {wording.listed(rest)}"] if rest else []
     return f"{sentence('; '.join(parts))}{_fragile(comparison)}"
@@ -113,7 +113,7 @@ def slices_title(table: SliceTable) -> str:
     if table.worse:
         worst = [wording.examples_of(row.slice) for row in table.worse]
         return f"{label(table.metric).capitalize()} falls on {' and on '.join(worst)}"
-    gains = f"{better} of {wording.plural(len(table), 'slice')} better" if better else f"none of {len(table)} better"
+    gains = f"{better or 'none'} of {wording.plural(len(table), 'slice')} {_are(better or 1)} better"
     return f"No slice shown worse on {label(table.metric)}; {gains}"
 
 
@@ -169,6 +169,10 @@ def primary_levels(comparison: Comparison) -> tuple[str, str, str]:
     return label(name), old, new
 
 
+def _are(n: int) -> str:
+    return "is" if n == 1 else "are"
+
+
 def _fragile(comparison: Comparison) -> str:
     return ", but fragile" if comparison.fragility.fragile else ""
 
@@ -189,7 +193,7 @@ def sentence(text: str) -> str:
 
 def checkup_title(checkup: Checkup) -> str:
     """What the doctor found, and what the size of the set can show."""
-    found = [f"{wording.count(n)} × {kind}" for kind, n in checkup.counts().items()]
+    found = checkup.told()
     sees = [f"{wording.points(size, sign=False)} points at {share:.0%}" for share, size in checkup.detectable.items() if size]
     size = f"; it finds {wording.listed(sees)} disagreement" if sees else ""
     leaked = any(kind.startswith("leak") for kind in checkup.counts())

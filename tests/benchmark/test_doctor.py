@@ -66,6 +66,19 @@ def test_rows_of_one_template_are_one_finding_not_one_a_pair(written):
     assert found.rows()[0]["lines"] == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 28 more"
 
 
+def test_many_findings_with_one_remedy_are_told_in_few_rows(written):
+    texts = different(9)
+    found = examine(written([row(text) for text in texts] + [row(f"{text} x") for text in texts]))
+    assert kinds(found) == {"near-duplicate": 9}
+    assert found.told()[0] == "9 groups of near-duplicates"
+    near = [one for one in found.rows() if one["kind"] == "near-duplicate"]
+    assert [one["lines"] for one in near[:3]] == [", ".join(map(str, one.lines)) for one in found.findings[:3]]
+    assert [one["what"] for one in near[3:]] == ["6 more such findings"]
+    assert len(near[3]["lines"].split(", ")) == 12
+    assert str(found).count("keep one") == found._repr_html_().count("keep one") == 4
+    assert "9 groups of near-duplicates" in str(found)
+
+
 def test_training_rows_in_the_test_set_leak(written):
     texts = different(40)
     train = written([row(texts[0]), row("before " + texts[1] + " after")], "train.jsonl")

@@ -159,6 +159,23 @@ def test_the_metric_table_names_the_primary_and_adjusts_the_rest(comparison_in):
     assert [row["p"].endswith("adjusted") for row in found] == [False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("metrics", "title"),
+    [
+        (["exact_match"], "Exact match is better"),
+        (["exact_match", "format"], "Exact match and format are better"),
+    ],
+)
+def test_titles_are_sentences(comparison_in, metrics, title):
+    found = comparison_in("better")
+    primary = found.tests["exact_match"]
+    found = replace(found, tests=dict.fromkeys(metrics, primary), p_adjusted={})
+    assert say.differences_title(found).startswith(title)
+    assert say.slices_title(slice_table(comparison_in("better"))).endswith("1 of 2 slices is better")
+    none = say.slices_title(slice_table(comparison_in("no difference shown")))
+    assert none == "No slice shown worse on exact match; none of 2 slices is better"
+
+
 def test_small_slices_show_no_p_in_the_regression_either(comparison_in):
     frame = regression_frame(comparison_in("worse"), field="kind")
     found = rows.regression_rows(stats.linear_probability_table(frame), stats.gee_odds_table(frame))
@@ -217,7 +234,7 @@ def test_the_doctors_caption_counts_what_it_found(tmp_path):
     path = tmp_path / "test.jsonl"
     row = '"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
     path.write_text(f'{{"id": 1, {row}{{"id": 2, {row}', encoding="utf-8")
-    assert say.checkup_title(examine(path)).startswith("2 rows: 1 × duplicate and 1 × size; ")
+    assert say.checkup_title(examine(path)).startswith("2 rows: 1 duplicate and 1 remark on the size; ")
 
 
 def test_costs_without_prices_are_a_dash(comparison_in):
@@ -236,4 +253,4 @@ def test_training_is_spoken_of_only_as_searched():
 
     assert told(None) == "50 rows: nothing to mend; no training file was searched for leaks"
     assert told("t") == "50 rows: nothing to mend; none of them was found in the training file"
-    assert told("t", "leak (exact)") == "50 rows: 1 × leak (exact)"
+    assert told("t", "leak (exact)") == "50 rows: 1 exact leak"
