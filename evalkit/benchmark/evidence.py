@@ -126,8 +126,8 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
     if rows:
         names = [row.slice for row in named] + ([wording.plural(n_more, "more slice")] if n_more else [])
         why = wording.listed([f"{row.slice}: {wording.points(row.estimate)} points over {row.n}" for row in named])
-        more = wording.listed([wording.count((row.n_to_settle or 0) - row.n) for row in named])
-        price = f"about {more} more examples" + ("; the rest stands in the table of slices" if n_more else "")
+        more = wording.listed([f"about {wording.count((row.n_to_settle or 0) - row.n)}" for row in named])
+        price = f"{more} more examples" + ("; the rest stands in the table of slices" if n_more else "")
         yield Missing(action=f"{_SLICE_ACTION}{wording.listed(names)}", why=f"{why} examples, not settled", price=price)
 
 

@@ -117,6 +117,16 @@ def slices_title(table: SliceTable) -> str:
     return f"No slice shown worse on {label(table.metric)}; {gains}"
 
 
+def slices_caption(table: SliceTable, power: float) -> str:
+    """What the table of slices holds, and what its last column is the price of."""
+    margin = (
+        f"it no worse than {wording.points(table.margin, sign=False)} points, or worse" if table.margin else "the difference"
+    )
+    return (
+        f"Every declared slice, {label(table.metric)}; to settle it: shows {margin}, with power {power:.0%} at the rates seen"
+    )
+
+
 def slice_sentence(row: SliceRow, metric: str) -> str:
     """One slice in full: level, difference, interval, adjusted p, and what would settle it."""
     if row.estimate is None:

@@ -77,7 +77,7 @@ def test_open_slices_are_one_line_and_rows_without_the_field_are_none_of_them(ce
     assert open_slices[0].action.endswith(" and 1 more slice")
     worst, price = min((row for row in tables[0] if row.n_to_settle), key=lambda row: row.estimate), open_slices[0].price
     assert open_slices[0].action.startswith(f"Collect more examples with {worst.slice}")
-    assert price.startswith(f"about {worst.n_to_settle - worst.n:,}, ")
+    assert price.startswith(f"about {worst.n_to_settle - worst.n:,}, about ")
     assert price.endswith("more examples; the rest stands in the table of slices")
 
 

@@ -176,6 +176,16 @@ def test_titles_are_sentences(comparison_in, metrics, title):
     assert none == "No slice shown worse on exact match; none of 2 slices is better"
 
 
+def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
+    found = comparison_in("better")
+    with_margin, without = (say.slices_caption(slice_table(found, margin=margin), 0.8) for margin in (0.05, None))
+    assert with_margin == (
+        "Every declared slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
+        "with power 80% at the rates seen"
+    )
+    assert "shows the difference, with power 80%" in without
+
+
 def test_small_slices_show_no_p_in_the_regression_either(comparison_in):
     frame = regression_frame(comparison_in("worse"), field="kind")
     found = rows.regression_rows(stats.linear_probability_table(frame), stats.gee_odds_table(frame))
