@@ -60,8 +60,8 @@ class Log:
         rows = _of(self.exposures, "exposures", experiment, self.where)
         control, treated = rows.variant == "control", rows.variant == "treatment"
         by_user = rows.group_by("user_id").agg(  # few sums: their state for every user is what takes the memory
-            first_control=rows.at_s.min(where=control),
-            first_treated=rows.at_s.min(where=treated),
+            first_control=control.ifelse(rows.at_s, None).min(),
+            first_treated=treated.ifelse(rows.at_s, None).min(),
             n_rows=rows.count(),
             phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
             unknown=_ones((control | treated) & _is_finite(rows.at_s)).min(),

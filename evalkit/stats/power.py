@@ -236,9 +236,9 @@ def _variance_at_loss(fixed: float, regressed: float, margin: float) -> float:
 
 
 def _z_power(power: float) -> float:
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return float(norm.ppf(between(power, "power")))
+    return float(ndtri(between(power, "power")))
 
 
 def _odds(treatment_share: float) -> float:
