@@ -20,7 +20,7 @@ class Finding:
     Attributes:
         rule: The rule's name in `Rules`.
         effect: What that rule does.
-        text: What was found, as the end of a sentence: "worse by 6.2 points on kind = multi".
+        text: What was found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
         numbers: estimate, ci_low, ci_high, n where there are any.
     """
 

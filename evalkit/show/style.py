@@ -59,6 +59,7 @@ _ALIASES = {
 COLOURS: Mapping[str, str] = MappingProxyType(
     {role: light for role, (light, _) in PALETTE.items()} | {alias: PALETTE[role][0] for alias, role in _ALIASES.items()}
 )
+DASHES = (0, (3, 2))
 
 _KINDS: Mapping[str, Kind] = MappingProxyType(
     {"better": "better", "not worse": "better", "worse": "worse", "invalid": "worse", "don't ship": "worse", "passes": "better"}

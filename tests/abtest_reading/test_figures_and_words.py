@@ -14,6 +14,7 @@ from evalkit.abtest.reading import read_ab_test
 from evalkit.records import Missing
 from evalkit.show import figure, style
 from evalkit.show.plots import abtest as plots
+from evalkit.show.plots import plan as plan_plots
 
 OF_A_READING = (plots.z_test, plots.looks, plots.over_time, plots.sample_ratio, plots.guardrails)
 NOTHING = NoReading(missing=(Missing(action="Lock a plan in notebook 05", why="No A/B plan is locked", price="minutes"),))
@@ -191,7 +192,7 @@ def test_figures_of_a_plan_draw(locked):
     runs = peeking(plan, n_runs=200)
     for narrow in (False, True):
         with style.style():
-            for draw, what in ((plots.power, plan), (plots.duration, plan), (plots.peeking, runs)):
+            for draw, what in ((plan_plots.power, plan), (plan_plots.duration, plan), (plan_plots.peeking, runs)):
                 ax = draw(what, narrow=narrow)
                 assert ax.get_title("left") or ax.get_title()
                 plt.close(ax.figure)

@@ -1,4 +1,4 @@
-"""Figures of the A/B layer: what a plan can find, whether the split holds, and what users made of it."""
+"""Figures of the A/B test: whether the split holds, whether anybody is harmed, and what users made of it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evalkit import wording
-from evalkit.abtest import prospect, words
+from evalkit.abtest import words
 from evalkit.abtest.chapter import NoReading
 from evalkit.abtest.effects import Effect
 from evalkit.abtest.guardrails import Watched
-from evalkit.abtest.plan import ABPlan
 from evalkit.abtest.reading import Reading
 from evalkit.show import style
-from evalkit.show.plots.tracks import Mark, Track, dashed, round_ticks, spans, tracks_axes
+from evalkit.show.plots.tracks import Mark, Track, dashed, spans, tracks_axes
 from evalkit.show.style import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_DASHES = (0, (3, 2))
 
 
 def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -43,7 +40,7 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.fill_between(x, density, where=np.abs(x) >= limit, color=COLOURS["fine_tuned"], lw=0)
     ax.plot(x, density, color=COLOURS["base"], lw=1.4)
     for side in (-1, 1):
-        ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=_DASHES)
+        ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
     _observed(ax, z, reach, test.verdict)
     ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
     ax.set_xticks([-limit, 0, limit], [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"])
@@ -67,7 +64,7 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.fill_between(day, value["ci_low"], value["ci_high"], color=COLOURS["fine_tuned_soft"], lw=0)
     for name in ("ci_low", "ci_high", "sequence_low", "sequence_high"):
         plain = name.startswith("ci")
-        ax.plot(day, value[name], color=COLOURS["fine_tuned" if plain else "muted"], lw=0.9, ls="-" if plain else _DASHES)
+        ax.plot(day, value[name], color=COLOURS["fine_tuned" if plain else "muted"], lw=0.9, ls="-" if plain else style.DASHES)
     ax.plot(day, value["estimate"], "o-" if len(rows) == 1 else "-", color=COLOURS["fine_tuned"], lw=2)
     style.zero_line(ax, vertical=False)
     settled = slice(min(len(rows) - 1, len(rows) // 6), None)
@@ -100,7 +97,7 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.fill_between(across, limits, most * 2, color=COLOURS["pass_zone"], lw=0)
     ax.fill_between(across, -most * 2, -limits, color=COLOURS["fail_zone"], lw=0)
     for side in (-1, 1):
-        ax.plot(across, side * limits, color=COLOURS["ink"], lw=1.4, ls=_DASHES)
+        ax.plot(across, side * limits, color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
     style.zero_line(ax, vertical=False)
     for spot, one in zip(spots, done, strict=False):
         if one.z_score is not None:
@@ -148,84 +145,6 @@ def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     style.threshold(ax, 1.0, spans=rows)
     ax.set_xlabel("better ←  change as a share of the margin  → worse")
     return style.titled(ax, words.watched(found), narrow=narrow)
-
-
-def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
-    """The chance to show a true difference, by its size, with the planned users."""
-    differences, powers = prospect.power_curve(plan)
-    _, ax = style.canvas(3.2, narrow=narrow, width=style.HALF)
-    scale = 100 if plan.primary.kind == "rate" else 1
-    aim = abs(plan.primary.detectable_difference)
-    x = np.array(differences) * scale
-    ax.axhspan(plan.power, 1, color=COLOURS["pass_zone"], lw=0)
-    style.threshold(ax, plan.power, vertical=False)
-    ax.plot(x, powers, color=COLOURS["fine_tuned"], lw=2)
-    ax.plot(aim * scale, prospect.power_at(plan, aim), "o", ms=9, color=COLOURS["fine_tuned"])
-    ax.set(ylim=(0, 1.03), xlim=(0, x[-1]))
-    ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
-    ax.set_xlabel("true difference" + (", points" if scale == 100 else ""))
-    return style.titled(ax, power_title(plan), narrow=narrow, above="chance to show it")
-
-
-def power_title(plan: ABPlan) -> str:
-    """What the planned users can find, in one sentence."""
-    aim = abs(plan.primary.detectable_difference)
-    size = f"{wording.points(aim, sign=False)} points" if plan.primary.kind == "rate" else wording.number(aim)
-    chance = wording.percent(prospect.power_at(plan, aim), 0)
-    return f"{wording.count(plan.n_users)} users show a true difference of {size} with a chance of {chance}"
-
-
-def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
-    """Days until the answer, by the treatment's share of traffic."""
-    rows = prospect.durations(plan)
-    _, ax = style.canvas(0.9 + 0.36 * len(rows), narrow=narrow, width=style.HALF)
-    most = max(row["days"] for row in rows)
-    for y, row in enumerate(reversed(rows)):
-        chosen = row["split"] == plan.traffic_split
-        ax.barh(y, row["days"], height=0.62, color=COLOURS["fine_tuned" if chosen else "base"])
-        text = f"{row['days']} days, {wording.count(row['users'])} users"
-        ax.text(row["days"] + most * 0.02, y, text, va="center", fontsize=9, weight="bold" if chosen else "normal")
-    ax.set_yticks(range(len(rows)), [wording.percent(row["split"], 0) for row in reversed(rows)])
-    ax.set_xlim(0, most * (2.1 if narrow else 1.55))
-    ax.set_xticks(round_ticks(most))
-    ax.set_xlabel("days, in whole weeks")
-    return style.titled(ax, duration_title(plan), narrow=narrow, above="share of users in treatment")
-
-
-def duration_title(plan: ABPlan) -> str:
-    """How long the chosen split takes, and how much an even one would."""
-    even = plan.changed(traffic_split=0.5)
-    text = f"At {wording.percent(plan.traffic_split, 0)} treatment the test takes {plan.days} days"
-    return text if even.days >= plan.days else f"{text}; an even split would take {even.days}"
-
-
-def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
-    """False alarms so far in tests where nothing differs, by the way they are looked at."""
-    from matplotlib.ticker import MaxNLocator
-
-    _, ax = style.canvas(3.3, narrow=narrow)
-    ways = (
-        (f"every day, p < {runs.alpha:g}", runs.naive, "bad"), ("from the minimum on", runs.after_minimum, "unsure"),
-        ("every day, limits", runs.bounded, "good"),
-    )  # fmt: skip
-    top, at = max(0.1, max(runs.naive) * 1.2), -1.0
-    for name, values, role in sorted(ways, key=lambda way: way[1][-1]):
-        ax.plot(runs.days, values, color=COLOURS[role], lw=2)
-        at = max(values[-1], at + 0.14 * top)  # two lines of words need their room
-        style.beside(ax, runs.days[-1], at, f"{wording.percent(values[-1])}\n{name}", role)
-    ax.plot([0, runs.days[-1]], [runs.alpha] * 2, color=COLOURS["ink"], lw=1.9, ls=_DASHES)
-    ax.set(ylim=(0, top), xlim=(0, runs.days[-1] * (1.75 if narrow else 1.3)))
-    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))  # ticks in whole percent
-    ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
-    ax.set_xticks(sorted({1, (1 + runs.days[-1]) // 2, runs.days[-1]}))
-    ax.set_xlabel("day of the test")
-    return style.titled(ax, peeking_title(runs), narrow=narrow, above="tests with a false winner so far")
-
-
-def peeking_title(runs: prospect.Peeking) -> str:
-    """What daily looks do, in one sentence."""
-    naive, bounded = wording.percent(runs.naive[-1]), wording.percent(runs.bounded[-1])
-    return f"Looking every day finds a winner in {naive} of tests without any; with limits in {bounded}"
 
 
 def withheld(found: Reading | NoReading, title: str = "", *, narrow: bool = False) -> Axes:
