@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,10 +115,14 @@ class Question:
         return found
 
     def slices(self, metric: str) -> dict[str, pd.DataFrame]:
-        """Sums of one metric in each slice; none when the log has no slices, or outcomes whose slice is not known."""
-        if not {"slice", "request_id"} <= set(self.log.exposures.columns) or self.log.without_request(self.experiment, metric):
-            return {}
+        """Sums of one metric in each slice."""
         return self.log.slice_cells(self.users, self.experiment, metric, window_s=self.window_s)
+
+    @property
+    def sliced(self) -> bool:
+        """True when requests have slices, and outcomes can be counted in them."""
+        plan = self.plan.plan
+        return plan.primary.kind != "mean" and {"slice", "request_id"} <= set(self.log.exposures.columns)
 
     def guardrail(self, guardrail: Guardrail) -> Watched | None:
         """One guardrail measured by outcomes."""
@@ -138,7 +142,9 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     decided = up_to(cells, ask.due[at].day)
     article = article_test(decided, alpha=alpha) if kind == "rate" else None
     by_day = {date_of(day): effect(part, kind, alpha=alpha) for day, part in cells.groupby("day")}  # type: ignore[arg-type]
-    parts = ask.slices(plan.primary.name) if slices and kind != "mean" else {}
+    sliced = slices and ask.sliced
+    lost = ask.log.without_request(ask.experiment, plan.primary.name) if sliced else 0
+    parts = ask.slices(plan.primary.name) if sliced and not lost else {}
     by_slice = {name: effect(part, kind, alpha=alpha) for name, part in parts.items()}
     secondary = {one.name: effect(ask.cells(one), one.kind, alpha=alpha) for one in plan.secondary}
     cuped = cuped_effect(ask.cells(plan.primary, before), alpha=alpha) if before is not None and kind == "mean" else None
@@ -147,20 +153,20 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         design_effect=design_effect(primary, article), cuped=cuped, over_time=_over_time(cells, ask.plan),
         by_day=side_by_side(by_day, alpha=alpha), by_slice=side_by_side(by_slice, alpha=alpha),
         secondary=side_by_side(secondary, alpha=alpha),
-        guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one), notes=_notes(ask, primary, bool(parts)),
+        guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one),
+        notes=tuple(_notes(plan.primary, primary.control_rate, lost)),
     )  # fmt: skip
 
 
-def _notes(ask: Question, primary: Effect, sliced: bool) -> tuple[str, ...]:
-    metric, notes = ask.plan.plan.primary, []
-    off = metric.kind == "rate" and primary.control_rate is not None and abs(primary.control_rate / metric.expected - 1) > _OFF  # type: ignore[operator]
-    if off:
-        level, planned = wording.percent(primary.control_rate), wording.percent(metric.expected)
-        notes.append(f"{metric.name} is {level} of requests in control, where the plan expected {planned}; if it is decided "
-                     f"once for a user, not for each request, plan it as a mean")  # fmt: skip
-    if not sliced and "slice" in ask.log.exposures.columns and (n := ask.log.without_request(ask.experiment, metric.name)):
-        notes.append(f"no slices are shown: {wording.plural(n, 'outcome')} of {metric.name} without a request_id")
-    return tuple(notes)
+def _notes(metric: Metric, level: float | None, lost: int) -> Iterator[str]:
+    if metric.kind == "rate" and level is not None and metric.expected and abs(level / metric.expected - 1) > _OFF:
+        shown, planned = wording.percent(level), wording.percent(metric.expected)
+        yield (
+            f"{metric.name} is {shown} of requests in control, where the plan expected {planned}; if it is decided once for "
+            f"a user, not for each request, plan it as a mean"
+        )
+    if lost:
+        yield f"no slices are shown: {wording.plural(lost, 'outcome')} of {metric.name} without a request_id"
 
 
 def read_looks(cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]) -> tuple[Effect, ...]:

@@ -276,9 +276,11 @@ def test_outcomes_whose_slice_is_not_known_show_no_slices(lost, make_log, make_p
     exposures, outcomes = make_frames(make_people(200, 200))
     outcomes.loc[3, "request_id"] = None
     outcomes = outcomes.drop(columns="request_id") if lost == "the column" else outcomes
-    found = read_ab_test(make_log(exposures, outcomes), locked(min_samples=200), now=later)
+    log, plan = make_log(exposures, outcomes), locked(min_samples=200)
+    found = read_ab_test(log, plan, now=later)
     assert found.findings.by_slice == ()
     n = len(outcomes) if lost == "the column" else 1
+    assert not any("no slices" in note for note in read_ab_test(log, plan, now=later, slices=False).notes)
     assert any(f"no slices are shown: {n} outcome" in note for note in found.notes)
 
 
