@@ -65,7 +65,9 @@ def article(path: Path, _: int) -> int:
     with path.open() as file:
         for line in file:
             messages = json.loads(line)["messages"]
-            reply = client.chat.completions.create(model="m", messages=messages[:-1], temperature=0.0, max_tokens=1024)
+            reply = client.chat.completions.create(
+                model="m", messages=messages[:-1], temperature=0.0, max_tokens=1024
+            )
             done += reply.choices[0].message.content.strip() == messages[-1]["content"]
     return done
 
@@ -99,7 +101,9 @@ def evalkit(path: Path, concurrency: int) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "m.jsonl"
-        results = run_automated_eval("m", path, journal=journal, concurrency=concurrency, progress=False)
+        results = run_automated_eval(
+            "m", path, journal=journal, concurrency=concurrency, progress=False
+        )
     return sum(result.exact_match for result in results)
 
 
@@ -112,7 +116,9 @@ def stream(path: Path, concurrency: int) -> int:
 
     async def main() -> int:
         journal = path.with_suffix(".journal")
-        evaluation = Evaluation(model="m", test_file=path, concurrency=concurrency, keep=False, journal=journal)
+        evaluation = Evaluation(
+            model="m", test_file=path, concurrency=concurrency, keep=False, journal=journal
+        )
         right = 0
         async for result in stream_eval(evaluation):
             right += result.exact_match
@@ -138,7 +144,11 @@ def child(name: str, path: Path, concurrency: int) -> None:
     start_mb = peak_mb()
     right = CLIENTS[name](path, concurrency)
     spent, took = time.process_time() - before, time.perf_counter() - began
-    print(json.dumps({"cpu_s": spent, "wall_s": took, "right": right, "memory_mb": peak_mb() - start_mb}))
+    print(
+        json.dumps(
+            {"cpu_s": spent, "wall_s": took, "right": right, "memory_mb": peak_mb() - start_mb}
+        )
+    )
 
 
 def peak_mb() -> float:
@@ -150,7 +160,9 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.process = subprocess.Popen([sys.executable, "-c", SERVER, str(self.port), str(delay_s)])
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(self.port), str(delay_s)]
+        )
         for _ in range(100):
             time.sleep(0.05)
             with socket.socket() as probe:
@@ -165,22 +177,33 @@ class Server:
         self.process.wait()
 
     def measure(self, name: str, path: Path, concurrency: int) -> dict[str, float]:
-        env = {**os.environ, "OPENAI_BASE_URL": f"http://127.0.0.1:{self.port}/v1", "OPENAI_API_KEY": "none-needed"}
+        env = {
+            **os.environ,
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{self.port}/v1",
+            "OPENAI_API_KEY": "none-needed",
+        }
         command = [sys.executable, __file__, "--child", name, str(path), str(concurrency)]
-        return json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
+        return json.loads(
+            subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+        )
 
 
 def test_set(folder: Path, n: int) -> Path:
     path = folder / f"{n}.jsonl"
     with path.open("w") as file:
         for i in range(n):
-            turns = [{"role": "user", "content": f"{PROMPT} ({i})"}, {"role": "assistant", "content": "R07.0: Pain in throat"}]
+            turns = [
+                {"role": "user", "content": f"{PROMPT} ({i})"},
+                {"role": "assistant", "content": "R07.0: Pain in throat"},
+            ]
             file.write(json.dumps({"id": f"q{i}", "messages": turns}) + "\n")
     return path
 
 
 def cpu(folder: Path, n: int, rounds: int) -> None:
-    print(f"\nCPU ms per example, {n} examples, 64 at a time (evalkit: with scoring and journal), median of {rounds}")
+    print(
+        f"\nCPU ms per example, {n} examples, 64 at a time (evalkit: with scoring and journal), median of {rounds}"
+    )
     found: dict[str, list[float]] = {name: [] for name in ("article", "plain", "evalkit")}
     with Server(0) as server:
         for _ in range(rounds):  # interleaved: a busy neighbour hits all of them
@@ -190,7 +213,9 @@ def cpu(folder: Path, n: int, rounds: int) -> None:
                 values.append(result["cpu_s"] / n * 1000)
     base = statistics.median(found["plain"])
     for name, values in found.items():
-        print(f"  {name:10} {statistics.median(values):6.2f} ms   {statistics.median(values) / base:5.2f} of the plain client")
+        print(
+            f"  {name:10} {statistics.median(values):6.2f} ms   {statistics.median(values) / base:5.2f} of the plain client"
+        )
 
 
 def throughput(folder: Path, n: int) -> None:
@@ -202,7 +227,9 @@ def throughput(folder: Path, n: int) -> None:
                 result = server.measure(name, test_set(folder, m), concurrency)
                 rate = m / result["wall_s"]
                 possible = 64 / delay_ms * 1000
-                print(f"  {delay_ms:3} ms  {name:10} {rate:7.0f} examples/s   {rate / possible:6.1%}")
+                print(
+                    f"  {delay_ms:3} ms  {name:10} {rate:7.0f} examples/s   {rate / possible:6.1%}"
+                )
 
 
 def memory(folder: Path, n: int) -> None:
@@ -210,7 +237,9 @@ def memory(folder: Path, n: int) -> None:
     with Server(0) as server:
         result = server.measure("stream", test_set(folder, n), 64)
     assert result["right"] == n
-    print(f"  {result['memory_mb']:.0f} MB, {result['cpu_s'] / n * 1000:.2f} ms CPU per example, {result['wall_s']:.0f} s")
+    print(
+        f"  {result['memory_mb']:.0f} MB, {result['cpu_s'] / n * 1000:.2f} ms CPU per example, {result['wall_s']:.0f} s"
+    )
 
 
 def main() -> None:

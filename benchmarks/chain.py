@@ -19,13 +19,21 @@ def cpu_seconds(commands: list[list[str]]) -> tuple[float, float]:
     """CPU and wall-clock seconds of commands run one after another, with everything they start and wait for."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     for command in commands:
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - began
+    return (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        time.monotonic() - began,
+    )
 
 
 def main(study: str = "icd10") -> None:
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):  # recorded answers only: nobody measures a model here
+    for name in (
+        "OPENAI_BASE_URL",
+        "OPENAI_API_KEY",
+    ):  # recorded answers only: nobody measures a model here
         os.environ.pop(name, None)
     books = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     file = ROOT / "data" / study / "study.yaml"
@@ -33,8 +41,12 @@ def main(study: str = "icd10") -> None:
         cold = [[*PAPERMILL, str(book), f"{folder}/{book.name}", "-f", str(file)] for book in books]
         ways = {
             "papermill, cold, one after another, no page": cold,
-            "evalkit run --cold, two at a time, page included": [[sys.executable, "-m", "evalkit", "run", study, "--cold"]],
-            "evalkit run, forked kernels, page included": [[sys.executable, "-m", "evalkit", "run", study]],
+            "evalkit run --cold, two at a time, page included": [
+                [sys.executable, "-m", "evalkit", "run", study, "--cold"]
+            ],
+            "evalkit run, forked kernels, page included": [
+                [sys.executable, "-m", "evalkit", "run", study]
+            ],
         }
         rows = {name: cpu_seconds(commands) for name, commands in ways.items()}
     first = next(iter(rows.values()))[0]

@@ -17,8 +17,13 @@ from evalkit.abtest.assignment import ABTestConfig, assign_variant, assign_varia
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.routing import run_ab_request
 
-REPLY = SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content="fine"), finish_reason="stop")], usage=None)
-CLIENT = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=lambda **_: REPLY)))
+REPLY = SimpleNamespace(
+    choices=[SimpleNamespace(message=SimpleNamespace(content="fine"), finish_reason="stop")],
+    usage=None,
+)
+CLIENT = SimpleNamespace(
+    chat=SimpleNamespace(completions=SimpleNamespace(create=lambda **_: REPLY))
+)
 MESSAGES = [{"role": "user", "content": "hello"}]
 
 
@@ -45,12 +50,19 @@ def threaded(n: int, log: EventLog, n_threads: int = 8) -> float:
     """Requests a second when threads share a log."""
     started = time.perf_counter()
     with ThreadPoolExecutor(n_threads) as threads:
-        list(threads.map(lambda number: run_ab_request(f"u{number}", MESSAGES, config(), CLIENT, log=log), range(n)))
+        list(
+            threads.map(
+                lambda number: run_ab_request(f"u{number}", MESSAGES, config(), CLIENT, log=log),
+                range(n),
+            )
+        )
     return n / (time.perf_counter() - started)
 
 
 def logs(folder: Path, url: str) -> dict[str, EventLog]:
-    return {"SQLite": EventLog(folder / "events.sqlite")} | ({"PostgreSQL": EventLog(url)} if url else {})
+    return {"SQLite": EventLog(folder / "events.sqlite")} | (
+        {"PostgreSQL": EventLog(url)} if url else {}
+    )
 
 
 def assignments(n: int) -> None:
@@ -63,7 +75,9 @@ def assignments(n: int) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         share = (assign_variants(ids, config(name)) == "treatment").mean()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(f"assign_variants, {name}: {n:,} users in {wall:.2f} s wall, {cpu:.2f} s CPU ({share:.4f} in treatment)")
+        print(
+            f"assign_variants, {name}: {n:,} users in {wall:.2f} s wall, {cpu:.2f} s CPU ({share:.4f} in treatment)"
+        )
 
 
 def main() -> None:
@@ -72,7 +86,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=10_000_000)
     parser.add_argument("--url", default="", help="a PostgreSQL to measure too")
     asked = parser.parse_args()
-    print(f"{'ms per request, the model taking none':<44} {'p50':>8} {'p95':>8} {'p99':>8} {'CPU':>8}")
+    print(
+        f"{'ms per request, the model taking none':<44} {'p50':>8} {'p95':>8} {'p99':>8} {'CPU':>8}"
+    )
     show("routing, nothing logged", *per_request(asked.requests * 5, None))
     with tempfile.TemporaryDirectory() as folder:
         for name, log in logs(Path(folder), asked.url).items():

@@ -43,10 +43,14 @@ def make(folder: Path, events: int) -> None:
 
     users = events // EVENTS_PER_USER
     with duckdb.connect() as engine:
-        engine.execute(f"SET threads = {THREADS}; SET memory_limit = '3GB'; SET preserve_insertion_order = false")
+        engine.execute(
+            f"SET threads = {THREADS}; SET memory_limit = '3GB'; SET preserve_insertion_order = false"
+        )
         for name, sql, share in (("exposures", EXPOSURES, 0.6), ("outcomes", OUTCOMES, 0.4)):
             file = folder / f"{name}.parquet"
-            engine.execute(sql.format(visit=VISIT, users=users, rows=int(events * share), file=file))
+            engine.execute(
+                sql.format(visit=VISIT, users=users, rows=int(events * share), file=file)
+            )
 
 
 def read(folder: Path, events: int, engine: str) -> dict[str, float]:
@@ -79,9 +83,16 @@ def evalkit_reading(folder: Path, events: int) -> float:
     people = log.users("scale")
     counts = log.counts(people)
     arms = counts.groupby("treated")["n"].sum()
-    assert sample_ratio_test([int(arms[0]), int(arms[1])], [0.5, 0.5]).verdict == "no difference shown"
+    assert (
+        sample_ratio_test([int(arms[0]), int(arms[1])], [0.5, 0.5]).verdict == "no difference shown"
+    )
     due = schedule(counts, locked, START_S + 100 * 86_400.0).due
-    cells = log.cells(people.filter(people.day <= due[-1].day), "scale", "accepted", window_s=WINDOW_DAYS * 86_400.0)
+    cells = log.cells(
+        people.filter(people.day <= due[-1].day),
+        "scale",
+        "accepted",
+        window_s=WINDOW_DAYS * 86_400.0,
+    )
     return effect(cells, "rate").z_score or 0.0
 
 
@@ -90,7 +101,9 @@ def plain_sql(folder: Path) -> float:
     import duckdb
 
     with duckdb.connect() as engine:
-        engine.execute(f"SET threads = {THREADS}; SET memory_limit = '2500MB'; SET preserve_insertion_order = false")
+        engine.execute(
+            f"SET threads = {THREADS}; SET memory_limit = '2500MB'; SET preserve_insertion_order = false"
+        )
         rows = engine.execute(f"""
             WITH x AS (SELECT user_id, min(variant) AS variant, count(*) AS x FROM '{folder}/exposures.parquet'
                 GROUP BY user_id),
@@ -100,7 +113,9 @@ def plain_sql(folder: Path) -> float:
     from evalkit.stats import RatioSums, ratio_test_from_sums
 
     names = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
-    sums = [RatioSums(**dict(zip(names, (row[1], *map(float, row[2:])), strict=True))) for row in rows]
+    sums = [
+        RatioSums(**dict(zip(names, (row[1], *map(float, row[2:])), strict=True))) for row in rows
+    ]
     return ratio_test_from_sums(*sums).z_score or 0.0
 
 
@@ -117,12 +132,30 @@ def main() -> None:
         start = time.perf_counter()
         make(Path(name), asked.events)
         size = sum(path.stat().st_size for path in Path(name).iterdir()) / 1e6
-        print(f"{asked.events:,} events written in {time.perf_counter() - start:.0f} s, {size:,.0f} MB", flush=True)
+        print(
+            f"{asked.events:,} events written in {time.perf_counter() - start:.0f} s, {size:,.0f} MB",
+            flush=True,
+        )
         for turn in range(asked.rounds):
             for engine in ("evalkit", "sql"):
-                command = [sys.executable, __file__, "--events", str(asked.events), "--read", engine, name]
-                told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-                print(turn + 1, f"{engine:8}", "  ".join(f"{key} {value:,.2f}" for key, value in told.items()), flush=True)
+                command = [
+                    sys.executable,
+                    __file__,
+                    "--events",
+                    str(asked.events),
+                    "--read",
+                    engine,
+                    name,
+                ]
+                told = json.loads(
+                    subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                )
+                print(
+                    turn + 1,
+                    f"{engine:8}",
+                    "  ".join(f"{key} {value:,.2f}" for key, value in told.items()),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if why.filename is None and why.errno not in _REMEDIES:
             raise
         where = f"{why.filename}: " if why.filename else ""
-        print(f"evalkit: {where}{why.strerror}; {_REMEDIES.get(why.errno or 0, _ANY_REMEDY)}", file=sys.stderr)
+        print(
+            f"evalkit: {where}{why.strerror}; {_REMEDIES.get(why.errno or 0, _ANY_REMEDY)}",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("evalkit: stopped; what was finished is kept", file=sys.stderr)
@@ -106,7 +109,13 @@ def _rate(options: argparse.Namespace) -> int:
     from evalkit.human import serve
 
     if options.lock:
-        print(_as_called(serve.close(options.study, rating_round=options.round, unfinished=options.unfinished)))
+        print(
+            _as_called(
+                serve.close(
+                    options.study, rating_round=options.round, unfinished=options.unfinished
+                )
+            )
+        )
         return 0
     if options.unfinished:
         raise DesignError("--unfinished goes with --lock")
@@ -136,7 +145,9 @@ def _export(options: argparse.Namespace) -> int:
 def _new(options: argparse.Namespace) -> int:
     from evalkit.report.new import new_study, next_step
 
-    made = new_study(options.study, test=options.test, base=options.base, fine_tuned=options.fine_tuned)
+    made = new_study(
+        options.study, test=options.test, base=options.base, fine_tuned=options.fine_tuned
+    )
     print(_as_called(next_step(made)))
     return 0
 
@@ -165,49 +176,102 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="evalkit", description=_ABOUT, epilog=_MORE, formatter_class=layout)
+    parser = argparse.ArgumentParser(
+        prog="evalkit", description=_ABOUT, epilog=_MORE, formatter_class=layout
+    )
     parser.add_argument("--version", action="version", version=f"evalkit {__version__}")
-    commands = parser.add_subparsers(title="commands", dest="chosen", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", dest="chosen", metavar="COMMAND", required=True
+    )
 
     run = commands.add_parser("run", help="execute a study's notebooks and write one report")
     run.add_argument("study", help="a folder below data/")
-    run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="numbers or names, such as 01 or 01_benchmark")
-    run.add_argument("--skip-up-to-date", action="store_true", help="take over chapters whose inputs have not changed")
-    run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE",
-                     help="replace a parameter of the study file; may be repeated")  # fmt: skip
-    run.add_argument("--workers", type=int, default=2, choices=range(1, 9), metavar="N", help="notebooks side by side (2)")
-    run.add_argument("--fresh", action="store_true", help="ask everything again, into journals of this run's own")
-    run.add_argument("--cold", action="store_true", help="start each kernel by itself; slower, nothing shared")
+    run.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NOTEBOOK",
+        help="numbers or names, such as 01 or 01_benchmark",
+    )
+    run.add_argument(
+        "--skip-up-to-date",
+        action="store_true",
+        help="take over chapters whose inputs have not changed",
+    )
+    run.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        type=_parameter,
+        metavar="NAME=VALUE",
+        help="replace a parameter of the study file; may be repeated",
+    )
+    run.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        choices=range(1, 9),
+        metavar="N",
+        help="notebooks side by side (2)",
+    )
+    run.add_argument(
+        "--fresh", action="store_true", help="ask everything again, into journals of this run's own"
+    )
+    run.add_argument(
+        "--cold", action="store_true", help="start each kernel by itself; slower, nothing shared"
+    )
     run.set_defaults(command=_run)
 
-    gate = commands.add_parser("gate", help="answer for a pipeline: exit 0 ship, 10 don't, 11 not enough evidence, 12 broken")
+    gate = commands.add_parser(
+        "gate",
+        help="answer for a pipeline: exit 0 ship, 10 don't, 11 not enough evidence, 12 broken",
+    )
     gate.add_argument(
-        "run", metavar="RUN_OR_STUDY", help="a run's folder or name, or a study, whose newest complete run is meant"
+        "run",
+        metavar="RUN_OR_STUDY",
+        help="a run's folder or name, or a study, whose newest complete run is meant",
     )
     gate.set_defaults(command=_gate)
 
-    rate = commands.add_parser("rate", help="serve a rating round on this machine, one link a rater; --lock closes it")
+    rate = commands.add_parser(
+        "rate", help="serve a rating round on this machine, one link a rater; --lock closes it"
+    )
     rate.add_argument("study")
     rate.add_argument("--round", default="", help="the round; the study file's by default")
     rate.add_argument("--port", type=int, default=8866)
-    rate.add_argument("--lock", action="store_true", help="close the round for good, so that its key opens")
-    rate.add_argument("--unfinished", action="store_true", help="with --lock: even though raters have not finished")
+    rate.add_argument(
+        "--lock", action="store_true", help="close the round for good, so that its key opens"
+    )
+    rate.add_argument(
+        "--unfinished",
+        action="store_true",
+        help="with --lock: even though raters have not finished",
+    )
     rate.set_defaults(command=_rate)
 
-    doctor = commands.add_parser("doctor", help="look for duplicates, leaks, conflicts and thin slices in a test set")
+    doctor = commands.add_parser(
+        "doctor", help="look for duplicates, leaks, conflicts and thin slices in a test set"
+    )
     doctor.add_argument("test", type=Path, help="chat JSONL")
-    doctor.add_argument("--train", type=Path, default=None, help="the training file, to look for leaks")
+    doctor.add_argument(
+        "--train", type=Path, default=None, help="the training file, to look for leaks"
+    )
     doctor.add_argument("--slices", default="", help="metadata fields, comma separated")
     doctor.set_defaults(command=_doctor)
 
-    export = commands.add_parser("export", help="write the A/B log as Parquet and the votes for other tools")
+    export = commands.add_parser(
+        "export", help="write the A/B log as Parquet and the votes for other tools"
+    )
     export.add_argument("study")
     export.add_argument("--to", required=True, metavar="FOLDER")
     export.set_defaults(command=_export)
 
     new = commands.add_parser("new", help="start a study from a test file and two model names")
     new.add_argument("study", help="its name: lower-case letters, digits, - and _")
-    new.add_argument("--test", type=Path, required=True, metavar="FILE", help="held-out examples, chat JSONL")
+    new.add_argument(
+        "--test", type=Path, required=True, metavar="FILE", help="held-out examples, chat JSONL"
+    )
     new.add_argument("--base", required=True, metavar="MODEL")
     new.add_argument("--fine-tuned", required=True, metavar="MODEL")
     new.set_defaults(command=_new)

@@ -152,7 +152,10 @@ class Evidence:
         """Writes the evidence as JSON; refuses NaN, which is not JSON."""
         record = {name: _plain(getattr(self, name)) for name in self.__slots__}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
         return path
 
     @classmethod
@@ -167,7 +170,9 @@ class Evidence:
             missing = tuple(Missing(**one) for one in record.pop("missing"))
             return cls(**record, missing=missing)
         except (ValueError, TypeError, KeyError) as why:
-            raise DataError(f"{path}: not a record of evidence ({why}); run its chapter again") from why
+            raise DataError(
+                f"{path}: not a record of evidence ({why}); run its chapter again"
+            ) from why
 
 
 def _plain(value: Any) -> Any:

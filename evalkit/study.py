@@ -38,7 +38,9 @@ class Study:
         root = root or project_root()
         if not (root / "data" / name).is_dir():
             known = sorted(path.name for path in (root / "data").glob("*") if path.is_dir())
-            raise DataError(f"{root / 'data' / name}: no such study; data/ holds {', '.join(known) or 'none'}")
+            raise DataError(
+                f"{root / 'data' / name}: no such study; data/ holds {', '.join(known) or 'none'}"
+            )
         return cls(name=name, root=root)
 
     @property
@@ -59,7 +61,9 @@ class Study:
         """
         path = (self.folder / relative).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise DataError(f"{relative!r} leaves {self.folder}; name a file inside the study's folder")
+            raise DataError(
+                f"{relative!r} leaves {self.folder}; name a file inside the study's folder"
+            )
         return path
 
     def run_folder(self, run: str = "") -> Path:
@@ -108,4 +112,6 @@ def project_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / "data").is_dir() and (folder / "notebooks").is_dir():
             return folder
-    raise DataError(f"{here}: no folder here or above holds data/ and notebooks/; start from the project's folder")
+    raise DataError(
+        f"{here}: no folder here or above holds data/ and notebooks/; start from the project's folder"
+    )

@@ -11,8 +11,26 @@ from typing import Any
 MINUS = "\u2212"
 NOTHING = "\u2013"
 
-_BIDI_OR_ZERO_WIDTH = {*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0x061C, 0x180E}
-_SAYS_NOTHING = {"yes", "no", "true", "false", "none", "null", "other", "unknown", "n/a", "(not given)"}
+_BIDI_OR_ZERO_WIDTH = {
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x206A),
+    0xFEFF,
+    0x061C,
+    0x180E,
+}
+_SAYS_NOTHING = {
+    "yes",
+    "no",
+    "true",
+    "false",
+    "none",
+    "null",
+    "other",
+    "unknown",
+    "n/a",
+    "(not given)",
+}
 _KEY = re.compile(r"(?i)\b(sk-[A-Za-z0-9_\-*]{6,}|bearer\s+[A-Za-z0-9_\-.=*]{6,})")
 
 
@@ -88,7 +106,11 @@ def share(k: int, n: int) -> str:
     """A share with its count: "6 of 96 (6.2%)"; the percent first once n is 100 or more."""
     if n == 0:
         return f"{k} of 0"
-    return f"{k} of {n} ({percent(k / n)})" if n < 100 else f"{percent(k / n)} ({count(k)} of {count(n)})"
+    return (
+        f"{k} of {n} ({percent(k / n)})"
+        if n < 100
+        else f"{percent(k / n)} ({count(k)} of {count(n)})"
+    )
 
 
 def plural(n: int, noun: str, nouns: str = "") -> str:
@@ -116,7 +138,9 @@ def examples_of(slice_name: str) -> str:
     return f"“{value}” examples"
 
 
-def interval(low: float | None, high: float | None, *, as_points: bool = True, alpha: float = 0.05) -> str:
+def interval(
+    low: float | None, high: float | None, *, as_points: bool = True, alpha: float = 0.05
+) -> str:
     """An interval in words: "95% interval +14.4 to +24.7"."""
     text = points if as_points else percent
     return f"{(1 - alpha) * 100:g}% interval {text(low)} to {text(high)}"
@@ -139,7 +163,10 @@ def flattened(content: Any) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    texts = (part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None for part in content)
+    texts = (
+        part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None
+        for part in content
+    )
     return "".join(text for text in texts if isinstance(text, str))
 
 
@@ -159,7 +186,9 @@ def render_text(text: object) -> str:
     This is the only way by which model text reaches HTML.
     """
     safe, _ = cleaned(str(text))
-    parts = (f'<code class="ek-chip">{_shown(c)}</code>' if _unseen(c) else html.escape(c) for c in safe)
+    parts = (
+        f'<code class="ek-chip">{_shown(c)}</code>' if _unseen(c) else html.escape(c) for c in safe
+    )
     return f'<bdi class="ek-text tex2jax_ignore mathjax_ignore">{"".join(parts)}</bdi>'
 
 
@@ -178,7 +207,9 @@ def for_spreadsheet(text: str) -> str:
 
 
 def _unseen(char: str) -> bool:
-    return char not in "\n\t" and (ord(char) in _BIDI_OR_ZERO_WIDTH or unicodedata.category(char) == "Cc")
+    return char not in "\n\t" and (
+        ord(char) in _BIDI_OR_ZERO_WIDTH or unicodedata.category(char) == "Cc"
+    )
 
 
 def _shown(char: str) -> str:

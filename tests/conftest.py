@@ -16,12 +16,16 @@ SPARK = {
 }
 
 
-@pytest.fixture(scope="module")  # not longer: while Playwright is open, asyncio.run is refused in this thread
+@pytest.fixture(
+    scope="module"
+)  # not longer: while Playwright is open, asyncio.run is refused in this thread
 def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=laboratory.CHROMIUM, args=laboratory.FLAGS)
+        opened = playwright.chromium.launch(
+            executable_path=laboratory.CHROMIUM, args=laboratory.FLAGS
+        )
         yield opened
         opened.close()
 

@@ -32,7 +32,12 @@ def completion(
 ) -> dict[str, Any]:
     return {
         "model": model,
-        "choices": [{"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish_reason}],
+        "choices": [
+            {
+                "message": {"role": "assistant", "content": content, **message},
+                "finish_reason": finish_reason,
+            }
+        ],
         "usage": {"prompt_tokens": 20, "completion_tokens": 5},
     }
 
@@ -48,7 +53,9 @@ REPLIES: dict[str, dict[str, Any]] = {
     "refusal": completion(None, refusal="I cannot help with that."),
     "content_filter": completion("", finish_reason="content_filter"),
     "length": completion("R07.0: Pain in", finish_reason="length"),
-    "list content": completion([{"type": "text", "text": "R07.0: "}, {"type": "text", "text": "Pain in throat"}]),
+    "list content": completion(
+        [{"type": "text", "text": "R07.0: "}, {"type": "text", "text": "Pain in throat"}]
+    ),
     "think": completion(f"<think>throat, so R07</think>\n{ANSWER}"),
     "surrogate": completion("half a smile \ud83d"),
     "other model": completion(model="m-2"),
@@ -62,16 +69,28 @@ STATUSES: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
     "429 wait a little": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "0.2"}),
     "429 wait a second": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "1"}),
     "429 wait in ms": (429, failure("slow down"), {"retry-after-ms": "200"}),
-    "429 wait till 2001": (429, failure("slow down"), {"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}),
+    "429 wait till 2001": (
+        429,
+        failure("slow down"),
+        {"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"},
+    ),
     "429 wait nan": (429, failure("slow down"), {"Retry-After": "nan"}),
     "429 wait 600": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "600"}),
     "429 quota": (429, failure("You exceeded your current quota", "insufficient_quota"), {}),
     "500": (500, failure("boom"), {}),
     "503": (503, failure("loading model"), {}),
     "404": (404, failure("The model `m` does not exist", "model_not_found"), {}),
-    "400 too long": (400, failure("maximum context length is 4096 tokens", "context_length_exceeded"), {}),
+    "400 too long": (
+        400,
+        failure("maximum context length is 4096 tokens", "context_length_exceeded"),
+        {},
+    ),
     "400 filter": (400, failure("The prompt was filtered", "content_filter"), {}),
-    "400 parameter": (400, failure("Unsupported parameter: 'max_tokens'", "unsupported_parameter"), {}),
+    "400 parameter": (
+        400,
+        failure("Unsupported parameter: 'max_tokens'", "unsupported_parameter"),
+        {},
+    ),
 }
 
 
@@ -116,7 +135,9 @@ class FaultyServer:
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        hit = Hit(len(self.hits) + 1, await request.json(), request.headers.get("Authorization", ""))
+        hit = Hit(
+            len(self.hits) + 1, await request.json(), request.headers.get("Authorization", "")
+        )
         self.hits.append(hit)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -133,7 +154,10 @@ class FaultyServer:
             status, body, headers = STATUSES[how]
             return _json(body, status=status, headers=headers)
         if how == "401":
-            return _json(failure(f"Incorrect API key provided: {hit.authorization}", "invalid_api_key"), status=401)
+            return _json(
+                failure(f"Incorrect API key provided: {hit.authorization}", "invalid_api_key"),
+                status=401,
+            )
         if how == "echo key":
             return _json(completion(f"you sent {hit.authorization}"))
         if how == "500 echo key":
@@ -145,7 +169,10 @@ class FaultyServer:
         if how == "json as text":
             return web.Response(text=json.dumps(REPLIES["ok"]), content_type="text/plain")
         if how == "html":
-            return web.Response(text="<!doctype html><html><body>Please log in</body></html>", content_type="text/html")
+            return web.Response(
+                text="<!doctype html><html><body>Please log in</body></html>",
+                content_type="text/html",
+            )
         if how == "slow":
             await asyncio.sleep(5)
             return _json(REPLIES["ok"])
@@ -159,11 +186,15 @@ class FaultyServer:
 
 
 def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(text=json.dumps(body), status=status, headers=headers, content_type="application/json")
+    return web.Response(
+        text=json.dumps(body), status=status, headers=headers, content_type="application/json"
+    )
 
 
 async def _cut(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Length": "5000", "Content-Type": "application/json"})
+    response = web.StreamResponse(
+        headers={"Content-Length": "5000", "Content-Type": "application/json"}
+    )
     await response.prepare(request)
     await response.write(b'{"choices": ')
     assert request.transport is not None

@@ -36,7 +36,9 @@ _HOMES = {
 _PANEL = "window.jupyterapp?.shell.currentWidget"
 _KERNEL = f"{_PANEL}?.context?.sessionContext?.session?.kernel"
 _CELLS = f"[...{_PANEL}.content.model.cells].filter(cell => cell.type === 'code')"
-_ERRORS = f"{_CELLS}.flatMap(cell => cell.outputs.toJSON()).filter(one => one.output_type === 'error')"
+_ERRORS = (
+    f"{_CELLS}.flatMap(cell => cell.outputs.toJSON()).filter(one => one.output_type === 'error')"
+)
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,18 @@ def jupyterlab(folder: Path) -> Iterator[Lab]:
     port = free_port()
     plain = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
     homes = {name: str(folder / ".homes" / place) for name, place in _HOMES.items()}
-    options = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={TOKEN}", "--allow-root", "--expose-app-in-browser"]
+    options = [
+        "--no-browser",
+        f"--port={port}",
+        f"--IdentityProvider.token={TOKEN}",
+        "--allow-root",
+        "--expose-app-in-browser",
+    ]
     command = [sys.executable, "-m", "jupyter", "lab", *options, f"--ServerApp.root_dir={folder}"]
     with (folder / "lab.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env={**plain, **homes}, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=folder, env={**plain, **homes}, stdout=log, stderr=subprocess.STDOUT
+        )
         try:
             lab = Lab(process, folder, f"http://127.0.0.1:{port}")
             _wait(lab)
@@ -86,7 +96,11 @@ def project_copy(folder: Path, study: str = "", notebooks: str = "*.ipynb") -> P
     for notebook in (SOURCES / "notebooks").glob(notebooks):
         shutil.copy(notebook, folder / "notebooks")
     if study:
-        shutil.copytree(SOURCES / "data" / study, folder / "data" / study, ignore=shutil.ignore_patterns("*.gguf", "recipe"))
+        shutil.copytree(
+            SOURCES / "data" / study,
+            folder / "data" / study,
+            ignore=shutil.ignore_patterns("*.gguf", "recipe"),
+        )
     (folder / "data").mkdir(exist_ok=True)
     return folder
 
@@ -97,7 +111,9 @@ def set_parameters(notebook: Path, values: dict[str, str | int]) -> None:
     (cell,) = (cell for cell in book["cells"] if "parameters" in cell["metadata"].get("tags", []))
     source = "".join(cell["source"])
     for name, value in values.items():
-        source, found = re.subn(rf"^({name}: \w+ = ).*?(?=  #)", rf"\g<1>{value!r}", source, flags=re.MULTILINE)
+        source, found = re.subn(
+            rf"^({name}: \w+ = ).*?(?=  #)", rf"\g<1>{value!r}", source, flags=re.MULTILINE
+        )
         assert found == 1, name
     cell["source"] = source
     notebook.write_text(json.dumps(book))
@@ -105,18 +121,33 @@ def set_parameters(notebook: Path, values: dict[str, str | int]) -> None:
 
 def write_notebook(path: Path, *sources: str) -> None:
     """A notebook of a heading and code cells."""
-    cells: list[dict[str, Any]] = [{"cell_type": "markdown", "id": "c0", "metadata": {}, "source": "# A heading"}]
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "markdown", "id": "c0", "metadata": {}, "source": "# A heading"}
+    ]
     for number, source in enumerate(sources, start=1):
-        code = {"id": f"c{number}", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
+        code = {
+            "id": f"c{number}",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": source,
+        }
         cells.append({"cell_type": "code", **code})
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": cells}))
+    path.write_text(
+        json.dumps(
+            {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": spec}, "cells": cells}
+        )
+    )
 
 
 def open_notebook(page: Any, url: str) -> None:
     """Opens a notebook and waits for its kernel."""
     page.goto(url)
-    page.wait_for_function(f"{_KERNEL}?.status === 'idle' && {_KERNEL}.connectionStatus === 'connected'", timeout=120_000)
+    page.wait_for_function(
+        f"{_KERNEL}?.status === 'idle' && {_KERNEL}.connectionStatus === 'connected'",
+        timeout=120_000,
+    )
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
 
 
@@ -143,10 +174,14 @@ def _wait(lab: Lab, seconds: float = 180) -> None:
             return _ask(lab, "status")
         except OSError as why:
             if lab.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"JupyterLab did not start:\n{(lab.folder / 'lab.log').read_text()}") from why
+                raise AssertionError(
+                    f"JupyterLab did not start:\n{(lab.folder / 'lab.log').read_text()}"
+                ) from why
             time.sleep(0.2)
 
 
 def _ask(lab: Lab, what: str, method: str = "GET") -> None:
-    request = urllib.request.Request(f"{lab.address}/api/{what}", method=method, headers={"Authorization": f"token {TOKEN}"})
+    request = urllib.request.Request(
+        f"{lab.address}/api/{what}", method=method, headers={"Authorization": f"token {TOKEN}"}
+    )
     urllib.request.urlopen(request, timeout=30).close()

@@ -13,7 +13,10 @@ RESULTS = [
     evalkit.EvalResult(1, "note b", "B00.0: Herpes", "something else", False, False),
     evalkit.EvalResult(2, "note c", "C00.0: Lip", "C00.1: Lip", False, True),
 ]
-BETTER = [evalkit.EvalResult(r.example_id, r.input_text, r.expected, r.expected, True, True) for r in RESULTS]
+BETTER = [
+    evalkit.EvalResult(r.example_id, r.input_text, r.expected, r.expected, True, True)
+    for r in RESULTS
+]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,9 @@ BETTER = [evalkit.EvalResult(r.example_id, r.input_text, r.expected, r.expected,
 )
 def test_the_articles_parameters_come_first_and_all_more_is_keyword_only(name, parameters):
     signature = inspect.signature(getattr(evalkit, name))
-    positional = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    positional = [
+        p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
     assert positional == parameters
 
 
@@ -49,11 +54,25 @@ def test_the_articles_defaults():
 
 def test_the_articles_three_dataclasses_take_its_fields_in_its_order():
     config = evalkit.ABTestConfig("exp", "base", "tuned", 0.5, 2000)
-    assert (config.experiment_name, config.control_model, config.treatment_model) == ("exp", "base", "tuned")
+    assert (config.experiment_name, config.control_model, config.treatment_model) == (
+        "exp",
+        "base",
+        "tuned",
+    )
     result = evalkit.ABTestResult("base", "control", "u1", "hello", 12.5, 1.0)
-    assert (result.model, result.variant, result.user_id, result.response) == ("base", "control", "u1", "hello")
+    assert (result.model, result.variant, result.user_id, result.response) == (
+        "base",
+        "control",
+        "u1",
+        "hello",
+    )
     assert (result.latency_ms, result.timestamp) == (12.5, 1.0)
-    assert (RESULTS[0].example_id, RESULTS[0].input_text, RESULTS[0].exact_match, RESULTS[0].format_correct) == (
+    assert (
+        RESULTS[0].example_id,
+        RESULTS[0].input_text,
+        RESULTS[0].exact_match,
+        RESULTS[0].format_correct,
+    ) == (
         0,
         "note a",
         True,
@@ -102,7 +121,11 @@ def test_a_batch_has_the_articles_fields_and_hides_which_is_which():
     batch = evalkit.prepare_human_eval_batch(RESULTS, BETTER, sample_size=2, seed=1)
     items = list(batch.items) if not isinstance(batch, list) else batch
     for item in items:
-        read = item.__getitem__ if hasattr(item, "__getitem__") else lambda name, item=item: getattr(item, name)
+        read = (
+            item.__getitem__
+            if hasattr(item, "__getitem__")
+            else lambda name, item=item: getattr(item, name)
+        )
         assert {read("response_a"), read("response_b")}
         assert read("input").startswith("note")
     assert "base" not in json.dumps([str(item) for item in items])
@@ -115,7 +138,9 @@ def test_the_articles_hash_can_be_reproduced(split):
     config = evalkit.ABTestConfig("exp", "base", "tuned", split, hash="md5-1000")
     for user in range(200):
         bucket = int(hashlib.md5(f"exp:u{user}".encode()).hexdigest(), 16) % 1000
-        assert evalkit.assign_variant(f"u{user}", config) == ("treatment" if bucket / 1000 < split else "control")
+        assert evalkit.assign_variant(f"u{user}", config) == (
+            "treatment" if bucket / 1000 < split else "control"
+        )
 
 
 def test_the_articles_z_test_gives_numbers():
@@ -156,7 +181,17 @@ def test_every_name_of_the_statistics_table_exists():
 )
 def test_every_result_has_the_common_fields_and_survives_json(result):
     result = result()
-    fields = {"estimate", "n", "ci_low", "ci_high", "alpha", "p_value", "method", "notes", "verdict"}
+    fields = {
+        "estimate",
+        "n",
+        "ci_low",
+        "ci_high",
+        "alpha",
+        "p_value",
+        "method",
+        "notes",
+        "verdict",
+    }
     assert fields <= {name for name in dir(result) if not name.startswith("_")}
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["verdict"] == result.verdict
     assert str(result)

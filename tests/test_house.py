@@ -30,7 +30,12 @@ NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 
 def imported(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     return {name.split(".")[0] for name in names}
 
@@ -39,7 +44,9 @@ def imported(path: Path) -> set[str]:
 def test_each_library_has_one_door(module):
     where = module.relative_to(ROOT).as_posix()
     wrong = {name for name in imported(module) & DOORS.keys() if not where.startswith(DOORS[name])}
-    assert not wrong, f"{where} imports {wrong}; their doors: { {name: DOORS[name] for name in wrong} }"
+    assert not wrong, (
+        f"{where} imports {wrong}; their doors: { {name: DOORS[name] for name in wrong} }"
+    )
 
 
 def test_importing_evalkit_loads_no_library():
@@ -72,14 +79,30 @@ def test_a_notebook_is_stripped_and_short_celled(path):
 
 
 def test_all_seven_notebooks_are_there():
-    names = ["01_benchmark", "02_regressions", "03_rate", "04_preference", "05_plan", "06_ab_test", "07_decision"]
+    names = [
+        "01_benchmark",
+        "02_regressions",
+        "03_rate",
+        "04_preference",
+        "05_plan",
+        "06_ab_test",
+        "07_decision",
+    ]
     assert [path.stem for path in NOTEBOOKS] == names
 
 
 def test_no_path_of_one_machine_stands_in_a_file():
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
     texts = [
-        ROOT / name for name in files if name.endswith((".py", ".md", ".toml", ".yaml", ".yml", ".ipynb", ".json", ".txt"))
+        ROOT / name
+        for name in files
+        if name.endswith((".py", ".md", ".toml", ".yaml", ".yml", ".ipynb", ".json", ".txt"))
     ]
     pattern = re.compile(r"(?<![\w.~}/])/(work|root|home/[a-z]+)/")
-    assert [str(path) for path in texts if path != Path(__file__) and pattern.search(path.read_text(encoding="utf-8"))] == []
+    assert [
+        str(path)
+        for path in texts
+        if path != Path(__file__) and pattern.search(path.read_text(encoding="utf-8"))
+    ] == []

@@ -34,13 +34,21 @@ def begun(path, *answers):
 
 def test_what_is_written_is_read_back(tmp_path):
     path = begun(
-        tmp_path / "sub" / "j.jsonl", OK, Answer(text="a\u2028b \U0001f600 \\ud83d", outcome="truncated", sanitized=True)
+        tmp_path / "sub" / "j.jsonl",
+        OK,
+        Answer(text="a\u2028b \U0001f600 \\ud83d", outcome="truncated", sanitized=True),
     )
     found = journal.read_journal(path)
     assert found.header == json.loads(json.dumps(HEAD))
-    assert [entry.answer.text for entry in found.entries] == ["hello", "a\u2028b \U0001f600 \\ud83d"]
+    assert [entry.answer.text for entry in found.entries] == [
+        "hello",
+        "a\u2028b \U0001f600 \\ud83d",
+    ]
     assert found.entries[0].answer == OK
-    assert [(entry.example_id, entry.sample, entry.line) for entry in found.entries] == [("x", 0, 2), ("x", 1, 3)]
+    assert [(entry.example_id, entry.sample, entry.line) for entry in found.entries] == [
+        ("x", 0, 2),
+        ("x", 1, 3),
+    ]
 
 
 def test_each_line_is_on_the_file_before_the_next_answer(tmp_path):
@@ -50,7 +58,12 @@ def test_each_line_is_on_the_file_before_the_next_answer(tmp_path):
 
 
 def test_a_finished_call_is_found_again_and_an_error_is_not(tmp_path):
-    path = begun(tmp_path / "j.jsonl", OK, Answer(text="", outcome="error", error="500"), Answer(text="", outcome="refused"))
+    path = begun(
+        tmp_path / "j.jsonl",
+        OK,
+        Answer(text="", outcome="error", error="500"),
+        Answer(text="", outcome="refused"),
+    )
     with journal.Writer(path, HEAD) as writer:
         assert writer.find(key(0)) == OK
         assert writer.find(key(1)) is None
@@ -58,13 +71,22 @@ def test_a_finished_call_is_found_again_and_an_error_is_not(tmp_path):
         assert writer.find(key(2)) == Answer(text="", outcome="refused")
         writer.append(key(1), "x", 1, OK)
         assert writer.find(key(1)) == OK
-    assert [entry.answer.outcome for entry in journal.read_journal(path).entries] == ["ok", "ok", "refused"]
+    assert [entry.answer.outcome for entry in journal.read_journal(path).entries] == [
+        "ok",
+        "ok",
+        "refused",
+    ]
 
 
 def test_an_error_after_an_answer_asks_again(tmp_path):
     path = begun(tmp_path / "j.jsonl", OK)
     with path.open("a") as file:
-        file.write(json.dumps({"key": key(0), "example_id": "x", "sample": 0, "text": "", "outcome": "error"}) + "\n")
+        file.write(
+            json.dumps(
+                {"key": key(0), "example_id": "x", "sample": 0, "text": "", "outcome": "error"}
+            )
+            + "\n"
+        )
     with journal.Writer(path, HEAD) as writer:
         assert writer.find(key(0)) is None
 
@@ -79,14 +101,18 @@ def test_the_key_knows_model_endpoint_parameters_messages_and_sample():
         journal.call_key("m", "local", {"a": 1, "b": 2}, PROMPT, 1),
     }
     assert len(keys) == 6
-    assert journal.call_key("m", "local", {"b": 2, "a": 1}, tuple(PROMPT), 0) in keys  # order of names does not matter
+    assert (
+        journal.call_key("m", "local", {"b": 2, "a": 1}, tuple(PROMPT), 0) in keys
+    )  # order of names does not matter
 
 
 @settings(max_examples=20, deadline=None)
 @given(order=st.permutations(range(4)))
 def test_the_answers_hash_does_not_depend_on_the_order_of_writing(order, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hash")
-    answers = [Answer(text=f"answer {n}", outcome="ok", latency_ms=float(order[n])) for n in range(4)]
+    answers = [
+        Answer(text=f"answer {n}", outcome="ok", latency_ms=float(order[n])) for n in range(4)
+    ]
     for name, turn in (("a", range(4)), ("b", order)):
         with journal.Writer(folder / name, HEAD) as writer:
             for n in turn:
@@ -101,7 +127,15 @@ def test_the_answers_hash_changes_with_text_outcome_and_place(tmp_path):
         "outcome": [Answer(text="hello", outcome="truncated")],
         "more": [OK, OK],
     }
-    assert len({journal.answers_hash(begun(tmp_path / name, *given_)) for name, given_ in answers.items()}) == 4
+    assert (
+        len(
+            {
+                journal.answers_hash(begun(tmp_path / name, *given_))
+                for name, given_ in answers.items()
+            }
+        )
+        == 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +143,10 @@ def test_the_answers_hash_changes_with_text_outcome_and_place(tmp_path):
     [
         ({"model": "n"}, "for model 'm', now asked: 'n'"),
         ({"endpoint": "openai"}, "for endpoint 'local'"),
-        ({"parameters": {"temperature": 0.7}}, "for parameters {'temperature': 0.0}, now asked: {'temperature': 0.7}"),
+        (
+            {"parameters": {"temperature": 0.7}},
+            "for parameters {'temperature': 0.0}, now asked: {'temperature': 0.7}",
+        ),
         ({"system_prompt": "Be brief."}, "for system_prompt ''"),
     ],
 )
@@ -148,7 +185,9 @@ def test_a_torn_tail_is_cut_off_with_a_warning_and_asked_again(tmp_path):
 
 @settings(max_examples=50, deadline=None)
 @given(cut=st.integers(min_value=0, max_value=900))
-def test_wherever_a_journal_is_torn_it_opens_again_and_loses_one_line_at_most(cut, tmp_path_factory):
+def test_wherever_a_journal_is_torn_it_opens_again_and_loses_one_line_at_most(
+    cut, tmp_path_factory
+):
     path = begun(tmp_path_factory.mktemp("torn") / "j.jsonl", OK, OK)
     whole = path.read_bytes()
     path.write_bytes(whole[: max(0, len(whole) - cut)])
@@ -172,17 +211,28 @@ def _torn_or_not():
     [
         (b"{not json}\n", "not a JSON object"),
         (b'{"key": "ab"}\n', "not an answer (KeyError: 'text')"),
-        (b'{"key": "xyz", "example_id": "x", "sample": 0, "text": "", "outcome": "ok"}\n', "not an answer"),
+        (
+            b'{"key": "xyz", "example_id": "x", "sample": 0, "text": "", "outcome": "ok"}\n',
+            "not an answer",
+        ),
         (b"\n", "not a JSON object"),
-        (b'{"key": "ab", "example_id": "x", "sample": 0, "text": null, "outcome": "ok"}\n', "text is NoneType"),
-        (b'{"key": "ab", "example_id": "x", "sample": 0, "text": "", "outcome": "fine"}\n', "outcome 'fine'"),
+        (
+            b'{"key": "ab", "example_id": "x", "sample": 0, "text": null, "outcome": "ok"}\n',
+            "text is NoneType",
+        ),
+        (
+            b'{"key": "ab", "example_id": "x", "sample": 0, "text": "", "outcome": "fine"}\n',
+            "outcome 'fine'",
+        ),
     ],
 )
 def test_a_broken_line_is_named_with_its_remedy(tmp_path, line, said):
     path = begun(tmp_path / "j.jsonl", OK)
     path.write_bytes(path.read_bytes() + line)
     for opening in (journal.read_journal, lambda path: journal.Writer(path, HEAD)):
-        with pytest.raises(DataError, match="remove this line, and that call is asked again") as caught:
+        with pytest.raises(
+            DataError, match="remove this line, and that call is asked again"
+        ) as caught:
             opening(path)
         assert str(caught.value).startswith(f"{path}:3: ")
         assert said in str(caught.value)
@@ -190,7 +240,15 @@ def test_a_broken_line_is_named_with_its_remedy(tmp_path, line, said):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b'{"messages": []}\n', b"hello\n", b'{"kind": "evalkit-journal"}\n', b"no line end", b"two\nlines", b'{"a": 1}'],
+    [
+        b"",
+        b'{"messages": []}\n',
+        b"hello\n",
+        b'{"kind": "evalkit-journal"}\n',
+        b"no line end",
+        b"two\nlines",
+        b'{"a": 1}',
+    ],
 )
 def test_what_is_no_journal_is_neither_read_nor_overwritten(tmp_path, content):
     path = tmp_path / "j.jsonl"
@@ -235,7 +293,9 @@ def test_a_killed_writer_leaves_no_lock_and_no_loss(tmp_path):
         "    writer.append(journal.call_key('m', 'local', {}, [], n), 'x', n, Answer(text='hello', outcome='ok'))\n"
         "    n += 1; print(n, flush=True)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         while int(child.stdout.readline()) < 50:
             pass
@@ -250,7 +310,8 @@ def test_a_killed_writer_leaves_no_lock_and_no_loss(tmp_path):
 
 def test_a_full_disk_is_said_in_plain_words():
     with pytest.raises(
-        DataError, match=r"/dev/full: cannot write \(No space left on device\); free some space and start again"
+        DataError,
+        match=r"/dev/full: cannot write \(No space left on device\); free some space and start again",
     ):
         journal.Writer("/dev/full", HEAD)
 
@@ -271,7 +332,9 @@ def test_a_disk_that_fills_up_leaves_whole_lines_only(tmp_path):
         "except DataError as why:\n"
         "    print(why)\n"
     )
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
     assert "what was written is kept" in said
     assert path.read_bytes().endswith(b"\n")
     assert len(journal.read_journal(path).entries) == 1 + 2

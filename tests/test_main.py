@@ -23,13 +23,17 @@ def project(tmp_path, monkeypatch):
 
 def test_help_reads_like_a_page_and_is_quick():
     code = "import sys, evalkit.__main__ as m\ntry: m.main(['--help'])\nfinally: print(len(sys.modules))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    ).stdout
     for word in ("run", "gate", "rate", "doctor", "export", "new", "exit codes", "data/<study>/"):
         assert word in told
     assert int(told.split()[-1]) < 300  # nothing heavy is imported
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["run", "x", "-p", "alpha"], ["run", "x", "--workers", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["run"], ["run", "x", "-p", "alpha"], ["run", "x", "--workers", "0"]]
+)
 def test_a_wrong_command_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
@@ -37,14 +41,19 @@ def test_a_wrong_command_exits_with_2(arguments, capsys):
     assert "usage: evalkit" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "told"), [([], "required: COMMAND"), (["fly"], "argument COMMAND: invalid choice")])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [([], "required: COMMAND"), (["fly"], "argument COMMAND: invalid choice")],
+)
 def test_a_missing_or_unknown_command_is_called_a_command(arguments, told, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("path", "shown"), [("/nowhere", "bin dir/evalkit' run mine"), ("bin dir", "evalkit run mine")])
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/nowhere", "bin dir/evalkit' run mine"), ("bin dir", "evalkit run mine")]
+)
 def test_commands_are_told_as_the_user_must_type_them(project, path, shown):
     (project / "bin dir").mkdir()
     command = project / "bin dir" / "evalkit"
@@ -52,7 +61,9 @@ def test_commands_are_told_as_the_user_must_type_them(project, path, shown):
                        f"from evalkit.__main__ import main; main()' \"$0\" \"$@\"\n")  # fmt: skip
     command.chmod(0o755)
     arguments = ["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"]
-    told = subprocess.run([command, *arguments], capture_output=True, text=True, check=True, env={"PATH": path}).stdout
+    told = subprocess.run(
+        [command, *arguments], capture_output=True, text=True, check=True, env={"PATH": path}
+    ).stdout
     assert shown in told
     assert ("'" in told.split("run mine")[0].splitlines()[-1]) is (path == "/nowhere")
 
@@ -66,10 +77,23 @@ def test_an_error_is_one_plain_line(project, capsys):
 
 
 def test_new_writes_a_study_that_its_own_reader_takes(project, capsys):
-    arguments = ["new", "mine", "--test", "held_out.jsonl", "--base", "gpt: 4 # mini", "--fine-tuned", "ft:gpt'4\"x"]
+    arguments = [
+        "new",
+        "mine",
+        "--test",
+        "held_out.jsonl",
+        "--base",
+        "gpt: 4 # mini",
+        "--fine-tuned",
+        "ft:gpt'4\"x",
+    ]
     assert main(arguments) == 0
     values = yaml.safe_load((project / "data/mine/study.yaml").read_text())
-    assert (values["study"], values["base_model"], values["fine_tuned_model"]) == ("mine", "gpt: 4 # mini", "ft:gpt'4\"x")
+    assert (values["study"], values["base_model"], values["fine_tuned_model"]) == (
+        "mine",
+        "gpt: 4 # mini",
+        "ft:gpt'4\"x",
+    )
     assert values["experiment_name"] == ""  # placeholder numbers are never locked
     assert all(isinstance(value, str | int | float | bool) for value in values.values())
     assert (project / "data/mine/test.jsonl").read_text() == ROW
@@ -91,7 +115,9 @@ def test_a_study_name_never_leaves_the_folder(project, name, capsys):
 
 def test_new_refuses_a_test_file_that_cannot_be_read(project, capsys):
     Path("held_out.jsonl").write_text("{broken\n")
-    assert main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"]) == 1
+    assert (
+        main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"]) == 1
+    )
     told = capsys.readouterr().err
     assert "held_out.jsonl:1: not JSON" in told
     assert "(1 problem; `evalkit doctor held_out.jsonl` lists them)" in told
@@ -104,8 +130,15 @@ def test_the_names_new_writes_are_known_to_the_notebooks():
     from evalkit.report.notebook import checked_parameters, declared_parameters
 
     root = Path(__file__).parents[1]
-    text = (root / "evalkit/report/template/study.yaml.j2").read_text().replace("{{", '"').replace("}}", '"')
-    books = {book: declared_parameters(book) for book in sorted((root / "notebooks").glob("*.ipynb"))}
+    text = (
+        (root / "evalkit/report/template/study.yaml.j2")
+        .read_text()
+        .replace("{{", '"')
+        .replace("}}", '"')
+    )
+    books = {
+        book: declared_parameters(book) for book in sorted((root / "notebooks").glob("*.ipynb"))
+    }
     values = yaml.safe_load(text)
     checked_parameters(values, books | {Path("the page"): THE_PAGE})
     # the notebooks' defaults are the demo's: whatever names a file or simulates something must be said anew
@@ -118,7 +151,9 @@ def test_the_names_new_writes_are_known_to_the_notebooks():
     assert demo <= set(values)
     assert (values["simulate_raters"], values["simulate_users"]) == (0, 0)
     mine = {"run", "rater", "system_prompt", "alpha", "power", "repeat_share"}
-    assert {name for name in set().union(*books.values()) - set(values) if not name.endswith("seed")} == mine
+    assert {
+        name for name in set().union(*books.values()) - set(values) if not name.endswith("seed")
+    } == mine
     documented = (root / "docs/data-formats.md").read_text()
     assert [name for name in set().union(*books.values()) if f"`{name}`" not in documented] == []
 
@@ -127,7 +162,9 @@ def test_rate_says_which_command_prepares_the_round(project, capsys):
     main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"])
     for arguments in (["rate", "mine"], ["rate", "mine", "--lock"]):
         assert main(arguments) == 1
-        assert capsys.readouterr().err.endswith("prepare the round first: evalkit run mine --only 03\n")
+        assert capsys.readouterr().err.endswith(
+            "prepare the round first: evalkit run mine --only 03\n"
+        )
     assert main(["rate", "mine", "--unfinished"]) == 1
     assert "goes with --lock" in capsys.readouterr().err
 
@@ -142,11 +179,15 @@ def test_export_says_when_there_is_nothing(project, capsys):
 
 
 def test_a_model_without_a_name_is_refused(project, capsys):
-    assert main(["new", "mine", "--test", "held_out.jsonl", "--base", " ", "--fine-tuned", "b"]) == 1
+    assert (
+        main(["new", "mine", "--test", "held_out.jsonl", "--base", " ", "--fine-tuned", "b"]) == 1
+    )
     assert "--base is empty; name the model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["rate"], ["rate", "--lock"], ["export", "--to", "out"]])
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["rate"], ["rate", "--lock"], ["export", "--to", "out"]]
+)
 def test_a_broken_study_file_is_one_line_that_says_where(project, arguments, capsys):
     (project / "data/mine").mkdir()
     (project / "data/mine/study.yaml").write_text("study: mine\nlimit: [\n")

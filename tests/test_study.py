@@ -23,7 +23,9 @@ def test_outside_a_project_the_message_says_what_is_looked_for(tmp_path):
         project_root(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "..", "study\n", ".hidden", "a" * 300, "UPPER", "", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../../etc", "/etc/passwd", "..", "study\n", ".hidden", "a" * 300, "UPPER", "", "a\0b"]
+)
 def test_a_name_that_could_leave_the_folder_is_refused(root, name):
     with pytest.raises(DesignError, match="lower-case"):
         Study.open(name, root=root)
@@ -69,5 +71,7 @@ def test_evidence_survives_the_round_trip(tmp_path):
 
 def test_broken_evidence_names_the_file_and_the_remedy(tmp_path):
     (tmp_path / "x.json").write_text('{"layer": "human"}')
-    with pytest.raises(DataError, match=r"x\.json: not a record of evidence .* run its chapter again"):
+    with pytest.raises(
+        DataError, match=r"x\.json: not a record of evidence .* run its chapter again"
+    ):
         Evidence.read(tmp_path / "x.json")

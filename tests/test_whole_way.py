@@ -44,23 +44,42 @@ def project(tmp_path_factory):
     home.mkdir(parents=True)
     (root / "notebooks").symlink_to(NOTEBOOKS)
     (home / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    rows = [{"id": f"t{n}", "metadata": {"channel": "mail" if n % 2 else "phone"}, "messages": _turns(n)} for n in range(200)]
+    rows = [
+        {
+            "id": f"t{n}",
+            "metadata": {"channel": "mail" if n % 2 else "phone"},
+            "messages": _turns(n),
+        }
+        for n in range(200)
+    ]
     (home / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for model, right in (("v0", 4), ("v1", 9)):
-        run_automated_eval(_answering(model, right), home / "test.jsonl", journal=home / f"{model}.jsonl", progress=False)
+        run_automated_eval(
+            _answering(model, right),
+            home / "test.jsonl",
+            journal=home / f"{model}.jsonl",
+            progress=False,
+        )
     lock(PLAN, home / "plan.lock.json", now=STARTED)
     _traffic(home / "log")
     return root
 
 
 def _turns(number):
-    return [{"role": "user", "content": f"ticket {number}"}, {"role": "assistant", "content": f"label {number % 6}"}]
+    return [
+        {"role": "user", "content": f"ticket {number}"},
+        {"role": "assistant", "content": f"label {number % 6}"},
+    ]
 
 
 def _answering(name, right):
     def model(messages):
         number = int(messages[-1]["content"].split()[-1])
-        return f"label {number % 6}" if number // 2 % 10 < right else f"another label for ticket {number}"
+        return (
+            f"label {number % 6}"
+            if number // 2 % 10 < right
+            else f"another label for ticket {number}"
+        )
 
     model.__name__ = name
     return model
@@ -70,7 +89,10 @@ def _traffic(folder):
     """Three thousand users in fifteen days; 60% of control and 72% of treatment have their ticket solved."""
     draw, exposures, outcomes = random.Random(1), [], []
     for user in range(3000):
-        variant, at_s = draw.choice(("control", "treatment")), STARTED.timestamp() + 3600 + user * 15 * DAY_S / 3000
+        variant, at_s = (
+            draw.choice(("control", "treatment")),
+            STARTED.timestamp() + 3600 + user * 15 * DAY_S / 3000,
+        )
         exposures.append({"request_id": f"r{user}", "experiment": "tickets-1", "user_id": f"u{user}", "variant": variant,
                           "at_s": at_s, "latency_ms": draw.uniform(80, 120), "outcome": "ok"})  # fmt: skip
         solved = float(draw.random() < (0.72 if variant == "treatment" else 0.6))
@@ -89,7 +111,9 @@ def _rate_everything(folder):
         while session.current:
             item = session.view()["item"]
             left, right = ("another" not in item[side] for side in ("left", "right"))
-            session.vote(item["id"], "tie" if left == right else "left" if left else "right", seconds=9.0)
+            session.vote(
+                item["id"], "tie" if left == right else "left" if left else "right", seconds=9.0
+            )
     round_.lock()
 
 

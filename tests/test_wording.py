@@ -5,7 +5,15 @@ from evalkit import wording
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(0.5, "0.50"), (0.10, "0.10"), (0.0999, "0.100"), (0.031, "0.031"), (0.00049, "0.0005"), (1e-49, "< 0.0001"), (None, "–")],
+    [
+        (0.5, "0.50"),
+        (0.10, "0.10"),
+        (0.0999, "0.100"),
+        (0.031, "0.031"),
+        (0.00049, "0.0005"),
+        (1e-49, "< 0.0001"),
+        (None, "–"),
+    ],
 )
 def test_a_p_value_is_never_four_zeros(p, text):
     assert wording.p_text(p) == text
@@ -13,14 +21,27 @@ def test_a_p_value_is_never_four_zeros(p, text):
 
 def test_points_have_a_true_minus_and_no_sign_on_zero():
     # 0.0004 is 0.04 points, which rounds to 0.0: no sign
-    assert [wording.points(x) for x in (0.193, -0.365, 0.0004, -0.0004, None)] == ["+19.3", "−36.5", "0.0", "0.0", "–"]
+    assert [wording.points(x) for x in (0.193, -0.365, 0.0004, -0.0004, None)] == [
+        "+19.3",
+        "−36.5",
+        "0.0",
+        "0.0",
+        "–",
+    ]
 
 
 @pytest.mark.parametrize(
-    "payload", ["<script>window.X=1</script>", "<img src=x onerror=window.X=1>", "<svg onload=window.X=1>"]
+    "payload",
+    ["<script>window.X=1</script>", "<img src=x onerror=window.X=1>", "<svg onload=window.X=1>"],
 )
 def test_markup_in_model_text_is_text(payload):
-    assert "<" not in wording.render_text(payload).replace("<bdi", "").replace("</bdi>", "").split(">", 1)[1]
+    assert (
+        "<"
+        not in wording.render_text(payload)
+        .replace("<bdi", "")
+        .replace("</bdi>", "")
+        .split(">", 1)[1]
+    )
 
 
 def test_unseen_characters_are_shown():
@@ -33,7 +54,9 @@ def test_unseen_characters_are_shown():
 
 
 def test_keys_are_hidden_from_messages():
-    text = wording.redacted("Incorrect API key provided: sk-abcdef1234567890. Authorization: Bearer abcdefgh12345")
+    text = wording.redacted(
+        "Incorrect API key provided: sk-abcdef1234567890. Authorization: Bearer abcdefgh12345"
+    )
     assert "abcdef" not in text
     assert text.count("[key removed]") == 2
 

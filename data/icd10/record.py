@@ -21,7 +21,9 @@ JOURNALS = {"base": "base.jsonl", "fine-tuned": "fine_tuned.jsonl"}
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--study", choices=("icd10", "notes"), default="icd10")
     parser.add_argument("--model", choices=JOURNALS, action="append", help="default: both")
     parser.add_argument("--test", type=Path, help="another test file than the study's")

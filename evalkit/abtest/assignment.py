@@ -114,7 +114,11 @@ def variant_expression(user_id: Any, config: ABTestConfig) -> Any:
     """
     name = "md5" if config.hash == "md5-1000" else "sha256"
     digest = (_prefix(config) + user_id).hexdigest(name)
-    treated = _article_bucket(digest) < _n_treated_buckets(config) if name == "md5" else digest < _hex_threshold(config)
+    treated = (
+        _article_bucket(digest) < _n_treated_buckets(config)
+        if name == "md5"
+        else digest < _hex_threshold(config)
+    )
     return treated.ifelse("treatment", "control")
 
 
@@ -159,15 +163,31 @@ def _digit(char: Any) -> Any:
 def _column(user_ids: Iterable[str]) -> Any:
     import pyarrow as pa
 
-    values = user_ids if hasattr(user_ids, "__array__") or hasattr(user_ids, "__arrow_array__") else list(user_ids)
+    values = (
+        user_ids
+        if hasattr(user_ids, "__array__") or hasattr(user_ids, "__arrow_array__")
+        else list(user_ids)
+    )
     try:
         column = pa.array(values)
     except (pa.ArrowException, UnicodeEncodeError) as why:
-        raise DesignError(f"the user ids are no column of texts or of whole numbers: {why}") from why
+        raise DesignError(
+            f"the user ids are no column of texts or of whole numbers: {why}"
+        ) from why
     column = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    column = column.cast(pa.string()) if pa.types.is_null(column.type) and not len(column) else column
-    if not (pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise DesignError(f"user ids are {column.type}; need texts or whole numbers (a gap turns whole numbers into fractions)")
+    column = (
+        column.cast(pa.string()) if pa.types.is_null(column.type) and not len(column) else column
+    )
+    if not (
+        pa.types.is_integer(column.type)
+        or pa.types.is_string(column.type)
+        or pa.types.is_large_string(column.type)
+    ):
+        raise DesignError(
+            f"user ids are {column.type}; need texts or whole numbers (a gap turns whole numbers into fractions)"
+        )
     if column.null_count:
-        raise DesignError(f"{column.null_count} user ids are missing; drop or name these rows first")
+        raise DesignError(
+            f"{column.null_count} user ids are missing; drop or name these rows first"
+        )
     return pa.table({"user_id": column.cast(pa.large_string())})

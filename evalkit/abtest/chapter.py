@@ -61,14 +61,21 @@ def make_plan(
     `metric_sd` is 0 when not given, `options` are other fields of `ABPlan`.
     """
     metric = Metric(
-        name=ab_metric, kind=ab_metric_kind, expected=expected_rate, detectable_difference=detectable_difference,
+        name=ab_metric,
+        kind=ab_metric_kind,
+        expected=expected_rate,
+        detectable_difference=detectable_difference,
         sd=metric_sd or None,
-    )  # fmt: skip
+    )
     guardrails = read_guardrails(guardrails_file) if guardrails_file else ()
     return ABPlan(
-        experiment_name=experiment_name.strip() or UNNAMED, control_model=control_model, treatment_model=treatment_model,
-        primary=metric, guardrails=guardrails, **options,
-    )  # fmt: skip
+        experiment_name=experiment_name.strip() or UNNAMED,
+        control_model=control_model,
+        treatment_model=treatment_model,
+        primary=metric,
+        guardrails=guardrails,
+        **options,
+    )
 
 
 def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
@@ -79,7 +86,10 @@ def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
         return locked.plan, said
     if path.exists():
         locked = read_lock(path)
-        return locked.plan, f"experiment_name is empty; the plan locked on {locked.locked_at[:10]} stays as it is."
+        return (
+            locked.plan,
+            f"experiment_name is empty; the plan locked on {locked.locked_at[:10]} stays as it is.",
+        )
     return plan, (
         "Nothing is locked: put your own expected_rate, detectable_difference, users_per_day and traffic_split into "
         "study.yaml, then give the test an experiment_name."
@@ -94,11 +104,18 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
         locked = lock(plan, path)
     except DesignError as why:
         return read_lock(path), f"Not locked: {why}"
-    said = "Locked now" if new else f"Locked already on {locked.locked_at[:10]}; nothing was changed"
-    return locked, f"{said}: sha256 {locked.sha256[:16]}..., {wording.plural(len(locked.amendments), 'amendment')}."
+    said = (
+        "Locked now" if new else f"Locked already on {locked.locked_at[:10]}; nothing was changed"
+    )
+    return (
+        locked,
+        f"{said}: sha256 {locked.sha256[:16]}..., {wording.plural(len(locked.amendments), 'amendment')}.",
+    )
 
 
-def simulate(home: Study, answers: Sequence[Sequence[EvalResult]], *, event_log: str = "", **options: Any) -> str:
+def simulate(
+    home: Study, answers: Sequence[Sequence[EvalResult]], *, event_log: str = "", **options: Any
+) -> str:
     """Fills a simulated log of the study through the real router, once; returns a sentence, "" when there is nothing to do.
 
     Args:
@@ -130,7 +147,9 @@ def model_names(found: Reading | NoReading) -> dict[str, str]:
     return {"base": plan.control_model, "fine_tuned": plan.treatment_model} if plan else {}
 
 
-def open_reading(home: Study, *, event_log: str = "", run: str = "", now: float | None = None) -> Reading | NoReading:
+def open_reading(
+    home: Study, *, event_log: str = "", run: str = "", now: float | None = None
+) -> Reading | NoReading:
     """Reads the study's test, or says what is missing; each look at it goes to the ledger.
 
     Args:
@@ -143,11 +162,16 @@ def open_reading(home: Study, *, event_log: str = "", run: str = "", now: float 
     path = home.path(PLAN_FILE)
     if not path.exists():
         action = "Fill in the A/B plan and its experiment_name in study.yaml, then run notebook 05"
-        return NoReading(missing=(Missing(action=action, why="No A/B plan is locked", price="minutes"),))
+        return NoReading(
+            missing=(Missing(action=action, why="No A/B plan is locked", price="minutes"),)
+        )
     plan, where = read_lock(path), _place(home, event_log)
     if where is None:
         action = "Route users through evalkit.run_ab_request, or name the log in event_log"
-        price, why = f"{plan.n_users:,} users, about {plan.days} days", "No user has been logged yet"
+        price, why = (
+            f"{plan.n_users:,} users, about {plan.days} days",
+            "No user has been logged yet",
+        )
         if event_log not in {"", SIMULATED_LOG}:
             why = f"{'The variable' if _is_elsewhere(event_log) else 'The log'} {event_log} that event_log names is not there"
             action = "Put it there, or correct event_log in study.yaml"
@@ -172,15 +196,28 @@ def bound_to(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
     }
 
 
-def ab_evidence(found: Reading | NoReading, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]) -> Evidence:
+def ab_evidence(
+    found: Reading | NoReading,
+    *,
+    study: str,
+    models: Mapping[str, str],
+    bound_to: Mapping[str, str],
+) -> Evidence:
     """The layer's record; a withheld effect stands nowhere in it."""
     metric = found.plan.plan.primary.name if found.plan else ""
     return Evidence(
-        layer="ab_test", study=study, made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", models=models, bound_to=bound_to,
-        simulated=found.simulated, metric=metric.replace("_", " "), unit="users", missing=found.missing,
+        layer="ab_test",
+        study=study,
+        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        models=models,
+        bound_to=bound_to,
+        simulated=found.simulated,
+        metric=metric.replace("_", " "),
+        unit="users",
+        missing=found.missing,
         primary=found.primary_dict() if isinstance(found, Reading) else None,
         details=found.to_dict() if isinstance(found, Reading) else {"why": found.why},
-    )  # fmt: skip
+    )
 
 
 def _place(home: Study, event_log: str) -> str | Path | None:

@@ -83,7 +83,9 @@ def effect(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> Effect:
         kind: rate and ratio: y per x by the delta method; mean: y per user by Welch's t.
         alpha: Two-sided level.
     """
-    return _joined(phase_tests(cells, kind, alpha=alpha), "points" if kind == "rate" else "number", alpha)
+    return _joined(
+        phase_tests(cells, kind, alpha=alpha), "points" if kind == "rate" else "number", alpha
+    )
 
 
 def at_look(test: Effect, bound: float, look: int, looks: int) -> Effect:
@@ -93,14 +95,25 @@ def at_look(test: Effect, bound: float, look: int, looks: int) -> Effect:
     if test.estimate is not None and test.se:
         low, high = test.estimate - bound * test.se, test.estimate + bound * test.se
     return replace(
-        test, ci_low=low, ci_high=high, p_value=None, bound=bound, look=look, looks=looks, notes=(*test.notes, note),
-        lift_ci_low=None, lift_ci_high=None, method=f"{test.method}, O'Brien-Fleming limits",
-    )  # fmt: skip
+        test,
+        ci_low=low,
+        ci_high=high,
+        p_value=None,
+        bound=bound,
+        look=look,
+        looks=looks,
+        notes=(*test.notes, note),
+        lift_ci_low=None,
+        lift_ci_high=None,
+        method=f"{test.method}, O'Brien-Fleming limits",
+    )
 
 
 def cuped_effect(cells: pd.DataFrame, *, alpha: float = 0.05) -> Effect:
     """The difference of per-user means, adjusted for x, what each user did before."""
-    return _joined([cuped_test_from_sums(*pair, alpha=alpha) for pair in pairs(cells)], "number", alpha)
+    return _joined(
+        [cuped_test_from_sums(*pair, alpha=alpha) for pair in pairs(cells)], "number", alpha
+    )
 
 
 def phase_tests(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> list[Any]:
@@ -108,7 +121,9 @@ def phase_tests(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> list
     both = pairs(cells)
     if kind != "mean":
         return [ratio_test_from_sums(*pair, alpha=alpha) for pair in both]
-    means = [[MeanSums(n=one.n, sum_y=one.sum_y, sum_yy=one.sum_yy) for one in pair] for pair in both]
+    means = [
+        [MeanSums(n=one.n, sum_y=one.sum_y, sum_yy=one.sum_yy) for one in pair] for pair in both
+    ]
     return [mean_test_from_sums(*pair, alpha=alpha) for pair in means]
 
 
@@ -118,7 +133,9 @@ def article_test(cells: pd.DataFrame, *, alpha: float = 0.05) -> ProportionTest 
     if len(phases) != 1 or not all(one.sum_x and one.sum_y.is_integer() for one in phases[0]):
         return None
     old, new = phases[0]
-    return proportion_z_test(round(old.sum_y), round(old.sum_x), round(new.sum_y), round(new.sum_x), alpha=alpha)
+    return proportion_z_test(
+        round(old.sum_y), round(old.sum_x), round(new.sum_y), round(new.sum_x), alpha=alpha
+    )
 
 
 def design_effect(test: Effect, article: ProportionTest | None) -> float | None:
@@ -128,12 +145,22 @@ def design_effect(test: Effect, article: ProportionTest | None) -> float | None:
 
 def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[dict[str, Any], ...]:
     """Differences by name (days, slices, metrics), p adjusted by Holm; those of few users are shown without p."""
-    raw = [test.p_value if min(test.n_control, test.n_treatment) >= FEW_USERS else None for test in tests.values()]
+    raw = [
+        test.p_value if min(test.n_control, test.n_treatment) >= FEW_USERS else None
+        for test in tests.values()
+    ]
     fields = ("n", "control_rate", "treatment_rate", "estimate", "ci_low", "ci_high")
     return tuple(
-        {"name": name, **{field: getattr(test, field) for field in fields}, "p_value": p, "p_adjusted": adjusted}
+        {
+            "name": name,
+            **{field: getattr(test, field) for field in fields},
+            "p_value": p,
+            "p_adjusted": adjusted,
+        }
         | {"verdict": _holm_verdict(test.estimate, adjusted, alpha)}
-        for (name, test), p, adjusted in zip(tests.items(), raw, adjust(raw, method="holm"), strict=True)
+        for (name, test), p, adjusted in zip(
+            tests.items(), raw, adjust(raw, method="holm"), strict=True
+        )
     )
 
 
@@ -153,23 +180,42 @@ def pairs(cells: pd.DataFrame) -> list[list[RatioSums]]:
     phase, treated = cells["phase"].to_numpy(), cells["treated"].to_numpy()
     values = cells[list(SUMS)].to_numpy(dtype=float)
     phases = sorted(set(phase.tolist())) or [1]
-    return [[_sums(values[(phase == one) & (treated == arm)].sum(axis=0)) for arm in (0, 1)] for one in phases]
+    return [
+        [_sums(values[(phase == one) & (treated == arm)].sum(axis=0)) for arm in (0, 1)]
+        for one in phases
+    ]
 
 
 def _sums(row: Any) -> RatioSums:
-    return RatioSums(n=round(row[0]), **{name: float(value) for name, value in zip(SUMS[1:], row[1:], strict=True)})
+    return RatioSums(
+        n=round(row[0]),
+        **{name: float(value) for name, value in zip(SUMS[1:], row[1:], strict=True)},
+    )
 
 
 def _joined(parts: Sequence[Any], shown_as: Scale, alpha: float) -> Effect:
     whole = parts[0] if len(parts) == 1 else combine_phases(parts, alpha=alpha)
     old, new = _levels(parts)
     return Effect(
-        estimate=whole.estimate, n=whole.n, ci_low=whole.ci_low, ci_high=whole.ci_high, alpha=alpha, p_value=whole.p_value,
-        method=whole.method, notes=whole.notes, control_rate=old, treatment_rate=new,
-        n_control=sum(one.n_control for one in parts), n_treatment=sum(one.n_treatment for one in parts),
-        se=whole.se, z_score=whole.z_score, lift=new / old - 1 if old and old > 0 and new is not None else None,
-        lift_ci_low=getattr(whole, "lift_ci_low", None), lift_ci_high=getattr(whole, "lift_ci_high", None), shown_as=shown_as,
-    )  # fmt: skip
+        estimate=whole.estimate,
+        n=whole.n,
+        ci_low=whole.ci_low,
+        ci_high=whole.ci_high,
+        alpha=alpha,
+        p_value=whole.p_value,
+        method=whole.method,
+        notes=whole.notes,
+        control_rate=old,
+        treatment_rate=new,
+        n_control=sum(one.n_control for one in parts),
+        n_treatment=sum(one.n_treatment for one in parts),
+        se=whole.se,
+        z_score=whole.z_score,
+        lift=new / old - 1 if old and old > 0 and new is not None else None,
+        lift_ci_low=getattr(whole, "lift_ci_low", None),
+        lift_ci_high=getattr(whole, "lift_ci_high", None),
+        shown_as=shown_as,
+    )
 
 
 def _levels(parts: Sequence[Any]) -> tuple[float | None, float | None]:
@@ -181,11 +227,16 @@ def _levels(parts: Sequence[Any]) -> tuple[float | None, float | None]:
     if not usable:
         return None, None
     old, new = (
-        sum(weight * (_level(one, arm) or 0.0) for weight, one in zip(weights, usable, strict=True)) / sum(weights)
+        sum(weight * (_level(one, arm) or 0.0) for weight, one in zip(weights, usable, strict=True))
+        / sum(weights)
         for arm in ("control", "treatment")
     )
     return old, new
 
 
 def _level(test: Any, arm: str) -> float | None:
-    return getattr(test, f"{arm}_rate") if hasattr(test, f"{arm}_rate") else getattr(test, f"{arm}_mean")
+    return (
+        getattr(test, f"{arm}_rate")
+        if hasattr(test, f"{arm}_rate")
+        else getattr(test, f"{arm}_mean")
+    )

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
 from evalkit.abtest.analysis import DAY_S, Log
-from evalkit.abtest.effects import Effect, article_test, at_look, cuped_effect, design_effect, effect, side_by_side, up_to
+from evalkit.abtest.effects import (
+    Effect,
+    article_test,
+    at_look,
+    cuped_effect,
+    design_effect,
+    effect,
+    side_by_side,
+    up_to,
+)
 from evalkit.abtest.guardrails import FROM_EXPOSURES, Watched, watch
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import Guardrail, Metric
@@ -58,12 +67,18 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers."""
-        tables = {name: [dict(row) for row in getattr(self, name)] for name in ("over_time", "by_day", "by_slice", "secondary")}
+        tables = {
+            name: [dict(row) for row in getattr(self, name)]
+            for name in ("over_time", "by_day", "by_slice", "secondary")
+        }
         return tables | {
-            "looks": [one.to_dict() for one in self.looks], "article": self.article and self.article.to_dict(),
-            "design_effect": self.design_effect, "days": self.days, "cuped": self.cuped and self.cuped.to_dict(),
+            "looks": [one.to_dict() for one in self.looks],
+            "article": self.article and self.article.to_dict(),
+            "design_effect": self.design_effect,
+            "days": self.days,
+            "cuped": self.cuped and self.cuped.to_dict(),
             "guardrails": [one.to_dict() for one in self.guardrails],
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +120,11 @@ class Question:
         Raises:
             DataError: No user has an outcome of that name, or what is there is no rate.
         """
-        options: dict[str, Any] = {"window_s": self.window_s, "before": before, "is_rate": metric.kind == "rate"}
+        options: dict[str, Any] = {
+            "window_s": self.window_s,
+            "before": before,
+            "is_rate": metric.kind == "rate",
+        }
         found = self.log.cells(self.users, self.experiment, metric.name, **options)
         if not found["n_found"].to_numpy().any():
             raise DataError(
@@ -122,13 +141,19 @@ class Question:
     def sliced(self) -> bool:
         """True when requests have slices, and outcomes can be counted in them."""
         plan = self.plan.plan
-        return plan.primary.kind != "mean" and {"slice", "request_id"} <= set(self.log.exposures.columns)
+        return plan.primary.kind != "mean" and {"slice", "request_id"} <= set(
+            self.log.exposures.columns
+        )
 
     def guardrail(self, guardrail: Guardrail) -> Watched | None:
         """One guardrail measured by outcomes."""
         if guardrail.name in FROM_EXPOSURES:
             return None
-        options: dict[str, Any] = {"experiment": self.experiment, "window_s": self.window_s, "alpha": self.plan.plan.alpha}
+        options: dict[str, Any] = {
+            "experiment": self.experiment,
+            "window_s": self.window_s,
+            "alpha": self.plan.plan.alpha,
+        }
         return watch(self.log, self.users, guardrail, **options)
 
 
@@ -147,19 +172,34 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     parts = ask.slices(plan.primary.name) if sliced and not lost else {}
     by_slice = {name: effect(part, kind, alpha=alpha) for name, part in parts.items()}
     secondary = {one.name: effect(ask.cells(one), one.kind, alpha=alpha) for one in plan.secondary}
-    cuped = cuped_effect(ask.cells(plan.primary, before), alpha=alpha) if before is not None and kind == "mean" else None
+    cuped = (
+        cuped_effect(ask.cells(plan.primary, before), alpha=alpha)
+        if before is not None and kind == "mean"
+        else None
+    )
     return Findings(
-        primary=primary, looks=looks, article=article, days=len(set(decided["day"])),
-        design_effect=design_effect(primary, article), cuped=cuped, over_time=_over_time(cells, ask.plan),
-        by_day=side_by_side(by_day, alpha=alpha), by_slice=side_by_side(by_slice, alpha=alpha),
+        primary=primary,
+        looks=looks,
+        article=article,
+        days=len(set(decided["day"])),
+        design_effect=design_effect(primary, article),
+        cuped=cuped,
+        over_time=_over_time(cells, ask.plan),
+        by_day=side_by_side(by_day, alpha=alpha),
+        by_slice=side_by_side(by_slice, alpha=alpha),
         secondary=side_by_side(secondary, alpha=alpha),
         guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one),
         notes=tuple(_notes(plan.primary, primary.control_rate, lost)),
-    )  # fmt: skip
+    )
 
 
 def _notes(metric: Metric, level: float | None, lost: int) -> Iterator[str]:
-    if metric.kind == "rate" and level is not None and metric.expected and abs(level / metric.expected - 1) > _OFF:
+    if (
+        metric.kind == "rate"
+        and level is not None
+        and metric.expected
+        and abs(level / metric.expected - 1) > _OFF
+    ):
         shown, planned = wording.percent(level), wording.percent(metric.expected)
         yield (
             f"{metric.name} is {shown} of requests in control, where the plan expected {planned}; if it is decided once for "
@@ -169,18 +209,26 @@ def _notes(metric: Metric, level: float | None, lost: int) -> Iterator[str]:
         yield f"no slices are shown: {wording.plural(lost, 'outcome')} of {metric.name} without a request_id"
 
 
-def read_looks(cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]) -> tuple[Effect, ...]:
+def read_looks(
+    cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]
+) -> tuple[Effect, ...]:
     """The primary metric at each look due."""
     kind, alpha, looks = plan.plan.primary.kind, plan.plan.alpha, plan.plan.looks
     tests = [(one.look, effect(up_to(cells, one.day), kind, alpha=alpha)) for one in due]
     if looks == 1:
         return tuple(test for _, test in tests)
-    return tuple(at_look(test, bound, look, looks) for (look, test), bound in zip(tests, bounds, strict=False))
+    return tuple(
+        at_look(test, bound, look, looks)
+        for (look, test), bound in zip(tests, bounds, strict=False)
+    )
 
 
 def deciding(looks: Sequence[Effect]) -> tuple[int, Effect]:
     """The first look that leaves the limits, else the latest; with its place."""
-    return next(((n, one) for n, one in enumerate(looks) if one.verdict in {"better", "worse"}), (-1, looks[-1]))
+    return next(
+        ((n, one) for n, one in enumerate(looks) if one.verdict in {"better", "worse"}),
+        (-1, looks[-1]),
+    )
 
 
 def _over_time(cells: pd.DataFrame, plan: LockedPlan) -> tuple[Mapping[str, Any], ...]:
@@ -188,10 +236,19 @@ def _over_time(cells: pd.DataFrame, plan: LockedPlan) -> tuple[Mapping[str, Any]
     for day in sorted(set(cells["day"].tolist())):
         test = effect(up_to(cells, day), plan.plan.primary.kind, alpha=plan.plan.alpha)
         low = high = None
-        if test.estimate is not None and test.se and min(test.n_control, test.n_treatment) >= _SEQUENCE_FROM:
+        if (
+            test.estimate is not None
+            and test.se
+            and min(test.n_control, test.n_treatment) >= _SEQUENCE_FROM
+        ):
             n_opt = max(1.0, plan.n_users / 2)
-            low, high = confidence_sequence(test.estimate, test.se, test.n, n_opt, alpha=plan.plan.alpha)
+            low, high = confidence_sequence(
+                test.estimate, test.se, test.n, n_opt, alpha=plan.plan.alpha
+            )
         names = ("estimate", "ci_low", "ci_high", "n_control", "n_treatment")
-        row = {name: getattr(test, name) for name in names} | {"sequence_low": low, "sequence_high": high}
+        row = {name: getattr(test, name) for name in names} | {
+            "sequence_low": low,
+            "sequence_high": high,
+        }
         found.append({"day": day, "date": date_of(day)} | row)
     return tuple(found)

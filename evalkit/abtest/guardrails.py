@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from evalkit.abtest.analysis import BIN, Log
 from evalkit.abtest.effects import pairs, phase_tests
 from evalkit.abtest.plan import Guardrail
-from evalkit.stats import QuantileInterval, RatioSums, combine_phases, noninferiority_test, quantile_levels, quantile_test
+from evalkit.stats import (
+    QuantileInterval,
+    RatioSums,
+    combine_phases,
+    noninferiority_test,
+    quantile_levels,
+    quantile_test,
+)
 from evalkit.stats.proportions import wilson
 from evalkit.stats.result import Result, Scale
 
@@ -62,22 +69,36 @@ class Watched:
         """Plain numbers."""
         names = ("estimate", "ci_low", "ci_high", "control", "treatment", "n", "method", "notes")
         numbers = {name: getattr(self.change, name) for name in names}
-        own = {name: getattr(self, name) for name in ("name", "kind", "better", "margin", "verdict")}
+        own = {
+            name: getattr(self, name) for name in ("name", "kind", "better", "margin", "verdict")
+        }
         return own | numbers | {"notes": list(self.change.notes)}
 
 
-def watch(log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float) -> Watched:
+def watch(
+    log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
+) -> Watched:
     """A guardrail against its margin; one that the log says nothing on is too early to tell, never left out."""
     change = change_of(log, users, guardrail, experiment=experiment, window_s=window_s, alpha=alpha)
-    change = change or _unknown(0, f"the log says nothing on {guardrail.name!r} of both variants", alpha)
-    test = noninferiority_test(change, guardrail.margin, lower_is_better=guardrail.better == "lower")
+    change = change or _unknown(
+        0, f"the log says nothing on {guardrail.name!r} of both variants", alpha
+    )
+    test = noninferiority_test(
+        change, guardrail.margin, lower_is_better=guardrail.better == "lower"
+    )
     return Watched(
-        name=guardrail.name, kind=guardrail.kind, better=guardrail.better, change=change, margin=guardrail.margin,
+        name=guardrail.name,
+        kind=guardrail.kind,
+        better=guardrail.better,
+        change=change,
+        margin=guardrail.margin,
         verdict="worse" if _beyond(change, guardrail) else test.verdict,
-    )  # fmt: skip
+    )
 
 
-def watch_health(log: Log, users: Any, guardrails: Sequence[Guardrail], *, experiment: str, alpha: float) -> list[Watched]:
+def watch_health(
+    log: Log, users: Any, guardrails: Sequence[Guardrail], *, experiment: str, alpha: float
+) -> list[Watched]:
     """Failed and refused calls and p95 latency: with the plan's margin, or as they are when the plan has none for them."""
     declared = [one for one in guardrails if one.name in FROM_EXPOSURES]
     names = {(one.name, one.kind) for one in declared}
@@ -87,24 +108,40 @@ def watch_health(log: Log, users: Any, guardrails: Sequence[Guardrail], *, exper
     for name, kind in usual:
         if (name, kind) not in names:
             change = change_of(log, users, Guardrail(name=name, kind=kind, margin=1.0), **options)  # pyright: ignore[reportArgumentType]
-            shown = {"name": name, "kind": kind, "better": "lower", "margin": None, "verdict": "no limit declared"}
+            shown = {
+                "name": name,
+                "kind": kind,
+                "better": "lower",
+                "margin": None,
+                "verdict": "no limit declared",
+            }
             found.append(change and Watched(change=change, **shown))
     return [one for one in found if one]
 
 
-def change_of(log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float) -> Change | None:
+def change_of(
+    log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
+) -> Change | None:
     """The change of what a guardrail watches, phases kept apart."""
     if guardrail.kind == "p95":
         return latency_change(log, users, experiment, alpha=alpha)
     if guardrail.name in FROM_EXPOSURES:
         cells = log.exposure_cells(users, experiment, guardrail.name)
     else:
-        cells = log.cells(users, experiment, guardrail.name, window_s=window_s, is_rate=guardrail.kind == "rate")
+        cells = log.cells(
+            users, experiment, guardrail.name, window_s=window_s, is_rate=guardrail.kind == "rate"
+        )
     if cells is None or cells.empty:
         return None
     if "n_found" in cells and not cells["n_found"].to_numpy().any():
-        return _unknown(int(cells["n"].to_numpy().sum()), f"no outcome {guardrail.name!r} was recorded", alpha)
-    return rate_change(cells, alpha=alpha) if guardrail.kind == "rate" else _number_change(cells, guardrail, alpha)
+        return _unknown(
+            int(cells["n"].to_numpy().sum()), f"no outcome {guardrail.name!r} was recorded", alpha
+        )
+    return (
+        rate_change(cells, alpha=alpha)
+        if guardrail.kind == "rate"
+        else _number_change(cells, guardrail, alpha)
+    )
 
 
 def rate_change(cells: pd.DataFrame, *, alpha: float = 0.05) -> Change:
@@ -120,12 +157,24 @@ def rate_change(cells: pd.DataFrame, *, alpha: float = 0.05) -> Change:
         return _unknown(n, "a variant has no requests", alpha)
     total = sum(part["weight"] for part in parts)
     shares = [part["weight"] / total for part in parts]
-    old, new, diff = (sum(w * part[name] for w, part in zip(shares, parts, strict=True)) for name in ("old", "new", "diff"))
-    fall, rise = (math.hypot(*(w * part[name] for w, part in zip(shares, parts, strict=True))) for name in ("fall", "rise"))
+    old, new, diff = (
+        sum(w * part[name] for w, part in zip(shares, parts, strict=True))
+        for name in ("old", "new", "diff")
+    )
+    fall, rise = (
+        math.hypot(*(w * part[name] for w, part in zip(shares, parts, strict=True)))
+        for name in ("fall", "rise")
+    )
     return Change(
-        estimate=diff, n=n, ci_low=diff - fall, ci_high=diff + rise, alpha=alpha, method="Newcombe by user",
-        control=old, treatment=new,
-    )  # fmt: skip
+        estimate=diff,
+        n=n,
+        ci_low=diff - fall,
+        ci_high=diff + rise,
+        alpha=alpha,
+        method="Newcombe by user",
+        control=old,
+        treatment=new,
+    )
 
 
 def latency_change(log: Log, users: Any, experiment: str, *, alpha: float = 0.05) -> Change | None:
@@ -138,23 +187,35 @@ def latency_change(log: Log, users: Any, experiment: str, *, alpha: float = 0.05
         return None
     curves = {}
     for phase, arm in histogram[["phase", "treated"]].drop_duplicates().itertuples(index=False):
-        curves[phase, arm] = histogram.loc[(histogram["phase"] == phase) & (histogram["treated"] == arm)]
-    cells = log.latency_cells(users, experiment, {arm: _quantile(part, _P95) for arm, part in curves.items()})
+        curves[phase, arm] = histogram.loc[
+            (histogram["phase"] == phase) & (histogram["treated"] == arm)
+        ]
+    cells = log.latency_cells(
+        users, experiment, {arm: _quantile(part, _P95) for arm, part in curves.items()}
+    )
     tests = []
     for phase, (old, new) in zip(sorted({phase for phase, _ in curves}), pairs(cells), strict=True):
         if (phase, 0) in curves and (phase, 1) in curves:
             sides = zip((0, 1), (old, new), strict=True)
-            tests.append(quantile_test(*(_woodruff(curves[phase, arm], sums, alpha) for arm, sums in sides)))
+            tests.append(
+                quantile_test(*(_woodruff(curves[phase, arm], sums, alpha) for arm, sums in sides))
+            )
     return _joined_quantiles(tests, alpha) if tests else None
 
 
 def _newcombe(old: RatioSums, new: RatioSums, alpha: float) -> Mapping[str, float]:
-    (rate_old, low_old, high_old), (rate_new, low_new, high_new) = _wilson(old, alpha), _wilson(new, alpha)
+    (rate_old, low_old, high_old), (rate_new, low_new, high_new) = (
+        _wilson(old, alpha),
+        _wilson(new, alpha),
+    )
     return {
-        "old": rate_old, "new": rate_new, "diff": rate_new - rate_old, "weight": old.n * new.n / (old.n + new.n),
+        "old": rate_old,
+        "new": rate_new,
+        "diff": rate_new - rate_old,
+        "weight": old.n * new.n / (old.n + new.n),
         "fall": math.hypot(rate_new - low_new, high_old - rate_old),
         "rise": math.hypot(high_new - rate_new, rate_old - low_old),
-    }  # fmt: skip
+    }
 
 
 def _wilson(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
@@ -162,7 +223,9 @@ def _wilson(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
     rate = sums.sum_y / sums.sum_x
     squares = sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx
     alone = rate * (1 - rate) * sums.sum_x
-    inflation = max(1.0, squares / alone) if alone > 0 else sums.sum_x / sums.n  # no event at all: count users
+    inflation = (
+        max(1.0, squares / alone) if alone > 0 else sums.sum_x / sums.n
+    )  # no event at all: count users
     low, high = wilson(rate * sums.sum_x / inflation, sums.sum_x / inflation, alpha)  # pyright: ignore[reportArgumentType]
     return rate, min(low or 0.0, rate), max(high or 0.0, rate)
 
@@ -171,17 +234,37 @@ def _number_change(cells: pd.DataFrame, guardrail: Guardrail, alpha: float) -> C
     mean_of_requests = guardrail.name == "latency_ms" or guardrail.kind == "ratio"
     parts = phase_tests(cells, "ratio" if mean_of_requests else "mean", alpha=alpha)
     whole = parts[0] if len(parts) == 1 else combine_phases(parts, alpha=alpha)
-    levels = ("control_rate", "treatment_rate") if mean_of_requests else ("control_mean", "treatment_mean")
+    levels = (
+        ("control_rate", "treatment_rate")
+        if mean_of_requests
+        else ("control_mean", "treatment_mean")
+    )
     old, new = (getattr(whole, name, None) for name in levels)
     return Change(
-        estimate=whole.estimate, n=whole.n, ci_low=whole.ci_low, ci_high=whole.ci_high, alpha=alpha, method=whole.method,
-        notes=whole.notes, control=old, treatment=new, shown_as="number",
-    )  # fmt: skip
+        estimate=whole.estimate,
+        n=whole.n,
+        ci_low=whole.ci_low,
+        ci_high=whole.ci_high,
+        alpha=alpha,
+        method=whole.method,
+        notes=whole.notes,
+        control=old,
+        treatment=new,
+        shown_as="number",
+    )
 
 
 def _unknown(n: int, why: str, alpha: float) -> Change:
     return Change(
-        estimate=None, n=n, ci_low=None, ci_high=None, alpha=alpha, method="none", notes=(why,), control=None, treatment=None
+        estimate=None,
+        n=n,
+        ci_low=None,
+        ci_high=None,
+        alpha=alpha,
+        method="none",
+        notes=(why,),
+        control=None,
+        treatment=None,
     )
 
 
@@ -191,9 +274,18 @@ def _beyond(change: Change, guardrail: Guardrail) -> bool:
 
 
 def _woodruff(curve: pd.DataFrame, sums: RatioSums, alpha: float) -> QuantileInterval:
-    low, high = (None if level is None else _quantile(curve, level) for level in quantile_levels(sums, _P95, alpha=alpha))
+    low, high = (
+        None if level is None else _quantile(curve, level)
+        for level in quantile_levels(sums, _P95, alpha=alpha)
+    )
     return QuantileInterval(
-        estimate=_quantile(curve, _P95), n=sums.n, ci_low=low, ci_high=high, alpha=alpha, method="Woodruff by user", q=_P95
+        estimate=_quantile(curve, _P95),
+        n=sums.n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        method="Woodruff by user",
+        q=_P95,
     )
 
 
@@ -214,9 +306,17 @@ def _joined_quantiles(tests: Sequence[Any], alpha: float) -> Change:
         return _unknown(n, "too few users for an interval", alpha)
     middle, low, high = (only.estimate, only.ci_low, only.ci_high) if only else _weighted(known)
     return Change(
-        estimate=middle, n=n, ci_low=low, ci_high=high, alpha=alpha, method="p95, Woodruff by user", shown_as="number",
-        notes=tests[0].notes, control=only.control if only else None, treatment=only.treatment if only else None,
-    )  # fmt: skip
+        estimate=middle,
+        n=n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        method="p95, Woodruff by user",
+        shown_as="number",
+        notes=tests[0].notes,
+        control=only.control if only else None,
+        treatment=only.treatment if only else None,
+    )
 
 
 def _weighted(tests: Sequence[Any]) -> tuple[float, float, float]:

@@ -92,7 +92,12 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
     """
     path = Path(path)
     if not path.exists():
-        record = {"kind": KIND, "version": 1, "plan": plan.to_dict(), "sha256": _hash(plan.to_dict())}
+        record = {
+            "kind": KIND,
+            "version": 1,
+            "plan": plan.to_dict(),
+            "sha256": _hash(plan.to_dict()),
+        }
         record |= {"locked_at": _utc(now), "amendments": []}
         if _write_new(record, path):
             return read_lock(path)
@@ -106,7 +111,9 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
     return locked
 
 
-def amend(path: str | Path, reason: str, *, now: datetime | None = None, **changes: Any) -> LockedPlan:
+def amend(
+    path: str | Path, reason: str, *, now: datetime | None = None, **changes: Any
+) -> LockedPlan:
     """Changes a locked plan from now on, and keeps the change on record; another split opens a new phase.
 
     Args:
@@ -120,9 +127,13 @@ def amend(path: str | Path, reason: str, *, now: datetime | None = None, **chang
     """
     path, locked = Path(path), read_lock(path)
     if fixed := [name for name in changes if name in _FIXED]:
-        raise DesignError(f"{', '.join(fixed)} cannot be amended: that is another test; lock a new plan under a new name")
+        raise DesignError(
+            f"{', '.join(fixed)} cannot be amended: that is another test; lock a new plan under a new name"
+        )
     if unknown := [name for name in changes if name not in ABPlan.__slots__]:
-        raise DesignError(f"a plan has no {', '.join(unknown)}; it has {', '.join(ABPlan.__slots__)}")
+        raise DesignError(
+            f"a plan has no {', '.join(unknown)}; it has {', '.join(ABPlan.__slots__)}"
+        )
     plan = locked.plan.changed(**changes)
     if not reason.strip() or plan == locked.plan:
         raise DesignError("an amendment needs a reason and at least one changed value")
@@ -145,15 +156,33 @@ def read_lock(path: str | Path) -> LockedPlan:
     head, plan = record["sha256"], record["plan"]
     _check(head, plan, path)
     first = now = ABPlan.from_dict(plan)
-    phases, amendments = [Phase(phase=1, from_at=record["locked_at"], traffic_split=first.traffic_split)], []
+    phases, amendments = (
+        [Phase(phase=1, from_at=record["locked_at"], traffic_split=first.traffic_split)],
+        [],
+    )
     for entry in record["amendments"]:
         body = {name: value for name, value in entry.items() if name != "sha256"}
         _check(entry["sha256"], [head, body], path)
-        before, now, head, plan = now, ABPlan.from_dict(entry["plan"]), entry["sha256"], entry["plan"]
+        before, now, head, plan = (
+            now,
+            ABPlan.from_dict(entry["plan"]),
+            entry["sha256"],
+            entry["plan"],
+        )
         changed = _differences(before, now)
-        amendments.append(Amendment(at=entry["at"], reason=entry["reason"], changed=changed, phase=entry["phase"], sha256=head))
+        amendments.append(
+            Amendment(
+                at=entry["at"],
+                reason=entry["reason"],
+                changed=changed,
+                phase=entry["phase"],
+                sha256=head,
+            )
+        )
         if entry["phase"] != phases[-1].phase:
-            phases.append(Phase(phase=entry["phase"], from_at=entry["at"], traffic_split=now.traffic_split))
+            phases.append(
+                Phase(phase=entry["phase"], from_at=entry["at"], traffic_split=now.traffic_split)
+            )
     needs = {name: plan["needs"][name] for name in ("n_control", "n_treatment", "days")}
     return LockedPlan(
         path=path,
@@ -169,7 +198,9 @@ def read_lock(path: str | Path) -> LockedPlan:
 
 def canonical(value: Any) -> str:
     """JSON that is the same for the same value: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def _differences(old: ABPlan, new: ABPlan) -> dict[str, tuple[Any, Any]]:
@@ -196,18 +227,29 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as why:
         raise DataError(f"{path}: not JSON ({why}); restore the file") from why
     needed = {"plan", "sha256", "locked_at", "amendments"}
-    if not isinstance(record, dict) or record.get("kind") != KIND or record.get("version") != 1 or needed - set(record):
+    if (
+        not isinstance(record, dict)
+        or record.get("kind") != KIND
+        or record.get("version") != 1
+        or needed - set(record)
+    ):
         raise DataError(f"{path}: not a locked plan of version 1")
     entries = record["amendments"]
-    if not isinstance(entries, list) or any(not isinstance(one, dict) or _ENTRY - set(one) for one in entries):
-        raise DataError(f"{path}: an amendment is not whole; a locked plan is changed by amend() only. Restore the file")
+    if not isinstance(entries, list) or any(
+        not isinstance(one, dict) or _ENTRY - set(one) for one in entries
+    ):
+        raise DataError(
+            f"{path}: an amendment is not whole; a locked plan is changed by amend() only. Restore the file"
+        )
     return record
 
 
 def _half(record: Mapping[str, Any], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    half.write_text(json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n", encoding="utf-8")
+    half.write_text(
+        json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n", encoding="utf-8"
+    )
     return half
 
 

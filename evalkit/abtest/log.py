@@ -45,13 +45,17 @@ class EventLog:
         """
         self.url = log_url(where)
         if salt is not None and (not isinstance(salt, str) or not salt.strip()):
-            raise DesignError("the salt is empty or no text; without a secret one, hashed user ids can be guessed")
+            raise DesignError(
+                "the salt is empty or no text; without a secret one, hashed user ids can be guessed"
+            )
         self._salt = salt
         try:
             self._engine = _engine(self.url)
             _create(self._engine)
         except SQLAlchemyError as why:
-            raise DataError(f"{_shown(self.url)}: cannot be opened as an event log ({getattr(why, 'orig', why)})") from None
+            raise DataError(
+                f"{_shown(self.url)}: cannot be opened as an event log ({getattr(why, 'orig', why)})"
+            ) from None
         os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(self._engine)))
 
     def close(self) -> None:
@@ -72,7 +76,9 @@ class EventLog:
         Raises:
             DataError: Another exposure with one of the request ids stands in the log.
         """
-        self._insert(EXPOSURES, [self._row(one) for one in exposures], ("experiment", "user_id", "variant"))
+        self._insert(
+            EXPOSURES, [self._row(one) for one in exposures], ("experiment", "user_id", "variant")
+        )
 
     def record_outcome(
         self,
@@ -150,23 +156,37 @@ class EventLog:
     def stored_user(self, user_id: str) -> str:
         """A user's id as it stands in the log: cleaned, and hashed when the log has a salt."""
         user_id = _storable(str(user_id))
-        return user_id if self._salt is None else hmac.new(self._salt.encode(), user_id.encode(), "sha256").hexdigest()
+        return (
+            user_id
+            if self._salt is None
+            else hmac.new(self._salt.encode(), user_id.encode(), "sha256").hexdigest()
+        )
 
     def export(self, folder: str | Path) -> tuple[Path, ...]:
         """Writes `exposures.parquet`, `outcomes.parquet` and `log_meta.parquet`, and returns their paths."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        return tuple(self._export(table, folder / f"{table.name}.parquet") for table in (EXPOSURES, OUTCOMES, META))
+        return tuple(
+            self._export(table, folder / f"{table.name}.parquet")
+            for table in (EXPOSURES, OUTCOMES, META)
+        )
 
     def _export(self, table: sa.Table, path: Path) -> Path:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds = {sa.Text: pa.string(), sa.Integer: pa.int64(), sa.Double: pa.float64(), sa.Boolean: pa.bool_()}
+        kinds = {
+            sa.Text: pa.string(),
+            sa.Integer: pa.int64(),
+            sa.Double: pa.float64(),
+            sa.Boolean: pa.bool_(),
+        }
         schema = pa.schema([(column.name, kinds[type(column.type)]) for column in table.columns])
         half = path.with_suffix(".tmp")
         with pq.ParquetWriter(half, schema) as writer, self._engine.connect() as connection:
-            found = connection.execution_options(yield_per=_CHUNK).execute(sa.select(table)).mappings()
+            found = (
+                connection.execution_options(yield_per=_CHUNK).execute(sa.select(table)).mappings()
+            )
             for some in found.partitions():
                 writer.write_table(pa.Table.from_pylist([dict(row) for row in some], schema=schema))
         os.replace(half, path)
@@ -174,15 +194,24 @@ class EventLog:
 
     def _row(self, exposure: Exposure) -> dict[str, Any]:
         values = ((name, getattr(exposure, name)) for name in Exposure.__slots__)
-        row = {name: _storable(value) if isinstance(value, str) else value for name, value in values}
-        return row | {"user_id": self.stored_user(exposure.user_id), "error": row["error"] and redacted(row["error"])}
+        row = {
+            name: _storable(value) if isinstance(value, str) else value for name, value in values
+        }
+        return row | {
+            "user_id": self.stored_user(exposure.user_id),
+            "error": row["error"] and redacted(row["error"]),
+        }
 
     def _of_request(self, request_id: str) -> dict[str, str]:
-        wanted = sa.select(EXPOSURES.c.experiment, EXPOSURES.c.user_id).where(EXPOSURES.c.request_id == request_id)
+        wanted = sa.select(EXPOSURES.c.experiment, EXPOSURES.c.user_id).where(
+            EXPOSURES.c.request_id == request_id
+        )
         with self._engine.connect() as connection:
             found = connection.execute(wanted).first()
         if found is None:
-            raise DataError(f"{_shown(self.url)}: no exposure has request_id {request_id!r}; outcomes follow exposures")
+            raise DataError(
+                f"{_shown(self.url)}: no exposure has request_id {request_id!r}; outcomes follow exposures"
+            )
         return dict(found._mapping)
 
     def _of_user(self, user_id: str | None, experiment: str | None) -> dict[str, str]:
@@ -190,21 +219,33 @@ class EventLog:
             raise DesignError("an outcome needs request_id, or user_id together with experiment")
         return {"experiment": experiment, "user_id": self.stored_user(user_id)}
 
-    def _insert(self, table: sa.Table, rows: Sequence[dict[str, Any]], same: tuple[str, ...]) -> None:
+    def _insert(
+        self, table: sa.Table, rows: Sequence[dict[str, Any]], same: tuple[str, ...]
+    ) -> None:
         insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
         with self._engine.begin() as connection:
-            done = connection.execute(insert(table).on_conflict_do_nothing(), rows) if rows else None
+            done = (
+                connection.execute(insert(table).on_conflict_do_nothing(), rows) if rows else None
+            )
         if done is not None and done.rowcount != len(rows):
             self._check_replays(table, rows, same)
 
-    def _check_replays(self, table: sa.Table, rows: Sequence[dict[str, Any]], same: tuple[str, ...]) -> None:
+    def _check_replays(
+        self, table: sa.Table, rows: Sequence[dict[str, Any]], same: tuple[str, ...]
+    ) -> None:
         key = next(iter(table.primary_key.columns))
         with self._engine.connect() as connection:
             for row in rows:
-                there = connection.execute(sa.select(table).where(key == row[key.name])).mappings().one()
+                there = (
+                    connection.execute(sa.select(table).where(key == row[key.name]))
+                    .mappings()
+                    .one()
+                )
                 if any(there[name] != row[name] for name in same):
                     told = {name: there[name] for name in same}
-                    raise DataError(f"{table.name}: {key.name} {row[key.name]!r} is taken by {told}; ids must be unique")
+                    raise DataError(
+                        f"{table.name}: {key.name} {row[key.name]!r} is taken by {told}; ids must be unique"
+                    )
 
 
 def log_url(where: str | Path) -> str:
@@ -215,7 +256,9 @@ def log_url(where: str | Path) -> str:
     """
     text = str(where)
     if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", text) and not (text := os.environ.get(text, "")):
-        raise DesignError(f"the environment variable {where} is not set; put the URL of the event log in it")
+        raise DesignError(
+            f"the environment variable {where} is not set; put the URL of the event log in it"
+        )
     if "://" in text:
         return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", text)
     return f"sqlite:///{Path(text).resolve()}"
@@ -244,7 +287,9 @@ def _set_wal(connection: Any, _record: Any) -> None:
 
 def _create(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":  # IF NOT EXISTS alone is not safe against a twin there
+        if (
+            engine.dialect.name == "postgresql"
+        ):  # IF NOT EXISTS alone is not safe against a twin there
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(732201)"))
         for table in TABLES.sorted_tables:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))

@@ -77,7 +77,12 @@ OUTCOMES = sa.Table(
     sa.Column("value", sa.Double, nullable=False),
     sa.Column("at_s", sa.Double, nullable=False),
 )
-META = sa.Table("log_meta", TABLES, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
+META = sa.Table(
+    "log_meta",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +122,11 @@ def outcome_row(
     """
     if not isinstance(value, Real) or not math.isfinite(value):
         raise DesignError(f"outcome {metric!r}: value {value!r} is not a finite number")
-    named = [experiment, request_id, metric] if request_id else [experiment, user_id, metric, float(value), at_s]
+    named = (
+        [experiment, request_id, metric]
+        if request_id
+        else [experiment, user_id, metric, float(value), at_s]
+    )
     return {
         "outcome_id": outcome_id or hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32],
         "experiment": experiment,

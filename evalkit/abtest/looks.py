@@ -66,7 +66,9 @@ def _look(line: bytes, path: Path, number: int) -> Look:
     try:
         return Look(**json.loads(line))
     except (ValueError, TypeError) as why:
-        raise DataError(f"{path}:{number}: not a look ({why}); remove this line if a crash tore it") from why
+        raise DataError(
+            f"{path}:{number}: not a look ({why}); remove this line if a crash tore it"
+        ) from why
 
 
 def _ends_in_newline(path: Path) -> bool:

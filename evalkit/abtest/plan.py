@@ -42,13 +42,25 @@ class Metric:
             DesignError: It does not.
         """
         if self.kind not in ("rate", "mean", "ratio"):
-            raise DesignError(f"metric {self.name!r}: kind is {self.kind!r}; need rate, mean or ratio")
-        if not self.name or not math.isfinite(self.detectable_difference) or self.detectable_difference == 0:
-            raise DesignError(f"metric {self.name!r}: need a name and a detectable_difference other than 0")
+            raise DesignError(
+                f"metric {self.name!r}: kind is {self.kind!r}; need rate, mean or ratio"
+            )
+        if (
+            not self.name
+            or not math.isfinite(self.detectable_difference)
+            or self.detectable_difference == 0
+        ):
+            raise DesignError(
+                f"metric {self.name!r}: need a name and a detectable_difference other than 0"
+            )
         if self.kind == "rate" and (self.expected is None or not 0 < self.expected < 1):
-            raise DesignError(f"metric {self.name!r}: a rate needs the expected control rate, between 0 and 1")
+            raise DesignError(
+                f"metric {self.name!r}: a rate needs the expected control rate, between 0 and 1"
+            )
         if self.kind == "rate" and not 0 < self.expected + abs(self.detectable_difference) <= 1:  # type: ignore[operator]
-            raise DesignError(f"metric {self.name!r}: {self.expected} + {abs(self.detectable_difference)} is no rate")
+            raise DesignError(
+                f"metric {self.name!r}: {self.expected} + {abs(self.detectable_difference)} is no rate"
+            )
         if self.kind != "rate" and not (self.sd and self.sd > 0):
             raise DesignError(
                 f"metric {self.name!r}: a {self.kind} needs sd, the standard deviation between users (metric_sd in study.yaml)"
@@ -79,9 +91,16 @@ class Guardrail:
             DesignError: It is not a number above 0, or another field has a value unknown here.
         """
         if not math.isfinite(self.margin) or self.margin <= 0:
-            raise DesignError(f"guardrail {self.name!r}: margin is {self.margin}; need a number above 0")
-        if self.kind not in ("rate", "mean", "ratio", "p95") or self.better not in ("lower", "higher"):
-            raise DesignError(f"guardrail {self.name!r}: kind is rate, mean, ratio or p95; better is lower or higher")
+            raise DesignError(
+                f"guardrail {self.name!r}: margin is {self.margin}; need a number above 0"
+            )
+        if self.kind not in ("rate", "mean", "ratio", "p95") or self.better not in (
+            "lower",
+            "higher",
+        ):
+            raise DesignError(
+                f"guardrail {self.name!r}: kind is rate, mean, ratio or p95; better is lower or higher"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +142,17 @@ class ABPlan:
             DesignError: A field cannot be used.
         """
         config = self.config()
-        for name, plain in {"traffic_split": config.traffic_split, "min_samples": config.min_samples}.items():
+        for name, plain in {
+            "traffic_split": config.traffic_split,
+            "min_samples": config.min_samples,
+        }.items():
             object.__setattr__(self, name, plain)
         for name in ("secondary", "guardrails"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not 0 < self.traffic_split < 1:
-            raise DesignError(f"traffic_split is {self.traffic_split}; a comparison needs users on both sides")
+            raise DesignError(
+                f"traffic_split is {self.traffic_split}; a comparison needs users on both sides"
+            )
         if not (math.isfinite(self.users_per_day) and self.users_per_day > 0):
             raise DesignError(f"users_per_day is {self.users_per_day}; need a number above 0")
         for name, lowest in (("looks", 1), ("outcome_window_days", 0)):
@@ -156,7 +180,9 @@ class ABPlan:
     @property
     def days(self) -> int:
         """Days until the last planned user's window has closed: whole weeks, at least one."""
-        return days_needed(self.n_users, self.users_per_day, outcome_window_days=self.outcome_window_days)
+        return days_needed(
+            self.n_users, self.users_per_day, outcome_window_days=self.outcome_window_days
+        )
 
     @property
     def look_fractions(self) -> tuple[float, ...]:
@@ -177,8 +203,16 @@ class ABPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, and the numbers that follow from them, as JSON has them."""
-        needs = {"n_control": self.n_control, "n_treatment": self.n_treatment, "n_users": self.n_users, "days": self.days}
-        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("secondary", "guardrails")}
+        needs = {
+            "n_control": self.n_control,
+            "n_treatment": self.n_treatment,
+            "n_users": self.n_users,
+            "days": self.days,
+        }
+        lists = {
+            name: [asdict(one) for one in getattr(self, name)]
+            for name in ("secondary", "guardrails")
+        }
         return {**asdict(self), **lists, "needs": needs}
 
     @classmethod
@@ -208,15 +242,24 @@ class ABPlan:
     def _users(self) -> tuple[int, int]:
         needed = self._needed()
         share = self.traffic_split
-        total = max(needed.n_treatment / share, needed.n_control / (1 - share), self.min_samples / min(share, 1 - share))
+        total = max(
+            needed.n_treatment / share,
+            needed.n_control / (1 - share),
+            self.min_samples / min(share, 1 - share),
+        )
         return math.ceil(round(total * (1 - share), 6)), math.ceil(round(total * share, 6))
 
     def _needed(self) -> Any:
-        metric, options = self.primary, {"alpha": self.alpha, "power": self.power, "design_effect": self.design_effect}
+        metric, options = (
+            self.primary,
+            {"alpha": self.alpha, "power": self.power, "design_effect": self.design_effect},
+        )
         if metric.kind == "rate" and metric.expected is not None:
             p_new = metric.expected + abs(metric.detectable_difference)
             return users_needed(metric.expected, p_new, self.traffic_split, **options)
-        return users_needed_mean(metric.sd or 0.0, metric.detectable_difference, self.traffic_split, **options)
+        return users_needed_mean(
+            metric.sd or 0.0, metric.detectable_difference, self.traffic_split, **options
+        )
 
 
 def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
@@ -231,4 +274,6 @@ def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
         rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
         return tuple(Guardrail(**row) for row in rows)
     except (OSError, TypeError, ValueError, yaml.YAMLError) as why:
-        raise DataError(f"{path}: {why}; need a list of name, margin, kind (rate, mean, ratio, p95), better") from why
+        raise DataError(
+            f"{path}: {why}; need a list of name, margin, kind (rate, mean, ratio, p95), better"
+        ) from why

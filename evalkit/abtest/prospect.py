@@ -42,7 +42,11 @@ def power_at(plan: ABPlan, difference: float) -> float:
 
     Source: Fleiss, Levin & Paik 2003, eq. 4.14; two-sample normal formula for means.
     """
-    metric, n_old, n_new = plan.primary, plan.n_control / plan.design_effect, plan.n_treatment / plan.design_effect
+    metric, n_old, n_new = (
+        plan.primary,
+        plan.n_control / plan.design_effect,
+        plan.n_treatment / plan.design_effect,
+    )
     z = _NORMAL.inv_cdf(1 - plan.alpha / 2)
     if metric.kind == "rate":
         old, new = metric.expected or 0.0, min(1.0, max(0.0, (metric.expected or 0.0) + difference))
@@ -52,7 +56,9 @@ def power_at(plan: ABPlan, difference: float) -> float:
         difference = new - old
     else:
         null = true = (metric.sd or 0.0) * math.sqrt(1 / n_old + 1 / n_new)
-    return _NORMAL.cdf((difference - z * null) / true) + _NORMAL.cdf((-difference - z * null) / true)
+    return _NORMAL.cdf((difference - z * null) / true) + _NORMAL.cdf(
+        (-difference - z * null) / true
+    )
 
 
 def power_curve(plan: ABPlan, *, points: int = 61) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -80,7 +86,11 @@ def peeking(plan: ABPlan, *, n_runs: int = 10_000, seed: int = 0) -> Peeking:
     days = max(2, min(plan.days, math.ceil(plan.n_users / plan.users_per_day)))
     rate = plan.primary.expected if plan.primary.kind == "rate" and plan.primary.expected else 0.5
     rng, a_day = np.random.default_rng(seed), plan.n_users / days
-    n = np.outer([1 - plan.traffic_split, plan.traffic_split], np.diff(np.arange(days + 1) * a_day)).round().astype(int)
+    n = (
+        np.outer([1 - plan.traffic_split, plan.traffic_split], np.diff(np.arange(days + 1) * a_day))
+        .round()
+        .astype(int)
+    )
     hits = rng.binomial(n[:, None, :], rate, (2, n_runs, days)).cumsum(axis=2)
     so_far = n.cumsum(axis=1)[:, None, :]
     pooled = hits.sum(axis=0) / so_far.sum(axis=0)
@@ -88,11 +98,18 @@ def peeking(plan: ABPlan, *, n_runs: int = 10_000, seed: int = 0) -> Peeking:
     z = np.abs(hits[1] / so_far[1] - hits[0] / so_far[0]) / se
     limit = _NORMAL.inv_cdf(1 - plan.alpha / 2)
     enough = so_far.min(axis=0)[0] >= min(plan.min_samples, so_far.min(axis=0)[0][-1])
-    bounds = np.array(obrien_fleming_bounds([(day + 1) / days for day in range(days)], alpha=plan.alpha))
+    bounds = np.array(
+        obrien_fleming_bounds([(day + 1) / days for day in range(days)], alpha=plan.alpha)
+    )
     return Peeking(
-        days=tuple(range(1, days + 1)), naive=_ever(z > limit), after_minimum=_ever((z > limit) & enough),
-        bounded=_ever(z > bounds), once=float((z[:, -1] > limit).mean()), n_runs=n_runs, alpha=plan.alpha,
-    )  # fmt: skip
+        days=tuple(range(1, days + 1)),
+        naive=_ever(z > limit),
+        after_minimum=_ever((z > limit) & enough),
+        bounded=_ever(z > bounds),
+        once=float((z[:, -1] > limit).mean()),
+        n_runs=n_runs,
+        alpha=plan.alpha,
+    )
 
 
 def _ever(shown: Any) -> tuple[float, ...]:

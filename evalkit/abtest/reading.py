@@ -83,7 +83,10 @@ class Reading:
     @property
     def guardrails(self) -> tuple[Watched, ...]:
         """Every declared guardrail that may be shown now."""
-        return (*(one for one in self.health if one.margin is not None), *(self.findings.guardrails if self.findings else ()))
+        return (
+            *(one for one in self.health if one.margin is not None),
+            *(self.findings.guardrails if self.findings else ()),
+        )
 
     @property
     def n_users(self) -> int:
@@ -94,7 +97,10 @@ class Reading:
         """The primary result as plain numbers; without any effect while that is withheld."""
         if self.findings and self.valid:
             return self.findings.primary.to_dict()
-        return {"verdict": self.verdict, "n": self.schedule.closed_control + self.schedule.closed_treatment}
+        return {
+            "verdict": self.verdict,
+            "n": self.schedule.closed_control + self.schedule.closed_treatment,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers; where the effect is withheld nothing in it depends on an outcome."""
@@ -103,23 +109,40 @@ class Reading:
         plan = self.plan
         return {
             **{name: getattr(self, name) for name in own},
-            "experiment": plan.plan.experiment_name, "plan_hash": plan.sha256, "locked_at": plan.locked_at,
-            "planned": {"n_control": plan.n_control, "n_treatment": plan.n_treatment, "looks": plan.plan.looks},
+            "experiment": plan.plan.experiment_name,
+            "plan_hash": plan.sha256,
+            "locked_at": plan.locked_at,
+            "planned": {
+                "n_control": plan.n_control,
+                "n_treatment": plan.n_treatment,
+                "looks": plan.plan.looks,
+            },
             "metric": {"name": plan.plan.primary.name, "kind": plan.plan.primary.kind},
             "amendments": [asdict(one) for one in plan.amendments],
             "sample_ratio": [
-                {name: getattr(one, name) for name in ("phase", "traffic_split", "n_control", "n_treatment")}
+                {
+                    name: getattr(one, name)
+                    for name in ("phase", "traffic_split", "n_control", "n_treatment")
+                }
                 | {"p_value": one.test.p_value, "verdict": one.test.verdict}
                 for one in self.sample_ratio
             ],
-            "schedule": {**asdict(self.schedule), "due": [asdict(one) | {"date": one.date} for one in self.schedule.due]},
-            "bounds": list(self.bounds), "health": [one.to_dict() for one in self.health],
-            "guardrails": [one.to_dict() for one in self.guardrails], "primary": self.primary_dict(),
-            "missing": [asdict(one) for one in self.missing], "notes": list(self.notes),
-            "causes": list(CAUSES) if not self.valid else [], "looks": [one.to_dict() for one in looks],
-            "days": self.days_seen, "users": self.n_users,
+            "schedule": {
+                **asdict(self.schedule),
+                "due": [asdict(one) | {"date": one.date} for one in self.schedule.due],
+            },
+            "bounds": list(self.bounds),
+            "health": [one.to_dict() for one in self.health],
+            "guardrails": [one.to_dict() for one in self.guardrails],
+            "primary": self.primary_dict(),
+            "missing": [asdict(one) for one in self.missing],
+            "notes": list(self.notes),
+            "causes": list(CAUSES) if not self.valid else [],
+            "looks": [one.to_dict() for one in looks],
+            "days": self.days_seen,
+            "users": self.n_users,
             **({"findings": self.findings.to_dict()} if self.findings else {}),
-        }  # fmt: skip
+        }
 
 
 def read_ab_test(
@@ -158,16 +181,34 @@ def read_ab_test(
     bounds = limits(state, plan)
     found = None
     if valid and state.due:
-        found = findings(Question(log, users, plan, state.due, bounds), before=before, slices=slices)
+        found = findings(
+            Question(log, users, plan, state.due, bounds), before=before, slices=slices
+        )
     reading = Reading(
-        plan=plan, simulated=log.simulated, read_at=datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
-        n_requests=_total(counts, "requests"), days_seen=len(set(counts["day"].tolist())), sample_ratio=ratio,
-        n_mixed=_total(counts, "mixed"), schedule=state, bounds=bounds,
+        plan=plan,
+        simulated=log.simulated,
+        read_at=datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
+        n_requests=_total(counts, "requests"),
+        days_seen=len(set(counts["day"].tolist())),
+        sample_ratio=ratio,
+        n_mixed=_total(counts, "mixed"),
+        schedule=state,
+        bounds=bounds,
         health=tuple(
-            watch_health(log, users, plan.plan.guardrails, experiment=plan.plan.experiment_name, alpha=plan.plan.alpha)
-        ) if len(counts) else (),
-        findings=found, missing=_missing(valid, state, found, plan), notes=_notes(counts, plan, found, simulated=log.simulated),
-    )  # fmt: skip
+            watch_health(
+                log,
+                users,
+                plan.plan.guardrails,
+                experiment=plan.plan.experiment_name,
+                alpha=plan.plan.alpha,
+            )
+        )
+        if len(counts)
+        else (),
+        findings=found,
+        missing=_missing(valid, state, found, plan),
+        notes=_notes(counts, plan, found, simulated=log.simulated),
+    )
     if ledger is not None:
         record_look(ledger, _ledger_line(reading, run))
     return reading
@@ -179,38 +220,66 @@ def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, .
         rows = counts[counts["phase"] == phase.phase]
         control, treatment = (_total(rows[rows["treated"] == arm], "n") for arm in (0, 1))
         if control + treatment or phase.phase == 1:
-            test = sample_ratio_test([control, treatment], [1 - phase.traffic_split, phase.traffic_split])
+            test = sample_ratio_test(
+                [control, treatment], [1 - phase.traffic_split, phase.traffic_split]
+            )
             users = {"n_control": control, "n_treatment": treatment}
-            found.append(PhaseUsers(phase=phase.phase, traffic_split=phase.traffic_split, test=test, **users))
+            found.append(
+                PhaseUsers(phase=phase.phase, traffic_split=phase.traffic_split, test=test, **users)
+            )
     return tuple(found)
 
 
-def _missing(valid: bool, state: Schedule, found: Findings | None, plan: LockedPlan) -> tuple[Missing, ...]:
+def _missing(
+    valid: bool, state: Schedule, found: Findings | None, plan: LockedPlan
+) -> tuple[Missing, ...]:
     if not valid:
         why = "users do not fit the declared split, so no difference between the variants can be trusted"
-        return (Missing(action="Find out why the sample ratio is off, and start again", why=why, price="a new test"),)
+        return (
+            Missing(
+                action="Find out why the sample ratio is off, and start again",
+                why=why,
+                price="a new test",
+            ),
+        )
     if found and found.primary.verdict != "too early":
         return ()
     looks, done = plan.plan.looks, state.due[-1].look if state.due else 0
     action = "More users" if looks == 1 else f"More users, for look {done + 1} of {looks}"
     why = f"{wording.count(state.closed_control + state.closed_treatment)} of {wording.count(plan.n_users)} planned users count"
-    return (Missing(action=action, why=f"{why}: their outcome window has closed", price=state.price),)
+    return (
+        Missing(action=action, why=f"{why}: their outcome window has closed", price=state.price),
+    )
 
 
-def _notes(counts: pd.DataFrame, plan: LockedPlan, found: Findings | None, *, simulated: bool) -> tuple[str, ...]:
+def _notes(
+    counts: pd.DataFrame, plan: LockedPlan, found: Findings | None, *, simulated: bool
+) -> tuple[str, ...]:
     notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
     if not n:
         notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
     if mixed:
-        why = "the split was raised while they used it" if len(plan.phases) > 1 else "ids shared, or two splits at work"
+        why = (
+            "the split was raised while they used it"
+            if len(plan.phases) > 1
+            else "ids shared, or two splits at work"
+        )
         share = f"{wording.plural(mixed, 'user')} of {wording.count(n)}"
         notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
     if found and (days := found.days) % 7:
-        notes.append(f"the users of this look came on {days} days, not in whole weeks: weekdays may weigh unevenly")
+        notes.append(
+            f"the users of this look came on {days} days, not in whole weeks: weekdays may weigh unevenly"
+        )
     if found:
         notes += found.notes
-    if n and not simulated and counts["first_at"].to_numpy().min() < datetime.fromisoformat(plan.locked_at).timestamp():
-        notes.append(f"the plan was locked on {plan.locked_at[:10]}, after users had come: it was not made before the facts")
+    if (
+        n
+        and not simulated
+        and counts["first_at"].to_numpy().min() < datetime.fromisoformat(plan.locked_at).timestamp()
+    ):
+        notes.append(
+            f"the plan was locked on {plan.locked_at[:10]}, after users had come: it was not made before the facts"
+        )
     if not plan.plan.outcome_window_days:
         notes.append(
             "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
@@ -226,8 +295,13 @@ def _ledger_line(reading: Reading, run: str) -> Look:
     state, look = reading.schedule, reading.findings.primary.look if reading.findings else None
     due = next((one for one in state.due if one.look == look), None)
     return Look(
-        experiment=reading.plan.plan.experiment_name, plan_sha256=reading.plan.sha256, look=look, run=run,
-        information=due.information if due else state.information, verdict=reading.verdict,
+        experiment=reading.plan.plan.experiment_name,
+        plan_sha256=reading.plan.sha256,
+        look=look,
+        run=run,
+        information=due.information if due else state.information,
+        verdict=reading.verdict,
         n_control=due.n_control if due else state.closed_control,
-        n_treatment=due.n_treatment if due else state.closed_treatment, effect_shown=reading.findings is not None,
-    )  # fmt: skip
+        n_treatment=due.n_treatment if due else state.closed_treatment,
+        effect_shown=reading.findings is not None,
+    )

@@ -148,7 +148,9 @@ class _Draft:
         clock: Callable[[], float],
     ) -> None:
         if user_id is None or not str(user_id).strip():
-            raise DesignError("user_id is empty; without an id, all anonymous users would get the same variant")
+            raise DesignError(
+                "user_id is empty; without an id, all anonymous users would get the same variant"
+            )
         self._config, self._user_id, self._slice = config, str(user_id), cut
         self._variant = assign_variant(self._user_id, config)
         self._model = config.model(self._variant)
@@ -160,7 +162,11 @@ class _Draft:
 
     def models(self, *, fallback: bool) -> list[tuple[str, bool]]:
         """Whom to ask, one after the other, and whether that is the last one."""
-        second = [(self._config.control_model, True)] if fallback and self._variant == "treatment" else []
+        second = (
+            [(self._config.control_model, True)]
+            if fallback and self._variant == "treatment"
+            else []
+        )
         return [(self._model, not second), *second]
 
     @contextmanager
@@ -179,7 +185,9 @@ class _Draft:
                 self._latency_ms += (replies[0][0] if replies else self._clock() - started) * 1000
             self._answer = _answer(replies[0][1])
         except BaseException as why:
-            self._error = "; then ".join(filter(None, [self._error, f"{model}: {type(why).__name__}: {why}"]))
+            self._error = "; then ".join(
+                filter(None, [self._error, f"{model}: {type(why).__name__}: {why}"])
+            )
             why.add_note(f"evalkit request_id: {self._request_id}")
             if is_last or not isinstance(why, Exception):
                 raise

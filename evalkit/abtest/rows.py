@@ -13,17 +13,30 @@ from evalkit.abtest.plan import ABPlan, Guardrail
 from evalkit.abtest.reading import CAUSES, Reading
 
 WATCHED_COLUMNS = {
-    "name": "What is watched", "control": "Control", "treatment": "Treatment", "change": "Difference (95% interval)",
-    "limit": "Limit", "status": "Status",
-}  # fmt: skip
+    "name": "What is watched",
+    "control": "Control",
+    "treatment": "Treatment",
+    "change": "Difference (95% interval)",
+    "limit": "Limit",
+    "status": "Status",
+}
 PART_COLUMNS = {
-    "name": "Part", "n": "Users", "control": "Control", "treatment": "Treatment", "effect": "Difference (95% interval)",
+    "name": "Part",
+    "n": "Users",
+    "control": "Control",
+    "treatment": "Treatment",
+    "effect": "Difference (95% interval)",
     "p": "p (Holm)",
-}  # fmt: skip
+}
 LEDGER_COLUMNS = {
-    "at": "When", "run": "Run", "look": "Look", "information": "Information", "users": "Users", "effect_shown": "Effect shown",
+    "at": "When",
+    "run": "Run",
+    "look": "Look",
+    "information": "Information",
+    "users": "Users",
+    "effect_shown": "Effect shown",
     "verdict": "Verdict",
-}  # fmt: skip
+}
 _LATEST = 12
 
 
@@ -33,13 +46,16 @@ def sample_ratio_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "phase": one.phase, "control": wording.count(one.n_control), "treatment": wording.count(one.n_treatment),
+            "phase": one.phase,
+            "control": wording.count(one.n_control),
+            "treatment": wording.count(one.n_treatment),
             "declared": wording.percent(one.traffic_split),
             "observed": wording.percent(one.n_treatment / one.test.n if one.test.n else None),
-            "p": wording.p_text(one.test.p_value), "status": "alarm" if one.test.verdict == "invalid" else "passes",
+            "p": wording.p_text(one.test.p_value),
+            "status": "alarm" if one.test.verdict == "invalid" else "passes",
         }
         for one in found.sample_ratio
-    ]  # fmt: skip
+    ]
 
 
 def causes(found: Reading | NoReading) -> list[dict[str, str]]:
@@ -60,29 +76,40 @@ def part_rows(rows: Any, found: Reading | NoReading) -> list[dict[str, Any]]:
     test = found.findings.primary if found.findings else None
     return [
         {
-            "name": one["name"], "n": wording.count(one["n"]), "control": words.level(test, one["control_rate"]),
+            "name": one["name"],
+            "n": wording.count(one["n"]),
+            "control": words.level(test, one["control_rate"]),
             "treatment": words.level(test, one["treatment_rate"]),
             "effect": f"{words.difference(test, one['estimate'])} ({words.span(test, one['ci_low'], one['ci_high'])})",
             "p": wording.p_text(one["p_adjusted"]),
         }
-        for one in rows if test
-    ]  # fmt: skip
+        for one in rows
+        if test
+    ]
 
 
 def _watched_row(one: Watched) -> dict[str, Any]:
     change, name = one.change, one.name
     limit = None if one.margin is None else one.margin if one.better == "lower" else -one.margin
-    unit, level_unit = words.unit(change, name), "" if change.shown_as == "points" else words.unit(change, name)
+    unit, level_unit = (
+        words.unit(change, name),
+        "" if change.shown_as == "points" else words.unit(change, name),
+    )
     middle, low, high, most = (
-        words.amount(change, v, sign=True) for v in (change.estimate, change.ci_low, change.ci_high, limit)
+        words.amount(change, v, sign=True)
+        for v in (change.estimate, change.ci_low, change.ci_high, limit)
     )
     old, new = (words.amount(change, value, name) for value in (change.control, change.treatment))
     return {
-        "name": words.label(one), "control": f"{old}{level_unit}", "treatment": f"{new}{level_unit}",
-        "change": _without_interval(change, middle + unit) if change.ci_low is None else f"{middle}{unit} ({low} to {high})",
+        "name": words.label(one),
+        "control": f"{old}{level_unit}",
+        "treatment": f"{new}{level_unit}",
+        "change": _without_interval(change, middle + unit)
+        if change.ci_low is None
+        else f"{middle}{unit} ({low} to {high})",
         "limit": most if limit is None else f"{most}{unit}",
         "status": one.verdict,
-    }  # fmt: skip
+    }
 
 
 def _without_interval(change: Change, text: str) -> str:
@@ -102,7 +129,8 @@ def day_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
 def guardrail_rows(plan: ABPlan) -> list[dict[str, Any]]:
     """The plan's guardrails."""
     return [
-        {"What is watched": words.label(one), "May be worse by": _margin(one), "Better": one.better} for one in plan.guardrails
+        {"What is watched": words.label(one), "May be worse by": _margin(one), "Better": one.better}
+        for one in plan.guardrails
     ]
 
 
@@ -117,21 +145,28 @@ def amendment_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
     changes = found.plan.amendments if found.plan else ()
     return [
         {
-            "when": one.at[:10], "reason": one.reason, "phase": one.phase,
-            "changed": "; ".join(f"{name}: {old} to {new}" for name, (old, new) in one.changed.items()),
+            "when": one.at[:10],
+            "reason": one.reason,
+            "phase": one.phase,
+            "changed": "; ".join(
+                f"{name}: {old} to {new}" for name, (old, new) in one.changed.items()
+            ),
         }
         for one in changes
-    ]  # fmt: skip
+    ]
 
 
 def ledger_rows(looks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The latest looks at the test, newest first."""
     return [
         {
-            "at": one["at"][:16].replace("T", " "), "run": one["run"] or "by hand", "look": one["look"] or wording.NOTHING,
+            "at": one["at"][:16].replace("T", " "),
+            "run": one["run"] or "by hand",
+            "look": one["look"] or wording.NOTHING,
             "information": wording.percent(one["information"], 0),
             "users": wording.count(one["n_control"] + one["n_treatment"]),
-            "effect_shown": "yes" if one["effect_shown"] else "no", "verdict": one["verdict"],
+            "effect_shown": "yes" if one["effect_shown"] else "no",
+            "verdict": one["verdict"],
         }
         for one in reversed(looks[-_LATEST:])
-    ]  # fmt: skip
+    ]

@@ -84,16 +84,24 @@ def schedule(counts: pd.DataFrame, plan: LockedPlan, now_s: float) -> Schedule:
     last = closed[-1] if closed else {"information": 0.0, "n_control": 0, "n_treatment": 0}
     users_more, days_more = _still(days, last, len(due) and due[-1].look, plan)
     return Schedule(
-        closed_control=last["n_control"], closed_treatment=last["n_treatment"], information=min(1.0, last["information"]),
-        due=tuple(due), users_more=users_more, days_more=days_more,
-    )  # fmt: skip
+        closed_control=last["n_control"],
+        closed_treatment=last["n_treatment"],
+        information=min(1.0, last["information"]),
+        due=tuple(due),
+        users_more=users_more,
+        days_more=days_more,
+    )
 
 
 def limits(state: Schedule, plan: LockedPlan) -> tuple[float, ...]:
     """Limits of |z| at the looks due, at the information they had, and at those to come, as planned."""
     done = [one.information for one in state.due]
     looks = plan.plan.look_fractions
-    ahead = [fraction for fraction in looks[state.due[-1].look if state.due else 0 :] if fraction > (done[-1] if done else 0)]
+    ahead = [
+        fraction
+        for fraction in looks[state.due[-1].look if state.due else 0 :]
+        if fraction > (done[-1] if done else 0)
+    ]
     return tuple(obrien_fleming_bounds([*done, *ahead], alpha=plan.plan.alpha))
 
 
@@ -106,13 +114,17 @@ def _by_day(counts: pd.DataFrame, plan: LockedPlan) -> list[dict[str, Any]]:
     """Users and information so far at the end of each day."""
     splits = {phase.phase: phase.traffic_split for phase in plan.phases}
     if unknown := set(counts["phase"].tolist()) - set(splits):
-        raise DataError(f"the log holds phases {sorted(unknown)}, the plan knows {sorted(splits)}; it is another test's log")
+        raise DataError(
+            f"the log holds phases {sorted(unknown)}, the plan knows {sorted(splits)}; it is another test's log"
+        )
     now = plan.plan.traffic_split
     worth = {phase: split * (1 - split) / (now * (1 - now)) for phase, split in splits.items()}
     so_far, days = {"information": 0.0, "n_control": 0, "n_treatment": 0}, []
     for day, rows in counts.groupby("day", sort=True):
         users = rows["n"].to_numpy()
-        so_far["information"] += sum(worth[p] * n for p, n in zip(rows["phase"], users, strict=True)) / plan.n_users
+        so_far["information"] += (
+            sum(worth[p] * n for p, n in zip(rows["phase"], users, strict=True)) / plan.n_users
+        )
         so_far["n_treatment"] += int(users[rows["treated"].to_numpy() == 1].sum())
         so_far["n_control"] += int(users[rows["treated"].to_numpy() == 0].sum())
         days.append({"day": int(str(day)), "new": int(users.sum()), **so_far})
@@ -123,23 +135,41 @@ def _due(closed: list[dict[str, Any]], plan: LockedPlan) -> list[DueLook]:
     fractions, due = plan.plan.look_fractions, []
     for look, fraction in enumerate(fractions, 1):
         final = look == len(fractions)
-        full = (day for day in closed if day["information"] >= fraction - 1e-9 and not (final and _short(day, plan)))
+        full = (
+            day
+            for day in closed
+            if day["information"] >= fraction - 1e-9 and not (final and _short(day, plan))
+        )
         if (day := next(full, None)) is None:
             break
         information = 1.0 if final else min(day["information"], 0.999)
-        due = [one for one in due if one.day < day["day"] and one.information < information]  # a busy day may jump a look
-        due.append(DueLook(look=look, information=information, **{k: day[k] for k in ("day", "n_control", "n_treatment")}))
+        due = [
+            one for one in due if one.day < day["day"] and one.information < information
+        ]  # a busy day may jump a look
+        due.append(
+            DueLook(
+                look=look,
+                information=information,
+                **{k: day[k] for k in ("day", "n_control", "n_treatment")},
+            )
+        )
     return due
 
 
 def _short(day: dict[str, Any], plan: LockedPlan) -> float:
     """Users still missing so that both variants are full."""
     least, share = plan.plan.min_samples, plan.plan.traffic_split
-    control, treatment = (least, least) if len(plan.phases) > 1 else (plan.n_control, plan.n_treatment)
-    return max(0.0, (control - day["n_control"]) / (1 - share), (treatment - day["n_treatment"]) / share)
+    control, treatment = (
+        (least, least) if len(plan.phases) > 1 else (plan.n_control, plan.n_treatment)
+    )
+    return max(
+        0.0, (control - day["n_control"]) / (1 - share), (treatment - day["n_treatment"]) / share
+    )
 
 
-def _still(days: list[dict[str, Any]], closed: dict[str, Any], done: int, plan: LockedPlan) -> tuple[int, int]:
+def _still(
+    days: list[dict[str, Any]], closed: dict[str, Any], done: int, plan: LockedPlan
+) -> tuple[int, int]:
     """Users still to come for the next look, and days until their windows have closed."""
     fractions = plan.plan.look_fractions
     if done == len(fractions):
@@ -149,4 +179,6 @@ def _still(days: list[dict[str, Any]], closed: dict[str, Any], done: int, plan: 
     more = max(more, _short(seen, plan)) if done + 1 == len(fractions) else more
     recent = [day["new"] for day in days[-8:-1]]  # without today, which is not over
     a_day = sum(recent) / len(recent) if recent else plan.plan.users_per_day
-    return math.ceil(round(more, 6)), math.ceil(round(more / max(a_day, 1e-9), 6)) + max(1, plan.plan.outcome_window_days)
+    return math.ceil(round(more, 6)), math.ceil(round(more / max(a_day, 1e-9), 6)) + max(
+        1, plan.plan.outcome_window_days
+    )

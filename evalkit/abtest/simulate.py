@@ -57,7 +57,9 @@ class RecordedClient:
 
     def __init__(self, results: Mapping[str, Sequence[EvalResult]]) -> None:
         """Takes each model's results by the model's name."""
-        self._said = {model: {one.input_text: one for one in some} for model, some in results.items()}
+        self._said = {
+            model: {one.input_text: one for one in some} for model, some in results.items()
+        }
         self._now_s = 0.0
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self._create))
 
@@ -69,15 +71,22 @@ class RecordedClient:
         """Whether the model's recorded answer was the expected one."""
         return self._said[model][input_text].exact_match
 
-    def _create(self, *, model: str, messages: Sequence[Mapping[str, Any]], temperature: float) -> Any:
+    def _create(
+        self, *, model: str, messages: Sequence[Mapping[str, Any]], temperature: float
+    ) -> Any:
         del temperature  # as recorded
         result = self._said[model][messages[-1]["content"]]
         self._now_s += (result.latency_ms or 0.0) / 1000
         if result.outcome == "error":
             raise ModelError(result.error or "the recorded call failed")
-        message = SimpleNamespace(content=result.predicted, refusal=result.predicted if result.outcome == "refused" else None)
+        message = SimpleNamespace(
+            content=result.predicted,
+            refusal=result.predicted if result.outcome == "refused" else None,
+        )
         choice = SimpleNamespace(message=message, finish_reason=result.finish_reason)
-        usage = SimpleNamespace(prompt_tokens=result.prompt_tokens, completion_tokens=result.completion_tokens)
+        usage = SimpleNamespace(
+            prompt_tokens=result.prompt_tokens, completion_tokens=result.completion_tokens
+        )
         return SimpleNamespace(choices=[choice], usage=usage)
 
 
@@ -112,25 +121,45 @@ def simulate_traffic(
         DesignError: The log holds real users, or another simulation of this experiment.
     """
     behaviour = behaviour or Behaviour()
-    asked = sorted({one.input_text for one in base_results} & {one.input_text for one in ft_results})
+    asked = sorted(
+        {one.input_text for one in base_results} & {one.input_text for one in ft_results}
+    )
     visits = _visits(n_users, len(asked), seed, behaviour)
-    traffic = Traffic(n_users=len({user for user, *_ in visits}), n_requests=len(visits), added=False)
-    if _is_there(log, config, _sign(config, base_results, ft_results, n_users, seed, metric, behaviour)):
+    traffic = Traffic(
+        n_users=len({user for user, *_ in visits}), n_requests=len(visits), added=False
+    )
+    if _is_there(
+        log, config, _sign(config, base_results, ft_results, n_users, seed, metric, behaviour)
+    ):
         return traffic
-    client = RecordedClient({config.control_model: base_results, config.treatment_model: ft_results})
+    client = RecordedClient(
+        {config.control_model: base_results, config.treatment_model: ft_results}
+    )
     slices = {one.input_text: one.slices.get(slice_field) for one in base_results}
-    start_at_s = time.time() // DAY_S * DAY_S - behaviour.days * DAY_S if start_at_s is None else start_at_s
+    start_at_s = (
+        time.time() // DAY_S * DAY_S - behaviour.days * DAY_S if start_at_s is None else start_at_s
+    )
     batch = _Batch(log, config)
     for n, (user, at_s, question, mood, luck) in enumerate(visits):
         text, now = asked[question], start_at_s + at_s
-        row = {"request_id": f"sim-{config.experiment_name}-{seed}-{n}", "slice": slices[text], "now": now}
+        row = {
+            "request_id": f"sim-{config.experiment_name}-{seed}-{n}",
+            "slice": slices[text],
+            "now": now,
+        }
         try:
             messages = [{"role": "user", "content": text}]
-            result = run_ab_request(f"sim-{seed}-{user}", messages, config, client, log=batch, clock=client.clock, **row)
+            result = run_ab_request(
+                f"sim-{seed}-{user}", messages, config, client, log=batch, clock=client.clock, **row
+            )
         except ModelError:
             continue  # the router has logged it; nobody accepts an answer that never came
-        share = behaviour.accept_right if client.right(result.model, text) else behaviour.accept_wrong
-        batch.record_outcome(result, metric, float(luck < share + mood), at_s=now + result.latency_ms / 1000)
+        share = (
+            behaviour.accept_right if client.right(result.model, text) else behaviour.accept_wrong
+        )
+        batch.record_outcome(
+            result, metric, float(luck < share + mood), at_s=now + result.latency_ms / 1000
+        )
     batch.flush()
     log.set_meta(f"{_name(config)}, complete", "1")
     return replace(traffic, added=True)
@@ -149,9 +178,13 @@ class _Batch:
         if len(self._exposures) >= _BATCH:
             self.flush()
 
-    def record_outcome(self, result: ABTestResult, metric: str, value: float, *, at_s: float) -> None:
+    def record_outcome(
+        self, result: ABTestResult, metric: str, value: float, *, at_s: float
+    ) -> None:
         who = {"experiment": self._experiment, "user_id": self._log.stored_user(result.user_id)}
-        self._outcomes.append(outcome_row(**who, metric=metric, value=value, at_s=at_s, request_id=result.request_id))
+        self._outcomes.append(
+            outcome_row(**who, metric=metric, value=value, at_s=at_s, request_id=result.request_id)
+        )
 
     def flush(self) -> None:
         self._log.record_exposures(self._exposures)
@@ -159,13 +192,17 @@ class _Batch:
         self._exposures, self._outcomes = [], []
 
 
-def _visits(n_users: int, n_questions: int, seed: int, behaviour: Behaviour) -> list[tuple[int, float, int, float, float]]:
+def _visits(
+    n_users: int, n_questions: int, seed: int, behaviour: Behaviour
+) -> list[tuple[int, float, int, float, float]]:
     """User, seconds since the start, question, mood of the user and luck of the draw; in order of time."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
     busy = np.where(np.arange(behaviour.days) % 7 < 5, 1.0, 0.5)
-    first = rng.choice(behaviour.days, n_users, p=busy / busy.sum()) + rng.uniform(0.25, 0.9, n_users)
+    first = rng.choice(behaviour.days, n_users, p=busy / busy.sum()) + rng.uniform(
+        0.25, 0.9, n_users
+    )
     n_requests = rng.geometric(1 / behaviour.requests_per_user, n_users)
     user = np.repeat(np.arange(n_users), n_requests)
     gaps = rng.exponential(2.0, len(user))
@@ -200,7 +237,14 @@ def _name(config: ABTestConfig) -> str:
     return f"simulation of {config.experiment_name}"
 
 
-def _sign(config: ABTestConfig, base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult], *rest: Any) -> str:
+def _sign(
+    config: ABTestConfig, base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult], *rest: Any
+) -> str:
     """A hash of all that the simulated rows depend on."""
-    said = [[(one.input_text, one.predicted, one.exact_match) for one in some] for some in (base, fine_tuned)]
-    return hashlib.sha256(repr((config, said, rest)).encode("utf-8", "backslashreplace")).hexdigest()
+    said = [
+        [(one.input_text, one.predicted, one.exact_match) for one in some]
+        for some in (base, fine_tuned)
+    ]
+    return hashlib.sha256(
+        repr((config, said, rest)).encode("utf-8", "backslashreplace")
+    ).hexdigest()

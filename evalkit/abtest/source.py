@@ -33,10 +33,14 @@ def open_log(where: str | Path, **settings: Any) -> Log:
 def _open_file(url: str) -> Log:
     path = Path(url.removeprefix("sqlite:///"))
     if not path.is_file():
-        raise DataError(f"{path}: no event log there; send traffic through the router, or name the log's place")
+        raise DataError(
+            f"{path}: no event log there; send traffic through the router, or name the log's place"
+        )
     with path.open("rb") as file:
         if file.read(15) not in {b"SQLite format 3", b""}:
-            raise DataError(f"{path}: no SQLite file; a log in Parquet or CSV is named by its folder")
+            raise DataError(
+                f"{path}: no SQLite file; a log in Parquet or CSV is named by its folder"
+            )
     import ibis
 
     return _of_connection(ibis.sqlite.connect(path), str(path))
@@ -73,7 +77,9 @@ def _read(engine: Any, folder: Path, name: str) -> Any:
         raise DataError(f"{folder}: no {name}.parquet or {name}.csv; export the log there first")
     if files[0].suffix == ".parquet":
         return engine.read_parquet([str(file) for file in files], table_name=name)
-    return engine.read_csv([str(file) for file in files], table_name=name, types=_csv_types(files[0]))
+    return engine.read_csv(
+        [str(file) for file in files], table_name=name, types=_csv_types(files[0])
+    )
 
 
 def _files(folder: Path, name: str) -> list[Path]:
@@ -88,10 +94,23 @@ def _csv_types(file: Path) -> dict[str, str]:
     """Ids stay text: "007" is not 7. Without a row there is nothing to tell numbers by."""
     with file.open(encoding="utf-8-sig") as lines:
         header, empty = lines.readline().strip().split(","), not lines.readline().strip()
-    texts = {"request_id", "outcome_id", "experiment", "user_id", "variant", "model", "outcome", "error", "slice", "metric"}
+    texts = {
+        "request_id",
+        "outcome_id",
+        "experiment",
+        "user_id",
+        "variant",
+        "model",
+        "outcome",
+        "error",
+        "slice",
+        "metric",
+    }
     names = [name.strip('"') for name in header]
     numbers = {"at_s", "value", "latency_ms", "phase"} if empty else set()
-    return {name: "string" if name in texts else "double" for name in names if name in texts | numbers}
+    return {
+        name: "string" if name in texts else "double" for name in names if name in texts | numbers
+    }
 
 
 def _says_simulated(meta: Any) -> bool:

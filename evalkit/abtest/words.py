@@ -13,9 +13,12 @@ from evalkit.abtest.plan import ABPlan, Guardrail
 from evalkit.abtest.reading import Reading
 
 NAMES = {
-    "error": "Failed calls", "refused": "Refused answers", "truncated": "Truncated answers", "empty": "Empty answers",
+    "error": "Failed calls",
+    "refused": "Refused answers",
+    "truncated": "Truncated answers",
+    "empty": "Empty answers",
     "latency_ms": "Slowest 5% wait at least",
-}  # fmt: skip
+}
 
 
 def answer(found: Reading | NoReading) -> str:
@@ -30,7 +33,9 @@ def answer(found: Reading | NoReading) -> str:
 
 def alt(found: Reading | NoReading) -> str:
     """The effect as an alternative text; while it is withheld, only that."""
-    return _told(found, [headline(found), *([figures(found.findings.primary)] if found.findings else [])])
+    return _told(
+        found, [headline(found), *([figures(found.findings.primary)] if found.findings else [])]
+    )
 
 
 def alt_looks(found: Reading | NoReading) -> str:
@@ -45,13 +50,19 @@ def alt_over_time(found: Reading | NoReading) -> str:
         return alt(found)
     test, rows = found.findings.primary, found.findings.over_time
     ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
-    said = [f"{row['date']}: {difference(test, row['estimate'])} ({span(test, row['ci_low'], row['ci_high'])})" for row in ends]
+    said = [
+        f"{row['date']}: {difference(test, row['estimate'])} ({span(test, row['ci_low'], row['ci_high'])})"
+        for row in ends
+    ]
     return _told(found, [headline(found), f"Users up to {'; up to '.join(said)}"])
 
 
 def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """A figure's rows as an alternative text."""
-    return _told(found, [title, *("; ".join(f"{name} {value}" for name, value in row.items()) for row in rows)])
+    return _told(
+        found,
+        [title, *("; ".join(f"{name} {value}" for name, value in row.items()) for row in rows)],
+    )
 
 
 def headline(found: Reading | NoReading) -> str:
@@ -115,7 +126,11 @@ def watched(found: Reading | NoReading) -> str:
     unsettled = [label(one) for one in rails if one.verdict not in {"not worse", "worse"}]
     if broken:
         return f"Worse beyond its limit: {wording.listed(broken)}"
-    return f"Not shown to hold yet: {wording.listed(unsettled)}" if unsettled else "Every guardrail holds"
+    return (
+        f"Not shown to hold yet: {wording.listed(unsettled)}"
+        if unsettled
+        else "Every guardrail holds"
+    )
 
 
 def label(one: Guardrail | Watched) -> str:
@@ -146,9 +161,16 @@ def slices(found: Reading | NoReading) -> str:
     rows = found.findings.by_slice if found.findings else ()
     if not rows:
         return "No slices to show"
-    by = {word: [one["name"] for one in rows if one["verdict"] == word] for word in ("better", "worse")}
+    by = {
+        word: [one["name"] for one in rows if one["verdict"] == word]
+        for word in ("better", "worse")
+    }
     said = [f"{word} in {wording.listed(names)}" for word, names in by.items() if names]
-    return f"After Holm's correction: {wording.listed(said)}" if said else f"No difference shown in any of {len(rows)} slices"
+    return (
+        f"After Holm's correction: {wording.listed(said)}"
+        if said
+        else f"No difference shown in any of {len(rows)} slices"
+    )
 
 
 def days(found: Reading | NoReading) -> str:
@@ -165,16 +187,23 @@ def plan_said(found: Reading | NoReading) -> str:
     locked = found.plan
     if locked is None:
         return f"{headline(found)}."
-    said = f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
+    said = (
+        f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
+    )
     amended = wording.plural(len(locked.amendments), "amendment")
-    return f"{said} The metric that decides: {metric(found)} ({locked.plan.primary.kind}). {amended}."
+    return (
+        f"{said} The metric that decides: {metric(found)} ({locked.plan.primary.kind}). {amended}."
+    )
 
 
 def notes(found: Reading | NoReading) -> str:
     """Anything unusual about the log."""
     if isinstance(found, NoReading):
         return "No log was read."
-    return " ".join(f"{one[0].upper()}{one[1:]}." for one in found.notes) or "Nobody was seen in both variants."
+    return (
+        " ".join(f"{one[0].upper()}{one[1:]}." for one in found.notes)
+        or "Nobody was seen in both variants."
+    )
 
 
 def titled(title: str, found: Reading | NoReading) -> str:
@@ -186,8 +215,16 @@ def aim(plan: ABPlan) -> str:
     """What the plan wants to find, with which risks."""
     one = plan.primary
     is_rate = one.kind == "rate"
-    found = [] if one.expected is None else [f"expected at {wording.percent(one.expected) if is_rate else f'{one.expected:g}'}"]
-    size = f"{wording.points(one.detectable_difference)} points" if is_rate else wording.signed(one.detectable_difference)
+    found = (
+        []
+        if one.expected is None
+        else [f"expected at {wording.percent(one.expected) if is_rate else f'{one.expected:g}'}"]
+    )
+    size = (
+        f"{wording.points(one.detectable_difference)} points"
+        if is_rate
+        else wording.signed(one.detectable_difference)
+    )
     risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
     return f"The metric that decides: {', '.join([one.name.replace('_', ' '), *found])}; worth finding: {size} ({risks})."
 
@@ -203,9 +240,14 @@ def article(found: Reading | NoReading) -> str:
         return "The simple z-test that counts requests is withheld with the effect."
     if found.findings.article is None:
         return (
-            "The simple z-test that counts requests is not made here: it needs a rate counted in 0 and 1, and a single split."
+            "The simple z-test that counts requests is not made here: it needs a rate counted in 0 and 1, "
+            "and a single split."
         )
-    test, by_user, inflation = found.findings.article, found.findings.primary, found.findings.design_effect
+    test, by_user, inflation = (
+        found.findings.article,
+        found.findings.primary,
+        found.findings.design_effect,
+    )
     z = "undefined" if test.z_score is None else f"= {wording.number(test.z_score)}"
     span = f"{wording.points(test.ci_low)} to {wording.points(test.ci_high)} by Newcombe"
     text = f"The simple z-test that counts requests: z {z}, p {p_said(test.p_value)}, {wording.points(test.diff)} points "
@@ -244,12 +286,20 @@ def span(test: Effect | None, low: float | None, high: float | None) -> str:
 
 def level(test: Effect | None, value: float | None) -> str:
     """A level in percent or in the metric's unit."""
-    return wording.percent(value) if test is not None and test.shown_as == "points" else wording.number(value)
+    return (
+        wording.percent(value)
+        if test is not None and test.shown_as == "points"
+        else wording.number(value)
+    )
 
 
 def planned(plan: ABPlan) -> str:
     """A plan in one sentence."""
-    looks = "one look at the end" if plan.looks == 1 else f"{plan.looks} looks with O'Brien-Fleming limits"
+    looks = (
+        "one look at the end"
+        if plan.looks == 1
+        else f"{plan.looks} looks with O'Brien-Fleming limits"
+    )
     return (
         f"{wording.count(plan.n_control)} control and {wording.count(plan.n_treatment)} treatment users, about "
         f"{plan.days} days at {wording.count(plan.users_per_day)} new users a day; {looks}; outcomes count for "

@@ -21,7 +21,9 @@ class _End:
     failure: Exception | None = None
 
 
-def run_apart(main: Callable[[], Coroutine[Any, Any, T]], *, poll: Callable[[], None], every_s: float = 0.1) -> T:
+def run_apart(
+    main: Callable[[], Coroutine[Any, Any, T]], *, poll: Callable[[], None], every_s: float = 0.1
+) -> T:
     """Runs a coroutine in a worker thread's loop; the caller waits, polls, and passes an interrupt on.
 
     Args:
@@ -46,7 +48,9 @@ def run_apart(main: Callable[[], Coroutine[Any, Any, T]], *, poll: Callable[[], 
     return done.result()
 
 
-async def in_pool(items: Iterator[T], work: Callable[[T], Awaitable[R]], size: int) -> AsyncGenerator[R, None]:
+async def in_pool(
+    items: Iterator[T], work: Callable[[T], Awaitable[R]], size: int
+) -> AsyncGenerator[R, None]:
     """Yields `work(item)` as each is done, with `size` at work at once; takes an item only when a worker is free."""
     results: asyncio.Queue[Any] = asyncio.Queue(maxsize=2 * size)
 

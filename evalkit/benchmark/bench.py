@@ -66,7 +66,9 @@ class Bench:
     @cached_property
     def test_set(self) -> dataset.TestSet:
         """The test set, read and checked once."""
-        return dataset.read_examples(self.path, system_prompt=self.system_prompt, limit=self.limit, **self._labels())
+        return dataset.read_examples(
+            self.path, system_prompt=self.system_prompt, limit=self.limit, **self._labels()
+        )
 
     def results(self, model: str, journal_file: str) -> list[EvalResult]:
         """A model's scored answers: from its journal, and when `live` from the model for what the journal lacks.
@@ -95,12 +97,18 @@ class Bench:
         for name in named(journals):
             path, remedy = self.study.path(name), _to_record(self.study.name, name)
             if not path.exists():
-                raise DataError(f"{path}: no such journal; checkpoint_journals are read, never asked; {remedy}")
+                raise DataError(
+                    f"{path}: no such journal; checkpoint_journals are read, never asked; {remedy}"
+                )
             model = str(journal.read_header(path)["model"])
-            found[f"{model} ({name})" if model in {*found, *taken} else model] = self._read(path, remedy=remedy)
+            found[f"{model} ({name})" if model in {*found, *taken} else model] = self._read(
+                path, remedy=remedy
+            )
         return found
 
-    def ask(self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any) -> list[EvalResult]:
+    def ask(
+        self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any
+    ) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
         return runner.run_automated_eval(
             model,
@@ -124,7 +132,9 @@ class Bench:
 
     def bound_to(self, base_journal: str, fine_tuned_journal: str) -> dict[str, str]:
         """Hashes of the test set and of both models' answers: what the evidence is valid for."""
-        base, tuned = (journal.answers_hash(self.study.path(one)) for one in (base_journal, fine_tuned_journal))
+        base, tuned = (
+            journal.answers_hash(self.study.path(one)) for one in (base_journal, fine_tuned_journal)
+        )
         return {"test_set": self.test_set.fingerprint, "base": base, "fine_tuned": tuned}
 
     def chance_rate(self, field: str) -> float | None:
@@ -149,7 +159,11 @@ class Bench:
         spent, price = _spent(list(results)), prices_of(self.prices, model)
         if price is None or spent["prompt_tokens"] is None or spent["completion_tokens"] is None:
             return {**spent, "money": None, "currency": None}
-        return {**spent, "money": price.cost(spent["prompt_tokens"], spent["completion_tokens"]), "currency": price.currency}
+        return {
+            **spent,
+            "money": price.cost(spent["prompt_tokens"], spent["completion_tokens"]),
+            "currency": price.currency,
+        }
 
     def _read(self, path: Path, *, remedy: str) -> list[EvalResult]:
         return runner.results_from_journal(
@@ -159,7 +173,9 @@ class Bench:
     def _to_ask(self) -> str:
         """What is missing before a model can be asked."""
         key = "set OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"
-        elsewhere = f"run notebook 01, which asks: evalkit run {self.study.name} --only 01 -p live=true"
+        elsewhere = (
+            f"run notebook 01, which asks: evalkit run {self.study.name} --only 01 -p live=true"
+        )
         live = {None: elsewhere, False: "set live: true", True: ""}[self.live]
         return " and ".join(filter(None, ["" if can_ask() else key, live]))
 
@@ -167,7 +183,10 @@ class Bench:
         return {"slice_fields": self.fields, "cluster_field": self.cluster_field or None}
 
     def _scoring(self) -> dict[str, Any]:
-        return {"checker": metrics.checker(self.checker, folder=self.study.folder), "scorers": named(self.scorers)}
+        return {
+            "checker": metrics.checker(self.checker, folder=self.study.folder),
+            "scorers": named(self.scorers),
+        }
 
 
 def can_ask() -> bool:
@@ -189,7 +208,9 @@ def _chance(value: str, expected: str, field: str) -> float:
     try:
         number = float(value)
     except ValueError:
-        raise DesignError(f"chance_field {field!r} holds {value!r}; need a number of candidates or a chance") from None
+        raise DesignError(
+            f"chance_field {field!r} holds {value!r}; need a number of candidates or a chance"
+        ) from None
     if number < 1:
         return number
     return 1 / number if len([line for line in expected.split("\n") if line.strip()]) == 1 else 0.0

@@ -61,11 +61,17 @@ def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
     if kind == "schema" and rest:
         return _schema_checker((folder or Path()) / rest)
     if choice not in CHECKERS:
-        raise DesignError(f"checker {choice!r}: use {', '.join(CHECKERS)}, regex:<pattern>, schema:<file> or a callable")
+        raise DesignError(
+            f"checker {choice!r}: use {', '.join(CHECKERS)}, regex:<pattern>, schema:<file> or a callable"
+        )
     return CHECKERS[choice]
 
 
-CHECKERS: Mapping[str, Checker] = {"article": check_format, "icd10cm": icd10cm_format, "none": unchecked}
+CHECKERS: Mapping[str, Checker] = {
+    "article": check_format,
+    "icd10cm": icd10cm_format,
+    "none": unchecked,
+}
 
 
 def _regex_checker(pattern: str) -> Checker:
@@ -86,8 +92,12 @@ def _schema_checker(path: Path) -> Checker:
         kind = validator_for(schema)
         kind.check_schema(schema)
     except (OSError, ValueError, SchemaError) as why:
-        raise DesignError(f"checker schema:{path}: no readable JSON schema ({type(why).__name__})") from why
-    validator = kind(schema, registry=Registry())  # an empty registry: a schema never fetches another one
+        raise DesignError(
+            f"checker schema:{path}: no readable JSON schema ({type(why).__name__})"
+        ) from why
+    validator = kind(
+        schema, registry=Registry()
+    )  # an empty registry: a schema never fetches another one
     return lambda output: _is_valid_json(output, validator)
 
 

@@ -106,7 +106,9 @@ class Comparison:
     def _repr_html_(self) -> str:
         tests = {name.replace("_", " "): _effect(one) for name, one in self.tests.items()}
         cells = {name.replace("_", " "): n for name, n in self.cells.items()}
-        return wording.html_table({"examples": self.n, **tests, **cells, "notes": " ".join(self.notes)})
+        return wording.html_table(
+            {"examples": self.n, **tests, **cells, "notes": " ".join(self.notes)}
+        )
 
 
 def compare_models(
@@ -140,13 +142,20 @@ def compare_models(
     old, new = by_id(base_results, "base"), by_id(ft_results, "fine-tuned")
     matched = [name for name in old if name in new]
     check_matches(old, new, matched)
-    names = _metrics_to_test([one for name in matched for one in (*old[name], *new[name])], primary_metric)
+    names = _metrics_to_test(
+        [one for name in matched for one in (*old[name], *new[name])], primary_metric
+    )
     status_metric = primary_metric if _is_rate(old, new, matched, primary_metric) else "exact_match"
     pairs = tuple(pair_of(name, old[name], new[name], names, status_metric) for name in matched)
-    clustered = any(side.cluster is not None for one in pairs for side in (one.base, one.fine_tuned))
+    clustered = any(
+        side.cluster is not None for one in pairs for side in (one.base, one.fine_tuned)
+    )
     tests = {name: paired_test(pairs, name, alpha=alpha, clustered=clustered) for name in names}
     others = [name for name in names if name != primary_metric]
-    base, tuned = (metrics.compute_metrics([r for i in matched for r in side[i]], alpha=alpha) for side in (old, new))
+    base, tuned = (
+        metrics.compute_metrics([r for i in matched for r in side[i]], alpha=alpha)
+        for side in (old, new)
+    )
     return Comparison(
         exact_match_improvement=_minus(tuned.exact_match_rate, base.exact_match_rate),
         format_improvement=_minus(tuned.format_accuracy, base.format_accuracy),
@@ -159,7 +168,9 @@ def compare_models(
         primary=tests[primary_metric],
         tests=tests,
         beside={name: paired_test(pairs, name, alpha=alpha) for name in names} if clustered else {},
-        p_adjusted=dict(zip(others, stats.adjust([tests[name].p_value for name in others]), strict=True)),
+        p_adjusted=dict(
+            zip(others, stats.adjust([tests[name].p_value for name in others]), strict=True)
+        ),
         cells=cells_of(pairs),
         pairs=pairs,
         fragility=_fragility(pairs, tests[primary_metric], primary_metric, alpha, clustered),
@@ -173,12 +184,21 @@ def compare_models(
 
 
 def compare_many(
-    base_results: Iterable[EvalResult], others: Mapping[str, Iterable[EvalResult]], *, alpha: float = 0.05, **options: Any
+    base_results: Iterable[EvalResult],
+    others: Mapping[str, Iterable[EvalResult]],
+    *,
+    alpha: float = 0.05,
+    **options: Any,
 ) -> tuple[dict[str, Comparison], dict[str, float | None]]:
     """Compares several models with the same base; the second dict holds the primary tests' p, adjusted by Holm."""
     base = list(base_results)
-    compared = {name: compare_models(base, results, alpha=alpha, **options) for name, results in others.items()}
-    return compared, dict(zip(compared, stats.adjust([one.primary.p_value for one in compared.values()]), strict=True))
+    compared = {
+        name: compare_models(base, results, alpha=alpha, **options)
+        for name, results in others.items()
+    }
+    return compared, dict(
+        zip(compared, stats.adjust([one.primary.p_value for one in compared.values()]), strict=True)
+    )
 
 
 def _metrics_to_test(results: list[EvalResult], primary_metric: str) -> tuple[str, ...]:
@@ -186,7 +206,9 @@ def _metrics_to_test(results: list[EvalResult], primary_metric: str) -> tuple[st
     if primary_metric in names:
         return names
     if primary_metric not in metrics.SCORERS:
-        raise DesignError(f"primary metric {primary_metric!r}: these results carry {', '.join(names)}")
+        raise DesignError(
+            f"primary metric {primary_metric!r}: these results carry {', '.join(names)}"
+        )
     return (*names, primary_metric)
 
 
@@ -195,9 +217,15 @@ def _is_rate(old: Any, new: Any, matched: list[str], metric: str) -> bool:
     return all(one in (0.0, 1.0) for one in values)
 
 
-def _fragility(pairs: Sequence[Pair], primary: Any, metric: str, alpha: float, clustered: bool) -> Fragility:
+def _fragility(
+    pairs: Sequence[Pair], primary: Any, metric: str, alpha: float, clustered: bool
+) -> Fragility:
     kept = [one for one in pairs if not one.any_error]
-    without = primary if len(kept) == len(pairs) else paired_test(kept, metric, alpha=alpha, clustered=clustered)
+    without = (
+        primary
+        if len(kept) == len(pairs)
+        else paired_test(kept, metric, alpha=alpha, clustered=clustered)
+    )
     return Fragility(n_errors=len(pairs) - len(kept), all_pairs=primary, without_errors=without)
 
 
@@ -205,22 +233,31 @@ def _noninferiority(primary: Any, margin: float | None) -> Any:
     if not margin:
         return None
     if not 0 < margin < 1:
-        raise DesignError(f"metric_margin {margin}: give the largest loss allowed as a fraction, e.g. 0.02 for 2 points")
+        raise DesignError(
+            f"metric_margin {margin}: give the largest loss allowed as a fraction, e.g. 0.02 for 2 points"
+        )
     return stats.noninferiority_test(primary, margin)
 
 
 def _notes(old: Any, new: Any, pairs: Sequence[Pair], clustered: bool) -> tuple[str, ...]:
     notes = [] if pairs else ["No examples: nothing can be said."]
-    lost = [len([name for name in side if name not in other]) for side, other in ((old, new), (new, old))]
+    lost = [
+        len([name for name in side if name not in other])
+        for side, other in ((old, new), (new, old))
+    ]
     if any(lost):
         notes.append(
             f"Only the {wording.plural(len(pairs), 'example')} both models answered are compared: "
             f"{lost[0]} stand only in the base results and {lost[1]} only in the fine-tuned ones."
         )
     if any(len(side[one.example_id]) > 1 for one in pairs for side in (old, new)):
-        notes.append("Several samples an example were averaged first; right means right in more than half of them.")
+        notes.append(
+            "Several samples an example were averaged first; right means right in more than half of them."
+        )
     if clustered:
-        notes.append(f"Standard errors allow for {wording.plural(len({p.cluster for p in pairs}), 'shared source')}.")
+        notes.append(
+            f"Standard errors allow for {wording.plural(len({p.cluster for p in pairs}), 'shared source')}."
+        )
     return tuple(notes)
 
 
@@ -233,5 +270,9 @@ def _effect(test: Any) -> str:
     if test.estimate is None:
         return test.verdict
     known = test.ci_low is not None or test.ci_high is not None
-    limits = wording.interval(test.ci_low, test.ci_high, alpha=test.alpha) if known else "interval undefined"
+    limits = (
+        wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+        if known
+        else "interval undefined"
+    )
     return f"{test.verdict}, {wording.points(test.estimate)} points ({limits})"

@@ -116,12 +116,15 @@ class _Reader:
             self.repeats[digest] += 1
             example_id = digest if self.repeats[digest] == 1 else f"{digest}-{self.repeats[digest]}"
         elif isinstance(own, bool) or not isinstance(own, str | int) or not str(own).strip():
-            raise UnusableError(f"id is {shown(own)}", "make it a text or a whole number, or leave it out")
+            raise UnusableError(
+                f"id is {shown(own)}", "make it a text or a whole number, or leave it out"
+            )
         else:
             example_id = str(own)
         if example_id in self.lines_by_id:
             raise UnusableError(
-                f"id {shown(own)} stands on line {self.lines_by_id[example_id]} too", "give each row an id of its own"
+                f"id {shown(own)} stands on line {self.lines_by_id[example_id]} too",
+                "give each row an id of its own",
             )
         self.lines_by_id[example_id] = line
         return example_id
@@ -136,12 +139,15 @@ class _Reader:
         metadata = row.get("metadata")
         known = {**row, **(metadata if isinstance(metadata, dict) else {})}
         self.fields_seen.update(name for name in known if name != "messages")
-        slices = {name: _label(known[name]) for name in self.slice_fields if known.get(name) is not None}
+        slices = {
+            name: _label(known[name]) for name in self.slice_fields if known.get(name) is not None
+        }
         if self.cluster_field is None:
             return slices, None
         if known.get(self.cluster_field) is None:
             raise UnusableError(
-                f"no {self.cluster_field!r} to cluster by", "add it to the row's metadata, or cluster by another field"
+                f"no {self.cluster_field!r} to cluster by",
+                "add it to the row's metadata, or cluster by another field",
             )
         return slices, _label(known[self.cluster_field])
 
@@ -185,8 +191,16 @@ def read_examples(
         DesignError: An unknown mode, or a limit below 0.
     """
     if system_prompt_mode not in get_args(SystemPromptMode) or (limit or 0) < 0:
-        raise DesignError(f"system_prompt_mode {system_prompt_mode!r}, limit {limit}: need auto, prepend or replace; 0 or more")
-    how = (Path(path), cleaned(system_prompt)[0], system_prompt_mode, tuple(slice_fields), cluster_field or None)
+        raise DesignError(
+            f"system_prompt_mode {system_prompt_mode!r}, limit {limit}: need auto, prepend or replace; 0 or more"
+        )
+    how = (
+        Path(path),
+        cleaned(system_prompt)[0],
+        system_prompt_mode,
+        tuple(slice_fields),
+        cluster_field or None,
+    )
     reader, kept = _Reader(*how), []
     for n, example in enumerate(reader.examples()):
         if keep and (not limit or n < limit):
@@ -211,7 +225,11 @@ def _check(reader: _Reader, *, strict: bool) -> None:
     problems, path = reader.problems, reader.path
     n_good = len(reader.digests)
     if not n_good and not problems:
-        problems.append(Problem(line=1, problem="the file has no rows", remedy="write one JSON object on each line"))
+        problems.append(
+            Problem(
+                line=1, problem="the file has no rows", remedy="write one JSON object on each line"
+            )
+        )
     named = [*reader.slice_fields, *([reader.cluster_field] if reader.cluster_field else [])]
     unknown = [name for name in named if reader.fields_seen and name not in reader.fields_seen]
     if unknown:
@@ -222,12 +240,19 @@ def _check(reader: _Reader, *, strict: bool) -> None:
         listing = [f"{path}:{one.line}: {one.problem}; {one.remedy}" for one in problems[:_LISTED]]
         more = [f"... and {count(len(problems) - _LISTED)} more"] if len(problems) > _LISTED else []
         heading = f"{path}: {plural(len(problems), 'problem')}, {plural(n_good, 'usable row')}; nothing was asked"
-        raise DataError("\n".join([heading, *listing, *more, "strict=False leaves these rows out and counts them."]))
+        raise DataError(
+            "\n".join(
+                [heading, *listing, *more, "strict=False leaves these rows out and counts them."]
+            )
+        )
 
 
 def _repeats(reader: _Reader) -> str:
     copies = sum(times - 1 for times in reader.repeats.values())
-    return f"{plural(copies, 'row')} without id stand in the file more than once; their ids end in -2, -3 ..." * bool(copies)
+    return (
+        f"{plural(copies, 'row')} without id stand in the file more than once; their ids end in -2, -3 ..."
+        * bool(copies)
+    )
 
 
 def _notes(reader: _Reader) -> Iterator[str]:
@@ -252,8 +277,12 @@ def _prompt_use(use: Mapping[str, int]) -> str:
 
 
 def _digest(value: Any) -> bytes:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).digest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+    ).digest()
 
 
 def _label(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return (
+        value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    )

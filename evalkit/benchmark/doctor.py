@@ -20,7 +20,12 @@ COMMON = 0.05  # an 8-gram in more rows than this is the prompt's template, not 
 FEW_IN_SLICE = 30
 MOST_LINES = 12  # lines that a finding names
 MOST_ALIKE = 3  # findings of a kind that are told one by one when all have the same remedy
-USEFUL = (100, 200, 500, 1000)  # below 100 unreliable, 200 to 500 the usual size, above 1,000 mostly cost
+USEFUL = (
+    100,
+    200,
+    500,
+    1000,
+)  # below 100 unreliable, 200 to 500 the usual size, above 1,000 mostly cost
 
 _NOUNS = {
     "unusable": ("unusable row", "unusable rows"),
@@ -89,29 +94,47 @@ class Checkup:
             rows += [_row(one, _lines(one.lines), one.what) for one in named]
             if rest:
                 lines = sorted(line for one in rest for line in one.lines)
-                rows.append(_row(rest[0], _lines(lines), f"{wording.count(len(rest))} more such findings"))
+                rows.append(
+                    _row(rest[0], _lines(lines), f"{wording.count(len(rest))} more such findings")
+                )
         return rows
 
     def __str__(self) -> str:
         found = wording.listed(self.told())
-        against = f", compared with {self.train}" if self.train else ", not compared with a training file"
+        against = (
+            f", compared with {self.train}" if self.train else ", not compared with a training file"
+        )
         sees = ", ".join(
-            f"{wording.points(d, sign=False)} at {share:.0%}" for share, d in self.detectable.items() if d is not None
+            f"{wording.points(d, sign=False)} at {share:.0%}"
+            for share, d in self.detectable.items()
+            if d is not None
         )
         lines = [
             f"{self.path}: {wording.plural(self.n, 'row')}{against}. Found: {found or 'nothing'}.",
-            *([f"Differences it finds, in points, by share of examples the models disagree on: {sees}."] if sees else []),
+            *(
+                [
+                    f"Differences it finds, in points, by share of examples the models disagree on: {sees}."
+                ]
+                if sees
+                else []
+            ),
         ]
         return "\n".join([*lines, *(f"  {_told(one)}" for one in self.rows())])
 
     def _repr_html_(self) -> str:
         head = {"file": self.path, "rows": self.n, **self.counts()}
-        rows = dict(f"{place}. {_told(one)}".split(": ", 1) for place, one in enumerate(self.rows(), 1))
+        rows = dict(
+            f"{place}. {_told(one)}".split(": ", 1) for place, one in enumerate(self.rows(), 1)
+        )
         return wording.html_table(head | rows)
 
 
 def examine(
-    path: str | Path, train: str | Path | None = None, *, slice_fields: Sequence[str] = (), limit: int | None = None
+    path: str | Path,
+    train: str | Path | None = None,
+    *,
+    slice_fields: Sequence[str] = (),
+    limit: int | None = None,
 ) -> Checkup:
     """Examines a test set, and with a training file whether training has seen it.
 
@@ -124,10 +147,20 @@ def examine(
     Raises:
         DataError: A file cannot be read at all.
     """
-    test_set = dataset.read_examples(path, slice_fields=tuple(slice_fields), limit=limit, strict=False)
+    test_set = dataset.read_examples(
+        path, slice_fields=tuple(slice_fields), limit=limit, strict=False
+    )
     rows = test_set.examples
-    slices = Counter(f"{name} = {value}" for one in rows for name, value in one.slices.items() if name in slice_fields)
-    findings = [Finding(kind="unusable", lines=(x.line,), what=x.problem, remedy=x.remedy) for x in test_set.problems]
+    slices = Counter(
+        f"{name} = {value}"
+        for one in rows
+        for name, value in one.slices.items()
+        if name in slice_fields
+    )
+    findings = [
+        Finding(kind="unusable", lines=(x.line,), what=x.problem, remedy=x.remedy)
+        for x in test_set.problems
+    ]
     findings += [*_repeated(rows), *_near(rows)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
@@ -137,7 +170,10 @@ def examine(
         path=str(path),
         n=len(rows),
         findings=tuple(findings),
-        detectable={share: stats.detectable_difference(len(rows), share) if rows else None for share in shares},
+        detectable={
+            share: stats.detectable_difference(len(rows), share) if rows else None
+            for share in shares
+        },
         slices=dict(slices),
         train=str(train) if train else None,
     )
@@ -154,7 +190,12 @@ def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
             what = "same prompt, different expected answers"
             yield Finding(kind="conflict", lines=lines, what=what, remedy="keep the right one")
         elif len(group) > 1:
-            yield Finding(kind="duplicate", lines=lines, what="same prompt, same expected answer", remedy="keep one of them")
+            yield Finding(
+                kind="duplicate",
+                lines=lines,
+                what="same prompt, same expected answer",
+                remedy="keep one of them",
+            )
 
 
 def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
@@ -166,13 +207,20 @@ def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
     from rapidfuzz.distance import Indel
     from rapidfuzz.process import cdist
 
-    known = sorted({_level(input_text(one.messages)): one for one in rows}.items(), key=lambda item: (len(item[0]), item[0]))
+    known = sorted(
+        {_level(input_text(one.messages)): one for one in rows}.items(),
+        key=lambda item: (len(item[0]), item[0]),
+    )
     texts, group = [text for text, _ in known], np.arange(len(known))
     for start in range(0, len(texts), chunk):
         queries = texts[start : start + chunk]
         longest = len(queries[-1]) * (2 - NEAR) / NEAR
-        stop = next((place for place in range(start, len(texts)) if len(texts[place]) > longest), len(texts))
-        alike = cdist(queries, texts[start:stop], scorer=Indel.normalized_similarity, score_cutoff=NEAR)
+        stop = next(
+            (place for place in range(start, len(texts)) if len(texts[place]) > longest), len(texts)
+        )
+        alike = cdist(
+            queries, texts[start:stop], scorer=Indel.normalized_similarity, score_cutoff=NEAR
+        )
         for near in alike > 0:
             joined = np.unique(group[start:stop][near])
             group[np.isin(group, joined)] = joined[0]
@@ -180,7 +228,12 @@ def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
         if n > 1:
             lines = tuple(sorted(known[place][1].line for place in np.flatnonzero(group == label)))
             what = f"{n} inputs, each at least {NEAR:.0%} alike to another"
-            yield Finding(kind="near-duplicate", lines=lines, what=what, remedy="keep one, or declare a cluster_field")
+            yield Finding(
+                kind="near-duplicate",
+                lines=lines,
+                what=what,
+                remedy="keep one, or declare a cluster_field",
+            )
 
 
 def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Finding]:
@@ -200,25 +253,41 @@ def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Fin
         rare = {gram for gram in mine if spread[gram] <= limit}
         shared = len(rare & grams)
         if rare and shared / len(rare) >= LEAKED:
-            yield _leak("8-gram", one, f"{wording.share(shared, len(rare))} of its 8-word runs stand in the training file")
+            yield _leak(
+                "8-gram",
+                one,
+                f"{wording.share(shared, len(rare))} of its 8-word runs stand in the training file",
+            )
 
 
 def _leak(kind: str, one: Example, what: str) -> Finding:
-    return Finding(kind=f"leak ({kind})", lines=(one.line,), what=what, remedy="take it out of the test set or of the training")
+    return Finding(
+        kind=f"leak ({kind})",
+        lines=(one.line,),
+        what=what,
+        remedy="take it out of the test set or of the training",
+    )
 
 
 def _without_value(rows: Sequence[Example], fields: Iterable[str]) -> Iterator[Finding]:
     for name in fields:
         if lines := tuple(one.line for one in rows if name not in one.slices):
             remedy = f"fill in {name} for {wording.plural(len(lines), 'row')}"
-            yield Finding(kind="no slice value", lines=lines, what=f"no value of {name}", remedy=remedy)
+            yield Finding(
+                kind="no slice value", lines=lines, what=f"no value of {name}", remedy=remedy
+            )
 
 
 def _thin(slices: Mapping[str, int]) -> Iterator[Finding]:
     for name, n in slices.items():
         if n < FEW_IN_SLICE:
             more = f"{FEW_IN_SLICE - n} more would give it a p-value of its own"
-            yield Finding(kind="thin slice", lines=(), what=f"{name} has {wording.plural(n, 'row')}", remedy=more)
+            yield Finding(
+                kind="thin slice",
+                lines=(),
+                what=f"{name} has {wording.plural(n, 'row')}",
+                remedy=more,
+            )
 
 
 def _size(n: int) -> Iterator[Finding]:
@@ -233,7 +302,10 @@ def _size(n: int) -> Iterator[Finding]:
 
 
 def _prompt(one: Example) -> str:
-    return "\n".join(f"{message.get('role')}: {wording.flattened(message.get('content'))}" for message in one.messages)
+    return "\n".join(
+        f"{message.get('role')}: {wording.flattened(message.get('content'))}"
+        for message in one.messages
+    )
 
 
 def _level(text: str) -> str:

@@ -80,7 +80,9 @@ class Evaluation:
             if not isinstance(n := getattr(self, name), Integral) or n < 1:
                 raise DesignError(f"{name} is {n!r}; need at least 1, a whole number")
         if not isinstance(self.model, str) and not callable(self.model):
-            raise DesignError(f"model is {self.model!r}; need the name of a model, or a function of the messages")
+            raise DesignError(
+                f"model is {self.model!r}; need the name of a model, or a function of the messages"
+            )
         if self.journal is not None and self.model_name.endswith("<lambda>"):
             raise DesignError(
                 "a lambda has no name to keep its answers apart from another's; give the journal a named function"
@@ -90,12 +92,20 @@ class Evaluation:
     @property
     def model_name(self) -> str:
         """The model's name, or the function's."""
-        return self.model if isinstance(self.model, str) else getattr(self.model, "__qualname__", type(self.model).__name__)
+        return (
+            self.model
+            if isinstance(self.model, str)
+            else getattr(self.model, "__qualname__", type(self.model).__name__)
+        )
 
     @property
     def endpoint_name(self) -> str:
         """The declared name; a function has no endpoint."""
-        return self.endpoint if isinstance(self.model, str) or self.endpoint != "openai" else "function"
+        return (
+            self.endpoint
+            if isinstance(self.model, str) or self.endpoint != "openai"
+            else "function"
+        )
 
     @cached_property
     def parameters(self) -> Parameters:
@@ -115,7 +125,9 @@ class Evaluation:
         """The test set, read and checked once."""
         same = ("system_prompt", "system_prompt_mode", "cluster_field", "limit", "strict", "keep")
         options = {name: getattr(self, name) for name in same}
-        return dataset.read_examples(self.test_file, slice_fields=names(self.slice_fields), **options)
+        return dataset.read_examples(
+            self.test_file, slice_fields=names(self.slice_fields), **options
+        )
 
     @cached_property
     def score(self) -> Scored:
@@ -136,13 +148,19 @@ class Evaluation:
             system_prompt=self.system_prompt,
             system_prompt_mode=self.system_prompt_mode,
             test_set=self.test_set.fingerprint,
-            versions={"evalkit": version("evalkit"), "openai": version("openai"), "python": platform.python_version()},
+            versions={
+                "evalkit": version("evalkit"),
+                "openai": version("openai"),
+                "python": platform.python_version(),
+            },
             about={**(self.about or {}), "system_prompt_use": self.test_set.system_prompt_mode},
         )
 
     def calls(self) -> Iterator[Call]:
         """Every call, in file order, sample by sample."""
-        key = partial(journal.call_key, self.model_name, self.endpoint_name, self.parameters.recorded())
+        key = partial(
+            journal.call_key, self.model_name, self.endpoint_name, self.parameters.recorded()
+        )
         for example in self.test_set:
             for sample in range(self.samples):
                 yield Call(example=example, sample=sample, key=key(example.messages, sample))
@@ -151,14 +169,25 @@ class Evaluation:
         """What the run will take before anything is asked: calls, and at most how much money."""
         n_known = sum(call.key in writer for call in self.calls()) if writer else 0
         price = prices_of(self.prices, self.model_name)
-        estimate = Estimate(n_calls=self.n_calls, n_to_ask=self.n_calls - n_known, concurrency=self.concurrency, price=price)
+        estimate = Estimate(
+            n_calls=self.n_calls,
+            n_to_ask=self.n_calls - n_known,
+            concurrency=self.concurrency,
+            price=price,
+        )
         if price is None or not self.n_calls:
             return estimate
-        chars = sum(len(flattened(one.get("content"))) for call in self.calls() for one in call.example.messages)
+        chars = sum(
+            len(flattened(one.get("content")))
+            for call in self.calls()
+            for one in call.example.messages
+        )
         bound = price.cost(chars / _CHARS_PER_TOKEN / self.n_calls, float(self.max_tokens or 0))
         return replace(estimate, money=estimate.n_to_ask * bound, is_bound=True)
 
-    async def stream(self, writer: journal.Writer | None, tally: Tally) -> AsyncGenerator[EvalResult, None]:
+    async def stream(
+        self, writer: journal.Writer | None, tally: Tally
+    ) -> AsyncGenerator[EvalResult, None]:
         """Yields each result as soon as it is there; the first call goes alone and finds out whether the endpoint works.
 
         Raises:
@@ -189,16 +218,26 @@ class Evaluation:
                     yield result
         finally:
             syncing.cancel()
-            await asyncio.gather(syncing, return_exceptions=True)  # what it could not sync, closing the journal reports
+            await asyncio.gather(
+                syncing, return_exceptions=True
+            )  # what it could not sync, closing the journal reports
             await model.aclose()
 
     def _model(self) -> Endpoint | CallableModel:
         if not isinstance(self.model, str):
-            return CallableModel(self.model, n_threads=self.concurrency, strip_think=self.strip_think)
-        from evalkit.endpoint import Endpoint  # openai takes most of a second; reading a journal needs none of it
+            return CallableModel(
+                self.model, n_threads=self.concurrency, strip_think=self.strip_think
+            )
+        from evalkit.endpoint import (
+            Endpoint,
+        )  # openai takes most of a second; reading a journal needs none of it
 
         return Endpoint(
-            self.model, parameters=self.parameters, base_url=self.base_url, timeout_s=self.timeout_s, attempts=self.attempts
+            self.model,
+            parameters=self.parameters,
+            base_url=self.base_url,
+            timeout_s=self.timeout_s,
+            attempts=self.attempts,
         )
 
     async def _answered(
@@ -222,7 +261,9 @@ class Evaluation:
         else:
             under_way[call.key] = asyncio.create_task(ask(call, first=first))
             answer = await under_way[call.key]
-            if answer.outcome != "error":  # a failed call stays: its row and the others of that prompt fail alike
+            if (
+                answer.outcome != "error"
+            ):  # a failed call stays: its row and the others of that prompt fail alike
                 del under_way[call.key]
         return self.score(call.example, answer, call.sample)
 
@@ -234,7 +275,13 @@ class Evaluation:
         return self.score(call.example, answer, call.sample)
 
     async def _asked(
-        self, call: Call, *, model: Endpoint | CallableModel, writer: journal.Writer | None, tally: Tally, first: bool = False
+        self,
+        call: Call,
+        *,
+        model: Endpoint | CallableModel,
+        writer: journal.Writer | None,
+        tally: Tally,
+        first: bool = False,
     ) -> Answer:
         answer = await model.ask(call.example.messages, first=first)
         if writer:
@@ -252,7 +299,9 @@ class Evaluation:
         return answer
 
 
-def scoring(checker: str | Callable[[str], bool], scorers: str | Sequence[str | Callable[[str, str], Any]]) -> Scored:
+def scoring(
+    checker: str | Callable[[str], bool], scorers: str | Sequence[str | Callable[[str, str], Any]]
+) -> Scored:
     """A function that scores one answer; names are looked up now, before anything is asked."""
     chosen = names(scorers)
     for one in chosen:
@@ -271,7 +320,8 @@ def warn_of_changes(tally: Tally) -> None:
     if len(tally.served) > 1:
         names = listed([f"{name!r} ({plural(n, 'answer')})" for name, n in tally.served.items()])
         warnings.warn(
-            f"the server's model changed: {names}; compare only what one model answered: ask the others afresh", stacklevel=3
+            f"the server's model changed: {names}; compare only what one model answered: ask the others afresh",
+            stacklevel=3,
         )
 
 

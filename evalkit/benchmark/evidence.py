@@ -63,11 +63,17 @@ def evidence_of(
             "fragility": _fragility(comparison),
             "noninferiority": comparison.noninferiority and comparison.noninferiority.to_dict(),
             "noise_floor": None,
-            "outcomes": {"base": dict(comparison.base.outcomes), "fine_tuned": dict(comparison.fine_tuned.outcomes)},
+            "outcomes": {
+                "base": dict(comparison.base.outcomes),
+                "fine_tuned": dict(comparison.fine_tuned.outcomes),
+            },
             "costs": costs,
             "n": comparison.n,
             "clustered": comparison.clustered,
-            "unmatched": {"base": [*comparison.unmatched_base], "fine_tuned": [*comparison.unmatched_fine_tuned]},
+            "unmatched": {
+                "base": [*comparison.unmatched_base],
+                "fine_tuned": [*comparison.unmatched_fine_tuned],
+            },
             "notes": [*comparison.notes],
             **_slices(list(slices)),
             **details,
@@ -120,21 +126,38 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
 
 def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
     """One line for all open slices, the largest loss first, so that they leave room for what other layers miss."""
-    rows = [row for row in (slices[0].rows if slices else ()) if row.n_to_settle and (row.safety or (row.estimate or 0) < 0)]
+    rows = [
+        row
+        for row in (slices[0].rows if slices else ())
+        if row.n_to_settle and (row.safety or (row.estimate or 0) < 0)
+    ]
     rows.sort(key=lambda row: row.estimate or 0.0)
     named, n_more = rows[:MOST_SLICES], len(rows[MOST_SLICES:])
     if rows:
-        names = [row.slice for row in named] + ([wording.plural(n_more, "more slice")] if n_more else [])
-        why = wording.listed([f"{row.slice}: {wording.points(row.estimate)} points over {row.n}" for row in named])
-        more = wording.listed([f"about {wording.count((row.n_to_settle or 0) - row.n)}" for row in named])
-        price = f"{more} more examples" + ("; the rest stands in the table of slices" if n_more else "")
-        yield Missing(action=f"{_SLICE_ACTION}{wording.listed(names)}", why=f"{why} examples, not settled", price=price)
+        names = [row.slice for row in named] + (
+            [wording.plural(n_more, "more slice")] if n_more else []
+        )
+        why = wording.listed(
+            [f"{row.slice}: {wording.points(row.estimate)} points over {row.n}" for row in named]
+        )
+        more = wording.listed(
+            [f"about {wording.count((row.n_to_settle or 0) - row.n)}" for row in named]
+        )
+        price = f"{more} more examples" + (
+            "; the rest stands in the table of slices" if n_more else ""
+        )
+        yield Missing(
+            action=f"{_SLICE_ACTION}{wording.listed(names)}",
+            why=f"{why} examples, not settled",
+            price=price,
+        )
 
 
 def _metrics(comparison: Comparison) -> dict[str, Any]:
     sides = {"base": comparison.base.by_metric, "fine_tuned": comparison.fine_tuned.by_metric}
     return {
-        name: {role: by[name].to_dict() if name in by else None for role, by in sides.items()} | {"test": test.to_dict()}
+        name: {role: by[name].to_dict() if name in by else None for role, by in sides.items()}
+        | {"test": test.to_dict()}
         for name, test in comparison.tests.items()
     }
 
@@ -142,9 +165,17 @@ def _metrics(comparison: Comparison) -> dict[str, Any]:
 def _fragility(comparison: Comparison) -> dict[str, Any]:
     found = comparison.fragility
     without = found.without_errors.to_dict()
-    return {"fragile": found.fragile, "n_errors": found.n_errors, "without_errors": without, "sentence": str(found)}
+    return {
+        "fragile": found.fragile,
+        "n_errors": found.n_errors,
+        "without_errors": without,
+        "sentence": str(found),
+    }
 
 
 def _slices(tables: Sequence[SliceTable]) -> dict[str, Any]:
-    first, others = (tables[0].to_dict() if tables else []), [row for one in tables[1:] for row in one.to_dict()]
+    first, others = (
+        (tables[0].to_dict() if tables else []),
+        [row for one in tables[1:] for row in one.to_dict()],
+    )
     return {"slices": first, "slices_other_metrics": others}

@@ -16,19 +16,32 @@ def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> dict[str
     """One changed example, raw: id, status, input, expected, both answers, similarity drop, slices, flaky flag."""
     diff, base, tuned = pair.diff("similarity"), pair.base, pair.fine_tuned
     return {
-        "example_id": pair.example_id, "status": pair.status, "input": base.input_text, "expected": base.expected,
-        "base": base.predicted, "fine_tuned": tuned.predicted, "similarity_drop": None if diff is None else -diff,
-        "base_outcome": base.outcome, "fine_tuned_outcome": tuned.outcome, "slices": dict(base.slices),
+        "example_id": pair.example_id,
+        "status": pair.status,
+        "input": base.input_text,
+        "expected": base.expected,
+        "base": base.predicted,
+        "fine_tuned": tuned.predicted,
+        "similarity_drop": None if diff is None else -diff,
+        "base_outcome": base.outcome,
+        "fine_tuned_outcome": tuned.outcome,
+        "slices": dict(base.slices),
         "asked_again": asked_again,
-    }  # fmt: skip
+    }
 
 
-def write_examples(pairs: Iterable[Pair], marks: Mapping[str, str], folder: Path, name: str = "regressed") -> Sequence[Path]:
+def write_examples(
+    pairs: Iterable[Pair], marks: Mapping[str, str], folder: Path, name: str = "regressed"
+) -> Sequence[Path]:
     """Writes `<name>.csv` and `<name>.jsonl`; in the CSV nothing is a formula and unseen characters stand as codes."""
-    records = [example_record(one, asked_again=marks.get(one.example_id, "not re-asked")) for one in pairs]
+    records = [
+        example_record(one, asked_again=marks.get(one.example_id, "not re-asked")) for one in pairs
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     table, lines = folder / f"{name}.csv", folder / f"{name}.jsonl"
-    lines.write_text("".join(json.dumps(one, ensure_ascii=True) + "\n" for one in records), encoding="utf-8")
+    lines.write_text(
+        "".join(json.dumps(one, ensure_ascii=True) + "\n" for one in records), encoding="utf-8"
+    )
     with table.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
@@ -36,11 +49,26 @@ def write_examples(pairs: Iterable[Pair], marks: Mapping[str, str], folder: Path
     return table, lines
 
 
-_COLUMNS = ("example_id", "status", "input", "expected", "base", "fine_tuned", "similarity_drop", "base_outcome",
-            "fine_tuned_outcome", "slices", "asked_again")  # fmt: skip
+_COLUMNS = (
+    "example_id",
+    "status",
+    "input",
+    "expected",
+    "base",
+    "fine_tuned",
+    "similarity_drop",
+    "base_outcome",
+    "fine_tuned_outcome",
+    "slices",
+    "asked_again",
+)
 
 
 def _for_people(value: Any) -> Any:
     if isinstance(value, Mapping):
         value = "; ".join(f"{name} = {one}" for name, one in value.items())
-    return wording.for_spreadsheet(wording.visible(wording.cleaned(value)[0])) if isinstance(value, str) else value
+    return (
+        wording.for_spreadsheet(wording.visible(wording.cleaned(value)[0]))
+        if isinstance(value, str)
+        else value
+    )

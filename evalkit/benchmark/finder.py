@@ -78,10 +78,25 @@ class Found:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the evidence file."""
-        rows = [{"traits": [*one.traits], "n": one.n, "n_fixed": one.n_fixed, "n_regressed": one.n_regressed,
-                 "estimate": one.estimate, "ci_low": one.test.ci_low, "ci_high": one.test.ci_high,
-                 "p_adjusted": one.p_adjusted} for one in self.segments]  # fmt: skip
-        return {"label": self.label, "n_looked_at": self.n_looked_at, "min_support": self.min_support, "segments": rows}
+        rows = [
+            {
+                "traits": [*one.traits],
+                "n": one.n,
+                "n_fixed": one.n_fixed,
+                "n_regressed": one.n_regressed,
+                "estimate": one.estimate,
+                "ci_low": one.test.ci_low,
+                "ci_high": one.test.ci_high,
+                "p_adjusted": one.p_adjusted,
+            }
+            for one in self.segments
+        ]
+        return {
+            "label": self.label,
+            "n_looked_at": self.n_looked_at,
+            "min_support": self.min_support,
+            "segments": rows,
+        }
 
     def _repr_html_(self) -> str:
         return wording.html_table({one.where: one.what for one in self.segments})
@@ -116,30 +131,58 @@ def find_slices(
     import numpy as np
 
     pairs = comparison.pairs
-    masks = {name: mask for name, mask in _traits(pairs, predicates or {}).items() if mask.sum() >= min_support}
-    fixed, regressed = (np.array([one.status == status for one in pairs], dtype=bool) for status in ("fixed", "regressed"))
+    masks = {
+        name: mask
+        for name, mask in _traits(pairs, predicates or {}).items()
+        if mask.sum() >= min_support
+    }
+    fixed, regressed = (
+        np.array([one.status == status for one in pairs], dtype=bool)
+        for status in ("fixed", "regressed")
+    )
     both_right = np.array([one.status == "both right" for one in pairs], dtype=bool)
     changes = fixed.astype(float) - regressed
     sources = np.array([one.cluster for one in pairs], dtype=object)
     segments = []
     for traits, mask in _candidates(masks, min_support, depth):
-        n, right, b, c = (int(one.sum()) for one in (mask, mask & both_right, mask & fixed, mask & regressed))
+        n, right, b, c = (
+            int(one.sum()) for one in (mask, mask & both_right, mask & fixed, mask & regressed)
+        )
         test = None
         if c > b and comparison.clustered:
-            test = stats.paired_mean_test(changes[mask], clusters=list(sources[mask]), alpha=comparison.alpha)
+            test = stats.paired_mean_test(
+                changes[mask], clusters=list(sources[mask]), alpha=comparison.alpha
+            )
         elif c > b:
             test = stats.paired_binary_test(right, b, c, n - right - b - c, alpha=comparison.alpha)
         share = c / max(int(regressed.sum()), 1)
-        segments.append(Segment(traits=traits, n=n, n_fixed=b, n_regressed=c, share_of_regressed=share, test=test))
+        segments.append(
+            Segment(
+                traits=traits, n=n, n_fixed=b, n_regressed=c, share_of_regressed=share, test=test
+            )
+        )
     # Segments without a loss are not shown, but they were looked at: they count in the adjustment, with p = 1.
-    raw = [1.0 if one.test is None or one.test.p_value is None else one.test.p_value for one in segments]
+    raw = [
+        1.0 if one.test is None or one.test.p_value is None else one.test.p_value
+        for one in segments
+    ]
     adjusted = stats.adjust(raw, method="bh")
-    losses = [replace(one, p_adjusted=p) for one, p in zip(segments, adjusted, strict=True) if one.test is not None]
+    losses = [
+        replace(one, p_adjusted=p)
+        for one, p in zip(segments, adjusted, strict=True)
+        if one.test is not None
+    ]
     losses.sort(key=lambda one: (one.p_adjusted, one.estimate, len(one.traits)))
-    return Found(segments=tuple(_without_echoes(losses)[:top]), n_looked_at=len(segments), min_support=min_support)
+    return Found(
+        segments=tuple(_without_echoes(losses)[:top]),
+        n_looked_at=len(segments),
+        min_support=min_support,
+    )
 
 
-def _traits(pairs: Sequence[Pair], predicates: Mapping[str, Predicate | str]) -> dict[str, np.ndarray]:
+def _traits(
+    pairs: Sequence[Pair], predicates: Mapping[str, Predicate | str]
+) -> dict[str, np.ndarray]:
     import numpy as np
 
     masks: dict[str, np.ndarray] = {}
@@ -182,13 +225,17 @@ def _predicate(name: str, rule: Predicate | str) -> Predicate:
     return lambda pair: pattern.search(pair.base.input_text) is not None
 
 
-def _candidates(masks: Mapping[str, np.ndarray], min_support: int, depth: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+def _candidates(
+    masks: Mapping[str, np.ndarray], min_support: int, depth: int
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     for name, mask in masks.items():
         yield (name,), mask
     for (one, first), (other, second) in combinations(masks.items(), 2) if depth == 2 else ():
         both = first & second
         n = int(both.sum())
-        if min_support <= n < min(int(first.sum()), int(second.sum())):  # as large as one of them: the same examples again
+        if (
+            min_support <= n < min(int(first.sum()), int(second.sum()))
+        ):  # as large as one of them: the same examples again
             yield (one, other), both
 
 
@@ -197,7 +244,9 @@ def _without_echoes(segments: Sequence[Segment]) -> list[Segment]:
     alone = {one.traits[0]: one.estimate for one in segments if len(one.traits) == 1}
     kept: dict[tuple[int, int, int], Segment] = {}
     for one in segments:
-        adds = len(one.traits) == 1 or all((one.estimate or 0) < (alone.get(trait) or 0) for trait in one.traits)
+        adds = len(one.traits) == 1 or all(
+            (one.estimate or 0) < (alone.get(trait) or 0) for trait in one.traits
+        )
         if adds:
             kept.setdefault((one.n, one.n_fixed, one.n_regressed), one)
     return list(kept.values())

@@ -25,7 +25,9 @@ from evalkit.records import Answer, EvalResult, Example
 
 Scorer = Callable[[str, str], float | bool | None]
 
-_IGNORED = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF])
+_IGNORED = dict.fromkeys(
+    [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]
+)
 
 
 def similarity(expected: str, predicted: str) -> float:
@@ -62,7 +64,8 @@ def all_lines_present(expected: str, predicted: str) -> bool:
 
 
 SCORERS: Mapping[str, Scorer] = {
-    one.__name__: one for one in (exact, normalised_exact, similarity, article_similarity, all_lines_present)
+    one.__name__: one
+    for one in (exact, normalised_exact, similarity, article_similarity, all_lines_present)
 }
 
 
@@ -75,7 +78,9 @@ def scorer(choice: str | Scorer) -> Scorer:
     if callable(choice):
         return choice
     if choice not in SCORERS:
-        raise DesignError(f"scorer {choice!r}: use {', '.join(SCORERS)} or a callable(expected, predicted)")
+        raise DesignError(
+            f"scorer {choice!r}: use {', '.join(SCORERS)} or a callable(expected, predicted)"
+        )
     return SCORERS[choice]
 
 
@@ -94,7 +99,9 @@ def score_answer(
     """
     text, ok = answer.text.strip(), answer.outcome == "ok"
     check = checkers.checker(checker)
-    chosen = {getattr(one, "__name__", str(one)) if callable(one) else one: scorer(one) for one in scorers}
+    chosen = {
+        getattr(one, "__name__", str(one)) if callable(one) else one: scorer(one) for one in scorers
+    }
     return EvalResult(
         example_id=example.example_id,
         input_text=input_text(example.messages),
@@ -104,7 +111,10 @@ def score_answer(
         format_correct=None if check is unchecked else ok and bool(check(text)),
         outcome=answer.outcome,
         sample=sample,
-        scores={name: _score(one, example.expected, text, answer.outcome) for name, one in chosen.items()},
+        scores={
+            name: _score(one, example.expected, text, answer.outcome)
+            for name, one in chosen.items()
+        },
         slices=example.slices,
         cluster=example.cluster,
         finish_reason=answer.finish_reason,
@@ -136,7 +146,9 @@ def metric_names(results: Sequence[EvalResult]) -> tuple[str, ...]:
     """Every metric these results carry: exact_match, format (where it was checked) and similarity first."""
     own = dict.fromkeys(name for one in results for name in one.scores if name != "exact")
     is_checked = not results or any(one.format_correct is not None for one in results)
-    return tuple(dict.fromkeys(["exact_match", *(["format"] if is_checked else []), "similarity", *own]))
+    return tuple(
+        dict.fromkeys(["exact_match", *(["format"] if is_checked else []), "similarity", *own])
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,12 +178,21 @@ class Metrics:
         """Plain values, ready for JSON."""
         plain = {name: getattr(self, name) for name in self.__slots__}
         by_metric = {name: one.to_dict() for name, one in self.by_metric.items()}
-        return {**plain, "by_metric": by_metric, "outcomes": dict(self.outcomes), "notes": list(self.notes)}
+        return {
+            **plain,
+            "by_metric": by_metric,
+            "outcomes": dict(self.outcomes),
+            "notes": list(self.notes),
+        }
 
     def __str__(self) -> str:
         if not self.total_examples:
             return "No examples, so no rates."
-        form = "" if self.format_accuracy is None else f"format {wording.percent(self.format_accuracy)}, "
+        form = (
+            ""
+            if self.format_accuracy is None
+            else f"format {wording.percent(self.format_accuracy)}, "
+        )
         return (
             f"{wording.plural(self.total_examples, 'example')}: exact match {wording.percent(self.exact_match_rate)}, "
             f"{form}similarity {wording.number(self.avg_similarity)}."
@@ -183,7 +204,12 @@ class Metrics:
             for name, one in self.by_metric.items()
         }
         return wording.html_table(
-            {"examples": self.total_examples, **intervals, **self.outcomes, "notes": " ".join(self.notes)}
+            {
+                "examples": self.total_examples,
+                **intervals,
+                **self.outcomes,
+                "notes": " ".join(self.notes),
+            }
         )
 
 
@@ -228,12 +254,18 @@ def _examples(answers: list[EvalResult]) -> tuple[list[list[EvalResult]], tuple[
         groups[str(one.example_id), seen[who]].append(one)
         seen[who] += 1
     repeated = sum(times > 1 for times in seen.values())
-    notes = [f"{wording.plural(repeated, 'id')} stand more than once; each row counts as an example."] if repeated else []
+    notes = (
+        [f"{wording.plural(repeated, 'id')} stand more than once; each row counts as an example."]
+        if repeated
+        else []
+    )
     return list(groups.values()), tuple(notes if answers else ["No examples: nothing can be said."])
 
 
 def _means(groups: Iterable[Sequence[EvalResult]], metric: str) -> list[float]:
-    per_example = ([v for one in group if (v := value(one, metric)) is not None] for group in groups)
+    per_example = (
+        [v for one in group if (v := value(one, metric)) is not None] for group in groups
+    )
     return [math.fsum(values) / len(values) for values in per_example if values]
 
 

@@ -67,12 +67,23 @@ class NoiseFloor:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the evidence file."""
         models = {
-            role: {"n": one.n, "n_other_words": one.n_other_words, "n_changed": one.n_changed,
-                   "flip_rate": one.flip_rate.to_dict(), "text_rate": one.text_rate.to_dict(),
-                   "recording_rate": one.recording_rate.to_dict()}
+            role: {
+                "n": one.n,
+                "n_other_words": one.n_other_words,
+                "n_changed": one.n_changed,
+                "flip_rate": one.flip_rate.to_dict(),
+                "text_rate": one.text_rate.to_dict(),
+                "recording_rate": one.recording_rate.to_dict(),
+            }
             for role, one in self.by_model.items()
-        }  # fmt: skip
-        return {"n": self.n, "by_model": models, "marks": dict(self.marks), "n_gone": self.n_gone, "notes": [*self.notes]}
+        }
+        return {
+            "n": self.n,
+            "by_model": models,
+            "marks": dict(self.marks),
+            "n_gone": self.n_gone,
+            "notes": [*self.notes],
+        }
 
     def __str__(self) -> str:
         if not self.n:
@@ -89,7 +100,9 @@ class NoiseFloor:
         return wording.html_table({"noise floor": str(self), "notes": " ".join(self.notes)})
 
 
-def noise_floor(comparison: Comparison, passes: Mapping[str, Passes], drawn: Iterable[str]) -> NoiseFloor:
+def noise_floor(
+    comparison: Comparison, passes: Mapping[str, Passes], drawn: Iterable[str]
+) -> NoiseFloor:
     """Flip rates over the drawn examples, and a mark for every regressed one.
 
     Args:
@@ -105,7 +118,11 @@ def noise_floor(comparison: Comparison, passes: Mapping[str, Passes], drawn: Ite
     marks, n_gone = _marks(comparison, both)
     return NoiseFloor(
         by_model={
-            role: _model_noise({i: two for i, two in found.items() if i in drawn}, recorded[role], comparison.status_metric)
+            role: _model_noise(
+                {i: two for i, two in found.items() if i in drawn},
+                recorded[role],
+                comparison.status_metric,
+            )
             for role, found in both.items()
         },
         marks=marks,
@@ -146,7 +163,9 @@ def ask_twice(
         With no endpoint in the environment, or one that cannot be used: nothing measured, and a note that says why.
     """
     if not n or not can_ask():
-        return _unmeasured(comparison, "No endpoint is named in the environment." if n else "reask_n is 0.")
+        return _unmeasured(
+            comparison, "No endpoint is named in the environment." if n else "reask_n is 0."
+        )
     drawn = draw(comparison.pairs, n, seed=seed)
     regressed = draw(comparison.regressed, n if n_regressed is None else n_regressed, seed=seed)
     place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
@@ -156,7 +175,11 @@ def ask_twice(
         for number in (1, 2):
             for role, model in models.items():
                 path = place / f"{role}-{number}.jsonl"
-                passes[role].append(bench.ask(model, path, rows, samples=1, progress=False, about={"noise pass": number}))
+                passes[role].append(
+                    bench.ask(
+                        model, path, rows, samples=1, progress=False, about={"noise pass": number}
+                    )
+                )
     except ModelError as why:
         return _unmeasured(comparison, wording.redacted(str(why)))
     return noise_floor(comparison, {role: (two[0], two[1]) for role, two in passes.items()}, drawn)
@@ -171,25 +194,41 @@ def _write_rows(bench: Bench, ids: set[str], path: Path) -> Path:
     lines = {one.line: one.example_id for one in bench.test_set.examples if one.example_id in ids}
     path.parent.mkdir(parents=True, exist_ok=True)
     with bench.path.open("rb") as old, path.open("w", encoding="utf-8") as new:
-        for number, line in enumerate(old, start=1):  # as bytes: only a newline ends a line, as in the dataset
+        for number, line in enumerate(
+            old, start=1
+        ):  # as bytes: only a newline ends a line, as in the dataset
             if number in lines:
-                new.write(json.dumps({**json.loads(line.decode("utf-8-sig")), "id": lines[number]}) + "\n")
+                new.write(
+                    json.dumps({**json.loads(line.decode("utf-8-sig")), "id": lines[number]}) + "\n"
+                )
     return path
 
 
 def _answered_twice(passes: Passes) -> dict[str, tuple[EvalResult, EvalResult]]:
-    first, second = ({str(one.example_id): one for one in results if one.outcome != "error"} for results in passes)
+    first, second = (
+        {str(one.example_id): one for one in results if one.outcome != "error"}
+        for results in passes
+    )
     return {name: (one, second[name]) for name, one in first.items() if name in second}
 
 
-def _model_noise(twice: Mapping[str, tuple[EvalResult, EvalResult]], recorded: Mapping[str, str], metric: str) -> ModelNoise:
+def _model_noise(
+    twice: Mapping[str, tuple[EvalResult, EvalResult]], recorded: Mapping[str, str], metric: str
+) -> ModelNoise:
     n = len(twice)
     n_other = sum(a.predicted != b.predicted for a, b in twice.values())
     n_changed = sum(_right(a, metric) != _right(b, metric) for a, b in twice.values())
     n_same = sum(a.predicted == recorded.get(name) for name, (a, _) in twice.items())
-    text_rate, flip_rate, recording_rate = (stats.rate_interval(k, n) for k in (n_other, n_changed, n_same))
+    text_rate, flip_rate, recording_rate = (
+        stats.rate_interval(k, n) for k in (n_other, n_changed, n_same)
+    )
     return ModelNoise(
-        n=n, n_other_words=n_other, n_changed=n_changed, text_rate=text_rate, flip_rate=flip_rate, recording_rate=recording_rate
+        n=n,
+        n_other_words=n_other,
+        n_changed=n_changed,
+        text_rate=text_rate,
+        flip_rate=flip_rate,
+        recording_rate=recording_rate,
     )
 
 
@@ -199,7 +238,11 @@ def _marks(
     marks: dict[str, Mark] = {}
     n_gone = 0
     for name in (one.example_id for one in comparison.regressed):
-        verdicts = [[_right(one, comparison.status_metric) for one in found[name]] for found in both.values() if name in found]
+        verdicts = [
+            [_right(one, comparison.status_metric) for one in found[name]]
+            for found in both.values()
+            if name in found
+        ]
         if len(verdicts) < 2:
             marks[name] = "not re-asked"
             continue

@@ -42,7 +42,10 @@ class Pair:
     @property
     def cluster(self) -> str:
         """The source it shares with others, as either side declares it; its own id when neither does."""
-        return next((str(one.cluster) for one in (self.base, self.fine_tuned) if one.cluster is not None), self.example_id)
+        return next(
+            (str(one.cluster) for one in (self.base, self.fine_tuned) if one.cluster is not None),
+            self.example_id,
+        )
 
     def diff(self, metric: str) -> float | None:
         """Fine-tuned minus base; None when either is undefined."""
@@ -57,17 +60,25 @@ def by_id(results: Iterable[EvalResult], side: str) -> dict[str, list[EvalResult
         groups[str(one.example_id)].append(one)
     for name, group in groups.items():
         if len({one.sample for one in group}) < len(group):
-            raise DataError(f"{side} results: id {name!r} stands twice with the same sample number; ids must be unique")
+            raise DataError(
+                f"{side} results: id {name!r} stands twice with the same sample number; ids must be unique"
+            )
     return groups
 
 
-def check_matches(old: Mapping[str, list[EvalResult]], new: Mapping[str, list[EvalResult]], matched: list[str]) -> None:
+def check_matches(
+    old: Mapping[str, list[EvalResult]], new: Mapping[str, list[EvalResult]], matched: list[str]
+) -> None:
     """Refuses when nothing matches, or when one id stands for different texts."""
     if (old or new) and not matched:
         raise DataError(
             f"no example id is in both results ({len(old)} base, {len(new)} fine-tuned); both models must answer the same file"
         )
-    faulty = [name for name in matched if len({(one.input_text, one.expected) for one in (*old[name], *new[name])}) > 1]
+    faulty = [
+        name
+        for name in matched
+        if len({(one.input_text, one.expected) for one in (*old[name], *new[name])}) > 1
+    ]
     if faulty:
         some = ", ".join(map(repr, faulty[:5]))
         raise DataError(
@@ -76,9 +87,18 @@ def check_matches(old: Mapping[str, list[EvalResult]], new: Mapping[str, list[Ev
         )
 
 
-def pair_of(name: str, old: list[EvalResult], new: list[EvalResult], names: Sequence[str], status_metric: str) -> Pair:
+def pair_of(
+    name: str,
+    old: list[EvalResult],
+    new: list[EvalResult],
+    names: Sequence[str],
+    status_metric: str,
+) -> Pair:
     """One pair; values are means over its samples."""
-    base, tuned = ({metric: mean([metrics.value(one, metric) for one in group]) for metric in names} for group in (old, new))
+    base, tuned = (
+        {metric: mean([metrics.value(one, metric) for one in group]) for metric in names}
+        for group in (old, new)
+    )
     return Pair(
         example_id=name,
         base=old[0],
@@ -90,17 +110,27 @@ def pair_of(name: str, old: list[EvalResult], new: list[EvalResult], names: Sequ
     )
 
 
-def paired_test(pairs: Sequence[Pair], metric: str, *, alpha: float = 0.05, clustered: bool = False) -> Any:
+def paired_test(
+    pairs: Sequence[Pair], metric: str, *, alpha: float = 0.05, clustered: bool = False
+) -> Any:
     """The paired test that fits: mid-p for right or wrong, t for numbers, cluster-robust t where a source is shared."""
     known = [one for one in pairs if one.diff(metric) is not None]
     old = [one.base_values[metric] for one in known]
     new = [one.fine_tuned_values[metric] for one in known]
     if not clustered and all(v in (0.0, 1.0) for v in (*old, *new)):
         cells = Counter(_STATUS[bool(a), bool(b)] for a, b in zip(old, new, strict=True))
-        return stats.paired_binary_test(*(cells[status] for status in _STATUS.values()), alpha=alpha)
+        return stats.paired_binary_test(
+            *(cells[status] for status in _STATUS.values()), alpha=alpha
+        )
     diffs = [one.diff(metric) or 0.0 for one in known]
-    test = stats.paired_mean_test(diffs, clusters=[one.cluster for one in known] if clustered else None, alpha=alpha)
-    return metrics.within(test, -1.0, 1.0) if all(0 <= v <= 1 for v in (*old, *new) if v is not None) else test
+    test = stats.paired_mean_test(
+        diffs, clusters=[one.cluster for one in known] if clustered else None, alpha=alpha
+    )
+    return (
+        metrics.within(test, -1.0, 1.0)
+        if all(0 <= v <= 1 for v in (*old, *new) if v is not None)
+        else test
+    )
 
 
 def cells_of(pairs: Iterable[Pair]) -> dict[str, int]:

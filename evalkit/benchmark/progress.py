@@ -83,7 +83,10 @@ class Prices:
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """The money for so many tokens."""
-        return (prompt_tokens * self.prompt_per_million + completion_tokens * self.completion_per_million) / 1e6
+        return (
+            prompt_tokens * self.prompt_per_million
+            + completion_tokens * self.completion_per_million
+        ) / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +110,14 @@ class Estimate:
     def after(self, tally: Tally) -> Estimate:
         """The same in the light of the answers there are."""
         n = max(self.n_to_ask - tally.n_asked, 0)
-        seconds = None if tally.latency_ms is None else n * tally.latency_ms / 1000 / min(self.concurrency, max(n, 1))
-        money = self.price and n * self.price.cost(tally.prompt_tokens, tally.completion_tokens) / max(tally.n_asked, 1)
+        seconds = (
+            None
+            if tally.latency_ms is None
+            else n * tally.latency_ms / 1000 / min(self.concurrency, max(n, 1))
+        )
+        money = self.price and n * self.price.cost(
+            tally.prompt_tokens, tally.completion_tokens
+        ) / max(tally.n_asked, 1)
         return replace(self, n_to_ask=n, seconds=seconds, money=money, is_bound=False)
 
     def __str__(self) -> str:
@@ -117,7 +126,9 @@ class Estimate:
         if self.seconds is not None and self.n_to_ask:
             parts.append(f"about {_duration(self.seconds)} at {self.concurrency} at a time")
         if self.money is not None and self.price is not None and self.n_to_ask:
-            parts.append(f"{'at most' if self.is_bound else 'about'} {self.money:,.2f} {self.price.currency}")
+            parts.append(
+                f"{'at most' if self.is_bound else 'about'} {self.money:,.2f} {self.price.currency}"
+            )
         return ", ".join(parts)
 
 
@@ -133,7 +144,15 @@ def prices_of(prices: str | Path | Mapping[str, Any] | None, model: str) -> Pric
     if entry is None or isinstance(entry, Prices):
         return entry
     try:
-        return Prices(**{**entry, **{name: float(entry[name]) for name in ("prompt_per_million", "completion_per_million")}})
+        return Prices(
+            **{
+                **entry,
+                **{
+                    name: float(entry[name])
+                    for name in ("prompt_per_million", "completion_per_million")
+                },
+            }
+        )
     except (TypeError, KeyError, ValueError) as why:
         raise DataError(
             f"prices of {model!r}: {entry!r}; need prompt_per_million and completion_per_million as numbers, and a currency"
@@ -145,7 +164,12 @@ class Progress:
 
     def __init__(self, tally: Tally, estimate: Estimate | None, *, name: str) -> None:
         """Prepares the bar or the lines for a run of `name`; without an estimate nothing is ever shown."""
-        self._tally, self._estimate, self._name, self._said_at = tally, estimate, name, time.monotonic()
+        self._tally, self._estimate, self._name, self._said_at = (
+            tally,
+            estimate,
+            name,
+            time.monotonic(),
+        )
         self._bar = _bar(tally.n_calls, name) if estimate and tally.n_calls else None
         self.say(str(estimate))
 
@@ -159,7 +183,9 @@ class Progress:
         tally = self._tally
         if self._estimate and tally.latency_ms is not None and self._estimate.seconds is None:
             self._estimate = self._estimate.after(tally)
-            self.say(f"the first answer took {_duration(tally.latency_ms / 1000)}; {self._estimate}")
+            self.say(
+                f"the first answer took {_duration(tally.latency_ms / 1000)}; {self._estimate}"
+            )
         if self._bar is not None and self._bar.n != tally.n_done:
             self._bar.update(tally.n_done - self._bar.n)
         elif self._bar is None and time.monotonic() - self._said_at >= LINE_EVERY_S:
@@ -177,7 +203,9 @@ class Progress:
 
 def _bar(n: int, name: str) -> Any:
     kernel = _kernel()
-    if kernel is not None and getattr(kernel, "_allow_stdin", False):  # somebody sits in front of it
+    if kernel is not None and getattr(
+        kernel, "_allow_stdin", False
+    ):  # somebody sits in front of it
         from tqdm.notebook import tqdm
 
         return tqdm(total=n, desc=name, unit="answer")

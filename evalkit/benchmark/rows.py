@@ -12,7 +12,9 @@ from evalkit.errors import DataError
 from evalkit.wording import cleaned, flattened, listed
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-MAX_LINE_BYTES = 16 * 2**20  # some 4 million tokens: no model reads that, and a file without line ends would fill the memory
+MAX_LINE_BYTES = (
+    16 * 2**20
+)  # some 4 million tokens: no model reads that, and a file without line ends would fill the memory
 
 
 class UnusableError(Exception):
@@ -59,19 +61,32 @@ def _too_long(n_bytes: int) -> UnusableError:
 
 def parsed(raw: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        row = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
     except UnicodeDecodeError as why:
-        raise UnusableError(f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})", "save the file as UTF-8") from why
+        raise UnusableError(
+            f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})", "save the file as UTF-8"
+        ) from why
     except json.JSONDecodeError as why:
-        raise UnusableError(f"not JSON: {why.msg}, column {why.colno}", "write one JSON object on each line") from why
+        raise UnusableError(
+            f"not JSON: {why.msg}, column {why.colno}", "write one JSON object on each line"
+        ) from why
     except RecursionError as why:
-        raise UnusableError("nested too deeply", "write one JSON object with a list of messages") from why
+        raise UnusableError(
+            "nested too deeply", "write one JSON object with a list of messages"
+        ) from why
     except ValueError as why:
         raise UnusableError("a number too long to read", "write it as text") from why
     if not isinstance(row, dict):
-        raise UnusableError(f"{_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line')
+        raise UnusableError(
+            f"{_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line'
+        )
     if (b"\\ud" in raw or b"\\uD" in raw) and cleaned(json.dumps(row, ensure_ascii=False))[1]:
-        raise UnusableError("holds half a character (a lone surrogate), which no file can keep", "mend the export that cut it")
+        raise UnusableError(
+            "holds half a character (a lone surrogate), which no file can keep",
+            "mend the export that cut it",
+        )
     return row
 
 
@@ -79,7 +94,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
-        raise UnusableError(f"the name {shown(twice)} stands twice in one object", "keep one of them")
+        raise UnusableError(
+            f"the name {shown(twice)} stands twice in one object", "keep one of them"
+        )
     return found
 
 
@@ -92,40 +109,66 @@ def messages(row: dict[str, Any]) -> list[dict[str, Any]]:
     messages = row.get("messages")
     if messages is None:
         raise UnusableError(
-            f"no 'messages'; the row has {listed(list(row)[:5]) or 'nothing'}", "write the chat as a list named messages"
+            f"no 'messages'; the row has {listed(list(row)[:5]) or 'nothing'}",
+            "write the chat as a list named messages",
         )
     if not isinstance(messages, list) or not messages:
         raise UnusableError(
-            "messages is empty" if messages == [] else f"messages is {_kind(messages)}", "write a list of messages"
+            "messages is empty" if messages == [] else f"messages is {_kind(messages)}",
+            "write a list of messages",
         )
     for number, message in enumerate(messages, start=1):
         _check_message(number, message)
     if messages[-1]["role"] != "assistant":
         found = any(message["role"] == "assistant" for message in messages)
-        problem = f"last message has role {messages[-1]['role']!r}" if found else "no message with role 'assistant'"
+        problem = (
+            f"last message has role {messages[-1]['role']!r}"
+            if found
+            else "no message with role 'assistant'"
+        )
         raise UnusableError(f"{problem}; need 'assistant'", "end the row with the expected answer")
     if len(messages) == 1:
         raise UnusableError("nothing stands before the expected answer", "add the user's message")
     if not flattened(messages[-1].get("content")).strip():
         raise UnusableError("the expected answer is empty", "write it, or remove the row")
-    return [{name: value for name, value in message.items() if name != "weight"} for message in messages]
+    return [
+        {name: value for name, value in message.items() if name != "weight"} for message in messages
+    ]
 
 
 def _check_message(number: int, message: Any) -> None:
     if not isinstance(message, dict):
-        raise UnusableError(f"message {number} is {_kind(message)}", "write it as an object with role and content")
+        raise UnusableError(
+            f"message {number} is {_kind(message)}", "write it as an object with role and content"
+        )
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        raise UnusableError(f"message {number} has role {shown(role)}", f"use one of {listed(list(ROLES))}")
+        raise UnusableError(
+            f"message {number} has role {shown(role)}", f"use one of {listed(list(ROLES))}"
+        )
     if content is not None and not isinstance(content, str | list):
-        raise UnusableError(f"message {number} has content that is {_kind(content)}", "write it as text")
-    if not flattened(content).strip() and not isinstance(content, list) and not message.get("tool_calls"):
-        raise UnusableError(f"message {number} (role {role!r}) is empty", "write its content, or remove the row")
+        raise UnusableError(
+            f"message {number} has content that is {_kind(content)}", "write it as text"
+        )
+    if (
+        not flattened(content).strip()
+        and not isinstance(content, list)
+        and not message.get("tool_calls")
+    ):
+        raise UnusableError(
+            f"message {number} (role {role!r}) is empty", "write its content, or remove the row"
+        )
 
 
 def _kind(value: Any) -> str:
     """What it is, with its article."""
-    known = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    known = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        type(None): "null",
+    }
     return known.get(type(value), "a number")
 
 

@@ -180,7 +180,11 @@ def _recording(evaluation: Evaluation) -> Iterator[tuple[journals.Writer | None,
     path = evaluation.journal
     with journals.Writer(path, evaluation.header()) if path else nullcontext() as writer:
         tally = Tally(n_calls=evaluation.n_calls)
-        drawn = Progress(tally, evaluation.estimate(writer) if evaluation.progress else None, name=evaluation.model_name)
+        drawn = Progress(
+            tally,
+            evaluation.estimate(writer) if evaluation.progress else None,
+            name=evaluation.model_name,
+        )
         try:
             for note in evaluation.test_set.notes:
                 drawn.say(note)
@@ -194,7 +198,9 @@ def _in_file_order(results: list[EvalResult], evaluation: Evaluation) -> list[Ev
     return sorted(results, key=lambda result: (place[str(result.example_id)], result.sample))
 
 
-def _check_answered(found: journals.Journal, test_set: dataset.TestSet, unanswered: list[Example], remedy: str) -> None:
+def _check_answered(
+    found: journals.Journal, test_set: dataset.TestSet, unanswered: list[Example], remedy: str
+) -> None:
     if not unanswered:
         return
     known = {entry.example_id for entry in found.entries}

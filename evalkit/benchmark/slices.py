@@ -73,8 +73,23 @@ class SliceRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the evidence file."""
-        names = ("slice", "field", "value", "n", "base_rate", "fine_tuned_rate", "estimate", "ci_low", "ci_high",
-                 "p_value", "p_exact", "p_adjusted", "verdict", "safety", "n_to_settle")  # fmt: skip
+        names = (
+            "slice",
+            "field",
+            "value",
+            "n",
+            "base_rate",
+            "fine_tuned_rate",
+            "estimate",
+            "ci_low",
+            "ci_high",
+            "p_value",
+            "p_exact",
+            "p_adjusted",
+            "verdict",
+            "safety",
+            "n_to_settle",
+        )
         return {name: getattr(self, name) for name in names} | {"diff": self.estimate}
 
 
@@ -105,11 +120,21 @@ class SliceTable:
         return [{**one.to_dict(), "metric": self.metric} for one in self.rows]
 
     def _repr_html_(self) -> str:
-        return wording.html_table({one.slice: f"{one.verdict}, {wording.points(one.estimate)} points" for one in self.rows})
+        return wording.html_table(
+            {
+                one.slice: f"{one.verdict}, {wording.points(one.estimate)} points"
+                for one in self.rows
+            }
+        )
 
 
 def slice_table(
-    comparison: Comparison, *, metric: str = "", fields: Sequence[str] = (), margin: float | None = None, power: float = 0.8
+    comparison: Comparison,
+    *,
+    metric: str = "",
+    fields: Sequence[str] = (),
+    margin: float | None = None,
+    power: float = 0.8,
 ) -> SliceTable:
     """The paired difference in every slice of the declared fields.
 
@@ -129,12 +154,19 @@ def slice_table(
     return _adjusted([table], power)[0]
 
 
-def _raw_table(comparison: Comparison, metric: str, fields: Sequence[str], margin: float | None) -> SliceTable:
+def _raw_table(
+    comparison: Comparison, metric: str, fields: Sequence[str], margin: float | None
+) -> SliceTable:
     known = dict.fromkeys(name for one in comparison.pairs for name in one.base.slices)
     if unknown := [name for name in fields if name not in known and comparison.pairs]:
-        raise DesignError(f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}")
+        raise DesignError(
+            f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}"
+        )
     groups = slices_of(comparison.pairs, fields or tuple(known))
-    rows = tuple(_row(name, group, comparison, metric=metric, margin=margin) for name, group in groups.items())
+    rows = tuple(
+        _row(name, group, comparison, metric=metric, margin=margin)
+        for name, group in groups.items()
+    )
     return SliceTable(metric=metric, rows=rows, margin=margin or None, alpha=comparison.alpha)
 
 
@@ -147,7 +179,10 @@ def _adjusted(tables: Sequence[SliceTable], power: float) -> tuple[SliceTable, .
             table,
             n_tested=n_tested,
             rows=tuple(
-                _settled(replace(row, p_adjusted=next(adjusted)), table.margin or 0.0, n_tested, power) for row in table
+                _settled(
+                    replace(row, p_adjusted=next(adjusted)), table.margin or 0.0, n_tested, power
+                )
+                for row in table
             ),
         )
         for table in tables
@@ -155,17 +190,26 @@ def _adjusted(tables: Sequence[SliceTable], power: float) -> tuple[SliceTable, .
 
 
 def slice_tables(
-    comparison: Comparison, *, fields: Sequence[str] = (), margin: float | None = None, power: float = 0.8
+    comparison: Comparison,
+    *,
+    fields: Sequence[str] = (),
+    margin: float | None = None,
+    power: float = 0.8,
 ) -> tuple[SliceTable, ...]:
     """One table a metric, the primary one first; the others' p are adjusted together, over all their slices."""
-    names = [comparison.primary_metric, *(name for name in comparison.tests if name != comparison.primary_metric)]
+    names = [
+        comparison.primary_metric,
+        *(name for name in comparison.tests if name != comparison.primary_metric),
+    ]
     first, *others = (_raw_table(comparison, name, fields, margin) for name in names)
     return *_adjusted([first], power), *_adjusted(others, power)
 
 
 def most_lost(tables: Sequence[SliceTable]) -> SliceTable:
     """The table with the largest loss that is shown; the first when none is."""
-    return min(tables, key=lambda table: min((row.estimate or 0.0 for row in table.worse), default=0.0))
+    return min(
+        tables, key=lambda table: min((row.estimate or 0.0 for row in table.worse), default=0.0)
+    )
 
 
 def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str, str], list[Pair]]:
@@ -179,7 +223,9 @@ def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str
     return groups
 
 
-def regression_frame(comparison: Comparison, *, metric: str = "exact_match", field: str = "") -> pd.DataFrame:
+def regression_frame(
+    comparison: Comparison, *, metric: str = "exact_match", field: str = ""
+) -> pd.DataFrame:
     """Two rows an example, as the regression tables want them: example_id, fine_tuned, correct, cluster and slice.
 
     With several samples "correct" means right in more than half of them.
@@ -192,12 +238,28 @@ def regression_frame(comparison: Comparison, *, metric: str = "exact_match", fie
         for model, values in enumerate((one.base_values, one.fine_tuned_values)):
             correct = int((values.get(metric) or 0) > 0.5)
             rows.append(
-                {"example_id": one.example_id, "fine_tuned": model, "correct": correct, "cluster": one.cluster, **slices}
+                {
+                    "example_id": one.example_id,
+                    "fine_tuned": model,
+                    "correct": correct,
+                    "cluster": one.cluster,
+                    **slices,
+                }
             )
-    return pd.DataFrame(rows, columns=["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])])
+    return pd.DataFrame(
+        rows,
+        columns=["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])],
+    )
 
 
-def _row(name: tuple[str, str], group: list[Pair], comparison: Comparison, *, metric: str, margin: float | None) -> SliceRow:
+def _row(
+    name: tuple[str, str],
+    group: list[Pair],
+    comparison: Comparison,
+    *,
+    metric: str,
+    margin: float | None,
+) -> SliceRow:
     test = paired_test(group, metric, alpha=comparison.alpha, clustered=comparison.clustered)
     enough = test.n >= MIN_N
     return SliceRow(
@@ -220,19 +282,27 @@ def _settled(row: SliceRow, margin: float, n_tested: int, power: float) -> Slice
         return row
     prices = []
     if margin:
-        prices.append(examples_to_settle(row.test, margin=margin, alpha=row.test.alpha, power=power))
+        prices.append(
+            examples_to_settle(row.test, margin=margin, alpha=row.test.alpha, power=power)
+        )
     if not margin or (row.estimate or 0.0) < 0:
-        prices.append(examples_to_settle(row.test, alpha=row.test.alpha / max(n_tested, 1), power=power))
+        prices.append(
+            examples_to_settle(row.test, alpha=row.test.alpha / max(n_tested, 1), power=power)
+        )
     return replace(row, n_to_settle=min(filter(None, prices), default=None))
 
 
-def examples_to_settle(test: Any, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8) -> int | None:
+def examples_to_settle(
+    test: Any, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
     """Examples in all that would show a difference of the size seen, at the disagreement (or spread) seen.
 
     With a margin: that would show that it is no loss of so much.
     None when no difference (or the loss of the margin) was seen, or no spread to size it by.
     """
-    away = None if test.estimate is None else test.estimate + margin if margin else abs(test.estimate)
+    away = (
+        None if test.estimate is None else test.estimate + margin if margin else abs(test.estimate)
+    )
     if not test.n or not away or away <= 0:
         return None
     if hasattr(test, "fixed"):

@@ -4,4 +4,12 @@ from evalkit.decision.layers import LayerDecision, read_layer
 from evalkit.decision.record import Decision, decide, read_decision, read_evidence
 from evalkit.decision.rules import Rules
 
-__all__ = ["Decision", "LayerDecision", "Rules", "decide", "read_decision", "read_evidence", "read_layer"]
+__all__ = [
+    "Decision",
+    "LayerDecision",
+    "Rules",
+    "decide",
+    "read_decision",
+    "read_evidence",
+    "read_layer",
+]

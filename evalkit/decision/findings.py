@@ -10,7 +10,16 @@ from evalkit import wording
 from evalkit.decision.rules import Effect, Rules
 from evalkit.records import Evidence
 
-_SLICE_NUMBERS = ("slice", "n", "base_rate", "fine_tuned_rate", "ci_low", "ci_high", "p_adjusted", "verdict")
+_SLICE_NUMBERS = (
+    "slice",
+    "n",
+    "base_rate",
+    "fine_tuned_rate",
+    "ci_low",
+    "ci_high",
+    "p_adjusted",
+    "verdict",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,28 +47,47 @@ def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
         yield from _slice_findings(details.get("slices") or (), rules)
         yield from _metric_findings(details, evidence.metric, rules)
         if details.get("fragile"):
-            yield Finding(rule="fragile", effect=rules.fragile, text="the verdict hangs on failed calls", numbers={})
+            yield Finding(
+                rule="fragile",
+                effect=rules.fragile,
+                text="the verdict hangs on failed calls",
+                numbers={},
+            )
         if not details.get("noise_floor"):
             text = "how often answers flip by chance was not measured"
-            yield Finding(rule="noise_not_measured", effect=rules.noise_not_measured, text=text, numbers={})
+            yield Finding(
+                rule="noise_not_measured", effect=rules.noise_not_measured, text=text, numbers={}
+            )
     if evidence.layer == "human":
         yield from _rater_findings(details.get("raters") or (), rules)
     for guard in details.get("guardrails") or () if evidence.layer == "ab_test" else ():
         if guard.get("verdict") not in {"not worse", "better"}:
             name, verdict = wording.visible(str(guard.get("name"))), guard.get("verdict")
             effect: Effect = "blocks" if verdict == "worse" else rules.guardrail_not_shown
-            yield Finding(rule="guardrail_not_shown", effect=effect, text=f"guardrail {name}: {verdict}", numbers=guard)
+            yield Finding(
+                rule="guardrail_not_shown",
+                effect=effect,
+                text=f"guardrail {name}: {verdict}",
+                numbers=guard,
+            )
 
 
 def _test_set_findings(kinds: Mapping[str, int], rules: Rules) -> Iterable[Finding]:
-    leaks, conflicts = sum(n for kind, n in kinds.items() if kind.startswith("leak")), kinds.get("conflict") or 0
+    leaks, conflicts = (
+        sum(n for kind, n in kinds.items() if kind.startswith("leak")),
+        kinds.get("conflict") or 0,
+    )
     told = {
-        wording.plural(leaks, "test example leaks", "test examples leak") + " from the training file": leaks,
-        wording.plural(conflicts, "test prompt has", "test prompts have") + " different expected answers": conflicts,
+        wording.plural(leaks, "test example leaks", "test examples leak")
+        + " from the training file": leaks,
+        wording.plural(conflicts, "test prompt has", "test prompts have")
+        + " different expected answers": conflicts,
     }
     for text, n in told.items():
         if n:
-            yield Finding(rule="test_set_faulty", effect=rules.test_set_faulty, text=text, numbers={"n": n})
+            yield Finding(
+                rule="test_set_faulty", effect=rules.test_set_faulty, text=text, numbers={"n": n}
+            )
 
 
 def _rater_findings(raters: Sequence[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
@@ -72,14 +100,25 @@ def _rater_findings(raters: Sequence[Mapping[str, Any]], rules: Rules) -> Iterab
 
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
     for row in slices:
-        examples, diff = wording.examples_of(str(row.get("slice"))), row.get("estimate", row.get("diff"))
-        numbers = {key: row.get(key) for key in _SLICE_NUMBERS} | {"estimate": diff, "if_worse": rules.slice_worse}
+        examples, diff = (
+            wording.examples_of(str(row.get("slice"))),
+            row.get("estimate", row.get("diff")),
+        )
+        numbers = {key: row.get(key) for key in _SLICE_NUMBERS} | {
+            "estimate": diff,
+            "if_worse": rules.slice_worse,
+        }
         if row.get("verdict") == "worse":
             text = f"worse by {wording.points(diff, sign=False)} points on {examples}"
             yield Finding(rule="slice_worse", effect=rules.slice_worse, text=text, numbers=numbers)
         elif "not shown" in {row.get("safety"), row.get("verdict")}:
             text = f"{examples} are not shown safe"
-            yield Finding(rule="slice_not_shown_safe", effect=rules.slice_not_shown_safe, text=text, numbers=numbers)
+            yield Finding(
+                rule="slice_not_shown_safe",
+                effect=rules.slice_not_shown_safe,
+                text=text,
+                numbers=numbers,
+            )
 
 
 def _metric_findings(details: Mapping[str, Any], primary: str, rules: Rules) -> Iterable[Finding]:
@@ -87,7 +126,13 @@ def _metric_findings(details: Mapping[str, Any], primary: str, rules: Rules) -> 
     for name, metric in (details.get("metrics") or {}).items():
         test, words = metric.get("test") or {}, str(name).replace("_", " ")
         p_value = adjusted.get(name, test.get("p_value"))
-        worse = test.get("verdict") == "worse" and p_value is not None and p_value < (test.get("alpha") or 0.05)
+        worse = (
+            test.get("verdict") == "worse"
+            and p_value is not None
+            and p_value < (test.get("alpha") or 0.05)
+        )
         if worse and words != primary.replace("_", " "):
             text = f"worse by {wording.points(test.get('estimate'), sign=False)} points in {words}"
-            yield Finding(rule="other_metric_worse", effect=rules.other_metric_worse, text=text, numbers=test)
+            yield Finding(
+                rule="other_metric_worse", effect=rules.other_metric_worse, text=text, numbers=test
+            )

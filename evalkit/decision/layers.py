@@ -80,7 +80,9 @@ class LayerDecision:
         return f"{text(self.estimate + shift)} ({text(ends[0]).rstrip('%')} to {text(ends[1]).rstrip('%')})"
 
 
-def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, required: bool, stale: str = "") -> LayerDecision:
+def read_layer(
+    layer: Layer, evidence: Evidence | None, *, rules: Rules, required: bool, stale: str = ""
+) -> LayerDecision:
     """Puts one layer before the gate.
 
     Args:
@@ -94,7 +96,14 @@ def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, require
         why, action = WORDS[layer]
         reason = f"The {NAMES[layer]} was {stale}." if stale else f"{why}."
         missing = (Missing(action=action, why=stale or why, price=_price(layer)),)
-        return LayerDecision(layer=layer, word="not yet", verdict=MISSING, reason=reason, required=required, missing=missing)
+        return LayerDecision(
+            layer=layer,
+            word="not yet",
+            verdict=MISSING,
+            reason=reason,
+            required=required,
+            missing=missing,
+        )
     findings = tuple(one for one in find(evidence, rules) if one.effect != "ignored")
     numbers = _numbers(layer, evidence.primary)
     verdict = _verdict(evidence.primary, numbers, rules.limit(layer), rules.needs(layer))
@@ -111,7 +120,8 @@ def read_layer(layer: Layer, evidence: Evidence | None, *, rules: Rules, require
         limit=rules.limit(layer),
         scale=str((evidence.primary or {}).get("shown_as") or "points"),
         findings=findings,
-        missing=tuple(_still_missing(layer, word, evidence, findings)) or _fallback(layer, word, verdict),
+        missing=tuple(_still_missing(layer, word, evidence, findings))
+        or _fallback(layer, word, verdict),
         **numbers,
     )
     return with_reason(found, evidence.details)
@@ -122,13 +132,29 @@ def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:
     shift = 0.5 if layer == "human" else 0.0
     values = {name: primary.get(name) for name in ("estimate", "ci_low", "ci_high")}
     shifted = {name: None if value is None else value - shift for name, value in values.items()}
-    return shifted | {"n": primary.get("n"), "p_value": primary.get("p_value"), "alpha": primary.get("alpha") or 0.05}
+    return shifted | {
+        "n": primary.get("n"),
+        "p_value": primary.get("p_value"),
+        "alpha": primary.get("alpha") or 0.05,
+    }
 
 
-def _verdict(primary: Mapping[str, Any] | None, numbers: Mapping[str, Any], limit: float, need: str) -> str:
+def _verdict(
+    primary: Mapping[str, Any] | None, numbers: Mapping[str, Any], limit: float, need: str
+) -> str:
     verdict = str((primary or {}).get("verdict") or "too early")
-    if need == "not worse" and verdict in {"no difference shown", "worse"} and numbers["ci_low"] is not None:
-        return "not worse" if numbers["ci_low"] > limit else "worse" if verdict == "worse" else "not shown"
+    if (
+        need == "not worse"
+        and verdict in {"no difference shown", "worse"}
+        and numbers["ci_low"] is not None
+    ):
+        return (
+            "not worse"
+            if numbers["ci_low"] > limit
+            else "worse"
+            if verdict == "worse"
+            else "not shown"
+        )
     return verdict
 
 
@@ -142,14 +168,20 @@ def _word(verdict: str, need: str, simulated: bool, findings: Iterable[Finding])
     return "passes" if verdict in good and "holds" not in effects else "not yet"
 
 
-def _still_missing(layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding]) -> Iterable[Missing]:
+def _still_missing(
+    layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding]
+) -> Iterable[Missing]:
     if word == "passes":
         return
     blocks = [one.text for one in findings if one.effect == "blocks"]
     if word == "don't ship":
         yield _mend(layer, evidence, blocks)
     if evidence.simulated:
-        yield Missing(action=WORDS[layer][1], why="What stands here is simulated and decides nothing", price=_price(layer))
+        yield Missing(
+            action=WORDS[layer][1],
+            why="What stands here is simulated and decides nothing",
+            price=_price(layer),
+        )
     if any(one.rule == "fragile" and one.effect == "holds" for one in findings):
         yield Missing(
             action="Ask the failed calls again",
@@ -165,7 +197,11 @@ def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
         return ()
     if verdict == "invalid":
         return (
-            Missing(action=f"Mend the {NAMES[layer]}, then start it again", why="Its result is invalid", price=_price(layer)),
+            Missing(
+                action=f"Mend the {NAMES[layer]}, then start it again",
+                why="Its result is invalid",
+                price=_price(layer),
+            ),
         )
     why = f"What is there says: {verdict}"
     return (Missing(action=WORDS[layer][1] + ", more of it", why=why, price=_price(layer)),)
@@ -175,11 +211,23 @@ def _mend(layer: Layer, evidence: Evidence, blocks: list[str]) -> Missing:
     n, told = (evidence.primary or {}).get("n"), wording.listed(blocks)
     why = f"The {NAMES[layer]} shows the fine-tuned model worse"
     if blocks:
-        why = f"The fine-tuned model is {told}" if blocks[0].startswith("worse") else f"{told[:1].upper()}{told[1:]}"
+        why = (
+            f"The fine-tuned model is {told}"
+            if blocks[0].startswith("worse")
+            else f"{told[:1].upper()}{told[1:]}"
+        )
     what = "Train another version"
     if blocks:
-        what = "Mend what got worse: train again" if any("worse" in one for one in blocks) else "Mend that"
-    price = f"a training run, then {wording.count(n)} {evidence.unit} again" if n else "a training run, then this layer again"
+        what = (
+            "Mend what got worse: train again"
+            if any("worse" in one for one in blocks)
+            else "Mend that"
+        )
+    price = (
+        f"a training run, then {wording.count(n)} {evidence.unit} again"
+        if n
+        else "a training run, then this layer again"
+    )
     return Missing(action=f"{what}, then repeat the {NAMES[layer]}", why=why, price=price)
 
 

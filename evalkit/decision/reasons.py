@@ -48,10 +48,20 @@ def with_reason(found: LayerDecision, details: Mapping[str, Any]) -> LayerDecisi
 
 def _plainly(found: LayerDecision) -> str:
     """Without levels: what the layer shows, then what stops it."""
-    said = (_PREFERRED if found.layer == "human" else {}).get(found.verdict) or _SAID.get(found.verdict, found.verdict)
+    said = (_PREFERRED if found.layer == "human" else {}).get(found.verdict) or _SAID.get(
+        found.verdict, found.verdict
+    )
     amount = f"{_amount(found)} over {_n(found)}"
-    words = {"metric": found.metric_text, "n": _n(found), "effect": _effect(found), "amount": amount}
-    told = [f"but it is {one.text}" if one.text.startswith("worse") else one.text for one in _stopping(found)]
+    words = {
+        "metric": found.metric_text,
+        "n": _n(found),
+        "effect": _effect(found),
+        "amount": amount,
+    }
+    told = [
+        f"but it is {one.text}" if one.text.startswith("worse") else one.text
+        for one in _stopping(found)
+    ]
     return ", ".join([f"The {found.name} {said.format(**words)}", *told]) + "."
 
 
@@ -67,13 +77,19 @@ def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:
     rate = "successes" in base
     then = _AFTER_LEVELS[found.verdict].format(amount=_amount(found), effect=_effect(found))
     name = found.metric[:1].upper() + found.metric[1:]
-    whole = f"{name} {_moves(before, after, rate=rate)} {'of' if rate else 'over'} {_n(found)}: {then}."
+    whole = (
+        f"{name} {_moves(before, after, rate=rate)} {'of' if rate else 'over'} {_n(found)}: {then}."
+    )
     return " ".join([whole, *(_stop(one, rate=rate) for one in _stopping(found))])
 
 
 def _stop(one: Finding, *, rate: bool) -> str:
     row = one.numbers
-    if not one.rule.startswith("slice_") or row.get("base_rate") is None or row.get("fine_tuned_rate") is None:
+    if (
+        not one.rule.startswith("slice_")
+        or row.get("base_rate") is None
+        or row.get("fine_tuned_rate") is None
+    ):
         return f"{'It is ' + one.text if one.text.startswith('worse') else one.text[:1].upper() + one.text[1:]}."
     moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate)
     size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"

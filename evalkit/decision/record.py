@@ -19,7 +19,11 @@ from evalkit.records import Evidence, Layer, Missing
 Verdict = Literal["ship", "don't ship", "not yet"]
 
 FILE = "decision.json"
-FILES: dict[Layer, str] = {"benchmark": "comparison.json", "human": "preference.json", "ab_test": "ab_test.json"}
+FILES: dict[Layer, str] = {
+    "benchmark": "comparison.json",
+    "human": "preference.json",
+    "ab_test": "ab_test.json",
+}
 _OTHERS = {
     "test_set": "another test set",
     "base": "other answers of the base model",
@@ -64,12 +68,16 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {name: _plain(getattr(self, name)) for name in self.__slots__} | {"simulated": list(self.simulated)}
+        return {name: _plain(getattr(self, name)) for name in self.__slots__} | {
+            "simulated": list(self.simulated)
+        }
 
     def write(self, folder: Path) -> Path:
         """Writes `decision.json` into a run's folder."""
         path = folder / FILE
-        path.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
         return path
 
     def __str__(self) -> str:
@@ -101,7 +109,13 @@ def decide(
     rules, at = rules or Rules(), now or datetime.now(UTC)
     required = rules.required(stage)
     layers = tuple(
-        read_layer(name, evidence.get(name), rules=rules, required=name in required, stale=_stale(evidence, name))
+        read_layer(
+            name,
+            evidence.get(name),
+            rules=rules,
+            required=name in required,
+            stale=_stale(evidence, name),
+        )
         for name in FILES
     )
     verdict = overall(layers)
@@ -115,7 +129,10 @@ def decide(
         deck=words.deck(layers),
         layers=layers,
         warnings=tuple(
-            f"{one.text[:1].upper()}{one.text[1:]}." for layer in layers for one in layer.findings if one.effect == "warns"
+            f"{one.text[:1].upper()}{one.text[1:]}."
+            for layer in layers
+            for one in layer.findings
+            if one.effect == "warns"
         ),
         missing=tuple(_missing(layers)),
         would_change=words.would_change(verdict, layers, overall),
@@ -145,7 +162,9 @@ def read_evidence(folder: Path) -> dict[Layer, Evidence]:
         if (folder / file).is_file():
             found[layer] = Evidence.read(folder / file)
             if found[layer].layer != layer:
-                raise DataError(f"{folder / file}: holds the layer {found[layer].layer!r}; need {layer!r}")
+                raise DataError(
+                    f"{folder / file}: holds the layer {found[layer].layer!r}; need {layer!r}"
+                )
     return found
 
 
@@ -160,7 +179,10 @@ def read_decision(folder: Path) -> Decision:
         record = json.loads(path.read_text(encoding="utf-8"))
         record.pop("simulated")
         layers = tuple(_layer(one) for one in record.pop("layers"))
-        tuples = {name: tuple(record.pop(name)) for name in ("warnings", "missing", "would_change", "rules")}
+        tuples = {
+            name: tuple(record.pop(name))
+            for name in ("warnings", "missing", "would_change", "rules")
+        }
         return Decision(layers=layers, **tuples, **record)
     except FileNotFoundError:
         raise DataError(f"{folder}: no {FILE}; no decision was made in this run") from None
@@ -181,11 +203,19 @@ def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
         return ""
     if layer == "ab_test" and (told := _other_models(this, benchmark)):
         return told
-    shared = {name for name in benchmark.bound_to if this.bound_to.get(name) and benchmark.bound_to[name]}
-    differ = [name for name in benchmark.bound_to if name in shared and this.bound_to[name] != benchmark.bound_to[name]]
+    shared = {
+        name for name in benchmark.bound_to if this.bound_to.get(name) and benchmark.bound_to[name]
+    }
+    differ = [
+        name
+        for name in benchmark.bound_to
+        if name in shared and this.bound_to[name] != benchmark.bound_to[name]
+    ]
     if differ:
         return f"made for {wording.listed([_OTHERS.get(name, name) for name in differ])}"
-    if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get("fine_tuned"):
+    if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get(
+        "fine_tuned"
+    ):
         return "made for another model, or not bound to any answers"
     return ""
 
@@ -196,7 +226,10 @@ def _other_models(ab_test: Evidence, benchmark: Evidence) -> str:
     told = [
         f"another {words} model, {wording.visible(named[side])} instead of {wording.visible(compared[side])}"
         for side, words in (("base", "base"), ("fine_tuned", "fine-tuned"))
-        if ab_test.metric and named.get(side) and compared.get(side) and named[side] != compared[side]
+        if ab_test.metric
+        and named.get(side)
+        and compared.get(side)
+        and named[side] != compared[side]
     ]
     return f"made for {wording.listed(told)}" if told else ""
 

@@ -89,7 +89,9 @@ class Rules:
         known = [one.name for one in fields(cls)]
         unknown = [str(name) for name in found if name not in known]
         if unknown:
-            raise DesignError(f"{path}: no rule is called {listed(unknown)}; there are {listed(known)}")
+            raise DesignError(
+                f"{path}: no rule is called {listed(unknown)}; there are {listed(known)}"
+            )
         return cls(**found)
 
     def required(self, stage: Stage) -> tuple[Layer, ...]:
@@ -107,7 +109,10 @@ class Rules:
 
     def sentences(self, stage: Stage) -> list[str]:
         """The rules in words, for the report."""
-        shown = [f"The {NAMES[layer]} must show the fine-tuned model {self._shown(layer)}." for layer in self.required(stage)]
+        shown = [
+            f"The {NAMES[layer]} must show the fine-tuned model {self._shown(layer)}."
+            for layer in self.required(stage)
+        ]
         effects = [f"{words} {_WORDS[getattr(self, name)]}." for name, words in _SUBJECTS.items()]
         fixed = [
             "A simulated layer never leads to “ship”.",
@@ -117,7 +122,11 @@ class Rules:
         return [*shown, *effects, *fixed]
 
     def _shown(self, layer: Layer) -> str:
-        return "better" if self.needs(layer) == "better" else f"not worse by more than {-self.limit(layer) * 100:g} points"
+        return (
+            "better"
+            if self.needs(layer) == "better"
+            else f"not worse by more than {-self.limit(layer) * 100:g} points"
+        )
 
 
 _SUBJECTS = {
@@ -140,7 +149,15 @@ def _check(name: str, value: Any, default: Any) -> None:
         wanted = _EFFECTS
     elif isinstance(default, bool):
         wanted = (True, False)
-    if wanted and not any(value is one or (value == one and type(value) is type(one)) for one in wanted):
-        raise DesignError(f"rule {name}: got {value!r}; need {' or '.join(str(one).lower() for one in wanted)}")
-    if not wanted and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1):
-        raise DesignError(f"rule {name}: got {value!r}; need a fraction of at least 0 and below 1, such as 0.02")
+    if wanted and not any(
+        value is one or (value == one and type(value) is type(one)) for one in wanted
+    ):
+        raise DesignError(
+            f"rule {name}: got {value!r}; need {' or '.join(str(one).lower() for one in wanted)}"
+        )
+    if not wanted and (
+        isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1
+    ):
+        raise DesignError(
+            f"rule {name}: got {value!r}; need a fraction of at least 0 and below 1, such as 0.02"
+        )

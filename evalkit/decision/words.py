@@ -23,9 +23,15 @@ _LOSSES: dict[Layer, str] = {
     "ab_test": "users lose {amount} in {metric}",
 }
 _UNKNOWN: dict[Layer, dict[str, str]] = {
-    "benchmark": {MISSING: "no benchmark of these answers is there", "too early": "the benchmark has no answers to compare"},
+    "benchmark": {
+        MISSING: "no benchmark of these answers is there",
+        "too early": "the benchmark has no answers to compare",
+    },
     "human": {MISSING: "no person has rated these answers", "too early": "too few ratings are in"},
-    "ab_test": {MISSING: "no user has seen it", "too early": "it is too early to read the A/B test"},
+    "ab_test": {
+        MISSING: "no user has seen it",
+        "too early": "it is too early to read the A/B test",
+    },
 }
 
 
@@ -46,7 +52,9 @@ def gain(layers: Iterable[LayerDecision]) -> str:
     for layer in layers:
         if layer.verdict == "better" and not layer.simulated:
             return _filled(_GAINS[layer.layer], layer)
-    kept = next((layer for layer in layers if layer.verdict == "not worse" and not layer.simulated), None)
+    kept = next(
+        (layer for layer in layers if layer.verdict == "not worse" and not layer.simulated), None
+    )
     return f"not worse in {kept.metric_text}" if kept else ""
 
 
@@ -70,22 +78,41 @@ def cost(layers: list[LayerDecision], n_regressed: int | None, *, said: str = ""
 
 def deck(layers: Iterable[LayerDecision]) -> str:
     """The reasons of the layers that the stage needs, and of any that speaks against it."""
-    return " ".join(layer.reason for layer in layers if layer.required or layer.word == "don't ship")
+    return " ".join(
+        layer.reason for layer in layers if layer.required or layer.word == "don't ship"
+    )
 
 
 def would_change(
-    verdict: str, layers: tuple[LayerDecision, ...], overall: Callable[[tuple[LayerDecision, ...]], str]
+    verdict: str,
+    layers: tuple[LayerDecision, ...],
+    overall: Callable[[tuple[LayerDecision, ...]], str],
 ) -> tuple[str, ...]:
     """What would turn the verdict, found by turning each layer and asking the gate again."""
     if verdict == "ship":
-        return tuple(f"A {layer.name} that shows it worse would stop it." for layer in layers if layer.required)
-    short = [layer for layer in layers if layer.word != "passes" and (layer.required or layer.word == "don't ship")]
+        return tuple(
+            f"A {layer.name} that shows it worse would stop it."
+            for layer in layers
+            if layer.required
+        )
+    short = [
+        layer
+        for layer in layers
+        if layer.word != "passes" and (layer.required or layer.word == "don't ship")
+    ]
     for size in range(1, len(short) + 1):
         for turned in combinations(short, size):
-            then = overall(tuple(replace(layer, word="passes") if layer in turned else layer for layer in layers))
+            then = overall(
+                tuple(
+                    replace(layer, word="passes") if layer in turned else layer for layer in layers
+                )
+            )
             if then == "ship":
                 names = wording.listed([f"the {layer.name}" for layer in turned])
-                return (f"If {names} passed{', all of them' if size > 2 else ''}, the verdict would be “ship”.", *_each(turned))
+                return (
+                    f"If {names} passed{', all of them' if size > 2 else ''}, the verdict would be “ship”.",
+                    *_each(turned),
+                )
     return ()
 
 
@@ -100,7 +127,11 @@ def _against(layer: LayerDecision) -> str:
     if layer.verdict == "worse" or not blocks:
         return _filled(_LOSSES[layer.layer], layer)
     first = f"it is {blocks[0]}" if blocks[0].startswith("worse") else blocks[0]
-    return first + (f" and {wording.plural(len(blocks) - 1, 'more loss', 'more losses')}" if len(blocks) > 1 else "")
+    return first + (
+        f" and {wording.plural(len(blocks) - 1, 'more loss', 'more losses')}"
+        if len(blocks) > 1
+        else ""
+    )
 
 
 def _unknown(layer: LayerDecision) -> str:
@@ -120,5 +151,9 @@ def _unknown(layer: LayerDecision) -> str:
 
 def _filled(text: str, layer: LayerDecision) -> str:
     diff = layer.estimate or 0.0
-    amount = wording.number(abs(diff)) if layer.scale == "number" else f"{wording.points(diff, sign=False)} points"
+    amount = (
+        wording.number(abs(diff))
+        if layer.scale == "number"
+        else f"{wording.points(diff, sign=False)} points"
+    )
     return text.format(amount=amount, percent=wording.percent(0.5 + diff), metric=layer.metric_text)

@@ -14,6 +14,8 @@ __all__ = ["CallableModel", "Endpoint", "ModelFunction", "Parameters"]
 def __getattr__(name: str) -> Any:
     if name != "Endpoint":
         raise AttributeError(f"module 'evalkit.endpoint' has no attribute {name!r}")
-    from evalkit.endpoint.client import Endpoint  # openai takes most of a second: only who asks a model waits for it
+    from evalkit.endpoint.client import (
+        Endpoint,
+    )  # openai takes most of a second: only who asks a model waits for it
 
     return Endpoint

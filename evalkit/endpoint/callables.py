@@ -20,12 +20,16 @@ ModelFunction = Callable[[list[dict[str, Any]]], str | Awaitable[str | None] | N
 class CallableModel:
     """Asks a function of the messages, sync (in a thread) or async; an exception becomes an `error` answer."""
 
-    def __init__(self, function: ModelFunction, *, n_threads: int = 16, strip_think: bool = False) -> None:
+    def __init__(
+        self, function: ModelFunction, *, n_threads: int = 16, strip_think: bool = False
+    ) -> None:
         """Wraps `function(messages) -> str`; a sync one runs in at most `n_threads` threads."""
         self._function, self._strip_think = function, strip_think
         self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="evalkit-model")
         called = getattr(function, "__call__", function)  # noqa: B004 - an object with an async __call__ is async too
-        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            called
+        )
 
     async def ask(self, messages: Messages, *, first: bool = False) -> Answer:
         """Asks once; the function does its own retries, and a first failure stops nothing."""
@@ -37,11 +41,18 @@ class CallableModel:
         except Exception as why:
             return _failed(f"{type(why).__name__}: {why}", started)
         if text is not None and not isinstance(text, str | list):
-            return _failed(f"the model function returned {type(text).__name__}; it must return text", started)
+            return _failed(
+                f"the model function returned {type(text).__name__}; it must return text", started
+            )
         clean, sanitized = cleaned(flattened(text))
         clean = without_thinking(clean) if self._strip_think else clean
         latency_ms = (perf_counter() - started) * 1000
-        return Answer(text=clean, outcome="ok" if clean.strip() else "empty", latency_ms=latency_ms, sanitized=sanitized)
+        return Answer(
+            text=clean,
+            outcome="ok" if clean.strip() else "empty",
+            latency_ms=latency_ms,
+            sanitized=sanitized,
+        )
 
     async def aclose(self) -> None:
         """Lets the threads go, without waiting for a call that hangs."""
@@ -51,11 +62,16 @@ class CallableModel:
         if self._is_async:
             found = self._function(messages)
         else:
-            found = await asyncio.get_running_loop().run_in_executor(self._executor, self._function, messages)
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._function, messages
+            )
         return await found if inspect.isawaitable(found) else found
 
 
 def _failed(error: str, started: float) -> Answer:
     return Answer(
-        text="", outcome="error", error=redacted(cleaned(error)[0])[:2000], latency_ms=(perf_counter() - started) * 1000
+        text="",
+        outcome="error",
+        error=redacted(cleaned(error)[0])[:2000],
+        latency_ms=(perf_counter() - started) * 1000,
     )

@@ -39,10 +39,18 @@ _STOPS = {
 }
 _NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_WRONG_REQUEST = {"model_not_found", "unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_model"}
+_WRONG_REQUEST = {
+    "model_not_found",
+    "unsupported_parameter",
+    "unsupported_value",
+    "unknown_parameter",
+    "invalid_model",
+}
 _FILTERED = {"content_filter", "content_policy_violation"}
 
-logging.getLogger("stamina").addHandler(logging.NullHandler())  # retries are counted in the answers, not printed
+logging.getLogger("stamina").addHandler(
+    logging.NullHandler()
+)  # retries are counted in the answers, not printed
 
 
 class _TransientError(Exception):
@@ -109,7 +117,9 @@ class Endpoint:
         self._is_down = False
         self._key, address = _key_and_address(api_key, base_url)
         # short ones are words such as "EMPTY", and words stand in answers
-        self._key_is_secret = len(self._key) >= 16 or (self._key.startswith("sk-") and len(self._key) >= 9)
+        self._key_is_secret = len(self._key) >= 16 or (
+            self._key.startswith("sk-") and len(self._key) >= 9
+        )
         self.host = urlsplit(address).hostname or address
         self._body = {"model": model, **self.parameters.body()}
         self._client = AsyncOpenAI(
@@ -128,15 +138,21 @@ class Endpoint:
             ModelError: The endpoint cannot be used at all: key, model name, quota; with `first` also the address.
         """
         reply = await self._reply(messages)
-        return reply if isinstance(reply, Answer) else await self._again(messages, reply, first=first)
+        return (
+            reply if isinstance(reply, Answer) else await self._again(messages, reply, first=first)
+        )
 
-    async def _again(self, messages: Sequence[Mapping[str, Any]], reply: Answer | Exception, *, first: bool) -> Answer:
+    async def _again(
+        self, messages: Sequence[Mapping[str, Any]], reply: Answer | Exception, *, first: bool
+    ) -> Answer:
         """The retry loop, entered with the first attempt's failure: most calls need none, and it is not free."""
         attempts, failure = _Attempts(first=first), ""
         try:
             async for attempt in stamina.retry_context(
                 on=partial(self._pause, attempts),
-                attempts=min(self._attempts, IMPATIENT_ATTEMPTS) if self._is_down else self._attempts,
+                attempts=min(self._attempts, IMPATIENT_ATTEMPTS)
+                if self._is_down
+                else self._attempts,
                 timeout=None,
                 wait_initial=self._wait_initial_s,
                 wait_max=self._wait_max_s,
@@ -145,18 +161,28 @@ class Endpoint:
                 with attempt:
                     attempts.n += 1
                     reply = reply if attempts.n == 1 else await self._reply(messages)
-                    if isinstance(reply, Exception):  # raised out here, it drags no exception along that may hold the key
+                    if isinstance(
+                        reply, Exception
+                    ):  # raised out here, it drags no exception along that may hold the key
                         raise reply
                     return replace(reply, attempts=attempts.n)
         except _FilteredError as why:
-            return Answer(text="", outcome="refused", finish_reason="content_filter", error=str(why), attempts=attempts.n)
+            return Answer(
+                text="",
+                outcome="refused",
+                finish_reason="content_filter",
+                error=str(why),
+                attempts=attempts.n,
+            )
         except _RowError as why:
             failure = str(why)
         except _TransientError as why:
             self._is_down = True
             failure = f"{why} (after {attempts.n} attempts)" if attempts.n > 1 else str(why)
             if first and why.kind in {"unreachable", "page"}:
-                raise ModelError(f"{self.host}: {failure}; is OPENAI_BASE_URL right, and is the server running?") from None
+                raise ModelError(
+                    f"{self.host}: {failure}; is OPENAI_BASE_URL right, and is the server running?"
+                ) from None
         return Answer(text="", outcome="error", error=failure, attempts=attempts.n)
 
     async def aclose(self) -> None:
@@ -168,7 +194,9 @@ class Endpoint:
         if not isinstance(why, _TransientError):
             return False
         attempts.n_timeouts += why.kind == "timeout"
-        if attempts.n_timeouts >= MAX_TIMEOUTS or (attempts.first and why.kind == "unreachable" and attempts.n > 1):
+        if attempts.n_timeouts >= MAX_TIMEOUTS or (
+            attempts.first and why.kind == "unreachable" and attempts.n > 1
+        ):
             return False
         if not why.wait_s:
             return True
@@ -184,7 +212,9 @@ class Endpoint:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
-                reply = await self._client.post(self._url, cast_to=object, body={**self._body, "messages": messages})
+                reply = await self._client.post(
+                    self._url, cast_to=object, body={**self._body, "messages": messages}
+                )
             found = answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
             return self._sorted(why)
@@ -204,17 +234,28 @@ class Endpoint:
         if any(isinstance(cause, TimeoutError) for cause in (why, causes[-1])):
             return _TransientError(f"no answer within {self._timeout_s:g} s", "timeout")
         if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
-            kind = "unreachable" if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes) else "dropped"
-            return _TransientError(self._clean(f"no connection ({type(causes[-1]).__name__}: {causes[-1]})"), kind)
+            kind = (
+                "unreachable"
+                if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes)
+                else "dropped"
+            )
+            return _TransientError(
+                self._clean(f"no connection ({type(causes[-1]).__name__}: {causes[-1]})"), kind
+            )
         return _RowError(self._clean(f"{type(why).__name__}: {why}"))
 
     def _status(self, why: openai.APIStatusError) -> Exception:
         status, message = why.status_code, self._clean(_message(why))
         names = {str(name) for name in (why.code, why.type) if name}
         if names & _NO_QUOTA:
-            return ModelError(f"{self.host}: no quota left ({status}: {message}); top it up and start again")
+            return ModelError(
+                f"{self.host}: no quota left ({status}: {message}); top it up and start again"
+            )
         if status in _STOPS or names & _WRONG_REQUEST:
-            what = _STOPS.get(status, "request refused; a parameter set to None is left out, extra_body adds others")
+            what = _STOPS.get(
+                status,
+                "request refused; a parameter set to None is left out, extra_body adds others",
+            )
             if status == 401 and self._key == _NO_KEY:
                 what = "it wants a key, and OPENAI_API_KEY is not set"
             return ModelError(f"{self.host}: model {self.model!r}: {what} ({status}: {message})")
@@ -230,16 +271,24 @@ class Endpoint:
         return _TransientError(f"{status}: {message}", "status", wait_s)
 
     def _clean(self, text: str) -> str:
-        return redacted(cleaned(text)[0].replace(self._key, "[key removed]" if len(self._key) >= 6 else self._key))[:1000]
+        return redacted(
+            cleaned(text)[0].replace(
+                self._key, "[key removed]" if len(self._key) >= 6 else self._key
+            )
+        )[:1000]
 
 
 def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
     key = (api_key or os.environ.get("OPENAI_API_KEY", "")).strip()
     address = (base_url or os.environ.get("OPENAI_BASE_URL", "")).strip()
     if not key and not address:
-        raise ModelError("no endpoint: set OPENAI_API_KEY, and OPENAI_BASE_URL for a server other than OpenAI's")
+        raise ModelError(
+            "no endpoint: set OPENAI_API_KEY, and OPENAI_BASE_URL for a server other than OpenAI's"
+        )
     if address and urlsplit(address).scheme not in {"http", "https"}:
-        raise ModelError("OPENAI_BASE_URL must start with http:// or https://, e.g. http://127.0.0.1:8080/v1")
+        raise ModelError(
+            "OPENAI_BASE_URL must start with http:// or https://, e.g. http://127.0.0.1:8080/v1"
+        )
     return key or _NO_KEY, address or "https://api.openai.com/v1"
 
 

@@ -40,7 +40,11 @@ class Parameters:
         try:
             text = json.dumps(fields, allow_nan=False)
         except (TypeError, ValueError) as why:
-            raise DesignError(f"the parameters cannot be written as JSON ({why}): {fields}") from why
+            raise DesignError(
+                f"the parameters cannot be written as JSON ({why}): {fields}"
+            ) from why
         if redacted(text) != text:
-            raise DesignError("a parameter looks like a key; give keys through the environment (OPENAI_API_KEY) only")
+            raise DesignError(
+                "a parameter looks like a key; give keys through the environment (OPENAI_API_KEY) only"
+            )
         return fields

@@ -85,7 +85,11 @@ def _outcome(text: str, finish_reason: str | None, *, refused: bool) -> Outcome:
 
 def _not_an_api(reply: Any) -> str:
     if isinstance(reply, str):
-        what = "a web page" if "<html" in reply[:2000].lower() or "<!doctype" in reply[:200].lower() else "plain text"
+        what = (
+            "a web page"
+            if "<html" in reply[:2000].lower() or "<!doctype" in reply[:200].lower()
+            else "plain text"
+        )
         return f"the address answers with {what}, not with JSON"
     return f"the reply is JSON but no completion ({type(reply).__name__})"
 
@@ -97,7 +101,11 @@ def _own_words(error: Any) -> str:
 
 
 def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+    return (
+        int(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53
+        else None
+    )
 
 
 def _name(value: Any) -> str | None:

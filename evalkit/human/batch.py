@@ -16,7 +16,13 @@ from evalkit.records import EvalResult
 from evalkit.study import checked_name
 
 QUESTION = "Which answer is better?"
-REASONS = ("tone", "helpfulness", "factual correctness in context", "addresses the user's intent", "hallucination")
+REASONS = (
+    "tone",
+    "helpfulness",
+    "factual correctness in context",
+    "addresses the user's intent",
+    "hallucination",
+)
 
 
 def prepare_human_eval_batch(
@@ -78,14 +84,34 @@ def prepare_human_eval_batch(
     items = [pair.item_id for pair in pairs]
     swapped = {rater: draw.swaps(items, sides, repeat_of, list(better), sealed) for rater in raters}
     bound = dict(bound_to) or draw.bound_to(base_results, ft_results)
-    key = Key(seed=seed, fine_tuned_side=sides, repeats=repeat_of, gold=better, models=dict(models), bound_to=bound)
+    key = Key(
+        seed=seed,
+        fine_tuned_side=sides,
+        repeats=repeat_of,
+        gold=better,
+        models=dict(models),
+        bound_to=bound,
+    )
     batch = Batch(
-        items=pairs, repeats=repeats, gold=gold_pairs, identical=identical, left_out=left_out, raters=tuple(raters),
-        orders=orders, swapped=swapped, question=question, rubric=rubric, reasons=tuple(reasons), study=study, round=round,
-        simulated=simulated, created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        items=pairs,
+        repeats=repeats,
+        gold=gold_pairs,
+        identical=identical,
+        left_out=left_out,
+        raters=tuple(raters),
+        orders=orders,
+        swapped=swapped,
+        question=question,
+        rubric=rubric,
+        reasons=tuple(reasons),
+        study=study,
+        round=round,
+        simulated=simulated,
+        created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         bound_to={"test_set": bound.get("test_set", ""), "answers": answers_seal(bound)},
-        key_sha256=hashlib.sha256(key.to_bytes()).hexdigest(), key=key,
-    )  # fmt: skip
+        key_sha256=hashlib.sha256(key.to_bytes()).hexdigest(),
+        key=key,
+    )
     if folder is not None:
         batch.save(folder)
     return batch
@@ -93,12 +119,17 @@ def prepare_human_eval_batch(
 
 def answers_seal(bound_to: Mapping[str, str]) -> str:
     """One hash over both models' answers that does not say which is which."""
-    return hashlib.sha256(f"{bound_to.get('base')} {bound_to.get('fine_tuned')}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{bound_to.get('base')} {bound_to.get('fine_tuned')}".encode()
+    ).hexdigest()
 
 
 def made_from(batch: Batch, bound_to: Mapping[str, str]) -> bool:
     """Whether a batch was drawn from the test set and answers of these hashes."""
-    return batch.bound_to == {"test_set": bound_to.get("test_set", ""), "answers": answers_seal(bound_to)}
+    return batch.bound_to == {
+        "test_set": bound_to.get("test_set", ""),
+        "answers": answers_seal(bound_to),
+    }
 
 
 def _stream(seed: int, what: str) -> Random:
@@ -114,42 +145,75 @@ def _check(sample_size: int, repeat_share: float, raters: Sequence[str]) -> None
     if not 0 <= repeat_share <= 0.5:
         raise DesignError(f"repeat_share {repeat_share}: give a share from 0 to 0.5")
     if not raters or len(set(raters)) < len(raters):
-        raise DesignError(f"raters {', '.join(raters) or '(none)'}: name at least one code, each once")
+        raise DesignError(
+            f"raters {', '.join(raters) or '(none)'}: name at least one code, each once"
+        )
     for rater in raters:
         checked_name(rater, what="rater")
 
 
-def _blinded(asked: Sequence[draw.Matched], shown: Random, sealed: Random) -> tuple[tuple[Pair, ...], dict[str, Side]]:
+def _blinded(
+    asked: Sequence[draw.Matched], shown: Random, sealed: Random
+) -> tuple[tuple[Pair, ...], dict[str, Side]]:
     ids = _item_ids(len(asked), shown)
     sides = dict(zip(ids, draw.balanced(len(asked), sealed), strict=True))
-    pairs = (_pair(item_id, *one, side=sides[item_id]) for item_id, one in zip(ids, asked, strict=True))
+    pairs = (
+        _pair(item_id, *one, side=sides[item_id]) for item_id, one in zip(ids, asked, strict=True)
+    )
     return tuple(pairs), sides
 
 
 def _pair(item_id: str, base: EvalResult, fine_tuned: EvalResult, *, side: Side) -> Pair:
-    a, b = (fine_tuned.predicted, base.predicted) if side == "a" else (base.predicted, fine_tuned.predicted)
+    a, b = (
+        (fine_tuned.predicted, base.predicted)
+        if side == "a"
+        else (base.predicted, fine_tuned.predicted)
+    )
     return Pair(
-        item_id=item_id, example_id=str(base.example_id), input=base.input_text, response_a=a, response_b=b,
+        item_id=item_id,
+        example_id=str(base.example_id),
+        input=base.input_text,
+        response_a=a,
+        response_b=b,
         slices=dict(base.slices),
-    )  # fmt: skip
+    )
 
 
-def _repeats(pairs: Sequence[Pair], rng: Random, share: float) -> tuple[tuple[Pair, ...], dict[str, str]]:
+def _repeats(
+    pairs: Sequence[Pair], rng: Random, share: float
+) -> tuple[tuple[Pair, ...], dict[str, str]]:
     again = rng.sample(list(pairs), round(share * len(pairs)))
     ids = _item_ids(len(again), rng)
     made = tuple(
-        Pair(**{**pair, "item_id": item_id, "response_a": pair.response_b, "response_b": pair.response_a})
+        Pair(
+            **{
+                **pair,
+                "item_id": item_id,
+                "response_a": pair.response_b,
+                "response_b": pair.response_a,
+            }
+        )
         for item_id, pair in zip(ids, again, strict=True)
     )
     return made, {item_id: pair.item_id for item_id, pair in zip(ids, again, strict=True)}
 
 
-def _gold_pairs(gold: Sequence[Mapping[str, str]], shown: Random, sealed: Random) -> tuple[tuple[Pair, ...], dict[str, Side]]:
+def _gold_pairs(
+    gold: Sequence[Mapping[str, str]], shown: Random, sealed: Random
+) -> tuple[tuple[Pair, ...], dict[str, Side]]:
     ids, sides = _item_ids(len(gold), shown), draw.balanced(len(gold), sealed)
     made = []
     for item_id, one, side in zip(ids, gold, sides, strict=True):
         a, b = (one["better"], one["worse"]) if side == "a" else (one["worse"], one["better"])
-        made.append(Pair(item_id=item_id, example_id=one["id"], input=one["input"], response_a=a, response_b=b))
+        made.append(
+            Pair(
+                item_id=item_id,
+                example_id=one["id"],
+                input=one["input"],
+                response_a=a,
+                response_b=b,
+            )
+        )
     return tuple(made), dict(zip(ids, sides, strict=True))
 
 

@@ -51,7 +51,9 @@ class Disagreement:
     gap: float
 
 
-def compared(votes: Sequence[Rating], base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) -> tuple[Compared, ...]:
+def compared(
+    votes: Sequence[Rating], base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]
+) -> tuple[Compared, ...]:
     """The rated examples whose answers are at hand."""
     first, second = _first(base), _first(fine_tuned)
     rated = {items[0].example_id: items for items in by_item(votes).values()}
@@ -63,16 +65,30 @@ def compared(votes: Sequence[Rating], base: Sequence[EvalResult], fine_tuned: Se
     )
 
 
-def metric_agreement(pairs: Sequence[Compared], *, alpha: float = 0.05) -> tuple[MetricAgreement, ...]:
+def metric_agreement(
+    pairs: Sequence[Compared], *, alpha: float = 0.05
+) -> tuple[MetricAgreement, ...]:
     """One row a metric that the results carry; the form of an answer is none where it was not checked."""
-    names = dict.fromkeys(["exact_match", "format", *(name for pair in pairs for name in pair.base.scores)])
-    return tuple(_agreement(pairs, name, alpha) for name in names if any(pair.gain(name) is not None for pair in pairs))
+    names = dict.fromkeys(
+        ["exact_match", "format", *(name for pair in pairs for name in pair.base.scores)]
+    )
+    return tuple(
+        _agreement(pairs, name, alpha)
+        for name in names
+        if any(pair.gain(name) is not None for pair in pairs)
+    )
 
 
-def disagreements(pairs: Sequence[Compared], metric: str, *, most: int = 10) -> tuple[Disagreement, ...]:
+def disagreements(
+    pairs: Sequence[Compared], metric: str, *, most: int = 10
+) -> tuple[Disagreement, ...]:
     """The examples on which the metric and people pull apart, the farthest first."""
     known = metric if any(metric in pair.base.scores for pair in pairs) else "exact_match"
-    apart = [(pair, gain) for pair in pairs if (gain := pair.gain(known)) is not None and gain * pair.people < 0]
+    apart = [
+        (pair, gain)
+        for pair in pairs
+        if (gain := pair.gain(known)) is not None and gain * pair.people < 0
+    ]
     ranked = sorted(apart, key=lambda one: (-abs(one[1] - one[0].people), one[0].example_id))
     return tuple(_disagreement(pair, gain) for pair, gain in ranked[:most])
 
@@ -83,16 +99,23 @@ def _agreement(pairs: Sequence[Compared], metric: str, alpha: float) -> MetricAg
     gains = [(gain, pair.people) for pair in pairs if (gain := pair.gain(metric)) is not None]
     decided = [(gain > 0) == (people > 0) for gain, people in gains if gain and people]
     return MetricAgreement(
-        metric=metric, agreement=stats.rate_interval(sum(decided), len(decided), alpha=alpha),
+        metric=metric,
+        agreement=stats.rate_interval(sum(decided), len(decided), alpha=alpha),
         undecided_by_metric=sum(not gain for gain, _ in gains),
-    )  # fmt: skip
+    )
 
 
 def _disagreement(pair: Compared, gain: float) -> Disagreement:
     return Disagreement(
-        example_id=pair.example_id, input=pair.base.input_text, expected=pair.base.expected, base=pair.base.predicted,
-        fine_tuned=pair.fine_tuned.predicted, people=pair.people, metric=gain, gap=abs(gain - pair.people),
-    )  # fmt: skip
+        example_id=pair.example_id,
+        input=pair.base.input_text,
+        expected=pair.base.expected,
+        base=pair.base.predicted,
+        fine_tuned=pair.fine_tuned.predicted,
+        people=pair.people,
+        metric=gain,
+        gap=abs(gain - pair.people),
+    )
 
 
 def _value(result: EvalResult, metric: str) -> float | None:

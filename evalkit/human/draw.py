@@ -17,7 +17,9 @@ Matched = tuple[EvalResult, EvalResult]
 _GAP = 10  # pairs between an item and its repeat, where the round is long enough
 
 
-def matched(base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) -> tuple[list[Matched], dict[str, int]]:
+def matched(
+    base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]
+) -> tuple[list[Matched], dict[str, int]]:
     """Pairs the first samples by example id; a call that failed has no answer to show and is left out.
 
     Raises:
@@ -26,20 +28,31 @@ def matched(base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) -> tup
     first, second = _first_samples(base), _first_samples(fine_tuned)
     both = [(first[who], second[who]) for who in first if who in second]
     if not both:
-        raise DataError("no example id stands in both sets of results; were they made from the same test set?")
+        raise DataError(
+            "no example id stands in both sets of results; were they made from the same test set?"
+        )
     for one, other_one in both:
         if one.input_text != other_one.input_text:
-            raise DataError(f"example {one.example_id}: the two models got different inputs; use the same test set")
+            raise DataError(
+                f"example {one.example_id}: the two models got different inputs; use the same test set"
+            )
     shown = [pair for pair in both if "error" not in {pair[0].outcome, pair[1].outcome}]
-    return shown, {"no answer": len(both) - len(shown), "unmatched": len(first) + len(second) - 2 * len(both)}
+    return shown, {
+        "no answer": len(both) - len(shown),
+        "unmatched": len(first) + len(second) - 2 * len(both),
+    }
 
 
 def differing(base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) -> int:
     """How many examples have two answers that differ, so that people could be shown them."""
-    return sum(one.predicted != other_one.predicted for one, other_one in matched(base, fine_tuned)[0])
+    return sum(
+        one.predicted != other_one.predicted for one, other_one in matched(base, fine_tuned)[0]
+    )
 
 
-def sample(pairs: Iterable[Matched], size: int, rng: Random, stratify_by: str | None) -> tuple[list[Matched], tuple[str, ...]]:
+def sample(
+    pairs: Iterable[Matched], size: int, rng: Random, stratify_by: str | None
+) -> tuple[list[Matched], tuple[str, ...]]:
     """Walks through the examples in random order until `size` pairs differ; identical answers met on the way are ties."""
     asked: list[Matched] = []
     identical: list[str] = []
@@ -76,7 +89,11 @@ def order(item_ids: Sequence[str], repeat_of: Mapping[str, str], rng: Random) ->
 
 
 def swaps(
-    item_ids: Sequence[str], sides: Mapping[str, Side], repeat_of: Mapping[str, str], gold: Sequence[str], rng: Random
+    item_ids: Sequence[str],
+    sides: Mapping[str, Side],
+    repeat_of: Mapping[str, str],
+    gold: Sequence[str],
+    rng: Random,
 ) -> tuple[str, ...]:
     """The items one rater sees with `response_b` on the left.
 
@@ -88,7 +105,9 @@ def swaps(
     lefts_again, lefts_once = balanced(len(again), rng), balanced(len(once), rng)
     if len(again) % 2 and len(once) % 2 and _lean(lefts_again) == _lean(lefts_once):
         lefts_once = [other(side) for side in lefts_once]
-    wanted = dict(zip([*again, *once], [*lefts_again, *lefts_once], strict=True))  # a: the fine-tuned answer stands left
+    wanted = dict(
+        zip([*again, *once], [*lefts_again, *lefts_once], strict=True)
+    )  # a: the fine-tuned answer stands left
     turned = {one for one in item_ids if (sides[one] == "a") != (wanted[one] == "a")}
     turned |= {repeat for repeat, first in repeat_of.items() if first in turned}
     turned |= {one for one, side in zip(gold, balanced(len(gold), rng), strict=True) if side == "b"}
@@ -100,8 +119,12 @@ def bound_to(base: Iterable[EvalResult], fine_tuned: Iterable[EvalResult]) -> di
     base = list(base)
     return {
         "test_set": _hash([str(one.example_id), one.input_text, one.expected] for one in base),
-        "base": _hash([str(one.example_id), one.sample, one.predicted, one.outcome] for one in base),
-        "fine_tuned": _hash([str(one.example_id), one.sample, one.predicted, one.outcome] for one in fine_tuned),
+        "base": _hash(
+            [str(one.example_id), one.sample, one.predicted, one.outcome] for one in base
+        ),
+        "fine_tuned": _hash(
+            [str(one.example_id), one.sample, one.predicted, one.outcome] for one in fine_tuned
+        ),
     }
 
 
@@ -115,7 +138,9 @@ def _first_samples(results: Iterable[EvalResult]) -> dict[str, EvalResult]:
 def _shuffled(pairs: list[Matched], rng: Random, stratify_by: str | None) -> list[Matched]:
     known = {name: None for pair in pairs for name in pair[0].slices}
     if stratify_by is not None and stratify_by not in known and pairs:
-        raise DesignError(f"no example carries a slice {stratify_by!r} to stratify by; known are {', '.join(known) or 'none'}")
+        raise DesignError(
+            f"no example carries a slice {stratify_by!r} to stratify by; known are {', '.join(known) or 'none'}"
+        )
     strata: dict[str, list[Matched]] = defaultdict(list)
     for pair in pairs:
         strata["" if stratify_by is None else str(pair[0].slices.get(stratify_by, ""))].append(pair)

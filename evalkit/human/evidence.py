@@ -11,7 +11,9 @@ from evalkit.human.preference import Preference
 from evalkit.records import Evidence
 
 
-def human_evidence(found: Preference, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]) -> Evidence:
+def human_evidence(
+    found: Preference, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]
+) -> Evidence:
     """The layer's record; an open round carries no result.
 
     Args:
@@ -21,16 +23,30 @@ def human_evidence(found: Preference, *, study: str, models: Mapping[str, str], 
         bound_to: Hashes for a round that is not decoded yet; a decoded one brings its own.
     """
     return Evidence(
-        layer="human", study=study, made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", models=found.models or models,
-        bound_to=found.bound_to or bound_to, simulated=found.simulated, metric="win rate, ties counted half", unit="items",
-        primary=None if found.withheld else found.win_rate.to_dict(), missing=found.missing, details=_details(found),
-    )  # fmt: skip
+        layer="human",
+        study=study,
+        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        models=found.models or models,
+        bound_to=found.bound_to or bound_to,
+        simulated=found.simulated,
+        metric="win rate, ties counted half",
+        unit="items",
+        primary=None if found.withheld else found.win_rate.to_dict(),
+        missing=found.missing,
+        details=_details(found),
+    )
 
 
 def _details(found: Preference) -> dict[str, Any]:
     progress = [asdict(one) for one in found.progress]
     if found.withheld:
-        return {"round": found.round, "withheld": found.withheld, "progress": progress, "votes": 0, "raters": []}
+        return {
+            "round": found.round,
+            "withheld": found.withheld,
+            "progress": progress,
+            "votes": 0,
+            "raters": [],
+        }
     result = found.win_rate
     return {
         "round": found.round,

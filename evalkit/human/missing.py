@@ -25,15 +25,23 @@ def first_round() -> Missing:
 def to_finish(round_: Round) -> Missing:
     """The ratings an open round still waits for."""
     left = sum(one.total - one.done for one in round_.progress())
-    price = wording.plural(left, "rating") + ", then lock the round" if left else "one command: lock the round"
-    return Missing(action="Finish and lock the rating round", why="results open only then", price=price)
+    price = (
+        wording.plural(left, "rating") + ", then lock the round"
+        if left
+        else "one command: lock the round"
+    )
+    return Missing(
+        action="Finish and lock the rating round", why="results open only then", price=price
+    )
 
 
 def for_present_answers(round_: Round) -> Missing:
     """A round in place of one that was made from other answers."""
     why = f"round {round_.folder.name} was made from other answers or another test set, and is never drawn anew"
     price = _price(len(round_.batch), None) if len(round_.batch) else FIRST_ROUND
-    return Missing(action="Name another rating_round and have the present answers rated", why=why, price=price)
+    return Missing(
+        action="Name another rating_round and have the present answers rated", why=why, price=price
+    )
 
 
 def to_settle(found: Preference, *, differing: int | None, power: float) -> tuple[Missing, ...]:
@@ -59,15 +67,23 @@ def to_settle(found: Preference, *, differing: int | None, power: float) -> tupl
     why = f"{wording.percent(result.estimate)} is not shown to differ from 50% with {wording.plural(result.n, 'item')}"
     tie_rate = asked.ties / asked.n if asked.wins + asked.losses else 0.0
     try:
-        needed = stats.ratings_needed(0.5 + EVEN if even else rate, tie_rate, alpha=result.alpha, power=power)
+        needed = stats.ratings_needed(
+            0.5 + EVEN if even else rate, tie_rate, alpha=result.alpha, power=power
+        )
     except DesignError as why_not:
         return (Missing(action="Rate more pairs", why=why, price=str(why_not)),)
     return (_round_of(max(needed, asked.n + 1), found, differing=differing, why=why, even=even),)
 
 
-def _round_of(needed: int, found: Preference, *, differing: int | None, why: str, even: bool) -> Missing:
+def _round_of(
+    needed: int, found: Preference, *, differing: int | None, why: str, even: bool
+) -> Missing:
     short = differing is not None and differing < needed
-    only = f"; the test set has only {wording.plural(differing or 0, 'pair')} with different answers" if short else ""
+    only = (
+        f"; the test set has only {wording.plural(differing or 0, 'pair')} with different answers"
+        if short
+        else ""
+    )
     if even:
         price = f"more than {wording.plural(needed, 'pair')} at so even a split{only}"
         return Missing(action="Look for a larger effect", why=why, price=price)
@@ -80,12 +96,18 @@ def _pace_s(found: Preference) -> float | None:
     """The middle of the raters' median times; None where people gave too few votes, or glanced."""
     medians = sorted(one.median_s for one in found.raters if one.median_s is not None)
     middle = medians[len(medians) // 2] if medians else 0.0
-    measured = sum(one.votes for one in found.raters) >= MEASURED_VOTES and middle >= SLOWEST_GLANCE_S
+    measured = (
+        sum(one.votes for one in found.raters) >= MEASURED_VOTES and middle >= SLOWEST_GLANCE_S
+    )
     return middle if measured and not found.simulated else None
 
 
 def _price(pairs: int, pace_s: float | None) -> str:
     minutes = pairs * (pace_s or 60) / 60
-    time = f"{wording.number(minutes / 60, 1)} hours" if minutes >= 90 else wording.plural(max(round(minutes), 1), "minute")
+    time = (
+        f"{wording.number(minutes / 60, 1)} hours"
+        if minutes >= 90
+        else wording.plural(max(round(minutes), 1), "minute")
+    )
     pace = f"the {wording.number(pace_s, 0)} s a pair of this round" if pace_s else "one a minute"
     return f"{wording.plural(pairs, 'pair')}, about {time} a rater at {pace}"

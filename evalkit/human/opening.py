@@ -65,18 +65,31 @@ def open_round(
     people, simulated = round_folder(study, name), simulated_folder(study, name, bound_to)
     simulate_raters = 0 if raters.strip() else simulate_raters
     if simulate_raters and (people / "batch.json").exists():
-        raise DesignError(f"{people}: a round of people; set simulate_raters to 0 or name another rating_round")
+        raise DesignError(
+            f"{people}: a round of people; set simulate_raters to 0 or name another rating_round"
+        )
     folder = simulated if simulate_raters else people
     if (folder / "batch.json").exists():
         return Round.open(folder)
     codes = [f"simulated-{i + 1}" for i in range(simulate_raters)] or _codes(raters)
     try:
         prepare_human_eval_batch(
-            base, fine_tuned, sample_size, seed=seed or (int(answers_seal(bound_to)[:12], 16) if simulate_raters else None),
-            raters=codes, stratify_by=stratify_by or None, repeat_share=repeat_share,
-            gold=read_gold(study.path(gold_file)) if gold_file else (), study=study.name, round=folder.name, models=models,
-            bound_to=bound_to, simulated=simulate_raters > 0, folder=folder, **read_rubric(_rubric(study, rubric_file)),
-        )  # fmt: skip
+            base,
+            fine_tuned,
+            sample_size,
+            seed=seed or (int(answers_seal(bound_to)[:12], 16) if simulate_raters else None),
+            raters=codes,
+            stratify_by=stratify_by or None,
+            repeat_share=repeat_share,
+            gold=read_gold(study.path(gold_file)) if gold_file else (),
+            study=study.name,
+            round=folder.name,
+            models=models,
+            bound_to=bound_to,
+            simulated=simulate_raters > 0,
+            folder=folder,
+            **read_rubric(_rubric(study, rubric_file)),
+        )
     except DesignError:
         if not (folder / "batch.json").exists():  # else another run has just made it
             raise
@@ -86,7 +99,9 @@ def open_round(
 def find_round(study: Study, name: str, bound_to: Mapping[str, str]) -> Round | None:
     """The round of people of this name, else the simulated one made from these very answers, else None."""
     folders = [round_folder(study, name), simulated_folder(study, name, bound_to)]
-    return next((Round.open(folder) for folder in folders if (folder / "batch.json").exists()), None)
+    return next(
+        (Round.open(folder) for folder in folders if (folder / "batch.json").exists()), None
+    )
 
 
 def simulated_folder(study: Study, name: str, bound_to: Mapping[str, str]) -> Path:
@@ -123,11 +138,16 @@ def left_as_drawn(
     otherwise = {
         f"for {wording.listed(list(batch.raters))} (not {wording.listed(_codes(raters))})": not batch.simulated
         and set(batch.raters) != set(_codes(raters)),
-        f"with {wording.plural(len(batch), 'pair')} (not {wording.count(wanted)})": len(batch) != wanted,
+        f"with {wording.plural(len(batch), 'pair')} (not {wording.count(wanted)})": len(batch)
+        != wanted,
         "with another rubric": any(getattr(batch, name) != value for name, value in rubric.items()),
     }
     kept = [what for what, differs in otherwise.items() if differs]
-    return f"It was drawn {wording.listed(kept)}; name another rating_round to change that." if kept else ""
+    return (
+        f"It was drawn {wording.listed(kept)}; name another rating_round to change that."
+        if kept
+        else ""
+    )
 
 
 def described(round_: Round) -> str:
@@ -144,7 +164,10 @@ def described(round_: Round) -> str:
 
 def progress_rows(round_: Round) -> list[dict[str, Any]]:
     """How far each rater is, for a table."""
-    return [{**asdict(one), "last_at": (one.last_at or "").replace("T", " ")[:16] or None} for one in round_.progress()]
+    return [
+        {**asdict(one), "last_at": (one.last_at or "").replace("T", " ")[:16] or None}
+        for one in round_.progress()
+    ]
 
 
 def state(round_: Round, bound_to: Mapping[str, str]) -> str:
@@ -179,12 +202,23 @@ def read_rubric(path: Path | None) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except OSError as why:
-        raise DataError(f"{path}: cannot read the rubric ({why.strerror}); write it or leave rubric_file empty") from why
+        raise DataError(
+            f"{path}: cannot read the rubric ({why.strerror}); write it or leave rubric_file empty"
+        ) from why
     first, _, rest = text.partition("\n")
-    said = {"question": first.lstrip("# "), "rubric": rest.strip()} if first.startswith("#") else {"rubric": text}
-    listed = re.search(r"^#+ *reasons *\n(.*?)(?=^#|\Z)", text, re.IGNORECASE | re.MULTILINE | re.DOTALL)
+    said = (
+        {"question": first.lstrip("# "), "rubric": rest.strip()}
+        if first.startswith("#")
+        else {"rubric": text}
+    )
+    listed = re.search(
+        r"^#+ *reasons *\n(.*?)(?=^#|\Z)", text, re.IGNORECASE | re.MULTILINE | re.DOTALL
+    )
     reasons = re.findall(r"^[-*] *([^:\n]+)", listed[1], re.MULTILINE) if listed else []
-    return {**said, **({"reasons": [one.strip().replace("_", " ") for one in reasons]} if reasons else {})}
+    return {
+        **said,
+        **({"reasons": [one.strip().replace("_", " ") for one in reasons]} if reasons else {}),
+    }
 
 
 def read_gold(path: Path) -> list[dict[str, str]]:
@@ -197,9 +231,16 @@ def read_gold(path: Path) -> list[dict[str, str]]:
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if line.strip():
             try:
-                pairs.append({name: str(json.loads(line)[name]) for name in ("id", "input", "better", "worse")})
+                pairs.append(
+                    {
+                        name: str(json.loads(line)[name])
+                        for name in ("id", "input", "better", "worse")
+                    }
+                )
             except (ValueError, KeyError, TypeError) as why:
-                raise DataError(f"{path}:{number}: not a gold pair ({why}); need id, input, better and worse") from why
+                raise DataError(
+                    f"{path}:{number}: not a gold pair ({why}); need id, input, better and worse"
+                ) from why
     return pairs
 
 
@@ -232,14 +273,18 @@ def inline_rater(round_: Round, rater: str = "") -> Any:
     if round_.batch.simulated:
         return Rater(Session(practice_copy(round_), round_.batch.raters[0]), banner=PRACTICE)
     if not rater and len(round_.batch.raters) > 1:
-        raise DesignError(f"set the parameter rater to your code, one of the {len(round_.batch.raters)} on this round's list")
+        raise DesignError(
+            f"set the parameter rater to your code, one of the {len(round_.batch.raters)} on this round's list"
+        )
     return Rater(Session(round_, rater or next(iter(round_.batch.raters))))
 
 
 def _rubric(study: Study, rubric_file: str) -> Path | None:
     """The named file; the notebooks' default counts only where it is there."""
     path = study.path(rubric_file) if rubric_file else None
-    return None if path is not None and rubric_file == DEFAULT_RUBRIC and not path.exists() else path
+    return (
+        None if path is not None and rubric_file == DEFAULT_RUBRIC and not path.exists() else path
+    )
 
 
 def _codes(raters: str) -> list[str]:

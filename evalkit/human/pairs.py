@@ -144,15 +144,21 @@ class Batch(Sequence[Pair]):
         """
         folder = Path(folder)
         if self.key is None:
-            raise DesignError("only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file")
+            raise DesignError(
+                "only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file"
+            )
         (folder / "votes").mkdir(parents=True, exist_ok=True)
         held = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX)  # two runs at once must not leave the batch of one and the key of the other
+            fcntl.flock(
+                held, fcntl.LOCK_EX
+            )  # two runs at once must not leave the batch of one and the key of the other
             if (folder / "batch.json").exists():
                 raise DesignError(f"{folder}: holds a batch already; name a new round")
             write_whole(folder / "key.json", self.key.to_bytes(), mode=0o600)
-            return write_whole(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644)
+            return write_whole(
+                folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644
+            )
         finally:
             os.close(held)
 
@@ -173,7 +179,9 @@ def read_batch(folder: Path) -> Batch:
             record[name] = {rater: tuple(ids) for rater, ids in record[name].items()}
         return Batch(**record)
     except (TypeError, KeyError, AttributeError) as why:
-        raise DataError(f"{folder / 'batch.json'}: not a batch ({why}); restore it or start a new round") from why
+        raise DataError(
+            f"{folder / 'batch.json'}: not a batch ({why}); restore it or start a new round"
+        ) from why
 
 
 def read_key(folder: Path, sha256: str) -> Key:
@@ -190,13 +198,19 @@ def read_key(folder: Path, sha256: str) -> Key:
     record = _read(path, "evalkit-key")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
-        raise DataError(f"{path}: sha256 is {found[:12]}..., the batch was sealed with {sha256[:12]}...; restore the key")
+        raise DataError(
+            f"{path}: sha256 is {found[:12]}..., the batch was sealed with {sha256[:12]}...; restore the key"
+        )
     return Key(**record)
 
 
 def _as_json(kind: str, record: Any, without: tuple[str, ...]) -> bytes:
-    values = {one.name: getattr(record, one.name) for one in fields(record) if one.name not in without}
-    text = json.dumps({"kind": kind, "version": VERSION, **values}, indent=1, ensure_ascii=True, default=dict)
+    values = {
+        one.name: getattr(record, one.name) for one in fields(record) if one.name not in without
+    }
+    text = json.dumps(
+        {"kind": kind, "version": VERSION, **values}, indent=1, ensure_ascii=True, default=dict
+    )
     return text.encode() + b"\n"
 
 
@@ -214,9 +228,13 @@ def _read(path: Path, kind: str) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         found = (record.pop("kind"), record.pop("version"))
     except FileNotFoundError as why:
-        raise DataError(f"{path}: no such file; prepare the round first (notebook 03_rate)") from why
+        raise DataError(
+            f"{path}: no such file; prepare the round first (notebook 03_rate)"
+        ) from why
     except (OSError, ValueError, KeyError, AttributeError) as why:
         raise DataError(f"{path}: not readable ({why}); restore it or start a new round") from why
     if found != (kind, VERSION):
-        raise DataError(f"{path}: holds {found[0]} version {found[1]}; need {kind} version {VERSION}")
+        raise DataError(
+            f"{path}: holds {found[0]} version {found[1]}; need {kind} version {VERSION}"
+        )
     return record

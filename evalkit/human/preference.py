@@ -121,15 +121,23 @@ def read_preference(
     if round_ is None or withheld:
         return _nothing_yet(round_, withheld, stale=stale, alpha=alpha)
     votes, key = ratings.unblind(round_), round_.key()
-    found = _analysed(votes, identical=len(round_.batch.identical), reasons=round_.batch.reasons, alpha=alpha)
+    found = _analysed(
+        votes, identical=len(round_.batch.identical), reasons=round_.batch.reasons, alpha=alpha
+    )
     pairs = () if stale else benchmark_view.compared(votes, base_results, ft_results)
     found = replace(
-        found, stale=stale, round=round_.folder.name, progress=round_.progress(), lock=round_.lock_record(), models=key.models,
-        bound_to=key.bound_to, slices=_slices(votes, slice_fields, alpha),
+        found,
+        stale=stale,
+        round=round_.folder.name,
+        progress=round_.progress(),
+        lock=round_.lock_record(),
+        models=key.models,
+        bound_to=key.bound_to,
+        slices=_slices(votes, slice_fields, alpha),
         length_adjusted=_length_adjusted(votes, round_, alpha),
         metrics=benchmark_view.metric_agreement(pairs, alpha=alpha),
         disagreements=benchmark_view.disagreements(pairs, metric),
-    )  # fmt: skip
+    )
     if stale:
         return replace(found, missing=(missing.for_present_answers(round_),))
     differing = draw.differing(base_results, ft_results) if base_results and ft_results else None
@@ -141,7 +149,9 @@ def _withheld(round_: Round | None) -> str:
         return "No rating round was prepared yet: run notebook 03_rate."
     if round_.locked:
         return ""
-    done, total = (sum(getattr(one, name) for one in round_.progress()) for name in ("done", "total"))
+    done, total = (
+        sum(getattr(one, name) for one in round_.progress()) for name in ("done", "total")
+    )
     return f"The round is open: {done} of {total} ratings are in. Results open when it is locked."
 
 
@@ -151,12 +161,19 @@ def _nothing_yet(round_: Round | None, withheld: str, *, stale: bool, alpha: flo
         return replace(empty, withheld=withheld, missing=(missing.first_round(),))
     next_step = missing.for_present_answers(round_) if stale else missing.to_finish(round_)
     return replace(
-        empty, withheld=withheld, stale=stale, missing=(next_step,), round=round_.folder.name, progress=round_.progress(),
+        empty,
+        withheld=withheld,
+        stale=stale,
+        missing=(next_step,),
+        round=round_.folder.name,
+        progress=round_.progress(),
         simulated=round_.batch.simulated,
-    )  # fmt: skip
+    )
 
 
-def _analysed(votes: Sequence[Rating], *, identical: int, reasons: Sequence[str], alpha: float) -> Preference:
+def _analysed(
+    votes: Sequence[Rating], *, identical: int, reasons: Sequence[str], alpha: float
+) -> Preference:
     from evalkit import stats
 
     asked = [one for one in votes if one.kind == "asked"]
@@ -174,7 +191,9 @@ def _analysed(votes: Sequence[Rating], *, identical: int, reasons: Sequence[str]
         identical=identical,
         labels={label: labels[label] for label in LABELS},
         position=stats.position_bias(
-            sum(one.choice == "left" for one in decided), sum(one.choice == "right" for one in decided), alpha=alpha
+            sum(one.choice == "left" for one in decided),
+            sum(one.choice == "right" for one in decided),
+            alpha=alpha,
         ),
         as_left=_wins([one for one in decided if one.fine_tuned_left], alpha),
         as_right=_wins([one for one in decided if not one.fine_tuned_left], alpha),
@@ -201,7 +220,10 @@ def _wins(decided: Sequence[Rating], alpha: float) -> RateInterval:
 def _table(asked: Sequence[Rating]) -> list[list[str | None]]:
     said = {(one.rater, one.item_id): one.label for one in asked}
     items = list(dict.fromkeys(one.item_id for one in asked))
-    return [[said.get((rater, item)) for item in items] for rater in sorted({one.rater for one in asked})]
+    return [
+        [said.get((rater, item)) for item in items]
+        for rater in sorted({one.rater for one in asked})
+    ]
 
 
 def _reason(reason: str, asked: Sequence[Rating]) -> ReasonCount:
@@ -209,12 +231,21 @@ def _reason(reason: str, asked: Sequence[Rating]) -> ReasonCount:
     return ReasonCount(reason=reason, fine_tuned=given[1], base=given[-1], neither=given[0])
 
 
-def _slices(votes: Sequence[Rating], fields: Sequence[str], alpha: float) -> tuple[SlicePreference, ...]:
+def _slices(
+    votes: Sequence[Rating], fields: Sequence[str], alpha: float
+) -> tuple[SlicePreference, ...]:
     from evalkit import stats
 
-    cuts = [(field, value) for field in fields for value in sorted({one.slices[field] for one in votes if field in one.slices})]
+    cuts = [
+        (field, value)
+        for field in fields
+        for value in sorted({one.slices[field] for one in votes if field in one.slices})
+    ]
     asked = [one for one in votes if one.kind == "asked"]
-    results = [_win_rate([one for one in asked if one.slices.get(field) == value], 0, alpha) for field, value in cuts]
+    results = [
+        _win_rate([one for one in asked if one.slices.get(field) == value], 0, alpha)
+        for field, value in cuts
+    ]
     raw = [result.p_value if result.n >= FEWEST else None for result in results]
     rows = zip(cuts, results, raw, stats.adjust(raw, method="holm"), strict=True)
     return tuple(

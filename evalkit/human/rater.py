@@ -33,7 +33,12 @@ class Rater(anywidget.AnyWidget):
         try:
             self._act(message)
         except Exception as why:  # whatever went wrong, the page must hear that nothing was stored
-            reply |= {"ok": False, "error": str(why) if isinstance(why, EvalkitError) else f"{type(why).__name__}: {why}"}
+            reply |= {
+                "ok": False,
+                "error": str(why)
+                if isinstance(why, EvalkitError)
+                else f"{type(why).__name__}: {why}",
+            }
         self._show()
         self.send(reply)
 

@@ -54,7 +54,11 @@ def unblind(round_: Round) -> tuple[Rating, ...]:
         DataError: A file changed after the lock.
     """
     key = round_.key()
-    return tuple(_decoded(rater, vote, round_.batch, key) for rater in round_.batch.raters for vote in round_.standing(rater))
+    return tuple(
+        _decoded(rater, vote, round_.batch, key)
+        for rater in round_.batch.raters
+        for vote in round_.standing(rater)
+    )
 
 
 def by_item(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
@@ -74,17 +78,24 @@ def rated_pairs(round_: Round) -> tuple[RatedPair, ...]:
         DataError: A file changed after the lock.
     """
     sides, pairs = round_.key().fine_tuned_side, round_.batch.pairs
-    return tuple(_with_answers(pairs[item_id], sides[item_id], votes) for item_id, votes in by_item(unblind(round_)).items())
+    return tuple(
+        _with_answers(pairs[item_id], sides[item_id], votes)
+        for item_id, votes in by_item(unblind(round_)).items()
+    )
 
 
 def _with_answers(pair: Pair, side: Side, votes: list[Rating]) -> RatedPair:
     answers = (pair.response_a, pair.response_b)
     names = ("rater", "label", "reasons", "note", "fine_tuned_left")
     return RatedPair(
-        example_id=pair.example_id, input=pair.input, base=answers[side == "a"], fine_tuned=answers[side == "b"],
-        votes=tuple({name: getattr(vote, name) for name in names} for vote in votes), slices=pair.slices,
+        example_id=pair.example_id,
+        input=pair.input,
+        base=answers[side == "a"],
+        fine_tuned=answers[side == "b"],
+        votes=tuple({name: getattr(vote, name) for name in names} for vote in votes),
+        slices=pair.slices,
         simulated=any(vote.simulated for vote in votes),
-    )  # fmt: skip
+    )
 
 
 def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:
@@ -93,9 +104,20 @@ def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:
     left = vote.left == better_side
     won: Label = "fine_tuned" if (vote.choice == "left") == left else "base"
     return Rating(
-        rater=rater, kind="gold" if vote.item_id in key.gold else "repeat" if vote.item_id in key.repeats else "asked",
-        item_id=key.repeats.get(vote.item_id, vote.item_id), example_id=pair.example_id, slices=pair.slices,
+        rater=rater,
+        kind="gold"
+        if vote.item_id in key.gold
+        else "repeat"
+        if vote.item_id in key.repeats
+        else "asked",
+        item_id=key.repeats.get(vote.item_id, vote.item_id),
+        example_id=pair.example_id,
+        slices=pair.slices,
         label=vote.choice if vote.choice in {"tie", "both_bad"} else won,  # pyright: ignore[reportArgumentType]
-        choice=vote.choice, fine_tuned_left=left, seconds=vote.seconds, reasons=vote.reasons, note=vote.note,
+        choice=vote.choice,
+        fine_tuned_left=left,
+        seconds=vote.seconds,
+        reasons=vote.reasons,
+        note=vote.note,
         simulated=vote.simulated,
-    )  # fmt: skip
+    )

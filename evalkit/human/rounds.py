@@ -55,7 +55,9 @@ class Round:
             DesignError: The code is not on the batch's list.
         """
         if rater not in self.batch.raters:
-            raise DesignError(f"rater {rater!r} is not on this round's list; ask whoever set up the round for your link")
+            raise DesignError(
+                f"rater {rater!r} is not on this round's list; ask whoever set up the round for your link"
+            )
         return VoteFile(self.folder / "votes" / f"{rater}.jsonl", refuse=self._refuse_when_locked)
 
     def standing(self, rater: str) -> tuple[Vote, ...]:
@@ -68,7 +70,9 @@ class Round:
         votes = tuple(read_standing(path).values())
         foreign = [vote.item_id for vote in votes if vote.item_id not in self.batch.orders[rater]]
         if foreign:
-            raise DataError(f"{path}: a vote on {foreign[0]!r}, a pair that is not of this round; restore the file from a copy")
+            raise DataError(
+                f"{path}: a vote on {foreign[0]!r}, a pair that is not of this round; restore the file from a copy"
+            )
         return votes
 
     def progress(self) -> tuple[Progress, ...]:
@@ -95,7 +99,9 @@ class Round:
             for rater in self.batch.raters:
                 self.votes(rater).standing()  # mends a torn tail
                 file = stack.enter_context(self.votes(rater).path.open("ab"))
-                fcntl.flock(file, fcntl.LOCK_EX)  # no vote can slip in between the hash and the lock
+                fcntl.flock(
+                    file, fcntl.LOCK_EX
+                )  # no vote can slip in between the hash and the lock
             if not self.locked:
                 self._write_lock(unfinished=unfinished)
         return self.lock_record()
@@ -112,13 +118,17 @@ class Round:
             DataError: A file is not what it was when the round was locked.
         """
         if not self.locked:
-            raise DesignError(f"{self.folder}: the round is still open; lock it first, the key opens only then")
+            raise DesignError(
+                f"{self.folder}: the round is still open; lock it first, the key opens only then"
+            )
         record = self.lock_record()
         sealed = {f"votes/{rater}.jsonl": one["sha256"] for rater, one in record["votes"].items()}
         sealed["batch.json"] = record["batch_sha256"]
         changed = [name for name, sha256 in sealed.items() if _sha256(self.folder / name) != sha256]
         if changed:
-            raise DataError(f"{self.folder}: changed after the round was locked: {', '.join(changed)}; restore from a copy")
+            raise DataError(
+                f"{self.folder}: changed after the round was locked: {', '.join(changed)}; restore from a copy"
+            )
         return read_key(self.folder, record["key_sha256"])
 
     def _refuse_when_locked(self) -> None:
@@ -128,18 +138,28 @@ class Round:
     def _progress(self, rater: str) -> Progress:
         standing = self.standing(rater)
         last = max((vote.at for vote in standing), default=None)
-        return Progress(rater=rater, done=len(standing), total=len(self.batch.orders[rater]), last_at=last)
+        return Progress(
+            rater=rater, done=len(standing), total=len(self.batch.orders[rater]), last_at=last
+        )
 
     def _write_lock(self, *, unfinished: bool) -> None:
         files = {rater: self.votes(rater).path for rater in self.batch.raters}
-        votes = {rater: {"votes": len(self.standing(rater)), "sha256": _sha256(path)} for rater, path in files.items()}
+        votes = {
+            rater: {"votes": len(self.standing(rater)), "sha256": _sha256(path)}
+            for rater, path in files.items()
+        }
         if not any(one["votes"] for one in votes.values()) and any(self.batch.orders.values()):
             raise DesignError(f"{self.folder}: nobody has voted yet; there is nothing to lock")
         behind = [one for one in self.progress() if one.done < one.total]
         if behind and not unfinished:
-            done, total = sum(one["votes"] for one in votes.values()), sum(map(len, self.batch.orders.values()))
+            done, total = (
+                sum(one["votes"] for one in votes.values()),
+                sum(map(len, self.batch.orders.values())),
+            )
             who = ", ".join(f"{one.rater} {one.done} of {one.total}" for one in behind)
-            raise DesignError(f"{self.folder}: {done} of {total} votes are in ({who}); wait, or close it anyway: --unfinished")
+            raise DesignError(
+                f"{self.folder}: {done} of {total} votes are in ({who}); wait, or close it anyway: --unfinished"
+            )
         record = {
             "kind": "evalkit-lock",
             "version": 1,
@@ -149,7 +169,9 @@ class Round:
             "votes": votes,
             "complete": not behind,
         }
-        write_whole(self.folder / "lock.json", json.dumps(record, indent=1).encode() + b"\n", mode=0o644)
+        write_whole(
+            self.folder / "lock.json", json.dumps(record, indent=1).encode() + b"\n", mode=0o644
+        )
 
 
 def round_folder(study: Study, name: str) -> Path:

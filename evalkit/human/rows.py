@@ -32,10 +32,19 @@ DISAGREEMENT_COLUMNS = {
 
 def label_rows(found: Preference) -> list[dict[str, Any]]:
     """First-time votes by label."""
-    names = {"fine_tuned": "Fine-tuned is better", "base": "Base is better", "tie": "About the same", "both_bad": "Both bad"}
+    names = {
+        "fine_tuned": "Fine-tuned is better",
+        "base": "Base is better",
+        "tie": "About the same",
+        "both_bad": "Both bad",
+    }
     total = sum(found.labels.values())
     return [
-        {"label": names[label], "votes": votes, "share": wording.percent(votes / total if total else None)}
+        {
+            "label": names[label],
+            "votes": votes,
+            "share": wording.percent(votes / total if total else None),
+        }
         for label, votes in found.labels.items()
     ]
 
@@ -74,6 +83,9 @@ def disagreement_rows(found: Preference) -> list[dict[str, Any]]:
     """The pairs on which people and the metric part most."""
     return [
         {name: getattr(one, name) for name in DISAGREEMENT_COLUMNS}
-        | {"people": "fine-tuned" if one.people > 0 else "base", "metric": wording.points(one.metric)}
+        | {
+            "people": "fine-tuned" if one.people > 0 else "base",
+            "metric": wording.points(one.metric),
+        }
         for one in found.disagreements
     ]

@@ -49,7 +49,9 @@ def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | N
     home = Study.open(study, root=root)
     round_ = _round_to_serve(home, rating_round or declared_round(home))
     if round_.locked:
-        raise DesignError(f"{round_.folder}: this round is closed; name a new rating_round to go on")
+        raise DesignError(
+            f"{round_.folder}: this round is closed; name a new rating_round to go on"
+        )
     _check_port(port)
     token = secrets.token_urlsafe(24)
     with tempfile.TemporaryDirectory(prefix="evalkit-rate-") as folder:
@@ -58,7 +60,9 @@ def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | N
         return _serve(Path(folder), round_)
 
 
-def close(study: str, *, rating_round: str = "", unfinished: bool = False, root: Path | None = None) -> str:
+def close(
+    study: str, *, rating_round: str = "", unfinished: bool = False, root: Path | None = None
+) -> str:
     """Closes a study's round of people for good; returns what was sealed, and what comes next.
 
     Args:
@@ -75,10 +79,15 @@ def close(study: str, *, rating_round: str = "", unfinished: bool = False, root:
     round_ = _prepared(home, rating_round or declared_round(home))
     already = round_.locked
     record = round_.lock(unfinished=unfinished)
-    sealed = [f"  {rater}: {one['votes']} votes, sha256 {one['sha256'][:16]}..." for rater, one in record["votes"].items()]
+    sealed = [
+        f"  {rater}: {one['votes']} votes, sha256 {one['sha256'][:16]}..."
+        for rater, one in record["votes"].items()
+    ]
     state = f"was closed already, {record['locked_at']}" if already else "is closed now, for good"
     whole = "everybody had finished" if record["complete"] else "NOT everybody had finished"
-    first = f"Rating round {round_.folder.name} {state}; {whole}. Sealed with the batch and the key:"
+    first = (
+        f"Rating round {round_.folder.name} {state}; {whole}. Sealed with the batch and the key:"
+    )
     return "\n".join([first, *sealed, f"The key opens now. Next: evalkit run {study}"])
 
 
@@ -90,7 +99,9 @@ def declared_round(study: Study) -> str:
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (yaml.YAMLError, UnicodeDecodeError) as why:
-        raise DataError(f"{path}: not YAML ({' '.join(str(why).split())}); mend it, or name the round with --round") from why
+        raise DataError(
+            f"{path}: not YAML ({' '.join(str(why).split())}); mend it, or name the round with --round"
+        ) from why
     return str((isinstance(declared, dict) and declared.get("rating_round")) or DEFAULT_ROUND)
 
 
@@ -106,17 +117,23 @@ def _prepared(study: Study, name: str) -> Round:
     folder = round_folder(study, name)
     if not (folder / "batch.json").exists():
         other = "" if name == declared_round(study) else f" -p rating_round={name}"
-        raise DataError(f"{folder}: no such round; prepare the round first: evalkit run {study.name} --only 03{other}")
+        raise DataError(
+            f"{folder}: no such round; prepare the round first: evalkit run {study.name} --only 03{other}"
+        )
     return Round.open(folder)
 
 
 def _check_port(port: int) -> None:
     with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free
+        trial.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the server does: a port just left is free
         try:
             trial.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as why:
-            raise DesignError(f"port {port} cannot be used ({why}); name another with --port") from why
+            raise DesignError(
+                f"port {port} cannot be used ({why}); name another with --port"
+            ) from why
 
 
 def links(round_: Round) -> Mapping[str, str]:
@@ -128,14 +145,25 @@ def links(round_: Round) -> Mapping[str, str]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as why:
-        raise DataError(f"{path}: not readable ({why}); delete it, start again and send the new links") from why
+        raise DataError(
+            f"{path}: not readable ({why}); delete it, start again and send the new links"
+        ) from why
 
 
 def page_of_links(round_: Round, token: str, port: int) -> str:
     """What the command prints."""
-    lines = [f"  {rater}: http://127.0.0.1:{port}/?token={token}&rater={code}" for code, rater in links(round_).items()]
-    what = "Practice, nothing counts" if round_.batch.simulated else f"Rating round {round_.folder.name}"
-    return "\n".join([f"{what}: {len(round_.batch)} pairs. One link a rater:", *lines, "Stop with Ctrl+C."])
+    lines = [
+        f"  {rater}: http://127.0.0.1:{port}/?token={token}&rater={code}"
+        for code, rater in links(round_).items()
+    ]
+    what = (
+        "Practice, nothing counts"
+        if round_.batch.simulated
+        else f"Rating round {round_.folder.name}"
+    )
+    return "\n".join(
+        [f"{what}: {len(round_.batch)} pairs. One link a rater:", *lines, "Stop with Ctrl+C."]
+    )
 
 
 def page(environment: Mapping[str, str] = os.environ) -> Any:
@@ -148,8 +176,12 @@ def page(environment: Mapping[str, str] = os.environ) -> Any:
     try:
         rater = links(round_).get(code)
         if rater is None:
-            return Refusal("This link is not complete or not valid any more. Ask whoever sent it to you for a new one.")
-        return Rater(Session(round_, rater), banner=opening.PRACTICE if round_.batch.simulated else "")
+            return Refusal(
+                "This link is not complete or not valid any more. Ask whoever sent it to you for a new one."
+            )
+        return Rater(
+            Session(round_, rater), banner=opening.PRACTICE if round_.batch.simulated else ""
+        )
     except DataError as why:
         return Refusal(f"Ratings cannot be stored just now, so none are taken. {why}")
 
@@ -168,7 +200,14 @@ class Refusal:
 def _furnish(folder: Path, token: str, port: int) -> None:
     """A folder with nothing but the page's notebook and the server's settings; the token never stands in a command line."""
     source = "from evalkit.human import serve\n\nserve.page()"
-    cell = {"cell_type": "code", "id": "rate", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
+    cell = {
+        "cell_type": "code",
+        "id": "rate",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+        "source": source,
+    }
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": spec, "title": "Blind rating"}
     notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}
@@ -184,14 +223,20 @@ def _settings(token: str, port: int) -> dict[str, Any]:
             "port_retries": 0,
             "open_browser": False,
             "token": token,
-            "tornado_settings": {"headers": {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}},
+            "tornado_settings": {
+                "headers": {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+            },
         },
         "VoilaConfiguration": {
             "template": "evalkit",
             "allow_template_override": "NO",
             "allow_theme_override": "NO",
             "file_allowlist": [],
-            "extension_allowlist": ["anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"],
+            "extension_allowlist": [
+                "anywidget",
+                "@jupyter-widgets/jupyterlab-manager",
+                "@voila-dashboards/widgets-manager8",
+            ],
         },
         "MappingKernelManager": {"cull_idle_timeout": IDLE_S, "cull_interval": 60},
     }
@@ -201,8 +246,12 @@ def _serve(folder: Path, round_: Round) -> int:
     templates = str(Path(__file__).with_name("share"))
     paths = os.pathsep.join(filter(None, [templates, os.environ.get("JUPYTER_PATH", "")]))
     environment = {**os.environ, "JUPYTER_PATH": paths, ROUND: str(round_.folder.resolve())}
-    server = subprocess.Popen([sys.executable, "-m", "voila", "rate.ipynb"], cwd=folder, env=environment)
-    signal.signal(signal.SIGTERM, _interrupt)  # else a terminated command would leave its server behind
+    server = subprocess.Popen(
+        [sys.executable, "-m", "voila", "rate.ipynb"], cwd=folder, env=environment
+    )
+    signal.signal(
+        signal.SIGTERM, _interrupt
+    )  # else a terminated command would leave its server behind
     try:
         return server.wait()
     except KeyboardInterrupt:

@@ -37,7 +37,11 @@ class Session:
         self._guard = RLock()  # JupyterLab calls from threads of its own
         self._rev = 0
         done = len(self._file.standing())
-        self.notice = f"Welcome back. {wording.plural(done, 'rating')} saved; you go on where you stopped." if done else ""
+        self.notice = (
+            f"Welcome back. {wording.plural(done, 'rating')} saved; you go on where you stopped."
+            if done
+            else ""
+        )
         if self._file.repaired:
             self.notice += " The last line of your file was unfinished and was removed; please rate that pair again."
         self._current = self._next()
@@ -48,7 +52,14 @@ class Session:
         return self._current
 
     def vote(
-        self, item_id: str, choice: Choice, *, seconds: float, reasons: Sequence[str] = (), note: str = "", via: str = ""
+        self,
+        item_id: str,
+        choice: Choice,
+        *,
+        seconds: float,
+        reasons: Sequence[str] = (),
+        note: str = "",
+        via: str = "",
     ) -> None:
         """Stores a vote and moves on to the next pair.
 
@@ -71,12 +82,22 @@ class Session:
             if not isfinite(seconds):
                 raise DesignError(f"seconds is {seconds}; need a number")
             vote = Vote(
-                item_id=item_id, choice=choice, left=self._left(item_id), seconds=round(max(0.0, float(seconds)), 3), at=_now(),
-                reasons=tuple(reasons), note=wording.cleaned(note)[0][:LONGEST_NOTE], via=via,
+                item_id=item_id,
+                choice=choice,
+                left=self._left(item_id),
+                seconds=round(max(0.0, float(seconds)), 3),
+                at=_now(),
+                reasons=tuple(reasons),
+                note=wording.cleaned(note)[0][:LONGEST_NOTE],
+                via=via,
                 simulated=self.round.batch.simulated,
-            )  # fmt: skip
+            )
             replaced = self._file.append(vote)
-            self.notice = "This pair was also rated on another page of yours; the later rating counts." if replaced else ""
+            self.notice = (
+                "This pair was also rated on another page of yours; the later rating counts."
+                if replaced
+                else ""
+            )
             self._current = self._next()
 
     def undo(self) -> None:
@@ -88,7 +109,9 @@ class Session:
         """
         with self._guard:
             undone = self._file.undo(_now())
-            self.notice = "Your last rating was taken back." if undone else "There is nothing to take back."
+            self.notice = (
+                "Your last rating was taken back." if undone else "There is nothing to take back."
+            )
             self._current = undone.item_id if undone else self._next()
 
     def view(self) -> dict[str, Any]:
@@ -112,7 +135,11 @@ class Session:
 
     def _shown(self) -> Mapping[str, str]:
         pair = self._pairs[self._current or ""]
-        answers = (pair.response_a, pair.response_b) if self._left(pair.item_id) == "a" else (pair.response_b, pair.response_a)
+        answers = (
+            (pair.response_a, pair.response_b)
+            if self._left(pair.item_id) == "a"
+            else (pair.response_b, pair.response_a)
+        )
         left, right = (_text(answer) for answer in answers)
         return {"id": pair.item_id, "input": _text(pair.input), "left": left, "right": right}
 

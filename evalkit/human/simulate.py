@@ -30,7 +30,9 @@ def simulate_votes(round_: Round, expected: Mapping[str, str], *, seed: int = 0)
         DesignError: The round is for real people.
     """
     if not round_.batch.simulated:
-        raise DesignError(f"{round_.folder}: this round is for people; simulated votes would spoil it")
+        raise DesignError(
+            f"{round_.folder}: this round is for people; simulated votes would spoil it"
+        )
     try:
         for rater in () if round_.locked else round_.batch.raters:
             _finish(Session(round_, rater), expected, Random(f"{seed} {rater}"))
@@ -47,8 +49,18 @@ def _finish(session: Session, expected: Mapping[str, str], rng: Random) -> None:
         aim = expected.get(pairs[session.current].example_id, "")
         left = _impression(shown["left"], aim, rng) + LEFT_LEAN
         choice = _choice(left, _impression(shown["right"], aim, rng))
-        reasons = rng.sample(session.round.batch.reasons, 1) if session.round.batch.reasons and rng.random() < 0.6 else []
-        session.vote(session.current, choice, seconds=2 + rng.lognormvariate(2, 0.5), reasons=reasons, via="simulated")
+        reasons = (
+            rng.sample(session.round.batch.reasons, 1)
+            if session.round.batch.reasons and rng.random() < 0.6
+            else []
+        )
+        session.vote(
+            session.current,
+            choice,
+            seconds=2 + rng.lognormvariate(2, 0.5),
+            reasons=reasons,
+            via="simulated",
+        )
 
 
 def _impression(answer: str, aim: str, rng: Random) -> float:

@@ -127,7 +127,9 @@ class VoteFile:
             os.fsync(file.fileno())
         except OSError as why:
             os.truncate(self.path, self._offset)
-            raise DataError(f"{self.path}: cannot be written ({why.strerror}); free some space, then vote again") from why
+            raise DataError(
+                f"{self.path}: cannot be written ({why.strerror}); free some space, then vote again"
+            ) from why
         self._lines += 1
         self._offset += len(line)
         _apply(parse_line(line, str(self.path)), self._standing)
@@ -150,9 +152,16 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
     """
     try:
         record = json.loads(line)
-        if record["kind"] == "vote" and record["choice"] in CHOICES and record["left"] in {"a", "b"}:
+        if (
+            record["kind"] == "vote"
+            and record["choice"] in CHOICES
+            and record["left"] in {"a", "b"}
+        ):
             Vote(**{name: value for name, value in record.items() if name != "kind"})
-            return record | {"reasons": tuple(record["reasons"]), "seconds": float(record["seconds"])}
+            return record | {
+                "reasons": tuple(record["reasons"]),
+                "seconds": float(record["seconds"]),
+            }
         if record["kind"] == "undo" and isinstance(record["item_id"], str):
             return record
     except (ValueError, TypeError, KeyError) as why:

@@ -32,7 +32,10 @@ def headline(found: Preference) -> str:
     said = {
         "better": f"The fine-tuned answers win: {rate} of pairs, a tie counted half.",
         "worse": f"The base answers win: the fine-tuned ones get {rate} of pairs, a tie counted half.",
-    }.get(result.verdict, f"No preference shown: the fine-tuned answers get {rate} of pairs, a tie counted half.")
+    }.get(
+        result.verdict,
+        f"No preference shown: the fine-tuned answers get {rate} of pairs, a tie counted half.",
+    )
     return f"Votes on other answers, not on the present ones. {said}" if found.stale else said
 
 
@@ -67,7 +70,11 @@ def reasons(found: Preference) -> str:
     given = [one for one in found.reasons if one.fine_tuned + one.base]
     if not given:
         ties = any(one.neither for one in found.reasons)
-        return "Reasons were given only with votes for neither answer" if ties else "No reasons were given"
+        return (
+            "Reasons were given only with votes for neither answer"
+            if ties
+            else "No reasons were given"
+        )
     top = max(given, key=lambda one: one.fine_tuned + one.base)
     votes = wording.plural(top.fine_tuned, "vote")
     return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
@@ -82,7 +89,9 @@ def slices(found: Preference) -> str:
     """Where does the preference differ?"""
     if found.withheld:
         return NO_RESULT
-    names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in found.slices if one.shown]
+    names = [
+        f"{one.slice} ({wording.percent(one.result.estimate)})" for one in found.slices if one.shown
+    ]
     if not found.slices:
         return "No slices were declared"
     if not names:
@@ -99,7 +108,11 @@ def flagged(found: Preference) -> str:
     names, without = [one.rater for one in found.raters if one.flags], found.without_flagged
     if not names:
         return "No rater looks careless by these checks."
-    rest = f"Without them: {wording.percent(without.estimate)}, {without.verdict}" if without else "Nobody is left without them"
+    rest = (
+        f"Without them: {wording.percent(without.estimate)}, {without.verdict}"
+        if without
+        else "Nobody is left without them"
+    )
     return f"Looks careless: {wording.listed(names)}. Nothing was dropped. {rest}."
 
 
@@ -150,7 +163,10 @@ def side_rows(found: Preference) -> dict[str, Result | None]:
 
 def agreement_rows(found: Preference) -> dict[str, Result | None]:
     """Agreement of raters with each other and with themselves."""
-    return {"Between raters, beyond chance": found.agreement, "With themselves, on repeats": found.self_agreement}
+    return {
+        "Between raters, beyond chance": found.agreement,
+        "With themselves, on repeats": found.self_agreement,
+    }
 
 
 def slice_rows(found: Preference) -> dict[str, Result | None]:
@@ -184,7 +200,9 @@ def disagreements(found: Preference) -> str:
     """The title above the pairs on which people and the metric part."""
     some = "People and the metric prefer different answers"
     return _not_compared(found) or (
-        some if found.disagreements else "On no pair do people and the metric prefer different answers"
+        some
+        if found.disagreements
+        else "On no pair do people and the metric prefer different answers"
     )
 
 
@@ -201,7 +219,9 @@ def _not_compared(found: Preference) -> str:
 def _figures(found: Preference) -> str:
     result = found.win_rate
     identical = (
-        f"; {wording.plural(found.identical, 'pair')} with identical answers counted as ties unasked" if found.identical else ""
+        f"; {wording.plural(found.identical, 'pair')} with identical answers counted as ties unasked"
+        if found.identical
+        else ""
     )
     return (
         f"{_limits(result)}, {wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "

@@ -13,7 +13,11 @@ _SCORES = {"fine_tuned": 1.0, "base": -1.0}
 
 
 def write_dpo(
-    pairs: Iterable[RatedPair], path: str | Path, *, system_prompt: str = "", style: Literal["trl", "openai"] = "trl"
+    pairs: Iterable[RatedPair],
+    path: str | Path,
+    *,
+    system_prompt: str = "",
+    style: Literal["trl", "openai"] = "trl",
 ) -> int:
     """Writes preference pairs as JSONL, the answer most votes prefer as the chosen one; ties are left out.
 
@@ -27,11 +31,15 @@ def write_dpo(
         The number of pairs written.
     """
     rows = [_dpo_row(pair, system_prompt, style) for pair in pairs if _mean_score(pair)]
-    Path(path).write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8")
+    Path(path).write_text(
+        "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8"
+    )
     return len(rows)
 
 
-def write_llm_comparator(pairs: Iterable[RatedPair], path: str | Path, *, models: Mapping[str, str]) -> int:
+def write_llm_comparator(
+    pairs: Iterable[RatedPair], path: str | Path, *, models: Mapping[str, str]
+) -> int:
     """Writes the JSON that LLM Comparator reads; its A is the fine-tuned model, so a positive score is good news here too.
 
     Args:
@@ -46,8 +54,14 @@ def write_llm_comparator(pairs: Iterable[RatedPair], path: str | Path, *, models
     simulated = any(example["custom_fields"]["simulated"] == "yes" for example in examples)
     schema = [{"name": "example_id", "type": "string"}, {"name": "simulated", "type": "category"}]
     record = {
-        "metadata": {"source_path": "evalkit, simulated raters" if simulated else "evalkit", "custom_fields_schema": schema},
-        "models": [{"name": models.get("fine_tuned", "fine-tuned")}, {"name": models.get("base", "base")}],
+        "metadata": {
+            "source_path": "evalkit, simulated raters" if simulated else "evalkit",
+            "custom_fields_schema": schema,
+        },
+        "models": [
+            {"name": models.get("fine_tuned", "fine-tuned")},
+            {"name": models.get("base", "base")},
+        ],
         "examples": examples,
     }
     Path(path).write_text(json.dumps(record, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
@@ -55,17 +69,28 @@ def write_llm_comparator(pairs: Iterable[RatedPair], path: str | Path, *, models
 
 
 def _mean_score(pair: RatedPair) -> float:
-    return sum(_SCORES.get(vote["label"], 0.0) for vote in pair.votes) / len(pair.votes) if pair.votes else 0.0
+    return (
+        sum(_SCORES.get(vote["label"], 0.0) for vote in pair.votes) / len(pair.votes)
+        if pair.votes
+        else 0.0
+    )
 
 
 def _dpo_row(pair: RatedPair, system_prompt: str, style: str) -> dict[str, Any]:
-    better, worse = (pair.fine_tuned, pair.base) if _mean_score(pair) > 0 else (pair.base, pair.fine_tuned)
+    better, worse = (
+        (pair.fine_tuned, pair.base) if _mean_score(pair) > 0 else (pair.base, pair.fine_tuned)
+    )
     prompt = [{"role": "system", "content": system_prompt}] if system_prompt else []
     prompt = [*prompt, {"role": "user", "content": pair.input}]
     chosen, rejected = ([{"role": "assistant", "content": text}] for text in (better, worse))
     label = {"simulated": True} if pair.simulated else {}
     if style == "openai":
-        return {"input": {"messages": prompt}, "preferred_output": chosen, "non_preferred_output": rejected, **label}
+        return {
+            "input": {"messages": prompt},
+            "preferred_output": chosen,
+            "non_preferred_output": rejected,
+            **label,
+        }
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **label}
 
 
@@ -80,9 +105,14 @@ def _example(pair: RatedPair) -> dict[str, Any]:
             {
                 "is_flipped": not vote["fine_tuned_left"],
                 "score": _SCORES.get(vote["label"], 0.0),
-                "rationale": "; ".join([*vote["reasons"], *([vote["note"]] if vote["note"] else [])]),
+                "rationale": "; ".join(
+                    [*vote["reasons"], *([vote["note"]] if vote["note"] else [])]
+                ),
             }
             for vote in pair.votes
         ],
-        "custom_fields": {"example_id": pair.example_id, "simulated": "yes" if pair.simulated else "no"},
+        "custom_fields": {
+            "example_id": pair.example_id,
+            "simulated": "yes" if pair.simulated else "no",
+        },
     }

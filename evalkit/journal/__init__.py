@@ -62,7 +62,11 @@ class Journal:
 
 
 def call_key(
-    model: str, endpoint: str, parameters: Mapping[str, Any], messages: list[Any] | tuple[Any, ...], sample: int
+    model: str,
+    endpoint: str,
+    parameters: Mapping[str, Any],
+    messages: list[Any] | tuple[Any, ...],
+    sample: int,
 ) -> str:
     """SHA-256 hex over what makes two calls the same call; the address is not part of it.
 
@@ -71,7 +75,9 @@ def call_key(
         '1e6abffe61ed'
     """
     plain = [dict(message) for message in messages]
-    return hashlib.sha256(_canonical([model, endpoint, dict(parameters), plain, sample])).hexdigest()
+    return hashlib.sha256(
+        _canonical([model, endpoint, dict(parameters), plain, sample])
+    ).hexdigest()
 
 
 def header(
@@ -126,11 +132,21 @@ def read_header(path: str | Path) -> dict[str, Any]:
         with path.open("rb") as file:
             record = _parsed(file.readline(), path, 1)
     except OSError as why:
-        raise DataError(f"{path}: cannot read this journal ({why.strerror}); run the benchmark that writes it") from why
-    if record.get("kind") != KIND or not isinstance(record.get("parameters"), dict) or "model" not in record:
-        raise DataError(f"{path}:1: not the header of a journal (kind {record.get('kind')!r}); name another file")
+        raise DataError(
+            f"{path}: cannot read this journal ({why.strerror}); run the benchmark that writes it"
+        ) from why
+    if (
+        record.get("kind") != KIND
+        or not isinstance(record.get("parameters"), dict)
+        or "model" not in record
+    ):
+        raise DataError(
+            f"{path}:1: not the header of a journal (kind {record.get('kind')!r}); name another file"
+        )
     if record.get("version") != VERSION:
-        raise DataError(f"{path}:1: journal version {record.get('version')!r}, this evalkit reads {VERSION}; update evalkit")
+        raise DataError(
+            f"{path}:1: journal version {record.get('version')!r}, this evalkit reads {VERSION}; update evalkit"
+        )
     return record
 
 
@@ -166,7 +182,12 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def __contains__(self, key: str) -> bool:
@@ -178,14 +199,18 @@ class Writer:
         place = self._places.get(bytes.fromhex(key))
         return _entry(json.loads(self._file.read(place)), self.path, 0).answer if place else None
 
-    def append(self, key: str, example_id: str, sample: int, answer: Answer, *, now: datetime | None = None) -> None:
+    def append(
+        self, key: str, example_id: str, sample: int, answer: Answer, *, now: datetime | None = None
+    ) -> None:
         """Writes one answer as one line, at once.
 
         Raises:
             DataError: The disk is full or the file cannot be written; what was there before stays whole.
         """
         said = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
-        place = self._write({"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)})
+        place = self._write(
+            {"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)}
+        )
         if answer.outcome != "error":
             self._places[bytes.fromhex(key)] = place
 
@@ -209,7 +234,9 @@ class Writer:
                 self._places[bytes.fromhex(entry.key)] = place
 
     def _write(self, record: Mapping[str, Any]) -> Place:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode(
+            "utf-8", "backslashreplace"
+        )
         return self._file.append(line)
 
 
@@ -246,7 +273,9 @@ def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
         offset = len(file.readline())
         for number, line in enumerate(file, start=2):
             if not line.endswith(b"\n"):
-                warnings.warn(f"{path}:{number}: the last line is unfinished and was left out", stacklevel=4)
+                warnings.warn(
+                    f"{path}:{number}: the last line is unfinished and was left out", stacklevel=4
+                )
                 return
             yield _entry(_parsed(line, path, number), path, number), (offset, len(line))
             offset += len(line)
@@ -258,19 +287,33 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     except ValueError:
         record = None
     if not isinstance(record, dict):
-        remedy = "this file is not a journal" if number == 1 else "remove this line, and that call is asked again"
-        raise DataError(f"{path}:{number}: not a JSON object ({plural(len(line), 'byte')}); {remedy}")
+        remedy = (
+            "this file is not a journal"
+            if number == 1
+            else "remove this line, and that call is asked again"
+        )
+        raise DataError(
+            f"{path}:{number}: not a JSON object ({plural(len(line), 'byte')}); {remedy}"
+        )
     return record
 
 
 def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
     try:
         bytes.fromhex(record["key"])
-        answer = Answer(**{name: record[name] for name in _ANSWER_FIELDS if name in record or name in {"text", "outcome"}})
+        answer = Answer(
+            **{
+                name: record[name]
+                for name in _ANSWER_FIELDS
+                if name in record or name in {"text", "outcome"}
+            }
+        )
         if not isinstance(answer.text, str) or answer.outcome not in get_args(Outcome):
             raise ValueError(f"text is {type(answer.text).__name__}, outcome {answer.outcome!r}")
         place = {"example_id": str(record["example_id"]), "sample": int(record["sample"])}
-        return Entry(key=record["key"], answer=answer, at=record.get("at", ""), line=number, **place)
+        return Entry(
+            key=record["key"], answer=answer, at=record.get("at", ""), line=number, **place
+        )
     except (KeyError, TypeError, ValueError) as why:
         raise DataError(
             f"{path}:{number}: not an answer ({type(why).__name__}: {why}); remove this line, and that call is asked again"
@@ -278,8 +321,15 @@ def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
 
 
 def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode("ascii")
 
 
 def _utc(now: datetime | None) -> str:
-    return (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        (now or datetime.now(UTC))
+        .astimezone(UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

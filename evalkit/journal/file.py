@@ -61,9 +61,14 @@ class AppendOnlyFile:
         try:
             os.fsync(copy)
         except OSError as why:
-            if why.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:  # a device or file system that cannot sync
+            if why.errno not in {
+                errno.EINVAL,
+                errno.EOPNOTSUPP,
+            }:  # a device or file system that cannot sync
                 self._synced = False
-                raise DataError(f"{self._path}: cannot be brought to the disk ({why.strerror}); check the disk") from why
+                raise DataError(
+                    f"{self._path}: cannot be brought to the disk ({why.strerror}); check the disk"
+                ) from why
         finally:
             os.close(copy)
 
@@ -81,7 +86,9 @@ class AppendOnlyFile:
     def _cut_to(self, size: int) -> None:
         try:
             self._file.truncate(size)
-        except OSError:  # a device, or a disk so sick that the torn line stays: the next opening removes it
+        except (
+            OSError
+        ):  # a device, or a disk so sick that the torn line stays: the next opening removes it
             return
 
 
@@ -92,15 +99,21 @@ def _locked(path: Path) -> Any:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
     except OSError as why:
-        raise DataError(f"{path}: cannot write here ({why.strerror}); choose a folder you may write to") from why
+        raise DataError(
+            f"{path}: cannot write here ({why.strerror}); choose a folder you may write to"
+        ) from why
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as why:
         file.close()
-        raise DataError(f"{path}: another run is writing this journal; wait for it to end, or name another journal") from why
+        raise DataError(
+            f"{path}: another run is writing this journal; wait for it to end, or name another journal"
+        ) from why
     except OSError as why:
         file.close()
-        raise DataError(f"{path}: cannot be locked ({why.strerror}); write journals on a local disk") from why
+        raise DataError(
+            f"{path}: cannot be locked ({why.strerror}); write journals on a local disk"
+        ) from why
     return file
 
 

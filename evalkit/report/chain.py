@@ -15,7 +15,13 @@ from typing import Any
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.report import history, manifest, nursery
-from evalkit.report.notebook import Executed, Value, checked_parameters, declared_parameters, execute
+from evalkit.report.notebook import (
+    Executed,
+    Value,
+    checked_parameters,
+    declared_parameters,
+    execute,
+)
 from evalkit.report.page import write_page
 from evalkit.study import Study, new_run_name
 
@@ -29,7 +35,13 @@ WAITS_FOR: Mapping[str, tuple[str, ...]] = {
     "06": ("05",),
 }
 THE_PAGE: Mapping[str, type] = {"study": str, "title": str, "run": str}
-_MADE_BY = {"comparison.json": "01", "preference.json": "04", "ab_test.json": "06", "decision.json": "07", "summary.png": "07"}
+_MADE_BY = {
+    "comparison.json": "01",
+    "preference.json": "04",
+    "ab_test.json": "06",
+    "decision.json": "07",
+    "summary.png": "07",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +102,15 @@ def run_study(
     all_books = sorted((notebooks or study.root / "notebooks").glob("[0-9]*.ipynb"))
     run_name = new_run_name()
     declared = {book: declared_parameters(book) for book in all_books}
-    nobody = {name: 0 for known in declared.values() for name in known if name.startswith("simulate_")}  # unless asked for
-    values = nobody | study_parameters(study) | (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
+    nobody = {
+        name: 0 for known in declared.values() for name in known if name.startswith("simulate_")
+    }  # unless asked for
+    values = (
+        nobody
+        | study_parameters(study)
+        | (_afresh(run_name) if fresh else {})
+        | {**(parameters or {})}
+    )
     values |= {"study": name, "run": run_name}
     checked_parameters(values, declared | {Path("the page"): THE_PAGE})
     folder = study.run_folder(run_name)
@@ -102,14 +121,22 @@ def run_study(
         say(f"  {book.stem}: up to date, taken from the run before")
     todo = [book for book in books if book not in taken]
     with nursery.Nursery(cold=cold or len(todo) < 2 or not nursery.available()) as opened:
-        run_one = partial(_run_one, folder=folder, values=values, root=study.root, kernels=opened.manager_class())
+        run_one = partial(
+            _run_one, folder=folder, values=values, root=study.root, kernels=opened.manager_class()
+        )
         ran = _run_all(todo, run_one, workers=workers, say=say, stop=opened.stop)
     chapters = {book.stem: (taken | ran)[book] for book in books}
     skipped = tuple(book.stem for book in taken)
     made = manifest.write(
-        study, folder, chapters, books=books, parameters=values, skipped=skipped, seconds=time.monotonic() - began,
+        study,
+        folder,
+        chapters,
+        books=books,
+        parameters=values,
+        skipped=skipped,
+        seconds=time.monotonic() - began,
         left_out=[book.stem for book in all_books if book not in books],
-    )  # fmt: skip
+    )
     history.append(study, folder, made_at=made["made_at"], failed=made["failed"])
     return Run(folder=folder, chapters=chapters, skipped=skipped, report=write_page(folder))
 
@@ -128,10 +155,18 @@ def study_parameters(study: Study) -> dict[str, Value]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `evalkit new {study.name}` writes one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as why:
-        raise DataError(f"{path}: not YAML ({' '.join(str(why).split())}); need flat `name: value` lines") from why
-    if not isinstance(found, dict) or not all(isinstance(value, str | int | float | bool) for value in found.values()):
+        raise DataError(
+            f"{path}: not YAML ({' '.join(str(why).split())}); need flat `name: value` lines"
+        ) from why
+    if not isinstance(found, dict) or not all(
+        isinstance(value, str | int | float | bool) for value in found.values()
+    ):
         wrong = (
-            [name for name, value in found.items() if not isinstance(value, str | int | float | bool)]
+            [
+                name
+                for name, value in found.items()
+                if not isinstance(value, str | int | float | bool)
+            ]
             if isinstance(found, dict)
             else []
         )
@@ -143,7 +178,11 @@ def study_parameters(study: Study) -> dict[str, Value]:
 
 def _afresh(run_name: str) -> dict[str, Value]:
     folder = f"journals/fresh/{run_name}"
-    return {"live": True, "base_journal": f"{folder}/base.jsonl", "fine_tuned_journal": f"{folder}/fine_tuned.jsonl"}
+    return {
+        "live": True,
+        "base_journal": f"{folder}/base.jsonl",
+        "fine_tuned_journal": f"{folder}/fine_tuned.jsonl",
+    }
 
 
 def chosen_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
@@ -159,15 +198,21 @@ def chosen_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
     unknown = [name for name in only if not any(_fits(book, name) for book in books)]
     if unknown:
         several = " (several are separated by spaces)" if "," in unknown[0] else ""
-        raise DesignError(f"no notebook {unknown[0]!r}{several}; there are {', '.join(book.stem for book in books)}")
+        raise DesignError(
+            f"no notebook {unknown[0]!r}{several}; there are {', '.join(book.stem for book in books)}"
+        )
     return picked
 
 
 def _fits(book: Path, name: str) -> bool:
-    return book.stem in {name, name.removesuffix(".ipynb")} or book.stem.split("_")[0] == name.zfill(2)
+    return book.stem in {name, name.removesuffix(".ipynb")} or book.stem.split("_")[
+        0
+    ] == name.zfill(2)
 
 
-def _run_one(book: Path, *, folder: Path, values: Mapping[str, Value], root: Path, kernels: type | None) -> Executed:
+def _run_one(
+    book: Path, *, folder: Path, values: Mapping[str, Value], root: Path, kernels: type | None
+) -> Executed:
     return execute(book, folder / book.name, values, folder=root, kernels=kernels)
 
 
@@ -217,7 +262,9 @@ def _progress(book: Path, chapter: Executed, n_done: int, n_all: int) -> str:
     return f"  {book.stem}: {state} ({chapter.seconds:.0f} s; {n_done} of {n_all})"
 
 
-def _taken_over(study: Study, folder: Path, books: Sequence[Path], values: Mapping[str, Value]) -> dict[Path, Executed]:
+def _taken_over(
+    study: Study, folder: Path, books: Sequence[Path], values: Mapping[str, Value]
+) -> dict[Path, Executed]:
     """Copies what is up to date; a chapter is only when all it waits for are too."""
     last = _last_sound_run(study, except_for=folder)
     if last is None:
@@ -231,7 +278,9 @@ def _taken_over(study: Study, folder: Path, books: Sequence[Path], values: Mappi
         if same and not waits and (last / book.name).is_file():
             shutil.copy2(last / book.name, folder / book.name)
             made = known["chapters"][book.stem]
-            fresh[book] = Executed(path=folder / book.name, title=made["title"], error=None, seconds=0.0)
+            fresh[book] = Executed(
+                path=folder / book.name, title=made["title"], error=None, seconds=0.0
+            )
     for file, maker in _MADE_BY.items():
         if (last / file).is_file() and any(_number(book) == maker for book in fresh):
             shutil.copy2(last / file, folder / file)
@@ -240,6 +289,10 @@ def _taken_over(study: Study, folder: Path, books: Sequence[Path], values: Mappi
 
 def _last_sound_run(study: Study, *, except_for: Path) -> Path | None:
     for folder in sorted(study.reports.glob("*T*Z-*"), reverse=True):
-        if folder != except_for and (folder / manifest.FILE).is_file() and not manifest.read(folder)["failed"]:
+        if (
+            folder != except_for
+            and (folder / manifest.FILE).is_file()
+            and not manifest.read(folder)["failed"]
+        ):
             return folder
     return None

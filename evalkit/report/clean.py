@@ -77,7 +77,9 @@ def shown(data: Mapping[str, Any]) -> str:
     if "text/html" in data:
         return cleaned(_text(data["text/html"]))
     if "image/svg+xml" in data:
-        return _image("svg+xml", base64.b64encode(_text(data["image/svg+xml"]).encode()).decode(), data)
+        return _image(
+            "svg+xml", base64.b64encode(_text(data["image/svg+xml"]).encode()).decode(), data
+        )
     for kind in ("png", "jpeg"):
         if f"image/{kind}" in data:
             return _image(kind, "".join(_text(data[f"image/{kind}"]).split()), data)
@@ -95,9 +97,13 @@ def prose(source: str, first: bool = False) -> str:
     text = re.sub(r"(?m)^(#+ *|\*\*)Answer(\*\*)?[.:]?\s*$", "", text)
     if not text.strip():
         return ""
-    made = cleaned(re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html_mistune(text), flags=re.DOTALL))
+    made = cleaned(
+        re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html_mistune(text), flags=re.DOTALL)
+    )
     return (
-        f'<details class="about"><summary>What goes in, what comes out</summary>{made}</details>' if first and title else made
+        f'<details class="about"><summary>What goes in, what comes out</summary>{made}</details>'
+        if first and title
+        else made
     )
 
 
@@ -139,7 +145,9 @@ def _kept(tag: str, name: str, value: str) -> str | None:
 
 def _framed(markup: str) -> str:
     framed = rf'{_BOX}<table class="dataframe">\1</table></div>'
-    markup = re.sub(r'<table(?: border="1")? class="dataframe">(.*?)</table>', framed, markup, flags=re.DOTALL)
+    markup = re.sub(
+        r'<table(?: border="1")? class="dataframe">(.*?)</table>', framed, markup, flags=re.DOTALL
+    )
     markup = re.sub(r"<th[^>]*>(?:&nbsp;|\s)*</th>", "<td></td>", markup)
     return re.sub(r"<img(?![^>]*\balt=)", '<img alt="A figure without a description"', markup)
 

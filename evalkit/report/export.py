@@ -40,7 +40,8 @@ def _log(study: Study, folder: Path) -> list[Path]:
     where = str(study_parameters(study).get("event_log") or "events.sqlite")
     place = where if "://" in where or where in os.environ else study.path(where)
     if isinstance(place, Path) and place.is_dir():
-        print(f"evalkit: {place}: not exported, its Parquet or CSV files can be read as they are", file=sys.stderr)  # noqa: T201
+        told = "not exported, its Parquet or CSV files can be read as they are"
+        print(f"evalkit: {place}: {told}", file=sys.stderr)  # noqa: T201
     if isinstance(place, Path) and not place.is_file():
         return []
     log = EventLog(place)
@@ -59,7 +60,9 @@ def _votes(study: Study, folder: Path) -> list[Path]:
     for place in sorted((study.folder / "ratings").glob("*/lock.json")):
         round_ = Round.open(place.parent)
         pairs = rated_pairs(round_)
-        dpo, comparator = (folder / f"{place.parent.name}.{kind}" for kind in ("dpo.jsonl", "llm_comparator.json"))
+        dpo, comparator = (
+            folder / f"{place.parent.name}.{kind}" for kind in ("dpo.jsonl", "llm_comparator.json")
+        )
         write_dpo(pairs, dpo)
         write_llm_comparator(pairs, comparator, models=round_.key().models)
         made += [dpo, comparator]

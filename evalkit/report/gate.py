@@ -53,10 +53,14 @@ def newest_run(study: Study) -> tuple[Path, str]:
     """
     runs = sorted((path for path in study.reports.glob("*T*Z-*") if path.is_dir()), reverse=True)
     if not runs:
-        raise DataError(f"{study.reports}: the study has never run; start it with `evalkit run {study.name}`")
+        raise DataError(
+            f"{study.reports}: the study has never run; start it with `evalkit run {study.name}`"
+        )
     complete = [one for one in runs if not _left_out(one)]
     if not complete:
-        return runs[0], f"judged {runs[0]}, a partial run (--only): {study.name} has no complete one yet"
+        return runs[
+            0
+        ], f"judged {runs[0]}, a partial run (--only): {study.name} has no complete one yet"
     newer = runs[: runs.index(complete[0])]
     passed = f"; passed over {plural(len(newer), 'newer partial run')} (--only): {listed([one.name for one in newer])}"
     return complete[0], f"judged {complete[0]}{passed if newer else ''}"
@@ -100,7 +104,9 @@ def _checked_folder(folder: Path) -> Path:
     try:
         checked_run(folder.resolve().name)
     except DesignError:
-        raise DataError(f"{folder}: not a run's folder; name a study, or reports/<study>/<run>") from None
+        raise DataError(
+            f"{folder}: not a run's folder; name a study, or reports/<study>/<run>"
+        ) from None
     if not folder.is_dir():
         raise DataError(f"{folder}: no such run; name a study to judge its newest one")
     return folder

@@ -16,10 +16,18 @@ from evalkit.study import Study
 from evalkit.wording import plural, points, visible
 
 FILE = "history.jsonl"
-_OF_NO_STUDY = ("run", "study", "title", "stage", "concurrency")  # nor the journals: their answers are compared
+_OF_NO_STUDY = (
+    "run",
+    "study",
+    "title",
+    "stage",
+    "concurrency",
+)  # nor the journals: their answers are compared
 
 
-def append(study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str]) -> dict[str, Any]:
+def append(
+    study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str]
+) -> dict[str, Any]:
     """Adds the row of one run and returns it."""
     row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
     with (study.folder / FILE).open("a", encoding="utf-8") as file:
@@ -41,7 +49,9 @@ def read(study: Study) -> list[dict[str, Any]]:
             rows += [json.loads(line)] if line.strip() else []
         except ValueError as why:
             if place < len(lines):
-                raise DataError(f"{path}:{place}: not JSON ({why}); mend or remove the line") from why
+                raise DataError(
+                    f"{path}:{place}: not JSON ({why}); mend or remove the line"
+                ) from why
     return rows
 
 
@@ -55,7 +65,12 @@ def what_changed(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
         n = plural(len(earlier), "earlier run")
         return f"There is nothing to compare it with: of {n}, none finished without a failure and with a benchmark."
     before = sound[-1]
-    changes = [*_named(before, now), *_layers(before, now), *_metrics(before, now), *_parameters(before, now)]
+    changes = [
+        *_named(before, now),
+        *_layers(before, now),
+        *_metrics(before, now),
+        *_parameters(before, now),
+    ]
     if not changes:
         return f"Nothing changed since the run of {_day(before)}: same parameters, same answers, same layers, same verdict."
     return f"Since the run of {_day(before)}: {'; '.join(changes)}."
@@ -73,7 +88,13 @@ def _decision(folder: Path) -> dict[str, Any]:
     made = read_decision(folder)
     layers = {one.layer: one.verdict for one in made.layers}
     effects = {one.layer: one.effect_text() for one in made.layers if one.estimate is not None}
-    return {"verdict": made.verdict, "stage": made.stage, "layers": layers, "effects": effects, "rules": list(made.rules)}
+    return {
+        "verdict": made.verdict,
+        "stage": made.stage,
+        "layers": layers,
+        "effects": effects,
+        "rules": list(made.rules),
+    }
 
 
 def _given(folder: Path) -> dict[str, Any]:
@@ -81,8 +102,16 @@ def _given(folder: Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         if ".partial" not in path.suffixes:
-            given |= json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
-    return {name: value for name, value in given.items() if name not in _OF_NO_STUDY and not name.endswith("_journal")}
+            given |= (
+                json.loads(path.read_text(encoding="utf-8"))["metadata"]
+                .get("papermill", {})
+                .get("parameters", {})
+            )
+    return {
+        name: value
+        for name, value in given.items()
+        if name not in _OF_NO_STUDY and not name.endswith("_journal")
+    }
 
 
 def _benchmark(folder: Path) -> dict[str, Any]:
@@ -93,13 +122,20 @@ def _benchmark(folder: Path) -> dict[str, Any]:
     metrics = evidence.details.get("metrics", {})
     named = {name: _one(metric) for name, metric in metrics.items()}
     primary = evidence.metric.replace(" ", "_")
-    return {"models": evidence.models, "bound_to": evidence.bound_to, "metrics": named, "primary": primary}
+    return {
+        "models": evidence.models,
+        "bound_to": evidence.bound_to,
+        "metrics": named,
+        "primary": primary,
+    }
 
 
 def _one(metric: Mapping[str, Any]) -> dict[str, Any]:
     test = metric.get("test") or {}
     levels = {side: _level(metric.get(side)) for side in ("base", "fine_tuned")}
-    return levels | {name: test.get(name) for name in ("estimate", "ci_low", "ci_high", "n", "verdict")}
+    return levels | {
+        name: test.get(name) for name in ("estimate", "ci_low", "ci_high", "n", "verdict")
+    }
 
 
 def _level(rate: Any) -> Any:
@@ -117,14 +153,18 @@ def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if old and new and old != new:
             changes.append(f"{words} are new" if "answers" in words else f"{words} is another")
     if before.get("verdict") != now.get("verdict"):
-        changes.append(f"the verdict went from {before.get('verdict') or 'none'} to {now.get('verdict') or 'none'}")
+        changes.append(
+            f"the verdict went from {before.get('verdict') or 'none'} to {now.get('verdict') or 'none'}"
+        )
     return changes
 
 
 def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = (row.get("parameters") or {} for row in (before, now))
     changed = [name for name in new if name in old and old[name] != new[name]]
-    rules = [one for one in now.get("rules") or () if before.get("rules") and one not in before["rules"]]
+    rules = [
+        one for one in now.get("rules") or () if before.get("rules") and one not in before["rules"]
+    ]
     given = [f"{name} went from {_value(old[name])} to {_value(new[name])}" for name in changed]
     if before.get("stage") and now.get("stage") and before["stage"] != now["stage"]:
         given.append(f"stage went from {before['stage']} to {now['stage']}")
@@ -156,7 +196,9 @@ def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, metric in now.get("metrics", {}).items():
         old, new = before.get("metrics", {}).get(name, {}).get("estimate"), metric.get("estimate")
         if old is not None and new is not None and points(old) != points(new):
-            changes.append(f"the difference in {name.replace('_', ' ')} went from {points(old)} to {points(new)} points")
+            changes.append(
+                f"the difference in {name.replace('_', ' ')} went from {points(old)} to {points(new)} points"
+            )
     return changes
 
 

@@ -52,18 +52,26 @@ def write(
         "seconds": round(seconds, 1),
         "parameters": dict(parameters),
         "chapters": {
-            name: {"title": one.title, "error": one.error, "seconds": round(one.seconds, 1), "skipped": name in skipped}
+            name: {
+                "title": one.title,
+                "error": one.error,
+                "seconds": round(one.seconds, 1),
+                "skipped": name in skipped,
+            }
             for name, one in chapters.items()
         },
         "failed": {name: one.error for name, one in chapters.items() if one.error},
         "left_out": list(left_out),
-        "versions": {"evalkit": evalkit.__version__, "python": platform.python_version()} | dict(_versions()),
+        "versions": {"evalkit": evalkit.__version__, "python": platform.python_version()}
+        | dict(_versions()),
         "platform": platform.platform(),
         "journals": _journals(study, parameters),
         "files": hashes([*files(study), *books], study.root),
         "fingerprint": fingerprint(study, books, parameters),
     }
-    (folder / FILE).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / FILE).write_text(
+        json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
     return record
 
 
@@ -84,7 +92,11 @@ def read(folder: Path) -> dict[str, Any]:
 
 def files(study: Study) -> list[Path]:
     """Every file of the study that a run may read, without ledgers and locks."""
-    found = (path for path in sorted(study.folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+    found = (
+        path
+        for path in sorted(study.folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    )
     return [path for path in found if not path.name.endswith(_LEDGERS)]
 
 
@@ -98,10 +110,14 @@ def hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
     return made
 
 
-def fingerprint(study: Study, books: Sequence[Path], parameters: Mapping[str, Value]) -> dict[str, str]:
+def fingerprint(
+    study: Study, books: Sequence[Path], parameters: Mapping[str, Value]
+) -> dict[str, str]:
     """One hash a chapter over all it may depend on: its notebook, the parameters, the study's files and this code."""
     code = sorted(
-        path for path in Path(evalkit.__file__).parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        path
+        for path in Path(evalkit.__file__).parent.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     )
     shared = {
         "parameters": {name: value for name, value in parameters.items() if name != "run"},
@@ -110,14 +126,18 @@ def fingerprint(study: Study, books: Sequence[Path], parameters: Mapping[str, Va
         "code": hashes(code, Path(evalkit.__file__).parent),
     }
     text = json.dumps(shared, sort_keys=True)
-    return {book.stem: hashlib.sha256(text.encode() + book.read_bytes()).hexdigest() for book in books}
+    return {
+        book.stem: hashlib.sha256(text.encode() + book.read_bytes()).hexdigest() for book in books
+    }
 
 
 def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, Any]:
     """What the answers' journals say of themselves: model, server, settings."""
     made = {}
     for name in ("base_journal", "fine_tuned_journal"):
-        path = study.folder / str(parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl")
+        path = study.folder / str(
+            parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl"
+        )
         if path.is_file():
             made[name] = _header(path)
     return made
@@ -128,9 +148,14 @@ def _header(path: Path) -> dict[str, Any]:
         line = file.readline()
     try:
         header = json.loads(line)
-        return {key: header.get(key) for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")}
+        return {
+            key: header.get(key)
+            for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")
+        }
     except (ValueError, AttributeError):
-        return {"problem": "its first line is no header"}  # its chapter says more; the report must still come
+        return {
+            "problem": "its first line is no header"
+        }  # its chapter says more; the report must still come
 
 
 def _versions() -> Iterable[tuple[str, str]]:

@@ -14,7 +14,9 @@ from evalkit.wording import plural
 _TEMPLATE = Path(__file__).with_name("template") / "study.yaml.j2"
 
 
-def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path | None = None) -> Path:
+def new_study(
+    name: str, *, test: Path, base: str, fine_tuned: str, root: Path | None = None
+) -> Path:
     """Writes `data/<name>/study.yaml` and copies the test file beside it; nothing that exists is overwritten.
 
     Args:
@@ -41,7 +43,9 @@ def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path |
     folder.mkdir(parents=True, exist_ok=True)
     if test.resolve() != (folder / "test.jsonl").resolve():
         if (folder / "test.jsonl").exists():
-            raise DataError(f"{folder / 'test.jsonl'}: exists already; move it away, or name it as --test")
+            raise DataError(
+                f"{folder / 'test.jsonl'}: exists already; move it away, or name it as --test"
+            )
         shutil.copyfile(test, folder / "test.jsonl")
     values = {
         "study": name,
@@ -52,7 +56,8 @@ def new_study(name: str, *, test: Path, base: str, fine_tuned: str, root: Path |
     text = _TEMPLATE.read_text(encoding="utf-8")
     for field, value in values.items():
         text = text.replace(
-            f"{{{{ {field} }}}}", yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip()
+            f"{{{{ {field} }}}}",
+            yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip(),
         )
     (folder / "study.yaml").write_text(text, encoding="utf-8")
     return folder / "study.yaml"
@@ -84,4 +89,6 @@ def _check(test: Path) -> None:
     problems = read_examples(test, strict=False).problems
     if problems:
         first, n = problems[0], plural(len(problems), "problem")
-        raise DataError(f"{test}:{first.line}: {first.problem}; {first.remedy} ({n}; `evalkit doctor {test}` lists them)")
+        raise DataError(
+            f"{test}:{first.line}: {first.problem}; {first.remedy} ({n}; `evalkit doctor {test}` lists them)"
+        )

@@ -20,7 +20,9 @@ Value = str | int | float | bool
 
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _START_TIMEOUT_S = 300  # a busy machine takes its time
-_SECRET_NAME = re.compile(r"(?i)(^|_)(api_?key|secret|password|passwd|pwd|token|credentials?|private_key|bearer)(_|$)")
+_SECRET_NAME = re.compile(
+    r"(?i)(^|_)(api_?key|secret|password|passwd|pwd|token|credentials?|private_key|bearer)(_|$)"
+)
 _SECRET_VALUE = re.compile(
     r"(?i)\b(sk-[a-z0-9_\-]{12,}|bearer\s+\S{8,}|gh[pousr]_[a-z0-9]{20,}|hf_[a-z0-9]{20,}|xox[abp]-\S{10,}"
     r"|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.\S+)|://[^/\s:@]+:[^/\s@]+@"
@@ -52,10 +54,15 @@ def declared_parameters(notebook: Path) -> dict[str, type]:
     """
     from papermill import inspect_notebook
 
-    return {name: _type_of(notebook, name, found) for name, found in inspect_notebook(str(notebook)).items()}
+    return {
+        name: _type_of(notebook, name, found)
+        for name, found in inspect_notebook(str(notebook)).items()
+    }
 
 
-def checked_parameters(values: Mapping[str, Value], declared: Mapping[Path, Mapping[str, type]]) -> None:
+def checked_parameters(
+    values: Mapping[str, Value], declared: Mapping[Path, Mapping[str, type]]
+) -> None:
     """Refuses names no notebook knows, values of another type, and anything that looks like a secret.
 
     Raises:
@@ -65,9 +72,13 @@ def checked_parameters(values: Mapping[str, Value], declared: Mapping[Path, Mapp
     for parameters in declared.values():
         for name, kind in parameters.items():
             known.setdefault(name, set()).add(kind)
-    problems = [problem for name, value in values.items() for problem in _problems(name, value, known)]
+    problems = [
+        problem for name, value in values.items() for problem in _problems(name, value, known)
+    ]
     if problems:
-        raise DesignError("parameters refused:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise DesignError(
+            "parameters refused:\n" + "\n".join(f"  {problem}" for problem in problems)
+        )
 
 
 def execute(
@@ -117,7 +128,9 @@ def execute(
         _write_failed(notebook, partial, error)
     _without_keys(partial)
     os.replace(partial, output)
-    return Executed(path=output, title=title_of(output), error=error, seconds=time.monotonic() - began)
+    return Executed(
+        path=output, title=title_of(output), error=error, seconds=time.monotonic() - began
+    )
 
 
 def title_of(notebook: Path) -> str:
@@ -125,7 +138,12 @@ def title_of(notebook: Path) -> str:
     import nbformat
 
     book = nbformat.read(str(notebook), as_version=4)
-    headings = (line[2:].strip() for cell in book.cells for line in cell.source.split("\n") if line.startswith("# "))
+    headings = (
+        line[2:].strip()
+        for cell in book.cells
+        for line in cell.source.split("\n")
+        if line.startswith("# ")
+    )
     return visible(str(book.metadata.get("title") or next(headings, notebook.stem)))
 
 
@@ -162,7 +180,9 @@ def _type_of(notebook: Path, name: str, found: Mapping[str, str]) -> type:
     if kind in {"None", ""}:
         kind = _literal_type(found["default"])
     if kind not in _TYPES:
-        raise DesignError(f"{notebook}: parameter {name} is of type {kind}; use str, int, float or bool")
+        raise DesignError(
+            f"{notebook}: parameter {name} is of type {kind}; use str, int, float or bool"
+        )
     return _TYPES[kind]
 
 

@@ -19,11 +19,25 @@ from typing import Any, Self
 
 # What most notebooks need. None of these starts a thread or opens a socket when imported, which a fork would break.
 PRELOADED = (
-    "ipykernel.kernelapp", "ipykernel.debugger", "debugpy.server.api", "matplotlib_inline.backend_inline",
-    "pandas", "scipy.stats", "scipy.optimize", "rapidfuzz", "sqlalchemy", "yaml", "PIL.PngImagePlugin",
-    "statsmodels.stats.proportion", "statsmodels.stats.contingency_tables", "statsmodels.stats.multitest",
-    "statsmodels.formula.api", "evalkit.show.figure", "evalkit.benchmark.comparison", "evalkit.journal",
-)  # fmt: skip
+    "ipykernel.kernelapp",
+    "ipykernel.debugger",
+    "debugpy.server.api",
+    "matplotlib_inline.backend_inline",
+    "pandas",
+    "scipy.stats",
+    "scipy.optimize",
+    "rapidfuzz",
+    "sqlalchemy",
+    "yaml",
+    "PIL.PngImagePlugin",
+    "statsmodels.stats.proportion",
+    "statsmodels.stats.contingency_tables",
+    "statsmodels.stats.multitest",
+    "statsmodels.formula.api",
+    "evalkit.show.figure",
+    "evalkit.benchmark.comparison",
+    "evalkit.journal",
+)
 _BACKEND = "module://matplotlib_inline.backend_inline"
 
 
@@ -82,7 +96,11 @@ class Nursery:
         command = [sys.executable, "-m", __name__]
         if not self._cold:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
             )
         return self
 
@@ -114,9 +132,16 @@ class Nursery:
             OSError: The nursery is gone; a cold kernel will do.
         """
         with self._lock:
-            if not self._process or not self._process.stdin or not self._process.stdout or self._stopped:
+            if (
+                not self._process
+                or not self._process.stdin
+                or not self._process.stdout
+                or self._stopped
+            ):
                 raise OSError("there is no nursery")
-            self._process.stdin.write(json.dumps({"command": list(command), "env": dict(env), "folder": folder}) + "\n")
+            self._process.stdin.write(
+                json.dumps({"command": list(command), "env": dict(env), "folder": folder}) + "\n"
+            )
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         if not answer:
@@ -144,7 +169,9 @@ class Nursery:
             async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
                 here: Any = self.provisioner
                 try:
-                    here.process = nursery.kernel(kernel_cmd, kw.get("env") or os.environ, kw.get("cwd"))
+                    here.process = nursery.kernel(
+                        kernel_cmd, kw.get("env") or os.environ, kw.get("cwd")
+                    )
                 except OSError:
                     nursery.refuse_if_stopped()
                     await super()._async_launch_kernel(kernel_cmd, **kw)
@@ -218,7 +245,9 @@ def _end_with(pipe: int) -> None:
     os._exit(1)
 
 
-def _become_kernel(nursery: int, command: list[str], env: dict[str, str], folder: str | None) -> None:
+def _become_kernel(
+    nursery: int, command: list[str], env: dict[str, str], folder: str | None
+) -> None:
     from ipykernel import kernelapp
 
     os.setsid()

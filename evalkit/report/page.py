@@ -51,7 +51,9 @@ class Chapter:
     def simulated(self) -> bool:
         """True when its answer rests on simulated raters or users; without an answer, when anything in it is simulated."""
         answers = _ANSWER.findall(self.body)
-        return "simulated" in "".join(answers).lower() if answers else "ek-chip-simulated" in self.body
+        return (
+            "simulated" in "".join(answers).lower() if answers else "ek-chip-simulated" in self.body
+        )
 
 
 def write_page(folder: Path) -> Path:
@@ -61,7 +63,9 @@ def write_page(folder: Path) -> Path:
         DataError: The run has no manifest.
     """
     record = manifest.read(folder)
-    chapters = [chapter(folder / f"{stem}.ipynb", made) for stem, made in record["chapters"].items()]
+    chapters = [
+        chapter(folder / f"{stem}.ipynb", made) for stem, made in record["chapters"].items()
+    ]
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
     path = folder / FILE
@@ -90,7 +94,9 @@ def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
 def _slots(body: str) -> tuple[str, str]:
     parts = re.split(rf"<!--({FIRST_SCREEN}|rest)-->", body)
     pairs = list(zip(parts[1::2], parts[2::2], strict=True))
-    first, rest = ("".join(part for slot, part in pairs if slot == wanted) for wanted in (FIRST_SCREEN, "rest"))
+    first, rest = (
+        "".join(part for slot, part in pairs if slot == wanted) for wanted in (FIRST_SCREEN, "rest")
+    )
     return first, parts[0] + rest
 
 
@@ -98,20 +104,29 @@ def _slots(body: str) -> tuple[str, str]:
 def _exporter() -> HTMLExporter:
     from nbconvert import HTMLExporter
 
-    made = HTMLExporter(template_name=_TEMPLATE.name, extra_template_basedirs=[str(_TEMPLATE.parent)])
+    made = HTMLExporter(
+        template_name=_TEMPLATE.name, extra_template_basedirs=[str(_TEMPLATE.parent)]
+    )
     made.register_filter("slot", lambda tags: FIRST_SCREEN if FIRST_SCREEN in tags else "rest")
     for name in ("prose", "plain", "printed", "shown"):
         made.register_filter(name, getattr(clean, name))
     return made
 
 
-def _page(record: Mapping[str, Any], chapters: list[Chapter], decision: Decision | None, folder: Path) -> str:
+def _page(
+    record: Mapping[str, Any], chapters: list[Chapter], decision: Decision | None, folder: Path
+) -> str:
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
-    page = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True).get_template("page.html.j2")
+    page = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True).get_template(
+        "page.html.j2"
+    )
     evidence = _evidence(folder)
-    sections = [{name: Markup(value) if name == "body" else value for name, value in _fields(one)} for one in chapters]  # noqa: S704 - cleaned
+    sections = [
+        {name: Markup(value) if name == "body" else value for name, value in _fields(one)}  # noqa: S704 - cleaned
+        for one in chapters
+    ]
     return page.render(
         css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         title=str(record["parameters"].get("title") or record["study"]),
@@ -121,7 +136,10 @@ def _page(record: Mapping[str, Any], chapters: list[Chapter], decision: Decision
         first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
         chapters=sections,
         facts=_facts(record, decision, evidence),
-        tables=[{"summary": name, "body": Markup(body)} for name, body in _tables(record, evidence).items()],  # noqa: S704 - escaped
+        tables=[
+            {"summary": name, "body": Markup(body)}  # noqa: S704 - escaped
+            for name, body in _tables(record, evidence).items()
+        ],
         version=record["versions"]["evalkit"],
         run=record["run"],
         made_at=record["made_at"],
@@ -137,8 +155,17 @@ def _fields(one: Chapter) -> Iterable[tuple[str, Any]]:
 def _verdict(decision: Decision | None, failed: bool) -> dict[str, Any]:
     if decision is None:
         words = "This report is incomplete" if failed else "No decision was made in this run"
-        return {"headline": f"{words}.", "verdict_word": words, "kind": "unsure", "deck": "", "missing": []}
-    missing = [{**one, "name": _TITLES[one["layer"]], "word": one["word"].replace("'", "’")} for one in decision.missing]
+        return {
+            "headline": f"{words}.",
+            "verdict_word": words,
+            "kind": "unsure",
+            "deck": "",
+            "missing": [],
+        }
+    missing = [
+        {**one, "name": _TITLES[one["layer"]], "word": one["word"].replace("'", "’")}
+        for one in decision.missing
+    ]
     word = decision.headline.partition(" this version")[0]
     return {
         "headline": decision.headline,
@@ -149,12 +176,18 @@ def _verdict(decision: Decision | None, failed: bool) -> dict[str, Any]:
     }
 
 
-def _about(record: Mapping[str, Any], decision: Decision | None, evidence: Mapping[str, Any]) -> list[str]:
+def _about(
+    record: Mapping[str, Any], decision: Decision | None, evidence: Mapping[str, Any]
+) -> list[str]:
     comparison = evidence.get("comparison.json", {})
     models = comparison.get("models") or (decision.models if decision else {})
     n = (comparison.get("primary") or {}).get("n")
     return [
-        *([f"{models['fine_tuned']} against {models['base']}"] if {"base", "fine_tuned"} <= set(models) else []),
+        *(
+            [f"{models['fine_tuned']} against {models['base']}"]
+            if {"base", "fine_tuned"} <= set(models)
+            else []
+        ),
         *([f"{wording.count(n)} held-out {comparison['unit']}"] if n else []),
         *([f"stage: {STAGES[decision.stage]}"] if decision else []),
         record["made_at"][:16].replace("T", " ") + " UTC",
@@ -163,10 +196,14 @@ def _about(record: Mapping[str, Any], decision: Decision | None, evidence: Mappi
 
 def _evidence(folder: Path) -> dict[str, Any]:
     found = (folder / name for name in ("comparison.json", "preference.json", "ab_test.json"))
-    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in found if path.is_file()}
+    return {
+        path.name: json.loads(path.read_text(encoding="utf-8")) for path in found if path.is_file()
+    }
 
 
-def _facts(record: Mapping[str, Any], decision: Decision | None, evidence: Mapping[str, Any]) -> dict[str, str]:
+def _facts(
+    record: Mapping[str, Any], decision: Decision | None, evidence: Mapping[str, Any]
+) -> dict[str, str]:
     bound = evidence.get("comparison.json", {}).get("bound_to", {})
     plan = evidence.get("ab_test.json", {}).get("details", {}).get("plan_hash")
     seeds = {name: value for name, value in record["parameters"].items() if name.endswith("seed")}
@@ -174,7 +211,9 @@ def _facts(record: Mapping[str, Any], decision: Decision | None, evidence: Mappi
         "Study and run": f"{record['study']}, {record['run']}",
         **{f"sha256 of {name.replace('_', ' ')}": str(value) for name, value in bound.items()},
         "A/B plan": f"sha256 {plan}" if plan else "",
-        "Simulated": wording.listed([NAMES[layer] for layer in decision.simulated]) if decision else "",
+        "Simulated": wording.listed([NAMES[layer] for layer in decision.simulated])
+        if decision
+        else "",
         "Seeds": ", ".join(f"{name} {value}" for name, value in seeds.items()),
         **{
             f"Answers, {name.removesuffix('_journal').replace('_', '-')}": _flat(one)
@@ -190,7 +229,9 @@ def _facts(record: Mapping[str, Any], decision: Decision | None, evidence: Mappi
 def _flat(value: Any) -> str:
     if isinstance(value, Mapping):
         return "; ".join(
-            f"{str(name).replace('_', ' ')}: {_flat(one)}" for name, one in value.items() if one not in (None, {}, "")
+            f"{str(name).replace('_', ' ')}: {_flat(one)}"
+            for name, one in value.items()
+            if one not in (None, {}, "")
         )
     return wording.number(value) if isinstance(value, float) else str(value)
 
@@ -198,9 +239,14 @@ def _flat(value: Any) -> str:
 def _tables(record: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, str]:
     from evalkit.show import table
 
-    parameters = [{"name": name, "value": str(value)} for name, value in sorted(record["parameters"].items())]
+    parameters = [
+        {"name": name, "value": str(value)} for name, value in sorted(record["parameters"].items())
+    ]
     files = [{"file": name, "sha256": value} for name, value in record["files"].items()]
-    times = [{"chapter": name, "seconds": f"{made['seconds']:.1f}"} for name, made in record["chapters"].items()]
+    times = [
+        {"chapter": name, "seconds": f"{made['seconds']:.1f}"}
+        for name, made in record["chapters"].items()
+    ]
     costs = evidence.get("comparison.json", {}).get("details", {}).get("costs") or {}
     looks = evidence.get("ab_test.json", {}).get("details", {}).get("looks") or []
     made = {
@@ -210,7 +256,11 @@ def _tables(record: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str,
     }
     if costs and all(isinstance(one, Mapping) for one in costs.values()):
         spent = [{"answers of": name.replace("_", "-"), **one} for name, one in costs.items()]
-        made["Cost of the answers"] = table(spent, caption="Tokens, waiting time and money by model")
+        made["Cost of the answers"] = table(
+            spent, caption="Tokens, waiting time and money by model"
+        )
     if looks and all(isinstance(look, Mapping) for look in looks):
-        made["Looks at the A/B test"] = table(looks, caption="Looks", columns=_LOOK_COLUMNS, numeric=tuple(_LOOK_COLUMNS))
+        made["Looks at the A/B test"] = table(
+            looks, caption="Looks", columns=_LOOK_COLUMNS, numeric=tuple(_LOOK_COLUMNS)
+        )
     return {name: one.body for name, one in made.items()}

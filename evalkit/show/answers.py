@@ -33,15 +33,23 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     who = {"better": "The fine-tuned model is better", "worse": "The fine-tuned model is worse"}
     head = who.get(comparison.verdict, "No difference between the models is shown")
     test, cells = comparison.primary, comparison.cells
-    limits = "interval undefined" if test.ci_low is None else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    limits = (
+        "interval undefined"
+        if test.ci_low is None
+        else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    )
     size = f"{wording.points(test.estimate)} points ({limits}, p {wording.p_phrase(test.p_value)})"
     changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
-    lines = [f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."]
+    lines = [
+        f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."
+    ]
     if comparison.noninferiority is not None:
         lines.append(f"Against the margin it is {_margin(comparison.noninferiority)}.")
     tuned = comparison.fine_tuned.by_metric["exact_match"]
     if chance_rate is not None and tuned.ci_low <= chance_rate:
-        lines.append(f"But its exact match is not above the {wording.percent(chance_rate)} of picking one candidate at random.")
+        lines.append(
+            f"But its exact match is not above the {wording.percent(chance_rate)} of picking one candidate at random."
+        )
     if comparison.fragility.n_errors:
         lines.append(str(comparison.fragility))
     return " ".join(lines)
@@ -56,18 +64,27 @@ def truncated(outcomes: Mapping[str, Mapping[str, int]]) -> str:
     """
     parts = []
     for role, counts in outcomes.items():
-        bad = [f"{wording.count(n)} {outcome}" for outcome, n in counts.items() if outcome != "ok" and n]
+        bad = [
+            f"{wording.count(n)} {outcome}"
+            for outcome, n in counts.items()
+            if outcome != "ok" and n
+        ]
         parts.append(f"{role} {wording.listed(bad) if bad else 'none'}")
     return f"Counted as wrong: {'; '.join(parts)}."
 
 
-def chance(comparison: Comparison, rate: float | None, choice: str = "picking one candidate at random") -> str:
+def chance(
+    comparison: Comparison, rate: float | None, choice: str = "picking one candidate at random"
+) -> str:
     """The chance level beside both models, or that none was declared."""
     if rate is None:
         return "No chance level was declared for this study."
     level = wording.percent(rate)
     sides = {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
-    told = [f"the {role} model {_against(one.by_metric.get('exact_match'), rate)}" for role, one in sides.items()]
+    told = [
+        f"the {role} model {_against(one.by_metric.get('exact_match'), rate)}"
+        for role, one in sides.items()
+    ]
     return f"{say.sentence(choice)} would reach {level} exact match: {wording.listed(told)}."
 
 
@@ -77,13 +94,23 @@ def rewarded_by_accident(metrics: Iterable[str]) -> str:
     return f"What the metrics reward by accident: {'; '.join(known)}." if known else ""
 
 
-def regression_answer(tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int) -> str:
+def regression_answer(
+    tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int
+) -> str:
     """The second chapter's answer: how many, where, what would settle the rest, and whether they hold."""
-    lines = [say.sentence(f"{wording.plural(n_regressed, 'example') if n_regressed else 'no example'} got worse.")]
+    lines = [
+        say.sentence(
+            f"{wording.plural(n_regressed, 'example') if n_regressed else 'no example'} got worse."
+        )
+    ]
     first, others = (tables[0], tables[1:]) if tables else (None, ())
     worse = [_loss(row, first.metric) for row in first.worse] if first else []
     lines += worse or (["No declared slice is shown worse on the primary metric."] if first else [])
-    elsewhere = [f"{say.label(table.metric)} on {wording.listed(_losses(table))}" for table in others if table.worse]
+    elsewhere = [
+        f"{say.label(table.metric)} on {wording.listed(_losses(table))}"
+        for table in others
+        if table.worse
+    ]
     lines += [f"Also shown worse: {'; '.join(elsewhere)}."] if elsewhere else []
     unsettled = [
         f"about {wording.count(row.n_to_settle - row.n)} more {wording.examples_of(row.slice)}"
@@ -98,12 +125,17 @@ def _loss(row: SliceRow, metric: str) -> str:
     old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
     limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
     size = f"{wording.points(row.estimate)} points, {limits}, adjusted p {wording.p_phrase(row.p_adjusted)}"
-    where = f"Worse on {wording.examples_of(row.slice)}: {say.label(metric)} falls from {old} to {new}"
+    where = (
+        f"Worse on {wording.examples_of(row.slice)}: {say.label(metric)} falls from {old} to {new}"
+    )
     return f"{where} over {wording.plural(row.n, 'example')} ({size})."
 
 
 def _losses(table: SliceTable) -> list[str]:
-    return [f"{wording.examples_of(row.slice)} ({wording.points(row.estimate)} points)" for row in table.worse]
+    return [
+        f"{wording.examples_of(row.slice)} ({wording.points(row.estimate)} points)"
+        for row in table.worse
+    ]
 
 
 def _held(noise: NoiseFloor | None) -> str:
@@ -119,7 +151,13 @@ def _held(noise: NoiseFloor | None) -> str:
 def _against(rate: Any, level: float) -> str:
     if rate is None or rate.estimate is None:
         return "has no examples"
-    place = "is above it" if rate.ci_low > level else "is below it" if rate.ci_high < level else "cannot be told from it"
+    place = (
+        "is above it"
+        if rate.ci_low > level
+        else "is below it"
+        if rate.ci_high < level
+        else "cannot be told from it"
+    )
     return f"{place} ({wording.percent(rate.estimate)}, {wording.interval(rate.ci_low, rate.ci_high, as_points=False)})"
 
 
@@ -148,10 +186,18 @@ def footnotes(comparison: Comparison) -> str:
     if beside := comparison.beside.get(comparison.primary_metric):
         flatters = (beside.p_value or 0) < (primary.p_value or 0)
         more = ": too optimistic" if flatters else ", which is not valid here"
-        lines.append(f"Without regard to shared sources, p would be {wording.p_text(beside.p_value)}{more}.")
+        lines.append(
+            f"Without regard to shared sources, p would be {wording.p_text(beside.p_value)}{more}."
+        )
     if comparison.noninferiority is not None:
         lines.append(f"Against the declared margin it is {_margin(comparison.noninferiority)}.")
-    return " ".join([*lines, str(comparison.fragility), *(f"{say.sentence(one).rstrip('.')}." for one in primary.notes)])
+    return " ".join(
+        [
+            *lines,
+            str(comparison.fragility),
+            *(f"{say.sentence(one).rstrip('.')}." for one in primary.notes),
+        ]
+    )
 
 
 def settle(comparison: Comparison, *, power: float = 0.8) -> str:
@@ -166,15 +212,24 @@ def settle(comparison: Comparison, *, power: float = 0.8) -> str:
     if needed is None:
         return "No difference at all was seen: no number of examples would settle a difference of zero."
     more = wording.count(needed - comparison.primary.n)
-    return f"To settle this you need about {more} more examples, if the rates seen are the true ones."
+    return (
+        f"To settle this you need about {more} more examples, if the rates seen are the true ones."
+    )
 
 
 def marks(noise: NoiseFloor) -> str:
     """What became of the regressions when they were asked again."""
     if not noise.marks:
         return "There is no regression to ask again."
-    counted = [f"{sum(one == word for one in noise.marks.values())} {word}" for word in ("flips", "stable", "not re-asked")]
-    gone = f" Of the stable ones {noise.n_gone} are no regression on this machine." if noise.n_gone else ""
+    counted = [
+        f"{sum(one == word for one in noise.marks.values())} {word}"
+        for word in ("flips", "stable", "not re-asked")
+    ]
+    gone = (
+        f" Of the stable ones {noise.n_gone} are no regression on this machine."
+        if noise.n_gone
+        else ""
+    )
     return f"Of {wording.plural(len(noise.marks), 'regression')}: {wording.listed(counted)}.{gone}"
 
 
@@ -195,4 +250,9 @@ def methods(tests: Iterable[Any]) -> str:
         'McNemar mid-p with Tango intervals; paired t'
     """
     names = dict.fromkeys(one.method for one in tests)
-    return "; ".join(f"{name} with Tango intervals" if name == "McNemar mid-p" else name for name in names) or "No test"
+    return (
+        "; ".join(
+            f"{name} with Tango intervals" if name == "McNemar mid-p" else name for name in names
+        )
+        or "No test"
+    )

@@ -102,19 +102,37 @@ class Explorer:
         return [self._pairs[index].example_id for index in self._found]
 
     def _build(self, metrics: Sequence[str]) -> None:
-        slices = sorted({f"{name} = {value}" for pair in self._pairs for name, value in pair.base.slices.items()})
+        slices = sorted(
+            {
+                f"{name} = {value}"
+                for pair in self._pairs
+                for name, value in pair.base.slices.items()
+            }
+        )
         narrow = widgets.Layout(width="auto", min_width="9em", flex="1 1 12em")
-        self._status = widgets.Dropdown(options=[ALL, *STATUSES], value=ALL, description="Status", layout=narrow)
+        self._status = widgets.Dropdown(
+            options=[ALL, *STATUSES], value=ALL, description="Status", layout=narrow
+        )
         self._slice = widgets.Dropdown(options=[ALL, *slices], description="Slice", layout=narrow)
         orders = [("file order", ""), *((say.label(name), name) for name in metrics)]
         self._metric = widgets.Dropdown(options=orders, description="Worst first", layout=narrow)
-        self._text = widgets.Text(placeholder="words in any text", description="Search", layout=narrow)
-        self._back = widgets.Button(description="Previous", tooltip="Previous example", layout={"width": "auto"})
-        self._next = widgets.Button(description="Next", tooltip="Next example", layout={"width": "auto"})
+        self._text = widgets.Text(
+            placeholder="words in any text", description="Search", layout=narrow
+        )
+        self._back = widgets.Button(
+            description="Previous", tooltip="Previous example", layout={"width": "auto"}
+        )
+        self._next = widgets.Button(
+            description="Next", tooltip="Next example", layout={"width": "auto"}
+        )
         self._place = widgets.Label().add_class("ek-place")
         self._body = widgets.HTML()
-        self._note = widgets.Textarea(placeholder="to yourself", description="Note", layout={"width": "auto"})
-        self._save = widgets.Button(description="Save note", disabled=self._notes_file is None, layout={"width": "auto"})
+        self._note = widgets.Textarea(
+            placeholder="to yourself", description="Note", layout={"width": "auto"}
+        )
+        self._save = widgets.Button(
+            description="Save note", disabled=self._notes_file is None, layout={"width": "auto"}
+        )
         self._saved = widgets.Label().add_class("ek-saved")
         self._wire()
 
@@ -129,7 +147,9 @@ class Explorer:
         steps = widgets.Box([self._back, self._next, self._place], layout=row)
         notes = widgets.Box([self._save, self._saved], layout=row)
         guard = Guard().add_class("ek-guard")
-        self.widget = widgets.VBox([guard, filters, steps, self._body, self._note, notes]).add_class("ek-explorer")
+        self.widget = widgets.VBox(
+            [guard, filters, steps, self._body, self._note, notes]
+        ).add_class("ek-explorer")
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -138,7 +158,9 @@ class Explorer:
 
         many = wording.plural(len(self._pairs), "example")
         display(
-            self.widget if in_jupyter() else note(f"Open this notebook in JupyterLab to step through the {many} one by one.")
+            self.widget
+            if in_jupyter()
+            else note(f"Open this notebook in JupyterLab to step through the {many} one by one.")
         )
 
     def _search(self) -> None:
@@ -249,7 +271,11 @@ def write_note(path: Path, example_id: str, note: str) -> None:
     Raises:
         DataError: It cannot be written.
     """
-    row = {"example_id": example_id, "note": wording.cleaned(note)[0], "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    row = {
+        "example_id": example_id,
+        "note": wording.cleaned(note)[0],
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
     file = AppendOnlyFile(path)
     try:
         file.append(json.dumps(row).encode())
@@ -261,11 +287,15 @@ def _block(name: str, text: str, safe: str) -> str:
     """A text as it is; a long one in a box of its own that scrolls, by keyboard too."""
     if len(text) < LONG and text.count("\n") < LONG_LINES:
         return f'<div class="ek-block">{safe}</div>'
-    return f'<div class="ek-block ek-long" tabindex="0" role="group" aria-label="{name}">{safe}</div>'
+    return (
+        f'<div class="ek-block ek-long" tabindex="0" role="group" aria-label="{name}">{safe}</div>'
+    )
 
 
 def _outcome(result: EvalResult) -> str:
-    return ("right" if result.exact_match else "wrong") if result.outcome == "ok" else result.outcome
+    return (
+        ("right" if result.exact_match else "wrong") if result.outcome == "ok" else result.outcome
+    )
 
 
 def _slice_values(pair: Pair) -> set[str]:
@@ -278,5 +308,11 @@ def _loss(pair: Pair, metric: str) -> float:
 
 
 def _searchable(pair: Pair) -> str:
-    parts = (pair.example_id, pair.base.input_text, pair.base.expected, pair.base.predicted, pair.fine_tuned.predicted)
+    parts = (
+        pair.example_id,
+        pair.base.input_text,
+        pair.base.expected,
+        pair.base.predicted,
+        pair.fine_tuned.predicted,
+    )
     return "\n".join(parts).casefold()

@@ -59,7 +59,8 @@ def picture(
     png = ' class="ek-png"' if wide.startswith("data:image/png") else ""
     image = f'<picture>{source}<img{png} src="{wide}" alt="{html.escape(wording.visible(alt))}"></picture>'
     return Html(
-        f'<figure class="ek-figure">{_words(title, subline, simulated)}{image}{_caption(caption)}</figure>', f"{title}\n{alt}"
+        f'<figure class="ek-figure">{_words(title, subline, simulated)}{image}{_caption(caption)}</figure>',
+        f"{title}\n{alt}",
     )
 
 
@@ -80,14 +81,21 @@ def data_url(figure: Figure) -> str:
         return _encoded("svg+xml", svg(figure).encode())
     buffer = io.BytesIO()
     figure.savefig(
-        buffer, format="png", dpi=192, facecolor=style.COLOURS["paper"], transparent=False, metadata={"Software": None}
+        buffer,
+        format="png",
+        dpi=192,
+        facecolor=style.COLOURS["paper"],
+        transparent=False,
+        metadata={"Software": None},
     )
     return _encoded("png", buffer.getvalue())
 
 
 def _drawn(plot: Callable[..., Axes], *args: Any, narrow: bool, **options: Any) -> tuple[str, str]:
     with style.style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # text stays text in the SVG: the reader's fonts draw it
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from"
+        )  # text stays text in the SVG: the reader's fonts draw it
         axes = plot(*args, narrow=narrow, **options)
         figure = axes.get_figure(root=True)
         if figure is None:
@@ -123,8 +131,16 @@ def _encoded(kind: str, content: bytes) -> str:
 def _marks(figure: Figure) -> int:
     n_marks = 0
     for axes in figure.axes:
-        n_marks += sum(np.size(line.get_xdata()) for line in axes.lines if line.get_marker() not in {"None", "", " ", None})
-        n_marks += sum(np.shape(dots.get_offsets())[0] for dots in axes.collections if isinstance(dots, PathCollection))
+        n_marks += sum(
+            np.size(line.get_xdata())
+            for line in axes.lines
+            if line.get_marker() not in {"None", "", " ", None}
+        )
+        n_marks += sum(
+            np.shape(dots.get_offsets())[0]
+            for dots in axes.collections
+            if isinstance(dots, PathCollection)
+        )
         n_marks += len(axes.patches) + len(axes.texts)
     return n_marks
 
@@ -139,5 +155,8 @@ def _tidied(tag: str) -> str:
 
 
 def _theme() -> str:
-    light, dark = ("".join(f"--{role.replace('_', '-')}:{pair[n]};" for role, pair in style.PALETTE.items()) for n in (0, 1))
+    light, dark = (
+        "".join(f"--{role.replace('_', '-')}:{pair[n]};" for role, pair in style.PALETTE.items())
+        for n in (0, 1)
+    )
     return f"svg{{{light}}}@media screen and (prefers-color-scheme:dark){{svg{{{dark}}}}}"

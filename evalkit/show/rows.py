@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 
 _SAFETY = {"not worse": "not worse than the margin", "not shown": "not shown safe"}
 
-METRIC_COLUMNS = {"metric": "Metric", "base": "Base", "fine_tuned": "Fine-tuned", "difference": "Difference, points",
-                  "verdict": "Verdict", "p": "p", "method": "Test"}  # fmt: skip
+METRIC_COLUMNS = {
+    "metric": "Metric",
+    "base": "Base",
+    "fine_tuned": "Fine-tuned",
+    "difference": "Difference, points",
+    "verdict": "Verdict",
+    "p": "p",
+    "method": "Test",
+}
 METRIC_NUMBERS = ("base", "fine_tuned", "difference", "p")
 
 
@@ -33,21 +40,35 @@ def metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
         primary = name == comparison.primary_metric
         p_value = test.p_value if primary else comparison.p_adjusted.get(name)
         old, new = (say.level(side.by_metric.get(name)) for side in sides)
-        rows.append({
-            "metric": say.label(name) + (" (primary)" if primary else ""),
-            "base": old, "fine_tuned": new, "difference": say.size(test),
-            "verdict": verdicts[name], "p": wording.p_text(p_value) + ("" if primary else " adjusted"), "method": test.method,
-        })  # fmt: skip
+        rows.append(
+            {
+                "metric": say.label(name) + (" (primary)" if primary else ""),
+                "base": old,
+                "fine_tuned": new,
+                "difference": say.size(test),
+                "verdict": verdicts[name],
+                "p": wording.p_text(p_value) + ("" if primary else " adjusted"),
+                "method": test.method,
+            }
+        )
     return rows
 
 
-def checkpoint_rows(compared: Mapping[str, Comparison], adjusted: Mapping[str, float | None]) -> list[dict[str, Any]]:
+def checkpoint_rows(
+    compared: Mapping[str, Comparison], adjusted: Mapping[str, float | None]
+) -> list[dict[str, Any]]:
     """One row a model against the same base."""
     return [
-        {"model": name, "examples": one.n, "difference": say.size(one.primary), "adjusted p": wording.p_text(adjusted[name]),
-         "verdict": say.verdict_by(one.primary, adjusted[name]), **{key.replace("_", " "): n for key, n in one.cells.items()}}
+        {
+            "model": name,
+            "examples": one.n,
+            "difference": say.size(one.primary),
+            "adjusted p": wording.p_text(adjusted[name]),
+            "verdict": say.verdict_by(one.primary, adjusted[name]),
+            **{key.replace("_", " "): n for key, n in one.cells.items()},
+        }
         for name, one in compared.items()
-    ]  # fmt: skip
+    ]
 
 
 SLICE_NUMBERS = ("n", "base", "fine-tuned", "difference, points", "p", "exact p", "adjusted p")
@@ -62,11 +83,17 @@ def slice_rows(table: SliceTable) -> list[dict[str, Any]]:
             "base": wording.percent(row.base_rate),
             "fine-tuned": wording.percent(row.fine_tuned_rate),
             "difference, points": say.size(row.test),
-            "p": wording.p_text(row.p_value) if row.p_value is not None else "n < 30" if row.n < MIN_N else wording.NOTHING,
+            "p": wording.p_text(row.p_value)
+            if row.p_value is not None
+            else "n < 30"
+            if row.n < MIN_N
+            else wording.NOTHING,
             "exact p": wording.p_text(row.p_exact),
             "adjusted p": wording.p_text(row.p_adjusted),
             "verdict": _verdict(row),
-            "to settle it": f"about {wording.count(row.n_to_settle - row.n)} more" if row.n_to_settle else wording.NOTHING,
+            "to settle it": f"about {wording.count(row.n_to_settle - row.n)} more"
+            if row.n_to_settle
+            else wording.NOTHING,
         }
         for row in table
     ]
@@ -77,33 +104,56 @@ def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict
     by_term = {row.term: row for row in odds}
     return [
         {
-            "term": row.term, "n": row.n, "points": say.size(row), "p": _p(row),
-            "odds ratio": _odds(by_term.get(row.term)), "p of odds": _p(by_term.get(row.term)),
+            "term": row.term,
+            "n": row.n,
+            "points": say.size(row),
+            "p": _p(row),
+            "odds ratio": _odds(by_term.get(row.term)),
+            "p of odds": _p(by_term.get(row.term)),
         }
         for row in linear
-    ]  # fmt: skip
+    ]
 
 
 LONGEST = 800
-EXAMPLE_COLUMNS = {"example": "Example", "input": "Input", "expected": "Expected", "base": "Base",
-                   "fine_tuned": "Fine-tuned", "drop": "Similarity", "slices": "Slice", "again": "Asked again"}  # fmt: skip
+EXAMPLE_COLUMNS = {
+    "example": "Example",
+    "input": "Input",
+    "expected": "Expected",
+    "base": "Base",
+    "fine_tuned": "Fine-tuned",
+    "drop": "Similarity",
+    "slices": "Slice",
+    "again": "Asked again",
+}
 
 
-def example_rows(pairs: Iterable[Pair], marks: Mapping[str, str], *, most: int = 30) -> list[dict[str, Any]]:
+def example_rows(
+    pairs: Iterable[Pair], marks: Mapping[str, str], *, most: int = 30
+) -> list[dict[str, Any]]:
     """Changed examples, the largest change of similarity first and flaky ones last; words that differ are marked.
 
     Long texts are cut at `LONGEST` characters; the files hold them whole.
     """
-    ordered = sorted(pairs, key=lambda one: (marks.get(one.example_id) == "flips", -abs(one.diff("similarity") or 0.0)))
+    ordered = sorted(
+        pairs,
+        key=lambda one: (marks.get(one.example_id) == "flips", -abs(one.diff("similarity") or 0.0)),
+    )
     rows = []
     for one in ordered[:most]:
         old, new = marked(_cut(one.base.predicted), _cut(one.fine_tuned.predicted))
-        rows.append({
-            "example": one.example_id, "input": _cut(one.base.input_text), "expected": _cut(one.base.expected),
-            "base": Html(old, _cut(one.base.predicted)), "fine_tuned": Html(new, _cut(one.fine_tuned.predicted)),
-            "drop": wording.points(one.diff("similarity")), "slices": ", ".join(map(str, one.base.slices.values())),
-            "again": marks.get(one.example_id, "not re-asked"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "example": one.example_id,
+                "input": _cut(one.base.input_text),
+                "expected": _cut(one.base.expected),
+                "base": Html(old, _cut(one.base.predicted)),
+                "fine_tuned": Html(new, _cut(one.fine_tuned.predicted)),
+                "drop": wording.points(one.diff("similarity")),
+                "slices": ", ".join(map(str, one.base.slices.values())),
+                "again": marks.get(one.example_id, "not re-asked"),
+            }
+        )
     return rows
 
 
@@ -124,7 +174,11 @@ def segment_rows(found: Found) -> list[dict[str, Any]]:
 
 
 def _verdict(row: SliceRow) -> str:
-    return f"{row.verdict}, {_SAFETY[row.safety]}" if row.safety and row.verdict == "no difference shown" else row.verdict
+    return (
+        f"{row.verdict}, {_SAFETY[row.safety]}"
+        if row.safety and row.verdict == "no difference shown"
+        else row.verdict
+    )
 
 
 def _p(row: RegressionRow | None) -> str:
@@ -149,7 +203,9 @@ def cost_rows(costs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             "tokens out": one["completion_tokens"],
             "median ms": _count(one["latency_median_ms"]),
             "95% within ms": _count(one["latency_p95_ms"]),
-            "money": wording.NOTHING if one["money"] is None else f"{one['money']:.2f} {one['currency']}",
+            "money": wording.NOTHING
+            if one["money"] is None
+            else f"{one['money']:.2f} {one['currency']}",
         }
         for role, one in costs.items()
     ]
@@ -160,4 +216,8 @@ def _count(value: float | None) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({wording.count(len(text))} characters)"
+    return (
+        text
+        if len(text) <= LONGEST
+        else f"{text[:LONGEST]} … ({wording.count(len(text))} characters)"
+    )

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from evalkit.benchmark.noise import NoiseFloor
     from evalkit.benchmark.slices import SliceRow, SliceTable
 
-_LABELS = {"exact_match": "exact match", "format": "format", "normalised_exact": "normalised exact match"}
+_LABELS = {
+    "exact_match": "exact match",
+    "format": "format",
+    "normalised_exact": "normalised exact match",
+}
 
 
 def label(metric: str) -> str:
@@ -37,7 +41,11 @@ def effect(test: Any) -> str:
     if test.estimate is None:
         return "nothing can be said, no examples"
     shown = wording.points(test.estimate)
-    limits = "interval undefined" if test.ci_low is None else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    limits = (
+        "interval undefined"
+        if test.ci_low is None
+        else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
+    )
     if test.verdict in {"better", "worse"}:
         return f"{test.verdict} by {shown.lstrip('+' + wording.MINUS)} points ({limits})"
     return f"{test.verdict}, {shown} points ({limits})"
@@ -49,7 +57,11 @@ def rates_title(comparison: Comparison) -> str:
     if not comparison.n:
         return "No examples were answered by both models"
     change = {"better": "rises", "worse": "falls"}.get(comparison.verdict)
-    words = f"{change} from {old} to {new}" if change else f"goes from {old} to {new}, no difference shown"
+    words = (
+        f"{change} from {old} to {new}"
+        if change
+        else f"goes from {old} to {new}, no difference shown"
+    )
     return f"{name.capitalize()} {words}{_fragile(comparison)}"
 
 
@@ -60,7 +72,11 @@ def differences_title(comparison: Comparison) -> str:
     by: dict[str, list[str]] = {}
     for name, verdict in metric_verdicts(comparison).items():
         by.setdefault(verdict, []).append(label(name))
-    parts = [f"{wording.listed(by[word])} {_are(len(by[word]))} {word}" for word in ("better", "worse") if word in by]
+    parts = [
+        f"{wording.listed(by[word])} {_are(len(by[word]))} {word}"
+        for word in ("better", "worse")
+        if word in by
+    ]
     rest = [name for word, names in by.items() if word not in {"better", "worse"} for name in names]
     parts += [f"no difference shown in {wording.listed(rest)}"] if rest else []
     return f"{sentence('; '.join(parts))}{_fragile(comparison)}"
@@ -68,7 +84,10 @@ def differences_title(comparison: Comparison) -> str:
 
 def metric_verdicts(comparison: Comparison) -> dict[str, str]:
     """Every metric's verdict: the primary by its own p, the others by p adjusted over them (Holm)."""
-    return {name: verdict_by(test, comparison.p_adjusted.get(name, test.p_value)) for name, test in comparison.tests.items()}
+    return {
+        name: verdict_by(test, comparison.p_adjusted.get(name, test.p_value))
+        for name, test in comparison.tests.items()
+    }
 
 
 def cells_title(cells: Mapping[str, int], noun: str = "example") -> str:
@@ -92,7 +111,9 @@ def similarity_title(comparison: Comparison) -> str:
     if test.verdict not in {"better", "worse"}:
         return f"No shift in similarity shown ({wording.points(test.estimate)} points)"
     way = "closer to" if test.verdict == "better" else "away from"
-    return f"Answers moved {wording.points(test.estimate, sign=False)} points {way} the expected text"
+    return (
+        f"Answers moved {wording.points(test.estimate, sign=False)} points {way} the expected text"
+    )
 
 
 def spread_title(what: str, unit: str, base: float | None, fine_tuned: float | None) -> str:
@@ -113,18 +134,21 @@ def slices_title(table: SliceTable) -> str:
     if table.worse:
         worst = [wording.examples_of(row.slice) for row in table.worse]
         return f"{label(table.metric).capitalize()} falls on {' and on '.join(worst)}"
-    gains = f"{better or 'none'} of {wording.plural(len(table), 'slice')} {_are(better or 1)} better"
+    gains = (
+        f"{better or 'none'} of {wording.plural(len(table), 'slice')} {_are(better or 1)} better"
+    )
     return f"No slice shown worse on {label(table.metric)}; {gains}"
 
 
 def slices_caption(table: SliceTable, power: float) -> str:
     """What the table of slices holds, and what its last column is the price of."""
     margin = (
-        f"it no worse than {wording.points(table.margin, sign=False)} points, or worse" if table.margin else "the difference"
+        f"it no worse than {wording.points(table.margin, sign=False)} points, or worse"
+        if table.margin
+        else "the difference"
     )
-    return (
-        f"Every declared slice, {label(table.metric)}; to settle it: shows {margin}, with power {power:.0%} at the rates seen"
-    )
+    told = f"shows {margin}, with power {power:.0%} at the rates seen"
+    return f"Every declared slice, {label(table.metric)}; to settle it: {told}"
 
 
 def slice_sentence(row: SliceRow, metric: str) -> str:
@@ -133,8 +157,16 @@ def slice_sentence(row: SliceRow, metric: str) -> str:
         return f"{row.slice}: nothing known."
     old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
     limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
-    p_text = "too few for a p" if row.p_adjusted is None else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
-    more = f" To settle this: about {wording.count(row.n_to_settle - row.n)} more such examples." if row.n_to_settle else ""
+    p_text = (
+        "too few for a p"
+        if row.p_adjusted is None
+        else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
+    )
+    more = (
+        f" To settle this: about {wording.count(row.n_to_settle - row.n)} more such examples."
+        if row.n_to_settle
+        else ""
+    )
     size = f"{wording.points(row.estimate)} points ({limits}; {p_text})"
     return f"{row.slice}, {wording.plural(row.n, 'example')}: {label(metric)} {old} to {new}, {row.verdict}, {size}.{more}"
 
@@ -143,7 +175,9 @@ def noise_title(noise: NoiseFloor | None) -> str:
     """How often the same question got another answer."""
     if noise is None or not noise.n:
         return "The noise floor was not measured"
-    parts = [f"{role}: {wording.share(one.n_changed, one.n)}" for role, one in noise.by_model.items()]
+    parts = [
+        f"{role}: {wording.share(one.n_changed, one.n)}" for role, one in noise.by_model.items()
+    ]
     return f"Asked twice, the verdict on an answer changed for {wording.listed(parts)}"
 
 
@@ -204,7 +238,11 @@ def sentence(text: str) -> str:
 def checkup_title(checkup: Checkup) -> str:
     """What the doctor found, and what the size of the set can show."""
     found = checkup.told()
-    sees = [f"{wording.points(size, sign=False)} points at {share:.0%}" for share, size in checkup.detectable.items() if size]
+    sees = [
+        f"{wording.points(size, sign=False)} points at {share:.0%}"
+        for share, size in checkup.detectable.items()
+        if size
+    ]
     size = f"; it finds {wording.listed(sees)} disagreement" if sees else ""
     leaked = any(kind.startswith("leak") for kind in checkup.counts())
     clean = "" if leaked else "; none of them was found in the training file"
@@ -215,7 +253,10 @@ def checkup_title(checkup: Checkup) -> str:
 def rates_alt(comparison: Comparison) -> str:
     """Both models' levels on every metric, in sentences."""
     sides = {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
-    levels = {name: [f"{role} {level(one.by_metric.get(name))}" for role, one in sides.items()] for name in comparison.tests}
+    levels = {
+        name: [f"{role} {level(one.by_metric.get(name))}" for role, one in sides.items()]
+        for name in comparison.tests
+    }
     parts = [f"{sentence(label(name))}: {wording.listed(both)}." for name, both in levels.items()]
     return " ".join([f"{rates_title(comparison)}.", *parts])
 
@@ -223,13 +264,18 @@ def rates_alt(comparison: Comparison) -> str:
 def differences_alt(comparison: Comparison) -> str:
     """Every metric's difference and verdict, in sentences."""
     verdicts = metric_verdicts(comparison)
-    parts = [f"{sentence(label(name))}: {verdicts[name]}, {size(test)}." for name, test in comparison.tests.items()]
+    parts = [
+        f"{sentence(label(name))}: {verdicts[name]}, {size(test)}."
+        for name, test in comparison.tests.items()
+    ]
     return " ".join([f"{differences_title(comparison)}.", *parts])
 
 
 def slices_alt(table: SliceTable) -> str:
     """Every slice in a sentence."""
-    return " ".join([f"{slices_title(table)}.", *(slice_sentence(row, table.metric) for row in table)])
+    return " ".join(
+        [f"{slices_title(table)}.", *(slice_sentence(row, table.metric) for row in table)]
+    )
 
 
 def spread_alt(comparison: Comparison, field: str) -> str:
@@ -237,26 +283,37 @@ def spread_alt(comparison: Comparison, field: str) -> str:
     from evalkit.benchmark.pairs import quantile
 
     base, tuned = (
-        quantile([getattr(getattr(one, role), field) for one in comparison.pairs], 0.5) for role in ("base", "fine_tuned")
+        quantile([getattr(getattr(one, role), field) for one in comparison.pairs], 0.5)
+        for role in ("base", "fine_tuned")
     )
     return f"{spread_title(*measured(field), base, tuned)}."
 
 
 def measured(field: str) -> tuple[str, str]:
     """What a field of an answer measures, and its unit."""
-    return ("latency", "ms") if field == "latency_ms" else (field.replace("_tokens", " length").replace("_", " "), "tokens")
+    return (
+        ("latency", "ms")
+        if field == "latency_ms"
+        else (field.replace("_tokens", " length").replace("_", " "), "tokens")
+    )
 
 
 def level(rate: Any) -> str:
     """A rate in percent, a mean with two decimals."""
     if rate is None or rate.estimate is None:
         return wording.NOTHING
-    return wording.percent(rate.estimate) if rate.method == "Wilson" else wording.number(rate.estimate)
+    return (
+        wording.percent(rate.estimate) if rate.method == "Wilson" else wording.number(rate.estimate)
+    )
 
 
 def size(test: Any) -> str:
     """A difference in points with its interval."""
-    limits = "" if test.ci_low is None else f" ({wording.points(test.ci_low)} to {wording.points(test.ci_high)})"
+    limits = (
+        ""
+        if test.ci_low is None
+        else f" ({wording.points(test.ci_low)} to {wording.points(test.ci_high)})"
+    )
     return f"{wording.points(test.estimate)}{limits}"
 
 
@@ -271,5 +328,9 @@ def detectable_alt(comparison: Comparison, power: float) -> str:
     from evalkit import stats
 
     share = comparison.disagreement
-    found = stats.detectable_difference(comparison.n, share, alpha=comparison.alpha, power=power) if share else None
+    found = (
+        stats.detectable_difference(comparison.n, share, alpha=comparison.alpha, power=power)
+        if share
+        else None
+    )
     return f"{detectable_title(comparison, found)}."

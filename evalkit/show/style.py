@@ -57,12 +57,20 @@ _ALIASES = {
     "threshold": "ink",
 }
 COLOURS: Mapping[str, str] = MappingProxyType(
-    {role: light for role, (light, _) in PALETTE.items()} | {alias: PALETTE[role][0] for alias, role in _ALIASES.items()}
+    {role: light for role, (light, _) in PALETTE.items()}
+    | {alias: PALETTE[role][0] for alias, role in _ALIASES.items()}
 )
 DASHES = (0, (3, 2))
 
 _KINDS: Mapping[str, Kind] = MappingProxyType(
-    {"better": "better", "not worse": "better", "worse": "worse", "invalid": "worse", "don't ship": "worse", "passes": "better"}
+    {
+        "better": "better",
+        "not worse": "better",
+        "worse": "worse",
+        "invalid": "worse",
+        "don't ship": "worse",
+        "passes": "better",
+    }
 )
 
 
@@ -132,12 +140,25 @@ def interval(  # noqa: PLR0917 - the six are what an interval is
     ax.plot(*spot, marker, ms=size - shrink, mfc=face, mec=colour, mew=1.6, zorder=4, clip_on=False)
 
 
-def threshold(ax: Axes, at: float, *, vertical: bool = True, spans: Sequence[tuple[float, float]] = ()) -> None:
+def threshold(
+    ax: Axes, at: float, *, vertical: bool = True, spans: Sequence[tuple[float, float]] = ()
+) -> None:
     """The dashed line of a limit set beforehand; over `spans` of y only, when given."""
-    _line(ax, at, vertical=vertical, spans=spans, color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+    _line(
+        ax,
+        at,
+        vertical=vertical,
+        spans=spans,
+        color=COLOURS["ink"],
+        lw=1.9,
+        ls=(0, (2.2, 1.6)),
+        zorder=2.5,
+    )
 
 
-def zero_line(ax: Axes, at: float = 0.0, *, vertical: bool = True, spans: Sequence[tuple[float, float]] = ()) -> None:
+def zero_line(
+    ax: Axes, at: float = 0.0, *, vertical: bool = True, spans: Sequence[tuple[float, float]] = ()
+) -> None:
     """The solid line of no difference; over `spans` of y only, when given."""
     _line(ax, at, vertical=vertical, spans=spans, color=COLOURS["ink"], lw=0.9, zorder=2)
 
@@ -147,7 +168,9 @@ def grid_line(ax: Axes, at: float, *, spans: Sequence[tuple[float, float]] = ())
     _line(ax, at, vertical=True, spans=spans, color=COLOURS["grid"], lw=0.6, zorder=1)
 
 
-def pass_zone(ax: Axes, low: float, high: float, *, spans: Sequence[tuple[float, float]] = ()) -> None:
+def pass_zone(
+    ax: Axes, low: float, high: float, *, spans: Sequence[tuple[float, float]] = ()
+) -> None:
     """The tinted zone in which an interval passes; over `spans` of y only, when given."""
     for bottom, top in spans:
         ax.fill_betweenx([bottom, top], low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
@@ -157,7 +180,15 @@ def pass_zone(ax: Axes, low: float, high: float, *, spans: Sequence[tuple[float,
 
 def beside(ax: Axes, x: float, y: float, text: str, role: str) -> None:
     """Names a line at its end, a little to the right of it."""
-    ax.annotate(text, (x, y), (6, 0), textcoords="offset points", va="center", fontsize=9, color=COLOURS[role])
+    ax.annotate(
+        text,
+        (x, y),
+        (6, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+        color=COLOURS[role],
+    )
 
 
 def titled(ax: Axes, title: str, *, narrow: bool = False, above: str = "") -> Axes:
@@ -177,7 +208,9 @@ def titled(ax: Axes, title: str, *, narrow: bool = False, above: str = "") -> Ax
     return ax
 
 
-def _line(ax: Axes, at: float, *, vertical: bool, spans: Sequence[tuple[float, float]], **look: Any) -> None:
+def _line(
+    ax: Axes, at: float, *, vertical: bool, spans: Sequence[tuple[float, float]], **look: Any
+) -> None:
     for span in spans:
         ax.plot([at, at], span, **look)
     if not spans:

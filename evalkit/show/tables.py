@@ -74,14 +74,24 @@ def table(
     names = _headings(records, columns)
     right, raw = set(numeric), set(raw_html)
     right |= {name for name in names if _all_numbers(record.get(name) for record in records)}
-    head = "".join(f'<th scope="col"{_class(name in right)}>{html.escape(title)}</th>' for name, title in names.items())
+    head = "".join(
+        f'<th scope="col"{_class(name in right)}>{html.escape(title)}</th>'
+        for name, title in names.items()
+    )
     body = [_row(record, names, right, raw) for record in records]
     folded = body[open_rows:] if open_rows is not None else []
-    shown = body[: len(body) - len(folded)] or [f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>']
+    shown = body[: len(body) - len(folded)] or [
+        f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>'
+    ]
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    markup = _boxed(caption or "Table", f"{title}<thead><tr>{head}</tr></thead><tbody>{''.join(shown)}</tbody>")
+    markup = _boxed(
+        caption or "Table", f"{title}<thead><tr>{head}</tr></thead><tbody>{''.join(shown)}</tbody>"
+    )
     if folded:
-        more = _boxed(f"{caption or 'Table'}, continued", f"<thead><tr>{head}</tr></thead><tbody>{''.join(folded)}</tbody>")
+        more = _boxed(
+            f"{caption or 'Table'}, continued",
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(folded)}</tbody>",
+        )
         markup += f'<details class="ek-more"><summary>{wording.count(len(folded))} more</summary>{more}</details>'
     return Html(markup, _as_text(records, names))
 
@@ -127,31 +137,47 @@ def _paragraph(kind: str, text: str) -> Html:
 
 def _records(rows: Any) -> list[Mapping[str, Any]]:
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
-        return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+        return [
+            {str(name): value for name, value in row.items()} for row in rows.to_dict("records")
+        ]
     return list(rows)
 
 
-def _headings(records: list[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
+def _headings(
+    records: list[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None
+) -> dict[str, str]:
     if isinstance(columns, Mapping):
         return dict(columns)
-    names = columns if columns is not None else list(dict.fromkeys(name for record in records for name in record))
+    names = (
+        columns
+        if columns is not None
+        else list(dict.fromkeys(name for record in records for name in record))
+    )
     return {name: str(name).replace("_", " ") for name in names}
 
 
 def _all_numbers(values: Iterable[Any]) -> bool:
     known = [value for value in values if value is not None]
-    return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+    return bool(known) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in known
+    )
 
 
 def _class(numeric: bool) -> str:
     return ' class="num"' if numeric else ""
 
 
-def _row(record: Mapping[str, Any], names: Mapping[str, str], right: set[str], raw: set[str]) -> str:
+def _row(
+    record: Mapping[str, Any], names: Mapping[str, str], right: set[str], raw: set[str]
+) -> str:
     cells = []
     for place, (name, title) in enumerate(names.items()):
-        tag, scope = ("th", ' scope="row"') if place == 0 else ("td", f' data-l="{html.escape(title)}"')
-        cells.append(f"<{tag}{scope}{_class(name in right)}>{_cell(record.get(name), name in raw)}</{tag}>")
+        tag, scope = (
+            ("th", ' scope="row"') if place == 0 else ("td", f' data-l="{html.escape(title)}"')
+        )
+        cells.append(
+            f"<{tag}{scope}{_class(name in right)}>{_cell(record.get(name), name in raw)}</{tag}>"
+        )
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -173,6 +199,12 @@ def _value_text(value: Any) -> str:
 
 
 def _as_text(records: list[Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    lines = [list(names.values()), *([_value_text(record.get(name)) for name in names] for record in records)]
+    lines = [
+        list(names.values()),
+        *([_value_text(record.get(name)) for name in names] for record in records),
+    ]
     widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -38,7 +38,12 @@ class KrippendorffAlpha(Result):
 
 
 def krippendorff_alpha(
-    ratings: Sequence[Sequence[Any]], level: Level = "nominal", *, alpha: float = 0.05, resamples: int = 1000, seed: int = 0
+    ratings: Sequence[Sequence[Any]],
+    level: Level = "nominal",
+    *,
+    alpha: float = 0.05,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> KrippendorffAlpha:
     """Krippendorff's alpha with a bootstrap interval over items.
 
@@ -69,12 +74,22 @@ def krippendorff_alpha(
     low = high = None
     if point is not None and n > 1:
         draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-        sample = [one for weights in draws if (one := _alpha(pairable, weights, distance)) is not None]
+        sample = [
+            one for weights in draws if (one := _alpha(pairable, weights, distance)) is not None
+        ]
         low, high = (float(one) for one in np.quantile(sample, [alpha / 2, 1 - alpha / 2]))
     return KrippendorffAlpha(
-        estimate=point, n=n, ci_low=low, ci_high=high, alpha=alpha, method=f"{level}, bootstrap over items",
-        notes=_notes(n, point), percent_agreement=_agreement(pairable), level=level, n_raters=len(ratings),
-    )  # fmt: skip
+        estimate=point,
+        n=n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        method=f"{level}, bootstrap over items",
+        notes=_notes(n, point),
+        percent_agreement=_agreement(pairable),
+        level=level,
+        n_raters=len(ratings),
+    )
 
 
 def percent_agreement(ratings: Sequence[Sequence[Any]]) -> float | None:
@@ -111,7 +126,9 @@ def cohen_kappa(rater_a: Sequence[Any], rater_b: Sequence[Any]) -> float | None:
     both = counts.sum(axis=1) == 2
     place = {value: number for number, value in enumerate(values)}
     table = np.zeros((len(values), len(values)))
-    for one, other in [pair for pair, kept in zip(zip(rater_a, rater_b, strict=True), both, strict=True) if kept]:
+    for one, other in [
+        pair for pair, kept in zip(zip(rater_a, rater_b, strict=True), both, strict=True) if kept
+    ]:
         table[place[one], place[other]] += 1
     chance = table.sum(axis=0) @ table.sum(axis=1)
     if not 0 < chance < table.sum() ** 2:
@@ -146,7 +163,11 @@ def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, li
 
     if level not in ("nominal", "ordinal", "interval"):
         raise DesignError(f"level is {level!r}; need 'nominal', 'ordinal' or 'interval'")
-    ratings = list(ratings.values()) if isinstance(ratings, Mapping) else getattr(ratings, "to_numpy", lambda: ratings)()
+    ratings = (
+        list(ratings.values())
+        if isinstance(ratings, Mapping)
+        else getattr(ratings, "to_numpy", lambda: ratings)()
+    )
     if not all(hasattr(row, "__len__") and not isinstance(row, str) for row in ratings):
         raise DesignError("ratings need a list for each rater, with one entry for each item")
     if len({len(row) for row in ratings}) > 1:
@@ -156,7 +177,9 @@ def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, li
     try:
         values = sorted(found) if level != "nominal" else sorted(found, key=repr)
     except TypeError:
-        raise DesignError(f"level is {level!r} but the labels have no order; use 'nominal' or numbers") from None
+        raise DesignError(
+            f"level is {level!r} but the labels have no order; use 'nominal' or numbers"
+        ) from None
     place = {value: column for column, value in enumerate(values)}
     counts = np.zeros((len(rows[0]) if rows else 0, len(values)))
     for row in rows:
@@ -167,7 +190,11 @@ def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, li
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"  # of pandas
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or type(value).__name__ == "NAType"
+    )  # of pandas
 
 
 def _distance(level: str, values: list[Any]) -> Callable[[Any], Any]:
@@ -180,7 +207,9 @@ def _distance(level: str, values: list[Any]) -> Callable[[Any], Any]:
         try:
             place = np.array(values, dtype=float)
         except (TypeError, ValueError):
-            raise DesignError("level is 'interval' but a label is not a number; use 'nominal'") from None
+            raise DesignError(
+                "level is 'interval' but a label is not a number; use 'nominal'"
+            ) from None
         return lambda _: np.subtract.outer(place, place) ** 2
     return _ordinal_distance
 
@@ -198,12 +227,18 @@ def _alpha(counts: Any, weights: Any, distance: Callable[[Any], Any]) -> float |
     delta = distance(totals)
     within = ((counts @ delta) * counts).sum(axis=1) / (counts.sum(axis=1) - 1)
     expected = float(totals @ delta @ totals)
-    return None if expected <= 0 else 1 - float(weights @ within) * (float(totals.sum()) - 1) / expected
+    return (
+        None
+        if expected <= 0
+        else 1 - float(weights @ within) * (float(totals.sum()) - 1) / expected
+    )
 
 
 def _agreement(counts: Any) -> float | None:
     m = counts.sum(axis=1)
-    return float(((counts * (counts - 1)).sum(axis=1) / (m * (m - 1))).mean()) if len(counts) else None
+    return (
+        float(((counts * (counts - 1)).sum(axis=1) / (m * (m - 1))).mean()) if len(counts) else None
+    )
 
 
 def _notes(n: int, point: float | None) -> tuple[str, ...]:

@@ -66,12 +66,21 @@ def cluster_bootstrap(
         weights = rng.multinomial(g, np.full(g, 1 / g), size=resamples)
         sample, estimate = (weights @ sums) / (weights @ sizes), float(array.mean())
     else:
-        members = np.split(array[np.argsort(codes, kind="stable")], np.cumsum(np.bincount(codes))[:-1])
+        members = np.split(
+            array[np.argsort(codes, kind="stable")], np.cumsum(np.bincount(codes))[:-1]
+        )
         draws = rng.integers(g, size=(resamples, g))
-        sample = np.array([statistic(np.concatenate([members[one] for one in draw])) for draw in draws])
+        sample = np.array(
+            [statistic(np.concatenate([members[one] for one in draw])) for draw in draws]
+        )
         estimate = float(statistic(array))
     low, high = np.quantile(sample, [alpha / 2, 1 - alpha / 2])
     return BootstrapInterval(
-        estimate=estimate, n=g, ci_low=low, ci_high=high, alpha=alpha, se=sample.std(ddof=1),
+        estimate=estimate,
+        n=g,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        se=sample.std(ddof=1),
         method=f"percentile bootstrap, {resamples} resamples of clusters",
-    )  # fmt: skip
+    )

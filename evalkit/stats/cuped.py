@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from evalkit.stats.ratio import Levelled, MeanTest, Pair, RatioSums, checked_n, ratio_sums, square_sum, welch
+from evalkit.stats.ratio import (
+    Levelled,
+    MeanTest,
+    Pair,
+    RatioSums,
+    checked_n,
+    ratio_sums,
+    square_sum,
+    welch,
+)
 
 
 def cuped_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> MeanTest:
@@ -20,10 +29,14 @@ def cuped_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> MeanTe
         >>> round(cuped_test((before, after), (before, [y + 1 for y in after])).diff, 6)
         1.0
     """
-    return cuped_test_from_sums(ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment"), alpha=alpha)
+    return cuped_test_from_sums(
+        ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment"), alpha=alpha
+    )
 
 
-def cuped_test_from_sums(control: RatioSums, treatment: RatioSums, *, alpha: float = 0.05) -> MeanTest:
+def cuped_test_from_sums(
+    control: RatioSums, treatment: RatioSums, *, alpha: float = 0.05
+) -> MeanTest:
     """`cuped_test` from a few sums per variant: x is the covariate, y the metric.
 
     Raises:
@@ -35,7 +48,9 @@ def cuped_test_from_sums(control: RatioSums, treatment: RatioSums, *, alpha: flo
     n = control.n + treatment.n
     centre = (control.sum_x + treatment.sum_x) / n if n else 0.0
     levels = [_adjusted(one, slope, centre) for one in moments]
-    return welch(levels[0], levels[1], (control.n, treatment.n), alpha, "CUPED, Welch's t on adjusted means")
+    return welch(
+        levels[0], levels[1], (control.n, treatment.n), alpha, "CUPED, Welch's t on adjusted means"
+    )
 
 
 def _moments(sums: RatioSums, name: str) -> dict[str, float]:

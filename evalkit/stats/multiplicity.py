@@ -9,7 +9,9 @@ from evalkit.errors import DesignError
 from evalkit.stats.result import between
 
 
-def adjust(p_values: Sequence[float | None], method: Literal["holm", "bh"] = "holm") -> list[float | None]:
+def adjust(
+    p_values: Sequence[float | None], method: Literal["holm", "bh"] = "holm"
+) -> list[float | None]:
     """Adjusted p-values in the given order; an untested entry (None) stays None and does not count.
 
     Args:
@@ -37,6 +39,8 @@ def adjust(p_values: Sequence[float | None], method: Literal["holm", "bh"] = "ho
     if method == "holm":
         adjusted[order] = np.maximum.accumulate(tested[order] * np.arange(m, 0, -1))
     else:
-        adjusted[order] = np.minimum.accumulate((tested[order] * m / np.arange(1, m + 1))[::-1])[::-1]
+        adjusted[order] = np.minimum.accumulate((tested[order] * m / np.arange(1, m + 1))[::-1])[
+            ::-1
+        ]
     filled = iter(np.minimum(adjusted, 1.0).tolist())
     return [None if p is None else next(filled) for p in p_values]

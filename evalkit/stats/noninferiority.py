@@ -49,7 +49,9 @@ class NonInferiorityTest(Result):
         return f"{self.verdict.capitalize()} (margin {margin})"
 
 
-def noninferiority_test(result: Result, margin: float, *, lower_is_better: bool = False) -> NonInferiorityTest:
+def noninferiority_test(
+    result: Result, margin: float, *, lower_is_better: bool = False
+) -> NonInferiorityTest:
     """Does the interval of `result` exclude a loss of `margin` or more? "Not significant" would not show that.
 
     Args:
@@ -70,10 +72,20 @@ def noninferiority_test(result: Result, margin: float, *, lower_is_better: bool 
     if not isinstance(margin, Real) or not 0 <= margin < float("inf"):
         raise DesignError(f"margin is {margin!r}; need the largest acceptable loss, 0 or more")
     shift = result.no_effect()
-    low, high = (None if limit is None else limit - shift for limit in (result.ci_low, result.ci_high))
+    low, high = (
+        None if limit is None else limit - shift for limit in (result.ci_low, result.ci_high)
+    )
     return NonInferiorityTest(
-        estimate=None if result.estimate is None else result.estimate - shift, n=result.n, ci_low=low, ci_high=high,
-        alpha=result.alpha, method=f"{result.method}, interval against the margin", notes=result.notes,
-        margin=margin, lower_is_better=lower_is_better, tested=result.verdict, unit_counted=result.counted_in(),
+        estimate=None if result.estimate is None else result.estimate - shift,
+        n=result.n,
+        ci_low=low,
+        ci_high=high,
+        alpha=result.alpha,
+        method=f"{result.method}, interval against the margin",
+        notes=result.notes,
+        margin=margin,
+        lower_is_better=lower_is_better,
+        tested=result.verdict,
+        unit_counted=result.counted_in(),
         shown_as="number" if result.shown_in() == "number" else "points",
-    )  # fmt: skip
+    )

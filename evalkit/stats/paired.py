@@ -80,7 +80,12 @@ def paired_binary_test(
         >>> print(paired_binary_test(61, 38, 6, 195))
         Better: +10.7 points (95% interval +6.7 to +15.2, p < 0.0001, McNemar mid-p, n = 300 examples).
     """
-    named = {"both_right": both_right, "fixed": fixed, "regressed": regressed, "both_wrong": both_wrong}
+    named = {
+        "both_right": both_right,
+        "fixed": fixed,
+        "regressed": regressed,
+        "both_wrong": both_wrong,
+    }
     cells = {name: whole(value, name) for name, value in named.items()}
     b, c, n = cells["fixed"], cells["regressed"], sum(cells.values())
     mid_p, exact = mcnemar(b, c) if n else (None, None)
@@ -91,11 +96,21 @@ def paired_binary_test(
     elif b + c == 0:
         notes.append("the models are never right on different examples: p is 1")
     elif b + c < FEW_PAIRS:
-        notes.append(f"only {wording.plural(b + c, 'example')} decided it: mid-p can exceed its level slightly, see p_exact")
+        notes.append(
+            f"only {wording.plural(b + c, 'example')} decided it: mid-p can exceed its level slightly, see p_exact"
+        )
     return PairedBinaryTest(
-        estimate=(b - c) / n if n else None, n=n, ci_low=low, ci_high=high, alpha=alpha, p_value=mid_p,
-        method="McNemar mid-p", notes=tuple(notes), p_exact=exact, **cells,
-    )  # fmt: skip
+        estimate=(b - c) / n if n else None,
+        n=n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        p_value=mid_p,
+        method="McNemar mid-p",
+        notes=tuple(notes),
+        p_exact=exact,
+        **cells,
+    )
 
 
 def mcnemar(b: int, c: int) -> tuple[float, float]:
@@ -110,7 +125,9 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
     return (1 - pmf / 2 if b == c else exact - pmf), exact
 
 
-def tango_interval(b: int, c: int, n: int, *, alpha: float = 0.05) -> tuple[float | None, float | None]:
+def tango_interval(
+    b: int, c: int, n: int, *, alpha: float = 0.05
+) -> tuple[float | None, float | None]:
     """Score interval of the paired difference `(b - c) / n`; None, None when n is 0.
 
     Source: Tango 1998: the limits solve `(b - c - n d) / sqrt(n (2 q + d (1 - d))) = z` and `= -z` in d, where q is
@@ -129,7 +146,9 @@ def tango_interval(b: int, c: int, n: int, *, alpha: float = 0.05) -> tuple[floa
     return min(low, estimate), max(high, estimate)
 
 
-def paired_mean_test(differences: Any, clusters: Sequence[Hashable] | None = None, *, alpha: float = 0.05) -> PairedMeanTest:
+def paired_mean_test(
+    differences: Any, clusters: Sequence[Hashable] | None = None, *, alpha: float = 0.05
+) -> PairedMeanTest:
     """Is the mean per-example difference away from 0?
 
     Args:
@@ -161,10 +180,19 @@ def paired_mean_test(differences: Any, clusters: Sequence[Hashable] | None = Non
         half, score = float(student.isf(alpha / 2, df)) * se, mean / se
         low, high, p_value = mean - half, mean + half, float(2 * student.sf(abs(score), df))
     return PairedMeanTest(
-        estimate=mean, n=n, ci_low=low, ci_high=high, alpha=alpha, p_value=p_value,
-        method="paired t" if n_clusters is None else "cluster-robust t", notes=_mean_notes(n, n_clusters, flat),
-        se=se, df=df, t_score=score, n_clusters=n_clusters,
-    )  # fmt: skip
+        estimate=mean,
+        n=n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        p_value=p_value,
+        method="paired t" if n_clusters is None else "cluster-robust t",
+        notes=_mean_notes(n, n_clusters, flat),
+        se=se,
+        df=df,
+        t_score=score,
+        n_clusters=n_clusters,
+    )
 
 
 def _tango_limit(b: int, c: int, n: int, z: float, bracket: tuple[float, float]) -> float:
@@ -179,7 +207,9 @@ def _tango_score(b: int, c: int, n: int, delta: float) -> float:
     rate = (root - linear) / (4 * n)
     variance = n * (2 * rate + delta * (1 - delta))
     gap = b - c - n * delta
-    return gap / variance**0.5 if variance > 1e-15 else (1e9 if gap > 0 else -1e9 if gap < 0 else 0.0)
+    return (
+        gap / variance**0.5 if variance > 1e-15 else (1e9 if gap > 0 else -1e9 if gap < 0 else 0.0)
+    )
 
 
 def _score_sums(values: Any, clusters: Sequence[Hashable] | None) -> tuple[Any, int | None]:
@@ -199,5 +229,7 @@ def _mean_notes(n: int, n_clusters: int | None, flat: bool) -> tuple[str, ...]:
         return (f"{wording.plural(units, noun)}: need at least two for an interval",)
     notes = ["no variance: all differences are equal, so the test is undefined"] if flat else []
     if n_clusters is not None and n_clusters < FEW_CLUSTERS:
-        notes.append(f"only {n_clusters} clusters: below {FEW_CLUSTERS} the interval is approximate")
+        notes.append(
+            f"only {n_clusters} clusters: below {FEW_CLUSTERS} the interval is approximate"
+        )
     return tuple(notes)

@@ -54,16 +54,27 @@ def combine_phases(results: Sequence[Any], *, alpha: float = 0.05) -> CombinedTe
         raise DesignError("no phases to combine; need at least one")
     usable = [one for one in results if one.estimate is not None and one.se]
     weights = [1 / one.se**2 for one in usable]
-    notes = [f"{len(results) - len(usable)} of {len(results)} phases have no variance yet and are left out"]
+    notes = [
+        f"{len(results) - len(usable)} of {len(results)} phases have no variance yet and are left out"
+    ]
     diff = low = high = se = None
     if usable:
         se = sum(weights) ** -0.5
-        diff = sum(weight * one.estimate for weight, one in zip(weights, usable, strict=True)) * se**2
+        diff = (
+            sum(weight * one.estimate for weight, one in zip(weights, usable, strict=True)) * se**2
+        )
         low, high = diff - z_quantile(alpha) * se, diff + z_quantile(alpha) * se
     return CombinedTest(
-        estimate=diff, n=sum(one.n for one in results), ci_low=low, ci_high=high, alpha=alpha,
+        estimate=diff,
+        n=sum(one.n for one in results),
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
         p_value=two_sided_p(diff / se) if diff is not None and se else None,
-        method=f"inverse variance over {len(usable)} phases", notes=tuple(notes if len(usable) < len(results) else ()),
-        se=se, z_score=diff / se if diff is not None and se else None,
-        phases=tuple(one.estimate for one in results), shown_as=results[0].shown_in(),
-    )  # fmt: skip
+        method=f"inverse variance over {len(usable)} phases",
+        notes=tuple(notes if len(usable) < len(results) else ()),
+        se=se,
+        z_score=diff / se if diff is not None and se else None,
+        phases=tuple(one.estimate for one in results),
+        shown_as=results[0].shown_in(),
+    )

@@ -24,7 +24,14 @@ class SampleSize:
         return self.n_control + self.n_treatment
 
 
-def examples_needed(p_fixed: float, p_regressed: float, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8) -> int:
+def examples_needed(
+    p_fixed: float,
+    p_regressed: float,
+    *,
+    margin: float = 0.0,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> int:
     """Test examples needed to find this paired difference, or to show that it is no loss of `margin`.
 
     Args:
@@ -44,19 +51,31 @@ def examples_needed(p_fixed: float, p_regressed: float, *, margin: float = 0.0, 
         >>> examples_needed(0.10, 0.05), examples_needed(0.10, 0.10, margin=0.05)
         (469, 644)
     """
-    fixed, regressed = between(p_fixed, "p_fixed", closed=True), between(p_regressed, "p_regressed", closed=True)
-    disagreement, diff = between(fixed + regressed, "p_fixed + p_regressed", closed=True), fixed - regressed
+    fixed, regressed = (
+        between(p_fixed, "p_fixed", closed=True),
+        between(p_regressed, "p_regressed", closed=True),
+    )
+    disagreement, diff = (
+        between(fixed + regressed, "p_fixed + p_regressed", closed=True),
+        fixed - regressed,
+    )
     away = diff + margin if margin else abs(diff)
     if away <= 0 and margin:
-        raise DesignError(f"p_fixed - p_regressed is {diff:g}, a loss of the margin; no number of examples shows it safe")
+        raise DesignError(
+            f"p_fixed - p_regressed is {diff:g}, a loss of the margin; no number of examples shows it safe"
+        )
     if away == 0:
-        raise DesignError("p_fixed equals p_regressed; no number of examples finds a difference of 0")
+        raise DesignError(
+            "p_fixed equals p_regressed; no number of examples finds a difference of 0"
+        )
     null = _variance_at_loss(fixed, regressed, between(margin, "margin", closed=True))
     root = z_quantile(alpha) * null**0.5 + _z_power(power) * max(0.0, disagreement - diff**2) ** 0.5
     return math.ceil(round((root / away) ** 2, 9))
 
 
-def detectable_difference(n: int, disagreement: float, *, alpha: float = 0.05, power: float = 0.8) -> float | None:
+def detectable_difference(
+    n: int, disagreement: float, *, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
     """Smallest paired difference of rates that n examples find, as a fraction; `disagreement` is psi, a share.
 
     Returns:
@@ -105,14 +124,23 @@ def users_needed(
         >>> users_needed(0.30, 0.35).n_control
         1377
     """
-    old, new = between(p_control, "p_control", closed=True), between(p_treatment, "p_treatment", closed=True)
+    old, new = (
+        between(p_control, "p_control", closed=True),
+        between(p_treatment, "p_treatment", closed=True),
+    )
     if old == new:
-        raise DesignError("p_control equals p_treatment; no number of users finds a difference of 0")
+        raise DesignError(
+            "p_control equals p_treatment; no number of users finds a difference of 0"
+        )
     ratio = _odds(treatment_share)
     pooled = (old + ratio * new) / (1 + ratio)
     null = (pooled * (1 - pooled) * (1 + 1 / ratio)) ** 0.5
     alternative = (old * (1 - old) + new * (1 - new) / ratio) ** 0.5
-    return _sizes(((z_quantile(alpha) * null + _z_power(power) * alternative) / (new - old)) ** 2, ratio, design_effect)
+    return _sizes(
+        ((z_quantile(alpha) * null + _z_power(power) * alternative) / (new - old)) ** 2,
+        ratio,
+        design_effect,
+    )
 
 
 def users_needed_mean(
@@ -158,7 +186,9 @@ def sign_test_power(n: int, true_win_rate: float, *, alpha: float = 0.05) -> flo
     return float(_sign_test_powers(whole(n, "n"), rate, between(alpha, "alpha")))
 
 
-def ratings_needed(true_win_rate: float, tie_rate: float = 0.0, *, alpha: float = 0.05, power: float = 0.8) -> int:
+def ratings_needed(
+    true_win_rate: float, tie_rate: float = 0.0, *, alpha: float = 0.05, power: float = 0.8
+) -> int:
     """Ratings needed to show a true win rate among decided ones, by the exact sign test.
 
     The power of an exact test rises in a saw-tooth: this is the first number that reaches `power`. A share `tie_rate`
@@ -175,7 +205,10 @@ def ratings_needed(true_win_rate: float, tie_rate: float = 0.0, *, alpha: float 
     """
     import numpy as np
 
-    rate, ties = between(true_win_rate, "true_win_rate", closed=True), between(tie_rate, "tie_rate", closed=True)
+    rate, ties = (
+        between(true_win_rate, "true_win_rate", closed=True),
+        between(tie_rate, "tie_rate", closed=True),
+    )
     if rate == 0.5 or ties == 1:
         raise DesignError("a true win rate of 0.5, or ties only, is shown by no number of ratings")
     n = (z_quantile(alpha) + _z_power(power)) ** 2 / (4 * (rate - 0.5) ** 2)
@@ -198,7 +231,10 @@ def design_effect(cluster_sizes: Sequence[int], icc: float) -> float:
         >>> round(design_effect([5, 5, 5], 0.1), 3)
         1.4
     """
-    sizes, rho = [whole(m, "a cluster size") for m in cluster_sizes], between(icc, "icc", closed=True)
+    sizes, rho = (
+        [whole(m, "a cluster size") for m in cluster_sizes],
+        between(icc, "icc", closed=True),
+    )
     if not sum(sizes):
         raise DesignError("cluster_sizes hold no units; need at least one")
     return max(1.0, 1 + (sum(m * m for m in sizes) / sum(sizes) - 1) * rho)
@@ -215,7 +251,9 @@ def days_needed(users: int, users_per_day: float, *, outcome_window_days: int = 
         (14, 7)
     """
     traffic = between(users_per_day, "users_per_day", 0, math.inf)
-    days = math.ceil(whole(users, "users") / traffic) + whole(outcome_window_days, "outcome_window_days")
+    days = math.ceil(whole(users, "users") / traffic) + whole(
+        outcome_window_days, "outcome_window_days"
+    )
     return 7 * max(1, math.ceil(days / 7))
 
 

@@ -89,12 +89,22 @@ def win_rate(wins: int, losses: int, ties: int, *, alpha: float = 0.05) -> WinRa
     won, lost, tied = whole(wins, "wins"), whole(losses, "losses"), whole(ties, "ties")
     n, alpha = won + lost + tied, between(alpha, "alpha")
     low, high = tango_interval(won, lost, n, alpha=alpha)
-    notes = ("no votes yet",) if not n else ("every vote is a tie: p is 1",) if not won + lost else ()
+    notes = (
+        ("no votes yet",) if not n else ("every vote is a tie: p is 1",) if not won + lost else ()
+    )
     return WinRate(
-        estimate=(won + tied / 2) / n if n else None, n=n, ci_low=None if low is None else 0.5 + low / 2,
-        ci_high=None if high is None else 0.5 + high / 2, alpha=alpha, p_value=mcnemar(won, lost)[1] if n else None,
-        method="exact sign test", notes=notes, wins=won, losses=lost, ties=tied,
-    )  # fmt: skip
+        estimate=(won + tied / 2) / n if n else None,
+        n=n,
+        ci_low=None if low is None else 0.5 + low / 2,
+        ci_high=None if high is None else 0.5 + high / 2,
+        alpha=alpha,
+        p_value=mcnemar(won, lost)[1] if n else None,
+        method="exact sign test",
+        notes=notes,
+        wins=won,
+        losses=lost,
+        ties=tied,
+    )
 
 
 def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05) -> WinRate:
@@ -118,7 +128,9 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
     import numpy as np
 
     if not all(hasattr(votes, "__len__") for votes in item_votes):
-        raise DesignError("item_votes needs a list of votes for each item; for one vote each use win_rate")
+        raise DesignError(
+            "item_votes needs a list of votes for each item; for one vote each use win_rate"
+        )
     voted = [votes for votes in item_votes if len(votes)]
     if any(vote not in (-1, 0, 1) for votes in voted for vote in votes):
         raise DesignError("a vote is not -1 (base), 0 (tie) or 1 (fine-tuned)")
@@ -129,11 +141,18 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
     test = paired_mean_test(means / 2, alpha=alpha)
     low, high = test.ci_low, test.ci_high
     return WinRate(
-        estimate=None if test.estimate is None else 0.5 + test.estimate, n=len(voted),
-        ci_low=None if low is None else max(0.0, 0.5 + low), ci_high=None if high is None else min(1.0, 0.5 + high),
-        alpha=alpha, p_value=test.p_value, method="t-test of item means", notes=test.notes,
-        wins=won, losses=lost, ties=len(voted) - won - lost,
-    )  # fmt: skip
+        estimate=None if test.estimate is None else 0.5 + test.estimate,
+        n=len(voted),
+        ci_low=None if low is None else max(0.0, 0.5 + low),
+        ci_high=None if high is None else min(1.0, 0.5 + high),
+        alpha=alpha,
+        p_value=test.p_value,
+        method="t-test of item means",
+        notes=test.notes,
+        wins=won,
+        losses=lost,
+        ties=len(voted) - won - lost,
+    )
 
 
 def position_bias(slot_a: int, slot_b: int, *, alpha: float = 0.05) -> PositionBias:
@@ -152,13 +171,23 @@ def position_bias(slot_a: int, slot_b: int, *, alpha: float = 0.05) -> PositionB
     n, alpha = a + b, between(alpha, "alpha")
     low, high = wilson(a, n, alpha)
     return PositionBias(
-        estimate=a / n if n else None, n=n, ci_low=low, ci_high=high, alpha=alpha, p_value=mcnemar(a, b)[1] if n else None,
-        method="exact binomial", notes=() if n else ("no decided votes yet",),
-    )  # fmt: skip
+        estimate=a / n if n else None,
+        n=n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        p_value=mcnemar(a, b)[1] if n else None,
+        method="exact binomial",
+        notes=() if n else ("no decided votes yet",),
+    )
 
 
 def length_adjusted_preference(
-    preferred: Any, length_difference: Any, items: Sequence[Hashable] | None = None, *, alpha: float = 0.05
+    preferred: Any,
+    length_difference: Any,
+    items: Sequence[Hashable] | None = None,
+    *,
+    alpha: float = 0.05,
 ) -> LengthAdjustedPreference:
     """Is the fine-tuned answer preferred for more than its length? Logistic regression, clustered by item.
 
@@ -193,11 +222,17 @@ def length_adjusted_preference(
     dropped = len(preferred) - len(kept)
     notes = [f"{wording.plural(dropped, 'tie')} left out"] if dropped else []
     if fitted["estimate"] is None:
-        notes.append("votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists")
+        notes.append(
+            "votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists"
+        )
     return LengthAdjustedPreference(
-        **fitted, n=len(kept), alpha=alpha, method="logistic regression on length, clustered by item", notes=tuple(notes),
+        **fitted,
+        n=len(kept),
+        alpha=alpha,
+        method="logistic regression on length, clustered by item",
+        notes=tuple(notes),
         raw_rate=float(votes.mean()) if len(votes) else None,
-    )  # fmt: skip
+    )
 
 
 def _equal_length_fit(votes: Any, lengths: Any, codes: Any, alpha: float) -> dict[str, Any]:
@@ -214,4 +249,10 @@ def _equal_length_fit(votes: Any, lengths: Any, codes: Any, alpha: float) -> dic
         return dict.fromkeys(names)
     low, high = fit.conf_int(alpha=alpha)[0]
     slope = float(np.exp(fit.params[1]))
-    return dict(zip(names, (expit(fit.params[0]), expit(low), expit(high), fit.pvalues[0], slope), strict=True))
+    return dict(
+        zip(
+            names,
+            (expit(fit.params[0]), expit(low), expit(high), fit.pvalues[0], slope),
+            strict=True,
+        )
+    )

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import Difference, Result, Scale, Verdict, between, part_of, two_sided_p, whole, z_quantile
+from evalkit.stats.result import (
+    Difference,
+    Result,
+    Scale,
+    Verdict,
+    between,
+    part_of,
+    two_sided_p,
+    whole,
+    z_quantile,
+)
 
 TINY = 5.0
 CAUSES = (
@@ -81,7 +91,10 @@ class SampleRatioTest(Result):
         return "invalid" if self.p_value < self.alpha else "no difference shown"
 
     def _headline(self) -> str:
-        words = {"invalid": "Invalid: the split is not the declared one", "too early": "Split not known yet"}
+        words = {
+            "invalid": "Invalid: the split is not the declared one",
+            "too early": "Split not known yet",
+        }
         return words.get(self.verdict, "The split is as declared")
 
 
@@ -102,7 +115,16 @@ def rate_interval(successes: int, n: int, *, alpha: float = 0.05) -> RateInterva
     low, high = wilson(k, n, alpha)
     notes = () if n else ("no examples: the rate is undefined",)
     rate = k / n if n else None
-    return RateInterval(estimate=rate, n=n, ci_low=low, ci_high=high, alpha=alpha, method="Wilson", notes=notes, successes=k)
+    return RateInterval(
+        estimate=rate,
+        n=n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        method="Wilson",
+        notes=notes,
+        successes=k,
+    )
 
 
 def wilson(k: int, n: int, alpha: float) -> tuple[float | None, float | None]:
@@ -115,7 +137,9 @@ def wilson(k: int, n: int, alpha: float) -> tuple[float | None, float | None]:
     return min(max(0.0, float(limits[0])), k / n), max(min(1.0, float(limits[1])), k / n)
 
 
-def proportion_z_test(successes_a: int, total_a: int, successes_b: int, total_b: int, *, alpha: float = 0.05) -> ProportionTest:
+def proportion_z_test(
+    successes_a: int, total_a: int, successes_b: int, total_b: int, *, alpha: float = 0.05
+) -> ProportionTest:
     """Two independent groups (a = control, b = treatment): is b's rate different, and by how much?
 
     Pooled z-test; Newcombe interval of the difference; score interval of the ratio for the lift. Where a group
@@ -134,7 +158,9 @@ def proportion_z_test(successes_a: int, total_a: int, successes_b: int, total_b:
     k_a, n_a = part_of(successes_a, total_a, "successes_a", "total_a")
     k_b, n_b = part_of(successes_b, total_b, "successes_b", "total_b")
     if not (n_a and n_b):
-        raise DesignError(f"total_a is {n_a} and total_b is {n_b}; need at least one unit in each group")
+        raise DesignError(
+            f"total_a is {n_a} and total_b is {n_b}; need at least one unit in each group"
+        )
     alpha = between(alpha, "alpha")
     rate_a, rate_b = k_a / n_a, k_b / n_b
     z_score = _pooled_z(k_a, n_a, k_b, n_b)
@@ -143,16 +169,31 @@ def proportion_z_test(successes_a: int, total_a: int, successes_b: int, total_b:
     low, high = _newcombe(k_a, n_a, k_b, n_b, alpha)
     lift, lift_low, lift_high = _lift(k_a, n_a, k_b, n_b, z_quantile(alpha))
     return ProportionTest(
-        estimate=rate_b - rate_a, n=n_a + n_b, ci_low=low, ci_high=high, alpha=alpha, p_value=p_value,
-        method="pooled z" if p_exact is None else "Fisher's exact test", notes=_notes(p_value, p_exact, lift, alpha),
-        control_rate=rate_a, treatment_rate=rate_b, n_control=n_a, n_treatment=n_b,
-        lift=lift, lift_ci_low=lift_low, lift_ci_high=lift_high, z_score=z_score,
-        se=(rate_a * (1 - rate_a) / n_a + rate_b * (1 - rate_b) / n_b) ** 0.5, p_exact=p_exact,
-    )  # fmt: skip
+        estimate=rate_b - rate_a,
+        n=n_a + n_b,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        p_value=p_value,
+        method="pooled z" if p_exact is None else "Fisher's exact test",
+        notes=_notes(p_value, p_exact, lift, alpha),
+        control_rate=rate_a,
+        treatment_rate=rate_b,
+        n_control=n_a,
+        n_treatment=n_b,
+        lift=lift,
+        lift_ci_low=lift_low,
+        lift_ci_high=lift_high,
+        z_score=z_score,
+        se=(rate_a * (1 - rate_a) / n_a + rate_b * (1 - rate_b) / n_b) ** 0.5,
+        p_exact=p_exact,
+    )
 
 
 def sample_ratio_test(
-    observed: Sequence[int] | Mapping[str, int], expected_shares: Sequence[float] | Mapping[str, float], alpha: float = 0.001
+    observed: Sequence[int] | Mapping[str, int],
+    expected_shares: Sequence[float] | Mapping[str, float],
+    alpha: float = 0.001,
 ) -> SampleRatioTest:
     """Is the assignment broken? Chi-square of users per group against the declared split.
 
@@ -172,14 +213,24 @@ def sample_ratio_test(
     """
     counts, shares = _groups(observed, expected_shares)
     alpha, n = between(alpha, "alpha"), sum(counts)
-    low, high = (None if limit is None else limit - shares[-1] for limit in wilson(counts[-1], n, alpha))
+    low, high = (
+        None if limit is None else limit - shares[-1] for limit in wilson(counts[-1], n, alpha)
+    )
     statistic, p_value, method = _split_test(counts, [share * n for share in shares])
     alarm = p_value is not None and p_value < alpha
     return SampleRatioTest(
-        estimate=counts[-1] / n - shares[-1] if n else None, n=n, ci_low=low, ci_high=high, alpha=alpha, p_value=p_value,
-        method=method, notes=("no users yet",) if not n else (CAUSES,) if alarm else (), statistic=statistic,
-        observed=tuple(counts), expected=tuple(share * n for share in shares),
-    )  # fmt: skip
+        estimate=counts[-1] / n - shares[-1] if n else None,
+        n=n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        p_value=p_value,
+        method=method,
+        notes=("no users yet",) if not n else (CAUSES,) if alarm else (),
+        statistic=statistic,
+        observed=tuple(counts),
+        expected=tuple(share * n for share in shares),
+    )
 
 
 def _split_test(counts: list[int], expected: list[float]) -> tuple[float | None, float | None, str]:
@@ -189,7 +240,9 @@ def _split_test(counts: list[int], expected: list[float]) -> tuple[float | None,
     n = sum(counts)
     if not n:
         return None, None, "chi-square against the declared split"
-    statistic = sum((count - mean) ** 2 / mean for count, mean in zip(counts, expected, strict=True))
+    statistic = sum(
+        (count - mean) ** 2 / mean for count, mean in zip(counts, expected, strict=True)
+    )
     if len(counts) == 2 and min(expected) < TINY:
         from scipy.stats import binomtest
 
@@ -198,12 +251,22 @@ def _split_test(counts: list[int], expected: list[float]) -> tuple[float | None,
             float(binomtest(counts[-1], n, expected[-1] / n).pvalue),
             "exact binomial against the declared split",
         )
-    return statistic, float(chdtrc(len(counts) - 1, statistic)), "chi-square against the declared split"
+    return (
+        statistic,
+        float(chdtrc(len(counts) - 1, statistic)),
+        "chi-square against the declared split",
+    )
 
 
 def _groups(observed: Any, shares: Any) -> tuple[list[int], list[float]]:
-    if isinstance(observed, Mapping) != isinstance(shares, Mapping) or len(observed) != len(shares) or len(shares) < 2:
-        raise DesignError("observed and expected_shares need the same groups, at least two, both as lists or both by name")
+    if (
+        isinstance(observed, Mapping) != isinstance(shares, Mapping)
+        or len(observed) != len(shares)
+        or len(shares) < 2
+    ):
+        raise DesignError(
+            "observed and expected_shares need the same groups, at least two, both as lists or both by name"
+        )
     if isinstance(shares, Mapping):
         if set(observed) != set(shares):
             raise DesignError(
@@ -214,7 +277,9 @@ def _groups(observed: Any, shares: Any) -> tuple[list[int], list[float]]:
     total = sum(declared)
     if abs(total - 1) > 1e-6:
         raise DesignError(f"expected_shares sum to {total:g}; need 1")
-    return [whole(count, "a group's user count") for count in observed], [share / total for share in declared]
+    return [whole(count, "a group's user count") for count in observed], [
+        share / total for share in declared
+    ]
 
 
 def _pooled_z(k_a: int, n_a: int, k_b: int, n_b: int) -> float | None:
@@ -240,16 +305,26 @@ def _fisher(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
 def _newcombe(k_a: int, n_a: int, k_b: int, n_b: int, alpha: float) -> tuple[float, float]:
     from statsmodels.stats.proportion import confint_proportions_2indep
 
-    limits: Any = confint_proportions_2indep(k_b, n_b, k_a, n_a, compare="diff", method="newcomb", alpha=alpha)
+    limits: Any = confint_proportions_2indep(
+        k_b, n_b, k_a, n_a, compare="diff", method="newcomb", alpha=alpha
+    )
     return max(-1.0, float(limits[0])), min(1.0, float(limits[1]))
 
 
-def _lift(k_a: int, n_a: int, k_b: int, n_b: int, z: float) -> tuple[float | None, float | None, float | None]:
+def _lift(
+    k_a: int, n_a: int, k_b: int, n_b: int, z: float
+) -> tuple[float | None, float | None, float | None]:
     def limit(target: float) -> float:
-        root: Any = brentq(lambda log_ratio: _ratio_score(k_a, n_a, k_b, n_b, math.exp(log_ratio)) - target, -40, 40)
+        root: Any = brentq(
+            lambda log_ratio: _ratio_score(k_a, n_a, k_b, n_b, math.exp(log_ratio)) - target,
+            -40,
+            40,
+        )
         return math.expm1(root)
 
-    from scipy.optimize import brentq  # by root finding: statsmodels' closed form fails at rates of 100%
+    from scipy.optimize import (
+        brentq,
+    )  # by root finding: statsmodels' closed form fails at rates of 100%
 
     low = limit(z) if k_b else -1.0
     if k_a == 0:
@@ -269,14 +344,22 @@ def _ratio_score(k_a: int, n_a: int, k_b: int, n_b: int, ratio: float) -> float:
     return gap / variance**0.5 if variance > 0 else math.copysign(1e9, gap) if gap else 0.0
 
 
-def _notes(p_value: float | None, p_exact: float | None, lift: float | None, alpha: float) -> tuple[str, ...]:
+def _notes(
+    p_value: float | None, p_exact: float | None, lift: float | None, alpha: float
+) -> tuple[str, ...]:
     notes = []
     if p_value is None:
-        notes.append("no variance: both groups are all successes or all failures, so the z-test is undefined")
+        notes.append(
+            "no variance: both groups are all successes or all failures, so the z-test is undefined"
+        )
     if p_exact is not None:
-        notes.append("a group expects fewer than 5 of an outcome: the verdict follows Fisher's exact p (p_exact)")
+        notes.append(
+            "a group expects fewer than 5 of an outcome: the verdict follows Fisher's exact p (p_exact)"
+        )
         if (p_value is not None and p_value < alpha) != (p_exact < alpha):
-            notes.append("the verdict differs from `significant`, which is the pooled z-test's p_value < alpha")
+            notes.append(
+                "the verdict differs from `significant`, which is the pooled z-test's p_value < alpha"
+            )
     if lift is None:
         notes.append("the control rate is 0: the relative lift is undefined")
     return tuple(notes)

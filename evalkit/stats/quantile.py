@@ -48,7 +48,9 @@ class QuantileTest(Difference):
         return f"p{self.q * 100:g}, treatment minus control"
 
 
-def quantile_by_user(control: Requests, treatment: Requests, q: float = 0.95, *, alpha: float = 0.05) -> QuantileTest:
+def quantile_by_user(
+    control: Requests, treatment: Requests, q: float = 0.95, *, alpha: float = 0.05
+) -> QuantileTest:
     """Did a quantile of requests change, with the user as the unit? For `noninferiority_test(lower_is_better=True)`.
 
     Each variant is `(users, values)`, one entry a request.
@@ -82,13 +84,22 @@ def quantile_test(control: QuantileInterval, treatment: QuantileInterval) -> Qua
     low = None if diff is None or fall is None else diff - fall
     high = None if diff is None or rise is None else diff + rise
     return QuantileTest(
-        estimate=diff, n=old.n + new.n, ci_low=low, ci_high=high, alpha=old.alpha,
-        method="Woodruff intervals by user, MOVER", notes=tuple(dict.fromkeys(old.notes + new.notes)),
-        control=old.estimate, treatment=new.estimate, q=old.q,
-    )  # fmt: skip
+        estimate=diff,
+        n=old.n + new.n,
+        ci_low=low,
+        ci_high=high,
+        alpha=old.alpha,
+        method="Woodruff intervals by user, MOVER",
+        notes=tuple(dict.fromkeys(old.notes + new.notes)),
+        control=old.estimate,
+        treatment=new.estimate,
+        q=old.q,
+    )
 
 
-def quantile_interval(users: Sequence[Hashable], values: Any, q: float = 0.95, *, alpha: float = 0.05) -> QuantileInterval:
+def quantile_interval(
+    users: Sequence[Hashable], values: Any, q: float = 0.95, *, alpha: float = 0.05
+) -> QuantileInterval:
     """A quantile of requests with a cluster-robust interval.
 
     The share of requests at or below the quantile gets a by-user standard error; its limits are turned back into values.
@@ -107,21 +118,39 @@ def quantile_interval(users: Sequence[Hashable], values: Any, q: float = 0.95, *
     array, q = numbers(values, "values"), between(q, "q")
     codes, n = codes_of(users, len(array))
     if not n:
-        return QuantileInterval(estimate=None, n=0, ci_low=None, ci_high=None, alpha=alpha, method="Woodruff by user",
-                                notes=("no requests: the quantile is undefined",), q=q)  # fmt: skip
+        return QuantileInterval(
+            estimate=None,
+            n=0,
+            ci_low=None,
+            ci_high=None,
+            alpha=alpha,
+            method="Woodruff by user",
+            notes=("no requests: the quantile is undefined",),
+            q=q,
+        )
     point = float(np.quantile(array, q, method="inverted_cdf"))
     sums = ratio_sums(np.bincount(codes), np.bincount(codes, weights=array <= point), "the group")
     low_q, high_q = quantile_levels(sums, q, alpha=alpha)
     low, high = (
-        None if level is None else float(np.quantile(array, level, method="inverted_cdf")) for level in (low_q, high_q)
+        None if level is None else float(np.quantile(array, level, method="inverted_cdf"))
+        for level in (low_q, high_q)
     )
     notes = ("too few users for a limit on both sides",) if low is None or high is None else ()
     return QuantileInterval(
-        estimate=point, n=n, ci_low=low, ci_high=high, alpha=alpha, method="Woodruff by user", notes=notes, q=q
+        estimate=point,
+        n=n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        method="Woodruff by user",
+        notes=notes,
+        q=q,
     )
 
 
-def quantile_levels(sums: RatioSums, q: float, *, alpha: float = 0.05) -> tuple[float | None, float | None]:
+def quantile_levels(
+    sums: RatioSums, q: float, *, alpha: float = 0.05
+) -> tuple[float | None, float | None]:
     """Levels whose quantiles are the limits of the q-quantile; None where a limit lies beyond the data.
 
     In `sums`, over users, x = requests and y = requests at or below the q-quantile.

@@ -96,10 +96,14 @@ def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioT
     """
     if any((numbers(requests, "requests") < 0).any() for requests, _ in (control, treatment)):
         raise DesignError("a user has fewer than 0 requests; need counts")
-    return ratio_test_from_sums(ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment"), alpha=alpha)
+    return ratio_test_from_sums(
+        ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment"), alpha=alpha
+    )
 
 
-def ratio_test_from_sums(control: RatioSums, treatment: RatioSums, *, alpha: float = 0.05) -> RatioTest:
+def ratio_test_from_sums(
+    control: RatioSums, treatment: RatioSums, *, alpha: float = 0.05
+) -> RatioTest:
     """`ratio_test` from a few sums per variant, as a database makes them.
 
     Raises:
@@ -112,9 +116,13 @@ def ratio_test_from_sums(control: RatioSums, treatment: RatioSums, *, alpha: flo
     """
     old, new = ratio_with_se(control, "control"), ratio_with_se(treatment, "treatment")
     return RatioTest(
-        **_difference(old, new, (control.n, treatment.n), alpha, None), method="delta method by user",
-        control_rate=old[0], treatment_rate=new[0], n_control=control.n, n_treatment=treatment.n,
-    )  # fmt: skip
+        **_difference(old, new, (control.n, treatment.n), alpha, None),
+        method="delta method by user",
+        control_rate=old[0],
+        treatment_rate=new[0],
+        n_control=control.n,
+        n_treatment=treatment.n,
+    )
 
 
 def mean_test(control: Any, treatment: Any, *, alpha: float = 0.05) -> MeanTest:
@@ -148,7 +156,13 @@ def mean_test_from_sums(control: MeanSums, treatment: MeanSums, *, alpha: float 
         >>> mean_test_from_sums(MeanSums(n=4, sum_y=10, sum_yy=30), MeanSums(n=4, sum_y=18, sum_yy=86)).diff
         2.0
     """
-    return welch(_mean(control, "control"), _mean(treatment, "treatment"), (control.n, treatment.n), alpha, "Welch's t")
+    return welch(
+        _mean(control, "control"),
+        _mean(treatment, "treatment"),
+        (control.n, treatment.n),
+        alpha,
+        "Welch's t",
+    )
 
 
 def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
@@ -159,11 +173,17 @@ def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
     """
     requests, successes = numbers(x, f"{name}'s x"), numbers(y, f"{name}'s y")
     if len(requests) != len(successes):
-        raise DesignError(f"{name} has x for {len(requests)} users and y for {len(successes)}; need both for each user")
+        raise DesignError(
+            f"{name} has x for {len(requests)} users and y for {len(successes)}; need both for each user"
+        )
     return RatioSums(
-        n=len(requests), sum_x=float(requests.sum()), sum_y=float(successes.sum()), sum_xx=float(requests @ requests),
-        sum_xy=float(requests @ successes), sum_yy=float(successes @ successes),
-    )  # fmt: skip
+        n=len(requests),
+        sum_x=float(requests.sum()),
+        sum_y=float(successes.sum()),
+        sum_xx=float(requests @ requests),
+        sum_xy=float(requests @ successes),
+        sum_yy=float(successes @ successes),
+    )
 
 
 def _level(values: Any) -> Levelled:
@@ -180,7 +200,9 @@ def checked_n(sums: RatioSums | MeanSums, name: str) -> int:
     """The users of one variant, once its sums are finite numbers."""
     for field, value in asdict(sums).items():
         if value is None or not math.isfinite(value):
-            raise DesignError(f"{name}'s {field} is {value!r}; need a finite number (0 for a group without users)")
+            raise DesignError(
+                f"{name}'s {field} is {value!r}; need a finite number (0 for a group without users)"
+            )
     return whole(sums.n, f"{name}'s n")
 
 
@@ -192,7 +214,9 @@ def ratio_with_se(sums: RatioSums, name: str) -> tuple[float | None, float | Non
     if sums.sum_x == 0:
         return None, None
     rate = sums.sum_y / sums.sum_x
-    squares = square_sum(sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx, sums.sum_yy, name)
+    squares = square_sum(
+        sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx, sums.sum_yy, name
+    )
     return rate, (n * squares / (n - 1)) ** 0.5 / sums.sum_x if n > 1 else None
 
 
@@ -207,22 +231,33 @@ def _mean(sums: MeanSums, name: str) -> tuple[float | None, float | None]:
 def square_sum(squares: float, scale: float, name: str) -> float:
     """A sum of squares that rounding may leave a hair below 0; clearly below, the sums are wrong."""
     if squares < -1e-9 * abs(scale) - 1e-12:
-        raise DesignError(f"{name}'s sums cannot come from data: a variance is negative; check how they were made")
+        raise DesignError(
+            f"{name}'s sums cannot come from data: a variance is negative; check how they were made"
+        )
     return 0.0 if squares < 1e-13 * abs(scale) else squares
 
 
-def welch(old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, method: str) -> MeanTest:
+def welch(
+    old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, method: str
+) -> MeanTest:
     """Welch's test of two means with their standard errors."""
     parts, df, (n_old, n_new) = [(se or 0.0) ** 2 for _, se in (old, new)], None, sizes
     if min(n_old, n_new) > 1 and sum(parts) > 0:
         df = sum(parts) ** 2 / (parts[0] ** 2 / (n_old - 1) + parts[1] ** 2 / (n_new - 1))
     return MeanTest(
-        **_difference(old, new, sizes, alpha, df), method=method, df=df,
-        control_mean=old[0], treatment_mean=new[0], n_control=n_old, n_treatment=n_new,
-    )  # fmt: skip
+        **_difference(old, new, sizes, alpha, df),
+        method=method,
+        df=df,
+        control_mean=old[0],
+        treatment_mean=new[0],
+        n_control=n_old,
+        n_treatment=n_new,
+    )
 
 
-def _difference(old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, df: float | None) -> dict[str, Any]:
+def _difference(
+    old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, df: float | None
+) -> dict[str, Any]:
     """The fields both tests share, by t with `df` degrees of freedom, or by z when df is None."""
     quantile, (rate_old, se_old), (rate_new, se_new) = _quantile(alpha, df), old, new
     diff = None if rate_old is None or rate_new is None else rate_new - rate_old
@@ -233,10 +268,19 @@ def _difference(old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: flo
         p_value = _p(score, df)
     lift, lift_low, lift_high = _log_lift(old, new, quantile)
     return {
-        "estimate": diff, "n": sum(sizes), "ci_low": low, "ci_high": high, "alpha": alpha, "p_value": p_value,
-        "notes": _notes(diff, se, lift, min(sizes)), "se": se, "z_score": score,
-        "lift": lift, "lift_ci_low": lift_low, "lift_ci_high": lift_high,
-    }  # fmt: skip
+        "estimate": diff,
+        "n": sum(sizes),
+        "ci_low": low,
+        "ci_high": high,
+        "alpha": alpha,
+        "p_value": p_value,
+        "notes": _notes(diff, se, lift, min(sizes)),
+        "se": se,
+        "z_score": score,
+        "lift": lift,
+        "lift_ci_low": lift_low,
+        "lift_ci_high": lift_high,
+    }
 
 
 def _quantile(alpha: float, df: float | None) -> float:
@@ -251,7 +295,9 @@ def _p(score: float, df: float | None) -> float:
     return two_sided_p(score) if df is None else float(2 * stdtr(df, -abs(score)))
 
 
-def _log_lift(old: Levelled, new: Levelled, quantile: float) -> tuple[float | None, float | None, float | None]:
+def _log_lift(
+    old: Levelled, new: Levelled, quantile: float
+) -> tuple[float | None, float | None, float | None]:
     """Relative change; its interval by the delta method on the log of the ratio."""
     (rate_old, se_old), (rate_new, se_new) = old, new
     if rate_old is None or rate_new is None or rate_old <= 0:
@@ -264,7 +310,9 @@ def _log_lift(old: Levelled, new: Levelled, quantile: float) -> tuple[float | No
     return lift, math.expm1(min(700.0, log_ratio - half)), math.expm1(min(700.0, log_ratio + half))
 
 
-def _notes(diff: float | None, se: float | None, lift: float | None, smallest: int) -> tuple[str, ...]:
+def _notes(
+    diff: float | None, se: float | None, lift: float | None, smallest: int
+) -> tuple[str, ...]:
     if diff is None:
         return ("a group has no users or no requests: the difference is undefined",)
     notes = []

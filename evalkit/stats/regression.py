@@ -79,14 +79,24 @@ class RegressionTable:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, safe for JSON."""
         rows = [row.to_dict() for row in self.rows]
-        return {"rows": rows, "effect": self.effect, "reading": self.reading, "method": self.method, "notes": [*self.notes]}
+        return {
+            "rows": rows,
+            "effect": self.effect,
+            "reading": self.reading,
+            "method": self.method,
+            "notes": [*self.notes],
+        }
 
     def _repr_html_(self) -> str:
         cells = {row.term: str(row).split(": ", 1)[-1] for row in self.rows}
-        return wording.html_table({"how to read": self.reading, **cells, "notes": "; ".join(self.notes)})
+        return wording.html_table(
+            {"how to read": self.reading, **cells, "notes": "; ".join(self.notes)}
+        )
 
 
-def linear_probability_table(frame: Any, *, cluster: str = "example_id", alpha: float = 0.05) -> RegressionTable:
+def linear_probability_table(
+    frame: Any, *, cluster: str = "example_id", alpha: float = 0.05
+) -> RegressionTable:
     """What the fine-tuned model changes, in points, overall and in each slice.
 
     Least squares of `correct ~ fine_tuned * slice`, standard errors clustered by example. Without slices the
@@ -113,13 +123,18 @@ def linear_probability_table(frame: Any, *, cluster: str = "example_id", alpha: 
     both = [one for one in slices if data.loc[data["slice"] == one, "fine_tuned"].nunique() == 2]
     fit = _linear_fit(data[data["slice"].isin(both)], both, cluster) if both else None
     return RegressionTable(
-        rows=tuple(_rows(data, _linear_fit(data, [], cluster), fit, (slices, both), ("points", alpha))), effect="points",
+        rows=tuple(
+            _rows(data, _linear_fit(data, [], cluster), fit, (slices, both), ("points", alpha))
+        ),
+        effect="points",
         reading="A row says by how many points of accuracy the fine-tuned model differs from the base model.",
         method="linear probability, clustered",
-    )  # fmt: skip
+    )
 
 
-def gee_odds_table(frame: Any, *, cluster: str = "example_id", alpha: float = 0.05) -> RegressionTable:
+def gee_odds_table(
+    frame: Any, *, cluster: str = "example_id", alpha: float = 0.05
+) -> RegressionTable:
     """What the fine-tuned model does to the odds of a right answer, overall and in each slice.
 
     GEE, binomial, clustered by example. A slice in which a model is always (or never) right separates the logit:
@@ -142,11 +157,16 @@ def gee_odds_table(frame: Any, *, cluster: str = "example_id", alpha: float = 0.
     fit = _gee_fit(data[data["slice"].isin(usable)], usable, cluster) if usable else None
     left_out = wording.listed([one for one in slices if one not in usable])
     return RegressionTable(
-        rows=tuple(_rows(data, _gee_fit(data, [], cluster), fit, (slices, usable), ("odds ratio", alpha))), effect="odds ratio",
+        rows=tuple(
+            _rows(data, _gee_fit(data, [], cluster), fit, (slices, usable), ("odds ratio", alpha))
+        ),
+        effect="odds ratio",
         reading="An odds ratio above 1 says the fine-tuned model is right more often; 2 is twice the odds, 1 no difference.",
         method="GEE, clustered",
-        notes=(f"a model is always or never right, so there is no odds ratio: {left_out}",) if left_out else (),
-    )  # fmt: skip
+        notes=(f"a model is always or never right, so there is no odds ratio: {left_out}",)
+        if left_out
+        else (),
+    )
 
 
 def fitted_logit(outcome: Any, design: Any, clusters: Any) -> Any:
@@ -162,7 +182,12 @@ def fitted_logit(outcome: Any, design: Any, clusters: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            model = sm.GEE(outcome[order], design[order], groups=np.asarray(clusters)[order], family=sm.families.Binomial())
+            model = sm.GEE(
+                outcome[order],
+                design[order],
+                groups=np.asarray(clusters)[order],
+                family=sm.families.Binomial(),
+            )
             fit: Any = model.fit()
         except (Warning, ValueError, np.linalg.LinAlgError):
             return None
@@ -174,7 +199,9 @@ def _checked(frame: Any, cluster: str) -> Any:
     """The frame with plain columns; refuses what the tables cannot use."""
     lacking = [name for name in (*NEEDED, cluster) if name not in frame.columns]
     if lacking:
-        raise DesignError(f"the table lacks {wording.listed(lacking)}; need example_id, fine_tuned, correct and {cluster}")
+        raise DesignError(
+            f"the table lacks {wording.listed(lacking)}; need example_id, fine_tuned, correct and {cluster}"
+        )
     data = frame.reset_index(drop=True).copy()
     for name in ("fine_tuned", "correct"):
         if not data[name].isin([0, 1]).all():
@@ -182,7 +209,11 @@ def _checked(frame: Any, cluster: str) -> Any:
         data[name] = data[name].astype(float)
     if data["fine_tuned"].nunique() < 2:
         raise DesignError("column fine_tuned holds one model only; need rows of both")
-    data["slice"] = data["slice"].astype(object).where(data["slice"].notna(), NO_SLICE).astype(str) if "slice" in data else ""
+    data["slice"] = (
+        data["slice"].astype(object).where(data["slice"].notna(), NO_SLICE).astype(str)
+        if "slice" in data
+        else ""
+    )
     return data
 
 
@@ -200,7 +231,11 @@ def _design(data: Any, slices: list[str]) -> Any:
     """Columns: one level of the base model a slice, then one effect of the fine-tuned model a slice."""
     import numpy as np
 
-    member = np.column_stack([data["slice"] == one for one in slices]) if len(slices) > 1 else np.ones((len(data), 1))
+    member = (
+        np.column_stack([data["slice"] == one for one in slices])
+        if len(slices) > 1
+        else np.ones((len(data), 1))
+    )
     return np.column_stack([member, member * data[["fine_tuned"]].to_numpy()]).astype(float)
 
 
@@ -212,7 +247,9 @@ def _linear_fit(data: Any, slices: list[str], cluster: str) -> Any:
     if len(set(codes.tolist())) < 2:
         return None
     robust = {"groups": codes}
-    return sm.OLS(data["correct"].to_numpy(), _design(data, slices)).fit(cov_type="cluster", cov_kwds=robust, use_t=True)
+    return sm.OLS(data["correct"].to_numpy(), _design(data, slices)).fit(
+        cov_type="cluster", cov_kwds=robust, use_t=True
+    )
 
 
 def _gee_fit(data: Any, slices: list[str], cluster: str) -> Any:
@@ -220,7 +257,9 @@ def _gee_fit(data: Any, slices: list[str], cluster: str) -> Any:
 
     if _is_separated(data):
         return None
-    return fitted_logit(data["correct"].to_numpy(), _design(data, slices), pd.factorize(data[cluster])[0])
+    return fitted_logit(
+        data["correct"].to_numpy(), _design(data, slices), pd.factorize(data[cluster])[0]
+    )
 
 
 def _rows(
@@ -231,10 +270,23 @@ def _rows(
     rows = [_row(("Fine-tuned, all examples", None), overall, _weights([], ""), data, spec)]
     for one in slices:
         part = data[data["slice"] == one]
-        rows.append(_row((f"Fine-tuned, {one}", one), fit if one in usable else None, _weights(usable, one), part, spec))
+        rows.append(
+            _row(
+                (f"Fine-tuned, {one}", one),
+                fit if one in usable else None,
+                _weights(usable, one),
+                part,
+                spec,
+            )
+        )
     for one in usable[1:]:
-        contrast, part = _weights(usable, one) - _weights(usable, usable[0]), data[data["slice"].isin([one, usable[0]])]
-        rows.append(_row((f"Fine-tuned, {one} against {usable[0]}", None), fit, contrast, part, spec))
+        contrast, part = (
+            _weights(usable, one) - _weights(usable, usable[0]),
+            data[data["slice"].isin([one, usable[0]])],
+        )
+        rows.append(
+            _row((f"Fine-tuned, {one} against {usable[0]}", None), fit, contrast, part, spec)
+        )
     return rows
 
 
@@ -246,20 +298,32 @@ def _weights(usable: list[str], one: str) -> Any:
     return np.eye(2 * size)[size + place]
 
 
-def _row(named: tuple[str, str | None], fit: Any, weights: Any, part: Any, spec: tuple[str, float]) -> RegressionRow:
+def _row(
+    named: tuple[str, str | None], fit: Any, weights: Any, part: Any, spec: tuple[str, float]
+) -> RegressionRow:
     (effect, alpha), (term, one) = spec, named
     is_contrast = weights.sum() == 0
     rates = {} if is_contrast else part.groupby("fine_tuned")["correct"].mean().to_dict()
     numbers = _contrast(fit, weights, between(alpha, "alpha"), odds=effect != "points")
     smallest = part.groupby("slice")["example_id"].nunique().min()
-    few = numbers["p_value"] is not None and (one is not None or is_contrast) and bool(smallest < FEW)
+    few = (
+        numbers["p_value"] is not None and (one is not None or is_contrast) and bool(smallest < FEW)
+    )
     undefined = "n/a: too few examples, or a model is always or never right here"
     notes = [f"n < {FEW}: no p"] if few else [undefined] if numbers["p_value"] is None else []
     return RegressionRow(
-        **numbers | ({"p_value": None} if few else {}), n=int(part["example_id"].nunique()), alpha=alpha, term=term, slice=one,
-        effect=effect, few=few, base_rate=rates.get(0.0), fine_tuned_rate=rates.get(1.0),
-        method="linear probability" if effect == "points" else "GEE", notes=tuple(notes),
-    )  # fmt: skip
+        **numbers | ({"p_value": None} if few else {}),
+        n=int(part["example_id"].nunique()),
+        alpha=alpha,
+        term=term,
+        slice=one,
+        effect=effect,
+        few=few,
+        base_rate=rates.get(0.0),
+        fine_tuned_rate=rates.get(1.0),
+        method="linear probability" if effect == "points" else "GEE",
+        notes=tuple(notes),
+    )
 
 
 def _contrast(fit: Any, weights: Any, alpha: float, *, odds: bool) -> dict[str, float | None]:
@@ -271,7 +335,10 @@ def _contrast(fit: Any, weights: Any, alpha: float, *, odds: bool) -> dict[str, 
     names = ("estimate", "ci_low", "ci_high", "p_value")
     if fit is None:
         return dict.fromkeys(names)
-    estimate, se = float(weights @ fit.params), float(max(0.0, weights @ fit.cov_params() @ weights) ** 0.5)
+    estimate, se = (
+        float(weights @ fit.params),
+        float(max(0.0, weights @ fit.cov_params() @ weights) ** 0.5),
+    )
     if se < 1e-10:
         return {**dict.fromkeys(names), "estimate": estimate}
     law = norm if odds else student(fit.df_resid_inference)

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Literal
 from evalkit import wording
 from evalkit.errors import DesignError
 
-Verdict = Literal["better", "worse", "no difference shown", "too early", "invalid", "not worse", "not shown"]
+Verdict = Literal[
+    "better", "worse", "no difference shown", "too early", "invalid", "not worse", "not shown"
+]
 Scale = Literal["points", "percent", "number"]
 HUGE = 1e150  # beyond it squares overflow: no measurement is that large
 
@@ -64,13 +66,20 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Every field and every derived value (`verdict` too), safe for JSON."""
         names = [one.name for one in fields(self)]
-        derived = sorted(name for name in dir(type(self)) if isinstance(getattr(type(self), name), property))
+        derived = sorted(
+            name for name in dir(type(self)) if isinstance(getattr(type(self), name), property)
+        )
         return {name: _json(getattr(self, name)) for name in [*names, *derived]}
 
     def __str__(self) -> str:
         if self.estimate is None:
             return f"{self._headline()}: not defined ({'; '.join(self.notes) or 'no data'})."
-        parts = [self._interval_text(), *self._evidence(), self.method, f"n = {wording.plural(self.n, self.counted_in())}"]
+        parts = [
+            self._interval_text(),
+            *self._evidence(),
+            self.method,
+            f"n = {wording.plural(self.n, self.counted_in())}",
+        ]
         return f"{self._headline()}: {self._estimate_text()} ({', '.join(part for part in parts if part)})."
 
     def _repr_html_(self) -> str:
@@ -167,7 +176,9 @@ def part_of(count: Any, total: Any, name: str, total_name: str) -> tuple[int, in
     return k, n
 
 
-def between(value: float, name: str, low: float = 0.0, high: float = 1.0, *, closed: bool = False) -> float:
+def between(
+    value: float, name: str, low: float = 0.0, high: float = 1.0, *, closed: bool = False
+) -> float:
     """A number inside (low, high), or [low, high] when closed.
 
     Raises:
@@ -195,7 +206,9 @@ def numbers(values: Any, name: str) -> Any:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError, OverflowError):
-        raise DesignError(f"{name} holds something that is not a number; drop or score missing values first") from None
+        raise DesignError(
+            f"{name} holds something that is not a number; drop or score missing values first"
+        ) from None
     if array.ndim != 1:
         raise DesignError(f"{name} has {array.ndim} dimensions; need a flat list of numbers")
     if not (np.abs(array) < HUGE).all():
@@ -217,7 +230,9 @@ def codes_of(clusters: Iterable[Hashable], n: int) -> tuple[Any, int]:
         raise DesignError(f"{len(names)} clusters or users for {n} values; need one for each")
     codes, found = pd.factorize(names)
     if (codes < 0).any():
-        raise DesignError("a cluster is missing; give every value one, its own id if it stands alone")
+        raise DesignError(
+            "a cluster is missing; give every value one, its own id if it stands alone"
+        )
     return codes, len(found)
 
 

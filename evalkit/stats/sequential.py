@@ -29,10 +29,14 @@ def obrien_fleming_bounds(fractions: Sequence[float], *, alpha: float = 0.05) ->
         >>> [round(bound, 3) for bound in obrien_fleming_bounds([0.2, 0.4, 0.6, 0.8, 1.0])]
         [4.877, 3.357, 2.68, 2.29, 2.031]
     """
-    fractions = [1.0 if 1 < one < 1 + 1e-9 else one for one in fractions]  # sums of 1/9, nine times, end above 1
+    fractions = [
+        1.0 if 1 < one < 1 + 1e-9 else one for one in fractions
+    ]  # sums of 1/9, nine times, end above 1
     times = [between(one, "an information fraction", closed=True) for one in fractions]
     if any(new <= old for old, new in zip([0.0, *times], times, strict=False)):
-        raise DesignError(f"information fractions are {times}; they must rise from above 0 to at most 1")
+        raise DesignError(
+            f"information fractions are {times}; they must rise from above 0 to at most 1"
+        )
     spent = [0.0, *(spent_alpha(t, alpha=alpha) / 2 for t in times)]
     nodes = _nodes(times)
     bounds, density = [], None
@@ -58,7 +62,9 @@ def spent_alpha(fraction: float, *, alpha: float = 0.05) -> float:
     return float(4 * norm.sf(norm.isf(between(alpha, "alpha") / 4) / time**0.5)) if time else 0.0
 
 
-def confidence_sequence(estimate: float, se: float, n: int, n_opt: float, *, alpha: float = 0.05) -> tuple[float, float]:
+def confidence_sequence(
+    estimate: float, se: float, n: int, n_opt: float, *, alpha: float = 0.05
+) -> tuple[float, float]:
     """An interval that holds at every look at once, however often one looks; from about 100 users per group.
 
     Args:
@@ -83,14 +89,19 @@ def confidence_sequence(estimate: float, se: float, n: int, n_opt: float, *, alp
     budget = -2 * math.log(between(alpha, "alpha"))
     rho_squared = (budget + math.log(budget + 1)) / between(n_opt, "n_opt", 0, math.inf)
     grown = users * rho_squared + 1
-    half = between(se, "se", 0, math.inf, closed=True) * (grown / (users * rho_squared) * (math.log(grown) + budget)) ** 0.5
+    half = (
+        between(se, "se", 0, math.inf, closed=True)
+        * (grown / (users * rho_squared) * (math.log(grown) + budget)) ** 0.5
+    )
     centre = between(estimate, "estimate", -math.inf, math.inf)
     return centre - half, centre + half
 
 
 def _nodes(times: Sequence[float]) -> int:
     """Enough quadrature points for the narrowest step."""
-    narrowest = min((new - old for old, new in zip([0.0, *times], times, strict=False)), default=1.0)
+    narrowest = min(
+        (new - old for old, new in zip([0.0, *times], times, strict=False)), default=1.0
+    )
     return int(min(_NODES[1], max(_NODES[0], 30 / narrowest**0.5)))
 
 

@@ -43,7 +43,9 @@ class FakeAsyncClient(FakeClient):
 def reply(content: Any, finish_reason: str = "stop", refusal: str | None = None) -> Any:
     message = SimpleNamespace(content=content, refusal=refusal)
     usage = SimpleNamespace(prompt_tokens=11, completion_tokens=7)
-    return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason=finish_reason)], usage=usage)
+    return SimpleNamespace(
+        choices=[SimpleNamespace(message=message, finish_reason=finish_reason)], usage=usage
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,12 @@ SCENARIOS = {
 
 
 def write_scenario(
-    log: EventLog, scenario: Scenario, *, seed: int = 0, experiment: str = "demo", metric: str = "accepted"
+    log: EventLog,
+    scenario: Scenario,
+    *,
+    seed: int = 0,
+    experiment: str = "demo",
+    metric: str = "accepted",
 ) -> int:
     """Writes the scenario's rows, users assigned by the real hash; returns the number of requests."""
     rng, n = np.random.default_rng(seed), scenario.n_users
@@ -87,24 +94,49 @@ def write_scenario(
         config = ABTestConfig(experiment, "base", "tuned", split)
         treated |= (phase == number) & (assign_variants(ids, config) == "treatment")
     kept = ~(treated & (rng.uniform(size=n) < scenario.lost_treated))
-    user = np.repeat(np.flatnonzero(kept), rng.geometric(1 / scenario.requests_per_user, kept.sum()))
+    user = np.repeat(
+        np.flatnonzero(kept), rng.geometric(1 / scenario.requests_per_user, kept.sum())
+    )
     at_s = START_S + arrival[user] * DAY_S + np.arange(len(user)) * 1e-3
-    level = np.where(treated, scenario.treatment, scenario.control) + scenario.second_week * (arrival >= scenario.days / 2)
+    level = np.where(treated, scenario.treatment, scenario.control) + scenario.second_week * (
+        arrival >= scenario.days / 2
+    )
     mood = rng.normal(0, scenario.user_sd, n)
     if scenario.numeric:
         value = rng.gamma(2.0, np.maximum(level + mood, 0)[user] / 2)
     else:
         value = (rng.uniform(size=len(user)) < (level + mood)[user]).astype(float)
-    rows = list(zip(ids[user], treated[user], phase[user].tolist(), at_s.tolist(), value.tolist(), strict=True))
+    rows = list(
+        zip(
+            ids[user],
+            treated[user],
+            phase[user].tolist(),
+            at_s.tolist(),
+            value.tolist(),
+            strict=True,
+        )
+    )
     common = Exposure(
-        request_id="", experiment=experiment, user_id="", variant="control", model="base", at_s=0.0, latency_ms=200.0
+        request_id="",
+        experiment=experiment,
+        user_id="",
+        variant="control",
+        model="base",
+        at_s=0.0,
+        latency_ms=200.0,
     )
     log.record_exposures(
         [
             replace(common, request_id=f"{experiment}-r{i}", user_id=who, at_s=at, phase=number)
             if not new
             else replace(
-                common, request_id=f"{experiment}-r{i}", user_id=who, at_s=at, phase=number, variant="treatment", model="tuned"
+                common,
+                request_id=f"{experiment}-r{i}",
+                user_id=who,
+                at_s=at,
+                phase=number,
+                variant="treatment",
+                model="tuned",
             )
             for i, (who, new, number, at, _) in enumerate(rows)
         ]
@@ -112,7 +144,12 @@ def write_scenario(
     log.record_outcomes(
         [
             outcome_row(
-                experiment=experiment, user_id=who, metric=metric, value=v, at_s=at + 1, request_id=f"{experiment}-r{i}"
+                experiment=experiment,
+                user_id=who,
+                metric=metric,
+                value=v,
+                at_s=at + 1,
+                request_id=f"{experiment}-r{i}",
             )
             for i, (who, _, _, at, v) in enumerate(rows)
         ]
@@ -162,9 +199,18 @@ def postgres_socket():
 
     def run(tool: str, *options: str) -> None:
         with (folder / "output").open("ab") as output:  # pg_ctl's server keeps it open
-            subprocess.run([tools / tool, *options], check=True, user=user, cwd=folder, stdout=output, stderr=output)
+            subprocess.run(
+                [tools / tool, *options],
+                check=True,
+                user=user,
+                cwd=folder,
+                stdout=output,
+                stderr=output,
+            )
 
-    run("initdb", "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+    run(
+        "initdb", "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"
+    )
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
     run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
     try:
@@ -180,7 +226,9 @@ def postgres_url(postgres_socket):
     import psycopg
 
     name = f"t{os.urandom(6).hex()}"
-    with psycopg.connect(f"host={postgres_socket} user=postgres dbname=postgres", autocommit=True) as server:
+    with psycopg.connect(
+        f"host={postgres_socket} user=postgres dbname=postgres", autocommit=True
+    ) as server:
         server.execute(f"CREATE DATABASE {name}")
     return f"postgresql://postgres@/{name}?host={postgres_socket}"
 
@@ -188,4 +236,8 @@ def postgres_url(postgres_socket):
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def log_place(request, tmp_path):
     """Where a log may live: each test that asks for it runs on SQLite and on PostgreSQL."""
-    return tmp_path / "events.sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    return (
+        tmp_path / "events.sqlite"
+        if request.param == "sqlite"
+        else request.getfixturevalue("postgres_url")
+    )

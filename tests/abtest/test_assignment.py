@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.abtest.assignment import ABTestConfig, assign_variant, assign_variants, variant_expression
+from evalkit.abtest.assignment import (
+    ABTestConfig,
+    assign_variant,
+    assign_variants,
+    variant_expression,
+)
 from evalkit.errors import DesignError
 
 HASHES = ["sha256", "md5-1000"]
@@ -38,7 +43,12 @@ def test_md5_1000_is_the_articles_line_of_code_for_users_and_columns(split):
 
 
 # sha256("3:exp:" + id)[:8] as a share of 2^64, worked out with `sha256sum` and `bc`: these must never change
-SHARES = {"ann": 0.1980912420747548, "bob": 0.6072756815106697, "user-42": 0.3297791360713693, "Zoë": 0.8204471482343353}
+SHARES = {
+    "ann": 0.1980912420747548,
+    "bob": 0.6072756815106697,
+    "user-42": 0.3297791360713693,
+    "Zoë": 0.8204471482343353,
+}
 
 
 @pytest.mark.parametrize(("user_id", "share"), SHARES.items())
@@ -67,7 +77,8 @@ def test_experiment_and_user_cannot_be_confused():
 
     def n_agreeing(scheme):
         return sum(
-            assign_variant(u, config(name=a, scheme=scheme)) == assign_variant(v, config(name=b, scheme=scheme))
+            assign_variant(u, config(name=a, scheme=scheme))
+            == assign_variant(v, config(name=b, scheme=scheme))
             for a, u, b, v in pairs
         )
 
@@ -78,14 +89,20 @@ def test_experiment_and_user_cannot_be_confused():
 @pytest.mark.parametrize("scheme", HASHES)
 def test_experiments_are_independent_of_each_other(scheme):
     ids = np.arange(40_000)
-    one, other = (assign_variants(ids, config(name=name, scheme=scheme)) == "treatment" for name in ("spring", "summer"))
+    one, other = (
+        assign_variants(ids, config(name=name, scheme=scheme)) == "treatment"
+        for name in ("spring", "summer")
+    )
     # both treated: expected 10,000, standard deviation sqrt(40000 * .25 * .75) = 87
     assert abs((one & other).sum() - 10_000) < 4 * 87
 
 
 def test_a_split_of_half_a_thousandth_is_kept_by_the_default_and_doubled_by_the_articles_hash():
     ids = np.arange(400_000)
-    treated = {scheme: (assign_variants(ids, config(0.0005, scheme=scheme)) == "treatment").sum() for scheme in HASHES}
+    treated = {
+        scheme: (assign_variants(ids, config(0.0005, scheme=scheme)) == "treatment").sum()
+        for scheme in HASHES
+    }
     assert abs(treated["sha256"] - 200) < 4 * 200**0.5
     assert abs(treated["md5-1000"] - 400) < 4 * 400**0.5
 
@@ -96,7 +113,15 @@ def test_a_column_in_any_wrapping_keeps_its_order_and_equals_one_by_one(scheme):
 
     ids = [f"Zoë {n}'\n" for n in range(2000)]
     expected = [assign_variant(user, config(0.3, scheme=scheme)) for user in ids]
-    for column in (ids, tuple(ids), iter(ids), pd.Series(ids), np.array(ids), np.array(ids, dtype=object), pa.array(ids)):
+    for column in (
+        ids,
+        tuple(ids),
+        iter(ids),
+        pd.Series(ids),
+        np.array(ids),
+        np.array(ids, dtype=object),
+        pa.array(ids),
+    ):
         assert assign_variants(column, config(0.3, scheme=scheme)).tolist() == expected
 
 
@@ -114,7 +139,9 @@ def test_columns_with_gaps_or_fractions_are_refused():
     assert assign_variants([], config()).tolist() == []
 
 
-@pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # Ibis 12 calls DuckDB 2's old name
+@pytest.mark.filterwarnings(
+    "ignore:fetch_arrow_table:DeprecationWarning"
+)  # Ibis 12 calls DuckDB 2's old name
 @pytest.mark.parametrize("scheme", HASHES)
 def test_the_expression_gives_the_same_in_the_engine(scheme):
     import ibis
@@ -166,9 +193,13 @@ def test_the_expression_gives_the_same_in_spark(spark, scheme):
     import ibis
 
     ids = [f"Zoë {n}" for n in range(500)]
-    spark.createDataFrame([(user,) for user in ids], "user_id string").createOrReplaceTempView("people")
+    spark.createDataFrame([(user,) for user in ids], "user_id string").createOrReplaceTempView(
+        "people"
+    )
     people = ibis.pyspark.connect(spark).table("people")
-    found = people.select("user_id", variant=variant_expression(people.user_id, config(0.3, scheme=scheme))).to_pandas()
+    found = people.select(
+        "user_id", variant=variant_expression(people.user_id, config(0.3, scheme=scheme))
+    ).to_pandas()
     assert dict(zip(found["user_id"], found["variant"], strict=True)) == {
         user: assign_variant(user, config(0.3, scheme=scheme)) for user in ids
     }
@@ -182,7 +213,9 @@ def test_numbers_of_numpy_are_numbers():
 
 def test_a_categorical_column_is_a_column_of_texts():
     config, users = ABTestConfig("exp", "base", "tuned", 0.5), ["ann", "bob", "ann"]
-    assert assign_variants(pd.Series(users, dtype="category"), config).tolist() == [assign_variant(u, config) for u in users]
+    assert assign_variants(pd.Series(users, dtype="category"), config).tolist() == [
+        assign_variant(u, config) for u in users
+    ]
 
 
 @pytest.mark.parametrize("users", [["ann", 1], ["\ud800"]])

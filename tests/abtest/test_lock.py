@@ -29,8 +29,16 @@ def path(tmp_path):
 
 def test_a_locked_plan_comes_back_with_its_hash_and_time(path):
     locked = lock(PLAN, path, now=MONDAY)
-    assert (locked.plan, locked.first, locked.locked_at) == (PLAN, PLAN, "2026-11-02T09:00:00+00:00")
-    assert (locked.n_control, locked.n_treatment, locked.days) == (PLAN.n_control, PLAN.n_treatment, PLAN.days)
+    assert (locked.plan, locked.first, locked.locked_at) == (
+        PLAN,
+        PLAN,
+        "2026-11-02T09:00:00+00:00",
+    )
+    assert (locked.n_control, locked.n_treatment, locked.days) == (
+        PLAN.n_control,
+        PLAN.n_treatment,
+        PLAN.days,
+    )
     record = json.loads(path.read_text())
     assert record["sha256"] == locked.sha256
     assert len(locked.sha256) == 64
@@ -55,7 +63,9 @@ def test_locking_the_same_plan_again_changes_nothing(path):
 def test_another_plan_is_refused_with_what_differs_and_what_to_do(path):
     lock(PLAN, path)
     before = path.read_bytes()
-    with pytest.raises(DesignError, match=r"differs in min_samples, alpha.*amend\(.*new experiment_name"):
+    with pytest.raises(
+        DesignError, match=r"differs in min_samples, alpha.*amend\(.*new experiment_name"
+    ):
         lock(replace(PLAN, min_samples=500, alpha=0.1), path)
     assert path.read_bytes() == before
 
@@ -83,7 +93,10 @@ def test_another_split_opens_a_phase_and_is_on_record_for_ever(path):
     ]
     assert (locked.config.traffic_split, locked.config.phase) == (0.5, 2)
     (entry,) = locked.amendments
-    assert (entry.reason, dict(entry.changed)) == ("no complaints in the first week", {"traffic_split": (0.1, 0.5)})
+    assert (entry.reason, dict(entry.changed)) == (
+        "no complaints in the first week",
+        {"traffic_split": (0.1, 0.5)},
+    )
     assert locked.first == PLAN
     assert locked.sha256 != first.sha256
 
@@ -109,7 +122,11 @@ def test_after_an_amendment_both_the_old_and_the_new_study_file_may_run_again(pa
         ("why not", {}, "at least one changed value"),
         ("why not", {"traffic_split": 0.1}, "at least one changed value"),
         ("why not", {"hash": "md5-1000"}, "another test"),
-        ("why not", {"primary": Metric(name="clicks", expected=0.1, detectable_difference=0.02)}, "another test"),
+        (
+            "why not",
+            {"primary": Metric(name="clicks", expected=0.1, detectable_difference=0.02)},
+            "another test",
+        ),
         ("why not", {"split": 0.5}, "a plan has no split"),
         ("why not", {"traffic_split": 1.5}, "need a share"),
     ],
@@ -124,7 +141,11 @@ def test_an_amendment_that_would_hide_something_is_refused(path, reason, changes
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"min_samples": 1000', '"min_samples": 100'), ("ramp up", "harmless"), ('"traffic_split": 0.2', '"traffic_split": 0.3')],
+    [
+        ('"min_samples": 1000', '"min_samples": 100'),
+        ("ramp up", "harmless"),
+        ('"traffic_split": 0.2', '"traffic_split": 0.3'),
+    ],
 )
 def test_a_file_changed_by_hand_is_noticed(path, old, new):
     lock(PLAN, path)
@@ -147,7 +168,8 @@ def test_a_dropped_amendment_is_noticed(path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "not JSON"), ("[]", "not a locked plan"), ('{"kind": "x"}', "not a locked")]
+    ("text", "message"),
+    [("{", "not JSON"), ("[]", "not a locked plan"), ('{"kind": "x"}', "not a locked")],
 )
 def test_a_file_that_is_no_plan_is_named(path, text, message):
     path.write_text(text)
@@ -161,8 +183,18 @@ def test_no_plan_yet_says_who_makes_one(path):
 
 
 def test_a_plan_written_with_lists_and_numbers_of_numpy_is_the_same_plan(path):
-    first = lock(replace(PLAN, guardrails=list(PLAN.guardrails), traffic_split=np.float32(0.5), min_samples=np.int64(10)), path)
-    again = lock(replace(PLAN, guardrails=list(PLAN.guardrails), traffic_split=0.5, min_samples=10), path)
+    first = lock(
+        replace(
+            PLAN,
+            guardrails=list(PLAN.guardrails),
+            traffic_split=np.float32(0.5),
+            min_samples=np.int64(10),
+        ),
+        path,
+    )
+    again = lock(
+        replace(PLAN, guardrails=list(PLAN.guardrails), traffic_split=0.5, min_samples=10), path
+    )
     assert again.sha256 == first.sha256
 
 

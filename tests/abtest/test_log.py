@@ -126,10 +126,16 @@ def test_what_the_log_says_of_itself_stands(log):
 def test_export_gives_parquet_with_the_same_rows_and_types(log, tmp_path):
     import pyarrow.parquet as pq
 
-    log.record_exposures([replace(SEEN, request_id=f"r{n}", prompt_tokens=n or None) for n in range(3)])
+    log.record_exposures(
+        [replace(SEEN, request_id=f"r{n}", prompt_tokens=n or None) for n in range(3)]
+    )
     log.record_outcome("r1", "accepted", 1)
     paths = log.export(tmp_path / "out")
-    assert [path.name for path in paths] == ["exposures.parquet", "outcomes.parquet", "log_meta.parquet"]
+    assert [path.name for path in paths] == [
+        "exposures.parquet",
+        "outcomes.parquet",
+        "log_meta.parquet",
+    ]
     table = pq.read_table(paths[0])
     assert [Exposure(**row) for row in table.to_pylist()] == [Exposure(**row) for row in log.rows()]
     assert str(table.schema.field("at_s").type) == "double"
@@ -140,12 +146,18 @@ def test_export_gives_parquet_with_the_same_rows_and_types(log, tmp_path):
 def test_an_export_of_an_empty_log_still_has_its_columns(log, tmp_path):
     import pyarrow.parquet as pq
 
-    assert pq.read_table(log.export(tmp_path)[1]).column_names == [column.name for column in OUTCOMES.columns]
+    assert pq.read_table(log.export(tmp_path)[1]).column_names == [
+        column.name for column in OUTCOMES.columns
+    ]
 
 
 def test_threads_may_share_a_log(log):
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda n: log.record_exposure(replace(SEEN, request_id=f"r{n % 100}")), range(200)))
+        list(
+            threads.map(
+                lambda n: log.record_exposure(replace(SEEN, request_id=f"r{n % 100}")), range(200)
+            )
+        )
     assert log.count() == 100
 
 
@@ -166,7 +178,10 @@ for number in range(n):
 def test_many_processes_may_write_to_one_log_from_its_first_moment(log_place):
     """Each opens the log itself, writes 40 rows of its own, and 40 rows that all the others write too."""
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(log_place), f"w{number}", "40"], stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(log_place), f"w{number}", "40"],
+            stderr=subprocess.PIPE,
+        )
         for number in range(4)
     ]
     complaints = [writer.communicate(timeout=120)[1].decode() for writer in writers]
@@ -267,4 +282,7 @@ def test_ids_that_are_numbers_are_taken_by_outcomes_too(log):
     log.record_exposure(replace(SEEN, request_id="7", user_id="0"))
     log.record_outcome(7, "accepted", 1)
     log.record_outcome(None, "spent", 2.5, user_id=0, experiment="exp")
-    assert [(one["request_id"], one["user_id"]) for one in log.rows(OUTCOMES)] == [("7", "0"), (None, "0")]
+    assert [(one["request_id"], one["user_id"]) for one in log.rows(OUTCOMES)] == [
+        ("7", "0"),
+        (None, "0"),
+    ]

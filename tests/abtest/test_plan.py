@@ -30,7 +30,10 @@ def test_users_come_from_the_power_when_that_asks_for_more_than_min_samples():
 
 def test_min_samples_holds_for_the_smaller_variant():
     # 10 points need fewer than 1,000 each, so the smaller variant gets 1,000, and the other nine times as many
-    found = plan(primary=Metric(name="accepted", expected=0.30, detectable_difference=0.10), traffic_split=0.1)
+    found = plan(
+        primary=Metric(name="accepted", expected=0.30, detectable_difference=0.10),
+        traffic_split=0.1,
+    )
     assert (found.n_control, found.n_treatment) == (9000, 1000)
 
 
@@ -58,7 +61,9 @@ def test_the_window_counts_into_the_days_and_weeks_are_whole():
 
 
 @given(st.floats(0.02, 0.9), st.floats(0.01, 0.09), st.floats(0.05, 0.95), st.integers(1, 5000))
-def test_neither_variant_is_ever_planned_below_min_samples(expected, difference, split, min_samples):
+def test_neither_variant_is_ever_planned_below_min_samples(
+    expected, difference, split, min_samples
+):
     found = plan(
         primary=Metric(name="accepted", expected=expected, detectable_difference=difference),
         traffic_split=split,
@@ -79,7 +84,10 @@ def test_a_plan_survives_json():
 
     full = plan(
         secondary=(Metric(name="spent", kind="ratio", detectable_difference=1.0, sd=3.0),),
-        guardrails=(Guardrail(name="error", margin=0.01), Guardrail(name="latency_ms", kind="p95", margin=50)),
+        guardrails=(
+            Guardrail(name="error", margin=0.01),
+            Guardrail(name="latency_ms", kind="p95", margin=50),
+        ),
         looks=3,
     )
     assert ABPlan.from_dict(json.loads(json.dumps(full.to_dict(), allow_nan=False))) == full
@@ -89,7 +97,12 @@ def test_a_plan_survives_json():
 
 def test_the_router_gets_the_plans_split():
     config = plan(traffic_split=0.2, min_samples=50, hash="md5-1000").config(phase=3)
-    assert (config.traffic_split, config.min_samples, config.hash, config.phase) == (0.2, 50, "md5-1000", 3)
+    assert (config.traffic_split, config.min_samples, config.hash, config.phase) == (
+        0.2,
+        50,
+        "md5-1000",
+        3,
+    )
 
 
 @pytest.mark.parametrize(

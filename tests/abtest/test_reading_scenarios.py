@@ -19,14 +19,20 @@ START_S = 1_790_000_000.0 // DAY_S * DAY_S
 
 def plan_for(name, folder):
     kind, difference = ("mean", 2.0) if name == "numeric" else ("rate", 0.3)
-    metric = Metric(name="accepted", kind=kind, expected=0.3, detectable_difference=difference, sd=10.0)
+    metric = Metric(
+        name="accepted", kind=kind, expected=0.3, detectable_difference=difference, sd=10.0
+    )
     plan = ABPlan(
         experiment_name="demo", control_model="base", treatment_model="tuned", primary=metric,
         min_samples=1800 if name == "numeric" else 400,
         traffic_split=0.1 if name == "ramp" else 0.5, outcome_window_days=1, users_per_day=300.0,
     )  # fmt: skip
     locked = lock(plan, folder / "plan.lock.json", now=datetime.fromtimestamp(START_S, UTC))
-    return amend(locked.path, "no harm in week one", traffic_split=0.5, min_samples=1500) if name == "ramp" else locked
+    return (
+        amend(locked.path, "no harm in week one", traffic_split=0.5, min_samples=1500)
+        if name == "ramp"
+        else locked
+    )
 
 
 @pytest.mark.parametrize(

@@ -34,15 +34,27 @@ def test_the_client_is_asked_as_in_the_article(fake_client):
     client = fake_client()
     result = run_ab_request("ann", MESSAGES, TREATED, client)
     assert client.asked == [{"model": "tuned", "messages": MESSAGES, "temperature": 0.0}]
-    assert (result.model, result.variant, result.user_id, result.response) == ("tuned", "treatment", "ann", "fine")
+    assert (result.model, result.variant, result.user_id, result.response) == (
+        "tuned",
+        "treatment",
+        "ann",
+        "fine",
+    )
     assert abs(result.timestamp - time.time()) < 60
-    assert (result.outcome, result.error, result.prompt_tokens, result.completion_tokens) == ("ok", None, 11, 7)
+    assert (result.outcome, result.error, result.prompt_tokens, result.completion_tokens) == (
+        "ok",
+        None,
+        11,
+        7,
+    )
 
 
 def test_options_are_passed_on(fake_client):
     client = fake_client()
     run_ab_request("ann", MESSAGES, CONTROL, client, temperature=0.7, options={"max_tokens": 5})
-    assert client.asked == [{"model": "base", "messages": MESSAGES, "temperature": 0.7, "max_tokens": 5}]
+    assert client.asked == [
+        {"model": "base", "messages": MESSAGES, "temperature": 0.7, "max_tokens": 5}
+    ]
 
 
 def test_each_user_gets_the_assigned_model(fake_client):
@@ -54,7 +66,16 @@ def test_each_user_gets_the_assigned_model(fake_client):
 
 
 def test_the_exposure_is_committed_before_the_answer_is_handed_over(log, fake_client):
-    result = run_ab_request("ann", MESSAGES, TREATED, fake_client(), log=log, request_id="r1", slice="single", now=1000.5)
+    result = run_ab_request(
+        "ann",
+        MESSAGES,
+        TREATED,
+        fake_client(),
+        log=log,
+        request_id="r1",
+        slice="single",
+        now=1000.5,
+    )
     (row,) = log.rows()
     assert row.pop("latency_ms") == result.latency_ms
     assert row == {
@@ -74,17 +95,37 @@ def test_a_failed_call_is_logged_and_raised_again_as_it_came(log, fake_client):
     with pytest.raises(RuntimeError, match="tuned is down") as failure:
         run_ab_request("ann", MESSAGES, TREATED, fake_client(only_base), log=log, request_id="r1")
     (row,) = log.rows()
-    assert (row["outcome"], row["variant"], row["model"], row["fallback"]) == ("error", "treatment", "tuned", False)
+    assert (row["outcome"], row["variant"], row["model"], row["fallback"]) == (
+        "error",
+        "treatment",
+        "tuned",
+        False,
+    )
     assert row["error"] == "tuned: RuntimeError: tuned is down, key [key removed]"
     assert failure.value.__notes__ == ["evalkit request_id: r1"]
 
 
 def test_a_fallback_answers_and_the_user_stays_in_treatment(log, fake_client):
-    result = run_ab_request("ann", MESSAGES, TREATED, fake_client(only_base), log=log, fallback=True)
-    assert (result.response, result.model, result.variant, result.fallback) == ("fine", "base", "treatment", True)
-    assert (result.outcome, result.error) == ("ok", "tuned: RuntimeError: tuned is down, key [key removed]")
+    result = run_ab_request(
+        "ann", MESSAGES, TREATED, fake_client(only_base), log=log, fallback=True
+    )
+    assert (result.response, result.model, result.variant, result.fallback) == (
+        "fine",
+        "base",
+        "treatment",
+        True,
+    )
+    assert (result.outcome, result.error) == (
+        "ok",
+        "tuned: RuntimeError: tuned is down, key [key removed]",
+    )
     (row,) = log.rows()
-    assert (row["variant"], row["model"], row["fallback"], row["outcome"]) == ("treatment", "base", True, "ok")
+    assert (row["variant"], row["model"], row["fallback"], row["outcome"]) == (
+        "treatment",
+        "base",
+        True,
+        "ok",
+    )
     assert row["error"] == result.error
 
 
@@ -100,7 +141,10 @@ def test_control_has_nothing_to_fall_back_on(log, fake_client):
         ("ann", "control", "error"),
         ("bob", "treatment", "error"),
     ]
-    assert list(log.rows())[1]["error"] == "tuned: RuntimeError: tuned is down; then base: RuntimeError: base is down"
+    assert (
+        list(log.rows())[1]["error"]
+        == "tuned: RuntimeError: tuned is down; then base: RuntimeError: base is down"
+    )
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
@@ -126,7 +170,9 @@ def test_a_stop_during_the_call_is_logged_and_never_answered_by_a_fallback(log, 
         ("lone \ud800", "stop", None, "ok", "lone \\ud800"),
     ],
 )
-def test_what_a_reply_means(log, fake_client, model_reply, content, finish_reason, refusal, outcome, response):
+def test_what_a_reply_means(
+    log, fake_client, model_reply, content, finish_reason, refusal, outcome, response
+):
     client = fake_client(lambda model: model_reply(content, finish_reason, refusal))
     result = run_ab_request("ann", MESSAGES, TREATED, client, log=log)
     assert (result.outcome, result.response) == (outcome, response)
@@ -166,8 +212,15 @@ def test_only_the_call_is_timed(fake_client):
     def clock():
         return ticks["now"]
 
-    assert run_ab_request("ann", MESSAGES, CONTROL, fake_client(answer), log=SlowLog(), clock=clock).latency_ms == 250
-    both = run_ab_request("ann", MESSAGES, TREATED, fake_client(answer), log=SlowLog(), clock=clock, fallback=True)
+    assert (
+        run_ab_request(
+            "ann", MESSAGES, CONTROL, fake_client(answer), log=SlowLog(), clock=clock
+        ).latency_ms
+        == 250
+    )
+    both = run_ab_request(
+        "ann", MESSAGES, TREATED, fake_client(answer), log=SlowLog(), clock=clock, fallback=True
+    )
     assert both.latency_ms == 500  # what the user waited for: the failed call and the one after it
 
 
@@ -196,17 +249,30 @@ def test_a_request_told_twice_counts_once(log, fake_client):
 
 def test_the_async_twin_does_the_same(log, fake_async_client):
     client = fake_async_client(only_base)
-    result = asyncio.run(run_ab_request_async("ann", MESSAGES, TREATED, client, log=log, fallback=True))
-    assert (result.response, result.variant, result.model, result.fallback) == ("fine", "treatment", "base", True)
+    result = asyncio.run(
+        run_ab_request_async("ann", MESSAGES, TREATED, client, log=log, fallback=True)
+    )
+    assert (result.response, result.variant, result.model, result.fallback) == (
+        "fine",
+        "treatment",
+        "base",
+        True,
+    )
     with pytest.raises(RuntimeError, match="tuned is down"):
         asyncio.run(run_ab_request_async("bob", MESSAGES, TREATED, client, log=log))
-    assert [(row["user_id"], row["outcome"]) for row in log.rows()] == [("ann", "ok"), ("bob", "error")]
+    assert [(row["user_id"], row["outcome"]) for row in log.rows()] == [
+        ("ann", "ok"),
+        ("bob", "error"),
+    ]
 
 
 def test_the_twins_take_the_same_arguments():
     import inspect
 
-    assert inspect.signature(run_ab_request).parameters == inspect.signature(run_ab_request_async).parameters
+    assert (
+        inspect.signature(run_ab_request).parameters
+        == inspect.signature(run_ab_request_async).parameters
+    )
 
 
 def test_a_cancelled_request_is_logged_too(log, fake_async_client):
@@ -215,7 +281,9 @@ def test_a_cancelled_request_is_logged_too(log, fake_async_client):
 
     async def impatient():
         async with asyncio.timeout(0.05):
-            await run_ab_request_async("ann", MESSAGES, TREATED, fake_async_client(never), log=log, fallback=True)
+            await run_ab_request_async(
+                "ann", MESSAGES, TREATED, fake_async_client(never), log=log, fallback=True
+            )
 
     with pytest.raises(TimeoutError):
         asyncio.run(impatient())
@@ -227,7 +295,9 @@ def test_a_cancelled_request_is_logged_too(log, fake_async_client):
 def test_many_async_requests_share_a_log(log, fake_async_client):
     async def all_at_once():
         client = fake_async_client()
-        await asyncio.gather(*(run_ab_request_async(f"u{n}", MESSAGES, TREATED, client, log=log) for n in range(100)))
+        await asyncio.gather(
+            *(run_ab_request_async(f"u{n}", MESSAGES, TREATED, client, log=log) for n in range(100))
+        )
 
     asyncio.run(all_at_once())
     assert {row["user_id"] for row in log.rows()} == {f"u{n}" for n in range(100)}
@@ -288,7 +358,9 @@ def test_openais_own_clients_work(log, address):
 
     async def ask():
         async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
-            return await run_ab_request_async("eve", MESSAGES, TREATED, client, log=log, fallback=True)
+            return await run_ab_request_async(
+                "eve", MESSAGES, TREATED, client, log=log, fallback=True
+            )
 
     assert asyncio.run(ask()).response == "hello from base"
     assert [(row["user_id"], row["outcome"], row["fallback"]) for row in log.rows()] == [

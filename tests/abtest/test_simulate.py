@@ -18,7 +18,12 @@ def results(every, latency_ms, **changes):
                    latency_ms=latency_ms, prompt_tokens=9, slices={"kind": "two" if n % 3 else "single"})
         for n in range(59)
     ]  # fmt: skip
-    return [*some, EvalResult(59, "note 59", "right", "", False, False, outcome="error", error="500", **changes)]
+    return [
+        *some,
+        EvalResult(
+            59, "note 59", "right", "", False, False, outcome="error", error="500", **changes
+        ),
+    ]
 
 
 BASE, TUNED = results(10, 200.0), results(2, 150.0)
@@ -32,19 +37,31 @@ def log(tmp_path):
 
 
 def simulate(log, config=CONFIG, *, n_users=600, **options):
-    return simulate_traffic(log, config, BASE, TUNED, n_users=n_users, start_at_s=1_790_000_000.0, **options)
+    return simulate_traffic(
+        log, config, BASE, TUNED, n_users=n_users, start_at_s=1_790_000_000.0, **options
+    )
 
 
 def tables(log):
     seen, came = pd.DataFrame(log.rows()), pd.DataFrame(log.rows(OUTCOMES))
-    return seen, came, came.merge(seen[["request_id", "variant", "at_s"]], on="request_id", suffixes=("", "_seen"))
+    return (
+        seen,
+        came,
+        came.merge(
+            seen[["request_id", "variant", "at_s"]], on="request_id", suffixes=("", "_seen")
+        ),
+    )
 
 
 def test_the_traffic_is_the_routers_and_says_that_it_is_simulated(log):
     traffic = simulate(log, slice_field="kind")
     seen, came, both = tables(log)
     assert log.meta()["simulated"] == "1"
-    assert (traffic.n_requests, traffic.n_users, traffic.added) == (len(seen), seen["user_id"].nunique(), True)
+    assert (traffic.n_requests, traffic.n_users, traffic.added) == (
+        len(seen),
+        seen["user_id"].nunique(),
+        True,
+    )
     assert (seen["variant"] == [assign_variant(user, CONFIG) for user in seen["user_id"]]).all()
     assert set(seen["slice"].dropna()) == {"single", "two"}
     assert set(came["value"]) == {0.0, 1.0}
@@ -62,7 +79,9 @@ def test_users_come_back_for_days_and_within_the_time(log):
 
 
 def test_right_answers_are_accepted_more_often_so_the_better_model_wins(log):
-    simulate(log, n_users=3000, behaviour=Behaviour(accept_right=0.9, accept_wrong=0.2, user_sd=0.0))
+    simulate(
+        log, n_users=3000, behaviour=Behaviour(accept_right=0.9, accept_wrong=0.2, user_sd=0.0)
+    )
     _, _, both = tables(log)
     rates = both.groupby("variant")["value"].mean()
     # base: 6 of 59 right -> .2 + .7 * 6/59 = .271; tuned: 30 of 59 -> .2 + .7 * 30/59 = .556; se about .01
@@ -74,7 +93,10 @@ def test_latencies_and_failures_are_the_recorded_ones(log):
     simulate(log)
     seen, came, _ = tables(log)
     fine = seen[seen["outcome"] == "ok"]
-    assert fine.groupby("variant")["latency_ms"].mean().round(6).to_dict() == {"control": 200.0, "treatment": 150.0}
+    assert fine.groupby("variant")["latency_ms"].mean().round(6).to_dict() == {
+        "control": 200.0,
+        "treatment": 150.0,
+    }
     failed = seen[seen["outcome"] == "error"]
     assert 0 < len(failed) < len(seen) / 20  # note 59 is one of 60
     assert not set(failed["request_id"]) & set(came["request_id"])
@@ -84,7 +106,11 @@ def test_the_second_night_adds_nothing(log):
     first = simulate(log)
     rows = list(log.rows()), list(log.rows(OUTCOMES))
     again = simulate(log)
-    assert (again.added, again.n_requests, again.n_users) == (False, first.n_requests, first.n_users)
+    assert (again.added, again.n_requests, again.n_users) == (
+        False,
+        first.n_requests,
+        first.n_users,
+    )
     assert (list(log.rows()), list(log.rows(OUTCOMES))) == rows
 
 
@@ -118,11 +144,21 @@ def test_a_simulation_that_broke_off_is_finished_and_counts_nothing_twice(log, t
 
 def test_real_users_and_another_simulation_are_left_alone(log, tmp_path):
     simulate(log)
-    with pytest.raises(DesignError, match=r"holds another simulation of 'demo'.*another experiment_name"):
+    with pytest.raises(
+        DesignError, match=r"holds another simulation of 'demo'.*another experiment_name"
+    ):
         simulate(log, n_users=601)
     real = EventLog(tmp_path / "real.sqlite")
     real.record_exposure(
-        Exposure(request_id="r", experiment="x", user_id="ann", variant="control", model="base", at_s=1.0, latency_ms=1.0)
+        Exposure(
+            request_id="r",
+            experiment="x",
+            user_id="ann",
+            variant="control",
+            model="base",
+            at_s=1.0,
+            latency_ms=1.0,
+        )
     )
     with pytest.raises(DesignError, match="holds real users"):
         simulate(real)
@@ -139,11 +175,15 @@ def test_two_experiments_may_share_a_simulated_log(log):
 
 def test_the_recorded_client_says_what_was_recorded():
     client = RecordedClient({"base": BASE})
-    reply = client.chat.completions.create(model="base", messages=[{"role": "user", "content": "note 0"}], temperature=0.0)
+    reply = client.chat.completions.create(
+        model="base", messages=[{"role": "user", "content": "note 0"}], temperature=0.0
+    )
     assert reply.choices[0].message.content == "right"
     assert client.clock() == 0.2
     with pytest.raises(ModelError, match="500"):
-        client.chat.completions.create(model="base", messages=[{"role": "user", "content": "note 59"}], temperature=0.0)
+        client.chat.completions.create(
+            model="base", messages=[{"role": "user", "content": "note 59"}], temperature=0.0
+        )
 
 
 SHOWS = {
@@ -167,7 +207,10 @@ def test_the_small_logs_are_in_the_state_their_name_says(scenario_log, name, sho
     assert (split.verdict == "invalid") == (shows[0] == "invalid")
     if shows[1]:
         sums = came.groupby("user_id")["value"].agg(["count", "sum"])
-        arms = [(sums.loc[users, "count"].to_numpy(), sums.loc[users, "sum"].to_numpy()) for users in (control, treatment)]
+        arms = [
+            (sums.loc[users, "count"].to_numpy(), sums.loc[users, "sum"].to_numpy())
+            for users in (control, treatment)
+        ]
         assert ratio_test(*arms).verdict == shows[1]
 
 
@@ -183,11 +226,15 @@ def test_the_ramp_has_two_phases_and_an_effect_of_time_only(scenario_log):
     assert rates[1].diff().iloc[1] == pytest.approx(0, abs=0.05)
     assert rates[2].diff().iloc[1] == pytest.approx(0, abs=0.05)
     pooled = both.groupby("variant")["value"].mean()
-    assert pooled["treatment"] - pooled["control"] > 0.02  # pooled over the ramp, nothing looks like something
+    assert (
+        pooled["treatment"] - pooled["control"] > 0.02
+    )  # pooled over the ramp, nothing looks like something
 
 
 def test_the_other_small_logs(scenario_log):
-    few, flat, numeric = (EventLog(scenario_log(name)) for name in ("too_early", "no_variance", "numeric"))
+    few, flat, numeric = (
+        EventLog(scenario_log(name)) for name in ("too_early", "no_variance", "numeric")
+    )
     assert len({row["user_id"] for row in few.rows()}) == 300
     assert {row["value"] for row in flat.rows(OUTCOMES)} == {0.0}
     assert pd.DataFrame(numeric.rows(OUTCOMES))["value"].mean() == pytest.approx(21, abs=1)
@@ -204,7 +251,9 @@ def test_when_both_models_are_the_same_the_whole_path_finds_a_difference_in_one_
     p_by_user, p_by_request = [], []
     for run in range(300):
         config = ABTestConfig(f"run {run}", "base", "twin", 0.5)
-        simulate_traffic(log, config, BASE, BASE, n_users=250, seed=run, start_at_s=1.0, behaviour=often)
+        simulate_traffic(
+            log, config, BASE, BASE, n_users=250, seed=run, start_at_s=1.0, behaviour=often
+        )
     seen = pd.DataFrame(log.rows())[["request_id", "variant"]]
     came = pd.DataFrame(log.rows(OUTCOMES)).merge(seen, on="request_id")
     sums = came.groupby(["experiment", "variant", "user_id"])["value"].agg(["count", "sum"])

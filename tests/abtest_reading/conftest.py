@@ -21,7 +21,12 @@ def frames(users, *, seed=0):
     rng = np.random.default_rng(seed)
     who = users.loc[users.index.repeat(users["requests"])].reset_index(drop=True)
     n, first = len(who), ~who["user_id"].duplicated().to_numpy()
-    at = START + who["day"].to_numpy() * DAY + 3600 + np.where(first, 0.0, rng.uniform(1, 1.5 * DAY, n))
+    at = (
+        START
+        + who["day"].to_numpy() * DAY
+        + 3600
+        + np.where(first, 0.0, rng.uniform(1, 1.5 * DAY, n))
+    )
     exposures = pd.DataFrame({
         "request_id": [f"r{i}" for i in range(n)], "experiment": "exp", "phase": who["phase"], "user_id": who["user_id"],
         "variant": who["variant"], "model": "m", "at_s": at, "latency_ms": rng.gamma(4, 50, n), "outcome": "ok",
@@ -36,7 +41,19 @@ def frames(users, *, seed=0):
     return exposures, outcomes
 
 
-def people(n_control, n_treatment, *, rate=0.3, lift=0.0, days=7, requests=2, phase=1, from_day=0, prefix="u", seed=1):
+def people(
+    n_control,
+    n_treatment,
+    *,
+    rate=0.3,
+    lift=0.0,
+    days=7,
+    requests=2,
+    phase=1,
+    from_day=0,
+    prefix="u",
+    seed=1,
+):
     """One row a user; user-level rates vary."""
     rng = np.random.default_rng(seed)
     n, treated = n_control + n_treatment, np.arange(n_control + n_treatment) >= n_control
@@ -49,7 +66,9 @@ def people(n_control, n_treatment, *, rate=0.3, lift=0.0, days=7, requests=2, ph
 
 def as_log(exposures, outcomes, **options):
     tables = (pa.Table.from_pandas(one, preserve_index=False) for one in (exposures, outcomes))
-    return Log(**dict(zip(("exposures", "outcomes"), map(ibis.memtable, tables), strict=True)), **options)
+    return Log(
+        **dict(zip(("exposures", "outcomes"), map(ibis.memtable, tables), strict=True)), **options
+    )
 
 
 @pytest.fixture
@@ -77,9 +96,18 @@ def later():
 def locked(tmp_path):
     """Locks a plan; `ramp` amends the split afterwards."""
 
-    def _locked(*, kind="rate", ramp=None, name="accepted", sd=None, expected=0.3, difference=0.4, **options):
-        metric = Metric(name=name, kind=kind, expected=expected, detectable_difference=difference, sd=sd)
-        usual = {"traffic_split": 0.5, "min_samples": 100, "outcome_window_days": 2, "users_per_day": 100.0}
+    def _locked(
+        *, kind="rate", ramp=None, name="accepted", sd=None, expected=0.3, difference=0.4, **options
+    ):
+        metric = Metric(
+            name=name, kind=kind, expected=expected, detectable_difference=difference, sd=sd
+        )
+        usual = {
+            "traffic_split": 0.5,
+            "min_samples": 100,
+            "outcome_window_days": 2,
+            "users_per_day": 100.0,
+        }
         plan = ABPlan(
             experiment_name="exp", control_model="a", treatment_model="b", primary=metric, **usual | options
         )  # fmt: skip

@@ -44,7 +44,9 @@ def test_timestamps_are_seconds(form, small, read):
 def test_timestamps_of_csv_files_are_seconds(small, read, locked, later, tmp_path):
     expected = read(*(one.assign(at_s=one["at_s"].round()) for one in small)).findings.primary
     for name, one in zip(("exposures", "outcomes"), small, strict=True):
-        one.assign(at_s=with_times(one, "aware")["at_s"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")).to_csv(tmp_path / f"{name}.csv")
+        one.assign(at_s=with_times(one, "aware")["at_s"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")).to_csv(
+            tmp_path / f"{name}.csv"
+        )
     found = read_ab_test(open_log(tmp_path), locked(), now=later)
     assert found.primary_dict() == expected.to_dict()
 
@@ -61,7 +63,9 @@ def test_timestamps_of_parquet_files_are_seconds(form, small, read, locked, late
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_columns_without_a_value_are_as_good_as_none(form, small, read, locked, later, tmp_path):
     empty = dict.fromkeys(("latency_ms", "outcome", "error", "slice"))
-    for name, one in zip(("exposures", "outcomes"), (small[0].assign(**empty), small[1]), strict=True):
+    for name, one in zip(
+        ("exposures", "outcomes"), (small[0].assign(**empty), small[1]), strict=True
+    ):
         getattr(one, f"to_{form}")(tmp_path / f"{name}.{form}", index=False)
     found = read_ab_test(open_log(tmp_path), locked(), now=later)
     assert found.primary_dict() == read(*small).primary_dict()
@@ -75,7 +79,9 @@ def test_ids_that_a_gap_made_fractions_still_meet(small, read):
     assert found.findings.primary == read(*small).findings.primary
 
 
-@pytest.mark.parametrize("form", [pd.DataFrame, lambda frame: ibis.memtable(pa.Table.from_pandas(frame))])
+@pytest.mark.parametrize(
+    "form", [pd.DataFrame, lambda frame: ibis.memtable(pa.Table.from_pandas(frame))]
+)
 def test_the_past_of_users_by_number_from_a_data_frame(form, small, make_log, locked, later):
     exposures, outcomes = (one.assign(user_id=one["user_id"].str[1:].astype(int)) for one in small)
     plan = locked(kind="mean", sd=1.0, expected=None, difference=1.0)
@@ -110,14 +116,29 @@ def spoilt(table, column, change):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (spoilt("exposures", "at_s", lambda at: at.astype(str)), r"exposures\.at_s is text; need seconds since 1970"),
+        (
+            spoilt("exposures", "at_s", lambda at: at.astype(str)),
+            r"exposures\.at_s is text; need seconds since 1970",
+        ),
         (spoilt("outcomes", "at_s", lambda at: at.astype(str)), r"outcomes\.at_s is text"),
-        (spoilt("outcomes", "value", lambda v: v.map({1.0: "yes", 0.0: "no"})), r"outcomes\.value is text; need a number"),
+        (
+            spoilt("outcomes", "value", lambda v: v.map({1.0: "yes", 0.0: "no"})),
+            r"outcomes\.value is text; need a number",
+        ),
         (spoilt("exposures", "at_s", lambda at: at * 1000), "not ms"),
-        (spoilt("exposures", "at_s", lambda at: at.where(at.index > 3)), "no time, or a variant other"),
+        (
+            spoilt("exposures", "at_s", lambda at: at.where(at.index > 3)),
+            "no time, or a variant other",
+        ),
         (spoilt("exposures", "user_id", lambda ids: ids.where(ids.index > 3, "")), "no user_id"),
-        (spoilt("exposures", "variant", lambda arm: arm == "treatment"), "a variant other than control and treatment"),
-        (spoilt("exposures", "at_s", lambda at: at.where(at.index > 3, np.inf)), "no time, or a variant other"),
+        (
+            spoilt("exposures", "variant", lambda arm: arm == "treatment"),
+            "a variant other than control and treatment",
+        ),
+        (
+            spoilt("exposures", "at_s", lambda at: at.where(at.index > 3, np.inf)),
+            "no time, or a variant other",
+        ),
         (spoilt("outcomes", "value", lambda v: v.where(v.index > 3, np.inf)), "no finite numbers"),
         (spoilt("outcomes", "value", lambda v: v.where(v.index > 3)), "no finite numbers"),
         (spoilt("outcomes", "value", lambda v: -v), "is no rate for"),
@@ -139,7 +160,11 @@ def test_outcomes_recorded_twice_are_no_rate(small, read):
         read(exposures, pd.concat([outcomes, outcomes]))
     flags = pd.concat([outcomes, outcomes]).assign(metric="flagged", value=1.0)
     with pytest.raises(DataError, match="'flagged' is no rate for 223 users"):
-        read(exposures, pd.concat([outcomes, flags]), guardrails=(Guardrail(name="flagged", margin=0.02),))
+        read(
+            exposures,
+            pd.concat([outcomes, flags]),
+            guardrails=(Guardrail(name="flagged", margin=0.02),),
+        )
 
 
 def test_fractions_are_no_counts_for_the_simple_z_test(small, read):
@@ -152,7 +177,9 @@ def test_fractions_are_no_counts_for_the_simple_z_test(small, read):
 @pytest.mark.parametrize("users", [0, 130])
 def test_csv_files_of_a_header_only(users, small, locked, later, tmp_path):
     exposures, outcomes = small
-    exposures[exposures["user_id"].isin([f"u{i}" for i in range(users)])].to_csv(tmp_path / "exposures.csv", index=False)
+    exposures[exposures["user_id"].isin([f"u{i}" for i in range(users)])].to_csv(
+        tmp_path / "exposures.csv", index=False
+    )
     outcomes.iloc[:0].to_csv(tmp_path / "outcomes.csv", index=False)
     found = read_ab_test(open_log(tmp_path), locked(min_samples=1000), now=later)
     assert (found.verdict, found.n_users) == (("too early", 0) if not users else ("invalid", 130))
@@ -160,7 +187,10 @@ def test_csv_files_of_a_header_only(users, small, locked, later, tmp_path):
 
 def test_a_file_of_another_kind_is_said(tmp_path):
     (tmp_path / "exposures.csv").write_text("user_id,variant,at_s\na,control,1\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"exposures\.csv: no SQLite file; a log in Parquet or CSV is named by its folder"):
+    with pytest.raises(
+        DataError,
+        match=r"exposures\.csv: no SQLite file; a log in Parquet or CSV is named by its folder",
+    ):
         open_log(tmp_path / "exposures.csv")
 
 
@@ -173,12 +203,16 @@ def test_nothing_varied_is_said_without_an_empty_interval(small, read):
     exposures, outcomes = small
     found = read(exposures.assign(latency_ms=200.0), outcomes.assign(value=0.0))
     assert "no interval, as nothing varied" in words.answer(found)
-    shown = [row["change"] for row in rows.watched_rows(found)] + [row["effect"] for row in rows.day_rows(found)]
+    shown = [row["change"] for row in rows.watched_rows(found)] + [
+        row["effect"] for row in rows.day_rows(found)
+    ]
     assert not [text for text in shown if "– to –" in text]
     with style.style():
         for plot in (plots.z_test, plots.looks):
             ax = plot(found)
-            assert (ax.get_title("left") or ax.get_title()) == "z is undefined: the outcome never varied"
+            assert (
+                ax.get_title("left") or ax.get_title()
+            ) == "z is undefined: the outcome never varied"
             close(ax)
 
 
@@ -201,7 +235,9 @@ def test_a_guardrail_that_nobody_logged_is_not_left_out(name, small, read):
     exposures, outcomes = small
     rail = Guardrail(name=name, kind="p95" if name == "latency_ms" else "rate", margin=50.0)
     found = read(exposures.drop(columns=["latency_ms", "outcome"]), outcomes, guardrails=(rail,))
-    assert [(one.name, one.verdict, one.change.estimate) for one in found.guardrails] == [(name, "too early", None)]
+    assert [(one.name, one.verdict, one.change.estimate) for one in found.guardrails] == [
+        (name, "too early", None)
+    ]
     assert words.watched(found).startswith("Not shown to hold yet")
     assert rows.watched_rows(found)
 

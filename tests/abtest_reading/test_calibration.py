@@ -25,7 +25,13 @@ def draw(rng, n_users, *, days=14, splits=((0, 0.5),), rate=0.3, drift=0.0, requ
     own = rng.beta(level * (1 - icc) / icc, (1 - level) * (1 - icc) / icc)
     x = rng.geometric(1 / requests, n_users)
     return pd.DataFrame(
-        {"phase": phase, "treated": treated.astype(int), "day": START_DAY + day, "x": x, "y": rng.binomial(x, own)}
+        {
+            "phase": phase,
+            "treated": treated.astype(int),
+            "day": START_DAY + day,
+            "x": x,
+            "y": rng.binomial(x, own),
+        }
     )
 
 
@@ -36,8 +42,17 @@ def sums_of(users):
     code = (keys[:, 0] * 2 + keys[:, 1]) * 100_000 + keys[:, 2]
     cells, where = np.unique(code, return_inverse=True)
     table = {"phase": cells // 200_000, "treated": cells // 100_000 % 2, "day": cells % 100_000}
-    terms = {"n": np.ones(len(x)), "sum_x": x, "sum_y": y, "sum_xx": x * x, "sum_xy": x * y, "sum_yy": y * y}
-    return pd.DataFrame(table | {name: np.bincount(where, weights=term) for name, term in terms.items()})
+    terms = {
+        "n": np.ones(len(x)),
+        "sum_x": x,
+        "sum_y": y,
+        "sum_xx": x * x,
+        "sum_xy": x * y,
+        "sum_yy": y * y,
+    }
+    return pd.DataFrame(
+        table | {name: np.bincount(where, weights=term) for name, term in terms.items()}
+    )
 
 
 def shares(n_runs, plan, seed, **options):
@@ -51,7 +66,11 @@ def shares(n_runs, plan, seed, **options):
         whole = cells.assign(phase=1)
         article = article_test(whole)
         pooled = effect(whole, "rate")
-        found[run] = test.verdict in {"better", "worse"}, article.p_value < 0.05, pooled.p_value < 0.05
+        found[run] = (
+            test.verdict in {"better", "worse"},
+            article.p_value < 0.05,
+            pooled.p_value < 0.05,
+        )
     return found.mean(axis=0)
 
 
@@ -62,9 +81,16 @@ def test_the_sums_are_the_engines(make_log, make_people, make_frames):
     exposures, outcomes = make_frames(make_people(60, 60))
     rows = exposures.merge(outcomes[["request_id", "value"]])
     table = rows.groupby("user_id").agg(
-        phase=("phase", "first"), treated=("variant", "first"), at_s=("at_s", "min"), x=("value", "size"), y=("value", "sum")
+        phase=("phase", "first"),
+        treated=("variant", "first"),
+        at_s=("at_s", "min"),
+        x=("value", "size"),
+        y=("value", "sum"),
     )
-    table = table.assign(treated=(table["treated"] == "treatment").astype(int), day=(table["at_s"] // 86400).astype(int))
+    table = table.assign(
+        treated=(table["treated"] == "treatment").astype(int),
+        day=(table["at_s"] // 86400).astype(int),
+    )
     assert np.allclose(sums_of(table).to_numpy(), engine[sums_of(table).columns].to_numpy())
 
 
@@ -123,10 +149,16 @@ def test_users_seen_as_information_must_fail():
             now = at <= look
             x = np.bincount(who[now], minlength=2 * n).astype(float)
             y = np.bincount(who[now], weights=hit[now], minlength=2 * n)
-            arms = [(x[half][x[half] > 0], y[half][x[half] > 0]) for half in (slice(0, n), slice(n, 2 * n))]
+            arms = [
+                (x[half][x[half] > 0], y[half][x[half] > 0])
+                for half in (slice(0, n), slice(n, 2 * n))
+            ]
             tests.append(ratio_test(*arms))
             seen.append(min(1.0, (x > 0).mean()))
-        z, information = np.array([abs(one.z_score) for one in tests]), np.array([1 / one.se**2 for one in tests])
+        z, information = (
+            np.array([abs(one.z_score) for one in tests]),
+            np.array([1 / one.se**2 for one in tests]),
+        )
         crossed["seen"] += _crosses(z, np.array(seen))
         crossed["information"] += _crosses(z, information / information[-1])
     assert 0.04 < crossed["information"] / n_runs < 0.065

@@ -27,7 +27,16 @@ def home(tmp_path):
 
 def results(right):
     return [
-        EvalResult(i, f"question {i}", "x", "x" if i < right else "y", i < right, True, latency_ms=100.0 + i) for i in range(10)
+        EvalResult(
+            i,
+            f"question {i}",
+            "x",
+            "x" if i < right else "y",
+            i < right,
+            True,
+            latency_ms=100.0 + i,
+        )
+        for i in range(10)
     ]
 
 
@@ -65,7 +74,9 @@ def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
     plan, said = chapter.settle_plan(home, draft)
     assert plan.n_users == 200
     assert said.startswith("Nothing is locked: put your own expected_rate")
-    assert words.needed(plan).startswith("Nothing is locked. With the numbers given a test would need 100 control")
+    assert words.needed(plan).startswith(
+        "Nothing is locked. With the numbers given a test would need 100 control"
+    )
     assert list(home.folder.iterdir()) == []
     assert chapter.simulate(home, [results(3), results(6)], n_users=10) == ""
     assert chapter.open_reading(home).missing
@@ -89,7 +100,9 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
     assert "already" in chapter.simulate(home, [results(3), results(6)], **options)
     found = chapter.open_reading(home, run="nightly")
     assert isinstance(found, Reading)
-    evidence = chapter.ab_evidence(found, study="toy", models={"base": "a", "fine_tuned": "b"}, bound_to=BOUND)
+    evidence = chapter.ab_evidence(
+        found, study="toy", models={"base": "a", "fine_tuned": "b"}, bound_to=BOUND
+    )
     read = Evidence.read(evidence.write(tmp_path / "ab_test.json"))
     assert read.simulated
     assert read.details["users"] == 500
@@ -110,6 +123,11 @@ def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monke
     assert chapter.simulate(home, [results(3), results(6)], n_users=10) == ""
     chapter.lock_plan(home, chapter.make_plan(**FIELDS))
     assert chapter.simulate(home, [], n_users=10) == ""
-    assert chapter.simulate(home, [results(3), results(6)], event_log="EVENTS_URL", n_users=10) == ""
+    assert (
+        chapter.simulate(home, [results(3), results(6)], event_log="EVENTS_URL", n_users=10) == ""
+    )
     monkeypatch.delenv("EVENTS_URL", raising=False)
-    assert "The variable EVENTS_URL that event_log names is not there" in chapter.open_reading(home, event_log="EVENTS_URL").why
+    assert (
+        "The variable EVENTS_URL that event_log names is not there"
+        in chapter.open_reading(home, event_log="EVENTS_URL").why
+    )

@@ -54,7 +54,9 @@ def test_parquet_as_the_log_exports_it(small, expected, locked, later, tmp_path)
     log.close()
     opened = open_log(tmp_path / "export")
     assert opened.simulated
-    assert numbers(read_ab_test(opened, locked(looks=2), now=later)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert numbers(read_ab_test(opened, locked(looks=2), now=later)) == pytest.approx(
+        expected, rel=1e-9, abs=1e-12
+    )
 
 
 def test_csv_keeps_ids_as_text(small, expected, locked, later, tmp_path):
@@ -100,17 +102,35 @@ def test_spark_gives_the_same_numbers(spark, small, expected, locked, later):
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("dialect", ["bigquery", "snowflake", "trino", "clickhouse", "postgres", "sqlite", "duckdb"])
+@pytest.mark.parametrize(
+    "dialect", ["bigquery", "snowflake", "trino", "clickhouse", "postgres", "sqlite", "duckdb"]
+)
 def test_the_queries_compile(dialect):
     import ibis
 
     users = ibis.table(
-        {"user_id": "string", "first_at": "float64", "n_rows": "int64", "phase": "int64", "treated": "int64", "day": "int64"},
+        {
+            "user_id": "string",
+            "first_at": "float64",
+            "n_rows": "int64",
+            "phase": "int64",
+            "treated": "int64",
+            "day": "int64",
+        },
         name="users",
     )
     log = Log(
-        exposures=ibis.table({"user_id": "string", "variant": "string", "at_s": "float64", "latency_ms": "float64"}, name="e"),
-        outcomes=ibis.table({"user_id": "string", "metric": "string", "value": "float64", "at_s": "float64"}, name="o"),
+        exposures=ibis.table(
+            {"user_id": "string", "variant": "string", "at_s": "float64", "latency_ms": "float64"},
+            name="e",
+        ),
+        outcomes=ibis.table(
+            {"user_id": "string", "metric": "string", "value": "float64", "at_s": "float64"},
+            name="o",
+        ),
     )
-    for query in (log.users_query("exp"), log.cells_query(users, "exp", "accepted", window_s=86400.0)):
+    for query in (
+        log.users_query("exp"),
+        log.cells_query(users, "exp", "accepted", window_s=86400.0),
+    ):
         assert "GROUP BY" in ibis.to_sql(query, dialect=dialect)

@@ -17,7 +17,11 @@ from evalkit.show.plots import abtest as plots
 from evalkit.show.plots import plan as plan_plots
 
 OF_A_READING = (plots.z_test, plots.looks, plots.over_time, plots.sample_ratio, plots.guardrails)
-NOTHING = NoReading(missing=(Missing(action="Lock a plan in notebook 05", why="No A/B plan is locked", price="minutes"),))
+NOTHING = NoReading(
+    missing=(
+        Missing(action="Lock a plan in notebook 05", why="No A/B plan is locked", price="minutes"),
+    )
+)
 
 
 @pytest.fixture
@@ -25,7 +29,10 @@ def states(make_log, make_people, make_frames, locked, later):
     """Readings by name."""
 
     def read(people, log_options=None, **options):
-        rails = (Guardrail(name="error", margin=0.01), Guardrail(name="latency_ms", kind="p95", margin=30))
+        rails = (
+            Guardrail(name="error", margin=0.01),
+            Guardrail(name="latency_ms", kind="p95", margin=30),
+        )
         log = make_log(*make_frames(people), **(log_options or {}))
         return read_ab_test(log, locked(guardrails=rails, **options), now=later)
 
@@ -57,7 +64,10 @@ def test_every_figure_draws_in_every_state(state, states):
                 assert title
                 if state in {"too early", "nothing"} and plot in {plots.z_test, plots.over_time}:
                     assert not ax.lines
-                    assert not re.search(r"[+−]\d|z =", figure.svg(ax.figure).split("<style>")[-1].split("</style>")[-1])
+                    assert not re.search(
+                        r"[+−]\d|z =",
+                        figure.svg(ax.figure).split("<style>")[-1].split("</style>")[-1],
+                    )
                 plt.close(ax.figure)
 
 
@@ -66,7 +76,9 @@ def test_no_figure_has_a_library_complain_when_it_is_drawn(state, states):
     # warnings are errors here; in a report they would stand in a box of messages
     found = states(state)
     for plot in OF_A_READING:
-        shown = figure.picture(plot, found, alt=words.alt(found), simulated=found.simulated)._repr_html_()
+        shown = figure.picture(
+            plot, found, alt=words.alt(found), simulated=found.simulated
+        )._repr_html_()
         assert shown.count("<img") + shown.count("<source") >= 2
 
 
@@ -86,7 +98,10 @@ def test_every_sentence_and_table_is_there_in_every_state(state, states):
 
 def test_nothing_is_claimed_about_a_log_that_is_not_there():
     assert words.notes(NOTHING) == "No log was read."
-    assert words.answer(NOTHING) == "No A/B plan is locked. Missing: Lock a plan in notebook 05 (minutes)."
+    assert (
+        words.answer(NOTHING)
+        == "No A/B plan is locked. Missing: Lock a plan in notebook 05 (minutes)."
+    )
 
 
 def test_simulated_stands_in_all_that_is_said(states):
@@ -99,7 +114,9 @@ def test_simulated_stands_in_all_that_is_said(states):
         words.titled("x", found),
     )
     assert all("simulated" in one for one in said)
-    shown = figure.picture(plots.z_test, found, alt=words.alt(found), simulated=found.simulated)._repr_html_()
+    shown = figure.picture(
+        plots.z_test, found, alt=words.alt(found), simulated=found.simulated
+    )._repr_html_()
     assert shown.count("imulated") >= 2  # chip and alternative text
 
 
@@ -114,8 +131,15 @@ def test_each_figure_of_the_effect_is_described_by_what_it_shows(states):
     first, *_, last = found.findings.over_time
     assert "Look 1: Difference +" in words.alt_looks(found)
     assert f"Users up to {first['date']}: " in words.alt_over_time(found)
-    assert f"up to {last['date']}: {words.difference(found.findings.primary, last['estimate'])}" in words.alt_over_time(found)
-    assert words.alt_looks(states("too early")) == words.alt_over_time(states("too early")) == words.alt(states("too early"))
+    assert (
+        f"up to {last['date']}: {words.difference(found.findings.primary, last['estimate'])}"
+        in words.alt_over_time(found)
+    )
+    assert (
+        words.alt_looks(states("too early"))
+        == words.alt_over_time(states("too early"))
+        == words.alt(states("too early"))
+    )
 
 
 def with_z(found, z):
@@ -124,7 +148,9 @@ def with_z(found, z):
 
 
 def marks(ax):
-    return [(line.get_marker(), line.get_xdata()[0]) for line in ax.lines if len(line.get_xdata()) == 1]
+    return [
+        (line.get_marker(), line.get_xdata()[0]) for line in ax.lines if len(line.get_xdata()) == 1
+    ]
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -143,17 +169,26 @@ def test_a_z_far_beyond_is_an_arrow_with_its_number_not_a_place_on_the_axis(stat
         ax = plots.z_test(with_z(states("better"), z))
     assert marks(ax) == [(arrow, ax.get_xlim()[z > 0])]
     assert any(f"{abs(z):.2f},\nfar off this scale" in text.get_text() for text in ax.texts)
-    assert not [line for line in ax.lines if line.get_linewidth() == 2.4]  # no stem stands at the edge
+    assert not [
+        line for line in ax.lines if line.get_linewidth() == 2.4
+    ]  # no stem stands at the edge
     plt.close(ax.figure)
 
 
-def test_a_guardrail_far_beyond_is_an_arrow_at_the_edge_and_one_without_a_limit_has_no_place(states):
+def test_a_guardrail_far_beyond_is_an_arrow_at_the_edge_and_one_without_a_limit_has_no_place(
+    states,
+):
     found = states("better")
     first, *rest = found.health
     change = dataclasses.replace(first.change, estimate=5.0, ci_low=4.0, ci_high=6.0)
-    far, free = dataclasses.replace(first, change=change, verdict="worse"), dataclasses.replace(first, margin=None)
+    far, free = (
+        dataclasses.replace(first, change=change, verdict="worse"),
+        dataclasses.replace(first, margin=None),
+    )
     with style.style():
-        ax, bare = (plots.guardrails(dataclasses.replace(found, health=(one, *rest))) for one in (far, free))
+        ax, bare = (
+            plots.guardrails(dataclasses.replace(found, health=(one, *rest))) for one in (far, free)
+        )
     assert (">", 2.5) in marks(ax)
     assert len(marks(bare)) == len(marks(ax)) - 1
     plt.close("all")
@@ -164,10 +199,18 @@ def test_on_a_phone_no_zone_lies_behind_words(states, plot):
     with style.style():
         ax = plot(states("better"), narrow=True)
         ax.figure.canvas.draw()
-        drawn = [one.get_path().transformed(one.get_transform()) for one in (*ax.lines, *ax.patches)]
-        drawn += [path.transformed(one.get_transform()) for one in ax.collections for path in one.get_paths()]
+        drawn = [
+            one.get_path().transformed(one.get_transform()) for one in (*ax.lines, *ax.patches)
+        ]
+        drawn += [
+            path.transformed(one.get_transform())
+            for one in ax.collections
+            for path in one.get_paths()
+        ]
         for text in ax.texts:
-            assert not any(path.intersects_bbox(text.get_window_extent()) for path in drawn), text.get_text()
+            assert not any(path.intersects_bbox(text.get_window_extent()) for path in drawn), (
+                text.get_text()
+            )
     plt.close(ax.figure)
 
 
@@ -192,7 +235,11 @@ def test_figures_of_a_plan_draw(locked):
     runs = peeking(plan, n_runs=200)
     for narrow in (False, True):
         with style.style():
-            for draw, what in ((plan_plots.power, plan), (plan_plots.duration, plan), (plan_plots.peeking, runs)):
+            for draw, what in (
+                (plan_plots.power, plan),
+                (plan_plots.duration, plan),
+                (plan_plots.peeking, runs),
+            ):
                 ax = draw(what, narrow=narrow)
                 assert ax.get_title("left") or ax.get_title()
                 plt.close(ax.figure)

@@ -10,9 +10,15 @@ def answers():
     def made(right, **more):
         results = []
         for i, is_right in enumerate(right):
-            extra = {name: value[i] if isinstance(value, list) else value for name, value in more.items()}
+            extra = {
+                name: value[i] if isinstance(value, list) else value for name, value in more.items()
+            }
             ok = bool(is_right) and extra.get("outcome", "ok") == "ok"
-            results.append(EvalResult(f"e{i}", f"question {i}", "yes", "yes" if is_right else "no", ok, True, **extra))
+            results.append(
+                EvalResult(
+                    f"e{i}", f"question {i}", "yes", "yes" if is_right else "no", ok, True, **extra
+                )
+            )
         return results
 
     return made

@@ -37,7 +37,9 @@ def test_items_are_taken_only_when_a_worker_is_free():
     taken = itertools.count()
 
     async def main():
-        async with aclosing(in_pool(taken, doubled, 4)) as pool:  # endless: gathering it all would never end
+        async with aclosing(
+            in_pool(taken, doubled, 4)
+        ) as pool:  # endless: gathering it all would never end
             async for _ in pool:
                 await asyncio.sleep(0.05)
                 break

@@ -18,8 +18,13 @@ def study(tmp_path, monkeypatch):
     home = tmp_path / "data" / "small"
     home.mkdir(parents=True)
     (home / "study.yaml").write_text("study: small\n", encoding="utf-8")
-    rows = ([{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": "yes"}] for i in range(20))
-    (home / "test.jsonl").write_text("\n".join(json.dumps({"messages": row}) for row in rows), encoding="utf-8")
+    rows = (
+        [{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": "yes"}]
+        for i in range(20)
+    )
+    (home / "test.jsonl").write_text(
+        "\n".join(json.dumps({"messages": row}) for row in rows), encoding="utf-8"
+    )
     return Study(root=tmp_path, name="small")
 
 
@@ -33,11 +38,20 @@ def refusal(study, **options):
 @pytest.mark.parametrize("with_journal", [True, False])
 def test_a_forgotten_key_is_named(study, live, with_journal):
     if with_journal:  # written by a run that broke off before its first answer
-        header = {"kind": "evalkit-journal", "version": 1, "model": "m", "endpoint": "openai", "parameters": {}}
+        header = {
+            "kind": "evalkit-journal",
+            "version": 1,
+            "model": "m",
+            "endpoint": "openai",
+            "parameters": {},
+        }
         study.path("m.jsonl").write_text(json.dumps(header) + "\n", encoding="utf-8")
     said = refusal(study, live=live)
     assert ("no answer to 20 rows of 20" in said) is with_journal
-    assert "OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)" in said
+    assert (
+        "OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"
+        in said
+    )
     assert ("set live: true" in said) is (live is False)
     assert ("evalkit run small --only 01 -p live=true" in said) is (live is None)
     assert "other words" not in said
@@ -51,7 +65,9 @@ def test_with_a_key_only_live_is_missing(study, monkeypatch):
 def test_a_notebook_that_never_asks_names_the_one_that_does(study, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "local")
     said = refusal(study)
-    assert said.endswith("to ask 'm', run notebook 01, which asks: evalkit run small --only 01 -p live=true")
+    assert said.endswith(
+        "to ask 'm', run notebook 01, which asks: evalkit run small --only 01 -p live=true"
+    )
     for book in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb"):
         assert ("live=live" in book.read_text(encoding="utf-8")) is book.stem.startswith("01")
 
@@ -67,7 +83,10 @@ def test_checkpoints_are_read_and_named_after_the_model_that_answered(study, mon
     for file in ("v2.jsonl", "again.jsonl"):
         run_automated_eval(ticket_v2, bench.path, journal=study.path(file), progress=False)
     found = bench.checkpoints("v2.jsonl, again.jsonl", taken=("base", "tuned"))
-    assert {name: len(results) for name, results in found.items()} == {"ticket_v2": 20, "ticket_v2 (again.jsonl)": 20}
+    assert {name: len(results) for name, results in found.items()} == {
+        "ticket_v2": 20,
+        "ticket_v2 (again.jsonl)": 20,
+    }
     assert list(bench.checkpoints("v2.jsonl", taken=["ticket_v2"])) == ["ticket_v2 (v2.jsonl)"]
     assert bench.checkpoints("") == {}
 

@@ -49,7 +49,10 @@ def test_rows_are_joined_on_id_whatever_their_order(cells):
 @given(st.tuples(*[st.integers(0, 12)] * 4).filter(sum))
 def test_swapping_the_models_mirrors_the_result(counts):
     def made(right):
-        return [EvalResult(i, "q", "a", "a" if ok else "b", bool(ok), True) for i, ok in enumerate(right)]
+        return [
+            EvalResult(i, "q", "a", "a" if ok else "b", bool(ok), True)
+            for i, ok in enumerate(right)
+        ]
 
     both, fixed, regressed, wrong = counts
     base = made([1] * both + [0] * fixed + [1] * regressed + [0] * wrong)
@@ -92,7 +95,12 @@ def test_an_id_that_stands_twice_is_refused(cells):
 
 def test_no_examples_are_a_result():
     found = compare_models([], [])
-    assert (found.n, found.exact_match_improvement, found.primary.p_value, found.verdict) == (0, None, None, "too early")
+    assert (found.n, found.exact_match_improvement, found.primary.p_value, found.verdict) == (
+        0,
+        None,
+        None,
+        "too early",
+    )
     assert found.disagreement is None
     assert found.notes == ("No examples: nothing can be said.",)
 
@@ -120,7 +128,9 @@ def test_failed_calls_are_wrong_and_the_verdict_is_fragile_when_it_hangs_on_them
 
 def test_truncated_answers_are_answers_not_failed_calls(cells):
     base, tuned = cells(40, 30, 10, 20)
-    base = [replace(one, outcome="truncated") if 40 <= i < 60 else one for i, one in enumerate(base)]
+    base = [
+        replace(one, outcome="truncated") if 40 <= i < 60 else one for i, one in enumerate(base)
+    ]
     found = compare_models(base, tuned)
     assert found.fragility.n_errors == 0
     assert not found.fragility.fragile
@@ -143,19 +153,27 @@ def test_a_cluster_that_only_one_side_declares_counts(cells, side):
     both[side] = [replace(one, cluster=str(n // 10)) for n, one in enumerate(both[side])]
     assert (
         compare_models(*both).primary
-        == compare_models(*cells(30, 50, 10, 10, cluster=[str(n // 10) for n in range(100)])).primary
+        == compare_models(
+            *cells(30, 50, 10, 10, cluster=[str(n // 10) for n in range(100)])
+        ).primary
     )
 
 
 def test_an_undefined_interval_is_said_in_words(answers):
     # every example gains exactly one of two samples: no variance, so no interval and no test
-    base, tuned = ([*answers(first), *(replace(one, sample=1) for one in answers([0] * 4))] for first in ([0] * 4, [1] * 4))
+    base, tuned = (
+        [*answers(first), *(replace(one, sample=1) for one in answers([0] * 4))]
+        for first in ([0] * 4, [1] * 4)
+    )
     assert "+50.0 points (interval undefined)" in str(compare_models(base, tuned))
 
 
 def test_no_interval_leaves_the_scale(answers):
     # two clusters have one degree of freedom, and t(1) reaches far beyond the ends of a rate
-    base, tuned = answers([1, 0, 1, 0], cluster=["a", "a", "b", "b"]), answers([1, 1, 0, 0], cluster=["a", "a", "b", "b"])
+    base, tuned = (
+        answers([1, 0, 1, 0], cluster=["a", "a", "b", "b"]),
+        answers([1, 1, 0, 0], cluster=["a", "a", "b", "b"]),
+    )
     found = compare_models(base, tuned)
     assert (found.primary.ci_low, found.primary.ci_high) == (-1.0, 1.0)
     graded = answers([1, 0], scores=[{"grade": 0.9}, {"grade": 0.2}])
@@ -168,12 +186,18 @@ def test_one_metric_decides_and_holm_adjusts_the_others(cells):
     found = compare_models(base, tuned)
     others = ["format", "similarity", "half"]
     assert list(found.p_adjusted) == others
-    assert list(found.p_adjusted.values()) == stats.adjust([found.tests[name].p_value for name in others])
+    assert list(found.p_adjusted.values()) == stats.adjust(
+        [found.tests[name].p_value for name in others]
+    )
 
 
 def test_another_primary_metric_decides_the_cells_too(answers):
-    base = answers([1, 1, 0, 0], scores=[{"full": 0.0}, {"full": 1.0}, {"full": 1.0}, {"full": 0.0}])
-    tuned = answers([1, 1, 0, 0], scores=[{"full": 1.0}, {"full": 1.0}, {"full": 0.0}, {"full": 0.0}])
+    base = answers(
+        [1, 1, 0, 0], scores=[{"full": 0.0}, {"full": 1.0}, {"full": 1.0}, {"full": 0.0}]
+    )
+    tuned = answers(
+        [1, 1, 0, 0], scores=[{"full": 1.0}, {"full": 1.0}, {"full": 0.0}, {"full": 0.0}]
+    )
     found = compare_models(base, tuned, primary_metric="full")
     assert found.cells == {"both_right": 1, "fixed": 1, "regressed": 1, "both_wrong": 1}
     assert found.status_metric == "full"
@@ -200,7 +224,10 @@ def test_not_worse_needs_a_margin_and_an_interval_inside_it(cells):
     found = compare_models(*cells(250, 10, 8, 32), metric_margin=0.05)
     assert found.verdict == "no difference shown"
     assert found.noninferiority.verdict == "not worse"
-    assert compare_models(*cells(25, 1, 1, 3), metric_margin=0.05).noninferiority.verdict == "not shown"
+    assert (
+        compare_models(*cells(25, 1, 1, 3), metric_margin=0.05).noninferiority.verdict
+        == "not shown"
+    )
     assert compare_models(*cells(25, 1, 1, 3)).noninferiority is None
 
 
@@ -218,14 +245,20 @@ def test_an_unknown_primary_metric_lists_those_there_are(cells):
 def test_several_models_are_adjusted_for_their_number(cells):
     base, tuned = cells(5, 16, 4, 7)
     compared, adjusted = compare_many(base, {"one": tuned, "two": tuned, "same": base})
-    assert adjusted["one"] == pytest.approx(3 * compared["one"].primary.p_value)  # the smallest of three
+    assert adjusted["one"] == pytest.approx(
+        3 * compared["one"].primary.p_value
+    )  # the smallest of three
     assert adjusted["same"] == 1.0
 
 
 def test_identical_models_differ_by_nothing(cells):
     base, _ = cells(5, 6, 2, 7)
     found = compare_models(base, base)
-    assert (found.primary.p_value, found.primary.estimate, found.verdict) == (1.0, 0.0, "no difference shown")
+    assert (found.primary.p_value, found.primary.estimate, found.verdict) == (
+        1.0,
+        0.0,
+        "no difference shown",
+    )
 
 
 def test_five_thousand_examples_are_compared_in_a_moment(cells):
@@ -241,7 +274,10 @@ def test_five_thousand_examples_are_compared_in_a_moment(cells):
 def test_the_form_nobody_checked_is_neither_tested_nor_adjusted_for(cells):
     sides = [[replace(one, format_correct=None) for one in side] for side in cells(20, 12, 8, 20)]
     found = compare_models(*sides)
-    assert (list(found.tests), list(found.p_adjusted)) == (["exact_match", "similarity"], ["similarity"])
+    assert (list(found.tests), list(found.p_adjusted)) == (
+        ["exact_match", "similarity"],
+        ["similarity"],
+    )
     assert found.format_improvement is None
     with pytest.raises(DesignError, match="primary metric 'format'"):
         compare_models(*sides, primary_metric="format")
@@ -249,5 +285,7 @@ def test_the_form_nobody_checked_is_neither_tested_nor_adjusted_for(cells):
 
 def test_it_names_its_metrics_in_words(cells):
     found = compare_models(*cells(20, 12, 8, 20))
-    assert str(found).startswith("Exact match over 60 examples: no difference shown, +6.7 points (95% interval")
+    assert str(found).startswith(
+        "Exact match over 60 examples: no difference shown, +6.7 points (95% interval"
+    )
     assert "exact_match" not in found._repr_html_()

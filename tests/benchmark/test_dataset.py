@@ -13,12 +13,23 @@ from evalkit.errors import DataError
 
 
 def row(question="Pharyngalgia", expected="R07.0: Pain in throat", **more):
-    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": expected}], **more}
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": expected},
+        ],
+        **more,
+    }
 
 
 def written(path, *rows, end="\n"):
     """Rows as JSON lines; bytes and texts are written as they are."""
-    raw = [one if isinstance(one, bytes) else (one if isinstance(one, str) else json.dumps(one)).encode() for one in rows]
+    raw = [
+        one
+        if isinstance(one, bytes)
+        else (one if isinstance(one, str) else json.dumps(one)).encode()
+        for one in rows
+    ]
     path.write_bytes(b"".join(line + end.encode() for line in raw))
     return path
 
@@ -33,11 +44,23 @@ def chat(*turns):
 
 def test_the_last_message_is_expected_and_all_before_it_the_prompt(tmp_path):
     system = {"role": "system", "content": "Code it."}
-    first = {"messages": [system, *row()["messages"]], "id": "007", "metadata": {"kind": "single", "n": 2, "nos": False}}
-    test_set = read_examples(written(tmp_path / "t.jsonl", first), slice_fields=("kind", "n", "nos"), cluster_field="kind")
+    first = {
+        "messages": [system, *row()["messages"]],
+        "id": "007",
+        "metadata": {"kind": "single", "n": 2, "nos": False},
+    }
+    test_set = read_examples(
+        written(tmp_path / "t.jsonl", first),
+        slice_fields=("kind", "n", "nos"),
+        cluster_field="kind",
+    )
     (example,) = test_set.examples
     assert example.messages == (system, {"role": "user", "content": "Pharyngalgia"})
-    assert (example.example_id, example.expected, example.line) == ("007", "R07.0: Pain in throat", 1)
+    assert (example.example_id, example.expected, example.line) == (
+        "007",
+        "R07.0: Pain in throat",
+        1,
+    )
     assert example.slices == {"kind": "single", "n": "2", "nos": "false"}
     assert example.cluster == "single"
 
@@ -52,10 +75,22 @@ BROKEN = {
     "message a text": ('{"messages": ["x"]}', "message 1 is a text"),
     "no role": ('{"messages": [{"content": "x"}]}', "message 1 has role null"),
     "strange role": (chat(("human", "x"), ("assistant", "y")), 'message 1 has role "human"'),
-    "content a number": ('{"messages": [{"role": "user", "content": 7}]}', "content that is a number"),
-    "empty question": (chat(("user", " \n"), ("assistant", "y")), "message 1 (role 'user') is empty"),
-    "empty answer": (chat(("user", "x"), ("assistant", "")), "message 2 (role 'assistant') is empty"),
-    "empty parts as answer": (chat(("user", "x"), ("assistant", [])), "the expected answer is empty"),
+    "content a number": (
+        '{"messages": [{"role": "user", "content": 7}]}',
+        "content that is a number",
+    ),
+    "empty question": (
+        chat(("user", " \n"), ("assistant", "y")),
+        "message 1 (role 'user') is empty",
+    ),
+    "empty answer": (
+        chat(("user", "x"), ("assistant", "")),
+        "message 2 (role 'assistant') is empty",
+    ),
+    "empty parts as answer": (
+        chat(("user", "x"), ("assistant", [])),
+        "the expected answer is empty",
+    ),
     "no assistant turn": (chat(("user", "x")), "no message with role 'assistant'"),
     "last turn user": (
         chat(("user", "x"), ("assistant", "y"), ("user", "z")),
@@ -71,7 +106,10 @@ BROKEN = {
     "deep nesting": ('{"messages": ' + "[" * 100_000, "nested too deeply"),
     "endless number": ('{"messages": [], "x": ' + "9" * 5000 + "}", "a number too long"),
     "lone surrogate": (chat(("user", "half \ud83d"), ("assistant", "y")), "holds half a character"),
-    "lone surrogate in the id": (json.dumps(row(id="\udfff")).replace("udfff", "uDFFF"), "holds half a character"),
+    "lone surrogate in the id": (
+        json.dumps(row(id="\udfff")).replace("udfff", "uDFFF"),
+        "holds half a character",
+    ),
 }
 
 
@@ -89,7 +127,9 @@ def test_a_broken_row_is_listed_with_line_problem_and_remedy(tmp_path, case):
     assert "strict=False" in hint
     lenient = read_examples(path, strict=False)
     assert [example.example_id for example in lenient.examples] == ["a", "b"]
-    assert [(one.line, f":2: {one.problem}; {one.remedy}" in line) for one in lenient.problems] == [(2, True)]
+    assert [(one.line, f":2: {one.problem}; {one.remedy}" in line) for one in lenient.problems] == [
+        (2, True)
+    ]
     assert "1 row left out that cannot be used, the first is line 2" in lenient.notes
 
 
@@ -128,28 +168,50 @@ def test_bom_crlf_key_order_and_row_order_change_nothing(tmp_path):
     rows = many(3, metadata={"kind": "x"})
     plain = read_examples(written(tmp_path / "a", *rows))
     turned = [{name: one[name] for name in reversed(one)} for one in reversed(rows)]
-    odd = read_examples(written(tmp_path / "b", b"\xef\xbb\xbf" + json.dumps(turned[0]).encode(), *turned[1:], end="\r\n"))
+    odd = read_examples(
+        written(
+            tmp_path / "b",
+            b"\xef\xbb\xbf" + json.dumps(turned[0]).encode(),
+            *turned[1:],
+            end="\r\n",
+        )
+    )
     assert odd.fingerprint == plain.fingerprint
     assert len(plain.fingerprint) == 64
     assert sorted(example.example_id for example in odd.examples) == ["q0", "q1", "q2"]
 
 
 def test_ids_and_words_change_the_fingerprint(tmp_path):
-    files = [many(2), [*many(1), row("other", id="q1")], [*many(1), row("question 1", id="q2")], many(3)]
-    found = {read_examples(written(tmp_path / str(n), *rows)).fingerprint for n, rows in enumerate(files)}
+    files = [
+        many(2),
+        [*many(1), row("other", id="q1")],
+        [*many(1), row("question 1", id="q2")],
+        many(3),
+    ]
+    found = {
+        read_examples(written(tmp_path / str(n), *rows)).fingerprint for n, rows in enumerate(files)
+    }
     assert len(found) == 4
 
 
 def test_a_whole_pair_of_surrogates_is_a_character(tmp_path):
-    (example,) = read_examples(written(tmp_path / "t.jsonl", json.dumps(row("smile \U0001f600")))).examples
+    (example,) = read_examples(
+        written(tmp_path / "t.jsonl", json.dumps(row("smile \U0001f600")))
+    ).examples
     assert example.messages[0]["content"] == "smile \U0001f600"
 
 
 @settings(max_examples=50, deadline=None)
-@given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip))
+@given(
+    text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+)
 def test_any_text_survives_as_one_row(text, tmp_path_factory):
     path = tmp_path_factory.mktemp("t") / "t.jsonl"
-    path.write_text(json.dumps(row(f"a\u2028b\u0085c {text}", text), ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    path.write_text(
+        json.dumps(row(f"a\u2028b\u0085c {text}", text), ensure_ascii=False) + "\n",
+        encoding="utf-8",
+        newline="\n",
+    )
     (example,) = read_examples(path).examples  # str.splitlines() would have made three rows of it
     assert example.messages[0]["content"] == f"a\u2028b\u0085c {text}"
     assert example.expected == text
@@ -167,29 +229,43 @@ def test_a_line_that_is_far_too_long_is_named_without_being_held(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     (problem,) = lenient.problems
-    assert (problem.line, problem.problem) == (2, "the line is 50 MB long, more than 16 MB, which no model reads")
+    assert (problem.line, problem.problem) == (
+        2,
+        "the line is 50 MB long, more than 16 MB, which no model reads",
+    )
     assert [example.line for example in lenient.examples] == [1, 3]
     assert peak < 3 * lines.MAX_LINE_BYTES
 
 
 def test_a_long_line_below_the_limit_is_read(tmp_path):
     long = "word " * 10**6
-    assert read_examples(written(tmp_path / "t.jsonl", row(long))).examples[0].messages[0]["content"] == long
+    assert (
+        read_examples(written(tmp_path / "t.jsonl", row(long))).examples[0].messages[0]["content"]
+        == long
+    )
 
 
 def test_an_id_used_twice_names_both_lines(tmp_path):
     path = written(tmp_path / "t.jsonl", row("a", id=7), row("b"), row("c", id="7"))
-    with pytest.raises(DataError, match=r':3: id "7" stands on line 1 too; give each row an id of its own'):
+    with pytest.raises(
+        DataError, match=r':3: id "7" stands on line 1 too; give each row an id of its own'
+    ):
         read_examples(path)
 
 
 def test_rows_without_id_are_known_by_their_content(tmp_path):
-    with pytest.warns(UserWarning, match=r"t\.jsonl: 2 rows without id stand in the file more than once"):
-        test_set = read_examples(written(tmp_path / "t.jsonl", row("a"), row("b"), row("a"), row("a")))
+    with pytest.warns(
+        UserWarning, match=r"t\.jsonl: 2 rows without id stand in the file more than once"
+    ):
+        test_set = read_examples(
+            written(tmp_path / "t.jsonl", row("a"), row("b"), row("a"), row("a"))
+        )
     first, other, second, third = (example.example_id for example in test_set.examples)
     assert (second, third) == (f"{first}-2", f"{first}-3")
     assert other != first
-    assert any("2 rows without id stand in the file more than once" in note for note in test_set.notes)
+    assert any(
+        "2 rows without id stand in the file more than once" in note for note in test_set.notes
+    )
     moved = read_examples(written(tmp_path / "u.jsonl", row("b"), row("a")))
     assert [example.example_id for example in moved.examples] == [other, first]
 
@@ -210,12 +286,19 @@ def test_the_system_prompt_replaces_or_stands_in_front_and_that_is_recorded(tmp_
     def systems(**options):
         test_set = read_examples(path, **options)
         return [
-            [m["content"] for m in example.messages if m["role"] == "system"] for example in test_set.examples
+            [m["content"] for m in example.messages if m["role"] == "system"]
+            for example in test_set.examples
         ], test_set.system_prompt_mode
 
     assert systems() == ([["Old."], []], "none")
-    assert systems(system_prompt="New.") == ([["New."], ["New."]], "prepended in 1 row and replaced in 1 row")
-    assert systems(system_prompt="New.", system_prompt_mode="prepend") == ([["New.", "Old."], ["New."]], "prepended")
+    assert systems(system_prompt="New.") == (
+        [["New."], ["New."]],
+        "prepended in 1 row and replaced in 1 row",
+    )
+    assert systems(system_prompt="New.", system_prompt_mode="prepend") == (
+        [["New.", "Old."], ["New."]],
+        "prepended",
+    )
     assert systems(system_prompt="New.", system_prompt_mode="replace")[0] == [["New."], ["New."]]
     assert read_examples(path).fingerprint == read_examples(path, system_prompt="New.").fingerprint
 
@@ -241,7 +324,9 @@ def test_a_field_no_row_has_is_refused_with_those_there_are(tmp_path):
     path = written(tmp_path / "t.jsonl", *many(2, metadata={"kind": "x"}))
     with pytest.raises(DataError, match="no row has 'knd'; the rows have id, kind and metadata"):
         read_examples(path, slice_fields=("knd",))
-    with pytest.raises(DataError, match="no row has 'patnt'; the rows have"):  # one message, not one a row
+    with pytest.raises(
+        DataError, match="no row has 'patnt'; the rows have"
+    ):  # one message, not one a row
         read_examples(path, cluster_field="patnt")
 
 
@@ -255,5 +340,10 @@ def test_rows_can_be_streamed_without_being_kept(tmp_path):
     path = written(tmp_path / "t.jsonl", *many(5))
     checked = read_examples(path, keep=False)
     assert (checked.examples, checked.n_rows) == ((), 5)
-    assert list(checked) == list(checked) == list(read_examples(path)) == list(read_examples(path).examples)
+    assert (
+        list(checked)
+        == list(checked)
+        == list(read_examples(path))
+        == list(read_examples(path).examples)
+    )
     assert [one.example_id for one in read_examples(path, keep=False, limit=2)] == ["q0", "q1"]

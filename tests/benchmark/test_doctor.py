@@ -10,7 +10,10 @@ TEXT = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima
 
 
 def row(text, expected="yes", **more):
-    return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": expected}], **more}
+    return {
+        "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": expected}],
+        **more,
+    }
 
 
 @pytest.fixture
@@ -18,7 +21,8 @@ def written(tmp_path):
     def made(rows, name="test.jsonl"):
         path = tmp_path / name
         path.write_text(
-            "".join(one + "\n" if isinstance(one, str) else json.dumps(one) + "\n" for one in rows), encoding="utf-8"
+            "".join(one + "\n" if isinstance(one, str) else json.dumps(one) + "\n" for one in rows),
+            encoding="utf-8",
         )
         return path
 
@@ -28,7 +32,10 @@ def written(tmp_path):
 def different(n):
     """Texts of eleven random words of six letters each."""
     draw = random.Random(7)
-    return [" ".join("".join(draw.choices(string.ascii_lowercase, k=6)) for _ in range(11)) for _ in range(n)]
+    return [
+        " ".join("".join(draw.choices(string.ascii_lowercase, k=6)) for _ in range(11))
+        for _ in range(n)
+    ]
 
 
 def kinds(checkup):
@@ -45,7 +52,15 @@ def test_a_clean_set_has_nothing_to_mend(written):
 def test_a_repeated_row_is_a_duplicate_and_another_answer_a_conflict(written):
     texts = different(3)
     found = examine(
-        written([row(texts[0]), row(texts[0].upper() + "  "), row(texts[1], "yes"), row(texts[1], "no"), row(texts[2])])
+        written(
+            [
+                row(texts[0]),
+                row(texts[0].upper() + "  "),
+                row(texts[1], "yes"),
+                row(texts[1], "no"),
+                row(texts[2]),
+            ]
+        )
     )
     assert kinds(found) == {"duplicate": 1, "conflict": 1}
     assert {one.kind: one.lines for one in found.findings}["conflict"] == (3, 4)
@@ -53,14 +68,18 @@ def test_a_repeated_row_is_a_duplicate_and_another_answer_a_conflict(written):
 
 
 def test_one_changed_word_is_a_near_duplicate(written):
-    found = examine(written([row(TEXT), row(TEXT.replace("mike", "nike")), row("something else altogether")]))
+    found = examine(
+        written([row(TEXT), row(TEXT.replace("mike", "nike")), row("something else altogether")])
+    )
     assert kinds(found) == {"near-duplicate": 1}
     assert found.findings[0].lines == (1, 2)
 
 
 def test_rows_of_one_template_are_one_finding_not_one_a_pair(written):
     # 40 rows of one template are 780 pairs; each has its own number, so that none is a duplicate
-    found = examine(written([row(f"{TEXT} {i}") for i in range(40)] + [row("something else altogether")]))
+    found = examine(
+        written([row(f"{TEXT} {i}") for i in range(40)] + [row("something else altogether")])
+    )
     (near,) = (one for one in found.findings if one.kind == "near-duplicate")
     assert near.lines == tuple(range(1, 41))
     assert found.rows()[0]["lines"] == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 28 more"
@@ -72,7 +91,9 @@ def test_many_findings_with_one_remedy_are_told_in_few_rows(written):
     assert kinds(found) == {"near-duplicate": 9}
     assert found.told()[0] == "9 groups of near-duplicates"
     near = [one for one in found.rows() if one["kind"] == "near-duplicate"]
-    assert [one["lines"] for one in near[:3]] == [", ".join(map(str, one.lines)) for one in found.findings[:3]]
+    assert [one["lines"] for one in near[:3]] == [
+        ", ".join(map(str, one.lines)) for one in found.findings[:3]
+    ]
     assert [one["what"] for one in near[3:]] == ["6 more such findings"]
     assert len(near[3]["lines"].split(", ")) == 12
     assert str(found).count("keep one") == found._repr_html_().count("keep one") == 4
@@ -88,7 +109,9 @@ def test_training_rows_in_the_test_set_leak(written):
 
 
 def test_a_template_shared_by_all_rows_is_no_leak(written):
-    template = "please read the following note with great care and answer with one single code only note"
+    template = (
+        "please read the following note with great care and answer with one single code only note"
+    )
     texts = [f"{template} {text}" for text in different(60)]
     train = written([row(f"{template} {TEXT}")], "train.jsonl")
     assert "leak (8-gram)" not in examine(written([row(text) for text in texts]), train).counts()
@@ -96,7 +119,9 @@ def test_a_template_shared_by_all_rows_is_no_leak(written):
 
 def test_rows_without_a_slice_value_are_to_be_filled_in(written):
     texts = different(120)
-    labelled = [row(text, metadata={"channel": "chat"} if i > 1 else {}) for i, text in enumerate(texts)]
+    labelled = [
+        row(text, metadata={"channel": "chat"} if i > 1 else {}) for i, text in enumerate(texts)
+    ]
     found = examine(written(labelled), slice_fields=["channel"])
     (lacking,) = (one for one in found.findings if one.kind == "no slice value")
     assert (lacking.lines, lacking.remedy) == ((1, 2), "fill in channel for 2 rows")
@@ -119,17 +144,26 @@ def test_the_articles_sizes_are_numbers(written, n, what):
 
 def test_what_the_set_can_find_is_said(written):
     found = examine(written([row(text) for text in different(200)]))
-    assert found.detectable[0.1] == pytest.approx(0.062, abs=5e-4)  # STATISTICS: n = 200, psi 10% finds 6.2 points
+    assert found.detectable[0.1] == pytest.approx(
+        0.062, abs=5e-4
+    )  # STATISTICS: n = 200, psi 10% finds 6.2 points
     assert "6.2 at 10%" in str(found)
 
 
 def test_thin_slices_are_counted(written):
-    rows = [row(text, metadata={"kind": "rare" if i < 5 else "common"}) for i, text in enumerate(different(40))]
+    rows = [
+        row(text, metadata={"kind": "rare" if i < 5 else "common"})
+        for i, text in enumerate(different(40))
+    ]
     found = examine(written(rows), slice_fields=["kind"])
     assert found.slices == {"kind = rare": 5, "kind = common": 35}
-    assert [one.what for one in found.findings if one.kind == "thin slice"] == ["kind = rare has 5 rows"]
+    assert [one.what for one in found.findings if one.kind == "thin slice"] == [
+        "kind = rare has 5 rows"
+    ]
 
 
 def test_without_detectable_differences_nothing_is_said_of_them():
     found = Checkup(path="x", n=0, findings=(), detectable={0.1: None}, slices={}, train=None)
-    assert str(found).splitlines() == ["x: 0 rows, not compared with a training file. Found: nothing."]
+    assert str(found).splitlines() == [
+        "x: 0 rows, not compared with a training file. Found: nothing."
+    ]

@@ -9,7 +9,12 @@ from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.slices import slice_tables
 from evalkit.records import EvalResult, Evidence
 
-ABOUT = {"study": "small", "models": {"base": "b", "fine_tuned": "f"}, "bound_to": {"test_set": "0"}, "costs": {}}
+ABOUT = {
+    "study": "small",
+    "models": {"base": "b", "fine_tuned": "f"},
+    "bound_to": {"test_set": "0"},
+    "costs": {},
+}
 
 
 @pytest.fixture
@@ -24,7 +29,12 @@ def test_what_the_decision_reads_is_there_and_is_plain_json(undecided, tmp_path)
     assert found.primary["verdict"] == "no difference shown"
     wanted = {"metrics", "slices", "fragile", "noise_floor", "outcomes", "cells", "costs"}
     assert wanted <= found.details.keys()
-    assert found.details["cells"] == {"both_right": 20, "fixed": 12, "regressed": 8, "both_wrong": 20}
+    assert found.details["cells"] == {
+        "both_right": 20,
+        "fixed": 12,
+        "regressed": 8,
+        "both_wrong": 20,
+    }
     assert found.details["metrics"]["exact_match"].keys() == {"base", "fine_tuned", "test"}
 
 
@@ -34,7 +44,9 @@ def test_an_open_question_has_a_price(undecided):
 
     psi, d = 20 / 60, 4 / 60
     n = math.ceil(((1.959964 * math.sqrt(psi) + 0.841621 * math.sqrt(psi - d * d)) / d) ** 2)
-    assert f"about {n - 60} more examples" in evidence.evidence_of(undecided, **ABOUT).missing[0].price
+    assert (
+        f"about {n - 60} more examples" in evidence.evidence_of(undecided, **ABOUT).missing[0].price
+    )
 
 
 def test_a_settled_question_has_none(cells):
@@ -51,10 +63,17 @@ def test_no_examples_make_a_record_too(tmp_path):
 def test_amending_twice_is_amending_once(undecided, tmp_path):
     path = evidence.evidence_of(undecided, **ABOUT).write(tmp_path / evidence.FILE)
     tables = slice_tables(undecided, margin=0.05)
-    first = evidence.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x")
-    again = evidence.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x")
+    first = evidence.amended(
+        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x"
+    )
+    again = evidence.amended(
+        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x"
+    )
     assert first == again == Evidence.read(path)
-    assert [one.action for one in again.missing] == ["Answer more held-out examples", "Collect more examples with kind = one"]
+    assert [one.action for one in again.missing] == [
+        "Answer more held-out examples",
+        "Collect more examples with kind = one",
+    ]
     assert again.details["slices"][0]["slice"] == "kind = one"
     assert again.details["cells"]["fixed"] == 12  # what the first chapter wrote stays
 
@@ -66,16 +85,26 @@ def test_open_slices_are_one_line_and_rows_without_the_field_are_none_of_them(ce
     sides = []
     for side in (base, tuned):
         order = [place for part in mixed for place in part]
-        sides.append([replace(side[at], slices={"kind": kind} if kind else {}) for at, kind in zip(order, kinds, strict=True)])
+        sides.append(
+            [
+                replace(side[at], slices={"kind": kind} if kind else {})
+                for at, kind in zip(order, kinds, strict=True)
+            ]
+        )
     found = compare_models(*sides)
     path = evidence.evidence_of(found, **ABOUT).write(tmp_path / evidence.FILE)
     tables = slice_tables(found, margin=0.05)
     assert sum(row.safety == "not shown" for row in tables[0]) == 5
-    open_slices = evidence.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None).missing[1:]
+    open_slices = evidence.amended(
+        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None
+    ).missing[1:]
     assert len(open_slices) == 1
     assert "(not given)" not in str(open_slices)
     assert open_slices[0].action.endswith(" and 1 more slice")
-    worst, price = min((row for row in tables[0] if row.n_to_settle), key=lambda row: row.estimate), open_slices[0].price
+    worst, price = (
+        min((row for row in tables[0] if row.n_to_settle), key=lambda row: row.estimate),
+        open_slices[0].price,
+    )
     assert open_slices[0].action.startswith(f"Collect more examples with {worst.slice}")
     assert price.startswith(f"about {worst.n_to_settle - worst.n:,}, about ")
     assert price.endswith("more examples; the rest stands in the table of slices")
@@ -85,11 +114,26 @@ def test_what_was_found_about_other_answers_is_not_added(undecided, tmp_path):
     path = evidence.evidence_of(undecided, **ABOUT).write(tmp_path / evidence.FILE)
     before = path.read_text(encoding="utf-8")
     assert evidence.amended(path, bound_to={"test_set": "1"}, slices=[], noise=None) is None
-    assert evidence.amended(tmp_path / "absent.json", bound_to=ABOUT["bound_to"], slices=[], noise=None) is None
+    assert (
+        evidence.amended(
+            tmp_path / "absent.json", bound_to=ABOUT["bound_to"], slices=[], noise=None
+        )
+        is None
+    )
     assert path.read_text(encoding="utf-8") == before
 
 
-HOSTILE = ["=1+1", "@x", "+1", "-1", "\t=1", "nul\x00esc\x1b", "\u202eabc", "half \ud83d", 'line\nbreak,"quote"']
+HOSTILE = [
+    "=1+1",
+    "@x",
+    "+1",
+    "-1",
+    "\t=1",
+    "nul\x00esc\x1b",
+    "\u202eabc",
+    "half \ud83d",
+    'line\nbreak,"quote"',
+]
 
 
 def test_files_for_people_run_no_formula_and_files_for_programs_are_raw(tmp_path):

@@ -9,7 +9,9 @@ from evalkit.errors import DesignError
 from evalkit.records import EvalResult
 
 
-def compared(n=400, *, lost=lambda i: False, slices=lambda i: {}, text=lambda i: f"question {i}", seed=0):
+def compared(
+    n=400, *, lost=lambda i: False, slices=lambda i: {}, text=lambda i: f"question {i}", seed=0
+):
     """Both models right half the time, each on its own; where `lost`, base is right and fine-tuned wrong."""
     rng = np.random.default_rng(seed)
     draws = rng.random((n, 2)) < 0.5
@@ -17,7 +19,9 @@ def compared(n=400, *, lost=lambda i: False, slices=lambda i: {}, text=lambda i:
     for i in range(n):
         right = (True, False) if lost(i) else draws[i]
         for side, ok in zip((base, tuned), right, strict=True):
-            side.append(EvalResult(i, text(i), "a", "a" if ok else "b", bool(ok), True, slices=slices(i)))
+            side.append(
+                EvalResult(i, text(i), "a", "a" if ok else "b", bool(ok), True, slices=slices(i))
+            )
     return compare_models(base, tuned)
 
 
@@ -25,7 +29,10 @@ def test_the_planted_combination_is_found_first():
     found = find_slices(
         compared(
             lost=lambda i: i % 4 == 0 and i % 5 == 0,
-            slices=lambda i: {"kind": "even" if i % 4 == 0 else "odd", "tail": "five" if i % 5 == 0 else "other"},
+            slices=lambda i: {
+                "kind": "even" if i % 4 == 0 else "odd",
+                "tail": "five" if i % 5 == 0 else "other",
+            },
         )
     )
     assert set(found.segments[0].traits) == {"kind = even", "tail = five"}
@@ -35,27 +42,41 @@ def test_the_planted_combination_is_found_first():
 
 
 def test_traits_of_the_text_are_looked_at():
-    found = find_slices(compared(lost=lambda i: i % 3 == 0, text=lambda i: "note 7" if i % 3 == 0 else "note x"))
+    found = find_slices(
+        compared(lost=lambda i: i % 3 == 0, text=lambda i: "note 7" if i % 3 == 0 else "note x")
+    )
     assert "input with digits" in found.segments[0].traits
 
 
 def test_predicates_and_patterns_of_ones_own():
-    one = compared(lost=lambda i: i % 6 == 0, text=lambda i: "urgent note" if i % 6 == 0 else "calm note")
-    found = find_slices(one, predicates={"urgent": r"^urgent", "long": lambda pair: len(pair.base.input_text) > 100}, depth=1)
+    one = compared(
+        lost=lambda i: i % 6 == 0, text=lambda i: "urgent note" if i % 6 == 0 else "calm note"
+    )
+    found = find_slices(
+        one,
+        predicates={"urgent": r"^urgent", "long": lambda pair: len(pair.base.input_text) > 100},
+        depth=1,
+    )
     assert found.segments[0].traits in {("urgent",), ("input characters > 9",)}
     with pytest.raises(DesignError, match="'bad'"):
         find_slices(one, predicates={"bad": "("})
 
 
 def test_small_places_are_not_looked_at():
-    found = find_slices(compared(lost=lambda i: i < 10, slices=lambda i: {"kind": "x" if i < 10 else "y"}), min_support=20)
+    found = find_slices(
+        compared(lost=lambda i: i < 10, slices=lambda i: {"kind": "x" if i < 10 else "y"}),
+        min_support=20,
+    )
     assert all("kind = x" not in one.traits for one in found)
 
 
 def test_everything_looked_at_counts_in_the_adjustment():
     # nothing is planted: over 40 seeds the share of runs with any p_adjusted < .05 stays near the level
     alarms = sum(
-        any((s.p_adjusted or 1) < 0.05 for s in find_slices(compared(200, slices=lambda i: {"k": str(i % 4)}, seed=seed)))
+        any(
+            (s.p_adjusted or 1) < 0.05
+            for s in find_slices(compared(200, slices=lambda i: {"k": str(i % 4)}, seed=seed))
+        )
         for seed in range(40)
     )
     assert alarms <= 5
@@ -79,7 +100,9 @@ def test_shared_sources_count_once():
         ]
         for side in (0, 1)
     )
-    tuned = [one if one.slices["kind"] == "True" else replace(one, exact_match=True) for one in tuned]
+    tuned = [
+        one if one.slices["kind"] == "True" else replace(one, exact_match=True) for one in tuned
+    ]
     alone = [[replace(one, cluster=None) for one in side] for side in (base, tuned)]
     shared, single = find_slices(compare_models(base, tuned)), find_slices(compare_models(*alone))
     assert shared.segments[0].n_regressed == single.segments[0].n_regressed == 30
@@ -88,13 +111,23 @@ def test_shared_sources_count_once():
 
 
 def test_a_value_with_a_colon_keeps_its_name_in_the_table():
-    found = find_slices(compared(lost=lambda i: i % 4 == 0, slices=lambda i: {"kind": "code: odd" if i % 4 == 0 else "even"}))
+    found = find_slices(
+        compared(
+            lost=lambda i: i % 4 == 0,
+            slices=lambda i: {"kind": "code: odd" if i % 4 == 0 else "even"},
+        )
+    )
     assert found.segments[0].where == "kind = code: odd"
-    assert '<td><bdi class="ek-text tex2jax_ignore mathjax_ignore">−100.0 points' in found._repr_html_()
+    assert (
+        '<td><bdi class="ek-text tex2jax_ignore mathjax_ignore">−100.0 points'
+        in found._repr_html_()
+    )
 
 
 def test_examples_without_a_value_are_named_as_in_the_slices():
-    found = find_slices(compared(lost=lambda i: i % 4 == 0, slices=lambda i: {} if i % 4 == 0 else {"kind": "odd"}))
+    found = find_slices(
+        compared(lost=lambda i: i % 4 == 0, slices=lambda i: {} if i % 4 == 0 else {"kind": "odd"})
+    )
     assert found.segments[0].where == "kind = (not given)"
 
 

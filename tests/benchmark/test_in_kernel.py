@@ -56,8 +56,12 @@ def test_a_cell_shows_a_bar_to_people_and_lines_to_logs_and_can_be_stopped(tmp_p
     path = tmp_path / "t.jsonl"
     path.write_text("".join(ROW % n for n in range(30)))
     with kernel() as (manager, client), FaultyServer() as server:
-        headless = until_idle(client, client.execute(cell(server, path, tmp_path / "a.jsonl"), allow_stdin=False))
-        watched = until_idle(client, client.execute(cell(server, path, tmp_path / "b.jsonl"), allow_stdin=True))
+        headless = until_idle(
+            client, client.execute(cell(server, path, tmp_path / "a.jsonl"), allow_stdin=False)
+        )
+        watched = until_idle(
+            client, client.execute(cell(server, path, tmp_path / "b.jsonl"), allow_stdin=True)
+        )
         server.behave = lambda hit: "ok" if hit.number <= 70 else "slow"
         stopping = client.execute(cell(server, path, tmp_path / "c.jsonl"))
         while len(server.hits) < 74:  # 70 answered, 4 hang
@@ -67,13 +71,27 @@ def test_a_cell_shows_a_bar_to_people_and_lines_to_logs_and_can_be_stopped(tmp_p
         stopped = until_idle(client, stopping)
         alive = until_idle(client, client.execute("1 + 1"))
 
-    lines = "".join(content["text"] for kind, content in headless if kind == "stream" and content["name"] == "stdout")
+    lines = "".join(
+        content["text"]
+        for kind, content in headless
+        if kind == "stream" and content["name"] == "stdout"
+    )
     assert "m: 30 of 30 calls done: 30 ok" in lines
     assert not [content for kind, content in headless if kind == "display_data"]
-    assert [content["data"]["text/plain"] for kind, content in headless if kind == "execute_result"] == ["30"]
+    assert [
+        content["data"]["text/plain"] for kind, content in headless if kind == "execute_result"
+    ] == ["30"]
 
-    assert [content for kind, content in watched if "application/vnd.jupyter.widget-view+json" in content.get("data", {})]
+    assert [
+        content
+        for kind, content in watched
+        if "application/vnd.jupyter.widget-view+json" in content.get("data", {})
+    ]
 
-    assert [content["ename"] for kind, content in stopped if kind == "error"] == ["KeyboardInterrupt"]
+    assert [content["ename"] for kind, content in stopped if kind == "error"] == [
+        "KeyboardInterrupt"
+    ]
     assert len(read_journal(tmp_path / "c.jsonl").entries) == 10  # 70 - 30 - 30 were finished
-    assert [content["data"]["text/plain"] for kind, content in alive if kind == "execute_result"] == ["2"]
+    assert [
+        content["data"]["text/plain"] for kind, content in alive if kind == "execute_result"
+    ] == ["2"]

@@ -10,7 +10,9 @@ from evalkit.benchmark import metrics
 from evalkit.errors import DesignError
 from evalkit.records import Answer, EvalResult, Example
 
-EXAMPLE = Example(example_id="a", messages=({"role": "user", "content": "note"},), expected="E11.65: x\n")
+EXAMPLE = Example(
+    example_id="a", messages=({"role": "user", "content": "note"},), expected="E11.65: x\n"
+)
 
 
 def result(i, expected="a", predicted="a", **more):
@@ -41,7 +43,8 @@ def test_check_format_does_what_the_article_does(output, right):
 
 
 @pytest.mark.parametrize(
-    ("output", "right"), [("\n \n", False), ("I10\n\nE11.649: x", True), ("10: x", False), ("I10x", False)]
+    ("output", "right"),
+    [("\n \n", False), ("I10\n\nE11.649: x", True), ("10: x", False), ("I10x", False)],
 )
 def test_the_icd10cm_checker_wants_a_code_on_every_line_that_is_not_blank(output, right):
     assert metrics.checker("icd10cm")(output) is right
@@ -57,7 +60,13 @@ def test_a_schema_checks_json_and_nothing_is_fetched(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps(schema), encoding="utf-8")
     check = metrics.checker("schema:s.json", folder=tmp_path)
     deep = "[" * 100_000
-    assert [check(text) for text in ('{"code": "I10"}', '{"code": 1}', "I10", "", deep)] == [True, False, False, False, False]
+    assert [check(text) for text in ('{"code": "I10"}', '{"code": 1}', "I10", "", deep)] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("name", ["nonsense", "regex:", "regex:(", "schema:absent.json", "schema:"])
@@ -90,7 +99,9 @@ def test_indel_similarity_is_never_below_the_articles(a, b):
 
 
 def test_expected_is_stripped_like_the_prediction():
-    scored = metrics.score_answer(EXAMPLE, Answer(text=" E11.65: x ", outcome="ok"), scorers=("exact", "similarity"))
+    scored = metrics.score_answer(
+        EXAMPLE, Answer(text=" E11.65: x ", outcome="ok"), scorers=("exact", "similarity")
+    )
     assert scored.exact_match
     assert scored.format_correct
     assert scored.scores == {"exact": 1.0, "similarity": 1.0}
@@ -131,20 +142,29 @@ def test_where_no_form_is_checked_there_is_no_metric_of_it(outcome):
 
 
 def test_a_scorer_of_ones_own_may_find_nothing_to_say():
-    scored = metrics.score_answer(EXAMPLE, Answer(text="x", outcome="ok"), scorers=(lambda expected, predicted: math.nan,))
+    scored = metrics.score_answer(
+        EXAMPLE, Answer(text="x", outcome="ok"), scorers=(lambda expected, predicted: math.nan,)
+    )
     assert list(scored.scores.values()) == [None]
 
 
 def test_input_text_survives_short_rows_and_content_parts():
     assert metrics.input_text(()) == ""
     assert metrics.input_text(({"role": "system", "content": None},)) == ""
-    assert metrics.input_text(({"role": "user", "content": [{"type": "text", "text": "a"}]},)) == "a"
+    assert (
+        metrics.input_text(({"role": "user", "content": [{"type": "text", "text": "a"}]},)) == "a"
+    )
 
 
 def test_no_results_are_a_result():
     found = metrics.compute_metrics([])
     assert found.total_examples == 0
-    rates = (found.exact_match_rate, found.format_accuracy, found.avg_similarity, found.min_similarity)
+    rates = (
+        found.exact_match_rate,
+        found.format_accuracy,
+        found.avg_similarity,
+        found.min_similarity,
+    )
     assert rates == (None, None, None, None)
     assert found.notes
     json.dumps(found.to_dict(), allow_nan=False)

@@ -23,7 +23,9 @@ def test_flips_stable_and_not_re_asked_by_hand(recorded, answers):
     base = passes(answers, [1, 0, 1, 1, 1, 0], [1, 0, 1, 0, 1, 0])  # e3 flips
     tuned = passes(answers, [1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0])
     base = tuple([one for one in two if one.example_id != "e4"] for two in base)
-    found = noise.noise_floor(recorded, {"base": base, "fine-tuned": tuned}, [f"e{i}" for i in range(6)])
+    found = noise.noise_floor(
+        recorded, {"base": base, "fine-tuned": tuned}, [f"e{i}" for i in range(6)]
+    )
     assert found.marks == {"e2": "stable", "e3": "flips", "e4": "not re-asked"}
     assert found.by_model["base"].n == 5
     assert found.by_model["base"].n_changed == 1
@@ -57,11 +59,20 @@ def test_a_failed_call_is_no_answer(recorded, answers):
 
 def test_rows_to_ask_again_are_found_by_the_datasets_own_count_of_lines(tmp_path):
     lines = [
-        json.dumps({"messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}]})
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": f"q{i}"},
+                    {"role": "assistant", "content": "a"},
+                ]
+            }
+        )
         for i in range(3)
     ]
     (tmp_path / "data" / "s").mkdir(parents=True)
-    (tmp_path / "data" / "s" / "test.jsonl").write_bytes("\r\r\n".join(lines).encode())  # written twice in text mode
+    (tmp_path / "data" / "s" / "test.jsonl").write_bytes(
+        "\r\r\n".join(lines).encode()
+    )  # written twice in text mode
     bench = Bench(study=Study(name="s", root=tmp_path), test_file="test.jsonl")
     wanted = bench.test_set.examples[1].example_id
     (row,) = noise._write_rows(bench, {wanted}, tmp_path / "rows.jsonl").read_text().splitlines()
@@ -84,21 +95,33 @@ def test_the_draw_depends_on_the_seed_and_not_on_the_order(recorded):
 @pytest.fixture
 def study(tmp_path):
     rows = [
-        {"messages": [{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": "yes"}]} for i in range(6)
+        {
+            "messages": [
+                {"role": "user", "content": f"question {i}"},
+                {"role": "assistant", "content": "yes"},
+            ]
+        }
+        for i in range(6)
     ]
     folder = tmp_path / "data" / "small"
     folder.mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
-    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "test.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     return Study.open("small", root=tmp_path)
 
 
 @pytest.mark.parametrize(("n", "why"), [(0, "reask_n"), (3, "environment")])
-def test_without_an_endpoint_nothing_is_asked_and_it_says_why(study, recorded, tmp_path, monkeypatch, n, why):
+def test_without_an_endpoint_nothing_is_asked_and_it_says_why(
+    study, recorded, tmp_path, monkeypatch, n, why
+):
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     bench = Bench(study=study, test_file="test.jsonl")
-    found = noise.ask_twice(bench, recorded, {"base": "b", "fine-tuned": "f"}, tmp_path / "run", n=n)
+    found = noise.ask_twice(
+        bench, recorded, {"base": "b", "fine-tuned": "f"}, tmp_path / "run", n=n
+    )
     assert found.n == 0
     assert why in found.notes[0]
     assert set(found.marks.values()) == {"not re-asked"}
@@ -122,7 +145,11 @@ def server(monkeypatch):
             key = (body["model"], body["messages"][-1]["content"])
             asked[key] += 1
             text = "no" if body["model"] == "base" and asked[key] % 2 == 0 else "yes"
-            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            choice = {
+                "index": 0,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": "stop",
+            }
             reply = json.dumps({"model": body["model"], "choices": [choice], "usage": {}}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -147,12 +174,17 @@ def test_two_live_passes_over_a_real_server(study, server, tmp_path):
     bench = Bench(study=study, test_file="test.jsonl", concurrency=2)
     ids = [one.example_id for one in bench.test_set.examples]
     base, tuned = (
-        [replace(one, example_id=ids[i]) for i, one in enumerate(bench.ask(name, tmp_path / f"{name}.jsonl"))]
+        [
+            replace(one, example_id=ids[i])
+            for i, one in enumerate(bench.ask(name, tmp_path / f"{name}.jsonl"))
+        ]
         for name in ("base", "fine-tuned")
     )
     recorded = compare_models(base, tuned)
     run = tmp_path / "run"
-    found = noise.ask_twice(bench, recorded, {"base": "base", "fine-tuned": "fine-tuned"}, run, n=4, seed=1)
+    found = noise.ask_twice(
+        bench, recorded, {"base": "base", "fine-tuned": "fine-tuned"}, run, n=4, seed=1
+    )
     # the second and third answers of base are no and yes: it flips on all four, the other model on none
     assert found.by_model["base"].n_changed == found.by_model["base"].n == 4
     assert found.by_model["fine-tuned"].n_changed == 0
@@ -160,4 +192,6 @@ def test_two_live_passes_over_a_real_server(study, server, tmp_path):
     assert len(list(run.glob("noise-*/*-[12].jsonl"))) == 4
     assert sum(server.values()) == 2 * 6 + 4 * 4
     json.dumps(found.to_dict(), allow_nan=False)
-    assert len((tmp_path / "base.jsonl").read_text(encoding="utf-8").splitlines()) == 1 + 6  # live answers never enter it
+    assert (
+        len((tmp_path / "base.jsonl").read_text(encoding="utf-8").splitlines()) == 1 + 6
+    )  # live answers never enter it

@@ -22,7 +22,9 @@ ROW = '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "c
 @pytest.fixture
 def test_file(tmp_path):
     path = tmp_path / "t.jsonl"
-    path.write_text("".join(ROW % f"question {n:03}" for n in range(100)))  # 12 characters, about 4 tokens each
+    path.write_text(
+        "".join(ROW % f"question {n:03}" for n in range(100))
+    )  # 12 characters, about 4 tokens each
     return path
 
 
@@ -35,7 +37,9 @@ def answered(n, **fields):
 
 def test_before_anything_is_asked_the_money_is_an_upper_bound(test_file):
     prices = {"m": {"prompt_per_million": 10, "completion_per_million": 20}}
-    estimate = Evaluation(model="m", test_file=test_file, max_tokens=50, prices=prices, samples=2).estimate()
+    estimate = Evaluation(
+        model="m", test_file=test_file, max_tokens=50, prices=prices, samples=2
+    ).estimate()
     # 200 calls x (12 characters / 3 x 10 + 50 x 20) / 1e6 = 200 x 1040 / 1e6 = 0.208
     assert estimate.money == pytest.approx(0.208)
     assert str(estimate) == "200 of 200 calls to make, at most 0.21 USD"
@@ -44,7 +48,9 @@ def test_before_anything_is_asked_the_money_is_an_upper_bound(test_file):
 def test_after_the_first_answer_time_and_money_follow_from_it():
     price = Prices(prompt_per_million=10, completion_per_million=20, currency="EUR")
     estimate = Estimate(n_calls=100, n_to_ask=80, concurrency=10, price=price)
-    later = estimate.after(answered(1, latency_ms=2000.0, prompt_tokens=1000, completion_tokens=500))
+    later = estimate.after(
+        answered(1, latency_ms=2000.0, prompt_tokens=1000, completion_tokens=500)
+    )
     # 79 left x 2 s / 10 at a time = 15.8 s; 79 x (1000 x 10 + 500 x 20) / 1e6 = 1.58
     assert later.seconds == pytest.approx(15.8)
     assert later.money == pytest.approx(1.58)
@@ -58,7 +64,9 @@ def test_without_prices_no_money_is_mentioned_and_when_nothing_is_left_no_time()
 
 
 def test_prices_come_from_a_mapping_or_a_file_and_an_unlisted_model_has_none(tmp_path):
-    (tmp_path / "prices.yaml").write_text("m: {prompt_per_million: 1, completion_per_million: 2.5, currency: EUR}\n")
+    (tmp_path / "prices.yaml").write_text(
+        "m: {prompt_per_million: 1, completion_per_million: 2.5, currency: EUR}\n"
+    )
     price = prices_of(tmp_path / "prices.yaml", "m")
     assert price == Prices(prompt_per_million=1.0, completion_per_million=2.5, currency="EUR")
     assert price.cost(1_000_000, 2_000_000) == pytest.approx(6.0)
@@ -67,7 +75,14 @@ def test_prices_come_from_a_mapping_or_a_file_and_an_unlisted_model_has_none(tmp
 
 
 @pytest.mark.parametrize(
-    "text", ["m: 3", "m: {prompt_per_million: cheap, completion_per_million: 2}", "- m", "m: {price: 1}", "{"]
+    "text",
+    [
+        "m: 3",
+        "m: {prompt_per_million: cheap, completion_per_million: 2}",
+        "- m",
+        "m: {price: 1}",
+        "{",
+    ],
 )
 def test_prices_of_another_form_are_refused(tmp_path, text):
     (tmp_path / "prices.yaml").write_text(text)

@@ -67,7 +67,9 @@ def interrupt_when(condition):
 
 
 def run(server, path, **options):
-    return run_automated_eval("m", path, base_url=server.url, progress=False, **{"timeout_s": 5, **options})
+    return run_automated_eval(
+        "m", path, base_url=server.url, progress=False, **{"timeout_s": 5, **options}
+    )
 
 
 def test_results_stand_in_file_order_with_the_articles_fields(test_file):
@@ -110,7 +112,9 @@ def test_a_journal_that_answers_everything_needs_no_endpoint(test_file, tmp_path
         first = run(server, test_file(3), journal=tmp_path / "m.jsonl")
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    assert run_automated_eval("m", test_file(3), journal=tmp_path / "m.jsonl", progress=False) == first
+    assert (
+        run_automated_eval("m", test_file(3), journal=tmp_path / "m.jsonl", progress=False) == first
+    )
     with pytest.raises(ModelError, match="no endpoint"):
         run_automated_eval("m", test_file(4), journal=tmp_path / "n.jsonl", progress=False)
 
@@ -121,13 +125,21 @@ def test_samples_are_asked_and_numbered_and_more_of_them_go_on_from_there(test_f
         run(server, test_file(3), journal=journal)
         results = run(server, test_file(3), journal=journal, samples=3)
     assert len(server.hits) == 9
-    assert [(result.example_id, result.sample) for result in results[:4]] == [("q0", 0), ("q0", 1), ("q0", 2), ("q1", 0)]
+    assert [(result.example_id, result.sample) for result in results[:4]] == [
+        ("q0", 0),
+        ("q0", 1),
+        ("q0", 2),
+        ("q1", 0),
+    ]
     assert len(results_from_journal(journal, test_file(3))) == 9
     assert len(results_from_journal(journal, test_file(3), samples=1)) == 3
 
 
 def test_errors_are_asked_again_but_refused_truncated_and_empty_are_answers(test_file, tmp_path):
-    journal, faults = tmp_path / "m.jsonl", {"q1": "400 too long", "q2": "refusal", "q3": "length", "q4": "null content"}
+    journal, faults = (
+        tmp_path / "m.jsonl",
+        {"q1": "400 too long", "q2": "refusal", "q3": "length", "q4": "null content"},
+    )
     with FaultyServer(lambda hit: faults.get(hit.asked.replace("question ", "q"), "ok")) as server:
         outcomes = [result.outcome for result in run(server, test_file(6), journal=journal)]
         assert outcomes == ["ok", "error", "refused", "truncated", "empty", "ok"]
@@ -152,7 +164,9 @@ def test_the_header_says_what_was_asked_of_whom(test_file, tmp_path, key):
     assert len(head["test_set"]) == 64
     assert server.hits[0].body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert key not in journal.read_text()
-    assert server.url not in journal.read_text()  # the address is not part of it: the answers are the model's
+    assert (
+        server.url not in journal.read_text()
+    )  # the address is not part of it: the answers are the model's
 
 
 def test_another_address_finds_the_same_answers(test_file, tmp_path):
@@ -176,7 +190,9 @@ def test_changed_rows_are_asked_again_and_said(test_file, tmp_path):
     with FaultyServer() as server:
         run(server, path, journal=journal)
         path.write_text(path.read_text().replace('"question 3"', '"question three"'))
-        with pytest.warns(UserWarning, match="no answer to 1 row of 4 .*line 4.*1 of them asked in other words"):
+        with pytest.warns(
+            UserWarning, match="no answer to 1 row of 4 .*line 4.*1 of them asked in other words"
+        ):
             assert len(results_from_journal(journal, path)) == 3
         with pytest.warns(UserWarning, match="another version of the test set"):
             run(server, path, journal=journal)
@@ -211,16 +227,22 @@ def test_nothing_is_lost_when_every_seventh_call_fails(test_file, tmp_path):
         return faults.get((int(hit.asked.split()[1]) * 37 + 53 * seen[hit.asked]) % 100, "echo")
 
     with FaultyServer(behave) as server:
-        results = run(server, test_file(500), journal=tmp_path / "m.jsonl", concurrency=64, timeout_s=2)
+        results = run(
+            server, test_file(500), journal=tmp_path / "m.jsonl", concurrency=64, timeout_s=2
+        )
     assert Counter(result.outcome for result in results) == {"ok": 500}
     assert all(result.predicted == result.input_text for result in results)
     assert 560 < len(server.hits) < 620  # 500 and about 15% of them again, and of those again
-    assert sum(entry.answer.attempts for entry in read_journal(tmp_path / "m.jsonl").entries) == len(server.hits)
+    assert sum(
+        entry.answer.attempts for entry in read_journal(tmp_path / "m.jsonl").entries
+    ) == len(server.hits)
 
 
 def test_a_server_that_breaks_for_good_stops_the_run_and_the_answers_are_kept(test_file, tmp_path):
     with FaultyServer(lambda hit: "ok" if hit.number <= 10 else "400 too long") as server:
-        with pytest.raises(ModelError, match="5 calls in a row failed, the last with: 400: maximum context length"):
+        with pytest.raises(
+            ModelError, match="5 calls in a row failed, the last with: 400: maximum context length"
+        ):
             run(server, test_file(200), journal=tmp_path / "m.jsonl", abort_after=5, concurrency=4)
         assert len(server.hits) < 25
     kept = Counter(entry.answer.outcome for entry in read_journal(tmp_path / "m.jsonl").entries)
@@ -238,7 +260,9 @@ def test_quota_used_up_in_the_middle_stops_the_run(test_file, tmp_path):
 
 def test_a_served_model_that_changes_is_warned_of_and_recorded(test_file, tmp_path):
     with FaultyServer(lambda hit: "other model" if hit.number > 3 else "ok") as server:
-        with pytest.warns(UserWarning, match=r"model changed: 'm' \(3 answers\) and 'm-2' \(2 answers\)"):
+        with pytest.warns(
+            UserWarning, match=r"model changed: 'm' \(3 answers\) and 'm-2' \(2 answers\)"
+        ):
             run(server, test_file(5), journal=tmp_path / "m.jsonl", concurrency=1)
         served = [entry.answer.served_model for entry in read_journal(tmp_path / "m.jsonl").entries]
     assert served == ["m"] * 3 + ["m-2"] * 2
@@ -256,7 +280,9 @@ def test_the_async_twin_gives_the_same_in_the_callers_loop(test_file, tmp_path):
     with FaultyServer(lambda hit: "echo") as server:
         plain = run(server, test_file(5), journal=tmp_path / "m.jsonl")
         twin = asyncio.run(
-            run_automated_eval_async("m", test_file(5), base_url=server.url, journal=tmp_path / "m.jsonl", progress=False)
+            run_automated_eval_async(
+                "m", test_file(5), base_url=server.url, journal=tmp_path / "m.jsonl", progress=False
+            )
         )
     assert twin == plain
     assert len(server.hits) == 5
@@ -265,8 +291,15 @@ def test_the_async_twin_gives_the_same_in_the_callers_loop(test_file, tmp_path):
 def test_both_twins_take_the_same_arguments():
     import inspect
 
-    assert inspect.signature(run_automated_eval).parameters == inspect.signature(run_automated_eval_async).parameters
-    assert list(inspect.signature(run_automated_eval).parameters)[:3] == ["model", "test_file", "system_prompt"]
+    assert (
+        inspect.signature(run_automated_eval).parameters
+        == inspect.signature(run_automated_eval_async).parameters
+    )
+    assert list(inspect.signature(run_automated_eval).parameters)[:3] == [
+        "model",
+        "test_file",
+        "system_prompt",
+    ]
 
 
 def test_stop_stops_and_keeps_what_was_finished(test_file, tmp_path):
@@ -326,9 +359,13 @@ def test_killed_in_the_middle_no_finished_call_is_made_twice(test_file, tmp_path
 def same_prompt(tmp_path, n=6):
     """Rows with one and the same prompt, and one other after the second of them."""
     asked = ["again"] * 2 + ["another"] + ["again"] * (n - 2)
-    rows = [[{"role": "user", "content": text}, {"role": "assistant", "content": "1"}] for text in asked]
+    rows = [
+        [{"role": "user", "content": text}, {"role": "assistant", "content": "1"}] for text in asked
+    ]
     path = tmp_path / "same.jsonl"
-    path.write_text("".join(json.dumps({"id": f"q{i}", "messages": row}) + "\n" for i, row in enumerate(rows)))
+    path.write_text(
+        "".join(json.dumps({"id": f"q{i}", "messages": row}) + "\n" for i, row in enumerate(rows))
+    )
     return path
 
 
@@ -348,7 +385,10 @@ def test_rows_with_the_same_prompt_share_one_call_and_every_reading_agrees(tmp_p
     assert results_from_journal(journal, path) == first
     bound = answers_hash(journal)
     second = run_automated_eval(model, path, journal=journal, progress=False)
-    assert (second == first, answers_hash(journal) == bound) == (not fails, not fails)  # failed calls are made again
+    assert (second == first, answers_hash(journal) == bound) == (
+        not fails,
+        not fails,
+    )  # failed calls are made again
 
 
 def test_rows_with_the_same_prompt_in_the_pool_share_one_call(tmp_path):
@@ -426,7 +466,9 @@ def test_sync_functions_run_side_by_side(test_file):
 def test_a_function_that_raises_or_returns_no_text_fails_that_row(test_file):
     def model(messages):
         number = int(messages[-1]["content"].split()[1])
-        return {1: None, 2: 7, 3: "\ud800"}[number] if number in {1, 2, 3} else str(1 / (number - 4))
+        return (
+            {1: None, 2: 7, 3: "\ud800"}[number] if number in {1, 2, 3} else str(1 / (number - 4))
+        )
 
     results = run_automated_eval(model, test_file(6), progress=False)
     assert [result.outcome for result in results] == ["ok", "empty", "error", "ok", "error", "ok"]
@@ -443,10 +485,16 @@ def test_what_cannot_be_is_refused(test_file, option):
         run_automated_eval("m", test_file(2), **{option: 1.5})
 
 
-@pytest.mark.parametrize("options", [{"limit": -1}, {"system_prompt_mode": "append"}, {"checker": None}, {"model": None}])
+@pytest.mark.parametrize(
+    "options", [{"limit": -1}, {"system_prompt_mode": "append"}, {"checker": None}, {"model": None}]
+)
 def test_what_would_silently_ask_nothing_or_something_else_is_refused(test_file, options):
-    with pytest.raises(DesignError, match=f"{next(iter(options))}.* {next(iter(options.values()))}|'append'"):
-        run_automated_eval(**{"model": str, "test_file": test_file(2), "progress": False, **options})
+    with pytest.raises(
+        DesignError, match=f"{next(iter(options))}.* {next(iter(options.values()))}|'append'"
+    ):
+        run_automated_eval(
+            **{"model": str, "test_file": test_file(2), "progress": False, **options}
+        )
 
 
 def test_one_scorer_may_be_given_as_it_is(test_file):
@@ -457,7 +505,9 @@ def test_one_scorer_may_be_given_as_it_is(test_file):
     assert results[0].scores == {"length": 0.4}
 
 
-@pytest.mark.parametrize("options", [{"checker": "no such"}, {"scorers": ["no such"]}, {"slice_fields": "no such"}])
+@pytest.mark.parametrize(
+    "options", [{"checker": "no such"}, {"scorers": ["no such"]}, {"slice_fields": "no such"}]
+)
 def test_an_unknown_checker_scorer_or_field_costs_no_call(test_file, tmp_path, options):
     with FaultyServer() as server, pytest.raises((DataError, DesignError), match="no such"):
         run(server, test_file(2), journal=tmp_path / "m.jsonl", **options)
@@ -482,7 +532,11 @@ def test_a_broken_test_file_costs_no_call(tmp_path):
 def test_the_stream_yields_as_answers_come_and_can_be_left(test_file):
     async def main():
         seen = []
-        stream = stream_eval(Evaluation(model="m", test_file=test_file(50), base_url=server.url, concurrency=2, keep=False))
+        stream = stream_eval(
+            Evaluation(
+                model="m", test_file=test_file(50), base_url=server.url, concurrency=2, keep=False
+            )
+        )
         async for result in stream:
             seen.append(result.example_id)
             if len(seen) == 5:
@@ -504,13 +558,32 @@ def test_results_do_not_depend_on_how_many_are_asked_at_once(test_file, tmp_path
 
 def test_the_key_is_in_no_file_no_message_and_no_exception(test_file, tmp_path, key, capfd):
     faults = {1: "echo key", 2: "400 too long", **dict.fromkeys(range(3, 40), "500 echo key")}
-    with FaultyServer(lambda hit: faults.get(hit.number, "ok")) as server, pytest.raises(ModelError) as aborted:
-        run_automated_eval("m", test_file(9), base_url=server.url, journal=tmp_path / "m.jsonl", attempts=1, abort_after=3)
+    with (
+        FaultyServer(lambda hit: faults.get(hit.number, "ok")) as server,
+        pytest.raises(ModelError) as aborted,
+    ):
+        run_automated_eval(
+            "m",
+            test_file(9),
+            base_url=server.url,
+            journal=tmp_path / "m.jsonl",
+            attempts=1,
+            abort_after=3,
+        )
     with FaultyServer(lambda hit: "401") as server, pytest.raises(ModelError) as refused:
         run_automated_eval("m", test_file(9), base_url=server.url, journal=tmp_path / "n.jsonl")
     shown = capfd.readouterr()
-    errors = [aborted.value, refused.value, *[error.__context__ for error in (aborted.value, refused.value)]]
-    everything = [*map(repr, errors), shown.out, shown.err, *[path.read_text() for path in tmp_path.glob("*.jsonl")]]
+    errors = [
+        aborted.value,
+        refused.value,
+        *[error.__context__ for error in (aborted.value, refused.value)],
+    ]
+    everything = [
+        *map(repr, errors),
+        shown.out,
+        shown.err,
+        *[path.read_text() for path in tmp_path.glob("*.jsonl")],
+    ]
     assert server.hits[0].authorization == f"Bearer {key}"
     assert not [text for text in everything if key in text]
     assert "[key removed]" in (tmp_path / "m.jsonl").read_text()
@@ -521,4 +594,6 @@ def test_a_lambda_cannot_share_a_journal_with_another(tmp_path):
         '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
     )
     with pytest.raises(DesignError, match="named function"):
-        run_automated_eval(lambda messages: "a", tmp_path / "test.jsonl", journal=tmp_path / "journal.jsonl")
+        run_automated_eval(
+            lambda messages: "a", tmp_path / "test.jsonl", journal=tmp_path / "journal.jsonl"
+        )

@@ -5,14 +5,24 @@ import pytest
 
 from evalkit import stats
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.slices import examples_to_settle, most_lost, regression_frame, slice_table, slice_tables
+from evalkit.benchmark.slices import (
+    examples_to_settle,
+    most_lost,
+    regression_frame,
+    slice_table,
+    slice_tables,
+)
 from evalkit.errors import DesignError
 
 
 @pytest.fixture
 def sliced(cells):
     """Single: 100 examples, 40 fixed. Double: 60 examples, 12 regressed. Rare: 10 examples, 5 regressed."""
-    parts = [("single", cells(20, 40, 0, 40)), ("double", cells(10, 0, 12, 38)), ("rare", cells(0, 0, 5, 5))]
+    parts = [
+        ("single", cells(20, 40, 0, 40)),
+        ("double", cells(10, 0, 12, 38)),
+        ("rare", cells(0, 0, 5, 5)),
+    ]
     base, tuned = (
         [
             replace(one, example_id=f"{kind}-{i}", slices={"kind": kind})
@@ -28,7 +38,11 @@ def test_a_slice_lost_behind_a_better_average(sliced):
     table = slice_table(sliced)
     single, double, rare = table
     assert sliced.verdict == "better"
-    assert (single.verdict, double.verdict, rare.verdict) == ("better", "worse", "no difference shown")
+    assert (single.verdict, double.verdict, rare.verdict) == (
+        "better",
+        "worse",
+        "no difference shown",
+    )
     assert double.test == stats.paired_binary_test(10, 0, 12, 38)
     assert double.estimate == pytest.approx(-12 / 60)
     assert (double.base_rate, double.fine_tuned_rate) == pytest.approx((22 / 60, 10 / 60))
@@ -68,7 +82,11 @@ def test_a_slice_not_shown_safe_is_priced_by_what_shows_it_safe(cells):
     (row,) = slice_table(found, margin=0.05)
     assert row.safety == "not shown"
     assert row.n_to_settle == stats.examples_needed(16 / 84, 12 / 84, margin=0.05) == 278
-    assert priced(found, margin=None) == {"one": stats.examples_needed(16 / 84, 12 / 84)} == {"one": 1152}
+    assert (
+        priced(found, margin=None)
+        == {"one": stats.examples_needed(16 / 84, 12 / 84)}
+        == {"one": 1152}
+    )
 
 
 def test_a_safe_slice_has_no_price(cells):
@@ -85,14 +103,17 @@ def test_a_loss_of_the_margin_or_more_is_priced_by_what_shows_it_worse(cells):
 def test_a_score_is_safe_by_its_spread():
     # as below, but 0.1 + 0.05 away: n = (1.959964 + 0.841621)^2 * 0.48 / 0.0225 = 167.4
     test = stats.paired_mean_test([-0.5, 0.7, -0.5, 0.7])
-    assert examples_to_settle(test, margin=0.05) == math.ceil((1.959964 + 0.841621) ** 2 * 0.48 / 0.0225)
+    assert examples_to_settle(test, margin=0.05) == math.ceil(
+        (1.959964 + 0.841621) ** 2 * 0.48 / 0.0225
+    )
     assert examples_to_settle(stats.paired_mean_test([-0.5, 0.3, -0.5, 0.3]), margin=0.05) is None
 
 
 def test_examples_without_the_field_have_no_price(cells):
     base, tuned = cells(10, 3, 5, 12)
     labelled = [
-        [replace(one, slices={"kind": "one"} if i < 25 else {}) for i, one in enumerate(side)] for side in (base, tuned)
+        [replace(one, slices={"kind": "one"} if i < 25 else {}) for i, one in enumerate(side)]
+        for side in (base, tuned)
     ]
     found = priced(compare_models(*labelled))
     assert found["(not given)"] is None
@@ -118,13 +139,21 @@ def test_a_margin_asks_whether_a_slice_is_safe(sliced):
 
 def test_the_other_metrics_are_adjusted_together(sliced):
     first, formats, likeness = slice_tables(sliced)
-    assert [one.metric for one in (first, formats, likeness)] == ["exact_match", "format", "similarity"]
+    assert [one.metric for one in (first, formats, likeness)] == [
+        "exact_match",
+        "format",
+        "similarity",
+    ]
     raw = [row.p_value for table in (formats, likeness) for row in table]
     assert [row.p_adjusted for table in (formats, likeness) for row in table] == stats.adjust(raw)
     assert most_lost((formats, likeness)).metric == "similarity"
     for row in (*formats, *likeness):  # priced at the level of the family it was adjusted in
         level = row.test.alpha / formats.n_tested
-        assert row.n_to_settle == (None if row.verdict in {"better", "worse"} else examples_to_settle(row.test, alpha=level))
+        assert row.n_to_settle == (
+            None
+            if row.verdict in {"better", "worse"}
+            else examples_to_settle(row.test, alpha=level)
+        )
 
 
 def test_examples_without_a_value_are_not_counted(answers):
@@ -133,7 +162,9 @@ def test_examples_without_a_value_are_not_counted(answers):
     better = [{"s": one["s"] and one["s"] + 0.01 * (i % 2)} for i, one in enumerate(scores)]
     slices = {"kind": "x"}
     found = compare_models(
-        answers([1] * 100, scores=scores, slices=slices), answers([1] * 100, scores=better, slices=slices), primary_metric="s"
+        answers([1] * 100, scores=scores, slices=slices),
+        answers([1] * 100, scores=better, slices=slices),
+        primary_metric="s",
     )
     (row,) = slice_table(found)
     assert (row.n, row.p_value) == (20, None)
@@ -184,5 +215,7 @@ def test_a_slice_at_zero_separates_the_odds_and_says_so(sliced):
 
 
 def test_clusters_reach_the_slices(cells):
-    found = compare_models(*cells(30, 30, 10, 10, cluster=[str(i // 4) for i in range(80)], slices={"kind": "all"}))
+    found = compare_models(
+        *cells(30, 30, 10, 10, cluster=[str(i // 4) for i in range(80)], slices={"kind": "all"})
+    )
     assert slice_table(found).rows[0].test.method == "cluster-robust t"

@@ -21,7 +21,10 @@ def rows():
     """Reads a study's chat file as plain rows."""
 
     def read(study, name):
-        return [json.loads(line) for line in (DATA / study / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        return [
+            json.loads(line)
+            for line in (DATA / study / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
 
     return read
 

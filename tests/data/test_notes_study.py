@@ -62,7 +62,15 @@ def test_both_models_answered_and_the_comparison_is_clustered(results):
 
 def test_a_model_that_knows_the_notes_gets_everything_right(data):
     folder = data / "notes"
-    known = {one.messages[-1]["content"]: one.expected for one in dataset.read_examples(folder / "test.jsonl").examples}
+    known = {
+        one.messages[-1]["content"]: one.expected
+        for one in dataset.read_examples(folder / "test.jsonl").examples
+    }
     check = metrics.checker("schema:note.schema.json", folder=folder)
-    found = run_automated_eval(lambda turns: known[turns[-1]["content"]], folder / "test.jsonl", checker=check, progress=False)
+    found = run_automated_eval(
+        lambda turns: known[turns[-1]["content"]],
+        folder / "test.jsonl",
+        checker=check,
+        progress=False,
+    )
     assert all(one.exact_match and one.format_correct for one in found)

@@ -25,8 +25,14 @@ def run_serve(data):
     def run(*arguments, packages=True):
         python = [sys.executable] if packages else [sys.executable, "-I", "-S"]
         command = [*python, str(data / "icd10" / "serve.py"), *arguments]
-        env = {**os.environ, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": "for-another-place"}
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+        env = {
+            **os.environ,
+            "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
+            "OPENAI_API_KEY": "for-another-place",
+        }
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, env=env, check=False
+        )
 
     return run
 
@@ -54,9 +60,15 @@ def test_a_request_goes_to_the_model_it_names(serve):
     async def talk():
         upstream = [await listening(model_that_says(name)) for name in ("one", "two")]
         async with aiohttp.ClientSession() as session:
-            addresses = {name: address for name, (_, address) in zip(("a", "b"), upstream, strict=True)}
-            runner, address = await listening(serve.router({**addresses, "gone": "http://127.0.0.1:9"}, session))
-            found = [await asked(session, address, {"model": name}) for name in ("a", "b", "c", "gone")]
+            addresses = {
+                name: address for name, (_, address) in zip(("a", "b"), upstream, strict=True)
+            }
+            runner, address = await listening(
+                serve.router({**addresses, "gone": "http://127.0.0.1:9"}, session)
+            )
+            found = [
+                await asked(session, address, {"model": name}) for name in ("a", "b", "c", "gone")
+            ]
             found.append(await asked(session, address, ["not an object"]))
             for one in (runner, *(server for server, _ in upstream)):
                 await one.cleanup()
@@ -100,7 +112,9 @@ def test_the_command_finds_the_server_and_its_exit_code_comes_back(run_serve):
 @pytest.fixture(scope="module")
 def address(data):
     """The address of a server that is really there, stopped as a terminal would."""
-    process = subprocess.Popen([sys.executable, str(data / "icd10" / "serve.py")], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(data / "icd10" / "serve.py")], stdout=subprocess.PIPE, text=True
+    )
     line = process.stdout.readline()
     yield line.split(" at ")[1].split(";")[0]
     process.send_signal(signal.SIGINT)
@@ -122,10 +136,19 @@ def test_both_models_are_there_and_say_what_they_are(address):
 @pytest.mark.model
 def test_the_models_differ_and_repeat_themselves_to_the_letter(address, data, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "local")
-    ask = {"limit": 3, "max_tokens": 48, "endpoint": "local", "concurrency": 3, "base_url": address, "progress": False}
+    ask = {
+        "limit": 3,
+        "max_tokens": 48,
+        "endpoint": "local",
+        "concurrency": 3,
+        "base_url": address,
+        "progress": False,
+    }
 
     def answers(model):
-        return [one.predicted for one in run_automated_eval(model, data / "icd10" / "test.jsonl", **ask)]
+        return [
+            one.predicted for one in run_automated_eval(model, data / "icd10" / "test.jsonl", **ask)
+        ]
 
     first = {model: answers(model) for model in ("base", "fine-tuned")}
     assert first["base"] != first["fine-tuned"]
@@ -143,4 +166,7 @@ def test_it_stops_while_a_model_is_still_answering(run_serve, data):
         "threading.Event().wait(1)\n"
         "os._exit(5)\n"
     )
-    assert run_serve("--", sys.executable, "-c", ask, str(data / "icd10" / "test.jsonl")).returncode == 5
+    assert (
+        run_serve("--", sys.executable, "-c", ask, str(data / "icd10" / "test.jsonl")).returncode
+        == 5
+    )

@@ -20,7 +20,13 @@ def make(layer: Any, verdict: str = "better", **changes: Any) -> Evidence:
     primary: dict[str, Any] = {"verdict": verdict, "n": 300}
     if verdict in EFFECTS:
         estimate, low, high = (value + shift for value in EFFECTS[verdict])
-        primary |= {"estimate": estimate, "ci_low": low, "ci_high": high, "alpha": 0.05, "p_value": 0.01}
+        primary |= {
+            "estimate": estimate,
+            "ci_low": low,
+            "ci_high": high,
+            "alpha": 0.05,
+            "p_value": 0.01,
+        }
     details = {"noise_floor": {"flip_rate": 0.0}} if layer == "benchmark" else {}
     fields: dict[str, Any] = {
         "layer": layer,

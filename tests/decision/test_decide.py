@@ -10,7 +10,9 @@ from evalkit.records import Missing
 
 VERDICTS = ("better", "worse", "no difference shown", "too early", "invalid")
 STATES = [None, *((verdict, simulated) for verdict in VERDICTS for simulated in (False, True))]
-GRAMMAR = re.compile(r"(Ship|Don’t ship|Not yet) this version: (no (gain|difference) .+\.|[a-z].+, but .+\.)\Z")
+GRAMMAR = re.compile(
+    r"(Ship|Don’t ship|Not yet) this version: (no (gain|difference) .+\.|[a-z].+, but .+\.)\Z"
+)
 SLICE = {"slice": "kind = multi", "n": 96, "estimate": -0.0625, "ci_low": -0.13, "ci_high": -0.02}
 
 
@@ -24,19 +26,37 @@ def fails(state):
 
 @pytest.mark.parametrize("stage", ["pre_deploy", "rollout"])
 def test_every_combination_has_a_verdict_by_the_gate_and_a_sentence_by_the_grammar(evidence, stage):
-    for benchmark, human, ab_test in product([one for one in STATES if one != ("better", True)], STATES, STATES):
+    for benchmark, human, ab_test in product(
+        [one for one in STATES if one != ("better", True)], STATES, STATES
+    ):
         given = {"benchmark": benchmark, "human": human, "ab_test": ab_test}
-        found = {name: evidence(name, state[0], simulated=state[1]) for name, state in given.items() if state}
+        found = {
+            name: evidence(name, state[0], simulated=state[1])
+            for name, state in given.items()
+            if state
+        }
         decision = decide(found, study="tiny", stage=stage)
         needed = [benchmark, human] + ([ab_test] if stage == "rollout" else [])
-        expected = "don't ship" if any(map(fails, given.values())) else "ship" if all(map(passes, needed)) else "not yet"
+        expected = (
+            "don't ship"
+            if any(map(fails, given.values()))
+            else "ship"
+            if all(map(passes, needed))
+            else "not yet"
+        )
         assert decision.verdict == expected, given
         assert GRAMMAR.match(decision.headline), decision.headline
-        assert decision.headline.startswith({"ship": "Ship", "don't ship": "Don’t", "not yet": "Not"}[expected])
+        assert decision.headline.startswith(
+            {"ship": "Ship", "don't ship": "Don’t", "not yet": "Not"}[expected]
+        )
         assert not re.search(r"None|nan|\{|\}|  ", decision.headline + decision.deck), decision.deck
         told = decision.headline + decision.deck + str(decision.missing)
-        assert not re.search(r"shows no (difference|preference)|(no gain|no difference)[^,]*, but", told), told
-        assert decision.headline.count("no difference is shown") <= 1 or "in the" in decision.headline
+        assert not re.search(
+            r"shows no (difference|preference)|(no gain|no difference)[^,]*, but", told
+        ), told
+        assert (
+            decision.headline.count("no difference is shown") <= 1 or "in the" in decision.headline
+        )
         assert len(decision.layers) == 3
         if expected != "ship":
             assert decision.missing
@@ -62,7 +82,9 @@ def test_without_people_nothing_is_deployed_unless_the_rules_say_so(evidence):
 
 @pytest.mark.parametrize("layer", ["benchmark", "human", "ab_test"])
 def test_a_simulated_layer_never_leads_to_ship(evidence, layer):
-    found = {name: evidence(name, simulated=name == layer) for name in ("benchmark", "human", "ab_test")}
+    found = {
+        name: evidence(name, simulated=name == layer) for name in ("benchmark", "human", "ab_test")
+    }
     decision = decide(found, study="tiny", stage="rollout")
     assert decision.verdict == "not yet"
     assert "simulated" in decision.headline
@@ -72,34 +94,50 @@ def test_a_simulated_layer_never_leads_to_ship(evidence, layer):
 def test_a_slice_shown_worse_blocks_and_one_not_shown_safe_warns(evidence):
     human = evidence("human")
     worse = evidence(
-        "benchmark", details={"slices": [SLICE | {"verdict": "worse", "safety": "not shown"}], "noise_floor": {"n": 1}}
+        "benchmark",
+        details={
+            "slices": [SLICE | {"verdict": "worse", "safety": "not shown"}],
+            "noise_floor": {"n": 1},
+        },
     )
     blocked = decide({"benchmark": worse, "human": human}, study="tiny")
     assert blocked.verdict == "don't ship"
     assert blocked.headline.endswith("but it is worse by 6.2 points on “multi” examples.")
-    unsafe = evidence("benchmark", details={"slices": [SLICE | {"verdict": "no difference shown", "safety": "not shown"}]})
+    unsafe = evidence(
+        "benchmark",
+        details={"slices": [SLICE | {"verdict": "no difference shown", "safety": "not shown"}]},
+    )
     warned = decide({"benchmark": unsafe, "human": human}, study="tiny")
     assert warned.verdict == "ship"
     assert "“multi” examples are not shown safe." in warned.warnings
 
 
 @pytest.mark.parametrize(
-    ("effect", "verdict"), [("blocks", "don't ship"), ("holds", "not yet"), ("warns", "ship"), ("ignored", "ship")]
+    ("effect", "verdict"),
+    [("blocks", "don't ship"), ("holds", "not yet"), ("warns", "ship"), ("ignored", "ship")],
 )
 def test_what_a_finding_does_is_a_rule(evidence, effect, verdict):
-    found = {"benchmark": evidence("benchmark", details={"fragile": True, "noise_floor": {"n": 1}}), "human": evidence("human")}
+    found = {
+        "benchmark": evidence("benchmark", details={"fragile": True, "noise_floor": {"n": 1}}),
+        "human": evidence("human"),
+    }
     decision = decide(found, study="tiny", rules=Rules(fragile=effect))
     assert decision.verdict == verdict
     assert bool(decision.warnings) == (effect == "warns")
 
 
 LEAKS = {"leak (exact)": 2, "leak (8-gram)": 1, "conflict": 1, "near-duplicate": 27}
-RATERS = [{"rater": "anna", "flags": ["votes in under 3 s 98% of the time"]}, {"rater": "ben", "flags": []}]
+RATERS = [
+    {"rater": "anna", "flags": ["votes in under 3 s 98% of the time"]},
+    {"rater": "ben", "flags": []},
+]
 
 
 def test_leaks_and_careless_raters_stand_beside_the_verdict(evidence):
     found = {
-        "benchmark": evidence("benchmark", details={"test_set_findings": LEAKS, "noise_floor": {"n": 1}}),
+        "benchmark": evidence(
+            "benchmark", details={"test_set_findings": LEAKS, "noise_floor": {"n": 1}}
+        ),
         "human": evidence("human", details={"raters": RATERS}),
     }
     decision = decide(found, study="tiny")
@@ -117,7 +155,10 @@ def test_leaks_and_careless_raters_stand_beside_the_verdict(evidence):
 
 def test_a_sound_test_set_and_careful_raters_bring_no_warning(evidence):
     found = {
-        "benchmark": evidence("benchmark", details={"test_set_findings": {"near-duplicate": 27}, "noise_floor": {"n": 1}}),
+        "benchmark": evidence(
+            "benchmark",
+            details={"test_set_findings": {"near-duplicate": 27}, "noise_floor": {"n": 1}},
+        ),
         "human": evidence("human", details={"raters": RATERS[1:]}),
     }
     assert decide(found, study="tiny").warnings == ()
@@ -143,8 +184,13 @@ def test_last_months_votes_do_not_approve_tonights_checkpoint(evidence, name, to
 def test_evidence_bound_to_nothing_counts_only_under_the_same_names(evidence):
     same = evidence("human", bound_to={})
     other = evidence("human", bound_to={}, models={"base": "old", "fine_tuned": "older"})
-    assert decide({"benchmark": evidence("benchmark"), "human": same}, study="tiny").verdict == "ship"
-    assert decide({"benchmark": evidence("benchmark"), "human": other}, study="tiny").verdict == "not yet"
+    assert (
+        decide({"benchmark": evidence("benchmark"), "human": same}, study="tiny").verdict == "ship"
+    )
+    assert (
+        decide({"benchmark": evidence("benchmark"), "human": other}, study="tiny").verdict
+        == "not yet"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,23 +204,37 @@ def test_users_of_another_model_do_not_approve_this_one_under_tonights_hashes(ev
     users = evidence("ab_test", models={"base": "old", "fine_tuned": "new"} | {side: "v1"})
     found = {"benchmark": evidence("benchmark"), "human": evidence("human"), "ab_test": users}
     decision = decide(found, study="tiny", stage="rollout")
-    assert (decision.verdict, decision.layers[2].verdict, decision.layers[2].estimate) == ("not yet", "missing", None)
+    assert (decision.verdict, decision.layers[2].verdict, decision.layers[2].estimate) == (
+        "not yet",
+        "missing",
+        None,
+    )
     assert decision.layers[2].reason == told
 
 
 def test_without_a_plan_or_names_nobody_is_said_to_have_tested_another_model(evidence):
     for models, metric in (({"base": "control", "fine_tuned": "treatment"}, ""), ({}, "accepted")):
         users = evidence("ab_test", "too early", models=models, metric=metric)
-        decision = decide({"benchmark": evidence("benchmark"), "ab_test": users}, study="tiny", stage="rollout")
+        decision = decide(
+            {"benchmark": evidence("benchmark"), "ab_test": users}, study="tiny", stage="rollout"
+        )
         assert decision.layers[2].verdict == "too early"
 
 
 def test_not_worse_is_judged_by_the_interval_against_the_margin(evidence):
     # interval -3 to +7 points: safe within 5, not within 2
     found = {"benchmark": evidence("benchmark", "no difference shown"), "human": evidence("human")}
-    safe = decide(found, study="tiny", rules=Rules(benchmark_needs="not worse", benchmark_margin=0.05))
-    assert (safe.verdict, safe.layers[0].verdict, safe.layers[0].limit) == ("ship", "not worse", -0.05)
-    unsafe = decide(found, study="tiny", rules=Rules(benchmark_needs="not worse", benchmark_margin=0.02))
+    safe = decide(
+        found, study="tiny", rules=Rules(benchmark_needs="not worse", benchmark_margin=0.05)
+    )
+    assert (safe.verdict, safe.layers[0].verdict, safe.layers[0].limit) == (
+        "ship",
+        "not worse",
+        -0.05,
+    )
+    unsafe = decide(
+        found, study="tiny", rules=Rules(benchmark_needs="not worse", benchmark_margin=0.02)
+    )
     assert (unsafe.verdict, unsafe.layers[0].verdict) == ("not yet", "not shown")
 
 
@@ -188,15 +248,26 @@ def test_a_guardrail_not_shown_holds_the_rollout(evidence):
 
 
 def test_too_early_carries_no_effect_anywhere(evidence):
-    found = {"benchmark": evidence("benchmark"), "human": evidence("human"), "ab_test": evidence("ab_test", "too early")}
+    found = {
+        "benchmark": evidence("benchmark"),
+        "human": evidence("human"),
+        "ab_test": evidence("ab_test", "too early"),
+    }
     layer = decide(found, study="tiny", stage="rollout").layers[2]
     assert (layer.estimate, layer.ci_low, layer.p_value) == (None, None, None)
     assert layer.effect_text() == "–"
 
 
 def test_the_layers_own_price_is_kept(evidence):
-    price = Missing(action="Answer more held-out examples", why="300 cannot tell", price="about 412 more examples")
-    found = {"benchmark": evidence("benchmark", "no difference shown", missing=(price,)), "human": evidence("human")}
+    price = Missing(
+        action="Answer more held-out examples",
+        why="300 cannot tell",
+        price="about 412 more examples",
+    )
+    found = {
+        "benchmark": evidence("benchmark", "no difference shown", missing=(price,)),
+        "human": evidence("human"),
+    }
     decision = decide(found, study="tiny")
     assert decision.missing[0]["price"] == "about 412 more examples"
     assert decision.would_change[0] == "If the benchmark passed, the verdict would be “ship”."
@@ -204,7 +275,9 @@ def test_the_layers_own_price_is_kept(evidence):
 
 def test_a_decision_survives_its_file(evidence, tmp_path):
     for layer, file in (("benchmark", "comparison"), ("human", "preference")):
-        evidence(layer, details={"slices": [SLICE | {"verdict": "worse"}]}).write(tmp_path / f"{file}.json")
+        evidence(layer, details={"slices": [SLICE | {"verdict": "worse"}]}).write(
+            tmp_path / f"{file}.json"
+        )
     decision = decide(read_evidence(tmp_path), study="tiny")
     decision.write(tmp_path)
     assert read_decision(tmp_path).to_dict() == json.loads(json.dumps(decision.to_dict()))
@@ -230,10 +303,22 @@ def test_no_evidence_at_all_is_an_answer_not_an_error():
 @pytest.mark.parametrize(
     ("benchmark", "human", "told"),
     [
-        ("no difference shown", "too early", "no difference is shown so far, and too few ratings are in."),
+        (
+            "no difference shown",
+            "too early",
+            "no difference is shown so far, and too few ratings are in.",
+        ),
         ("no difference shown", "no difference shown", "no difference is shown so far."),
-        ("no difference shown", "invalid", "no difference is shown so far, and the human rating is invalid."),
-        ("too early", "too early", "no gain is shown, and the benchmark has no answers to compare and too few ratings are in."),
+        (
+            "no difference shown",
+            "invalid",
+            "no difference is shown so far, and the human rating is invalid.",
+        ),
+        (
+            "too early",
+            "too early",
+            "no gain is shown, and the benchmark has no answers to compare and too few ratings are in.",
+        ),
         (
             "better",
             "no difference shown",
@@ -241,13 +326,29 @@ def test_no_evidence_at_all_is_an_answer_not_an_error():
         ),
     ],
 )
-def test_what_is_not_shown_is_said_once_and_never_as_no_difference(evidence, benchmark, human, told):
-    decision = decide({"benchmark": evidence("benchmark", benchmark), "human": evidence("human", human)}, study="tiny")
+def test_what_is_not_shown_is_said_once_and_never_as_no_difference(
+    evidence, benchmark, human, told
+):
+    decision = decide(
+        {"benchmark": evidence("benchmark", benchmark), "human": evidence("human", human)},
+        study="tiny",
+    )
     assert decision.headline == f"Not yet this version: {told}"
 
 
-LEVELS = {"exact_match": {"base": {"estimate": 0.044, "successes": 22}, "fine_tuned": {"estimate": 0.234, "successes": 117}}}
-FALL = SLICE | {"n": 150, "estimate": -0.14, "base_rate": 0.14, "fine_tuned_rate": 0.0, "verdict": "worse"}
+LEVELS = {
+    "exact_match": {
+        "base": {"estimate": 0.044, "successes": 22},
+        "fine_tuned": {"estimate": 0.234, "successes": 117},
+    }
+}
+FALL = SLICE | {
+    "n": 150,
+    "estimate": -0.14,
+    "base_rate": 0.14,
+    "fine_tuned_rate": 0.0,
+    "verdict": "worse",
+}
 
 
 @pytest.mark.parametrize(
@@ -259,7 +360,9 @@ FALL = SLICE | {"n": 150, "estimate": -0.14, "base_rate": 0.14, "fine_tuned_rate
     ],
 )
 def test_the_deck_gives_the_levels_then_the_difference(evidence, verdict, told):
-    found = {"benchmark": evidence("benchmark", verdict, details={"metrics": LEVELS, "slices": [FALL]})}
+    found = {
+        "benchmark": evidence("benchmark", verdict, details={"metrics": LEVELS, "slices": [FALL]})
+    }
     deck = decide(found, study="tiny").deck
     assert deck.startswith(f"Exact match rises from 4.4% to 23.4% of 300 examples: {told}")
     assert "On “multi” examples it falls from 14.0% to 0.0% of 150." in deck
@@ -267,13 +370,23 @@ def test_the_deck_gives_the_levels_then_the_difference(evidence, verdict, told):
 
 def test_a_numeric_metric_has_levels_of_two_decimals(evidence):
     levels = {"similarity": {"base": {"estimate": 0.4567}, "fine_tuned": {"estimate": 0.4567}}}
-    one = evidence("benchmark", "no difference shown", metric="similarity", details={"metrics": levels})
-    assert "Similarity stays at 0.46 over 300 examples: no difference shown" in decide({"benchmark": one}, study="tiny").deck
+    one = evidence(
+        "benchmark", "no difference shown", metric="similarity", details={"metrics": levels}
+    )
+    assert (
+        "Similarity stays at 0.46 over 300 examples: no difference shown"
+        in decide({"benchmark": one}, study="tiny").deck
+    )
 
 
-@pytest.mark.parametrize("metrics", [{}, {"exact_match": {"base": None}}, {"format": LEVELS["exact_match"]}])
+@pytest.mark.parametrize(
+    "metrics", [{}, {"exact_match": {"base": None}}, {"format": LEVELS["exact_match"]}]
+)
 def test_without_levels_the_deck_gives_the_difference(evidence, metrics):
-    deck = decide({"benchmark": evidence("benchmark", details={"metrics": metrics, "slices": [FALL]})}, study="tiny").deck
+    deck = decide(
+        {"benchmark": evidence("benchmark", details={"metrics": metrics, "slices": [FALL]})},
+        study="tiny",
+    ).deck
     assert deck.startswith(
         "The benchmark shows the fine-tuned model better in exact match by 19.0 points (95% interval 14.0 to 25.0) "
         "over 300 examples, but it is worse by 14.0 points on “multi” examples."
@@ -287,15 +400,29 @@ def test_a_difference_not_shown_stands_with_its_interval(evidence):
 
 
 def test_people_without_a_preference_and_users_with_one_are_told_in_sentences(evidence):
-    found = {"human": evidence("human", "no difference shown"), "ab_test": evidence("ab_test", metric="solved")}
-    decision = decide(found | {"benchmark": evidence("benchmark", "no difference shown")}, study="tiny", stage="rollout")
-    assert "The human rating does not show a preference: the fine-tuned answers win 52.0%" in decision.deck
-    assert "The A/B test shows the fine-tuned model better in “solved” by 19.0 points" in decision.deck
+    found = {
+        "human": evidence("human", "no difference shown"),
+        "ab_test": evidence("ab_test", metric="solved"),
+    }
+    decision = decide(
+        found | {"benchmark": evidence("benchmark", "no difference shown")},
+        study="tiny",
+        stage="rollout",
+    )
+    assert (
+        "The human rating does not show a preference: the fine-tuned answers win 52.0%"
+        in decision.deck
+    )
+    assert (
+        "The A/B test shows the fine-tuned model better in “solved” by 19.0 points" in decision.deck
+    )
     assert "better by 19.0 points in “solved” with users" in decision.headline
 
 
 def test_people_bring_a_list_of_metrics_of_their_own(evidence):
-    people = evidence("human", details={"metrics": [{"metric": "exact_match", "agrees": 12, "n": 20}]})
+    people = evidence(
+        "human", details={"metrics": [{"metric": "exact_match", "agrees": 12, "n": 20}]}
+    )
     decision = decide({"benchmark": evidence("benchmark"), "human": people}, study="tiny")
     assert decision.verdict == "ship"
     assert "The human rating" in decision.deck

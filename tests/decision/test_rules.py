@@ -8,7 +8,11 @@ def test_a_file_replaces_only_what_it_names(tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text("slice_worse: warns\nbenchmark_needs: not worse\nbenchmark_margin: 0.02\n")
     rules = Rules.read(path)
-    assert (rules.slice_worse, rules.limit("benchmark"), rules.human_before_deployment) == ("warns", -0.02, True)
+    assert (rules.slice_worse, rules.limit("benchmark"), rules.human_before_deployment) == (
+        "warns",
+        -0.02,
+        True,
+    )
     assert "not worse by more than 2 points" in rules.sentences("pre_deploy")[0]
 
 
@@ -39,6 +43,16 @@ def test_a_file_that_is_no_list_of_rules_is_refused(tmp_path, text):
 
 def test_every_rule_stands_in_the_report():
     told = " ".join(Rules().sentences("rollout"))
-    words = ("benchmark", "human rating", "A/B test", "slice", "metric", "failed calls", "noise", "guardrail", "simulated")
+    words = (
+        "benchmark",
+        "human rating",
+        "A/B test",
+        "slice",
+        "metric",
+        "failed calls",
+        "noise",
+        "guardrail",
+        "simulated",
+    )
     for word in (*words, "leaks", "careless"):
         assert word in told

@@ -18,7 +18,11 @@ def ask(server, *, n=1, first=False, parameters=None, **options):
 
     async def main():
         endpoint = Endpoint(
-            "m", base_url=server.url, api_key=KEY, parameters=parameters, **{"timeout_s": 2, "wait_initial_s": 0.01, **options}
+            "m",
+            base_url=server.url,
+            api_key=KEY,
+            parameters=parameters,
+            **{"timeout_s": 2, "wait_initial_s": 0.01, **options},
         )
         try:
             return [await endpoint.ask(PROMPT, first=first) for _ in range(n)]
@@ -37,7 +41,12 @@ def once(fault):
 def test_a_proper_answer_carries_text_tokens_latency_and_the_served_name():
     with FaultyServer(delay_s=0.05) as server:
         answer = ask(server)
-    assert (answer.text, answer.outcome, answer.finish_reason, answer.attempts) == (ANSWER, "ok", "stop", 1)
+    assert (answer.text, answer.outcome, answer.finish_reason, answer.attempts) == (
+        ANSWER,
+        "ok",
+        "stop",
+        1,
+    )
     assert (answer.prompt_tokens, answer.completion_tokens, answer.served_model) == (20, 5, "m")
     assert answer.latency_ms is not None
     assert answer.latency_ms >= 50
@@ -52,10 +61,24 @@ def test_json_is_read_whatever_its_content_type_says():
 
 def test_the_request_holds_what_was_asked_for_and_nothing_else():
     with FaultyServer() as server:
-        ask(server, parameters=Parameters(temperature=None, max_tokens=96, seed=7, extra={"top_k": 1}))
+        ask(
+            server,
+            parameters=Parameters(temperature=None, max_tokens=96, seed=7, extra={"top_k": 1}),
+        )
         ask(server)
-    assert server.hits[0].body == {"model": "m", "messages": PROMPT, "max_tokens": 96, "seed": 7, "top_k": 1}
-    assert server.hits[1].body == {"model": "m", "messages": PROMPT, "max_tokens": 1024, "temperature": 0.0}
+    assert server.hits[0].body == {
+        "model": "m",
+        "messages": PROMPT,
+        "max_tokens": 96,
+        "seed": 7,
+        "top_k": 1,
+    }
+    assert server.hits[1].body == {
+        "model": "m",
+        "messages": PROMPT,
+        "max_tokens": 1024,
+        "temperature": 0.0,
+    }
     assert server.hits[0].authorization == f"Bearer {KEY}"
 
 
@@ -71,17 +94,34 @@ def test_the_request_holds_what_was_asked_for_and_nothing_else():
         ("list content", "ok", ANSWER, "stop"),
     ],
 )
-def test_each_edge_of_a_reply_is_an_outcome_and_is_not_asked_again(fault, outcome, text, finish_reason):
+def test_each_edge_of_a_reply_is_an_outcome_and_is_not_asked_again(
+    fault, outcome, text, finish_reason
+):
     with FaultyServer(lambda hit: fault) as server:
         answer = ask(server)
-    assert (answer.outcome, answer.text, answer.finish_reason, answer.attempts) == (outcome, text, finish_reason, 1)
+    assert (answer.outcome, answer.text, answer.finish_reason, answer.attempts) == (
+        outcome,
+        text,
+        finish_reason,
+        1,
+    )
     assert len(server.hits) == 1
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        *("429", "429 wait a little", "500", "503", "reset", "cut body", "slow", "broken json", "html"),
+        *(
+            "429",
+            "429 wait a little",
+            "500",
+            "503",
+            "reset",
+            "cut body",
+            "slow",
+            "broken json",
+            "html",
+        ),
         *("no choices", "null choices", "no message", "error in 200"),
     ],
 )
@@ -124,7 +164,10 @@ def test_retry_after_is_waited_for():
     assert took >= 0.2
 
 
-@pytest.mark.parametrize(("fault", "at_least"), [("429 wait in ms", 0.2), ("429 wait till 2001", 0.0), ("429 wait nan", 0.0)])
+@pytest.mark.parametrize(
+    ("fault", "at_least"),
+    [("429 wait in ms", 0.2), ("429 wait till 2001", 0.0), ("429 wait nan", 0.0)],
+)
 def test_each_form_of_retry_after_is_understood(fault, at_least):
     with FaultyServer(once(fault)) as server:
         started = time.monotonic()
@@ -158,7 +201,10 @@ def test_a_wait_beyond_the_limit_is_an_error_that_states_the_limit():
         answer = ask(server)
         took = time.monotonic() - started
     assert answer.outcome == "error"
-    assert answer.error == "429: slow down; the server asks to wait 600 s, the limit is 60 s: start again later"
+    assert (
+        answer.error
+        == "429: slow down; the server asks to wait 600 s, the limit is 60 s: start again later"
+    )
     assert len(server.hits) == 1
     assert took < 5
 
@@ -175,12 +221,19 @@ def test_what_no_repeating_cures_stops_the_run(fault):
 def test_a_row_that_is_too_long_fails_alone_and_is_not_repeated():
     with FaultyServer(once("400 too long")) as server:
         first, second = ask(server, n=2)
-    assert (first.outcome, first.error, first.attempts) == ("error", "400: maximum context length is 4096 tokens", 1)
+    assert (first.outcome, first.error, first.attempts) == (
+        "error",
+        "400: maximum context length is 4096 tokens",
+        1,
+    )
     assert second.outcome == "ok"
 
 
 def test_the_first_call_finds_out_that_the_address_is_no_endpoint():
-    with FaultyServer(lambda hit: "html") as server, pytest.raises(ModelError, match="is OPENAI_BASE_URL right"):
+    with (
+        FaultyServer(lambda hit: "html") as server,
+        pytest.raises(ModelError, match="is OPENAI_BASE_URL right"),
+    ):
         ask(server, first=True, attempts=3)
 
 
@@ -208,7 +261,9 @@ def test_a_short_wait_asked_for_again_and_again_grows():
         started = time.monotonic()
         ask(server, wait_initial_s=0.2)
         took = time.monotonic() - started
-    assert took >= 0.2 + 0.4 + 0.8  # the back-off's doubling, since the server's 0.2 s were never enough
+    assert (
+        took >= 0.2 + 0.4 + 0.8
+    )  # the back-off's doubling, since the server's 0.2 s were never enough
 
 
 @pytest.mark.parametrize("key", ["x", "EMPTY", "Pain"])

@@ -8,14 +8,33 @@ from evalkit.endpoint.reply import NoAnswerError, answer
 from evalkit.records import Answer
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.sampled_from(["length", "stop"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "type", "content", "message"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.sampled_from(["length", "stop"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "type", "content", "message"]), inner)
+    ),
     max_leaves=6,
 )
-MESSAGES = st.fixed_dictionaries({}, optional={"content": VALUES, "refusal": VALUES, "tool_calls": VALUES}) | VALUES
-CHOICES = st.fixed_dictionaries({}, optional={"message": MESSAGES, "finish_reason": VALUES}) | VALUES
+MESSAGES = (
+    st.fixed_dictionaries({}, optional={"content": VALUES, "refusal": VALUES, "tool_calls": VALUES})
+    | VALUES
+)
+CHOICES = (
+    st.fixed_dictionaries({}, optional={"message": MESSAGES, "finish_reason": VALUES}) | VALUES
+)
 REPLIES = st.fixed_dictionaries(
-    {}, optional={"choices": st.lists(CHOICES, max_size=2) | VALUES, "usage": VALUES, "model": VALUES, "error": VALUES}
+    {},
+    optional={
+        "choices": st.lists(CHOICES, max_size=2) | VALUES,
+        "usage": VALUES,
+        "model": VALUES,
+        "error": VALUES,
+    },
 )
 
 
@@ -33,7 +52,9 @@ def test_any_json_is_an_answer_or_no_answer_and_never_another_exception(reply):
 
 
 def completed(content, finish_reason="stop", **message):
-    return {"choices": [{"message": {"content": content, **message}, "finish_reason": finish_reason}]}
+    return {
+        "choices": [{"message": {"content": content, **message}, "finish_reason": finish_reason}]
+    }
 
 
 @pytest.mark.parametrize(

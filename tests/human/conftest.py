@@ -12,7 +12,14 @@ from evalkit.records import EvalResult
 
 @pytest.fixture
 def results():
-    def make(n=40, *, who="base", same=(), outcome="ok", slices=lambda i: {"kind": "odd" if i % 2 else "even"}):
+    def make(
+        n=40,
+        *,
+        who="base",
+        same=(),
+        outcome="ok",
+        slices=lambda i: {"kind": "odd" if i % 2 else "even"},
+    ):
         return [
             EvalResult(
                 i,
@@ -38,7 +45,9 @@ def new_round(tmp_path, results):
     def make(n=40, size=20, *, same=(), **options):
         folder = tmp_path / f"round{next(count)}"
         base, tuned = results(n, same=same), results(n, who="tuned", same=same)
-        prepare_human_eval_batch(base, tuned, size, seed=options.pop("seed", 7), folder=folder, **options)
+        prepare_human_eval_batch(
+            base, tuned, size, seed=options.pop("seed", 7), folder=folder, **options
+        )
         return Round.open(folder)
 
     return make

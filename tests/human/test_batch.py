@@ -35,14 +35,18 @@ def test_items_read_as_mappings_and_by_attribute_and_the_batch_is_the_articles_l
 def test_the_key_alone_tells_whose_answer_is_whose(results):
     batch = prepare_human_eval_batch(results(), results(who="tuned"), 20, seed=1)
     for item in (*batch.items, *batch.repeats):
-        tuned = item.response_a if batch.key.fine_tuned_side[item.item_id] == "a" else item.response_b
+        tuned = (
+            item.response_a if batch.key.fine_tuned_side[item.item_id] == "a" else item.response_b
+        )
         assert tuned == f"tuned answer {item.example_id}"
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 20, 33])
 @pytest.mark.parametrize("seed", range(5))
 def test_sides_are_balanced_in_the_batch_for_each_rater_and_with_the_repeats(results, size, seed):
-    batch = prepare_human_eval_batch(results(), results(who="tuned"), size, seed=seed, raters=("ann", "bob"), repeat_share=0.3)
+    batch = prepare_human_eval_batch(
+        results(), results(who="tuned"), size, seed=seed, raters=("ann", "bob"), repeat_share=0.3
+    )
     items, repeats = [one.item_id for one in batch.items], [one.item_id for one in batch.repeats]
     drawn = Counter(batch.key.fine_tuned_side[one] for one in items)
     assert abs(drawn["a"] - drawn["b"]) <= 1
@@ -52,7 +56,9 @@ def test_sides_are_balanced_in_the_batch_for_each_rater_and_with_the_repeats(res
 
 
 def test_raters_see_different_sides_of_the_same_items(results):
-    batch = prepare_human_eval_batch(results(), results(who="tuned"), 20, seed=1, raters=("ann", "bob"))
+    batch = prepare_human_eval_batch(
+        results(), results(who="tuned"), 20, seed=1, raters=("ann", "bob")
+    )
     assert batch.swapped["ann"] != batch.swapped["bob"]
     assert batch.orders["ann"] != batch.orders["bob"]
     assert sorted(batch.orders["ann"]) == sorted(batch.orders["bob"])
@@ -65,14 +71,18 @@ def test_a_tenth_comes_back_later_with_its_sides_swapped(results):
     for again in batch.repeats:
         first = batch.pairs[batch.key.repeats[again.item_id]]
         assert (again.response_a, again.response_b) == (first.response_b, first.response_a)
-        assert (again.item_id in batch.swapped["rater1"]) == (first.item_id in batch.swapped["rater1"])
+        assert (again.item_id in batch.swapped["rater1"]) == (
+            first.item_id in batch.swapped["rater1"]
+        )
         late = order.index(again.item_id) - order.index(first.item_id)
         assert late > 10 or order.index(first.item_id) > len(order) - 20
 
 
 def test_identical_answers_are_ties_that_nobody_is_asked_about(results):
     same = range(0, 40, 4)  # 10 of 40
-    batch = prepare_human_eval_batch(results(same=same), results(who="tuned", same=same), 50, seed=2)
+    batch = prepare_human_eval_batch(
+        results(same=same), results(who="tuned", same=same), 50, seed=2
+    )
     assert sorted(int(one) for one in batch.identical) == list(same)
     assert len(batch) == 30
     assert all(item.response_a != item.response_b for item in batch)
@@ -83,7 +93,9 @@ def test_a_sample_larger_than_the_test_set_takes_all(results):
 
 
 def test_a_stratified_sample_holds_each_slice_in_proportion(results):
-    thirds = {"slices": lambda i: {"kind": "rare" if i % 4 == 0 else "common"}}  # 25 rare, 75 common
+    thirds = {
+        "slices": lambda i: {"kind": "rare" if i % 4 == 0 else "common"}
+    }  # 25 rare, 75 common
     base, tuned = results(100, **thirds), results(100, who="tuned", **thirds)
     for seed in range(10):
         batch = prepare_human_eval_batch(base, tuned, 40, seed=seed, stratify_by="kind")
@@ -93,7 +105,12 @@ def test_a_stratified_sample_holds_each_slice_in_proportion(results):
 def test_the_same_seed_draws_the_same_batch_and_none_draws_another(results):
     base, tuned = results(), results(who="tuned")
     one, two = (prepare_human_eval_batch(base, tuned, 10, seed=5) for _ in range(2))
-    assert (one.items, one.orders, one.swapped, one.key) == (two.items, two.orders, two.swapped, two.key)
+    assert (one.items, one.orders, one.swapped, one.key) == (
+        two.items,
+        two.orders,
+        two.swapped,
+        two.key,
+    )
     free = [prepare_human_eval_batch(base, tuned, 10) for _ in range(2)]
     assert free[0].key.seed != free[1].key.seed
     assert free[0].items != free[1].items
@@ -102,7 +119,9 @@ def test_the_same_seed_draws_the_same_batch_and_none_draws_another(results):
 def test_the_batch_file_holds_no_seed_no_role_no_model_and_the_keys_hash(results, tmp_path):
     models = {"base": "llama-x", "fine_tuned": "llama-y"}
     base, tuned = results(), results(who="tuned")
-    batch = prepare_human_eval_batch(base, tuned, 10, seed=987654321, models=models, folder=tmp_path / "r")
+    batch = prepare_human_eval_batch(
+        base, tuned, 10, seed=987654321, models=models, folder=tmp_path / "r"
+    )
     text = (tmp_path / "r" / "batch.json").read_text(encoding="utf-8")
     for word in ("987654321", "seed", "fine_tuned", "llama", "fine_tuned_side"):
         assert word not in text
@@ -115,7 +134,9 @@ def test_the_batch_file_holds_no_seed_no_role_no_model_and_the_keys_hash(results
 def test_what_everybody_sees_is_drawn_apart_from_what_the_key_seals(results):
     # item ids, sample and order are public; were the sides drawn by the same generator, some 416 ids of 48 bits would
     # be the 624 words of its state. Drawn apart, the sides do not move when more is drawn for the sample.
-    few, many = (prepare_human_eval_batch(results(n), results(n, who="tuned"), 20, seed=1) for n in (40, 60))
+    few, many = (
+        prepare_human_eval_batch(results(n), results(n, who="tuned"), 20, seed=1) for n in (40, 60)
+    )
     assert [one.example_id for one in few] != [one.example_id for one in many]
     assert [*few.key.fine_tuned_side.values()][:20] == [*many.key.fine_tuned_side.values()][:20]
 
@@ -140,13 +161,20 @@ def test_a_folder_may_be_a_text(results, tmp_path):
 
 def test_examples_without_the_slice_are_a_stratum_of_their_own(results):
     slices = lambda i: {"kind": "odd"} if i % 2 else {}  # noqa: E731
-    batch = prepare_human_eval_batch(results(slices=slices), results(who="tuned"), 10, stratify_by="kind")
-    assert Counter(len(one.slices) for one in batch) == {0: 5, 1: 5}  # half of the examples carry it
+    batch = prepare_human_eval_batch(
+        results(slices=slices), results(who="tuned"), 10, stratify_by="kind"
+    )
+    assert Counter(len(one.slices) for one in batch) == {
+        0: 5,
+        1: 5,
+    }  # half of the examples carry it
 
 
 def test_what_is_saved_reads_back_and_is_never_overwritten(results, tmp_path):
     gold = [{"id": f"g{i}", "input": "q", "better": "yes", "worse": "no"} for i in range(3)]
-    batch = prepare_human_eval_batch(results(), results(who="tuned"), 10, seed=1, gold=gold, folder=tmp_path)
+    batch = prepare_human_eval_batch(
+        results(), results(who="tuned"), 10, seed=1, gold=gold, folder=tmp_path
+    )
     read = read_batch(tmp_path)
     assert read == batch
     assert read.key is None
@@ -167,7 +195,9 @@ def test_another_key_does_not_open_the_batch(results, tmp_path):
 
 def test_it_is_bound_to_the_answers_it_was_made_from(results):
     base, tuned = results(), results(who="tuned")
-    seals = [prepare_human_eval_batch(base, ft, 5, seed=1).bound_to for ft in (tuned, tuned, tuned[:-1])]
+    seals = [
+        prepare_human_eval_batch(base, ft, 5, seed=1).bound_to for ft in (tuned, tuned, tuned[:-1])
+    ]
     assert seals[0] == seals[1]
     assert seals[0]["test_set"] == seals[2]["test_set"]
     assert seals[0]["answers"] != seals[2]["answers"]

@@ -25,8 +25,15 @@ inline_rater(Round.open(Path("round"))) if in_jupyter() else "headless"
 
 @pytest.fixture(scope="module")
 def lab(jupyterlab):
-    base = [EvalResult(i, f"note {i} <img src=x onerror='window.__xss=1'>", "x", f"base {i}", False, True) for i in range(20)]
-    tuned = [EvalResult(i, one.input_text, "x", f"tuned {i}", True, True) for i, one in enumerate(base)]
+    base = [
+        EvalResult(
+            i, f"note {i} <img src=x onerror='window.__xss=1'>", "x", f"base {i}", False, True
+        )
+        for i in range(20)
+    ]
+    tuned = [
+        EvalResult(i, one.input_text, "x", f"tuned {i}", True, True) for i, one in enumerate(base)
+    ]
     prepare_human_eval_batch(base, tuned, 12, seed=1, folder=jupyterlab.folder / "round")
     write_notebook(jupyterlab.folder / "rate.ipynb", SOURCE)
     return jupyterlab
@@ -62,7 +69,9 @@ def test_rating_in_jupyterlab_from_the_first_pair_to_a_killed_kernel(browser, la
     for number, press in enumerate(("1", "click", "3", "click", "4"), start=1):
         if press == "click":
             page.locator('[data-choice="right"]').click()
-            assert page.evaluate("document.activeElement.className") == "ek-rater"  # not the button, which a key would ring
+            assert (
+                page.evaluate("document.activeElement.className") == "ek-rater"
+            )  # not the button, which a key would ring
             page.keyboard.press("b")
             page.keyboard.press("x")
         else:
@@ -97,5 +106,9 @@ def test_rating_in_jupyterlab_from_the_first_pair_to_a_killed_kernel(browser, la
     page.keyboard.press("1")
     page.get_by_role("alert").filter(has_text="NOT SAVED").wait_for(timeout=20_000)
     assert len(rows(folder)) == 6
-    assert [one for one in requests if not re.match(r"(https?://(127\.0\.0\.1|localhost):|data:|blob:)", one)] == []
+    assert [
+        one
+        for one in requests
+        if not re.match(r"(https?://(127\.0\.0\.1|localhost):|data:|blob:)", one)
+    ] == []
     page.close()

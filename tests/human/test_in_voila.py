@@ -33,8 +33,13 @@ def root(tmp_path_factory):
 def round_(root):
     from evalkit.records import EvalResult
 
-    base = [EvalResult(i, f"note {i} {HOSTILE}", "x", f"base {i} {HOSTILE}", False, True) for i in range(20)]
-    tuned = [replace(one, predicted=f"tuned {one.example_id} " + "long words " * 200) for one in base]
+    base = [
+        EvalResult(i, f"note {i} {HOSTILE}", "x", f"base {i} {HOSTILE}", False, True)
+        for i in range(20)
+    ]
+    tuned = [
+        replace(one, predicted=f"tuned {one.example_id} " + "long words " * 200) for one in base
+    ]
     folder = root / "data" / "s" / "ratings" / "r1"
     prepare_human_eval_batch(base, tuned, 10, seed=1, raters=RATERS, folder=folder, rubric=RUBRIC)
     return Round.open(folder)
@@ -44,7 +49,11 @@ def round_(root):
 def server(root, round_, free_port):
     code = f"from evalkit.human import serve; serve.main('s', {free_port()})"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", code],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     printed = ""
     while "is running at" not in printed:
@@ -56,7 +65,9 @@ def server(root, round_, free_port):
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 0
-    assert [child for child in psutil.wait_procs(children, timeout=20)[1] if child.is_running()] == []
+    assert [
+        child for child in psutil.wait_procs(children, timeout=20)[1] if child.is_running()
+    ] == []
 
 
 class Desk:
@@ -73,7 +84,9 @@ class Desk:
         return self.ready()
 
     def ready(self):
-        self.page.locator(".ek-rater .ek-status", has_text=re.compile("Pair|done")).wait_for(timeout=60_000)
+        self.page.locator(".ek-rater .ek-status", has_text=re.compile("Pair|done")).wait_for(
+            timeout=60_000
+        )
         self.page.wait_for_timeout(GUARD_MS)
         return self
 
@@ -83,7 +96,9 @@ class Desk:
 
     def at(self, number, n_rows):
         """Waits until the page shows this pair, and looks at the disk at once."""
-        self.page.locator(".ek-status", has_text=re.compile(rf"Pair {number} of")).wait_for(timeout=15_000)
+        self.page.locator(".ek-status", has_text=re.compile(rf"Pair {number} of")).wait_for(
+            timeout=15_000
+        )
         assert len(self.rows()) == n_rows
         self.page.wait_for_timeout(GUARD_MS)
 
@@ -210,7 +225,9 @@ def test_the_last_pair_ends_with_thanks_and_can_still_be_taken_back(desk):
         gil.page.keyboard.press("3")
         gil.at(number, number - 1)
     gil.page.keyboard.press("3")
-    gil.page.locator(".ek-status", has_text="You are done: all 11 pairs are rated").wait_for(timeout=15_000)
+    gil.page.locator(".ek-status", has_text="You are done: all 11 pairs are rated").wait_for(
+        timeout=15_000
+    )
     assert len(gil.rows()) == 11
     assert not gil.page.locator('[data-choice="left"]').is_visible()
     gil.page.keyboard.press("3")
@@ -223,7 +240,9 @@ def test_the_last_pair_ends_with_thanks_and_can_still_be_taken_back(desk):
     [{}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 800}}],
     ids=["light", "dark", "phone"],
 )
-def test_hostile_text_runs_nothing_nothing_leaves_the_machine_and_axe_is_content(desk, server, options):
+def test_hostile_text_runs_nothing_nothing_leaves_the_machine_and_axe_is_content(
+    desk, server, options
+):
     from axe_playwright_python.sync_playwright import Axe
 
     fay = desk("fay", **options)
@@ -231,7 +250,9 @@ def test_hostile_text_runs_nothing_nothing_leaves_the_machine_and_axe_is_content
     assert "\\u202e" in fay.page.locator(".ek-text").first.inner_text()
     assert fay.page.evaluate("window.__xss") is None
     assert fay.page.locator("mjx-container").count() == 0
-    outside = [url for url in fay.requests if not re.match(r"(https?://127\.0\.0\.1:|data:|blob:)", url)]
+    outside = [
+        url for url in fay.requests if not re.match(r"(https?://127\.0\.0\.1:|data:|blob:)", url)
+    ]
     assert outside == []
     assert fay.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     found = Axe().run(fay.page)
@@ -241,7 +262,10 @@ def test_hostile_text_runs_nothing_nothing_leaves_the_machine_and_axe_is_content
 def test_without_token_or_code_there_is_no_rater(browser, server):
     url = server[1]["ann"]
     page = browser.new_page()
-    for wrong, expected in ((url.split("?")[0], None), (re.sub(r"rater=.*", "rater=ann", url), "not complete or not valid")):
+    for wrong, expected in (
+        (url.split("?")[0], None),
+        (re.sub(r"rater=.*", "rater=ann", url), "not complete or not valid"),
+    ):
         page.goto(wrong)
         if expected:
             page.get_by_text(expected).wait_for(timeout=60_000)

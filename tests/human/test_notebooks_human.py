@@ -28,10 +28,28 @@ def project(tmp_path_factory):
 def papermill(project):
     def run(name, *more):
         out = project / f"{name}.out.ipynb"
-        command = [sys.executable, "-m", "papermill", f"notebooks/{name}.ipynb", str(out), "-f", "data/icd10/study.yaml"]
-        done = subprocess.run([*command, "-k", "python3", *more], cwd=project, capture_output=True, text=True, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "papermill",
+            f"notebooks/{name}.ipynb",
+            str(out),
+            "-f",
+            "data/icd10/study.yaml",
+        ]
+        done = subprocess.run(
+            [*command, "-k", "python3", *more],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
-        return [output for cell in json.loads(out.read_text())["cells"] for output in cell.get("outputs", [])]
+        return [
+            output
+            for cell in json.loads(out.read_text())["cells"]
+            for output in cell.get("outputs", [])
+        ]
 
     return run
 
@@ -43,7 +61,10 @@ def texts(outputs):
 def test_the_chapter_runs_headless_twice_and_keeps_its_votes(project, papermill):
     open_yet = texts(papermill("04_preference"))
     assert "No rating round was prepared yet" in open_yet
-    assert json.loads((project / "reports/icd10/by-hand/preference.json").read_text())["primary"] is None
+    assert (
+        json.loads((project / "reports/icd10/by-hand/preference.json").read_text())["primary"]
+        is None
+    )
 
     first = papermill("03_rate")
     assert not any("widget-view" in kind for output in first for kind in output.get("data", {}))
@@ -58,9 +79,13 @@ def test_the_chapter_runs_headless_twice_and_keeps_its_votes(project, papermill)
     assert record["simulated"] is True
     assert (
         record["primary"]["n"]
-        == len(json.loads(next(project.glob("data/icd10/ratings/*/batch.json")).read_text())["items"])
+        == len(
+            json.loads(next(project.glob("data/icd10/ratings/*/batch.json")).read_text())["items"]
+        )
         + (record["details"]["identical"])
     )
-    pictures = [one for one in outputs if "<figure" in "".join(one.get("data", {}).get("text/html", ""))]
+    pictures = [
+        one for one in outputs if "<figure" in "".join(one.get("data", {}).get("text/html", ""))
+    ]
     assert len(pictures) == 5
     assert all("imulated" in "".join(one["data"]["text/html"]) for one in pictures)

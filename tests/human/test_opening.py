@@ -113,12 +113,18 @@ def test_simulated_raters_finish_lock_and_are_labelled(open_round):
     simulate.simulate_votes(round_, expected, seed=1)
     assert round_.locked
     assert all(one.done == one.total == 33 for one in round_.progress())
-    votes = [vote for rater in round_.batch.raters for vote in read_standing(round_.votes(rater).path).values()]
+    votes = [
+        vote
+        for rater in round_.batch.raters
+        for vote in read_standing(round_.votes(rater).path).values()
+    ]
     assert all(vote.simulated and vote.via == "simulated" for vote in votes)
     before = [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters]
     simulate.simulate_votes(round_, expected, seed=1)
     assert [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters] == before
-    assert read_preference(round_).win_rate.verdict == "better"  # they like what is close to the expected answer
+    assert (
+        read_preference(round_).win_rate.verdict == "better"
+    )  # they like what is close to the expected answer
     assert opening.state(round_, BOUND).startswith("Simulated raters have given 99 of 99 ratings")
 
 
@@ -173,7 +179,9 @@ def test_the_description_counts_everything(open_round):
     assert "10 pairs for 1 rater, 1 of them shown twice, 0 with a known winner; 0 identical" in text
 
 
-def test_in_a_notebook_a_simulated_round_is_practice_and_one_of_many_raters_says_who_he_is(open_round):
+def test_in_a_notebook_a_simulated_round_is_practice_and_one_of_many_raters_says_who_he_is(
+    open_round,
+):
     shown = opening.inline_rater(open_round(simulate_raters=2))
     assert shown.view["banner"] == opening.PRACTICE
     people = open_round(raters="ann,bob")

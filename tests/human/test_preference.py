@@ -22,8 +22,14 @@ def locked(round_, rate, judges, **more):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_bot_that_prefers_the_fine_tuned_text_scores_one_whatever_the_sides(new_round, rate, likes, seed):
-    round_ = locked(new_round(seed=seed, raters=("ann", "bob")), rate, dict.fromkeys(("ann", "bob"), likes("tuned")))
+def test_a_bot_that_prefers_the_fine_tuned_text_scores_one_whatever_the_sides(
+    new_round, rate, likes, seed
+):
+    round_ = locked(
+        new_round(seed=seed, raters=("ann", "bob")),
+        rate,
+        dict.fromkeys(("ann", "bob"), likes("tuned")),
+    )
     found = read_preference(round_)
     assert found.win_rate.score == found.asked_only.score == 1.0
     assert found.self_agreement.estimate == 1.0
@@ -53,7 +59,11 @@ def test_one_rater_is_the_sign_test_with_identical_answers_as_ties(new_round, ra
     found = read_preference(round_)
     assert (found.win_rate.wins, found.win_rate.losses, found.win_rate.ties) == (32, 0, 8)
     assert found.win_rate.score == pytest.approx(0.9)
-    assert found.win_rate.p_value == pytest.approx(stats.win_rate(32, 0, 8).p_value) == pytest.approx(2 / 2**32)
+    assert (
+        found.win_rate.p_value
+        == pytest.approx(stats.win_rate(32, 0, 8).p_value)
+        == pytest.approx(2 / 2**32)
+    )
     assert found.asked_only.score == 1.0
     assert found.identical == 8
 
@@ -76,7 +86,10 @@ def test_the_item_is_the_unit_with_several_raters(new_round, rate):
 
 
 def test_repeats_and_gold_never_enter_the_result(new_round, rate, likes):
-    gold = [{"id": f"g{i}", "input": "q", "better": "base-like better", "worse": "bad"} for i in range(4)]
+    gold = [
+        {"id": f"g{i}", "input": "q", "better": "base-like better", "worse": "bad"}
+        for i in range(4)
+    ]
     round_ = locked(new_round(gold=gold, repeat_share=0.5), rate, {"rater1": likes("tuned")})
     found = read_preference(round_)
     assert found.win_rate.n == sum(found.labels.values()) == 20
@@ -105,18 +118,38 @@ def test_no_round_at_all_is_missing_evidence():
     assert evidence.human_evidence(found, study="s", models={}, bound_to={}).primary is None
 
 
-def test_the_evidence_survives_the_disk_and_holds_the_contract(new_round, rate, likes, results, tmp_path):
+def test_the_evidence_survives_the_disk_and_holds_the_contract(
+    new_round, rate, likes, results, tmp_path
+):
     bound = {"test_set": "t", "base": "b", "fine_tuned": "f"}
-    round_ = new_round(raters=("ann", "bob"), bound_to=bound, models={"base": "x", "fine_tuned": "y"}, simulated=True)
+    round_ = new_round(
+        raters=("ann", "bob"),
+        bound_to=bound,
+        models={"base": "x", "fine_tuned": "y"},
+        simulated=True,
+    )
     locked(round_, rate, {"ann": likes("tuned"), "bob": lambda _: "left"}, reasons=["tone"])
-    found = read_preference(round_, base_results=results(), ft_results=results(who="tuned"), slice_fields=["kind"])
-    path = evidence.human_evidence(found, study="s", models={}, bound_to={}).write(tmp_path / "preference.json")
+    found = read_preference(
+        round_, base_results=results(), ft_results=results(who="tuned"), slice_fields=["kind"]
+    )
+    path = evidence.human_evidence(found, study="s", models={}, bound_to={}).write(
+        tmp_path / "preference.json"
+    )
     read = Evidence.read(path)
     assert (read.layer, read.simulated, read.unit) == ("human", True, "items")
     assert read.bound_to == bound
     assert read.models == {"base": "x", "fine_tuned": "y"}
     assert read.primary["verdict"] == found.win_rate.verdict
-    assert {"round", "votes", "raters", "agreement", "position_bias", "ties", "both_bad", "reasons"} <= set(read.details)
+    assert {
+        "round",
+        "votes",
+        "raters",
+        "agreement",
+        "position_bias",
+        "ties",
+        "both_bad",
+        "reasons",
+    } <= set(read.details)
     assert read.details["votes"] == 40
 
 
@@ -126,12 +159,16 @@ def test_slices_carry_holm_and_small_ones_no_p(new_round, rate, likes):
     even, odd = found.slices
     assert (even.result.n, odd.result.n) == (40, 40)
     assert even.p_adjusted == pytest.approx(2 * even.p_value)  # Holm over two equal p-values
-    small = read_preference(locked(new_round(size=20), rate, {"rater1": likes("tuned")}), slice_fields=["kind"])
+    small = read_preference(
+        locked(new_round(size=20), rate, {"rater1": likes("tuned")}), slice_fields=["kind"]
+    )
     assert [one.p_value for one in small.slices] == [None, None]
 
 
 def test_reasons_are_counted_by_whom_they_speak_for(new_round, rate, likes):
-    found = read_preference(locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone", "hallucination"]))
+    found = read_preference(
+        locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone", "hallucination"])
+    )
     tone = next(one for one in found.reasons if one.reason == "tone")
     assert (tone.fine_tuned, tone.base, tone.neither) == (20, 0, 0)
 
@@ -147,7 +184,9 @@ def test_people_beside_the_benchmark(new_round, rate, likes, results):
     assert (worst.people, worst.metric, worst.gap) == (-1.0, 0.5, 1.5)
     assert worst.fine_tuned.startswith("tuned answer")
     assert len(found.disagreements) == 10
-    unchecked = [[replace(one, format_correct=None) for one in results(who=who)] for who in ("base", "tuned")]
+    unchecked = [
+        [replace(one, format_correct=None) for one in results(who=who)] for who in ("base", "tuned")
+    ]
     found = read_preference(round_, base_results=unchecked[0], ft_results=unchecked[1])
     assert "format" not in {one.metric for one in found.metrics}
 
@@ -180,10 +219,18 @@ def test_a_side_bias_beyond_the_smallest_number_is_flagged():
 
 
 def test_gold_pairs_find_a_rater_who_does_not_look(new_round, rate, likes):
-    gold = [{"id": f"g{i}", "input": "q", "better": "tuned well", "worse": "poor"} for i in range(4)]
+    gold = [
+        {"id": f"g{i}", "input": "q", "better": "tuned well", "worse": "poor"} for i in range(4)
+    ]
     round_ = new_round(raters=("ann", "bob"), gold=gold)
     rate(round_, "ann", likes("tuned"))
-    rate(round_, "bob", lambda item: "right" if "poor" in item["right"] else "left" if "poor" in item["left"] else "tie")
+    rate(
+        round_,
+        "bob",
+        lambda item: (
+            "right" if "poor" in item["right"] else "left" if "poor" in item["left"] else "tie"
+        ),
+    )
     round_.lock()
     ann, bob = read_preference(round_).raters
     assert (ann.gold_rate, bob.gold_rate) == (1.0, 0.0)
@@ -201,7 +248,9 @@ def thirteen_of_twenty(new_round, rate):
             tuned = "left" if "tuned" in item["left"] else "right"
             return tuned if next(calls) % 20 < 13 else {"left": "right", "right": "left"}[tuned]
 
-        return locked(new_round(repeat_share=0, **options), rate, {"rater1": judge}, seconds=seconds)
+        return locked(
+            new_round(repeat_share=0, **options), rate, {"rater1": judge}, seconds=seconds
+        )
 
     return make
 
@@ -211,8 +260,15 @@ def test_what_would_settle_it_is_priced_in_pairs_of_a_new_round(thirteen_of_twen
     assert found.win_rate.wins == 13
     assert found.win_rate.verdict == "no difference shown"
     needed = stats.ratings_needed(0.65)
-    assert found.missing[0].action == f"Rate {needed} pairs in another rating_round" == "Rate 90 pairs in another rating_round"
-    assert found.missing[0].price == "90 pairs, about 14 minutes a rater at the 9 s a pair of this round"  # 90 * 9 / 60 = 13.5
+    assert (
+        found.missing[0].action
+        == f"Rate {needed} pairs in another rating_round"
+        == "Rate 90 pairs in another rating_round"
+    )
+    assert (
+        found.missing[0].price
+        == "90 pairs, about 14 minutes a rater at the 9 s a pair of this round"
+    )  # 90 * 9 / 60 = 13.5
 
 
 @pytest.mark.parametrize("how", [{"seconds": 0.4}, {"simulated": True}])
@@ -233,10 +289,19 @@ def test_a_price_is_capped_by_the_pairs_the_test_set_has(thirteen_of_twenty, res
     # 40 examples, 8 of them with the same answer twice: 32 pairs could be shown, 90 are needed
     same = range(8)
     round_ = thirteen_of_twenty(same=same)
-    found = read_preference(round_, base_results=results(same=same), ft_results=results(who="tuned", same=same))
-    assert found.missing[0].action == "Add examples to the test set, then rate 90 pairs in another rating_round"
-    assert found.missing[0].price.endswith("; the test set has only 32 pairs with different answers")
-    enough = read_preference(round_, base_results=results(n=90), ft_results=results(n=90, who="tuned"))
+    found = read_preference(
+        round_, base_results=results(same=same), ft_results=results(who="tuned", same=same)
+    )
+    assert (
+        found.missing[0].action
+        == "Add examples to the test set, then rate 90 pairs in another rating_round"
+    )
+    assert found.missing[0].price.endswith(
+        "; the test set has only 32 pairs with different answers"
+    )
+    enough = read_preference(
+        round_, base_results=results(n=90), ft_results=results(n=90, who="tuned")
+    )
     assert enough.missing[0].action == "Rate 90 pairs in another rating_round"
 
 
@@ -245,17 +310,24 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
     given = {"base_results": results(), "ft_results": results(who="tuned")}
     open_yet = new_round(bound_to=bound)
     rate(open_yet, "rater1", likes("tuned"))
-    assert "another rating_round" in words.answer(read_preference(open_yet, bound_to={**bound, "fine_tuned": "newer"}))
+    assert "another rating_round" in words.answer(
+        read_preference(open_yet, bound_to={**bound, "fine_tuned": "newer"})
+    )
     round_ = locked(new_round(bound_to=bound), rate, {"rater1": likes("tuned")})
     now = read_preference(round_, bound_to=bound, **given)
     assert not now.stale
     assert now.metrics
     stale = read_preference(round_, bound_to={**bound, "fine_tuned": "newer"}, **given)
-    assert words.headline(stale) == f"Votes on other answers, not on the present ones. {words.headline(now)}"
+    assert (
+        words.headline(stale)
+        == f"Votes on other answers, not on the present ones. {words.headline(now)}"
+    )
     assert "Name another rating_round" in words.answer(stale)
     assert stale.missing[0].price == "20 pairs, about 20 minutes a rater at one a minute"
     assert words.metrics(stale) == "Not compared with the benchmark: the votes are on other answers"
-    assert stale.metrics == stale.disagreements == ()  # today's metrics say nothing about yesterday's answers
+    assert (
+        stale.metrics == stale.disagreements == ()
+    )  # today's metrics say nothing about yesterday's answers
 
 
 def test_an_even_split_says_that_more_pairs_are_not_the_answer(new_round, rate):
@@ -281,7 +353,10 @@ def test_pooling_raters_would_claim_too_much_and_the_item_test_does_not():
     rng, alarms, pooled, runs = Random(1), 0, 0, 1500
     for _ in range(runs):
         quirks = [rng.random() for _ in range(50)]
-        votes = [[1 if rng.random() < (0.9 if q < 0.5 else 0.1) else -1 for _ in range(3)] for q in quirks]
+        votes = [
+            [1 if rng.random() < (0.9 if q < 0.5 else 0.1) else -1 for _ in range(3)]
+            for q in quirks
+        ]
         alarms += stats.item_mean_test(votes).p_value < 0.05
         wins = sum(v > 0 for item in votes for v in item)
         pooled += stats.win_rate(wins, 150 - wins, 0).p_value < 0.05
@@ -291,9 +366,28 @@ def test_pooling_raters_would_claim_too_much_and_the_item_test_does_not():
 
 def test_every_state_has_its_sentences(new_round, rate, likes):
     states = [read_preference(None)]
-    judges = (likes("tuned"), likes("base"), lambda _: "tie", lambda _: "both_bad", lambda _: "left")
-    states += [read_preference(locked(new_round(), rate, {"rater1": judge}), slice_fields=["kind"]) for judge in judges]
-    names = ("answer", "headline", "sides", "agreement", "reasons", "slices", "flagged", "length", "lock")
+    judges = (
+        likes("tuned"),
+        likes("base"),
+        lambda _: "tie",
+        lambda _: "both_bad",
+        lambda _: "left",
+    )
+    states += [
+        read_preference(locked(new_round(), rate, {"rater1": judge}), slice_fields=["kind"])
+        for judge in judges
+    ]
+    names = (
+        "answer",
+        "headline",
+        "sides",
+        "agreement",
+        "reasons",
+        "slices",
+        "flagged",
+        "length",
+        "lock",
+    )
     for found in states:
         for name in names:
             text = getattr(words, name)(found)
@@ -307,19 +401,32 @@ def test_titles_agree_with_what_stands_below_them(new_round, rate, likes, result
     for name in ("headline", "sides", "agreement", "reasons", "slices", "flagged", "length"):
         assert getattr(words, name)(nothing).rstrip(".") == "No result yet"
     assert (
-        words.metrics(nothing) == words.disagreements(nothing) == "Not compared with the benchmark before the round is locked"
+        words.metrics(nothing)
+        == words.disagreements(nothing)
+        == "Not compared with the benchmark before the round is locked"
     )
     given = {"base_results": results(), "ft_results": results(who="tuned")}
-    agreed = read_preference(locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone"]), **given)
-    assert words.disagreements(agreed) == "On no pair do people and the metric prefer different answers"
+    agreed = read_preference(
+        locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone"]), **given
+    )
+    assert (
+        words.disagreements(agreed)
+        == "On no pair do people and the metric prefer different answers"
+    )
     assert words.reasons_to_draw(agreed)
-    tied = read_preference(locked(new_round(), rate, {"rater1": lambda _: "tie"}, reasons=["tone"]), **given)
+    tied = read_preference(
+        locked(new_round(), rate, {"rater1": lambda _: "tie"}, reasons=["tone"]), **given
+    )
     assert words.reasons(tied) == "Reasons were given only with votes for neither answer"
     assert not words.reasons_to_draw(tied)
     apart = read_preference(locked(new_round(), rate, {"rater1": likes("base")}), **given)
     assert words.disagreements(apart) == "People and the metric prefer different answers"
     assert words.reasons(apart) == "No reasons were given"
-    assert [row["metric"] for row in rows.metric_rows(agreed, say.label)] == ["exact match", "format", "similarity"]
+    assert [row["metric"] for row in rows.metric_rows(agreed, say.label)] == [
+        "exact match",
+        "format",
+        "similarity",
+    ]
 
 
 def test_agreement_beyond_chance_is_spoken_as_a_number_not_in_percent(new_round, rate, likes):
@@ -327,7 +434,9 @@ def test_agreement_beyond_chance_is_spoken_as_a_number_not_in_percent(new_round,
     found = read_preference(locked(new_round(raters=tuple(raters)), rate, raters))
     spoken = words.alt("Title", words.agreement_rows(found))
     assert (
-        f"beyond chance: {found.agreement.estimate:.2f} (95% interval {found.agreement.ci_low:.2f} to".replace("-", "\u2212")
+        f"beyond chance: {found.agreement.estimate:.2f} (95% interval {found.agreement.ci_low:.2f} to".replace(
+            "-", "\u2212"
+        )
         in spoken
     )
     assert "on repeats: 66.7%" in spoken

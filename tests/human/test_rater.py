@@ -18,7 +18,15 @@ def page(new_round):
 
         def press(**message):
             item = rater.view["item"].get("id")
-            given = {"kind": "vote", "seq": "s1", "item_id": item, "choice": "left", "reasons": [], "note": "", "seconds": 1}
+            given = {
+                "kind": "vote",
+                "seq": "s1",
+                "item_id": item,
+                "choice": "left",
+                "reasons": [],
+                "note": "",
+                "seconds": 1,
+            }
             rater._received(rater, {**given, **message}, [])
             return sent[-1]
 
@@ -38,7 +46,14 @@ def test_every_press_is_answered_and_moves_the_view(page):
 
 
 @pytest.mark.parametrize(
-    "message", [{"item_id": "stale"}, {"choice": "x"}, {"seconds": "soon"}, {"reasons": None}, {"reasons": ["unknown"]}]
+    "message",
+    [
+        {"item_id": "stale"},
+        {"choice": "x"},
+        {"seconds": "soon"},
+        {"reasons": None},
+        {"reasons": ["unknown"]},
+    ],
 )
 def test_a_refused_press_is_answered_with_why_and_the_page_is_not_left_busy(page, message):
     rater, press, _ = page()

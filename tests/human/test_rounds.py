@@ -96,7 +96,9 @@ def test_git_takes_pairs_votes_and_lock_but_neither_key_nor_links():
     folder = "data/mystudy/ratings/round1"
     names = ("batch.json", "key.json", "links.json", "lock.json", "votes/ann.jsonl")
     command = ["git", "check-ignore", "--no-index", *(f"{folder}/{name}" for name in names)]
-    out = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    ).stdout
     assert out.split() == [f"{folder}/key.json", f"{folder}/links.json"]
 
 
@@ -105,5 +107,7 @@ def test_a_clone_without_the_key_says_where_to_take_it_from(new_round, rate):
     rate(round_, "rater1", lambda _: "left")
     round_.lock()
     (round_.folder / "key.json").unlink()
-    with pytest.raises(DataError, match=r"key\.json: no such file; bring it from the machine that drew the round"):
+    with pytest.raises(
+        DataError, match=r"key\.json: no such file; bring it from the machine that drew the round"
+    ):
         round_.key()

@@ -37,7 +37,9 @@ def test_broken_links_are_said_to_the_rater_not_thrown(new_round):
     assert "links.json: not readable" in refused._repr_html_()
 
 
-@pytest.mark.parametrize("query", ["", "rater=ann", "rater=", "rater=../../key.json", "rater=<script>", "token=x"])
+@pytest.mark.parametrize(
+    "query", ["", "rater=ann", "rater=", "rater=../../key.json", "rater=<script>", "token=x"]
+)
 def test_without_a_code_from_the_list_nobody_gets_in(new_round, query):
     round_ = new_round(raters=("ann",))
     shown = serve.page({serve.ROUND: str(round_.folder), "QUERY_STRING": query})
@@ -67,7 +69,9 @@ def test_the_server_listens_here_only_with_a_token_a_policy_and_culling():
 def test_the_served_notebook_holds_one_call(tmp_path):
     serve._furnish(tmp_path, "secret", 9000)
     notebook = json.loads((tmp_path / "rate.ipynb").read_text())
-    assert [cell["source"] for cell in notebook["cells"]] == ["from evalkit.human import serve\n\nserve.page()"]
+    assert [cell["source"] for cell in notebook["cells"]] == [
+        "from evalkit.human import serve\n\nserve.page()"
+    ]
     assert "secret" not in (tmp_path / "rate.ipynb").read_text()
     assert (tmp_path / "voila.json").stat().st_mode & 0o077 == 0
 
@@ -80,7 +84,9 @@ def test_a_study_without_a_round_says_what_to_do(study):
 
 
 def test_a_port_in_use_is_said_before_any_link(study, results, capsys):
-    open_round(study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3)
+    open_round(
+        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3
+    )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(DesignError, match=rf"port {port} cannot be used.*--port"):
@@ -93,11 +99,20 @@ def test_closing_waits_for_all_raters_and_says_what_was_sealed(study, results, r
         serve.close("s", rating_round="r1", root=study.root)
     (study.folder / "study.yaml").write_text("rating_round: r1\n")
     round_ = open_round(
-        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3, raters="ann,bob"
+        study,
+        "r1",
+        results(),
+        results(who="tuned"),
+        bound_to=BOUND,
+        models={},
+        sample_size=3,
+        raters="ann,bob",
     )
     rate(round_, "ann", lambda _: "left")
     total = len(round_.batch.orders["ann"])
-    with pytest.raises(DesignError, match=rf"{total} of {2 * total} votes are in \(bob 0 of {total}\)"):
+    with pytest.raises(
+        DesignError, match=rf"{total} of {2 * total} votes are in \(bob 0 of {total}\)"
+    ):
         serve.close("s", root=study.root)
     said = serve.close("s", unfinished=True, root=study.root)
     assert f"ann: {total} votes, sha256 " in said
@@ -108,7 +123,9 @@ def test_closing_waits_for_all_raters_and_says_what_was_sealed(study, results, r
 
 
 def test_a_closed_round_is_not_served(study, results, rate):
-    round_ = open_round(study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3)
+    round_ = open_round(
+        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3
+    )
     rate(round_, "rater1", lambda _: "left")
     round_.lock()
     with pytest.raises(DesignError, match="closed"):

@@ -72,7 +72,10 @@ def test_the_screen_shows_what_the_vote_records(new_round):
         while session.current:
             item = session.view()["item"]
             session.vote(item["id"], "left", seconds=2)
-            vote, pair = read_standing(round_.votes(rater).path)[item["id"]], round_.batch.pairs[item["id"]]
+            vote, pair = (
+                read_standing(round_.votes(rater).path)[item["id"]],
+                round_.batch.pairs[item["id"]],
+            )
             assert item["left"] == (pair.response_a if vote.left == "a" else pair.response_b)
 
 
@@ -100,8 +103,13 @@ def test_hostile_text_becomes_plain_and_visible(new_round, results, tmp_path):
 
     from evalkit.human.batch import prepare_human_eval_batch
 
-    base = [replace(one, predicted="cut \ud800 off", input_text="abc\u202egpj.exe") for one in results(2)]
-    tuned = [replace(one, predicted="", input_text="abc\u202egpj.exe") for one in results(2, who="tuned")]
+    base = [
+        replace(one, predicted="cut \ud800 off", input_text="abc\u202egpj.exe")
+        for one in results(2)
+    ]
+    tuned = [
+        replace(one, predicted="", input_text="abc\u202egpj.exe") for one in results(2, who="tuned")
+    ]
     prepare_human_eval_batch(base, tuned, seed=1, folder=tmp_path / "r", question="Which?\u200b")
     view = Session(Round.open(tmp_path / "r"), "rater1").view()
     json.dumps(view, ensure_ascii=False).encode()  # a lone surrogate would raise
@@ -111,7 +119,8 @@ def test_hostile_text_becomes_plain_and_visible(new_round, results, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choice", "more"), [("best", {}), ("left", {"reasons": ["not on the list"]}), ("", {}), ("left; drop", {})]
+    ("choice", "more"),
+    [("best", {}), ("left", {"reasons": ["not on the list"]}), ("", {}), ("left; drop", {})],
 )
 def test_what_the_page_cannot_send_is_refused(new_round, choice, more):
     round_ = new_round()

@@ -29,7 +29,9 @@ def vote(item_id, choice="left", **more):
 
 
 def writer(path, name, n):
-    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, str(n)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), name, str(n)], stdout=subprocess.PIPE, text=True
+    )
 
 
 @contextlib.contextmanager
@@ -45,7 +47,9 @@ def largest_file(size):
 
 def test_a_vote_is_one_line_and_reads_back_with_everything(tmp_path):
     path = tmp_path / "votes" / "ann.jsonl"
-    given = vote("i1", "both_bad", reasons=("tone",), note="naïve \u202e", via="key", simulated=True)
+    given = vote(
+        "i1", "both_bad", reasons=("tone",), note="naïve \u202e", via="key", simulated=True
+    )
     assert VoteFile(path).append(given) is False
     assert path.read_bytes().count(b"\n") == 1
     assert read_standing(path) == {"i1": given}
@@ -94,7 +98,10 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
             read()
 
 
-@pytest.mark.parametrize(("old", "new"), [('"reasons":[]', '"reasons":null'), ('"left":"a"', '"left":"c"'), ("1.5", "{}")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"reasons":[]', '"reasons":null'), ('"left":"a"', '"left":"c"'), ("1.5", "{}")],
+)
 def test_a_line_with_values_that_no_vote_has_is_named(tmp_path, old, new):
     path = tmp_path / "ann.jsonl"
     VoteFile(path).append(vote("i1"))
@@ -116,7 +123,9 @@ def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
-    (tmp_path / "votes").write_text("a file where a folder should be")  # root may write anywhere, so no chmod
+    (tmp_path / "votes").write_text(
+        "a file where a folder should be"
+    )  # root may write anywhere, so no chmod
     with pytest.raises(DataError, match="cannot be written"):
         VoteFile(tmp_path / "votes" / "ann.jsonl").append(vote("i1"))
 

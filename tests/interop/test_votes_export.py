@@ -7,17 +7,31 @@ from evalkit.records import RatedPair
 
 
 def vote(label, **more):
-    return {"rater": "ann", "label": label, "reasons": (), "note": "", "fine_tuned_left": True, **more}
+    return {
+        "rater": "ann",
+        "label": label,
+        "reasons": (),
+        "note": "",
+        "fine_tuned_left": True,
+        **more,
+    }
 
 
 def pair(*labels, **more):
     votes = tuple(vote(label) for label in labels)
-    return RatedPair(example_id="e1", input="2+2?", base="five", fine_tuned="four", votes=votes, **more)
+    return RatedPair(
+        example_id="e1", input="2+2?", base="five", fine_tuned="four", votes=votes, **more
+    )
 
 
 def test_the_majoritys_answer_is_chosen_and_ties_are_left_out(tmp_path):
     path = tmp_path / "dpo.jsonl"
-    pairs = [pair("fine_tuned", "fine_tuned", "base"), pair("base"), pair("tie", "both_bad"), pair("base", "fine_tuned")]
+    pairs = [
+        pair("fine_tuned", "fine_tuned", "base"),
+        pair("base"),
+        pair("tie", "both_bad"),
+        pair("base", "fine_tuned"),
+    ]
     assert write_dpo(pairs, str(path), system_prompt="Add.") == 2
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert first == {
@@ -47,7 +61,14 @@ def test_llm_comparator_gets_every_field_it_requires(tmp_path):
         vote("fine_tuned"),
         vote("base"),
     )
-    rated = RatedPair(example_id="e1", input="q", base="five", fine_tuned="four", votes=votes, slices={"kind": "sum"})
+    rated = RatedPair(
+        example_id="e1",
+        input="q",
+        base="five",
+        fine_tuned="four",
+        votes=votes,
+        slices={"kind": "sum"},
+    )
     assert write_llm_comparator([rated], path, models={"base": "x", "fine_tuned": "y"}) == 1
     record = json.loads(path.read_text())
     assert [model["name"] for model in record["models"]] == ["y", "x"]  # A is the fine-tuned one
@@ -55,7 +76,11 @@ def test_llm_comparator_gets_every_field_it_requires(tmp_path):
     assert example["score"] == pytest.approx(0.25)  # (1 + 0 + 1 - 1) / 4
     assert (example["output_text_a"], example["output_text_b"]) == ("four", "five")
     assert example["tags"] == ["sum"]
-    assert example["individual_rater_scores"][0] == {"is_flipped": False, "score": 1.0, "rationale": "tone; nice"}
+    assert example["individual_rater_scores"][0] == {
+        "is_flipped": False,
+        "score": 1.0,
+        "rationale": "tone; nice",
+    }
     assert example["individual_rater_scores"][1]["is_flipped"] is True
 
 
@@ -66,7 +91,10 @@ def test_a_locked_round_exports_the_right_texts(tmp_path):
     from evalkit.human.session import Session
     from evalkit.records import EvalResult
 
-    base, tuned = ([EvalResult(i, f"q{i}", "x", f"{who} {i}", False, True) for i in range(9)] for who in ("base", "tuned"))
+    base, tuned = (
+        [EvalResult(i, f"q{i}", "x", f"{who} {i}", False, True) for i in range(9)]
+        for who in ("base", "tuned")
+    )
     prepare_human_eval_batch(base, tuned, seed=1, folder=tmp_path / "r")
     session = Session(Round.open(tmp_path / "r"), "rater1")
     while session.current:

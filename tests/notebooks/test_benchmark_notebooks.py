@@ -17,7 +17,9 @@ HOSTILE = "<img src=x onerror=window.x=1> $5 and $6 \u202eabc <script>window.x=1
 def cells(name):
     notebook = json.loads(BOOKS[name].read_text(encoding="utf-8"))
     return [
-        ("".join(one["source"]), one["metadata"].get("tags", [])) for one in notebook["cells"] if one["cell_type"] == "code"
+        ("".join(one["source"]), one["metadata"].get("tags", []))
+        for one in notebook["cells"]
+        if one["cell_type"] == "code"
     ]
 
 
@@ -49,16 +51,28 @@ def said(role, text):
 
 
 def study(
-    folder, *, n=60, samples=1, text=lambda i: f"question {i}", slices=lambda i: {"kind": "even" if i % 2 == 0 else "odd"}
+    folder,
+    *,
+    n=60,
+    samples=1,
+    text=lambda i: f"question {i}",
+    slices=lambda i: {"kind": "even" if i % 2 == 0 else "odd"},
 ):
     """A study in which fine-tuned is right where base is wrong, except on every fifth row, where it is the other way."""
     home = folder / "data" / "small"
     home.mkdir(parents=True)
     (folder / "notebooks").mkdir()
     rows = [
-        {"id": f"r{i}", "metadata": slices(i), "messages": [said("user", text(i)), said("assistant", "yes")]} for i in range(n)
+        {
+            "id": f"r{i}",
+            "metadata": slices(i),
+            "messages": [said("user", text(i)), said("assistant", "yes")],
+        }
+        for i in range(n)
     ]
-    (home / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (home / "test.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     place = {text(i): i for i in range(n)}
 
     def base(messages):
@@ -70,7 +84,9 @@ def study(
     for model in (base, fine_tuned):
         path = home / "journals" / f"{model.__name__}.jsonl"
         path.parent.mkdir(exist_ok=True)
-        run_automated_eval(model, home / "test.jsonl", journal=path, samples=samples, progress=False, concurrency=2)
+        run_automated_eval(
+            model, home / "test.jsonl", journal=path, samples=samples, progress=False, concurrency=2
+        )
     own = {"study": "small", "limit": 0, "slice_fields": "kind", "checker": "none"}
     return own | dict.fromkeys(("train_file", "chance_field", "prices_file"), "")
 
@@ -88,20 +104,34 @@ def test_the_benchmark_is_handed_on_and_amended(alone):
     first, _ = run("01_benchmark", parameters)
     written = Evidence.read(first["written"])
     # 60 rows: base right on the 12 with i % 5 == 0, fine-tuned on the other 48
-    assert written.details["cells"] == {"both_right": 0, "fixed": 48, "regressed": 12, "both_wrong": 0}
+    assert written.details["cells"] == {
+        "both_right": 0,
+        "fixed": 48,
+        "regressed": 12,
+        "both_wrong": 0,
+    }
     assert written.primary["estimate"] == pytest.approx(36 / 60)
     assert written.details["noise_floor"] is None
     second, html = run("02_regressions", parameters)
     amended = Evidence.read(first["written"])
     assert {row["slice"] for row in amended.details["slices"]} == {"kind = even", "kind = odd"}
     assert "12 examples got worse" in html
-    lines = (alone / "reports" / "small" / "by-hand" / "regressed.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (alone / "reports" / "small" / "by-hand" / "regressed.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     assert len(lines) == len(second["comparison"].regressed) == 12
     assert "not measured" in html
 
 
 def test_hostile_text_is_shown_as_text(alone):
-    parameters = study(alone, n=40, text=lambda i: f"{HOSTILE} {i}", slices=lambda i: {"kind": HOSTILE if i % 2 else "odd"})
+    parameters = study(
+        alone,
+        n=40,
+        text=lambda i: f"{HOSTILE} {i}",
+        slices=lambda i: {"kind": HOSTILE if i % 2 else "odd"},
+    )
     for name in BOOKS:
         html = run(name, parameters)[1]
         assert "<img src=x" not in html
@@ -115,10 +145,19 @@ def test_hostile_text_is_shown_as_text(alone):
         ({"n": 1}, {}),
         ({"n": 30}, {"slice_fields": ""}),
         ({"n": 30, "samples": 3}, {"metric_margin": 0.05}),
-        ({"n": 60, "slices": lambda i: {"kind": "x", "doc": str(i // 3)}}, {"cluster_field": "doc", "scorers": ""}),
+        (
+            {"n": 60, "slices": lambda i: {"kind": "x", "doc": str(i // 3)}},
+            {"cluster_field": "doc", "scorers": ""},
+        ),
         ({"n": 30}, {"primary_metric": "similarity", "alpha": 0.1}),
     ],
-    ids=["one row", "no slices", "several samples and a margin", "clusters and one metric", "numeric primary metric"],
+    ids=[
+        "one row",
+        "no slices",
+        "several samples and a margin",
+        "clusters and one metric",
+        "numeric primary metric",
+    ],
 )
 def test_both_notebooks_run_on_every_kind_of_study(alone, made, more):
     parameters = study(alone, **made) | more
@@ -134,9 +173,15 @@ def test_run_by_itself_the_second_says_what_to_run_first(alone):
 
 
 def test_several_checkpoints_are_compared(alone):
-    parameters = study(alone, n=30) | {"checkpoint_journals": "journals/base.jsonl,journals/fine_tuned.jsonl"}
+    parameters = study(alone, n=30) | {
+        "checkpoint_journals": "journals/base.jsonl,journals/fine_tuned.jsonl"
+    }
     space, _ = run("01_benchmark", parameters)
-    assert list(space["compared"]) == ["fine-tuned", "study.<locals>.base", "study.<locals>.fine_tuned"]
+    assert list(space["compared"]) == [
+        "fine-tuned",
+        "study.<locals>.base",
+        "study.<locals>.fine_tuned",
+    ]
     assert space["compared"]["study.<locals>.base"].exact_match_improvement == 0
 
 
@@ -144,7 +189,9 @@ def test_several_checkpoints_are_compared(alone):
 def test_run_all_with_nothing_changed_shows_the_demo(name):
     demo = yaml.safe_load((ROOT / "data" / "icd10" / "study.yaml").read_text(encoding="utf-8"))
     here = declared(name)
-    assert {key: here[key] for key in here.keys() & demo.keys()} == {key: demo[key] for key in here.keys() & demo.keys()}
+    assert {key: here[key] for key in here.keys() & demo.keys()} == {
+        key: demo[key] for key in here.keys() & demo.keys()
+    }
 
 
 def test_what_was_not_declared_is_said_once_and_not_drawn(alone):

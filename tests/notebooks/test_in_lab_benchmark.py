@@ -30,5 +30,7 @@ def test_run_all_with_nothing_changed_shows_the_answer(browser, jupyterlab):
 
     assert page.locator(".ek-table").count() >= 3
     assert page.locator("table mjx-container").count() == 0
-    assert [one for one in requests if not re.match(r"(https?://127\.0\.0\.1:|data:|blob:)", one)] == []
+    assert [
+        one for one in requests if not re.match(r"(https?://127\.0\.0\.1:|data:|blob:)", one)
+    ] == []
     page.close()

@@ -42,7 +42,9 @@ def choose(page, label, value):
 
 
 def place(page, text):
-    page.locator(".ek-explorer .ek-place", has_text=re.compile(f"^{text}$")).wait_for(timeout=30_000)
+    page.locator(".ek-explorer .ek-place", has_text=re.compile(f"^{text}$")).wait_for(
+        timeout=30_000
+    )
 
 
 def press(page, name):
@@ -52,10 +54,14 @@ def press(page, name):
 def tab(page):
     """Presses Tab and says what has the focus then."""
     page.keyboard.press("Tab")
-    return page.evaluate("document.activeElement.labels?.[0]?.innerText || document.activeElement.innerText")
+    return page.evaluate(
+        "document.activeElement.labels?.[0]?.innerText || document.activeElement.innerText"
+    )
 
 
-def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(browser, jupyterlab, new_study):
+def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(
+    browser, jupyterlab, new_study
+):
     project = project_copy(jupyterlab.folder / "project", notebooks="02_*.ipynb")
     new_study(project / "data/hostile", list(rows()))
     notebook = project / "notebooks/02_regressions.ipynb"
@@ -88,7 +94,12 @@ def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(brow
     found = Axe().run(page, context=".ek-explorer").response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
     explorer.get_by_label("Status", exact=True).focus()
-    assert [tab(page) for _ in range(4)] == ["Slice", "Worst first", "Search", "Note"]  # one example: no next one
+    assert [tab(page) for _ in range(4)] == [
+        "Slice",
+        "Worst first",
+        "Search",
+        "Note",
+    ]  # one example: no next one
 
     explorer.get_by_label("Note", exact=True).fill("a note to self")
     press(page, "Save note")
@@ -97,7 +108,10 @@ def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(brow
     assert json.loads(notes.read_text())["note"] == "a note to self"
 
     # JupyterLab's own keys, on a list and on a button: x cuts a cell, b adds one, d d deletes
-    for control in (explorer.get_by_label("Status", exact=True), explorer.get_by_role("button", name="Save note")):
+    for control in (
+        explorer.get_by_label("Status", exact=True),
+        explorer.get_by_role("button", name="Save note"),
+    ):
         control.focus()
         for key in "xbmdd":
             page.keyboard.press(key)
@@ -113,7 +127,10 @@ def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(brow
     place(page, "1 of 40")
     page.locator(".ek-explorer").get_by_label("Search", exact=True).fill("TUNED 13")
     place(page, "1 of 1")
-    assert page.locator(".ek-explorer").get_by_label("Note", exact=True).input_value() == "a note to self"
+    assert (
+        page.locator(".ek-explorer").get_by_label("Note", exact=True).input_value()
+        == "a note to self"
+    )
     assert read_notes(notes) == {"case-13": "a note to self"}
     assert page.evaluate("window.X") is None
     page.close()
@@ -125,7 +142,9 @@ def test_five_thousand_examples_answer_while_somebody_types(browser, jupyterlab)
     open_notebook(page, jupyterlab.url("large.ipynb"))
     run_all_cells(page)
     assert errors(page) == []
-    page.locator("mjx-container").wait_for(timeout=30_000)  # so its absence elsewhere means something
+    page.locator("mjx-container").wait_for(
+        timeout=30_000
+    )  # so its absence elsewhere means something
     place(page, "1 of 5,000")
     choose(page, "Status", "regressed")
     place(page, "1 of 500")

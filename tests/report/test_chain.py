@@ -15,9 +15,13 @@ CANARY = "sk-canary0123456789abcdef"
 def outputs(path: Path) -> list[str]:
     cells = json.loads(path.read_text())["cells"]
     texts = [
-        output.get("data") or output.get("text") or output.get("evalue") for cell in cells for output in cell.get("outputs", [])
+        output.get("data") or output.get("text") or output.get("evalue")
+        for cell in cells
+        for output in cell.get("outputs", [])
     ]
-    return [re.sub(r"T_[0-9a-f]{5}|0x[0-9a-f]+", "id", str(text)) for text in texts]  # ids drawn by pandas, addresses
+    return [
+        re.sub(r"T_[0-9a-f]{5}|0x[0-9a-f]+", "id", str(text)) for text in texts
+    ]  # ids drawn by pandas, addresses
 
 
 def run(root: Path, **options):
@@ -53,7 +57,11 @@ def test_a_failing_chapter_leaves_the_others_a_banner_and_a_broken_gate(told):
     assert 'id="03_hostile"' in page
     assert gate.gate("tiny", root=root).code == 12
     assert lines[0].startswith("tiny: 3 chapters into ")
-    assert [line.split(":")[0].strip() for line in lines if "started" in line] == ["01_fine", "02_failing", "03_hostile"]
+    assert [line.split(":")[0].strip() for line in lines if "started" in line] == [
+        "01_fine",
+        "02_failing",
+        "03_hostile",
+    ]
     assert history.read(Study.open("tiny", root=root))[-1]["failed"] == ["02_failing"]
     # no key in any file below reports/, though a notebook and the environment hold one
     for path in (root / "reports").rglob("*"):
@@ -63,9 +71,16 @@ def test_a_failing_chapter_leaves_the_others_a_banner_and_a_broken_gate(told):
 def test_the_manifest_tells_what_was_read_and_with_what(told):
     _, done, _ = told
     record = json.loads((done.folder / "manifest.json").read_text())
-    assert set(record["files"]) == {"data/tiny/study.yaml", *(f"notebooks/{name}.ipynb" for name in record["chapters"])}
+    assert set(record["files"]) == {
+        "data/tiny/study.yaml",
+        *(f"notebooks/{name}.ipynb" for name in record["chapters"]),
+    }
     assert all(len(value) == 64 for value in record["files"].values())
-    assert record["parameters"] == {"study": "tiny", "title": "A tiny study", "run": done.folder.name}
+    assert record["parameters"] == {
+        "study": "tiny",
+        "title": "A tiny study",
+        "run": done.folder.name,
+    }
     assert {"evalkit", "python", "papermill"} <= set(record["versions"])
 
 
@@ -86,7 +101,9 @@ def test_the_second_night_keeps_what_stands_in_the_study_and_takes_over_what_is_
     first, second = run(root), run(root, skip_up_to_date=True)
     assert first.folder != second.folder
     assert (first.skipped, second.skipped) == ((), ("01_fine",))
-    assert (second.folder / "01_fine.ipynb").read_bytes() == (first.folder / "01_fine.ipynb").read_bytes()
+    assert (second.folder / "01_fine.ipynb").read_bytes() == (
+        first.folder / "01_fine.ipynb"
+    ).read_bytes()
     assert {name: path.read_text() for name, path in kept.items()} == {name: name for name in kept}
     assert len(history.read(Study.open("tiny", root=root))) == 2
     kept["journals/base.jsonl"].write_text("another answer")
@@ -112,7 +129,9 @@ def test_only_picks_by_number_or_name(project):
         chain.chosen_notebooks(root / "notebooks", ["9"])
 
 
-@pytest.mark.parametrize("text", ["- a\n", "names: [1, 2]\n", "when: 2026-11-24\n", "a: {b: c}\n", "a: [\n"])
+@pytest.mark.parametrize(
+    "text", ["- a\n", "names: [1, 2]\n", "when: 2026-11-24\n", "a: {b: c}\n", "a: [\n"]
+)
 def test_a_study_file_that_is_not_flat_is_refused(project, text):
     root = project("01_fine", study=text)
     with pytest.raises(DataError, match=r"study\.yaml"):
@@ -151,7 +170,9 @@ def night(project):
     def made(name, *, left_out=(), verdict="", failed=()):
         folder = root / "reports/tiny" / name
         folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text(json.dumps({"failed": dict.fromkeys(failed, "e"), "left_out": list(left_out)}))
+        (folder / "manifest.json").write_text(
+            json.dumps({"failed": dict.fromkeys(failed, "e"), "left_out": list(left_out)})
+        )
         if verdict:
             decide({}, study="tiny").write(folder)
             record = json.loads((folder / "decision.json").read_text())
@@ -170,7 +191,9 @@ def test_the_gate_passes_over_newer_partial_runs_and_says_so(night):
     night(THIRD, left_out=["01_fine"], verdict="don't ship")
     found = gate.gate("tiny", root=root)
     assert found.code == 0
-    assert f"{FIRST}; passed over 2 newer partial runs (--only): {THIRD} and {SECOND}" in found.judged
+    assert (
+        f"{FIRST}; passed over 2 newer partial runs (--only): {THIRD} and {SECOND}" in found.judged
+    )
     named = gate.gate(THIRD, root=root)
     assert (named.code, named.judged) == (10, "")
 
@@ -201,7 +224,11 @@ def test_a_run_that_leaves_notebooks_out_records_them(project):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("reports/tiny", "not a run's folder"), (f"reports/tiny/{SECOND}", "no such run"), (SECOND, f"holds no run {SECOND}")],
+    [
+        ("reports/tiny", "not a run's folder"),
+        (f"reports/tiny/{SECOND}", "no such run"),
+        (SECOND, f"holds no run {SECOND}"),
+    ],
 )
 def test_a_run_that_is_not_there_is_no_broken_run(night, monkeypatch, name, told):
     root = night(FIRST, verdict="ship")
@@ -221,7 +248,12 @@ def test_a_damaged_manifest_is_a_broken_run(night, text):
 def test_history_says_what_changed():
     row = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "bound_to": {"fine_tuned": "1"},
            "metrics": {"exact_match": {"estimate": 0.10}}}  # fmt: skip
-    now = row | {"run": "b", "verdict": "ship", "bound_to": {"fine_tuned": "2"}, "metrics": {"exact_match": {"estimate": 0.12}}}
+    now = row | {
+        "run": "b",
+        "verdict": "ship",
+        "bound_to": {"fine_tuned": "2"},
+        "metrics": {"exact_match": {"estimate": 0.12}},
+    }
     told = history.what_changed([row], now)
     assert told == (
         "Since the run of 2026-11-23 01:00: the fine-tuned model's answers are new; the verdict went from not yet to ship; "
@@ -241,35 +273,52 @@ NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": 
     ("change", "told"),
     [
         (
-            {"layers": NIGHT["layers"] | {"human": "no difference shown"}, "effects": {"human": "48.2% (40.2 to 56.3)"}},
+            {
+                "layers": NIGHT["layers"] | {"human": "no difference shown"},
+                "effects": {"human": "48.2% (40.2 to 56.3)"},
+            },
             "the human rating went from too early to no difference shown, 48.2% (40.2 to 56.3)",
         ),
-        ({"parameters": {"slice_fields": "channel", "seed": 7}}, "slice_fields went from nothing to channel"),
+        (
+            {"parameters": {"slice_fields": "channel", "seed": 7}},
+            "slice_fields went from nothing to channel",
+        ),
         ({"rules": ["A slice blocks."]}, "a rule is new: A slice blocks"),
         ({"stage": "rollout"}, "stage went from pre_deploy to rollout"),
     ],
 )
 def test_history_says_which_layer_parameter_or_rule_changed(change, told):
-    assert history.what_changed([NIGHT], NIGHT | {"run": "b"} | change) == f"Since the run of 2026-11-23 01:00: {told}."
+    assert (
+        history.what_changed([NIGHT], NIGHT | {"run": "b"} | change)
+        == f"Since the run of 2026-11-23 01:00: {told}."
+    )
 
 
 def test_a_row_written_before_effects_were_kept_is_compared_by_its_verdicts():
-    old = {name: NIGHT[name] for name in ("run", "made_at", "failed", "verdict", "bound_to", "metrics", "layers")}
-    assert "Nothing changed" in history.what_changed([old], NIGHT | {"run": "b", "effects": {"human": "50.0%"}})
+    old = {
+        name: NIGHT[name]
+        for name in ("run", "made_at", "failed", "verdict", "bound_to", "metrics", "layers")
+    }
+    assert "Nothing changed" in history.what_changed(
+        [old], NIGHT | {"run": "b", "effects": {"human": "50.0%"}}
+    )
 
 
 def test_after_a_broken_run_it_is_not_called_the_first():
     broken = {"run": "a", "failed": ["01_benchmark"], "metrics": {}}
     told = history.what_changed([broken], NIGHT | {"run": "b"})
     assert (
-        told == "There is nothing to compare it with: of 1 earlier run, none finished without a failure and with a benchmark."
+        told
+        == "There is nothing to compare it with: of 1 earlier run, none finished without a failure and with a benchmark."
     )
 
 
 def test_a_row_keeps_the_parameters_its_notebooks_were_given(tmp_path):
     given = {"run": "a", "seed": 7, "base_journal": "x.jsonl"}
     for name, parameters in {"01_fine": given, "07_decision.partial": {"seed": 8}}.items():
-        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"metadata": {"papermill": {"parameters": parameters}}}))
+        (tmp_path / f"{name}.ipynb").write_text(
+            json.dumps({"metadata": {"papermill": {"parameters": parameters}}})
+        )
     assert history.row_now(tmp_path)["parameters"] == {"seed": 7}
 
 

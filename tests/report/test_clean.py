@@ -15,7 +15,9 @@ def test_our_own_progress_is_left_out_and_other_messages_stay():
 
 def test_a_chapter_is_simulated_by_its_answer_not_by_one_figure():
     def made(body):
-        return Chapter(id="x", number="5", short="Plan", title="t", body=body, first="", error=None).simulated
+        return Chapter(
+            id="x", number="5", short="Plan", title="t", body=body, first="", error=None
+        ).simulated
 
     figure = '<span class="ek-chip-simulated">simulated</span>'
     assert not made(f'<p class="ek-answer">The plan needs 10 users.</p>{figure}')

@@ -23,8 +23,19 @@ def root(project):
 
 @pytest.fixture
 def closed_round(root):
-    base, tuned = ([EvalResult(i, f"q{i}", "x", f"{who} {i}", False, True) for i in range(4)] for who in ("base", "tuned"))
-    round_ = open_round(Study.open("tiny", root=root), "round1", base, tuned, bound_to=BOUND, models={}, sample_size=3)
+    base, tuned = (
+        [EvalResult(i, f"q{i}", "x", f"{who} {i}", False, True) for i in range(4)]
+        for who in ("base", "tuned")
+    )
+    round_ = open_round(
+        Study.open("tiny", root=root),
+        "round1",
+        base,
+        tuned,
+        bound_to=BOUND,
+        models={},
+        sample_size=3,
+    )
     session = Session(round_, "rater1")
     while session.current:
         session.vote(session.current, "left", seconds=1)
@@ -56,7 +67,10 @@ def test_a_log_of_csv_files_is_left_where_it_is_and_said(root, closed_round, cap
     (root / "data/tiny/study.yaml").write_text("study: tiny\nevent_log: log\n")
     made = export("tiny", root / "out", root=root)
     assert [path.name for path in made] == ["round1.dpo.jsonl", "round1.llm_comparator.json"]
-    assert "log: not exported, its Parquet or CSV files can be read as they are" in capsys.readouterr().err
+    assert (
+        "log: not exported, its Parquet or CSV files can be read as they are"
+        in capsys.readouterr().err
+    )
 
 
 def test_nothing_to_export_leaves_no_folder(root):

@@ -8,15 +8,33 @@ from evalkit.errors import DesignError
 from evalkit.report.notebook import checked_parameters, declared_parameters, execute
 
 FINE = Path(__file__).with_name("notebooks") / "01_fine.ipynb"
-DECLARED = {FINE: {"study": str, "run": str, "alpha": float, "limit": int, "live": bool, "max_tokens": int, "seed": int}}
+DECLARED = {
+    FINE: {
+        "study": str,
+        "run": str,
+        "alpha": float,
+        "limit": int,
+        "live": bool,
+        "max_tokens": int,
+        "seed": int,
+    }
+}
 
 
 def test_a_notebook_declares_its_parameters_with_their_types():
-    assert declared_parameters(FINE) == {"study": str, "run": str, "alpha": float, "limit": int, "live": bool}
+    assert declared_parameters(FINE) == {
+        "study": str,
+        "run": str,
+        "alpha": float,
+        "limit": int,
+        "live": bool,
+    }
 
 
 def test_values_that_fit_pass():
-    checked_parameters({"study": "tiny", "alpha": 0.1, "limit": 3, "live": True, "max_tokens": 96}, DECLARED)
+    checked_parameters(
+        {"study": "tiny", "alpha": 0.1, "limit": 3, "live": True, "max_tokens": 96}, DECLARED
+    )
     checked_parameters({"alpha": 1}, DECLARED)  # an int is a float too
 
 
@@ -65,7 +83,12 @@ def test_an_undeclared_type_is_refused(tmp_path):
 def test_a_notebook_gets_what_it_declares_and_the_source_stays_as_it_is(project):
     root, before = project("01_fine"), FINE.read_bytes()
     output = root / "out.ipynb"
-    done = execute(root / "notebooks/01_fine.ipynb", output, {"study": "tiny", "alpha": 0.01, "unknown": 3}, folder=root)
+    done = execute(
+        root / "notebooks/01_fine.ipynb",
+        output,
+        {"study": "tiny", "alpha": 0.01, "unknown": 3},
+        folder=root,
+    )
     assert done.error is None
     assert done.title == "Which model answers better?"
     assert "at alpha 0.01, limit 0, live False" in output.read_text()
@@ -74,12 +97,18 @@ def test_a_notebook_gets_what_it_declares_and_the_source_stays_as_it_is(project)
     assert not list(root.glob("*.partial.ipynb"))
 
 
-def test_a_failing_notebook_leaves_itself_with_the_exception_and_without_the_key(project, monkeypatch):
+def test_a_failing_notebook_leaves_itself_with_the_exception_and_without_the_key(
+    project, monkeypatch
+):
     monkeypatch.setenv("OPENAI_API_KEY", "canary-key-1234567")
     root = project("02_failing")
     source = (root / "notebooks/02_failing.ipynb").read_text()
-    (root / "notebooks/02_failing.ipynb").write_text(source.replace("before the fault", "canary-key-1234567"))
-    done = execute(root / "notebooks/02_failing.ipynb", root / "out.ipynb", {"study": "tiny"}, folder=root)
+    (root / "notebooks/02_failing.ipynb").write_text(
+        source.replace("before the fault", "canary-key-1234567")
+    )
+    done = execute(
+        root / "notebooks/02_failing.ipynb", root / "out.ipynb", {"study": "tiny"}, folder=root
+    )
     assert done.error == "ValueError: the test set <b>is</b> gone, key [key removed]"
     book = json.loads((root / "out.ipynb").read_text())
     assert book["metadata"]["papermill"]["exception"] is True
@@ -93,7 +122,9 @@ def test_a_dead_kernel_still_leaves_a_notebook_that_says_so(project):
     book = nbformat.read(root / "notebooks/02_failing.ipynb", as_version=4)
     book.cells[3].source = "import os\nos._exit(3)"
     nbformat.write(book, root / "notebooks/02_failing.ipynb")
-    done = execute(root / "notebooks/02_failing.ipynb", root / "out.ipynb", {"study": "tiny"}, folder=root)
+    done = execute(
+        root / "notebooks/02_failing.ipynb", root / "out.ipynb", {"study": "tiny"}, folder=root
+    )
     assert done.error is not None
     assert "Kernel died" in done.error
     assert "Kernel died" in (root / "out.ipynb").read_text()

@@ -46,7 +46,9 @@ def test_no_kernel_outlives_the_command_that_was_stopped(project, sent, options)
     for name in ("01_ticks", "03_waits"):  # two, so that kernels are forked
         ticking(root / "notebooks" / f"{name}.ipynb")
     command = [sys.executable, "-m", "evalkit", "run", "tiny", *options]
-    ran = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    ran = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     try:
         assert until(lambda: size(root) > 0, 60)
         ran.send_signal(sent)

@@ -24,7 +24,12 @@ def said(text, **metadata):
 
 def test_what_only_works_in_a_notebook_stays_off_the_page(body_of):
     invitation = new_markdown_cell("## Rate here", metadata={"tags": ["interactive"]})
-    body = body_of(said("a result"), invitation, said("a widget", tags=["interactive", "hide-input"]), said("the rest"))
+    body = body_of(
+        said("a result"),
+        invitation,
+        said("a widget", tags=["interactive", "hide-input"]),
+        said("the rest"),
+    )
     assert "a result" in body
     assert "the rest" in body
     assert "Rate here" not in body
@@ -32,7 +37,9 @@ def test_what_only_works_in_a_notebook_stays_off_the_page(body_of):
 
 
 def test_an_error_in_an_interactive_part_is_shown(body_of):
-    error = new_output("error", ename="DataError", evalue="votes.jsonl: line 3 is cut off", traceback=[])
+    error = new_output(
+        "error", ename="DataError", evalue="votes.jsonl: line 3 is cut off", traceback=[]
+    )
     body = body_of(new_code_cell("", outputs=[error], metadata={"tags": ["interactive"]}))
     assert "This chapter stopped here." in body
     assert "line 3 is cut off" in body

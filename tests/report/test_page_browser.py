@@ -18,7 +18,9 @@ def page_file(tmp_path_factory) -> Path:
     """A run of a fine and a hostile chapter with a decision that quotes hostile names."""
     root = tmp_path_factory.mktemp("project")
     (root / "data/tiny").mkdir(parents=True)
-    (root / "data/tiny/study.yaml").write_text("study: tiny\ntitle: '<script>window.X=1</script> study'\n")
+    (root / "data/tiny/study.yaml").write_text(
+        "study: tiny\ntitle: '<script>window.X=1</script> study'\n"
+    )
     (root / "notebooks").mkdir()
     for name in ("01_fine", "03_hostile"):
         source = Path(__file__).with_name("notebooks") / f"{name}.ipynb"
@@ -31,7 +33,9 @@ def page_file(tmp_path_factory) -> Path:
 @pytest.fixture
 def opened(browser, page_file):
     def made(scheme="light", width=1280, *, bypass_csp=False):
-        page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme, bypass_csp=bypass_csp)
+        page = browser.new_page(
+            viewport={"width": width, "height": 844}, color_scheme=scheme, bypass_csp=bypass_csp
+        )
         page.requests = []
         page.on("request", lambda request: page.requests.append(request.url))
         page.goto(page_file.as_uri())
@@ -41,10 +45,14 @@ def opened(browser, page_file):
 
 
 @pytest.mark.parametrize("bypass_csp", [False, True])
-def test_hostile_text_neither_runs_nor_loads_with_and_without_the_policy(opened, page_file, bypass_csp):
+def test_hostile_text_neither_runs_nor_loads_with_and_without_the_policy(
+    opened, page_file, bypass_csp
+):
     page = opened(bypass_csp=bypass_csp)
     assert page.evaluate("window.X") is None
-    assert page.requests == [page_file.as_uri()] + [url for url in page.requests if url.startswith("data:")]
+    assert page.requests == [page_file.as_uri()] + [
+        url for url in page.requests if url.startswith("data:")
+    ]
     assert page.locator("script, iframe, form, link, svg, [onerror], [onload]").count() == 0
     assert page.locator("a[href^='javascript']").count() == 0
     assert page.url == page_file.as_uri()
@@ -75,8 +83,13 @@ def test_a_number_in_a_narrow_cell_stays_in_one_line_but_on_a_phone(opened, widt
     page = opened(width=width)
     number = '<td class="num"><bdi class="ek-text">+36.6 (+31.7)</bdi></td>'
     cell = f'<table class="stack" style="width:70px"><tr>{number}</tr></table>'
-    page.evaluate("cell => document.querySelector('main').insertAdjacentHTML('beforeend', cell)", cell)
-    assert page.evaluate("[...document.querySelectorAll('td.num bdi')].at(-1).getClientRects().length") == lines
+    page.evaluate(
+        "cell => document.querySelector('main').insertAdjacentHTML('beforeend', cell)", cell
+    )
+    assert (
+        page.evaluate("[...document.querySelectorAll('td.num bdi')].at(-1).getClientRects().length")
+        == lines
+    )
     page.close()
 
 
@@ -90,7 +103,9 @@ def test_what_is_hidden_shows_itself(opened):
 def test_every_image_has_words_and_every_contents_link_a_target(opened):
     page = opened()
     assert page.evaluate("[...document.images].every(image => image.alt.length > 3)")
-    assert page.evaluate("[...document.querySelectorAll('nav a')].every(link => document.getElementById(link.hash.slice(1)))")
+    assert page.evaluate(
+        "[...document.querySelectorAll('nav a')].every(link => document.getElementById(link.hash.slice(1)))"
+    )
     assert page.evaluate(
         "new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size === document.querySelectorAll('[id]').length"
     )

@@ -93,7 +93,11 @@ def hostile():
 
     base, tuned = made(0), made(1)
     compared = compare_models(base, tuned)
-    noise = noise_floor(compared, {"base": (base, base), "fine-tuned": (tuned, tuned)}, [str(one.example_id) for one in base])
+    noise = noise_floor(
+        compared,
+        {"base": (base, base), "fine-tuned": (tuned, tuned)},
+        [str(one.example_id) for one in base],
+    )
     assert compared.n == 5 * n
     return compared, slice_table(compared), noise
 
@@ -110,9 +114,20 @@ def words_crossed():
         boxes = {text: text.get_window_extent() for text in ax.texts if text.get_text()}
         lines = placed(line for line in ax.lines if line.get_color() != COLOURS["grid"])
         zones = placed([*ax.collections, *ax.patches])
-        crossed = [a for a, box in boxes.items() if any(path.intersects_bbox(box, filled=False) for path in lines)]
-        crossed += [a for a, box in boxes.items() if any(path.intersects_bbox(box) for path in zones)]
-        crossed += [a for a, box in boxes.items() for b, other in boxes.items() if a is not b and box.overlaps(other)]
+        crossed = [
+            a
+            for a, box in boxes.items()
+            if any(path.intersects_bbox(box, filled=False) for path in lines)
+        ]
+        crossed += [
+            a for a, box in boxes.items() if any(path.intersects_bbox(box) for path in zones)
+        ]
+        crossed += [
+            a
+            for a, box in boxes.items()
+            for b, other in boxes.items()
+            if a is not b and box.overlaps(other)
+        ]
         pyplot.close(ax.figure)
         return [text.get_text() for text in crossed]
 

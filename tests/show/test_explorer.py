@@ -14,22 +14,36 @@ HOSTILE = "<img src=x onerror=window.X=1><script>window.X=1</script>"
 def result(i, predicted, *, kind):
     right = predicted == f"answer {i}"
     return EvalResult(
-        i, f"note number {i}", f"answer {i}", predicted, right, True, slices={"kind": kind}, scores={"similarity": float(right)}
+        i,
+        f"note number {i}",
+        f"answer {i}",
+        predicted,
+        right,
+        True,
+        slices={"kind": kind},
+        scores={"similarity": float(right)},
     )
 
 
 @pytest.fixture
 def pairs():
     kinds = ["single", "single", "multi", "multi"]
-    base = [result(i, f"answer {i}" if i in (0, 2) else "base was wrong", kind=kind) for i, kind in enumerate(kinds)]
+    base = [
+        result(i, f"answer {i}" if i in (0, 2) else "base was wrong", kind=kind)
+        for i, kind in enumerate(kinds)
+    ]
     tuned = [
-        result(i, f"answer {i}" if i in (0, 1) else f"tuned was wrong {HOSTILE}", kind=kind) for i, kind in enumerate(kinds)
+        result(i, f"answer {i}" if i in (0, 1) else f"tuned was wrong {HOSTILE}", kind=kind)
+        for i, kind in enumerate(kinds)
     ]
     return compare_models(base, tuned).pairs
 
 
 def ids(pairs, **chosen):
-    texts = [f"{p.example_id} {p.base.input_text} {p.base.predicted} {p.fine_tuned.predicted}".casefold() for p in pairs]
+    texts = [
+        f"{p.example_id} {p.base.input_text} {p.base.predicted} {p.fine_tuned.predicted}".casefold()
+        for p in pairs
+    ]
     return [pairs[index].example_id for index in select(pairs, texts, Filter(**chosen))]
 
 
@@ -109,11 +123,16 @@ def test_a_long_text_scrolls_in_a_box_the_keyboard_reaches_and_a_short_one_does_
     assert 'aria-label="Input"' in page
 
 
-def test_without_somebody_in_front_of_it_a_line_says_where_to_step_through(pairs, monkeypatch, capsys):
+def test_without_somebody_in_front_of_it_a_line_says_where_to_step_through(
+    pairs, monkeypatch, capsys
+):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     monkeypatch.delenv("VSCODE_PID", raising=False)
     Explorer(pairs)._ipython_display_()
-    assert capsys.readouterr().out.strip() == "Open this notebook in JupyterLab to step through the 4 examples one by one."
+    assert (
+        capsys.readouterr().out.strip()
+        == "Open this notebook in JupyterLab to step through the 4 examples one by one."
+    )
 
 
 def test_a_note_that_cannot_be_written_says_not_saved(pairs, tmp_path):

@@ -22,18 +22,29 @@ def plot(n: int, *, narrow: bool = False):
 
 
 def svgs(html: str) -> list[str]:
-    return [base64.b64decode(one).decode() for one in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", html)]
+    return [
+        base64.b64decode(one).decode()
+        for one in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", html)
+    ]
 
 
 def test_importing_show_loads_no_plotting_library():
     code = "import sys, evalkit.show as s; s.table; s.answer; print(any(name.startswith('matplotlib') for name in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
 def test_a_picture_is_drawn_wide_and_narrow_with_its_title_as_text():
     made = show.picture(plot, 1, alt="Better by 10 points.", caption="Method.", subline="What.")
     narrow, wide = svgs(made.body)
-    assert ('width="540pt"' in wide, 'width="259.2pt"' in narrow) == (True, True)  # 7.5 in and 3.6 in
+    assert ('width="540pt"' in wide, 'width="259.2pt"' in narrow) == (
+        True,
+        True,
+    )  # 7.5 in and 3.6 in
     assert "&lt;script&gt;" in made.body
     assert "<script>" not in made.body
     assert 'alt="Better by 10 points."' in made.body
@@ -45,8 +56,12 @@ def test_colours_are_variables_in_tags_and_text_is_never_touched():
     wide = svgs(show.picture(plot, 1, alt="A.").body)[1]
     body = wide.split("</style>", 1)[1]
     assert "var(--good)" in body
-    assert not re.search("|".join(light for light, _ in style.PALETTE.values()), re.sub(r">[^<]*<", "><", body))
-    assert "$5 and $\\frac{a}$ &lt;script&gt;x&lt;/script&gt; #1f5fa8" in body  # drawn as it is, no formula, no variable
+    assert not re.search(
+        "|".join(light for light, _ in style.PALETTE.values()), re.sub(r">[^<]*<", "><", body)
+    )
+    assert (
+        "$5 and $\\frac{a}$ &lt;script&gt;x&lt;/script&gt; #1f5fa8" in body
+    )  # drawn as it is, no formula, no variable
     assert "prefers-color-scheme:dark" in wide
     assert "<metadata>" not in wide
     assert not re.search(r'(?:d|x|y)="[^"]*\.\d{3}', body)
@@ -106,7 +121,10 @@ def test_a_title_is_wrapped_and_never_a_formula_even_without_our_style(narrow):
     assert rcParams["text.parse_math"]
     _, ax = pyplot.subplots()
     style.titled(
-        ax, f"Better on {HOSTILE} and \u202eon a good many other slices of this test set", narrow=narrow, above="points"
+        ax,
+        f"Better on {HOSTILE} and \u202eon a good many other slices of this test set",
+        narrow=narrow,
+        above="points",
     )
     ax.figure.canvas.draw()  # a formula would raise
     lines = ax.get_title().split("\n")

@@ -16,7 +16,11 @@ def drawn(plot, *args, **options):
     with style.style():
         ax = plot(*args, **options)
         ax.figure.canvas.draw()
-        found = " ".join(ax.get_title("left").split()), [text.get_text() for text in ax.texts], ax.figure.get_size_inches()[0]
+        found = (
+            " ".join(ax.get_title("left").split()),
+            [text.get_text() for text in ax.texts],
+            ax.figure.get_size_inches()[0],
+        )
     pyplot.close("all")
     return found
 
@@ -64,7 +68,10 @@ def test_one_square_is_one_example_and_many_become_bars(comparison_in):
 
 def test_worse_is_a_diamond_and_not_shown_is_hollow(comparison_in):
     with style.style():
-        worse, unsure = plots.differences(comparison_in("worse")), plots.differences(comparison_in("no difference shown"))
+        worse, unsure = (
+            plots.differences(comparison_in("worse")),
+            plots.differences(comparison_in("no difference shown")),
+        )
         assert any(line.get_marker() == "D" for line in worse.lines)
         hollow = [line for line in unsure.lines if line.get_marker() == "o"]
         assert hollow
@@ -76,7 +83,10 @@ def test_worse_is_a_diamond_and_not_shown_is_hollow(comparison_in):
 def test_a_slice_table_is_drawn_with_its_worst_slice_in_the_title(comparison_in, narrow):
     worse = drawn(plots.forest, slice_table(comparison_in("worse"), margin=0.05), narrow=narrow)
     assert worse[0] == "Exact match falls on “big” examples"
-    assert drawn(plots.forest, slice_table(comparison_in("no examples")), narrow=narrow)[0] == "No slices were declared"
+    assert (
+        drawn(plots.forest, slice_table(comparison_in("no examples")), narrow=narrow)[0]
+        == "No slices were declared"
+    )
     texts = drawn(plots.forest, slice_table(comparison_in("better")))[1]
     assert "10 examples, n < 30" in texts
 
@@ -85,7 +95,11 @@ def test_a_slice_table_is_drawn_with_its_worst_slice_in_the_title(comparison_in,
 def test_the_flip_picture_counts_both_models(comparison_in, narrow):
     found = comparison_in("better")
     base, tuned = [one.base for one in found.pairs], [one.fine_tuned for one in found.pairs]
-    floor = noise_floor(found, {"base": (base, tuned), "fine-tuned": (tuned, tuned)}, [one.example_id for one in found.pairs])
+    floor = noise_floor(
+        found,
+        {"base": (base, tuned), "fine-tuned": (tuned, tuned)},
+        [one.example_id for one in found.pairs],
+    )
     # base answers once as itself, once as the other: 40 fixed + 5 regressed of 100 change
     title = drawn(plots.flips, floor, narrow=narrow)[0]
     assert "base: 45.0% (45 of 100)" in title
@@ -96,7 +110,10 @@ def test_the_flip_picture_counts_both_models(comparison_in, narrow):
 def test_what_this_run_could_find_is_marked(comparison_in):
     # psi = 22/100 at n = 100: Connor's detectable difference is 13.0 points; 2 were seen
     title, texts, _ = drawn(plots.detectable, comparison_in("no difference shown"))
-    assert title == "100 examples find a difference of 13.0 points or more in exact match; 2.0 were seen"
+    assert (
+        title
+        == "100 examples find a difference of 13.0 points or more in exact match; 2.0 were seen"
+    )
     assert any("this run: 13.0 points" in text for text in texts)
 
 
@@ -106,7 +123,9 @@ def test_a_chance_level_is_drawn_and_named(comparison_in):
 
 @pytest.mark.parametrize("name", OF_A_COMPARISON)
 def test_hostile_text_reaches_no_figure(hostile, name):
-    html = show.picture(getattr(plots, name), hostile[0], alt=say.rates_alt(hostile[0]))._repr_html_()
+    html = show.picture(
+        getattr(plots, name), hostile[0], alt=say.rates_alt(hostile[0])
+    )._repr_html_()
     assert "onerror" not in html
     assert "<script" not in html
 
@@ -126,10 +145,14 @@ def test_on_a_phone_no_line_passes_through_words(comparison_in, plot, words_cros
 
 def test_a_long_slice_name_and_its_numbers_do_not_overlap_on_a_phone(comparison_in, words_crossed):
     table = slice_table(comparison_in("worse"), margin=0.05)
-    long = dataclasses.replace(table.rows[0], slice="department = infectious diseases and tropical medicine")
+    long = dataclasses.replace(
+        table.rows[0], slice="department = infectious diseases and tropical medicine"
+    )
     with style.style():
         ax = plots.forest(dataclasses.replace(table, rows=(long, *table.rows[1:])), narrow=True)
-        assert any(text.get_text().startswith(f"{long.n} examples") for text in ax.texts)  # n stands there too
+        assert any(
+            text.get_text().startswith(f"{long.n} examples") for text in ax.texts
+        )  # n stands there too
         assert words_crossed(ax) == []
 
 

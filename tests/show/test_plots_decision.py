@@ -11,16 +11,30 @@ from evalkit.show.plots import decision as plots
 from evalkit.show.plots import history
 
 LAYERS = ("benchmark", "human", "ab_test")
-SLICE = {"slice": "kind = multi", "n": 96, "estimate": -0.0625, "ci_low": -0.13, "ci_high": -0.02, "verdict": "worse"}
+SLICE = {
+    "slice": "kind = multi",
+    "n": 96,
+    "estimate": -0.0625,
+    "ci_low": -0.13,
+    "ci_high": -0.02,
+    "verdict": "worse",
+}
 
 
 def evidence(layer, verdict, **changes):
-    effect = {"better": (0.19, 0.14, 0.25), "worse": (-0.4, -0.6, -0.2), "no difference shown": (0.01, -0.02, 0.04)}.get(
-        verdict
-    )
+    effect = {
+        "better": (0.19, 0.14, 0.25),
+        "worse": (-0.4, -0.6, -0.2),
+        "no difference shown": (0.01, -0.02, 0.04),
+    }.get(verdict)
     shift = 0.5 if layer == "human" else 0
     numbers = (
-        {name: value + shift for name, value in zip(("estimate", "ci_low", "ci_high"), effect, strict=True)} if effect else {}
+        {
+            name: value + shift
+            for name, value in zip(("estimate", "ci_low", "ci_high"), effect, strict=True)
+        }
+        if effect
+        else {}
     )
     fields = {
         "layer": layer,
@@ -40,7 +54,11 @@ def evidence(layer, verdict, **changes):
 def test_every_combination_can_be_drawn_and_said(narrow):
     verdicts = ("better", "worse", "no difference shown", "too early", None)
     for states in list(product(verdicts, repeat=3))[:: 5 if narrow else 7]:
-        found = {layer: evidence(layer, state) for layer, state in zip(LAYERS, states, strict=True) if state}
+        found = {
+            layer: evidence(layer, state)
+            for layer, state in zip(LAYERS, states, strict=True)
+            if state
+        }
         decision = decide(found, study="x", stage="rollout")
         with style.style():
             plots.layers(decision, narrow=narrow)
@@ -50,11 +68,14 @@ def test_every_combination_can_be_drawn_and_said(narrow):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "word"), [("better", "passes"), ("no difference shown", "not yet"), ("worse", "don't ship")]
+    ("verdict", "word"),
+    [("better", "passes"), ("no difference shown", "not yet"), ("worse", "don't ship")],
 )
 def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_effect(verdict, word):
     benchmark = evidence("benchmark", verdict, details={"slices": [SLICE]})
-    rows = plots.rows_of(decide({"benchmark": benchmark, "human": evidence("human", "better")}, study="x"))
+    rows = plots.rows_of(
+        decide({"benchmark": benchmark, "human": evidence("human", "better")}, study="x")
+    )
     assert [(row.name, row.word) for row in rows] == [
         ("1 Benchmark", word),
         ("Its worst slice", "don't ship"),
@@ -64,11 +85,21 @@ def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_eff
 
 
 def test_the_slice_that_blocks_is_shown_before_a_greater_loss_that_only_warns():
-    unsure = SLICE | {"slice": "kind = rare", "n": 2, "estimate": -0.5, "verdict": "no difference shown", "safety": "not shown"}
+    unsure = SLICE | {
+        "slice": "kind = rare",
+        "n": 2,
+        "estimate": -0.5,
+        "verdict": "no difference shown",
+        "safety": "not shown",
+    }
     small = SLICE | {"slice": "kind = small", "estimate": -0.03}
     benchmark = evidence("benchmark", "better", details={"slices": [unsure, small, SLICE]})
     row = plots.rows_of(decide({"benchmark": benchmark}, study="x"))[1]
-    assert (row.name, row.under, row.word) == ("Its slice that decides", "kind = multi", "don't ship")
+    assert (row.name, row.under, row.word) == (
+        "Its slice that decides",
+        "kind = multi",
+        "don't ship",
+    )
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -79,13 +110,22 @@ def test_the_limit_of_the_worst_slice_says_what_it_does(effect, narrow):
     with style.style():
         ax = plots.layers(decision, narrow=narrow)
     assert [one.get_text() for one in ax.texts].count(f"limit 0, {effect} if shown worse") == 1
-    assert [row["limit"] for row in plots.numbers(decision)] == ["0.0", f"0, {effect} if shown worse", "50%", "0.0"]
+    assert [row["limit"] for row in plots.numbers(decision)] == [
+        "0.0",
+        f"0, {effect} if shown worse",
+        "50%",
+        "0.0",
+    ]
     pyplot.close("all")
 
 
 def test_the_picture_knows_no_old_and_new():
     found = {layer: evidence(layer, "better") for layer in LAYERS}
-    told = plots.SUBLINE + plots.alt(decide(found, study="x")) + str(decide(found, study="x").to_dict())
+    told = (
+        plots.SUBLINE
+        + plots.alt(decide(found, study="x"))
+        + str(decide(found, study="x").to_dict())
+    )
     assert "Fine-tuned minus base" in told
     assert not re.search(r"[Nn]ew version|\bold\b", told)
 
@@ -96,7 +136,10 @@ def test_too_early_shows_no_number_anywhere():
     }
     decision = decide(found, study="x", stage="rollout")
     assert plots.numbers(decision)[2]["difference"] == "–"
-    assert "3 A/B test, a metric with a rather long name indeed: not yet, too early, –." in plots.alt(decision)
+    assert (
+        "3 A/B test, a metric with a rather long name indeed: not yet, too early, –."
+        in plots.alt(decision)
+    )
     assert "withheld until the plan allows it" in _svg_texts(decision)
 
 
@@ -111,12 +154,18 @@ def test_a_layer_without_data_withholds_nothing():
 
 
 def test_users_of_another_model_are_not_called_nothing():
-    found = {layer: evidence(layer, "better", models={"fine_tuned": layer}) for layer in ("benchmark", "ab_test")}
+    found = {
+        layer: evidence(layer, "better", models={"fine_tuned": layer})
+        for layer in ("benchmark", "ab_test")
+    }
     assert "users saw other models" in _svg_texts(decide(found, study="x"))
 
 
 def test_evidence_for_other_answers_is_not_called_nothing():
-    found = {"benchmark": evidence("benchmark", "better"), "human": evidence("human", "better", bound_to={"fine_tuned": "2"})}
+    found = {
+        "benchmark": evidence("benchmark", "better"),
+        "human": evidence("human", "better", bound_to={"fine_tuned": "2"}),
+    }
     assert "made for other answers" in _svg_texts(decide(found, study="x"))
 
 
@@ -127,10 +176,18 @@ def test_human_rating_has_a_tick_at_half_and_what_is_simulated_is_hatched(narrow
     with style.style():
         hatched, bare = (plots.layers(one, narrow=narrow) for one in (decision, plain))
     assert [one.get_text() for one in hatched.texts].count("50%") == 1
-    strokes = [line for line in hatched.lines if len(set(line.get_xdata())) == 2 and len(set(line.get_ydata())) == 2]
+    strokes = [
+        line
+        for line in hatched.lines
+        if len(set(line.get_xdata())) == 2 and len(set(line.get_ydata())) == 2
+    ]
     assert len(strokes) == 5  # the hatched strip, inside the picture
     assert all(0 <= x <= hatched.get_xlim()[1] for line in strokes for x in line.get_xdata())
-    assert not [line for line in bare.lines if len(set(line.get_xdata())) == 2 and len(set(line.get_ydata())) == 2]
+    assert not [
+        line
+        for line in bare.lines
+        if len(set(line.get_xdata())) == 2 and len(set(line.get_ydata())) == 2
+    ]
     pyplot.close("all")
 
 
@@ -140,13 +197,19 @@ def test_simulated_stands_on_its_track():
 
 
 def test_the_summary_is_one_small_picture(tmp_path):
-    path = plots.summary(decide({"benchmark": evidence("benchmark", "better")}, study="x"), tmp_path / "s.png", title="$5 <b>")
+    path = plots.summary(
+        decide({"benchmark": evidence("benchmark", "better")}, study="x"),
+        tmp_path / "s.png",
+        title="$5 <b>",
+    )
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size < 300_000
 
 
 def test_history_shows_each_set_of_answers_once():
-    metrics = {"exact_match": {"estimate": 0.1, "ci_low": 0.05, "ci_high": 0.15, "verdict": "better"}}
+    metrics = {
+        "exact_match": {"estimate": 0.1, "ci_low": 0.05, "ci_high": 0.15, "verdict": "better"}
+    }
     night = {
         "made_at": "2026-11-23T00:00",
         "models": {"fine_tuned": "v1"},
@@ -162,7 +225,9 @@ def test_history_shows_each_set_of_answers_once():
     assert len(history.distinct([night, night | {"made_at": "2026-11-23T12:00"}, other])) == 2
     made = picture(history.differences, [night, other], alt=history.alt([night, other]))
     assert str(made).startswith("Exact match is +12.0 points, +2.0 since the answers before")
-    assert "No run has a primary effect yet" in str(picture(history.differences, [], alt=history.alt([])))
+    assert "No run has a primary effect yet" in str(
+        picture(history.differences, [], alt=history.alt([]))
+    )
 
 
 def _svg_texts(decision):

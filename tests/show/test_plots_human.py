@@ -19,15 +19,20 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("round")
     slices = {"kind": "<b>$5 and $6</b>"}
     base, tuned = (
-        [EvalResult(i, f"q{i}", "x", f"{who} {i}", False, True, slices=slices) for i in range(40)] for who in ("base", "tuned")
+        [EvalResult(i, f"q{i}", "x", f"{who} {i}", False, True, slices=slices) for i in range(40)]
+        for who in ("base", "tuned")
     )
-    prepare_human_eval_batch(base, tuned, 30, seed=1, folder=folder, raters=("ann", "bob"), simulated=True)
+    prepare_human_eval_batch(
+        base, tuned, 30, seed=1, folder=folder, raters=("ann", "bob"), simulated=True
+    )
     round_ = Round.open(folder)
     for rater, word in (("ann", "tuned"), ("bob", "1")):
         session = Session(round_, rater)
         while session.current:
             item = session.view()["item"]
-            session.vote(item["id"], "left" if word in item["left"] else "right", seconds=5, reasons=["tone"])
+            session.vote(
+                item["id"], "left" if word in item["left"] else "right", seconds=5, reasons=["tone"]
+            )
     round_.lock()
     return read_preference(round_, slice_fields=["kind"])
 
@@ -70,7 +75,10 @@ def test_the_win_rate_stands_at_its_place_beside_an_even_split(found):
 
 def test_reasons_are_counted_and_speak_for_nobody(found):
     # "tone" is the reason of all 60 votes
-    n = {model: sum(getattr(one, model) for one in found.reasons if one.reason == "tone") for model in ("fine_tuned", "base")}
+    n = {
+        model: sum(getattr(one, model) for one in found.reasons if one.reason == "tone")
+        for model in ("fine_tuned", "base")
+    }
     told = f'"tone" was named most: in {n["fine_tuned"]} votes for the fine-tuned answer and {n["base"]} for the base'
     assert words.reasons(found) == told
     assert sum(n.values()) > 1
@@ -85,5 +93,7 @@ def test_on_a_phone_no_line_and_no_zone_passes_through_words(found, name, words_
 def test_agreement_is_drawn_with_the_number_its_title_says(found):
     with style():
         texts = [text.get_text() for text in plots.agreement(found).texts]
-    assert any(text.startswith(f"{found.agreement.estimate:.2f} (".replace("-", "−")) for text in texts)
+    assert any(
+        text.startswith(f"{found.agreement.estimate:.2f} (".replace("-", "−")) for text in texts
+    )
     pyplot.close("all")

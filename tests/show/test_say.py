@@ -22,7 +22,9 @@ SENTENCES = {
     "differences": say.differences_alt,
     "spread": lambda found: say.spread_alt(found, "latency_ms"),
     "answer": lambda found: answers.benchmark_answer(found, 0.2),
-    "regressions": lambda found: answers.regression_answer(slice_tables(found), None, len(found.regressed)),
+    "regressions": lambda found: answers.regression_answer(
+        slice_tables(found), None, len(found.regressed)
+    ),
     "settle": answers.settle,
     "asked": lambda found: answers.asked(found, "old", "new"),
     "chance": lambda found: answers.chance(found, 0.2),
@@ -36,7 +38,9 @@ SENTENCES = {
 def test_every_sentence_is_whole_in_every_state(state, name):
     text = SENTENCES[name](state[1])
     assert text == text.strip()
-    assert not any(word in text for word in ("None", "nan", "  ", "..", " ,", "inf", "0.0000", "significant"))
+    assert not any(
+        word in text for word in ("None", "nan", "  ", "..", " ,", "inf", "0.0000", "significant")
+    )
     assert text[0].isupper() or text[0].isdigit() or text.startswith("old")
 
 
@@ -47,8 +51,14 @@ def test_every_sentence_is_whole_in_every_state(state, name):
             "better",
             "The fine-tuned model is better on exact match: 25.0% to 60.0% over 100 examples, +35.0 points (95%",
         ),
-        ("worse", "The fine-tuned model is worse on exact match: 60.0% to 25.0% over 100 examples, −35.0 points (95%"),
-        ("no difference shown", "No difference between the models is shown on exact match: 30.0% to 32.0%"),
+        (
+            "worse",
+            "The fine-tuned model is worse on exact match: 60.0% to 25.0% over 100 examples, −35.0 points (95%",
+        ),
+        (
+            "no difference shown",
+            "No difference between the models is shown on exact match: 30.0% to 32.0%",
+        ),
         ("no examples", "Nothing can be said: no example was answered by both models."),
     ],
 )
@@ -59,7 +69,10 @@ def test_the_answer_says_the_verdict_of_the_test(comparison_in, state, start):
 def test_a_metric_known_of_no_example_is_said_to_be_so(comparison_in):
     unknown = stats.paired_mean_test([])
     found = replace(comparison_in("better"), primary=unknown, tests={"exact_match": unknown})
-    assert answers.benchmark_answer(found) == "Nothing can be said: exact match is not known of any example."
+    assert (
+        answers.benchmark_answer(found)
+        == "Nothing can be said: exact match is not known of any example."
+    )
     assert answers.settle(found).startswith("Nothing was seen")
 
 
@@ -73,7 +86,10 @@ def test_no_difference_always_comes_with_its_interval(comparison_in):
 
 def test_fragile_gives_both_results_in_one_sentence(comparison_in):
     text = answers.benchmark_answer(comparison_in("fragile"))
-    assert "Fragile: the verdict changes when the 20 pairs with a failed call are left out: better, +20.0 points" in text
+    assert (
+        "Fragile: the verdict changes when the 20 pairs with a failed call are left out: better, +20.0 points"
+        in text
+    )
     assert "with them, no difference shown, 0.0 points" in text
 
 
@@ -118,19 +134,27 @@ def test_slices_nobody_declared_are_not_said_to_be_no_worse(comparison_in):
     found = comparison_in("worse")
     undeclared = [replace(table, rows=()) for table in slice_tables(found)]
     for tables in (undeclared, []):
-        assert answers.regression_answer(tables, None, 40).startswith("40 examples got worse. Whether")
+        assert answers.regression_answer(tables, None, 40).startswith(
+            "40 examples got worse. Whether"
+        )
 
 
 def test_what_nobody_knows_a_metric_to_reward_is_not_said():
-    assert answers.rewarded_by_accident(["normalised_exact"]) == answers.rewarded_by_accident([]) == ""
-    assert answers.rewarded_by_accident(["normalised_exact", "similarity"]).endswith("an answer, right or wrong.")
+    assert (
+        answers.rewarded_by_accident(["normalised_exact"]) == answers.rewarded_by_accident([]) == ""
+    )
+    assert answers.rewarded_by_accident(["normalised_exact", "similarity"]).endswith(
+        "an answer, right or wrong."
+    )
 
 
 def test_ignoring_shared_sources_is_called_optimistic_only_where_it_is(comparison_in):
     found = comparison_in("no difference shown")
     beside, said = found.primary, []
     for factor in (0.5, 1.5):
-        primary = replace(beside, p_value=beside.p_value / factor)  # the clustered p is larger, then smaller
+        primary = replace(
+            beside, p_value=beside.p_value / factor
+        )  # the clustered p is larger, then smaller
         changed = replace(found, primary=primary, beside={"exact_match": beside})
         said.append("too optimistic" in answers.footnotes(changed))
     assert said == [True, False]
@@ -143,14 +167,19 @@ def test_the_notes_of_a_test_are_sentences(comparison_in):
 
 
 def test_marks_are_counted():
-    floor = NoiseFloor(marks={"a": "flips", "b": "stable", "c": "stable", "d": "not re-asked"}, n_gone=1)
+    floor = NoiseFloor(
+        marks={"a": "flips", "b": "stable", "c": "stable", "d": "not re-asked"}, n_gone=1
+    )
     assert answers.marks(floor) == (
         "Of 4 regressions: 1 flips, 2 stable and 1 not re-asked. Of the stable ones 1 are no regression on this machine."
     )
 
 
 def test_an_outcome_that_counts_as_wrong_is_said(comparison_in):
-    assert answers.truncated(answers.outcomes(comparison_in("fragile"))) == "Counted as wrong: base 20 error; fine-tuned none."
+    assert (
+        answers.truncated(answers.outcomes(comparison_in("fragile")))
+        == "Counted as wrong: base 20 error; fine-tuned none."
+    )
 
 
 def test_the_metric_table_names_the_primary_and_adjusts_the_rest(comparison_in):
@@ -171,14 +200,18 @@ def test_titles_are_sentences(comparison_in, metrics, title):
     primary = found.tests["exact_match"]
     found = replace(found, tests=dict.fromkeys(metrics, primary), p_adjusted={})
     assert say.differences_title(found).startswith(title)
-    assert say.slices_title(slice_table(comparison_in("better"))).endswith("1 of 2 slices is better")
+    assert say.slices_title(slice_table(comparison_in("better"))).endswith(
+        "1 of 2 slices is better"
+    )
     none = say.slices_title(slice_table(comparison_in("no difference shown")))
     assert none == "No slice shown worse on exact match; none of 2 slices is better"
 
 
 def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
     found = comparison_in("better")
-    with_margin, without = (say.slices_caption(slice_table(found, margin=margin), 0.8) for margin in (0.05, None))
+    with_margin, without = (
+        say.slices_caption(slice_table(found, margin=margin), 0.8) for margin in (0.05, None)
+    )
     assert with_margin == (
         "Every declared slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
         "with power 80% at the rates seen"
@@ -213,7 +246,9 @@ def test_long_texts_are_cut_in_tables(comparison_in):
 
 
 TABLES = {
-    "examples": lambda c, s, n: table(rows.example_rows(c.pairs, n.marks), columns=rows.EXAMPLE_COLUMNS),
+    "examples": lambda c, s, n: table(
+        rows.example_rows(c.pairs, n.marks), columns=rows.EXAMPLE_COLUMNS
+    ),
     "slices": lambda c, s, n: table(rows.slice_rows(s), caption=say.slices_title(s)),
     "metrics": lambda c, s, n: table(rows.metric_rows(c), columns=rows.METRIC_COLUMNS),
     "segments": lambda c, s, n: table(rows.segment_rows(find_slices(c, min_support=5))),
@@ -244,7 +279,9 @@ def test_the_doctors_caption_counts_what_it_found(tmp_path):
     path = tmp_path / "test.jsonl"
     row = '"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
     path.write_text(f'{{"id": 1, {row}{{"id": 2, {row}', encoding="utf-8")
-    assert say.checkup_title(examine(path)).startswith("2 rows: 1 duplicate and 1 remark on the size; ")
+    assert say.checkup_title(examine(path)).startswith(
+        "2 rows: 1 duplicate and 1 remark on the size; "
+    )
 
 
 def test_costs_without_prices_are_a_dash(comparison_in):
@@ -259,7 +296,9 @@ def test_training_is_spoken_of_only_as_searched():
 
     def told(train, *kinds):
         found = tuple(Finding(kind=kind, lines=(1,), what="w", remedy="r") for kind in kinds)
-        return say.checkup_title(Checkup(path="x", n=50, findings=found, detectable={0.1: None}, slices={}, train=train))
+        return say.checkup_title(
+            Checkup(path="x", n=50, findings=found, detectable={0.1: None}, slices={}, train=train)
+        )
 
     assert told(None) == "50 rows: nothing to mend; no training file was searched for leaks"
     assert told("t") == "50 rows: nothing to mend; none of them was found in the training file"

@@ -16,8 +16,13 @@ def test_whatever_stands_in_a_table_is_escaped(text):
 
 
 def test_numbers_go_right_without_being_told_and_undefined_is_a_dash():
-    made = show.table([{"name": "a", "n": 3764, "rate": 0.5}, {"name": "b", "n": 2, "rate": None}]).body
-    assert '<td data-l="n" class="num"><bdi class="ek-text tex2jax_ignore mathjax_ignore">3,764</bdi></td>' in made
+    made = show.table(
+        [{"name": "a", "n": 3764, "rate": 0.5}, {"name": "b", "n": 2, "rate": None}]
+    ).body
+    assert (
+        '<td data-l="n" class="num"><bdi class="ek-text tex2jax_ignore mathjax_ignore">3,764</bdi></td>'
+        in made
+    )
     assert ">–<" in made
     assert '<th scope="row">' in made
 

@@ -14,11 +14,15 @@ KRIPPENDORFF_2011 = [
     [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
 ]
 tables = st.integers(2, 12).flatmap(
-    lambda n: st.lists(st.lists(st.sampled_from([1, 2, 3, None]), min_size=n, max_size=n), min_size=2, max_size=4)
+    lambda n: st.lists(
+        st.lists(st.sampled_from([1, 2, 3, None]), min_size=n, max_size=n), min_size=2, max_size=4
+    )
 )
 
 
-@pytest.mark.parametrize(("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
+@pytest.mark.parametrize(
+    ("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)]
+)
 def test_the_published_example(level, published):
     found = krippendorff_alpha(KRIPPENDORFF_2011, level)
     assert round(found.estimate, 3) == published
@@ -67,7 +71,10 @@ def test_the_order_of_raters_and_items_changes_nothing(table):
 @given(tables)
 def test_nan_is_missing_too(table):
     with_nan = [[float("nan") if one is None else one for one in row] for row in table]
-    assert krippendorff_alpha(with_nan, resamples=2).estimate == krippendorff_alpha(table, resamples=2).estimate
+    assert (
+        krippendorff_alpha(with_nan, resamples=2).estimate
+        == krippendorff_alpha(table, resamples=2).estimate
+    )
 
 
 def test_perfect_agreement_is_1_and_the_seed_settles_the_interval():
@@ -96,7 +103,9 @@ def test_cohens_kappa_worked_by_hand():
 
 def test_fleiss_by_its_formula():
     ratings = np.random.default_rng(5).integers(0, 3, (4, 30)).tolist()
-    counts = np.array([[column.count(k) for k in range(3)] for column in zip(*ratings, strict=True)])
+    counts = np.array(
+        [[column.count(k) for k in range(3)] for column in zip(*ratings, strict=True)]
+    )
     observed = ((counts * (counts - 1)).sum(axis=1) / 12).mean()
     chance = ((counts.sum(axis=0) / 120) ** 2).sum()
     assert fleiss_kappa(ratings) == pytest.approx((observed - chance) / (1 - chance))
@@ -107,7 +116,12 @@ def test_raters_may_come_by_name_as_a_table_or_with_the_gaps_of_pandas():
     expected = krippendorff_alpha(rows).estimate
     table = pd.DataFrame(rows, index=["ann", "bob"], columns=["i1", "i2", "i3", "i4"])
     with_na = [["a", "b", "b", pd.NA], rows[1]]
-    for same in (dict(zip(("ann", "bob"), rows, strict=True)), table, np.array(rows, dtype=object), with_na):
+    for same in (
+        dict(zip(("ann", "bob"), rows, strict=True)),
+        table,
+        np.array(rows, dtype=object),
+        with_na,
+    ):
         assert krippendorff_alpha(same).estimate == expected
         assert krippendorff_alpha(same).n_raters == 2
     with pytest.raises(DesignError, match="a list for each rater"):

@@ -38,7 +38,9 @@ def test_no_variance_has_the_same_fields():
     json.dumps(test.to_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("counts", [(0, 0, 1, 10), (1, 10, 0, 0), (20, 10, 1, 10), (-1, 10, 1, 10), (0.5, 10, 1, 10)])
+@pytest.mark.parametrize(
+    "counts", [(0, 0, 1, 10), (1, 10, 0, 0), (20, 10, 1, 10), (-1, 10, 1, 10), (0.5, 10, 1, 10)]
+)
 def test_impossible_counts_raise_a_value_error_never_a_zero_division(counts):
     with pytest.raises(ValueError, match=r"need|exceed"):
         proportion_z_test(*counts)

@@ -37,7 +37,9 @@ def discordant_tables(n, disagreement, diff):
     p_b, p_c = (disagreement + diff) / 2, (disagreement - diff) / 2
     b, c = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
     kept = b + c <= n
-    chance = stats.multinomial.pmf(np.stack([b, c, n - b - c], axis=-1)[kept], n, [p_b, p_c, 1 - disagreement])
+    chance = stats.multinomial.pmf(
+        np.stack([b, c, n - b - c], axis=-1)[kept], n, [p_b, p_c, 1 - disagreement]
+    )
     common = chance > 1e-9
     return b[kept][common], c[kept][common], chance[common]
 
@@ -50,13 +52,18 @@ def test_mid_p_keeps_its_level(n, disagreement):
         weight = stats.binom.pmf(m, n, disagreement)
         if weight > 1e-7:
             k = np.arange(m + 1)
-            rejected = [paired_binary_test(0, int(b), int(m - b), n - m).p_value < 0.05 for b in k[: m // 2 + 1]]
+            rejected = [
+                paired_binary_test(0, int(b), int(m - b), n - m).p_value < 0.05
+                for b in k[: m // 2 + 1]
+            ]
             half = stats.binom.pmf(k[: m // 2 + 1], m, 0.5) * rejected
             level += weight * 2 * half.sum()
     assert 0.02 < level <= 0.05
 
 
-@pytest.mark.parametrize(("disagreement", "diff"), [(0.1, 0.0), (0.1, 0.05), (0.3, 0.1), (0.4, 0.3)])
+@pytest.mark.parametrize(
+    ("disagreement", "diff"), [(0.1, 0.0), (0.1, 0.05), (0.3, 0.1), (0.4, 0.3)]
+)
 def test_tango_covers(disagreement, diff):
     b, c, chance = discordant_tables(50, disagreement, diff)
     limits = [tango_interval(int(one), int(other), 50) for one, other in zip(b, c, strict=True)]
@@ -74,7 +81,9 @@ def test_clustered_t_keeps_its_level_where_plain_t_does_not(n_clusters):
     rng, owners = np.random.default_rng(1), np.repeat(np.arange(n_clusters), 8)
     samples = [clustered_differences(rng, n_clusters, 8, 0.3) for _ in range(3000)]
     assert 0.03 <= share(paired_mean_test(d, owners).p_value < 0.05 for d in samples) <= 0.07
-    assert share(paired_mean_test(d).p_value < 0.05 for d in samples[:1000]) > 0.15  # negative control
+    assert (
+        share(paired_mean_test(d).p_value < 0.05 for d in samples[:1000]) > 0.15
+    )  # negative control
 
 
 def users_of(rng, n, rate=0.3, icc=0.1):
@@ -89,7 +98,9 @@ def test_the_user_level_test_keeps_its_level_where_the_request_level_test_does_n
     assert 0.04 <= share(ratio_test(*pair).p_value < 0.05 for pair in pairs) <= 0.065
 
     def by_request(control, treatment):
-        return proportion_z_test(control[1].sum(), control[0].sum(), treatment[1].sum(), treatment[0].sum()).significant
+        return proportion_z_test(
+            control[1].sum(), control[0].sum(), treatment[1].sum(), treatment[0].sum()
+        ).significant
 
     assert share(by_request(*pair) for pair in pairs[:1000]) > 0.12  # negative control
 
@@ -116,22 +127,33 @@ def test_uneven_looks_hold_too():
     steps = rng.normal(size=(200_000, 5)) * np.diff(times, prepend=0) ** 0.5
     z = steps.cumsum(axis=1) / times**0.5
     crossed = (np.abs(z) > np.array(obrien_fleming_bounds(times.tolist()))).any(axis=1).mean()
-    assert crossed == pytest.approx(4 * stats.norm.sf(stats.norm.isf(0.0125) / 0.97**0.5), abs=0.002)
+    assert crossed == pytest.approx(
+        4 * stats.norm.sf(stats.norm.isf(0.0125) / 0.97**0.5), abs=0.002
+    )
 
 
 def test_the_sample_ratio_alarm_is_rare():
     n, share_treated = 10_000, 0.1
     counts = np.arange(850, 1151)
-    alarms = [sample_ratio_test([n - int(k), int(k)], [0.9, 0.1]).verdict == "invalid" for k in counts]
+    alarms = [
+        sample_ratio_test([n - int(k), int(k)], [0.9, 0.1]).verdict == "invalid" for k in counts
+    ]
     inside = stats.binom.pmf(counts, n, share_treated)
     assert 0.0005 < (inside * alarms).sum() + 1 - inside.sum() < 0.0015
 
 
 def test_holm_keeps_the_family_where_raw_p_values_do_not():
     rng = np.random.default_rng(6)
-    p_of = {(b, c): paired_binary_test(0, b, c, 100 - b - c).p_value for b in range(35) for c in range(35)}
+    p_of = {
+        (b, c): paired_binary_test(0, b, c, 100 - b - c).p_value
+        for b in range(35)
+        for c in range(35)
+    }
     b, c = np.moveaxis(rng.multinomial(100, [0.1, 0.1, 0.8], size=(4000, 10))[..., :2], -1, 0)
-    families = [[p_of[pair] for pair in zip(*row, strict=True)] for row in zip(b.tolist(), c.tolist(), strict=True)]
+    families = [
+        [p_of[pair] for pair in zip(*row, strict=True)]
+        for row in zip(b.tolist(), c.tolist(), strict=True)
+    ]
     assert share(min(adjust(family)) < 0.05 for family in families) <= 0.05
     assert share(min(family) < 0.05 for family in families) > 0.25  # negative control
 
@@ -176,7 +198,9 @@ def test_p95_by_user_keeps_its_level_where_p95_by_request_does_not():
 def test_phases_keep_their_level_where_pooling_a_ramp_does_not():
     # week 1: 10% treated, rate .30; week 2: 50% treated, rate .32 in both arms
     rng, stratified, pooled = np.random.default_rng(9), [], []
-    for a, b, c, d in rng.binomial([9000, 1000, 5000, 5000], [0.30, 0.30, 0.32, 0.32], (1500, 4)).tolist():
+    for a, b, c, d in rng.binomial(
+        [9000, 1000, 5000, 5000], [0.30, 0.30, 0.32, 0.32], (1500, 4)
+    ).tolist():
         weeks = [proportion_z_test(a, 9000, b, 1000), proportion_z_test(c, 5000, d, 5000)]
         stratified.append(combine_phases(weeks).p_value < 0.05)
         pooled.append(proportion_z_test(a + c, 14000, b + d, 6000).significant)
@@ -216,7 +240,9 @@ def test_the_unpaired_test_would_miss_what_the_paired_test_finds():
     # n = 300, 10% discordant, +5 points: power .79 against .12
     rng = np.random.default_rng(13)
     tables = rng.multinomial(300, [0.55, 0.075, 0.025, 0.35], 1500).tolist()
-    assert share(paired_binary_test(*table).p_value < 0.05 for table in tables) == pytest.approx(0.79, abs=0.04)
+    assert share(paired_binary_test(*table).p_value < 0.05 for table in tables) == pytest.approx(
+        0.79, abs=0.04
+    )
     unpaired = (proportion_z_test(a + c, 300, a + b, 300).significant for a, b, c, _ in tables)
     assert share(unpaired) < 0.2
 
@@ -224,5 +250,9 @@ def test_the_unpaired_test_would_miss_what_the_paired_test_finds():
 def test_sums_of_a_million_users_reach_the_same_test():
     rng = np.random.default_rng(14)
     x, y = users_of(rng, 1_000_000)
-    sums = RatioSums(n=len(x), sum_x=x.sum(), sum_y=y.sum(), sum_xx=x @ x, sum_xy=x @ y, sum_yy=y @ y)
-    assert ratio_test_from_sums(sums, sums).se == pytest.approx(ratio_test((x, y), (x, y)).se, rel=1e-9)
+    sums = RatioSums(
+        n=len(x), sum_x=x.sum(), sum_y=y.sum(), sum_xx=x @ x, sum_xy=x @ y, sum_yy=y @ y
+    )
+    assert ratio_test_from_sums(sums, sums).se == pytest.approx(
+        ratio_test((x, y), (x, y)).se, rel=1e-9
+    )

@@ -22,7 +22,9 @@ def test_bh_worked_by_hand():
 
 @given(p_lists)
 def test_holm_is_at_least_bh_is_at_least_raw(p_values):
-    for raw, bh, holm in zip(p_values, adjust(p_values, "bh"), adjust(p_values, "holm"), strict=True):
+    for raw, bh, holm in zip(
+        p_values, adjust(p_values, "bh"), adjust(p_values, "holm"), strict=True
+    ):
         assert (raw is None) == (bh is None) == (holm is None)
         if raw is not None:
             assert raw - 1e-12 <= bh <= holm + 1e-12 <= 1 + 1e-12
@@ -30,13 +32,17 @@ def test_holm_is_at_least_bh_is_at_least_raw(p_values):
 
 @given(p_lists)
 def test_an_untested_entry_does_not_count(p_values):
-    assert [p for p in adjust(p_values) if p is not None] == adjust([p for p in p_values if p is not None])
+    assert [p for p in adjust(p_values) if p is not None] == adjust(
+        [p for p in p_values if p is not None]
+    )
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("holm", "holm"), ("bh", "fdr_bh")])
 def test_it_is_statsmodels_adjustment(ours, theirs):
     p_values = np.random.default_rng(1).random(40) ** 3
-    assert adjust(p_values.tolist(), ours) == pytest.approx(multipletests(p_values, method=theirs)[1])
+    assert adjust(p_values.tolist(), ours) == pytest.approx(
+        multipletests(p_values, method=theirs)[1]
+    )
 
 
 def test_nothing_and_only_none_stay_themselves():

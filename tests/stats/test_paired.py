@@ -23,7 +23,10 @@ def test_a_hand_worked_case():
     assert test.p_exact == pytest.approx(0.21875)
     assert test.p_value == pytest.approx(0.125)
     assert test.diff == pytest.approx(-4 / 40)
-    assert (test.base_rate, test.fine_tuned_rate) == (pytest.approx(25 / 40), pytest.approx(21 / 40))
+    assert (test.base_rate, test.fine_tuned_rate) == (
+        pytest.approx(25 / 40),
+        pytest.approx(21 / 40),
+    )
     assert (test.estimate, test.n, test.verdict) == (test.diff, 40, "no difference shown")
 
 
@@ -32,13 +35,18 @@ def test_a_published_case():
     test = paired_binary_test(1, 1, 7, 12)
     assert test.p_exact == pytest.approx(0.0703, abs=5e-5)
     assert test.p_value == pytest.approx(0.0391, abs=5e-5)
-    assert (test.ci_low, test.ci_high) == (pytest.approx(-0.517, abs=5e-4), pytest.approx(-0.026, abs=5e-4))
+    assert (test.ci_low, test.ci_high) == (
+        pytest.approx(-0.517, abs=5e-4),
+        pytest.approx(-0.026, abs=5e-4),
+    )
     assert test.verdict == "worse"
 
 
 def test_the_exact_p_is_statsmodels_exact_p():
     for b, c in [(0, 3), (9, 4), (30, 55), (400, 333)]:
-        assert paired_binary_test(5, b, c, 5).p_exact == pytest.approx(sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue)
+        assert paired_binary_test(5, b, c, 5).p_exact == pytest.approx(
+            sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue
+        )
 
 
 def test_tango_by_a_second_implementation():
@@ -50,7 +58,9 @@ def test_tango_by_a_second_implementation():
             return -(b * np.log(p_b) + c * np.log(p_c) + (n - b - c) * np.log(rest))
 
         low, high = max(0, -delta) + 1e-10, (1 - delta) / 2 - 1e-10
-        q = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+        q = optimize.minimize_scalar(
+            loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12}
+        ).x
         return (b - c - n * delta) / np.sqrt(n * (2 * q + delta * (1 - delta)))
 
     for b, c, n in [(12, 5, 60), (3, 14, 100), (20, 20, 90)]:
@@ -61,7 +71,12 @@ def test_tango_by_a_second_implementation():
 
 def test_nothing_discordant_is_p_1_and_has_an_interval():
     test = paired_binary_test(30, 0, 0, 20)
-    assert (test.p_value, test.p_exact, test.diff, test.verdict) == (1.0, 1.0, 0.0, "no difference shown")
+    assert (test.p_value, test.p_exact, test.diff, test.verdict) == (
+        1.0,
+        1.0,
+        0.0,
+        "no difference shown",
+    )
     assert test.ci_low < 0 < test.ci_high
 
 
@@ -112,7 +127,11 @@ def test_the_interval_contains_the_estimate_and_widens_with_confidence(four):
 def test_examples_both_get_right_change_neither_p_nor_the_counts(four, more):
     a, b, c, d = four
     before, after = paired_binary_test(a, b, c, d), paired_binary_test(a + more, b, c, d)
-    assert (before.p_value, before.fixed, before.regressed) == (after.p_value, after.fixed, after.regressed)
+    assert (before.p_value, before.fixed, before.regressed) == (
+        after.p_value,
+        after.fixed,
+        after.regressed,
+    )
 
 
 def test_a_paired_mean_worked_by_hand():
@@ -128,18 +147,24 @@ def test_clusters_agree_with_statsmodels(rows):
     d, g = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     if len(set(g)) < 2 or d.std() < 1e-3:
         return
-    fit = smf.ols("d ~ 1", pd.DataFrame({"d": d})).fit(cov_type="cluster", cov_kwds={"groups": g}, use_t=True)
+    fit = smf.ols("d ~ 1", pd.DataFrame({"d": d})).fit(
+        cov_type="cluster", cov_kwds={"groups": g}, use_t=True
+    )
     test = paired_mean_test(d, g)
     assert test.se == pytest.approx(fit.bse.iloc[0], rel=1e-6, abs=1e-9)
     if test.p_value is not None:
         assert test.p_value == pytest.approx(fit.pvalues.iloc[0], rel=1e-5, abs=1e-9)
-        assert (test.ci_low, test.ci_high) == pytest.approx(tuple(fit.conf_int().iloc[0]), rel=1e-5, abs=1e-8)
+        assert (test.ci_low, test.ci_high) == pytest.approx(
+            tuple(fit.conf_int().iloc[0]), rel=1e-5, abs=1e-8
+        )
 
 
 @given(groups, st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(rows, random):
     mixed = random.sample(rows, len(rows))
-    one, other = (paired_mean_test([d for d, _ in some], [g for _, g in some]) for some in (rows, mixed))
+    one, other = (
+        paired_mean_test([d for d, _ in some], [g for _, g in some]) for some in (rows, mixed)
+    )
     assert one.estimate == pytest.approx(other.estimate, abs=1e-9)
     assert one.n_clusters == other.n_clusters
     if one.p_value is not None and other.p_value is not None:

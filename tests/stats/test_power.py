@@ -58,7 +58,9 @@ def test_examples_needed_to_be_safe_have_the_power_promised(fixed, regressed):
 @given(st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0.001, 0.5))
 def test_a_wider_margin_needs_fewer_examples(fixed, regressed, margin):
     if fixed - regressed + margin > 1e-6:
-        assert examples_needed(fixed, regressed, margin=2 * margin) <= examples_needed(fixed, regressed, margin=margin)
+        assert examples_needed(fixed, regressed, margin=2 * margin) <= examples_needed(
+            fixed, regressed, margin=margin
+        )
 
 
 def test_a_loss_of_the_margin_is_never_safe():
@@ -88,7 +90,11 @@ def test_what_cannot_be_found_is_none(n, disagreement):
 
 
 def test_no_difference_needs_no_number():
-    for call in (lambda: examples_needed(0.1, 0.1), lambda: users_needed(0.3, 0.3), lambda: users_needed_mean(1, 0)):
+    for call in (
+        lambda: examples_needed(0.1, 0.1),
+        lambda: users_needed(0.3, 0.3),
+        lambda: users_needed_mean(1, 0),
+    ):
         with pytest.raises(DesignError, match=r"difference of 0|finds it"):
             call()
     with pytest.raises(DesignError, match=r"p_fixed \+ p_regressed"):
@@ -106,12 +112,16 @@ def test_users_needed_is_the_textbook_number():
 def test_users_needed_agrees_with_statsmodels():
     # statsmodels takes the one-sided alpha and ratio = control / treatment here
     for share in (0.5, 0.2):
-        other = samplesize_proportions_2indep_onetail(0.05, 0.30, 0.8, ratio=(1 - share) / share, alpha=0.05)
+        other = samplesize_proportions_2indep_onetail(
+            0.05, 0.30, 0.8, ratio=(1 - share) / share, alpha=0.05
+        )
         assert users_needed(0.30, 0.35, share).n_treatment == pytest.approx(other, rel=0.02)
 
 
 def test_an_uneven_split_costs_more():
-    assert users_needed(0.3, 0.35, 0.1).total / users_needed(0.3, 0.35).total == pytest.approx(2.7, abs=0.05)
+    assert users_needed(0.3, 0.35, 0.1).total / users_needed(0.3, 0.35).total == pytest.approx(
+        2.7, abs=0.05
+    )
     size = users_needed(0.3, 0.35, 0.1)
     assert size.n_control / size.n_treatment == pytest.approx(9, rel=0.01)
 
@@ -136,7 +146,9 @@ def test_the_sign_test_table():
 def test_the_sign_tests_power_by_summing_the_binomial():
     outcomes = np.arange(51)
     rejected = [stats.binomtest(int(k), 50).pvalue <= 0.05 for k in outcomes]
-    assert sign_test_power(50, 0.65) == pytest.approx(stats.binom.pmf(outcomes, 50, 0.65)[rejected].sum())
+    assert sign_test_power(50, 0.65) == pytest.approx(
+        stats.binom.pmf(outcomes, 50, 0.65)[rejected].sum()
+    )
     assert sign_test_power(4, 0.99) == 0.0  # four ratings cannot reach p < .05
     with pytest.raises(DesignError, match=r"0\.5"):
         ratings_needed(0.5)

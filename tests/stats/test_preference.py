@@ -32,7 +32,9 @@ def test_the_sign_test_is_scipys():
 def test_the_interval_is_tangos_halved(three):
     won, lost, tied = three
     test, paired = win_rate(won, lost, tied), paired_binary_test(0, won, lost, tied)
-    assert (test.ci_low, test.ci_high) == pytest.approx((0.5 + paired.ci_low / 2, 0.5 + paired.ci_high / 2))
+    assert (test.ci_low, test.ci_high) == pytest.approx(
+        (0.5 + paired.ci_low / 2, 0.5 + paired.ci_high / 2)
+    )
     assert 0 <= test.ci_low <= test.score <= test.ci_high <= 1
 
 
@@ -116,7 +118,9 @@ def test_a_real_preference_survives():
 def test_the_adjusted_value_is_the_logits_intercept():
     preferred, lengths = simulated_votes(8, 300, 0.4, 0.5)
     fit = GLM(preferred, np.column_stack([np.ones(300), lengths]), family=families.Binomial()).fit()
-    assert length_adjusted_preference(preferred, lengths).estimate == pytest.approx(1 / (1 + np.exp(-fit.params[0])), abs=1e-6)
+    assert length_adjusted_preference(preferred, lengths).estimate == pytest.approx(
+        1 / (1 + np.exp(-fit.params[0])), abs=1e-6
+    )
 
 
 def test_ties_are_left_out_and_counted():
@@ -128,7 +132,13 @@ def test_ties_are_left_out_and_counted():
 
 @pytest.mark.parametrize(
     ("preferred", "lengths"),
-    [([], []), ([1], [3]), ([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 0, 1, 0], [5, 5, 5, 5]), ([0, 0, 1, 1], [-2, -1, 1, 2])],
+    [
+        ([], []),
+        ([1], [3]),
+        ([1, 1, 1, 1], [1, 2, 3, 4]),
+        ([1, 0, 1, 0], [5, 5, 5, 5]),
+        ([0, 0, 1, 1], [-2, -1, 1, 2]),
+    ],
 )
 def test_what_length_alone_decides_is_undefined(preferred, lengths):
     test = length_adjusted_preference(preferred, lengths)

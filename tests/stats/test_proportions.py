@@ -61,13 +61,21 @@ def test_tiny_p_values_survive():
 def test_no_variance_gives_none_not_a_verdict_and_keeps_its_interval():
     for successes in (0, 1000):
         test = proportion_z_test(successes, 1000, successes, 1000)
-        assert (test.z_score, test.p_value, test.significant, test.verdict) == (None, None, False, "no difference shown")
+        assert (test.z_score, test.p_value, test.significant, test.verdict) == (
+            None,
+            None,
+            False,
+            "no difference shown",
+        )
         assert test.ci_low < 0 < test.ci_high
         assert any("no variance" in note for note in test.notes)
 
 
 def test_no_variance_has_the_same_shape():
-    assert proportion_z_test(0, 9, 0, 9).to_dict().keys() == proportion_z_test(80, 1000, 110, 1000).to_dict().keys()
+    assert (
+        proportion_z_test(0, 9, 0, 9).to_dict().keys()
+        == proportion_z_test(80, 1000, 110, 1000).to_dict().keys()
+    )
 
 
 def test_zero_control_has_no_lift_and_no_upper_limit():
@@ -115,7 +123,11 @@ def test_impossible_counts_are_refused(counts, message):
 def test_whole_floats_and_numpy_integers_are_counts():
     test = proportion_z_test(np.int64(80), 1000.0, np.int32(110), np.uint16(1000))
     assert test == proportion_z_test(80, 1000, 110, 1000)
-    assert all(type(value) in {int, float, bool, str, list} for value in test.to_dict().values() if value is not None)
+    assert all(
+        type(value) in {int, float, bool, str, list}
+        for value in test.to_dict().values()
+        if value is not None
+    )
 
 
 @given(arms, arms)
@@ -131,7 +143,10 @@ def test_swapping_the_groups_mirrors_the_result(control, treatment):
 
 @given(arms, arms)
 def test_intervals_contain_their_estimates_and_99_contains_95(control, treatment):
-    wide, narrow = proportion_z_test(*control, *treatment, alpha=0.01), proportion_z_test(*control, *treatment)
+    wide, narrow = (
+        proportion_z_test(*control, *treatment, alpha=0.01),
+        proportion_z_test(*control, *treatment),
+    )
     tiny = 1e-9
     assert wide.ci_low - tiny <= narrow.ci_low <= narrow.diff + tiny
     assert narrow.diff - tiny <= narrow.ci_high <= wide.ci_high + tiny
@@ -168,7 +183,9 @@ def test_the_sample_ratio_worked_by_hand():
 
 
 def test_the_declared_split_raises_no_alarm():
-    test = sample_ratio_test({"control": 9010, "treatment": 990}, {"treatment": 0.1, "control": 0.9})
+    test = sample_ratio_test(
+        {"control": 9010, "treatment": 990}, {"treatment": 0.1, "control": 0.9}
+    )
     assert test.verdict == "no difference shown"
     assert test.estimate == pytest.approx(9010 / 10000 - 0.9)
 

@@ -18,7 +18,9 @@ def simulated_latencies(seed, n_users=300, factor=1.0):
     rng = np.random.default_rng(seed)
     requests = rng.poisson(4, n_users) + 1
     users = np.repeat(np.arange(n_users), requests)
-    return users, factor * 500 * np.exp(rng.normal(0, 0.4, n_users)[users] + rng.normal(0, 0.3, len(users)))
+    return users, factor * 500 * np.exp(
+        rng.normal(0, 0.4, n_users)[users] + rng.normal(0, 0.3, len(users))
+    )
 
 
 def test_the_quantile_is_numpys():
@@ -39,15 +41,23 @@ def test_levels_worked_by_hand():
 def test_it_agrees_with_a_bootstrap_of_users():
     users, values = simulated_latencies(2, 400)
     found = quantile_interval(users, values)
-    check = cluster_bootstrap(values, users, statistic=lambda some: float(np.quantile(some, 0.95)), resamples=400)
+    check = cluster_bootstrap(
+        values, users, statistic=lambda some: float(np.quantile(some, 0.95)), resamples=400
+    )
     assert (found.ci_low, found.ci_high) == pytest.approx((check.ci_low, check.ci_high), rel=0.05)
 
 
 def test_a_slower_treatment_fails_its_guardrail_and_an_equal_one_passes():
     control = simulated_latencies(3, 3000)
     same, slower = simulated_latencies(4, 3000), simulated_latencies(4, 3000, factor=1.4)
-    assert noninferiority_test(quantile_by_user(control, same), 250, lower_is_better=True).verdict == "not worse"
-    assert noninferiority_test(quantile_by_user(control, slower), 250, lower_is_better=True).verdict == "not shown"
+    assert (
+        noninferiority_test(quantile_by_user(control, same), 250, lower_is_better=True).verdict
+        == "not worse"
+    )
+    assert (
+        noninferiority_test(quantile_by_user(control, slower), 250, lower_is_better=True).verdict
+        == "not shown"
+    )
 
 
 def test_swapping_the_arms_mirrors_the_difference():
@@ -77,13 +87,17 @@ def test_the_cluster_bootstrap_of_a_mean_is_the_cluster_robust_error():
     clusters = np.repeat(np.arange(60), 5)
     values = rng.normal(0, 1, 60)[clusters] + rng.normal(0, 1, 300)
     sums = np.bincount(clusters, weights=values - values.mean())
-    assert cluster_bootstrap(values, clusters).se == pytest.approx((sums @ sums) ** 0.5 / 300, rel=0.1)
+    assert cluster_bootstrap(values, clusters).se == pytest.approx(
+        (sums @ sums) ** 0.5 / 300, rel=0.1
+    )
     assert cluster_bootstrap(values, clusters) == cluster_bootstrap(values, clusters)
 
 
 def test_a_custom_statistic_resamples_whole_clusters():
     clusters, values = ["a", "a", "b", "b"], [1.0, 1.0, 3.0, 3.0]
-    found = cluster_bootstrap(values, clusters, statistic=lambda some: float(np.mean(some)), resamples=200)
+    found = cluster_bootstrap(
+        values, clusters, statistic=lambda some: float(np.mean(some)), resamples=200
+    )
     assert {found.ci_low, found.ci_high} == {1.0, 3.0}
     with pytest.raises(DesignError, match="at least two"):
         cluster_bootstrap([1.0, 2.0], ["a", "a"])

@@ -22,7 +22,9 @@ from evalkit.stats import (
 )
 
 user = st.integers(1, 12).flatmap(lambda x: st.tuples(st.just(x), st.integers(0, x)))
-users = st.lists(user, min_size=3, max_size=60).map(lambda rows: tuple(map(list, zip(*rows, strict=True))))
+users = st.lists(user, min_size=3, max_size=60).map(
+    lambda rows: tuple(map(list, zip(*rows, strict=True)))
+)
 numbers = st.lists(st.floats(-1000, 1000, allow_nan=False), min_size=3, max_size=50)
 
 
@@ -55,9 +57,14 @@ def test_the_ratio_by_cluster_robust_regression():
     ]
     frame = pd.DataFrame(rows, columns=["user", "t", "y"])
     groups = pd.factorize(frame["user"])[0]
-    fit = smf.ols("y ~ t", frame).fit(cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
+    fit = smf.ols("y ~ t", frame).fit(
+        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
+    )
     # the regression divides by n where the delta method divides by n - 1: undo that in each arm
-    variance = sum(ratio_test(arm, arm).se ** 2 / 2 * (n - 1) / n for arm, n in ((control, 60), (treatment, 40)))
+    variance = sum(
+        ratio_test(arm, arm).se ** 2 / 2 * (n - 1) / n
+        for arm, n in ((control, 60), (treatment, 40))
+    )
     test = ratio_test(control, treatment)
     assert test.diff == pytest.approx(fit.params["t"])
     assert variance**0.5 == pytest.approx(fit.bse["t"])
@@ -98,7 +105,12 @@ def test_one_request_a_user_is_nearly_the_z_test():
 
 @pytest.mark.parametrize(
     "pair",
-    [(([], []), ([1], [1])), (([0, 0], [0, 0]), ([1, 2], [1, 1])), (([1], [1]), ([1], [0])), (([1, 1], [1, 1]),) * 2],
+    [
+        (([], []), ([1], [1])),
+        (([0, 0], [0, 0]), ([1, 2], [1, 1])),
+        (([1], [1]), ([1], [0])),
+        (([1, 1], [1, 1]),) * 2,
+    ],
 )
 def test_what_is_undefined_is_none_with_a_reason(pair):
     test = ratio_test(*pair)
@@ -124,19 +136,28 @@ def test_arrays_that_do_not_fit_are_refused():
 def test_sums_that_cannot_be_are_refused():
     good = RatioSums(n=4, sum_x=10, sum_y=4, sum_xx=30, sum_xy=12, sum_yy=6)
     with pytest.raises(DesignError, match="variance is negative"):
-        ratio_test_from_sums(good, RatioSums(n=4, sum_x=10, sum_y=4, sum_xx=30, sum_xy=120, sum_yy=6))
+        ratio_test_from_sums(
+            good, RatioSums(n=4, sum_x=10, sum_y=4, sum_xx=30, sum_xy=120, sum_yy=6)
+        )
     with pytest.raises(DesignError, match="finite"):
-        mean_test_from_sums(MeanSums(n=2, sum_y=float("nan"), sum_yy=1), MeanSums(n=2, sum_y=1, sum_yy=1))
+        mean_test_from_sums(
+            MeanSums(n=2, sum_y=float("nan"), sum_yy=1), MeanSums(n=2, sum_y=1, sum_yy=1)
+        )
 
 
 @given(numbers, numbers)
 def test_the_mean_test_is_welchs(control, treatment):
     if np.std(control) < 1e-2 or np.std(treatment) < 1e-2:
         return
-    test, other = mean_test(control, treatment), stats.ttest_ind(treatment, control, equal_var=False)
+    test, other = (
+        mean_test(control, treatment),
+        stats.ttest_ind(treatment, control, equal_var=False),
+    )
     assert test.z_score == pytest.approx(other.statistic, rel=1e-4, abs=1e-7)
     assert test.p_value == pytest.approx(other.pvalue, rel=1e-4, abs=1e-7)
-    assert (test.ci_low, test.ci_high) == pytest.approx(tuple(other.confidence_interval()), rel=1e-4, abs=1e-3)
+    assert (test.ci_low, test.ci_high) == pytest.approx(
+        tuple(other.confidence_interval()), rel=1e-4, abs=1e-3
+    )
 
 
 def test_a_mean_without_variance_is_undefined():
@@ -167,7 +188,10 @@ def test_cuped_agrees_with_the_regression_and_is_sharper():
 def test_cuped_without_users_or_spread_falls_back():
     assert cuped_test(([], []), ([], [])).estimate is None
     flat, y = [5, 5, 5], [1.0, 2.0, 3.0]
-    assert cuped_test((flat, y), (flat, [2.0, 3.0, 4.5])).p_value == mean_test(y, [2.0, 3.0, 4.5]).p_value
+    assert (
+        cuped_test((flat, y), (flat, [2.0, 3.0, 4.5])).p_value
+        == mean_test(y, [2.0, 3.0, 4.5]).p_value
+    )
 
 
 def test_two_phases_worked_by_hand():
@@ -189,7 +213,10 @@ def test_a_phase_without_variance_is_left_out_and_said_so():
 
 def test_a_ramp_does_not_fool_the_phases():
     # rates .30 then .32 in both arms, 10% then 50% in treatment: pooled users differ, phases do not
-    first, second = proportion_z_test(2700, 9000, 300, 1000), proportion_z_test(1600, 5000, 1600, 5000)
+    first, second = (
+        proportion_z_test(2700, 9000, 300, 1000),
+        proportion_z_test(1600, 5000, 1600, 5000),
+    )
     pooled = proportion_z_test(2700 + 1600, 14000, 300 + 1600, 6000)
     assert combine_phases([first, second]).diff == pytest.approx(0.0, abs=1e-12)
     assert pooled.diff > 0.009
@@ -198,6 +225,9 @@ def test_a_ramp_does_not_fool_the_phases():
 def test_small_differences_of_large_values_keep_their_variance():
     # milliseconds since 1970 and the like: sums of squares of 1e9 + 1 have no digit left for a variance of 1
     small, large = ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]), 1e9
-    near, far = mean_test(*small), mean_test(*([value + large for value in values] for values in small))
+    near, far = (
+        mean_test(*small),
+        mean_test(*([value + large for value in values] for values in small)),
+    )
     assert far.p_value == pytest.approx(near.p_value, rel=1e-6)
     assert mean_test([0.1] * 7, [0.3] * 1000).p_value is None

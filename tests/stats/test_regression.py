@@ -14,7 +14,12 @@ def frame_of(rates, n, seed=1):
     """Both models on n examples a slice; rates are {slice: (base, fine_tuned)}."""
     rng = np.random.default_rng(seed)
     rows = [
-        {"example_id": f"{one}{i}", "fine_tuned": model, "correct": int(rng.random() < rate[model]), "slice": one}
+        {
+            "example_id": f"{one}{i}",
+            "fine_tuned": model,
+            "correct": int(rng.random() < rate[model]),
+            "slice": one,
+        }
         for one, rate in rates.items()
         for i in range(n)
         for model in (0, 1)
@@ -27,7 +32,9 @@ TWO = frame_of({"multi": (0.5, 0.3), "single": (0.4, 0.7)}, 120)
 
 def counts(frame):
     wide = frame.pivot_table(index="example_id", columns="fine_tuned", values="correct")
-    return [int(((wide[0] == a) & (wide[1] == b)).sum()) for a, b in ((1, 1), (0, 1), (1, 0), (0, 0))]
+    return [
+        int(((wide[0] == a) & (wide[1] == b)).sum()) for a, b in ((1, 1), (0, 1), (1, 0), (0, 0))
+    ]
 
 
 def test_the_plain_coefficient_is_b_minus_c_over_n_exactly():
@@ -44,13 +51,19 @@ def test_slices_and_their_contrast_are_the_interaction_model():
     assert multi.estimate == pytest.approx(fit.params["fine_tuned"])
     assert multi.p_value == pytest.approx(fit.pvalues["fine_tuned"])
     name = "fine_tuned:slice[T.single]"
-    assert contrast.estimate == pytest.approx(fit.params[name]) == pytest.approx(single.estimate - multi.estimate)
+    assert (
+        contrast.estimate
+        == pytest.approx(fit.params[name])
+        == pytest.approx(single.estimate - multi.estimate)
+    )
     assert (contrast.ci_low, contrast.ci_high) == pytest.approx(tuple(fit.conf_int().loc[name]))
     assert contrast.p_value == pytest.approx(fit.pvalues[name])
 
 
 def test_odds_ratios_are_statsmodels_gee():
-    fit = smf.gee("correct ~ fine_tuned * slice", "example_id", TWO, family=sm.families.Binomial()).fit()
+    fit = smf.gee(
+        "correct ~ fine_tuned * slice", "example_id", TWO, family=sm.families.Binomial()
+    ).fit()
     _, multi, single, contrast = gee_odds_table(TWO).rows
     assert multi.estimate == pytest.approx(np.exp(fit.params["fine_tuned"]), rel=1e-6)
     name = "fine_tuned:slice[T.single]"
@@ -62,7 +75,9 @@ def test_odds_ratios_are_statsmodels_gee():
 def test_an_odds_ratio_worked_by_hand():
     # base 1 of 4 right (odds 1/3), fine-tuned 2 of 4 (odds 1): ratio 3
     rows = [(i, m, int(i < (2 if m else 1))) for i in range(4) for m in (0, 1)]
-    row = gee_odds_table(pd.DataFrame(rows, columns=["example_id", "fine_tuned", "correct"])).rows[0]
+    row = gee_odds_table(pd.DataFrame(rows, columns=["example_id", "fine_tuned", "correct"])).rows[
+        0
+    ]
     assert row.estimate == pytest.approx(3.0)
 
 
@@ -80,7 +95,10 @@ def test_a_slice_at_100_percent_is_caught_and_the_others_stay():
 
 
 def test_perfect_models_have_no_odds_and_no_interval_but_no_crash():
-    data = pd.DataFrame([(i, m, 1) for i in range(5) for m in (0, 1)], columns=["example_id", "fine_tuned", "correct"])
+    data = pd.DataFrame(
+        [(i, m, 1) for i in range(5) for m in (0, 1)],
+        columns=["example_id", "fine_tuned", "correct"],
+    )
     for table in (gee_odds_table(data), linear_probability_table(data)):
         assert table.rows[0].p_value is None
         assert table.rows[0].notes
@@ -92,9 +110,19 @@ def test_slices_are_set_against_the_largest_and_small_ones_show_no_p():
     data = pd.concat([frame_of({one: (0.5, 0.7)}, n) for one, n in sizes.items()])
     for table in (linear_probability_table(data), gee_odds_table(data)):
         rows = {row.term.removeprefix("Fine-tuned, "): row for row in table}
-        wanted = ["all examples", "beta", "gamma", "alpha", "gamma against beta", "alpha against beta"]
+        wanted = [
+            "all examples",
+            "beta",
+            "gamma",
+            "alpha",
+            "gamma against beta",
+            "alpha against beta",
+        ]
         assert list(rows) == wanted
-        assert [name for name, row in rows.items() if row.p_value is None] == ["alpha", "alpha against beta"]
+        assert [name for name, row in rows.items() if row.p_value is None] == [
+            "alpha",
+            "alpha against beta",
+        ]
         assert [row.few for row in rows.values()] == [name.startswith("alpha") for name in wanted]
         assert rows["alpha"].ci_low < rows["alpha"].estimate < rows["alpha"].ci_high
         assert rows["alpha"].notes == ("n < 30: no p",)
@@ -113,7 +141,9 @@ def test_a_single_example_gives_no_interval():
 
 
 def test_pandas_categories_booleans_and_gaps_are_accepted():
-    data = TWO.assign(fine_tuned=TWO["fine_tuned"].astype(bool), correct=TWO["correct"].astype(bool))
+    data = TWO.assign(
+        fine_tuned=TWO["fine_tuned"].astype(bool), correct=TWO["correct"].astype(bool)
+    )
     data["slice"] = data["slice"].where(data["slice"] != "multi", None).astype("category")
     terms = [row.slice for row in linear_probability_table(data).rows if row.slice]
     assert terms == ["(none)", "single"]
@@ -121,7 +151,10 @@ def test_pandas_categories_booleans_and_gaps_are_accepted():
 
 def test_a_declared_source_can_be_the_cluster():
     data = TWO.assign(source=[i // 20 for i in range(len(TWO))])
-    by_source, by_example = linear_probability_table(data, cluster="source"), linear_probability_table(data)
+    by_source, by_example = (
+        linear_probability_table(data, cluster="source"),
+        linear_probability_table(data),
+    )
     assert by_source.rows[0].estimate == pytest.approx(by_example.rows[0].estimate)
     assert by_source.rows[0].p_value != by_example.rows[0].p_value
 

@@ -28,13 +28,23 @@ RESULTS = {
     "cuped": lambda: kit.cuped_test(([1, 2, 3], [1.0, 2.0, 3.5]), ([1, 2, 4], [2.0, 3.0, 5.5])),
     "phases": lambda: kit.combine_phases([kit.proportion_z_test(80, 1000, 110, 1000)]),
     "quantile": lambda: kit.quantile_interval([n % 50 for n in range(500)], range(500)),
-    "quantiles": lambda: kit.quantile_by_user(([1, 2, 3], [1.0, 2.0, 3.0]), ([1, 2, 3], [2.0, 3.0, 4.0])),
+    "quantiles": lambda: kit.quantile_by_user(
+        ([1, 2, 3], [1.0, 2.0, 3.0]), ([1, 2, 3], [2.0, 3.0, 4.0])
+    ),
     "bootstrap": lambda: kit.cluster_bootstrap([1.0, 2.0, 4.0], resamples=50),
     "margin": lambda: kit.noninferiority_test(kit.paired_binary_test(250, 10, 8, 32), 0.05),
     "nothing": lambda: kit.paired_binary_test(0, 0, 0, 0),
 }
 COMMON = {"estimate", "n", "ci_low", "ci_high", "alpha", "p_value", "method", "notes", "verdict"}
-VERDICTS = {"better", "worse", "no difference shown", "too early", "invalid", "not worse", "not shown"}
+VERDICTS = {
+    "better",
+    "worse",
+    "no difference shown",
+    "too early",
+    "invalid",
+    "not worse",
+    "not shown",
+}
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -44,7 +54,9 @@ def test_every_result_is_frozen_plain_and_json_safe(name):
     assert record.keys() >= COMMON
     assert record["verdict"] in VERDICTS
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert all(type(value) in {int, float, bool, str, list, type(None)} for value in record.values())
+    assert all(
+        type(value) in {int, float, bool, str, list, type(None)} for value in record.values()
+    )
     assert not hasattr(result, "__dict__")
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.estimate = 1.0
@@ -68,7 +80,9 @@ def test_the_table_is_escaped():
 
 
 def test_a_number_that_does_not_exist_becomes_none():
-    result = dataclasses.replace(kit.rate_interval(1, 2), estimate=float("nan"), ci_high=float("inf"))
+    result = dataclasses.replace(
+        kit.rate_interval(1, 2), estimate=float("nan"), ci_high=float("inf")
+    )
     assert (result.estimate, result.ci_high) == (None, None)
 
 
@@ -134,7 +148,9 @@ def test_a_count_may_be_of_any_numeric_type_without_fraction(three):
     assert kit.rate_interval(three, 10) == kit.rate_interval(3, 10)
 
 
-@pytest.mark.parametrize("no_count", [2.5, np.float32(2.5), "3", None, float("nan"), float("inf"), [3], -1])
+@pytest.mark.parametrize(
+    "no_count", [2.5, np.float32(2.5), "3", None, float("nan"), float("inf"), [3], -1]
+)
 def test_what_is_no_count_is_refused_in_plain_words(no_count):
     with pytest.raises(DesignError, match="need a whole number, 0 or more"):
         kit.rate_interval(no_count, 10)

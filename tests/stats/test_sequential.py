@@ -7,12 +7,16 @@ from scipy import stats
 from evalkit.errors import DesignError
 from evalkit.stats import confidence_sequence, obrien_fleming_bounds, spent_alpha
 
-fractions = st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True).map(lambda all_: [n / 100 for n in sorted(all_)])
+fractions = st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True).map(
+    lambda all_: [n / 100 for n in sorted(all_)]
+)
 
 
 def test_five_equal_looks_are_the_published_bounds():
     published = [4.877, 3.357, 2.680, 2.290, 2.031]
-    assert [round(bound, 3) for bound in obrien_fleming_bounds([0.2, 0.4, 0.6, 0.8, 1.0])] == published
+    assert [
+        round(bound, 3) for bound in obrien_fleming_bounds([0.2, 0.4, 0.6, 0.8, 1.0])
+    ] == published
 
 
 def test_a_single_look_at_the_end_is_the_fixed_test():
@@ -37,7 +41,9 @@ def test_no_look_is_easier_than_the_fixed_test(times):
 
 @given(fractions)
 def test_later_looks_do_not_change_earlier_bounds(times):
-    assert obrien_fleming_bounds(times[:-1]) == pytest.approx(obrien_fleming_bounds(times)[:-1], abs=1e-4)
+    assert obrien_fleming_bounds(times[:-1]) == pytest.approx(
+        obrien_fleming_bounds(times)[:-1], abs=1e-4
+    )
 
 
 def test_one_percent_bounds_are_wider():
@@ -80,6 +86,8 @@ def test_a_sequence_without_users_is_refused():
 
 def test_fractions_that_rounding_took_a_hair_above_one_are_one():
     times = [*(n / 9 for n in range(1, 9)), 1.0000000000000002]
-    assert obrien_fleming_bounds(times) == pytest.approx(obrien_fleming_bounds([n / 9 for n in range(1, 10)]))
+    assert obrien_fleming_bounds(times) == pytest.approx(
+        obrien_fleming_bounds([n / 9 for n in range(1, 10)])
+    )
     with pytest.raises(DesignError, match="information fraction"):
         obrien_fleming_bounds([0.5, 1.001])

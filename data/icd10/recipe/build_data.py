@@ -61,7 +61,9 @@ def tabular_file() -> Path:
     """The tabular list inside simple-icd-10-cm, found without importing the package."""
     found = importlib.util.find_spec("simple_icd_10_cm")
     if found is None or not found.submodule_search_locations:
-        raise SystemExit("simple-icd-10-cm is not installed: pip install simple-icd-10-cm==1.5.0, or give --tabular FILE.xml")
+        raise SystemExit(
+            "simple-icd-10-cm is not installed: pip install simple-icd-10-cm==1.5.0, or give --tabular FILE.xml"
+        )
     return next((Path(found.submodule_search_locations[0]) / "data").glob("icd10c-tabular-*.xml"))
 
 
@@ -73,7 +75,9 @@ def read_codes(path: Path) -> list[Code]:
         for section in chapter.iter("section"):
             for diagnosis in section.findall("diag"):
                 found += leaves(diagnosis, name)
-    return [code for code in found if CODE.fullmatch(code.name) and len(code.description) <= LONGEST]
+    return [
+        code for code in found if CODE.fullmatch(code.name) and len(code.description) <= LONGEST
+    ]
 
 
 def leaves(diagnosis: ElementTree.Element, chapter: str) -> Iterator[Code]:
@@ -85,7 +89,9 @@ def leaves(diagnosis: ElementTree.Element, chapter: str) -> Iterator[Code]:
         yield from leaves(one, chapter)
     if not below:
         terms = tuple(text_of(note.text) for note in diagnosis.iterfind("inclusionTerm/note"))
-        yield Code(text_of(diagnosis.findtext("name")), text_of(diagnosis.findtext("desc")), terms, chapter)
+        yield Code(
+            text_of(diagnosis.findtext("name")), text_of(diagnosis.findtext("desc")), terms, chapter
+        )
 
 
 def text_of(text: str | None) -> str:
@@ -103,7 +109,10 @@ def read_terms(codes: list[Code]) -> list[Term]:
         Term(term, code)
         for code in codes
         for term in dict.fromkeys(code.terms)
-        if len(meant[term.lower()]) == 1 and term.lower() not in described and len(term) <= LONGEST and ";" not in term
+        if len(meant[term.lower()]) == 1
+        and term.lower() not in described
+        and len(term) <= LONGEST
+        and ";" not in term
     ]
 
 
@@ -129,7 +138,10 @@ class Shortlists:
         """Codes of the same chapter, drawn from the six that read most like the term and its description."""
         wanted = trigrams(f"{term.text} {term.code.description}")
         others = [code for code in self.free(taken) if code.chapter == term.code.chapter]
-        return dice.sample(sorted(others, key=lambda code: (-alike(wanted, self.parts[code.name]), code.name))[:6], n)
+        return dice.sample(
+            sorted(others, key=lambda code: (-alike(wanted, self.parts[code.name]), code.name))[:6],
+            n,
+        )
 
     def far(self, terms: list[Term], n: int, taken: list[Code], dice: random.Random) -> list[Code]:
         """Codes of other chapters, drawn at random."""
@@ -138,7 +150,11 @@ class Shortlists:
 
     def free(self, taken: list[Code]) -> list[Code]:
         names, descriptions = {code.name for code in taken}, {code.description for code in taken}
-        return [code for code in self.codes if code.name not in names and code.description not in descriptions]
+        return [
+            code
+            for code in self.codes
+            if code.name not in names and code.description not in descriptions
+        ]
 
 
 def trigrams(text: str) -> frozenset[str]:
@@ -150,15 +166,21 @@ def alike(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / len(a | b)
 
 
-def one_diagnosis(row_id: str, number: int, term: Term, lists: Shortlists, dice: random.Random) -> dict:
+def one_diagnosis(
+    row_id: str, number: int, term: Term, lists: Shortlists, dice: random.Random
+) -> dict:
     """A note with one diagnosis among four candidates; by turns all distractors are near, one is, or none."""
     distance, n_near = (("near", 3), ("mixed", 1), ("far", 0))[number % 3]
     shown = [term.code, *lists.near(term, n_near, [term.code], dice)]
     shown += lists.far([term], SHORTLIST - len(shown), shown, dice)
-    return row(row_id, "one diagnosis", ("line", "picker")[number // 3 % 2], distance, [term], shown, dice)
+    return row(
+        row_id, "one diagnosis", ("line", "picker")[number // 3 % 2], distance, [term], shown, dice
+    )
 
 
-def two_diagnoses(row_id: str, number: int, pair: list[Term], lists: Shortlists, dice: random.Random) -> dict:
+def two_diagnoses(
+    row_id: str, number: int, pair: list[Term], lists: Shortlists, dice: random.Random
+) -> dict:
     """A note with two diagnoses; in every other one both candidates are right, else one or two distractors are there."""
     shown = [term.code for term in pair]
     size = (2, 3, 2, 4)[number % 4]
@@ -167,15 +189,27 @@ def two_diagnoses(row_id: str, number: int, pair: list[Term], lists: Shortlists,
     if size > 3:
         shown += lists.far(pair, 1, shown, dice)
     distance = {2: "none", 3: "near", 4: "mixed"}[size]
-    return row(row_id, "two diagnoses", ("line", "picker")[number // 4 % 2], distance, pair, shown, dice)
+    return row(
+        row_id, "two diagnoses", ("line", "picker")[number // 4 % 2], distance, pair, shown, dice
+    )
 
 
-def row(row_id: str, kind: str, style: str, distance: str, terms: list[Term], shown: list[Code], dice: random.Random) -> dict:
+def row(
+    row_id: str,
+    kind: str,
+    style: str,
+    distance: str,
+    terms: list[Term],
+    shown: list[Code],
+    dice: random.Random,
+) -> dict:
     """One line of a chat file; two upstream systems write their shortlists in two styles, in no order."""
     dice.shuffle(shown)
     right = [code for code in shown if code in {term.code for term in terms}]
     form = "{0.name}: {0.description}" if style == "line" else "- {0.description} ({0.name})"
-    asked = "\n".join([f"Note: {'; '.join(term.text for term in terms)}", "Candidates:", *map(form.format, shown)])
+    asked = "\n".join(
+        [f"Note: {'; '.join(term.text for term in terms)}", "Candidates:", *map(form.format, shown)]
+    )
     answer = "\n".join(f"{code.name}: {code.description}" for code in right)
     turns = {"system": SYSTEM, "user": asked, "assistant": answer}
     metadata = {
@@ -188,7 +222,11 @@ def row(row_id: str, kind: str, style: str, distance: str, terms: list[Term], sh
         "chapter": terms[0].code.chapter,
         "categories": sorted({term.code.category for term in terms}),
     }
-    return {"id": row_id, "messages": [{"role": r, "content": c} for r, c in turns.items()], "metadata": metadata}
+    return {
+        "id": row_id,
+        "messages": [{"role": r, "content": c} for r, c in turns.items()],
+        "metadata": metadata,
+    }
 
 
 def usable(terms: list[Term], codes: list[Code]) -> list[Term]:
@@ -215,7 +253,9 @@ def pairs(terms: list[Term]) -> Iterator[list[Term]]:
     left = list(terms)
     while len(left) > 1:
         first = left.pop()
-        match = next((one for one in reversed(left) if one.code.chapter != first.code.chapter), None)
+        match = next(
+            (one for one in reversed(left) if one.code.chapter != first.code.chapter), None
+        )
         if match is not None:
             left.remove(match)
             yield [first, match]
@@ -231,21 +271,34 @@ def build(path: Path, seed: int = SEED) -> dict[str, list[dict]]:
         n_pairs = TWO_DIAGNOSES if split == "test" else 0
         mine = drawn(usable(terms, lists.codes), ROWS[split] + 3 * n_pairs, 3, dice)
         singles = mine[: ROWS[split]]
-        rows[split] = [one_diagnosis(f"{split}-{n:04d}", n, term, lists, dice) for n, term in enumerate(singles)]
-        for n, (_, pair) in enumerate(zip(range(n_pairs), pairs(mine[ROWS[split] :]), strict=False), start=len(singles)):
+        rows[split] = [
+            one_diagnosis(f"{split}-{n:04d}", n, term, lists, dice)
+            for n, term in enumerate(singles)
+        ]
+        for n, (_, pair) in enumerate(
+            zip(range(n_pairs), pairs(mine[ROWS[split] :]), strict=False), start=len(singles)
+        ):
             rows[split].append(two_diagnoses(f"{split}-{n:04d}", n, pair, lists, dice))
         dice.shuffle(rows[split])
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tabular", type=Path, help="the tabular list as XML, by default the one in simple-icd-10-cm")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tabular",
+        type=Path,
+        help="the tabular list as XML, by default the one in simple-icd-10-cm",
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1])
     asked = parser.parse_args()
     for split, rows in build(asked.tabular or tabular_file()).items():
         path = asked.out / f"{split}.jsonl"
-        path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows), encoding="utf-8")
+        path.write_text(
+            "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows), encoding="utf-8"
+        )
         print(f"{path}: {len(rows)} rows, {dict(Counter(one['metadata']['kind'] for one in rows))}")
 
 

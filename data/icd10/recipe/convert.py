@@ -19,7 +19,9 @@ NAMES = {
 }
 
 
-def write_adapter(tensors: Mapping, path: Path, *, alpha: float, heads: int, key_heads: int) -> None:
+def write_adapter(
+    tensors: Mapping, path: Path, *, alpha: float, heads: int, key_heads: int
+) -> None:
     """Writes peft's tensors under llama.cpp's names, in half precision.
 
     llama.cpp rotates neighbouring rows of a query or key head, transformers the two halves of it: the rows of those two
@@ -27,18 +29,26 @@ def write_adapter(tensors: Mapping, path: Path, *, alpha: float, heads: int, key
     """
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_string("general.type", "adapter")
-    writer.add_string("general.name", "SmolLM2-135M-Instruct, tuned to pick ICD-10-CM codes from a shortlist")
+    writer.add_string(
+        "general.name", "SmolLM2-135M-Instruct, tuned to pick ICD-10-CM codes from a shortlist"
+    )
     writer.add_string("general.license", "apache-2.0")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(alpha))
     for name in sorted(tensors):
         parts = name.split(".")
-        layer, module = parts[parts.index("layers") + 1], next(part for part in parts if part in NAMES)
+        layer, module = (
+            parts[parts.index("layers") + 1],
+            next(part for part in parts if part in NAMES),
+        )
         half = "a" if "lora_A" in parts else "b"
         values = tensors[name].float().numpy()
         if half == "b" and module in {"q_proj", "k_proj"}:
             values = reordered(values, heads if module == "q_proj" else key_heads)
-        writer.add_tensor(f"blk.{layer}.{NAMES[module]}.weight.lora_{half}", np.ascontiguousarray(values, dtype=np.float16))
+        writer.add_tensor(
+            f"blk.{layer}.{NAMES[module]}.weight.lora_{half}",
+            np.ascontiguousarray(values, dtype=np.float16),
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -47,4 +57,8 @@ def write_adapter(tensors: Mapping, path: Path, *, alpha: float, heads: int, key
 
 def reordered(values: np.ndarray, heads: int) -> np.ndarray:
     """The two halves of each head's rows, interleaved."""
-    return values.reshape(heads, 2, values.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(values.shape)
+    return (
+        values.reshape(heads, 2, values.shape[0] // heads // 2, -1)
+        .swapaxes(1, 2)
+        .reshape(values.shape)
+    )

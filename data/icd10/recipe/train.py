@@ -18,7 +18,13 @@ from pathlib import Path
 import torch
 from convert import write_adapter
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 SEED, BATCH, RATE, RANK, ALPHA, CODE_WEIGHT = 135, 8, 6e-4, 16, 32, 3.0
 KEPT = 0.95  # of the running mean of the weights, at each step
@@ -30,12 +36,18 @@ Row = tuple[list[int], list[int], int]  # prompt, answer, how many tokens of the
 def load(gguf: Path):
     """The base model, dequantised to bf16 and without its quantisation, and its tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    packed = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
     dropped = {"quantization_config", "transformers_version", "_name_or_path", "dtype"}
-    config = LlamaConfig(**{name: value for name, value in packed.config.to_dict().items() if name not in dropped})
+    config = LlamaConfig(
+        **{name: value for name, value in packed.config.to_dict().items() if name not in dropped}
+    )
     plain = LlamaForCausalLM(config).to(torch.float32)
     plain.load_state_dict(packed.state_dict())
-    plain.config._attn_implementation = "eager"  # on a processor faster than the fused kernel in bf16
+    plain.config._attn_implementation = (
+        "eager"  # on a processor faster than the fused kernel in bf16
+    )
     return plain.to(torch.bfloat16), tokenizer
 
 
@@ -44,7 +56,9 @@ def read_rows(path: Path, tokenizer) -> list[Row]:
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         *asked, answer = json.loads(line)["messages"]
-        turns = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in asked)
+        turns = "".join(
+            f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in asked
+        )
         code = answer["content"].split(":")[0]
         texts = (f"{turns}<|im_start|>assistant\n", f"{answer['content']}<|im_end|>", code)
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
@@ -64,7 +78,10 @@ def loss_of(core, head, prefix: list[int], rows: list[Row]) -> torch.Tensor:
     """Cross-entropy over the answers' tokens; those of the code, where the choice is made, weigh more."""
     n_prefix, n_rows = len(prefix), len(rows)
     length = max(len(prompt) + len(answer) for prompt, answer, _ in rows) - n_prefix
-    ids, mask = torch.full((n_rows, length), 2), torch.zeros(n_rows, n_prefix + length, dtype=torch.long)
+    ids, mask = (
+        torch.full((n_rows, length), 2),
+        torch.zeros(n_rows, n_prefix + length, dtype=torch.long),
+    )
     places, wanted, weights = [], [], []
     for i, (prompt, answer, n_code) in enumerate(rows):
         own = (prompt + answer)[n_prefix:]
@@ -75,10 +92,15 @@ def loss_of(core, head, prefix: list[int], rows: list[Row]) -> torch.Tensor:
     cache = DynamicCache()
     core(input_ids=torch.tensor([prefix]), past_key_values=cache, use_cache=True)
     cache.batch_repeat_interleave(n_rows)
-    hidden = core(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True).last_hidden_state
+    hidden = core(
+        input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True
+    ).last_hidden_state
     at, position = zip(*places, strict=True)
     scores = head(hidden[list(at), list(position)]).float()
-    losses, weight = torch.nn.functional.cross_entropy(scores, torch.tensor(wanted), reduction="none"), torch.tensor(weights)
+    losses, weight = (
+        torch.nn.functional.cross_entropy(scores, torch.tensor(wanted), reduction="none"),
+        torch.tensor(weights),
+    )
     return (losses * weight).sum() / weight.sum()
 
 
@@ -90,7 +112,10 @@ def batches(rows: list[Row], n: int, dice: random.Random):
         if not waiting:
             while len(order) < BATCH * 8:
                 order += dice.sample(range(len(rows)), len(rows))
-            chunk, order = sorted(order[: BATCH * 8], key=lambda i: len(rows[i][0]) + len(rows[i][1])), order[BATCH * 8 :]
+            chunk, order = (
+                sorted(order[: BATCH * 8], key=lambda i: len(rows[i][0]) + len(rows[i][1])),
+                order[BATCH * 8 :],
+            )
             waiting = [[rows[i] for i in chunk[k : k + BATCH]] for k in range(0, len(chunk), BATCH)]
             dice.shuffle(waiting)
         yield waiting.pop()
@@ -127,7 +152,10 @@ def train(model, train_rows: list[Row], val_rows: list[Row], steps: int, save) -
         for mean, one in zip(means, weights, strict=True):
             mean.lerp_(one.detach(), 1 - kept)
         if step % 20 == 0 or step == steps:
-            print(f"step {step} of {steps}, {time.monotonic() - began:.0f} s, loss {running:.3f}", flush=True)
+            print(
+                f"step {step} of {steps}, {time.monotonic() - began:.0f} s, loss {running:.3f}",
+                flush=True,
+            )
             with holding(weights, means):
                 save(step)
     with holding(weights, means):
@@ -146,24 +174,38 @@ def holding(weights: list[torch.Tensor], values: list[torch.Tensor]):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=STUDY, help="folder with train.jsonl and val.jsonl")
+    parser.add_argument(
+        "--data", type=Path, default=STUDY, help="folder with train.jsonl and val.jsonl"
+    )
     parser.add_argument("--out", type=Path, default=STUDY / "adapter.gguf")
     parser.add_argument("--steps", type=int, default=200)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     model, tokenizer = load(asked.model)
-    lora = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=MODULES, task_type="CAUSAL_LM")
+    lora = LoraConfig(
+        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=MODULES, task_type="CAUSAL_LM"
+    )
     model = get_peft_model(model, lora)
     rows = [read_rows(asked.data / f"{split}.jsonl", tokenizer) for split in ("train", "val")]
     n_tokens = sum(len(prompt) + len(answer) for prompt, answer, _ in rows[0]) / len(rows[0])
     print(f"{len(rows[0])} rows, {n_tokens:.0f} tokens each", flush=True)
-    heads = {"heads": model.config.num_attention_heads, "key_heads": model.config.num_key_value_heads}
+    heads = {
+        "heads": model.config.num_attention_heads,
+        "key_heads": model.config.num_key_value_heads,
+    }
 
     def save(step: int) -> None:
-        write_adapter(get_peft_model_state_dict(model), asked.out.with_suffix(f".{step}.gguf"), alpha=ALPHA, **heads)
+        write_adapter(
+            get_peft_model_state_dict(model),
+            asked.out.with_suffix(f".{step}.gguf"),
+            alpha=ALPHA,
+            **heads,
+        )
 
     train(model, *rows, asked.steps, save)
     asked.out.with_suffix(f".{asked.steps}.gguf").replace(asked.out)

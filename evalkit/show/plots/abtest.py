@@ -43,14 +43,21 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
     _observed(ax, z, reach, test.verdict)
     ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
-    ax.set_xticks([-limit, 0, limit], [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"])
+    ax.set_xticks(
+        [-limit, 0, limit],
+        [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"],
+    )
     ax.set_xlabel("worse ←  z, if nothing had changed  → better")
     return style.titled(ax, _z_title(z, limit, test), narrow=narrow)
 
 
 def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """The difference so far after each day's users, with its plain interval and the one that may be read every day."""
-    rows = [row for row in found.findings.over_time if row["ci_low"] is not None] if found.findings else []
+    rows = (
+        [row for row in found.findings.over_time if row["ci_low"] is not None]
+        if found.findings
+        else []
+    )
     if not isinstance(found, Reading) or not found.findings:
         return withheld(found, narrow=narrow)
     if not rows:
@@ -59,13 +66,26 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     scale = 100.0 if test.shown_as == "points" else 1.0
     _, ax = style.canvas(3.4, narrow=narrow)
     day = np.arange(len(rows))
-    value = {name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) * scale for name in _SERIES}
-    ax.fill_between(day, value["sequence_low"], value["sequence_high"], color=COLOURS["base_soft"], lw=0)
+    value = {
+        name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) * scale
+        for name in _SERIES
+    }
+    ax.fill_between(
+        day, value["sequence_low"], value["sequence_high"], color=COLOURS["base_soft"], lw=0
+    )
     ax.fill_between(day, value["ci_low"], value["ci_high"], color=COLOURS["fine_tuned_soft"], lw=0)
     for name in ("ci_low", "ci_high", "sequence_low", "sequence_high"):
         plain = name.startswith("ci")
-        ax.plot(day, value[name], color=COLOURS["fine_tuned" if plain else "muted"], lw=0.9, ls="-" if plain else style.DASHES)
-    ax.plot(day, value["estimate"], "o-" if len(rows) == 1 else "-", color=COLOURS["fine_tuned"], lw=2)
+        ax.plot(
+            day,
+            value[name],
+            color=COLOURS["fine_tuned" if plain else "muted"],
+            lw=0.9,
+            ls="-" if plain else style.DASHES,
+        )
+    ax.plot(
+        day, value["estimate"], "o-" if len(rows) == 1 else "-", color=COLOURS["fine_tuned"], lw=2
+    )
     style.zero_line(ax, vertical=False)
     settled = slice(min(len(rows) - 1, len(rows) // 6), None)
     ends = np.concatenate([value["ci_low"][settled], value["ci_high"][settled], [0.0]])
@@ -89,7 +109,9 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         return withheld(found, narrow=narrow)
     done = found.findings.looks if found.findings else ()
     at = [one.information for one in found.schedule.due]
-    spots = [*at, *found.plan.plan.look_fractions[found.schedule.due[-1].look if at else 0 :]][: len(found.bounds)]
+    spots = [*at, *found.plan.plan.look_fractions[found.schedule.due[-1].look if at else 0 :]][
+        : len(found.bounds)
+    ]
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
     most = max([5.2, *(abs(one.z_score or 0.0) * 1.3 for one in done)])
     across = [max(0.0, spots[0] - 0.1), *spots, 1.06]
@@ -103,13 +125,18 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         if one.z_score is not None:
             style.interval(ax, spot, one.z_score, None, None, one.verdict, vertical=True)
             beside = one.z_score + most * (0.07 if one.z_score >= 0 else -0.16)
-            ax.text(spot, beside, wording.number(one.z_score), ha="center", fontsize=9, weight="bold")
+            ax.text(
+                spot, beside, wording.number(one.z_score), ha="center", fontsize=9, weight="bold"
+            )
     for spot in spots[len(done) :]:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
     ax.set(ylim=(-most, most), xlim=(0, 1.06))
     ax.set_xticks(spots, [wording.percent(one, 0) for one in spots])
     to_come = len(spots) > len(done) and not narrow
-    ax.set_xlabel("share of the planned information" + ("; bars across zero: looks to come" if to_come else ""))
+    ax.set_xlabel(
+        "share of the planned information"
+        + ("; bars across zero: looks to come" if to_come else "")
+    )
     title = _looks_title(found.findings.primary if found.findings else None, len(spots))
     return style.titled(ax, title, narrow=narrow, above="z")
 
@@ -120,11 +147,19 @@ def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     if not phases:
         return withheld(found, words.sample_ratio(found), narrow=narrow)
     tracks = [_share_of(one) for one in phases]
-    ends = [at for track in tracks for one in track.marks for at in (one.low, one.high, one.estimate) if at is not None]
+    ends = [
+        at
+        for track in tracks
+        for one in track.marks
+        for at in (one.low, one.high, one.estimate)
+        if at is not None
+    ]
     ends += [one.traffic_split for one in phases]
     pad = 0.08 * (max(ends) - min(ends)) or 0.01
     limits = (min(ends) - pad, max(ends) + pad)
-    ticks = [at for at in _round_between(*limits, 4 if narrow else 6) if limits[0] <= at <= limits[1]]
+    ticks = [
+        at for at in _round_between(*limits, 4 if narrow else 6) if limits[0] <= at <= limits[1]
+    ]
     ax = tracks_axes(tracks, limits, ticks, wording.percent, narrow=narrow)
     for place, one in enumerate(phases):
         dashed(ax, one.traffic_split, place, narrow=narrow)
@@ -138,7 +173,9 @@ def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     if not rails:
         return withheld(found, words.watched(found), narrow=narrow)
     tracks = [_change_of(one) for one in rails]
-    ax = tracks_axes(tracks, (-_FAR, _FAR), [0, 1], lambda at: "limit" if at else "no change", narrow=narrow)
+    ax = tracks_axes(
+        tracks, (-_FAR, _FAR), [0, 1], lambda at: "limit" if at else "no change", narrow=narrow
+    )
     rows = spans(tracks, narrow=narrow)
     style.pass_zone(ax, -_FAR, 1, spans=rows)
     style.zero_line(ax, spans=rows)
@@ -152,7 +189,11 @@ def withheld(found: Reading | NoReading, title: str = "", *, narrow: bool = Fals
     from matplotlib.patches import Rectangle
 
     _, ax = style.canvas(1.2, narrow=narrow)
-    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, fc="none", ec=COLOURS["axis"], hatch="///", lw=1))
+    ax.add_patch(
+        Rectangle(
+            (0, 0), 1, 1, transform=ax.transAxes, fc="none", ec=COLOURS["axis"], hatch="///", lw=1
+        )
+    )
     text = "nothing to draw" if title or isinstance(found, NoReading) else words.withheld(found)
     box = {"fc": COLOURS["paper"], "ec": "none", "pad": 6}
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", bbox=box)
@@ -175,11 +216,24 @@ def _observed(ax: Axes, z: float, reach: float, verdict: str) -> None:
     style.interval(ax, 0.33, spot, None, None, verdict, beyond=side * beyond)
     inwards = abs(spot) > 0.62 * reach  # else the words would leave the figure
     at = spot - side * 0.02 * reach if inwards else side * max(abs(spot) + 0.2, 1.3)
-    look = {"ha": "left" if (side > 0) is not inwards else "right", "va": "bottom", "weight": "bold", "fontsize": 9.6}
+    look = {
+        "ha": "left" if (side > 0) is not inwards else "right",
+        "va": "bottom",
+        "weight": "bold",
+        "fontsize": 9.6,
+    }
     told = f"observed\nz = {wording.number(z)}"
     ax.text(at, 0.35, f"{told},\nfar off this scale" if beyond else told, **look)
     ha = "right" if side > 0 else "left"
-    ax.text(-side * 1.3, 0.36, "if nothing\nhad changed", ha=ha, va="center", color=COLOURS["muted"], fontsize=9)
+    ax.text(
+        -side * 1.3,
+        0.36,
+        "if nothing\nhad changed",
+        ha=ha,
+        va="center",
+        color=COLOURS["muted"],
+        fontsize=9,
+    )
 
 
 def _name_bands(ax: Axes, day: float, plain: float, sequence: float) -> None:
@@ -193,7 +247,8 @@ def _name_bands(ax: Axes, day: float, plain: float, sequence: float) -> None:
 
 def _share_of(phase: Any) -> Track:
     seen, low, high = (
-        None if at is None else at + phase.traffic_split for at in (phase.test.estimate, phase.test.ci_low, phase.test.ci_high)
+        None if at is None else at + phase.traffic_split
+        for at in (phase.test.estimate, phase.test.ci_low, phase.test.ci_high)
     )
     kind = "worse" if phase.test.verdict == "invalid" else "fine_tuned"
     marks = () if seen is None else (Mark(estimate=seen, low=low, high=high, kind=kind),)
@@ -206,13 +261,18 @@ def _share_of(phase: Any) -> Track:
 
 
 def _change_of(one: Watched) -> Track:
-    middle, *ends = (_harm(one, value) for value in (one.change.estimate, one.change.ci_low, one.change.ci_high))
+    middle, *ends = (
+        _harm(one, value) for value in (one.change.estimate, one.change.ci_low, one.change.ci_high)
+    )
     low, high = sorted(end for end in ends if end is not None) if None not in ends else (None, None)
     return Track(
         name=words.label(one),
         under=one.verdict,
-        marks=() if middle is None else (Mark(estimate=middle, low=low, high=high, kind=one.verdict),),
-        value=words.amount(one.change, one.change.estimate, sign=True) + words.unit(one.change, one.name),
+        marks=()
+        if middle is None
+        else (Mark(estimate=middle, low=low, high=high, kind=one.verdict),),
+        value=words.amount(one.change, one.change.estimate, sign=True)
+        + words.unit(one.change, one.name),
     )
 
 
@@ -240,7 +300,9 @@ def _looks_title(test: Effect | None, planned: int) -> str:
         return f"No look is due yet; {planned} {'is' if planned == 1 else 'are'} planned"
     if test.z_score is None:
         return "z is undefined: the outcome never varied"
-    word = {"better": "leaves the limits upwards", "worse": "leaves the limits downwards"}.get(test.verdict)
+    word = {"better": "leaves the limits upwards", "worse": "leaves the limits downwards"}.get(
+        test.verdict
+    )
     look = "the only look" if test.looks == 1 else f"look {test.look} of {test.looks}"
     return f"At {look} z = {wording.number(test.z_score)} {word or 'is inside the limits'}"
 
@@ -251,4 +313,8 @@ def _limit(test: Effect) -> float:
 
 def _harm(one: Watched, value: float | None) -> float | None:
     """A change as a share of the margin, positive = worse."""
-    return None if value is None or not one.margin else (value if one.better == "lower" else -value) / one.margin
+    return (
+        None
+        if value is None or not one.margin
+        else (value if one.better == "lower" else -value) / one.margin
+    )

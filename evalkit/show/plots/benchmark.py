@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 MOST_SQUARES = 600
 MOST_ROWS = 40
 _CELLS = {"fixed": "good", "regressed": "bad", "both_right": "ink", "both_wrong": "base"}
-_WORDS = {"both_right": "Both right", "fixed": "Fixed", "regressed": "Regressed", "both_wrong": "Both wrong"}
+_WORDS = {
+    "both_right": "Both right",
+    "fixed": "Fixed",
+    "regressed": "Regressed",
+    "both_wrong": "Both wrong",
+}
 
 
 def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool = False) -> Axes:
@@ -72,7 +77,12 @@ def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ]
     ax = difference_axes(tracks, narrow=narrow)
     if comparison.noninferiority is not None:
-        dashed(ax, -comparison.noninferiority.margin, [*comparison.tests].index(comparison.primary_metric), narrow=narrow)
+        dashed(
+            ax,
+            -comparison.noninferiority.margin,
+            [*comparison.tests].index(comparison.primary_metric),
+            narrow=narrow,
+        )
     return style.titled(ax, say.differences_title(comparison), narrow=narrow)
 
 
@@ -86,15 +96,30 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     """How close the answers are: fine-tuned above the line, base below it, their means marked."""
     _, ax = style.canvas(2.7 if narrow else 3.0, narrow=narrow, width=style.WIDE)
     edges, ends = np.linspace(0, 1, 21), {1: 1.0, -1: 1.0}
-    for side, sign, role in ((comparison.fine_tuned, 1, "fine_tuned"), (comparison.base, -1, "base")):
-        values = [v for one in comparison.pairs if (v := getattr(one, f"{role}_values").get("similarity")) is not None]
+    for side, sign, role in (
+        (comparison.fine_tuned, 1, "fine_tuned"),
+        (comparison.base, -1, "base"),
+    ):
+        values = [
+            v
+            for one in comparison.pairs
+            if (v := getattr(one, f"{role}_values").get("similarity")) is not None
+        ]
         heights = np.histogram(np.clip(values, 0, 1), edges)[0]
         ax.bar(edges[:-1], sign * heights, width=0.048, align="edge", color=COLOURS[role])
         ends[sign] = max(1.0, float(heights.max()))
         if side.avg_similarity is not None:
-            ax.plot([side.avg_similarity] * 2, [0, sign * heights.max() * 1.08], color=COLOURS["ink"], lw=1.2)
+            ax.plot(
+                [side.avg_similarity] * 2,
+                [0, sign * heights.max() * 1.08],
+                color=COLOURS["ink"],
+                lw=1.2,
+            )
             text = f"{role.replace('_', '-')}, mean {wording.number(side.avg_similarity)}"
-            ha, va = "right" if side.avg_similarity > 0.5 else "left", "bottom" if sign > 0 else "top"
+            ha, va = (
+                "right" if side.avg_similarity > 0.5 else "left",
+                "bottom" if sign > 0 else "top",
+            )
             _small(ax, side.avg_similarity, sign * heights.max() * 1.1, text, ha=ha, va=va)
     ax.axhline(0, color=COLOURS["ink"], lw=0.9)
     ax.set(xlim=(0, 1), ylim=(-ends[-1] - 0.25 * max(ends.values()), 1.25 * ends[1]), yticks=[])
@@ -108,19 +133,25 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
     what, unit = say.measured(field)
     tracks, medians = [], {}
     for role in ("base", "fine_tuned"):
-        known = [v for one in comparison.pairs if (v := getattr(getattr(one, role), field)) is not None]
+        known = [
+            v for one in comparison.pairs if (v := getattr(getattr(one, role), field)) is not None
+        ]
         low, middle, high = (quantile(known, share) for share in (0.05, 0.5, 0.95))
         medians[role], mark, value = middle, (), wording.NOTHING
         if low is not None and middle is not None and high is not None:
             mark = (Mark(estimate=middle, low=low, high=high, kind=role),)
             value = f"{wording.count(middle)} ({wording.count(low)} to {wording.count(high)})"
         under = wording.plural(len(known), "answer")
-        tracks.append(Track(name=role.replace("_", "-").capitalize(), under=under, marks=mark, value=value))
+        tracks.append(
+            Track(name=role.replace("_", "-").capitalize(), under=under, marks=mark, value=value)
+        )
     most = max((one.high or 0 for track in tracks for one in track.marks), default=1.0) or 1.0
     ticks = round_ticks(most)
     ax = tracks_axes(tracks, (0, most * 1.06), ticks, wording.count, narrow=narrow)
     ax.set_xlabel(f"{unit}, median and the middle 90%")
-    return style.titled(ax, say.spread_title(what, unit, medians["base"], medians["fine_tuned"]), narrow=narrow)
+    return style.titled(
+        ax, say.spread_title(what, unit, medians["base"], medians["fine_tuned"]), narrow=narrow
+    )
 
 
 def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
@@ -129,7 +160,11 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
         Track(
             name=row.slice,
             under=f"{wording.plural(row.n, 'example')}, "
-            + ("n < 30" if row.p_adjusted is None else f"adjusted p {wording.p_phrase(row.p_adjusted)}"),
+            + (
+                "n < 30"
+                if row.p_adjusted is None
+                else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
+            ),
             marks=_mark(row.test, row.verdict),
             value=say.size(row.test),
         )
@@ -137,7 +172,9 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
     ]
     ax = difference_axes(tracks, narrow=narrow)
     if len(table) > MOST_ROWS:
-        ax.set_xlabel(f"the first {MOST_ROWS} of {wording.plural(len(table), 'slice')}; points, fine-tuned − base")
+        ax.set_xlabel(
+            f"the first {MOST_ROWS} of {wording.plural(len(table), 'slice')}; points, fine-tuned − base"
+        )
     if table.margin:
         style.threshold(ax, -table.margin, spans=spans(tracks, narrow=narrow))
     return style.titled(ax, say.slices_title(table), narrow=narrow)
@@ -150,7 +187,9 @@ def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
         for name, rate in (("other words", one.text_rate), ("right ↔ wrong", one.flip_rate)):
             marks = _mark(rate, "base" if role == "base" else "fine_tuned")
             value = wording.share(rate.successes, rate.n)
-            tracks.append(Track(name=f"{role.capitalize()}: {name}", under="", marks=marks, value=value))
+            tracks.append(
+                Track(name=f"{role.capitalize()}: {name}", under="", marks=marks, value=value)
+            )
     ax = rate_axes(tracks, narrow=narrow)
     return style.titled(ax, say.noise_title(noise), narrow=narrow)
 
@@ -158,25 +197,45 @@ def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
 def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool = False) -> Axes:
     """One mark an example, base against fine-tuned: above the line the new answer is closer; regressed ones are diamonds."""
     _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
-    looks = {"both wrong": ("o", "base", 12), "both right": ("o", "ink", 12), "fixed": ("o", "good", 18)}
+    looks = {
+        "both wrong": ("o", "base", 12),
+        "both right": ("o", "ink", 12),
+        "fixed": ("o", "good", 18),
+    }
     looks["regressed"] = ("D", "bad", 22)
     for status, (marker, role, size) in looks.items():
-        known = [one for one in comparison.pairs if one.status == status and one.diff(metric) is not None]
+        known = [
+            one for one in comparison.pairs if one.status == status and one.diff(metric) is not None
+        ]
         points = [(one.base_values[metric], one.fine_tuned_values[metric]) for one in known]
         face = "none" if role == "base" else COLOURS[role]
         if points:
-            ax.scatter(*zip(*points, strict=True), s=size, marker=marker, facecolors=face, edgecolors=COLOURS[role], lw=0.8)
+            ax.scatter(
+                *zip(*points, strict=True),
+                s=size,
+                marker=marker,
+                facecolors=face,
+                edgecolors=COLOURS[role],
+                lw=0.8,
+            )
     ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set_xlabel(f"base, {say.label(metric)}")
-    return style.titled(ax, say.scatter_title(comparison, metric), narrow=narrow, above=f"fine-tuned, {say.label(metric)}")
+    return style.titled(
+        ax,
+        say.scatter_title(comparison, metric),
+        narrow=narrow,
+        above=f"fine-tuned, {say.label(metric)}",
+    )
 
 
 def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = False) -> Axes:
     """The smallest difference a test set of each size finds, at this run's disagreement; this run is marked."""
     _, ax = style.canvas(2.8 if narrow else 3.0, narrow=narrow)
     share, n = comparison.disagreement, comparison.n
-    detects = partial(stats.detectable_difference, disagreement=share or 0.0, alpha=comparison.alpha, power=power)
+    detects = partial(
+        stats.detectable_difference, disagreement=share or 0.0, alpha=comparison.alpha, power=power
+    )
     sizes = [int(size) for size in np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))]
     found = [(size, at * 100) for size in sizes if share and (at := detects(size)) is not None]
     here = detects(n) if n and share else None
@@ -198,13 +257,26 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
 def _squares(counts: Mapping[str, int], *, narrow: bool) -> Axes:
     """Each cell's examples as squares in columns of ten, the four cells side by side."""
     per_row, left = (24 if narrow else 60), 0.0
-    _, ax = style.canvas(0.5 + 0.14 * sum(-(-n // per_row) + 2.6 for n in counts.values()), narrow=narrow)
+    _, ax = style.canvas(
+        0.5 + 0.14 * sum(-(-n // per_row) + 2.6 for n in counts.values()), narrow=narrow
+    )
     top = 0.0
     for name, role in _CELLS.items():
         n = counts[name]
-        ax.text(left, top, f"{_WORDS[name]} {wording.count(n)}", weight="bold", va="bottom", color=COLOURS["ink"])
+        ax.text(
+            left,
+            top,
+            f"{_WORDS[name]} {wording.count(n)}",
+            weight="bold",
+            va="bottom",
+            color=COLOURS["ink"],
+        )
         at = np.arange(n)
-        marker, face = ("D", COLOURS[role]) if name == "regressed" else ("s", "none" if name == "both_wrong" else COLOURS[role])
+        marker, face = (
+            ("D", COLOURS[role])
+            if name == "regressed"
+            else ("s", "none" if name == "both_wrong" else COLOURS[role])
+        )
         x, y = at % per_row + 0.5, top + 0.7 + at // per_row
         ax.scatter(x, y, s=20, marker=marker, facecolors=face, edgecolors=COLOURS[role], lw=0.9)
         top += -(-n // per_row) + 2.6
@@ -218,8 +290,21 @@ def _bars(counts: Mapping[str, int], *, narrow: bool) -> Axes:
     most = max([*counts.values(), 1])
     for place, (name, role) in enumerate(_CELLS.items()):
         hollow = name == "both_wrong"
-        ax.barh(place, counts[name], height=0.6, color=COLOURS["base_soft" if hollow else role], edgecolor=COLOURS[role], lw=1)
-        ax.text(counts[name] + most * 0.015, place, wording.count(counts[name]), va="center", fontsize=9.4)
+        ax.barh(
+            place,
+            counts[name],
+            height=0.6,
+            color=COLOURS["base_soft" if hollow else role],
+            edgecolor=COLOURS[role],
+            lw=1,
+        )
+        ax.text(
+            counts[name] + most * 0.015,
+            place,
+            wording.count(counts[name]),
+            va="center",
+            fontsize=9.4,
+        )
     ax.set_yticks(range(len(_CELLS)), [_WORDS[name] for name in _CELLS])
     ax.set(xlim=(0, most * 1.15), ylim=(len(_CELLS) - 0.5, -0.5))
     ax.xaxis.set_visible(False)
@@ -229,7 +314,12 @@ def _bars(counts: Mapping[str, int], *, narrow: bool) -> Axes:
 
 def _sides(comparison: Comparison, name: str) -> tuple[Mark, ...]:
     sides = ((comparison.base, "base"), (comparison.fine_tuned, "fine_tuned"))
-    return tuple(mark for side, kind in sides if name in side.by_metric for mark in _mark(side.by_metric[name], kind))
+    return tuple(
+        mark
+        for side, kind in sides
+        if name in side.by_metric
+        for mark in _mark(side.by_metric[name], kind)
+    )
 
 
 def _under(comparison: Comparison, name: str, chance: float | None) -> list[str]:
@@ -244,7 +334,11 @@ def _at_random(chance: float) -> str:
 def _name_sides(ax: Axes, comparison: Comparison, *, narrow: bool) -> None:
     """Names the two marks once, in the row with room for both names where they lie furthest apart."""
     rows = [(place, _sides(comparison, name)) for place, name in enumerate(comparison.tests)]
-    room = [(place, marks) for place, marks in rows if len(marks) == 2 and all(0.2 < at < 0.8 for at, _ in _outsides(marks))]
+    room = [
+        (place, marks)
+        for place, marks in rows
+        if len(marks) == 2 and all(0.2 < at < 0.8 for at, _ in _outsides(marks))
+    ]
     if not room:
         return
     place, marks = max(room, key=lambda one: abs(one[1][0].estimate - one[1][1].estimate))
@@ -265,8 +359,14 @@ def _outsides(marks: tuple[Mark, ...]) -> list[tuple[float, str]]:
 
 
 def _mark(test: Any, kind: str) -> tuple[Mark, ...]:
-    return () if test.estimate is None else (Mark(estimate=test.estimate, low=test.ci_low, high=test.ci_high, kind=kind),)
+    return (
+        ()
+        if test.estimate is None
+        else (Mark(estimate=test.estimate, low=test.ci_low, high=test.ci_high, kind=kind),)
+    )
 
 
-def _small(ax: Axes, x: float, y: float, text: str, *, va: str, ha: str, colour: str = "muted") -> None:
+def _small(
+    ax: Axes, x: float, y: float, text: str, *, va: str, ha: str, colour: str = "muted"
+) -> None:
     ax.text(x, y, text, va=va, ha=ha, fontsize=9, color=COLOURS[colour])  # pyright: ignore[reportArgumentType]

@@ -67,7 +67,9 @@ class Row:
     @property
     def span(self) -> float:
         """Half-width of the scale: the part right of zero."""
-        values = [value for value in (self.estimate, self.low, self.high, self.limit) if value is not None]
+        values = [
+            value for value in (self.estimate, self.low, self.high, self.limit) if value is not None
+        ]
         return max([0.02, *(value * 1.15 if value > 0 else -value * 0.8 for value in values)])
 
     def text(self, value: float) -> str:
@@ -84,11 +86,21 @@ def rows_of(decision: Decision) -> list[Row]:
     rows = []
     for layer in decision.layers:
         rows.append(_layer_row(layer))
-        slices = [one for one in layer.findings if one.rule.startswith("slice_") and one.numbers.get("estimate") is not None]
+        slices = [
+            one
+            for one in layer.findings
+            if one.rule.startswith("slice_") and one.numbers.get("estimate") is not None
+        ]
         if slices:
             worst = min(slices, key=lambda one: one.numbers["estimate"])
-            decides = min(slices, key=lambda one: (_EFFECTS.index(one.effect), one.numbers["estimate"]))
-            rows.append(_slice_row(decides, "Its worst slice" if decides is worst else "Its slice that decides"))
+            decides = min(
+                slices, key=lambda one: (_EFFECTS.index(one.effect), one.numbers["estimate"])
+            )
+            rows.append(
+                _slice_row(
+                    decides, "Its worst slice" if decides is worst else "Its slice that decides"
+                )
+            )
     return rows
 
 
@@ -100,7 +112,15 @@ def layers(decision: Decision, *, narrow: bool = False) -> Axes:
     figure, ax = style.canvas(height / 96, narrow=narrow, width=_WIDTH)
     figure.set_layout_engine("none")
     ax.set_position((0, 0, 1, 1))
-    _draw(ax, rows, width=(style.NARROW if narrow else _WIDTH) * 96, height=height, step=step, top=top, narrow=narrow)
+    _draw(
+        ax,
+        rows,
+        width=(style.NARROW if narrow else _WIDTH) * 96,
+        height=height,
+        step=step,
+        top=top,
+        narrow=narrow,
+    )
     return style.titled(ax, TITLE, narrow=narrow)
 
 
@@ -120,7 +140,8 @@ def numbers(decision: Decision) -> list[dict[str, str]]:
             "evidence": f"{row.name}, {row.under}" + (" (simulated)" if row.simulated else ""),
             "n": row.n,
             "difference": row.value,
-            "limit": row.at_limit or (row.text(row.limit) if row.shift else wording.points(row.limit)),
+            "limit": row.at_limit
+            or (row.text(row.limit) if row.shift else wording.points(row.limit)),
             "verdict": row.verdict,
             "gate": row.word,
         }
@@ -136,15 +157,40 @@ def summary(decision: Decision, path: Path, *, title: str) -> Path:
     lines = textwrap.wrap(decision.headline, 62)
     head, height = 62 + 30 * len(lines), 26 + 90 * len(rows)
     with style.style():
-        figure = pyplot.figure(figsize=(8.3, (head + height + 40) / 96), layout="none", facecolor=COLOURS["paper"])
+        figure = pyplot.figure(
+            figsize=(8.3, (head + height + 40) / 96), layout="none", facecolor=COLOURS["paper"]
+        )
         whole = figure.get_size_inches()[1] * 96
-        figure.text(0.036, 1 - 24 / whole, wording.visible(title), va="top", color=COLOURS["muted"], fontsize=10)
-        figure.text(0.036, 1 - 46 / whole, "\n".join(lines), va="top", weight="bold", fontsize=17, linespacing=1.25)
-        foot = f"{decision.made_at[:10]}, {SUBLINE}" + (" Hatched: simulated." if decision.simulated else "")
+        figure.text(
+            0.036,
+            1 - 24 / whole,
+            wording.visible(title),
+            va="top",
+            color=COLOURS["muted"],
+            fontsize=10,
+        )
+        figure.text(
+            0.036,
+            1 - 46 / whole,
+            "\n".join(lines),
+            va="top",
+            weight="bold",
+            fontsize=17,
+            linespacing=1.25,
+        )
+        foot = f"{decision.made_at[:10]}, {SUBLINE}" + (
+            " Hatched: simulated." if decision.simulated else ""
+        )
         figure.text(0.036, 14 / whole, foot, va="bottom", color=COLOURS["muted"], fontsize=8.4)
         ax = figure.add_axes((0.036, 34 / whole, 0.928, height / whole))
         _draw(ax, rows, width=_WIDTH * 96, height=height, step=90, top=26, narrow=False)
-        figure.savefig(path, dpi=144, facecolor=COLOURS["paper"], transparent=False, metadata={"Software": None})
+        figure.savefig(
+            path,
+            dpi=144,
+            facecolor=COLOURS["paper"],
+            transparent=False,
+            metadata={"Software": None},
+        )
         pyplot.close(figure)
     return path
 
@@ -175,7 +221,11 @@ def _why_empty(layer: LayerDecision) -> str:
         return "users saw other models" if layer.layer == "ab_test" else "made for other answers"
     if layer.verdict in {MISSING, "too early"} and not layer.n:
         return "nothing recorded yet"
-    return "withheld until the plan allows it" if (layer.layer, layer.verdict) == ("ab_test", "too early") else _NO_EFFECT
+    return (
+        "withheld until the plan allows it"
+        if (layer.layer, layer.verdict) == ("ab_test", "too early")
+        else _NO_EFFECT
+    )
 
 
 def _track_word(layer: LayerDecision) -> str:
@@ -188,7 +238,9 @@ def _track_word(layer: LayerDecision) -> str:
     }
     if layer.simulated or not only_slices:
         return layer.word
-    return {"better": "passes", "not worse": "passes", "worse": "don't ship"}.get(layer.verdict, "not yet")
+    return {"better": "passes", "not worse": "passes", "worse": "don't ship"}.get(
+        layer.verdict, "not yet"
+    )
 
 
 def _slice_row(finding: Any, name: str) -> Row:
@@ -204,11 +256,22 @@ def _slice_row(finding: Any, name: str) -> Row:
         estimate=row["estimate"],
         low=row.get("ci_low"),
         high=row.get("ci_high"),
-        at_limit=f"0, {row['if_worse']} if shown worse" if row.get("if_worse") in {"blocks", "holds", "warns"} else "",
+        at_limit=f"0, {row['if_worse']} if shown worse"
+        if row.get("if_worse") in {"blocks", "holds", "warns"}
+        else "",
     )
 
 
-def _draw(ax: Axes, rows: Sequence[Row], *, width: float, height: float, step: float, top: float, narrow: bool) -> None:
+def _draw(
+    ax: Axes,
+    rows: Sequence[Row],
+    *,
+    width: float,
+    height: float,
+    step: float,
+    top: float,
+    narrow: bool,
+) -> None:
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.axis("off")
     hatched = any(row.simulated for row in rows)
@@ -221,7 +284,13 @@ def _draw(ax: Axes, rows: Sequence[Row], *, width: float, height: float, step: f
     ):
         ax.text(at, top - 11, text, ha=side, va="bottom", color=COLOURS["muted"], fontsize=9)
     if not narrow:
-        ax.plot([zero, zero], [top - 6, top + step * len(rows) - 26], color=COLOURS["ink"], lw=0.9, zorder=2)
+        ax.plot(
+            [zero, zero],
+            [top - 6, top + step * len(rows) - 26],
+            color=COLOURS["ink"],
+            lw=0.9,
+            zorder=2,
+        )
     for place, row in enumerate(rows):
         start = top + place * step
         y = start + (74 if narrow else 30)
@@ -232,13 +301,21 @@ def _draw(ax: Axes, rows: Sequence[Row], *, width: float, height: float, step: f
             _words_beside(ax, row, y, left=0.0, right=right + 16)
 
 
-def _track(ax: Axes, row: Row, y: float, *, left: float, zero: float, right: float, narrow: bool) -> None:
+def _track(
+    ax: Axes, row: Row, y: float, *, left: float, zero: float, right: float, narrow: bool
+) -> None:
     def at(value: float) -> float:
         return min(max(zero + value * (right - zero) / row.span, left), right)
 
     empty = row.estimate is None
     box = Rectangle(
-        (left, y - 12), right - left, 24, fc=COLOURS["track"], ec=COLOURS["grid"] if empty else "none", lw=0.6 * empty, zorder=0
+        (left, y - 12),
+        right - left,
+        24,
+        fc=COLOURS["track"],
+        ec=COLOURS["grid"] if empty else "none",
+        lw=0.6 * empty,
+        zorder=0,
     )
     if empty:
         box.set_hatch("///")
@@ -247,17 +324,51 @@ def _track(ax: Axes, row: Row, y: float, *, left: float, zero: float, right: flo
         ax.plot([zero, zero], [y - 12, y + 12], color=COLOURS["ink"], lw=0.9, zorder=2)
     if row.simulated:
         for k in range(5):
-            ax.plot([left - 13, left - 6], [y - 4 + k * 4, y - 11 + k * 4], color=COLOURS["base"], lw=1, clip_on=narrow)
+            ax.plot(
+                [left - 13, left - 6],
+                [y - 4 + k * 4, y - 11 + k * 4],
+                color=COLOURS["base"],
+                lw=1,
+                clip_on=narrow,
+            )
     if row.estimate is None:
-        look = {"color": COLOURS["muted"], "bbox": {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 2.5}}
-        ax.text((left + right) / 2, y, row.empty, ha="center", va="center", fontsize=9, zorder=5, **look)
+        look = {
+            "color": COLOURS["muted"],
+            "bbox": {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 2.5},
+        }
+        ax.text(
+            (left + right) / 2, y, row.empty, ha="center", va="center", fontsize=9, zorder=5, **look
+        )
         return
-    ax.add_patch(Rectangle((at(row.limit), y - 12), right - at(row.limit), 24, fc=COLOURS["pass_zone"], ec="none", zorder=1))
+    ax.add_patch(
+        Rectangle(
+            (at(row.limit), y - 12),
+            right - at(row.limit),
+            24,
+            fc=COLOURS["pass_zone"],
+            ec="none",
+            zorder=1,
+        )
+    )
     ax.plot([at(row.limit)] * 2, [y - 17, y + 12], color=COLOURS["paper"], lw=2.6, zorder=2)
-    ax.plot([at(row.limit)] * 2, [y - 17, y + 12], color=COLOURS["ink"], lw=1.9, ls=(0, (2.2, 1.6)), zorder=2.5)
+    ax.plot(
+        [at(row.limit)] * 2,
+        [y - 17, y + 12],
+        color=COLOURS["ink"],
+        lw=1.9,
+        ls=(0, (2.2, 1.6)),
+        zorder=2.5,
+    )
     if told := row.at_limit or (row.text(row.limit) if row.limit else ""):
         x, below = (at(row.limit), y + 29) if narrow else (at(row.limit) - 5, y - 15)
-        ax.text(x, below, f"limit {told}", ha="center" if narrow else "right", va="top" if narrow else "bottom", fontsize=9)
+        ax.text(
+            x,
+            below,
+            f"limit {told}",
+            ha="center" if narrow else "right",
+            va="top" if narrow else "bottom",
+            fontsize=9,
+        )
     ends = [None if end is None else at(end) for end in (row.low, row.high)]
     style.interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
     bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
@@ -270,7 +381,9 @@ def _track(ax: Axes, row: Row, y: float, *, left: float, zero: float, right: flo
 def _ticks(span: float) -> list[float]:
     power = 10 ** math.floor(math.log10(span))
     step = next(nice * power for nice in (5, 2.5, 2, 1, 0.5) if nice * power <= span * 0.9)
-    return [-2 * step if 2 * step < span * 1.35 else -step, -step, step][1 if 2 * step >= span * 1.35 else 0 :]
+    return [-2 * step if 2 * step < span * 1.35 else -step, -step, step][
+        1 if 2 * step >= span * 1.35 else 0 :
+    ]
 
 
 def _words_beside(ax: Axes, row: Row, y: float, *, left: float, right: float) -> None:
@@ -300,7 +413,15 @@ def _words_above(ax: Axes, row: Row, y: float, *, left: float, right: float) -> 
         color=COLOURS["muted"],
         style="italic" if row.simulated else "normal",
     )
-    put(right, y + 11, _shown(row.word), weight="bold", fontsize=10, ha="right", color=COLOURS[row.kind])
+    put(
+        right,
+        y + 11,
+        _shown(row.word),
+        weight="bold",
+        fontsize=10,
+        ha="right",
+        color=COLOURS[row.kind],
+    )
     put(right, y + 29, row.verdict, ha="right", color=COLOURS["muted"])
     put(right, y + 45, row.value, ha="right")
 

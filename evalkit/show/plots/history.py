@@ -19,10 +19,21 @@ def differences(runs: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> A
     for place, run in enumerate(runs):
         metric = _primary(run)
         style.interval(
-            ax, place, metric["estimate"], metric["ci_low"], metric["ci_high"], metric["verdict"], width=7, vertical=True
+            ax,
+            place,
+            metric["estimate"],
+            metric["ci_low"],
+            metric["ci_high"],
+            metric["verdict"],
+            width=7,
+            vertical=True,
         )
         ax.annotate(
-            wording.points(metric["estimate"]), (place, metric["estimate"]), (9, 0), textcoords="offset points", va="center"
+            wording.points(metric["estimate"]),
+            (place, metric["estimate"]),
+            (9, 0),
+            textcoords="offset points",
+            va="center",
         )
     style.zero_line(ax, vertical=False)
     ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)

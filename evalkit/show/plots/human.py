@@ -23,7 +23,11 @@ def win_rate(found: Preference, *, narrow: bool = False) -> Axes:
     rows = words.win_rate_rows(found)
     kinds = {name: one.verdict for name, one in rows.items() if one is not None}
     ax = _intervals(rows, kinds, words.headline(found), narrow=narrow, zone=True)
-    ax.set_xlabel("Share won by the fine-tuned answer" if narrow else "Share won by the fine-tuned answer, a tie counted half")
+    ax.set_xlabel(
+        "Share won by the fine-tuned answer"
+        if narrow
+        else "Share won by the fine-tuned answer, a tie counted half"
+    )
     return ax
 
 
@@ -31,7 +35,9 @@ def sides(found: Preference, *, narrow: bool = False) -> Axes:
     """What a place on the screen did: left chosen, and the fine-tuned model's wins on either side."""
     rows = words.side_rows(found)
     kinds = dict.fromkeys(rows, "fine_tuned")
-    kinds["Left chosen"] = "unsure" if found.position.verdict in {"no difference shown", "too early"} else "worse"
+    kinds["Left chosen"] = (
+        "unsure" if found.position.verdict in {"no difference shown", "too early"} else "worse"
+    )
     ax = _intervals(rows, kinds, words.sides(found), narrow=narrow)
     ax.set_xlabel("Share of decided votes")
     return ax
@@ -41,8 +47,19 @@ def agreement(found: Preference, *, narrow: bool = False) -> Axes:
     """How far raters agree with each other and with themselves."""
     rows = words.agreement_rows(found)
     low = min(0.0, found.agreement.ci_low or 0.0)
-    ax = _intervals(rows, dict.fromkeys(rows, "fine_tuned"), words.agreement(found), narrow=narrow, low=low, even=None)
-    ax.set_xlabel("0% is chance for the first row" if narrow else "Agreement; 0% is chance for the first row, 100% is perfect")
+    ax = _intervals(
+        rows,
+        dict.fromkeys(rows, "fine_tuned"),
+        words.agreement(found),
+        narrow=narrow,
+        low=low,
+        even=None,
+    )
+    ax.set_xlabel(
+        "0% is chance for the first row"
+        if narrow
+        else "Agreement; 0% is chance for the first row, 100% is perfect"
+    )
     return ax
 
 
@@ -61,10 +78,20 @@ def reasons(found: Preference, *, narrow: bool = False) -> Axes:
     _, ax = style.canvas(0.9 + 0.62 * max(len(given), 1), narrow=narrow)
     most = max([one.fine_tuned for one in given] + [one.base for one in given] + [1])
     for y, one in enumerate(given):
-        for offset, role, count in ((0.17, "fine_tuned", one.fine_tuned), (-0.17, "base", one.base)):
+        for offset, role, count in (
+            (0.17, "fine_tuned", one.fine_tuned),
+            (-0.17, "base", one.base),
+        ):
             ax.barh(y + offset, count, height=0.3, color=style.COLOURS[role])
             label = f"{count} {role.replace('_', '-')}"
-            ax.text(count + most * 0.015, y + offset, label, va="center", size=9, color=style.COLOURS["muted"])
+            ax.text(
+                count + most * 0.015,
+                y + offset,
+                label,
+                va="center",
+                size=9,
+                color=style.COLOURS["muted"],
+            )
     ax.set_yticks(range(len(given)), [_wrapped(one.reason, 18 if narrow else 34) for one in given])
     ax.set_xlim(0, most * (1.5 if narrow else 1.2))
     ax.locator_params(axis="x", integer=True)
@@ -86,9 +113,16 @@ def _intervals(
     low: float = 0.0,
     even: float | None = 0.5,
 ) -> Axes:
-    shown = {name: one for name, one in rows.items() if one is not None and one.estimate is not None}
+    shown = {
+        name: one for name, one in rows.items() if one is not None and one.estimate is not None
+    }
     tracks = [
-        Track(name=name, under=f"n = {wording.count(one.n)}", marks=_marks(one, kinds[name]), value=_value(one))
+        Track(
+            name=name,
+            under=f"n = {wording.count(one.n)}",
+            marks=_marks(one, kinds[name]),
+            value=_value(one),
+        )
         for name, one in shown.items()
     ]
     ticks = [tick for tick in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if tick >= low]
@@ -101,7 +135,9 @@ def _intervals(
 
 
 def _marks(result: Result, kind: str) -> tuple[Mark, ...]:
-    return (Mark(estimate=result.estimate or 0.0, low=result.ci_low, high=result.ci_high, kind=kind),)
+    return (
+        Mark(estimate=result.estimate or 0.0, low=result.ci_low, high=result.ci_high, kind=kind),
+    )
 
 
 def _value(result: Result) -> str:

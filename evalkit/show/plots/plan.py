@@ -37,7 +37,11 @@ def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
 def power_title(plan: ABPlan) -> str:
     """What the planned users can find, in one sentence."""
     aim = abs(plan.primary.detectable_difference)
-    size = f"{wording.points(aim, sign=False)} points" if plan.primary.kind == "rate" else wording.number(aim)
+    size = (
+        f"{wording.points(aim, sign=False)} points"
+        if plan.primary.kind == "rate"
+        else wording.number(aim)
+    )
     chance = wording.percent(prospect.power_at(plan, aim), 0)
     return f"{wording.count(plan.n_users)} users show a true difference of {size} with a chance of {chance}"
 
@@ -51,12 +55,21 @@ def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
         chosen = row["split"] == plan.traffic_split
         ax.barh(y, row["days"], height=0.62, color=COLOURS["fine_tuned" if chosen else "base"])
         text = f"{row['days']} days, {wording.count(row['users'])} users"
-        ax.text(row["days"] + most * 0.02, y, text, va="center", fontsize=9, weight="bold" if chosen else "normal")
+        ax.text(
+            row["days"] + most * 0.02,
+            y,
+            text,
+            va="center",
+            fontsize=9,
+            weight="bold" if chosen else "normal",
+        )
     ax.set_yticks(range(len(rows)), [wording.percent(row["split"], 0) for row in reversed(rows)])
     ax.set_xlim(0, most * (2.1 if narrow else 1.55))
     ax.set_xticks(round_ticks(most))
     ax.set_xlabel("days, in whole weeks")
-    return style.titled(ax, duration_title(plan), narrow=narrow, above="share of users in treatment")
+    return style.titled(
+        ax, duration_title(plan), narrow=narrow, above="share of users in treatment"
+    )
 
 
 def duration_title(plan: ABPlan) -> str:
@@ -72,9 +85,10 @@ def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
 
     _, ax = style.canvas(3.3, narrow=narrow)
     ways = (
-        (f"every day, p < {runs.alpha:g}", runs.naive, "bad"), ("from the minimum on", runs.after_minimum, "unsure"),
+        (f"every day, p < {runs.alpha:g}", runs.naive, "bad"),
+        ("from the minimum on", runs.after_minimum, "unsure"),
         ("every day, limits", runs.bounded, "good"),
-    )  # fmt: skip
+    )
     top, at = max(0.1, max(runs.naive) * 1.2), -1.0
     for name, values, role in sorted(ways, key=lambda way: way[1][-1]):
         ax.plot(runs.days, values, color=COLOURS[role], lw=2)
@@ -86,7 +100,9 @@ def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
     ax.set_xticks(sorted({1, (1 + runs.days[-1]) // 2, runs.days[-1]}))
     ax.set_xlabel("day of the test")
-    return style.titled(ax, peeking_title(runs), narrow=narrow, above="tests with a false winner so far")
+    return style.titled(
+        ax, peeking_title(runs), narrow=narrow, above="tests with a false winner so far"
+    )
 
 
 def peeking_title(runs: prospect.Peeking) -> str:

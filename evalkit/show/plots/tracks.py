@@ -41,7 +41,12 @@ class Track:
 
 
 def tracks_axes(
-    tracks: Sequence[Track], limits: tuple[float, float], ticks: Sequence[float], text: Callable[[float], str], *, narrow: bool
+    tracks: Sequence[Track],
+    limits: tuple[float, float],
+    ticks: Sequence[float],
+    text: Callable[[float], str],
+    *,
+    narrow: bool,
 ) -> Axes:
     """Rows with their names at the left and numbers at the right; on phones both stand above the row."""
     n, height = max(len(tracks), 1), (0.84 if _two_lines(tracks) else 0.66) if narrow else 0.46
@@ -59,7 +64,9 @@ def tracks_axes(
             shift = 0.0 if len(track.marks) == 1 else 0.1 if mark.kind == "base" else -0.1
             _drawn(ax, place + shift + BELOW_WORDS * narrow, mark, limits)
     if not tracks:
-        ax.text(0.5, 0.5, "nothing to draw", transform=ax.transAxes, ha="center", color=COLOURS["muted"])
+        ax.text(
+            0.5, 0.5, "nothing to draw", transform=ax.transAxes, ha="center", color=COLOURS["muted"]
+        )
     return ax
 
 
@@ -70,7 +77,13 @@ def spans(tracks: Sequence[Track], *, narrow: bool) -> list[tuple[float, float]]
 
 def rate_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
     """Rows on the scale of a rate, 0 to 100%."""
-    return tracks_axes(tracks, (-0.02, 1.02), [0, 0.25, 0.5, 0.75, 1], lambda at: wording.percent(at, 0), narrow=narrow)
+    return tracks_axes(
+        tracks,
+        (-0.02, 1.02),
+        [0, 0.25, 0.5, 0.75, 1],
+        lambda at: wording.percent(at, 0),
+        narrow=narrow,
+    )
 
 
 def dashed(ax: Axes, at: float, place: int, *, narrow: bool) -> None:
@@ -80,12 +93,20 @@ def dashed(ax: Axes, at: float, place: int, *, narrow: bool) -> None:
 
 def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
     """Rows on one scale with zero in the middle, in points."""
-    ends = [at for track in tracks for one in track.marks for at in (one.low, one.high, one.estimate) if at is not None]
+    ends = [
+        at
+        for track in tracks
+        for one in track.marks
+        for at in (one.low, one.high, one.estimate)
+        if at is not None
+    ]
     reach = min(max([abs(at) for at in ends] + [0.1]) * 1.08, 1.02)
     most = 2.2 if narrow else 4.2  # ticks on either side of zero
     step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= most)
     ticks = [at * step for at in range(-int(reach / step), int(reach / step) + 1)]
-    ax = tracks_axes(tracks, (-reach, reach), ticks, lambda at: wording.points(at, 0), narrow=narrow)
+    ax = tracks_axes(
+        tracks, (-reach, reach), ticks, lambda at: wording.points(at, 0), narrow=narrow
+    )
     style.zero_line(ax, spans=spans(tracks, narrow=narrow))
     ax.set_xlabel("worse ←  points, fine-tuned − base  → better")
     return ax
@@ -93,7 +114,9 @@ def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
 
 def _drawn(ax: Axes, y: float, mark: Mark, limits: tuple[float, float]) -> None:
     least, most = limits
-    low, high = (None if end is None else min(max(end, least), most) for end in (mark.low, mark.high))
+    low, high = (
+        None if end is None else min(max(end, least), most) for end in (mark.low, mark.high)
+    )
     beyond = (mark.estimate > most) - (mark.estimate < least)
     style.interval(ax, y, min(max(mark.estimate, least), most), low, high, mark.kind, beyond=beyond)
 
@@ -111,7 +134,16 @@ def _name_above(ax: Axes, place: int, track: Track, *, two_lines: bool) -> None:
 def _name_beside(ax: Axes, place: int, track: Track) -> None:
     side, y = ax.get_yaxis_transform(), place - 0.14 if track.under else place
     ax.text(-0.03, y, _short(track.name), transform=side, va="center", ha="right", weight="bold")
-    ax.text(-0.03, place + 0.22, track.under, transform=side, va="center", ha="right", fontsize=9, color=COLOURS["muted"])
+    ax.text(
+        -0.03,
+        place + 0.22,
+        track.under,
+        transform=side,
+        va="center",
+        ha="right",
+        fontsize=9,
+        color=COLOURS["muted"],
+    )
     ax.text(1.03, place, track.value, transform=side, va="center", ha="left", fontsize=9.4)
 
 
