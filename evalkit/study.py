@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from evalkit.errors import DataError, DesignError
+from evalkit.settings import TYPES, Settings, Value, checked, declared_parameters, read_flat
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 BY_HAND = "by-hand"
+FILE = "study.yaml"
+PINNED = (
+    "settings.json"  # in a run's folder: what the study file and the command said when it began
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
-    """Where one study lives.
+    """Where one study lives, and what it says of itself.
 
     Attributes:
         name: Lower-case name; `data/<name>` is its folder.
         root: The project's folder, the one that holds `data` and `notebooks`.
+        run: Name of the run this is opened for; "" is work by hand.
+        overrides: Settings that replace the study's own, for this object only.
     """
 
     name: str
     root: Path
+    run: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, name: str, *, root: Path | None = None) -> Study:
+    def open(
+        cls, name: str, *, root: Path | None = None, run: str = "", **overrides: Value | None
+    ) -> Study:
         """Finds a study by name, from the project's folder or any folder inside it.
 
+        Args:
+            name: Its name.
+            root: The project's folder; found from here by default.
+            run: A run's name: settings are then those the run began with. "" reads the study's file.
+            overrides: Settings for this object only; None or "" leaves one as the study says.
+
         Raises:
-            DesignError: The name is not lower-case letters, digits, "-" and "_".
+            DesignError: The name is not lower-case letters, digits, "-" and "_"; or an override is
+                no setting, or of another type.
             DataError: There is no such folder; the message lists those that exist.
         """
         name = checked_name(name, what="study")
@@ -41,7 +65,49 @@ class Study:
             raise DataError(
                 f"{root / 'data' / name}: no such study; data/ holds {', '.join(known) or 'none'}"
             )
-        return cls(name=name, root=root)
+        given = {key: value for key, value in overrides.items() if value not in (None, "")}
+        return cls(name=name, root=root, run=run, overrides=checked(given))
+
+    @cached_property
+    def given(self) -> dict[str, Value]:
+        """What the study's file (or the run that began with it) and the overrides say, by name.
+
+        Raises:
+            DataError: The file is missing, not flat, holds a name that neither a setting nor a
+                notebook has, a value of another type, or the name of another study.
+        """
+        pinned = self.reports / self.run / PINNED
+        if self.run and pinned.is_file():
+            return {**json.loads(pinned.read_text(encoding="utf-8")), **self.overrides}
+        path = self.folder / FILE
+        values = read_flat(path)
+        try:
+            values = checked(values, types=self._known(values), where=str(path))
+        except DesignError as why:
+            raise DataError(str(why)) from None
+        if values.get("study", self.name) != self.name:
+            raise DataError(
+                f"{path}: says study: {values['study']}, and stands in {self.name}; a study's name "
+                f"is its folder's: write study: {self.name}"
+            )
+        return {**values, **self.overrides}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, with defaults where the study says nothing; raises as `given` does."""
+        return msgspec.convert(
+            {name: value for name, value in self.given.items() if name in TYPES}, Settings
+        )
+
+    def _known(self, values: Mapping[str, Value]) -> dict[str, type]:
+        """Types by name: the settings', and where those don't do, what the notebooks declare."""
+        known = {"study": str, "run": str, **TYPES}
+        if values.keys() <= known.keys():
+            return known
+        books = sorted((self.root / "notebooks").glob("[0-9]*.ipynb"))
+        return {
+            name: kind for book in books for name, kind in declared_parameters(book).items()
+        } | known
 
     @property
     def folder(self) -> Path:
@@ -66,8 +132,18 @@ class Study:
             )
         return path
 
+    def named_file(self, relative: str) -> Path | None:
+        """A file the study names, None for ""; whoever reads it says when it is not there."""
+        return self.path(relative) if relative else None
+
+    def optional(self, relative: str) -> Path | None:
+        """A file the study may have; None when it is not named or not there."""
+        path = self.named_file(relative)
+        return path if path and path.exists() else None
+
     def run_folder(self, run: str = "") -> Path:
-        """The folder of one run; "" is the folder for work by hand. Created when absent."""
+        """The folder of one run, this study's own by default. Created when absent."""
+        run = run or self.run
         folder = self.reports / ((run and checked_run(run)) or BY_HAND)
         folder.mkdir(parents=True, exist_ok=True)
         return folder

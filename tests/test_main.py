@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 from evalkit.__main__ import main
+from evalkit.settings import Settings
 
 ROW = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 
@@ -125,37 +127,19 @@ def test_new_refuses_a_test_file_that_cannot_be_read(project, capsys):
     assert not (project / "data/mine").exists()
 
 
-def test_the_names_new_writes_are_known_to_the_notebooks():
-    from evalkit.report.chain import THE_PAGE
-    from evalkit.report.notebook import checked_parameters, declared_parameters
-
+def test_new_writes_every_setting_with_its_default_and_the_docs_explain_each():
     root = Path(__file__).parents[1]
-    text = (
-        (root / "evalkit/report/template/study.yaml.j2")
-        .read_text()
-        .replace("{{", '"')
-        .replace("}}", '"')
-    )
-    books = {
-        book: declared_parameters(book) for book in sorted((root / "notebooks").glob("*.ipynb"))
-    }
-    values = yaml.safe_load(text)
-    checked_parameters(values, books | {Path("the page"): THE_PAGE})
-    # the notebooks' defaults are the demo's: whatever names a file or simulates something must be said anew
-    demo = {
-        name
-        for book in books
-        for name in declared_parameters(book)
-        if name.endswith(("_file", "_journal")) or "simulate" in name
-    }
-    assert demo <= set(values)
-    assert (values["simulate_raters"], values["simulate_users"]) == (0, 0)
-    mine = {"run", "rater", "system_prompt", "alpha", "power", "repeat_share"}
-    assert {
-        name for name in set().union(*books.values()) - set(values) if not name.endswith("seed")
-    } == mine
+    text = (root / "evalkit/report/template/study.yaml.j2").read_text()
+    values = yaml.safe_load(text.replace("{{", '"').replace("}}", '"'))
+    defaults = msgspec.structs.asdict(Settings())
+    own = {"study", "title", "base_model", "fine_tuned_model", "control_model", "treatment_model"}
+    chosen = {"live": True, "raters": "r1,r2,r3"}  # what a new study should not start without
+    written = {name: value for name, value in values.items() if name not in own}
+    assert written == {name: chosen.get(name, defaults[name]) for name in written}
+    left_out = {"rater", "system_prompt", "alpha", "power", "repeat_share"}
+    assert {name for name in defaults.keys() - values.keys() if "seed" not in name} == left_out
     documented = (root / "docs/data-formats.md").read_text()
-    assert [name for name in set().union(*books.values()) if f"`{name}`" not in documented] == []
+    assert [name for name in defaults if f"`{name}`" not in documented] == []
 
 
 def test_rate_says_which_command_prepares_the_round(project, capsys):

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from evalkit import journal, wording
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
@@ -19,6 +19,7 @@ from evalkit.abtest.reading import Reading, read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult, Evidence, Missing
+from evalkit.settings import named
 from evalkit.study import Study
 
 PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", "looks.jsonl", "events.sqlite"
@@ -43,38 +44,29 @@ class NoReading:
         return f"{self.missing[0].why}. {self.missing[0].action}."
 
 
-def make_plan(
-    *,
-    experiment_name: str,
-    control_model: str,
-    treatment_model: str,
-    ab_metric: str,
-    ab_metric_kind: Kind,
-    expected_rate: float,
-    detectable_difference: float,
-    metric_sd: float = 0.0,
-    guardrails_file: Path | None = None,
-    **options: Any,
-) -> ABPlan:
-    """A plan from a notebook's flat parameters, a draft without a name.
-
-    `metric_sd` is 0 when not given, `options` are other fields of `ABPlan`.
-    """
-    metric = Metric(
-        name=ab_metric,
-        kind=ab_metric_kind,
-        expected=expected_rate,
-        detectable_difference=detectable_difference,
-        sd=metric_sd or None,
-    )
-    guardrails = read_guardrails(guardrails_file) if guardrails_file else ()
+def make_plan(home: Study) -> ABPlan:
+    """The plan that a study's settings describe; a draft when they name no experiment."""
+    said = home.settings
+    guardrails = home.named_file(said.guardrails_file)
     return ABPlan(
-        experiment_name=experiment_name.strip() or UNNAMED,
-        control_model=control_model,
-        treatment_model=treatment_model,
-        primary=metric,
-        guardrails=guardrails,
-        **options,
+        experiment_name=said.experiment_name.strip() or UNNAMED,
+        control_model=said.control,
+        treatment_model=said.treatment,
+        traffic_split=said.traffic_split,
+        min_samples=said.min_samples,
+        primary=Metric(
+            name=said.ab_metric,
+            kind=cast(Kind, said.ab_metric_kind),
+            expected=said.expected_rate,
+            detectable_difference=said.detectable_difference,
+            sd=said.metric_sd or None,
+        ),
+        guardrails=read_guardrails(guardrails) if guardrails else (),
+        outcome_window_days=said.outcome_window_days,
+        users_per_day=said.users_per_day,
+        looks=said.looks,
+        alpha=said.alpha,
+        power=said.power,
     )
 
 
@@ -113,32 +105,37 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
     )
 
 
-def simulate(
-    home: Study, answers: Sequence[Sequence[EvalResult]], *, event_log: str = "", **options: Any
-) -> str:
+def simulate(home: Study, answers: Sequence[Sequence[EvalResult]]) -> str:
     """Fills a simulated log of the study through the real router, once; returns a sentence, "" when there is nothing to do.
 
     Args:
         home: The study, with a locked plan.
         answers: Recorded and scored answers of control and treatment; none = don't simulate.
-        event_log: A file in the study.
-        options: As `simulate_traffic` takes them.
     """
-    if not answers or not home.path(PLAN_FILE).exists() or _is_elsewhere(event_log):
+    said = home.settings
+    if not answers or not home.path(PLAN_FILE).exists() or _is_elsewhere(said.event_log):
         return ""
     from evalkit.abtest.log import EventLog
     from evalkit.abtest.simulate import simulate_traffic
 
-    log = EventLog(home.path(event_log or SIMULATED_LOG))
+    log = EventLog(home.path(said.event_log or SIMULATED_LOG))
     try:
-        traffic = simulate_traffic(log, read_lock(home.path(PLAN_FILE)).config, *answers, **options)
+        traffic = simulate_traffic(
+            log,
+            read_lock(home.path(PLAN_FILE)).config,
+            *answers,
+            n_users=said.simulate_users,
+            seed=said.ab_seed,
+            metric=said.ab_metric,
+            slice_field=next(iter(named(said.slice_fields)), ""),
+        )
     except DesignError as why:
         return f"Nothing was simulated: {why}."
     finally:
         log.close()
-    said = "sent through the router just now" if traffic.added else "in the log already"
+    sent = "sent through the router just now" if traffic.added else "in the log already"
     users, requests = wording.count(traffic.n_users), wording.count(traffic.n_requests)
-    return f"Simulated: {users} users with {requests} requests, answered by the recorded models, {said}."
+    return f"Simulated: {users} users with {requests} requests, answered by the recorded models, {sent}."
 
 
 def model_names(found: Reading | NoReading) -> dict[str, str]:
@@ -147,16 +144,12 @@ def model_names(found: Reading | NoReading) -> dict[str, str]:
     return {"base": plan.control_model, "fine_tuned": plan.treatment_model} if plan else {}
 
 
-def open_reading(
-    home: Study, *, event_log: str = "", run: str = "", now: float | None = None
-) -> Reading | NoReading:
+def open_reading(home: Study, *, now: float | None = None) -> Reading | NoReading:
     """Reads the study's test, or says what is missing; each look at it goes to the ledger.
 
     Args:
-        home: The study.
-        event_log: A file or folder in the study, a URL, or the name of an environment variable that holds one; the
-            simulated log when empty.
-        run: Name of the run.
+        home: The study, opened for a run; its `event_log` is a file or folder in it, a URL, or the name of an
+            environment variable that holds one.
         now: Seconds since 1970; the present when not given.
     """
     path = home.path(PLAN_FILE)
@@ -165,6 +158,7 @@ def open_reading(
         return NoReading(
             missing=(Missing(action=action, why="No A/B plan is locked", price="minutes"),)
         )
+    event_log = home.settings.event_log
     plan, where = read_lock(path), _place(home, event_log)
     if where is None:
         action = "Route users through evalkit.run_ab_request, or name the log in event_log"
@@ -177,7 +171,7 @@ def open_reading(
             action = "Put it there, or correct event_log in study.yaml"
         return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
     with closing(open_log(where)) as log:
-        return read_ab_test(log, plan, ledger=home.path(LEDGER), run=run, now=now)
+        return read_ab_test(log, plan, ledger=home.path(LEDGER), run=home.run, now=now)
 
 
 def looks_so_far(home: Study) -> list[dict[str, Any]]:

@@ -11,90 +11,110 @@ from typing import Any
 
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics, runner
+from evalkit.benchmark.comparison import Comparison, compare_models
 from evalkit.benchmark.pairs import mean, quantile
 from evalkit.benchmark.progress import prices_of
 from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult
+from evalkit.settings import Settings, named
 from evalkit.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A study's benchmark; paths are relative to the study's folder, lists are comma separated, "" and 0 mean not given.
+    """A study's benchmark, by its settings.
 
     Attributes:
-        live: Ask what the journals lack; needs OPENAI_BASE_URL or OPENAI_API_KEY. None: this notebook never asks.
+        study: The study.
+        asks: This notebook may ask what the journals lack, when the study is `live`; needs OPENAI_BASE_URL or
+            OPENAI_API_KEY. False: it only reads.
     """
 
     study: Study
-    test_file: str
-    system_prompt: str = ""
-    endpoint: str = "openai"
-    checker: str = "article"
-    scorers: str = "similarity"
-    slice_fields: str = ""
-    cluster_field: str = ""
-    limit: int = 0
-    samples: int = 1
-    temperature: float = 0.0
-    max_tokens: int = 1024
-    request_seed: int = 0
-    concurrency: int = 16
-    prices_file: str = ""
-    live: bool | None = None
+    asks: bool = False
+
+    @property
+    def settings(self) -> Settings:
+        """The study's settings."""
+        return self.study.settings
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The declared slice fields."""
-        return named(self.slice_fields)
+        return named(self.settings.slice_fields)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Both models' names."""
+        return {"base": self.settings.base_model, "fine_tuned": self.settings.fine_tuned_model}
 
     @property
     def path(self) -> Path:
         """The test file."""
-        return self.study.path(self.test_file)
+        return self.study.path(self.settings.test_file)
 
     @property
     def prices(self) -> Path | None:
         """The price file, if there is one."""
-        return self.optional(self.prices_file)
+        return self.study.optional(self.settings.prices_file)
 
-    def optional(self, relative: str) -> Path | None:
-        """A file the study may have; None when it is not named or not there."""
-        path = self.study.path(relative) if relative else None
-        return path if path and path.exists() else None
+    @property
+    def base(self) -> list[EvalResult]:
+        """The base model's scored answers."""
+        return self.results(self.settings.base_model, self.settings.base_journal)
+
+    @property
+    def fine_tuned(self) -> list[EvalResult]:
+        """The fine-tuned model's."""
+        return self.results(self.settings.fine_tuned_model, self.settings.fine_tuned_journal)
+
+    def compare(self) -> Comparison:
+        """Both models' answers, joined and tested."""
+        return compare_models(self.base, self.fine_tuned, **self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `compare_models` takes of the settings."""
+        return {
+            "primary_metric": self.settings.primary_metric,
+            "metric_margin": self.settings.metric_margin or None,
+            "alpha": self.settings.alpha,
+        }
 
     @cached_property
     def test_set(self) -> dataset.TestSet:
         """The test set, read and checked once."""
         return dataset.read_examples(
-            self.path, system_prompt=self.system_prompt, limit=self.limit, **self._labels()
+            self.path,
+            system_prompt=self.settings.system_prompt,
+            limit=self.settings.limit,
+            **self._labels(),
         )
 
     def results(self, model: str, journal_file: str) -> list[EvalResult]:
-        """A model's scored answers: from its journal, and when `live` from the model for what the journal lacks.
+        """A model's scored answers: from its journal, and when it may ask, from the model for what the journal lacks.
 
         Raises:
             DataError: No journal is there and nothing may be asked.
         """
         path = self.study.path(journal_file)
-        if self.live and can_ask():
+        if self.asks and self.settings.live and can_ask():
             return self.ask(model, path)
         if not path.exists():
             raise DataError(f"{path}: no such journal; to ask {model!r}, {self._to_ask()}")
         return self._read(path, remedy=f"to ask them, {self._to_ask()}")
 
-    def checkpoints(self, journals: str, taken: Iterable[str] = ()) -> dict[str, list[EvalResult]]:
+    def checkpoints(self) -> dict[str, list[EvalResult]]:
         """Further models' scored answers, by the model's name in the journal's header; journals are read, never asked.
 
-        Args:
-            journals: Their files, comma separated.
-            taken: Names that other models have; such a model, and one named twice, gets its journal's name added.
+        A model named like one of the two, and one named twice, gets its journal's name added.
 
         Raises:
             DataError: A journal is not there, or answers none of the rows.
         """
         found: dict[str, list[EvalResult]] = {}
-        for name in named(journals):
+        taken = self.models.values()
+        for name in named(self.settings.checkpoint_journals):
             path, remedy = self.study.path(name), _to_record(self.study.name, name)
             if not path.exists():
                 raise DataError(
@@ -113,16 +133,16 @@ class Bench:
         return runner.run_automated_eval(
             model,
             test_file or self.path,
-            self.system_prompt,
+            self.settings.system_prompt,
             **{
                 "journal": journal_path,
-                "endpoint": self.endpoint,
-                "limit": 0 if test_file else self.limit,
-                "samples": self.samples,
-                "temperature": self.temperature,
-                "max_tokens": self.max_tokens,
-                "seed": self.request_seed or None,
-                "concurrency": self.concurrency,
+                "endpoint": self.settings.endpoint,
+                "limit": 0 if test_file else self.settings.limit,
+                "samples": self.settings.samples,
+                "temperature": self.settings.temperature,
+                "max_tokens": self.settings.max_tokens,
+                "seed": self.settings.request_seed or None,
+                "concurrency": self.settings.concurrency,
                 "prices": self.prices,
                 **self._labels(),
                 **self._scoring(),
@@ -130,26 +150,26 @@ class Bench:
             },
         )
 
-    def bound_to(self, base_journal: str, fine_tuned_journal: str) -> dict[str, str]:
+    @property
+    def bound_to(self) -> dict[str, str]:
         """Hashes of the test set and of both models' answers: what the evidence is valid for."""
-        base, tuned = (
-            journal.answers_hash(self.study.path(one)) for one in (base_journal, fine_tuned_journal)
-        )
+        journals = (self.settings.base_journal, self.settings.fine_tuned_journal)
+        base, tuned = (journal.answers_hash(self.study.path(one)) for one in journals)
         return {"test_set": self.test_set.fingerprint, "base": base, "fine_tuned": tuned}
 
-    def chance_rate(self, field: str) -> float | None:
+    def chance_rate(self) -> float | None:
         """Expected exact-match rate of picking one candidate at random, whatever the models do.
 
-        Args:
-            field: Metadata that holds an example's number of candidates (1 or more), or its chance (below 1). A row
-                that expects several lines is never matched by picking one.
+        The field `chance_field` holds an example's number of candidates (1 or more), or its chance (below 1). A row
+        that expects several lines is never matched by picking one.
 
         Returns:
             None when no field is named or no row carries it.
         """
+        field, limit = self.settings.chance_field, self.settings.limit
         if not field:
             return None
-        rows = dataset.read_examples(self.path, slice_fields=(field,), limit=self.limit).examples
+        rows = dataset.read_examples(self.path, slice_fields=(field,), limit=limit).examples
         if not any(one.slices.get(field) for one in rows):
             return None
         return mean([_chance(one.slices.get(field, ""), one.expected, field) for one in rows])
@@ -167,7 +187,12 @@ class Bench:
 
     def _read(self, path: Path, *, remedy: str) -> list[EvalResult]:
         return runner.results_from_journal(
-            path, self.path, limit=self.limit, remedy=remedy, **self._labels(), **self._scoring()
+            path,
+            self.path,
+            limit=self.settings.limit,
+            remedy=remedy,
+            **self._labels(),
+            **self._scoring(),
         )
 
     def _to_ask(self) -> str:
@@ -176,16 +201,16 @@ class Bench:
         elsewhere = (
             f"run notebook 01, which asks: evalkit run {self.study.name} --only 01 -p live=true"
         )
-        live = {None: elsewhere, False: "set live: true", True: ""}[self.live]
+        live = elsewhere if not self.asks else "" if self.settings.live else "set live: true"
         return " and ".join(filter(None, ["" if can_ask() else key, live]))
 
     def _labels(self) -> dict[str, Any]:
-        return {"slice_fields": self.fields, "cluster_field": self.cluster_field or None}
+        return {"slice_fields": self.fields, "cluster_field": self.settings.cluster_field or None}
 
     def _scoring(self) -> dict[str, Any]:
         return {
-            "checker": metrics.checker(self.checker, folder=self.study.folder),
-            "scorers": named(self.scorers),
+            "checker": metrics.checker(self.settings.checker, folder=self.study.folder),
+            "scorers": named(self.settings.scorers),
         }
 
 
@@ -197,11 +222,6 @@ def can_ask() -> bool:
 def _to_record(study: str, journal_file: str) -> str:
     command = f"evalkit run {study} --only 01 -p live=true -p fine_tuned_model=MODEL -p fine_tuned_journal={journal_file}"
     return f"to record a checkpoint's answers: {command}"
-
-
-def named(words: str) -> tuple[str, ...]:
-    """The names in a comma-separated parameter."""
-    return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
 def _chance(value: str, expected: str, field: str) -> float:

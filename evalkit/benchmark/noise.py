@@ -139,7 +139,6 @@ def draw(pairs: Iterable[Pair], n: int, *, seed: int = 0) -> list[str]:
 def ask_twice(
     bench: Bench,
     comparison: Comparison,
-    models: Mapping[str, str],
     folder: Path,
     *,
     n: int,
@@ -152,7 +151,6 @@ def ask_twice(
     Args:
         bench: The study's benchmark.
         comparison: The comparison of the recorded answers.
-        models: Model names by `base` and `fine-tuned`.
         folder: The run's folder.
         n: Examples to draw; 0 asks nothing.
         seed: Seed of the draw.
@@ -167,6 +165,7 @@ def ask_twice(
             comparison, "No endpoint is named in the environment." if n else "reask_n is 0."
         )
     drawn = draw(comparison.pairs, n, seed=seed)
+    models = {role.replace("_", "-"): model for role, model in bench.models.items()}
     regressed = draw(comparison.regressed, n if n_regressed is None else n_regressed, seed=seed)
     place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
     rows = _write_rows(bench, {*drawn, *regressed}, place / "rows.jsonl")

@@ -20,7 +20,6 @@ from evalkit.human.rounds import Round, round_folder
 from evalkit.records import EvalResult
 from evalkit.study import Study
 
-DEFAULT_RUBRIC = "rubric.md"
 PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
 
 
@@ -88,7 +87,7 @@ def open_round(
             bound_to=bound_to,
             simulated=simulate_raters > 0,
             folder=folder,
-            **read_rubric(_rubric(study, rubric_file)),
+            **read_rubric(study.named_file(rubric_file)),
         )
     except DesignError:
         if not (folder / "batch.json").exists():  # else another run has just made it
@@ -132,7 +131,7 @@ def left_as_drawn(
     rubric_file: str,
 ) -> str:
     """What a study now says otherwise than the round that was drawn before, and how to change it; "" when nothing."""
-    batch, said = round_.batch, read_rubric(_rubric(study, rubric_file))
+    batch, said = round_.batch, read_rubric(study.named_file(rubric_file))
     rubric = {name: tuple(value) if name == "reasons" else value for name, value in said.items()}
     wanted = min(sample_size, draw.differing(base, fine_tuned))
     otherwise = {
@@ -277,14 +276,6 @@ def inline_rater(round_: Round, rater: str = "") -> Any:
             f"set the parameter rater to your code, one of the {len(round_.batch.raters)} on this round's list"
         )
     return Rater(Session(round_, rater or next(iter(round_.batch.raters))))
-
-
-def _rubric(study: Study, rubric_file: str) -> Path | None:
-    """The named file; the notebooks' default counts only where it is there."""
-    path = study.path(rubric_file) if rubric_file else None
-    return (
-        None if path is not None and rubric_file == DEFAULT_RUBRIC and not path.exists() else path
-    )
 
 
 def _codes(raters: str) -> list[str]:

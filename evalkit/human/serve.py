@@ -23,7 +23,6 @@ from evalkit.human.rounds import Round, round_folder
 from evalkit.study import Study
 
 ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
-DEFAULT_ROUND = "round1"
 IDLE_S = 1800
 # scripts and sockets from this server only; Voila's own start-up is inline, and the widget arrives as a blob
 POLICY = (
@@ -47,7 +46,7 @@ def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | N
         DesignError: The round is closed, or the port is taken.
     """
     home = Study.open(study, root=root)
-    round_ = _round_to_serve(home, rating_round or declared_round(home))
+    round_ = _round_to_serve(home, rating_round or home.settings.rating_round)
     if round_.locked:
         raise DesignError(
             f"{round_.folder}: this round is closed; name a new rating_round to go on"
@@ -76,7 +75,7 @@ def close(
         DesignError: Nobody has voted yet, or somebody has not finished.
     """
     home = Study.open(study, root=root)
-    round_ = _prepared(home, rating_round or declared_round(home))
+    round_ = _prepared(home, rating_round or home.settings.rating_round)
     already = round_.locked
     record = round_.lock(unfinished=unfinished)
     sealed = [
@@ -91,20 +90,6 @@ def close(
     return "\n".join([first, *sealed, f"The key opens now. Next: evalkit run {study}"])
 
 
-def declared_round(study: Study) -> str:
-    """The round that study.yaml names, else the notebooks' default."""
-    import yaml
-
-    path = study.folder / "study.yaml"
-    try:
-        declared = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (yaml.YAMLError, UnicodeDecodeError) as why:
-        raise DataError(
-            f"{path}: not YAML ({' '.join(str(why).split())}); mend it, or name the round with --round"
-        ) from why
-    return str((isinstance(declared, dict) and declared.get("rating_round")) or DEFAULT_ROUND)
-
-
 def _round_to_serve(study: Study, name: str) -> Round:
     folder = round_folder(study, name)
     simulated = sorted(folder.parent.glob(f"{folder.name}-simulated-*"))
@@ -116,7 +101,7 @@ def _round_to_serve(study: Study, name: str) -> Round:
 def _prepared(study: Study, name: str) -> Round:
     folder = round_folder(study, name)
     if not (folder / "batch.json").exists():
-        other = "" if name == declared_round(study) else f" -p rating_round={name}"
+        other = "" if name == study.settings.rating_round else f" -p rating_round={name}"
         raise DataError(
             f"{folder}: no such round; prepare the round first: evalkit run {study.name} --only 03{other}"
         )

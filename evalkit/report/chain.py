@@ -17,13 +17,12 @@ from evalkit.errors import DataError, DesignError
 from evalkit.report import history, manifest, nursery
 from evalkit.report.notebook import (
     Executed,
-    Value,
     checked_parameters,
-    declared_parameters,
     execute,
 )
 from evalkit.report.page import write_page
-from evalkit.study import Study, new_run_name
+from evalkit.settings import Value, declared_parameters
+from evalkit.study import PINNED, Study, new_run_name
 
 # What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
 WAITS_FOR: Mapping[str, tuple[str, ...]] = {
@@ -34,7 +33,6 @@ WAITS_FOR: Mapping[str, tuple[str, ...]] = {
     "05": ("01",),
     "06": ("05",),
 }
-THE_PAGE: Mapping[str, type] = {"study": str, "title": str, "run": str}
 _MADE_BY = {
     "comparison.json": "01",
     "preference.json": "04",
@@ -86,7 +84,7 @@ def run_study(
         root: The project's folder; found from here by default.
         only: Numbers or file stems of the notebooks to run; all by default.
         skip_up_to_date: Take a chapter from the run before when nothing it reads has changed.
-        parameters: Values that replace those of the study file.
+        parameters: Settings that replace those of the study file, for this run.
         notebooks: Folder of the notebooks, `notebooks/` of the project by default.
         workers: How many notebooks run side by side.
         fresh: Ask everything again, into journals of this run's own; the study's recorded ones stay as they are.
@@ -102,18 +100,11 @@ def run_study(
     all_books = sorted((notebooks or study.root / "notebooks").glob("[0-9]*.ipynb"))
     run_name = new_run_name()
     declared = {book: declared_parameters(book) for book in all_books}
-    nobody = {
-        name: 0 for known in declared.values() for name in known if name.startswith("simulate_")
-    }  # unless asked for
-    values = (
-        nobody
-        | study_parameters(study)
-        | (_afresh(run_name) if fresh else {})
-        | {**(parameters or {})}
-    )
+    values = study.given | (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
     values |= {"study": name, "run": run_name}
-    checked_parameters(values, declared | {Path("the page"): THE_PAGE})
+    checked_parameters(values, declared)
     folder = study.run_folder(run_name)
+    (folder / PINNED).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     began = time.monotonic()
     say(f"{name}: {wording.plural(len(books), 'chapter')} into {folder}")
     taken = _taken_over(study, folder, books, values) if skip_up_to_date else {}
@@ -139,41 +130,6 @@ def run_study(
     )
     history.append(study, folder, made_at=made["made_at"], failed=made["failed"])
     return Run(folder=folder, chapters=chapters, skipped=skipped, report=write_page(folder))
-
-
-def study_parameters(study: Study) -> dict[str, Value]:
-    """The flat parameters of `study.yaml`.
-
-    Raises:
-        DataError: The file is missing, is not YAML, or is not flat.
-    """
-    import yaml
-
-    path = study.folder / "study.yaml"
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; `evalkit new {study.name}` writes one") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as why:
-        raise DataError(
-            f"{path}: not YAML ({' '.join(str(why).split())}); need flat `name: value` lines"
-        ) from why
-    if not isinstance(found, dict) or not all(
-        isinstance(value, str | int | float | bool) for value in found.values()
-    ):
-        wrong = (
-            [
-                name
-                for name, value in found.items()
-                if not isinstance(value, str | int | float | bool)
-            ]
-            if isinstance(found, dict)
-            else []
-        )
-        raise DataError(
-            f"{path}: need flat `name: value` lines with text, numbers, true or false{f'; not so: {wrong}' if wrong else ''}"
-        )
-    return {str(key): value for key, value in found.items()}
 
 
 def _afresh(run_name: str) -> dict[str, Value]:

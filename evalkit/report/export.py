@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 
 from evalkit.errors import DataError
-from evalkit.report.chain import study_parameters
 from evalkit.study import Study
 
 
@@ -37,7 +36,7 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
 def _log(study: Study, folder: Path) -> list[Path]:
     from evalkit.abtest.log import EventLog
 
-    where = str(study_parameters(study).get("event_log") or "events.sqlite")
+    where = study.settings.event_log
     place = where if "://" in where or where in os.environ else study.path(where)
     if isinstance(place, Path) and place.is_dir():
         told = "not exported, its Parquet or CSV files can be read as they are"

@@ -13,7 +13,8 @@ from typing import Any
 
 import evalkit
 from evalkit.errors import DataError
-from evalkit.report.notebook import Executed, Value
+from evalkit.report.notebook import Executed
+from evalkit.settings import Value
 from evalkit.study import Study
 
 FILE = "manifest.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import os
 import re
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DesignError
+from evalkit.settings import TYPES, Value, declared_parameters
 from evalkit.wording import listed, redacted, visible
 
-Value = str | int | float | bool
-
-_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 _START_TIMEOUT_S = 300  # a busy machine takes its time
 _SECRET_NAME = re.compile(
     r"(?i)(^|_)(api_?key|secret|password|passwd|pwd|token|credentials?|private_key|bearer)(_|$)"
@@ -46,30 +43,16 @@ class Executed:
     seconds: float
 
 
-def declared_parameters(notebook: Path) -> dict[str, type]:
-    """The parameters a notebook declares, with their types.
-
-    Raises:
-        DesignError: A parameter is neither str, int, float nor bool.
-    """
-    from papermill import inspect_notebook
-
-    return {
-        name: _type_of(notebook, name, found)
-        for name, found in inspect_notebook(str(notebook)).items()
-    }
-
-
 def checked_parameters(
     values: Mapping[str, Value], declared: Mapping[Path, Mapping[str, type]]
 ) -> None:
-    """Refuses names no notebook knows, values of another type, and anything that looks like a secret.
+    """Refuses names that neither a setting nor a notebook has, values of another type, and anything that looks like a secret.
 
     Raises:
         DesignError: With every problem, one a line.
     """
-    known: dict[str, set[type]] = {}
-    for parameters in declared.values():
+    known: dict[str, set[type]] = {name: {kind} for name, kind in TYPES.items()}
+    for parameters in ({"study": str, "run": str}, *declared.values()):
         for name, kind in parameters.items():
             known.setdefault(name, set()).add(kind)
     problems = [
@@ -175,31 +158,13 @@ def _own_loop() -> Iterator[None]:
             asyncio.set_event_loop(None)
 
 
-def _type_of(notebook: Path, name: str, found: Mapping[str, str]) -> type:
-    kind = found["inferred_type_name"]
-    if kind in {"None", ""}:
-        kind = _literal_type(found["default"])
-    if kind not in _TYPES:
-        raise DesignError(
-            f"{notebook}: parameter {name} is of type {kind}; use str, int, float or bool"
-        )
-    return _TYPES[kind]
-
-
-def _literal_type(source: str) -> str:
-    try:
-        return type(ast.literal_eval(source)).__name__
-    except (ValueError, SyntaxError):
-        return f"unknown ({source})"
-
-
 def _problems(name: str, value: Value, known: Mapping[str, set[type]]) -> Iterable[str]:
     if _SECRET_NAME.search(name):
         yield f"{name}: looks like a secret, and papermill writes parameters in plain text; use the environment"
     elif isinstance(value, str) and (_SECRET_VALUE.search(value) or _is_our_key(value)):
         yield f"{name}: the value looks like a secret, and papermill writes parameters in plain text; use the environment"
     elif name not in known:
-        yield f"{name}: no notebook declares it{_nearest(name, known)}"
+        yield f"{name}: no such setting, and no notebook declares it{_nearest(name, known)}"
     elif not all(_fits(value, kind) for kind in known[name]):
         wanted = listed(sorted(kind.__name__ for kind in known[name]))
         yield f"{name}: got {value!r} ({type(value).__name__}); need {wanted}"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from evalkit.abtest import chapter, words
 from evalkit.abtest.reading import Reading
@@ -22,7 +23,13 @@ BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
 def home(tmp_path):
     (tmp_path / "data" / "toy").mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
-    return Study.open("toy", root=tmp_path)
+    return saying(tmp_path)
+
+
+def saying(root, **settings):
+    """The study with these settings in its file."""
+    (root / "data/toy/study.yaml").write_text(yaml.safe_dump(FIELDS | settings))
+    return Study.open("toy", root=root)
 
 
 def results(right):
@@ -51,14 +58,14 @@ def test_no_plan_is_said(home):
 
 
 def test_no_log_is_said_with_its_price(home):
-    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    chapter.lock_plan(home, chapter.make_plan(home))
     found = chapter.open_reading(home)
     assert "No user has been logged yet" in found.why
     assert found.missing[0].price == "200 users, about 7 days"
 
 
 def test_locking_again_changes_nothing_and_another_plan_is_refused_in_words(home):
-    plan = chapter.make_plan(**FIELDS)
+    plan = chapter.make_plan(home)
     first, said = chapter.lock_plan(home, plan)
     assert said.startswith("Locked now")
     again, said = chapter.lock_plan(home, plan)
@@ -70,35 +77,36 @@ def test_locking_again_changes_nothing_and_another_plan_is_refused_in_words(home
 
 @pytest.mark.parametrize("name", ["", "  "])
 def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
-    draft = chapter.make_plan(**FIELDS | {"experiment_name": name})
+    draft = chapter.make_plan(saying(home.root, experiment_name=name))
     plan, said = chapter.settle_plan(home, draft)
     assert plan.n_users == 200
     assert said.startswith("Nothing is locked: put your own expected_rate")
     assert words.needed(plan).startswith(
         "Nothing is locked. With the numbers given a test would need 100 control"
     )
-    assert list(home.folder.iterdir()) == []
-    assert chapter.simulate(home, [results(3), results(6)], n_users=10) == ""
+    assert [path.name for path in home.folder.iterdir()] == ["study.yaml"]
+    assert chapter.simulate(home, [results(3), results(6)]) == ""
     assert chapter.open_reading(home).missing
-    named, said = chapter.settle_plan(home, chapter.make_plan(**FIELDS))
+    home = saying(home.root)
+    named, said = chapter.settle_plan(home, chapter.make_plan(home))
     assert (said[:10], words.needed(named)[:21]) == ("Locked now", "The locked plan needs")
     plan, said = chapter.settle_plan(home, draft)  # a lock outlives its name in the study file
     assert (plan, said.split("; ")[1][:15]) == (named, "the plan locked")
 
 
-def test_a_mean_needs_its_standard_deviation():
+def test_a_mean_needs_its_standard_deviation(home):
     with pytest.raises(DesignError, match="needs sd"):
-        chapter.make_plan(**FIELDS | {"ab_metric_kind": "mean"})
+        chapter.make_plan(saying(home.root, ab_metric_kind="mean"))
 
 
 @pytest.mark.parametrize("min_samples", [100, 5000])
 def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tmp_path):
-    chapter.lock_plan(home, chapter.make_plan(**FIELDS | {"min_samples": min_samples}))
-    options = {"n_users": 500, "seed": 1, "metric": "accepted"}
-    said = chapter.simulate(home, [results(3), results(6)], **options)
+    home = saying(home.root, min_samples=min_samples, simulate_users=500, ab_seed=1)
+    chapter.lock_plan(home, chapter.make_plan(home))
+    said = chapter.simulate(home, [results(3), results(6)])
     assert said.startswith("Simulated: 500 users")
-    assert "already" in chapter.simulate(home, [results(3), results(6)], **options)
-    found = chapter.open_reading(home, run="nightly")
+    assert "already" in chapter.simulate(home, [results(3), results(6)])
+    found = chapter.open_reading(Study.open("toy", root=home.root, run="nightly"))
     assert isinstance(found, Reading)
     evidence = chapter.ab_evidence(
         found, study="toy", models={"base": "a", "fine_tuned": "b"}, bound_to=BOUND
@@ -120,14 +128,13 @@ def test_a_test_without_recorded_answers_is_bound_to_none(tmp_path):
 
 
 def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monkeypatch):
-    assert chapter.simulate(home, [results(3), results(6)], n_users=10) == ""
-    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
-    assert chapter.simulate(home, [], n_users=10) == ""
-    assert (
-        chapter.simulate(home, [results(3), results(6)], event_log="EVENTS_URL", n_users=10) == ""
-    )
+    assert chapter.simulate(home, [results(3), results(6)]) == ""
+    chapter.lock_plan(home, chapter.make_plan(home))
+    assert chapter.simulate(home, []) == ""
+    elsewhere = saying(home.root, event_log="EVENTS_URL")
+    assert chapter.simulate(elsewhere, [results(3), results(6)]) == ""
     monkeypatch.delenv("EVENTS_URL", raising=False)
     assert (
         "The variable EVENTS_URL that event_log names is not there"
-        in chapter.open_reading(home, event_log="EVENTS_URL").why
+        in chapter.open_reading(elsewhere).why
     )

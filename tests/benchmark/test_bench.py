@@ -28,9 +28,14 @@ def study(tmp_path, monkeypatch):
     return Study(root=tmp_path, name="small")
 
 
-def refusal(study, **options):
+def saying(study, **settings):
+    return Study(root=study.root, name=study.name, overrides=settings)
+
+
+def refusal(study, live=None):
+    """With `live` None: what a notebook that never asks is told."""
     with pytest.raises(DataError) as refused:
-        Bench(study=study, test_file="test.jsonl", **options).results("m", "m.jsonl")
+        Bench(study=saying(study, live=bool(live)), asks=live is not None).results("m", "m.jsonl")
     return str(refused.value)
 
 
@@ -69,7 +74,7 @@ def test_a_notebook_that_never_asks_names_the_one_that_does(study, monkeypatch):
         "to ask 'm', run notebook 01, which asks: evalkit run small --only 01 -p live=true"
     )
     for book in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb"):
-        assert ("live=live" in book.read_text(encoding="utf-8")) is book.stem.startswith("01")
+        assert ("asks=True" in book.read_text(encoding="utf-8")) is book.stem.startswith("01")
 
 
 def ticket_v2(messages):
@@ -79,16 +84,20 @@ def ticket_v2(messages):
 @pytest.mark.parametrize("live", [True, False])
 def test_checkpoints_are_read_and_named_after_the_model_that_answered(study, monkeypatch, live):
     monkeypatch.setenv("OPENAI_API_KEY", "local")
-    bench = Bench(study=study, test_file="test.jsonl", live=live)
+    names = {"base_model": "base", "fine_tuned_model": "tuned", "live": live}
+    several = "v2.jsonl, again.jsonl"
+    bench = Bench(study=saying(study, checkpoint_journals=several, **names), asks=True)
     for file in ("v2.jsonl", "again.jsonl"):
         run_automated_eval(ticket_v2, bench.path, journal=study.path(file), progress=False)
-    found = bench.checkpoints("v2.jsonl, again.jsonl", taken=("base", "tuned"))
+    found = bench.checkpoints()
     assert {name: len(results) for name, results in found.items()} == {
         "ticket_v2": 20,
         "ticket_v2 (again.jsonl)": 20,
     }
-    assert list(bench.checkpoints("v2.jsonl", taken=["ticket_v2"])) == ["ticket_v2 (v2.jsonl)"]
-    assert bench.checkpoints("") == {}
+    names["base_model"] = "ticket_v2"
+    taken = Bench(study=saying(study, checkpoint_journals="v2.jsonl", **names))
+    assert list(taken.checkpoints()) == ["ticket_v2 (v2.jsonl)"]
+    assert Bench(study=study).checkpoints() == {}
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -96,5 +105,5 @@ def test_a_missing_checkpoint_is_not_asked_and_says_how_to_record_it(study, monk
     monkeypatch.setenv("OPENAI_API_KEY", "local")
     record = "evalkit run small --only 01 -p live=true -p fine_tuned_model=MODEL -p fine_tuned_journal=v2.jsonl"
     with pytest.raises(DataError, match=record):
-        Bench(study=study, test_file="test.jsonl", live=live).checkpoints("v2.jsonl")
+        Bench(study=saying(study, checkpoint_journals="v2.jsonl", live=live)).checkpoints()
     assert not study.path("v2.jsonl").exists()

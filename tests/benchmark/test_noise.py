@@ -73,7 +73,8 @@ def test_rows_to_ask_again_are_found_by_the_datasets_own_count_of_lines(tmp_path
     (tmp_path / "data" / "s" / "test.jsonl").write_bytes(
         "\r\r\n".join(lines).encode()
     )  # written twice in text mode
-    bench = Bench(study=Study(name="s", root=tmp_path), test_file="test.jsonl")
+    (tmp_path / "data/s/study.yaml").write_text("study: s\n")
+    bench = Bench(study=Study(name="s", root=tmp_path))
     wanted = bench.test_set.examples[1].example_id
     (row,) = noise._write_rows(bench, {wanted}, tmp_path / "rows.jsonl").read_text().splitlines()
     assert (json.loads(row)["messages"][0]["content"], json.loads(row)["id"]) == ("q1", wanted)
@@ -106,6 +107,7 @@ def study(tmp_path):
     folder = tmp_path / "data" / "small"
     folder.mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
+    (folder / "study.yaml").write_text("study: small\n")
     (folder / "test.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
     )
@@ -118,10 +120,8 @@ def test_without_an_endpoint_nothing_is_asked_and_it_says_why(
 ):
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    bench = Bench(study=study, test_file="test.jsonl")
-    found = noise.ask_twice(
-        bench, recorded, {"base": "b", "fine-tuned": "f"}, tmp_path / "run", n=n
-    )
+    bench = Bench(study=study)
+    found = noise.ask_twice(bench, recorded, tmp_path / "run", n=n)
     assert found.n == 0
     assert why in found.notes[0]
     assert set(found.marks.values()) == {"not re-asked"}
@@ -171,7 +171,7 @@ def server(monkeypatch):
 
 
 def test_two_live_passes_over_a_real_server(study, server, tmp_path):
-    bench = Bench(study=study, test_file="test.jsonl", concurrency=2)
+    bench = Bench(study=replace(study, overrides={"concurrency": 2}))
     ids = [one.example_id for one in bench.test_set.examples]
     base, tuned = (
         [
@@ -182,9 +182,7 @@ def test_two_live_passes_over_a_real_server(study, server, tmp_path):
     )
     recorded = compare_models(base, tuned)
     run = tmp_path / "run"
-    found = noise.ask_twice(
-        bench, recorded, {"base": "base", "fine-tuned": "fine-tuned"}, run, n=4, seed=1
-    )
+    found = noise.ask_twice(bench, recorded, run, n=4, seed=1)
     # the second and third answers of base are no and yes: it flips on all four, the other model on none
     assert found.by_model["base"].n_changed == found.by_model["base"].n == 4
     assert found.by_model["fine-tuned"].n_changed == 0

@@ -191,7 +191,7 @@ def test_in_a_notebook_a_simulated_round_is_practice_and_one_of_many_raters_says
             opening.inline_rater(people, code)
 
 
-def test_a_rubric_that_is_named_must_be_there_and_the_default_may_be_missing(open_round, study):
+def test_a_rubric_that_is_named_must_be_there(open_round, study):
     with pytest.raises(DataError, match="cannot read the rubric"):
         open_round(rubric_file="guide.md")
-    assert open_round(rubric_file="rubric.md").batch.question == "Which answer is better?"
+    assert open_round().batch.question == "Which answer is better?"

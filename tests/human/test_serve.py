@@ -77,7 +77,9 @@ def test_the_served_notebook_holds_one_call(tmp_path):
 
 
 def test_a_study_without_a_round_says_what_to_do(study):
-    assert serve.declared_round(study) == "round1"
+    (study.folder / "study.yaml").write_text("study: s\n")
+    with pytest.raises(DataError, match=r"round1.*prepare the round first"):
+        serve.main("s", root=study.root)
     (study.folder / "study.yaml").write_text("rating_round: r1\n")
     with pytest.raises(DataError, match=r"r1.*prepare the round first"):
         serve.main("s", root=study.root)
@@ -95,6 +97,7 @@ def test_a_port_in_use_is_said_before_any_link(study, results, capsys):
 
 
 def test_closing_waits_for_all_raters_and_says_what_was_sealed(study, results, rate):
+    (study.folder / "study.yaml").write_text("study: s\n")
     with pytest.raises(DataError, match=r"evalkit run s --only 03 -p rating_round=r1$"):
         serve.close("s", rating_round="r1", root=study.root)
     (study.folder / "study.yaml").write_text("rating_round: r1\n")

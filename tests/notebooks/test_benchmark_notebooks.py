@@ -11,6 +11,7 @@ from evalkit.records import Evidence
 
 ROOT = Path(__file__).parents[2]
 BOOKS = {name: ROOT / "notebooks" / f"{name}.ipynb" for name in ("01_benchmark", "02_regressions")}
+SCORERS = "similarity,normalised_exact,all_lines_present"
 HOSTILE = "<img src=x onerror=window.x=1> $5 and $6 \u202eabc <script>window.x=1</script>"
 
 
@@ -23,14 +24,9 @@ def cells(name):
     ]
 
 
-def declared(name):
-    space = {}
-    exec(next(source for source, tags in cells(name) if "parameters" in tags), space)
-    return {key: value for key, value in space.items() if not key.startswith("__")}
-
-
 def run(name, parameters):
-    """Runs a notebook's cells with these parameters; returns its names and the HTML its cells showed."""
+    """Runs a notebook's cells on a study that says this; returns its names and the HTML its cells showed."""
+    Path("data", parameters["study"], "study.yaml").write_text(yaml.safe_dump(parameters))
     space, shown = {"display": lambda *many: shown.extend(many)}, []
     for source, tags in cells(name):
         body, _, last = source.rpartition("\nshow.")
@@ -42,7 +38,7 @@ def run(name, parameters):
         else:
             exec(compile(source, name, "exec"), space)
         if "parameters" in tags:
-            space |= parameters
+            space["study"] = parameters["study"]
     return space, "".join(one._repr_html_() for one in shown if one is not None)
 
 
@@ -87,8 +83,7 @@ def study(
         run_automated_eval(
             model, home / "test.jsonl", journal=path, samples=samples, progress=False, concurrency=2
         )
-    own = {"study": "small", "limit": 0, "slice_fields": "kind", "checker": "none"}
-    return own | dict.fromkeys(("train_file", "chance_field", "prices_file"), "")
+    return {"study": "small", "slice_fields": "kind", "scorers": SCORERS}
 
 
 @pytest.fixture
@@ -183,15 +178,6 @@ def test_several_checkpoints_are_compared(alone):
         "study.<locals>.fine_tuned",
     ]
     assert space["compared"]["study.<locals>.base"].exact_match_improvement == 0
-
-
-@pytest.mark.parametrize("name", BOOKS)
-def test_run_all_with_nothing_changed_shows_the_demo(name):
-    demo = yaml.safe_load((ROOT / "data" / "icd10" / "study.yaml").read_text(encoding="utf-8"))
-    here = declared(name)
-    assert {key: here[key] for key in here.keys() & demo.keys()} == {
-        key: demo[key] for key in here.keys() & demo.keys()
-    }
 
 
 def test_what_was_not_declared_is_said_once_and_not_drawn(alone):

@@ -5,7 +5,8 @@ import nbformat
 import pytest
 
 from evalkit.errors import DesignError
-from evalkit.report.notebook import checked_parameters, declared_parameters, execute
+from evalkit.report.notebook import checked_parameters, execute
+from evalkit.settings import declared_parameters
 
 FINE = Path(__file__).with_name("notebooks") / "01_fine.ipynb"
 DECLARED = {
@@ -76,7 +77,7 @@ def test_an_undeclared_type_is_refused(tmp_path):
     book = nbformat.read(FINE, as_version=4)
     book.cells[1].source = "names: list = []"
     nbformat.write(book, tmp_path / "x.ipynb")
-    with pytest.raises(DesignError, match="names is of type list; use str, int, float or bool"):
+    with pytest.raises(DesignError, match=r"names = \[\]; use str, int, float or bool"):
         declared_parameters(tmp_path / "x.ipynb")
 
 

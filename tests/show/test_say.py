@@ -9,6 +9,7 @@ from evalkit.benchmark.finder import find_slices
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import examples_to_settle, regression_frame, slice_table, slice_tables
 from evalkit.show import answers, rows, say, table
+from evalkit.study import Study
 
 SENTENCES = {
     "rates title": say.rates_title,
@@ -284,9 +285,11 @@ def test_the_doctors_caption_counts_what_it_found(tmp_path):
     )
 
 
-def test_costs_without_prices_are_a_dash(comparison_in):
+def test_costs_without_prices_are_a_dash(comparison_in, tmp_path):
+    (tmp_path / "data/s").mkdir(parents=True)
+    (tmp_path / "data/s/study.yaml").write_text("study: s\n")
     found = [one.base for one in comparison_in("better").pairs]
-    bench = Bench(study=None, test_file="")  # pyright: ignore[reportArgumentType]
+    bench = Bench(study=Study(name="s", root=tmp_path, overrides={"prices_file": ""}))
     shown = rows.cost_rows({"base": bench.cost("m", found)})[0]
     assert (shown["answers"], shown["money"], shown["tokens in"]) == (100, "–", None)
 

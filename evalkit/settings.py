@@ -1,0 +1,218 @@
+"""A study's settings: every name `study.yaml` may hold, its type and its default, in one place."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from evalkit.errors import DataError, DesignError
+
+Value = str | int | float | bool
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a study says of itself; "" means none, 0 means not given. `docs/data-formats.md` explains each."""
+
+    title: str = ""
+
+    # what is asked, and of whom
+    test_file: str = "test.jsonl"
+    train_file: str = ""
+    base_model: str = "base"
+    fine_tuned_model: str = "fine-tuned"
+    base_journal: str = "journals/base.jsonl"
+    fine_tuned_journal: str = "journals/fine_tuned.jsonl"
+    checkpoint_journals: str = ""
+    endpoint: str = "openai"
+    live: bool = False
+    system_prompt: str = ""
+    limit: int = 0
+    samples: int = 1
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    request_seed: int = 0
+    concurrency: int = 16
+    prices_file: str = ""
+
+    # how answers are scored and cut
+    checker: str = "none"
+    scorers: str = "similarity,normalised_exact"
+    primary_metric: str = "exact_match"
+    cluster_field: str = ""
+    slice_fields: str = ""
+    slice_margin: float = 0.05
+    metric_margin: float = 0.0
+    chance_field: str = ""
+    finder_pattern: str = ""
+    reask_n: int = 8
+    seed: int = 0
+    alpha: float = 0.05
+    power: float = 0.8
+
+    # who rates
+    rating_round: str = "round1"
+    sample_size: int = 50
+    raters: str = ""
+    rater: str = ""
+    rating_seed: int = 0
+    repeat_share: float = 0.1
+    rubric_file: str = ""
+    gold_file: str = ""
+    simulate_raters: int = 0
+
+    # when a version ships
+    stage: str = "pre_deploy"
+    rules_file: str = ""
+
+    # the A/B test; a plan without a name is never locked
+    experiment_name: str = ""
+    control_model: str = ""
+    treatment_model: str = ""
+    traffic_split: float = 0.1
+    min_samples: int = 1000
+    ab_metric: str = "accepted"
+    ab_metric_kind: str = "rate"
+    expected_rate: float = 0.3
+    detectable_difference: float = 0.05
+    metric_sd: float = 0.0
+    users_per_day: float = 500.0
+    outcome_window_days: int = 7
+    looks: int = 4
+    guardrails_file: str = ""
+    event_log: str = "events.sqlite"
+    simulate_users: int = 0
+    ab_seed: int = 0
+
+    @property
+    def control(self) -> str:
+        """The control group's model: the base model unless the plan names another."""
+        return self.control_model or self.base_model
+
+    @property
+    def treatment(self) -> str:
+        """The treatment group's model: the fine-tuned model unless the plan names another."""
+        return self.treatment_model or self.fine_tuned_model
+
+
+TYPES: Mapping[str, type] = get_type_hints(Settings)
+
+
+def named(words: str) -> tuple[str, ...]:
+    """The names in a comma-separated setting."""
+    return tuple(word.strip() for word in words.split(",") if word.strip())
+
+
+def checked(
+    values: Mapping[str, Any], *, types: Mapping[str, type] = TYPES, where: str = "settings refused"
+) -> dict[str, Value]:
+    """The values, each of its setting's type.
+
+    Args:
+        values: By name.
+        types: The type each known name must have; text, int, float or bool.
+        where: What an error begins with.
+
+    Raises:
+        DesignError: Names nobody knows, wrong types and numbers that are not finite, one a line.
+    """
+    problems = [told for name, value in values.items() for told in _problems(name, value, types)]
+    if problems:
+        raise DesignError("\n  ".join([f"{where}:", *problems]))
+    return {name: msgspec.convert(value, types[name]) for name, value in values.items()}
+
+
+def read_flat(path: Path) -> dict[str, Value]:
+    """The `name: value` lines of a YAML file.
+
+    Raises:
+        DataError: The file is missing, is not YAML, or holds more than flat values.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        named_so = path.parent.name
+        raise DataError(f"{path}: no such file; `evalkit new {named_so}` writes one") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as why:
+        told = " ".join(str(why).split())
+        raise DataError(f"{path}: not YAML ({told}); need flat `name: value` lines") from why
+    pairs = found.items() if isinstance(found, dict) else ()
+    wrong = [name for name, value in pairs if not isinstance(value, str | int | float | bool)]
+    if wrong or not isinstance(found, dict):
+        told = f"; not so: {', '.join(map(str, wrong))}" if wrong else ""
+        need = "need flat `name: value` lines with text, numbers, true or false"
+        raise DataError(f"{path}: {need}{told}")
+    return {str(name): value for name, value in found.items()}
+
+
+def declared_parameters(notebook: Path) -> dict[str, type]:
+    """The parameters a notebook declares, with their types.
+
+    A parameter that is None, or "" under a setting's name, has the setting's type: it is left to the study.
+
+    Raises:
+        DesignError: A parameter is neither text, int, float nor bool.
+    """
+    import ast
+
+    tagged = (
+        "".join(cell["source"])
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ())
+    )
+    lines = [line for source in tagged for line in ast.parse(source).body]
+    return {
+        name: _declared_type(notebook, name, value, line)
+        for line in lines
+        if isinstance(line, ast.Assign | ast.AnnAssign) and (value := line.value) is not None
+        for name in _names(line)
+    }
+
+
+def _names(line: Any) -> list[str]:
+    targets = line.targets if hasattr(line, "targets") else [line.target]
+    return [target.id for target in targets if hasattr(target, "id")]
+
+
+def _declared_type(notebook: Path, name: str, value: Any, line: Any) -> type:
+    import ast
+
+    try:
+        default = ast.literal_eval(value)
+    except ValueError:
+        default = ...
+    said = {"str": str, "int": int, "float": float, "bool": bool}.get(
+        getattr(getattr(line, "annotation", None), "id", "")
+    )
+    kind = said or TYPES.get(name) or type(default)
+    if default is None and name not in TYPES and not said:
+        kind = str
+    if kind not in {str, int, float, bool} or default is ...:
+        raise DesignError(
+            f"{notebook}: parameter {name} = {ast.unparse(value)}; use str, int, float or bool"
+        )
+    return kind
+
+
+def _problems(name: str, value: Any, types: Mapping[str, type]) -> Iterator[str]:
+    if name not in types:
+        yield f"{name}: no such setting{_nearest(name, types)}"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{name}: got {value}; need a finite number"
+    else:
+        try:
+            msgspec.convert(value, types[name])
+        except msgspec.ValidationError:
+            yield f"{name}: got {value!r} ({type(value).__name__}); need {types[name].__name__}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
