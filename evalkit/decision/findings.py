@@ -60,6 +60,7 @@ def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
             )
     if evidence.layer == "human":
         yield from _rater_findings(details.get("raters") or (), rules)
+        yield from _preference_findings(evidence.primary or {}, details, rules)
     for guard in details.get("guardrails") or () if evidence.layer == "ab_test" else ():
         if guard.get("verdict") not in {"not worse", "better"}:
             name, verdict = wording.visible(str(guard.get("name"))), guard.get("verdict")
@@ -96,6 +97,28 @@ def _rater_findings(raters: Sequence[Mapping[str, Any]], rules: Rules) -> Iterab
         verb = "looks" if len(careless) == 1 else "look"
         text = f"{len(careless)} of {wording.plural(len(raters), 'rater')} {verb} careless: {wording.listed(careless)}"
         yield Finding(rule="careless_raters", effect=rules.careless_raters, text=text, numbers={})
+
+
+def _preference_findings(
+    primary: Mapping[str, Any], details: Mapping[str, Any], rules: Rules
+) -> Iterable[Finding]:
+    if primary.get("verdict") != "better":
+        return
+    length, sample = details.get("length_adjusted") or {}, details.get("rater_sample") or {}
+    if length.get("explains"):
+        level = wording.percent(length.get("estimate"))
+        text = f"preferred for its length: {level} at equal length, where no preference is shown"
+        yield Finding(
+            rule="length_explains", effect=rules.length_explains, text=text, numbers=length
+        )
+    if sample and sample.get("verdict") != "better":
+        n_raters = int(sample.get("n_raters") or 0)
+        text = (
+            "preferred by one rater, who speaks for nobody else"
+            if n_raters == 1
+            else f"preferred by these {n_raters} raters, which is not shown for raters like them"
+        )
+        yield Finding(rule="few_raters", effect=rules.few_raters, text=text, numbers=sample)
 
 
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:

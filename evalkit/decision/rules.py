@@ -44,6 +44,8 @@ class Rules:
         fragile: The verdict changes when failed calls are left out.
         noise_not_measured: No model was asked twice, so flips by chance are unknown.
         test_set_faulty: Test examples leak from the training file, or one prompt has different expected answers.
+        length_explains: Raters prefer the fine-tuned answers, and at equal length no preference is shown.
+        few_raters: A preference of these raters that is not shown for raters like them, or that only one rater stated.
         careless_raters: Raters whom the checks of the round flag, such as for votes of a second.
         guardrail_not_shown: A guardrail of the A/B test that is not shown to hold.
     """
@@ -61,6 +63,8 @@ class Rules:
     fragile: Effect = "holds"
     noise_not_measured: Effect = "warns"
     test_set_faulty: Effect = "warns"
+    length_explains: Effect = "warns"
+    few_raters: Effect = "warns"
     careless_raters: Effect = "warns"
     guardrail_not_shown: Effect = "holds"
 
@@ -136,6 +140,8 @@ _SUBJECTS = {
     "fragile": "A benchmark verdict that hangs on failed calls",
     "noise_not_measured": "A noise floor that was not measured",
     "test_set_faulty": "A test set with leaks from training, or different expected answers to one prompt,",
+    "length_explains": "A preference that length explains",
+    "few_raters": "A preference that is not shown beyond these raters",
     "careless_raters": "A rater who looks careless",
     "guardrail_not_shown": "A guardrail of the A/B test that is not shown to hold",
 }

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.human.ratings import Rating, by_item
 
+if TYPE_CHECKING:
+    from evalkit.stats import RuleTest
+
 FAST_S = 3.0
-_LEAST = 3  # known or repeated pairs below which nothing is concluded
+# What somebody who looks at the pairs keeps to. A flag needs a count that would surprise from one who just keeps it.
+GOLD_LEAST, REPEATS_LEAST, FAST_MOST = 0.7, 0.5, 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +43,18 @@ class RaterCheck:
     flags: tuple[str, ...]
 
 
-def check_raters(ratings: Sequence[Rating]) -> tuple[RaterCheck, ...]:
-    """One check a rater, in order of their codes."""
-    return tuple(_check(rater, ratings) for rater in sorted({one.rater for one in ratings}))
+def check_raters(ratings: Sequence[Rating], *, alpha: float = 0.05) -> tuple[RaterCheck, ...]:
+    """One check a rater, in order of their codes.
+
+    Each flag is an exact one-sided test against its rule, at a level at which a round of careful raters has a flag in at
+    most `alpha` of rounds: the page names a person.
+    """
+    from evalkit.stats import tarone_level
+
+    tested = {rater: _tests(rater, ratings) for rater in sorted({one.rater for one in ratings})}
+    every = [test for tests in tested.values() for test in tests.values()]
+    level = tarone_level(every, alpha=alpha)
+    return tuple(_check(rater, ratings, tests, level) for rater, tests in tested.items())
 
 
 def repeat_pairs(ratings: Sequence[Rating]) -> list[tuple[Rating, Rating]]:
@@ -52,57 +66,90 @@ def repeat_pairs(ratings: Sequence[Rating]) -> list[tuple[Rating, Rating]]:
     ]
 
 
-def _check(rater: str, ratings: Sequence[Rating]) -> RaterCheck:
-    from evalkit import stats
+def _tests(rater: str, ratings: Sequence[Rating]) -> dict[str, RuleTest]:
+    from evalkit.stats import rule_test
 
     own = [one for one in ratings if one.rater == rater]
     gold = [one.label == "fine_tuned" for one in own if one.kind == "gold"]
     same = [a.label == b.label for a, b in repeat_pairs(own)]
-    side = stats.position_bias(
-        sum(one.choice == "left" for one in own), sum(one.choice == "right" for one in own)
-    )
+    sides = [one.choice == "left" for one in own if one.choice in {"left", "right"}]
     fast = [one.seconds < FAST_S for one in own]
-    others = _with_others(rater, ratings)
-    found = {
-        f"finds {wording.share(sum(gold), len(gold))} of the known winners": len(gold) >= _LEAST
-        and _rate(gold) < 0.7,
-        f"judges the same again on {wording.share(sum(same), len(same))} repeats": len(same)
-        >= _LEAST
-        and _rate(same) < 0.5,
-        f"chooses left in {wording.percent(side.estimate, 0)} of decided votes": side.p_value
-        is not None
-        and side.p_value < 0.01,
-        f"votes in under {FAST_S:g} s {wording.percent(_rate(fast), 0)} of the time": _rate(fast)
-        > 0.3,
-        f"agrees with the others on {wording.share(sum(others), len(others))}": len(others) >= 10
-        and _rate(others) < 0.4,
+    return {
+        "gold": rule_test(sum(gold), len(gold), GOLD_LEAST),
+        "repeats": rule_test(sum(same), len(same), REPEATS_LEAST),
+        "left": rule_test(sum(sides), len(sides), 0.5, "two-sided"),
+        "fast": rule_test(sum(fast), len(fast), FAST_MOST, "greater"),
+        "others": _against_others(rater, ratings),
     }
+
+
+def _against_others(rater: str, ratings: Sequence[Rating]) -> RuleTest:
+    """Fewer agreements than the others have among themselves; p is 1 where two alone could not say who is careless,
+    and where agreement is shown to be above chance.
+    """
+    from evalkit.stats import less_than_others, rule_test
+
+    raters = {one.rater for one in ratings}
+    own = _with_others(rater, ratings)
+    agrees = sum(mine == theirs for mine, theirs in own)
+    rest = [one for one in ratings if one.rater != rater]
+    others = [
+        mine == theirs for one in raters - {rater} for mine, theirs in _with_others(one, rest)
+    ]
+    test = less_than_others(agrees, len(own), sum(others), len(others))
+    above_chance = rule_test(agrees, len(own), _by_chance(own), "greater").p_value < 0.05
+    enough = len(raters) > 2 and not above_chance
+    return test if enough else replace(test, p_value=1.0, p_least=test.p_least if own else 1.0)
+
+
+def _by_chance(own: Sequence[tuple[str, str]]) -> float:
+    """Agreement of two who choose these labels as often, without looking."""
+    if not own:
+        return 0.0
+    mine, theirs = (Counter(labels) for labels in zip(*own, strict=True))
+    return sum(mine[label] * theirs[label] for label in mine) / len(own) ** 2
+
+
+def _check(
+    rater: str, ratings: Sequence[Rating], tests: dict[str, RuleTest], level: float
+) -> RaterCheck:
+    own = [one for one in ratings if one.rater == rater]
     seconds = sorted(one.seconds for one in own)
     return RaterCheck(
         rater=rater,
         votes=len(own),
-        gold_rate=_rate(gold) if gold else None,
-        self_agreement=_rate(same) if same else None,
-        left_rate=side.estimate,
-        left_p=side.p_value,
-        fast_rate=_rate(fast) if fast else None,
-        others_rate=_rate(others) if others else None,
+        gold_rate=tests["gold"].rate,
+        self_agreement=tests["repeats"].rate,
+        left_rate=tests["left"].rate,
+        left_p=tests["left"].p_value if tests["left"].n else None,
+        fast_rate=tests["fast"].rate,
+        others_rate=tests["others"].rate,
         median_s=seconds[len(seconds) // 2] if seconds else None,
-        flags=tuple(text for text, flagged in found.items() if flagged),
+        flags=tuple(
+            _flag(name, one) for name, one in tests.items() if one.p_value <= level and one.n
+        ),
     )
 
 
-def _with_others(rater: str, ratings: Sequence[Rating]) -> list[bool]:
-    agrees = []
+def _flag(name: str, test: RuleTest) -> str:
+    counted = wording.share(test.successes, test.n)
+    rate = wording.percent(test.rate, 0)
+    told = {
+        "gold": f"finds {counted} of the known winners",
+        "repeats": f"judges the same again on {counted} repeats",
+        "left": f"chooses left in {rate} of decided votes",
+        "fast": f"votes in under {FAST_S:g} s {rate} of the time",
+        "others": f"agrees with the others on {counted}, no more than by chance",
+    }
+    return f"{told[name]} (p {wording.p_phrase(test.p_value)})"
+
+
+def _with_others(rater: str, ratings: Sequence[Rating]) -> list[tuple[str, str]]:
+    """This rater's label and the other raters' majority label, on each item where they have one."""
+    both = []
     for votes in by_item(ratings).values():
         own = [one.label for one in votes if one.rater == rater]
         ranked = Counter(one.label for one in votes if one.rater != rater).most_common(2)
-        if (
-            own and ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1])
-        ):  # the others have a majority
-            agrees.append(own[0] == ranked[0][0])
-    return agrees
-
-
-def _rate(hits: Sequence[bool]) -> float:
-    return sum(hits) / len(hits) if hits else 0.0
+        if own and ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
+            both.append((own[0], ranked[0][0]))
+    return both

@@ -61,6 +61,8 @@ def _details(found: Preference) -> dict[str, Any]:
         "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
         "asked_only": found.asked_only.to_dict(),
         "without_flagged": found.without_flagged and found.without_flagged.to_dict(),
+        "by_rater": {rater: one.to_dict() for rater, one in found.by_rater.items()},
+        "rater_sample": found.rater_sample.to_dict(),
         "agreement": found.agreement.to_dict(),
         "self_agreement": found.self_agreement.to_dict(),
         "position_bias": found.position.to_dict(),
@@ -71,7 +73,6 @@ def _details(found: Preference) -> dict[str, Any]:
         "slices": [
             {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
             | one.result.to_dict()
-            | {"p_value": one.p_value}
             for one in found.slices
         ],
         "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],

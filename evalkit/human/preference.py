@@ -14,19 +14,24 @@ from evalkit.human.rounds import Progress, Round
 from evalkit.records import EvalResult, Missing
 
 if TYPE_CHECKING:
-    from evalkit.stats import KrippendorffAlpha, PositionBias, RateInterval, WinRate
+    from evalkit.stats import (
+        KrippendorffAlpha,
+        PositionBias,
+        RateInterval,
+        RaterSampleTest,
+        WinRate,
+    )
 
-FEWEST = 30  # items below which a slice is shown without a p-value
+FEW = 30  # items below which a slice is tested by the exact sign test on items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlicePreference:
-    """The win rate within one slice; p-values only from 30 items on, Holm over all slices."""
+    """The win rate within one slice, with Holm over all slices; few items are tested exactly."""
 
     field: str
     slice: str
     result: WinRate
-    p_value: float | None
     p_adjusted: float | None
 
     @property
@@ -55,8 +60,11 @@ class Preference:
         win_rate: The primary result: every item, identical answers as ties.
         asked_only: The same over the pairs people were shown.
         without_flagged: The same without raters that look careless; None when nobody does.
+        by_rater: Each rater's own win rate over the pairs that rater judged.
+        rater_sample: The same question for raters like these: raters and items both taken as a sample.
         labels: First-time votes by label.
-        as_left: Fine-tuned wins among decided votes while it stood on the left; `as_right` likewise.
+        position: Side chosen in first-time decided votes; repeats would count one judgement twice.
+        as_left: Fine-tuned wins among those while it stood on the left; `as_right` likewise.
         self_agreement: Same judgement on hidden repeats.
         length_adjusted: Preference were both answers equally long; None when that cannot be fitted.
         metrics: Where a metric and people both decide: how often they name the same model.
@@ -67,6 +75,8 @@ class Preference:
     win_rate: WinRate
     asked_only: WinRate
     without_flagged: WinRate | None
+    by_rater: Mapping[str, WinRate]
+    rater_sample: RaterSampleTest
     identical: int
     labels: Mapping[str, int]
     position: PositionBias
@@ -180,7 +190,7 @@ def _analysed(
     raters = checks.check_raters(votes)
     flagged = {one.rater for one in raters if one.flags}
     kept = [one for one in asked if one.rater not in flagged]
-    decided = [one for one in votes if one.kind != "gold" and one.score]
+    decided = [one for one in asked if one.score]
     same = [first.label == again.label for first, again in checks.repeat_pairs(votes)]
     labels = Counter(one.label for one in asked)
     return Preference(
@@ -188,6 +198,8 @@ def _analysed(
         win_rate=_win_rate(asked, identical, alpha),
         asked_only=_win_rate(asked, 0, alpha),
         without_flagged=_win_rate(kept, identical, alpha) if flagged and kept else None,
+        by_rater={one.rater: _rater_rate(asked, one.rater, alpha) for one in raters},
+        rater_sample=stats.rater_sample_test(_table(asked, "score"), alpha=alpha),
         identical=identical,
         labels={label: labels[label] for label in LABELS},
         position=stats.position_bias(
@@ -197,7 +209,7 @@ def _analysed(
         ),
         as_left=_wins([one for one in decided if one.fine_tuned_left], alpha),
         as_right=_wins([one for one in decided if not one.fine_tuned_left], alpha),
-        agreement=stats.krippendorff_alpha(_table(asked), alpha=alpha),
+        agreement=stats.krippendorff_alpha(_table(asked, "label"), alpha=alpha),
         self_agreement=stats.rate_interval(sum(same), len(same), alpha=alpha),
         raters=raters,
         reasons=tuple(_reason(reason, asked) for reason in reasons),
@@ -217,8 +229,13 @@ def _wins(decided: Sequence[Rating], alpha: float) -> RateInterval:
     return stats.rate_interval(sum(one.score > 0 for one in decided), len(decided), alpha=alpha)
 
 
-def _table(asked: Sequence[Rating]) -> list[list[str | None]]:
-    said = {(one.rater, one.item_id): one.label for one in asked}
+def _rater_rate(asked: Sequence[Rating], rater: str, alpha: float) -> WinRate:
+    return _win_rate([one for one in asked if one.rater == rater], 0, alpha)
+
+
+def _table(asked: Sequence[Rating], field: str) -> list[list[Any]]:
+    """Raters x items, None where a rater did not vote."""
+    said = {(one.rater, one.item_id): getattr(one, field) for one in asked}
     items = list(dict.fromkeys(one.item_id for one in asked))
     return [
         [said.get((rater, item)) for item in items]
@@ -243,15 +260,23 @@ def _slices(
     ]
     asked = [one for one in votes if one.kind == "asked"]
     results = [
-        _win_rate([one for one in asked if one.slices.get(field) == value], 0, alpha)
+        _exact_if_few(_win_rate([one for one in asked if one.slices.get(field) == value], 0, alpha))
         for field, value in cuts
     ]
-    raw = [result.p_value if result.n >= FEWEST else None for result in results]
-    rows = zip(cuts, results, raw, stats.adjust(raw, method="holm"), strict=True)
+    adjusted = stats.adjust([result.p_value for result in results], method="holm")
     return tuple(
-        SlicePreference(field=field, slice=value, result=result, p_value=p, p_adjusted=adjusted)
-        for (field, value), result, p, adjusted in rows
+        SlicePreference(field=field, slice=value, result=result, p_adjusted=p)
+        for (field, value), result, p in zip(cuts, results, adjusted, strict=True)
     )
+
+
+def _exact_if_few(result: WinRate) -> WinRate:
+    """Few items with several raters each: the sign test on items, which holds at any number."""
+    from evalkit import stats
+
+    if result.n >= FEW:
+        return result
+    return stats.win_rate(result.wins, result.losses, result.ties, alpha=result.alpha)
 
 
 def _length_adjusted(votes: Sequence[Rating], round_: Round, alpha: float) -> Any:

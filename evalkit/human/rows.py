@@ -11,6 +11,7 @@ from evalkit.human.preference import Preference
 RATER_COLUMNS = {
     "rater": "Rater",
     "votes": "Votes",
+    "win_rate": "Fine-tuned wins",
     "gold_rate": "Known winners found",
     "self_agreement": "Same on repeats",
     "others_rate": "With the others",
@@ -56,6 +57,7 @@ def rater_rows(found: Preference) -> list[dict[str, Any]]:
         {
             "rater": one.rater,
             "votes": one.votes,
+            "win_rate": wording.percent(found.by_rater[one.rater].estimate, 0),
             **{name: wording.percent(getattr(one, name), 0) for name in rates},
             "median_s": wording.number(one.median_s, 1),
             "flags": "; ".join(one.flags) or "nothing stands out",

@@ -20,7 +20,13 @@ def answer(found: Preference) -> str:
         return f"{found.withheld} {missing(found)}" if found.stale else found.withheld
     if found.win_rate.estimate is None:
         return f"{headline(found)}. {missing(found)}"
-    return f"{_who(found)} {headline(found)} {_figures(found)} {missing(found)}".strip()
+    parted = " ".join(
+        f"{note[:1].upper()}{note[1:]}."
+        for note in found.win_rate.notes
+        if "verdict follows" in note
+    )
+    said = (_who(found), headline(found), _figures(found), parted, missing(found))
+    return " ".join(part for part in said if part)
 
 
 def headline(found: Preference) -> str:
@@ -29,12 +35,14 @@ def headline(found: Preference) -> str:
     if found.withheld or result.estimate is None:
         return NO_RESULT
     rate = wording.percent(result.estimate)
+    who, s = wording.plural(len(found.raters), "rater"), "" if len(found.raters) > 1 else "s"
     said = {
-        "better": f"The fine-tuned answers win: {rate} of pairs, a tie counted half.",
-        "worse": f"The base answers win: the fine-tuned ones get {rate} of pairs, a tie counted half.",
+        "better": f"{who} prefer{s} the fine-tuned answers: they win {rate} of pairs, a tie counted half.",
+        "worse": f"{who} prefer{s} the base answers: the fine-tuned ones win {rate} of pairs, a tie counted half.",
     }.get(
         result.verdict,
-        f"No preference shown: the fine-tuned answers get {rate} of pairs, a tie counted half.",
+        f"No preference{f' of {who}' if found.raters else ''} shown: "
+        f"the fine-tuned answers win {rate} of pairs, a tie counted half.",
     )
     return f"Votes on other answers, not on the present ones. {said}" if found.stale else said
 
@@ -123,10 +131,33 @@ def length(found: Preference) -> str:
     result = found.length_adjusted
     if result is None or result.estimate is None:
         return f"The preference at equal length is not known: {'; '.join(getattr(result, 'notes', ())) or 'no votes yet'}."
+    votes = wording.plural(result.near_n, "vote")
+    near = f" Among the {votes} on pairs of nearly equal length {wording.percent(result.near_rate)} do."
+    unsure = [note for note in result.notes if "equal length" in note]
+    explained = " Length explains the preference." if result.explains else ""
     return (
         f"At equal length {wording.percent(result.estimate)} of decided votes would go to the fine-tuned answer "
-        f"({_limits(result)}); "
-        f"as they are, {wording.percent(result.raw_rate)} do."
+        f"({_limits(result)}); as they are, {wording.percent(result.raw_rate)} do.{explained}{near}"
+        f"{f' Read with care: {wording.listed(unsure)}.' if unsure else ''}"
+    )
+
+
+def population(found: Preference) -> str:
+    """For whom the result speaks."""
+    if found.withheld:
+        return f"{NO_RESULT}."
+    test, who = found.rater_sample, wording.plural(len(found.raters), "rater")
+    spoken = (
+        f"The result above speaks of {'this rater' if len(found.raters) == 1 else f'these {who}'}."
+    )
+    if test.p_value is None:
+        return f"{spoken} For others like them nothing can be said: {'; '.join(test.notes)}."
+    shown = {"better": "prefer the fine-tuned answers", "worse": "prefer the base answers"}
+    said = shown.get(test.verdict, "are not shown to prefer either")
+    return (
+        f"{spoken} Taken as a sample, with tastes of their own, raters like them {said}: "
+        f"{wording.percent(test.estimate)} of the pairs all of them judged "
+        f"({_limits(test)}, p {wording.p_phrase(test.p_value)})."
     )
 
 
@@ -152,6 +183,7 @@ def win_rate_rows(found: Preference) -> dict[str, Result | None]:
         "Only pairs shown": found.asked_only,
         "Without flagged raters": found.without_flagged,
         "At equal length": found.length_adjusted,
+        "Raters like these": found.rater_sample,
     }
 
 

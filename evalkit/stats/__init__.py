@@ -16,13 +16,14 @@ _ROOMS = {
     "phases": "CombinedTest combine_phases",
     "power": "SampleSize design_effect detectable_difference days_needed examples_needed ratings_needed sign_test_power "
     "users_needed users_needed_mean",
-    "preference": "LengthAdjustedPreference PositionBias WinRate item_mean_test length_adjusted_preference "
-    "position_bias win_rate",
+    "preference": "LengthAdjustedPreference PositionBias RaterSampleTest WinRate item_mean_test length_adjusted_preference "
+    "position_bias rater_sample_test win_rate",
     "proportions": "ProportionTest RateInterval SampleRatioTest proportion_z_test rate_interval sample_ratio_test",
     "quantile": "QuantileInterval QuantileTest quantile_by_user quantile_interval quantile_levels quantile_test",
     "ratio": "MeanSums MeanTest RatioSums RatioTest mean_test mean_test_from_sums ratio_sums ratio_test ratio_test_from_sums",
     "regression": "RegressionRow RegressionTable gee_odds_table linear_probability_table",
     "result": "Result Verdict",
+    "rules": "RuleTest less_than_others rule_test tarone_level",
     "sequential": "confidence_sequence obrien_fleming_bounds spent_alpha",
 }
 _HOMES = {name: f"evalkit.stats.{room}" for room, names in _ROOMS.items() for name in names.split()}

@@ -1,3 +1,4 @@
+import random
 from dataclasses import replace
 from random import Random
 
@@ -8,7 +9,7 @@ from evalkit.errors import DesignError
 from evalkit.human import evidence, ratings, rows, words
 from evalkit.human.checks import check_raters
 from evalkit.human.preference import read_preference
-from evalkit.human.ratings import Rating
+from evalkit.human.ratings import LABELS, Rating
 from evalkit.human.rounds import Round
 from evalkit.records import Evidence
 from evalkit.show import say
@@ -153,16 +154,19 @@ def test_the_evidence_survives_the_disk_and_holds_the_contract(
     assert read.details["votes"] == 40
 
 
-def test_slices_carry_holm_and_small_ones_no_p(new_round, rate, likes):
+def test_slices_carry_holm_and_small_ones_an_exact_p(new_round, rate, likes):
     round_ = new_round(n=80, size=80)
     found = read_preference(locked(round_, rate, {"rater1": likes("tuned")}), slice_fields=["kind"])
     even, odd = found.slices
     assert (even.result.n, odd.result.n) == (40, 40)
-    assert even.p_adjusted == pytest.approx(2 * even.p_value)  # Holm over two equal p-values
+    assert even.p_adjusted == pytest.approx(2 * even.result.p_value)  # Holm over two equal ones
     small = read_preference(
         locked(new_round(size=20), rate, {"rater1": likes("tuned")}), slice_fields=["kind"]
     )
-    assert [one.p_value for one in small.slices] == [None, None]
+    # all won: exact p = 2 / 2**n, Holm over two
+    raw = [2 / 2**one.result.n for one in small.slices]
+    assert [one.result.p_value for one in small.slices] == pytest.approx(raw)
+    assert [one.p_adjusted for one in small.slices] == pytest.approx(stats.adjust(raw))
 
 
 def test_reasons_are_counted_by_whom_they_speak_for(new_round, rate, likes):
@@ -457,3 +461,69 @@ def test_two_identical_models_need_no_rater_and_tie(new_round, likes):
     found = read_preference(round_, slice_fields=["kind"])
     assert (found.win_rate.score, found.win_rate.ties, found.win_rate.p_value) == (0.5, 40, 1.0)
     assert "No preference shown" in words.answer(found)
+
+
+def vote(rater, item, label, *, choice="left", kind="asked", seconds=9.0):
+    return Rating(
+        rater=rater, kind=kind, item_id=item, example_id=item, label=label, choice=choice,
+        fine_tuned_left=True, seconds=seconds, reasons=(), note="", slices={}, simulated=False,
+    )  # fmt: skip
+
+
+def honest_round(seed, *, n_raters=3, n=50, repeats=5, again=0.65):
+    """Raters who look: the same judgement again on 65% of repeats, sides even, one vote in ten quick."""
+    draw, votes = random.Random(seed), []
+    for i in range(n):
+        truth = draw.choices(LABELS, (5, 3, 2, 1))[0]
+        for rater in range(n_raters):
+            label = truth if draw.random() < 0.7 else draw.choice(LABELS)
+            choice = draw.choice(("left", "right")) if label in {"fine_tuned", "base"} else label
+            seconds = 2.0 if draw.random() < 0.1 else 9.0
+            votes.append(vote(f"r{rater}", f"i{i}", label, choice=choice, seconds=seconds))
+            if i < repeats:
+                second = label if draw.random() < again else draw.choice(LABELS)
+                votes.append(vote(f"r{rater}", f"i{i}", second, choice=choice, kind="repeat"))
+    return votes
+
+
+@pytest.mark.parametrize("shape", [{}, {"n_raters": 5, "n": 100}, {"repeats": 3, "again": 0.5}])
+def test_honest_rounds_have_a_flag_in_at_most_five_of_a_hundred(shape):
+    flagged = sum(
+        any(one.flags for one in check_raters(honest_round(seed, **shape))) for seed in range(200)
+    )
+    assert flagged <= 10  # thresholds on 3 to 5 repeats called 17 to 47% of honest raters careless
+
+
+@pytest.mark.parametrize("n_raters", [3, 4])
+def test_a_rater_who_does_not_look_is_found_among_honest_ones(n_raters):
+    draw = random.Random(1)
+    votes = honest_round(1, n_raters=n_raters)
+    votes += [vote("zed", f"i{i}", draw.choice(LABELS)) for i in range(50)]
+    found = {one.rater: one.flags for one in check_raters(votes)}
+    assert any("no more than by chance" in flag for flag in found.pop("zed"))
+    assert not any(found.values())
+
+
+def test_of_two_who_disagree_nobody_is_called_careless():
+    votes = [vote("ann", f"i{i}", "base", choice="tie") for i in range(40)]
+    votes += [vote("bob", f"i{i}", "fine_tuned", choice="tie") for i in range(40)]
+    assert not any(one.flags for one in check_raters(votes))
+
+
+def test_repeats_do_not_count_one_judgement_of_a_side_twice(new_round, rate):
+    found = read_preference(locked(new_round(repeat_share=0.5), rate, {"rater1": lambda _: "left"}))
+    assert (found.position.n, found.as_left.n + found.as_right.n) == (20, 20)
+
+
+def test_the_page_speaks_of_these_raters_and_shows_each(new_round, rate, likes):
+    judges = {"ann": likes("tuned"), "bob": likes("tuned"), "cid": likes("base")}
+    found = read_preference(locked(new_round(raters=tuple(judges)), rate, judges))
+    assert {name: one.score for name, one in found.by_rater.items()} == {
+        "ann": 1.0, "bob": 1.0, "cid": 0.0
+    }  # fmt: skip
+    assert "3 raters" in words.headline(found)
+    assert found.rater_sample.verdict == "no difference shown"
+    assert "raters like them are not shown to prefer either" in words.population(found)
+    one = read_preference(locked(new_round(), rate, {"rater1": likes("tuned")}))
+    assert "1 rater prefers" in words.headline(one)
+    assert "speaks for nobody else" in words.population(one)

@@ -11,6 +11,7 @@ from evalkit.stats import (
     length_adjusted_preference,
     paired_binary_test,
     position_bias,
+    rater_sample_test,
     win_rate,
 )
 
@@ -117,7 +118,8 @@ def test_a_real_preference_survives():
 
 def test_the_adjusted_value_is_the_logits_intercept():
     preferred, lengths = simulated_votes(8, 300, 0.4, 0.5)
-    fit = GLM(preferred, np.column_stack([np.ones(300), lengths]), family=families.Binomial()).fit()
+    bounded = np.tanh(lengths / lengths.std())  # as Dubois et al. 2024
+    fit = GLM(preferred, np.column_stack([np.ones(300), bounded]), family=families.Binomial()).fit()
     assert length_adjusted_preference(preferred, lengths).estimate == pytest.approx(
         1 / (1 + np.exp(-fit.params[0])), abs=1e-6
     )
@@ -149,3 +151,84 @@ def test_what_length_alone_decides_is_undefined(preferred, lengths):
 def test_lists_must_match():
     with pytest.raises(DesignError, match="for each vote"):
         length_adjusted_preference([1, 0], [1])
+
+
+def test_a_bounded_length_term_does_not_read_a_preference_off_outliers():
+    # nobody prefers a model; being longer helps, but a text ten times too long helps no more than one that is long
+    rng = np.random.default_rng(0)
+    lengths = np.exp(rng.normal(4, 1.5, 3000)) - 20
+    chance = 1 / (1 + np.exp(-2 * np.tanh(lengths / lengths.std())))
+    preferred = (rng.random(3000) < chance).astype(int)
+    test = length_adjusted_preference(preferred, lengths)
+    assert test.ci_low < 0.5 < test.ci_high
+    straight = GLM(preferred, np.column_stack([np.ones(3000), lengths]), family=families.Binomial())
+    assert straight.fit().pvalues[0] < 0.001  # a line in raw length says "better" at equal length
+    assert test.explains
+
+
+def test_without_pairs_of_nearly_equal_length_nothing_is_adjusted():
+    rng = np.random.default_rng(4)
+    lengths = np.where(rng.random(200) < 0.5, 100.0, -100.0) + rng.normal(0, 5, 200)
+    preferred = (rng.random(200) < 0.6).astype(int)
+    test = length_adjusted_preference(preferred, lengths)
+    assert (test.estimate, test.near_n, test.explains) == (None, 0, False)
+    assert "no pair is of nearly equal length: no adjusted value exists" in test.notes
+
+
+def test_the_rate_near_equal_length_stands_beside_the_fitted_one():
+    preferred, lengths = simulated_votes(11, 2000, 0.5, 0.8)
+    test = length_adjusted_preference(preferred, lengths)
+    near = preferred[abs(lengths) <= np.median(abs(lengths)) / 4]
+    assert (test.near_rate, test.near_n) == (pytest.approx(near.mean()), len(near))
+    assert test.near_low < 1 / (1 + np.exp(-0.5)) < test.near_high
+
+
+def crossed(seed, n_raters, taste, n=50):
+    rng = np.random.default_rng(seed)
+    latent = rng.normal(0, 0.6, n) + rng.normal(0, taste, (n_raters, 1))
+    latent = latent + rng.normal(0, 1, (n_raters, n))
+    return np.where(latent > 0.4, 1, np.where(latent < -0.4, -1, 0)).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_raters", [2, 3, 5])
+@pytest.mark.parametrize("taste", [0.0, 0.2, 0.4])
+def test_raters_as_a_sample_keep_the_level_whatever_their_tastes(n_raters, taste):
+    rounds = [crossed(seed, n_raters, taste) for seed in range(500)]
+    shown = [rater_sample_test(votes).verdict != "no difference shown" for votes in rounds]
+    assert np.mean(shown) <= 0.075  # 2.5 standard errors above .05
+    if taste == 0.4:  # the negative control: items alone mistake a taste for a difference
+        items = [item_mean_test(list(zip(*votes, strict=True))).verdict for votes in rounds]
+        assert np.mean([verdict != "no difference shown" for verdict in items]) > 0.2
+
+
+def test_a_preference_all_raters_share_is_shown_for_raters_like_them():
+    rng = np.random.default_rng(5)
+    votes = rng.choice([-1, 0, 1], p=[0.1, 0.2, 0.7], size=(4, 60)).tolist()
+    assert rater_sample_test(votes).verdict == "better"
+    mirrored = rater_sample_test([[-vote for vote in row] for row in votes])
+    assert mirrored.estimate == pytest.approx(1 - rater_sample_test(votes).estimate)
+    assert mirrored.p_value == pytest.approx(rater_sample_test(votes).p_value)
+
+
+@pytest.mark.parametrize(
+    ("votes", "why"),
+    [([], "one rater"), ([[1, 0, 1]], "one rater"), ([[1], [1]], "no two items"), ([[1, 1], [1, 1]], "every vote is the same")],
+)  # fmt: skip
+def test_what_cannot_speak_for_others_says_why(votes, why):
+    test = rater_sample_test(votes)
+    assert test.p_value is None
+    assert why in test.notes[0]
+
+
+def test_where_test_and_interval_part_a_sentence_says_which_decides():
+    parted = [
+        test
+        for won in range(40)
+        for lost in range(won)
+        for tied in (0, 10, 40)
+        if ((test := win_rate(won, lost, tied)).p_value < 0.05) is not (test.ci_low > 0.5)
+    ]
+    assert parted
+    assert all(any("verdict follows the test" in note for note in one.notes) for one in parted)
+    assert not any("verdict follows" in note for note in win_rate(30, 12, 8).notes)
