@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from evalkit.errors import DataError
+from evalkit.files import write_whole
 
 Outcome = Literal["ok", "error", "refused", "truncated", "empty"]
 Layer = Literal["benchmark", "human", "ab_test"]
@@ -151,12 +152,8 @@ class Evidence:
     def write(self, path: Path) -> Path:
         """Writes the evidence as JSON; refuses NaN, which is not JSON."""
         record = {name: _plain(getattr(self, name)) for name in self.__slots__}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n",
-            encoding="utf-8",
-        )
-        return path
+        text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
+        return write_whole(path, text.encode() + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> Evidence:

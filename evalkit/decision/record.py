@@ -14,6 +14,7 @@ from evalkit.decision import words
 from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.errors import DataError, DesignError
+from evalkit.files import write_whole
 from evalkit.records import Evidence, Layer, Missing
 
 Verdict = Literal["ship", "don't ship", "not yet"]
@@ -74,11 +75,8 @@ class Decision:
 
     def write(self, folder: Path) -> Path:
         """Writes `decision.json` into a run's folder."""
-        path = folder / FILE
-        path.write_text(
-            json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        return path
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        return write_whole(folder / FILE, text.encode() + b"\n")
 
     def __str__(self) -> str:
         return self.headline

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, Literal, overload
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
+from evalkit.files import alone, write_whole
 
 Side = Literal["a", "b"]
 VERSION = 1
@@ -148,19 +147,11 @@ class Batch(Sequence[Pair]):
                 "only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file"
             )
         (folder / "votes").mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(
-                held, fcntl.LOCK_EX
-            )  # two runs at once must not leave the batch of one and the key of the other
+        with alone(folder):  # else two runs leave the batch of one and the key of the other
             if (folder / "batch.json").exists():
                 raise DesignError(f"{folder}: holds a batch already; name a new round")
             write_whole(folder / "key.json", self.key.to_bytes(), mode=0o600)
-            return write_whole(
-                folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644
-            )
-        finally:
-            os.close(held)
+            return write_whole(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)))
 
 
 def read_batch(folder: Path) -> Batch:
@@ -212,15 +203,6 @@ def _as_json(kind: str, record: Any, without: tuple[str, ...]) -> bytes:
         {"kind": kind, "version": VERSION, **values}, indent=1, ensure_ascii=True, default=dict
     )
     return text.encode() + b"\n"
-
-
-def write_whole(path: Path, content: bytes, *, mode: int) -> Path:
-    """Writes a file so that nobody ever sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(content)
-        os.fsync(file.fileno())
-    return partial.replace(path)
 
 
 def _read(path: Path, kind: str) -> dict[str, Any]:

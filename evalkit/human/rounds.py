@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human.pairs import Batch, Key, read_batch, read_key, write_whole
+from evalkit.files import write_whole
+from evalkit.human.pairs import Batch, Key, read_batch, read_key
 from evalkit.human.votes import Vote, VoteFile, read_standing
 from evalkit.study import Study, checked_name
 
@@ -169,9 +170,7 @@ class Round:
             "votes": votes,
             "complete": not behind,
         }
-        write_whole(
-            self.folder / "lock.json", json.dumps(record, indent=1).encode() + b"\n", mode=0o644
-        )
+        write_whole(self.folder / "lock.json", json.dumps(record, indent=1).encode() + b"\n")
 
 
 def round_folder(study: Study, name: str) -> Path:

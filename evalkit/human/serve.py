@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from evalkit.errors import DataError, DesignError
+from evalkit.files import write_whole
 from evalkit.human import opening
-from evalkit.human.pairs import write_whole
 from evalkit.human.rounds import Round, round_folder
 from evalkit.study import Study
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
-from evalkit.journal.file import AppendOnlyFile, Place
+from evalkit.files import LineFile, Place, lines
 from evalkit.records import Answer, Outcome
 from evalkit.wording import plural
 
@@ -171,7 +171,7 @@ class Writer:
         """
         self.path = Path(path)
         _refuse_other_files(self.path)
-        self._file = AppendOnlyFile(self.path)
+        self._file = LineFile(self.path, wait=False, remedy="removed, that call is asked again")
         self._places: dict[bytes, Place] = {}
         try:
             self._begin(dict(head))
@@ -269,16 +269,9 @@ def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) 
 
 def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
     """Each whole answer line with its place (offset, length)."""
-    with path.open("rb") as file:
-        offset = len(file.readline())
-        for number, line in enumerate(file, start=2):
-            if not line.endswith(b"\n"):
-                warnings.warn(
-                    f"{path}:{number}: the last line is unfinished and was left out", stacklevel=4
-                )
-                return
+    for number, offset, line in lines(path):
+        if number > 1:
             yield _entry(_parsed(line, path, number), path, number), (offset, len(line))
-            offset += len(line)
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
