@@ -11,9 +11,17 @@ from typing import Any, Literal, get_args
 
 from evalkit.errors import DataError
 from evalkit.files import LineFile, kept_quiet, lines
+from evalkit.human.shape import misfit
 
 Choice = Literal["left", "right", "tie", "both_bad"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
+_UNDO = {"item_id": str, "at": str}
+_VOTE = {
+    **dict.fromkeys(("item_id", "choice", "left", "at", "note", "via"), str),
+    "seconds": float,
+    "reasons": [str],
+    "simulated": bool,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,21 +136,17 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
     """
     try:
         record = json.loads(line)
-        if (
-            record["kind"] == "vote"
-            and record["choice"] in CHOICES
-            and record["left"] in {"a", "b"}
-        ):
-            Vote(**{name: value for name, value in record.items() if name != "kind"})
-            return record | {
-                "reasons": tuple(record["reasons"]),
-                "seconds": float(record["seconds"]),
-            }
-        if record["kind"] == "undo" and isinstance(record["item_id"], str):
+        kind = record["kind"]
+        if said := misfit(record, _UNDO if kind == "undo" else _VOTE):
+            raise ValueError(said)
+        if kind == "undo":
             return record
+        if kind != "vote" or record["choice"] not in CHOICES or record["left"] not in {"a", "b"}:
+            raise ValueError(f"kind {kind}, choice {record['choice']}, left {record['left']}")
+        Vote(**{name: value for name, value in record.items() if name != "kind"})
+        return record | {"reasons": tuple(record["reasons"]), "seconds": float(record["seconds"])}
     except (ValueError, TypeError, KeyError) as why:
         raise DataError(f"{where}: not a vote ({why}); restore the file from a copy") from why
-    raise DataError(f"{where}: not a vote; restore the file from a copy")
 
 
 def _apply(record: dict[str, Any], standing: dict[str, Vote]) -> None:
