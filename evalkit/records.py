@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -128,7 +129,8 @@ class Evidence:
     Attributes:
         layer: benchmark, human or ab_test.
         models: Names, `{"base": ..., "fine_tuned": ...}`.
-        bound_to: Hashes this evidence is valid for: `test_set`, `base`, `fine_tuned` (answers).
+        bound_to: Hashes this evidence is valid for: `test_set`; `base` and `fine_tuned` (answers, see `answers_hash`);
+            `base_journal` and `fine_tuned_journal` (all that the journals hold).
         simulated: True when any rating or user in it is simulated.
         metric: What `primary` measures, in words, e.g. "exact match".
         unit: What `primary["n"]` counts: examples, items or users.
@@ -170,6 +172,22 @@ class Evidence:
             raise DataError(
                 f"{path}: not a record of evidence ({why}); run its chapter again"
             ) from why
+
+
+def answers_hash(results: Iterable[EvalResult]) -> str:
+    """SHA-256 hex over the sorted (example id, sample, answer, outcome): what evidence on these answers is bound to.
+
+    Only these answers count: not the order, not the scores, nor what else a journal holds.
+    """
+    return hash_rows(
+        [str(one.example_id), one.sample, one.predicted, one.outcome] for one in results
+    )
+
+
+def hash_rows(rows: Iterable[Sequence[Any]]) -> str:
+    """SHA-256 hex over rows of texts and numbers, whatever their order."""
+    text = json.dumps(sorted(map(list, rows)), separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _plain(value: Any) -> Any:

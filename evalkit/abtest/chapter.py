@@ -191,8 +191,8 @@ def bound_to(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
         return {}
     return {
         "test_set": journal.read_header(base_journal)["test_set"],
-        "base": journal.answers_hash(base_journal),
-        "fine_tuned": journal.answers_hash(fine_tuned_journal),
+        "base_journal": journal.answers_hash(base_journal),
+        "fine_tuned_journal": journal.answers_hash(fine_tuned_journal),
     }
 
 

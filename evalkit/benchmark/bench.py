@@ -14,7 +14,7 @@ from evalkit.benchmark import dataset, metrics, runner
 from evalkit.benchmark.pairs import mean, quantile
 from evalkit.benchmark.progress import prices_of
 from evalkit.errors import DataError, DesignError
-from evalkit.records import EvalResult
+from evalkit.records import EvalResult, answers_hash
 from evalkit.study import Study
 
 
@@ -131,11 +131,15 @@ class Bench:
         )
 
     def bound_to(self, base_journal: str, fine_tuned_journal: str) -> dict[str, str]:
-        """Hashes of the test set and of both models' answers: what the evidence is valid for."""
-        base, tuned = (
-            journal.answers_hash(self.study.path(one)) for one in (base_journal, fine_tuned_journal)
-        )
-        return {"test_set": self.test_set.fingerprint, "base": base, "fine_tuned": tuned}
+        """Hashes of the test set, of both models' answers to it and of their journals: what the evidence is valid for."""
+        bound = {"test_set": self.test_set.fingerprint}
+        for role, file in (("base", base_journal), ("fine_tuned", fine_tuned_journal)):
+            path = self.study.path(file)
+            answers = runner.results_from_journal(
+                path, self.path, limit=self.limit, checker="none", scorers=(), remedy=None
+            )
+            bound |= {role: answers_hash(answers), f"{role}_journal": journal.answers_hash(path)}
+        return bound
 
     def chance_rate(self, field: str) -> float | None:
         """Expected exact-match rate of picking one candidate at random, whatever the models do.

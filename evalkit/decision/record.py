@@ -29,6 +29,8 @@ _OTHERS = {
     "test_set": "another test set",
     "base": "other answers of the base model",
     "fine_tuned": "other answers of the fine-tuned model",
+    "base_journal": "other answers of the base model",
+    "fine_tuned_journal": "other answers of the fine-tuned model",
 }
 
 
@@ -210,7 +212,7 @@ def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
         if name in shared and this.bound_to[name] != benchmark.bound_to[name]
     ]
     if differ:
-        return f"made for {wording.listed([_OTHERS.get(name, name) for name in differ])}"
+        return f"made for {wording.listed([*dict.fromkeys(_OTHERS.get(name, name) for name in differ)])}"
     if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get(
         "fine_tuned"
     ):

@@ -19,7 +19,7 @@ from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
 from evalkit.files import LineFile, Place, lines
-from evalkit.records import Answer, Outcome
+from evalkit.records import Answer, Outcome, hash_rows
 from evalkit.wording import plural
 
 KIND = "evalkit-journal"
@@ -151,10 +151,12 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 
 def answers_hash(path: str | Path) -> str:
-    """SHA-256 hex over the sorted (example_id, sample, text, outcome) of the answers: what evidence is bound to."""
+    """SHA-256 hex over the sorted (example_id, sample, text, outcome) of all answers a journal holds, as they came.
+
+    `records.answers_hash` is taken over the answers of a test set's rows, as they are scored.
+    """
     latest = {(e.example_id, e.sample): e.answer for e in read_journal(path).entries}
-    rows = sorted([*place, answer.text, answer.outcome] for place, answer in latest.items())
-    return hashlib.sha256(_canonical(rows)).hexdigest()
+    return hash_rows([*place, answer.text, answer.outcome] for place, answer in latest.items())
 
 
 class Writer:
