@@ -11,6 +11,7 @@ from typing import Any
 
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics, runner
+from evalkit.benchmark.gaps import Gaps, gaps
 from evalkit.benchmark.pairs import mean, quantile
 from evalkit.benchmark.progress import prices_of
 from evalkit.errors import DataError, DesignError
@@ -82,6 +83,10 @@ class Bench:
         if not path.exists():
             raise DataError(f"{path}: no such journal; to ask {model!r}, {self._to_ask()}")
         return self._read(path, remedy=f"to ask them, {self._to_ask()}")
+
+    def gaps(self, base: Iterable[EvalResult], fine_tuned: Iterable[EvalResult]) -> Gaps:
+        """What both models' answers still lack of the test set."""
+        return gaps(self.test_set.examples, base, fine_tuned, samples=self.samples)
 
     def checkpoints(self, journals: str, taken: Iterable[str] = ()) -> dict[str, list[EvalResult]]:
         """Further models' scored answers, by the model's name in the journal's header; journals are read, never asked.
