@@ -17,7 +17,7 @@ from evalkit.abtest.looks import read_looks
 from evalkit.abtest.plan import ABPlan, Kind, Metric, read_guardrails
 from evalkit.abtest.reading import Reading, read_ab_test
 from evalkit.abtest.source import open_log
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult, Evidence, Missing
 from evalkit.study import Study
 
@@ -82,7 +82,12 @@ def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
     """The plan in force, and what happened: a named plan is locked, a draft never."""
     path = home.path(PLAN_FILE)
     if plan.experiment_name != UNNAMED:
-        locked, said = lock_plan(home, plan)
+        try:
+            locked, said = lock_plan(home, plan)
+        except DataError as why:
+            if path.exists():
+                raise
+            return plan, f"Not locked: {why}"
         return locked.plan, said
     if path.exists():
         locked = read_lock(path)
@@ -129,7 +134,10 @@ def simulate(
     from evalkit.abtest.log import EventLog
     from evalkit.abtest.simulate import simulate_traffic
 
-    log = EventLog(home.path(event_log or SIMULATED_LOG))
+    try:
+        log = EventLog(home.path(event_log or SIMULATED_LOG))
+    except DataError as why:  # such as a folder that may only be read
+        return f"Nothing was simulated: {why}."
     try:
         traffic = simulate_traffic(log, read_lock(home.path(PLAN_FILE)).config, *answers, **options)
     except DesignError as why:
