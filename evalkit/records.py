@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from evalkit.errors import DataError
+from evalkit.files import write_whole
 
 Outcome = Literal["ok", "error", "refused", "truncated", "empty"]
 Layer = Literal["benchmark", "human", "ab_test"]
@@ -127,7 +129,8 @@ class Evidence:
     Attributes:
         layer: benchmark, human or ab_test.
         models: Names, `{"base": ..., "fine_tuned": ...}`.
-        bound_to: Hashes this evidence is valid for: `test_set`, `base`, `fine_tuned` (answers).
+        bound_to: Hashes this evidence is valid for: `test_set`; `base` and `fine_tuned` (answers, see `answers_hash`);
+            `base_journal` and `fine_tuned_journal` (all that the journals hold).
         simulated: True when any rating or user in it is simulated.
         metric: What `primary` measures, in words, e.g. "exact match".
         unit: What `primary["n"]` counts: examples, items or users.
@@ -151,12 +154,8 @@ class Evidence:
     def write(self, path: Path) -> Path:
         """Writes the evidence as JSON; refuses NaN, which is not JSON."""
         record = {name: _plain(getattr(self, name)) for name in self.__slots__}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n",
-            encoding="utf-8",
-        )
-        return path
+        text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
+        return write_whole(path, text.encode() + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> Evidence:
@@ -173,6 +172,22 @@ class Evidence:
             raise DataError(
                 f"{path}: not a record of evidence ({why}); run its chapter again"
             ) from why
+
+
+def answers_hash(results: Iterable[EvalResult]) -> str:
+    """SHA-256 hex over the sorted (example id, sample, answer, outcome): what evidence on these answers is bound to.
+
+    Only these answers count: not the order, not the scores, nor what else a journal holds.
+    """
+    return hash_rows(
+        [str(one.example_id), one.sample, one.predicted, one.outcome] for one in results
+    )
+
+
+def hash_rows(rows: Iterable[Sequence[Any]]) -> str:
+    """SHA-256 hex over rows of texts and numbers, whatever their order."""
+    text = json.dumps(sorted(map(list, rows)), separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -65,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rubric_file: str = ""
     gold_file: str = ""
     simulate_raters: int = 0
+    allow_incomplete: bool = False
 
     # when a version ships
     stage: str = "pre_deploy"

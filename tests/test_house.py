@@ -22,6 +22,7 @@ DOORS = {
     "sqlalchemy": ("evalkit/abtest/log",),
     "anywidget": ("evalkit/human/rater", "evalkit/show/explorer"),
     "ipywidgets": ("evalkit/human/rater", "evalkit/show/"),
+    "fcntl": ("evalkit/files",),
     "pickle": (),
 }
 MODULES = sorted(ROOT.glob("evalkit/**/*.py"))

@@ -17,7 +17,7 @@ from evalkit.abtest.looks import read_looks
 from evalkit.abtest.plan import ABPlan, Kind, Metric, read_guardrails
 from evalkit.abtest.reading import Reading, read_ab_test
 from evalkit.abtest.source import open_log
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult, Evidence, Missing
 from evalkit.settings import named
 from evalkit.study import Study
@@ -74,7 +74,12 @@ def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
     """The plan in force, and what happened: a named plan is locked, a draft never."""
     path = home.path(PLAN_FILE)
     if plan.experiment_name != UNNAMED:
-        locked, said = lock_plan(home, plan)
+        try:
+            locked, said = lock_plan(home, plan)
+        except DataError as why:
+            if path.exists():
+                raise
+            return plan, f"Not locked: {why}"
         return locked.plan, said
     if path.exists():
         locked = read_lock(path)
@@ -118,7 +123,10 @@ def simulate(home: Study, answers: Sequence[Sequence[EvalResult]]) -> str:
     from evalkit.abtest.log import EventLog
     from evalkit.abtest.simulate import simulate_traffic
 
-    log = EventLog(home.path(said.event_log or SIMULATED_LOG))
+    try:
+        log = EventLog(home.path(said.event_log or SIMULATED_LOG))
+    except DataError as why:  # such as a folder that may only be read
+        return f"Nothing was simulated: {why}."
     try:
         traffic = simulate_traffic(
             log,
@@ -185,8 +193,8 @@ def bound_to(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
         return {}
     return {
         "test_set": journal.read_header(base_journal)["test_set"],
-        "base": journal.answers_hash(base_journal),
-        "fine_tuned": journal.answers_hash(fine_tuned_journal),
+        "base_journal": journal.answers_hash(base_journal),
+        "fine_tuned_journal": journal.answers_hash(fine_tuned_journal),
     }
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from typing import Any
 from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
+from evalkit.files import alone, write_new, write_whole
 
 KIND = "evalkit-plan"
 _ENTRY = {"at", "reason", "phase", "plan", "sha256"}
@@ -99,7 +98,7 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
             "sha256": _hash(plan.to_dict()),
         }
         record |= {"locked_at": _utc(now), "amendments": []}
-        if _write_new(record, path):
+        if write_new(path, _as_json(record)):
             return read_lock(path)
     locked = read_lock(path)
     if plan not in (locked.plan, locked.first):
@@ -125,7 +124,7 @@ def amend(
     Raises:
         DesignError: No reason, nothing changed, or a field that would make it another test.
     """
-    path, locked = Path(path), read_lock(path)
+    path = Path(path)
     if fixed := [name for name in changes if name in _FIXED]:
         raise DesignError(
             f"{', '.join(fixed)} cannot be amended: that is another test; lock a new plan under a new name"
@@ -134,6 +133,19 @@ def amend(
         raise DesignError(
             f"a plan has no {', '.join(unknown)}; it has {', '.join(ABPlan.__slots__)}"
         )
+    read_lock(path)  # says what is wrong before a folder is held
+    with alone(path.parent):  # so that an amendment of the same moment is not lost
+        _append(path, read_lock(path), reason, changes, now)
+        return read_lock(path)
+
+
+def _append(
+    path: Path,
+    locked: LockedPlan,
+    reason: str,
+    changes: Mapping[str, Any],
+    now: datetime | None,
+) -> None:
     plan = locked.plan.changed(**changes)
     if not reason.strip() or plan == locked.plan:
         raise DesignError("an amendment needs a reason and at least one changed value")
@@ -141,8 +153,7 @@ def amend(
     entry = {"at": _utc(now), "reason": reason, "phase": phase, "plan": plan.to_dict()}
     record = _read(path)
     record["amendments"].append(entry | {"sha256": _hash([locked.sha256, entry])})
-    os.replace(_half(record, path), path)
-    return read_lock(path)
+    write_whole(path, _as_json(record))
 
 
 def read_lock(path: str | Path) -> LockedPlan:
@@ -244,25 +255,8 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _half(record: Mapping[str, Any], path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    half.write_text(
-        json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    return half
-
-
-def _write_new(record: Mapping[str, Any], path: Path) -> bool:
-    """Puts the whole file there at once, unless another process was first."""
-    half = _half(record, path)
-    try:
-        os.link(half, path)
-    except FileExistsError:
-        return False
-    finally:
-        half.unlink()
-    return True
+def _as_json(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
 
 
 def _utc(now: datetime | None) -> str:

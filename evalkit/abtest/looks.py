@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.files import append_line, lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,41 +37,29 @@ class Look:
 
 
 def record_look(path: str | Path, look: Look) -> Look:
-    """Appends a look and brings it to the disk before anything is shown."""
-    path = Path(path)
+    """Appends a look and brings it to the disk before anything is shown.
+
+    Raises:
+        DataError: It cannot be written.
+    """
     look = look if look.at else replace(look, at=datetime.now(UTC).isoformat(timespec="seconds"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        torn = file.tell() and not _ends_in_newline(path)
-        file.write(b"\n" * bool(torn) + json.dumps(asdict(look), allow_nan=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, json.dumps(asdict(look), allow_nan=False).encode())
     return look
 
 
 def read_looks(path: str | Path) -> tuple[Look, ...]:
-    """The looks so far, oldest first; none when nobody has looked.
+    """The looks so far, oldest first; none when nobody has looked. A torn last line is left out with a warning.
 
     Raises:
         DataError: A line is not a look.
     """
-    path = Path(path)
-    if not path.exists():
-        return ()
-    lines = path.read_bytes().split(b"\n")
-    return tuple(_look(line, path, number) for number, line in enumerate(lines, 1) if line.strip())
+    return tuple(_look(line, path, number) for number, _, line in lines(path) if line.strip())
 
 
-def _look(line: bytes, path: Path, number: int) -> Look:
+def _look(line: bytes, path: str | Path, number: int) -> Look:
     try:
         return Look(**json.loads(line))
     except (ValueError, TypeError) as why:
         raise DataError(
-            f"{path}:{number}: not a look ({why}); remove this line if a crash tore it"
+            f"{path}:{number}: not a look ({why}); restore the file from a copy"
         ) from why
-
-
-def _ends_in_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from evalkit.abtest.analysis import Log
 from evalkit.abtest.findings import Findings, Question, findings
 from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
-from evalkit.abtest.looks import Look, record_look
+from evalkit.abtest.looks import Look, read_looks, record_look
 from evalkit.abtest.schedule import Schedule, limits, schedule
+from evalkit.errors import DataError
 from evalkit.records import Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test
 
@@ -52,6 +53,7 @@ class Reading:
         health: Failures, refusals and latency: from exposures alone, so always there.
         findings: The effect; None while it is withheld.
         missing: What would settle it, and its price.
+        recorded: False when the effect was due and is withheld, as this look could not be put on record.
     """
 
     plan: LockedPlan
@@ -67,6 +69,7 @@ class Reading:
     findings: Findings | None
     missing: tuple[Missing, ...]
     notes: tuple[str, ...]
+    recorded: bool = True
 
     @property
     def valid(self) -> bool:
@@ -104,7 +107,16 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers; where the effect is withheld nothing in it depends on an outcome."""
-        own = ("simulated", "read_at", "n_requests", "days_seen", "n_mixed", "n_users", "verdict")
+        own = (
+            "simulated",
+            "read_at",
+            "n_requests",
+            "days_seen",
+            "n_mixed",
+            "n_users",
+            "verdict",
+            "recorded",
+        )
         looks = self.findings.looks if self.findings else ()
         plan = self.plan
         return {
@@ -166,7 +178,7 @@ def read_ab_test(
         now: Time of reading; the present when not given.
         before: For CUPED: a table of user_id and value from before the experiment.
         slices: Also by slice, when the log has any.
-        ledger: File to which this look is appended before anything is returned.
+        ledger: File to which this look is appended before anything is returned; where it cannot be, no effect is.
         run: Name of the run, for the ledger.
 
     Raises:
@@ -209,9 +221,43 @@ def read_ab_test(
         missing=_missing(valid, state, found, plan),
         notes=_notes(counts, plan, found, simulated=log.simulated),
     )
-    if ledger is not None:
-        record_look(ledger, _ledger_line(reading, run))
-    return reading
+    return reading if ledger is None else _on_record(reading, ledger, run)
+
+
+def _on_record(reading: Reading, ledger: Path, run: str) -> Reading:
+    """The reading, once its look is on record.
+
+    Where the ledger cannot be written (a read-only folder, a full disk) the effect is withheld, as a look that is not on
+    record is a peek; not so when this very look, planned and of the same plan, was recorded before: it keeps its users.
+    """
+    look = _ledger_line(reading, run)
+    try:
+        record_look(ledger, look)
+        return reading
+    except DataError as why:
+        told = f"this look could not be put on record ({why})"
+    if reading.findings is None:
+        return replace(reading, notes=(*reading.notes, told))
+    if look.look is not None and any(_same(one, look) for one in read_looks(ledger)):
+        told += "; the same look was recorded before, so its effect is shown"
+        return replace(reading, notes=(*reading.notes, told))
+    action, why = (
+        f"Make {ledger.name} writable and read the test again",
+        "a look off the record is a peek",
+    )
+    return replace(
+        reading,
+        findings=None,
+        recorded=False,
+        missing=(Missing(action=action, why=f"{why}, so the effect is withheld", price="minutes"),),
+        notes=(*reading.notes, told),
+    )
+
+
+def _same(one: Look, other: Look) -> bool:
+    return one.effect_shown and all(
+        getattr(one, name) == getattr(other, name) for name in ("experiment", "plan_sha256", "look")
+    )
 
 
 def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, ...]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from evalkit.abtest.analysis import Log, fetched, quiet
 from evalkit.errors import DataError
@@ -43,7 +48,25 @@ def _open_file(url: str) -> Log:
             )
     import ibis
 
-    return _of_connection(ibis.sqlite.connect(path), str(path))
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return _of_connection(ibis.sqlite.connect(path), str(path))
+    return _of_connection(ibis.sqlite.from_connection(_read_only(path)), str(path))
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """A log where nothing may be written, so that SQLite can make no file beside it.
+
+    Rows that still stand in its write-ahead log are not in the file: then both are copied and the copy is read.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    if not wal.is_file() or not wal.stat().st_size:
+        return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1", uri=True)
+    with tempfile.TemporaryDirectory(prefix="evalkit-log-", ignore_cleanup_errors=True) as folder:
+        for one in (path, wal):
+            shutil.copyfile(one, Path(folder) / one.name)
+        copy = sqlite3.connect(Path(folder) / path.name)
+        copy.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens its files
+        return copy  # the files are gone by name, and go for good with the connection
 
 
 def _open_url(url: str) -> Log:

@@ -67,6 +67,8 @@ def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Mapping[str,
 
 def headline(found: Reading | NoReading) -> str:
     """The verdict in one clause; without any effect while that is withheld."""
+    if isinstance(found, Reading) and not found.recorded:
+        return "The effect is due and withheld: this look could not be put on record"
     if isinstance(found, NoReading):
         return found.why.rstrip(".")
     if not found.valid:

@@ -12,10 +12,11 @@ from typing import Any
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics, runner
 from evalkit.benchmark.comparison import Comparison, compare_models
+from evalkit.benchmark.gaps import Gaps, gaps
 from evalkit.benchmark.pairs import mean, quantile
 from evalkit.benchmark.progress import prices_of
 from evalkit.errors import DataError, DesignError
-from evalkit.records import EvalResult
+from evalkit.records import EvalResult, answers_hash
 from evalkit.settings import Settings, named
 from evalkit.study import Study
 
@@ -104,6 +105,10 @@ class Bench:
             raise DataError(f"{path}: no such journal; to ask {model!r}, {self._to_ask()}")
         return self._read(path, remedy=f"to ask them, {self._to_ask()}")
 
+    def gaps(self, base: Iterable[EvalResult], fine_tuned: Iterable[EvalResult]) -> Gaps:
+        """What both models' answers still lack of the test set."""
+        return gaps(self.test_set.examples, base, fine_tuned, samples=self.settings.samples)
+
     def checkpoints(self) -> dict[str, list[EvalResult]]:
         """Further models' scored answers, by the model's name in the journal's header; journals are read, never asked.
 
@@ -152,10 +157,16 @@ class Bench:
 
     @property
     def bound_to(self) -> dict[str, str]:
-        """Hashes of the test set and of both models' answers: what the evidence is valid for."""
-        journals = (self.settings.base_journal, self.settings.fine_tuned_journal)
-        base, tuned = (journal.answers_hash(self.study.path(one)) for one in journals)
-        return {"test_set": self.test_set.fingerprint, "base": base, "fine_tuned": tuned}
+        """Hashes of the test set, of both models' answers to it and of their journals: what the evidence is valid for."""
+        bound = {"test_set": self.test_set.fingerprint}
+        said = self.settings
+        for role, file in (("base", said.base_journal), ("fine_tuned", said.fine_tuned_journal)):
+            path = self.study.path(file)
+            answers = runner.results_from_journal(
+                path, self.path, limit=said.limit, checker="none", scorers=(), remedy=None
+            )
+            bound |= {role: answers_hash(answers), f"{role}_journal": journal.answers_hash(path)}
+        return bound
 
     def chance_rate(self) -> float | None:
         """Expected exact-match rate of picking one candidate at random, whatever the models do.

@@ -14,6 +14,7 @@ from evalkit.decision import words
 from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.errors import DataError, DesignError
+from evalkit.files import write_whole
 from evalkit.records import Evidence, Layer, Missing
 
 Verdict = Literal["ship", "don't ship", "not yet"]
@@ -28,6 +29,8 @@ _OTHERS = {
     "test_set": "another test set",
     "base": "other answers of the base model",
     "fine_tuned": "other answers of the fine-tuned model",
+    "base_journal": "other answers of the base model",
+    "fine_tuned_journal": "other answers of the fine-tuned model",
 }
 
 
@@ -74,11 +77,8 @@ class Decision:
 
     def write(self, folder: Path) -> Path:
         """Writes `decision.json` into a run's folder."""
-        path = folder / FILE
-        path.write_text(
-            json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        return path
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        return write_whole(folder / FILE, text.encode() + b"\n")
 
     def __str__(self) -> str:
         return self.headline
@@ -212,7 +212,7 @@ def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
         if name in shared and this.bound_to[name] != benchmark.bound_to[name]
     ]
     if differ:
-        return f"made for {wording.listed([_OTHERS.get(name, name) for name in differ])}"
+        return f"made for {wording.listed([*dict.fromkeys(_OTHERS.get(name, name) for name in differ)])}"
     if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get(
         "fine_tuned"
     ):

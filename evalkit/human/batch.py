@@ -62,7 +62,7 @@ def prepare_human_eval_batch(
         study: Name, kept in the batch.
         round: Name, kept in the batch.
         models: Names, `{"base": ..., "fine_tuned": ...}`; kept in the key.
-        bound_to: Hashes `test_set`, `base`, `fine_tuned`; computed from the results when not given.
+        bound_to: Hashes `test_set`, `base`, `fine_tuned`; those of the answers are computed from the results when not given.
         simulated: True when the raters are simulated.
         folder: Where to save the batch and its key at once.
 
@@ -119,17 +119,23 @@ def prepare_human_eval_batch(
 
 def answers_seal(bound_to: Mapping[str, str]) -> str:
     """One hash over both models' answers that does not say which is which."""
-    return hashlib.sha256(
-        f"{bound_to.get('base')} {bound_to.get('fine_tuned')}".encode()
-    ).hexdigest()
+    return _seal(bound_to.get("base"), bound_to.get("fine_tuned"))
+
+
+def _seal(base: str | None, fine_tuned: str | None) -> str:
+    return hashlib.sha256(f"{base} {fine_tuned}".encode()).hexdigest()
 
 
 def made_from(batch: Batch, bound_to: Mapping[str, str]) -> bool:
-    """Whether a batch was drawn from the test set and answers of these hashes."""
-    return batch.bound_to == {
-        "test_set": bound_to.get("test_set", ""),
-        "answers": answers_seal(bound_to),
-    }
+    """Whether a batch was drawn from the answers of these hashes, and from this test set as far as both name one.
+
+    A batch made from results alone names no test set. Rounds of earlier versions are bound to all that the journals held.
+    """
+    earlier = _seal(bound_to.get("base_journal"), bound_to.get("fine_tuned_journal"))
+    made_of, asked = batch.bound_to.get("test_set"), bound_to.get("test_set")
+    return batch.bound_to.get("answers") in {answers_seal(bound_to), earlier} and (
+        made_of == asked or not made_of or not asked
+    )
 
 
 def _stream(seed: int, what: str) -> Random:

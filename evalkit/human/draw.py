@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
-from typing import Any
 
 from evalkit.errors import DataError, DesignError
 from evalkit.human.pairs import Side
-from evalkit.records import EvalResult
+from evalkit.records import EvalResult, answers_hash
 
 Matched = tuple[EvalResult, EvalResult]
 _GAP = 10  # pairs between an item and its repeat, where the round is long enough
@@ -115,17 +112,8 @@ def swaps(
 
 
 def bound_to(base: Iterable[EvalResult], fine_tuned: Iterable[EvalResult]) -> dict[str, str]:
-    """Hashes of the test set and of both models' answers, from the results alone."""
-    base = list(base)
-    return {
-        "test_set": _hash([str(one.example_id), one.input_text, one.expected] for one in base),
-        "base": _hash(
-            [str(one.example_id), one.sample, one.predicted, one.outcome] for one in base
-        ),
-        "fine_tuned": _hash(
-            [str(one.example_id), one.sample, one.predicted, one.outcome] for one in fine_tuned
-        ),
-    }
+    """Hashes of both models' answers, from the results alone: which file of tests they came from is not known."""
+    return {"base": answers_hash(base), "fine_tuned": answers_hash(fine_tuned)}
 
 
 def _first_samples(results: Iterable[EvalResult]) -> dict[str, EvalResult]:
@@ -154,8 +142,3 @@ def _shuffled(pairs: list[Matched], rng: Random, stratify_by: str | None) -> lis
 
 def _lean(sides: Sequence[Side]) -> bool:
     return sides.count("a") > sides.count("b")
-
-
-def _hash(rows: Iterable[list[Any]]) -> str:
-    text = json.dumps(sorted(rows), ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

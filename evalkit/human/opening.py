@@ -20,6 +20,12 @@ from evalkit.human.rounds import Round, round_folder
 from evalkit.records import EvalResult
 from evalkit.study import Study
 
+NO_RATER = "Nobody sits in front of this run, or there is no round yet, so no rater is shown."
+NOT_DRAWN = (
+    "No round was drawn: its votes would be on answers that change when the rest comes in. "
+    "Have them answered first (notebook 01 with live: true asks only what is missing), or set allow_incomplete: true in "
+    "study.yaml to have these rated as they are."
+)
 PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
 
 
@@ -39,8 +45,12 @@ def open_round(
     rubric_file: str = "",
     gold_file: str = "",
     simulate_raters: int = 0,
-) -> Round:
+    n_unanswered: int = 0,
+    allow_incomplete: bool = False,
+) -> Round | None:
     """The study's round, made when it is not there yet; an existing one is never touched.
+
+    None is drawn from answers that are not complete: it would be bound to answers that change when the rest comes in.
 
     Args:
         study: Where it lives.
@@ -57,6 +67,11 @@ def open_round(
         rubric_file: The study's question, guidance and reasons; see `read_rubric`.
         gold_file: JSONL of pairs with a known winner (id, input, better, worse).
         simulate_raters: So many simulated raters when no real ones are named; their round has a folder of its own.
+        n_unanswered: Answers of either model that are still missing.
+        allow_incomplete: Draw a round all the same.
+
+    Returns:
+        None when answers are missing and no round is there yet.
 
     Raises:
         DesignError: The name belongs to a round of people and simulated raters are asked for.
@@ -70,6 +85,8 @@ def open_round(
     folder = simulated if simulate_raters else people
     if (folder / "batch.json").exists():
         return Round.open(folder)
+    if n_unanswered and not allow_incomplete:
+        return None
     codes = [f"simulated-{i + 1}" for i in range(simulate_raters)] or _codes(raters)
     try:
         prepare_human_eval_batch(
@@ -121,7 +138,7 @@ def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
 
 
 def left_as_drawn(
-    round_: Round,
+    round_: Round | None,
     study: Study,
     base: Sequence[EvalResult],
     fine_tuned: Sequence[EvalResult],
@@ -131,6 +148,8 @@ def left_as_drawn(
     rubric_file: str,
 ) -> str:
     """What a study now says otherwise than the round that was drawn before, and how to change it; "" when nothing."""
+    if round_ is None:
+        return ""
     batch, said = round_.batch, read_rubric(study.named_file(rubric_file))
     rubric = {name: tuple(value) if name == "reasons" else value for name, value in said.items()}
     wanted = min(sample_size, draw.differing(base, fine_tuned))
@@ -149,8 +168,10 @@ def left_as_drawn(
     )
 
 
-def described(round_: Round) -> str:
+def described(round_: Round | None) -> str:
     """One sentence on what stands in a round."""
+    if round_ is None:
+        return "No round was drawn."
     batch = round_.batch
     left_out = " and ".join(f"{count} with {why}" for why, count in batch.left_out.items() if count)
     people = wording.plural(len(batch.raters), "simulated rater" if batch.simulated else "rater")
@@ -161,16 +182,25 @@ def described(round_: Round) -> str:
     )
 
 
-def progress_rows(round_: Round) -> list[dict[str, Any]]:
+def prospects(round_: Round | None) -> str:
+    """What so many pairs can show."""
+    return round_.batch.advice if round_ else "Without a round there are no pairs to speak of."
+
+
+def progress_rows(round_: Round | None) -> list[dict[str, Any]]:
     """How far each rater is, for a table."""
+    if round_ is None:
+        return []
     return [
         {**asdict(one), "last_at": (one.last_at or "").replace("T", " ")[:16] or None}
         for one in round_.progress()
     ]
 
 
-def state(round_: Round, bound_to: Mapping[str, str]) -> str:
-    """Where the round stands, and what comes next."""
+def state(round_: Round | None, bound_to: Mapping[str, str], *, missing: str = "") -> str:
+    """Where the round stands, and what comes next; `missing` says what a round that was not drawn waits for."""
+    if round_ is None:
+        return f"{missing} {NOT_DRAWN}".strip()
     progress = round_.progress()
     done, total = sum(one.done for one in progress), sum(one.total for one in progress)
     who = "Simulated raters" if round_.batch.simulated else "Raters"
@@ -256,7 +286,7 @@ def in_jupyter(environment: Mapping[str, str] = os.environ) -> bool:
     return bool(environment.get("JPY_SESSION_NAME") or environment.get("VSCODE_PID"))
 
 
-def inline_rater(round_: Round, rater: str = "") -> Any:
+def inline_rater(round_: Round | None, rater: str = "") -> Any:
     """The rater for a notebook cell; a simulated round is shown as practice.
 
     Args:
@@ -269,6 +299,8 @@ def inline_rater(round_: Round, rater: str = "") -> Any:
     from evalkit.human.rater import Rater
     from evalkit.human.session import Session
 
+    if round_ is None:
+        raise DesignError(NOT_DRAWN)
     if round_.batch.simulated:
         return Rater(Session(practice_copy(round_), round_.batch.raters[0]), banner=PRACTICE)
     if not rater and len(round_.batch.raters) > 1:

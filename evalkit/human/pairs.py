@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,9 +12,12 @@ from typing import Any, Literal, overload
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
+from evalkit.files import alone, write_whole
+from evalkit.human.shape import ANY_NAME, misfit
 
 Side = Literal["a", "b"]
 VERSION = 1
+RESTORE = "restore it or start a new round"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -148,19 +149,30 @@ class Batch(Sequence[Pair]):
                 "only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file"
             )
         (folder / "votes").mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(
-                held, fcntl.LOCK_EX
-            )  # two runs at once must not leave the batch of one and the key of the other
+        with alone(folder):  # else two runs leave the batch of one and the key of the other
             if (folder / "batch.json").exists():
                 raise DesignError(f"{folder}: holds a batch already; name a new round")
             write_whole(folder / "key.json", self.key.to_bytes(), mode=0o600)
-            return write_whole(
-                folder / "batch.json", _as_json("evalkit-batch", self, ("key",)), mode=0o644
-            )
-        finally:
-            os.close(held)
+            return write_whole(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)))
+
+
+_PAIR = dict.fromkeys(("item_id", "example_id", "input", "response_a", "response_b"), str)
+_BATCH = {
+    **{name: [_PAIR | {"slices": {ANY_NAME: str}}] for name in ("items", "repeats", "gold")},
+    **{name: [str] for name in ("identical", "raters", "reasons")},
+    **{name: {ANY_NAME: [str]} for name in ("orders", "swapped")},
+    **dict.fromkeys(("question", "rubric", "study", "round", "created_at", "key_sha256"), str),
+    "left_out": {ANY_NAME: int},
+    "simulated": bool,
+    "bound_to": {ANY_NAME: str},
+}
+_KEY = {
+    "seed": int,
+    **{
+        name: {ANY_NAME: str}
+        for name in ("fine_tuned_side", "repeats", "gold", "models", "bound_to")
+    },
+}
 
 
 def read_batch(folder: Path) -> Batch:
@@ -169,7 +181,8 @@ def read_batch(folder: Path) -> Batch:
     Raises:
         DataError: There is none, or it is not readable.
     """
-    record = _read(folder / "batch.json", "evalkit-batch")
+    path = folder / "batch.json"
+    record = read_record(path, "evalkit-batch", _BATCH)
     try:
         for name in ("items", "repeats", "gold"):
             record[name] = tuple(Pair(**one) for one in record[name])
@@ -177,11 +190,23 @@ def read_batch(folder: Path) -> Batch:
             record[name] = tuple(record[name])
         for name in ("orders", "swapped"):
             record[name] = {rater: tuple(ids) for rater, ids in record[name].items()}
-        return Batch(**record)
-    except (TypeError, KeyError, AttributeError) as why:
-        raise DataError(
-            f"{folder / 'batch.json'}: not a batch ({why}); restore it or start a new round"
-        ) from why
+        batch = Batch(**record)
+    except TypeError as why:
+        raise DataError(f"{path}: not a batch ({why}); {RESTORE}") from why
+    if said := _contradiction(batch):
+        raise DataError(f"{path}: {said}; {RESTORE}")
+    return batch
+
+
+def _contradiction(batch: Batch) -> str:
+    raters, known = set(batch.raters), set(batch.pairs)
+    if set(batch.orders) != raters or set(batch.swapped) != raters:
+        return "its raters are not those it has orders for"
+    if len(known) < len(batch.items) + len(batch.repeats) + len(batch.gold):
+        return "an item stands in it twice"
+    odd = [who for who, ids in batch.orders.items() if sorted(ids) != sorted(known)]
+    odd += [who for who, ids in batch.swapped.items() if not set(ids) <= known]
+    return f"rater {odd[0]!r} is shown other pairs than it holds" if odd else ""
 
 
 def read_key(folder: Path, sha256: str) -> Key:
@@ -195,13 +220,16 @@ def read_key(folder: Path, sha256: str) -> Key:
         raise DataError(
             f"{path}: no such file; bring it from the machine that drew the round, as git ignores it until it is added"
         )
-    record = _read(path, "evalkit-key")
+    record = read_record(path, "evalkit-key", _KEY)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise DataError(
             f"{path}: sha256 is {found[:12]}..., the batch was sealed with {sha256[:12]}...; restore the key"
         )
-    return Key(**record)
+    try:
+        return Key(**record)
+    except TypeError as why:
+        raise DataError(f"{path}: not a key ({why}); restore the key") from why
 
 
 def _as_json(kind: str, record: Any, without: tuple[str, ...]) -> bytes:
@@ -214,27 +242,27 @@ def _as_json(kind: str, record: Any, without: tuple[str, ...]) -> bytes:
     return text.encode() + b"\n"
 
 
-def write_whole(path: Path, content: bytes, *, mode: int) -> Path:
-    """Writes a file so that nobody ever sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(content)
-        os.fsync(file.fileno())
-    return partial.replace(path)
+def read_record(path: Path, kind: str, shape: Mapping[str, Any]) -> dict[str, Any]:
+    """A file of a round, checked and without its kind and version.
 
-
-def _read(path: Path, kind: str) -> dict[str, Any]:
+    Raises:
+        DataError: It is missing, half, of another kind or version, or a value is not what it should be.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        found = (record.pop("kind"), record.pop("version"))
     except FileNotFoundError as why:
         raise DataError(
             f"{path}: no such file; prepare the round first (notebook 03_rate)"
         ) from why
-    except (OSError, ValueError, KeyError, AttributeError) as why:
-        raise DataError(f"{path}: not readable ({why}); restore it or start a new round") from why
+    except (OSError, ValueError) as why:
+        raise DataError(f"{path}: not readable ({why}); {RESTORE}") from why
+    if said := misfit(record, {"kind": str, "version": int}):
+        raise DataError(f"{path}: not readable ({said}); {RESTORE}")
+    found = (record.pop("kind"), record.pop("version"))
     if found != (kind, VERSION):
         raise DataError(
             f"{path}: holds {found[0]} version {found[1]}; need {kind} version {VERSION}"
         )
+    if said := misfit(record, shape):
+        raise DataError(f"{path}: {said}; {RESTORE}")
     return record

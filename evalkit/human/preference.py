@@ -142,7 +142,7 @@ def read_preference(
         progress=round_.progress(),
         lock=round_.lock_record(),
         models=key.models,
-        bound_to=key.bound_to,
+        bound_to=key.bound_to if stale or bound_to is None else bound_to,
         slices=_slices(votes, slice_fields, alpha),
         length_adjusted=_length_adjusted(votes, round_, alpha),
         metrics=benchmark_view.metric_agreement(pairs, alpha=alpha),

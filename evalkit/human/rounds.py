@@ -1,8 +1,11 @@
-"""One rating round on disk: the batch, its raters' votes, and the lock that lets the key open."""
+"""One rating round on disk: the batch, its raters' votes, and the lock that lets the key open.
+
+Each file is sealed by what was written before or with it: the key by the hash in the batch, the sides of a vote by the batch,
+batch and votes by the lock, the lock by a line in `locks.jsonl`, which also tells of a lock that somebody removed.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from contextlib import ExitStack
@@ -12,9 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human.pairs import Batch, Key, read_batch, read_key, write_whole
+from evalkit.files import LineFile, append_line, kept_quiet, lines, write_whole
+from evalkit.human.pairs import Batch, Key, read_batch, read_key, read_record
+from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.human.votes import Vote, VoteFile, read_standing
 from evalkit.study import Study, checked_name
+
+LOCKS = "locks.jsonl"
+_LOCK = {
+    **dict.fromkeys(("locked_at", "batch_sha256", "key_sha256"), str),
+    "votes": {ANY_NAME: {"votes": int, "sha256": str}},
+    "complete": bool,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +76,21 @@ class Round:
         """The votes of one rater that count, read without touching the file.
 
         Raises:
-            DataError: The file is damaged, or holds a vote on a pair that is not of this batch.
+            DataError: The file is damaged, or holds a vote that does not fit the batch: on a pair that is not of it, or
+                with the sides otherwise than it has them for this rater.
         """
-        path = self.votes(rater).path
+        path, swapped = self.votes(rater).path, set(self.batch.swapped[rater])
         votes = tuple(read_standing(path).values())
         foreign = [vote.item_id for vote in votes if vote.item_id not in self.batch.orders[rater]]
         if foreign:
             raise DataError(
                 f"{path}: a vote on {foreign[0]!r}, a pair that is not of this round; restore the file from a copy"
+            )
+        turned = [one.item_id for one in votes if (one.left == "b") != (one.item_id in swapped)]
+        if turned:
+            raise DataError(
+                f"{path}: the vote on {turned[0]!r} has the answers on other sides than the batch showed {rater}; "
+                "restore the file from a copy"
             )
         return votes
 
@@ -86,36 +105,51 @@ class Round:
             unfinished: Close it even though raters have not finished.
 
         Returns:
-            The lock's record: when, the hashes of batch, key and each rater's votes, and whether all were done.
+            The lock's record: when, the hashes of batch, key and each rater's votes, whether all were done, and when it
+            was locked before, if somebody removed that lock.
 
         Raises:
-            DataError: The key is missing or not the one the batch was sealed with.
+            DataError: The key is missing or not the one the batch was sealed with, or another file does not fit.
             DesignError: Nobody has voted yet, or somebody has not finished.
         """
         if self.locked:
             return self.lock_record()
-        read_key(self.folder, self.batch.key_sha256)
+        self._sealed_key()
+        self._refuse_strangers()
         with ExitStack() as stack:
-            for rater in self.batch.raters:
-                self.votes(rater).standing()  # mends a torn tail
-                file = stack.enter_context(self.votes(rater).path.open("ab"))
-                fcntl.flock(
-                    file, fcntl.LOCK_EX
-                )  # no vote can slip in between the hash and the lock
+            for rater in self.batch.raters:  # no vote can slip in between the hash and the lock
+                stack.enter_context(LineFile(self.votes(rater).path, told=kept_quiet))
             if not self.locked:
                 self._write_lock(unfinished=unfinished)
         return self.lock_record()
 
     def lock_record(self) -> dict[str, Any]:
-        """What stood when the round was locked."""
-        return json.loads((self.folder / "lock.json").read_text(encoding="utf-8"))
+        """What stood when the round was locked; the files it speaks of are checked by `key`.
+
+        Raises:
+            DataError: It is not whole, or speaks of another key or other raters than the batch.
+        """
+        path = self.folder / "lock.json"
+        record = read_record(path, "evalkit-lock", _LOCK)
+        if record["key_sha256"] != self.batch.key_sha256:
+            raise DataError(
+                f"{path}: sealed with another key than the batch carries; restore batch, key and lock from a copy"
+            )
+        if odd := sorted(set(self.batch.raters) ^ set(record["votes"])):
+            raise DataError(
+                f"{path}: the batch and the lock do not name the same raters ({', '.join(odd)}); restore both from a copy"
+            )
+        return record
 
     def key(self) -> Key:
-        """The key, once the round is locked and nothing has changed since.
+        """The key, once the round is locked and every file of it is as it was sealed.
+
+        The key is checked against the batch, which was sealed before it was shown; batch and votes against the lock; the
+        lock against the record of locks, where there is one, and against the votes it counts.
 
         Raises:
             DesignError: The round is still open.
-            DataError: A file is not what it was when the round was locked.
+            DataError: A file is missing, or not what it was when it was sealed.
         """
         if not self.locked:
             raise DesignError(
@@ -124,12 +158,58 @@ class Round:
         record = self.lock_record()
         sealed = {f"votes/{rater}.jsonl": one["sha256"] for rater, one in record["votes"].items()}
         sealed["batch.json"] = record["batch_sha256"]
+        if locks := self._locks():
+            sealed["lock.json"] = locks[-1]["lock_sha256"]
         changed = [name for name, sha256 in sealed.items() if _sha256(self.folder / name) != sha256]
         if changed:
             raise DataError(
                 f"{self.folder}: changed after the round was locked: {', '.join(changed)}; restore from a copy"
             )
-        return read_key(self.folder, record["key_sha256"])
+        self._refuse_strangers()
+        if (record["complete"], record["votes"]) != self._counted():
+            raise DataError(
+                f"{self.folder / 'lock.json'}: counts other votes than there are; restore it from a copy"
+            )
+        return self._sealed_key()
+
+    def _sealed_key(self) -> Key:
+        key = read_key(self.folder, self.batch.key_sha256)
+        decoded = {**key.fine_tuned_side, **key.gold}
+        if set(decoded) != set(self.batch.pairs) or not set(decoded.values()) <= {"a", "b"}:
+            raise DataError(
+                f"{self.folder / 'key.json'}: does not decode every pair of the batch; restore batch and key from a copy"
+            )
+        return key
+
+    def _counted(self) -> tuple[bool, dict[str, dict[str, Any]]]:
+        """Whether every rater finished, and each one's number of votes with the hash of the file."""
+        votes = {
+            rater: {
+                "votes": len(self.standing(rater)),
+                "sha256": _sha256(self.folder / "votes" / f"{rater}.jsonl"),
+            }
+            for rater in self.batch.raters
+        }
+        return all(one.done >= one.total for one in self.progress()), votes
+
+    def _locks(self) -> list[dict[str, Any]]:
+        """Every lock this round was given, oldest first; none for a round locked before they were kept."""
+        path, found = self.folder / LOCKS, []
+        for number, _, line in lines(path):
+            try:
+                found.append(json.loads(line))
+            except ValueError as why:
+                raise DataError(f"{path}:{number}: {why}; restore the file from a copy") from why
+            if said := misfit(found[-1], {"locked_at": str, "lock_sha256": str}):
+                raise DataError(f"{path}:{number}: {said}; restore the file from a copy")
+        return found
+
+    def _refuse_strangers(self) -> None:
+        found = {path.stem for path in (self.folder / "votes").glob("*.jsonl")}
+        if strangers := sorted(found - set(self.batch.raters)):
+            raise DataError(
+                f"{self.folder / 'votes' / strangers[0]}.jsonl: votes of nobody on this round's list; move the file away"
+            )
 
     def _refuse_when_locked(self) -> None:
         if self.locked:
@@ -143,22 +223,16 @@ class Round:
         )
 
     def _write_lock(self, *, unfinished: bool) -> None:
-        files = {rater: self.votes(rater).path for rater in self.batch.raters}
-        votes = {
-            rater: {"votes": len(self.standing(rater)), "sha256": _sha256(path)}
-            for rater, path in files.items()
-        }
-        if not any(one["votes"] for one in votes.values()) and any(self.batch.orders.values()):
+        complete, votes = self._counted()
+        n_votes = sum(one["votes"] for one in votes.values())
+        if not n_votes and any(self.batch.orders.values()):
             raise DesignError(f"{self.folder}: nobody has voted yet; there is nothing to lock")
-        behind = [one for one in self.progress() if one.done < one.total]
-        if behind and not unfinished:
-            done, total = (
-                sum(one["votes"] for one in votes.values()),
-                sum(map(len, self.batch.orders.values())),
-            )
+        if not complete and not unfinished:
+            behind = [one for one in self.progress() if one.done < one.total]
+            total = sum(map(len, self.batch.orders.values()))
             who = ", ".join(f"{one.rater} {one.done} of {one.total}" for one in behind)
             raise DesignError(
-                f"{self.folder}: {done} of {total} votes are in ({who}); wait, or close it anyway: --unfinished"
+                f"{self.folder}: {n_votes} of {total} votes are in ({who}); wait, or close it anyway: --unfinished"
             )
         record = {
             "kind": "evalkit-lock",
@@ -167,11 +241,17 @@ class Round:
             "batch_sha256": _sha256(self.folder / "batch.json"),
             "key_sha256": self.batch.key_sha256,
             "votes": votes,
-            "complete": not behind,
+            "complete": complete,
         }
-        write_whole(
-            self.folder / "lock.json", json.dumps(record, indent=1).encode() + b"\n", mode=0o644
-        )
+        if before := [one["locked_at"] for one in self._locks()]:
+            record["locked_before"] = before
+        text = json.dumps(record, indent=1).encode() + b"\n"
+        about = {
+            "locked_at": record["locked_at"],
+            "lock_sha256": hashlib.sha256(text).hexdigest(),
+        }
+        append_line(self.folder / LOCKS, json.dumps(about).encode())  # first: a lock never lacks it
+        write_whole(self.folder / "lock.json", text)
 
 
 def round_folder(study: Study, name: str) -> Path:

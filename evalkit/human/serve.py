@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human import opening
-from evalkit.human.pairs import write_whole
+from evalkit.files import write_new, write_whole
+from evalkit.human import opening, words
 from evalkit.human.rounds import Round, round_folder
+from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.study import Study
 
 ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
@@ -78,15 +79,15 @@ def close(
     round_ = _prepared(home, rating_round or home.settings.rating_round)
     already = round_.locked
     record = round_.lock(unfinished=unfinished)
+    round_.key()  # also of a round that was closed before: what is told below is checked now
     sealed = [
         f"  {rater}: {one['votes']} votes, sha256 {one['sha256'][:16]}..."
         for rater, one in record["votes"].items()
     ]
     state = f"was closed already, {record['locked_at']}" if already else "is closed now, for good"
     whole = "everybody had finished" if record["complete"] else "NOT everybody had finished"
-    first = (
-        f"Rating round {round_.folder.name} {state}; {whole}. Sealed with the batch and the key:"
-    )
+    before = words.locked_before(record)
+    first = f"Rating round {round_.folder.name} {state}; {whole}.{before} Sealed with the batch and the key:"
     return "\n".join([first, *sealed, f"The key opens now. Next: evalkit run {study}"])
 
 
@@ -126,9 +127,12 @@ def links(round_: Round) -> Mapping[str, str]:
     path = round_.folder / "links.json"
     if not path.exists():
         codes = {secrets.token_urlsafe(12): rater for rater in round_.batch.raters}
-        write_whole(path, json.dumps(codes, indent=1).encode(), mode=0o600)
+        write_new(path, json.dumps(codes, indent=1).encode(), mode=0o600)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if said := misfit(found, {ANY_NAME: str}):
+            raise ValueError(said)
+        return found
     except (OSError, ValueError) as why:
         raise DataError(
             f"{path}: not readable ({why}); delete it, start again and send the new links"

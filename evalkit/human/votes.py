@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, Literal, get_args
 
 from evalkit.errors import DataError
+from evalkit.files import LineFile, kept_quiet, lines
+from evalkit.human.shape import misfit
 
 Choice = Literal["left", "right", "tie", "both_bad"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
+_UNDO = {"item_id": str, "at": str}
+_VOTE = {
+    **dict.fromkeys(("item_id", "choice", "left", "at", "note", "via"), str),
+    "seconds": float,
+    "reasons": [str],
+    "simulated": bool,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +64,8 @@ class VoteFile:
 
     def standing(self) -> Mapping[str, Vote]:
         """The votes that count, in the order given: the last one of each item, without those undone."""
-        with self._locked() as file:
-            self._catch_up(file)
-        return dict(self._standing)
+        with self._opened():
+            return dict(self._standing)
 
     def append(self, vote: Vote) -> bool:
         """Stores a vote; True when it replaces one that another page of the same rater stored meanwhile.
@@ -67,18 +73,16 @@ class VoteFile:
         Raises:
             DataError: The file cannot be written; the vote is not stored.
         """
-        with self._locked() as file:
+        with self._opened() as file:
             self._refuse()
-            self._catch_up(file)
             replaces = vote.item_id in self._standing
             self._write(file, {"kind": "vote", **asdict(vote)})
         return replaces
 
     def undo(self, at: str) -> Vote | None:
         """Takes back the vote given last, by a line of its own; None when there is none."""
-        with self._locked() as file:
+        with self._opened() as file:
             self._refuse()
-            self._catch_up(file)
             if not self._standing:
                 return None
             last = list(self._standing.values())[-1]
@@ -86,60 +90,40 @@ class VoteFile:
         return last
 
     @contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
+    def _opened(self) -> Iterator[LineFile]:
+        """The file, locked, and read as far as it goes; a torn line in it was never confirmed to anybody."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a+b", buffering=0)
-        except OSError as why:
+            with LineFile(self.path, told=kept_quiet) as file:  # the rater is told on the page
+                self.repaired += bool(file.n_removed)
+                self._catch_up(file)
+                yield file
+        except DataError as why:
+            if not isinstance(cause := why.__cause__, OSError):
+                raise
             raise DataError(
-                f"{self.path}: cannot be written ({why.strerror}); make the folder writable, then vote again"
+                f"{self.path}: cannot be written ({cause.strerror}); make room and the folder writable, then vote again"
             ) from why
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file  # pyright: ignore[reportReturnType] - unbuffered, so FileIO
 
-    def _catch_up(self, file: BinaryIO) -> None:
-        if file.seek(0, os.SEEK_END) < self._offset:  # replaced by hand: start again
+    def _catch_up(self, file: LineFile) -> None:
+        if file.size < self._offset:  # replaced by hand: start again
             self._standing, self._offset, self._lines = {}, 0, 0
-        file.seek(self._offset)
-        new = file.read()
-        if new and not new.endswith(b"\n"):
-            new = self._mended(file, new)
+        new = file.read((self._offset, file.size - self._offset))
         for line in new.split(b"\n")[:-1]:
             self._lines += 1
             _apply(parse_line(line, f"{self.path}:{self._lines}"), self._standing)
         self._offset += len(new)
 
-    def _mended(self, file: BinaryIO, new: bytes) -> bytes:
-        """Cuts off a line that a crash or a full disk left unfinished; it was never confirmed to anybody."""
-        whole = new[: new.rfind(b"\n") + 1]
-        file.truncate(self._offset + len(whole))
-        os.fsync(file.fileno())
-        self.repaired += 1
-        return whole
-
-    def _write(self, file: BinaryIO, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
-        try:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
-        except OSError as why:
-            os.truncate(self.path, self._offset)
-            raise DataError(
-                f"{self.path}: cannot be written ({why.strerror}); free some space, then vote again"
-            ) from why
+    def _write(self, file: LineFile, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
+        self._offset += file.append(line, sync=True)[1]
         self._lines += 1
-        self._offset += len(line)
         _apply(parse_line(line, str(self.path)), self._standing)
 
 
 def read_standing(path: Path) -> dict[str, Vote]:
     """The votes of a file that count, read without touching it; an unfinished last line counts for nothing."""
     standing: dict[str, Vote] = {}
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    for number, line in enumerate(lines, start=1):
+    for number, _, line in lines(path, told=kept_quiet):  # its rater is told on the page
         _apply(parse_line(line, f"{path}:{number}"), standing)
     return standing
 
@@ -152,21 +136,17 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
     """
     try:
         record = json.loads(line)
-        if (
-            record["kind"] == "vote"
-            and record["choice"] in CHOICES
-            and record["left"] in {"a", "b"}
-        ):
-            Vote(**{name: value for name, value in record.items() if name != "kind"})
-            return record | {
-                "reasons": tuple(record["reasons"]),
-                "seconds": float(record["seconds"]),
-            }
-        if record["kind"] == "undo" and isinstance(record["item_id"], str):
+        kind = record["kind"]
+        if said := misfit(record, _UNDO if kind == "undo" else _VOTE):
+            raise ValueError(said)
+        if kind == "undo":
             return record
+        if kind != "vote" or record["choice"] not in CHOICES or record["left"] not in {"a", "b"}:
+            raise ValueError(f"kind {kind}, choice {record['choice']}, left {record['left']}")
+        Vote(**{name: value for name, value in record.items() if name != "kind"})
+        return record | {"reasons": tuple(record["reasons"]), "seconds": float(record["seconds"])}
     except (ValueError, TypeError, KeyError) as why:
         raise DataError(f"{where}: not a vote ({why}); restore the file from a copy") from why
-    raise DataError(f"{where}: not a vote; restore the file from a copy")
 
 
 def _apply(record: dict[str, Any], standing: dict[str, Vote]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
 from evalkit.human.preference import Preference
@@ -214,7 +214,18 @@ def lock(found: Preference) -> str:
     state = "every rater had finished" if record["complete"] else "some raters had not finished"
     return (
         f"Locked {record['locked_at']}, {state}. The key's sha256 {record['key_sha256'][:16]}... matches the batch; "
-        "batch and votes are unchanged since."
+        f"batch and votes are unchanged since.{locked_before(record)}"
+    )
+
+
+def locked_before(record: Mapping[str, Any]) -> str:
+    """What a lock tells of an earlier one that was removed; "" when there was none."""
+    times = record.get("locked_before", ())
+    return (
+        f" It had been locked before ({wording.listed(list(times))}) and was opened again by removing that lock: "
+        "votes may have been given after results were seen."
+        if times
+        else ""
     )
 
 

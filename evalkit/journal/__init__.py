@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
-from evalkit.journal.file import AppendOnlyFile, Place
-from evalkit.records import Answer, Outcome
+from evalkit.files import LineFile, Place, lines
+from evalkit.records import Answer, Outcome, hash_rows
 from evalkit.wording import plural
 
 KIND = "evalkit-journal"
@@ -151,10 +151,12 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 
 def answers_hash(path: str | Path) -> str:
-    """SHA-256 hex over the sorted (example_id, sample, text, outcome) of the answers: what evidence is bound to."""
+    """SHA-256 hex over the sorted (example_id, sample, text, outcome) of all answers a journal holds, as they came.
+
+    `records.answers_hash` is taken over the answers of a test set's rows, as they are scored.
+    """
     latest = {(e.example_id, e.sample): e.answer for e in read_journal(path).entries}
-    rows = sorted([*place, answer.text, answer.outcome] for place, answer in latest.items())
-    return hashlib.sha256(_canonical(rows)).hexdigest()
+    return hash_rows([*place, answer.text, answer.outcome] for place, answer in latest.items())
 
 
 class Writer:
@@ -171,7 +173,7 @@ class Writer:
         """
         self.path = Path(path)
         _refuse_other_files(self.path)
-        self._file = AppendOnlyFile(self.path)
+        self._file = LineFile(self.path, wait=False, remedy="removed, that call is asked again")
         self._places: dict[bytes, Place] = {}
         try:
             self._begin(dict(head))
@@ -269,16 +271,9 @@ def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) 
 
 def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
     """Each whole answer line with its place (offset, length)."""
-    with path.open("rb") as file:
-        offset = len(file.readline())
-        for number, line in enumerate(file, start=2):
-            if not line.endswith(b"\n"):
-                warnings.warn(
-                    f"{path}:{number}: the last line is unfinished and was left out", stacklevel=4
-                )
-                return
+    for number, offset, line in lines(path):
+        if number > 1:
             yield _entry(_parsed(line, path, number), path, number), (offset, len(line))
-            offset += len(line)
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import wording
-from evalkit.errors import DataError, DesignError
+from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.report import history, manifest, nursery
 from evalkit.report.notebook import (
     Executed,
@@ -128,8 +128,20 @@ def run_study(
         seconds=time.monotonic() - began,
         left_out=[book.stem for book in all_books if book not in books],
     )
-    history.append(study, folder, made_at=made["made_at"], failed=made["failed"])
+    _remember(study, folder, made, say)
     return Run(folder=folder, chapters=chapters, skipped=skipped, report=write_page(folder))
+
+
+def _remember(
+    study: Study, folder: Path, made: Mapping[str, Any], say: Callable[[str], None]
+) -> None:
+    """Adds the run to the study's history; the report comes even where that cannot be written, and says so."""
+    try:
+        history.append(study, folder, made_at=made["made_at"], failed=made["failed"])
+    except (EvalkitError, OSError) as why:
+        told = f"This run does not stand in the study's history: {why}"
+        say(f"  {told}")
+        manifest.note(folder, told)
 
 
 def _afresh(run_name: str) -> dict[str, Value]:

@@ -11,6 +11,7 @@ from evalkit.decision import read_decision
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.rules import NAMES
 from evalkit.errors import DataError
+from evalkit.files import append_line, kept_quiet, lines
 from evalkit.records import Evidence
 from evalkit.study import Study
 from evalkit.wording import plural, points, visible
@@ -28,10 +29,13 @@ _OF_NO_STUDY = (
 def append(
     study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Adds the row of one run and returns it."""
+    """Adds the row of one run and returns it.
+
+    Raises:
+        DataError: It cannot be written; what was there stays whole.
+    """
     row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
-    with (study.folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, sort_keys=True) + "\n")
+    append_line(study.folder / FILE, json.dumps(row, sort_keys=True).encode())
     return row
 
 
@@ -42,17 +46,19 @@ def read(study: Study) -> list[dict[str, Any]]:
         DataError: Another line is damaged.
     """
     path = study.folder / FILE
-    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
-    rows = []
-    for place, line in enumerate(lines, start=1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except ValueError as why:
-            if place < len(lines):
-                raise DataError(
-                    f"{path}:{place}: not JSON ({why}); mend or remove the line"
-                ) from why
-    return rows
+    whole = lines(path, told=kept_quiet)  # `torn` tells
+    return [_row(line, path, number) for number, _, line in whole if line.strip()]
+
+
+def torn(study: Study) -> str:
+    """A sentence on a last line that a killed run or a full disk left unfinished; "" when all are whole."""
+    told: list[str] = []
+    list(lines(study.folder / FILE, told=told.append))
+    return (
+        f"The last line of {FILE} is unfinished and was left out; the end of this run removes it."
+        if told
+        else ""
+    )
 
 
 def what_changed(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
@@ -74,6 +80,13 @@ def what_changed(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
     if not changes:
         return f"Nothing changed since the run of {_day(before)}: same parameters, same answers, same layers, same verdict."
     return f"Since the run of {_day(before)}: {'; '.join(changes)}."
+
+
+def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (TypeError, ValueError) as why:
+        raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why
 
 
 def row_now(folder: Path) -> dict[str, Any]:

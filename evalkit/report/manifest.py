@@ -13,6 +13,7 @@ from typing import Any
 
 import evalkit
 from evalkit.errors import DataError
+from evalkit.files import write_whole
 from evalkit.report.notebook import Executed
 from evalkit.settings import Value
 from evalkit.study import Study
@@ -31,7 +32,14 @@ _PACKAGES = (
     "papermill",
 )
 # What runs themselves add to a study never makes a chapter out of date.
-_LEDGERS = ("history.jsonl", "looks.jsonl", "events.sqlite-wal", "events.sqlite-shm", ".lock")
+_LEDGERS = (
+    "history.jsonl",
+    "looks.jsonl",
+    "events.sqlite-wal",
+    "events.sqlite-shm",
+    ".lock",
+    ".partial",
+)
 
 
 def write(
@@ -70,10 +78,19 @@ def write(
         "files": hashes([*files(study), *books], study.root),
         "fingerprint": fingerprint(study, books, parameters),
     }
-    (folder / FILE).write_text(
-        json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    _write(folder, record)
     return record
+
+
+def note(folder: Path, sentence: str) -> None:
+    """Adds a sentence to what the page says above a run's answer."""
+    record = read(folder)
+    _write(folder, record | {"notes": [*record.get("notes", ()), sentence]})
+
+
+def _write(folder: Path, record: Mapping[str, Any]) -> None:
+    text = json.dumps(record, indent=1, sort_keys=True)
+    write_whole(folder / FILE, text.encode() + b"\n")
 
 
 def read(folder: Path) -> dict[str, Any]:

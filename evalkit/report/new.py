@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import yaml
 
 from evalkit.errors import DataError, DesignError
+from evalkit.files import write_new
 from evalkit.study import checked_name, project_root
 from evalkit.wording import plural
 
@@ -46,7 +46,7 @@ def new_study(
             raise DataError(
                 f"{folder / 'test.jsonl'}: exists already; move it away, or name it as --test"
             )
-        shutil.copyfile(test, folder / "test.jsonl")
+        _put(folder / "test.jsonl", test.read_bytes())
     values = {
         "study": name,
         "title": name,
@@ -59,8 +59,13 @@ def new_study(
             f"{{{{ {field} }}}}",
             yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip(),
         )
-    (folder / "study.yaml").write_text(text, encoding="utf-8")
+    _put(folder / "study.yaml", text.encode())
     return folder / "study.yaml"
+
+
+def _put(path: Path, content: bytes) -> None:
+    if not write_new(path, content):
+        raise DataError(f"{path}: exists already, written a moment ago; choose another name")
 
 
 def next_step(study_file: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.decision import Decision, read_decision
 from evalkit.decision.rules import NAMES, STAGES
+from evalkit.files import write_whole
 from evalkit.report import clean, manifest
 from evalkit.report.notebook import title_of
 
@@ -68,9 +69,7 @@ def write_page(folder: Path) -> Path:
     ]
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
-    path = folder / FILE
-    path.write_text(clean.with_unique_names(text), encoding="utf-8")
-    return path
+    return write_whole(folder / FILE, clean.with_unique_names(text).encode())
 
 
 def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
@@ -142,6 +141,7 @@ def _page(
         ],
         version=record["versions"]["evalkit"],
         run=record["run"],
+        notes=[wording.visible(one) for one in record.get("notes", ())],
         made_at=record["made_at"],
         **_verdict(decision, bool(record["failed"])),
     )

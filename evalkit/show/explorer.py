@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import ipywidgets as widgets
 
 from evalkit import wording
 from evalkit.errors import DataError
-from evalkit.journal.file import AppendOnlyFile
+from evalkit.files import append_line, lines
 from evalkit.records import EvalResult
 from evalkit.show import say
 from evalkit.show.difference import marked
@@ -252,16 +253,16 @@ def side_by_side(pair: Pair, *, flaky: str = "") -> str:
 
 
 def read_notes(path: Path | None) -> dict[str, str]:
-    """The latest note of each example; a line cut off by a crash is passed over, as the note was never acknowledged."""
+    """The latest note of each example; what is no note is passed over with a warning."""
     notes: dict[str, str] = {}
     if path is None or not path.exists():
         return notes
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for number, _, line in lines(path):
         try:
             row: Any = json.loads(line)
-        except ValueError:
-            continue
-        notes[row["example_id"]] = row["note"]
+            notes[row["example_id"]] = row["note"]
+        except (ValueError, TypeError, KeyError) as why:  # the other notes must still show
+            warnings.warn(f"{path}:{number}: not a note ({why}); passed over", stacklevel=2)
     return notes
 
 
@@ -276,11 +277,7 @@ def write_note(path: Path, example_id: str, note: str) -> None:
         "note": wording.cleaned(note)[0],
         "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
-    file = AppendOnlyFile(path)
-    try:
-        file.append(json.dumps(row).encode())
-    finally:
-        file.close()
+    append_line(path, json.dumps(row).encode())
 
 
 def _block(name: str, text: str, safe: str) -> str:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -214,3 +216,32 @@ def test_amendments_that_are_not_whole_are_named(entries, path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"amendments": entries}))
     with pytest.raises(DataError, match="an amendment is not whole"):
         read_lock(path)
+
+
+AMEND = """
+import sys
+from evalkit.abtest.lock import amend
+for n in range(5):
+    amend(sys.argv[1], f"{sys.argv[2]} {n}", users_per_day=float(sys.argv[2]) + n)
+"""
+
+
+def test_amendments_of_the_same_moment_are_all_on_record_and_the_file_stays_sound(path):
+    lock(PLAN, path, now=MONDAY)
+    running = [
+        subprocess.Popen([sys.executable, "-c", AMEND, str(path), str(1000 * n)])
+        for n in range(1, 5)
+    ]
+    assert [process.wait(60) for process in running] == [0] * 4
+    reasons = [one.reason for one in read_lock(path).amendments]  # read_lock checks each hash
+    assert sorted(reasons) == [f"{1000 * n} {i}" for n in range(1, 5) for i in range(5)]
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_two_splits_of_the_same_moment_open_two_phases(path):
+    lock(PLAN, path, now=MONDAY)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda split: amend(path, "ramp", traffic_split=split), (0.2, 0.3)))
+    found = read_lock(path)
+    assert [one.phase for one in found.phases] == [1, 2, 3]
+    assert {one.traffic_split for one in found.phases[1:]} == {0.2, 0.3}

@@ -38,11 +38,22 @@ def test_looks_from_many_hands_do_not_mix(tmp_path):
     assert sorted(look.look for look in read_looks(path)) == list(range(100))
 
 
-def test_a_torn_line_is_named_and_does_not_swallow_the_next_look(tmp_path):
+def test_a_torn_last_look_is_passed_over_and_the_next_one_takes_its_place(tmp_path):
     path = tmp_path / "looks.jsonl"
     record_look(path, LOOK)
     path.write_bytes(path.read_bytes() + b'{"experiment": "ex')
+    with pytest.warns(UserWarning, match=r"looks\.jsonl:2: the last line is unfinished"):
+        assert read_looks(path) == (LOOK,)
+    with pytest.warns(
+        UserWarning, match=r"looks\.jsonl: the last line was unfinished \(18 bytes\)"
+    ):
+        record_look(path, LOOK)
+    assert read_looks(path) == (LOOK, LOOK)
+
+
+def test_a_broken_line_among_looks_is_named(tmp_path):
+    path = tmp_path / "looks.jsonl"
+    path.write_text('{"experiment": "ex\n')
     record_look(path, LOOK)
-    with pytest.raises(DataError, match=r"looks\.jsonl:2: not a look"):
+    with pytest.raises(DataError, match=r"looks\.jsonl:1: not a look"):
         read_looks(path)
-    assert len(path.read_bytes().splitlines()) == 3

@@ -1,0 +1,294 @@
+"""Files that last: lines appended by many hands, whole files put there at once, a folder held while one changes it.
+
+A line counts when its line end is there. What stands after the last line end was torn by a kill or a full disk and was never
+confirmed to anybody: readers leave it out, the next append removes it, and both say so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+from evalkit.errors import DataError
+
+Place = tuple[int, int]  # offset and length of a line
+Told = Callable[[str], None]
+_CANNOT_SYNC = {errno.EINVAL, errno.EOPNOTSUPP}  # a device or file system without sync
+
+
+def warned(what: str) -> None:
+    """Tells of a torn line as a warning."""
+    warnings.warn(what, stacklevel=4)
+
+
+def kept_quiet(_what: str) -> None:
+    """For who tells people of a torn line in another way."""
+
+
+class LineFile:
+    """An append-only file of whole lines, locked while it is open and mended when it opens.
+
+    A kill or a full disk leaves at most one torn line, and the next opening removes it.
+
+    Attributes:
+        size: Bytes in the file.
+        n_removed: Bytes of a torn line that opening removed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        wait: bool = True,
+        remedy: str = "removed",
+        told: Told = warned,
+    ) -> None:
+        """Opens the file for appending and takes its lock, which the system frees when the process ends.
+
+        Args:
+            path: The file; it and its folder are made when they are not there.
+            wait: Wait for another writer; False refuses at once.
+            remedy: What became of a torn line, for the warning.
+            told: Receives that warning.
+
+        Raises:
+            DataError: Another process writes it and is not waited for, or it cannot be written.
+        """
+        self._path, self._lock, self._synced = Path(path), Lock(), True
+        self._file = _locked(self._path, wait=wait)
+        try:
+            self.n_removed = self._mended()
+            if self.n_removed:
+                told(f"{path}: the last line was unfinished ({self.n_removed} bytes); {remedy}")
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def append(self, line: bytes, *, sync: bool = False) -> Place:
+        """Writes one line, in one go; with `sync` it is on the disk on return.
+
+        Raises:
+            DataError: It cannot be written; the lines before it stay whole, and nothing of it stays.
+        """
+        line += b"\n"
+        with self._lock:
+            start = self.size
+            try:
+                self._write_all(line)
+                if sync:
+                    _synced(self._file.fileno())
+            except OSError as why:
+                with suppress(OSError):  # so sick a disk keeps the torn line: the next opening
+                    self._file.truncate(start)
+                raise DataError(
+                    f"{self._path}: cannot write ({why.strerror}); free some space and start again: what was written is kept"
+                ) from why
+            self.size, self._synced = start + len(line), sync
+        return start, len(line)
+
+    def read(self, place: Place) -> bytes:
+        """A line that was written before, or several that stand together."""
+        offset, length = place
+        return os.pread(self._file.fileno(), length, offset)
+
+    def sync(self) -> None:
+        """Waits until what was written is on the disk, without holding up who appends meanwhile."""
+        with self._lock:
+            if self._synced or self._file.closed:
+                return
+            self._synced, copy = True, os.dup(self._file.fileno())
+        try:
+            _synced(copy)
+        except OSError as why:
+            self._synced = False
+            raise DataError(
+                f"{self._path}: cannot be brought to the disk ({why.strerror}); check the disk"
+            ) from why
+        finally:
+            os.close(copy)
+
+    def close(self) -> None:
+        """Syncs and closes; the lock goes with it."""
+        try:
+            self.sync()
+        finally:
+            self._file.close()
+
+    def _write_all(self, line: bytes) -> None:
+        while line:
+            line = line[os.write(self._file.fileno(), line) :]
+
+    def _mended(self) -> int:
+        """Cuts an unfinished last line off; returns its length."""
+        size = self._file.seek(0, os.SEEK_END)
+        self.size = _last_newline(self._file, size) + 1
+        if self.size < size:
+            try:
+                self._file.truncate(self.size)
+            except OSError as why:
+                raise DataError(
+                    f"{self._path}: its last line is unfinished and cannot be removed ({why.strerror}); check the disk"
+                ) from why
+        return size - self.size
+
+
+def append_line(path: str | Path, line: bytes, *, told: Told = warned) -> None:
+    """Appends one line and brings it to the disk; waits for others who write.
+
+    Raises:
+        DataError: It cannot be written; what was there stays whole.
+    """
+    with LineFile(path, told=told) as file:
+        file.append(line, sync=True)
+
+
+def lines(path: str | Path, *, told: Told = warned) -> Iterator[tuple[int, int, bytes]]:
+    """The whole lines of a file with number (from 1) and offset; none when there is no file.
+
+    A torn last line is left out, and told.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            offset = 0
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    told(f"{path}:{number}: the last line is unfinished and was left out")
+                    return
+                yield number, offset, line
+                offset += len(line)
+    except FileNotFoundError:
+        return
+    except OSError as why:
+        raise DataError(f"{path}: cannot be read ({why.strerror}); check its permissions") from why
+
+
+def write_whole(path: str | Path, content: bytes, *, mode: int = 0o666) -> Path:
+    """Puts a file there, or another in its place, so that nobody ever sees half of it.
+
+    Raises:
+        DataError: It cannot be written; what was there before stays.
+    """
+    path = Path(path)
+    with _partial(path, content, mode) as partial:
+        os.replace(partial, path)
+    return path
+
+
+def write_new(path: str | Path, content: bytes, *, mode: int = 0o666) -> bool:
+    """Puts a whole file there unless one is there already, even one of the same moment; True when it was put.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    path = Path(path)
+    with _partial(path, content, mode) as partial:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Holds a folder, so that what is read, changed and written in it is one step for all who hold it so.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    import fcntl  # not on Windows, where only WSL is supported
+
+    try:
+        held = os.open(folder, os.O_RDONLY)
+    except OSError as why:
+        raise DataError(f"{folder}: cannot be held ({why.strerror}); need a folder") from why
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def _partial(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    """The whole content on the disk beside its place; a name of its own, as others may write there too."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            _synced(file.fileno())
+        yield partial
+    except OSError as why:
+        raise DataError(
+            f"{path}: cannot write ({why.strerror}); free some space, or make its folder writable"
+        ) from why
+    finally:
+        with suppress(OSError):  # gone after a replace
+            partial.unlink(missing_ok=True)
+
+
+def _locked(path: Path, *, wait: bool) -> Any:
+    import fcntl
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b", buffering=0)
+    except OSError as why:
+        raise DataError(
+            f"{path}: cannot write here ({why.strerror}); choose a folder you may write to"
+        ) from why
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as why:
+        file.close()
+        raise DataError(
+            f"{path}: another run is writing this journal; wait for it to end, or name another journal"
+        ) from why
+    except OSError as why:
+        file.close()
+        raise DataError(
+            f"{path}: cannot be locked ({why.strerror}); write it on a local disk"
+        ) from why
+    return file
+
+
+def _synced(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as why:
+        if why.errno not in _CANNOT_SYNC:
+            raise
+
+
+def _last_newline(file: Any, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        if (at := os.pread(file.fileno(), end - start, start).rfind(b"\n")) >= 0:
+            return start + at
+        end = start
+    return -1

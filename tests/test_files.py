@@ -1,0 +1,111 @@
+import os
+import resource
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from evalkit.errors import DataError
+from evalkit.files import LineFile, alone, append_line, lines, write_new, write_whole
+
+
+@contextmanager
+def largest_file(size):
+    """A disk that is full after so many bytes: the write is cut short, then refused."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_lines_come_back_with_number_and_offset(tmp_path):
+    path = tmp_path / "new folder" / "a.jsonl"
+    assert list(lines(path)) == []
+    for line in (b"one", b"three"):
+        append_line(path, line)
+    assert list(lines(path)) == [(1, 0, b"one\n"), (2, 4, b"three\n")]
+
+
+@pytest.mark.parametrize("tail", [b"t", b'{"run": "b"', b"\x00" * 5000, b"x" * 200_000])
+def test_a_torn_tail_is_left_out_by_readers_and_removed_by_the_next_append(tmp_path, tail):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"one\n" + tail)
+    with pytest.warns(UserWarning, match=r"a\.jsonl:2: the last line is unfinished"):
+        assert [line for *_, line in lines(path)] == [b"one\n"]
+    with pytest.warns(UserWarning, match=rf"was unfinished \({len(tail)} bytes\); removed"):
+        append_line(path, b"two")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_a_full_disk_leaves_whole_lines_and_later_nights_go_on(tmp_path):
+    path = tmp_path / "a.jsonl"
+    append_line(path, b"one")
+    with (
+        largest_file(9),  # 4 bytes are there: room for 5 of the next 11
+        pytest.raises(DataError, match=r"a\.jsonl: cannot write \(File too large\)"),
+    ):
+        append_line(path, b"0123456789")
+    assert path.read_bytes() == b"one\n"
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_many_hands_append_whole_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: append_line(path, f"{n:03d}".encode() * 50), range(80)))
+    assert sorted(line for *_, line in lines(path)) == [
+        f"{n:03d}".encode() * 50 + b"\n" for n in range(80)
+    ]
+
+
+def test_who_does_not_wait_is_refused(tmp_path):
+    with (
+        LineFile(tmp_path / "a"),
+        pytest.raises(DataError, match="another run is writing"),
+    ):
+        LineFile(tmp_path / "a", wait=False)
+
+
+def test_a_whole_file_replaces_another_or_nothing_changes(tmp_path):
+    path = write_whole(tmp_path / "a.json", b"old")
+    with largest_file(2), pytest.raises(DataError, match=r"a\.json: cannot write"):
+        write_whole(path, b"newer")
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["a.json"])
+    write_whole(path, b"new", mode=0o600)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+def test_a_new_file_is_put_once(tmp_path):
+    with ThreadPoolExecutor(8) as threads:
+        put = list(threads.map(lambda n: write_new(tmp_path / "a", b"%d" % n), range(16)))
+    assert sum(put) == 1
+    assert (tmp_path / "a").read_bytes() == b"%d" % put.index(True)
+    assert os.listdir(tmp_path) == ["a"]
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from evalkit.files import alone, write_whole
+path = Path(sys.argv[1])
+for _ in range(100):
+    with alone(path.parent):
+        write_whole(path, b"%d" % (int(path.read_bytes()) + 1))
+"""
+
+
+def test_what_is_read_changed_and_written_alone_loses_nothing(tmp_path):
+    path = write_whole(tmp_path / "n", b"0")
+    running = [subprocess.Popen([sys.executable, "-c", COUNT, str(path)]) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert path.read_bytes() == b"300"
+
+
+def test_a_folder_that_is_not_there_cannot_be_held(tmp_path):
+    with pytest.raises(DataError, match="cannot be held"), alone(tmp_path / "none"):
+        pass

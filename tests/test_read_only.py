@@ -1,0 +1,144 @@
+"""A study on a disk that takes nothing: the report comes, and says what is not on record."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from evalkit.abtest import chapter, words
+from evalkit.abtest.analysis import fetched
+from evalkit.abtest.reading import Reading
+from evalkit.abtest.source import open_log
+from evalkit.records import EvalResult
+from evalkit.report import chain, history
+from evalkit.study import Study
+
+BOOK = Path(__file__).parent / "report/notebooks/01_fine.ipynb"
+FIELDS = {
+    "experiment_name": "exp", "control_model": "a", "treatment_model": "b", "ab_metric": "accepted", "ab_metric_kind": "rate",
+    "expected_rate": 0.3, "detectable_difference": 0.4, "users_per_day": 100.0, "traffic_split": 0.5, "min_samples": 100,
+    "outcome_window_days": 2,
+}  # fmt: skip
+
+
+@contextmanager
+def read_only(folder):
+    """The folder mounted so that nobody, not even root, may write in it."""
+    for options in (["--bind", str(folder), str(folder)], ["-o", "remount,ro,bind", str(folder)]):
+        if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+            pytest.skip("nothing can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "data/tiny").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(BOOK, tmp_path / "notebooks")
+    (tmp_path / "data/tiny/study.yaml").write_text("study: tiny\ntitle: A tiny study\n")
+    return Study.open("tiny", root=tmp_path)
+
+
+def results(right):
+    return [
+        EvalResult(i, f"q {i}", "x", "x" if i < right else "y", i < right, True, latency_ms=100.0)
+        for i in range(10)
+    ]
+
+
+def simulated(home):
+    return chapter.simulate(home, [results(3), results(6)], n_users=500, seed=1)
+
+
+@pytest.fixture
+def tested(home):
+    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    simulated(home)
+    return home
+
+
+def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
+    with read_only(tested.folder):
+        found = chapter.open_reading(tested)
+        assert simulated(tested).startswith("Nothing was simulated: ")
+    assert isinstance(found, Reading)
+    assert (found.recorded, found.findings, found.verdict) == (False, None, "too early")
+    assert found.n_users == 500
+    assert words.answer(found) == (
+        "The effect is due and withheld: this look could not be put on record. "
+        "Missing: Make looks.jsonl writable and read the test again (minutes). Users are simulated."
+    )
+    assert "Read-only file system" in " ".join(found.notes)
+    evidence = chapter.ab_evidence(found, study="tiny", models={}, bound_to={})
+    assert "control_rate" not in json.dumps(evidence.details)
+    assert chapter.looks_so_far(tested) == []
+
+
+def test_a_look_on_record_may_be_read_again(tested):
+    first = chapter.open_reading(tested)
+    with read_only(tested.folder):
+        again = chapter.open_reading(tested)
+    assert again.primary_dict() == first.primary_dict()
+    assert again.recorded
+    assert "the same look was recorded before" in " ".join(again.notes)
+
+
+def test_a_log_with_rows_still_in_its_write_ahead_log_is_read_whole(tested, tmp_path):
+    path = tested.folder / "events.sqlite"
+    with sqlite3.connect(path) as writer:
+        writer.execute("PRAGMA wal_autocheckpoint=0")
+        writer.execute("UPDATE exposures SET user_id = 'somebody else'")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("events.sqlite", "events.sqlite-wal"):  # as a snapshot of a running router has it
+        shutil.copy(tested.folder / name, copy)
+    writer.close()
+    with read_only(copy):
+        log = open_log(copy / "events.sqlite")
+        rows = fetched(log.exposures)
+        log.close()
+    assert set(rows["user_id"]) == {"somebody else"}
+    assert len(rows) > 500
+
+
+def test_a_plan_that_cannot_be_locked_is_a_draft(home):
+    with read_only(home.folder):
+        plan, said = chapter.settle_plan(home, chapter.make_plan(**FIELDS))
+    assert plan.experiment_name == "exp"
+    assert said.startswith("Not locked: ")
+
+
+def page(run):
+    return run.report.read_text()
+
+
+def test_a_study_that_is_read_only_gives_a_report(home):
+    said = []
+    with read_only(home.folder):
+        run = chain.run_study("tiny", root=home.root, say=said.append)
+    assert run.failed == {}
+    assert "This run does not stand in the study's history" in page(run).replace("&#39;", "'")
+    assert any("Read-only file system" in line for line in said)
+
+
+def test_a_disk_that_is_full_costs_the_row_of_the_history_and_nothing_more(home):
+    path = home.folder / history.FILE
+    path.symlink_to("/dev/full")
+    run = chain.run_study("tiny", root=home.root, say=lambda _: None)
+    assert run.failed == {}
+    assert "No space left on device" in page(run)
+    path.unlink()
+    path.write_text('{"run": "earlier"}\n{"run": "torn on a full')
+    assert "left out" in history.torn(home)
+    with pytest.warns(UserWarning, match="the last line was unfinished"):
+        run = chain.run_study("tiny", root=home.root, say=lambda _: None)
+    assert "history" not in page(run)
+    assert [row["run"] for row in history.read(home)] == ["earlier", run.folder.name]
+    assert history.torn(home) == ""
