@@ -176,7 +176,7 @@ def redacted(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Plain text in which control, bidirectional and zero-width characters stand as visible codes."""
+    """Plain text in which control, bidirectional and zero-width characters and half characters stand as visible codes."""
     return "".join(_shown(char) for char in text)
 
 
@@ -185,9 +185,9 @@ def render_text(text: object) -> str:
 
     This is the only way by which model text reaches HTML.
     """
-    safe, _ = cleaned(str(text))
     parts = (
-        f'<code class="ek-chip">{_shown(c)}</code>' if _unseen(c) else html.escape(c) for c in safe
+        f'<code class="ek-chip">{_shown(c)}</code>' if _unseen(c) else html.escape(c)
+        for c in str(text)
     )
     return f'<bdi class="ek-text tex2jax_ignore mathjax_ignore">{"".join(parts)}</bdi>'
 
@@ -208,7 +208,7 @@ def for_spreadsheet(text: str) -> str:
 
 def _unseen(char: str) -> bool:
     return char not in "\n\t" and (
-        ord(char) in _BIDI_OR_ZERO_WIDTH or unicodedata.category(char) == "Cc"
+        ord(char) in _BIDI_OR_ZERO_WIDTH or unicodedata.category(char) in {"Cc", "Cs"}
     )
 
 

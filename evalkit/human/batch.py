@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import Any
 
+from evalkit.conversation import conversation_text, without_instructions
 from evalkit.errors import DesignError
 from evalkit.human import draw
 from evalkit.human.pairs import NOTHING, Batch, Key, Pair, Side
@@ -169,14 +171,23 @@ def _pair(item_id: str, base: EvalResult, fine_tuned: EvalResult, *, side: Side)
         if side == "a"
         else (base.predicted, fine_tuned.predicted)
     )
+    messages = _both_got(base, fine_tuned)
     return Pair(
         item_id=item_id,
         example_id=str(base.example_id),
-        input=base.input_text,
+        input=conversation_text(messages or base.prompt),
         response_a=a,
         response_b=b,
         slices=dict(base.slices),
+        messages=messages,
     )
+
+
+def _both_got(base: EvalResult, fine_tuned: EvalResult) -> list[dict[str, Any]]:
+    """The conversation both models were given; system prompts that differ would tell who answered, and are left out."""
+    known = base.messages or fine_tuned.messages
+    differ = bool(base.messages and fine_tuned.messages) and base.messages != fine_tuned.messages
+    return [dict(message) for message in (without_instructions(known) if differ else known)]
 
 
 def _repeats(

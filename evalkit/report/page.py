@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.report import clean, manifest
@@ -128,7 +129,7 @@ def _page(
         for one in chapters
     ]
     return page.render(
-        css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
         title=str(record["parameters"].get("title") or record["study"]),
         about=_about(record, decision, evidence),
         failed=record["failed"],

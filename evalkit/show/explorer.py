@@ -14,6 +14,7 @@ import anywidget
 import ipywidgets as widgets
 
 from evalkit import wording
+from evalkit.conversation import conversation_css, conversation_html, conversation_text
 from evalkit.errors import DataError
 from evalkit.journal.file import AppendOnlyFile
 from evalkit.records import EvalResult
@@ -61,7 +62,7 @@ class Guard(anywidget.AnyWidget):
     """Shows nothing; keeps JupyterLab's keys out of the explorer it is in."""
 
     _esm = Path(__file__).with_name("explorer.js")
-    _css = Path(__file__).with_name("explorer.css")
+    _css = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8") + conversation_css()
 
 
 class Explorer:
@@ -233,7 +234,7 @@ def select(pairs: Sequence[Pair], texts: Sequence[str], chosen: Filter) -> list[
 
 
 def side_by_side(pair: Pair, *, flaky: str = "") -> str:
-    """One example as safe HTML: input, expected answer and both answers with their differences marked."""
+    """One example as safe HTML: the whole conversation, expected answer and both answers with their differences marked."""
     facts = [pair.status, *sorted(_slice_values(pair)), *([flaky] if flaky else [])]
     texts = marked(pair.base.predicted, pair.fine_tuned.predicted)
     sides = zip(("Base", "Fine-tuned"), (pair.base, pair.fine_tuned), texts, strict=True)
@@ -241,10 +242,12 @@ def side_by_side(pair: Pair, *, flaky: str = "") -> str:
         f"<section><h3>{name} <small>{html.escape(_outcome(one))}</small></h3>{_block(name, one.predicted, safe)}</section>"
         for name, one, safe in sides
     )
-    asked = "".join(
-        f"<h3>{name}</h3>{_block(name, text, wording.render_text(text))}"
-        for name, text in (("Input", pair.base.input_text), ("Expected", pair.base.expected))
+    given, expected = pair.base.prompt, pair.base.expected
+    blocks = (
+        ("Input", conversation_text(given), conversation_html(given)),
+        ("Expected", expected, wording.render_text(expected)),
     )
+    asked = "".join(f"<h3>{name}</h3>{_block(name, text, safe)}" for name, text, safe in blocks)
     return (
         f'<div class="ek-pair"><p><b>{wording.render_text(pair.example_id)}</b> · '
         f'{wording.render_text(" · ".join(facts))}</p>{asked}<div class="ek-sides">{answers}</div></div>'
@@ -310,7 +313,7 @@ def _loss(pair: Pair, metric: str) -> float:
 def _searchable(pair: Pair) -> str:
     parts = (
         pair.example_id,
-        pair.base.input_text,
+        conversation_text(pair.base.prompt),
         pair.base.expected,
         pair.base.predicted,
         pair.fine_tuned.predicted,
