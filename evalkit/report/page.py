@@ -70,7 +70,7 @@ def write_page(folder: Path) -> Path:
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
     path = folder / FILE
-    path.write_text(clean.with_unique_names(text), encoding="utf-8")
+    path.write_text(wording.visible(clean.with_unique_names(text)), encoding="utf-8")
     return path
 
 
