@@ -147,6 +147,20 @@ def cleaned(text: str) -> tuple[str, bool]:
     return safe, safe != text
 
 
+def whole(value: Any) -> Any:
+    r"""Plain values, as JSON or YAML hold them, with every text `cleaned`: what a file may escape, no other can keep.
+
+    Example:
+        >>> whole({"title": "a\ud800b", "n": [1]})
+        {'title': 'a\\ud800b', 'n': [1]}
+    """
+    if isinstance(value, str):
+        return cleaned(value)[0]
+    if isinstance(value, Mapping):
+        return {whole(name): whole(one) for name, one in value.items()}
+    return [whole(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def flattened(content: Any) -> str:
     """Message content as text: a string as it is, the text parts of a list joined, anything else is no text.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from evalkit import wording
 from evalkit.conversation import conversation_text, without_instructions
 from evalkit.errors import DesignError
 from evalkit.human import draw
@@ -103,9 +104,9 @@ def prepare_human_eval_batch(
         raters=tuple(raters),
         orders=orders,
         swapped=swapped,
-        question=question,
-        rubric=rubric,
-        reasons=tuple(reasons),
+        question=wording.whole(question),
+        rubric=wording.whole(rubric),
+        reasons=tuple(wording.whole([*reasons])),
         study=study,
         round=round,
         simulated=simulated,

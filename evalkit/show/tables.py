@@ -33,13 +33,13 @@ class Html:
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return wording.cleaned(self.text)[0]  # a kernel can send no half character
 
     def __repr__(self) -> str:
-        return self.text
+        return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<style>{notebook_css()}</style>{self.body}"
+        return f"<style>{notebook_css()}</style>{wording.cleaned(self.body)[0]}"
 
 
 def notebook_css() -> str:
