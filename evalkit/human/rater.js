@@ -74,6 +74,13 @@ function talk(parent, { turns, n_earlier: nEarlier, bare }) {
   turns.forEach((turn, i) => turnOf(i < nEarlier ? earlier : all, turn));
 }
 
+// Of a conversation longer than its box the last message, which was answered, is in sight: from its start, else to its end.
+function showLast(box) {
+  const last = box.querySelector(".ek-talk > :last-child")?.getBoundingClientRect();
+  const seen = box.getBoundingClientRect();
+  if (last) box.scrollTop = Math.min(last.top - seen.top, last.bottom - seen.bottom);
+}
+
 function button(parent, label, key, attributes = {}) {
   const node = make("button", parent, { type: "button", "aria-disabled": "false", ...attributes }, label);
   if (key) {
@@ -209,6 +216,7 @@ function render({ model, el }) {
     page.left.textContent = view.item.left ?? "";
     page.right.textContent = view.item.right ?? "";
     for (const box of [page.input, page.left, page.right]) box.scrollTop = 0;
+    showLast(page.input);
     page.note.value = "";
     drawReasons(view.reasons);
     // after the layout has settled: a folded guide may leave the notebook scrolled past its end

@@ -14,7 +14,12 @@ import anywidget
 import ipywidgets as widgets
 
 from evalkit import wording
-from evalkit.conversation import conversation_css, conversation_html, conversation_text
+from evalkit.conversation import (
+    Messages,
+    conversation_css,
+    conversation_html,
+    conversation_text,
+)
 from evalkit.errors import DataError
 from evalkit.journal.file import AppendOnlyFile
 from evalkit.records import EvalResult
@@ -242,12 +247,11 @@ def side_by_side(pair: Pair, *, flaky: str = "") -> str:
         f"<section><h3>{name} <small>{html.escape(_outcome(one))}</small></h3>{_block(name, one.predicted, safe)}</section>"
         for name, one, safe in sides
     )
-    given, expected = pair.base.prompt, pair.base.expected
-    blocks = (
-        ("Input", conversation_text(given), conversation_html(given)),
-        ("Expected", expected, wording.render_text(expected)),
+    expected = pair.base.expected
+    asked = (
+        f"<h3>Input</h3>{_given(pair.base.prompt)}"
+        f"<h3>Expected</h3>{_block('Expected', expected, wording.render_text(expected))}"
     )
-    asked = "".join(f"<h3>{name}</h3>{_block(name, text, safe)}" for name, text, safe in blocks)
     return (
         f'<div class="ek-pair"><p><b>{wording.render_text(pair.example_id)}</b> · '
         f'{wording.render_text(" · ".join(facts))}</p>{asked}<div class="ek-sides">{answers}</div></div>'
@@ -284,6 +288,13 @@ def write_note(path: Path, example_id: str, note: str) -> None:
         file.append(json.dumps(row).encode())
     finally:
         file.close()
+
+
+def _given(messages: Messages) -> str:
+    """A lone text in a box as answers are; of several messages the long ones are folded, so that the last is in sight."""
+    safe = conversation_html(messages, folds_last=len(messages) > 1)
+    text = conversation_text(messages) if len(messages) == 1 else ""
+    return _block("Input", text, safe)
 
 
 def _block(name: str, text: str, safe: str) -> str:
