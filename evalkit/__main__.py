@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import re
 import shlex
 import shutil
@@ -56,6 +57,10 @@ _ANY_REMEDY = "see that it is there and can be read and written"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; usage errors exit with 2."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # as stderr is: no text ends a run that is done
     try:
         return options.command(options)
     except EvalkitError as why:

@@ -10,6 +10,10 @@ EvalkitError
 class EvalkitError(Exception):
     """Everything evalkit raises on purpose."""
 
+    def __str__(self) -> str:
+        """The message; half a character in what it quotes, which neither kernel nor terminal can take, stands as its code."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class DataError(EvalkitError, ValueError):
     """A file or a row is not what it should be; the message carries file, line and remedy."""

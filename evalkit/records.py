@@ -74,6 +74,7 @@ class EvalResult:
         format_correct: The study's checker accepts the answer; None with the checker "none".
         sample: 0-based sample number when each example is asked several times.
         scores: Further metrics by name, each in [0, 1] or None when undefined.
+        messages: The whole prompt as sent, of which `input_text` is what the user said last; () when it is not known.
     """
 
     example_id: int | str
@@ -93,6 +94,12 @@ class EvalResult:
     completion_tokens: int | None = None
     latency_ms: float | None = None
     error: str | None = None
+    messages: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def prompt(self) -> Sequence[Mapping[str, Any]]:
+        """The messages as sent; the input alone where they are not known."""
+        return self.messages or ({"role": "user", "content": self.input_text},)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +107,8 @@ class RatedPair:
     """One example with both answers and what people said about them, decoded.
 
     Attributes:
+        input: The conversation as plain text.
+        messages: The conversation as it was sent; empty when the batch did not hold it.
         votes: A mapping a rater: `rater`, `label` (fine_tuned, base, tie or both_bad), `reasons`, `note`, `fine_tuned_left`.
         simulated: True when the raters are simulated.
     """
@@ -111,6 +120,7 @@ class RatedPair:
     votes: tuple[Mapping[str, Any], ...]
     slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     simulated: bool = False
+    messages: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from evalkit.errors import DataError, DesignError
+from evalkit.wording import whole
 
 Value = str | int | float | bool
 
@@ -125,7 +126,7 @@ def checked(
     problems = [told for name, value in values.items() for told in _problems(name, value, types)]
     if problems:
         raise DesignError("\n  ".join([f"{where}:", *problems]))
-    return {name: msgspec.convert(value, types[name]) for name, value in values.items()}
+    return {name: msgspec.convert(whole(value), types[name]) for name, value in values.items()}
 
 
 def read_flat(path: Path) -> dict[str, Value]:
@@ -150,7 +151,7 @@ def read_flat(path: Path) -> dict[str, Value]:
         told = f"; not so: {', '.join(map(str, wrong))}" if wrong else ""
         need = "need flat `name: value` lines with text, numbers, true or false"
         raise DataError(f"{path}: {need}{told}")
-    return {str(name): value for name, value in found.items()}
+    return whole({str(name): value for name, value in found.items()})
 
 
 def declared_parameters(notebook: Path) -> dict[str, type]:

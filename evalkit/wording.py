@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 MINUS = "\u2212"
 NOTHING = "\u2013"
 
-_BIDI_OR_ZERO_WIDTH = {
-    *range(0x200B, 0x2010),
-    *range(0x202A, 0x202F),
-    *range(0x2060, 0x206A),
-    0xFEFF,
-    0x061C,
-    0x180E,
-}
+# control characters but line end and tab, bidirectional and zero-width ones, half characters
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 _SAYS_NOTHING = {
     "yes",
     "no",
@@ -152,6 +147,20 @@ def cleaned(text: str) -> tuple[str, bool]:
     return safe, safe != text
 
 
+def whole(value: Any) -> Any:
+    r"""Plain values, as JSON or YAML hold them, with every text `cleaned`: what a file may escape, no other can keep.
+
+    Example:
+        >>> whole({"title": "a\ud800b", "n": [1]})
+        {'title': 'a\\ud800b', 'n': [1]}
+    """
+    if isinstance(value, str):
+        return cleaned(value)[0]
+    if isinstance(value, Mapping):
+        return {whole(name): whole(one) for name, one in value.items()}
+    return [whole(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def flattened(content: Any) -> str:
     """Message content as text: a string as it is, the text parts of a list joined, anything else is no text.
 
@@ -176,8 +185,8 @@ def redacted(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Plain text in which control, bidirectional and zero-width characters stand as visible codes."""
-    return "".join(_shown(char) for char in text)
+    """Plain text in which control, bidirectional and zero-width characters and half characters stand as visible codes."""
+    return _UNSEEN.sub(lambda found: _code(found[0]), text)
 
 
 def render_text(text: object) -> str:
@@ -185,11 +194,10 @@ def render_text(text: object) -> str:
 
     This is the only way by which model text reaches HTML.
     """
-    safe, _ = cleaned(str(text))
-    parts = (
-        f'<code class="ek-chip">{_shown(c)}</code>' if _unseen(c) else html.escape(c) for c in safe
+    shown = _UNSEEN.sub(
+        lambda found: f'<code class="ek-chip">{_code(found[0])}</code>', html.escape(str(text))
     )
-    return f'<bdi class="ek-text tex2jax_ignore mathjax_ignore">{"".join(parts)}</bdi>'
+    return f'<bdi class="ek-text tex2jax_ignore mathjax_ignore">{shown}</bdi>'
 
 
 def html_table(rows: Mapping[str, Any]) -> str:
@@ -206,11 +214,5 @@ def for_spreadsheet(text: str) -> str:
     return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
 
 
-def _unseen(char: str) -> bool:
-    return char not in "\n\t" and (
-        ord(char) in _BIDI_OR_ZERO_WIDTH or unicodedata.category(char) == "Cc"
-    )
-
-
-def _shown(char: str) -> str:
-    return f"\\u{ord(char):04x}" if _unseen(char) else char
+def _code(char: str) -> str:
+    return f"\\u{ord(char):04x}"

@@ -350,3 +350,13 @@ def test_a_thousand_answers_take_well_under_a_second(tmp_path):
     started = time.process_time()
     begun(tmp_path / "j.jsonl", *[OK] * 1000)
     assert time.process_time() - started < 0.5
+
+
+def test_half_characters_in_a_journal_made_elsewhere_are_gone_when_it_is_read(tmp_path):
+    path = begun(tmp_path / "j.jsonl", OK)
+    path.write_text(
+        path.read_text().replace('"hello"', '"he\\ud800llo"').replace('"m"', '"m\\udfff"')
+    )
+    found = journal.read_journal(path)
+    assert found.entries[0].answer.text == r"he\ud800llo"
+    assert found.header["model"] == r"m\udfff"

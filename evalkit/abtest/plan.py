@@ -11,6 +11,7 @@ from typing import Any, Literal
 from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
 from evalkit.stats import days_needed, users_needed, users_needed_mean
+from evalkit.wording import whole
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
 
@@ -271,7 +272,7 @@ def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
     import yaml
 
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        rows = whole(yaml.safe_load(path.read_text(encoding="utf-8"))) or []
         return tuple(Guardrail(**row) for row in rows)
     except (OSError, TypeError, ValueError, yaml.YAMLError) as why:
         raise DataError(

@@ -10,7 +10,14 @@ from typing import Any
 
 from evalkit import stats, wording
 from evalkit.benchmark import dataset
-from evalkit.benchmark.metrics import input_text
+from evalkit.conversation import (
+    INSTRUCTIONS,
+    Messages,
+    attachments,
+    conversation_text,
+    own_messages,
+    spoken_text,
+)
 from evalkit.records import Example
 
 NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
@@ -207,8 +214,9 @@ def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
     from rapidfuzz.distance import Indel
     from rapidfuzz.process import cdist
 
+    texts_of_rows = map(_whole, own_messages([one.messages for one in rows]))
     known = sorted(
-        {_level(input_text(one.messages)): one for one in rows}.items(),
+        {_level(text): one for text, one in zip(texts_of_rows, rows, strict=True)}.items(),
         key=lambda item: (len(item[0]), item[0]),
     )
     texts, group = [text for text, _ in known], np.arange(len(known))
@@ -239,10 +247,12 @@ def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
 def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Finding]:
     prompts: dict[str, int] = {}
     grams: set[int] = set()
+    training = list(training)
+    shared = _instructions([*rows, *training])
     for one in training:
         prompts.setdefault(_level(_prompt(one)), one.line)
-        grams |= _grams(one)
-    own = [_grams(one) for one in rows]
+        grams |= _grams(one, shared)
+    own = [_grams(one, shared) for one in rows]
     spread = Counter(gram for one in own for gram in one)
     limit = max(3, COMMON * len(rows))
     for one, mine in zip(rows, own, strict=True):
@@ -302,19 +312,33 @@ def _size(n: int) -> Iterator[Finding]:
 
 
 def _prompt(one: Example) -> str:
-    return "\n".join(
-        f"{message.get('role')}: {wording.flattened(message.get('content'))}"
+    return _whole(one.messages)
+
+
+def _whole(messages: Messages) -> str:
+    """The whole conversation, and what is attached by its hash: another image is another prompt."""
+    return "\n".join([conversation_text(messages), *attachments(messages)])
+
+
+def _instructions(rows: Iterable[Example]) -> set[str]:
+    """System prompts that several rows share: they are the set's template, not a row's own."""
+    seen = Counter(
+        conversation_text([message])
+        for one in rows
         for message in one.messages
+        if message.get("role") in INSTRUCTIONS
     )
+    return {text for text, n in seen.items() if n > 1}
 
 
 def _level(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _grams(one: Example) -> set[int]:
-    """Hashes of the runs of eight words in input and expected answer; a shorter text is one run."""
-    words = _level(f"{input_text(one.messages)} {one.expected}").split()
+def _grams(one: Example, shared: set[str]) -> set[int]:
+    """Hashes of the runs of eight words in the conversation and its expected answer; a shorter text is one run."""
+    own = [message for message in one.messages if conversation_text([message]) not in shared]
+    words = _level(f"{spoken_text(own)} {one.expected}").split()
     return {hash(tuple(words[at : at + GRAM])) for at in range(max(1, len(words) - GRAM + 1))}
 
 

@@ -10,15 +10,17 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.benchmark.pairs import Pair
+from evalkit.conversation import conversation_text
 
 
 def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> dict[str, Any]:
-    """One changed example, raw: id, status, input, expected, both answers, similarity drop, slices, flaky flag."""
+    """One changed example, raw; `input` is the whole conversation as text, `messages` the same as it was sent."""
     diff, base, tuned = pair.diff("similarity"), pair.base, pair.fine_tuned
     return {
         "example_id": pair.example_id,
         "status": pair.status,
-        "input": base.input_text,
+        "input": conversation_text(base.prompt),
+        "messages": [dict(message) for message in base.prompt],
         "expected": base.expected,
         "base": base.predicted,
         "fine_tuned": tuned.predicted,

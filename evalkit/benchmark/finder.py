@@ -12,6 +12,7 @@ from evalkit import stats, wording
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.pairs import Pair
 from evalkit.benchmark.slices import NO_VALUE
+from evalkit.conversation import attachments, conversation_text, own_messages, spoken_text
 from evalkit.errors import DesignError
 
 if TYPE_CHECKING:
@@ -112,13 +113,14 @@ def find_slices(
 ) -> Found:
     """Looks through single traits and pairs of traits for those in which the fine-tuned model lost most.
 
-    Traits: every slice value the examples carry, and of the input text its length and number of lines (by thirds) and
-    whether it holds digits; predicates come on top. Only losses are reported; p by Benjamini-Hochberg over everything
+    Traits: every slice value the examples carry; of the whole conversation its length, number of lines and of messages
+    (by thirds), whether it holds digits and whether something is attached; predicates come on top. What the test set's
+    prompts share, such as a system prompt, is left out. Only losses are reported; p by Benjamini-Hochberg over everything
     looked at.
 
     Args:
         comparison: The comparison of the two models.
-        predicates: Name to a function of the pair, or to a regular expression searched in the input text.
+        predicates: Name to a function of the pair, or to a regular expression searched in every message of the prompt.
         min_support: Smallest number of examples in a segment.
         depth: 1 for single traits, 2 for pairs as well.
         top: At most so many segments.
@@ -191,12 +193,16 @@ def _traits(
         found = sorted(set(values))
         if 1 < len(found) <= MAX_VALUES:
             masks |= {f"{name} = {value}": values == value for value in found}
-    texts = [one.base.input_text for one in pairs]
+    own = own_messages([one.base.prompt for one in pairs])
+    texts = [spoken_text(messages) for messages in own]
     masks |= _thirds("input characters", [len(text) for text in texts])
     masks |= _thirds("input lines", [text.count("\n") + 1 for text in texts])
     masks |= _thirds("expected lines", [one.base.expected.count("\n") + 1 for one in pairs])
     digits = np.array([any(char.isdigit() for char in text) for text in texts], dtype=bool)
     masks |= {"input with digits": digits, "input without digits": ~digits}
+    masks |= _thirds("messages", [len(one.base.prompt) for one in pairs])
+    attached = np.array([bool(attachments(messages)) for messages in own], dtype=bool)
+    masks |= {"input with an attachment": attached, "input without an attachment": ~attached}
     for name, rule in predicates.items():
         holds = _predicate(name, rule)
         masks[name] = np.array([holds(one) for one in pairs], dtype=bool)
@@ -222,7 +228,13 @@ def _predicate(name: str, rule: Predicate | str) -> Predicate:
         pattern = re.compile(rule)
     except re.error as why:
         raise DesignError(f"predicate {name!r}: {rule!r} is no regular expression ({why})") from why
-    return lambda pair: pattern.search(pair.base.input_text) is not None
+    return lambda pair: any(pattern.search(text) for text in _searched(pair))
+
+
+def _searched(pair: Pair) -> Iterator[str]:
+    """Each message by itself, so that ^ and $ mean its ends, and the whole."""
+    yield from (spoken_text([message]) for message in pair.base.prompt)
+    yield conversation_text(pair.base.prompt)
 
 
 def _candidates(

@@ -122,6 +122,7 @@ def score_answer(
         completion_tokens=answer.completion_tokens,
         latency_ms=answer.latency_ms,
         error=answer.error,
+        messages=example.messages,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Layer
-from evalkit.wording import listed
+from evalkit.wording import listed, whole
 
 Effect = Literal["blocks", "holds", "warns", "ignored"]
 Need = Literal["better", "not worse"]
@@ -85,7 +85,7 @@ class Rules:
         import yaml
 
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            found = whole(yaml.safe_load(path.read_text(encoding="utf-8"))) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as why:
             raise DataError(f"{path}: cannot be read as YAML ({why})") from why
         if not isinstance(found, dict):

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import Any
 
+from evalkit import wording
+from evalkit.conversation import conversation_text, without_instructions
 from evalkit.errors import DesignError
 from evalkit.human import draw
 from evalkit.human.pairs import NOTHING, Batch, Key, Pair, Side
@@ -101,9 +104,9 @@ def prepare_human_eval_batch(
         raters=tuple(raters),
         orders=orders,
         swapped=swapped,
-        question=question,
-        rubric=rubric,
-        reasons=tuple(reasons),
+        question=wording.whole(question),
+        rubric=wording.whole(rubric),
+        reasons=tuple(wording.whole([*reasons])),
         study=study,
         round=round,
         simulated=simulated,
@@ -175,14 +178,23 @@ def _pair(item_id: str, base: EvalResult, fine_tuned: EvalResult, *, side: Side)
         if side == "a"
         else (base.predicted, fine_tuned.predicted)
     )
+    messages = _both_got(base, fine_tuned)
     return Pair(
         item_id=item_id,
         example_id=str(base.example_id),
-        input=base.input_text,
+        input=conversation_text(messages or base.prompt),
         response_a=a,
         response_b=b,
         slices=dict(base.slices),
+        messages=messages,
     )
+
+
+def _both_got(base: EvalResult, fine_tuned: EvalResult) -> list[dict[str, Any]]:
+    """The conversation both models were given; system prompts that differ would tell who answered, and are left out."""
+    known = base.messages or fine_tuned.messages
+    differ = bool(base.messages and fine_tuned.messages) and base.messages != fine_tuned.messages
+    return [dict(message) for message in (without_instructions(known) if differ else known)]
 
 
 def _repeats(

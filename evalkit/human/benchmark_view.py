@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from evalkit.conversation import conversation_text
 from evalkit.human.ratings import Rating, by_item
 from evalkit.records import EvalResult
 
@@ -49,6 +50,7 @@ class Disagreement:
     people: float
     metric: float
     gap: float
+    messages: Sequence[Mapping[str, Any]] = ()
 
 
 def compared(
@@ -108,13 +110,14 @@ def _agreement(pairs: Sequence[Compared], metric: str, alpha: float) -> MetricAg
 def _disagreement(pair: Compared, gain: float) -> Disagreement:
     return Disagreement(
         example_id=pair.example_id,
-        input=pair.base.input_text,
+        input=conversation_text(pair.base.prompt),
         expected=pair.base.expected,
         base=pair.base.predicted,
         fine_tuned=pair.fine_tuned.predicted,
         people=pair.people,
         metric=gain,
         gap=abs(gain - pair.people),
+        messages=pair.base.prompt,
     )
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
+from evalkit.conversation import without_instructions
 from evalkit.errors import DataError, DesignError
 from evalkit.human.pairs import Side
 from evalkit.records import EvalResult, answers_hash
@@ -29,7 +30,7 @@ def matched(
             "no example id stands in both sets of results; were they made from the same test set?"
         )
     for one, other_one in both:
-        if one.input_text != other_one.input_text:
+        if one.input_text != other_one.input_text or _said_differently(one, other_one):
             raise DataError(
                 f"example {one.example_id}: the two models got different inputs; use the same test set"
             )
@@ -38,6 +39,13 @@ def matched(
         "no answer": len(both) - len(shown),
         "unmatched": len(first) + len(second) - 2 * len(both),
     }
+
+
+def _said_differently(one: EvalResult, other_one: EvalResult) -> bool:
+    """Whether the conversations differ in more than the system prompt, as far as both are known."""
+    return bool(one.messages and other_one.messages) and without_instructions(
+        one.messages
+    ) != without_instructions(other_one.messages)
 
 
 def differing(base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) -> int:

@@ -27,8 +27,10 @@ class Pair(Mapping[str, Any]):
 
     Attributes:
         item_id: What a vote names; says nothing about the pair.
+        input: The conversation as plain text; of a single user message, what it says.
         response_a: One of the two answers; only the key knows whose.
         slices: Named values by which the result may be cut; never shown to raters.
+        messages: The conversation as it was sent; empty in rounds drawn before it was kept, and of gold pairs.
     """
 
     item_id: str
@@ -37,6 +39,12 @@ class Pair(Mapping[str, Any]):
     response_a: str
     response_b: str
     slices: Mapping[str, str] = field(default_factory=dict)
+    messages: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def prompt(self) -> Sequence[Mapping[str, Any]]:
+        """The messages to show; the input alone where they are not kept."""
+        return self.messages or [{"role": "user", "content": self.input}]
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.__slots__:

@@ -43,6 +43,44 @@ function textBox(parent, title, label) {
   return make("div", article, { class: "ek-text", dir: "auto", tabindex: "0", role: "group", "aria-label": label });
 }
 
+// A conversation as `evalkit.conversation.structure` lays it out; the same elements as its HTML form.
+function said(parent, turn) {
+  for (const { kind, text } of turn.parts) {
+    const box = make("div", parent, { class: kind === "named" ? "ek-said ek-named" : "ek-said" });
+    make("bdi", box, { class: "tex2jax_ignore mathjax_ignore" }, text);
+  }
+}
+
+function turnOf(parent, turn) {
+  const box = make(turn.opening ? "details" : "div", parent, { class: "ek-turn" });
+  const head = turn.opening ? make("summary", box) : box;
+  make("b", head, { class: "ek-role" }, turn.role);
+  if (turn.opening) {
+    const length = turn.parts.reduce((sum, part) => sum + [...part.text].length, turn.parts.length - 1);
+    head.append(" ");
+    make("bdi", head, { class: "tex2jax_ignore mathjax_ignore" }, turn.opening);
+    head.append(" ");
+    make("small", head, {}, `(${length.toLocaleString("en")} characters)`);
+  }
+  said(box, turn);
+}
+
+function talk(parent, { turns, n_earlier: nEarlier, bare }) {
+  parent.replaceChildren();
+  if (bare) return said(parent, turns[0]);
+  const all = make("div", parent, { class: "ek-talk" });
+  const earlier = nEarlier && make("details", all, { class: "ek-turn" });
+  if (earlier) make("summary", earlier, {}, `${nEarlier} earlier messages`);
+  turns.forEach((turn, i) => turnOf(i < nEarlier ? earlier : all, turn));
+}
+
+// Of a conversation longer than its box the last message, which was answered, is in sight: from its start, else to its end.
+function showLast(box) {
+  const last = box.querySelector(".ek-talk > :last-child")?.getBoundingClientRect();
+  const seen = box.getBoundingClientRect();
+  if (last) box.scrollTop = Math.min(last.top - seen.top, last.bottom - seen.bottom);
+}
+
 function button(parent, label, key, attributes = {}) {
   const node = make("button", parent, { type: "button", "aria-disabled": "false", ...attributes }, label);
   if (key) {
@@ -174,10 +212,11 @@ function render({ model, el }) {
     drawnAt = performance.now();
     page.question.textContent = view.question;
     if (!folded && view.done) page.rubric.open = !(folded = true); // once: whoever opens it again keeps it open
-    for (const [box, text] of [[page.input, view.item.input], [page.left, view.item.left], [page.right, view.item.right]]) {
-      box.textContent = text ?? "";
-      box.scrollTop = 0;
-    }
+    talk(page.input, view.conversation);
+    page.left.textContent = view.item.left ?? "";
+    page.right.textContent = view.item.right ?? "";
+    for (const box of [page.input, page.left, page.right]) box.scrollTop = 0;
+    showLast(page.input);
     page.note.value = "";
     drawReasons(view.reasons);
     // after the layout has settled: a folded guide may leave the notebook scrolled past its end

@@ -8,6 +8,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from evalkit.conversation import conversation_css
 from evalkit.errors import EvalkitError
 from evalkit.human.session import Session
 
@@ -19,7 +20,7 @@ class Rater(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).with_name("rater.js")
-    _css = Path(__file__).with_name("rater.css")
+    _css = Path(__file__).with_name("rater.css").read_text(encoding="utf-8") + conversation_css()
     view = traitlets.Dict().tag(sync=True)
 
     def __init__(self, session: Session, *, banner: str = "") -> None:

@@ -95,6 +95,7 @@ def _with_answers(pair: Pair, side: Side, votes: list[Rating]) -> RatedPair:
         votes=tuple({name: getattr(vote, name) for name in names} for vote in votes),
         slices=pair.slices,
         simulated=any(vote.simulated for vote in votes),
+        messages=pair.messages,
     )
 
 

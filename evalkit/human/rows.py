@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evalkit import wording
+from evalkit.conversation import Conversation
 from evalkit.human.preference import Preference
 
 RATER_COLUMNS = {
@@ -86,6 +87,7 @@ def disagreement_rows(found: Preference) -> list[dict[str, Any]]:
     return [
         {name: getattr(one, name) for name in DISAGREEMENT_COLUMNS}
         | {
+            "input": Conversation(one.messages),
             "people": "fine-tuned" if one.people > 0 else "base",
             "metric": wording.points(one.metric),
         }

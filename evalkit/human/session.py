@@ -9,6 +9,7 @@ from threading import RLock
 from typing import Any
 
 from evalkit import wording
+from evalkit.conversation import structure
 from evalkit.errors import DesignError
 from evalkit.human.rounds import Round
 from evalkit.human.votes import CHOICES, Choice, Vote
@@ -124,6 +125,7 @@ class Session:
                 "rev": self._rev,
                 "state": "closed" if closed else "rating" if self._current else "done",
                 "item": self._shown() if self._current and not closed else {},
+                "conversation": self._conversation() if self._current and not closed else {},
                 "done": done,
                 "total": len(self._order),
                 "can_undo": bool(done) and not closed,
@@ -142,6 +144,9 @@ class Session:
         )
         left, right = (_text(answer) for answer in answers)
         return {"id": pair.item_id, "input": _text(pair.input), "left": left, "right": right}
+
+    def _conversation(self) -> Mapping[str, Any]:
+        return structure(self._pairs[self._current or ""].prompt)
 
     def _left(self, item_id: str) -> Any:
         return "b" if item_id in self._swapped else "a"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from evalkit.conversation import INSTRUCTIONS
 from evalkit.records import RatedPair
 
 _SCORES = {"fine_tuned": 1.0, "base": -1.0}
@@ -24,7 +25,7 @@ def write_dpo(
     Args:
         pairs: From `evalkit.human.ratings.rated_pairs`.
         path: The file to write.
-        system_prompt: Put before each input.
+        system_prompt: Put before each input that has none of its own.
         style: "trl" for `prompt`, `chosen`, `rejected`; "openai" for `input`, `preferred_output`, `non_preferred_output`.
 
     Returns:
@@ -80,8 +81,10 @@ def _dpo_row(pair: RatedPair, system_prompt: str, style: str) -> dict[str, Any]:
     better, worse = (
         (pair.fine_tuned, pair.base) if _mean_score(pair) > 0 else (pair.base, pair.fine_tuned)
     )
-    prompt = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    prompt = [*prompt, {"role": "user", "content": pair.input}]
+    asked = [*pair.messages] or [{"role": "user", "content": pair.input}]
+    has_own = any(message.get("role") in INSTRUCTIONS for message in asked)
+    first = [{"role": "system", "content": system_prompt}] if system_prompt and not has_own else []
+    prompt = [*first, *asked]
     chosen, rejected = ([{"role": "assistant", "content": text}] for text in (better, worse))
     label = {"simulated": True} if pair.simulated else {}
     if style == "openai":

@@ -20,7 +20,7 @@ from typing import Any, Self, get_args
 from evalkit.errors import DataError
 from evalkit.files import LineFile, Place, lines
 from evalkit.records import Answer, Outcome, hash_rows
-from evalkit.wording import plural
+from evalkit.wording import plural, whole
 
 KIND = "evalkit-journal"
 VERSION = 1
@@ -199,7 +199,11 @@ class Writer:
     def find(self, key: str) -> Answer | None:
         """The answer to a call that was finished before."""
         place = self._places.get(bytes.fromhex(key))
-        return _entry(json.loads(self._file.read(place)), self.path, 0).answer if place else None
+        return (
+            _entry(_parsed(self._file.read(place), self.path, 0), self.path, 0).answer
+            if place
+            else None
+        )
 
     def append(
         self, key: str, example_id: str, sample: int, answer: Answer, *, now: datetime | None = None
@@ -290,7 +294,7 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
         raise DataError(
             f"{path}:{number}: not a JSON object ({plural(len(line), 'byte')}); {remedy}"
         )
-    return record
+    return whole(record) if b"\\ud" in line.lower() else record
 
 
 def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:

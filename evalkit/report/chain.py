@@ -102,6 +102,7 @@ def run_study(
     declared = {book: declared_parameters(book) for book in all_books}
     values = study.given | (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
     values |= {"study": name, "run": run_name}
+    values = wording.whole(values)
     checked_parameters(values, declared)
     folder = study.run_folder(run_name)
     (folder / PINNED).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

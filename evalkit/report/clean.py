@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import html
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import nh3
 
+from evalkit.report.tags import read_tags, with_changes
 from evalkit.wording import redacted, visible
 
 _TAGS = nh3.ALLOWED_TAGS | {
@@ -47,14 +51,14 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 def cleaned(markup: str) -> str:
     """HTML from a notebook without anything that runs, loads, or styles."""
     safe = nh3.clean(
-        markup,
+        visible(markup),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         attribute_filter=_kept,
         clean_content_tags={"script", "style"},
         url_schemes={"http", "https", "mailto", "data"},
     )
-    return _framed(re.sub(r"<img(?![^>]*\bsrc=)[^>]*>", "", visible(safe)))
+    return _mended(visible(safe))
 
 
 def plain(text: str) -> str:
@@ -67,7 +71,7 @@ def printed(text: str) -> str:
     text = _PROGRESS.sub("", text)
     if not text.strip():
         return ""
-    return f'<details><summary>Messages while it ran</summary><pre tabindex="0">{plain(text)}</pre></details>'
+    return f"<details><summary>Messages while it ran</summary>{_preformatted(text)}</details>"
 
 
 def shown(data: Mapping[str, Any]) -> str:
@@ -84,22 +88,18 @@ def shown(data: Mapping[str, Any]) -> str:
         if f"image/{kind}" in data:
             return _image(kind, "".join(_text(data[f"image/{kind}"]).split()), data)
     if "text/markdown" in data:
-        return prose(_text(data["text/markdown"]))
-    return f'<pre tabindex="0">{plain(_text(data.get("text/plain", "")))}</pre>'
+        return _from_markdown(_text(data["text/markdown"]))
+    return _preformatted(_text(data.get("text/plain", "")))
 
 
 def prose(source: str, first: bool = False) -> str:
-    """Markdown as safe HTML; the title is left out, and what follows it in the first cell is folded away."""
-    from nbconvert.filters import markdown2html_mistune
-
+    """A Markdown cell as safe HTML; the title is left out, and what follows it in the first cell is folded away."""
     title = re.match(r"\s*# [^\n]*\n?", source)
     text = source[title.end() :] if title else source
     text = re.sub(r"(?m)^(#+ *|\*\*)Answer(\*\*)?[.:]?\s*$", "", text)
     if not text.strip():
         return ""
-    made = cleaned(
-        re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html_mistune(text), flags=re.DOTALL)
-    )
+    made = _from_markdown(text)
     return (
         f'<details class="about"><summary>What goes in, what comes out</summary>{made}</details>'
         if first and title
@@ -109,26 +109,29 @@ def prose(source: str, first: bool = False) -> str:
 
 def with_heading_levels(markup: str, top: int = 3) -> str:
     """Renumbers headings so that none skips a level below `top - 1`."""
-    depth = [top - 1]
-
-    def renumbered(found: re.Match[str]) -> str:
-        if found[1]:
-            return f"</h{depth[-1]}>"
-        depth.append(min(max(int(found[2]) + 1, top), depth[-1] + 1, 6))
-        return f"<h{depth[-1]}>"
-
-    return re.sub(r"<(/?)h([1-6])[^>]*>", renumbered, markup)
+    depth, changes = top - 1, []
+    for tag in read_tags(markup):
+        if not re.fullmatch("h[1-6]", tag.name):
+            continue
+        if not tag.closes:
+            depth = min(max(int(tag.name[1]) + 1, top), depth + 1, 6)
+        changes.append(
+            (tag, f"</h{depth}>" if tag.closes else replace(tag, name=f"h{depth}").written())
+        )
+    return with_changes(markup, changes)
 
 
 def with_unique_names(markup: str) -> str:
     """Numbers scroll boxes of the same name, so that each can be told apart."""
-    seen: dict[str, int] = {}
-
-    def numbered(found: re.Match[str]) -> str:
-        seen[found[2]] = seen.get(found[2], 0) + 1
-        return f'{found[1]}{found[2]}{f" ({seen[found[2]]})" if seen[found[2]] > 1 else ""}"'
-
-    return re.sub(r'(role="region" aria-label=")([^"]*)"', numbered, markup)
+    seen, changes = Counter[str](), []
+    for tag in read_tags(markup):
+        name = tag.attributes.get("aria-label")
+        if name is None or tag.attributes.get("role") != "region":
+            continue
+        seen[name] += 1
+        if seen[name] > 1:
+            changes.append((tag, tag.written({"aria-label": f"{name} ({seen[name]})"})))
+    return with_changes(markup, changes)
 
 
 def _kept(tag: str, name: str, value: str) -> str | None:
@@ -143,13 +146,58 @@ def _kept(tag: str, name: str, value: str) -> str | None:
     return value
 
 
-def _framed(markup: str) -> str:
-    framed = rf'{_BOX}<table class="dataframe">\1</table></div>'
-    markup = re.sub(
-        r'<table(?: border="1")? class="dataframe">(.*?)</table>', framed, markup, flags=re.DOTALL
-    )
-    markup = re.sub(r"<th[^>]*>(?:&nbsp;|\s)*</th>", "<td></td>", markup)
-    return re.sub(r"<img(?![^>]*\balt=)", '<img alt="A figure without a description"', markup)
+def _preformatted(text: str) -> str:
+    """A parser drops a line end that follows the tag at once, so one is put there for it to drop."""
+    return f'<pre tabindex="0">\n{plain(text)}</pre>'
+
+
+def _from_markdown(text: str) -> str:
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    renderer = IPythonRenderer(escape=False, exclude_anchor_links=True)
+    return cleaned(MarkdownWithMath(renderer=renderer).render(text))
+
+
+def _mended(markup: str) -> str:
+    return _in_boxes(_with_heads_that_say_something(_with_images_described(markup)))
+
+
+def _with_images_described(markup: str) -> str:
+    """Words for each image, none without a source; and no "<" but at the start of a tag, not in an attribute either."""
+    changes = []
+    for tag in read_tags(markup):
+        if tag.name == "img":
+            described = {"alt": "A figure without a description"} | tag.attributes
+            changes.append((tag, tag.written(described) if "src" in described else ""))
+        elif not tag.closes:
+            changes.append((tag, tag.written()))
+    return with_changes(markup, changes)
+
+
+def _with_heads_that_say_something(markup: str) -> str:
+    """Heads of rows and columns that are empty become cells: a table of pandas has one above its index."""
+    tags, changes = read_tags(markup), []
+    for tag, after in pairwise(tags):
+        between = html.unescape(markup[tag.end : after.start])
+        if tag.name == after.name == "th" and after.closes and not between.strip():
+            changes += [(tag, replace(tag, name="td").written()), (after, "</td>")]
+    return with_changes(markup, changes)
+
+
+def _in_boxes(markup: str) -> str:
+    """Data frames scroll in a box of their own."""
+    changes, opened = [], list[bool]()
+    for tag in read_tags(markup):
+        if tag.name != "table":
+            continue
+        is_frame = tag.attributes.get("class") == "dataframe"
+        if not tag.closes:
+            opened.append(is_frame)
+        if tag.closes and opened.pop():
+            changes.append((tag, "</table></div>"))
+        elif is_frame:
+            changes.append((tag, f'{_BOX}<table class="dataframe">'))
+    return with_changes(markup, changes)
 
 
 _BOX = '<div class="ek-scroll" tabindex="0" role="region" aria-label="Table">'

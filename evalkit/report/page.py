@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.files import write_whole
@@ -69,7 +70,8 @@ def write_page(folder: Path) -> Path:
     ]
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
-    return write_whole(folder / FILE, clean.with_unique_names(text).encode())
+    page = wording.visible(clean.with_unique_names(text))
+    return write_whole(folder / FILE, page.encode())
 
 
 def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
@@ -127,7 +129,7 @@ def _page(
         for one in chapters
     ]
     return page.render(
-        css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
         title=str(record["parameters"].get("title") or record["study"]),
         about=_about(record, decision, evidence),
         failed=record["failed"],

@@ -15,6 +15,12 @@ import anywidget
 import ipywidgets as widgets
 
 from evalkit import wording
+from evalkit.conversation import (
+    Messages,
+    conversation_css,
+    conversation_html,
+    conversation_text,
+)
 from evalkit.errors import DataError
 from evalkit.files import append_line, lines
 from evalkit.records import EvalResult
@@ -62,7 +68,7 @@ class Guard(anywidget.AnyWidget):
     """Shows nothing; keeps JupyterLab's keys out of the explorer it is in."""
 
     _esm = Path(__file__).with_name("explorer.js")
-    _css = Path(__file__).with_name("explorer.css")
+    _css = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8") + conversation_css()
 
 
 class Explorer:
@@ -234,7 +240,7 @@ def select(pairs: Sequence[Pair], texts: Sequence[str], chosen: Filter) -> list[
 
 
 def side_by_side(pair: Pair, *, flaky: str = "") -> str:
-    """One example as safe HTML: input, expected answer and both answers with their differences marked."""
+    """One example as safe HTML: the whole conversation, expected answer and both answers with their differences marked."""
     facts = [pair.status, *sorted(_slice_values(pair)), *([flaky] if flaky else [])]
     texts = marked(pair.base.predicted, pair.fine_tuned.predicted)
     sides = zip(("Base", "Fine-tuned"), (pair.base, pair.fine_tuned), texts, strict=True)
@@ -242,9 +248,10 @@ def side_by_side(pair: Pair, *, flaky: str = "") -> str:
         f"<section><h3>{name} <small>{html.escape(_outcome(one))}</small></h3>{_block(name, one.predicted, safe)}</section>"
         for name, one, safe in sides
     )
-    asked = "".join(
-        f"<h3>{name}</h3>{_block(name, text, wording.render_text(text))}"
-        for name, text in (("Input", pair.base.input_text), ("Expected", pair.base.expected))
+    expected = pair.base.expected
+    asked = (
+        f"<h3>Input</h3>{_given(pair.base.prompt)}"
+        f"<h3>Expected</h3>{_block('Expected', expected, wording.render_text(expected))}"
     )
     return (
         f'<div class="ek-pair"><p><b>{wording.render_text(pair.example_id)}</b> · '
@@ -280,6 +287,13 @@ def write_note(path: Path, example_id: str, note: str) -> None:
     append_line(path, json.dumps(row).encode())
 
 
+def _given(messages: Messages) -> str:
+    """A lone text in a box as answers are; of several messages the long ones are folded, so that the last is in sight."""
+    safe = conversation_html(messages, folds_last=len(messages) > 1)
+    text = conversation_text(messages) if len(messages) == 1 else ""
+    return _block("Input", text, safe)
+
+
 def _block(name: str, text: str, safe: str) -> str:
     """A text as it is; a long one in a box of its own that scrolls, by keyboard too."""
     if len(text) < LONG and text.count("\n") < LONG_LINES:
@@ -307,7 +321,7 @@ def _loss(pair: Pair, metric: str) -> float:
 def _searchable(pair: Pair) -> str:
     parts = (
         pair.example_id,
-        pair.base.input_text,
+        conversation_text(pair.base.prompt),
         pair.base.expected,
         pair.base.predicted,
         pair.fine_tuned.predicted,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
 from evalkit.benchmark.slices import MIN_N
+from evalkit.conversation import Conversation
 from evalkit.show import say
 from evalkit.show.difference import marked
 from evalkit.show.tables import Html
@@ -133,7 +134,8 @@ def example_rows(
 ) -> list[dict[str, Any]]:
     """Changed examples, the largest change of similarity first and flaky ones last; words that differ are marked.
 
-    Long texts are cut at `LONGEST` characters; the files hold them whole.
+    The input is the whole conversation, long messages folded; long answers are cut at `LONGEST` characters, and the
+    files hold them whole.
     """
     ordered = sorted(
         pairs,
@@ -145,7 +147,7 @@ def example_rows(
         rows.append(
             {
                 "example": one.example_id,
-                "input": _cut(one.base.input_text),
+                "input": Conversation(one.base.prompt),
                 "expected": _cut(one.base.expected),
                 "base": Html(old, _cut(one.base.predicted)),
                 "fine_tuned": Html(new, _cut(one.fine_tuned.predicted)),

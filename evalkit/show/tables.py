@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import wording
+from evalkit.conversation import Conversation, conversation_css
 
 _GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
 _CHIPS = {
@@ -32,18 +33,19 @@ class Html:
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return wording.cleaned(self.text)[0]  # a kernel can send no half character
 
     def __repr__(self) -> str:
-        return self.text
+        return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<style>{notebook_css()}</style>{self.body}"
+        return f"<style>{notebook_css()}</style>{wording.cleaned(self.body)[0]}"
 
 
 def notebook_css() -> str:
     """The few rules that outputs need outside the report, whose page drops them and brings its own."""
-    return Path(__file__).with_name("notebook.css").read_text(encoding="utf-8")
+    own = Path(__file__).with_name("notebook.css").read_text(encoding="utf-8")
+    return own + conversation_css()
 
 
 def table(
@@ -182,7 +184,7 @@ def _row(
 
 
 def _cell(value: Any, raw: bool) -> str:
-    if isinstance(value, Html):
+    if isinstance(value, Html | Conversation):
         return value.body
     text = _value_text(value)
     return text if raw else wording.render_text(text)

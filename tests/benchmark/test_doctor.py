@@ -167,3 +167,52 @@ def test_without_detectable_differences_nothing_is_said_of_them():
     assert str(found).splitlines() == [
         "x: 0 rows, not compared with a training file. Found: nothing."
     ]
+
+
+def talk(*said, expected="yes"):
+    roles = ["user", "assistant"] * len(said)
+    prompt = [
+        one if isinstance(one, dict) else {"role": role, "content": one}
+        for role, one in zip(roles, said, strict=False)
+    ]
+    return {"messages": [*prompt, {"role": "assistant", "content": expected}]}
+
+
+def test_conversations_that_differ_early_are_not_the_same_question(written):
+    one, other = different(2)
+    rows = [talk(one, "I see.", "And then?"), talk(other, "I see.", "And then?")]
+    assert kinds(examine(written(rows))) == {}
+
+
+def test_conversations_alike_but_for_their_last_words_are_near_duplicates(written):
+    long = " ".join(different(4))
+    found = examine(written([talk(long, "ok", "And then?"), talk(long, "ok", "And now?")]))
+    assert kinds(found) == {"near-duplicate": 1}
+
+
+def test_a_system_prompt_that_all_share_makes_nothing_alike_or_leaked(written):
+    system = {"role": "system", "content": " ".join(different(30))}
+    rows = [{"messages": [system, *row(text)["messages"]]} for text in different(12)]
+    found = examine(written(rows[:2]), written(rows[2:], "train.jsonl"))
+    assert kinds(found) == {}
+
+
+def test_a_leak_before_the_last_question_is_found(written):
+    one, other = different(2)
+    found = examine(
+        written([talk(one, other, "Why?")]), written([row(f"{one} {other}")], "train.jsonl")
+    )
+    assert kinds(found) == {"leak (8-gram)": 1}
+
+
+def test_the_same_words_on_another_image_are_another_prompt(written):
+    def asked(image, expected):
+        parts = [
+            {"type": "text", "text": "What is this?"},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
+        ]
+        return talk({"role": "user", "content": parts}, expected=expected)
+
+    assert kinds(examine(written([asked("QUJD", "a cat"), asked("QUJE", "a dog")]))) == {}
+    twice = [{**asked("QUJD", "a cat"), "id": i} for i in (1, 2)]
+    assert kinds(examine(written(twice))) == {"duplicate": 1}

@@ -149,3 +149,30 @@ def test_order_of_rows_changes_nothing():
     one = compared(lost=lambda i: i % 4 == 0, slices=lambda i: {"kind": str(i % 4)})
     turned = replace(one, pairs=one.pairs[::-1])
     assert [s.traits for s in find_slices(one)] == [s.traits for s in find_slices(turned)]
+
+
+def talk(i, *, first="hello"):
+    return (
+        {"role": "system", "content": "Answer in 3 words."},
+        {"role": "user", "content": first},
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": f"and {'x' * (i % 7)}"},
+    )
+
+
+def test_the_whole_conversation_is_looked_at_and_what_all_share_is_not():
+    one = compared(lost=lambda i: i % 5 == 0)
+    pairs = [
+        replace(
+            pair,
+            base=replace(
+                pair.base,
+                messages=talk(i, first=f"invoice {i}" if i % 5 == 0 else f"letter {'y' * i}"),
+            ),
+        )
+        for i, pair in enumerate(one.pairs)
+    ]
+    found = find_slices(replace(one, pairs=tuple(pairs)), predicates={"bill": r"^invoice"}, depth=1)
+    assert found.segments[0].where in {"bill", "input with digits"}
+    # 80 of 400 lost; were the system prompt's "3" counted, no text would be without digits
+    assert {"input with digits", "bill"} & {one.where for one in found}

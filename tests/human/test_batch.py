@@ -3,7 +3,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from threading import Thread
 
 import pytest
@@ -12,6 +12,7 @@ from evalkit import prepare_human_eval_batch
 from evalkit.errors import DataError, DesignError
 from evalkit.human.pairs import read_batch, read_key
 from evalkit.human.rounds import Round
+from evalkit.human.session import Session
 
 
 def lefts(batch, rater, items):
@@ -251,3 +252,50 @@ def test_the_advice_comes_from_the_sign_tests_power(results):
     advice = prepare_human_eval_batch(results(60), results(60, who="tuned"), 50, seed=1).advice
     assert "probability 24%" in advice  # 50 decisive ratings, a true win rate of 60%
     assert "199 pairs at 60%, 90 at 65%, 49 at 70%" in advice
+
+
+CAPITAL = (
+    {"role": "system", "content": "You answer in French."},
+    {"role": "user", "content": "Capital of Spain?"},
+    {"role": "assistant", "content": "Madrid"},
+    {"role": "user", "content": "And its population?"},
+)
+
+
+def answered(results, *, base=CAPITAL, tuned=CAPITAL):
+    sides = ((results(4), base), (results(4, who="tuned"), tuned))
+    return [
+        [replace(one, input_text="And its population?", messages=messages) for one in some]
+        for some, messages in sides
+    ]
+
+
+def test_an_item_carries_the_whole_conversation_and_so_does_its_file(results, tmp_path):
+    batch = prepare_human_eval_batch(*answered(results), 4, seed=1, folder=tmp_path / "r")
+    for item in read_batch(tmp_path / "r").pairs.values():
+        assert item == batch.pairs[item.item_id]
+        assert item.messages == list(CAPITAL)
+        for message in CAPITAL:
+            assert f"{message['role']}: {message['content']}" in item["input"]
+
+
+def test_a_round_drawn_before_the_conversation_was_kept_still_opens(new_round):
+    path = new_round().folder / "batch.json"
+    record = json.loads(path.read_text())
+    for item in (*record["items"], *record["repeats"]):
+        del item["messages"]
+    path.write_text(json.dumps(record))
+    view = Session(Round.open(path.parent), "rater1").view()
+    assert view["conversation"]["turns"][0]["parts"][0]["text"] == view["item"]["input"]
+
+
+def test_a_system_prompt_that_only_one_model_got_does_not_tell_who_answered(results):
+    batch = prepare_human_eval_batch(*answered(results, tuned=CAPITAL[1:]), 4, seed=1)
+    assert all(item.messages == list(CAPITAL[1:]) for item in batch)
+    assert "French" not in batch[0].input
+
+
+def test_other_words_before_the_same_last_question_are_another_input(results):
+    other = ({"role": "user", "content": "Capital of Peru?"}, *CAPITAL[2:])
+    with pytest.raises(DataError, match="different inputs"):
+        prepare_human_eval_batch(*answered(results, tuned=(CAPITAL[0], *other)), 4, seed=1)

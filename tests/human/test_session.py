@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from evalkit.errors import DataError, DesignError
+from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
 from evalkit.human.votes import read_standing
@@ -175,3 +177,20 @@ def test_a_vote_that_cannot_be_stored_stays_on_the_screen(new_round):
     with pytest.raises(DataError, match="cannot be written"):
         session.vote(shown, "left", seconds=2)
     assert session.current == shown
+
+
+def test_the_rater_sees_every_message_that_the_models_saw(tmp_path, results):
+    asked = (
+        {"role": "system", "content": "You answer in French."},
+        {"role": "user", "content": "Capital of Spain?"},
+        {"role": "assistant", "content": "Madrid"},
+        {"role": "user", "content": "And its population?"},
+    )
+    sides = [
+        [replace(one, messages=asked) for one in some] for some in (results(), results(who="tuned"))
+    ]
+    prepare_human_eval_batch(*sides, 5, seed=3, folder=tmp_path / "r")
+    view = Session(Round.open(tmp_path / "r"), "rater1").view()
+    shown = [(one["role"], one["parts"][0]["text"]) for one in view["conversation"]["turns"]]
+    assert shown == [(one["role"], one["content"]) for one in asked]
+    assert "Capital of Spain?" in view["item"]["input"]

@@ -105,3 +105,17 @@ def test_a_locked_round_exports_the_right_texts(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "dpo.jsonl").read_text().splitlines()]
     assert len(rows) == 9
     assert all(row["chosen"][0]["content"].startswith("tuned") for row in rows)
+
+
+def test_a_preference_pair_has_the_conversation_that_was_answered(tmp_path):
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+    rated = RatedPair(
+        example_id="a",
+        input="system: Be brief.\n\nuser: 2+2?",
+        base="5",
+        fine_tuned="4",
+        votes=({"label": "fine_tuned"},),
+        messages=asked,
+    )
+    write_dpo([rated], tmp_path / "dpo.jsonl", system_prompt="Another one.")
+    assert json.loads((tmp_path / "dpo.jsonl").read_text())["prompt"] == asked

@@ -334,3 +334,43 @@ def test_a_torn_last_line_of_the_history_is_passed_over(project):
 def test_the_fixtures_are_valid_notebooks():
     for path in (Path(__file__).with_name("notebooks")).glob("*.ipynb"):
         nbformat.validate(nbformat.read(path, as_version=4))
+
+
+HALF = r"a\uD800b \udfff"  # as YAML and JSON escape it
+
+
+@pytest.fixture
+def quoting(project):
+    """A study whose title is half a character, and a chapter that is given one, reads one and quotes it everywhere."""
+    cell = nbformat.v4.new_code_cell
+    root = project(study=f'study: tiny\ntitle: "{HALF}"\nmodel: "{HALF}"\n')
+    lines = [
+        "from evalkit import show",
+        r"half = 'a\ud800b'",
+        "show.table([{half: half, 'n': 1}], caption=half)",
+        "show.answer(half + model)",
+    ]
+    asked = cell('model: str = ""  # A model.', metadata={"tags": ["parameters"]})
+    told = [asked, cell("\n".join(lines[:3])), cell(lines[3])]
+    fails = cell("from evalkit.errors import DataError\nraise DataError('x\\ud800y')")
+    for name, cells in (("01_quotes", told), ("02_fails", [asked, *told[1:2], fails])):
+        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Q?"), *cells])
+        book.metadata["kernelspec"] = {"name": "python3", "display_name": "x", "language": "python"}
+        nbformat.write(book, root / "notebooks" / f"{name}.ipynb")
+    return root
+
+
+def test_half_a_character_in_title_model_table_or_error_leaves_a_report(quoting):
+    done = run(quoting, parameters={"model": "m\udc80n"})
+    assert done.failed == {"02_fails": r"DataError: x\ud800y"}
+    page = done.report.read_text(encoding="utf-8")
+    assert r"<b>a\ud800b \udfff</b>" in page
+    assert r"a\ud800bm\udc80n" in re.sub("<[^>]+>", "", page)
+    assert r"DataError: x\ud800y" in page
+    given = json.loads((done.folder / "manifest.json").read_text())["parameters"]
+    assert (given["title"], given["model"]) == (r"a\ud800b \udfff", r"m\udc80n")
+
+
+def test_a_study_files_half_characters_are_gone_at_the_door(project):
+    root = project(study=f'study: tiny\ntitle: "{HALF}"\n')
+    assert Study.open("tiny", root=root).given["title"] == r"a\ud800b \udfff"

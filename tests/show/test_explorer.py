@@ -4,9 +4,13 @@ from dataclasses import replace
 import pytest
 
 from evalkit.benchmark.comparison import compare_models
+from evalkit.benchmark.exports import write_examples
+from evalkit.conversation import conversation_html
 from evalkit.records import EvalResult
 from evalkit.show.difference import marked
 from evalkit.show.explorer import Explorer, Filter, read_notes, select, side_by_side, write_note
+from evalkit.show.rows import example_rows
+from evalkit.show.tables import table
 
 HOSTILE = "<img src=x onerror=window.X=1><script>window.X=1</script>"
 
@@ -157,3 +161,33 @@ def test_five_thousand_examples_are_filtered_one_by_one_key_press():
     explorer = Explorer(compare_models(rows, rows).pairs)
     explorer._text.value = "note number 4321"
     assert explorer.found == ["4321"]
+
+
+CAPITAL = (
+    {"role": "system", "content": "You answer in French."},
+    {"role": "user", "content": "Capital of Spain?"},
+    {"role": "assistant", "content": "Madrid"},
+    {"role": "user", "content": "And its population?"},
+)
+
+
+def test_explorer_table_and_files_show_the_whole_conversation_in_one_way(pairs, tmp_path):
+    pair = replace(pairs[2], base=replace(pairs[2].base, messages=CAPITAL))
+    shown = conversation_html(CAPITAL)
+    assert shown in side_by_side(pair)
+    assert shown in table(example_rows([pair], {})).body
+    explorer = Explorer([pair])
+    explorer._text.value = "french madrid"
+    assert explorer.found == ["2"]
+    csv, lines = write_examples([pair], {}, tmp_path)
+    assert "system: You answer in French." in csv.read_text(encoding="utf-8-sig")
+    assert json.loads(lines.read_text())["messages"] == list(CAPITAL)
+
+
+def test_a_long_prompt_of_a_row_is_folded_and_whole(pairs):
+    text = "word " * 1_000
+    body = table(
+        example_rows([replace(pairs[2], base=replace(pairs[2].base, input_text=text))], {})
+    ).body
+    assert text in body
+    assert "<details" in body

@@ -1,0 +1,335 @@
+"""A prompt as people read it: every message with its role, images and tool calls named, long ones folded.
+
+One structure (`turns`), and from it one plain text and one HTML form; the rating page draws the same structure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from evalkit import wording
+
+Messages = Sequence[Mapping[str, Any]]
+INSTRUCTIONS = ("system", "developer")
+LONG, LONG_LINES = 400, 6  # characters and lines from which a message before the last is folded
+OPENING = 120  # characters of a folded message that stand in its summary
+RECENT = 6  # of more messages than this, all but the last four are folded into one
+COMMON = 0.05  # a message in more conversations than this is the template of the set, not one's own
+_SOURCES = ("url", "image_url", "file_url", "data", "file_data", "file_id", "id", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A piece of a message: its text, or what names something that is no text."""
+
+    kind: Literal["text", "named"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message as shown.
+
+    Attributes:
+        role: Its role, with the speaker's or tool's name where one is given.
+        opening: The first words of a long message that is folded; "" for one that stands open.
+    """
+
+    role: str
+    parts: tuple[Part, ...]
+    opening: str = ""
+
+    @property
+    def text(self) -> str:
+        """All its parts, one under the other."""
+        return "\n".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A prompt, for a table's cell or a page.
+
+    Example:
+        >>> print(Conversation([{"role": "user", "content": "2+2?"}]))
+        2+2?
+    """
+
+    messages: Messages
+
+    @property
+    def body(self) -> str:
+        """The safe HTML form, as rows of a table hold it: a long last message is folded too."""
+        return conversation_html(self.messages, folds_last=True)
+
+    def __str__(self) -> str:
+        return conversation_text(self.messages)
+
+
+def turns(messages: Messages, *, folds_last: bool = False) -> tuple[Turn, ...]:
+    """The messages as shown: one turn a message, in order.
+
+    Args:
+        messages: As sent: `role`, `content` (text or a list of parts), `tool_calls`.
+        folds_last: Fold the last message too when it is long; else it stands open, as it is what was answered.
+    """
+    called = dict(pair for message in messages for pair in _call_names(message))
+    last = len(messages) - 1
+    return tuple(
+        _turn(message, called, may_fold=folds_last or place < last)
+        for place, message in enumerate(messages)
+    )
+
+
+def structure(messages: Messages) -> dict[str, Any]:
+    """The conversation for a page's script: `turns`, and how many of the first of them are folded into one.
+
+    Everything in it is plain text in which unseen characters stand as visible codes.
+    """
+    made = turns(messages)
+    shown = [
+        {
+            **asdict(turn),
+            "role": wording.visible(turn.role),
+            "opening": wording.visible(turn.opening),
+            "parts": [{**asdict(part), "text": wording.visible(part.text)} for part in turn.parts],
+        }
+        for turn in made
+    ]
+    return {"turns": shown, "n_earlier": _n_earlier(made), "bare": _is_bare(made)}
+
+
+def conversation_text(messages: Messages) -> str:
+    """The whole conversation as plain text: "role: text", a blank line between messages.
+
+    What a single user message says stands alone, without its role.
+
+    Example:
+        >>> print(conversation_text([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]))
+        system: Be brief.
+        <BLANKLINE>
+        user: Hi
+    """
+    made = turns(messages)
+    if _is_bare(made):
+        return made[0].text
+    return "\n\n".join(f"{turn.role}: {turn.text}" for turn in made)
+
+
+def conversation_html(messages: Messages, *, folds_last: bool = False) -> str:
+    """The whole conversation as safe HTML: roles marked, long messages and the earlier ones of many folded."""
+    made = turns(messages, folds_last=folds_last)
+    if _is_bare(made):
+        return _said(made[0]) if not made[0].opening else _talk([_shown(made[0])])
+    shown, n_earlier = [_shown(turn) for turn in made], _n_earlier(made)
+    if n_earlier:
+        name = f"<summary>{wording.plural(n_earlier, 'earlier message')}</summary>"
+        earlier = f'<details class="ek-turn">{name}{"".join(shown[:n_earlier])}</details>'
+        shown = [earlier, *shown[n_earlier:]]
+    return _talk(shown)
+
+
+def conversation_css() -> str:
+    """The rules of `conversation_html` and of the rating page's drawing of `structure`."""
+    return Path(__file__).with_name("conversation.css").read_text(encoding="utf-8")
+
+
+def spoken_text(messages: Messages) -> str:
+    """What is written in the messages, without roles and without what is no text."""
+    return "\n".join(wording.flattened(message.get("content")) for message in messages)
+
+
+def attachments(messages: Messages) -> tuple[str, ...]:
+    """A SHA-256 for every image, file and the like, in order: two prompts with other images are not the same."""
+    return tuple(
+        hashlib.sha256(_canonical(part)).hexdigest()
+        for message in messages
+        for part in _listed(message.get("content"))
+        if _part_text(part) is None
+    )
+
+
+def own_messages(conversations: Sequence[Messages]) -> list[Messages]:
+    """Each conversation without what the set shares: its system prompts, and examples that many prompts repeat.
+
+    A system message that another conversation has too is left out; any other before the last when more than 3 and more
+    than 5% have it, word for word. What is left is never empty.
+    """
+    n_with = Counter(name for one in conversations for name in {*map(_identity, one)})
+    limit = max(3, COMMON * len(conversations))
+
+    def is_own(message: Mapping[str, Any]) -> bool:
+        return n_with[_identity(message)] <= (1 if message.get("role") in INSTRUCTIONS else limit)
+
+    return [
+        [*(message for message in one[:-1] if is_own(message)), *one[-1:]] for one in conversations
+    ]
+
+
+def without_instructions(messages: Messages) -> list[Mapping[str, Any]]:
+    """The messages without those by which the model was instructed."""
+    return [message for message in messages if message.get("role") not in INSTRUCTIONS]
+
+
+def _turn(message: Mapping[str, Any], called: Mapping[str, str], *, may_fold: bool) -> Turn:
+    name = message.get("name") or called.get(str(message.get("tool_call_id")))
+    role = str(message.get("role") or "message")
+    parts = (*_parts(message), *_calls(message)) or (Part(kind="named", text="[nothing]"),)
+    text = " ".join(part.text for part in parts)
+    is_long = len(text) > LONG or text.count("\n") >= LONG_LINES
+    return Turn(
+        role=f"{role} {name}" if name else role,
+        parts=parts,
+        opening=" ".join(text[: 4 * OPENING].split())[:OPENING] + " …"
+        if may_fold and is_long
+        else "",
+    )
+
+
+def _is_bare(made: Sequence[Turn]) -> bool:
+    return len(made) == 1 and made[0].role == "user"
+
+
+def _n_earlier(made: Sequence[Turn]) -> int:
+    return len(made) - 4 if len(made) > RECENT else 0
+
+
+def _parts(message: Mapping[str, Any]) -> tuple[Part, ...]:
+    """Texts that follow each other are one text, as they are for the model."""
+    parts: list[Part] = []
+    for one in _listed(message.get("content")):
+        text = _part_text(one)
+        if text is None:
+            parts.append(Part(kind="named", text=f"[{_name_of(one)}]"))
+        elif parts and parts[-1].kind == "text":
+            parts[-1] = Part(kind="text", text=parts[-1].text + text)
+        else:
+            parts.append(Part(kind="text", text=text))
+    return tuple(parts)
+
+
+def _listed(content: Any) -> list[Any]:
+    if isinstance(content, list | tuple):
+        return [*content]
+    return [] if content is None or content == "" else [content]
+
+
+def _part_text(part: Any) -> str | None:
+    text = part.get("text") if isinstance(part, Mapping) else part
+    return text if isinstance(text, str) else None
+
+
+def _calls(message: Mapping[str, Any]) -> tuple[Part, ...]:
+    return tuple(
+        Part(kind="named", text=f"[call of {name}: {given}]" if given else f"[call of {name}]")
+        for _, name, given in _tool_calls(message)
+    )
+
+
+def _call_names(message: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(call_id, name) for call_id, name, _ in _tool_calls(message) if call_id]
+
+
+def _tool_calls(message: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Id, name and arguments of each call, in any of the spellings in use."""
+    calls = _listed(message.get("tool_calls")) + _listed(message.get("function_call"))
+    made = []
+    for call in calls:
+        outer = call if isinstance(call, Mapping) else {"name": str(call)}
+        nested = (outer.get(spelling) for spelling in ("function", "custom"))
+        inner = {**outer, **next((one for one in nested if isinstance(one, Mapping)), {})}
+        given = inner.get("arguments", inner.get("input"))
+        text = given if isinstance(given, str) else "" if given is None else _json(given)
+        made.append((str(inner.get("id") or ""), str(inner.get("name") or "a tool"), text))
+    return made
+
+
+def _name_of(part: Any) -> str:
+    """What something that is no text is: "image: image/png, 12 kB", "image: example.org/cat.png"."""
+    if not isinstance(part, Mapping):
+        return _json(part)[:80]
+    kind = str(part.get("type") or next(iter(part), "part"))
+    if kind in {"tool_use", "function_call"}:
+        _, name, given = _tool_calls({"tool_calls": [part]})[0]
+        return f"call of {name}: {given}"
+    if isinstance(part.get("refusal"), str):
+        return f"refusal: {part['refusal']}"
+    noun = kind.removeprefix("input_").removesuffix("_url").replace("_", " ")
+    told = [one for one in (_field(part, "filename", "name", "title"), *_source(part)) if one]
+    return f"{noun}: {', '.join(told)}" if told else noun
+
+
+def _source(part: Mapping[str, Any]) -> tuple[str, str]:
+    """Media type or address, and size."""
+    kind = str(part.get("type") or "")
+    found = _field(part, *_SOURCES, kind, kind.removeprefix("input_"))
+    media = _field(part, "media_type", "mime_type", "format")
+    if found.startswith("data:"):
+        head, _, content = found[5:].partition(",")
+        is_coded = head.endswith(";base64")
+        return head.split(";")[0] or "data", _size(content, is_coded=is_coded)
+    if "://" in found[:12]:
+        return _address(found), ""
+    return (media, _size(found, is_coded=True)) if media else (found[:80], "")
+
+
+def _field(part: Mapping[str, Any], *names: str) -> str:
+    """The first text under one of these names, here or deeper."""
+    for name in names:
+        if isinstance(value := part.get(name), str) and value:
+            return value
+    deeper = (_field(one, *names) for one in part.values() if isinstance(one, Mapping))
+    return next((one for one in deeper if one), "")
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname or ''}{parts.path}"[:120]
+    except ValueError:
+        return url[:80]
+
+
+def _size(content: str, *, is_coded: bool) -> str:
+    n = len(content.rstrip("=")) * 3 // 4 if is_coded else len(content)
+    if n < 1_000:
+        return f"{n} B"
+    return f"{n / 1e3:.0f} kB" if n < 999_500 else f"{n / 1e6:.1f} MB"
+
+
+def _talk(shown: Sequence[str]) -> str:
+    return f'<div class="ek-talk">{"".join(shown)}</div>'
+
+
+def _shown(turn: Turn) -> str:
+    role = f'<b class="ek-role">{wording.render_text(turn.role)}</b>'
+    if not turn.opening:
+        return f'<div class="ek-turn">{role}{_said(turn)}</div>'
+    n = wording.plural(len(turn.text), "character")
+    head = f"<summary>{role} {wording.render_text(turn.opening)} <small>({n})</small></summary>"
+    return f'<details class="ek-turn">{head}{_said(turn)}</details>'
+
+
+def _said(turn: Turn) -> str:
+    return "".join(
+        f'<div class="ek-said{" ek-named" if part.kind == "named" else ""}">{wording.render_text(part.text)}</div>'
+        for part in turn.parts
+    )
+
+
+def _identity(message: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(_canonical(message)).digest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, default=str).encode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
