@@ -239,10 +239,11 @@ def _answer(reply: Any) -> Answer:
         choices = []
     else:
         message = {name: getattr(choice.message, name, None) for name in ("content", "refusal")}
-        choices = [{"message": message, "finish_reason": getattr(choice, "finish_reason", None)}]
+        told = {name: getattr(choice, name, None) for name in ("finish_reason", "error")}
+        choices = [{"message": message, **told}]
     usage = getattr(reply, "usage", None)
     tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
     try:
-        return answer({"choices": choices, "usage": tokens})
+        return answer({"choices": choices, "usage": tokens, "error": getattr(reply, "error", None)})
     except NoAnswerError as why:
         raise ModelError(str(why)) from why

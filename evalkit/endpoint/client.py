@@ -47,6 +47,14 @@ _WRONG_REQUEST = {
     "invalid_model",
 }
 _FILTERED = {"content_filter", "content_policy_violation"}
+_WRONG_ROW = {  # told inside an HTTP 200 without a status: no repeating cures them
+    "context_length_exceeded",
+    "string_above_max_length",
+    "invalid_request_error",
+    "invalid_argument",
+    "badrequesterror",
+}
+_SORTED_NAMES = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _WRONG_ROW
 
 logging.getLogger("stamina").addHandler(
     logging.NullHandler()
@@ -227,7 +235,7 @@ class Endpoint:
         if isinstance(why, openai.APIStatusError):
             return self._status(why)
         if isinstance(why, NoAnswerError):
-            return _TransientError(self._clean(str(why)), "page" if why.is_page else "reply")
+            return self._told(why)
         if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
             return _TransientError("the reply is not JSON", "reply")
         causes = [why, *_causes(why)]
@@ -244,13 +252,26 @@ class Endpoint:
             )
         return _RowError(self._clean(f"{type(why).__name__}: {why}"))
 
+    def _told(self, why: NoAnswerError) -> Exception:
+        """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
+        message, names = self._clean(str(why)), set(why.names)
+        if why.status is None and not names & _SORTED_NAMES:
+            return _TransientError(message, "page" if why.is_page else "reply")
+        found = self._by_status(why.status or 400, names, message)
+        if why.in_choice and isinstance(found, ModelError) and not names & _NO_QUOTA:
+            return _RowError(message)  # the model was found and had begun: the next row may go well
+        return found
+
     def _status(self, why: openai.APIStatusError) -> Exception:
-        status, message = why.status_code, self._clean(_message(why))
         names = {str(name) for name in (why.code, why.type) if name}
+        message = f"{why.status_code}: {self._clean(_message(why))}"
+        return self._by_status(why.status_code, names, message, _retry_after(why.response.headers))
+
+    def _by_status(
+        self, status: int, names: set[str], message: str, wait_s: float | None = None
+    ) -> Exception:
         if names & _NO_QUOTA:
-            return ModelError(
-                f"{self.host}: no quota left ({status}: {message}); top it up and start again"
-            )
+            return ModelError(f"{self.host}: no quota left ({message}); top it up and start again")
         if status in _STOPS or names & _WRONG_REQUEST:
             what = _STOPS.get(
                 status,
@@ -258,17 +279,17 @@ class Endpoint:
             )
             if status == 401 and self._key == _NO_KEY:
                 what = "it wants a key, and OPENAI_API_KEY is not set"
-            return ModelError(f"{self.host}: model {self.model!r}: {what} ({status}: {message})")
+            return ModelError(f"{self.host}: model {self.model!r}: {what} ({message})")
         if names & _FILTERED:
-            return _FilteredError(f"{status}: {message}")
+            return _FilteredError(message)
         if status in {408, 409, 425, 429} or status >= 500:
-            return self._busy(status, message, _retry_after(why.response.headers))
-        return _RowError(f"{status}: {message}")
+            return self._busy(message, wait_s)
+        return _RowError(message)
 
-    def _busy(self, status: int, message: str, wait_s: float | None) -> _TransientError:
+    def _busy(self, message: str, wait_s: float | None) -> _TransientError:
         if wait_s is not None and wait_s > self._wait_max_s:
             message = f"{message}; the server asks to wait {wait_s:g} s, the limit is {self._wait_max_s:g} s: start again later"
-        return _TransientError(f"{status}: {message}", "status", wait_s)
+        return _TransientError(message, "status", wait_s)
 
     def _clean(self, text: str) -> str:
         return redacted(

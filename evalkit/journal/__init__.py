@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
 from evalkit.journal.file import AppendOnlyFile, Place
-from evalkit.records import Answer, Outcome
+from evalkit.records import Answer, Outcome, ends_in_error
 from evalkit.wording import plural
 
 KIND = "evalkit-journal"
@@ -312,12 +312,24 @@ def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
             raise ValueError(f"text is {type(answer.text).__name__}, outcome {answer.outcome!r}")
         place = {"example_id": str(record["example_id"]), "sample": int(record["sample"])}
         return Entry(
-            key=record["key"], answer=answer, at=record.get("at", ""), line=number, **place
+            key=record["key"],
+            answer=_as_it_ended(answer),
+            at=record.get("at", ""),
+            line=number,
+            **place,
         )
     except (KeyError, TypeError, ValueError) as why:
         raise DataError(
             f"{path}:{number}: not an answer ({type(why).__name__}: {why}); remove this line, and that call is asked again"
         ) from why
+
+
+def _as_it_ended(answer: Answer) -> Answer:
+    """An answer that the server broke off is an error, asked again; such lines once stood here as "empty" or "ok"."""
+    if answer.outcome in {"error", "refused"} or not ends_in_error(answer.finish_reason):
+        return answer
+    why = f"the server told an error instead of an answer: finish_reason {answer.finish_reason!r}"
+    return replace(answer, text="", outcome="error", error=answer.error or why)
 
 
 def _canonical(value: Any) -> bytes:

@@ -189,6 +189,18 @@ def test_a_reply_without_an_answer_is_a_failed_call(log, fake_client, choices):
     assert [row["outcome"] for row in log.rows()] == ["error"]
 
 
+def test_an_error_told_in_the_answers_place_is_a_failed_call(log, fake_client):
+    from types import SimpleNamespace
+
+    message = SimpleNamespace(content="")
+    error = {"code": 502, "message": "Provider returned error"}
+    choice = SimpleNamespace(message=message, finish_reason="error", error=error)
+    client = fake_client(lambda model: SimpleNamespace(choices=[choice]))
+    with pytest.raises(ModelError, match=r"502: .*: Provider returned error"):
+        run_ab_request("ann", MESSAGES, TREATED, client, log=log)
+    assert [row["outcome"] for row in log.rows()] == ["error"]
+
+
 def test_any_object_shaped_like_a_reply_will_do():
     from unittest.mock import MagicMock
 

@@ -156,6 +156,64 @@ def test_a_lasting_fault_becomes_that_rows_error(fault, said):
     assert said in (answer.error or "")
 
 
+ERRORS_IN_200 = [
+    "502 in choice",
+    "502 in choice, partly answered",
+    "502 in choice, no reason",
+    "502 beside an answer",
+    "error without a code",
+    "reason error",
+    "reason network_error",
+    "reason insufficient_system_resource",
+    "error as text",
+    "error spread",
+]
+
+
+@pytest.mark.parametrize("fault", ERRORS_IN_200)
+def test_an_error_told_inside_a_200_is_an_error_and_is_repeated(fault):
+    with FaultyServer(once(fault)) as server:
+        answer = ask(server)
+    assert (answer.text, answer.outcome, answer.attempts) == (ANSWER, "ok", 2)
+    with FaultyServer(lambda hit: fault) as server:
+        answer = ask(server, attempts=2)
+    assert (answer.text, answer.outcome, len(server.hits)) == ("", "error", 2)
+    assert answer.error
+
+
+def test_an_error_inside_a_200_is_told_in_the_servers_words():
+    with FaultyServer(lambda hit: "502 in choice") as server:
+        answer = ask(server, attempts=1)
+    assert answer.error == (
+        "502: the server told an error instead of an answer: Provider returned error"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("400 in choice", "error"),
+        ("403 in choice", "error"),
+        ("too long in 200", "error"),
+        ("filter in choice", "refused"),
+        ("success as error", "ok"),
+        ("empty error", "ok"),
+    ],
+)
+def test_what_no_repeating_cures_inside_a_200_costs_one_call(fault, outcome):
+    with FaultyServer(lambda hit: fault) as server:
+        answer = ask(server)
+    assert (answer.outcome, len(server.hits)) == (outcome, 1)
+
+
+@pytest.mark.parametrize("fault", ["quota in 200", "401 in 200"])
+def test_a_key_or_a_quota_refused_inside_a_200_stops_the_run(fault):
+    with FaultyServer(lambda hit: fault) as server:
+        with pytest.raises(ModelError, match=r"quota|not accepted"):
+            ask(server)
+        assert len(server.hits) == 1
+
+
 def test_retry_after_is_waited_for():
     with FaultyServer(once("429 wait a little")) as server:
         started = time.monotonic()
