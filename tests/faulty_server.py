@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -192,6 +193,15 @@ class FaultyServer:
             )
         if how == "echo key":
             return _json(completion(f"you sent {hit.authorization}"))
+        if how == "echo key in upper case":
+            return _json(completion(hit.authorization.upper()))
+        if how == "echo key in base64":
+            return _json(completion(base64.b64encode(hit.authorization[7:].encode()).decode()))
+        if how.startswith("say "):
+            return _json(completion(how.removeprefix("say ")))
+        if how.startswith("500 echo key behind "):
+            padding = "x" * int(how.rsplit(maxsplit=1)[-1])
+            return _json(failure(f"{padding}{hit.authorization}"), status=500)
         if how == "500 echo key":
             return _json(failure(f"boom for {hit.authorization}"), status=500)
         if how == "echo":

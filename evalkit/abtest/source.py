@@ -8,6 +8,7 @@ from typing import Any
 
 from evalkit.abtest.analysis import Log, fetched, quiet
 from evalkit.errors import DataError
+from evalkit.redaction import known_secrets, without_secrets
 
 
 def open_log(where: str | Path, **settings: Any) -> Log:
@@ -49,7 +50,7 @@ def _open_file(url: str) -> Log:
 def _open_url(url: str) -> Log:
     import ibis
 
-    shown = url.rsplit("@", maxsplit=1)[-1]
+    shown = without_secrets(url.rsplit("@", maxsplit=1)[-1], known_secrets(url))
     return _of_connection(ibis.connect(url.replace("postgresql+psycopg://", "postgres://")), shown)
 
 

@@ -25,6 +25,7 @@ from evalkit.endpoint.parameters import Parameters
 from evalkit.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import ModelError
 from evalkit.records import Answer
+from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, redacted
 
 ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000; about 15 s of patience with a server that is down
@@ -37,6 +38,7 @@ _STOPS = {
     403: "this key may not use it",
     404: "not found, check the model's name; does OPENAI_BASE_URL end in /v1?",
 }
+_LONGEST = 1000  # characters kept of a message
 _NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _WRONG_REQUEST = {
@@ -124,10 +126,7 @@ class Endpoint:
         self._wait_initial_s, self._wait_max_s, self._resume_at = wait_initial_s, wait_max_s, 0.0
         self._is_down = False
         self._key, address = _key_and_address(api_key, base_url)
-        # short ones are words such as "EMPTY", and words stand in answers
-        self._key_is_secret = len(self._key) >= 16 or (
-            self._key.startswith("sk-") and len(self._key) >= 9
-        )
+        self._secrets = known_secrets(self._key, address)
         self.host = urlsplit(address).hostname or address
         self._body = {"model": model, **self.parameters.body()}
         self._client = AsyncOpenAI(
@@ -227,7 +226,7 @@ class Endpoint:
         except Exception as why:
             return self._sorted(why)
         latency_ms, self._is_down = (time.perf_counter() - started) * 1000, False
-        text = found.text.replace(self._key, "[key removed]") if self._key_is_secret else found.text
+        text = without_secrets(found.text, self._secrets)
         return replace(found, text=text, latency_ms=round(latency_ms, 3))
 
     def _sorted(self, why: Exception) -> Exception:
@@ -292,11 +291,8 @@ class Endpoint:
         return _TransientError(message, "status", wait_s)
 
     def _clean(self, text: str) -> str:
-        return redacted(
-            cleaned(text)[0].replace(
-                self._key, "[key removed]" if len(self._key) >= 6 else self._key
-            )
-        )[:1000]
+        """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
+        return redacted(cleaned(text)[0], self._secrets)[:_LONGEST]
 
 
 def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
@@ -318,7 +314,7 @@ def _message(why: openai.APIStatusError) -> str:
     if isinstance(body, Mapping):
         body = body.get("message") or body.get("error") or body
     text = " ".join(str(body or why.message).split())
-    return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text[:500]
+    return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -20,6 +20,7 @@ from typing import Any, Self, get_args
 from evalkit.errors import DataError
 from evalkit.journal.file import AppendOnlyFile, Place
 from evalkit.records import Answer, Outcome, ends_in_error
+from evalkit.redaction import without_secrets_in
 from evalkit.wording import plural
 
 KIND = "evalkit-journal"
@@ -104,7 +105,7 @@ def header(
         "test_set": test_set,
         "versions": dict(versions or {}),
         "created_at": _utc(now),
-        "about": dict(about or {}),
+        "about": without_secrets_in(dict(about or {})),
     }
 
 

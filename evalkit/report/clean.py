@@ -10,7 +10,8 @@ from typing import Any
 
 import nh3
 
-from evalkit.wording import redacted, visible
+from evalkit.redaction import without_secrets
+from evalkit.wording import visible
 
 _TAGS = nh3.ALLOWED_TAGS | {
     "figure",
@@ -58,8 +59,8 @@ def cleaned(markup: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text as HTML: escaped, terminal colours removed, unseen characters visible, keys hidden."""
-    return html.escape(visible(redacted(_ANSI.sub("", text))))
+    """Text as HTML: escaped, terminal colours removed, unseen characters visible, secrets removed."""
+    return html.escape(visible(without_secrets(_ANSI.sub("", text))))
 
 
 def printed(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import evalkit
 from evalkit.errors import DataError
+from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed, Value
 from evalkit.study import Study
 
@@ -69,6 +70,7 @@ def write(
         "files": hashes([*files(study), *books], study.root),
         "fingerprint": fingerprint(study, books, parameters),
     }
+    record = without_secrets_in(record)
     (folder / FILE).write_text(
         json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8"
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.decision import Decision, read_decision
 from evalkit.decision.rules import NAMES, STAGES
+from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
 from evalkit.report.notebook import title_of
 
@@ -69,7 +70,7 @@ def write_page(folder: Path) -> Path:
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
     path = folder / FILE
-    path.write_text(clean.with_unique_names(text), encoding="utf-8")
+    path.write_text(without_secrets(clean.with_unique_names(text)), encoding="utf-8")
     return path
 
 

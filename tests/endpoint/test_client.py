@@ -396,6 +396,27 @@ def test_a_key_the_server_echoes_is_removed_everywhere(key):
     assert "[key removed]" in str(error)
 
 
+@pytest.mark.parametrize("padding", [470, 480, *range(940, 1010, 6)])
+def test_a_key_at_the_place_where_a_message_is_cut_is_removed_first(padding):
+    behave = lambda hit: f"500 echo key behind {padding}"  # noqa: E731
+    with FaultyServer(behave) as server:
+        answer = ask(server, attempts=1)
+    assert KEY[:18] not in (answer.error or "")
+    assert KEY[-8:] not in (answer.error or "")
+
+
+@pytest.mark.parametrize("fault", ["echo key in upper case", "echo key in base64"])
+def test_a_key_the_server_echoes_in_another_spelling_is_removed_too(fault):
+    with FaultyServer(lambda hit: fault) as server:
+        assert ask(server).text.endswith("[key removed]")
+
+
+def test_answers_are_kept_letter_by_letter_whatever_looks_like_a_key_in_them():
+    text = "Who holds a bearer certificate? sk-learn-based, Sk-Zellen-Test, sk-9876543210fedcba"
+    with FaultyServer(lambda hit: f"say {text}") as server:
+        assert ask(server).text == text
+
+
 def test_parameters_that_are_not_json_are_refused():
     with pytest.raises(DesignError, match="cannot be written as JSON"):
         Parameters(extra={"stop": {1, 2}}).recorded()
