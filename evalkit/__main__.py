@@ -16,6 +16,7 @@ from typing import Any
 
 from evalkit import __version__
 from evalkit.errors import DesignError, EvalkitError
+from evalkit.wording import redacted
 
 _ABOUT = """Is my fine-tuned model really better?
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options)
     except EvalkitError as why:
-        print(f"evalkit: {_as_called(str(why))}", file=sys.stderr)
+        print(f"evalkit: {_as_called(redacted(str(why)))}", file=sys.stderr)
         return 1
     except OSError as why:
         if why.filename is None and why.errno not in _REMEDIES:

@@ -17,6 +17,14 @@ Outcome = Literal["ok", "error", "refused", "truncated", "empty"]
 Layer = Literal["benchmark", "human", "ab_test"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_BROKEN_OFF = {
+    "abort",
+    "aborted",
+    "failed",
+    "timeout",
+    "overloaded",
+    "insufficient_system_resource",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,17 @@ class Answer:
     error: str | None = None
     attempts: int = 1
     sanitized: bool = False
+
+
+def ends_in_error(finish_reason: Any) -> bool:
+    """Whether a server says by its finish reason that it broke the answer off: error, network_error, abort ...
+
+    Example:
+        >>> ends_in_error("error"), ends_in_error("stop"), ends_in_error(None)
+        (True, False, False)
+    """
+    reason = finish_reason.strip().lower() if isinstance(finish_reason, str) else ""
+    return "error" in reason or reason in _BROKEN_OFF
 
 
 @dataclass(frozen=True, slots=True)

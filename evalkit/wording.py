@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from evalkit.redaction import REMOVED, without_secrets
 
 MINUS = "\u2212"
 NOTHING = "\u2013"
@@ -26,7 +28,9 @@ _SAYS_NOTHING = {
     "n/a",
     "(not given)",
 }
-_KEY = re.compile(r"(?i)\b(sk-[A-Za-z0-9_\-*]{6,}|bearer\s+[A-Za-z0-9_\-.=*]{6,})")
+_KEY = re.compile(  # with three digits or a mask in it: "sk-learn-based" and "bearer certificate" are words
+    r"(?i)\b(?:sk-|bearer\s+)(?=[\w\-.=]*?(?:\*|\d[\w\-.=]*?\d[\w\-.=]*?\d))[\w\-.=*]{8,}"
+)
 
 
 def count(n: float) -> str:
@@ -179,9 +183,12 @@ def flattened(content: Any) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def redacted(text: str) -> str:
-    """Hides anything that looks like a key, before a message is stored or shown."""
-    return _KEY.sub("[key removed]", text)
+def redacted(message: str, secrets: Iterable[str] | None = None) -> str:
+    """A message of a server or an exception without known secrets, and without what is shaped like a key.
+
+    Texts of examples and answers go through `redaction.without_secrets` alone, which guesses nothing.
+    """
+    return _KEY.sub(REMOVED, without_secrets(message, secrets))
 
 
 def visible(text: str) -> str:

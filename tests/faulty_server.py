@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +47,15 @@ def failure(message: str, code: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": code, "code": code}}
 
 
+def broken_off(
+    content: Any = "", finish_reason: str | None = "error", **error: Any
+) -> dict[str, Any]:
+    """An error told in the answer's place, as gateways do when the server behind them fails."""
+    reply = completion(content, finish_reason=finish_reason)
+    reply["choices"][0]["error"] = error
+    return reply
+
+
 REPLIES: dict[str, dict[str, Any]] = {
     "ok": completion(),
     "null content": completion(None),
@@ -63,6 +73,29 @@ REPLIES: dict[str, dict[str, Any]] = {
     "null choices": {"model": "m", "choices": None},
     "no message": {"model": "m", "choices": [{"message": None}]},
     "error in 200": failure("upstream went away"),
+    "502 in choice": broken_off(code=502, message="Provider returned error"),
+    "502 in choice, partly answered": broken_off("R07", code=502, message="Provider gave up"),
+    "502 in choice, no reason": broken_off(finish_reason=None, code="502", message="gone"),
+    "502 beside an answer": {**completion("R07"), **failure("gone", "502")},
+    "error without a code": broken_off(message="something broke"),
+    "reason error": completion("", finish_reason="error"),
+    "reason network_error": completion("R07", finish_reason="network_error"),
+    "reason insufficient_system_resource": completion(
+        "", finish_reason="insufficient_system_resource"
+    ),
+    "error as text": {**completion("", finish_reason=None), "error": "upstream overloaded"},
+    "error spread": {"object": "error", "message": "busy", "type": "x", "code": 503},
+    "400 in choice": broken_off(code=400, message="maximum context length is 4096 tokens"),
+    "403 in choice": broken_off(code=403, message="your input was flagged"),
+    "filter in choice": broken_off(code="content_filter", message="flagged"),
+    "too long in 200": failure("too long", "context_length_exceeded"),
+    "quota in 200": failure("You exceeded your current quota", "insufficient_quota"),
+    "401 in 200": {"error": {"message": "no auth", "code": 401}},
+    "success as error": {
+        **completion(),
+        "error": {"code": 0, "message": "success"},
+    },
+    "empty error": {**completion(), "error": {"code": None, "message": ""}},
 }
 STATUSES: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
     "429": (429, failure("slow down", "rate_limit_exceeded"), {}),
@@ -160,6 +193,15 @@ class FaultyServer:
             )
         if how == "echo key":
             return _json(completion(f"you sent {hit.authorization}"))
+        if how == "echo key in upper case":
+            return _json(completion(hit.authorization.upper()))
+        if how == "echo key in base64":
+            return _json(completion(base64.b64encode(hit.authorization[7:].encode()).decode()))
+        if how.startswith("say "):
+            return _json(completion(how.removeprefix("say ")))
+        if how.startswith("500 echo key behind "):
+            padding = "x" * int(how.rsplit(maxsplit=1)[-1])
+            return _json(failure(f"{padding}{hit.authorization}"), status=500)
         if how == "500 echo key":
             return _json(failure(f"boom for {hit.authorization}"), status=500)
         if how == "echo":

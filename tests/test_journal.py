@@ -57,6 +57,19 @@ def test_each_line_is_on_the_file_before_the_next_answer(tmp_path):
         assert len((tmp_path / "j.jsonl").read_bytes().splitlines()) == 2
 
 
+@pytest.mark.parametrize("outcome", ["empty", "ok"])
+def test_an_answer_the_server_broke_off_was_no_answer_and_is_asked_again(tmp_path, outcome):
+    # lines as they were written before: the reason stands in the file, the outcome did not heed it
+    broken = Answer(text="R0" if outcome == "ok" else "", outcome=outcome, finish_reason="error")
+    silent = Answer(text="", outcome="empty", finish_reason="stop")  # nothing tells these apart
+    path = begun(tmp_path / "j.jsonl", broken, silent)
+    first, second = (entry.answer for entry in journal.read_journal(path).entries)
+    assert (first.outcome, first.text, second.outcome) == ("error", "", "empty")
+    assert "finish_reason 'error'" in first.error
+    with journal.Writer(path, HEAD) as writer:
+        assert (writer.find(key(0)), writer.find(key(1))) == (None, silent)
+
+
 def test_a_finished_call_is_found_again_and_an_error_is_not(tmp_path):
     path = begun(
         tmp_path / "j.jsonl",

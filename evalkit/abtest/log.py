@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evalkit.abtest.log_tables import EXPOSURES, META, OUTCOMES, TABLES, Exposure, outcome_row
 from evalkit.errors import DataError, DesignError
+from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, redacted
 
 _BUSY_S = 30.0
@@ -54,7 +55,8 @@ class EventLog:
             _create(self._engine)
         except SQLAlchemyError as why:
             raise DataError(
-                f"{_shown(self.url)}: cannot be opened as an event log ({getattr(why, 'orig', why)})"
+                f"{_shown(self.url)}: cannot be opened as an event log "
+                f"({without_secrets(str(getattr(why, 'orig', why)), known_secrets(self.url))})"
             ) from None
         os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(self._engine)))
 
@@ -188,7 +190,8 @@ class EventLog:
                 connection.execution_options(yield_per=_CHUNK).execute(sa.select(table)).mappings()
             )
             for some in found.partitions():
-                writer.write_table(pa.Table.from_pylist([dict(row) for row in some], schema=schema))
+                rows = [_without_keys(dict(row)) for row in some]
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
         os.replace(half, path)
         return path
 
@@ -197,10 +200,7 @@ class EventLog:
         row = {
             name: _storable(value) if isinstance(value, str) else value for name, value in values
         }
-        return row | {
-            "user_id": self.stored_user(exposure.user_id),
-            "error": row["error"] and redacted(row["error"]),
-        }
+        return _without_keys(row) | {"user_id": self.stored_user(exposure.user_id)}
 
     def _of_request(self, request_id: str) -> dict[str, str]:
         wanted = sa.select(EXPOSURES.c.experiment, EXPOSURES.c.user_id).where(
@@ -295,9 +295,15 @@ def _create(engine: sa.Engine) -> None:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
 
+def _without_keys(row: dict[str, Any]) -> dict[str, Any]:
+    """Logs that others write, and those of older versions, may quote a key that a server refused."""
+    return row | {"error": redacted(row["error"])} if row.get("error") else row
+
+
 def _storable(text: str) -> str:
     return cleaned(text)[0].replace("\0", "\\x00")  # PostgreSQL holds no NUL
 
 
 def _shown(url: str) -> str:
-    return re.sub(r"(://[^:@/]*:)[^@]*@", r"\1***@", url)
+    """The URL without its password, also one with an @ in it, and without what stands in its query."""
+    return re.sub(r"(://[^:@/]*:)[^\s/]*@", r"\1***@", without_secrets(url, known_secrets(url)))

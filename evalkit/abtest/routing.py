@@ -14,6 +14,7 @@ from evalkit.abtest.log_tables import Exposure, new_request_id
 from evalkit.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, Outcome
+from evalkit.redaction import known_secrets
 from evalkit.wording import cleaned, redacted
 
 Messages = Sequence[Mapping[str, Any]]
@@ -91,7 +92,7 @@ def run_ab_request(
         DesignError: `user_id` is empty.
         Exception: Whatever the client raised.
     """
-    draft = _Draft(user_id, config, request_id=request_id, cut=slice, at_s=now, clock=clock)
+    draft = _Draft(user_id, config, client, request_id=request_id, cut=slice, at_s=now, clock=clock)
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
         for model, is_last in draft.models(fallback=fallback):
@@ -122,7 +123,7 @@ async def run_ab_request_async(
 
     A cancelled request (a timeout of the caller, a closed connection) is logged as an error too, then cancelled.
     """
-    draft = _Draft(user_id, config, request_id=request_id, cut=slice, at_s=now, clock=clock)
+    draft = _Draft(user_id, config, client, request_id=request_id, cut=slice, at_s=now, clock=clock)
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
         for model, is_last in draft.models(fallback=fallback):
@@ -141,6 +142,7 @@ class _Draft:
         self,
         user_id: str,
         config: ABTestConfig,
+        client: Any,
         *,
         request_id: str | None,
         cut: str | None,
@@ -152,6 +154,7 @@ class _Draft:
                 "user_id is empty; without an id, all anonymous users would get the same variant"
             )
         self._config, self._user_id, self._slice = config, str(user_id), cut
+        self._client = client
         self._variant = assign_variant(self._user_id, config)
         self._model = config.model(self._variant)
         self._request_id = str(request_id or new_request_id())
@@ -224,11 +227,16 @@ class _Draft:
             "model": self._model,
             "latency_ms": self._latency_ms,
             "outcome": self._answer.outcome,
-            "error": self._error and redacted(cleaned(self._error)[0])[:2000],
+            "error": self._error and self._without_keys(self._error)[:2000],
             "fallback": self._n_asked > 1,
             "prompt_tokens": self._answer.prompt_tokens,
             "completion_tokens": self._answer.completion_tokens,
         }
+
+    def _without_keys(self, error: str) -> str:
+        """A server may quote the key it refuses: the client's own as well as the environment's."""
+        given = (str(getattr(self._client, name, "")) for name in ("api_key", "base_url"))
+        return redacted(cleaned(error)[0], known_secrets(*given))
 
 
 def _answer(reply: Any) -> Answer:
@@ -239,10 +247,11 @@ def _answer(reply: Any) -> Answer:
         choices = []
     else:
         message = {name: getattr(choice.message, name, None) for name in ("content", "refusal")}
-        choices = [{"message": message, "finish_reason": getattr(choice, "finish_reason", None)}]
+        told = {name: getattr(choice, name, None) for name in ("finish_reason", "error")}
+        choices = [{"message": message, **told}]
     usage = getattr(reply, "usage", None)
     tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
     try:
-        return answer({"choices": choices, "usage": tokens})
+        return answer({"choices": choices, "usage": tokens, "error": getattr(reply, "error", None)})
     except NoAnswerError as why:
         raise ModelError(str(why)) from why

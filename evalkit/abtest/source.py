@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from evalkit.abtest.analysis import Log, fetched, quiet
 from evalkit.errors import DataError
+from evalkit.redaction import known_secrets, without_secrets
 
 
 def open_log(where: str | Path, **settings: Any) -> Log:
@@ -72,7 +73,7 @@ def _read_only(path: Path) -> sqlite3.Connection:
 def _open_url(url: str) -> Log:
     import ibis
 
-    shown = url.rsplit("@", maxsplit=1)[-1]
+    shown = without_secrets(url.rsplit("@", maxsplit=1)[-1], known_secrets(url))
     return _of_connection(ibis.connect(url.replace("postgresql+psycopg://", "postgres://")), shown)
 
 

@@ -20,6 +20,7 @@ from evalkit.conversation import (
 )
 from evalkit.records import Example
 
+MEMORY = "near_duplicates.json"  # in reports/<study>: a run need not look for them again
 NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
 GRAM = 8  # words in a row that are unlikely to be shared by chance
 LEAKED = 0.5  # share of a row's own 8-grams found in training from which it counts as leaked
@@ -142,6 +143,7 @@ def examine(
     *,
     slice_fields: Sequence[str] = (),
     limit: int | None = None,
+    memory: Path | None = None,
 ) -> Checkup:
     """Examines a test set, and with a training file whether training has seen it.
 
@@ -150,6 +152,7 @@ def examine(
         train: The training set of the fine-tuned model, chat JSONL.
         slice_fields: Declared slice fields, whose coverage is counted.
         limit: Only the first so many rows of the test set.
+        memory: A file that keeps the near-duplicates of these very inputs, so that the next run need not look again.
 
     Raises:
         DataError: A file cannot be read at all.
@@ -168,7 +171,7 @@ def examine(
         Finding(kind="unusable", lines=(x.line,), what=x.problem, remedy=x.remedy)
         for x in test_set.problems
     ]
-    findings += [*_repeated(rows), *_near(rows)]
+    findings += [*_repeated(rows), *_near(rows, memory)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
     findings += [*_without_value(rows, slice_fields), *_thin(slices), *_size(len(rows))]
@@ -205,56 +208,37 @@ def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
             )
 
 
-def _near(rows: Sequence[Example], chunk: int = 256) -> Iterator[Finding]:
-    """Groups of inputs, each at least `NEAR` alike to another of its group: rows of one template are one finding.
-
-    Sorted by length, so that only texts of similar length are compared.
-    """
-    import numpy as np
-    from rapidfuzz.distance import Indel
-    from rapidfuzz.process import cdist
+def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
+    """Groups of inputs, each at least `NEAR` alike to another of its group: rows of one template are one finding."""
+    from evalkit.benchmark import near
 
     texts_of_rows = map(_whole, own_messages([one.messages for one in rows]))
-    known = sorted(
-        {_level(text): one for text, one in zip(texts_of_rows, rows, strict=True)}.items(),
-        key=lambda item: (len(item[0]), item[0]),
-    )
-    texts, group = [text for text, _ in known], np.arange(len(known))
-    for start in range(0, len(texts), chunk):
-        queries = texts[start : start + chunk]
-        longest = len(queries[-1]) * (2 - NEAR) / NEAR
-        stop = next(
-            (place for place in range(start, len(texts)) if len(texts[place]) > longest), len(texts)
+    known = {_level(text): one.line for text, one in zip(texts_of_rows, rows, strict=True)}
+    lines, found = list(known.values()), near.groups_of(list(known), NEAR, memory=memory)
+    for group in found.groups:
+        yield Finding(
+            kind="near-duplicate",
+            lines=tuple(sorted(lines[place] for place in group)),
+            what=f"{len(group)} inputs, each at least {NEAR:.0%} alike to another",
+            remedy="keep one, or declare a cluster_field",
         )
-        alike = cdist(
-            queries, texts[start:stop], scorer=Indel.normalized_similarity, score_cutoff=NEAR
-        )
-        for near in alike > 0:
-            joined = np.unique(group[start:stop][near])
-            group[np.isin(group, joined)] = joined[0]
-    for label, n in zip(*np.unique(group, return_counts=True), strict=True):
-        if n > 1:
-            lines = tuple(sorted(known[place][1].line for place in np.flatnonzero(group == label)))
-            what = f"{n} inputs, each at least {NEAR:.0%} alike to another"
-            yield Finding(
-                kind="near-duplicate",
-                lines=lines,
-                what=what,
-                remedy="keep one, or declare a cluster_field",
-            )
+    if found.n_left_out:
+        what = f"{wording.plural(found.n_left_out, 'pair')} of long inputs that share part of their text not compared"
+        remedy = "nothing, when they share a template; near-duplicates among them may be missed"
+        yield Finding(kind="size", lines=(), what=what, remedy=remedy)
 
 
 def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Finding]:
-    prompts: dict[str, int] = {}
-    grams: set[int] = set()
     training = list(training)
     shared = _instructions([*rows, *training])
-    for one in training:
-        prompts.setdefault(_level(_prompt(one)), one.line)
-        grams |= _grams(one, shared)
     own = [_grams(one, shared) for one in rows]
     spread = Counter(gram for one in own for gram in one)
     limit = max(3, COMMON * len(rows))
+    prompts: dict[str, int] = {}
+    grams: set[int] = set()
+    for one in training:
+        prompts.setdefault(_level(_prompt(one)), one.line)
+        grams |= spread.keys() & _grams(one, shared)  # the test set's own: a training file may be large
     for one, mine in zip(rows, own, strict=True):
         line = prompts.get(_level(_prompt(one)))
         if line is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from evalkit.endpoint.reply import without_thinking
 from evalkit.records import Answer
+from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, flattened, redacted
 
 Messages = Sequence[Mapping[str, Any]]
@@ -25,6 +26,7 @@ class CallableModel:
     ) -> None:
         """Wraps `function(messages) -> str`; a sync one runs in at most `n_threads` threads."""
         self._function, self._strip_think = function, strip_think
+        self._secrets = known_secrets()
         self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="evalkit-model")
         called = getattr(function, "__call__", function)  # noqa: B004 - an object with an async __call__ is async too
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -39,12 +41,12 @@ class CallableModel:
         try:
             text = await self._called(plain)
         except Exception as why:
-            return _failed(f"{type(why).__name__}: {why}", started)
+            return self._failed(f"{type(why).__name__}: {why}", started)
         if text is not None and not isinstance(text, str | list):
-            return _failed(
+            return self._failed(
                 f"the model function returned {type(text).__name__}; it must return text", started
             )
-        clean, sanitized = cleaned(flattened(text))
+        clean, sanitized = cleaned(without_secrets(flattened(text), self._secrets))
         clean = without_thinking(clean) if self._strip_think else clean
         latency_ms = (perf_counter() - started) * 1000
         return Answer(
@@ -67,11 +69,10 @@ class CallableModel:
             )
         return await found if inspect.isawaitable(found) else found
 
-
-def _failed(error: str, started: float) -> Answer:
-    return Answer(
-        text="",
-        outcome="error",
-        error=redacted(cleaned(error)[0])[:2000],
-        latency_ms=(perf_counter() - started) * 1000,
-    )
+    def _failed(self, error: str, started: float) -> Answer:
+        return Answer(
+            text="",
+            outcome="error",
+            error=redacted(cleaned(error)[0], self._secrets)[:2000],
+            latency_ms=(perf_counter() - started) * 1000,
+        )

@@ -25,6 +25,7 @@ from evalkit.endpoint.parameters import Parameters
 from evalkit.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import ModelError
 from evalkit.records import Answer
+from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, redacted
 
 ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000; about 15 s of patience with a server that is down
@@ -37,6 +38,7 @@ _STOPS = {
     403: "this key may not use it",
     404: "not found, check the model's name; does OPENAI_BASE_URL end in /v1?",
 }
+_LONGEST = 1000  # characters kept of a message
 _NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _WRONG_REQUEST = {
@@ -47,6 +49,14 @@ _WRONG_REQUEST = {
     "invalid_model",
 }
 _FILTERED = {"content_filter", "content_policy_violation"}
+_WRONG_ROW = {  # told inside an HTTP 200 without a status: no repeating cures them
+    "context_length_exceeded",
+    "string_above_max_length",
+    "invalid_request_error",
+    "invalid_argument",
+    "badrequesterror",
+}
+_SORTED_NAMES = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _WRONG_ROW
 
 logging.getLogger("stamina").addHandler(
     logging.NullHandler()
@@ -116,10 +126,7 @@ class Endpoint:
         self._wait_initial_s, self._wait_max_s, self._resume_at = wait_initial_s, wait_max_s, 0.0
         self._is_down = False
         self._key, address = _key_and_address(api_key, base_url)
-        # short ones are words such as "EMPTY", and words stand in answers
-        self._key_is_secret = len(self._key) >= 16 or (
-            self._key.startswith("sk-") and len(self._key) >= 9
-        )
+        self._secrets = known_secrets(self._key, address)
         self.host = urlsplit(address).hostname or address
         self._body = {"model": model, **self.parameters.body()}
         self._client = AsyncOpenAI(
@@ -219,7 +226,7 @@ class Endpoint:
         except Exception as why:
             return self._sorted(why)
         latency_ms, self._is_down = (time.perf_counter() - started) * 1000, False
-        text = found.text.replace(self._key, "[key removed]") if self._key_is_secret else found.text
+        text = without_secrets(found.text, self._secrets)
         return replace(found, text=text, latency_ms=round(latency_ms, 3))
 
     def _sorted(self, why: Exception) -> Exception:
@@ -227,7 +234,7 @@ class Endpoint:
         if isinstance(why, openai.APIStatusError):
             return self._status(why)
         if isinstance(why, NoAnswerError):
-            return _TransientError(self._clean(str(why)), "page" if why.is_page else "reply")
+            return self._told(why)
         if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
             return _TransientError("the reply is not JSON", "reply")
         causes = [why, *_causes(why)]
@@ -244,13 +251,26 @@ class Endpoint:
             )
         return _RowError(self._clean(f"{type(why).__name__}: {why}"))
 
+    def _told(self, why: NoAnswerError) -> Exception:
+        """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
+        message, names = self._clean(str(why)), set(why.names)
+        if why.status is None and not names & _SORTED_NAMES:
+            return _TransientError(message, "page" if why.is_page else "reply")
+        found = self._by_status(why.status or 400, names, message)
+        if why.in_choice and isinstance(found, ModelError) and not names & _NO_QUOTA:
+            return _RowError(message)  # the model was found and had begun: the next row may go well
+        return found
+
     def _status(self, why: openai.APIStatusError) -> Exception:
-        status, message = why.status_code, self._clean(_message(why))
         names = {str(name) for name in (why.code, why.type) if name}
+        message = f"{why.status_code}: {self._clean(_message(why))}"
+        return self._by_status(why.status_code, names, message, _retry_after(why.response.headers))
+
+    def _by_status(
+        self, status: int, names: set[str], message: str, wait_s: float | None = None
+    ) -> Exception:
         if names & _NO_QUOTA:
-            return ModelError(
-                f"{self.host}: no quota left ({status}: {message}); top it up and start again"
-            )
+            return ModelError(f"{self.host}: no quota left ({message}); top it up and start again")
         if status in _STOPS or names & _WRONG_REQUEST:
             what = _STOPS.get(
                 status,
@@ -258,24 +278,21 @@ class Endpoint:
             )
             if status == 401 and self._key == _NO_KEY:
                 what = "it wants a key, and OPENAI_API_KEY is not set"
-            return ModelError(f"{self.host}: model {self.model!r}: {what} ({status}: {message})")
+            return ModelError(f"{self.host}: model {self.model!r}: {what} ({message})")
         if names & _FILTERED:
-            return _FilteredError(f"{status}: {message}")
+            return _FilteredError(message)
         if status in {408, 409, 425, 429} or status >= 500:
-            return self._busy(status, message, _retry_after(why.response.headers))
-        return _RowError(f"{status}: {message}")
+            return self._busy(message, wait_s)
+        return _RowError(message)
 
-    def _busy(self, status: int, message: str, wait_s: float | None) -> _TransientError:
+    def _busy(self, message: str, wait_s: float | None) -> _TransientError:
         if wait_s is not None and wait_s > self._wait_max_s:
             message = f"{message}; the server asks to wait {wait_s:g} s, the limit is {self._wait_max_s:g} s: start again later"
-        return _TransientError(f"{status}: {message}", "status", wait_s)
+        return _TransientError(message, "status", wait_s)
 
     def _clean(self, text: str) -> str:
-        return redacted(
-            cleaned(text)[0].replace(
-                self._key, "[key removed]" if len(self._key) >= 6 else self._key
-            )
-        )[:1000]
+        """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
+        return redacted(cleaned(text)[0], self._secrets)[:_LONGEST]
 
 
 def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
@@ -297,7 +314,7 @@ def _message(why: openai.APIStatusError) -> str:
     if isinstance(body, Mapping):
         body = body.get("message") or body.get("error") or body
     text = " ".join(str(body or why.message).split())
-    return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text[:500]
+    return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

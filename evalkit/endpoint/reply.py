@@ -7,18 +7,44 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from evalkit.records import Answer, Outcome
+from evalkit.records import Answer, Outcome, ends_in_error
 from evalkit.wording import cleaned, flattened
 
 _THINKING = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
+_FINE = {
+    "",
+    "0",
+    "200",
+    "ok",
+    "success",
+    "none",
+    "null",
+}  # codes by which a server says that nothing went wrong
+_CODES = ("code", "status", "status_code", "error_code", "type", "error_type")
+_WORDS = ("message", "error_msg", "status_msg", "msg", "detail", "reason")
 
 
 class NoAnswerError(Exception):
-    """The reply holds no answer; `is_page` says that it is not even JSON."""
+    """The reply holds no answer.
 
-    def __init__(self, message: str, *, is_page: bool = False) -> None:
+    Attributes:
+        is_page: It is not even JSON.
+        status: The HTTP status the server told inside its reply, as a gateway does for a server behind it.
+        names: The error's codes and types that are words, e.g. `rate_limit_exceeded`.
+        in_choice: The error stands in the answer's place: the model was found and had begun.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_page: bool = False,
+        status: int | None = None,
+        names: frozenset[str] = frozenset(),
+        in_choice: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.is_page = is_page
+        self.is_page, self.status, self.names, self.in_choice = is_page, status, names, in_choice
 
 
 def answer(reply: Any, *, strip_think: bool = False) -> Answer:
@@ -67,12 +93,58 @@ def _first_choice(reply: Any) -> tuple[Mapping[str, Any], str | None]:
     if not isinstance(reply, Mapping):
         raise NoAnswerError(_not_an_api(reply), is_page=isinstance(reply, str))
     if not isinstance(choices := reply.get("choices"), list) or not choices:
-        raise NoAnswerError(f"the reply has no choices{_own_words(reply.get('error'))}")
+        raise _told("the reply has no choices", reply.get("error") or _flat_error(reply))
     choice = choices[0]
+    if (error := _error_of(reply, choice)) is not None:
+        raise _told("the server told an error instead of an answer", error, in_choice=True)
     message = choice.get("message") if isinstance(choice, Mapping) else None
     if not isinstance(message, Mapping):
         raise NoAnswerError("the reply's first choice has no message")
     return message, _name(choice.get("finish_reason"))
+
+
+def _error_of(reply: Mapping[str, Any], choice: Any) -> Any:
+    """The error that stands in a reply with choices; None when there is none."""
+    if not isinstance(choice, Mapping):
+        return None
+    message = choice.get("message")
+    places = [choice, message if isinstance(message, Mapping) else {}, reply]
+    if (told := next((e for one in places if _is_error(e := one.get("error"))), None)) is not None:
+        return told
+    reason = choice.get("finish_reason")
+    return f"finish_reason {reason!r}" if ends_in_error(reason) else None
+
+
+def _is_error(error: Any) -> bool:
+    """Some servers send an empty or a "success" error with each good answer."""
+    if isinstance(error, list):
+        return any(_is_error(one) for one in error)
+    if not isinstance(error, Mapping):
+        return error is True or _code(error) not in _FINE
+    codes = {_code(error.get(name)) for name in _CODES} - {""}
+    return not codes <= _FINE if codes else any(error.get(name) for name in _WORDS)
+
+
+def _told(what: str, error: Any, *, in_choice: bool = False) -> NoAnswerError:
+    """An error as told: with its status where one of its codes is a number that HTTP knows."""
+    error = error[0] if isinstance(error, list) and error else error
+    codes = [_code(error.get(name)) for name in _CODES] if isinstance(error, Mapping) else []
+    status = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None)
+    names = frozenset(code for code in codes if code and not code.isdigit())
+    text = f"{status}: {what}" if status else what
+    return NoAnswerError(text + _own_words(error), status=status, names=names, in_choice=in_choice)
+
+
+def _code(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_code = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value).strip().lower() if is_code else ""
+
+
+def _flat_error(reply: Mapping[str, Any]) -> Any:
+    """Some servers spread the error over the reply itself: `{"object": "error", "message": ..., "code": ...}`."""
+    return reply.get("errors") or reply.get("base_resp") or reply
 
 
 def _outcome(text: str, finish_reason: str | None, *, refused: bool) -> Outcome:
@@ -95,9 +167,10 @@ def _not_an_api(reply: Any) -> str:
 
 
 def _own_words(error: Any) -> str:
-    if isinstance(error, Mapping) and isinstance(error.get("message"), str):
-        return f": {error['message'][:300]}"
-    return f": {error[:300]}" if isinstance(error, str) else ""
+    """The server's words, whole: they are cut where they are stored, once keys are out of them."""
+    if isinstance(error, Mapping):
+        error = next((w for name in _WORDS if isinstance(w := error.get(name), str) and w), None)
+    return f": {error}" if isinstance(error, str) else ""
 
 
 def _whole(value: Any) -> int | None:

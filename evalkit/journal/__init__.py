@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,8 @@ from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
 from evalkit.files import LineFile, Place, lines
-from evalkit.records import Answer, Outcome, hash_rows
+from evalkit.records import Answer, Outcome, ends_in_error, hash_rows
+from evalkit.redaction import without_secrets_in
 from evalkit.wording import plural, whole
 
 KIND = "evalkit-journal"
@@ -104,7 +105,7 @@ def header(
         "test_set": test_set,
         "versions": dict(versions or {}),
         "created_at": _utc(now),
-        "about": dict(about or {}),
+        "about": without_secrets_in(dict(about or {})),
     }
 
 
@@ -311,12 +312,24 @@ def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
             raise ValueError(f"text is {type(answer.text).__name__}, outcome {answer.outcome!r}")
         place = {"example_id": str(record["example_id"]), "sample": int(record["sample"])}
         return Entry(
-            key=record["key"], answer=answer, at=record.get("at", ""), line=number, **place
+            key=record["key"],
+            answer=_as_it_ended(answer),
+            at=record.get("at", ""),
+            line=number,
+            **place,
         )
     except (KeyError, TypeError, ValueError) as why:
         raise DataError(
             f"{path}:{number}: not an answer ({type(why).__name__}: {why}); remove this line, and that call is asked again"
         ) from why
+
+
+def _as_it_ended(answer: Answer) -> Answer:
+    """An answer that the server broke off is an error, asked again; such lines once stood here as "empty" or "ok"."""
+    if answer.outcome in {"error", "refused"} or not ends_in_error(answer.finish_reason):
+        return answer
+    why = f"the server told an error instead of an answer: finish_reason {answer.finish_reason!r}"
+    return replace(answer, text="", outcome="error", error=answer.error or why)
 
 
 def _canonical(value: Any) -> bytes:

@@ -13,8 +13,9 @@ from typing import Any
 
 import nh3
 
+from evalkit.redaction import without_secrets
 from evalkit.report.tags import read_tags, with_changes
-from evalkit.wording import redacted, visible
+from evalkit.wording import visible
 
 _TAGS = nh3.ALLOWED_TAGS | {
     "figure",
@@ -62,8 +63,8 @@ def cleaned(markup: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text as HTML: escaped, terminal colours removed, unseen characters visible, keys hidden."""
-    return html.escape(visible(redacted(_ANSI.sub("", text))))
+    """Text as HTML: escaped, terminal colours removed, unseen characters visible, secrets removed."""
+    return html.escape(visible(without_secrets(_ANSI.sub("", text))))
 
 
 def printed(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import evalkit
 from evalkit.errors import DataError
 from evalkit.files import write_whole
+from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
 from evalkit.settings import Value
 from evalkit.study import Study
@@ -78,6 +79,7 @@ def write(
         "files": hashes([*files(study), *books], study.root),
         "fingerprint": fingerprint(study, books, parameters),
     }
+    record = without_secrets_in(record)
     _write(folder, record)
     return record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DesignError
+from evalkit.redaction import without_secrets, without_secrets_in
 from evalkit.settings import TYPES, Value, declared_parameters
 from evalkit.wording import listed, redacted, visible
 
@@ -132,11 +134,9 @@ def title_of(notebook: Path) -> str:
 
 def _without_keys(path: Path) -> None:
     """Outputs may echo a key, as some servers do in their errors; none stays in a file."""
-    text = path.read_text(encoding="utf-8")
-    key = os.environ.get("OPENAI_API_KEY", "")
-    safe = redacted(text.replace(key, "[key removed]") if len(key) >= 8 else text)
-    if safe != text:
-        path.write_text(safe, encoding="utf-8")
+    book = json.loads(path.read_text(encoding="utf-8"))
+    if (safe := without_secrets_in(book)) != book:
+        path.write_text(json.dumps(safe, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def one_line(text: str) -> str:
@@ -171,8 +171,7 @@ def _problems(name: str, value: Value, known: Mapping[str, set[type]]) -> Iterab
 
 
 def _is_our_key(value: str) -> bool:
-    key = os.environ.get("OPENAI_API_KEY", "")
-    return len(key) >= 8 and key in value
+    return without_secrets(value) != value
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

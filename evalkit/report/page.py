@@ -15,6 +15,7 @@ from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.files import write_whole
+from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
 from evalkit.report.notebook import title_of
 
@@ -70,7 +71,7 @@ def write_page(folder: Path) -> Path:
     ]
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
-    page = wording.visible(clean.with_unique_names(text))
+    page = wording.visible(without_secrets(clean.with_unique_names(text)))
     return write_whole(folder / FILE, page.encode())
 
 

@@ -189,6 +189,42 @@ def test_a_reply_without_an_answer_is_a_failed_call(log, fake_client, choices):
     assert [row["outcome"] for row in log.rows()] == ["error"]
 
 
+@pytest.mark.parametrize("where", ["environment", "client", "url"])
+def test_a_key_that_a_server_quotes_is_not_in_the_log_nor_in_its_export(
+    log, fake_client, tmp_path, monkeypatch, where
+):
+    key = "Zq7-no-known-form-Zq7"
+    client = fake_client(lambda model: refuse(key))
+    if where == "environment":
+        monkeypatch.setenv("SOME_API_KEY", key)
+    elif where == "client":
+        client.api_key = key
+    else:
+        client.base_url = f"https://ann:{key}@gateway/v1"
+
+    def refuse(key):
+        raise RuntimeError(f"401 Incorrect API key provided: {key}. " + "x" * 1960 + key)
+
+    with pytest.raises(RuntimeError):
+        run_ab_request("ann", MESSAGES, TREATED, client, log=log)
+    (row,) = log.rows()
+    assert "401 Incorrect API key provided: [key removed]." in row["error"]
+    written = [path.read_bytes() for path in log.export(tmp_path)]
+    assert not [one for one in [repr(row).encode(), *written] if key[:8].encode() in one]
+
+
+def test_an_error_told_in_the_answers_place_is_a_failed_call(log, fake_client):
+    from types import SimpleNamespace
+
+    message = SimpleNamespace(content="")
+    error = {"code": 502, "message": "Provider returned error"}
+    choice = SimpleNamespace(message=message, finish_reason="error", error=error)
+    client = fake_client(lambda model: SimpleNamespace(choices=[choice]))
+    with pytest.raises(ModelError, match=r"502: .*: Provider returned error"):
+        run_ab_request("ann", MESSAGES, TREATED, client, log=log)
+    assert [row["outcome"] for row in log.rows()] == ["error"]
+
+
 def test_any_object_shaped_like_a_reply_will_do():
     from unittest.mock import MagicMock
 

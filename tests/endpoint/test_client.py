@@ -156,6 +156,64 @@ def test_a_lasting_fault_becomes_that_rows_error(fault, said):
     assert said in (answer.error or "")
 
 
+ERRORS_IN_200 = [
+    "502 in choice",
+    "502 in choice, partly answered",
+    "502 in choice, no reason",
+    "502 beside an answer",
+    "error without a code",
+    "reason error",
+    "reason network_error",
+    "reason insufficient_system_resource",
+    "error as text",
+    "error spread",
+]
+
+
+@pytest.mark.parametrize("fault", ERRORS_IN_200)
+def test_an_error_told_inside_a_200_is_an_error_and_is_repeated(fault):
+    with FaultyServer(once(fault)) as server:
+        answer = ask(server)
+    assert (answer.text, answer.outcome, answer.attempts) == (ANSWER, "ok", 2)
+    with FaultyServer(lambda hit: fault) as server:
+        answer = ask(server, attempts=2)
+    assert (answer.text, answer.outcome, len(server.hits)) == ("", "error", 2)
+    assert answer.error
+
+
+def test_an_error_inside_a_200_is_told_in_the_servers_words():
+    with FaultyServer(lambda hit: "502 in choice") as server:
+        answer = ask(server, attempts=1)
+    assert answer.error == (
+        "502: the server told an error instead of an answer: Provider returned error"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("400 in choice", "error"),
+        ("403 in choice", "error"),
+        ("too long in 200", "error"),
+        ("filter in choice", "refused"),
+        ("success as error", "ok"),
+        ("empty error", "ok"),
+    ],
+)
+def test_what_no_repeating_cures_inside_a_200_costs_one_call(fault, outcome):
+    with FaultyServer(lambda hit: fault) as server:
+        answer = ask(server)
+    assert (answer.outcome, len(server.hits)) == (outcome, 1)
+
+
+@pytest.mark.parametrize("fault", ["quota in 200", "401 in 200"])
+def test_a_key_or_a_quota_refused_inside_a_200_stops_the_run(fault):
+    with FaultyServer(lambda hit: fault) as server:
+        with pytest.raises(ModelError, match=r"quota|not accepted"):
+            ask(server)
+        assert len(server.hits) == 1
+
+
 def test_retry_after_is_waited_for():
     with FaultyServer(once("429 wait a little")) as server:
         started = time.monotonic()
@@ -336,6 +394,27 @@ def test_a_key_the_server_echoes_is_removed_everywhere(key):
     assert "[key removed]" in (answers[1].error or "")
     assert key not in everything_said(error)
     assert "[key removed]" in str(error)
+
+
+@pytest.mark.parametrize("padding", [470, 480, *range(940, 1010, 6)])
+def test_a_key_at_the_place_where_a_message_is_cut_is_removed_first(padding):
+    behave = lambda hit: f"500 echo key behind {padding}"  # noqa: E731
+    with FaultyServer(behave) as server:
+        answer = ask(server, attempts=1)
+    assert KEY[:18] not in (answer.error or "")
+    assert KEY[-8:] not in (answer.error or "")
+
+
+@pytest.mark.parametrize("fault", ["echo key in upper case", "echo key in base64"])
+def test_a_key_the_server_echoes_in_another_spelling_is_removed_too(fault):
+    with FaultyServer(lambda hit: fault) as server:
+        assert ask(server).text.endswith("[key removed]")
+
+
+def test_answers_are_kept_letter_by_letter_whatever_looks_like_a_key_in_them():
+    text = "Who holds a bearer certificate? sk-learn-based, Sk-Zellen-Test, sk-9876543210fedcba"
+    with FaultyServer(lambda hit: f"say {text}") as server:
+        assert ask(server).text == text
 
 
 def test_parameters_that_are_not_json_are_refused():
