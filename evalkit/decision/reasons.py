@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.decision.findings import STANDS_AGAINST, sentence
 
 if TYPE_CHECKING:
     from evalkit.decision.layers import Finding, LayerDecision
@@ -42,7 +43,9 @@ def with_reason(found: LayerDecision, details: Mapping[str, Any]) -> LayerDecisi
         details: Its evidence's details, where the benchmark keeps the levels of both models.
     """
     if found.simulated:
-        return replace(found, reason=f"The {found.name} is simulated, so it decides nothing.")
+        stands = [sentence(one.text) for one in found.findings if one.rule == STANDS_AGAINST]
+        whole = " ".join([f"The {found.name} is simulated, so it decides nothing.", *stands])
+        return replace(found, reason=whole)
     return replace(found, reason=_levels(found, details) or _plainly(found))
 
 

@@ -63,7 +63,7 @@ def cost(layers: list[LayerDecision], n_regressed: int | None, *, said: str = ""
     for layer in layers:
         if layer.word == "don't ship":
             return _against(layer)
-    unknown = [_unknown(layer) for layer in layers if layer.required and layer.word != "passes"]
+    unknown = [_unknown(layer) for layer in _standing_first(layers) if layer.word != "passes"]
     if unknown:
         return wording.listed([one for one in unknown if not one.startswith(said or "-")][:2])
     warned = [one.text for layer in layers for one in layer.findings if one.effect == "warns"]
@@ -76,11 +76,13 @@ def cost(layers: list[LayerDecision], n_regressed: int | None, *, said: str = ""
     return f"only as far as {wording.count(n or 0)} examples can tell"
 
 
+def _standing_first(layers: list[LayerDecision]) -> list[LayerDecision]:
+    return sorted((one for one in layers if one.speaks), key=lambda one: not one.stands_against)
+
+
 def deck(layers: Iterable[LayerDecision]) -> str:
     """The reasons of the layers that the stage needs, and of any that speaks against it."""
-    return " ".join(
-        layer.reason for layer in layers if layer.required or layer.word == "don't ship"
-    )
+    return " ".join(layer.reason for layer in layers if layer.speaks)
 
 
 def would_change(
@@ -95,25 +97,32 @@ def would_change(
             for layer in layers
             if layer.required
         )
-    short = [
-        layer
-        for layer in layers
-        if layer.word != "passes" and (layer.required or layer.word == "don't ship")
-    ]
+    short = [layer for layer in layers if layer.word != "passes" and layer.speaks]
     for size in range(1, len(short) + 1):
         for turned in combinations(short, size):
             then = overall(
                 tuple(
-                    replace(layer, word="passes") if layer in turned else layer for layer in layers
+                    replace(layer, word="passes", findings=()) if layer in turned else layer
+                    for layer in layers
                 )
             )
             if then == "ship":
-                names = wording.listed([f"the {layer.name}" for layer in turned])
-                return (
-                    f"If {names} passed{', all of them' if size > 2 else ''}, the verdict would be “ship”.",
-                    *_each(turned),
-                )
+                return (f"If {_turned(turned)}, the verdict would be “ship”.", *_each(turned))
     return ()
+
+
+def _turned(layers: Iterable[LayerDecision]) -> str:
+    """Such as: the benchmark passed and no result of the A/B test stood against it."""
+    good = {"better", "not worse"}
+    stood = [f"the {one.name}" for one in layers if one.stands_against]
+    passed = [
+        f"the {one.name}"
+        for one in layers
+        if not one.stands_against or (one.required and one.verdict not in good)
+    ]
+    told = [f"{wording.listed(passed)} passed{', all of them' if len(passed) > 2 else ''}"]
+    held = [f"no result of {wording.listed(stood)} stood against it"]
+    return " and ".join([*(told if passed else []), *(held if stood else [])])
 
 
 def _each(layers: Iterable[LayerDecision]) -> Iterable[str]:
@@ -135,11 +144,12 @@ def _against(layer: LayerDecision) -> str:
 
 
 def _unknown(layer: LayerDecision) -> str:
+    held = [one.text for one in layer.findings if one.effect == "holds"]
+    shown = layer.verdict in {"better", "not worse"} and not layer.simulated
+    if held and (shown or layer.stands_against):
+        return held[0]
     if layer.simulated:
         return f"the {layer.name} is simulated"
-    held = [one.text for one in layer.findings if one.effect == "holds"]
-    if layer.verdict in {"better", "not worse"} and held:
-        return held[0]
     if layer.verdict == "invalid":
         return f"the {layer.name} is invalid"
     if layer.verdict == _OPEN:

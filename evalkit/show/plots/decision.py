@@ -217,8 +217,10 @@ def _layer_row(layer: LayerDecision) -> Row:
 
 def _why_empty(layer: LayerDecision) -> str:
     """What stands on a track without an effect."""
-    if layer.verdict == MISSING and any(one.why.startswith("made for") for one in layer.missing):
-        return "users saw other models" if layer.layer == "ab_test" else "made for other answers"
+    if layer.stale:
+        return (
+            "users saw other models" if layer.stale == "other_models" else "made for other answers"
+        )
     if layer.verdict in {MISSING, "too early"} and not layer.n:
         return "nothing recorded yet"
     return (
@@ -230,7 +232,7 @@ def _why_empty(layer: LayerDecision) -> str:
 
 def _track_word(layer: LayerDecision) -> str:
     """The word of the layer's own effect: what a slice blocks is said on the slice's track."""
-    if not layer.required and layer.word != "don't ship":
+    if not layer.speaks:
         return "comes later"
     only_slices = {one.rule for one in layer.findings if one.effect in {"blocks", "holds"}} <= {
         "slice_worse",
