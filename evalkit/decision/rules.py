@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Layer
+from evalkit.settings import read_yaml
 from evalkit.wording import listed, visible
 
 Effect = Literal["blocks", "holds", "warns", "ignored"]
@@ -83,12 +84,7 @@ class Rules:
         """
         if path is None:
             return cls()
-        import yaml
-
-        try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as why:
-            raise DataError(f"{path}: cannot be read as YAML ({why})") from why
+        found = read_yaml(path, need="`name: value` lines") or {}
         if not isinstance(found, dict):
             raise DataError(f"{path}: need `name: value` lines")
         known = [one.name for one in fields(cls)]

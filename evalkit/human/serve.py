@@ -20,6 +20,7 @@ from evalkit.errors import DataError, DesignError
 from evalkit.human import opening
 from evalkit.human.pairs import write_whole
 from evalkit.human.rounds import Round, round_folder
+from evalkit.settings import read_yaml
 from evalkit.study import Study
 
 ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
@@ -93,15 +94,9 @@ def close(
 
 def declared_round(study: Study) -> str:
     """The round that study.yaml names, else the notebooks' default."""
-    import yaml
-
     path = study.folder / "study.yaml"
-    try:
-        declared = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (yaml.YAMLError, UnicodeDecodeError) as why:
-        raise DataError(
-            f"{path}: not YAML ({' '.join(str(why).split())}); mend it, or name the round with --round"
-        ) from why
+    need = "`rating_round: name`; mend it, or name the round with --round"
+    declared = read_yaml(path, need=need) if path.exists() else {}
     return str((isinstance(declared, dict) and declared.get("rating_round")) or DEFAULT_ROUND)
 
 

@@ -23,6 +23,7 @@ from evalkit.report.notebook import (
     execute,
 )
 from evalkit.report.page import write_page
+from evalkit.settings import read_yaml
 from evalkit.study import Study, new_run_name
 
 # What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
@@ -147,17 +148,10 @@ def study_parameters(study: Study) -> dict[str, Value]:
     Raises:
         DataError: The file is missing, is not YAML, or is not flat.
     """
-    import yaml
-
     path = study.folder / "study.yaml"
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; `evalkit new {study.name}` writes one") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as why:
-        raise DataError(
-            f"{path}: not YAML ({' '.join(str(why).split())}); need flat `name: value` lines"
-        ) from why
+    if not path.exists():
+        raise DataError(f"{path}: no such file; `evalkit new {study.name}` writes one")
+    found = read_yaml(path, need="flat `name: value` lines")
     if not isinstance(found, dict) or not all(
         isinstance(value, str | int | float | bool) for value in found.values()
     ):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DesignError
+from evalkit.settings import no_number
 from evalkit.wording import listed, redacted, visible
 
 Value = str | int | float | bool
@@ -63,7 +64,7 @@ def declared_parameters(notebook: Path) -> dict[str, type]:
 def checked_parameters(
     values: Mapping[str, Value], declared: Mapping[Path, Mapping[str, type]]
 ) -> None:
-    """Refuses names no notebook knows, values of another type, and anything that looks like a secret.
+    """Refuses names no notebook knows, values of another type, numbers that are none, and what looks like a secret.
 
     Raises:
         DesignError: With every problem, one a line.
@@ -203,6 +204,8 @@ def _problems(name: str, value: Value, known: Mapping[str, set[type]]) -> Iterab
     elif not all(_fits(value, kind) for kind in known[name]):
         wanted = listed(sorted(kind.__name__ for kind in known[name]))
         yield f"{name}: got {value!r} ({type(value).__name__}); need {wanted}"
+    elif why := no_number(value):
+        yield f"{name}: {why}"
 
 
 def _is_our_key(value: str) -> bool:
