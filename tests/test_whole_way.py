@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,31 +130,22 @@ def _run(project, **parameters):
 def test_what_users_lost_stands_whatever_becomes_of_the_test_set_the_log_and_the_reports(tmp_path):
     root = _project(tmp_path, solved=0.48)
     home = root / "data/tickets"
-    _run(root, stage="pre_deploy")
-    _rate_everything(home / "ratings/round1")
-    assert gate(_run(root, stage="pre_deploy") and "tickets", root=root).code == 10
+    assert _run(root, stage="pre_deploy")["verdict"] == "don't ship"
 
     rows = (home / "test.jsonl").read_text().splitlines(keepends=True)
     (home / "test.jsonl").write_text("".join(rows[:-1]))  # as one would drop a near-duplicate
     again = {"stage": "pre_deploy", "rating_round": "round2"}
-    _run(root, **again)
-    _rate_everything(home / "ratings/round2")
     decision = _run(root, **again)
     assert decision["verdict"] == "don't ship", decision["headline"]
     assert decision["layers"][2]["stale"] == ""
+    assert gate("tickets", root=root).code == 10
 
+    _rate_everything(home / "ratings/round2")
     shutil.rmtree(home / "log")
     shutil.rmtree(root / "reports")
     decision = _run(root, **again)
     assert decision["headline"].endswith("but an A/B result against this model stands.")
     assert gate("tickets", root=root).code == 11
-    key = re.findall(r"ab_test-[0-9a-f]{8}", decision["missing"][0]["action"])[0]
-    (home / "rules.yaml").write_text(
-        f"retired_evidence: {{{key}: the log was of a broken router}}\n"
-    )
-    decision = _run(root, **again, rules_file="rules.yaml")
-    assert decision["verdict"] == "ship"
-    assert "is retired: the log was of a broken router" in decision["headline"]
 
 
 def test_benchmark_people_and_users_lead_to_the_gate(project):

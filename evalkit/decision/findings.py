@@ -11,6 +11,7 @@ from evalkit.decision.rules import Effect, Rules
 from evalkit.decision.standing import Standing
 from evalkit.records import Evidence, Layer
 
+SLICE_RULES = ("slice_worse", "slice_not_shown_safe")
 STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
 _RESULTS: dict[Layer, tuple[str, str]] = {
     "benchmark": ("a benchmark result", "benchmark results"),
@@ -44,6 +45,11 @@ class Finding:
     effect: Effect
     text: str
     numbers: Mapping[str, Any]
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it says that the fine-tuned model is worse in something, so that its text follows "it is"."""
+        return self.rule in {"slice_worse", "other_metric_worse"}
 
 
 def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
@@ -90,6 +96,11 @@ def of_standing(layer: Layer, standing: Standing) -> Iterable[Finding]:
         told = f"{one} against this model ({found.source}) is retired: {why}"
         numbers = {"keys": [found.key]}
         yield Finding(rule=RETIRED, effect="warns", text=wording.visible(told), numbers=numbers)
+
+
+def clause(finding: Finding) -> str:
+    """A finding within a sentence: "it is worse by ..." or what was found."""
+    return f"it is {finding.text}" if finding.is_loss else finding.text
 
 
 def sentence(text: str) -> str:

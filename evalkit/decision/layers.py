@@ -93,11 +93,18 @@ class LayerDecision:
         """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
         if self.estimate is None:
             return wording.NOTHING
+        effect, low, high = self.effect_parts()
+        return f"{effect} ({low} to {high})"
+
+    def effect_parts(self) -> tuple[str, str, str]:
+        """The effect and the ends of its interval, each in words."""
+        if self.estimate is None:
+            return wording.NOTHING, wording.NOTHING, wording.NOTHING
         shift, text = (0.5, wording.percent) if self.layer == "human" else (0.0, wording.points)
         if self.scale == "number":
             text = wording.number
         ends = [None if end is None else end + shift for end in (self.ci_low, self.ci_high)]
-        return f"{text(self.estimate + shift)} ({text(ends[0]).rstrip('%')} to {text(ends[1]).rstrip('%')})"
+        return text(self.estimate + shift), text(ends[0]).rstrip("%"), text(ends[1]).rstrip("%")
 
 
 def read_layer(
@@ -206,7 +213,7 @@ def _still_missing(
 ) -> Iterable[Missing]:
     if word == "passes":
         return
-    blocks = [one.text for one in findings if one.effect == "blocks"]
+    blocks = [one for one in findings if one.effect == "blocks"]
     if word == "don't ship":
         yield _mend(layer, evidence, blocks)
     if evidence.simulated:
@@ -253,20 +260,20 @@ def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
     return (Missing(action=WORDS[layer][1] + ", more of it", why=why, price=_price(layer)),)
 
 
-def _mend(layer: Layer, evidence: Evidence, blocks: list[str]) -> Missing:
-    n, told = (evidence.primary or {}).get("n"), wording.listed(blocks)
+def _mend(layer: Layer, evidence: Evidence, blocks: list[Finding]) -> Missing:
+    n, told = (evidence.primary or {}).get("n"), wording.listed([one.text for one in blocks])
     why = f"The {NAMES[layer]} shows the fine-tuned model worse"
     if blocks:
         why = (
             f"The fine-tuned model is {told}"
-            if blocks[0].startswith("worse")
+            if blocks[0].is_loss
             else f"{told[:1].upper()}{told[1:]}"
         )
     what = "Train another version"
     if blocks:
         what = (
             "Mend what got worse: train again"
-            if any("worse" in one for one in blocks)
+            if any(one.is_loss or one.numbers.get("verdict") == "worse" for one in blocks)
             else "Mend that"
         )
     price = (

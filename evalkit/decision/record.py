@@ -68,6 +68,11 @@ class Decision:
         """Layers in which something is simulated."""
         return tuple(layer.layer for layer in self.layers if layer.simulated)
 
+    @property
+    def rests_on_simulated(self) -> bool:
+        """Whether a layer that the decision hears is simulated."""
+        return any(layer.simulated and layer.speaks for layer in self.layers)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {name: _plain(getattr(self, name)) for name in self.__slots__} | {

@@ -75,6 +75,14 @@ def test_it_is_retired_by_its_key_with_a_reason_that_is_printed(evidence, layer,
     assert read_decision(tmp_path) == decision
 
 
+def test_retired_evidence_stands_in_the_rules_file(tmp_path):
+    (tmp_path / "rules.yaml").write_text(
+        "retired_evidence: {human-1a2b3c4d: a checkpoint that is gone}"
+    )
+    rules = Rules.read(tmp_path / "rules.yaml")
+    assert rules.retired_evidence == {"human-1a2b3c4d": "a checkpoint that is gone"}
+
+
 def test_another_key_retires_nothing_and_a_reason_is_needed(evidence):
     rules = Rules(retired_evidence={result("human").key: "gone"})
     found = [result("human"), result("human", source="round0")]
