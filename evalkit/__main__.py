@@ -175,7 +175,7 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r}: need name=value")
     try:
         read = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         read = value
     return name, read if isinstance(read, int | float | bool) else value
 

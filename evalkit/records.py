@@ -144,11 +144,45 @@ class RatedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """One piece of evidence that is not there yet: an action, why, and its price in words."""
+    """One piece of evidence that is not there yet: an action, why, and its price in words.
+
+    Attributes:
+        kind: What code may tell it by, "" where nothing has to; the words are for people only.
+    """
 
     action: str
     why: str
     price: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """A result that speaks against a model, from any time of the study: it stands until it is settled or retired.
+
+    Attributes:
+        source: What it came from: the metric, the rating round or the experiment.
+        models: Names, `{"base": ..., "fine_tuned": ...}`; empty when they are not known.
+        bound_to: Hashes of the test set and the answers it was made for, as far as they are known.
+        said: What it says, for people.
+        at: When, ISO 8601.
+        replaced_by_later: True when a later reading of the same A/B test takes its place, as with a guardrail that is
+            watched day by day; what a planned look has shown stays shown.
+    """
+
+    layer: Layer
+    source: str
+    models: Mapping[str, str]
+    bound_to: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    said: str = ""
+    at: str = ""
+    replaced_by_later: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its short name, by which a study retires it: the layer and 8 hex digits."""
+        whole = json.dumps([self.layer, self.source, sorted(self.bound_to.items())])
+        return f"{self.layer}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

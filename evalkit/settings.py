@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,6 +11,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from evalkit.errors import DataError, DesignError
+from evalkit.files import no_number, read_yaml
 from evalkit.wording import whole
 
 Value = str | int | float | bool
@@ -135,16 +135,9 @@ def read_flat(path: Path) -> dict[str, Value]:
     Raises:
         DataError: The file is missing, is not YAML, or holds more than flat values.
     """
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        named_so = path.parent.name
-        raise DataError(f"{path}: no such file; `evalkit new {named_so}` writes one") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as why:
-        told = " ".join(str(why).split())
-        raise DataError(f"{path}: not YAML ({told}); need flat `name: value` lines") from why
+    if not path.exists():
+        raise DataError(f"{path}: no such file; `evalkit new {path.parent.name}` writes one")
+    found = read_yaml(path, need="flat `name: value` lines")
     pairs = found.items() if isinstance(found, dict) else ()
     wrong = [name for name, value in pairs if not isinstance(value, str | int | float | bool)]
     if wrong or not isinstance(found, dict):
@@ -206,8 +199,8 @@ def _declared_type(notebook: Path, name: str, value: Any, line: Any) -> type:
 def _problems(name: str, value: Any, types: Mapping[str, type]) -> Iterator[str]:
     if name not in types:
         yield f"{name}: no such setting{_nearest(name, types)}"
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{name}: got {value}; need a finite number"
+    elif told := no_number(value):
+        yield f"{name}: {told}"
     else:
         try:
             msgspec.convert(value, types[name])

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,7 +40,10 @@ PLAN = ABPlan(
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """Recorded answers of a model that is right on 9 of 10 tickets, and of one that is right on 4."""
-    root = tmp_path_factory.mktemp("project")
+    return _project(tmp_path_factory.mktemp("project"), solved=0.72)
+
+
+def _project(root, *, solved):
     home = root / "data/tickets"
     home.mkdir(parents=True)
     (root / "notebooks").symlink_to(NOTEBOOKS)
@@ -61,7 +65,7 @@ def project(tmp_path_factory):
             progress=False,
         )
     lock(PLAN, home / "plan.lock.json", now=STARTED)
-    _traffic(home / "log")
+    _traffic(home / "log", solved)
     return root
 
 
@@ -85,8 +89,8 @@ def _answering(name, right):
     return model
 
 
-def _traffic(folder):
-    """Three thousand users in fifteen days; 60% of control and 72% of treatment have their ticket solved."""
+def _traffic(folder, rate):
+    """Three thousand users in fifteen days; 60% of control and `rate` of treatment have their ticket solved."""
     draw, exposures, outcomes = random.Random(1), [], []
     for user in range(3000):
         variant, at_s = (
@@ -95,7 +99,7 @@ def _traffic(folder):
         )
         exposures.append({"request_id": f"r{user}", "experiment": "tickets-1", "user_id": f"u{user}", "variant": variant,
                           "at_s": at_s, "latency_ms": draw.uniform(80, 120), "outcome": "ok"})  # fmt: skip
-        solved = float(draw.random() < (0.72 if variant == "treatment" else 0.6))
+        solved = float(draw.random() < (rate if variant == "treatment" else 0.6))
         outcomes.append({"outcome_id": f"o{user}", "experiment": "tickets-1", "request_id": f"r{user}", "user_id": f"u{user}",
                          "metric": "solved", "value": solved, "at_s": at_s + 600})  # fmt: skip
     folder.mkdir()
@@ -115,6 +119,33 @@ def _rate_everything(folder):
                 item["id"], "tie" if left == right else "left" if left else "right", seconds=9.0
             )
     round_.lock()
+
+
+def _run(project, **parameters):
+    run = chain.run_study("tickets", root=project, parameters=parameters, say=lambda _: None)
+    assert [one.error for one in run.chapters.values()] == [None] * 7
+    return json.loads((run.folder / "decision.json").read_text())
+
+
+def test_what_users_lost_stands_whatever_becomes_of_the_test_set_the_log_and_the_reports(tmp_path):
+    root = _project(tmp_path, solved=0.48)
+    home = root / "data/tickets"
+    assert _run(root, stage="pre_deploy")["verdict"] == "don't ship"
+
+    rows = (home / "test.jsonl").read_text().splitlines(keepends=True)
+    (home / "test.jsonl").write_text("".join(rows[:-1]))  # as one would drop a near-duplicate
+    again = {"stage": "pre_deploy", "rating_round": "round2"}
+    decision = _run(root, **again)
+    assert decision["verdict"] == "don't ship", decision["headline"]
+    assert decision["layers"][2]["stale"] == ""
+    assert gate("tickets", root=root).code == 10
+
+    _rate_everything(home / "ratings/round2")
+    shutil.rmtree(home / "log")
+    shutil.rmtree(root / "reports")
+    decision = _run(root, **again)
+    assert decision["headline"].endswith("but an A/B result against this model stands.")
+    assert gate("tickets", root=root).code == 11
 
 
 def test_benchmark_people_and_users_lead_to_the_gate(project):

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from evalkit import journal, wording
+from evalkit import wording
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
-from evalkit.abtest.looks import read_looks
+from evalkit.abtest.looks import Look, read_looks
 from evalkit.abtest.plan import ABPlan, Kind, Metric, read_guardrails
 from evalkit.abtest.reading import Reading, read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
-from evalkit.records import EvalResult, Evidence, Missing
+from evalkit.records import Against, EvalResult, Evidence, Missing
 from evalkit.settings import named
 from evalkit.study import Study
 
@@ -187,32 +187,58 @@ def looks_so_far(home: Study) -> list[dict[str, Any]]:
     return [asdict(one) for one in read_looks(home.path(LEDGER))]
 
 
-def bound_to(base_journal: Path, fine_tuned_journal: Path) -> dict[str, str]:
-    """The hashes that evidence on these two models is valid for; none when no answers of theirs are recorded."""
-    if not (base_journal.is_file() and fine_tuned_journal.is_file()):
-        return {}
-    return {
-        "test_set": journal.read_header(base_journal)["test_set"],
-        "base_journal": journal.answers_hash(base_journal),
-        "fine_tuned_journal": journal.answers_hash(fine_tuned_journal),
-    }
+def results_against(home: Study) -> tuple[Against, ...]:
+    """What a look at any A/B test of this study has shown against its treatment, from the ledger of looks.
+
+    The ledger outlives the plan and the log: neither another plan, nor a log that is gone or another one, takes back
+    what users have shown. Looks at simulated users show nothing.
+    """
+    now = read_lock(home.path(PLAN_FILE)).plan if home.path(PLAN_FILE).exists() else None
+    return tuple(
+        Against(
+            layer="ab_test",
+            source=one.experiment,
+            models=_models_seen(one, now),
+            said=f"worse at look {one.look}, {one.n_control:,} users of control against {one.n_treatment:,} of treatment",
+            at=one.at,
+        )
+        for one in read_looks(home.path(LEDGER))
+        if one.effect_shown and one.verdict == "worse" and not one.simulated
+    )
+
+
+def _models_seen(look: Look, plan: ABPlan | None) -> dict[str, str]:
+    """The models a look was about; those of the plan for a line that does not name them, if it is of this plan."""
+    if look.treatment_model:
+        return {"base": look.control_model, "fine_tuned": look.treatment_model}
+    if plan is not None and plan.experiment_name == look.experiment:
+        return {"base": plan.control_model, "fine_tuned": plan.treatment_model}
+    return {}
 
 
 def ab_evidence(
     found: Reading | NoReading,
     *,
     study: str,
-    models: Mapping[str, str],
-    bound_to: Mapping[str, str],
+    models: Mapping[str, str] | None = None,
+    bound_to: Mapping[str, str] | None = None,
 ) -> Evidence:
-    """The layer's record; a withheld effect stands nowhere in it."""
+    """The layer's record; a withheld effect stands nowhere in it.
+
+    Args:
+        found: The reading, or what is missing for one.
+        study: The study's name.
+        models: Names of base and fine_tuned; those of the plan when not given, and none without a plan.
+        bound_to: Fingerprints `base` and `fine_tuned` of these models' answers, where they are known. Users never saw
+            the test set, so no change of it touches what they showed, and a fingerprint of it is not kept.
+    """
     metric = found.plan.plan.primary.name if found.plan else ""
     return Evidence(
         layer="ab_test",
         study=study,
         made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        models=models,
-        bound_to=bound_to,
+        models=model_names(found) if models is None else models,
+        bound_to={side: one for side, one in (bound_to or {}).items() if side != "test_set"},
         simulated=found.simulated,
         metric=metric.replace("_", " "),
         unit="users",

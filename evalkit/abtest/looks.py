@@ -22,6 +22,9 @@ class Look:
         effect_shown: False when the plan withheld the effect.
         verdict: As shown.
         run: Name of the run that looked; "" by hand.
+        control_model: As the plan names it, so that the result is known even when the plan is not; "" in old lines.
+        treatment_model: Likewise.
+        simulated: Whether its users were; None in old lines.
     """
 
     experiment: str
@@ -34,6 +37,9 @@ class Look:
     verdict: str
     run: str = ""
     at: str = ""
+    control_model: str = ""
+    treatment_model: str = ""
+    simulated: bool | None = None
 
 
 def record_look(path: str | Path, look: Look) -> Look:

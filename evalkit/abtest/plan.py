@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
+from evalkit.files import read_yaml
 from evalkit.stats import days_needed, users_needed, users_needed_mean
-from evalkit.wording import whole
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
 
@@ -269,12 +269,9 @@ def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
     Raises:
         DataError: The file is not such a list.
     """
-    import yaml
-
+    need = "a list of name, margin, kind (rate, mean, ratio, p95), better"
+    rows = read_yaml(path, need=need) or []
     try:
-        rows = whole(yaml.safe_load(path.read_text(encoding="utf-8"))) or []
         return tuple(Guardrail(**row) for row in rows)
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as why:
-        raise DataError(
-            f"{path}: {why}; need a list of name, margin, kind (rate, mean, ratio, p95), better"
-        ) from why
+    except (TypeError, ValueError) as why:
+        raise DataError(f"{path}: {why}; need {need}") from why

@@ -350,4 +350,7 @@ def _ledger_line(reading: Reading, run: str) -> Look:
         n_control=due.n_control if due else state.closed_control,
         n_treatment=due.n_treatment if due else state.closed_treatment,
         effect_shown=reading.findings is not None,
+        control_model=reading.plan.plan.control_model,
+        treatment_model=reading.plan.plan.treatment_model,
+        simulated=reading.simulated,
     )

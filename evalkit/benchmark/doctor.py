@@ -131,9 +131,7 @@ class Checkup:
 
     def _repr_html_(self) -> str:
         head = {"file": self.path, "rows": self.n, **self.counts()}
-        rows = dict(
-            f"{place}. {_told(one)}".split(": ", 1) for place, one in enumerate(self.rows(), 1)
-        )
+        rows = {f"{place}. {_where(one)}": _what(one) for place, one in enumerate(self.rows(), 1)}
         return wording.html_table(head | rows)
 
 
@@ -238,7 +236,9 @@ def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Fin
     grams: set[int] = set()
     for one in training:
         prompts.setdefault(_level(_prompt(one)), one.line)
-        grams |= spread.keys() & _grams(one, shared)  # the test set's own: a training file may be large
+        grams |= spread.keys() & _grams(
+            one, shared
+        )  # the test set's own: a training file may be large
     for one, mine in zip(rows, own, strict=True):
         line = prompts.get(_level(_prompt(one)))
         if line is not None:
@@ -331,8 +331,15 @@ def _row(one: Finding, lines: str, what: str) -> dict[str, str]:
 
 
 def _told(row: Mapping[str, str]) -> str:
-    place = f" (line {row['lines']})" if row["lines"] else ""
-    return f"{row['kind']}{place}: {row['what']}; {row['how to mend']}"
+    return f"{_where(row)}: {_what(row)}"
+
+
+def _where(row: Mapping[str, str]) -> str:
+    return row["kind"] + (f" (line {row['lines']})" if row["lines"] else "")
+
+
+def _what(row: Mapping[str, str]) -> str:
+    return f"{row['what']}; {row['how to mend']}"
 
 
 def _lines(lines: Sequence[int]) -> str:

@@ -18,7 +18,7 @@ from evalkit import journal
 from evalkit.benchmark import dataset, metrics
 from evalkit.benchmark.background import in_pool
 from evalkit.benchmark.progress import Estimate, Tally, prices_of
-from evalkit.endpoint import CallableModel, ModelFunction, Parameters
+from evalkit.endpoint import CallableModel, ModelFunction, Parameters, identity
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, EvalResult, Example
 from evalkit.wording import flattened, listed, plural
@@ -73,6 +73,7 @@ class Evaluation:
     attempts: int = 6
     abort_after: int = 25
     about: Mapping[str, Any] | None = None
+    name: str = ""
     keep: bool = True
 
     def __post_init__(self) -> None:
@@ -83,16 +84,26 @@ class Evaluation:
             raise DesignError(
                 f"model is {self.model!r}; need the name of a model, or a function of the messages"
             )
-        if self.journal is not None and self.model_name.endswith("<lambda>"):
+        if self.name and isinstance(self.model, str):
             raise DesignError(
-                "a lambda has no name to keep its answers apart from another's; give the journal a named function"
+                f"name is {self.name!r}, but model {self.model!r} has one; it is for functions"
             )
+        if self.journal is not None:
+            self.function()  # what has no name must cost no call either
         scoring(self.checker, self.scorers)  # an unknown name must cost no call
+
+    def function(self) -> dict[str, str]:
+        """What tells the function that answers from another of its name; nothing for a model or a given name.
+
+        Raises:
+            DesignError: It has no name of its own, and none was given.
+        """
+        return {} if self.name or isinstance(self.model, str) else identity(self.model)
 
     @property
     def model_name(self) -> str:
-        """The model's name, or the function's."""
-        return (
+        """The model's name, or the function's: the one given, else its own."""
+        return self.name or (
             self.model
             if isinstance(self.model, str)
             else getattr(self.model, "__qualname__", type(self.model).__name__)
@@ -154,6 +165,7 @@ class Evaluation:
                 "python": platform.python_version(),
             },
             about={**(self.about or {}), "system_prompt_use": self.test_set.system_prompt_mode},
+            function=self.function(),
         )
 
     def calls(self) -> Iterator[Call]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
+from evalkit.files import no_number, read_yaml
 from evalkit.records import Answer
 from evalkit.wording import count, listed, plural
 
@@ -80,6 +81,16 @@ class Prices:
     prompt_per_million: float
     completion_per_million: float
     currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            DataError: A price is not a number of at least 0.
+        """
+        for name in ("prompt_per_million", "completion_per_million"):
+            if no_number(value := getattr(self, name)) or value < 0:
+                raise DataError(f"prices: {name} is {value}; need a number of at least 0")
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """The money for so many tokens."""
@@ -153,7 +164,7 @@ def prices_of(prices: str | Path | Mapping[str, Any] | None, model: str) -> Pric
                 },
             }
         )
-    except (TypeError, KeyError, ValueError) as why:
+    except (TypeError, KeyError, ValueError, OverflowError) as why:
         raise DataError(
             f"prices of {model!r}: {entry!r}; need prompt_per_million and completion_per_million as numbers, and a currency"
         ) from why
@@ -237,12 +248,7 @@ def _duration(seconds: float) -> str:
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        prices = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as why:
-        raise DataError(f"{path}: cannot read these prices ({why})") from why
+    prices = read_yaml(path, need="prices: model names, each with its prices")
     if not isinstance(prices, Mapping):
         raise DataError(f"{path}: need a mapping of model names to prices")
     return prices

@@ -51,6 +51,7 @@ def run_automated_eval(
     attempts: int = 6,
     abort_after: int = 25,
     about: Mapping[str, Any] | None = None,
+    name: str = "",
 ) -> list[EvalResult]:
     """Asks a model every question of a test file and scores the answers; results stand in file order.
 
@@ -84,6 +85,8 @@ def run_automated_eval(
         attempts: Attempts at one call, the first included.
         abort_after: So many errors in a row stop the run.
         about: Anything the journal's header should say of the server or the model.
+        name: For a function: the model's name in the journal, instead of the function's own. A partial, an object, a
+            method of one and a lambda have none, so a journal needs it.
 
     Raises:
         DataError: Unusable rows (all listed), or a journal that cannot be used.

@@ -8,8 +8,16 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.decision.rules import Effect, Rules
-from evalkit.records import Evidence
+from evalkit.decision.standing import Standing
+from evalkit.records import Evidence, Layer
 
+SLICE_RULES = ("slice_worse", "slice_not_shown_safe")
+STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
+_RESULTS: dict[Layer, tuple[str, str]] = {
+    "benchmark": ("a benchmark result", "benchmark results"),
+    "human": ("a human rating", "human ratings"),
+    "ab_test": ("an A/B result", "A/B results"),
+}
 _SLICE_NUMBERS = (
     "slice",
     "n",
@@ -27,7 +35,7 @@ class Finding:
     """Something a rule speaks about: a slice, a metric, a guardrail, fragility.
 
     Attributes:
-        rule: The rule's name in `Rules`.
+        rule: The rule's name in `Rules`, or `STANDS_AGAINST`, which no rule can change.
         effect: What that rule does.
         text: What was found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
         numbers: estimate, ci_low, ci_high, n where there are any.
@@ -37,6 +45,11 @@ class Finding:
     effect: Effect
     text: str
     numbers: Mapping[str, Any]
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it says that the fine-tuned model is worse in something, so that its text follows "it is"."""
+        return self.rule in {"slice_worse", "other_metric_worse"}
 
 
 def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
@@ -71,6 +84,29 @@ def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
                 text=f"guardrail {name}: {verdict}",
                 numbers=guard,
             )
+
+
+def of_standing(layer: Layer, standing: Standing) -> Iterable[Finding]:
+    """What stands against the model from before, which holds, and what of it the study has retired, which is told."""
+    one, several = _RESULTS[layer]
+    if n := len(standing.against):
+        text = f"{one if n == 1 else f'{n} {several}'} against this model {'stands' if n == 1 else 'stand'}"
+        keys = [found.key for found in standing.against]
+        yield Finding(rule=STANDS_AGAINST, effect="holds", text=text, numbers={"keys": keys})
+    for found, why in standing.retired:
+        told = f"{one} against this model ({found.source}) is retired: {why}"
+        numbers = {"keys": [found.key]}
+        yield Finding(rule=RETIRED, effect="warns", text=wording.visible(told), numbers=numbers)
+
+
+def clause(finding: Finding) -> str:
+    """A finding within a sentence: "it is worse by ..." or what was found."""
+    return f"it is {finding.text}" if finding.is_loss else finding.text
+
+
+def sentence(text: str) -> str:
+    """A finding's text as a sentence of its own."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _test_set_findings(kinds: Mapping[str, int], rules: Rules) -> Iterable[Finding]:

@@ -8,9 +8,10 @@ from functools import cache
 from typing import Any, Literal
 
 from evalkit import wording
-from evalkit.decision.findings import Finding, find
+from evalkit.decision.findings import STANDS_AGAINST, Finding, find, of_standing, sentence
 from evalkit.decision.reasons import with_reason
 from evalkit.decision.rules import NAMES, Rules
+from evalkit.decision.standing import Stale, Standing
 from evalkit.records import Evidence, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
@@ -20,6 +21,13 @@ WORDS: dict[Layer, tuple[str, str]] = {
     "benchmark": ("No benchmark has been run", "Answer the test set with both models"),
     "human": ("No person has rated these answers", "Have people rate pairs of answers, blind"),
     "ab_test": ("No user has seen this version", "Run an A/B test on production traffic"),
+}
+
+
+_CONFIRM: dict[Layer, str] = {
+    "benchmark": "Confirm it on the test set and against the base it was made for",
+    "human": "Confirm it under its own rating_round, with the answers it was made from",
+    "ab_test": "Confirm it by reading that test again",
 }
 
 
@@ -38,6 +46,7 @@ class LayerDecision:
         scale: "points" for rates, "number" for a metric in its own unit.
         findings: What the rules had to say.
         missing: What would settle it, priced.
+        stale: Why what was handed over does not count: other_answers, other_models or unbound; "" when it does.
     """
 
     layer: Layer
@@ -58,6 +67,17 @@ class LayerDecision:
     scale: str = "points"
     findings: tuple[Finding, ...] = ()
     missing: tuple[Missing, ...] = ()
+    stale: str = ""
+
+    @property
+    def stands_against(self) -> bool:
+        """Whether a result against this model stands that nothing at the gate answers."""
+        return any(one.rule == STANDS_AGAINST for one in self.findings)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the decision hears it: the stage needs it, or it has something against this model."""
+        return self.required or self.word == "don't ship" or self.stands_against
 
     @property
     def name(self) -> str:
@@ -73,15 +93,28 @@ class LayerDecision:
         """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
         if self.estimate is None:
             return wording.NOTHING
+        effect, low, high = self.effect_parts()
+        return f"{effect} ({low} to {high})"
+
+    def effect_parts(self) -> tuple[str, str, str]:
+        """The effect and the ends of its interval, each in words."""
+        if self.estimate is None:
+            return wording.NOTHING, wording.NOTHING, wording.NOTHING
         shift, text = (0.5, wording.percent) if self.layer == "human" else (0.0, wording.points)
         if self.scale == "number":
             text = wording.number
         ends = [None if end is None else end + shift for end in (self.ci_low, self.ci_high)]
-        return f"{text(self.estimate + shift)} ({text(ends[0]).rstrip('%')} to {text(ends[1]).rstrip('%')})"
+        return text(self.estimate + shift), text(ends[0]).rstrip("%"), text(ends[1]).rstrip("%")
 
 
 def read_layer(
-    layer: Layer, evidence: Evidence | None, *, rules: Rules, required: bool, stale: str = ""
+    layer: Layer,
+    evidence: Evidence | None,
+    *,
+    rules: Rules,
+    required: bool,
+    stale: Stale | None = None,
+    standing: Standing | None = None,
 ) -> LayerDecision:
     """Puts one layer before the gate.
 
@@ -90,21 +123,28 @@ def read_layer(
         evidence: What it handed over; None when nothing.
         rules: The study's rules.
         required: Whether the stage needs it.
-        stale: Why the evidence is not for these answers; "" when it is.
+        stale: Why the evidence is not for these answers; None when it is.
+        standing: Results against this model that nothing at the gate answers.
     """
+    standing = standing or Standing()
+    stood, open_ = tuple(of_standing(layer, standing)), tuple(_to_settle(layer, standing))
     if evidence is None or stale:
         why, action = WORDS[layer]
-        reason = f"The {NAMES[layer]} was {stale}." if stale else f"{why}."
-        missing = (Missing(action=action, why=stale or why, price=_price(layer)),)
+        words = stale.words if stale else why
+        reasons = [f"The {NAMES[layer]} was {words}." if stale else f"{why}."]
+        reasons += [sentence(one.text) for one in stood if one.effect == "holds"]
         return LayerDecision(
             layer=layer,
             word="not yet",
             verdict=MISSING,
-            reason=reason,
+            reason=" ".join(reasons),
             required=required,
-            missing=missing,
+            findings=stood,
+            missing=(*open_, Missing(action=action, why=words, price=_price(layer), kind="stale")),
+            stale=stale.kind if stale else "",
         )
-    findings = tuple(one for one in find(evidence, rules) if one.effect != "ignored")
+    ours = tuple(one for one in find(evidence, rules) if one.effect != "ignored")
+    findings = (*stood, *ours)
     numbers = _numbers(layer, evidence.primary)
     verdict = _verdict(evidence.primary, numbers, rules.limit(layer), rules.needs(layer))
     word = _word(verdict, rules.needs(layer), evidence.simulated, findings)
@@ -120,7 +160,7 @@ def read_layer(
         limit=rules.limit(layer),
         scale=str((evidence.primary or {}).get("shown_as") or "points"),
         findings=findings,
-        missing=tuple(_still_missing(layer, word, evidence, findings))
+        missing=(*open_, *_still_missing(layer, word, evidence, findings))
         or _fallback(layer, word, verdict),
         **numbers,
     )
@@ -173,7 +213,7 @@ def _still_missing(
 ) -> Iterable[Missing]:
     if word == "passes":
         return
-    blocks = [one.text for one in findings if one.effect == "blocks"]
+    blocks = [one for one in findings if one.effect == "blocks"]
     if word == "don't ship":
         yield _mend(layer, evidence, blocks)
     if evidence.simulated:
@@ -189,6 +229,19 @@ def _still_missing(
             price="one more run; only failed calls are made",
         )
     yield from evidence.missing
+
+
+def _to_settle(layer: Layer, standing: Standing) -> Iterable[Missing]:
+    for one in standing.against:
+        when = f", {one.at[:10]}" if one.at else ""
+        told = f": {one.said}" if one.said else ""
+        yield Missing(
+            kind=STANDS_AGAINST,
+            action=f"{_CONFIRM[layer]}, or retire it: write `retired_evidence: {{{one.key}: why}}` into the study's "
+            "rules_file",
+            why=f"{wording.visible(f'{one.source}{when}{told}')}; nothing at the gate answers it",
+            price="a reason in one line, which every report prints",
+        )
 
 
 def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
@@ -207,20 +260,20 @@ def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
     return (Missing(action=WORDS[layer][1] + ", more of it", why=why, price=_price(layer)),)
 
 
-def _mend(layer: Layer, evidence: Evidence, blocks: list[str]) -> Missing:
-    n, told = (evidence.primary or {}).get("n"), wording.listed(blocks)
+def _mend(layer: Layer, evidence: Evidence, blocks: list[Finding]) -> Missing:
+    n, told = (evidence.primary or {}).get("n"), wording.listed([one.text for one in blocks])
     why = f"The {NAMES[layer]} shows the fine-tuned model worse"
     if blocks:
         why = (
             f"The fine-tuned model is {told}"
-            if blocks[0].startswith("worse")
+            if blocks[0].is_loss
             else f"{told[:1].upper()}{told[1:]}"
         )
     what = "Train another version"
     if blocks:
         what = (
             "Mend what got worse: train again"
-            if any("worse" in one for one in blocks)
+            if any(one.is_loss or one.numbers.get("verdict") == "worse" for one in blocks)
             else "Mend that"
         )
     price = (

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.decision.findings import SLICE_RULES, STANDS_AGAINST, clause, sentence
 
 if TYPE_CHECKING:
     from evalkit.decision.layers import Finding, LayerDecision
@@ -42,7 +43,9 @@ def with_reason(found: LayerDecision, details: Mapping[str, Any]) -> LayerDecisi
         details: Its evidence's details, where the benchmark keeps the levels of both models.
     """
     if found.simulated:
-        return replace(found, reason=f"The {found.name} is simulated, so it decides nothing.")
+        stands = [sentence(one.text) for one in found.findings if one.rule == STANDS_AGAINST]
+        whole = " ".join([f"The {found.name} is simulated, so it decides nothing.", *stands])
+        return replace(found, reason=whole)
     return replace(found, reason=_levels(found, details) or _plainly(found))
 
 
@@ -58,10 +61,7 @@ def _plainly(found: LayerDecision) -> str:
         "effect": _effect(found),
         "amount": amount,
     }
-    told = [
-        f"but it is {one.text}" if one.text.startswith("worse") else one.text
-        for one in _stopping(found)
-    ]
+    told = [f"but {clause(one)}" if one.is_loss else one.text for one in _stopping(found)]
     return ", ".join([f"The {found.name} {said.format(**words)}", *told]) + "."
 
 
@@ -86,11 +86,11 @@ def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:
 def _stop(one: Finding, *, rate: bool) -> str:
     row = one.numbers
     if (
-        not one.rule.startswith("slice_")
+        one.rule not in SLICE_RULES
         or row.get("base_rate") is None
         or row.get("fine_tuned_rate") is None
     ):
-        return f"{'It is ' + one.text if one.text.startswith('worse') else one.text[:1].upper() + one.text[1:]}."
+        return sentence(clause(one))
     moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate)
     size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
     unsafe = "" if one.rule == "slice_worse" else ", not shown safe"
@@ -114,8 +114,10 @@ def _n(found: LayerDecision) -> str:
 
 def _effect(found: LayerDecision) -> str:
     """The difference with its sign: "+2.0 points (95% interval −3.0 to +7.0)"."""
-    effect, _, ends = found.effect_text().partition(" (")
-    return f"{effect}{_unit(found)} ({_interval(found)} {ends}" if ends else effect
+    if found.estimate is None:
+        return found.effect_text()
+    effect, low, high = found.effect_parts()
+    return f"{effect}{_unit(found)} ({_interval(found)} {low} to {high})"
 
 
 def _amount(found: LayerDecision) -> str:

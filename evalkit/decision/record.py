@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 from evalkit import wording
 from evalkit.decision import words
+from evalkit.decision.findings import sentence
 from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
+from evalkit.decision.standing import Stale, standing
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_whole
-from evalkit.records import Evidence, Layer, Missing
+from evalkit.records import Against, Evidence, Layer, Missing
 
 Verdict = Literal["ship", "don't ship", "not yet"]
 
@@ -69,6 +71,11 @@ class Decision:
         """Layers in which something is simulated."""
         return tuple(layer.layer for layer in self.layers if layer.simulated)
 
+    @property
+    def rests_on_simulated(self) -> bool:
+        """Whether a layer that the decision hears is simulated."""
+        return any(layer.simulated and layer.speaks for layer in self.layers)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {name: _plain(getattr(self, name)) for name in self.__slots__} | {
@@ -90,6 +97,7 @@ def decide(
     study: str,
     stage: str = "pre_deploy",
     rules: Rules | None = None,
+    against: Iterable[Against] = (),
     now: datetime | None = None,
 ) -> Decision:
     """Joins the layers' evidence into one decision.
@@ -99,6 +107,7 @@ def decide(
         study: The study's name.
         stage: "pre_deploy" (benchmark and human rating) or "rollout" (the A/B test too).
         rules: The study's rules; the defaults otherwise.
+        against: Results against any model of the study, from any time; see `evalkit.decision.standing`.
         now: Time of the decision; the present by default.
 
     Raises:
@@ -108,13 +117,21 @@ def decide(
         raise DesignError(f"stage {stage!r}: need {' or '.join(STAGES)}")
     rules, at = rules or Rules(), now or datetime.now(UTC)
     required = rules.required(stage)
+    stale: dict[Layer, Stale | None] = {name: _stale(evidence, name) for name in FILES}
+    stood = standing(
+        [*against, *_stale_against(evidence, stale, rules)],
+        evidence,
+        stale=stale,
+        retired=rules.retired_evidence,
+    )
     layers = tuple(
         read_layer(
             name,
             evidence.get(name),
             rules=rules,
             required=name in required,
-            stale=_stale(evidence, name),
+            stale=stale[name],
+            standing=stood.get(name),
         )
         for name in FILES
     )
@@ -129,7 +146,7 @@ def decide(
         deck=words.deck(layers),
         layers=layers,
         warnings=tuple(
-            f"{one.text[:1].upper()}{one.text[1:]}."
+            sentence(one.text)
             for layer in layers
             for one in layer.findings
             if one.effect == "warns"
@@ -143,10 +160,12 @@ def decide(
 
 
 def overall(layers: tuple[LayerDecision, ...]) -> Verdict:
-    """Any layer against it: don't ship. All required layers for it: ship. Else: not yet."""
+    """Any layer against it: don't ship. All required layers for it, and nothing standing against it: ship. Else: not yet."""
     gate: set[Word] = {layer.word for layer in layers}
     if "don't ship" in gate:
         return "don't ship"
+    if any(layer.stands_against for layer in layers):
+        return "not yet"
     needed = [layer.word for layer in layers if layer.required]
     return "ship" if needed and all(word == "passes" for word in needed) else "not yet"
 
@@ -196,42 +215,85 @@ def _layer(record: dict[str, Any]) -> LayerDecision:
     return LayerDecision(**record, findings=findings, missing=missing)
 
 
-def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> str:
-    """Why a layer's evidence is not about the answers the benchmark compared; "" when it is."""
+def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:
+    """A layer's evidence as a result against the model; None when it says nothing against it, or is simulated."""
+    if word != "don't ship" or evidence.simulated:
+        return None
+    of_users = evidence.layer == "ab_test"
+    named = {"human": "round", "ab_test": "experiment"}.get(evidence.layer)
+    return Against(
+        layer=evidence.layer,
+        source=str(evidence.details.get(named, "")) if named else evidence.metric,
+        models=dict(evidence.models),
+        bound_to={} if of_users else dict(evidence.bound_to),
+        said=said,
+        at=evidence.made_at,
+        replaced_by_later=of_users and (evidence.primary or {}).get("verdict") != "worse",
+    )
+
+
+def _stale_against(
+    evidence: Mapping[Layer, Evidence], stale: Mapping[Layer, Stale | None], rules: Rules
+) -> Iterable[Against]:
+    """Evidence of this run that is not for these answers, where it would have said "don't ship"."""
+    for layer, why in stale.items():
+        if why:
+            read = read_layer(layer, evidence[layer], rules=rules, required=True)
+            if found := against_of(evidence[layer], read.word, read.effect_text()):
+                yield found
+
+
+def _stale(evidence: Mapping[Layer, Evidence], layer: Layer) -> Stale | None:
+    """Why a layer's evidence is not about what the benchmark compared; None when it is."""
     this, benchmark = evidence.get(layer), evidence.get("benchmark")
     if this is None or benchmark is None or layer == "benchmark":
-        return ""
-    if layer == "ab_test" and (told := _other_models(this, benchmark)):
-        return told
-    shared = {
-        name for name in benchmark.bound_to if this.bound_to.get(name) and benchmark.bound_to[name]
-    }
-    differ = [
-        name
-        for name in benchmark.bound_to
-        if name in shared and this.bound_to[name] != benchmark.bound_to[name]
-    ]
-    if differ:
-        return f"made for {wording.listed([*dict.fromkeys(_OTHERS.get(name, name) for name in differ)])}"
-    if "fine_tuned" not in shared and this.models.get("fine_tuned") != benchmark.models.get(
-        "fine_tuned"
-    ):
-        return "made for another model, or not bound to any answers"
-    return ""
+        return None
+    return _stale_users(this, benchmark) if layer == "ab_test" else _stale_votes(this, benchmark)
 
 
-def _other_models(ab_test: Evidence, benchmark: Evidence) -> str:
-    """The log holds no answers to hash, so the plan's names say who answered; without a plan (no metric) there are none."""
+def _stale_votes(this: Evidence, benchmark: Evidence) -> Stale | None:
+    """Raters saw these very answers, so all the hashes that both know must agree."""
+    if differ := _differing(this, benchmark, tuple(benchmark.bound_to)):
+        return Stale(kind="other_answers", words=f"made for {wording.listed(differ)}")
+    named, compared = this.models.get("fine_tuned"), benchmark.models.get("fine_tuned")
+    if not _bound(this, benchmark) and named != compared:
+        return Stale(kind="unbound", words="made for another model, or not bound to any answers")
+    return None
+
+
+def _stale_users(this: Evidence, benchmark: Evidence) -> Stale | None:
+    """Users saw the models that the plan names, never the test set; without a plan (no metric) nothing can be stale."""
+    if not this.metric:
+        return None
+    if told := _other_models(this, benchmark):
+        return Stale(kind="other_models", words=f"made for {wording.listed(told)}")
+    if differ := _differing(this, benchmark, ("base", "fine_tuned")):
+        return Stale(kind="other_answers", words=f"made for {wording.listed(differ)}")
+    shown = (this.primary or {}).get("estimate") is not None
+    if shown and not this.models.get("fine_tuned") and not _bound(this, benchmark):
+        return Stale(kind="unbound", words="made for another model, or names none")
+    return None
+
+
+def _bound(this: Evidence, benchmark: Evidence) -> bool:
+    return bool(this.bound_to.get("fine_tuned") and benchmark.bound_to.get("fine_tuned"))
+
+
+def _differing(this: Evidence, benchmark: Evidence, names: tuple[str, ...]) -> list[str]:
+    """What both are bound to, and not to the same."""
+    ours, theirs = this.bound_to, benchmark.bound_to
+    both = [name for name in names if ours.get(name) and theirs.get(name)]
+    return [_OTHERS.get(name, name) for name in both if ours[name] != theirs[name]]
+
+
+def _other_models(ab_test: Evidence, benchmark: Evidence) -> list[str]:
+    """The log holds no answers to hash, so the plan's names say who answered."""
     named, compared = ab_test.models, benchmark.models
-    told = [
+    return [
         f"another {words} model, {wording.visible(named[side])} instead of {wording.visible(compared[side])}"
         for side, words in (("base", "base"), ("fine_tuned", "fine-tuned"))
-        if ab_test.metric
-        and named.get(side)
-        and compared.get(side)
-        and named[side] != compared[side]
+        if named.get(side) and compared.get(side) and named[side] != compared[side]
     ]
-    return f"made for {wording.listed(told)}" if told else ""
 
 
 def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
@@ -244,7 +306,7 @@ def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
             **asdict(one),
         }
         for layer in layers
-        if layer.required or layer.word == "don't ship"
+        if layer.speaks
         for one in layer.missing
     ]
 

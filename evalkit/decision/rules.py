@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from evalkit.errors import DataError, DesignError
+from evalkit.files import read_yaml
 from evalkit.records import Layer
-from evalkit.wording import listed, whole
+from evalkit.wording import listed, visible
 
 Effect = Literal["blocks", "holds", "warns", "ignored"]
 Need = Literal["better", "not worse"]
@@ -48,6 +49,8 @@ class Rules:
         few_raters: A preference of these raters that is not shown for raters like them, or that only one rater stated.
         careless_raters: Raters whom the checks of the round flag, such as for votes of a second.
         guardrail_not_shown: A guardrail of the A/B test that is not shown to hold.
+        retired_evidence: Results against this model that no longer hold the decision: a reason for each, by the key under
+            which the report lists it. Each is printed for as long as it would stand.
     """
 
     human_before_deployment: bool = True
@@ -67,10 +70,13 @@ class Rules:
     few_raters: Effect = "warns"
     careless_raters: Effect = "warns"
     guardrail_not_shown: Effect = "holds"
+    retired_evidence: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            _check(one.name, getattr(self, one.name), one.default)
+            if one.name != "retired_evidence":
+                _check(one.name, getattr(self, one.name), one.default)
+        _check_retired(self.retired_evidence)
 
     @classmethod
     def read(cls, path: Path | None) -> Rules:
@@ -82,12 +88,7 @@ class Rules:
         """
         if path is None:
             return cls()
-        import yaml
-
-        try:
-            found = whole(yaml.safe_load(path.read_text(encoding="utf-8"))) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as why:
-            raise DataError(f"{path}: cannot be read as YAML ({why})") from why
+        found = read_yaml(path, need="`name: value` lines") or {}
         if not isinstance(found, dict):
             raise DataError(f"{path}: need `name: value` lines")
         known = [one.name for one in fields(cls)]
@@ -121,9 +122,14 @@ class Rules:
         fixed = [
             "A simulated layer never leads to “ship”.",
             "Evidence counts only for the answers it was made for; their hashes must agree.",
-            "An A/B test counts only for the models that its plan names.",
+            "An A/B test counts only for the models that its plan names, whatever the test set is.",
+            "A result against this model stands, whatever changed since, until it is asked again or retired with a reason.",
         ]
-        return [*shown, *effects, *fixed]
+        retired = [
+            f"Retired by this study: {visible(key)}, because: {visible(why).strip().rstrip('.')}."
+            for key, why in self.retired_evidence.items()
+        ]
+        return [*shown, *effects, *fixed, *retired]
 
     def _shown(self, layer: Layer) -> str:
         return (
@@ -145,6 +151,15 @@ _SUBJECTS = {
     "careless_raters": "A rater who looks careless",
     "guardrail_not_shown": "A guardrail of the A/B test that is not shown to hold",
 }
+
+
+def _check_retired(retired: Any) -> None:
+    reasons = retired.values() if isinstance(retired, Mapping) else [None]
+    if not all(isinstance(why, str) and why.strip() for why in reasons):
+        raise DesignError(
+            f"rule retired_evidence: got {retired!r}; need a reason in words for each key that the report lists, such as "
+            "{human-1a2b3c4d: the votes were for a checkpoint that is gone}"
+        )
 
 
 def _check(name: str, value: Any, default: Any) -> None:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import combinations
 
 from evalkit import wording
+from evalkit.decision.findings import clause
 from evalkit.decision.layers import MISSING, LayerDecision
 from evalkit.records import Layer
 
-_VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
+VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
 _OPEN = "no difference shown"
 _GAINS: dict[Layer, str] = {
     "benchmark": "better by {amount} in {metric}",
@@ -38,13 +39,13 @@ _UNKNOWN: dict[Layer, dict[str, str]] = {
 def headline(verdict: str, layers: Iterable[LayerDecision], n_regressed: int | None) -> str:
     """`<Ship | Don't ship | Not yet> this version: <gain>, but <cost>.`; "and" where there is no gain to set against it."""
     layers = list(layers)
-    gained, joint = gain(layers), "but"
+    gained, joint, undecided = gain(layers), "but", False
     if not gained:
         shown = {layer.verdict for layer in layers if layer.required and not layer.simulated}
         undecided = _OPEN in shown and verdict == "not yet"
         gained, joint = "no difference is shown so far" if undecided else "no gain is shown", "and"
-    spoken = cost(layers, n_regressed, said=gained)
-    return f"{_VERDICTS[verdict]} this version: {gained}{f', {joint} {spoken}' if spoken else ''}."
+    spoken = cost(layers, n_regressed, undecided=undecided)
+    return f"{VERDICTS[verdict]} this version: {gained}{f', {joint} {spoken}' if spoken else ''}."
 
 
 def gain(layers: Iterable[LayerDecision]) -> str:
@@ -58,14 +59,21 @@ def gain(layers: Iterable[LayerDecision]) -> str:
     return f"not worse in {kept.metric_text}" if kept else ""
 
 
-def cost(layers: list[LayerDecision], n_regressed: int | None, *, said: str = "") -> str:
-    """The first thing that speaks against it: a loss, then what is not known and not said yet, then what to watch."""
+def cost(layers: list[LayerDecision], n_regressed: int | None, *, undecided: bool = False) -> str:
+    """The first thing that speaks against it: a loss, then what is not known, then what to watch.
+
+    Args:
+        layers: All layers.
+        n_regressed: Answers that were right and are now wrong.
+        undecided: Whether it is said already that no difference is shown.
+    """
     for layer in layers:
         if layer.word == "don't ship":
             return _against(layer)
-    unknown = [_unknown(layer) for layer in layers if layer.required and layer.word != "passes"]
-    if unknown:
-        return wording.listed([one for one in unknown if not one.startswith(said or "-")][:2])
+    short = [layer for layer in _standing_first(layers) if layer.word != "passes"]
+    if short:
+        told = [_unknown(layer) for layer in short if not (undecided and _says_open(layer))]
+        return wording.listed(told[:2])
     warned = [one.text for layer in layers for one in layer.findings if one.effect == "warns"]
     if warned:
         return warned[0]
@@ -76,11 +84,13 @@ def cost(layers: list[LayerDecision], n_regressed: int | None, *, said: str = ""
     return f"only as far as {wording.count(n or 0)} examples can tell"
 
 
+def _standing_first(layers: list[LayerDecision]) -> list[LayerDecision]:
+    return sorted((one for one in layers if one.speaks), key=lambda one: not one.stands_against)
+
+
 def deck(layers: Iterable[LayerDecision]) -> str:
     """The reasons of the layers that the stage needs, and of any that speaks against it."""
-    return " ".join(
-        layer.reason for layer in layers if layer.required or layer.word == "don't ship"
-    )
+    return " ".join(layer.reason for layer in layers if layer.speaks)
 
 
 def would_change(
@@ -95,25 +105,32 @@ def would_change(
             for layer in layers
             if layer.required
         )
-    short = [
-        layer
-        for layer in layers
-        if layer.word != "passes" and (layer.required or layer.word == "don't ship")
-    ]
+    short = [layer for layer in layers if layer.word != "passes" and layer.speaks]
     for size in range(1, len(short) + 1):
         for turned in combinations(short, size):
             then = overall(
                 tuple(
-                    replace(layer, word="passes") if layer in turned else layer for layer in layers
+                    replace(layer, word="passes", findings=()) if layer in turned else layer
+                    for layer in layers
                 )
             )
             if then == "ship":
-                names = wording.listed([f"the {layer.name}" for layer in turned])
-                return (
-                    f"If {names} passed{', all of them' if size > 2 else ''}, the verdict would be “ship”.",
-                    *_each(turned),
-                )
+                return (f"If {_turned(turned)}, the verdict would be “ship”.", *_each(turned))
     return ()
+
+
+def _turned(layers: Iterable[LayerDecision]) -> str:
+    """Such as: the benchmark passed and no result of the A/B test stood against it."""
+    good = {"better", "not worse"}
+    stood = [f"the {one.name}" for one in layers if one.stands_against]
+    passed = [
+        f"the {one.name}"
+        for one in layers
+        if not one.stands_against or (one.required and one.verdict not in good)
+    ]
+    told = [f"{wording.listed(passed)} passed{', all of them' if len(passed) > 2 else ''}"]
+    held = [f"no result of {wording.listed(stood)} stood against it"]
+    return " and ".join([*(told if passed else []), *(held if stood else [])])
 
 
 def _each(layers: Iterable[LayerDecision]) -> Iterable[str]:
@@ -123,11 +140,10 @@ def _each(layers: Iterable[LayerDecision]) -> Iterable[str]:
 
 
 def _against(layer: LayerDecision) -> str:
-    blocks = [one.text for one in layer.findings if one.effect == "blocks"]
+    blocks = [one for one in layer.findings if one.effect == "blocks"]
     if layer.verdict == "worse" or not blocks:
         return _filled(_LOSSES[layer.layer], layer)
-    first = f"it is {blocks[0]}" if blocks[0].startswith("worse") else blocks[0]
-    return first + (
+    return clause(blocks[0]) + (
         f" and {wording.plural(len(blocks) - 1, 'more loss', 'more losses')}"
         if len(blocks) > 1
         else ""
@@ -135,11 +151,12 @@ def _against(layer: LayerDecision) -> str:
 
 
 def _unknown(layer: LayerDecision) -> str:
+    held = [one.text for one in layer.findings if one.effect == "holds"]
+    shown = layer.verdict in {"better", "not worse"} and not layer.simulated
+    if held and (shown or layer.stands_against):
+        return held[0]
     if layer.simulated:
         return f"the {layer.name} is simulated"
-    held = [one.text for one in layer.findings if one.effect == "holds"]
-    if layer.verdict in {"better", "not worse"} and held:
-        return held[0]
     if layer.verdict == "invalid":
         return f"the {layer.name} is invalid"
     if layer.verdict == _OPEN:
@@ -147,6 +164,11 @@ def _unknown(layer: LayerDecision) -> str:
     if layer.verdict == "not shown":
         return f"the {layer.name} does not show it within its margin"
     return _UNKNOWN[layer.layer].get(layer.verdict, f"the {layer.name} says: {layer.verdict}")
+
+
+def _says_open(layer: LayerDecision) -> bool:
+    """Whether all that `_unknown` has to say is that no difference is shown."""
+    return layer.verdict == _OPEN and not layer.simulated and not layer.stands_against
 
 
 def _filled(text: str, layer: LayerDecision) -> str:

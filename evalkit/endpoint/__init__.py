@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from evalkit.endpoint.callables import CallableModel, ModelFunction
+from evalkit.endpoint.identity import identity
 from evalkit.endpoint.parameters import Parameters
 
 if TYPE_CHECKING:
     from evalkit.endpoint.client import Endpoint
 
-__all__ = ["CallableModel", "Endpoint", "ModelFunction", "Parameters"]
+__all__ = ["CallableModel", "Endpoint", "ModelFunction", "Parameters", "identity"]
 
 
 def __getattr__(name: str) -> Any:

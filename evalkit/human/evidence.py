@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from evalkit.human.preference import Preference
-from evalkit.records import Evidence
+from evalkit import wording
+from evalkit.human.preference import Preference, win_rate_of
+from evalkit.human.rounds import Round
+from evalkit.records import Against, Evidence
+from evalkit.study import Study
 
 
 def human_evidence(
@@ -35,6 +39,41 @@ def human_evidence(
         missing=found.missing,
         details=_details(found),
     )
+
+
+def results_against(home: Study, *, alpha: float = 0.05) -> tuple[Against, ...]:
+    """Every locked round of people in this study that prefers the base, whatever answers it was made from.
+
+    A round for former answers of a model of the same name still speaks: the name is all that says which model it was,
+    and a model that people did not prefer is not mended by asking it again. A checkpoint with a name of its own is
+    another model, of which the round says nothing. Further votes on the same answers, in another round, do not take
+    back the first ones either. A locked round that cannot be read any more could have said anything, so it stands too.
+    """
+    locks = sorted((home.folder / "ratings").glob("*/lock.json"))
+    return tuple(found for lock in locks if (found := _of_round(lock.parent, alpha)))
+
+
+def _of_round(folder: Path, alpha: float) -> Against | None:
+    try:
+        round_ = Round.open(folder)
+        key, result, locked_at = round_.key(), win_rate_of(round_, alpha=alpha), _locked_at(round_)
+    except (ValueError, KeyError, TypeError, OSError) as why:  # a DataError is a ValueError
+        said = f"the locked round cannot be read any more: {' '.join(str(why).split())}"
+        return Against(layer="human", source=folder.name, models={}, said=said)
+    if round_.batch.simulated or result.verdict != "worse":
+        return None
+    return Against(
+        layer="human",
+        source=folder.name,
+        models=key.models,
+        bound_to=key.bound_to,
+        said=f"the fine-tuned answers win {wording.percent(result.estimate)}, over {wording.plural(result.n, 'item')}",
+        at=locked_at,
+    )
+
+
+def _locked_at(round_: Round) -> str:
+    return str(round_.lock_record().get("locked_at", ""))
 
 
 def _details(found: Preference) -> dict[str, Any]:

@@ -154,6 +154,17 @@ def read_preference(
     return replace(found, missing=missing.to_settle(found, differing=differing, power=power))
 
 
+def win_rate_of(round_: Round, *, alpha: float = 0.05) -> WinRate:
+    """The primary result of a locked round, and nothing else of it.
+
+    Raises:
+        DesignError: The round is still open.
+        DataError: A file of the round changed after the lock.
+    """
+    asked = [one for one in ratings.unblind(round_) if one.kind == "asked"]
+    return _win_rate(asked, len(round_.batch.identical), alpha)
+
+
 def _withheld(round_: Round | None) -> str:
     if round_ is None:
         return "No rating round was prepared yet: run notebook 03_rate."

@@ -91,9 +91,10 @@ def header(
     test_set: str = "",
     versions: Mapping[str, str] | None = None,
     about: Mapping[str, Any] | None = None,
+    function: Mapping[str, str] | None = None,
     now: datetime | None = None,
 ) -> dict[str, Any]:
-    """The first line of a journal."""
+    """The first line of a journal; `function` tells a function that answers from another of its name."""
     return {
         "kind": KIND,
         "version": VERSION,
@@ -106,6 +107,7 @@ def header(
         "versions": dict(versions or {}),
         "created_at": _utc(now),
         "about": without_secrets_in(dict(about or {})),
+        **({"function": dict(function)} if function else {}),
     }
 
 
@@ -266,12 +268,27 @@ def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) 
                 f"{path}:1: this journal holds answers for {name} {found[name]!r}, now asked: {asked.get(name)!r}; "
                 "name another journal, or move this one away to ask afresh"
             )
+    if _another_function(found.get("function") or {}, asked.get("function") or {}):
+        raise DataError(
+            f"{path}:1: this journal holds answers of another function of the name {found['model']!r}, from another module "
+            'or made with other values; name another journal, or tell them apart by name="..."'
+        )
     if found.get("test_set") and asked.get("test_set") and found["test_set"] != asked["test_set"]:
         warnings.warn(
             f"{path}:1: begun with another version of the test set; answers to unchanged prompts are used again, "
             "those to changed prompts stay in the file unused",
             stacklevel=5,
         )
+
+
+def _another_function(found: Mapping[str, str], asked: Mapping[str, str]) -> bool:
+    """Whether both are known and differ; a script's own module has another name where it is imported."""
+    if not (found and asked):
+        return False
+    modules = {found.get("module"), asked.get("module")}
+    return found.get("made_with") != asked.get("made_with") or (
+        len(modules) > 1 and "__main__" not in modules
+    )
 
 
 def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:

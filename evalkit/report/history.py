@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evalkit.decision import read_decision
+from evalkit.decision import LayerDecision, read_decision, read_evidence
 from evalkit.decision.record import FILE as DECISION
+from evalkit.decision.record import against_of
 from evalkit.decision.rules import NAMES
 from evalkit.errors import DataError
 from evalkit.files import append_line, kept_quiet, lines
-from evalkit.records import Evidence
+from evalkit.records import Against, Evidence
 from evalkit.study import Study
 from evalkit.wording import plural, points, visible
 
@@ -92,7 +94,74 @@ def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
 def row_now(folder: Path) -> dict[str, Any]:
     """The row this run would add, from the evidence that stands in its folder."""
     known = {"run": folder.name, "made_at": None, "failed": [], "parameters": _given(folder)}
-    return known | _decision(folder) | _benchmark(folder)
+    return known | _decision(folder) | _benchmark(folder) | {"against": _against(folder)}
+
+
+def results_against(
+    rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]
+) -> tuple[Against, ...]:
+    """What earlier runs of a study have found against its models, whatever has become of their reports.
+
+    A benchmark that was asked again later - the same metric on the same test set against the same base - counts by its
+    latest answer: that is how one checkpoint follows another. One on fewer of the same rows (`limit`) was a trial and
+    does not outlive a run on more of them. Whether the rest still stands, `evalkit.decision.standing` says.
+    """
+    latest: dict[tuple[Any, ...], tuple[Against, ...]] = {}
+    others: list[Against] = []
+    for row in rows:
+        found = _of_row(row)
+        others += [one for one in found if one.layer != "benchmark"]
+        if row.get("bound_to") and not _is_trial(row, now):
+            place = (
+                row.get("primary"),
+                row["bound_to"].get("test_set"),
+                row.get("models", {}).get("base"),
+            )
+            name = row.get("models", {}).get("fine_tuned")
+            latest[(*place, name)] = tuple(one for one in found if one.layer == "benchmark")
+    return (*others, *(one for found in latest.values() for one in found))
+
+
+def _of_row(row: Mapping[str, Any]) -> list[Against]:
+    """A row's results against; older rows name none, and know only what the benchmark's own test said."""
+    if "against" in row:
+        return [Against(**one) for one in row["against"]]
+    primary = (row.get("metrics") or {}).get(row.get("primary")) or {}
+    if primary.get("verdict") != "worse":
+        return []
+    return [
+        Against(
+            layer="benchmark",
+            source=str(row["primary"]).replace("_", " "),
+            models=row.get("models") or {},
+            bound_to=row.get("bound_to") or {},
+            said=points(primary.get("estimate")),
+            at=str(row.get("made_at") or ""),
+        )
+    ]
+
+
+def _is_trial(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    then, today = ((one.get("parameters") or {}).get("limit") or 0 for one in (row, now))
+    return bool(then) and (not today or today > then)
+
+
+def _against(folder: Path) -> list[dict[str, Any]]:
+    """What this run finds against its models, also where it is not for the present answers."""
+    decided = read_decision(folder).layers if (folder / DECISION).is_file() else ()
+    gate = {one.layer: one for one in decided if not one.stale}
+    found = (
+        against_of(one, *_word(one, gate.get(layer)))
+        for layer, one in read_evidence(folder).items()
+    )
+    return [asdict(one) for one in found if one]
+
+
+def _word(one: Evidence, gate: LayerDecision | None) -> tuple[str, str]:
+    """By the rules where they have judged it, else by the layer's own test."""
+    if gate:
+        return gate.word, gate.effect_text()
+    return "don't ship" if (one.primary or {}).get("verdict") == "worse" else "", ""
 
 
 def _decision(folder: Path) -> dict[str, Any]:

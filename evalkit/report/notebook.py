@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DesignError
+from evalkit.files import no_number
 from evalkit.redaction import without_secrets, without_secrets_in
 from evalkit.settings import TYPES, Value, declared_parameters
 from evalkit.wording import listed, redacted, visible
@@ -48,7 +49,7 @@ class Executed:
 def checked_parameters(
     values: Mapping[str, Value], declared: Mapping[Path, Mapping[str, type]]
 ) -> None:
-    """Refuses names that neither a setting nor a notebook has, values of another type, and anything that looks like a secret.
+    """Refuses names that neither a setting nor a notebook has, values of another type, numbers that are none, and secrets.
 
     Raises:
         DesignError: With every problem, one a line.
@@ -168,6 +169,8 @@ def _problems(name: str, value: Value, known: Mapping[str, set[type]]) -> Iterab
     elif not all(_fits(value, kind) for kind in known[name]):
         wanted = listed(sorted(kind.__name__ for kind in known[name]))
         yield f"{name}: got {value!r} ({type(value).__name__}); need {wanted}"
+    elif why := no_number(value):
+        yield f"{name}: {why}"
 
 
 def _is_our_key(value: str) -> bool:

@@ -14,6 +14,7 @@ from evalkit import wording
 from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision
 from evalkit.decision.rules import NAMES, STAGES
+from evalkit.decision.words import VERDICTS
 from evalkit.files import write_whole
 from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
@@ -35,7 +36,8 @@ _LOOK_COLUMNS = {
     "ci_high": "to",
     "verdict": "Verdict",
 }
-_ANSWER = re.compile(r'<p class="ek-answer">.*?</p>', re.DOTALL)
+_ANSWER = re.compile(r'<p class="ek-answer( ek-simulated)?">.*?</p>', re.DOTALL)
+_CHIP = re.compile(r'<[^<>]*class="[^"<>]*\bek-chip-simulated\b')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +55,8 @@ class Chapter:
     @property
     def simulated(self) -> bool:
         """True when its answer rests on simulated raters or users; without an answer, when anything in it is simulated."""
-        answers = _ANSWER.findall(self.body)
-        return (
-            "simulated" in "".join(answers).lower() if answers else "ek-chip-simulated" in self.body
-        )
+        marks = _ANSWER.findall(self.body)
+        return any(marks) if marks else _CHIP.search(self.body) is not None
 
 
 def write_page(folder: Path) -> Path:
@@ -79,7 +79,7 @@ def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
     """Renders one executed notebook: its answer first, code left out, first-screen parts apart."""
     body, _ = _exporter().from_filename(str(notebook))
     first, rest = _slots(body)
-    answers = _ANSWER.findall(rest)
+    answers = [found[0] for found in _ANSWER.finditer(rest)]
     rest = "".join(answers) + _ANSWER.sub("", rest)
     number, _, name = notebook.stem.partition("_")
     return Chapter(
@@ -169,10 +169,9 @@ def _verdict(decision: Decision | None, failed: bool) -> dict[str, Any]:
         {**one, "name": _TITLES[one["layer"]], "word": one["word"].replace("'", "’")}
         for one in decision.missing
     ]
-    word = decision.headline.partition(" this version")[0]
     return {
         "headline": decision.headline,
-        "verdict_word": word,
+        "verdict_word": VERDICTS[decision.verdict],
         "kind": _KINDS.get(decision.verdict, "unsure"),
         "deck": decision.deck,
         "missing": missing[:5],

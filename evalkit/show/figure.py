@@ -53,7 +53,7 @@ def picture(
     """
     wide, title = _drawn(plot, *args, narrow=False, **options)
     narrow = _drawn(plot, *args, narrow=True, **options)[0] if phone else ""
-    if simulated and "simulated" not in alt.lower():
+    if simulated:
         alt = f"{alt.rstrip()} Simulated."
     source = f'<source media="(max-width:640px)" srcset="{narrow}">' if narrow else ""
     png = ' class="ek-png"' if wide.startswith("data:image/png") else ""

@@ -98,9 +98,14 @@ def table(
     return Html(markup, _as_text(records, names))
 
 
-def answer(sentence: str) -> Html:
-    """The computed answer of a chapter; the report shows it under the chapter's title."""
-    return _paragraph("ek-answer", sentence)
+def answer(sentence: str, *, simulated: bool = False) -> Html:
+    """The computed answer of a chapter; the report shows it under the chapter's title.
+
+    Args:
+        sentence: The answer.
+        simulated: Whether it rests on simulated raters or users; the report marks the whole chapter then.
+    """
+    return _paragraph("ek-answer ek-simulated" if simulated else "ek-answer", sentence)
 
 
 def note(text: str) -> Html:

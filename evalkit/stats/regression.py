@@ -88,7 +88,7 @@ class RegressionTable:
         }
 
     def _repr_html_(self) -> str:
-        cells = {row.term: str(row).split(": ", 1)[-1] for row in self.rows}
+        cells = {row.term: str(row)[len(row.term) :].removeprefix(": ") for row in self.rows}
         return wording.html_table(
             {"how to read": self.reading, **cells, "notes": "; ".join(self.notes)}
         )

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from evalkit.abtest import chapter, words
+from evalkit.abtest.looks import Look, record_look
 from evalkit.abtest.reading import Reading
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult, Evidence
@@ -123,8 +124,49 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
     assert [one["run"] for one in chapter.looks_so_far(home)] == ["nightly"]
 
 
-def test_a_test_without_recorded_answers_is_bound_to_none(tmp_path):
-    assert chapter.bound_to(tmp_path / "base.jsonl", tmp_path / "fine_tuned.jsonl") == {}
+def test_an_ab_test_is_bound_to_the_models_of_its_plan_and_to_no_test_set(home):
+    nothing = chapter.ab_evidence(chapter.open_reading(home), study="toy")
+    assert (nothing.models, nothing.bound_to, nothing.metric) == ({}, {}, "")
+    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    planned = chapter.ab_evidence(chapter.open_reading(home), study="toy", bound_to=BOUND)
+    names = {"base": FIELDS["control_model"], "fine_tuned": FIELDS["treatment_model"]}
+    assert planned.models == names
+    assert planned.bound_to == {side: BOUND[side] for side in BOUND if side != "test_set"}
+
+
+LOOK = {
+    "experiment": "toy", "plan_sha256": "0", "look": 1, "information": 1.0, "n_control": 900, "n_treatment": 905,
+    "effect_shown": True, "verdict": "worse", "control_model": "a", "treatment_model": "b", "simulated": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "unshown", [{"effect_shown": False}, {"verdict": "better"}, {"simulated": True}]
+)
+def test_what_a_look_has_shown_against_a_model_outlives_its_plan_and_its_log(home, unshown):
+    ledger = home.path(chapter.LEDGER)
+    record_look(ledger, Look(**LOOK | unshown))
+    assert chapter.results_against(home) == ()
+    record_look(ledger, Look(**LOOK))
+    record_look(ledger, Look(**LOOK | {"verdict": "too early", "effect_shown": False}))
+    (found,) = chapter.results_against(home)
+    assert (found.source, found.models) == ("toy", {"base": "a", "fine_tuned": "b"})
+    assert found.key.startswith("ab_test-")
+
+
+def test_a_look_from_before_looks_named_their_models_is_of_the_plan_of_that_name_or_of_none(home):
+    old = {name: value for name, value in LOOK.items() if not name.endswith("_model")}
+    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    for experiment in (FIELDS["experiment_name"], "another"):
+        record_look(
+            home.path(chapter.LEDGER), Look(**old | {"experiment": experiment, "simulated": None})
+        )
+    of_plan, of_another = chapter.results_against(home)
+    assert of_plan.models == {
+        "base": FIELDS["control_model"],
+        "fine_tuned": FIELDS["treatment_model"],
+    }
+    assert of_another.models == {}
 
 
 def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monkeypatch):

@@ -1,5 +1,8 @@
 """What a page leaves out of a chapter, and what makes a chapter simulated."""
 
+import pytest
+
+from evalkit import show
 from evalkit.benchmark.progress import Estimate, Tally
 from evalkit.report import clean
 from evalkit.report.page import Chapter
@@ -21,5 +24,19 @@ def test_a_chapter_is_simulated_by_its_answer_not_by_one_figure():
 
     figure = '<span class="ek-chip-simulated">simulated</span>'
     assert not made(f'<p class="ek-answer">The plan needs 10 users.</p>{figure}')
-    assert made('<p class="ek-answer">Better. Users are simulated.</p>')
+    assert made('<p class="ek-answer ek-simulated">Better. Users are simulated.</p>')
     assert made(figure)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["simulated patients", "Users are simulated.", 'class="ek-chip-simulated"', "ek-simulated"],
+)
+def test_a_slice_whose_name_is_a_word_of_ours_makes_no_chapter_simulated(name):
+    for body in (show.answer(f"Worse on “{name}” examples.").body, show.note(name).body):
+        one = Chapter(id="x", number="5", short="A", title="t", body=body, first="", error=None)
+        assert not one.simulated
+    said = show.answer("Better.", simulated=True).body
+    assert Chapter(
+        id="x", number="5", short="A", title="t", body=said, first="", error=None
+    ).simulated

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
+from evalkit.decision.findings import SLICE_RULES
 from evalkit.decision.layers import MISSING
 from evalkit.show import style
 from evalkit.show.style import COLOURS
@@ -89,7 +90,7 @@ def rows_of(decision: Decision) -> list[Row]:
         slices = [
             one
             for one in layer.findings
-            if one.rule.startswith("slice_") and one.numbers.get("estimate") is not None
+            if one.rule in SLICE_RULES and one.numbers.get("estimate") is not None
         ]
         if slices:
             worst = min(slices, key=lambda one: one.numbers["estimate"])
@@ -217,8 +218,10 @@ def _layer_row(layer: LayerDecision) -> Row:
 
 def _why_empty(layer: LayerDecision) -> str:
     """What stands on a track without an effect."""
-    if layer.verdict == MISSING and any(one.why.startswith("made for") for one in layer.missing):
-        return "users saw other models" if layer.layer == "ab_test" else "made for other answers"
+    if layer.stale:
+        return (
+            "users saw other models" if layer.stale == "other_models" else "made for other answers"
+        )
     if layer.verdict in {MISSING, "too early"} and not layer.n:
         return "nothing recorded yet"
     return (
@@ -230,12 +233,10 @@ def _why_empty(layer: LayerDecision) -> str:
 
 def _track_word(layer: LayerDecision) -> str:
     """The word of the layer's own effect: what a slice blocks is said on the slice's track."""
-    if not layer.required and layer.word != "don't ship":
+    if not layer.speaks:
         return "comes later"
-    only_slices = {one.rule for one in layer.findings if one.effect in {"blocks", "holds"}} <= {
-        "slice_worse",
-        "slice_not_shown_safe",
-    }
+    stopping = {one.rule for one in layer.findings if one.effect in {"blocks", "holds"}}
+    only_slices = stopping <= set(SLICE_RULES)
     if layer.simulated or not only_slices:
         return layer.word
     return {"better": "passes", "not worse": "passes", "worse": "don't ship"}.get(

@@ -1,0 +1,27 @@
+"""Every result against a model that a study's own folder knows of, so that nothing in `reports/` has to be kept for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evalkit.abtest import chapter
+from evalkit.human import evidence
+from evalkit.records import Against
+from evalkit.report import history
+from evalkit.study import Study
+
+
+def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
+    """From the ledger of looks, the locked rating rounds and the history of runs in `data/<study>`.
+
+    Args:
+        home: The study.
+        folder: The folder of the run that decides now.
+    """
+    now = history.row_now(folder)
+    alpha = float(now["parameters"].get("alpha") or 0.05)
+    return (
+        *chapter.results_against(home),
+        *evidence.results_against(home, alpha=alpha),
+        *history.results_against(history.read(home), now),
+    )

@@ -1,0 +1,60 @@
+"""Names that a study gives are never taken for words of ours: what is decided follows kinds, not sentences."""
+
+import pytest
+
+from evalkit.decision import Rules, decide
+
+NAMES = [
+    "worse by 3 points", "made for", "no difference is shown so far", "simulated patients", "a (b", "not shown", "a: b",
+    "this version",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rater_who_is_called_worse_is_careless_and_no_loss(evidence, name):
+    raters = [{"rater": name, "flags": ["fast"]}, {"rater": "ben", "flags": []}]
+    found = {
+        "benchmark": evidence("benchmark", details={"noise_floor": {"n": 1}}),
+        "human": evidence("human", details={"raters": raters}),
+    }
+    decision = decide(found, study="tiny", rules=Rules(careless_raters="blocks"))
+    assert decision.missing[0]["action"] == "Mend that, then repeat the human rating"
+    assert "it is 1 of 2" not in decision.headline + decision.deck
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_guardrail_that_is_called_like_a_verdict_keeps_its_own(evidence, name):
+    found = {one: evidence(one) for one in ("benchmark", "human")}
+    guards = {"guardrails": [{"name": name, "verdict": "not shown"}]}
+    rules = Rules(guardrail_not_shown="blocks")
+    held = decide(found | {"ab_test": evidence("ab_test", details=guards)}, study="x", rules=rules)
+    assert held.missing[0]["action"] == "Mend that, then repeat the A/B test"
+    guards = {"guardrails": [{"name": name, "verdict": "worse"}]}
+    lost = decide(found | {"ab_test": evidence("ab_test", details=guards)}, study="x")
+    assert lost.missing[0]["action"].startswith("Mend what got worse")
+    assert f"guardrail {name}: worse" in lost.headline
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_called_like_our_sentences_hides_nothing_that_is_missing(evidence, name):
+    found = {
+        "benchmark": evidence("benchmark", metric=name),
+        "human": evidence("human", "too early", metric=name),
+    }
+    decision = decide(found, study="tiny")
+    assert decision.headline == (
+        f"Not yet this version: better by 19.0 points in {name}, but too few ratings are in."
+    )
+
+
+@pytest.mark.parametrize("stale", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_called_like_our_words_makes_evidence_neither_stale_nor_fresh(
+    evidence, name, stale
+):
+    models = {"base": "old", "fine_tuned": name}
+    users = evidence("ab_test", models=models | ({"fine_tuned": "other"} if stale else {}))
+    found = {one: evidence(one, models=models) for one in ("benchmark", "human")}
+    decision = decide(found | {"ab_test": users}, study="tiny", stage="rollout")
+    assert (decision.layers[2].stale == "other_models") is stale
+    assert (decision.verdict == "ship") is not stale

@@ -1,0 +1,75 @@
+"""Numbers that are none are refused by name wherever a person may write one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evalkit.abtest.plan import read_guardrails
+from evalkit.benchmark.progress import prices_of
+from evalkit.decision import Rules
+from evalkit.errors import DataError, DesignError
+from evalkit.files import LARGEST, read_yaml
+from evalkit.report.notebook import checked_parameters
+from evalkit.study import Study
+
+NONE = [".nan", ".NaN", ".inf", "-.inf", str(10**400), "1.0e+400", str(-(2**64))]
+
+
+@pytest.mark.parametrize("number", NONE)
+def test_a_file_with_a_number_that_is_none_is_refused_by_name(tmp_path, number):
+    home = tmp_path / "data" / "toy"
+    home.mkdir(parents=True)
+    files = {
+        "study.yaml": f"study: toy\nslice_margin: {number}\n",
+        "rules.yaml": f"benchmark_margin: {number}\n",
+        "prices.yaml": f"gpt: {{prompt_per_million: {number}, completion_per_million: 1}}\n",
+        "guardrails.yaml": f"- {{name: a, margin: 1}}\n- {{name: b, margin: {number}}}\n",
+    }
+    for name, text in files.items():
+        (home / name).write_text(text)
+    with pytest.raises(DataError, match=r"study\.yaml: slice_margin: got .*; need"):
+        _ = Study.open("toy", root=tmp_path).given
+    with pytest.raises(DataError, match=r"rules\.yaml: benchmark_margin: got"):
+        Rules.read(home / "rules.yaml")
+    with pytest.raises(DataError, match=r"prices\.yaml: gpt\.prompt_per_million: got"):
+        prices_of(home / "prices.yaml", "gpt")
+    with pytest.raises(DataError, match=r"guardrails\.yaml: 2\.margin: got"):
+        read_guardrails(home / "guardrails.yaml")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 10**400, -(2**60)])
+def test_a_parameter_that_is_no_number_is_refused_before_anything_runs(value):
+    for kind in (float, int) if isinstance(value, int) else (float,):
+        with pytest.raises(DesignError, match=r"slice_margin: got .*; need"):
+            checked_parameters({"slice_margin": value}, {Path("a"): {"slice_margin": kind}})
+    checked_parameters({"seed": LARGEST}, {Path("a"): {"seed": int}})
+
+
+@pytest.mark.parametrize("price", ["nan", "inf", float("nan"), 10**400, -1])
+def test_a_price_that_is_no_number_is_refused_also_from_a_mapping(price):
+    with pytest.raises(DataError, match="price"):
+        prices_of({"gpt": {"prompt_per_million": 1, "completion_per_million": price}}, "gpt")
+
+
+def test_a_number_of_more_digits_than_python_reads_is_a_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.yaml").write_text("limit: " + "9" * 5000)
+    with pytest.raises(DataError, match=r"a\.yaml: not YAML .* need"):
+        read_yaml(tmp_path / "a.yaml", need="lines")
+
+
+@pytest.mark.parametrize("number", [".nan", "9" * 5000])
+def test_the_command_line_refuses_it_in_one_line(tmp_path, number):
+    root = tmp_path
+    (root / "notebooks").mkdir()
+    (root / "data" / "toy").mkdir(parents=True)
+    (root / "data" / "toy" / "study.yaml").write_text("study: toy\n")
+    source = Path(__file__).parents[1] / "notebooks" / "07_decision.ipynb"
+    text = source.read_text().replace('stage: str = \\"pre_deploy\\"', "slice_margin: float = 0.05")
+    (root / "notebooks" / "07_decision.ipynb").write_text(text)
+    command = [sys.executable, "-m", "evalkit", "run", "toy", "-p", f"slice_margin={number}"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "slice_margin: got" in done.stderr
+    assert "Traceback" not in done.stderr
