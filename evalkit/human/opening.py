@@ -132,7 +132,7 @@ def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
     if made_from(round_.batch, bound_to):
         return "The round was made from the current answers (the hashes match)."
     return (
-        "The round was made from other answers or another test set: it says nothing about the current ones. "
+        "The round was made from other answers or another test set: it says nothing for the current ones. "
         "Name another rating_round in study.yaml to have them rated."
     )
 

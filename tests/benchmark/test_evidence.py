@@ -7,7 +7,7 @@ import pytest
 from evalkit.benchmark import evidence, exports
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.slices import slice_tables
-from evalkit.records import EvalResult, Evidence
+from evalkit.records import EvalResult, Evidence, Missing
 
 ABOUT = {
     "study": "small",
@@ -76,6 +76,20 @@ def test_amending_twice_is_amending_once(undecided, tmp_path):
     ]
     assert again.details["slices"][0]["slice"] == "kind = one"
     assert again.details["cells"]["fixed"] == 12  # what the first chapter wrote stays
+
+
+def test_what_is_missing_is_told_by_its_kind_not_by_its_words(undecided, tmp_path):
+    made = evidence.evidence_of(undecided, **ABOUT)
+    like_ours = Missing(action="Collect more examples with care", why="asked for", price="a day")
+    path = replace(made, missing=(like_ours,)).write(tmp_path / evidence.FILE)
+    tables = slice_tables(undecided, margin=0.05)
+    for _ in range(2):
+        again = evidence.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None)
+        assert again is not None
+        assert [(one.action, one.kind) for one in again.missing] == [
+            ("Collect more examples with care", ""),
+            ("Collect more examples with kind = one", "open_slices"),
+        ]
 
 
 def test_open_slices_are_one_line_and_rows_without_the_field_are_none_of_them(cells, tmp_path):

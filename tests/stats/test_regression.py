@@ -37,6 +37,16 @@ def counts(frame):
     ]
 
 
+def test_a_slice_with_a_colon_in_its_name_keeps_its_numbers_apart_from_it():
+    named = linear_probability_table(frame_of({"a: b": (0.5, 0.3), "worse: c": (0.4, 0.7)}, 120))
+    plain = linear_probability_table(frame_of({"ab": (0.5, 0.3), "worsec": (0.4, 0.7)}, 120))
+
+    def cells(table):
+        return [part.split("</td>")[0] for part in table._repr_html_().split("<td>")[1:]]
+
+    assert cells(named)[1:3] == cells(plain)[1:3]
+
+
 def test_the_plain_coefficient_is_b_minus_c_over_n_exactly():
     row = linear_probability_table(TWO).rows[0]
     assert row.estimate == pytest.approx(paired_binary_test(*counts(TWO)).diff, abs=1e-12)
