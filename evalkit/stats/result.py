@@ -59,6 +59,11 @@ class Result:
             return "no difference shown"
         return "better" if self.estimate > self.no_effect() else "worse"
 
+    @property
+    def p_decides(self) -> float | None:
+        """The p-value that the verdict follows: `p_value`, or the exact or adjusted one where that decides."""
+        return self._deciding_p()
+
     def no_effect(self) -> float:
         """The estimate that would mean no difference."""
         return self.null
