@@ -23,7 +23,7 @@ _ROOMS = {
     "ratio": "MeanSums MeanTest RatioSums RatioTest mean_test mean_test_from_sums ratio_sums ratio_test ratio_test_from_sums",
     "regression": "RegressionRow RegressionTable gee_odds_table linear_probability_table",
     "result": "Result Verdict",
-    "sequential": "confidence_sequence obrien_fleming_bounds spent_alpha",
+    "sequential": "confidence_sequence extension_levels obrien_fleming_bounds spent_alpha",
 }
 _HOMES = {name: f"evalkit.stats.{room}" for room, names in _ROOMS.items() for name in names.split()}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below

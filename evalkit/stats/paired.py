@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from evalkit import wording
@@ -92,6 +92,11 @@ class PairedMeanTest(PairedTest):
     t_score: float | None
     n_clusters: int | None = None
     p_exact: float | None = None
+    shown_as: Scale = field(default="number", compare=False)
+
+    def shown_in(self) -> Scale:
+        """Points where the score is right or wrong, averaged over samples or tested by clusters."""
+        return self.shown_as
 
     def _own_p(self) -> float | None:
         return self.p_value if self.p_exact is None else self.p_exact
