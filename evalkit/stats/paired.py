@@ -159,7 +159,7 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
         return 1.0, 1.0
     pmf = float(binom.pmf(min(b, c), b + c, 0.5))
     # Far in the tail the sum underflows to 0 before its first terms do: both ends' own terms bound it from below.
-    exact = max(float(binomtest(min(b, c), b + c).pvalue), 2 * pmf if b != c else 0.0)
+    exact = min(1.0, max(float(binomtest(min(b, c), b + c).pvalue), 2 * pmf if b != c else 0.0))
     return (1 - pmf / 2 if b == c else exact - pmf), exact
 
 
