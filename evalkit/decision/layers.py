@@ -73,11 +73,16 @@ class LayerDecision:
         """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
         if self.estimate is None:
             return wording.NOTHING
-        shift, text = (0.5, wording.percent) if self.layer == "human" else (0.0, wording.points)
-        if self.scale == "number":
-            text = wording.number
-        ends = [None if end is None else end + shift for end in (self.ci_low, self.ci_high)]
-        return f"{text(self.estimate + shift)} ({text(ends[0]).rstrip('%')} to {text(ends[1]).rstrip('%')})"
+        if self.layer == "human":
+            low, high = (
+                wording.percent(None if end is None else end + 0.5).rstrip("%")
+                for end in (self.ci_low, self.ci_high)
+            )
+            ends = wording.UNDEFINED if self.ci_low is self.ci_high is None else f"{low} to {high}"
+            return f"{wording.percent(self.estimate + 0.5)} ({ends})"
+        digits = wording.decimals(self.estimate, self.ci_low, self.ci_high)
+        effect = wording.amount(self.estimate, self.scale, digits=digits).removesuffix(" points")
+        return f"{effect} ({wording.limits(self.ci_low, self.ci_high, self.scale, digits=digits)})"
 
 
 def read_layer(

@@ -34,6 +34,12 @@ _AFTER_LEVELS = {
 }
 
 
+_UNSAFE = {
+    "looks bad": ", which looks bad",
+    "could not have been seen": ", too few to see a loss of the margin",
+}
+
+
 def with_reason(found: LayerDecision, details: Mapping[str, Any]) -> LayerDecision:
     """The layer with its reason.
 
@@ -91,9 +97,12 @@ def _stop(one: Finding, *, rate: bool) -> str:
         or row.get("fine_tuned_rate") is None
     ):
         return f"{'It is ' + one.text if one.text.startswith('worse') else one.text[:1].upper() + one.text[1:]}."
+    rate = row.get("shown_as") != "number" if row.get("shown_as") else rate
     moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate)
     size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
-    unsafe = "" if one.rule == "slice_worse" else ", not shown safe"
+    unsafe = _UNSAFE.get(
+        str(row.get("standing")), "" if one.rule == "slice_worse" else ", not shown safe"
+    )
     return f"On {wording.examples_of(str(row['slice']))} it {moves} {size}{unsafe}."
 
 
@@ -115,7 +124,9 @@ def _n(found: LayerDecision) -> str:
 def _effect(found: LayerDecision) -> str:
     """The difference with its sign: "+2.0 points (95% interval −3.0 to +7.0)"."""
     effect, _, ends = found.effect_text().partition(" (")
-    return f"{effect}{_unit(found)} ({_interval(found)} {ends}" if ends else effect
+    if not ends or ends.startswith(wording.UNDEFINED):
+        return f"{effect}{_unit(found)} ({ends}" if ends else effect
+    return f"{effect}{_unit(found)} ({_interval(found)} {ends}"
 
 
 def _amount(found: LayerDecision) -> str:
@@ -129,7 +140,10 @@ def _amount(found: LayerDecision) -> str:
 
 
 def _size(found: LayerDecision, value: float) -> str:
-    return wording.number(value) if found.scale == "number" else wording.points(value, sign=False)
+    if found.scale == "number":
+        return wording.amount(value, "number", sign=False)
+    digits = wording.decimals(found.estimate, found.ci_low, found.ci_high)
+    return wording.points(value, digits, sign=False)
 
 
 def _unit(found: LayerDecision) -> str:
@@ -137,4 +151,4 @@ def _unit(found: LayerDecision) -> str:
 
 
 def _interval(found: LayerDecision) -> str:
-    return f"{(1 - found.alpha) * 100:g}% interval"
+    return f"{wording.confidence(found.alpha)} interval"

@@ -14,8 +14,8 @@ _ROOMS = {
     "noninferiority": "NonInferiorityTest noninferiority_test",
     "paired": "PairedBinaryTest PairedMeanTest paired_binary_test paired_mean_test tango_interval",
     "phases": "CombinedTest combine_phases",
-    "power": "SampleSize design_effect detectable_difference days_needed examples_needed ratings_needed sign_test_power "
-    "users_needed users_needed_mean",
+    "power": "SampleSize chance_to_find chance_to_find_mean design_effect detectable_difference days_needed "
+    "examples_needed ratings_needed sign_test_power users_needed users_needed_mean",
     "preference": "LengthAdjustedPreference PositionBias WinRate item_mean_test length_adjusted_preference "
     "position_bias win_rate",
     "proportions": "ProportionTest RateInterval SampleRatioTest proportion_z_test rate_interval sample_ratio_test",

@@ -236,7 +236,7 @@ def test_the_example_table_marks_words_and_puts_flaky_rows_last(comparison_in):
     assert (listed[-1]["example"], listed[-1]["again"]) == (first, "flips")
     assert "<del>" in listed[0]["base"].body
     assert "<ins>" in listed[0]["fine_tuned"].body
-    assert listed[0]["drop"] == "−100.0"
+    assert listed[0]["drop"] == "−1.00"  # similarity runs from 0 to 1
 
 
 def test_long_texts_are_cut_in_tables(comparison_in):

@@ -232,10 +232,9 @@ def _track_word(layer: LayerDecision) -> str:
     """The word of the layer's own effect: what a slice blocks is said on the slice's track."""
     if not layer.required and layer.word != "don't ship":
         return "comes later"
-    only_slices = {one.rule for one in layer.findings if one.effect in {"blocks", "holds"}} <= {
-        "slice_worse",
-        "slice_not_shown_safe",
-    }
+    only_slices = all(
+        one.rule.startswith("slice_") for one in layer.findings if one.effect in {"blocks", "holds"}
+    )
     if layer.simulated or not only_slices:
         return layer.word
     return {"better": "passes", "not worse": "passes", "worse": "don't ship"}.get(
@@ -245,14 +244,16 @@ def _track_word(layer: LayerDecision) -> str:
 
 def _slice_row(finding: Any, name: str) -> Row:
     row = finding.numbers
-    ends = f"{wording.points(row.get('ci_low'))} to {wording.points(row.get('ci_high'))}"
+    low, high, scale = row.get("ci_low"), row.get("ci_high"), str(row.get("shown_as") or "points")
+    digits = wording.decimals(row["estimate"], low, high)
+    effect = wording.amount(row["estimate"], scale, digits=digits).removesuffix(" points")
     return Row(
         name=name,
         under=str(row.get("slice")),
         n=f"{wording.count(row.get('n') or 0)} examples",
         word={"blocks": "don't ship", "holds": "not yet"}.get(finding.effect, "warns"),
-        verdict=str(row.get("verdict")),
-        value=f"{wording.points(row['estimate'])} ({ends})",
+        verdict=str(row.get("standing") or row.get("verdict")),
+        value=f"{effect} ({wording.limits(low, high, scale, digits=digits)})",
         estimate=row["estimate"],
         low=row.get("ci_low"),
         high=row.get("ci_high"),
