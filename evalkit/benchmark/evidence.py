@@ -69,6 +69,7 @@ def evidence_of(
             },
             "costs": costs,
             "n": comparison.n,
+            "n_compared": comparison.n_compared,
             "clustered": comparison.clustered,
             "unmatched": {
                 "base": [*comparison.unmatched_base],

@@ -139,7 +139,7 @@ def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:
     shifted = {name: None if value is None else value - shift for name, value in values.items()}
     return shifted | {
         "n": primary.get("n"),
-        "p_value": primary.get("p_value"),
+        "p_value": primary.get("p_decides", primary.get("p_value")),
         "alpha": primary.get("alpha") or 0.05,
     }
 

@@ -246,7 +246,7 @@ def _slices(
         _win_rate([one for one in asked if one.slices.get(field) == value], 0, alpha)
         for field, value in cuts
     ]
-    raw = [result.p_value if result.n >= FEWEST else None for result in results]
+    raw = [result.p_decides if result.n >= FEWEST else None for result in results]
     rows = zip(cuts, results, raw, stats.adjust(raw, method="holm"), strict=True)
     return tuple(
         SlicePreference(field=field, slice=value, result=result, p_value=p, p_adjusted=adjusted)
