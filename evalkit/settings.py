@@ -52,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     chance_field: str = ""
     finder_pattern: str = ""
     reask_n: int = 8
+    extension: bool = False
+    first_look: int = 0
     seed: int = 0
     alpha: float = 0.05
     power: float = 0.8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from evalkit.redaction import REMOVED, without_secrets
 
 MINUS = "\u2212"
 NOTHING = "\u2013"
+UNDEFINED = "interval undefined"
 
 # control characters but line end and tab, bidirectional and zero-width ones, half characters
 _UNSEEN = re.compile(
@@ -61,6 +63,76 @@ def points(diff: float | None, digits: int = 1, *, sign: bool = True) -> str:
     return ("" if float(text) == 0 or not sign else "+" if diff > 0 else MINUS) + text
 
 
+def decimals(estimate: float | None, low: float | None = None, high: float | None = None) -> int:
+    """Decimals that show a difference in points: one; more where its interval is a point wide or less.
+
+    A difference that is shown never reads 0.0.
+
+    Example:
+        >>> decimals(0.05, 0.01, 0.09), decimals(7e-5, 4e-5, 1e-4), decimals(7e-5)
+        (1, 4, 3)
+    """
+    places = 1
+    if low is not None and high is not None and low < high:
+        places = min(4, max(1, 2 - math.ceil(math.log10((high - low) * 100))))
+    shown = low is None or high is None or low * high > 0
+    if estimate and shown and abs(estimate) > 1e-9:
+        places = max(places, -math.floor(math.log10(abs(estimate) * 100)))
+    return places
+
+
+def amount(diff: float | None, scale: str = "points", *, digits: int = 1, sign: bool = True) -> str:
+    """A difference with its unit: points for rates, a plain number for scores such as similarity.
+
+    Example:
+        >>> amount(0.05), amount(-0.05, sign=False), amount(0.05, "number")
+        ('+5.0 points', '5.0 points', '+0.050')
+    """
+    if diff is None:
+        return NOTHING
+    if scale == "points":
+        return f"{points(diff, digits, sign=sign)} points"
+    return signed(diff) if sign else signed(abs(diff)).lstrip("+")
+
+
+def limits(low: float | None, high: float | None, scale: str = "points", *, digits: int = 1) -> str:
+    """Both limits of an interval: "+1.0 to +9.0"; that there is none, where there is none."""
+    if low is None and high is None:
+        return UNDEFINED
+    text = (lambda end: points(end, digits)) if scale == "points" else signed
+    return f"{text(low)} to {text(high)}"
+
+
+def effect(test: Any, *, sign: bool = True) -> str:
+    """A test's difference with its interval, in its own scale: "+5.0 points (95% interval +1.0 to +9.0)"."""
+    scale, digits = scale_of(test), decimals(test.estimate, test.ci_low, test.ci_high)
+    size = amount(test.estimate, scale, digits=digits, sign=sign)
+    return f"{size} ({interval(test.ci_low, test.ci_high, scale=scale, digits=digits, alpha=test.alpha)})"
+
+
+def scale_of(test: Any) -> str:
+    """How a test's difference is written: in points, or as a plain number."""
+    return "number" if test.shown_in() == "number" else "points"
+
+
+def level(rate: float | None, scale: str = "points") -> str:
+    """A level: a percentage for rates, a plain number for scores such as similarity."""
+    return percent(rate) if scale == "points" else number(rate)
+
+
+def times(chance: float) -> str:
+    """A chance in words.
+
+    Example:
+        >>> times(0.8), times(0.41), times(0.99), times(0.01)
+        ('4 times in 5', '4 times in 10', 'more than 19 times in 20', 'less than 1 time in 20')
+    """
+    if not 0.05 <= chance <= 0.95:
+        return "less than 1 time in 20" if chance < 0.05 else "more than 19 times in 20"
+    tenths = min(9, max(1, round(chance * 10)))
+    return "4 times in 5" if tenths == 8 else f"{tenths} time{'' if tenths == 1 else 's'} in 10"
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A plain number; an en dash when undefined."""
     return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
@@ -70,12 +142,15 @@ def signed(value: float | None) -> str:
     """A difference of plain numbers with its sign, to about three figures; an en dash when undefined.
 
     Example:
-        >>> signed(0.0123), signed(-412.4), signed(0.0)
-        ('+0.012', '−412', '0.000')
+        >>> signed(0.0123), signed(-412.4), signed(0.0), signed(0.00004)
+        ('+0.012', '−412', '0.000', '+0.00004')
     """
     if value is None:
         return NOTHING
-    text = f"{abs(value):,.{0 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3}f}"
+    places = 0 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    if 1e-9 < abs(value) < 0.0005:
+        places = -math.floor(math.log10(abs(value)))
+    text = f"{abs(value):,.{places}f}"
     return ("" if not text.strip("0.") else "+" if value > 0 else MINUS) + text
 
 
@@ -138,11 +213,28 @@ def examples_of(slice_name: str) -> str:
 
 
 def interval(
-    low: float | None, high: float | None, *, as_points: bool = True, alpha: float = 0.05
+    low: float | None,
+    high: float | None,
+    *,
+    as_points: bool = True,
+    scale: str = "points",
+    digits: int = 1,
+    alpha: float = 0.05,
 ) -> str:
-    """An interval in words: "95% interval +14.4 to +24.7"."""
-    text = points if as_points else percent
-    return f"{(1 - alpha) * 100:g}% interval {text(low)} to {text(high)}"
+    """An interval in words: "95% interval +14.4 to +24.7"; that it is undefined, where it is."""
+    if low is None and high is None:
+        return UNDEFINED
+    ends = (
+        limits(low, high, scale, digits=digits)
+        if as_points
+        else f"{percent(low)} to {percent(high)}"
+    )
+    return f"{confidence(alpha)} interval {ends}"
+
+
+def confidence(alpha: float) -> str:
+    """The confidence that goes with a level, in percent, to three figures."""
+    return f"{(1 - alpha) * 100:.4g}%"
 
 
 def cleaned(text: str) -> tuple[str, bool]:

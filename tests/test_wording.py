@@ -92,3 +92,22 @@ def test_a_share_shows_its_count_first_when_small():
 )
 def test_a_slice_is_named_as_people_say_it(name, said):
     assert wording.examples_of(name) == said
+
+
+def test_digits_follow_the_size_of_a_difference_that_is_shown():
+    # 70 of a million, +40 to +100: three figures of a point, not 0.0
+    assert wording.points(7e-5, wording.decimals(7e-5, 4e-5, 1e-4)) == "+0.0070"
+    assert wording.decimals(7e-5, -0.03, 0.03) == 1  # not shown: its interval says enough
+    assert wording.decimals(0.0, 0.0, 0.0) == 1
+    assert wording.amount(0.00004, "number") == "+0.00004"
+
+
+def test_an_interval_that_does_not_exist_is_said_in_words():
+    assert wording.interval(None, None) == wording.limits(None, None) == "interval undefined"
+    assert wording.interval(0.1, None) == "95% interval +10.0 to –"
+    assert wording.interval(0.01, 0.02, alpha=0.00305) == "99.69% interval +1.0 to +2.0"
+
+
+@pytest.mark.parametrize(("chance", "text"), [(0.8, "4 times in 5"), (0.12, "1 time in 10")])
+def test_a_chance_in_words(chance, text):
+    assert wording.times(chance) == text

@@ -273,8 +273,12 @@ def difference(test: Effect | None, value: float | None, *, sign: bool = True) -
     if value is None:
         return wording.NOTHING
     if test is not None and test.shown_as == "points":
-        return f"{wording.points(value, sign=sign)} points"
-    return wording.signed(value) if sign else wording.number(abs(value))
+        return wording.amount(value, digits=_digits(test), sign=sign)
+    return wording.amount(value, "number", sign=sign)
+
+
+def _digits(test: Effect) -> int:
+    return wording.decimals(test.estimate, test.ci_low, test.ci_high)
 
 
 def span(test: Effect | None, low: float | None, high: float | None) -> str:
@@ -283,7 +287,7 @@ def span(test: Effect | None, low: float | None, high: float | None) -> str:
         return "no interval"
     if test is None or test.shown_as != "points":
         return f"{wording.signed(low)} to {wording.signed(high)}"
-    return f"{wording.points(low)} to {wording.points(high)}"
+    return wording.limits(low, high, digits=_digits(test))
 
 
 def level(test: Effect | None, value: float | None) -> str:

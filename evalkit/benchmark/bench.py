@@ -11,7 +11,7 @@ from typing import Any
 
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics, runner
-from evalkit.benchmark.comparison import Comparison, compare_models
+from evalkit.benchmark.comparison import Comparison, compare_many
 from evalkit.benchmark.gaps import Gaps, gaps
 from evalkit.benchmark.pairs import mean, quantile
 from evalkit.benchmark.progress import prices_of
@@ -59,28 +59,33 @@ class Bench:
         """The price file, if there is one."""
         return self.study.optional(self.settings.prices_file)
 
-    @property
+    @cached_property
     def base(self) -> list[EvalResult]:
         """The base model's scored answers."""
         return self.results(self.settings.base_model, self.settings.base_journal)
 
-    @property
+    @cached_property
     def fine_tuned(self) -> list[EvalResult]:
         """The fine-tuned model's."""
         return self.results(self.settings.fine_tuned_model, self.settings.fine_tuned_journal)
 
+    @cached_property
+    def compared(self) -> tuple[dict[str, Comparison], dict[str, float | None]]:
+        """The fine-tuned model and every checkpoint against base, with the adjusted p that decides where they are several."""
+        said = self.settings
+        return compare_many(
+            self.base,
+            {said.fine_tuned_model: self.fine_tuned, **self.checkpoints()},
+            primary_metric=said.primary_metric,
+            metric_margin=said.metric_margin or None,
+            alpha=said.alpha,
+            extension=said.extension,
+            first_look=said.first_look,
+        )
+
     def compare(self) -> Comparison:
         """Both models' answers, joined and tested."""
-        return compare_models(self.base, self.fine_tuned, **self.options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What `compare_models` takes of the settings."""
-        return {
-            "primary_metric": self.settings.primary_metric,
-            "metric_margin": self.settings.metric_margin or None,
-            "alpha": self.settings.alpha,
-        }
+        return self.compared[0][self.settings.fine_tuned_model]
 
     @cached_property
     def test_set(self) -> dataset.TestSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evalkit import stats, wording
@@ -43,17 +43,54 @@ class Fragility:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """A test set that may be extended once, by as many examples again: two looks that share the level.
+
+    Attributes:
+        first_look: Examples of the first look, once there is a second; 0 at the first.
+    """
+
+    first_look: int = 0
+
+    def level(self, n: int, alpha: float) -> float:
+        """The two-sided level of this look, at n examples.
+
+        Raises:
+            DesignError: The second look has no more examples than the first.
+        """
+        if self.first_look and n <= self.first_look:
+            raise DesignError(
+                f"first_look is {self.first_look} but {wording.plural(n, 'example')} were answered by both models; "
+                "a second look needs the first look's examples and as many again, or first_look: 0"
+            )
+        fraction = self.first_look / n if self.first_look else 0.5
+        return stats.extension_levels(fraction, alpha=alpha)[1 if self.first_look else 0]
+
+    def told(self, n: int, level: float, alpha: float) -> str:
+        """This look in a sentence."""
+        which = (
+            f"the second of two looks, after one at {wording.plural(self.first_look, 'example')}"
+            if self.first_look
+            else f"the first of two looks; the second is due at {wording.count(2 * n)} examples"
+        )
+        return f"This is {which}: it tests at a level of {level * 100:.2g}% of the {alpha * 100:g}% of both (O'Brien-Fleming)."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """What changed from base to fine-tuned; differences are fine-tuned minus base, as fractions.
 
     Attributes:
         base: The base model's metrics over the matched examples.
-        primary: The primary metric's test: its verdict is the verdict.
+        primary: The primary metric's test: its verdict is the verdict. Where several models were compared its
+            `p_compared` decides, and with an extension its `alpha` is that of the look.
         tests: Every metric's paired test, by name, the primary one included.
         beside: Mid-p tests that ignore a declared cluster, for comparison only.
         p_adjusted: Holm over the metrics that are not primary.
         cells: Examples by status; `fixed` and `regressed` are McNemar's discordant pairs.
         noninferiority: "Not worse" against the margin that was declared, else None.
+        extension: The looks that were declared, when the test set may be extended once.
+        n_compared: Models compared with the same base; the primary p is adjusted for them.
         unmatched_base: Ids only the base model answered; they count nowhere.
     """
 
@@ -77,6 +114,8 @@ class Comparison:
     unmatched_fine_tuned: tuple[str, ...] = ()
     clustered: bool = False
     alpha: float = 0.05
+    extension: Extension | None = None
+    n_compared: int = 1
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,6 +157,8 @@ def compare_models(
     primary_metric: str = "exact_match",
     metric_margin: float | None = None,
     alpha: float = 0.05,
+    extension: bool = False,
+    first_look: int = 0,
 ) -> Comparison:
     """Compares two models' answers to the same examples.
 
@@ -127,10 +168,13 @@ def compare_models(
         primary_metric: The one metric declared beforehand: `exact_match`, `format` or a scorer's name.
         metric_margin: Largest loss, as a fraction, that would still count as "not worse"; asks that question too.
         alpha: Two-sided level of the tests.
+        extension: Declared before the first look: if nothing is shown, the test set is extended once by as many
+            examples again. The primary metric then has two looks that keep the level together.
+        first_look: With an extension, the number of examples of the first look; 0 when this is the first.
 
     Raises:
         DataError: No example is in both, or rows of one id contradict each other.
-        DesignError: An unknown metric or a margin outside (0, 1).
+        DesignError: An unknown metric, a margin outside (0, 1), or a second look without an extension.
 
     Example:
         >>> old = [EvalResult(i, "q", "a", "a" if i < 2 else "b", i < 2, True) for i in range(10)]
@@ -150,7 +194,14 @@ def compare_models(
     clustered = any(
         side.cluster is not None for one in pairs for side in (one.base, one.fine_tuned)
     )
-    tests = {name: paired_test(pairs, name, alpha=alpha, clustered=clustered) for name in names}
+    looks = _looks(extension, first_look)
+    level = looks.level(len(pairs), alpha) if looks and pairs else alpha
+    tests = {
+        name: paired_test(
+            pairs, name, alpha=level if name == primary_metric else alpha, clustered=clustered
+        )
+        for name in names
+    }
     others = [name for name in names if name != primary_metric]
     base, tuned = (
         metrics.compute_metrics([r for i in matched for r in side[i]], alpha=alpha)
@@ -169,18 +220,30 @@ def compare_models(
         tests=tests,
         beside={name: paired_test(pairs, name, alpha=alpha) for name in names} if clustered else {},
         p_adjusted=dict(
-            zip(others, stats.adjust([tests[name].p_value for name in others]), strict=True)
+            zip(others, stats.adjust([tests[name].p_decides for name in others]), strict=True)
         ),
         cells=cells_of(pairs),
         pairs=pairs,
-        fragility=_fragility(pairs, tests[primary_metric], primary_metric, alpha, clustered),
+        fragility=_fragility(pairs, tests[primary_metric], primary_metric, level, clustered),
         noninferiority=_noninferiority(tests[primary_metric], metric_margin),
         unmatched_base=tuple(name for name in old if name not in new),
         unmatched_fine_tuned=tuple(name for name in new if name not in old),
         clustered=clustered,
         alpha=alpha,
-        notes=_notes(old, new, pairs, clustered),
+        extension=looks,
+        notes=(
+            *_notes(old, new, pairs, clustered),
+            *([looks.told(len(pairs), level, alpha)] if looks and pairs else []),
+        ),
     )
+
+
+def _looks(extension: bool, first_look: int) -> Extension | None:
+    if first_look and not extension:
+        raise DesignError(
+            f"first_look is {first_look}, but no extension was declared; set extension: true, or test fresh examples alone"
+        )
+    return Extension(first_look=first_look) if extension else None
 
 
 def compare_many(
@@ -190,14 +253,59 @@ def compare_many(
     alpha: float = 0.05,
     **options: Any,
 ) -> tuple[dict[str, Comparison], dict[str, float | None]]:
-    """Compares several models with the same base; the second dict holds the primary tests' p, adjusted by Holm."""
+    """Compares several models with the same base; their primary tests' p, adjusted by Holm, decide their verdicts.
+
+    The best of ten models that are no better than the base shows a p below 0.05 in one study of five. Against a margin,
+    each interval is as wide as so many models need (Bonferroni).
+
+    Returns:
+        The comparisons, each with the adjusted p in its primary test where there are several, and the adjusted p.
+    """
     base = list(base_results)
     compared = {
         name: compare_models(base, results, alpha=alpha, **options)
         for name, results in others.items()
     }
-    return compared, dict(
-        zip(compared, stats.adjust([one.primary.p_value for one in compared.values()]), strict=True)
+    own = {name: one.primary.p_decides for name, one in compared.items()}
+    adjusted = _holm(own)
+    if len(compared) < 2:
+        return compared, adjusted
+    return {
+        name: _one_of_several(
+            one,
+            adjusted[name],
+            _holm(own | {name: one.fragility.without_errors.p_decides})[name],
+            len(compared),
+        )
+        for name, one in compared.items()
+    }, adjusted
+
+
+def _holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return dict(zip(p_values, stats.adjust([*p_values.values()]), strict=True))
+
+
+def _one_of_several(
+    one: Comparison, p_compared: float | None, p_without: float | None, n_compared: int
+) -> Comparison:
+    """The same comparison, decided by the p that allows for the others."""
+    primary = replace(one.primary, p_compared=p_compared)
+    without = replace(one.fragility.without_errors, p_compared=p_without)
+    margin = one.noninferiority and one.noninferiority.margin
+    wide = paired_test(
+        one.pairs, one.primary_metric, alpha=primary.alpha / n_compared, clustered=one.clustered
+    )
+    return replace(
+        one,
+        primary=primary,
+        tests={**one.tests, one.primary_metric: primary},
+        fragility=replace(one.fragility, all_pairs=primary, without_errors=without),
+        noninferiority=_noninferiority(wide, margin),
+        n_compared=n_compared,
+        notes=(
+            *one.notes,
+            f"{n_compared} models were compared with this base on this test set: p is adjusted for them (Holm) and decides.",
+        ),
     )
 
 
@@ -269,10 +377,4 @@ def _effect(test: Any) -> str:
     """Verdict, difference and interval: "better by +5.0 points (95% interval +1.0 to +9.0)"."""
     if test.estimate is None:
         return test.verdict
-    known = test.ci_low is not None or test.ci_high is not None
-    limits = (
-        wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
-        if known
-        else "interval undefined"
-    )
-    return f"{test.verdict}, {wording.points(test.estimate)} points ({limits})"
+    return f"{test.verdict}, {wording.effect(test)}"

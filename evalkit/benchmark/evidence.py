@@ -69,6 +69,7 @@ def evidence_of(
             },
             "costs": costs,
             "n": comparison.n,
+            "n_compared": comparison.n_compared,
             "clustered": comparison.clustered,
             "unmatched": {
                 "base": [*comparison.unmatched_base],
@@ -113,15 +114,40 @@ OPEN_SLICES = "open_slices"  # what the regression chapter says anew, so an olde
 def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
     if comparison.verdict not in {"no difference shown", "too early"}:
         return
-    needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
     seen = f"{wording.plural(comparison.n, 'example')} cannot tell a difference of the size seen from chance"
+    yield Missing(action="Answer more held-out examples", why=seen, price=_price(comparison, power))
+
+
+def _price(comparison: Comparison, power: float) -> str:
+    if not comparison.n:
+        return f"{FIRST_SIZE} examples to begin with"
+    needed = examples_to_settle(comparison.primary, alpha=comparison.primary.alpha, power=power)
     if needed:
-        price = f"about {wording.count(needed - comparison.primary.n)} more examples"
-    elif comparison.n:
-        price = f"about {wording.count(3 * comparison.n)} more examples to find half as small a difference"
-    else:
-        price = f"{FIRST_SIZE} examples to begin with"
-    yield Missing(action="Answer more held-out examples", why=seen, price=price)
+        return more_examples(comparison, needed, power)
+    more = wording.count(3 * comparison.n)
+    return f"about {more} more examples to find half as small a difference as often; {_how(comparison)}"
+
+
+def more_examples(comparison: Comparison, needed: int, power: float) -> str:
+    """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
+    if comparison.extension and not comparison.extension.first_look:
+        n = comparison.n
+        return f"the second look that was declared: {wording.count(n)} more examples, then first_look: {n}"
+    more = wording.count(needed - comparison.primary.n)
+    found = f"{wording.times(power)} that shows a difference of the size seen, if the rates seen are the true ones"
+    return (
+        f"about {more} more examples, {wording.count(needed)} in all: {found}; {_how(comparison)}"
+    )
+
+
+def _how(comparison: Comparison) -> str:
+    """Testing again with the examples already read is a second look, which needs its own bounds."""
+    if comparison.extension:
+        return "both looks are done, so test fresh examples alone"
+    return (
+        "test fresh examples alone, or declare `extension: true` before a first look (old and new tested together as if "
+        "nobody had looked show a difference in 7 to 10% of studies without one)"
+    )
 
 
 def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
@@ -138,7 +164,10 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
             [wording.plural(n_more, "more slice")] if n_more else []
         )
         why = wording.listed(
-            [f"{row.slice}: {wording.points(row.estimate)} points over {row.n}" for row in named]
+            [
+                f"{row.slice}: {wording.amount(row.estimate, wording.scale_of(row.test))} over {row.n}"
+                for row in named
+            ]
         )
         more = wording.listed(
             [f"about {wording.count((row.n_to_settle or 0) - row.n)}" for row in named]

@@ -56,10 +56,9 @@ class Segment:
     @property
     def what(self) -> str:
         """What was lost there, with interval (at the test's level) and counts."""
-        limits = wording.interval(self.test.ci_low, self.test.ci_high, alpha=self.test.alpha)
         share = wording.percent(self.share_of_regressed, 0)
         lost = f"{self.n_regressed} regressed of {self.n}, {share} of all regressions"
-        return f"{wording.points(self.estimate)} points ({limits}), {lost}."
+        return f"{wording.effect(self.test)}, {lost}."
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -152,8 +151,11 @@ def find_slices(
         )
         test = None
         if c > b and comparison.clustered:
-            test = stats.paired_mean_test(
-                changes[mask], clusters=list(sources[mask]), alpha=comparison.alpha
+            test = replace(
+                stats.paired_mean_test(
+                    changes[mask], clusters=list(sources[mask]), alpha=comparison.alpha
+                ),
+                shown_as="points",
             )
         elif c > b:
             test = stats.paired_binary_test(right, b, c, n - right - b - c, alpha=comparison.alpha)
@@ -165,7 +167,7 @@ def find_slices(
         )
     # Segments without a loss are not shown, but they were looked at: they count in the adjustment, with p = 1.
     raw = [
-        1.0 if one.test is None or one.test.p_value is None else one.test.p_value
+        1.0 if one.test is None or one.test.p_decides is None else one.test.p_decides
         for one in segments
     ]
     adjusted = stats.adjust(raw, method="bh")

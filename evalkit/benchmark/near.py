@@ -121,7 +121,7 @@ def _some_compared(texts: Sequence[str], sizes: Any, pairs: Any, alike: float) -
             parents[place] = place = parents[parents[place]]
         return place
 
-    for one, other in pairs.tolist():
+    for one, other in ((int(one), int(other)) for one, other in pairs):
         first, second = root(one), root(other)
         if first == second or sizes[one] < sizes[other] * alike / (2 - alike):
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from evalkit import stats, wording
@@ -122,14 +122,25 @@ def paired_test(
         return stats.paired_binary_test(
             *(cells[status] for status in _STATUS.values()), alpha=alpha
         )
-    diffs = [one.diff(metric) or 0.0 for one in known]
+    is_share = all(0 <= v <= 1 for v in (*old, *new) if v is not None)
     test = stats.paired_mean_test(
-        diffs, clusters=[one.cluster for one in known] if clustered else None, alpha=alpha
+        [one.diff(metric) or 0.0 for one in known],
+        clusters=[one.cluster for one in known] if clustered else None,
+        alpha=alpha,
+        largest=1.0 if is_share else None,
     )
-    return (
-        metrics.within(test, -1.0, 1.0)
-        if all(0 <= v <= 1 for v in (*old, *new) if v is not None)
-        else test
+    test = replace(test, shown_as="points" if is_rate(known, metric) else "number")
+    return metrics.within(test, -1.0, 1.0) if is_share else test
+
+
+def is_rate(pairs: Sequence[Pair], metric: str) -> bool:
+    """Is each single answer right or wrong by this metric, whatever their mean over samples?"""
+    if metric in {"exact_match", "format"}:
+        return True
+    return all(
+        metrics.value(side, metric) in (0.0, 1.0, None)
+        for one in pairs
+        for side in (one.base, one.fine_tuned)
     )
 
 

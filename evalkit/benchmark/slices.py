@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
 from evalkit.benchmark.comparison import Comparison
@@ -14,8 +14,11 @@ from evalkit.errors import DesignError
 if TYPE_CHECKING:
     import pandas as pd
 
-MIN_N = 30
+MIN_N = 30  # below it a slice is called small; it is tested all the same
 NO_VALUE = "(not given)"
+
+
+Standing = Literal["worse", "shown safe", "looks bad", "could not have been seen"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +28,17 @@ class SliceRow:
     Attributes:
         slice: `field = value`, fit to be drawn: unseen and unstorable characters stand as codes.
         n: Examples of which the metric is known for both models.
-        p_value: Raw p; None below `MIN_N` examples, where none is shown.
-        p_exact: Exact McNemar p beside mid-p; None for numeric metrics and small slices.
-        p_adjusted: Holm over the slices with a p.
+        p_value: Raw p, McNemar's mid-p or of t; valid on average, a little liberal where few examples decide.
+        p_exact: Exact p, valid at any number of examples: McNemar's, or of sign flips where few examples moved (None
+            where t decides). It is what Holm adjusts.
+        p_adjusted: Holm over all slices.
         test: The slice's own test, not adjusted.
         safety: "not worse" when the interval excludes a loss of the declared margin, else "not shown"; None without margin.
+        margin: The declared margin, None without one.
+        beyond_margin: The whole interval lies beyond the margin on the bad side, at a level that allows for the number of
+            slices: one-sided alpha over all of them.
+        chance_to_see: Chance that this slice's test, adjusted, shows a loss of the margin; None without margin.
+        wanted_chance: The study's power.
         n_to_settle: Examples of this slice that would settle it at this run's rates: show it safe, or worse; without a
             margin, show the difference. None when it is settled, no number would, or its examples lack the field.
     """
@@ -45,6 +54,10 @@ class SliceRow:
     p_exact: float | None
     p_adjusted: float | None = None
     safety: str | None = None
+    margin: float | None = None
+    beyond_margin: bool = False
+    chance_to_see: float | None = None
+    wanted_chance: float = 0.8
     n_to_settle: int | None = None
 
     @property
@@ -64,12 +77,36 @@ class SliceRow:
 
     @property
     def verdict(self) -> str:
-        """By the adjusted p: better, worse or no difference shown; too early without examples."""
+        """Better, worse or no difference shown, by the adjusted p; worse as well where the interval is beyond the margin."""
         if self.estimate is None:
             return "too early"
+        if self.beyond_margin:
+            return "worse"
         if self.p_adjusted is None or self.p_adjusted >= self.test.alpha or self.estimate == 0:
             return "no difference shown"
         return "better" if self.estimate > 0 else "worse"
+
+    @property
+    def few(self) -> bool:
+        """Fewer than `MIN_N` examples: a note, not an exemption."""
+        return self.n < MIN_N
+
+    @property
+    def standing(self) -> Standing | None:
+        """What can be said of the slice against its margin; None without a margin or examples.
+
+        It looks bad when the estimate lies beyond the margin, or when a loss of the margin would have been seen, the
+        estimate is a loss, and it is still not shown safe.
+        """
+        if self.verdict == "worse":
+            return "worse"
+        if self.margin is None or self.estimate is None:
+            return None
+        if self.safety == "not worse":
+            return "shown safe"
+        seen = (self.chance_to_see or 0.0) >= self.wanted_chance
+        bad = self.estimate <= -self.margin or (seen and self.estimate < 0)
+        return "looks bad" if bad else "could not have been seen"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the evidence file."""
@@ -88,9 +125,15 @@ class SliceRow:
             "p_adjusted",
             "verdict",
             "safety",
+            "standing",
+            "margin",
+            "chance_to_see",
             "n_to_settle",
         )
-        return {name: getattr(self, name) for name in names} | {"diff": self.estimate}
+        return {name: getattr(self, name) for name in names} | {
+            "diff": self.estimate,
+            "shown_as": self.test.shown_in(),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +165,7 @@ class SliceTable:
     def _repr_html_(self) -> str:
         return wording.html_table(
             {
-                one.slice: f"{one.verdict}, {wording.points(one.estimate)} points"
+                one.slice: f"{one.verdict}, {wording.amount(one.estimate, wording.scale_of(one.test))}"
                 for one in self.rows
             }
         )
@@ -136,9 +179,7 @@ def slice_table(
     margin: float | None = None,
     power: float = 0.8,
 ) -> SliceTable:
-    """The paired difference in every slice of the declared fields.
-
-    Holm over all slices of at least 30 examples; smaller ones are shown without p.
+    """The paired difference in every slice of the declared fields, each tested exactly; Holm over all of them.
 
     Args:
         comparison: The comparison of the two models.
@@ -164,7 +205,7 @@ def _raw_table(
         )
     groups = slices_of(comparison.pairs, fields or tuple(known))
     rows = tuple(
-        _row(name, group, comparison, metric=metric, margin=margin)
+        _row(name, group, comparison, metric=metric, margin=margin or None, n_slices=len(groups))
         for name, group in groups.items()
     )
     return SliceTable(metric=metric, rows=rows, margin=margin or None, alpha=comparison.alpha)
@@ -172,7 +213,7 @@ def _raw_table(
 
 def _adjusted(tables: Sequence[SliceTable], power: float) -> tuple[SliceTable, ...]:
     """Holm over the rows of all these tables, and the price of what it leaves open."""
-    p_values = [row.p_value for table in tables for row in table]
+    p_values = [_exact(row) for table in tables for row in table]
     adjusted, n_tested = iter(stats.adjust(p_values)), sum(one is not None for one in p_values)
     return tuple(
         replace(
@@ -180,7 +221,15 @@ def _adjusted(tables: Sequence[SliceTable], power: float) -> tuple[SliceTable, .
             n_tested=n_tested,
             rows=tuple(
                 _settled(
-                    replace(row, p_adjusted=next(adjusted)), table.margin or 0.0, n_tested, power
+                    replace(
+                        row,
+                        p_adjusted=next(adjusted),
+                        chance_to_see=_chance(row, n_tested),
+                        wanted_chance=power,
+                    ),
+                    table.margin or 0.0,
+                    n_tested,
+                    power,
                 )
                 for row in table
             ),
@@ -259,9 +308,15 @@ def _row(
     *,
     metric: str,
     margin: float | None,
+    n_slices: int,
 ) -> SliceRow:
     test = paired_test(group, metric, alpha=comparison.alpha, clustered=comparison.clustered)
-    enough = test.n >= MIN_N
+    beyond = False
+    if margin and test.ci_high is not None and test.ci_high < -margin:
+        # A loss is one side, so all slices together may spend alpha on it; one slice never more than its own interval.
+        level = min(1.0, 2 / n_slices) * comparison.alpha
+        strict = paired_test(group, metric, alpha=level, clustered=comparison.clustered)
+        beyond = strict.ci_high < -margin and strict.p_decides < level
     return SliceRow(
         slice=wording.visible(wording.cleaned(f"{name[0]} = {name[1]}")[0]),
         field=name[0],
@@ -270,10 +325,31 @@ def _row(
         base_rate=mean([one.base_values[metric] for one in group]),
         fine_tuned_rate=mean([one.fine_tuned_values[metric] for one in group]),
         test=test,
-        p_value=test.p_value if enough else None,
-        p_exact=getattr(test, "p_exact", None) if enough else None,
+        p_value=test.p_value,
+        p_exact=test.p_exact,
         safety=stats.noninferiority_test(test, margin).verdict if margin else None,
+        margin=margin,
+        beyond_margin=beyond,
     )
+
+
+def _exact(row: SliceRow) -> float | None:
+    """The p that is valid at any number of examples."""
+    return row.test.p_decides if row.p_exact is None else row.p_exact
+
+
+def _chance(row: SliceRow, n_tested: int) -> float | None:
+    """Chance that this slice's test shows a loss of the margin, at the level the first of Holm's steps asks for."""
+    test, alpha = row.test, row.test.alpha / max(n_tested, 1)
+    if row.margin is None or row.estimate is None:
+        return None
+    if hasattr(test, "fixed"):
+        return stats.chance_to_find(test.n, test.disagreement, row.margin, alpha=alpha)
+    if test.ci_low is None or test.ci_high is None or test.ci_high == test.ci_low:
+        return None
+    # Where nothing varied, the interval of about four standard errors stands in for the one that is 0.
+    se = test.se if test.t_score is not None else (test.ci_high - test.ci_low) / 4
+    return stats.chance_to_find_mean(se, row.margin, alpha=alpha)
 
 
 def _settled(row: SliceRow, margin: float, n_tested: int, power: float) -> SliceRow:

@@ -27,6 +27,10 @@ _SLICE_NUMBERS = (
     "ci_high",
     "p_adjusted",
     "verdict",
+    "standing",
+    "margin",
+    "chance_to_see",
+    "shown_as",
 )
 
 
@@ -159,25 +163,42 @@ def _preference_findings(
 
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
     for row in slices:
-        examples, diff = (
-            wording.examples_of(str(row.get("slice"))),
-            row.get("estimate", row.get("diff")),
-        )
+        diff = row.get("estimate", row.get("diff"))
         numbers = {key: row.get(key) for key in _SLICE_NUMBERS} | {
             "estimate": diff,
             "if_worse": rules.slice_worse,
         }
-        if row.get("verdict") == "worse":
-            text = f"worse by {wording.points(diff, sign=False)} points on {examples}"
-            yield Finding(rule="slice_worse", effect=rules.slice_worse, text=text, numbers=numbers)
-        elif "not shown" in {row.get("safety"), row.get("verdict")}:
-            text = f"{examples} are not shown safe"
-            yield Finding(
-                rule="slice_not_shown_safe",
-                effect=rules.slice_not_shown_safe,
-                text=text,
-                numbers=numbers,
-            )
+        rule, text = _slice_said(row, diff)
+        if rule:
+            yield Finding(rule=rule, effect=getattr(rules, rule), text=text, numbers=numbers)
+
+
+def _slice_said(row: Mapping[str, Any], diff: float | None) -> tuple[str, str]:
+    """Which rule speaks about a slice, and what is found; "" when none does."""
+    examples, standing = wording.examples_of(str(row.get("slice"))), row.get("standing")
+    scale = str(row.get("shown_as") or "points")
+    if row.get("verdict") == "worse" or standing == "worse":
+        return "slice_worse", f"worse by {_amount(row, diff)} on {examples}"
+    if standing == "looks bad":
+        lost = f"look bad, {_amount(row, diff)} lost over {wording.count(row.get('n') or 0)}"
+        return "slice_looks_bad", f"{examples} {lost}, though chance alone may do that"
+    if standing == "could not have been seen":
+        loss = wording.amount(row.get("margin"), scale, sign=False)
+        chance = row.get("chance_to_see")
+        found = "" if chance is None else f": the test would have found it {wording.times(chance)}"
+        return "slice_could_not_be_seen", (
+            f"a loss of {loss} on {examples} could not have been seen{found}"
+        )
+    if standing is None and "not shown" in {row.get("safety"), row.get("verdict")}:
+        # Evidence written before the three words were told apart.
+        return "slice_could_not_be_seen", f"{examples} are not shown safe"
+    return "", ""
+
+
+def _amount(row: Mapping[str, Any], diff: float | None) -> str:
+    """The size of a loss: points for rates, a number for scores."""
+    digits = wording.decimals(diff, row.get("ci_low"), row.get("ci_high"))
+    return wording.amount(diff, str(row.get("shown_as") or "points"), digits=digits, sign=False)
 
 
 def _metric_findings(details: Mapping[str, Any], primary: str, rules: Rules) -> Iterable[Finding]:
@@ -191,7 +212,7 @@ def _metric_findings(details: Mapping[str, Any], primary: str, rules: Rules) -> 
             and p_value < (test.get("alpha") or 0.05)
         )
         if worse and words != primary.replace("_", " "):
-            text = f"worse by {wording.points(test.get('estimate'), sign=False)} points in {words}"
+            text = f"worse by {_amount(test, test.get('estimate'))} in {words}"
             yield Finding(
                 rule="other_metric_worse", effect=rules.other_metric_worse, text=text, numbers=test
             )

@@ -93,18 +93,23 @@ class LayerDecision:
         """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
         if self.estimate is None:
             return wording.NOTHING
-        effect, low, high = self.effect_parts()
-        return f"{effect} ({low} to {high})"
+        effect, ends = self.effect_parts()
+        return f"{effect} ({ends})"
 
-    def effect_parts(self) -> tuple[str, str, str]:
-        """The effect and the ends of its interval, each in words."""
+    def effect_parts(self) -> tuple[str, str]:
+        """The effect and its interval's ends ("interval undefined" without any), each in words."""
         if self.estimate is None:
-            return wording.NOTHING, wording.NOTHING, wording.NOTHING
-        shift, text = (0.5, wording.percent) if self.layer == "human" else (0.0, wording.points)
-        if self.scale == "number":
-            text = wording.number
-        ends = [None if end is None else end + shift for end in (self.ci_low, self.ci_high)]
-        return text(self.estimate + shift), text(ends[0]).rstrip("%"), text(ends[1]).rstrip("%")
+            return wording.NOTHING, wording.UNDEFINED
+        if self.layer == "human":
+            low, high = (
+                wording.percent(None if end is None else end + 0.5).rstrip("%")
+                for end in (self.ci_low, self.ci_high)
+            )
+            ends = wording.UNDEFINED if self.ci_low is self.ci_high is None else f"{low} to {high}"
+            return wording.percent(self.estimate + 0.5), ends
+        digits = wording.decimals(self.estimate, self.ci_low, self.ci_high)
+        effect = wording.amount(self.estimate, self.scale, digits=digits).removesuffix(" points")
+        return effect, wording.limits(self.ci_low, self.ci_high, self.scale, digits=digits)
 
 
 def read_layer(
@@ -174,7 +179,7 @@ def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:
     shifted = {name: None if value is None else value - shift for name, value in values.items()}
     return shifted | {
         "n": primary.get("n"),
-        "p_value": primary.get("p_value"),
+        "p_value": primary.get("p_decides", primary.get("p_value")),
         "alpha": primary.get("alpha") or 0.05,
     }
 

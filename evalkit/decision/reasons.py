@@ -35,6 +35,12 @@ _AFTER_LEVELS = {
 }
 
 
+_UNSAFE = {
+    "looks bad": ", which looks bad",
+    "could not have been seen": ", too few to see a loss of the margin",
+}
+
+
 def with_reason(found: LayerDecision, details: Mapping[str, Any]) -> LayerDecision:
     """The layer with its reason.
 
@@ -91,9 +97,12 @@ def _stop(one: Finding, *, rate: bool) -> str:
         or row.get("fine_tuned_rate") is None
     ):
         return sentence(clause(one))
+    rate = row.get("shown_as") != "number" if row.get("shown_as") else rate
     moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate)
     size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
-    unsafe = "" if one.rule == "slice_worse" else ", not shown safe"
+    unsafe = _UNSAFE.get(
+        str(row.get("standing")), "" if one.rule == "slice_worse" else ", not shown safe"
+    )
     return f"On {wording.examples_of(str(row['slice']))} it {moves} {size}{unsafe}."
 
 
@@ -116,8 +125,10 @@ def _effect(found: LayerDecision) -> str:
     """The difference with its sign: "+2.0 points (95% interval −3.0 to +7.0)"."""
     if found.estimate is None:
         return found.effect_text()
-    effect, low, high = found.effect_parts()
-    return f"{effect}{_unit(found)} ({_interval(found)} {low} to {high})"
+    effect, ends = found.effect_parts()
+    if ends == wording.UNDEFINED:
+        return f"{effect}{_unit(found)} ({ends})"
+    return f"{effect}{_unit(found)} ({_interval(found)} {ends})"
 
 
 def _amount(found: LayerDecision) -> str:
@@ -131,7 +142,10 @@ def _amount(found: LayerDecision) -> str:
 
 
 def _size(found: LayerDecision, value: float) -> str:
-    return wording.number(value) if found.scale == "number" else wording.points(value, sign=False)
+    if found.scale == "number":
+        return wording.amount(value, "number", sign=False)
+    digits = wording.decimals(found.estimate, found.ci_low, found.ci_high)
+    return wording.points(value, digits, sign=False)
 
 
 def _unit(found: LayerDecision) -> str:
@@ -139,4 +153,4 @@ def _unit(found: LayerDecision) -> str:
 
 
 def _interval(found: LayerDecision) -> str:
-    return f"{(1 - found.alpha) * 100:g}% interval"
+    return f"{wording.confidence(found.alpha)} interval"

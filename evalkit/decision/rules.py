@@ -39,8 +39,10 @@ class Rules:
         human_margin: Loss still accepted.
         ab_test_needs: The same for the A/B test.
         ab_test_margin: Loss still accepted.
-        slice_worse: A declared slice shown worse (Holm over the slices) blocks, holds, warns or is ignored.
-        slice_not_shown_safe: A slice whose interval does not exclude the declared margin.
+        slice_worse: A declared slice shown worse (Holm over the slices, or its interval beyond the margin) blocks, holds,
+            warns or is ignored.
+        slice_looks_bad: A slice not shown worse, whose loss is larger than the declared margin.
+        slice_could_not_be_seen: A slice neither worse nor shown safe, with too few examples to see a loss of the margin.
         other_metric_worse: A metric beside the primary one shown worse (Holm over the metrics).
         fragile: The verdict changes when failed calls are left out.
         noise_not_measured: No model was asked twice, so flips by chance are unknown.
@@ -61,7 +63,8 @@ class Rules:
     ab_test_needs: Need = "better"
     ab_test_margin: float = 0.0
     slice_worse: Effect = "blocks"
-    slice_not_shown_safe: Effect = "warns"
+    slice_looks_bad: Effect = "warns"
+    slice_could_not_be_seen: Effect = "warns"
     other_metric_worse: Effect = "warns"
     fragile: Effect = "holds"
     noise_not_measured: Effect = "warns"
@@ -91,6 +94,7 @@ class Rules:
         found = read_yaml(path, need="`name: value` lines") or {}
         if not isinstance(found, dict):
             raise DataError(f"{path}: need `name: value` lines")
+        found = _renamed(found, path)
         known = [one.name for one in fields(cls)]
         unknown = [str(name) for name in found if name not in known]
         if unknown:
@@ -140,8 +144,9 @@ class Rules:
 
 
 _SUBJECTS = {
-    "slice_worse": "A declared slice shown worse (Holm over all slices)",
-    "slice_not_shown_safe": "A slice not shown safe within its margin",
+    "slice_worse": "A declared slice shown worse (Holm over all slices, or its interval beyond the margin)",
+    "slice_looks_bad": "A slice that looks bad, its loss larger than the margin but not shown,",
+    "slice_could_not_be_seen": "A slice in which a loss of the margin could not have been seen",
     "other_metric_worse": "Another metric shown worse",
     "fragile": "A benchmark verdict that hangs on failed calls",
     "noise_not_measured": "A noise floor that was not measured",
@@ -160,6 +165,27 @@ def _check_retired(retired: Any) -> None:
             f"rule retired_evidence: got {retired!r}; need a reason in words for each key that the report lists, such as "
             "{human-1a2b3c4d: the votes were for a checkpoint that is gone}"
         )
+
+
+_SPLIT = {"slice_not_shown_safe": ("slice_looks_bad", "slice_could_not_be_seen")}
+
+
+def _renamed(found: dict[Any, Any], path: Path) -> dict[Any, Any]:
+    """An old rule by the names it has now; both of them at once would contradict each other.
+
+    Raises:
+        DesignError: The file has an old name and one of its new ones.
+    """
+    rules = dict(found)
+    for old, names in _SPLIT.items():
+        if old not in rules:
+            continue
+        if twice := [name for name in names if name in rules]:
+            raise DesignError(
+                f"{path}: {old} is now {listed([*names])}, and {listed(twice)} stands there too; remove {old}"
+            )
+        rules |= dict.fromkeys(names, rules.pop(old))
+    return rules
 
 
 def _check(name: str, value: Any, default: Any) -> None:

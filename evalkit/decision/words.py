@@ -173,9 +173,6 @@ def _says_open(layer: LayerDecision) -> bool:
 
 def _filled(text: str, layer: LayerDecision) -> str:
     diff = layer.estimate or 0.0
-    amount = (
-        wording.number(abs(diff))
-        if layer.scale == "number"
-        else f"{wording.points(diff, sign=False)} points"
-    )
+    digits = wording.decimals(diff, layer.ci_low, layer.ci_high)
+    amount = wording.amount(diff, layer.scale, digits=digits, sign=False)
     return text.format(amount=amount, percent=wording.percent(0.5 + diff), metric=layer.metric_text)

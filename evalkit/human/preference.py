@@ -274,7 +274,7 @@ def _slices(
         _exact_if_few(_win_rate([one for one in asked if one.slices.get(field) == value], 0, alpha))
         for field, value in cuts
     ]
-    adjusted = stats.adjust([result.p_value for result in results], method="holm")
+    adjusted = stats.adjust([result.p_decides for result in results], method="holm")
     return tuple(
         SlicePreference(field=field, slice=value, result=result, p_adjusted=p)
         for (field, value), result, p in zip(cuts, results, adjusted, strict=True)

@@ -268,7 +268,7 @@ def _figures(found: Preference) -> str:
     )
     return (
         f"{_limits(result)}, {wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
-        f"p {wording.p_phrase(result.p_value)}{identical}."
+        f"p {wording.p_phrase(result.p_decides)}{identical}."
     )
 
 

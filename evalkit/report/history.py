@@ -91,6 +91,26 @@ def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
         raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why
 
 
+def worn_out(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
+    """What it means that one test set has judged several sets of answers; "" when this is its first.
+
+    Each look at a test set to choose by it makes the chosen model look better on it than it is.
+    """
+    test_set = (now.get("bound_to") or {}).get("test_set")
+    judged = {
+        bound.get("fine_tuned")
+        for row in [*rows, now]
+        if (bound := row.get("bound_to") or {}).get("test_set") == test_set and test_set
+    } - {None}
+    n = max(len(judged), now.get("n_compared") or 1)
+    if n < 2:
+        return ""
+    return (
+        f"This test set has judged {n} sets of answers. One used for choosing wears out: the best of several looks better "
+        "on it than it is, so keep a fresh test set for the last word."
+    )
+
+
 def row_now(folder: Path) -> dict[str, Any]:
     """The row this run would add, from the evidence that stands in its folder."""
     known = {"run": folder.name, "made_at": None, "failed": [], "parameters": _given(folder)}
@@ -209,6 +229,7 @@ def _benchmark(folder: Path) -> dict[str, Any]:
         "bound_to": evidence.bound_to,
         "metrics": named,
         "primary": primary,
+        "n_compared": evidence.details.get("n_compared") or 1,
     }
 
 

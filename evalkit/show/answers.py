@@ -33,12 +33,10 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     who = {"better": "The fine-tuned model is better", "worse": "The fine-tuned model is worse"}
     head = who.get(comparison.verdict, "No difference between the models is shown")
     test, cells = comparison.primary, comparison.cells
-    limits = (
-        "interval undefined"
-        if test.ci_low is None
-        else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
-    )
-    size = f"{wording.points(test.estimate)} points ({limits}, p {wording.p_phrase(test.p_value)})"
+    p_text = f"p {wording.p_phrase(test.p_decides)}"
+    if comparison.n_compared > 1:
+        p_text += f" adjusted for {comparison.n_compared} models compared"
+    size = f"{wording.effect(test).removesuffix(')')}, {p_text})"
     changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
     lines = [
         f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."
@@ -122,9 +120,10 @@ def regression_answer(
 
 
 def _loss(row: SliceRow, metric: str) -> str:
-    old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
-    limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
-    size = f"{wording.points(row.estimate)} points, {limits}, adjusted p {wording.p_phrase(row.p_adjusted)}"
+    scale = wording.scale_of(row.test)
+    old, new = wording.level(row.base_rate, scale), wording.level(row.fine_tuned_rate, scale)
+    effect = wording.effect(row.test).replace(" (", ", ", 1).removesuffix(")")
+    size = f"{effect}, adjusted p {wording.p_phrase(row.p_adjusted)}"
     where = (
         f"Worse on {wording.examples_of(row.slice)}: {say.label(metric)} falls from {old} to {new}"
     )
@@ -133,7 +132,7 @@ def _loss(row: SliceRow, metric: str) -> str:
 
 def _losses(table: SliceTable) -> list[str]:
     return [
-        f"{wording.examples_of(row.slice)} ({wording.points(row.estimate)} points)"
+        f"{wording.examples_of(row.slice)} ({wording.amount(row.estimate, wording.scale_of(row.test))})"
         for row in table.worse
     ]
 
@@ -162,8 +161,9 @@ def _against(rate: Any, level: float) -> str:
 
 
 def _margin(test: Any) -> str:
-    margin = wording.points(test.margin, sign=False)
-    worst = f"lower limit {wording.points(test.ci_low)} points, margin {wording.MINUS}{margin}"
+    scale = wording.scale_of(test)
+    margin = wording.amount(test.margin, scale, sign=False).removesuffix(" points")
+    worst = f"lower limit {wording.amount(test.ci_low, scale)}, margin {wording.MINUS}{margin}"
     return f"{'not worse' if test.verdict == 'not worse' else 'not shown to be safe'} ({worst})"
 
 
@@ -181,8 +181,9 @@ def outcomes(comparison: Comparison) -> dict[str, Mapping[str, int]]:
 def footnotes(comparison: Comparison) -> str:
     """What else the tests say: exact p, the test that ignores clusters, the margin, failed calls."""
     primary, lines = comparison.primary, []
-    if getattr(primary, "p_exact", None) is not None:
-        lines.append(f"Exact McNemar p of the primary metric {wording.p_phrase(primary.p_exact)}.")
+    if primary.p_exact is not None:
+        name = "McNemar p" if hasattr(primary, "fixed") else "sign-flip p"
+        lines.append(f"Exact {name} of the primary metric {wording.p_phrase(primary.p_exact)}.")
     if beside := comparison.beside.get(comparison.primary_metric):
         flatters = (beside.p_value or 0) < (primary.p_value or 0)
         more = ": too optimistic" if flatters else ", which is not valid here"
@@ -202,6 +203,7 @@ def footnotes(comparison: Comparison) -> str:
 
 def settle(comparison: Comparison, *, power: float = 0.8) -> str:
     """What it would take to settle the primary question at the size and disagreement seen."""
+    from evalkit.benchmark.evidence import more_examples
     from evalkit.benchmark.slices import examples_to_settle
 
     if comparison.primary.estimate is None:
@@ -211,10 +213,7 @@ def settle(comparison: Comparison, *, power: float = 0.8) -> str:
     needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
     if needed is None:
         return "No difference at all was seen: no number of examples would settle a difference of zero."
-    more = wording.count(needed - comparison.primary.n)
-    return (
-        f"To settle this you need about {more} more examples, if the rates seen are the true ones."
-    )
+    return f"To settle this you need {more_examples(comparison, needed, power)}."
 
 
 def marks(noise: NoiseFloor) -> str:

@@ -16,16 +16,14 @@ if TYPE_CHECKING:
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.finder import Found
     from evalkit.benchmark.pairs import Pair
-    from evalkit.benchmark.slices import SliceRow, SliceTable
+    from evalkit.benchmark.slices import SliceTable
     from evalkit.stats import RegressionRow, RegressionTable
-
-_SAFETY = {"not worse": "not worse than the margin", "not shown": "not shown safe"}
 
 METRIC_COLUMNS = {
     "metric": "Metric",
     "base": "Base",
     "fine_tuned": "Fine-tuned",
-    "difference": "Difference, points",
+    "difference": "Difference (rates: points)",
     "verdict": "Verdict",
     "p": "p",
     "method": "Test",
@@ -39,7 +37,8 @@ def metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for name, test in comparison.tests.items():
         primary = name == comparison.primary_metric
-        p_value = test.p_value if primary else comparison.p_adjusted.get(name)
+        p_value = test.p_decides if primary else comparison.p_adjusted.get(name)
+        adjusted = not primary or comparison.n_compared > 1
         old, new = (say.level(side.by_metric.get(name)) for side in sides)
         rows.append(
             {
@@ -48,7 +47,7 @@ def metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
                 "fine_tuned": new,
                 "difference": say.size(test),
                 "verdict": verdicts[name],
-                "p": wording.p_text(p_value) + ("" if primary else " adjusted"),
+                "p": wording.p_text(p_value) + (" adjusted" if adjusted else ""),
                 "method": test.method,
             }
         )
@@ -72,32 +71,46 @@ def checkpoint_rows(
     ]
 
 
-SLICE_NUMBERS = ("n", "base", "fine-tuned", "difference, points", "p", "exact p", "adjusted p")
+SLICE_NUMBERS = (
+    "n",
+    "base",
+    "fine-tuned",
+    "difference, points",
+    "difference",
+    "p",
+    "exact p",
+    "adjusted p",
+)
 
 
 def slice_rows(table: SliceTable) -> list[dict[str, Any]]:
     """One row a slice: both levels, the difference with its interval, every p, the verdict, what would settle it."""
-    return [
-        {
-            "slice": row.slice,
-            "n": row.n,
-            "base": wording.percent(row.base_rate),
-            "fine-tuned": wording.percent(row.fine_tuned_rate),
-            "difference, points": say.size(row.test),
-            "p": wording.p_text(row.p_value)
-            if row.p_value is not None
-            else "n < 30"
-            if row.n < MIN_N
-            else wording.NOTHING,
-            "exact p": wording.p_text(row.p_exact),
-            "adjusted p": wording.p_text(row.p_adjusted),
-            "verdict": _verdict(row),
-            "to settle it": f"about {wording.count(row.n_to_settle - row.n)} more"
-            if row.n_to_settle
-            else wording.NOTHING,
-        }
-        for row in table
-    ]
+    rows = []
+    for row in table:
+        scale = wording.scale_of(row.test)
+        rows.append(
+            {
+                "slice": row.slice + (" (few)" if row.few else ""),
+                "n": row.n,
+                "base": wording.level(row.base_rate, scale),
+                "fine-tuned": wording.level(row.fine_tuned_rate, scale),
+                _difference(table): say.size(row.test),
+                "p": wording.p_text(row.p_value),
+                "exact p": wording.p_text(row.p_exact),
+                "adjusted p": wording.p_text(row.p_adjusted),
+                "verdict": say.slice_verdict(row),
+                "to settle it": f"about {wording.count(row.n_to_settle - row.n)} more"
+                if row.n_to_settle
+                else wording.NOTHING,
+            }
+        )
+    return rows
+
+
+def _difference(table: SliceTable) -> str:
+    """The column of differences, with their unit where it is one."""
+    scales = {wording.scale_of(row.test) for row in table}
+    return "difference, points" if scales == {"points"} else "difference"
 
 
 def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict[str, Any]]:
@@ -151,7 +164,7 @@ def example_rows(
                 "expected": _cut(one.base.expected),
                 "base": Html(old, _cut(one.base.predicted)),
                 "fine_tuned": Html(new, _cut(one.fine_tuned.predicted)),
-                "drop": wording.points(one.diff("similarity")),
+                "drop": wording.signed(one.diff("similarity")),
                 "slices": ", ".join(map(str, one.base.slices.values())),
                 "again": marks.get(one.example_id, "not re-asked"),
             }
@@ -173,14 +186,6 @@ def segment_rows(found: Found) -> list[dict[str, Any]]:
         }
         for one in found
     ]
-
-
-def _verdict(row: SliceRow) -> str:
-    return (
-        f"{row.verdict}, {_SAFETY[row.safety]}"
-        if row.safety and row.verdict == "no difference shown"
-        else row.verdict
-    )
 
 
 def _p(row: RegressionRow | None) -> str:

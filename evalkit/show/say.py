@@ -40,15 +40,9 @@ def effect(test: Any) -> str:
     """
     if test.estimate is None:
         return "nothing can be said, no examples"
-    shown = wording.points(test.estimate)
-    limits = (
-        "interval undefined"
-        if test.ci_low is None
-        else wording.interval(test.ci_low, test.ci_high, alpha=test.alpha)
-    )
     if test.verdict in {"better", "worse"}:
-        return f"{test.verdict} by {shown.lstrip('+' + wording.MINUS)} points ({limits})"
-    return f"{test.verdict}, {shown} points ({limits})"
+        return f"{test.verdict} by {wording.effect(test, sign=False)}"
+    return f"{test.verdict}, {wording.effect(test)}"
 
 
 def rates_title(comparison: Comparison) -> str:
@@ -85,7 +79,7 @@ def differences_title(comparison: Comparison) -> str:
 def metric_verdicts(comparison: Comparison) -> dict[str, str]:
     """Every metric's verdict: the primary by its own p, the others by p adjusted over them (Holm)."""
     return {
-        name: verdict_by(test, comparison.p_adjusted.get(name, test.p_value))
+        name: verdict_by(test, comparison.p_adjusted.get(name, test.p_decides))
         for name, test in comparison.tests.items()
     }
 
@@ -108,12 +102,12 @@ def similarity_title(comparison: Comparison) -> str:
     test = comparison.tests.get("similarity")
     if test is None or test.estimate is None:
         return "No answers to compare with the expected text"
+    scale = wording.scale_of(test)
     if test.verdict not in {"better", "worse"}:
-        return f"No shift in similarity shown ({wording.points(test.estimate)} points)"
+        return f"No shift in similarity shown ({wording.amount(test.estimate, scale)})"
     way = "closer to" if test.verdict == "better" else "away from"
-    return (
-        f"Answers moved {wording.points(test.estimate, sign=False)} points {way} the expected text"
-    )
+    moved = wording.amount(test.estimate, scale, sign=False)
+    return f"Answers moved {moved} {way} the expected text"
 
 
 def spread_title(what: str, unit: str, base: float | None, fine_tuned: float | None) -> str:
@@ -155,20 +149,34 @@ def slice_sentence(row: SliceRow, metric: str) -> str:
     """One slice in full: level, difference, interval, adjusted p, and what would settle it."""
     if row.estimate is None:
         return f"{row.slice}: nothing known."
-    old, new = wording.percent(row.base_rate), wording.percent(row.fine_tuned_rate)
-    limits = wording.interval(row.ci_low, row.ci_high, alpha=row.test.alpha)
+    scale = wording.scale_of(row.test)
+    old, new = wording.level(row.base_rate, scale), wording.level(row.fine_tuned_rate, scale)
     p_text = (
-        "too few for a p"
-        if row.p_adjusted is None
-        else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
+        "no test" if row.p_adjusted is None else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
     )
     more = (
         f" To settle this: about {wording.count(row.n_to_settle - row.n)} more such examples."
         if row.n_to_settle
         else ""
     )
-    size = f"{wording.points(row.estimate)} points ({limits}; {p_text})"
-    return f"{row.slice}, {wording.plural(row.n, 'example')}: {label(metric)} {old} to {new}, {row.verdict}, {size}.{more}"
+    size = f"{wording.effect(row.test).removesuffix(')')}; {p_text})"
+    small = ", few" if row.few else ""
+    where = f"{row.slice}, {wording.plural(row.n, 'example')}{small}"
+    return f"{where}: {label(metric)} {old} to {new}, {slice_verdict(row)}, {size}.{more}"
+
+
+def slice_verdict(row: SliceRow) -> str:
+    """A slice's verdict, and where it is none of better and worse, how it stands against the margin.
+
+    Example: "no difference shown; could not have been seen: would have found a loss of 5.0 points 4 times in 10".
+    """
+    if row.standing is None or row.verdict != "no difference shown":
+        return row.verdict
+    if row.standing != "could not have been seen" or row.chance_to_see is None:
+        return f"{row.verdict}; {row.standing}"
+    loss = wording.amount(row.margin, wording.scale_of(row.test), sign=False)
+    found = f"would have found a loss of {loss} {wording.times(row.chance_to_see)}"
+    return f"{row.verdict}; {row.standing}: {found}"
 
 
 def noise_title(noise: NoiseFloor | None) -> str:
@@ -191,7 +199,7 @@ def scatter_title(comparison: Comparison, metric: str) -> str:
     return f"{wording.plural(closer, 'answer')} came closer, {wording.count(away)} went away, {same} stayed"
 
 
-def detectable_title(comparison: Comparison, detectable: float | None) -> str:
+def detectable_title(comparison: Comparison, detectable: float | None, power: float = 0.8) -> str:
     """What this test set could have found in right or wrong answers, against what was seen."""
     n, cells = comparison.n, comparison.cells
     if not n:
@@ -199,17 +207,20 @@ def detectable_title(comparison: Comparison, detectable: float | None) -> str:
     if not comparison.disagreement:
         return f"The models were right on the same {wording.plural(n, 'example')}: nothing to size a test set by"
     if detectable is None:
-        return f"{wording.plural(n, 'example')} cannot find a difference as large as the models' disagreement"
+        return (
+            f"{wording.plural(n, 'example')} do not find even a difference as large as the models' disagreement "
+            f"{wording.times(power)}"
+        )
     saw = wording.points(abs(cells["fixed"] - cells["regressed"]) / n, sign=False)
     find = f"{wording.plural(n, 'example')} find a difference of {wording.points(detectable, sign=False)} points or more"
-    return f"{find} in {label(comparison.status_metric)}; {saw} were seen"
+    return f"{find} in {label(comparison.status_metric)} {wording.times(power)}; {saw} were seen"
 
 
 def primary_levels(comparison: Comparison) -> tuple[str, str, str]:
     """The primary metric's name and both levels."""
-    name = comparison.primary_metric
+    name, scale = comparison.primary_metric, wording.scale_of(comparison.primary)
     sides = (one.by_metric.get(name) for one in (comparison.base, comparison.fine_tuned))
-    old, new = (wording.percent(None if one is None else one.estimate) for one in sides)
+    old, new = (wording.level(None if one is None else one.estimate, scale) for one in sides)
     return label(name), old, new
 
 
@@ -243,7 +254,7 @@ def checkup_title(checkup: Checkup) -> str:
         for share, size in checkup.detectable.items()
         if size
     ]
-    size = f"; it finds {wording.listed(sees)} disagreement" if sees else ""
+    size = f"; it finds {wording.listed(sees)} disagreement, 4 times in 5" if sees else ""
     leaked = any(kind.startswith("leak") for kind in checkup.counts())
     clean = "" if leaked else "; none of them was found in the training file"
     leaks = clean if checkup.train else "; no training file was searched for leaks"
@@ -308,13 +319,17 @@ def level(rate: Any) -> str:
 
 
 def size(test: Any) -> str:
-    """A difference in points with its interval."""
+    """A difference with its interval, without its unit: "+10.7 (+6.7 to +15.2)"."""
+    scale, digits = (
+        wording.scale_of(test),
+        wording.decimals(test.estimate, test.ci_low, test.ci_high),
+    )
     limits = (
         ""
         if test.ci_low is None
-        else f" ({wording.points(test.ci_low)} to {wording.points(test.ci_high)})"
+        else f" ({wording.limits(test.ci_low, test.ci_high, scale, digits=digits)})"
     )
-    return f"{wording.points(test.estimate)}{limits}"
+    return f"{wording.amount(test.estimate, scale, digits=digits).removesuffix(' points')}{limits}"
 
 
 def regressed_title(n: int, shown: int) -> str:
@@ -333,4 +348,4 @@ def detectable_alt(comparison: Comparison, power: float) -> str:
         if share
         else None
     )
-    return f"{detectable_title(comparison, found)}."
+    return f"{detectable_title(comparison, found, power)}."

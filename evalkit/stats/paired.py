@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from evalkit import wording
+from evalkit.errors import DesignError
 from evalkit.stats.result import Difference, Scale, between, codes_of, numbers, whole, z_quantile
 
 FEW_PAIRS = 10
 FEW_CLUSTERS = 20
+FEW_MOVED = (
+    30  # below it every sign flip of the units is counted; above it t agrees with that count
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairedBinaryTest(Difference):
+class PairedTest(Difference):
+    """Both models on the same examples.
+
+    Attributes:
+        p_compared: p after the correction for several models compared with one base; where it is given it decides.
+    """
+
+    p_compared: float | None = None
+
+    def _deciding_p(self) -> float | None:
+        return self._own_p() if self.p_compared is None else self.p_compared
+
+    def _own_p(self) -> float | None:
+        return self.p_value
+
+    def to_dict(self) -> dict[str, Any]:
+        """As any result; `p_compared` only where several models were compared."""
+        found = Difference.to_dict(self)
+        return {k: v for k, v in found.items() if k != "p_compared" or v is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedBinaryTest(PairedTest):
     """Right or wrong, both models on the same examples; `diff` is `fine_tuned_rate - base_rate`,
     which is `(fixed - regressed) / n`, a fraction.
 
@@ -48,10 +74,13 @@ class PairedBinaryTest(Difference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairedMeanTest(Difference):
+class PairedMeanTest(PairedTest):
     """Mean of per-example differences of a numeric score.
 
     Attributes:
+        p_value: Of t; of the exact test where nothing varies and t is undefined.
+        p_exact: Exact sign-flip p over the examples (or clusters), where fewer than `FEW_MOVED` of them moved or all
+            moved alike: there it decides. Else None, and t decides.
         se: Standard error, cluster-robust when clusters are declared.
         df: Degrees of freedom of t: `n - 1`, or clusters - 1.
         n_clusters: Distinct clusters, None when each example stands alone.
@@ -62,6 +91,15 @@ class PairedMeanTest(Difference):
     df: int
     t_score: float | None
     n_clusters: int | None = None
+    p_exact: float | None = None
+    shown_as: Scale = field(default="number", compare=False)
+
+    def shown_in(self) -> Scale:
+        """Points where the score is right or wrong, averaged over samples or tested by clusters."""
+        return self.shown_as
+
+    def _own_p(self) -> float | None:
+        return self.p_value if self.p_exact is None else self.p_exact
 
 
 def paired_binary_test(
@@ -121,7 +159,7 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
         return 1.0, 1.0
     pmf = float(binom.pmf(min(b, c), b + c, 0.5))
     # Far in the tail the sum underflows to 0 before its first terms do: both ends' own terms bound it from below.
-    exact = max(float(binomtest(min(b, c), b + c).pvalue), 2 * pmf if b != c else 0.0)
+    exact = min(1.0, max(float(binomtest(min(b, c), b + c).pvalue), 2 * pmf if b != c else 0.0))
     return (1 - pmf / 2 if b == c else exact - pmf), exact
 
 
@@ -147,24 +185,37 @@ def tango_interval(
 
 
 def paired_mean_test(
-    differences: Any, clusters: Sequence[Hashable] | None = None, *, alpha: float = 0.05
+    differences: Any,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    alpha: float = 0.05,
+    largest: float | None = 1.0,
 ) -> PairedMeanTest:
     """Is the mean per-example difference away from 0?
+
+    t over the examples, or over clusters. Where fewer than `FEW_MOVED` of them differ from 0, or all differ alike, the
+    verdict follows the exact test on them: all sign flips counted. It is valid at any number, equals the sign test when
+    there is no spread, and a larger gain never weakens it, as it can weaken t.
 
     Args:
         differences: Newer - older, one per example, in the score's own unit.
         clusters: The source each example belongs to (document, patient, template); then the standard error is
             cluster-robust and t has clusters - 1 degrees of freedom.
         alpha: Two-sided level.
+        largest: Largest size a difference can have: 1 for rates and similarities, None where there is none. It sizes
+            the interval where every difference is 0.
 
-    Source: paired t; Liang & Zeger 1986 with the G/(G-1) correction, as statsmodels `cov_type="cluster"`.
+    Source: paired t; Liang & Zeger 1986 with the G/(G-1) correction, as statsmodels `cov_type="cluster"`. Sign flips:
+    Fisher 1935, section 21; Pitman 1937. Without spread: Clopper & Pearson 1934 for the units that may be otherwise.
 
     Raises:
         DesignError: A difference is missing, or clusters do not match the differences.
 
     Example:
-        >>> print(paired_mean_test([0.1, 0.3, 0.2, 0.4]))
-        Better: +0.250 (95% interval +0.045 to +0.455, p = 0.030, paired t, n = 4 examples).
+        >>> print(paired_mean_test([0.1, 0.3, 0.2, 0.4, 0.2, 0.1]))
+        Better: +0.217 (95% interval +0.094 to +0.339, p = 0.031, paired t, n = 6 examples).
+        >>> print(paired_mean_test([0.2] * 50))
+        Better: +0.200 (95% interval +0.172 to +0.228, p < 0.0001, exact sign test, n = 50 examples).
     """
     from scipy.stats import t as student
 
@@ -175,10 +226,15 @@ def paired_mean_test(
     df = max((n if n_clusters is None else n_clusters) - 1, 0)
     se = float((sums @ sums * (df + 1) / df) ** 0.5 / n) if df else None
     flat = se is not None and se <= 1e-12 * max(1.0, abs(mean or 0.0))
-    low = high = score = p_value = None
-    if mean is not None and se is not None and not flat:
-        half, score = float(student.isf(alpha / 2, df)) * se, mean / se
-        low, high, p_value = mean - half, mean + half, float(2 * student.sf(abs(score), df))
+    low = high = score = p_value = exact = None
+    if mean is not None and se is not None:
+        exact = _exact_p(_unit_sums(values, clusters), flat)
+        if flat:
+            p_value, (low, high) = exact, _no_spread_interval(mean, df + 1, alpha, largest)
+        else:
+            half, score = float(student.isf(alpha / 2, df)) * se, mean / se
+            low, high, p_value = mean - half, mean + half, float(2 * student.sf(abs(score), df))
+    named = "paired t" if n_clusters is None else "cluster-robust t"
     return PairedMeanTest(
         estimate=mean,
         n=n,
@@ -186,13 +242,82 @@ def paired_mean_test(
         ci_high=high,
         alpha=alpha,
         p_value=p_value,
-        method="paired t" if n_clusters is None else "cluster-robust t",
-        notes=_mean_notes(n, n_clusters, flat),
+        method=("exact sign test" if n_clusters is None else "exact sign test on clusters")
+        if flat
+        else named,
+        notes=_mean_notes(n, n_clusters, flat=flat, parted=_parted(p_value, exact, alpha)),
         se=se,
         df=df,
         t_score=score,
         n_clusters=n_clusters,
+        p_exact=exact,
     )
+
+
+def sign_flip_p(units: Any) -> float:
+    """Two-sided exact p that each unit's difference could as well have had the other sign.
+
+    Every subset of the units is counted whose sum lies on the wrong side of 0 (Hartigan's typical values), in two
+    halves that meet in the middle: 2^15 sums each, so at most 30 units that are not 0.
+
+    Source: Fisher 1935; Pitman 1937; Hartigan 1969 (subset sums).
+
+    Raises:
+        DesignError: More than `FEW_MOVED` units moved.
+
+    Example:
+        >>> sign_flip_p([1, 1, 1, 1, 1]), sign_flip_p([3, 1, 0, -1])
+        (0.0625, 0.75)
+    """
+    import numpy as np
+
+    # In order of size, so that the rows' order and rounding cannot matter.
+    moved = np.sort(numbers(units, "units"))
+    moved = moved[moved != 0]
+    if len(moved) > FEW_MOVED:
+        raise DesignError(f"{len(moved)} units moved; sign flips are counted for up to {FEW_MOVED}")
+    slack = 1e-9 * float(np.abs(moved).sum())
+    left, right = _subset_sums(moved[::2]), np.sort(_subset_sums(moved[1::2]))
+    wrong = [
+        int(np.searchsorted(side, slack - other, side="right").sum())
+        for side, other in ((right, left), (np.sort(-right), -left))
+    ]
+    return min(1.0, 2 * min(wrong) / 2 ** len(moved))
+
+
+def _subset_sums(values: Any) -> Any:
+    import numpy as np
+
+    sums = np.zeros(1)
+    for one in values:
+        sums = np.concatenate([sums, sums + one])
+    return sums
+
+
+def _exact_p(units: Any, flat: bool) -> float | None:
+    """P of the exact test where it decides; None where t may."""
+    n_moved = int((units != 0).sum())
+    if flat and n_moved:
+        n_up = int((units > 0).sum())
+        return mcnemar(n_up, len(units) - n_up)[1]
+    return sign_flip_p(units) if n_moved < FEW_MOVED else None
+
+
+def _no_spread_interval(
+    value: float, n_units: int, alpha: float, largest: float | None
+) -> tuple[float | None, float | None]:
+    """Limits where n units all show one value: the share that may be otherwise, of the other sign and the same size.
+
+    It leaves out 0 exactly when the sign test does; where the value is 0, the others may be as large as can be.
+    """
+    otherwise = 1 - (alpha / 2) ** (1 / n_units)
+    if value == 0:
+        return (None, None) if largest is None else (-otherwise * largest, otherwise * largest)
+    reach = 2 * otherwise * abs(value)
+    low, high = value - reach, value + reach
+    if largest is None or abs(value) > largest:
+        return low, high
+    return max(low, -largest), min(high, largest)
 
 
 def _tango_limit(b: int, c: int, n: int, z: float, bracket: tuple[float, float]) -> float:
@@ -223,11 +348,36 @@ def _score_sums(values: Any, clusters: Sequence[Hashable] | None) -> tuple[Any, 
     return np.bincount(codes, weights=residuals, minlength=n_clusters), n_clusters
 
 
-def _mean_notes(n: int, n_clusters: int | None, flat: bool) -> tuple[str, ...]:
+def _unit_sums(values: Any, clusters: Sequence[Hashable] | None) -> Any:
+    """The differences themselves, summed within each cluster."""
+    import numpy as np
+
+    if clusters is None:
+        return values
+    codes, n_clusters = codes_of(clusters, len(values))
+    return np.bincount(codes, weights=values, minlength=n_clusters)
+
+
+def _parted(p_value: float | None, exact: float | None, alpha: float) -> bool:
+    """Do t and the exact test disagree on the verdict?"""
+    return None not in (p_value, exact) and (p_value < alpha) != (exact < alpha)  # pyright: ignore[reportOptionalOperand]
+
+
+def _mean_notes(n: int, n_clusters: int | None, *, flat: bool, parted: bool) -> tuple[str, ...]:
     units, noun = (n, "example") if n_clusters is None else (n_clusters, "cluster")
     if units < 2:
         return (f"{wording.plural(units, noun)}: need at least two for an interval",)
-    notes = ["no variance: all differences are equal, so the test is undefined"] if flat else []
+    notes = []
+    if flat:
+        notes.append(
+            f"all differences are equal: the exact sign test on {wording.plural(units, noun)} decides, "
+            "and the interval is what so many leave open"
+        )
+    if parted:
+        notes.append(
+            f"few {noun}s moved: the exact test of their signs decides (p_exact), and it does not say what the "
+            "interval, from t, seems to say"
+        )
     if n_clusters is not None and n_clusters < FEW_CLUSTERS:
         notes.append(
             f"only {n_clusters} clusters: below {FEW_CLUSTERS} the interval is approximate"

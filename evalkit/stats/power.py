@@ -96,6 +96,48 @@ def detectable_difference(
     return diff if diff <= psi else None
 
 
+def chance_to_find(n: int, disagreement: float, loss: float, *, alpha: float = 0.05) -> float:
+    """Chance that McNemar's exact test on n examples shows a true loss (or gain) of this size.
+
+    Args:
+        n: Examples.
+        disagreement: Share of examples on which exactly one model is right; at least `loss` is taken.
+        loss: The true difference, a fraction above 0.
+        alpha: Two-sided level.
+
+    Source: the multinomial itself: the number of disagreements is binomial, the losses among them again.
+
+    Example:
+        >>> round(chance_to_find(100, 0.2, 0.1), 2), round(chance_to_find(29, 0.2, 0.1), 2)
+        (0.54, 0.09)
+    """
+    import numpy as np
+    from scipy.stats import binom
+
+    examples, size = whole(n, "n"), between(loss, "loss", closed=True)
+    psi = max(between(disagreement, "disagreement", closed=True), size)
+    if psi == 0:
+        return 0.0
+    decided = np.arange(examples + 1)
+    found = _sign_test_powers(decided, (1 + size / psi) / 2, between(alpha, "alpha"))
+    return float(binom.pmf(decided, examples, psi) @ found)
+
+
+def chance_to_find_mean(se: float, loss: float, *, alpha: float = 0.05) -> float:
+    """Chance that a mean with this standard error shows a true loss (or gain) of this size, in the same unit.
+
+    Source: the normal distribution; the tail on the other side is left out.
+
+    Example:
+        >>> round(chance_to_find_mean(0.05, 0.14), 2)
+        0.8
+    """
+    from scipy.special import ndtr
+
+    error = between(se, "se", 0, math.inf)
+    return float(ndtr(between(loss, "loss", 0, math.inf) / error - z_quantile(alpha)))
+
+
 def users_needed(
     p_control: float,
     p_treatment: float,

@@ -24,6 +24,7 @@ class WinRate(Result):
         wins: Votes (or items, when several raters voted) for the fine-tuned model.
         losses: The same for the base model.
         ties: Neither.
+        p_exact: With several raters, the exact sign-flip p over items where it decides (see `paired_mean_test`).
     """
 
     scale: ClassVar[Scale] = "percent"
@@ -32,11 +33,15 @@ class WinRate(Result):
     wins: int
     losses: int
     ties: int
+    p_exact: float | None = None
 
     @property
     def score(self) -> float | None:
         """`(wins + ties / 2) / n`, or the mean of the items' scores."""
         return self.estimate
+
+    def _deciding_p(self) -> float | None:
+        return self.p_value if self.p_exact is None else self.p_exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +168,8 @@ def _parted(
 def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05) -> WinRate:
     """Who wins when several raters vote on each item? The item is the unit: t-test of item means.
 
+    Where fewer than 30 items lean to a side, or all lean alike, the exact test on items decides.
+
     Args:
         item_votes: For each item its votes: 1 fine-tuned, 0 tie, -1 base. Items without votes are left out.
         alpha: Two-sided level.
@@ -175,8 +182,10 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
         DesignError: A vote other than -1, 0, 1.
 
     Example:
-        >>> item_mean_test([[1, 1, 0], [1, -1, 1], [0, 1, 1], [1, 1, 1]]).verdict
+        >>> item_mean_test([[1, 1, 0], [1, -1, 1], [0, 1, 1], [1, 1, 1], [1, 0, 0], [1, 1, 0]]).verdict
         'better'
+        >>> print(item_mean_test([[1, 1, 1]] * 50))
+        Better: 100.0% (95% interval 92.9% to 100.0%, p < 0.0001, exact sign test on items, n = 50 items).
     """
     import numpy as np
 
@@ -191,7 +200,7 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
     won, lost = int((means > 0).sum()), int((means < 0).sum())
     if all(len(votes) == 1 for votes in voted):
         return win_rate(won, lost, len(voted) - won - lost, alpha=alpha)
-    test = paired_mean_test(means / 2, alpha=alpha)
+    test = paired_mean_test(means / 2, alpha=alpha, largest=0.5)
     low, high = test.ci_low, test.ci_high
     return WinRate(
         estimate=None if test.estimate is None else 0.5 + test.estimate,
@@ -200,8 +209,11 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
         ci_high=None if high is None else min(1.0, 0.5 + high),
         alpha=alpha,
         p_value=test.p_value,
-        method="t-test of item means",
-        notes=test.notes,
+        method="exact sign test on items"
+        if test.t_score is None and test.p_value is not None
+        else "t-test of item means",
+        notes=tuple(one.replace("example", "item") for one in test.notes),
+        p_exact=test.p_exact,
         wins=won,
         losses=lost,
         ties=len(voted) - won - lost,

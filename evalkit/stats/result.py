@@ -59,6 +59,11 @@ class Result:
             return "no difference shown"
         return "better" if self.estimate > self.no_effect() else "worse"
 
+    @property
+    def p_decides(self) -> float | None:
+        """The p-value that the verdict follows: `p_value`, or the exact or adjusted one where that decides."""
+        return self._deciding_p()
+
     def no_effect(self) -> float:
         """The estimate that would mean no difference."""
         return self.null
@@ -86,7 +91,7 @@ class Result:
         rows = {
             "verdict": self._headline(),
             "estimate": self._estimate_text(),
-            f"{(1 - self.alpha) * 100:g}% interval": f"{self._text(self.ci_low)} to {self._text(self.ci_high)}",
+            f"{wording.confidence(self.alpha)} interval": self._ends(),
             "p": wording.p_text(self._deciding_p()),
             "n": wording.plural(self.n, self.counted_in()),
             "method": self.method,
@@ -107,10 +112,14 @@ class Result:
         return text(value, self._digits())
 
     def _digits(self) -> int:
-        """One decimal of a point, more where the interval is a point wide or less."""
-        if self.ci_low is None or self.ci_high is None or self.ci_low == self.ci_high:
-            return 1
-        return min(4, max(1, 2 - math.ceil(math.log10((self.ci_high - self.ci_low) * 100))))
+        """One decimal of a point, more where the interval is a point wide or less, or the estimate is as small."""
+        shift = self.no_effect()
+        return wording.decimals(
+            *(
+                None if one is None else one - shift
+                for one in (self.estimate, self.ci_low, self.ci_high)
+            )
+        )
 
     def counted_in(self) -> str:
         """What `n` counts."""
@@ -126,8 +135,13 @@ class Result:
 
     def _interval_text(self) -> str:
         if self.ci_low is None and self.ci_high is None:
-            return "interval undefined"
-        return f"{(1 - self.alpha) * 100:g}% interval {self._text(self.ci_low)} to {self._text(self.ci_high)}"
+            return wording.UNDEFINED
+        return f"{wording.confidence(self.alpha)} interval {self._ends()}"
+
+    def _ends(self) -> str:
+        if self.ci_low is None and self.ci_high is None:
+            return ""
+        return f"{self._text(self.ci_low)} to {self._text(self.ci_high)}"
 
     def _evidence(self) -> list[str]:
         p_value = self._deciding_p()

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import between
+from evalkit.stats.result import between, two_sided_p
 
 _NODES = (120, 800)
 
@@ -62,6 +62,34 @@ def spent_alpha(fraction: float, *, alpha: float = 0.05) -> float:
     return float(4 * norm.sf(norm.isf(between(alpha, "alpha") / 4) / time**0.5)) if time else 0.0
 
 
+def extension_levels(
+    fraction: float = 0.5, *, alpha: float = 0.05, declared: float = 0.5
+) -> tuple[float, float]:
+    """Two-sided levels of a first look and of a second one over all examples, together `alpha`.
+
+    The first look spends what was declared, whatever became of the second.
+
+    Args:
+        fraction: Examples at the first look over all examples at the second.
+        alpha: Two-sided level of both looks together.
+        declared: The fraction as declared before the first look.
+
+    Source: Lan & DeMets 1983, O'Brien-Fleming type (see `obrien_fleming_bounds`).
+
+    Raises:
+        DesignError: A fraction outside (0, 1).
+
+    Example:
+        >>> [round(level, 4) for level in extension_levels()]
+        [0.0031, 0.049]
+    """
+    first = spent_alpha(between(declared, "declared"), alpha=alpha)
+    time = between(fraction, "fraction")
+    inside = _carried_on(None, time, _z_of(first) * time**0.5, _NODES[1])
+    last = _bound((alpha - first) / 2, inside, 1 - time, 1.0)
+    return first, two_sided_p(last)
+
+
 def confidence_sequence(
     estimate: float, se: float, n: int, n_opt: float, *, alpha: float = 0.05
 ) -> tuple[float, float]:
@@ -95,6 +123,12 @@ def confidence_sequence(
     )
     centre = between(estimate, "estimate", -math.inf, math.inf)
     return centre - half, centre + half
+
+
+def _z_of(level: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.isf(level / 2))
 
 
 def _nodes(times: Sequence[float]) -> int:

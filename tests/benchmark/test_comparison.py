@@ -2,6 +2,7 @@ import json
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,13 +160,15 @@ def test_a_cluster_that_only_one_side_declares_counts(cells, side):
     )
 
 
-def test_an_undefined_interval_is_said_in_words(answers):
-    # every example gains exactly one of two samples: no variance, so no interval and no test
+def test_no_spread_has_an_interval_and_the_sign_tests_verdict(answers):
+    # every example gains exactly one of two samples: 4 of 4 one way, p = 2 / 2^4
     base, tuned = (
         [*answers(first), *(replace(one, sample=1) for one in answers([0] * 4))]
         for first in ([0] * 4, [1] * 4)
     )
-    assert "+50.0 points (interval undefined)" in str(compare_models(base, tuned))
+    found = compare_models(base, tuned)
+    assert found.primary.p_value == pytest.approx(2 / 16)
+    assert "no difference shown, +50.0 points (95% interval −10.2 to +100.0)" in str(found)
 
 
 def test_no_interval_leaves_the_scale(answers):
@@ -216,7 +219,7 @@ def test_samples_are_averaged_before_the_test(answers):
     base = [*answers([1, 0], sample=0), *answers([0, 0], sample=1)]  # means 0.5, 0
     tuned = [*answers([1, 1], sample=0), *answers([1, 0], sample=1)]  # means 1, 0.5
     found = compare_models(base, tuned)
-    assert (found.n, found.primary.method) == (2, "paired t")
+    assert (found.n, found.primary.method) == (2, "exact sign test")  # both gain 0.5: no spread
     assert found.primary.estimate == pytest.approx(0.5)
 
 
@@ -289,3 +292,73 @@ def test_it_names_its_metrics_in_words(cells):
         "Exact match over 60 examples: no difference shown, +6.7 points (95% interval"
     )
     assert "exact_match" not in found._repr_html_()
+
+
+def judged(best_of, seed=0, n=200, runs=300):
+    """Share of null studies whose best checkpoint is called better, by the adjusted and by its own p."""
+    rng, adjusted, own = np.random.default_rng(seed), 0, 0
+    for _ in range(runs):
+        cells = rng.multinomial(n, [0.3, 0.1, 0.1, 0.5], size=best_of).tolist()
+        tests = [stats.paired_binary_test(*one) for one in cells]
+        p_values = stats.adjust([one.p_decides for one in tests])
+        decided = [replace(one, p_compared=p) for one, p in zip(tests, p_values, strict=True)]
+        adjusted += any(one.verdict == "better" for one in decided)
+        own += any(one.verdict == "better" for one in tests)
+    return adjusted / runs, own / runs
+
+
+def test_the_best_of_ten_null_checkpoints_is_better_in_at_most_one_study_of_twenty():
+    adjusted, own = judged(10)
+    assert adjusted <= 0.05
+    assert own > 0.12  # negative control: by its own p
+
+
+def test_where_several_were_compared_the_adjusted_p_decides(cells):
+    # 26 fixed, 13 regressed of 100: mid-p .040 alone, three models double or treble it
+    base, tuned = cells(40, 26, 13, 21)
+    alone, _ = compare_many(base, {"v1": tuned})
+    assert (alone["v1"].verdict, alone["v1"].primary.p_compared) == ("better", None)
+    several, adjusted = compare_many(base, {"v1": tuned, "v2": base, "v3": base}, metric_margin=0.1)
+    one = several["v1"]
+    assert one.primary.p_compared == adjusted["v1"] == pytest.approx(3 * one.primary.p_value)
+    assert (one.verdict, one.tests["exact_match"].verdict) == ("no difference shown",) * 2
+    assert one.fragility.fragile is False
+    assert "3 models" in one.notes[-1]
+    assert one.primary.to_dict()["verdict"] == "no difference shown"
+    assert one.noninferiority.alpha == pytest.approx(0.05 / 3)
+
+
+def test_an_extension_shares_the_level_between_two_looks(cells):
+    # O'Brien-Fleming at one half: levels .00305 and .0490, together .05
+    base, tuned = cells(40, 26, 13, 21)
+    first = compare_models(base, tuned, extension=True)
+    assert first.primary.alpha == pytest.approx(0.00305, abs=5e-5)
+    assert first.verdict == "no difference shown"
+    assert "second is due at 200 examples" in first.notes[-1]
+    second = compare_models(base, tuned, extension=True, first_look=50)
+    assert second.primary.alpha == pytest.approx(0.049, abs=2e-4)
+    assert second.verdict == "better"
+    assert second.tests["similarity"].alpha == 0.05
+    with pytest.raises(DesignError, match="as many again"):
+        compare_models(base, tuned, extension=True, first_look=100)
+    with pytest.raises(DesignError, match="no extension was declared"):
+        compare_models(base, tuned, first_look=50)
+
+
+def test_nulls_extended_once_keep_the_level_by_two_looks_and_not_without():
+    rng = np.random.default_rng(5)
+    first = rng.multinomial(200, [0.1, 0.1, 0.8], 40_000)[:, :2]
+    both = first + rng.multinomial(200, [0.1, 0.1, 0.8], 40_000)[:, :2]
+    table = {}
+
+    def p_of(b, c):
+        if (b, c) not in table:
+            table[b, c] = stats.paired_binary_test(0, b, c, 400 - b - c).p_value
+        return table[b, c]
+
+    p1, p2 = (np.array([p_of(*one) for one in look.tolist()]) for look in (first, both))
+    one, two = stats.extension_levels()
+    assert 0.035 < ((p1 < one) | (p2 < two)).mean() <= 0.05
+    assert (
+        (p1 < 0.05) | (p2 < 0.05)
+    ).mean() > 0.065  # negative control: pooled as if nobody had looked

@@ -1,7 +1,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalkit import stats
 from evalkit.benchmark.comparison import compare_models
@@ -13,6 +16,7 @@ from evalkit.benchmark.slices import (
     slice_tables,
 )
 from evalkit.errors import DesignError
+from evalkit.records import EvalResult
 
 
 @pytest.fixture
@@ -49,27 +53,138 @@ def test_a_slice_lost_behind_a_better_average(sliced):
     assert [one.slice for one in table.worse] == ["kind = double"]
 
 
-def test_holm_runs_over_the_slices_with_a_p(sliced):
-    single, double, _ = slice_table(sliced)
-    # two slices are tested: the smaller p is doubled, the larger stays
-    assert single.p_adjusted == pytest.approx(2 * single.p_value)
-    assert double.p_adjusted == pytest.approx(double.p_value)
+def test_holm_runs_over_every_slice_by_its_exact_p(sliced):
+    single, double, rare = slice_table(sliced)
+    # three slices are tested: the smallest exact p three times, the next twice, the largest as it is
+    assert single.p_adjusted == pytest.approx(3 * single.p_exact)
+    assert double.p_adjusted == pytest.approx(2 * double.p_exact)
+    assert rare.p_adjusted == pytest.approx(rare.p_exact)
     # 12 of 12 one way: exact p = 2 / 2^12, mid-p half of it
     assert double.p_exact == pytest.approx(2 / 4096)
     assert double.p_value == pytest.approx(1 / 4096)
 
 
-def test_a_slice_below_thirty_shows_no_p_but_its_interval(sliced):
+def test_a_slice_below_thirty_is_tested_exactly_and_called_small(sliced):
+    # 5 of 5 one way: exact p = 2 / 2^5
     rare = slice_table(sliced).rows[2]
-    assert (rare.p_value, rare.p_exact, rare.p_adjusted) == (None, None, None)
+    assert (rare.few, rare.p_exact, rare.verdict) == (True, 2 / 32, "no difference shown")
     assert rare.ci_low < rare.estimate < rare.ci_high
+
+
+def sliced_by(cells, parts):
+    """A comparison of slices, each given by its four cells."""
+    sides = [[], []]
+    for name, four in parts.items():
+        for side, answers in zip(sides, cells(*four), strict=True):
+            side += [
+                replace(one, example_id=f"{name}-{i}", slices={"kind": name})
+                for i, one in enumerate(answers)
+            ]
+    return compare_models(*sides)
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.0, None])
+@pytest.mark.parametrize("n", [8, 12, 29])
+def test_a_small_slice_that_falls_from_all_to_nothing_is_worse(cells, n, margin):
+    # n of n lost: exact p = 2 / 2^n; the larger slice has the smaller p, so Holm's second step leaves it as it is
+    found = sliced_by(cells, {"big": (100, 60, 5, 35), "small": (0, 0, n, 0)})
+    big, small = slice_table(found, margin=margin)
+    assert (found.verdict, big.verdict, small.verdict) == ("better", "better", "worse")
+    assert small.p_adjusted == pytest.approx(2 / 2**n)
+
+
+def test_an_interval_wholly_beyond_the_margin_is_worse_whatever_holm_says(cells):
+    # 8 of 20 lost and none gained: exact p = 2 / 2^8 = .0078, over ten slices .078; Tango's 99% limit is -5.1 points
+    rest = {f"k{i}": (20, 4, 4, 20) for i in range(9)}
+    found = sliced_by(cells, {**rest, "small": (12, 0, 8, 0)})
+    small = slice_table(found, margin=0.05).rows[-1]
+    assert small.p_adjusted == pytest.approx(10 * 2 / 2**8)
+    assert (small.beyond_margin, small.verdict, small.standing) == (True, "worse", "worse")
+    assert slice_table(found).rows[-1].verdict == "no difference shown"  # no margin to be beyond
+
+
+def test_what_is_not_shown_worse_has_one_of_three_words(cells):
+    parts = {
+        "safe": (430, 22, 20, 28),
+        "bad": (10, 1, 4, 15),  # -10 points of 30
+        "blind": (12, 2, 2, 14),
+    }
+    rows = {row.value: row for row in slice_table(sliced_by(cells, parts), margin=0.05)}
+    assert {name: row.standing for name, row in rows.items()} == {
+        "safe": "shown safe",
+        "bad": "looks bad",
+        "blind": "could not have been seen",
+    }
+    assert rows["blind"].chance_to_see < 0.1
+    assert all(row.standing is None for row in slice_table(sliced_by(cells, parts)))
+
+
+def test_the_chance_to_see_a_loss_is_the_exact_tests_own(cells):
+    # simulated: 100 examples, 20% disagreement, a true loss of 10 points, at .05 over two slices
+    found = sliced_by(cells, {"one": (50, 10, 10, 30), "two": (50, 10, 10, 30)})
+    row = slice_table(found, margin=0.1).rows[0]
+    draws = np.random.default_rng(0).multinomial(100, [0.05, 0.15, 0.8], 20_000)
+    exact = {
+        (b, c): stats.paired_binary_test(0, b, c, 100 - b - c).p_exact
+        for b, c, _ in set(map(tuple, draws.tolist()))
+    }
+    seen = np.mean([exact[b, c] < 0.025 for b, c, _ in draws.tolist()])
+    assert row.chance_to_see == pytest.approx(seen, abs=0.01)
+
+
+def test_a_score_that_falls_everywhere_alike_is_worse_in_its_slice(answers):
+    scores = [[{"s": 0.5 + i % 5 / 10 - drop} for i in range(60)] for drop in (0.0, 0.2)]
+    slices = [{"kind": "small" if i < 12 else "big"} for i in range(60)]
+    found = compare_models(
+        *(answers([1] * 60, scores=side, slices=slices) for side in scores), primary_metric="s"
+    )
+    for row in slice_table(found, margin=0.05):
+        assert row.verdict == "worse"
+        assert row.ci_high < 0
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 9)] * 4).filter(sum), min_size=2, max_size=6), st.data())
+def test_a_slice_that_loses_more_is_never_less_worse(parts, data):
+    place = data.draw(st.integers(0, len(parts) - 1))
+    both, fixed, lost, wrong = parts[place]
+    source = data.draw(st.sampled_from([0, 1, 3]))
+    if not (both, fixed, 0, wrong)[source]:
+        return
+    more = [k - (at == source) + (at == 2) for at, k in enumerate((both, fixed, lost, wrong))]
+    before, after = (
+        rows_of([*parts[:place], tuple(four), *parts[place + 1 :]])[f"k{place}"]
+        for four in (parts[place], more)
+    )
+    order = ["worse", "no difference shown", "better"]
+    assert order.index(after.verdict) <= order.index(before.verdict)
+
+
+def rows_of(parts):
+    sides = [[], []]
+    for place, four in enumerate(parts):
+        base = [1] * four[0] + [0] * four[1] + [1] * four[2] + [0] * four[3]
+        tuned = [1] * four[0] + [1] * four[1] + [0] * four[2] + [0] * four[3]
+        for side, flags in zip(sides, (base, tuned), strict=True):
+            side += [
+                EvalResult(
+                    f"k{place}-{i}",
+                    "q",
+                    "a",
+                    "a" if ok else "b",
+                    bool(ok),
+                    True,
+                    slices={"kind": f"k{place}"},
+                )
+                for i, ok in enumerate(flags)
+            ]
+    return {row.value: row for row in slice_table(compare_models(*sides), margin=0.05)}
 
 
 def test_what_would_settle_a_slice_is_more_than_there_is(sliced):
     single, double, rare = slice_table(sliced)
     assert (single.n_to_settle, double.n_to_settle) == (None, None)
-    # 5 of 10 regressed: Connor at alpha / 2 slices
-    assert rare.n_to_settle == max(stats.examples_needed(0.0, 0.5, alpha=0.025), 11)
+    # 5 of 10 regressed: Connor at alpha / 3 slices
+    assert rare.n_to_settle == max(stats.examples_needed(0.0, 0.5, alpha=0.05 / 3), 11)
 
 
 def priced(found, **options):
@@ -144,7 +259,7 @@ def test_the_other_metrics_are_adjusted_together(sliced):
         "format",
         "similarity",
     ]
-    raw = [row.p_value for table in (formats, likeness) for row in table]
+    raw = [row.p_exact for table in (formats, likeness) for row in table]
     assert [row.p_adjusted for table in (formats, likeness) for row in table] == stats.adjust(raw)
     assert most_lost((formats, likeness)).metric == "similarity"
     for row in (*formats, *likeness):  # priced at the level of the family it was adjusted in
@@ -157,7 +272,7 @@ def test_the_other_metrics_are_adjusted_together(sliced):
 
 
 def test_examples_without_a_value_are_not_counted(answers):
-    # 100 examples of one slice, the score is known of 20: too few for a p, and what would settle it is more than 20
+    # 100 examples of one slice, the score is known of 20: what would settle it is more than 20
     scores = [{"s": 0.5 + i % 3 / 10} if i < 20 else {"s": None} for i in range(100)]
     better = [{"s": one["s"] and one["s"] + 0.01 * (i % 2)} for i, one in enumerate(scores)]
     slices = {"kind": "x"}
@@ -167,9 +282,9 @@ def test_examples_without_a_value_are_not_counted(answers):
         primary_metric="s",
     )
     (row,) = slice_table(found)
-    assert (row.n, row.p_value) == (20, None)
-    assert row.n_to_settle is not None
-    assert row.n_to_settle > 20
+    assert (row.n, row.few) == (20, True)
+    # the 10 that moved all gained 0.01: exact p = 2 / 2^10, so it is settled
+    assert (row.p_exact, row.verdict) == (pytest.approx(2 / 2**10), "better")
 
 
 def test_an_undeclared_field_is_named(sliced):

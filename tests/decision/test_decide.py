@@ -112,6 +112,64 @@ def test_a_slice_shown_worse_blocks_and_one_not_shown_safe_warns(evidence):
     assert "“multi” examples are not shown safe." in warned.warnings
 
 
+def test_each_of_the_three_words_has_a_rule_and_says_what_it_means(evidence):
+    found = {"human": evidence("human")}
+    rows = [
+        SLICE | {"verdict": "no difference shown", "standing": "shown safe", "safety": "not worse"},
+        SLICE | {"slice": "kind = new", "verdict": "no difference shown", "standing": "looks bad"},
+        SLICE
+        | {
+            "slice": "kind = rare",
+            "verdict": "no difference shown",
+            "standing": "could not have been seen",
+            "margin": 0.1,
+            "chance_to_see": 0.41,
+        },
+    ]
+    found["benchmark"] = evidence("benchmark", details={"slices": rows, "noise_floor": {"n": 1}})
+    decision = decide(found, study="tiny")
+    assert decision.verdict == "ship"
+    assert decision.warnings == (
+        "“new” examples look bad, 6.2 points lost over 96, though chance alone may do that.",
+        "A loss of 10.0 points on “rare” examples could not have been seen: "
+        "the test would have found it 4 times in 10.",
+    )
+    held = decide(found, study="tiny", rules=Rules(slice_looks_bad="holds"))
+    assert held.verdict == "not yet"
+    assert "“new” examples look bad" in held.headline
+    blocked = decide(found, study="tiny", rules=Rules(slice_could_not_be_seen="blocks"))
+    assert blocked.verdict == "don't ship"
+
+
+def test_a_difference_that_is_shown_never_reads_as_zero(evidence):
+    # 70 of a million
+    tiny = {"estimate": 7e-5, "ci_low": 4e-5, "ci_high": 1e-4}
+    primary = evidence("benchmark").primary | tiny
+    decision = decide(
+        {"benchmark": evidence("benchmark", primary=primary), "human": evidence("human")},
+        study="tiny",
+    )
+    assert "0.0 points" not in decision.headline + decision.deck
+    assert "better by 0.0070 points" in decision.headline
+
+
+def test_a_score_is_said_as_a_number_and_a_missing_interval_in_words(evidence):
+    primary = evidence("benchmark").primary | {"shown_as": "number", "estimate": 0.05}
+    found = {
+        "benchmark": evidence("benchmark", primary=primary, metric="similarity"),
+        "human": evidence("human"),
+    }
+    decision = decide(found, study="tiny")
+    assert "better by 0.050 in similarity" in decision.headline
+    assert "point" not in decision.headline
+    bare = primary | {"ci_low": None, "ci_high": None, "verdict": "no difference shown"}
+    told = decide(
+        {"benchmark": evidence("benchmark", primary=bare), "human": evidence("human")}, study="tiny"
+    )
+    assert "– to –" not in told.deck + " ".join(one.effect_text() for one in told.layers)
+    assert "interval undefined" in told.layers[0].effect_text()
+
+
 @pytest.mark.parametrize(
     ("effect", "verdict"),
     [("blocks", "don't ship"), ("holds", "not yet"), ("warns", "ship"), ("ignored", "ship")],

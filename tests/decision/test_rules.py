@@ -34,6 +34,16 @@ def test_a_wrong_rule_is_refused_by_name(tmp_path, text, told):
         Rules.read(tmp_path / "rules.yaml")
 
 
+def test_an_old_rule_is_understood_by_the_names_it_has_now(tmp_path):
+    path = tmp_path / "rules.yaml"
+    path.write_text("slice_not_shown_safe: holds\n")
+    rules = Rules.read(path)
+    assert (rules.slice_looks_bad, rules.slice_could_not_be_seen) == ("holds", "holds")
+    path.write_text("slice_not_shown_safe: holds\nslice_looks_bad: warns\n")
+    with pytest.raises(DesignError, match="remove slice_not_shown_safe"):
+        Rules.read(path)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b", "a: [", "just words"])
 def test_a_file_that_is_no_list_of_rules_is_refused(tmp_path, text):
     (tmp_path / "rules.yaml").write_text(text)

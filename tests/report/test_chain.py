@@ -245,6 +245,15 @@ def test_a_damaged_manifest_is_a_broken_run(night, text):
     assert (found.code, "not a manifest" in found.sentence) == (12, True)
 
 
+def test_a_test_set_that_chose_before_wears_out():
+    rows = [{"run": n, "bound_to": {"test_set": "t", "fine_tuned": f"f{n % 3}"}} for n in range(6)]
+    now = {"run": "now", "bound_to": {"test_set": "t", "fine_tuned": "f9"}}
+    assert "has judged 4 sets of answers" in history.worn_out(rows, now)
+    assert history.worn_out(rows, now | {"bound_to": {"test_set": "u", "fine_tuned": "f9"}}) == ""
+    assert history.worn_out([], now) == history.worn_out([], {}) == ""
+    assert "has judged 10 sets" in history.worn_out([], now | {"n_compared": 10})
+
+
 def test_history_says_what_changed():
     row = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "bound_to": {"fine_tuned": "1"},
            "metrics": {"exact_match": {"estimate": 0.10}}}  # fmt: skip

@@ -88,7 +88,7 @@ def test_a_slice_table_is_drawn_with_its_worst_slice_in_the_title(comparison_in,
         == "No slices were declared"
     )
     texts = drawn(plots.forest, slice_table(comparison_in("better")))[1]
-    assert "10 examples, n < 30" in texts
+    assert "10 examples, adjusted p = 0.38" in texts
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -112,7 +112,7 @@ def test_what_this_run_could_find_is_marked(comparison_in):
     title, texts, _ = drawn(plots.detectable, comparison_in("no difference shown"))
     assert (
         title
-        == "100 examples find a difference of 13.0 points or more in exact match; 2.0 were seen"
+        == "100 examples find a difference of 13.0 points or more in exact match 4 times in 5; 2.0 were seen"
     )
     assert any("this run: 13.0 points" in text for text in texts)
 

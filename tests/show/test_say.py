@@ -4,10 +4,12 @@ import pytest
 
 from evalkit import stats
 from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.finder import find_slices
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import examples_to_settle, regression_frame, slice_table, slice_tables
+from evalkit.records import EvalResult
 from evalkit.show import answers, rows, say, table
 from evalkit.study import Study
 
@@ -237,7 +239,7 @@ def test_the_example_table_marks_words_and_puts_flaky_rows_last(comparison_in):
     assert (listed[-1]["example"], listed[-1]["again"]) == (first, "flips")
     assert "<del>" in listed[0]["base"].body
     assert "<ins>" in listed[0]["fine_tuned"].body
-    assert listed[0]["drop"] == "−100.0"
+    assert listed[0]["drop"] == "−1.00"  # similarity runs from 0 to 1
 
 
 def test_long_texts_are_cut_in_tables(comparison_in):
@@ -306,3 +308,58 @@ def test_training_is_spoken_of_only_as_searched():
     assert told(None) == "50 rows: nothing to mend; no training file was searched for leaks"
     assert told("t") == "50 rows: nothing to mend; none of them was found in the training file"
     assert told("t", "leak (exact)") == "50 rows: 1 exact leak"
+
+
+def scored(values):
+    return [
+        EvalResult(
+            i, "q", "a", "a", True, True, scores={"similarity": value}, slices={"kind": f"k{i % 2}"}
+        )
+        for i, value in enumerate(values)
+    ]
+
+
+def test_similarity_is_no_percentage():
+    found = compare_models(
+        scored([0.2, 0.4, 0.6] * 20), scored([0.3, 0.45, 0.7] * 20), primary_metric="similarity"
+    )
+    table_of = slice_table(found, margin=0.05)
+    told = " ".join(
+        [
+            say.slices_alt(table_of),
+            str(rows.slice_rows(table_of)),
+            answers.benchmark_answer(found),
+            say.similarity_title(found),
+            say.effect(found.primary),
+            answers.settle(found),
+        ]
+    )
+    assert "%" not in told.replace("95% interval", "")
+    assert "point" not in told
+    assert "similarity 0.40 to 0.48" in told
+    assert "better by 0.083 (95% interval +0.077 to +0.089" in told
+
+
+def test_a_slice_says_what_its_test_could_have_seen(comparison_in):
+    table_of = slice_table(comparison_in("no difference shown"), margin=0.1)
+    told = {row.value: say.slice_verdict(row) for row in table_of}
+    assert "would have found a loss of 10.0 points" in told["small"]
+    assert "less than 1 time in 20" in told["small"]
+    assert say.slice_sentence(table_of.rows[1], "exact_match").startswith(
+        "kind = small, 10 examples, few: "
+    )
+
+
+def test_the_adjusted_p_is_said_where_several_models_were_compared(comparison_in):
+    found = comparison_in("better")
+    base, tuned = ([getattr(one, side) for one in found.pairs] for side in ("base", "fine_tuned"))
+    several, _ = compare_many(base, {"v1": tuned, "v2": base})
+    assert "adjusted for 2 models compared" in answers.benchmark_answer(several["v1"])
+    assert rows.metric_rows(several["v1"])[0]["p"].endswith("adjusted")
+
+
+def test_a_price_names_its_chance_and_how_to_test_again(comparison_in):
+    told = answers.settle(comparison_in("no difference shown"))
+    assert "4 times in 5" in told
+    assert "fresh examples alone" in told
+    assert "extension: true" in told

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -10,7 +11,13 @@ from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
 
 from evalkit.errors import DesignError
-from evalkit.stats import paired_binary_test, paired_mean_test, tango_interval
+from evalkit.stats import (
+    noninferiority_test,
+    paired_binary_test,
+    paired_mean_test,
+    tango_interval,
+)
+from evalkit.stats.paired import sign_flip_p
 
 cells = st.tuples(*[st.integers(0, 60)] * 4).filter(lambda four: sum(four) > 0)
 groups = st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 5)), min_size=6, max_size=40)
@@ -183,12 +190,118 @@ def test_few_clusters_and_one_cluster_say_so():
     assert "at least two" in lonely.notes[0]
 
 
-@pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize("values", [[], [0.5]])
 def test_undefined_is_none_with_a_reason(values):
     test = paired_mean_test(values)
     assert (test.p_value, test.ci_low, test.ci_high) == (None, None, None)
     assert test.notes
     assert test.verdict in {"too early", "no difference shown"}
+
+
+def test_no_spread_is_the_sign_test_on_units_with_an_interval():
+    # n of n one way: p = 2 / 2^n; otherwise could be 1 - .025^(1/n) of the units, of the other sign
+    for n, verdict in ((2, "no difference shown"), (5, "no difference shown"), (6, "worse")):
+        test = paired_mean_test([-0.2] * n)
+        assert (test.p_value, test.verdict) == (pytest.approx(2 / 2**n), verdict)
+        reach = 2 * 0.2 * (1 - 0.025 ** (1 / n))
+        assert (test.ci_low, test.ci_high) == pytest.approx((-0.2 - reach, -0.2 + reach))
+        assert "sign test" in test.method
+        assert "equal" in test.notes[0]
+
+
+def test_no_spread_between_clusters_counts_clusters_not_examples():
+    # 12 clusters of 5, every difference +1: p = 2 / 2^12
+    test = paired_mean_test([1.0] * 60, np.repeat(np.arange(12), 5))
+    assert (test.p_value, test.verdict) == (pytest.approx(2 / 2**12), "better")
+    assert test.ci_low == pytest.approx(1 - 2 * (1 - 0.025 ** (1 / 12)))
+    assert test.ci_high == 1.0
+
+
+def test_identical_models_have_an_interval_by_the_number_of_units():
+    for clusters, units in ((None, 200), (np.arange(200) // 4, 50)):
+        test = paired_mean_test([0.0] * 200, clusters)
+        assert (test.p_value, test.verdict) == (1.0, "no difference shown")
+        assert test.ci_high == -test.ci_low == pytest.approx(1 - 0.025 ** (1 / units))
+        assert noninferiority_test(test, 0.1).verdict == "not worse"
+    assert noninferiority_test(paired_mean_test([0.0] * 5), 0.1).verdict == "not shown"
+    assert paired_mean_test([0.0] * 50, largest=None).ci_low is None
+
+
+@pytest.mark.parametrize("n", [5, 6, 12, 29, 30, 50])
+def test_one_tie_among_the_unanimous_flips_nothing(n):
+    unanimous, tied = paired_mean_test([1.0] * n), paired_mean_test([1.0] * (n - 1) + [0.0])
+    assert unanimous.verdict == ("better" if n > 5 else "no difference shown")
+    assert tied.verdict in {unanimous.verdict, "no difference shown"}
+    assert tied.verdict == ("better" if n > 6 else "no difference shown")
+
+
+def test_sign_flips_counted_one_by_one():
+    rng = np.random.default_rng(3)
+    for n in (1, 4, 9):
+        d = rng.integers(-3, 5, n) / 3
+        flips = np.array(list(itertools.product([-1, 1], repeat=n))) @ d
+        up, down = (float((side <= 1e-9).mean()) for side in (d.sum() - flips, flips - d.sum()))
+        # as large as seen, or larger: sum of flipped >= sum seen
+        assert sign_flip_p(d) == pytest.approx(min(1.0, 2 * min(up, down)))
+
+
+def test_sign_flips_agree_with_scipys_permutation_test():
+    d = np.array([0.4, -0.1, 0.3, 0.25, 0.6, -0.2, 0.15, 0.5])
+    found = stats.permutation_test(
+        (d, np.zeros(8)), lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples", vectorized=True,
+    )  # fmt: skip
+    assert sign_flip_p(d) == pytest.approx(found.pvalue)
+
+
+def test_too_many_units_to_flip_are_refused():
+    with pytest.raises(DesignError, match="31 units"):
+        sign_flip_p([1.0] * 31)
+
+
+votes = st.lists(
+    st.lists(st.sampled_from([-1, 0, 1]), min_size=3, max_size=3), min_size=2, max_size=29
+)
+
+
+@given(votes, st.data())
+def test_more_agreement_never_weakens_a_verdict(items, data):
+    place = data.draw(st.integers(0, len(items) - 1))
+    raised = [max(vote, data.draw(st.sampled_from([-1, 0, 1]))) for vote in items[place]]
+    means = [sum(votes) / 3 for votes in items]
+    more = [*means[:place], sum(raised) / 3, *means[place + 1 :]]
+    before, after = paired_mean_test(means), paired_mean_test(more)
+    order = ["worse", "no difference shown", "better"]
+    assert order.index(after.verdict) >= order.index(before.verdict)
+    if before.verdict == "better":
+        assert after.p_decides <= before.p_decides + 1e-12
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 12)), min_size=4, max_size=60), st.data()
+)
+def test_a_cluster_moved_towards_the_winner_never_weakens_a_verdict(rows, data):
+    d, owners = [one for one, _ in rows], [owner for _, owner in rows]
+    if len(set(owners)) < 2:
+        return
+    chosen, lift = data.draw(st.sampled_from(owners)), data.draw(st.floats(0, 2))
+    more = [one + lift * (owner == chosen) for one, owner in rows]
+    before, after = paired_mean_test(d, owners), paired_mean_test(more, owners)
+    order = ["worse", "no difference shown", "better"]
+    assert order.index(after.verdict) >= order.index(before.verdict)
+
+
+@given(cells, st.sampled_from([(2, 0), (2, 3), (2, 1), (0, 1), (3, 1)]))
+def test_an_example_moved_towards_the_winner_never_weakens_a_verdict(four, move):
+    # from regressed to both right, both wrong or fixed; from both right or both wrong to fixed
+    source, target = move
+    if not four[source]:
+        return
+    more = [k - (at == source) + (at == target) for at, k in enumerate(four)]
+    before, after = paired_binary_test(*four), paired_binary_test(*more)
+    order = ["worse", "no difference shown", "better"]
+    assert order.index(after.verdict) >= order.index(before.verdict)
+    assert after.ci_low >= before.ci_low - 1e-9
 
 
 def test_gaps_are_refused_not_dropped():

@@ -72,9 +72,27 @@ def test_one_vote_an_item_is_the_sign_test():
     assert item_mean_test([[1], [1], [0], [-1], []]) == win_rate(2, 1, 1)
 
 
-def test_unanimous_items_have_no_variance_and_say_so():
+def test_unanimous_items_win_by_the_sign_test_on_items():
+    # 3 raters x 50 items, all for the fine-tuned model: p = 2 / 2^50 over items, not votes
+    test = item_mean_test([[1, 1, 1]] * 50)
+    assert (test.score, test.verdict, test.ci_high) == (1.0, "better", 1.0)
+    assert test.p_value == pytest.approx(2 / 2**50)
+    assert test.ci_low == pytest.approx(0.025 ** (1 / 50))
+    assert (test.wins, test.losses, test.ties) == (50, 0, 0)
+    assert item_mean_test([[-1, -1]] * 50).verdict == "worse"
+
+
+@pytest.mark.parametrize("ties", range(0, 40, 3))
+def test_ties_among_the_unanimous_flip_nothing(ties):
+    items = [[1, 1, 1]] * (50 - ties) + [[0, 0, 0]] * ties
+    assert item_mean_test(items).verdict == "better"
+
+
+def test_three_unanimous_items_are_too_few_and_say_by_which_test():
     test = item_mean_test([[1, 1], [1, 1], [1, 1]])
-    assert (test.score, test.p_value, test.ci_low) == (1.0, None, None)
+    assert (test.score, test.p_value, test.verdict) == (1.0, 0.25, "no difference shown")
+    assert test.ci_low < 0.5
+    assert "sign test" in test.method
     assert test.notes
 
 

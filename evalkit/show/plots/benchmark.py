@@ -155,13 +155,13 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
 
 
 def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
-    """The difference in every declared slice; hollow where nothing is shown, and no p below 30 examples."""
+    """The difference in every declared slice; hollow where nothing is shown."""
     tracks = [
         Track(
             name=row.slice,
             under=f"{wording.plural(row.n, 'example')}, "
             + (
-                "n < 30"
+                "no test"
                 if row.p_adjusted is None
                 else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
             ),
@@ -251,7 +251,9 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
     ax.locator_params(axis="x", nbins=4 if narrow else 8)
     ax.xaxis.set_major_formatter(lambda value, _: wording.count(int(value)))
     above = f"points found with power {wording.percent(power, 0)}"
-    return style.titled(ax, say.detectable_title(comparison, here), narrow=narrow, above=above)
+    return style.titled(
+        ax, say.detectable_title(comparison, here, power), narrow=narrow, above=above
+    )
 
 
 def _squares(counts: Mapping[str, int], *, narrow: bool) -> Axes:

@@ -246,14 +246,16 @@ def _track_word(layer: LayerDecision) -> str:
 
 def _slice_row(finding: Any, name: str) -> Row:
     row = finding.numbers
-    ends = f"{wording.points(row.get('ci_low'))} to {wording.points(row.get('ci_high'))}"
+    low, high, scale = row.get("ci_low"), row.get("ci_high"), str(row.get("shown_as") or "points")
+    digits = wording.decimals(row["estimate"], low, high)
+    effect = wording.amount(row["estimate"], scale, digits=digits).removesuffix(" points")
     return Row(
         name=name,
         under=str(row.get("slice")),
         n=f"{wording.count(row.get('n') or 0)} examples",
         word={"blocks": "don't ship", "holds": "not yet"}.get(finding.effect, "warns"),
-        verdict=str(row.get("verdict")),
-        value=f"{wording.points(row['estimate'])} ({ends})",
+        verdict=str(row.get("standing") or row.get("verdict")),
+        value=f"{effect} ({wording.limits(low, high, scale, digits=digits)})",
         estimate=row["estimate"],
         low=row.get("ci_low"),
         high=row.get("ci_high"),
