@@ -9,12 +9,12 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evalkit import journal, wording
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
 from evalkit.abtest.looks import read_looks
-from evalkit.abtest.plan import ABPlan, Kind, Metric, read_guardrails
+from evalkit.abtest.plan import ABPlan, Better, Kind, Metric, read_guardrails
 from evalkit.abtest.reading import Reading, read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DesignError
@@ -53,12 +53,13 @@ def make_plan(
     expected_rate: float,
     detectable_difference: float,
     metric_sd: float = 0.0,
+    ab_metric_better: Better | Literal[""] = "",
     guardrails_file: Path | None = None,
     **options: Any,
 ) -> ABPlan:
     """A plan from a notebook's flat parameters, a draft without a name.
 
-    `metric_sd` is 0 when not given, `options` are other fields of `ABPlan`.
+    `metric_sd` is 0 and `ab_metric_better` "" when not given, `options` are other fields of `ABPlan`.
     """
     metric = Metric(
         name=ab_metric,
@@ -66,6 +67,7 @@ def make_plan(
         expected=expected_rate,
         detectable_difference=detectable_difference,
         sd=metric_sd or None,
+        better=ab_metric_better or None,
     )
     guardrails = read_guardrails(guardrails_file) if guardrails_file else ()
     return ABPlan(

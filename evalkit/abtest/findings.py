@@ -161,19 +161,23 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     """All that is read at the looks due; the first one that leaves the limits decides."""
     plan = ask.plan.plan
     kind, alpha = plan.primary.kind, plan.alpha
+    facing = {"alpha": alpha, "lower_is_better": plan.primary.lower_is_better}
     cells = ask.cells(plan.primary)
     looks = read_looks(cells, ask.plan, ask.due, ask.bounds)
     at, primary = deciding(looks)
     decided = up_to(cells, ask.due[at].day)
     article = article_test(decided, alpha=alpha) if kind == "rate" else None
-    by_day = {date_of(day): effect(part, kind, alpha=alpha) for day, part in cells.groupby("day")}  # type: ignore[arg-type]
+    by_day = {date_of(day): effect(part, kind, **facing) for day, part in cells.groupby("day")}  # type: ignore[arg-type]
     sliced = slices and ask.sliced
     lost = ask.log.without_request(ask.experiment, plan.primary.name) if sliced else 0
     parts = ask.slices(plan.primary.name) if sliced and not lost else {}
-    by_slice = {name: effect(part, kind, alpha=alpha) for name, part in parts.items()}
-    secondary = {one.name: effect(ask.cells(one), one.kind, alpha=alpha) for one in plan.secondary}
+    by_slice = {name: effect(part, kind, **facing) for name, part in parts.items()}
+    secondary = {
+        one.name: effect(ask.cells(one), one.kind, alpha=alpha, lower_is_better=one.lower_is_better)
+        for one in plan.secondary
+    }
     cuped = (
-        cuped_effect(ask.cells(plan.primary, before), alpha=alpha)
+        cuped_effect(ask.cells(plan.primary, before), **facing)
         if before is not None and kind == "mean"
         else None
     )
@@ -213,8 +217,9 @@ def read_looks(
     cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]
 ) -> tuple[Effect, ...]:
     """The primary metric at each look due."""
-    kind, alpha, looks = plan.plan.primary.kind, plan.plan.alpha, plan.plan.looks
-    tests = [(one.look, effect(up_to(cells, one.day), kind, alpha=alpha)) for one in due]
+    metric, looks = plan.plan.primary, plan.plan.looks
+    facing = {"alpha": plan.plan.alpha, "lower_is_better": metric.lower_is_better}
+    tests = [(one.look, effect(up_to(cells, one.day), metric.kind, **facing)) for one in due]
     if looks == 1:
         return tuple(test for _, test in tests)
     return tuple(

@@ -280,6 +280,12 @@ def _notes(
         notes.append(
             f"the plan was locked on {plan.locked_at[:10]}, after users had come: it was not made before the facts"
         )
+    primary = plan.plan.primary
+    if primary.detectable_difference < 0 and not primary.lower_is_better:
+        notes.append(
+            f"the plan looks for a fall of {primary.name} and counts higher as better; where a fall is good, a new plan says "
+            f"better: lower"
+        )
     if not plan.plan.outcome_window_days:
         notes.append(
             "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"

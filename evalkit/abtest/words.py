@@ -75,9 +75,10 @@ def headline(found: Reading | NoReading) -> str:
         return f"Too early: {held(found)}"
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
+    way = "higher" if (test.estimate or 0.0) > 0 else "lower"
     return {
-        "better": f'Better: "{name}" is {size} higher in treatment',
-        "worse": f'Worse: "{name}" is {size} lower in treatment',
+        "better": f'Better: "{name}" is {size} {way} in treatment',
+        "worse": f'Worse: "{name}" is {size} {way} in treatment',
         "too early": f"Too early: at look {test.look} of {test.looks} the difference is inside the limits",
     }.get(test.verdict, f'No difference shown in "{name}" after the planned users')
 
@@ -191,9 +192,7 @@ def plan_said(found: Reading | NoReading) -> str:
         f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
     )
     amended = wording.plural(len(locked.amendments), "amendment")
-    return (
-        f"{said} The metric that decides: {metric(found)} ({locked.plan.primary.kind}). {amended}."
-    )
+    return f"{said} The metric that decides: {metric(found)} ({_kind(locked.plan)}). {amended}."
 
 
 def notes(found: Reading | NoReading) -> str:
@@ -220,13 +219,10 @@ def aim(plan: ABPlan) -> str:
         if one.expected is None
         else [f"expected at {wording.percent(one.expected) if is_rate else f'{one.expected:g}'}"]
     )
-    size = (
-        f"{wording.points(one.detectable_difference)} points"
-        if is_rate
-        else wording.signed(one.detectable_difference)
-    )
+    size = f"{wording.points(one.aim)} points" if is_rate else wording.signed(one.aim)
     risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
-    return f"The metric that decides: {', '.join([one.name.replace('_', ' '), *found])}; worth finding: {size} ({risks})."
+    name = one.name.replace("_", " ") + (", lower is better" if one.lower_is_better else "")
+    return f"The metric that decides: {', '.join([name, *found])}; worth finding: {size} ({risks})."
 
 
 def alt_plan(title: str, plan: ABPlan) -> str:
@@ -305,6 +301,10 @@ def planned(plan: ABPlan) -> str:
         f"{plan.days} days at {wording.count(plan.users_per_day)} new users a day; {looks}; outcomes count for "
         f"{wording.plural(plan.outcome_window_days, 'day')} after a user's first request"
     )
+
+
+def _kind(plan: ABPlan) -> str:
+    return plan.primary.kind + (", lower is better" if plan.primary.lower_is_better else "")
 
 
 def needed(plan: ABPlan) -> str:
