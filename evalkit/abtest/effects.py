@@ -168,7 +168,7 @@ def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[d
     )
 
 
-def up_to(cells: pd.DataFrame, day: int) -> pd.DataFrame:
+def up_to(cells: pd.DataFrame, day: float) -> pd.DataFrame:
     """The cells of users who came on that day or before."""
     return cells.loc[cells["day"] <= day]
 

@@ -15,6 +15,7 @@ from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.looks import Look, record_look
 from evalkit.abtest.schedule import Schedule, limits, schedule
+from evalkit.abtest.tallies import exposed
 from evalkit.records import Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test
 
@@ -173,6 +174,7 @@ def read_ab_test(
         DataError: The log has no users of this experiment, or is not this test's log.
     """
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
+    seen = exposed(log, plan.plan.experiment_name)
     users = log.users(plan.plan.experiment_name)
     counts = log.counts(users)
     ratio = _sample_ratio(counts, plan)
@@ -182,7 +184,7 @@ def read_ab_test(
     found = None
     if valid and state.due:
         found = findings(
-            Question(log, users, plan, state.due, bounds), before=before, slices=slices
+            Question(log, users, plan, state.due, bounds, at), before=before, slices=slices
         )
     reading = Reading(
         plan=plan,
@@ -207,7 +209,7 @@ def read_ab_test(
         else (),
         findings=found,
         missing=_missing(valid, state, found, plan),
-        notes=_notes(counts, plan, found, simulated=log.simulated),
+        notes=(*seen.notes(plan.plan), *_notes(counts, plan, found, simulated=log.simulated)),
     )
     if ledger is not None:
         record_look(ledger, _ledger_line(reading, run))

@@ -26,6 +26,7 @@ def answer(found: Reading | NoReading) -> str:
     text = f"{found.missing[0].why if isinstance(found, NoReading) else headline(found)}."
     if isinstance(found, Reading) and found.findings and found.valid:
         text += f" {figures(found.findings.primary)}"
+        text += f" {later(found)}" if found.findings.n_later else ""
     if found.missing:
         text += f" Missing: {found.missing[0].action} ({found.missing[0].price})."
     return f"{text} Users are simulated." if found.simulated else text
@@ -104,6 +105,46 @@ def figures(test: Effect) -> str:
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
     return f"{text}; p {p_said(test.p_value)}."
+
+
+def later(found: Reading | NoReading) -> str:
+    """How many users came after the look that decides, and the effect over all beside it."""
+    if not found.findings or not found.findings.n_later:
+        return ""
+    done, whole = found.findings, found.findings.over_all
+    came = f"{wording.plural(done.n_later, 'user')} of {wording.count(done.primary.n + done.n_later)} came after this look"
+    if done.primary.verdict == "too early":
+        return f"{came} and are not counted in it."
+    if whole is None:
+        return f"{came} and change nothing; their outcome windows are still open."
+    return f"{came} and change nothing: over all {wording.count(whole.n)} whose window has closed {_beside(whole)}."
+
+
+def ramp(found: Reading | NoReading) -> str:
+    """What a changed split does to the estimate, and the last phase's own beside it; "" without a change."""
+    last = found.findings.last_phase if found.findings else None
+    if last is None or not found.plan:
+        return ""
+    phase = found.plan.phases[-1].phase
+    return (
+        "The split changed on the way. Users of earlier phases may be served by the other model once it has changed, and count "
+        f"where first seen, so the size of the difference is understated. Over the {wording.count(last.n)} users of phase "
+        f"{phase} alone {_beside(last)}; it decides nothing."
+    )
+
+
+def beside(found: Reading | NoReading) -> str:
+    """Both of these; what there is when there is neither."""
+    said = " ".join(one for one in (ramp(found), later(found)) if one)
+    if not said:
+        return "Every user in the log counts." if found.findings else "Withheld with the effect."
+    return f"{said} Users are simulated." if found.simulated else said
+
+
+def _beside(test: Effect) -> str:
+    interval = f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
+    interval = "no interval" if test.ci_low is None else interval
+    return f"the difference is {difference(test, test.estimate)} ({interval}, as if looked at once)"
 
 
 def sample_ratio(found: Reading | NoReading) -> str:
