@@ -53,6 +53,11 @@ class SliceRow:
         return self.test.estimate
 
     @property
+    def gain(self) -> float:
+        """The difference with the sign of good news; 0 when there is none."""
+        return -(self.estimate or 0.0) if self.test.lower_is_better else self.estimate or 0.0
+
+    @property
     def ci_low(self) -> float | None:
         """Lower limit of the slice's own interval."""
         return self.test.ci_low
@@ -69,7 +74,7 @@ class SliceRow:
             return "too early"
         if self.p_adjusted is None or self.p_adjusted >= self.test.alpha or self.estimate == 0:
             return "no difference shown"
-        return "better" if self.estimate > 0 else "worse"
+        return "better" if self.gain > 0 else "worse"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the evidence file."""
@@ -89,6 +94,7 @@ class SliceRow:
             "verdict",
             "safety",
             "n_to_settle",
+            "gain",
         )
         return {name: getattr(self, name) for name in names} | {"diff": self.estimate}
 
@@ -113,7 +119,7 @@ class SliceTable:
     def worse(self) -> tuple[SliceRow, ...]:
         """Slices shown worse, the largest loss first."""
         found = (one for one in self.rows if one.verdict == "worse")
-        return tuple(sorted(found, key=lambda one: one.estimate or 0.0))
+        return tuple(sorted(found, key=lambda one: one.gain))
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Plain rows, each with the metric's name."""
@@ -207,9 +213,7 @@ def slice_tables(
 
 def most_lost(tables: Sequence[SliceTable]) -> SliceTable:
     """The table with the largest loss that is shown; the first when none is."""
-    return min(
-        tables, key=lambda table: min((row.estimate or 0.0 for row in table.worse), default=0.0)
-    )
+    return min(tables, key=lambda table: min((row.gain for row in table.worse), default=0.0))
 
 
 def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str, str], list[Pair]]:
@@ -260,7 +264,13 @@ def _row(
     metric: str,
     margin: float | None,
 ) -> SliceRow:
-    test = paired_test(group, metric, alpha=comparison.alpha, clustered=comparison.clustered)
+    test = paired_test(
+        group,
+        metric,
+        alpha=comparison.alpha,
+        clustered=comparison.clustered,
+        lower_is_better=comparison.tests[metric].lower_is_better,
+    )
     enough = test.n >= MIN_N
     return SliceRow(
         slice=wording.visible(wording.cleaned(f"{name[0]} = {name[1]}")[0]),
@@ -285,7 +295,7 @@ def _settled(row: SliceRow, margin: float, n_tested: int, power: float) -> Slice
         prices.append(
             examples_to_settle(row.test, margin=margin, alpha=row.test.alpha, power=power)
         )
-    if not margin or (row.estimate or 0.0) < 0:
+    if not margin or row.gain < 0:
         prices.append(
             examples_to_settle(row.test, alpha=row.test.alpha / max(n_tested, 1), power=power)
         )
@@ -300,13 +310,18 @@ def examples_to_settle(
     With a margin: that would show that it is no loss of so much.
     None when no difference (or the loss of the margin) was seen, or no spread to size it by.
     """
+    turn = -1 if test.lower_is_better else 1
     away = (
-        None if test.estimate is None else test.estimate + margin if margin else abs(test.estimate)
+        None
+        if test.estimate is None
+        else turn * test.estimate + margin
+        if margin
+        else abs(test.estimate)
     )
     if not test.n or not away or away <= 0:
         return None
     if hasattr(test, "fixed"):
-        fixed, regressed = test.fixed / test.n, test.regressed / test.n
+        fixed, regressed = (test.fixed / test.n, test.regressed / test.n)[::turn]
         needed = stats.examples_needed(fixed, regressed, margin=margin, alpha=alpha, power=power)
     elif test.se:
         # Two arms carry twice the variance of one paired difference, so a pair needs half of one arm.

@@ -164,6 +164,8 @@ def _against(rate: Any, level: float) -> str:
 def _margin(test: Any) -> str:
     margin = wording.points(test.margin, sign=False)
     worst = f"lower limit {wording.points(test.ci_low)} points, margin {wording.MINUS}{margin}"
+    if test.lower_is_better:
+        worst = f"upper limit {wording.points(test.ci_high)} points, margin +{margin}"
     return f"{'not worse' if test.verdict == 'not worse' else 'not shown to be safe'} ({worst})"
 
 

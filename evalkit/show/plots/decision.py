@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
+from evalkit.decision.findings import Finding
 from evalkit.decision.layers import MISSING
 from evalkit.show import style
 from evalkit.show.style import COLOURS
@@ -97,16 +98,20 @@ def rows_of(decision: Decision) -> list[Row]:
             if one.rule.startswith("slice_") and one.numbers.get("estimate") is not None
         ]
         if slices:
-            worst = min(slices, key=lambda one: one.numbers["estimate"])
-            decides = min(
-                slices, key=lambda one: (_EFFECTS.index(one.effect), one.numbers["estimate"])
-            )
+            worst = min(slices, key=_gain)
+            decides = min(slices, key=lambda one: (_EFFECTS.index(one.effect), _gain(one)))
             rows.append(
                 _slice_row(
                     decides, "Its worst slice" if decides is worst else "Its slice that decides"
                 )
             )
     return rows
+
+
+def _gain(slice_: Finding) -> float:
+    """A slice's difference with the sign of good news."""
+    gain = slice_.numbers.get("gain")
+    return slice_.numbers["estimate"] if gain is None else gain
 
 
 def layers(decision: Decision, *, narrow: bool = False) -> Axes:
@@ -260,6 +265,7 @@ def _slice_row(finding: Any, name: str) -> Row:
         verdict=str(row.get("verdict")),
         value=f"{wording.points(row['estimate'])} ({ends})",
         estimate=row["estimate"],
+        lower_is_better=_gain(finding) * row["estimate"] < 0,
         low=row.get("ci_low"),
         high=row.get("ci_high"),
         at_limit=f"0, {row['if_worse']} if shown worse"
