@@ -333,9 +333,31 @@ class Log:
         return strangers.semi_join(known, "request_id").agg(n=lambda rows: rows.count())
 
     def outcomes_of(self, experiment: str, metric: str) -> Any:
-        """The outcomes of one metric, whatever their time, as a table of user_id and value: a covariate for CUPED."""
+        """The outcomes of one metric, whatever their time, as a table of user_id, value and at_s.
+
+        As a covariate for CUPED it is refused when any lies after its user's first exposure.
+        """
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
-        return rows.filter(rows.metric == metric).select("user_id", "value")
+        return rows.filter(rows.metric == metric).select("user_id", "value", "at_s")
+
+    def past(self, users: Any, experiment: str, metric: str) -> Any:
+        """Each user's sum of one metric before the first exposure, 0 without any: user_id and value."""
+        known = self._joined(users, experiment, metric)
+        known = known.filter(known.at_s < known.first_at)
+        total = known.group_by("user_id").agg(value=known.value.sum())
+        joined = users.left_join(total, "user_id")
+        return joined.select("user_id", value=joined.value.fill_null(0.0))
+
+    def after_exposure(self, users: Any, before: Any) -> int:
+        """Rows of a covariate that lie after their user's first exposure; 0 where it has no times."""
+        table = _as_table(before)
+        if "at_s" not in table.columns:
+            return 0
+        kinds = table.schema()
+        at_s = table.at_s if kinds["at_s"].is_numeric() else _seconds(table.at_s)
+        rows = table.select(user_id=_text(table.user_id), at_s=at_s)
+        known = rows.join(users.select("user_id", "first_at"), "user_id")
+        return int(fetched(known.filter(known.at_s >= known.first_at).count()))
 
     def _requests(self, users: Any, experiment: str, window_s: float) -> Any:
         if not math.isfinite(window_s):
@@ -356,10 +378,7 @@ class Log:
         return rows.join(users.select("user_id", *KEYS), "user_id")
 
     def _before(self, before: Any) -> tuple[float, Any]:
-        import ibis
-
-        with quiet():
-            rows: Any = before if isinstance(before, ibis.Table) else ibis.memtable(before)
+        rows = _as_table(before)
         rows = rows.select(user_id=_text(rows.user_id), value=_float(rows.value))
         known = rows.group_by("user_id").agg(x=rows.value.mean())
         return float(fetched(known.x.mean()) or 0.0), known
@@ -398,6 +417,13 @@ class Log:
             if math.isfinite(window_s)
             else known
         )
+
+
+def _as_table(frame: Any) -> Any:
+    import ibis
+
+    with quiet():
+        return frame if isinstance(frame, ibis.Table) else ibis.memtable(frame)
 
 
 def cells_fault(table: pd.DataFrame, metric: str, *, is_rate: bool) -> str:

@@ -54,12 +54,13 @@ def make_plan(
     detectable_difference: float,
     metric_sd: float = 0.0,
     ab_metric_better: Better | Literal[""] = "",
+    ab_covariate: str = "",
     guardrails_file: Path | None = None,
     **options: Any,
 ) -> ABPlan:
     """A plan from a notebook's flat parameters, a draft without a name.
 
-    `metric_sd` is 0 and `ab_metric_better` "" when not given, `options` are other fields of `ABPlan`.
+    `metric_sd` is 0, `ab_metric_better` and `ab_covariate` are "" when not given, `options` are other fields of `ABPlan`.
     """
     metric = Metric(
         name=ab_metric,
@@ -76,6 +77,7 @@ def make_plan(
         treatment_model=treatment_model,
         primary=metric,
         guardrails=guardrails,
+        covariate=ab_covariate.strip(),
         **options,
     )
 

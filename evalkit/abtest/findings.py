@@ -153,6 +153,22 @@ class Question:
             raise DataError(f"{self.log.where}: {nothing_counts(tally, self.experiment)}")
         return found
 
+    def covariate(self, given: Any) -> Any:
+        """What users did before, as given or as the plan names it; None without either.
+
+        Raises:
+            DataError: It holds values from after a user's first exposure: they may be the treatment's doing.
+        """
+        name = self.plan.plan.covariate
+        if given is None:
+            return self.log.past(self.all_users, self.experiment, name) if name else None
+        if n := self.log.after_exposure(self.all_users, given):
+            raise DataError(
+                f"{self.log.where}: {wording.plural(n, 'value')} of the covariate lie after their user's first exposure, where "
+                f"the model may have moved them; give what users did before it"
+            )
+        return given
+
     @property
     def last_closed_day(self) -> float:
         """The last day whose users' windows have all closed."""
@@ -203,6 +219,7 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         one.name: effect(ask.cells(one), one.kind, alpha=alpha, lower_is_better=one.lower_is_better)
         for one in plan.secondary
     }
+    before = ask.covariate(before)
     cuped = (
         cuped_effect(ask.cells(plan.primary, before), **facing)
         if before is not None and kind == "mean"

@@ -24,7 +24,15 @@ from evalkit.errors import DataError, DesignError
 
 KIND = "evalkit-plan"
 _ENTRY = {"at", "reason", "phase", "plan", "sha256"}
-_FIXED = ("experiment_name", "control_model", "treatment_model", "primary", "hash", "alpha")
+_FIXED = (
+    "experiment_name",
+    "control_model",
+    "treatment_model",
+    "primary",
+    "hash",
+    "alpha",
+    "covariate",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

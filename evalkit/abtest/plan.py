@@ -155,6 +155,8 @@ class ABPlan:
         outcome_window_days: Days after a user's first request in which outcomes count.
         users_per_day: New users a day.
         looks: How often the effect may be read: 1 = once, at the end; more = O'Brien-Fleming bounds.
+        covariate: An outcome whose values from before a user's first exposure sharpen a mean (CUPED), shown beside it; "" for
+            none.
         design_effect: Inflation of the users needed; 1 is on the safe side for a rate or ratio over several requests a user.
     """
 
@@ -173,6 +175,7 @@ class ABPlan:
     alpha: float = 0.05
     power: float = 0.8
     design_effect: float = 1.0
+    covariate: str = ""
 
     def __post_init__(self) -> None:
         """Checks what the metrics and the split have not checked.
@@ -197,6 +200,11 @@ class ABPlan:
         for name, lowest in (("looks", 1), ("outcome_window_days", 0)):
             if not isinstance(n := getattr(self, name), int) or isinstance(n, bool) or n < lowest:
                 raise DesignError(f"{name} is {n!r}; need a whole number of at least {lowest}")
+        if self.covariate and self.primary.kind != "mean":
+            raise DesignError(
+                f"covariate {self.covariate!r}: only a mean per user can be adjusted by it; {self.primary.name!r} is a "
+                f"{self.primary.kind}"
+            )
         names = [metric.name for metric in (self.primary, *self.secondary)]
         if len(set(names)) < len(names):
             raise DesignError(f"metrics {names}: each name may stand once")
@@ -253,7 +261,8 @@ class ABPlan:
             "secondary": [one.to_dict() for one in self.secondary],
             "guardrails": [asdict(one) for one in self.guardrails],
         }
-        return {**asdict(self), **metrics, "needs": needs}
+        own = {name: value for name, value in asdict(self).items() if value or name != "covariate"}
+        return {**own, **metrics, "needs": needs}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> ABPlan:
@@ -263,6 +272,7 @@ class ABPlan:
             DataError: The record is not a plan.
         """
         try:
+            record = {"covariate": "", **record}  # plans locked before there was one
             known = {field.name: record[field.name] for field in fields(cls)}
             return cls(
                 **known

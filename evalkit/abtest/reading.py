@@ -165,7 +165,8 @@ def read_ab_test(
         log: From `open_log`, or any Ibis tables as `Log(exposures=..., outcomes=...)`.
         plan: The locked plan.
         now: Time of reading; the present when not given.
-        before: For CUPED: a table of user_id and value from before the experiment.
+        before: For CUPED: a table of user_id and value from before the experiment, with at_s where it is known; instead of
+            the covariate that the plan names.
         slices: Also by slice, when the log has any.
         ledger: File to which this look is appended before anything is returned.
         run: Name of the run, for the ledger.

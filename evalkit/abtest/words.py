@@ -147,6 +147,21 @@ def _beside(test: Effect) -> str:
     return f"the difference is {difference(test, test.estimate)} ({interval}, as if looked at once)"
 
 
+def cuped(found: Reading | NoReading) -> str:
+    """The difference adjusted for what users did before, beside the one that decides."""
+    if not found.findings:
+        return "The difference adjusted for what users did before is withheld with the effect."
+    test = found.findings.cuped
+    if test is None:
+        return "Nothing from before the test is named to adjust by: only a mean can be, by the plan's covariate."
+    plain = found.findings.primary
+    text = f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}"
+    text += f", {wording.count(test.n)} users"
+    if test.se and plain.se:
+        text += f"; its standard error is {wording.percent(test.se / plain.se, 0)} of the plain one. It decides nothing"
+    return f"{text}. Users are simulated." if found.simulated else f"{text}."
+
+
 def sample_ratio(found: Reading | NoReading) -> str:
     """Is the split the declared one?"""
     if isinstance(found, NoReading) or not any(one.test.n for one in found.sample_ratio):

@@ -342,3 +342,70 @@ def test_the_tallies_compile(dialect):
 
 def test_tables_still_show(frames, read):
     assert rows.day_rows(read(*frames))
+
+
+# --- what users did before -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spending(make_log):
+    """400 users whose spending follows what they spent before; times of the past relative to the first exposure."""
+    rng = np.random.default_rng(4)
+    x = rng.gamma(4, 3, 400)
+    users = [f"u{i}" for i in range(400)]
+    arm = np.where(np.arange(400) >= 200, "treatment", "control")
+    exposures = pd.DataFrame({"user_id": users, "variant": arm, "at_s": START})
+    now = pd.DataFrame({"user_id": users, "metric": "spent", "at_s": START + 60})
+    now["value"] = x + rng.normal(0, 1, 400)
+    past = pd.DataFrame({"user_id": users, "metric": "spent", "value": x / 2, "at_s": START - DAY})
+    return exposures, now, pd.concat([past, past.assign(at_s=START - 9 * DAY)])
+
+
+def test_the_plans_covariate_sharpens_a_mean(spending, make_log, locked, later):
+    import statsmodels.formula.api as smf
+
+    exposures, now, past = spending
+    fields = {"kind": "mean", "name": "spent", "sd": 1.0, "expected": None, "difference": 1.0}
+    plan = locked(**fields, min_samples=200, covariate="spent", outcome_window_days=2)
+    found = read_ab_test(make_log(exposures, pd.concat([now, past])), plan, now=later)
+    x = past.groupby("user_id")["value"].sum().reindex(exposures["user_id"]).to_numpy()
+    data = {
+        "t": exposures["variant"].eq("treatment").astype(float),
+        "x": x - x.mean(),
+        "y": now["value"],
+    }
+    fit = smf.ols("y ~ t + x", pd.DataFrame(data)).fit(cov_type="HC1")
+    assert found.findings.cuped.estimate == pytest.approx(fit.params["t"], abs=1e-9)
+    assert found.findings.cuped.se < found.findings.primary.se / 3
+    assert "Adjusted for what users did before (CUPED) the difference is" in words.cuped(found)
+    plain = read_ab_test(make_log(exposures, now), locked(**fields, min_samples=200), now=later)
+    assert found.findings.primary.estimate == pytest.approx(
+        plain.findings.primary.estimate, abs=1e-9
+    )
+    assert plain.findings.cuped is None
+    assert "Nothing from before" in words.cuped(plain)
+
+
+@pytest.mark.parametrize("form", ["table", "frame", "timestamps"])
+def test_a_covariate_from_after_the_exposure_is_refused(form, spending, make_log, locked, later):
+    exposures, now, past = spending
+    late = pd.concat([past, past.iloc[:3].assign(at_s=START)])
+    before = {
+        "table": make_log(exposures, late).outcomes_of("exp", "spent"),
+        "frame": late[["user_id", "value", "at_s"]],
+        "timestamps": late.assign(at_s=pd.to_datetime(late["at_s"], unit="s", utc=True))[
+            ["user_id", "value", "at_s"]
+        ],
+    }[form]
+    plan = locked(kind="mean", name="spent", sd=1.0, expected=None, difference=1.0, min_samples=200)
+    with pytest.raises(
+        DataError, match="3 values of the covariate lie after their user's first exposure"
+    ):
+        read_ab_test(make_log(exposures, now), plan, now=later, before=before)
+
+
+def test_only_a_mean_takes_a_covariate(locked):
+    from evalkit.errors import DesignError
+
+    with pytest.raises(DesignError, match="only a mean per user can be adjusted"):
+        locked(covariate="spent")
