@@ -409,3 +409,27 @@ def test_only_a_mean_takes_a_covariate(locked):
 
     with pytest.raises(DesignError, match="only a mean per user can be adjusted"):
         locked(covariate="spent")
+
+
+def test_sqlite_counts_the_same(frames, read, locked, later, tmp_path):
+    import sqlite3
+    from contextlib import closing
+
+    from evalkit.abtest.source import open_log
+
+    exposures = frames[0]
+    shifted = exponential(exposures, 20).assign(at_s=lambda one: one["at_s"] - 5 * HOUR)
+    foreign = shifted.iloc[::3].assign(user_id="crm")
+    stray = exposures.iloc[:3].assign(variant="C")
+    whole = pd.concat([exposures, stray]), pd.concat([shifted, foreign])
+    with closing(sqlite3.connect(tmp_path / "events.sqlite")) as file:
+        for name, frame in zip(("exposures", "outcomes"), whole, strict=True):
+            frame.to_sql(name, file, index=False)
+    with closing(open_log(tmp_path / "events.sqlite")) as log:
+        found = read_ab_test(log, locked(min_samples=400), now=later)
+    expected = read(*whole)
+    assert found.findings.outcomes == expected.findings.outcomes
+    assert found.findings.outcomes.cause == "clock"
+    assert [one for one in found.notes if "variant" in one] == [
+        one for one in expected.notes if "variant" in one
+    ]
