@@ -64,7 +64,7 @@ def read(folder: Path, events: int, engine: str) -> dict[str, float]:
 
 
 def evalkit_reading(folder: Path, events: int) -> float:
-    """Opening, sample ratio, schedule and the primary metric by user, with imports: what a reading does first."""
+    """Opening, stray rows, sample ratio, schedule, the primary metric by user and what became of its outcomes, with imports."""
     from evalkit.abtest.effects import effect
     from evalkit.abtest.lock import lock
     from evalkit.abtest.plan import ABPlan, Metric
@@ -80,6 +80,8 @@ def evalkit_reading(folder: Path, events: int) -> float:
     )  # fmt: skip
     locked = lock(plan, folder / "plan.lock.json", now=datetime.fromtimestamp(START_S, UTC))
     log = open_log(folder, threads=THREADS, memory_limit="2500MB")
+    rows = log.answered("scale")
+    assert set(rows["variant"]) == {"control", "treatment"}
     people = log.users("scale")
     counts = log.counts(people)
     arms = counts.groupby("treated")["n"].sum()
@@ -93,6 +95,7 @@ def evalkit_reading(folder: Path, events: int) -> float:
         "accepted",
         window_s=WINDOW_DAYS * 86_400.0,
     )
+    assert log.recorded("scale")["accepted"] >= cells["n_joined"].sum()
     return effect(cells, "rate").z_score or 0.0
 
 

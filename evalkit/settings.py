@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     checker: str = "none"
     scorers: str = "similarity,normalised_exact"
     primary_metric: str = "exact_match"
+    lower_is_better: str = ""
     cluster_field: str = ""
     slice_fields: str = ""
     slice_margin: float = 0.05
@@ -82,9 +83,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     min_samples: int = 1000
     ab_metric: str = "accepted"
     ab_metric_kind: str = "rate"
+    ab_metric_better: str = ""
     expected_rate: float = 0.3
     detectable_difference: float = 0.05
     metric_sd: float = 0.0
+    ab_covariate: str = ""
     users_per_day: float = 500.0
     outcome_window_days: int = 7
     looks: int = 4

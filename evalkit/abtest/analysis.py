@@ -26,6 +26,9 @@ _NEEDED = {
 }
 _TEXTS = ("user_id", "variant", "metric", "request_id", "experiment", "outcome", "error", "slice")
 BIN = 0.002  # histogram bins of latency are 0.2% wide
+VARIANTS = ("control", "treatment")
+TALLIED = ("found", "over", "within", "before", "joined")
+_FINE_S, _COARSE_S = 60.0, 86400.0  # bins of a lag: minutes up to two days, then days
 _ENDLESS = 1e300
 _LATEST_S = 1e11  # the year 5138: a larger time is in milliseconds
 
@@ -60,7 +63,7 @@ class Log:
 
     def users_query(self, experiment: str) -> Any:
         """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants."""
-        rows = _of(self.exposures, "exposures", experiment, self.where)
+        rows = self._exposed(experiment)
         control, treated = rows.variant == "control", rows.variant == "treatment"
         by_user = rows.group_by(
             "user_id"
@@ -132,6 +135,7 @@ class Log:
         """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
 
         `n_found` counts users with an outcome: none at all means that the metric was never recorded, not that it is 0.
+        `n_within`, `n_before` and `n_joined` count their outcomes: within the window, before the first exposure, at any time.
 
         Args:
             users: From `users`, or a part of it.
@@ -145,19 +149,24 @@ class Log:
         Raises:
             DataError: A value is not finite, or a user has more successes than requests where y is a part of x.
         """
-        table = _sorted(
+        table = self.all_cells(users, experiment, metric, window_s=window_s, before=before)
+        if fault := cells_fault(table, metric, is_rate=is_rate):
+            raise DataError(f"{self.where}: {fault}")
+        return table
+
+    def all_cells(
+        self,
+        users: Any,
+        experiment: str,
+        metric: str,
+        *,
+        window_s: float = math.inf,
+        before: Any = None,
+    ) -> pd.DataFrame:
+        """As `cells`, whatever the values are: for a table that is cut before `cells_fault` looks at it."""
+        return _sorted(
             fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before))
         )
-        if not math.isfinite(table["sum_y"].to_numpy(dtype=float).sum()):
-            raise DataError(
-                f"{self.where}: outcomes of {metric!r} hold values that are no finite numbers; repair them"
-            )
-        if is_rate and (n_over := int(table["n_over"].to_numpy().sum())):
-            raise DataError(
-                f"{self.where}: {metric!r} is no rate for {n_over} users: their values add up to less than 0 or to more than "
-                f"their requests; remove outcomes recorded twice, or plan it as a mean or ratio"
-            )
-        return table
 
     def cells_query(
         self,
@@ -169,8 +178,7 @@ class Log:
         before: Any = None,
     ) -> Any:
         """The query behind `cells`."""
-        values = self._values(users, experiment, metric, window_s)
-        total = values.group_by("user_id").agg(y=values.value.sum())
+        total = self._tallied(users, experiment, metric, window_s)
         usual, known = (
             self._before(before)
             if before is not None
@@ -178,7 +186,11 @@ class Log:
         )
         joined = users.left_join(known, "user_id").left_join(total, "user_id")
         cells = joined.select(
-            *KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=_ones(joined.y.notnull())
+            *KEYS,
+            x=_number(joined.x, usual),
+            y=_number(joined.y),
+            found=_ones(joined.y.notnull()),
+            **{name: joined[name].fill_null(0) for name in ("within", "before", "joined")},
         )
         return _sums(cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0))))
 
@@ -190,7 +202,7 @@ class Log:
             experiment: Its name.
             name: "error" (also when a fallback answered), another outcome such as "refused", or "latency_ms".
         """
-        rows = _of(self.exposures, "exposures", experiment, self.where)
+        rows = self._exposed(experiment)
         if (name if name == "latency_ms" else "outcome") not in rows.columns:
             return None
         y = rows.latency_ms if name == "latency_ms" else _ones(rows.outcome == name)
@@ -206,9 +218,7 @@ class Log:
         self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf
     ) -> dict[str, pd.DataFrame]:
         """The cells of each slice; outcomes find their slice through their request."""
-        rows = self._windowed(
-            _of(self.exposures, "exposures", experiment, self.where), users, window_s
-        )
+        rows = self._windowed(self._exposed(experiment), users, window_s)
         rows = rows.filter(rows.slice.notnull())
         values = self._values(users, experiment, metric, window_s)
         per_request = values.group_by("request_id").agg(value=values.value.sum())
@@ -256,41 +266,147 @@ class Log:
         each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
         return _cells(each.select(*KEYS, x=_number(each.x), y=_number(each.y)))
 
-    def outcomes_of(self, experiment: str, metric: str) -> Any:
-        """The outcomes of one metric, whatever their time, as a table of user_id and value: a covariate for CUPED."""
+    def answered(self, experiment: str) -> pd.DataFrame:
+        """Requests per variant and model, the most frequent first, at most a hundred rows of `n`; `total` counts all rows.
+
+        Answers that a fallback gave for a failed model are left out; `model` is null where the log names none.
+        """
+        return fetched(self.answered_query(experiment))
+
+    def answered_query(self, experiment: str) -> Any:
+        """The query behind `answered`."""
+        import ibis
+
+        rows = _of(self.exposures, "exposures", experiment, self.where)
+        if "fallback" in rows.columns:
+            rows = rows.filter(~rows.fallback.cast("boolean").fill_null(False))
+        model = rows.model.cast("string") if "model" in rows.columns else ibis.null("string")
+        rows = rows.mutate(model=model)
+        found = rows.group_by(["variant", "model"]).agg(n=rows.count())
+        found = found.mutate(total=found.n.sum().over())
+        return found.order_by(ibis.desc("n"), "variant").limit(100)
+
+    def recorded(self, experiment: str) -> dict[str, int]:
+        """Outcomes by the name of their metric."""
+        table = fetched(self.recorded_query(experiment))
+        return {
+            str(name): int(n) for name, n in zip(table["metric"], table["n"], strict=True) if name
+        }
+
+    def recorded_query(self, experiment: str) -> Any:
+        """The query behind `recorded`."""
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
-        return rows.filter(rows.metric == metric).select("user_id", "value")
+        return rows.group_by("metric").agg(n=rows.count())
+
+    def lags(self, users: Any, experiment: str, metric: str) -> pd.DataFrame:
+        """Outcomes by `lag_s` after their user's first exposure, in bins of a minute, beyond two days of a day."""
+        return fetched(self.lags_query(users, experiment, metric)).sort_values("lag_s")
+
+    def lags_query(self, users: Any, experiment: str, metric: str) -> Any:
+        """The query behind `lags`."""
+        import ibis
+
+        known = self._joined(users, experiment, metric)
+        lag = known.at_s - known.first_at
+        fine = (lag / _FINE_S).floor() * _FINE_S
+        coarse = (lag / _COARSE_S).floor() * _COARSE_S
+        binned = known.mutate(lag_s=ibis.cases((lag.abs() < 2 * DAY_S, fine), else_=coarse))
+        return binned.group_by("lag_s").agg(n=binned.count())
+
+    def untimed(self, experiment: str, metric: str) -> int:
+        """Outcomes without a time."""
+        rows = self._of_metric(experiment, metric)
+        return int(fetched(rows.filter(rows.at_s.isnull()).count()))
+
+    def known_by_request(self, users: Any, experiment: str, metric: str) -> int:
+        """Outcomes of a user whom nobody exposed, though their request was logged: under another user id."""
+        if not all("request_id" in table.columns for table in (self.exposures, self.outcomes)):
+            return 0
+        return int(fetched(self.known_by_request_query(users, experiment, metric)["n"])[0])
+
+    def known_by_request_query(self, users: Any, experiment: str, metric: str) -> Any:
+        """The query behind `known_by_request`."""
+        strangers = self._of_metric(experiment, metric).anti_join(
+            users.select("user_id"), "user_id"
+        )
+        known = self._exposed(experiment).select("request_id")
+        return strangers.semi_join(known, "request_id").agg(n=lambda rows: rows.count())
+
+    def outcomes_of(self, experiment: str, metric: str) -> Any:
+        """The outcomes of one metric, whatever their time, as a table of user_id, value and at_s.
+
+        As a covariate for CUPED it is refused when any lies after its user's first exposure.
+        """
+        rows = _of(self.outcomes, "outcomes", experiment, self.where)
+        return rows.filter(rows.metric == metric).select("user_id", "value", "at_s")
+
+    def past(self, users: Any, experiment: str, metric: str) -> Any:
+        """Each user's sum of one metric before the first exposure, 0 without any: user_id and value."""
+        known = self._joined(users, experiment, metric)
+        known = known.filter(known.at_s < known.first_at)
+        total = known.group_by("user_id").agg(value=known.value.sum())
+        joined = users.left_join(total, "user_id")
+        return joined.select("user_id", value=joined.value.fill_null(0.0))
+
+    def after_exposure(self, users: Any, before: Any) -> int:
+        """Rows of a covariate that lie after their user's first exposure; 0 where it has no times."""
+        table = _as_table(before)
+        if "at_s" not in table.columns:
+            return 0
+        kinds = table.schema()
+        at_s = table.at_s if kinds["at_s"].is_numeric() else _seconds(table.at_s)
+        rows = table.select(user_id=_text(table.user_id), at_s=at_s)
+        known = rows.join(users.select("user_id", "first_at"), "user_id")
+        return int(fetched(known.filter(known.at_s >= known.first_at).count()))
 
     def _requests(self, users: Any, experiment: str, window_s: float) -> Any:
         if not math.isfinite(window_s):
             return users.select("user_id", x=users.n_rows)
-        rows = self._windowed(
-            _of(self.exposures, "exposures", experiment, self.where), users, window_s
-        )
+        rows = self._windowed(self._exposed(experiment), users, window_s)
         return rows.group_by("user_id").agg(x=rows.count())
 
-    def _latencies(self, users: Any, experiment: str) -> Any:
+    def _exposed(self, experiment: str) -> Any:
+        """Exposures to one of the two variants; `answered` counts what else is there."""
         rows = _of(self.exposures, "exposures", experiment, self.where)
+        return rows.filter(rows.variant.isin(VARIANTS))
+
+    def _latencies(self, users: Any, experiment: str) -> Any:
+        rows = self._exposed(experiment)
         rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select(
             "user_id", "latency_ms"
         )
         return rows.join(users.select("user_id", *KEYS), "user_id")
 
     def _before(self, before: Any) -> tuple[float, Any]:
-        import ibis
-
-        with quiet():
-            rows: Any = before if isinstance(before, ibis.Table) else ibis.memtable(before)
+        rows = _as_table(before)
         rows = rows.select(user_id=_text(rows.user_id), value=_float(rows.value))
         known = rows.group_by("user_id").agg(x=rows.value.mean())
         return float(fetched(known.x.mean()) or 0.0), known
 
-    def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
+    def _of_metric(self, experiment: str, metric: str) -> Any:
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
-        rows = rows.filter(rows.metric == metric).mutate(
-            value=rows.value.fill_null(math.inf)
-        )  # no value is no failure
-        return self._windowed(rows, users, window_s)
+        # no value is no failure
+        return rows.filter(rows.metric == metric).mutate(value=rows.value.fill_null(math.inf))
+
+    def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
+        return self._windowed(self._of_metric(experiment, metric), users, window_s)
+
+    def _joined(self, users: Any, experiment: str, metric: str) -> Any:
+        rows = self._of_metric(experiment, metric)
+        return rows.join(users.select("user_id", "first_at"), "user_id")
+
+    def _tallied(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
+        """Per user the sum y within the window, and how many outcomes lay there, before it, or at any time."""
+        known = self._joined(users, experiment, metric)
+        before, within = known.at_s < known.first_at, known.at_s >= known.first_at
+        if math.isfinite(window_s):
+            within &= known.at_s < known.first_at + window_s
+        return known.group_by("user_id").agg(
+            y=within.ifelse(known.value, None).sum(),
+            within=_ones(within).sum(),
+            before=_ones(before).sum(),
+            joined=known.at_s.count(),
+        )
 
     def _windowed(self, rows: Any, users: Any, window_s: float) -> Any:
         """Rows from their user's first exposure until the window closes."""
@@ -301,6 +417,25 @@ class Log:
             if math.isfinite(window_s)
             else known
         )
+
+
+def _as_table(frame: Any) -> Any:
+    import ibis
+
+    with quiet():
+        return frame if isinstance(frame, ibis.Table) else ibis.memtable(frame)
+
+
+def cells_fault(table: pd.DataFrame, metric: str, *, is_rate: bool) -> str:
+    """Why these sums cannot be read; "" when they can."""
+    if not math.isfinite(table["sum_y"].to_numpy(dtype=float).sum()):
+        return f"outcomes of {metric!r} hold values that are no finite numbers; repair them"
+    if is_rate and (n_over := int(table["n_over"].to_numpy().sum())):
+        return (
+            f"{metric!r} is no rate for {n_over} users: their values add up to less than 0 or to more than their requests; "
+            f"remove outcomes recorded twice, or plan it as a mean or ratio"
+        )
+    return ""
 
 
 def _of(table: Any, name: str, experiment: str, where: str) -> Any:
@@ -392,7 +527,7 @@ def _sums(rows: Any, keys: Sequence[str] = KEYS) -> Any:
         "sum_xy": (x * y).sum(),
         "sum_yy": (y * y).sum(),
     }
-    sums |= {f"n_{name}": rows[name].sum() for name in ("found", "over") if name in rows.columns}
+    sums |= {f"n_{name}": rows[name].sum() for name in TALLIED if name in rows.columns}
     return rows.group_by(list(keys)).agg(n=rows.count(), **sums)
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from evalkit import wording
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
 from evalkit.abtest.looks import Look, read_looks
-from evalkit.abtest.plan import ABPlan, Kind, Metric, read_guardrails
+from evalkit.abtest.plan import ABPlan, Better, Kind, Metric, read_guardrails
 from evalkit.abtest.reading import Reading, read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
@@ -60,7 +60,9 @@ def make_plan(home: Study) -> ABPlan:
             expected=said.expected_rate,
             detectable_difference=said.detectable_difference,
             sd=said.metric_sd or None,
+            better=cast(Better | None, said.ab_metric_better or None),
         ),
+        covariate=said.ab_covariate.strip(),
         guardrails=read_guardrails(guardrails) if guardrails else (),
         outcome_window_days=said.outcome_window_days,
         users_per_day=said.users_per_day,

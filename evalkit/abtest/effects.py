@@ -18,7 +18,7 @@ from evalkit.stats import (
     proportion_z_test,
     ratio_test_from_sums,
 )
-from evalkit.stats.result import Result, Scale, Verdict
+from evalkit.stats.result import Result, Scale, Verdict, which_way
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class Effect(Result):
         if self.bound is None or self.estimate is None:
             return super(Effect, self).verdict
         if self.z_score is not None and abs(self.z_score) >= self.bound:
-            return "better" if self.z_score > 0 else "worse"
+            return which_way(self.z_score, lower_is_better=self.lower_is_better)
         return "no difference shown" if self.look == self.looks else "too early"
 
     def shown_in(self) -> Scale:
@@ -75,17 +75,20 @@ class Effect(Result):
         return self.shown_as
 
 
-def effect(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> Effect:
+def effect(
+    cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05, lower_is_better: bool = False
+) -> Effect:
     """The difference of one metric over all phases in `cells`.
 
     Args:
         cells: Sums as `Log.cells` returns them.
         kind: rate and ratio: y per x by the delta method; mean: y per user by Welch's t.
         alpha: Two-sided level.
+        lower_is_better: The metric's direction; it turns the verdict, never the sign.
     """
-    return _joined(
-        phase_tests(cells, kind, alpha=alpha), "points" if kind == "rate" else "number", alpha
-    )
+    shown_as = "points" if kind == "rate" else "number"
+    whole = _joined(phase_tests(cells, kind, alpha=alpha), shown_as, alpha)
+    return replace(whole, lower_is_better=lower_is_better)
 
 
 def at_look(test: Effect, bound: float, look: int, looks: int) -> Effect:
@@ -109,11 +112,12 @@ def at_look(test: Effect, bound: float, look: int, looks: int) -> Effect:
     )
 
 
-def cuped_effect(cells: pd.DataFrame, *, alpha: float = 0.05) -> Effect:
+def cuped_effect(
+    cells: pd.DataFrame, *, alpha: float = 0.05, lower_is_better: bool = False
+) -> Effect:
     """The difference of per-user means, adjusted for x, what each user did before."""
-    return _joined(
-        [cuped_test_from_sums(*pair, alpha=alpha) for pair in pairs(cells)], "number", alpha
-    )
+    tests = [cuped_test_from_sums(*pair, alpha=alpha) for pair in pairs(cells)]
+    return replace(_joined(tests, "number", alpha), lower_is_better=lower_is_better)
 
 
 def phase_tests(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> list[Any]:
@@ -157,22 +161,22 @@ def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[d
             "p_value": p,
             "p_adjusted": adjusted,
         }
-        | {"verdict": _holm_verdict(test.estimate, adjusted, alpha)}
+        | {"verdict": _holm_verdict(test, adjusted, alpha)}
         for (name, test), p, adjusted in zip(
             tests.items(), raw, adjust(raw, method="holm"), strict=True
         )
     )
 
 
-def up_to(cells: pd.DataFrame, day: int) -> pd.DataFrame:
+def up_to(cells: pd.DataFrame, day: float) -> pd.DataFrame:
     """The cells of users who came on that day or before."""
     return cells.loc[cells["day"] <= day]
 
 
-def _holm_verdict(estimate: float | None, p_adjusted: float | None, alpha: float) -> str:
-    if estimate is None or p_adjusted is None or p_adjusted >= alpha:
+def _holm_verdict(test: Effect, p_adjusted: float | None, alpha: float) -> str:
+    if test.estimate is None or p_adjusted is None or p_adjusted >= alpha:
         return "no difference shown"
-    return "better" if estimate > 0 else "worse"
+    return which_way(test.estimate, lower_is_better=test.lower_is_better)
 
 
 def pairs(cells: pd.DataFrame) -> list[list[RatioSums]]:

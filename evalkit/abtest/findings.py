@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
-from evalkit.abtest.analysis import DAY_S, Log
+from evalkit.abtest.analysis import DAY_S, Log, cells_fault
 from evalkit.abtest.effects import (
     Effect,
     article_test,
@@ -23,6 +23,7 @@ from evalkit.abtest.guardrails import FROM_EXPOSURES, Watched, watch
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.schedule import DueLook, date_of
+from evalkit.abtest.tallies import Joined, joined, nothing_counts
 from evalkit.errors import DataError
 from evalkit.stats import ProportionTest, confidence_sequence
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _OFF = 0.25  # share of the expected level from which a reader is told that control lies elsewhere
+_ONCE = 1.05  # outcomes for each user that has any, up to which it seems decided once for a user
 _SEQUENCE_FROM = 100  # users per variant from which the confidence sequence is trusted
 
 
@@ -49,6 +51,10 @@ class Findings:
         by_slice: The difference in each slice, Holm.
         secondary: Further metrics, Holm.
         guardrails: Those measured by outcomes.
+        outcomes: What became of the primary metric's outcomes: how many count, and why the others don't.
+        n_later: Users who came after the look that decides; they change nothing.
+        over_all: The primary over all users whose window has closed, those who came later too; None before it is decided.
+        last_phase: The primary over the users of the last phase alone; None without a change of the split, or undecided.
         notes: What the reader of these numbers must know.
     """
 
@@ -63,6 +69,10 @@ class Findings:
     by_slice: tuple[Mapping[str, Any], ...]
     secondary: tuple[Mapping[str, Any], ...]
     guardrails: tuple[Watched, ...]
+    outcomes: Joined
+    n_later: int = 0
+    over_all: Effect | None = None
+    last_phase: Effect | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,6 +88,10 @@ class Findings:
             "days": self.days,
             "cuped": self.cuped and self.cuped.to_dict(),
             "guardrails": [one.to_dict() for one in self.guardrails],
+            "outcomes": asdict(self.outcomes),
+            "n_later": self.n_later,
+            "over_all": _numbers(self.over_all),
+            "last_phase": _numbers(self.last_phase),
         }
 
 
@@ -91,6 +105,7 @@ class Question:
         plan: The locked plan.
         due: Looks that may be read, in order.
         bounds: Their limits of |z|.
+        now_s: When it is asked, seconds since 1970.
     """
 
     log: Log
@@ -98,6 +113,7 @@ class Question:
     plan: LockedPlan
     due: tuple[DueLook, ...]
     bounds: tuple[float, ...]
+    now_s: float = math.inf
 
     @property
     def users(self) -> Any:
@@ -114,24 +130,50 @@ class Question:
         """Its name."""
         return self.plan.plan.experiment_name
 
+    def everyone(self, metric: Metric, before: Any = None) -> pd.DataFrame:
+        """Sums of one metric over all users in the log; only what `due_part` leaves of them may be shown."""
+        options: dict[str, Any] = {"window_s": self.window_s, "before": before}
+        return self.log.all_cells(self.all_users, self.experiment, metric.name, **options)
+
     def cells(self, metric: Metric, before: Any = None) -> pd.DataFrame:
-        """Sums of one metric.
+        """Sums of one metric over the users of the latest look due."""
+        return self.due_part(self.everyone(metric, before), metric)
+
+    def due_part(self, everyone: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+        """Those of the users of the latest look due.
 
         Raises:
             DataError: No user has an outcome of that name, or what is there is no rate.
         """
-        options: dict[str, Any] = {
-            "window_s": self.window_s,
-            "before": before,
-            "is_rate": metric.kind == "rate",
-        }
-        found = self.log.cells(self.users, self.experiment, metric.name, **options)
+        found = up_to(everyone, self.due[-1].day)
+        if fault := cells_fault(found, metric.name, is_rate=metric.kind == "rate"):
+            raise DataError(f"{self.log.where}: {fault}")
         if not found["n_found"].to_numpy().any():
-            raise DataError(
-                f"{self.log.where}: no outcome {metric.name!r} of {self.experiment!r} within any user's outcome window; "
-                f"record it under the plan's name"
-            )
+            tally = joined(self.log, self.all_users, self.experiment, metric.name, everyone)
+            raise DataError(f"{self.log.where}: {nothing_counts(tally, self.experiment)}")
         return found
+
+    def covariate(self, given: Any) -> Any:
+        """What users did before, as given or as the plan names it; None without either.
+
+        Raises:
+            DataError: It holds values from after a user's first exposure: they may be the treatment's doing.
+        """
+        name = self.plan.plan.covariate
+        if given is None:
+            return self.log.past(self.all_users, self.experiment, name) if name else None
+        if n := self.log.after_exposure(self.all_users, given):
+            raise DataError(
+                f"{self.log.where}: {wording.plural(n, 'value')} of the covariate lie after their user's first exposure, where "
+                f"the model may have moved them; give what users did before it"
+            )
+        return given
+
+    @property
+    def last_closed_day(self) -> float:
+        """The last day whose users' windows have all closed."""
+        window_s = self.plan.plan.outcome_window_days * DAY_S
+        return (self.now_s - window_s) // DAY_S - 1 if math.isfinite(self.now_s) else math.inf
 
     def slices(self, metric: str) -> dict[str, pd.DataFrame]:
         """Sums of one metric in each slice."""
@@ -161,22 +203,37 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     """All that is read at the looks due; the first one that leaves the limits decides."""
     plan = ask.plan.plan
     kind, alpha = plan.primary.kind, plan.alpha
-    cells = ask.cells(plan.primary)
+    facing = {"alpha": alpha, "lower_is_better": plan.primary.lower_is_better}
+    everyone = ask.everyone(plan.primary)
+    cells = ask.due_part(everyone, plan.primary)
     looks = read_looks(cells, ask.plan, ask.due, ask.bounds)
     at, primary = deciding(looks)
     decided = up_to(cells, ask.due[at].day)
     article = article_test(decided, alpha=alpha) if kind == "rate" else None
-    by_day = {date_of(day): effect(part, kind, alpha=alpha) for day, part in cells.groupby("day")}  # type: ignore[arg-type]
+    by_day = {date_of(day): effect(part, kind, **facing) for day, part in cells.groupby("day")}  # type: ignore[arg-type]
     sliced = slices and ask.sliced
     lost = ask.log.without_request(ask.experiment, plan.primary.name) if sliced else 0
     parts = ask.slices(plan.primary.name) if sliced and not lost else {}
-    by_slice = {name: effect(part, kind, alpha=alpha) for name, part in parts.items()}
-    secondary = {one.name: effect(ask.cells(one), one.kind, alpha=alpha) for one in plan.secondary}
+    by_slice = {name: effect(part, kind, **facing) for name, part in parts.items()}
+    secondary = {
+        one.name: effect(ask.cells(one), one.kind, alpha=alpha, lower_is_better=one.lower_is_better)
+        for one in plan.secondary
+    }
+    before = ask.covariate(before)
     cuped = (
-        cuped_effect(ask.cells(plan.primary, before), alpha=alpha)
+        cuped_effect(ask.cells(plan.primary, before), **facing)
         if before is not None and kind == "mean"
         else None
     )
+    outcomes = joined(
+        ask.log,
+        ask.all_users,
+        ask.experiment,
+        plan.primary.name,
+        everyone,
+        level_is_low=_off(plan.primary, primary.control_rate, low=True),
+    )
+    over_all, last_phase = _beside(ask, everyone, decided, primary, facing)
     return Findings(
         primary=primary,
         looks=looks,
@@ -189,22 +246,61 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         by_slice=side_by_side(by_slice, alpha=alpha),
         secondary=side_by_side(secondary, alpha=alpha),
         guardrails=tuple(one for one in map(ask.guardrail, plan.guardrails) if one),
-        notes=tuple(_notes(plan.primary, primary.control_rate, lost)),
+        outcomes=outcomes,
+        n_later=int(everyone["n"].to_numpy().sum() - decided["n"].to_numpy().sum()),
+        over_all=over_all,
+        last_phase=last_phase,
+        notes=tuple(_notes(plan.primary, primary.control_rate, lost, outcomes, decided)),
     )
 
 
-def _notes(metric: Metric, level: float | None, lost: int) -> Iterator[str]:
-    if (
-        metric.kind == "rate"
-        and level is not None
-        and metric.expected
-        and abs(level / metric.expected - 1) > _OFF
-    ):
+def _beside(
+    ask: Question,
+    everyone: pd.DataFrame,
+    decided: pd.DataFrame,
+    primary: Effect,
+    facing: Mapping[str, Any],
+) -> tuple[Effect | None, Effect | None]:
+    """The effect over all users, and over those of the last phase: only once the plan has decided."""
+    metric = ask.plan.plan.primary
+    if primary.verdict == "too early":
+        return None, None
+    closed, phases = up_to(everyone, ask.last_closed_day), set(decided["phase"])
+    later = closed["n"].to_numpy().sum() > decided["n"].to_numpy().sum()
+    fault = cells_fault(closed, metric.name, is_rate=metric.kind == "rate")
+    over_all = effect(closed, metric.kind, **facing) if later and not fault else None
+    last = decided.loc[decided["phase"] == max(phases)]
+    return over_all, effect(last, metric.kind, **facing) if len(phases) > 1 else None
+
+
+def _numbers(one: Effect | None) -> dict[str, Any] | None:
+    """Without a verdict: it stands beside the effect that decides."""
+    names = ("estimate", "ci_low", "ci_high", "alpha", "n", "control_rate", "treatment_rate")
+    return one and {name: getattr(one, name) for name in (*names, "n_control", "n_treatment")}
+
+
+def _off(metric: Metric, level: float | None, *, low: bool = False) -> bool:
+    """Control lies elsewhere than the plan expected."""
+    if metric.kind != "rate" or level is None or not metric.expected:
+        return False
+    off = level / metric.expected - 1
+    return off < -_OFF if low else abs(off) > _OFF
+
+
+def _notes(
+    metric: Metric, level: float | None, lost: int, outcomes: Joined, cells: pd.DataFrame
+) -> Iterator[str]:
+    if told := outcomes.sentence():
+        yield told
+    if _off(metric, level):
         shown, planned = wording.percent(level), wording.percent(metric.expected)
-        yield (
-            f"{metric.name} is {shown} of requests in control, where the plan expected {planned}; if it is decided once for "
-            f"a user, not for each request, plan it as a mean"
+        text = f"{metric.name} is {shown} of requests in control, where the plan expected {planned}"
+        n, requests, found, within = (
+            cells[name].to_numpy().sum() for name in ("n", "sum_x", "n_found", "n_within")
         )
+        if outcomes.lost < _OFF / 2 and within <= _ONCE * found and requests > _ONCE * n:
+            text += "; it is recorded once for a user, not for each request: plan it as a mean"
+        yield text
     if lost:
         yield f"no slices are shown: {wording.plural(lost, 'outcome')} of {metric.name} without a request_id"
 
@@ -213,8 +309,9 @@ def read_looks(
     cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]
 ) -> tuple[Effect, ...]:
     """The primary metric at each look due."""
-    kind, alpha, looks = plan.plan.primary.kind, plan.plan.alpha, plan.plan.looks
-    tests = [(one.look, effect(up_to(cells, one.day), kind, alpha=alpha)) for one in due]
+    metric, looks = plan.plan.primary, plan.plan.looks
+    facing = {"alpha": plan.plan.alpha, "lower_is_better": metric.lower_is_better}
+    tests = [(one.look, effect(up_to(cells, one.day), metric.kind, **facing)) for one in due]
     if looks == 1:
         return tuple(test for _, test in tests)
     return tuple(

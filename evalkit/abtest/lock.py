@@ -23,7 +23,15 @@ from evalkit.files import alone, write_new, write_whole
 
 KIND = "evalkit-plan"
 _ENTRY = {"at", "reason", "phase", "plan", "sha256"}
-_FIXED = ("experiment_name", "control_model", "treatment_model", "primary", "hash", "alpha")
+_FIXED = (
+    "experiment_name",
+    "control_model",
+    "treatment_model",
+    "primary",
+    "hash",
+    "alpha",
+    "covariate",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from evalkit.files import read_yaml
 from evalkit.stats import days_needed, users_needed, users_needed_mean
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
+Better = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +27,10 @@ class Metric:
             user's values, 0 for a user without any, as a mean over all users. Rates and ratios count requests, but their
             errors are taken over users.
         expected: The control group's value as expected; a rate needs it.
-        detectable_difference: The smallest difference, treatment - control, worth finding; its sign does not matter.
+        detectable_difference: The smallest difference, treatment - control, worth finding; `better` gives its direction.
         sd: Standard deviation between users; a mean or ratio needs it.
+        better: Which direction is better: "higher", also when not given, or "lower", as for churn. A negative
+            detectable_difference needs it said.
     """
 
     name: str
@@ -35,9 +38,10 @@ class Metric:
     expected: float | None = None
     detectable_difference: float
     sd: float | None = None
+    better: Better | None = None
 
     def __post_init__(self) -> None:
-        """Checks that a number of users follows from it.
+        """Checks that a number of users follows from it, and which way is better.
 
         Raises:
             DesignError: It does not.
@@ -58,14 +62,49 @@ class Metric:
             raise DesignError(
                 f"metric {self.name!r}: a rate needs the expected control rate, between 0 and 1"
             )
-        if self.kind == "rate" and not 0 < self.expected + abs(self.detectable_difference) <= 1:  # type: ignore[operator]
-            raise DesignError(
-                f"metric {self.name!r}: {self.expected} + {abs(self.detectable_difference)} is no rate"
-            )
+        self._check_direction()
+        if self.expected is not None and self.kind == "rate" and not 0 <= self.aimed_at <= 1:
+            size, sign = abs(self.detectable_difference), "-" if self.lower_is_better else "+"
+            raise DesignError(f"metric {self.name!r}: {self.expected} {sign} {size} is no rate")
         if self.kind != "rate" and not (self.sd and self.sd > 0):
             raise DesignError(
                 f"metric {self.name!r}: a {self.kind} needs sd, the standard deviation between users (metric_sd in study.yaml)"
             )
+
+    @property
+    def lower_is_better(self) -> bool:
+        """True for churn, cost, waiting times: a fall is the good news."""
+        return self.better == "lower"
+
+    @property
+    def aim(self) -> float:
+        """The difference worth finding, treatment - control, in the direction that is better."""
+        size = abs(self.detectable_difference)
+        return -size if self.lower_is_better else size
+
+    @property
+    def aimed_at(self) -> float:
+        """The level in treatment that would be worth finding."""
+        return (self.expected or 0.0) + self.aim
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields; "higher" is what a plan means that says nothing, as those locked before there was a choice."""
+        record = asdict(self)
+        return (
+            record if self.lower_is_better else {k: v for k, v in record.items() if k != "better"}
+        )
+
+    def _check_direction(self) -> None:
+        if self.better not in (None, "higher", "lower"):
+            raise DesignError(
+                f"metric {self.name!r}: better is {self.better!r}; need higher or lower"
+            )
+        if self.better is None and self.detectable_difference < 0:
+            raise DesignError(
+                f"metric {self.name!r}: detectable_difference is {self.detectable_difference}, a fall, and nothing says that a "
+                f"fall is good; if it is, say better: lower (ab_metric_better in study.yaml), else give the size without a sign"
+            )
+        object.__setattr__(self, "better", self.better or "higher")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +122,7 @@ class Guardrail:
     name: str
     margin: float
     kind: Kind = "rate"
-    better: Literal["lower", "higher"] = "lower"
+    better: Better = "lower"
 
     def __post_init__(self) -> None:
         """Checks the margin.
@@ -117,6 +156,8 @@ class ABPlan:
         outcome_window_days: Days after a user's first request in which outcomes count.
         users_per_day: New users a day.
         looks: How often the effect may be read: 1 = once, at the end; more = O'Brien-Fleming bounds.
+        covariate: An outcome whose values from before a user's first exposure sharpen a mean (CUPED), shown beside it; "" for
+            none.
         design_effect: Inflation of the users needed; 1 is on the safe side for a rate or ratio over several requests a user.
     """
 
@@ -135,6 +176,7 @@ class ABPlan:
     alpha: float = 0.05
     power: float = 0.8
     design_effect: float = 1.0
+    covariate: str = ""
 
     def __post_init__(self) -> None:
         """Checks what the metrics and the split have not checked.
@@ -159,6 +201,11 @@ class ABPlan:
         for name, lowest in (("looks", 1), ("outcome_window_days", 0)):
             if not isinstance(n := getattr(self, name), int) or isinstance(n, bool) or n < lowest:
                 raise DesignError(f"{name} is {n!r}; need a whole number of at least {lowest}")
+        if self.covariate and self.primary.kind != "mean":
+            raise DesignError(
+                f"covariate {self.covariate!r}: only a mean per user can be adjusted by it; {self.primary.name!r} is a "
+                f"{self.primary.kind}"
+            )
         names = [metric.name for metric in (self.primary, *self.secondary)]
         if len(set(names)) < len(names):
             raise DesignError(f"metrics {names}: each name may stand once")
@@ -210,11 +257,13 @@ class ABPlan:
             "n_users": self.n_users,
             "days": self.days,
         }
-        lists = {
-            name: [asdict(one) for one in getattr(self, name)]
-            for name in ("secondary", "guardrails")
+        metrics = {
+            "primary": self.primary.to_dict(),
+            "secondary": [one.to_dict() for one in self.secondary],
+            "guardrails": [asdict(one) for one in self.guardrails],
         }
-        return {**asdict(self), **lists, "needs": needs}
+        own = {name: value for name, value in asdict(self).items() if value or name != "covariate"}
+        return {**own, **metrics, "needs": needs}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> ABPlan:
@@ -224,12 +273,13 @@ class ABPlan:
             DataError: The record is not a plan.
         """
         try:
+            record = {"covariate": "", **record}  # plans locked before there was one
             known = {field.name: record[field.name] for field in fields(cls)}
             return cls(
                 **known
                 | {
-                    "primary": Metric(**record["primary"]),
-                    "secondary": tuple(Metric(**one) for one in record["secondary"]),
+                    "primary": _metric(record["primary"]),
+                    "secondary": tuple(map(_metric, record["secondary"])),
                     "guardrails": tuple(Guardrail(**one) for one in record["guardrails"]),
                 }
             )
@@ -256,11 +306,15 @@ class ABPlan:
             {"alpha": self.alpha, "power": self.power, "design_effect": self.design_effect},
         )
         if metric.kind == "rate" and metric.expected is not None:
-            p_new = metric.expected + abs(metric.detectable_difference)
-            return users_needed(metric.expected, p_new, self.traffic_split, **options)
+            return users_needed(metric.expected, metric.aimed_at, self.traffic_split, **options)
         return users_needed_mean(
             metric.sd or 0.0, metric.detectable_difference, self.traffic_split, **options
         )
+
+
+def _metric(record: Mapping[str, Any]) -> Metric:
+    """A metric as recorded; one locked without a direction was read as "higher" and still is."""
+    return Metric(**{"better": "higher", **record})
 
 
 def read_guardrails(path: Path) -> tuple[Guardrail, ...]:

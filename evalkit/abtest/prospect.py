@@ -62,12 +62,13 @@ def power_at(plan: ABPlan, difference: float) -> float:
 
 
 def power_curve(plan: ABPlan, *, points: int = 61) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Differences from 0 to twice the planned one, and the power at each."""
-    most = 2 * abs(plan.primary.detectable_difference)
+    """Sizes of a difference in the direction that is better, 0 to twice the planned one, and the power at each."""
+    aim, expected = plan.primary.aim, plan.primary.expected or 0.0
+    most = 2 * abs(aim)
     if plan.primary.kind == "rate":
-        most = min(most, 0.999 - (plan.primary.expected or 0.0))
-    differences = tuple(most * at / (points - 1) for at in range(points))
-    return differences, tuple(power_at(plan, one) for one in differences)
+        most = min(most, 0.999 * expected if aim < 0 else 0.999 - expected)
+    sizes = tuple(most * at / (points - 1) for at in range(points))
+    return sizes, tuple(power_at(plan, one if aim > 0 else -one) for one in sizes)
 
 
 def durations(plan: ABPlan, splits: Sequence[float] = SPLITS) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.looks import Look, read_looks, record_look
 from evalkit.abtest.schedule import Schedule, limits, schedule
+from evalkit.abtest.tallies import exposed
 from evalkit.errors import DataError
 from evalkit.records import Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test
@@ -176,7 +177,8 @@ def read_ab_test(
         log: From `open_log`, or any Ibis tables as `Log(exposures=..., outcomes=...)`.
         plan: The locked plan.
         now: Time of reading; the present when not given.
-        before: For CUPED: a table of user_id and value from before the experiment.
+        before: For CUPED: a table of user_id and value from before the experiment, with at_s where it is known; instead of
+            the covariate that the plan names.
         slices: Also by slice, when the log has any.
         ledger: File to which this look is appended before anything is returned; where it cannot be, no effect is.
         run: Name of the run, for the ledger.
@@ -185,6 +187,7 @@ def read_ab_test(
         DataError: The log has no users of this experiment, or is not this test's log.
     """
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
+    seen = exposed(log, plan.plan.experiment_name)
     users = log.users(plan.plan.experiment_name)
     counts = log.counts(users)
     ratio = _sample_ratio(counts, plan)
@@ -194,7 +197,7 @@ def read_ab_test(
     found = None
     if valid and state.due:
         found = findings(
-            Question(log, users, plan, state.due, bounds), before=before, slices=slices
+            Question(log, users, plan, state.due, bounds, at), before=before, slices=slices
         )
     reading = Reading(
         plan=plan,
@@ -219,7 +222,7 @@ def read_ab_test(
         else (),
         findings=found,
         missing=_missing(valid, state, found, plan),
-        notes=_notes(counts, plan, found, simulated=log.simulated),
+        notes=(*seen.notes(plan.plan), *_notes(counts, plan, found, simulated=log.simulated)),
     )
     return reading if ledger is None else _on_record(reading, ledger, run)
 
@@ -325,6 +328,12 @@ def _notes(
     ):
         notes.append(
             f"the plan was locked on {plan.locked_at[:10]}, after users had come: it was not made before the facts"
+        )
+    primary = plan.plan.primary
+    if primary.detectable_difference < 0 and not primary.lower_is_better:
+        notes.append(
+            f"the plan looks for a fall of {primary.name} and counts higher as better; where a fall is good, a new plan says "
+            f"better: lower"
         )
     if not plan.plan.outcome_window_days:
         notes.append(

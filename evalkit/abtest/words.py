@@ -26,6 +26,7 @@ def answer(found: Reading | NoReading) -> str:
     text = f"{found.missing[0].why if isinstance(found, NoReading) else headline(found)}."
     if isinstance(found, Reading) and found.findings and found.valid:
         text += f" {figures(found.findings.primary)}"
+        text += f" {later(found)}" if found.findings.n_later else ""
     if found.missing:
         text += f" Missing: {found.missing[0].action} ({found.missing[0].price})."
     return f"{text} Users are simulated." if found.simulated else text
@@ -77,9 +78,10 @@ def headline(found: Reading | NoReading) -> str:
         return f"Too early: {held(found)}"
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
+    way = "higher" if (test.estimate or 0.0) > 0 else "lower"
     return {
-        "better": f'Better: "{name}" is {size} higher in treatment',
-        "worse": f'Worse: "{name}" is {size} lower in treatment',
+        "better": f'Better: "{name}" is {size} {way} in treatment',
+        "worse": f'Worse: "{name}" is {size} {way} in treatment',
         "too early": f"Too early: at look {test.look} of {test.looks} the difference is inside the limits",
     }.get(test.verdict, f'No difference shown in "{name}" after the planned users')
 
@@ -105,6 +107,61 @@ def figures(test: Effect) -> str:
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
     return f"{text}; p {p_said(test.p_value)}."
+
+
+def later(found: Reading | NoReading) -> str:
+    """How many users came after the look that decides, and the effect over all beside it."""
+    if not found.findings or not found.findings.n_later:
+        return ""
+    done, whole = found.findings, found.findings.over_all
+    came = f"{wording.plural(done.n_later, 'user')} of {wording.count(done.primary.n + done.n_later)} came after this look"
+    if done.primary.verdict == "too early":
+        return f"{came} and are not counted in it."
+    if whole is None:
+        return f"{came} and change nothing; their outcome windows are still open."
+    return f"{came} and change nothing: over all {wording.count(whole.n)} whose window has closed {_beside(whole)}."
+
+
+def ramp(found: Reading | NoReading) -> str:
+    """What a changed split does to the estimate, and the last phase's own beside it; "" without a change."""
+    last = found.findings.last_phase if found.findings else None
+    if last is None or not found.plan:
+        return ""
+    phase = found.plan.phases[-1].phase
+    return (
+        "The split changed on the way. Users of earlier phases may be served by the other model once it has changed, and count "
+        f"where first seen, so the size of the difference is understated. Over the {wording.count(last.n)} users of phase "
+        f"{phase} alone {_beside(last)}; it decides nothing."
+    )
+
+
+def beside(found: Reading | NoReading) -> str:
+    """Both of these; what there is when there is neither."""
+    said = " ".join(one for one in (ramp(found), later(found)) if one)
+    if not said:
+        return "Every user in the log counts." if found.findings else "Withheld with the effect."
+    return f"{said} Users are simulated." if found.simulated else said
+
+
+def _beside(test: Effect) -> str:
+    interval = f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
+    interval = "no interval" if test.ci_low is None else interval
+    return f"the difference is {difference(test, test.estimate)} ({interval}, as if looked at once)"
+
+
+def cuped(found: Reading | NoReading) -> str:
+    """The difference adjusted for what users did before, beside the one that decides."""
+    if not found.findings:
+        return "The difference adjusted for what users did before is withheld with the effect."
+    test = found.findings.cuped
+    if test is None:
+        return "Nothing from before the test is named to adjust by: only a mean can be, by the plan's covariate."
+    plain = found.findings.primary
+    text = f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}"
+    text += f", {wording.count(test.n)} users"
+    if test.se and plain.se:
+        text += f"; its standard error is {wording.percent(test.se / plain.se, 0)} of the plain one. It decides nothing"
+    return f"{text}. Users are simulated." if found.simulated else f"{text}."
 
 
 def sample_ratio(found: Reading | NoReading) -> str:
@@ -193,9 +250,7 @@ def plan_said(found: Reading | NoReading) -> str:
         f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
     )
     amended = wording.plural(len(locked.amendments), "amendment")
-    return (
-        f"{said} The metric that decides: {metric(found)} ({locked.plan.primary.kind}). {amended}."
-    )
+    return f"{said} The metric that decides: {metric(found)} ({_kind(locked.plan)}). {amended}."
 
 
 def notes(found: Reading | NoReading) -> str:
@@ -222,13 +277,10 @@ def aim(plan: ABPlan) -> str:
         if one.expected is None
         else [f"expected at {wording.percent(one.expected) if is_rate else f'{one.expected:g}'}"]
     )
-    size = (
-        f"{wording.points(one.detectable_difference)} points"
-        if is_rate
-        else wording.signed(one.detectable_difference)
-    )
+    size = f"{wording.points(one.aim)} points" if is_rate else wording.signed(one.aim)
     risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
-    return f"The metric that decides: {', '.join([one.name.replace('_', ' '), *found])}; worth finding: {size} ({risks})."
+    name = one.name.replace("_", " ") + (", lower is better" if one.lower_is_better else "")
+    return f"The metric that decides: {', '.join([name, *found])}; worth finding: {size} ({risks})."
 
 
 def alt_plan(title: str, plan: ABPlan) -> str:
@@ -311,6 +363,10 @@ def planned(plan: ABPlan) -> str:
         f"{plan.days} days at {wording.count(plan.users_per_day)} new users a day; {looks}; outcomes count for "
         f"{wording.plural(plan.outcome_window_days, 'day')} after a user's first request"
     )
+
+
+def _kind(plan: ABPlan) -> str:
+    return plan.primary.kind + (", lower is better" if plan.primary.lower_is_better else "")
 
 
 def needed(plan: ABPlan) -> str:

@@ -77,6 +77,7 @@ class Bench:
             self.base,
             {said.fine_tuned_model: self.fine_tuned, **self.checkpoints()},
             primary_metric=said.primary_metric,
+            lower_is_better=said.lower_is_better,
             metric_margin=said.metric_margin or None,
             alpha=said.alpha,
             extension=said.extension,

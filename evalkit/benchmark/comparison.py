@@ -155,6 +155,7 @@ def compare_models(
     ft_results: Iterable[EvalResult],
     *,
     primary_metric: str = "exact_match",
+    lower_is_better: str | Iterable[str] = (),
     metric_margin: float | None = None,
     alpha: float = 0.05,
     extension: bool = False,
@@ -166,6 +167,8 @@ def compare_models(
         base_results: The base model's answers.
         ft_results: The fine-tuned model's answers; joined on `example_id`, never by position.
         primary_metric: The one metric declared beforehand: `exact_match`, `format` or a scorer's name.
+        lower_is_better: Metrics of which less is better, by name (or names separated by commas): differences stay
+            fine-tuned minus base, verdicts, margins and the status of examples turn.
         metric_margin: Largest loss, as a fraction, that would still count as "not worse"; asks that question too.
         alpha: Two-sided level of the tests.
         extension: Declared before the first look: if nothing is shown, the test set is extended once by as many
@@ -189,8 +192,14 @@ def compare_models(
     names = _metrics_to_test(
         [one for name in matched for one in (*old[name], *new[name])], primary_metric
     )
+    lower = _lower(lower_is_better, names)
     status_metric = primary_metric if _is_rate(old, new, matched, primary_metric) else "exact_match"
-    pairs = tuple(pair_of(name, old[name], new[name], names, status_metric) for name in matched)
+    pairs = tuple(
+        pair_of(
+            name, old[name], new[name], names, status_metric, lower_is_better=status_metric in lower
+        )
+        for name in matched
+    )
     clustered = any(
         side.cluster is not None for one in pairs for side in (one.base, one.fine_tuned)
     )
@@ -198,7 +207,11 @@ def compare_models(
     level = looks.level(len(pairs), alpha) if looks and pairs else alpha
     tests = {
         name: paired_test(
-            pairs, name, alpha=level if name == primary_metric else alpha, clustered=clustered
+            pairs,
+            name,
+            alpha=level if name == primary_metric else alpha,
+            clustered=clustered,
+            lower_is_better=name in lower,
         )
         for name in names
     }
@@ -218,7 +231,12 @@ def compare_models(
         status_metric=status_metric,
         primary=tests[primary_metric],
         tests=tests,
-        beside={name: paired_test(pairs, name, alpha=alpha) for name in names} if clustered else {},
+        beside={
+            name: paired_test(pairs, name, alpha=alpha, lower_is_better=name in lower)
+            for name in names
+        }
+        if clustered
+        else {},
         p_adjusted=dict(
             zip(others, stats.adjust([tests[name].p_decides for name in others]), strict=True)
         ),
@@ -320,6 +338,16 @@ def _metrics_to_test(results: list[EvalResult], primary_metric: str) -> tuple[st
     return (*names, primary_metric)
 
 
+def _lower(chosen: str | Iterable[str], names: Sequence[str]) -> frozenset[str]:
+    listed = chosen.split(",") if isinstance(chosen, str) else chosen
+    lower = frozenset(one.strip() for one in listed if one.strip())
+    if unknown := sorted(lower - set(names)):
+        raise DesignError(
+            f"lower_is_better names {', '.join(unknown)}: these results carry {', '.join(names)}"
+        )
+    return lower
+
+
 def _is_rate(old: Any, new: Any, matched: list[str], metric: str) -> bool:
     values = (metrics.value(one, metric) for name in matched for one in (*old[name], *new[name]))
     return all(one in (0.0, 1.0) for one in values)
@@ -332,7 +360,13 @@ def _fragility(
     without = (
         primary
         if len(kept) == len(pairs)
-        else paired_test(kept, metric, alpha=alpha, clustered=clustered)
+        else paired_test(
+            kept,
+            metric,
+            alpha=alpha,
+            clustered=clustered,
+            lower_is_better=primary.lower_is_better,
+        )
     )
     return Fragility(n_errors=len(pairs) - len(kept), all_pairs=primary, without_errors=without)
 

@@ -155,9 +155,9 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
     rows = [
         row
         for row in (slices[0].rows if slices else ())
-        if row.n_to_settle and (row.safety or (row.estimate or 0) < 0)
+        if row.n_to_settle and (row.safety or row.gain < 0)
     ]
-    rows.sort(key=lambda row: row.estimate or 0.0)
+    rows.sort(key=lambda row: row.gain)
     named, n_more = rows[:MOST_SLICES], len(rows[MOST_SLICES:])
     if rows:
         names = [row.slice for row in named] + (

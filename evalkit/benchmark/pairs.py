@@ -93,8 +93,10 @@ def pair_of(
     new: list[EvalResult],
     names: Sequence[str],
     status_metric: str,
+    *,
+    lower_is_better: bool = False,
 ) -> Pair:
-    """One pair; values are means over its samples."""
+    """One pair; values are means over its samples. Where lower is better, right means 0."""
     base, tuned = (
         {metric: mean([metrics.value(one, metric) for one in group]) for metric in names}
         for group in (old, new)
@@ -103,7 +105,10 @@ def pair_of(
         example_id=name,
         base=old[0],
         fine_tuned=new[0],
-        status=_STATUS[(base[status_metric] or 0) > 0.5, (tuned[status_metric] or 0) > 0.5],
+        status=_STATUS[
+            ((base[status_metric] or 0) > 0.5) != lower_is_better,
+            ((tuned[status_metric] or 0) > 0.5) != lower_is_better,
+        ],
         base_values=base,
         fine_tuned_values=tuned,
         any_error=any(one.outcome == "error" for one in (*old, *new)),
@@ -111,9 +116,19 @@ def pair_of(
 
 
 def paired_test(
-    pairs: Sequence[Pair], metric: str, *, alpha: float = 0.05, clustered: bool = False
+    pairs: Sequence[Pair],
+    metric: str,
+    *,
+    alpha: float = 0.05,
+    clustered: bool = False,
+    lower_is_better: bool = False,
 ) -> Any:
     """The paired test that fits: mid-p for right or wrong, t for numbers, cluster-robust t where a source is shared."""
+    test = _paired_test(pairs, metric, alpha=alpha, clustered=clustered)
+    return replace(test, lower_is_better=True) if lower_is_better else test
+
+
+def _paired_test(pairs: Sequence[Pair], metric: str, *, alpha: float, clustered: bool) -> Any:
     known = [one for one in pairs if one.diff(metric) is not None]
     old = [one.base_values[metric] for one in known]
     new = [one.fine_tuned_values[metric] for one in known]

@@ -66,6 +66,11 @@ class SliceRow:
         return self.test.estimate
 
     @property
+    def gain(self) -> float:
+        """The difference with the sign of good news; 0 when there is none."""
+        return -(self.estimate or 0.0) if self.test.lower_is_better else self.estimate or 0.0
+
+    @property
     def ci_low(self) -> float | None:
         """Lower limit of the slice's own interval."""
         return self.test.ci_low
@@ -84,7 +89,7 @@ class SliceRow:
             return "worse"
         if self.p_adjusted is None or self.p_adjusted >= self.test.alpha or self.estimate == 0:
             return "no difference shown"
-        return "better" if self.estimate > 0 else "worse"
+        return "better" if self.gain > 0 else "worse"
 
     @property
     def few(self) -> bool:
@@ -105,7 +110,7 @@ class SliceRow:
         if self.safety == "not worse":
             return "shown safe"
         seen = (self.chance_to_see or 0.0) >= self.wanted_chance
-        bad = self.estimate <= -self.margin or (seen and self.estimate < 0)
+        bad = self.gain <= -self.margin or (seen and self.gain < 0)
         return "looks bad" if bad else "could not have been seen"
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,6 +134,7 @@ class SliceRow:
             "margin",
             "chance_to_see",
             "n_to_settle",
+            "gain",
         )
         return {name: getattr(self, name) for name in names} | {
             "diff": self.estimate,
@@ -156,7 +162,7 @@ class SliceTable:
     def worse(self) -> tuple[SliceRow, ...]:
         """Slices shown worse, the largest loss first."""
         found = (one for one in self.rows if one.verdict == "worse")
-        return tuple(sorted(found, key=lambda one: one.estimate or 0.0))
+        return tuple(sorted(found, key=lambda one: one.gain))
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Plain rows, each with the metric's name."""
@@ -256,9 +262,7 @@ def slice_tables(
 
 def most_lost(tables: Sequence[SliceTable]) -> SliceTable:
     """The table with the largest loss that is shown; the first when none is."""
-    return min(
-        tables, key=lambda table: min((row.estimate or 0.0 for row in table.worse), default=0.0)
-    )
+    return min(tables, key=lambda table: min((row.gain for row in table.worse), default=0.0))
 
 
 def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str, str], list[Pair]]:
@@ -310,13 +314,16 @@ def _row(
     margin: float | None,
     n_slices: int,
 ) -> SliceRow:
-    test = paired_test(group, metric, alpha=comparison.alpha, clustered=comparison.clustered)
+    better = {"lower_is_better": comparison.tests[metric].lower_is_better}
+    clustered = comparison.clustered
+    test = paired_test(group, metric, alpha=comparison.alpha, clustered=clustered, **better)
     beyond = False
-    if margin and test.ci_high is not None and test.ci_high < -margin:
+    if margin and (best := _best_end(test)) is not None and best < -margin:
         # A loss is one side, so all slices together may spend alpha on it; one slice never more than its own interval.
         level = min(1.0, 2 / n_slices) * comparison.alpha
-        strict = paired_test(group, metric, alpha=level, clustered=comparison.clustered)
-        beyond = strict.ci_high < -margin and strict.p_decides < level
+        strict = paired_test(group, metric, alpha=level, clustered=clustered, **better)
+        best = _best_end(strict)
+        beyond = best is not None and best < -margin and strict.p_decides < level
     return SliceRow(
         slice=wording.visible(wording.cleaned(f"{name[0]} = {name[1]}")[0]),
         field=name[0],
@@ -352,6 +359,13 @@ def _chance(row: SliceRow, n_tested: int) -> float | None:
     return stats.chance_to_find_mean(se, row.margin, alpha=alpha)
 
 
+def _best_end(test: Any) -> float | None:
+    """The limit of the interval on the good side, with the sign of good news."""
+    if test.lower_is_better:
+        return None if test.ci_low is None else -test.ci_low
+    return test.ci_high
+
+
 def _settled(row: SliceRow, margin: float, n_tested: int, power: float) -> SliceRow:
     """Adds the price of a verdict: of a difference at the level the first of Holm's steps asks for."""
     if row.value == NO_VALUE or row.verdict in {"better", "worse"} or row.safety == "not worse":
@@ -361,7 +375,7 @@ def _settled(row: SliceRow, margin: float, n_tested: int, power: float) -> Slice
         prices.append(
             examples_to_settle(row.test, margin=margin, alpha=row.test.alpha, power=power)
         )
-    if not margin or (row.estimate or 0.0) < 0:
+    if not margin or row.gain < 0:
         prices.append(
             examples_to_settle(row.test, alpha=row.test.alpha / max(n_tested, 1), power=power)
         )
@@ -376,13 +390,18 @@ def examples_to_settle(
     With a margin: that would show that it is no loss of so much.
     None when no difference (or the loss of the margin) was seen, or no spread to size it by.
     """
+    turn = -1 if test.lower_is_better else 1
     away = (
-        None if test.estimate is None else test.estimate + margin if margin else abs(test.estimate)
+        None
+        if test.estimate is None
+        else turn * test.estimate + margin
+        if margin
+        else abs(test.estimate)
     )
     if not test.n or not away or away <= 0:
         return None
     if hasattr(test, "fixed"):
-        fixed, regressed = test.fixed / test.n, test.regressed / test.n
+        fixed, regressed = (test.fixed / test.n, test.regressed / test.n)[::turn]
         needed = stats.examples_needed(fixed, regressed, margin=margin, alpha=alpha, power=power)
     elif test.se:
         # Two arms carry twice the variance of one paired difference, so a pair needs half of one arm.

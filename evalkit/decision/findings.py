@@ -23,6 +23,7 @@ _SLICE_NUMBERS = (
     "n",
     "base_rate",
     "fine_tuned_rate",
+    "gain",
     "ci_low",
     "ci_high",
     "p_adjusted",

@@ -42,7 +42,8 @@ class LayerDecision:
         simulated: True when any rating or user in it is simulated.
         required: True when the stage needs this layer.
         estimate: The effect as a difference (human rating: minus 50%); None when withheld.
-        limit: What the whole interval must lie beyond.
+        limit: What the whole interval must lie beyond, on the better side.
+        lower_is_better: The metric's direction; it turns the side on which the limit lies.
         scale: "points" for rates, "number" for a metric in its own unit.
         findings: What the rules had to say.
         missing: What would settle it, priced.
@@ -64,6 +65,7 @@ class LayerDecision:
     p_value: float | None = None
     alpha: float = 0.05
     limit: float = 0.0
+    lower_is_better: bool = False
     scale: str = "points"
     findings: tuple[Finding, ...] = ()
     missing: tuple[Missing, ...] = ()
@@ -162,7 +164,7 @@ def read_layer(
         required=required,
         metric=wording.visible(evidence.metric),
         unit=evidence.unit,
-        limit=rules.limit(layer),
+        limit=-rules.limit(layer) if numbers["lower_is_better"] else rules.limit(layer),
         scale=str((evidence.primary or {}).get("shown_as") or "points"),
         findings=findings,
         missing=(*open_, *_still_missing(layer, word, evidence, findings))
@@ -181,6 +183,7 @@ def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:
         "n": primary.get("n"),
         "p_value": primary.get("p_decides", primary.get("p_value")),
         "alpha": primary.get("alpha") or 0.05,
+        "lower_is_better": bool(primary.get("lower_is_better")),
     }
 
 
@@ -188,18 +191,10 @@ def _verdict(
     primary: Mapping[str, Any] | None, numbers: Mapping[str, Any], limit: float, need: str
 ) -> str:
     verdict = str((primary or {}).get("verdict") or "too early")
-    if (
-        need == "not worse"
-        and verdict in {"no difference shown", "worse"}
-        and numbers["ci_low"] is not None
-    ):
-        return (
-            "not worse"
-            if numbers["ci_low"] > limit
-            else "worse"
-            if verdict == "worse"
-            else "not shown"
-        )
+    low, high = numbers["ci_low"], numbers["ci_high"]
+    worst = low if not numbers["lower_is_better"] else None if high is None else -high
+    if need == "not worse" and verdict in {"no difference shown", "worse"} and worst is not None:
+        return "not worse" if worst > limit else "worse" if verdict == "worse" else "not shown"
     return verdict
 
 

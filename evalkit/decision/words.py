@@ -23,6 +23,7 @@ _LOSSES: dict[Layer, str] = {
     "human": "people prefer the base ({percent} against 50%)",
     "ab_test": "users lose {amount} in {metric}",
 }
+_LOWER_IS_BETTER = "it is worse by {amount} in {metric} with users"  # nobody "loses" churn
 _UNKNOWN: dict[Layer, dict[str, str]] = {
     "benchmark": {
         MISSING: "no benchmark of these answers is there",
@@ -142,7 +143,8 @@ def _each(layers: Iterable[LayerDecision]) -> Iterable[str]:
 def _against(layer: LayerDecision) -> str:
     blocks = [one for one in layer.findings if one.effect == "blocks"]
     if layer.verdict == "worse" or not blocks:
-        return _filled(_LOSSES[layer.layer], layer)
+        falls = layer.layer == "ab_test" and layer.lower_is_better
+        return _filled(_LOWER_IS_BETTER if falls else _LOSSES[layer.layer], layer)
     return clause(blocks[0]) + (
         f" and {wording.plural(len(blocks) - 1, 'more loss', 'more losses')}"
         if len(blocks) > 1

@@ -164,6 +164,8 @@ def _margin(test: Any) -> str:
     scale = wording.scale_of(test)
     margin = wording.amount(test.margin, scale, sign=False).removesuffix(" points")
     worst = f"lower limit {wording.amount(test.ci_low, scale)}, margin {wording.MINUS}{margin}"
+    if test.lower_is_better:
+        worst = f"upper limit {wording.amount(test.ci_high, scale)}, margin +{margin}"
     return f"{'not worse' if test.verdict == 'not worse' else 'not shown to be safe'} ({worst})"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.stats.result import which_way
 
 if TYPE_CHECKING:
     from evalkit.benchmark.comparison import Comparison
@@ -238,7 +239,7 @@ def verdict_by(test: Any, p_value: float | None) -> str:
         return "too early"
     if p_value is None or p_value >= test.alpha or test.estimate == 0:
         return "no difference shown"
-    return "better" if test.estimate > 0 else "worse"
+    return which_way(test.estimate, lower_is_better=test.lower_is_better)
 
 
 def sentence(text: str) -> str:

@@ -15,12 +15,10 @@ class NonInferiorityTest(Result):
 
     Attributes:
         margin: The largest loss that would be accepted, 0 or more.
-        lower_is_better: True for latencies and error rates, where a rise is the loss.
         tested: Verdict of the result it was made from.
     """
 
     margin: float
-    lower_is_better: bool = False
     tested: Verdict
     shown_as: Scale = "points"
     unit_counted: str = "example"
@@ -50,14 +48,15 @@ class NonInferiorityTest(Result):
 
 
 def noninferiority_test(
-    result: Result, margin: float, *, lower_is_better: bool = False
+    result: Result, margin: float, *, lower_is_better: bool | None = None
 ) -> NonInferiorityTest:
     """Does the interval of `result` exclude a loss of `margin` or more? "Not significant" would not show that.
 
     Args:
         result: Any difference with an interval; its two-sided 95% interval is a one-sided 2.5% test.
         margin: Largest acceptable loss, in the result's unit (0.02 = 2 points for rates).
-        lower_is_better: The quantity is bad, such as latency: then the upper limit must stay below the margin.
+        lower_is_better: The quantity is bad, such as latency: then the upper limit must stay below the margin. As the
+            result says when not given.
 
     Source: Piaggio et al. 2012 (CONSORT non-inferiority).
 
@@ -84,7 +83,7 @@ def noninferiority_test(
         method=f"{result.method}, interval against the margin",
         notes=result.notes,
         margin=margin,
-        lower_is_better=lower_is_better,
+        lower_is_better=result.lower_is_better if lower_is_better is None else lower_is_better,
         tested=result.verdict,
         unit_counted=result.counted_in(),
         shown_as="number" if result.shown_in() == "number" else "points",

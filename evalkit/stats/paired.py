@@ -147,7 +147,7 @@ def paired_binary_test(
         method="McNemar mid-p",
         notes=tuple(notes),
         p_exact=exact,
-        **cells,
+        **cells,  # pyright: ignore[reportArgumentType] - the four counts, and nothing else
     )
 
 

@@ -312,7 +312,7 @@ def _row(
     undefined = "n/a: too few examples, or a model is always or never right here"
     notes = [f"n < {FEW}: no p"] if few else [undefined] if numbers["p_value"] is None else []
     return RegressionRow(
-        **numbers | ({"p_value": None} if few else {}),
+        **numbers | ({"p_value": None} if few else {}),  # pyright: ignore[reportArgumentType] - no flags among them
         n=int(part["example_id"].nunique()),
         alpha=alpha,
         term=term,

@@ -19,7 +19,7 @@ HUGE = 1e150  # beyond it squares overflow: no measurement is that large
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """An estimate with its interval and test; a positive difference is good news for the newer side.
+    """An estimate with its interval and test; a difference is new - old, its sign as measured.
 
     Attributes:
         estimate: The effect; None when the data cannot define it (`notes` says why).
@@ -30,6 +30,8 @@ class Result:
         p_value: Two-sided; None when nothing is tested or the test is undefined.
         method: The method's name.
         notes: Plain sentences on anything unusual.
+        lower_is_better: True for churn, cost or waiting times, where a fall is good news. It turns the verdict and nothing
+            else.
     """
 
     scale: ClassVar[Scale] = "points"
@@ -44,6 +46,7 @@ class Result:
     p_value: float | None = None
     method: str
     notes: tuple[str, ...] = ()
+    lower_is_better: bool = False
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -57,7 +60,7 @@ class Result:
             return "too early"
         if p_value is None or p_value >= self.alpha or self.estimate == self.no_effect():
             return "no difference shown"
-        return "better" if self.estimate > self.no_effect() else "worse"
+        return which_way(self.estimate - self.no_effect(), lower_is_better=self.lower_is_better)
 
     @property
     def p_decides(self) -> float | None:
@@ -159,6 +162,11 @@ class Difference(Result):
     def diff(self) -> float | None:
         """`estimate` by its other name."""
         return self.estimate
+
+
+def which_way(difference: float, *, lower_is_better: bool = False) -> Literal["better", "worse"]:
+    """Is a difference, new - old and not 0, good news? The one place that knows."""
+    return "better" if (difference > 0) != lower_is_better else "worse"
 
 
 def whole(value: Any, name: str) -> int:

@@ -48,10 +48,14 @@ def test_both_variants_keep_the_split_and_reach_their_number():
 
 def test_a_numeric_metric_needs_its_standard_deviation():
     # n = 2 (1.95996 + 0.84162)^2 (20 / 2)^2 = 1569.8
-    found = plan(primary=Metric(name="seconds", kind="mean", detectable_difference=-2.0, sd=20.0))
+    found = plan(
+        primary=Metric(
+            name="seconds", kind="mean", detectable_difference=-2.0, sd=20.0, better="lower"
+        )
+    )
     assert (found.n_control, found.n_treatment) == (1570, 1570)
     with pytest.raises(DesignError, match="needs sd"):
-        Metric(name="seconds", kind="mean", detectable_difference=-2.0)
+        Metric(name="seconds", kind="mean", detectable_difference=-2.0, better="lower")
 
 
 def test_the_window_counts_into_the_days_and_weeks_are_whole():

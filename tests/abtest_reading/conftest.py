@@ -97,10 +97,23 @@ def locked(tmp_path):
     """Locks a plan; `ramp` amends the split afterwards."""
 
     def _locked(
-        *, kind="rate", ramp=None, name="accepted", sd=None, expected=0.3, difference=0.4, **options
+        *,
+        kind="rate",
+        ramp=None,
+        name="accepted",
+        sd=None,
+        expected=0.3,
+        difference=0.4,
+        better=None,
+        **options,
     ):
         metric = Metric(
-            name=name, kind=kind, expected=expected, detectable_difference=difference, sd=sd
+            name=name,
+            kind=kind,
+            expected=expected,
+            detectable_difference=difference,
+            sd=sd,
+            better=better,
         )
         usual = {
             "traffic_split": 0.5,

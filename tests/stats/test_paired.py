@@ -110,7 +110,7 @@ def test_impossible_counts_are_refused(bad):
 
 def test_numpy_counts_give_plain_numbers():
     test = paired_binary_test(*np.array([30, 9, 2, 9]))
-    assert {type(value) for value in test.to_dict().values()} <= {int, float, str, list}
+    assert {type(value) for value in test.to_dict().values()} <= {int, float, str, list, bool}
     assert json.loads(json.dumps(test.to_dict(), allow_nan=False)) == test.to_dict()
 
 

@@ -13,6 +13,7 @@ from evalkit.abtest import words
 from evalkit.abtest.chapter import NoReading
 from evalkit.abtest.effects import Effect
 from evalkit.abtest.guardrails import Watched
+from evalkit.abtest.plan import Metric
 from evalkit.abtest.reading import Reading
 from evalkit.show import style
 from evalkit.show.plots.tracks import Mark, Track, dashed, spans, tracks_axes
@@ -34,8 +35,9 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
     x = np.linspace(-reach, reach, 1200)
     density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
-    ax.axvspan(limit, reach, ymax=0.37, color=COLOURS["pass_zone"], lw=0)
-    ax.axvspan(-reach, -limit, ymax=0.37, color=COLOURS["fail_zone"], lw=0)
+    low, high = _zones(test)
+    ax.axvspan(limit, reach, ymax=0.37, color=high, lw=0)
+    ax.axvspan(-reach, -limit, ymax=0.37, color=low, lw=0)
     ax.fill_between(x, density, where=np.abs(x) <= limit, color=COLOURS["base_soft"], lw=0)
     ax.fill_between(x, density, where=np.abs(x) >= limit, color=COLOURS["fine_tuned"], lw=0)
     ax.plot(x, density, color=COLOURS["base"], lw=1.4)
@@ -47,7 +49,8 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         [-limit, 0, limit],
         [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"],
     )
-    ax.set_xlabel("worse ←  z, if nothing had changed  → better")
+    left, right = ("better", "worse") if test.lower_is_better else ("worse", "better")
+    ax.set_xlabel(f"{left} ←  z, if nothing had changed  → {right}")
     return style.titled(ax, _z_title(z, limit, test), narrow=narrow)
 
 
@@ -116,8 +119,9 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     most = max([5.2, *(abs(one.z_score or 0.0) * 1.3 for one in done)])
     across = [max(0.0, spots[0] - 0.1), *spots, 1.06]
     limits = np.minimum([found.bounds[0], *found.bounds, found.bounds[-1]], most * 2)
-    ax.fill_between(across, limits, most * 2, color=COLOURS["pass_zone"], lw=0)
-    ax.fill_between(across, -most * 2, -limits, color=COLOURS["fail_zone"], lw=0)
+    low, high = _zones(found.plan.plan.primary)
+    ax.fill_between(across, limits, most * 2, color=high, lw=0)
+    ax.fill_between(across, -most * 2, -limits, color=low, lw=0)
     for side in (-1, 1):
         ax.plot(across, side * limits, color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
     style.zero_line(ax, vertical=False)
@@ -300,11 +304,16 @@ def _looks_title(test: Effect | None, planned: int) -> str:
         return f"No look is due yet; {planned} {'is' if planned == 1 else 'are'} planned"
     if test.z_score is None:
         return "z is undefined: the outcome never varied"
-    word = {"better": "leaves the limits upwards", "worse": "leaves the limits downwards"}.get(
-        test.verdict
-    )
+    way = "upwards" if test.z_score > 0 else "downwards"
+    word = f"leaves the limits {way}" if test.verdict in {"better", "worse"} else None
     look = "the only look" if test.looks == 1 else f"look {test.look} of {test.looks}"
     return f"At {look} z = {wording.number(test.z_score)} {word or 'is inside the limits'}"
+
+
+def _zones(one: Effect | Metric) -> tuple[str, str]:
+    """Colours below the lower limit and above the upper one."""
+    bad, good = COLOURS["fail_zone"], COLOURS["pass_zone"]
+    return (good, bad) if one.lower_is_better else (bad, good)
 
 
 def _limit(test: Effect) -> float:

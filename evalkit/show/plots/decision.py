@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
-from evalkit.decision.findings import SLICE_RULES
+from evalkit.decision.findings import SLICE_RULES, Finding
 from evalkit.decision.layers import MISSING
 from evalkit.show import style
 from evalkit.show.style import COLOURS
@@ -57,6 +57,7 @@ class Row:
     limit: float = 0.0
     shift: float = 0.0
     scale: str = "points"
+    lower_is_better: bool = False
     empty: str = _NO_EFFECT
     at_limit: str = ""
 
@@ -66,11 +67,15 @@ class Row:
         return _KINDS.get(self.word, "unsure")
 
     @property
+    def turn(self) -> int:
+        """-1 where a fall is better: better stays on the right."""
+        return -1 if self.lower_is_better else 1
+
+    @property
     def span(self) -> float:
         """Half-width of the scale: the part right of zero."""
-        values = [
-            value for value in (self.estimate, self.low, self.high, self.limit) if value is not None
-        ]
+        known = (self.estimate, self.low, self.high, self.limit)
+        values = [self.turn * value for value in known if value is not None]
         return max([0.02, *(value * 1.15 if value > 0 else -value * 0.8 for value in values)])
 
     def text(self, value: float) -> str:
@@ -93,16 +98,20 @@ def rows_of(decision: Decision) -> list[Row]:
             if one.rule in SLICE_RULES and one.numbers.get("estimate") is not None
         ]
         if slices:
-            worst = min(slices, key=lambda one: one.numbers["estimate"])
-            decides = min(
-                slices, key=lambda one: (_EFFECTS.index(one.effect), one.numbers["estimate"])
-            )
+            worst = min(slices, key=_gain)
+            decides = min(slices, key=lambda one: (_EFFECTS.index(one.effect), _gain(one)))
             rows.append(
                 _slice_row(
                     decides, "Its worst slice" if decides is worst else "Its slice that decides"
                 )
             )
     return rows
+
+
+def _gain(slice_: Finding) -> float:
+    """A slice's difference with the sign of good news."""
+    gain = slice_.numbers.get("gain")
+    return slice_.numbers["estimate"] if gain is None else gain
 
 
 def layers(decision: Decision, *, narrow: bool = False) -> Axes:
@@ -212,6 +221,7 @@ def _layer_row(layer: LayerDecision) -> Row:
         limit=layer.limit,
         shift=0.5 if layer.layer == "human" else 0.0,
         scale=layer.scale,
+        lower_is_better=layer.lower_is_better,
         empty=_why_empty(layer),
     )
 
@@ -257,6 +267,7 @@ def _slice_row(finding: Any, name: str) -> Row:
         verdict=str(row.get("standing") or row.get("verdict")),
         value=f"{effect} ({wording.limits(low, high, scale, digits=digits)})",
         estimate=row["estimate"],
+        lower_is_better=_gain(finding) * row["estimate"] < 0,
         low=row.get("ci_low"),
         high=row.get("ci_high"),
         at_limit=f"0, {row['if_worse']} if shown worse"
@@ -308,7 +319,7 @@ def _track(
     ax: Axes, row: Row, y: float, *, left: float, zero: float, right: float, narrow: bool
 ) -> None:
     def at(value: float) -> float:
-        return min(max(zero + value * (right - zero) / row.span, left), right)
+        return min(max(zero + row.turn * value * (right - zero) / row.span, left), right)
 
     empty = row.estimate is None
     box = Rectangle(
@@ -372,10 +383,11 @@ def _track(
             va="top" if narrow else "bottom",
             fontsize=9,
         )
-    ends = [None if end is None else at(end) for end in (row.low, row.high)]
+    ends = [None if end is None else at(end) for end in (row.low, row.high)][:: row.turn]
     style.interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
     bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
-    for tick in [*_ticks(row.span), *([0.0] if row.shift else [])]:
+    ticks = [row.turn * one for one in _ticks(row.span)]
+    for tick in [*ticks, *([0.0] if row.shift else [])]:
         ax.plot([at(tick)] * 2, [y + 12, y + 15], color=COLOURS["axis"], lw=0.8)
         look = {"fontsize": 9, "color": COLOURS["muted"], "bbox": None if tick else bare}
         ax.text(at(tick), y + 17, row.text(tick), ha="center", va="top", zorder=3, **look)

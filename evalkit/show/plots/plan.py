@@ -27,7 +27,8 @@ def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     ax.axhspan(plan.power, 1, color=COLOURS["pass_zone"], lw=0)
     style.threshold(ax, plan.power, vertical=False)
     ax.plot(x, powers, color=COLOURS["fine_tuned"], lw=2)
-    ax.plot(aim * scale, prospect.power_at(plan, aim), "o", ms=9, color=COLOURS["fine_tuned"])
+    reached = prospect.power_at(plan, plan.primary.aim)
+    ax.plot(aim * scale, reached, "o", ms=9, color=COLOURS["fine_tuned"])
     ax.set(ylim=(0, 1.03), xlim=(0, x[-1]))
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
     ax.set_xlabel("true difference" + (", points" if scale == 100 else ""))
@@ -42,7 +43,7 @@ def power_title(plan: ABPlan) -> str:
         if plan.primary.kind == "rate"
         else wording.number(aim)
     )
-    chance = wording.percent(prospect.power_at(plan, aim), 0)
+    chance = wording.percent(prospect.power_at(plan, plan.primary.aim), 0)
     return f"{wording.count(plan.n_users)} users show a true difference of {size} with a chance of {chance}"
 
 

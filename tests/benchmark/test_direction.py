@@ -1,0 +1,72 @@
+"""A metric of which less is better: verdicts, margins, slices and the status of examples turn; differences do not."""
+
+import pytest
+
+from evalkit.benchmark.comparison import compare_models
+from evalkit.benchmark.slices import examples_to_settle, slice_table
+from evalkit.errors import DesignError
+from evalkit.records import EvalResult
+
+
+def results(score, *, n=100):
+    """Answers with a score of their own, in two slices."""
+    return [
+        EvalResult(
+            i, f"q {i}", "x", "x", True, True,
+            scores={"toxic": float(score(i))}, slices={"half": "a" if i < n // 2 else "b"},
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])  # right or wrong, and a number
+def test_a_fall_of_what_should_fall_is_better(scale):
+    old, new = results(lambda i: scale * (i % 2)), results(lambda i: scale * (i % 10 == 1))
+    plain = compare_models(old, new, primary_metric="toxic")
+    turned = compare_models(
+        old, new, primary_metric="toxic", lower_is_better="toxic", metric_margin=0.02
+    )
+    # 50 of 100 before, 10 after
+    assert plain.primary.estimate == turned.primary.estimate == pytest.approx(-0.4 * scale)
+    assert (plain.verdict, turned.verdict) == ("worse", "better")
+    assert turned.noninferiority.verdict == "not worse"
+    assert turned.fragility.fragile is False
+    back = compare_models(
+        new, old, primary_metric="toxic", lower_is_better=["toxic"], metric_margin=0.02
+    )
+    assert (back.verdict, back.noninferiority.verdict) == ("worse", "not shown")
+
+
+def test_an_example_that_became_bad_has_regressed():
+    old, new = results(lambda i: i < 3), results(lambda i: 2 <= i < 10)
+    found = compare_models(old, new, primary_metric="toxic", lower_is_better="toxic")
+    assert dict(found.cells) == {"both_right": 90, "fixed": 2, "regressed": 7, "both_wrong": 1}
+    assert [one.example_id for one in found.fixed] == ["0", "1"]
+
+
+def test_slices_turn_with_their_metric():
+    old, new = results(lambda i: False), results(lambda i: i < 30)
+    table = slice_table(
+        compare_models(old, new, primary_metric="toxic", lower_is_better="toxic"), margin=0.05
+    )
+    by = {row.value: row for row in table}
+    assert (by["a"].verdict, by["a"].safety, by["a"].gain) == (
+        "worse",
+        "not shown",
+        pytest.approx(-0.6),
+    )
+    assert by["a"].estimate == pytest.approx(0.6)
+    assert [row.value for row in table.worse] == ["a"]
+
+
+def test_the_price_of_a_slice_is_that_of_its_mirror():
+    old, new = results(lambda i: i % 10 == 0), results(lambda i: i % 9 == 0)
+    up = compare_models(new, old, primary_metric="toxic").primary
+    down = compare_models(old, new, primary_metric="toxic", lower_is_better="toxic").primary
+    for margin in (0.0, 0.05):
+        assert examples_to_settle(up, margin=margin) == examples_to_settle(down, margin=margin)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(DesignError, match="lower_is_better names latency: these results carry"):
+        compare_models(results(bool), results(bool), lower_is_better="latency")
