@@ -172,7 +172,7 @@ def sample_ratio(found: Reading | NoReading) -> str:
     if off:
         worst = min(off, key=lambda one: one.test.p_value or 0.0)
         return f"The split is broken in phase {worst.phase}: p {p_said(worst.test.p_value)} under the declared split"
-    return f"The split is as declared: {wording.count(found.n_users)} users, no alarm"
+    return f"No alarm about the split: {wording.count(found.n_users)} users"
 
 
 def watched(found: Reading | NoReading) -> str:

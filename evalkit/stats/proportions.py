@@ -95,7 +95,7 @@ class SampleRatioTest(Result):
             "invalid": "Invalid: the split is not the declared one",
             "too early": "Split not known yet",
         }
-        return words.get(self.verdict, "The split is as declared")
+        return words.get(self.verdict, "No alarm about the split")
 
 
 def rate_interval(successes: int, n: int, *, alpha: float = 0.05) -> RateInterval:
