@@ -128,6 +128,7 @@ class Log:
         window_s: float = math.inf,
         before: Any = None,
         is_rate: bool = False,
+        cap: tuple[str, float] | None = None,
     ) -> pd.DataFrame:
         """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
 
@@ -141,12 +142,17 @@ class Log:
             before: Table of user_id and value from before the experiment: x is its mean, and the usual one for users not
                 in it. Otherwise x is the user's requests.
             is_rate: y is a part of x.
+            cap: ("y", most) cuts a user's y; ("x", most) a user's x, and y with it in proportion.
 
         Raises:
             DataError: A value is not finite, or a user has more successes than requests where y is a part of x.
         """
         table = _sorted(
-            fetched(self.cells_query(users, experiment, metric, window_s=window_s, before=before))
+            fetched(
+                self.cells_query(
+                    users, experiment, metric, window_s=window_s, before=before, cap=cap
+                )
+            )
         )
         if not math.isfinite(table["sum_y"].to_numpy(dtype=float).sum()):
             raise DataError(
@@ -167,6 +173,7 @@ class Log:
         *,
         window_s: float = math.inf,
         before: Any = None,
+        cap: tuple[str, float] | None = None,
     ) -> Any:
         """The query behind `cells`."""
         values = self._values(users, experiment, metric, window_s)
@@ -180,7 +187,8 @@ class Log:
         cells = joined.select(
             *KEYS, x=_number(joined.x, usual), y=_number(joined.y), found=_ones(joined.y.notnull())
         )
-        return _sums(cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0))))
+        cells = cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0)))
+        return _sums(_capped(cells, *cap) if cap else cells)
 
     def exposure_cells(self, users: Any, experiment: str, name: str) -> pd.DataFrame | None:
         """As `cells`, of requests (x) and what the exposures themselves say (y); None when they don't.
@@ -381,6 +389,16 @@ def _is_finite(column: Any) -> Any:
 
 def _number(column: Any, otherwise: float = 0.0) -> Any:
     return column.cast("float64").fill_null(otherwise)
+
+
+def _capped(cells: Any, what: str, most: float) -> Any:
+    """Users cut to the most that one may bring."""
+    if what == "y":
+        return cells.mutate(y=(cells.y > most).ifelse(most, cells.y))
+    over = cells.x > most
+    return cells.mutate(
+        x=over.ifelse(most, cells.x), y=over.ifelse(cells.y * most / cells.x, cells.y)
+    )
 
 
 def _sums(rows: Any, keys: Sequence[str] = KEYS) -> Any:

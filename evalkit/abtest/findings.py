@@ -125,6 +125,9 @@ class Question:
             "before": before,
             "is_rate": metric.kind == "rate",
         }
+        plan = self.plan.plan
+        if plan.cap_per_user is not None and metric.name == plan.primary.name:
+            options["cap"] = ("y" if metric.kind == "mean" else "x", plan.cap_per_user)
         found = self.log.cells(self.users, self.experiment, metric.name, **options)
         if not found["n_found"].to_numpy().any():
             raise DataError(

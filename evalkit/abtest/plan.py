@@ -116,7 +116,10 @@ class ABPlan:
         outcome_window_days: Days after a user's first request in which outcomes count.
         users_per_day: New users a day.
         looks: How often the effect may be read: 1 = once, at the end; more = O'Brien-Fleming bounds.
-        design_effect: Inflation of the users needed; 1 is on the safe side for a rate or ratio over several requests a user.
+        design_effect: How many times more users are needed than with one request of each; 1 is not on the safe side where a few
+            heavy users whose requests are alike hold many of the requests. `stats.user_design_effect` estimates it from a log.
+        cap_per_user: The most one user may bring to the primary metric: of a mean the sum, of a rate or ratio the requests (the
+            user's own level is kept). None = no cap. A plan without one has the hash it always had.
     """
 
     experiment_name: str
@@ -134,6 +137,7 @@ class ABPlan:
     alpha: float = 0.05
     power: float = 0.8
     design_effect: float = 1.0
+    cap_per_user: float | None = None
 
     def __post_init__(self) -> None:
         """Checks what the metrics and the split have not checked.
@@ -158,6 +162,10 @@ class ABPlan:
         for name, lowest in (("looks", 1), ("outcome_window_days", 0)):
             if not isinstance(n := getattr(self, name), int) or isinstance(n, bool) or n < lowest:
                 raise DesignError(f"{name} is {n!r}; need a whole number of at least {lowest}")
+        if self.cap_per_user is not None and not 0 < self.cap_per_user < math.inf:
+            raise DesignError(
+                f"cap_per_user is {self.cap_per_user}; need a number above 0, or None"
+            )
         names = [metric.name for metric in (self.primary, *self.secondary)]
         if len(set(names)) < len(names):
             raise DesignError(f"metrics {names}: each name may stand once")
@@ -213,7 +221,10 @@ class ABPlan:
             name: [asdict(one) for one in getattr(self, name)]
             for name in ("secondary", "guardrails")
         }
-        return {**asdict(self), **lists, "needs": needs}
+        record = {**asdict(self), **lists, "needs": needs}
+        if self.cap_per_user is None:  # plans locked before there were caps keep their hash
+            del record["cap_per_user"]
+        return record
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> ABPlan:
@@ -223,6 +234,7 @@ class ABPlan:
             DataError: The record is not a plan.
         """
         try:
+            record = {"cap_per_user": None, **record}
             known = {field.name: record[field.name] for field in fields(cls)}
             return cls(
                 **known
@@ -252,7 +264,12 @@ class ABPlan:
     def _needed(self) -> Any:
         metric, options = (
             self.primary,
-            {"alpha": self.alpha, "power": self.power, "design_effect": self.design_effect},
+            {
+                "alpha": self.alpha,
+                "power": self.power,
+                "design_effect": self.design_effect,
+                "looks": self.looks,
+            },
         )
         if metric.kind == "rate" and metric.expected is not None:
             p_new = metric.expected + abs(metric.detectable_difference)

@@ -15,7 +15,7 @@ _ROOMS = {
     "paired": "PairedBinaryTest PairedMeanTest paired_binary_test paired_mean_test tango_interval",
     "phases": "CombinedTest combine_phases",
     "power": "SampleSize design_effect detectable_difference days_needed examples_needed ratings_needed sign_test_power "
-    "users_needed users_needed_mean",
+    "user_design_effect user_design_effect_from_sums users_needed users_needed_mean users_power",
     "preference": "LengthAdjustedPreference PositionBias WinRate item_mean_test length_adjusted_preference "
     "position_bias win_rate",
     "proportions": "ProportionTest RateInterval SampleRatioTest proportion_z_test rate_interval sample_ratio_test",
@@ -23,7 +23,7 @@ _ROOMS = {
     "ratio": "MeanSums MeanTest RatioSums RatioTest mean_test mean_test_from_sums ratio_sums ratio_test ratio_test_from_sums",
     "regression": "RegressionRow RegressionTable gee_odds_table linear_probability_table",
     "result": "Result Verdict",
-    "sequential": "confidence_sequence obrien_fleming_bounds spent_alpha",
+    "sequential": "confidence_sequence crossing_chance obrien_fleming_bounds single_look_power spent_alpha",
 }
 _HOMES = {name: f"evalkit.stats.{room}" for room, names in _ROOMS.items() for name in names.split()}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below

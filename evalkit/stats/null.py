@@ -113,20 +113,65 @@ def is_few(nulls: Sequence[Null]) -> bool:
     return bool(counted) and sum(counted) < FEW_EVENTS
 
 
-def skewed_p(z_score: float, skew: float) -> float:
-    """Two-sided p of a standardised difference with this skewness: twice the smaller tail of a Pearson III curve.
+def skewed_p(z_score: Any, skew: Any) -> Any:
+    """Two-sided p of a standardised difference with this skewness: twice the tail on its side; for one or many.
 
-    Source: Mielke & Berry 2007, permutation tests by their first three moments.
+    Source: Mielke & Berry 2007, permutation tests by their first three moments (Pearson III curves).
     """
+    import numpy as np
+
+    lean = np.where(np.signbit(z_score), -np.asarray(skew), skew)
+    p_value = np.clip(2 * skewed_tail(np.abs(z_score), lean), 1e-300, 1.0)
+    return float(p_value) if np.ndim(p_value) == 0 else p_value
+
+
+def skewed_tail(value: Any, skew: Any) -> Any:
+    """Chance that a standardised Pearson III variable of this skewness exceeds a value; for one or many."""
+    import numpy as np
     from scipy.special import gammainc, gammaincc, ndtr
 
-    size, lean = abs(z_score), math.copysign(skew, skew * z_score)
-    if abs(lean) < _NORMAL_BELOW:
-        return float(2 * ndtr(-size))
+    straight = np.abs(skew) < _NORMAL_BELOW
+    lean = np.where(straight, 1.0, skew)
     shape = 4 / lean**2
-    far = shape + math.copysign(size * shape**0.5, lean)
-    tail = gammaincc(shape, far) if lean > 0 else gammainc(shape, max(far, 0.0))
-    return min(1.0, max(1e-300, 2 * float(tail)))
+    far = np.maximum(shape + np.copysign(1.0, lean) * value * shape**0.5, 0.0)
+    leaning = np.where(lean > 0, gammaincc(shape, far), gammainc(shape, far))
+    tail = np.where(straight, ndtr(-np.asarray(value)), leaning)
+    return float(tail) if np.ndim(tail) == 0 else tail
+
+
+def binary_p(k_old: Any, n_old: int, k_new: Any, n_new: int) -> Any:
+    """The p of `ratio_test` for users with one request each, from arrays of successes; 1 where nothing varies.
+
+    Source: as `null_of`, `skewed_p` and `exact_p`, all outcomes at once; for power, and for simulations.
+    """
+    import numpy as np
+
+    old, new = np.broadcast_arrays(np.asarray(k_old, float), np.asarray(k_new, float))
+    n, events = n_old + n_new, old + new
+    rate = events / n
+    spread = rate * (1 - rate)
+    varies = spread > 0
+    safe = np.where(varies, spread, 1.0)
+    se = (safe * n / (n - 1) * (1 / n_old + 1 / n_new)) ** 0.5
+    skew = (n_old - n_new) / (n_old * n_new) ** 0.5 * (1 - 2 * rate) / (n * safe) ** 0.5
+    p_value = np.where(varies, skewed_p((new / n_new - old / n_old) / se, skew), 1.0)
+    few = varies & (np.minimum(events, n - events) * min(n_old, n_new) / n < FEW_EVENTS)
+    for total in np.unique(events[few]):
+        here = few & (events == total)
+        chances, low = _split_chances([(n_old, n_new)], [int(total)], 1)
+        p_value[here] = _at_most(chances)[new[here].astype(int) - low]
+    return p_value
+
+
+def skewed_quantile(tail: float, skew: float) -> float:
+    """The value that a standardised Pearson III variable of this skewness exceeds with this chance."""
+    from scipy.special import gammainccinv, gammaincinv, ndtri
+
+    if abs(skew) < _NORMAL_BELOW:
+        return -float(ndtri(tail))
+    shape = 4 / skew**2
+    reached = gammainccinv(shape, tail) if skew > 0 else gammaincinv(shape, tail)
+    return math.copysign((float(reached) - shape) / shape**0.5, skew * (float(reached) - shape))
 
 
 def exact_p(nulls: Sequence[Null]) -> float | None:
@@ -134,27 +179,40 @@ def exact_p(nulls: Sequence[Null]) -> float | None:
 
     Source: Fisher 1935; over phases the exact conditional test of Zelen 1971.
     """
-    import numpy as np
-    from scipy.stats import hypergeom
-
     if any(one.hits is None or one.misses is None for one in nulls):
         return None
     hits, misses = ([getattr(one, name) for one in nulls] for name in ("hits", "misses"))
     rare = hits if sum(map(sum, hits)) <= sum(map(sum, misses)) else misses
-    users = [one.n for one in nulls]
-    totals = [
-        (sum(n), sum(k))
-        for n, k in zip(zip(*users, strict=True), zip(*rare, strict=True), strict=True)
-    ]
-    arm = int(
-        totals[1] < totals[0]
-    )  # whichever variant is called treatment, the same p to the last digit
-    chances, seen = np.ones(1), 0
-    for n, k in zip(users, rare, strict=True):
-        low, high = max(0, sum(k) - n[1 - arm]), min(sum(k), n[arm])
-        mass = hypergeom.pmf(np.arange(low, high + 1), sum(n), sum(k), n[arm])
-        chances, seen = np.convolve(chances, mass), seen + k[arm] - low
-    return min(1.0, float(chances[chances <= chances[seen] * (1 + 1e-7)].sum()))
+    users, seen = [one.n for one in nulls], [sum(one) for one in zip(*rare, strict=True)]
+    sizes = [(sum(n), k) for n, k in zip(zip(*users, strict=True), seen, strict=True)]
+    arm = int(sizes[1] < sizes[0])  # whichever is called treatment, the same p to the last digit
+    chances, low = _split_chances(users, [sum(one) for one in rare], arm)
+    return float(_at_most(chances)[seen[arm] - low])
+
+
+def _split_chances(
+    users: Sequence[tuple[int, int]], events: Sequence[int], arm: int
+) -> tuple[Any, int]:
+    """Chances of how many users with the event fall to one variant, from the lowest number on; phases are kept apart."""
+    import numpy as np
+    from scipy.stats import hypergeom
+
+    chances, lowest = np.ones(1), 0
+    for n, total in zip(users, events, strict=True):
+        low, high = max(0, total - n[1 - arm]), min(total, n[arm])
+        mass = hypergeom.pmf(np.arange(low, high + 1), sum(n), total, n[arm])
+        chances, lowest = np.convolve(chances, mass), lowest + low
+    return chances, lowest
+
+
+def _at_most(chances: Any) -> Any:
+    """Fisher's two-sided p of each outcome: the chance of all that are no likelier."""
+    import numpy as np
+
+    order = np.argsort(chances, kind="stable")
+    so_far, ranked = np.cumsum(chances[order]), chances[order]
+    last = np.searchsorted(ranked, chances * (1 + 1e-7), side="right") - 1
+    return np.where(so_far[last] < 1 - 1e-9, so_far[last], 1.0)
 
 
 def is_part(sums: Any) -> bool:

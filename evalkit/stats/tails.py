@@ -53,7 +53,7 @@ def heavy(moments: Sequence[Moments | None], sizes: Sequence[int]) -> tuple[tupl
     )
     if least >= needed:
         return (), ""
-    if abs(lean_of_difference(skew, known, sizes)) <= LEANING:
+    if abs(lean_of_difference(skew, sizes)) <= LEANING:
         why = f"{least:,} users in the smaller variant are fewer than the {needed:,.0f} of the usual rule"
         return (f"{said}; {why}",), ""
     return (), (
@@ -71,11 +71,10 @@ def central(n: int, total: float, squares: float, cubes: float | None) -> Moment
     return second, cubes - 3 * mean * squares + 2 * n * mean**3
 
 
-def lean_of_difference(skew: float, moments: Sequence[Moments], sizes: Sequence[int]) -> float:
-    """Skewness of the difference of two means whose values have this skewness."""
-    old, new = (one[0] / n for one, n in zip(moments, sizes, strict=True))
-    third = skew * (new**1.5 / sizes[1] ** 2 - old**1.5 / sizes[0] ** 2)
-    return third / max(new / sizes[1] + old / sizes[0], 1e-300) ** 1.5
+def lean_of_difference(skew: float, sizes: Sequence[int]) -> float:
+    """Skewness of the difference of two means of so many values of this skewness; 0 at an equal split."""
+    old, new = sizes
+    return skew * (old - new) / (old * new * (old + new)) ** 0.5
 
 
 def _shares(sums: Any, rate: bool) -> dict[str, float]:
