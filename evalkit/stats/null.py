@@ -195,14 +195,22 @@ def _split_chances(
 ) -> tuple[Any, int]:
     """Chances of how many users with the event fall to one variant, from the lowest number on; phases are kept apart."""
     import numpy as np
-    from scipy.stats import hypergeom
 
     chances, lowest = np.ones(1), 0
     for n, total in zip(users, events, strict=True):
         low, high = max(0, total - n[1 - arm]), min(total, n[arm])
-        mass = hypergeom.pmf(np.arange(low, high + 1), sum(n), total, n[arm])
+        k = np.arange(low, high + 1)
+        log_mass = _log_choose(n[arm], k) + _log_choose(n[1 - arm], total - k)
+        mass = np.exp(log_mass - _log_choose(sum(n), total))
         chances, lowest = np.convolve(chances, mass), lowest + low
     return chances, lowest
+
+
+def _log_choose(n: Any, k: Any) -> Any:
+    """Of scipy.stats, which loads for a second, a plan should have no need."""
+    from scipy.special import gammaln
+
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def _at_most(chances: Any) -> Any:
@@ -212,7 +220,7 @@ def _at_most(chances: Any) -> Any:
     order = np.argsort(chances, kind="stable")
     so_far, ranked = np.cumsum(chances[order]), chances[order]
     last = np.searchsorted(ranked, chances * (1 + 1e-7), side="right") - 1
-    return np.where(so_far[last] < 1 - 1e-9, so_far[last], 1.0)
+    return np.where(so_far[last] < 1 - 1e-7, so_far[last], 1.0)
 
 
 def is_part(sums: Any) -> bool:

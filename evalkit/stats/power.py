@@ -15,6 +15,7 @@ from evalkit.stats.result import between, whole, z_quantile
 from evalkit.stats.sequential import crossing_chance, single_look_power
 
 _MANY_EVENTS = 200.0  # from so many in the smaller group the normal approximation has the power to a tenth of a point
+_FEWEST = 10.0  # users: what so few need is a matter of the least number planned, not of power
 _COUNTED = 20.0  # below so many, outcomes are counted one by one
 
 
@@ -148,7 +149,8 @@ def users_needed(
     alternative = (old * (1 - old) + new * (1 - new) / ratio) ** 0.5
     once = single_look_power(looks, alpha=alpha, power=power)
     n = ((z_quantile(alpha) * null + _z_power(once) * alternative) / (new - old)) ** 2
-    if n * min(1.0, ratio) * min(pooled, 1 - pooled) < _MANY_EVENTS:
+    least = n * min(1.0, ratio)
+    if least >= _FEWEST and least * min(pooled, 1 - pooled) < _MANY_EVENTS:
         n *= _few_events(n, ratio, (old, new), alpha, once)
     return _sizes(n, ratio, design_effect)
 
@@ -358,10 +360,10 @@ def _few_events(
 
     low = high = 0.0
     while missing(low) > 0:
-        low -= 0.2
+        low -= 0.1
     while missing(high) < 0:
-        high += 0.2
-    found: Any = brentq(missing, low, high, xtol=1e-3) if low < high else low
+        high += 0.1
+    found: Any = brentq(missing, low, high, xtol=3e-3) if low < high else low
     return math.exp(found)
 
 
@@ -388,6 +390,8 @@ def _side_chance(sizes: Sequence[float], rates: Sequence[float], alpha: float, s
     slope = (
         limit * se * (1 - 2 * pooled) / (2 * at_once) / n
     )  # the limit moves with the pooled rate
+    if min(sizes) * min(pooled, 1 - pooled) >= _MANY_EVENTS:
+        slope = 0.0  # hardly any more, and Fleiss has it without
     factors = (side / n_new - slope, -side / n_old - slope)
     counts = ((n_new, new), (n_old, old))
     variance, third = (
@@ -405,15 +409,17 @@ def _cumulant(n: float, p: float, order: int) -> float:
 def _counted_chance(sizes: Sequence[int], rates: Sequence[float], alpha: float) -> float:
     """Summed over all counts that can come out."""
     import numpy as np
-    from scipy.stats import binom
+    from scipy.special import gammaln, xlog1py, xlogy
 
-    counts = []
+    counts, chances = [], []
     for n, p in zip(sizes, rates, strict=True):
-        low, high = binom.ppf([1e-8, 1 - 1e-8], n, p)
-        counts.append(np.arange(max(0, low), high + 1))
+        reach = 5 * (n * p * (1 - p)) ** 0.5 + 5
+        k = np.arange(max(0, math.floor(n * p - reach)), min(n, math.ceil(n * p + reach)) + 1)
+        log_mass = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+        counts.append(k)
+        chances.append(np.exp(log_mass + xlogy(k, p) + xlog1py(n - k, -p)))
     old, new = np.meshgrid(*counts, indexing="ij")
     shown = binary_p(old, sizes[0], new, sizes[1]) < alpha
-    chances = [binom.pmf(k, n, p) for k, n, p in zip(counts, sizes, rates, strict=True)]
     return float(chances[0] @ shown @ chances[1])
 
 
