@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from evalkit.abtest.analysis import Log
+from evalkit.abtest.effects import SUMS, pairs
 from evalkit.abtest.plan import ABPlan
-from evalkit.stats import crossing_chance, obrien_fleming_bounds, users_power
+from evalkit.stats import (
+    RatioSums,
+    crossing_chance,
+    obrien_fleming_bounds,
+    user_design_effect_from_sums,
+    users_power,
+)
 
 SPLITS = (0.05, 0.1, 0.2, 0.3, 0.5)
 _NORMAL = NormalDist()
@@ -51,6 +59,18 @@ def power_at(plan: ABPlan, difference: float) -> float:
     se = (metric.sd or 0.0) * (plan.design_effect * sum(1 / n for n in sizes)) ** 0.5
     looks = [look / plan.looks for look in range(1, plan.looks + 1)]
     return crossing_chance(looks, difference / se, alpha=plan.alpha)
+
+
+def design_effect_in(log: Log, experiment: str, metric: str) -> float | None:
+    """The plan's `design_effect` for a rate, from the control users of an experiment that a log holds; None when nothing varies.
+
+    Raises:
+        DataError: The log cannot be read.
+    """
+    cells = log.cells(log.users(experiment), experiment, metric, is_rate=True)
+    control = [old for old, _ in pairs(cells)]
+    joined = {name: sum(getattr(one, name) for one in control) for name in SUMS}
+    return user_design_effect_from_sums(RatioSums(**joined))
 
 
 def power_curve(plan: ABPlan, *, points: int = 61) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -16,6 +16,7 @@ from evalkit.stats.sequential import crossing_chance, single_look_power
 
 _MANY_EVENTS = 200.0  # from so many in the smaller group the normal approximation has the power to a tenth of a point
 _FEWEST = 10.0  # users: what so few need is a matter of the least number planned, not of power
+_CLOSE = 0.002  # part of the users to which their number is searched
 _COUNTED = 20.0  # below so many, outcomes are counted one by one
 
 
@@ -352,7 +353,6 @@ def _few_events(
     n: float, ratio: float, rates: tuple[float, float], alpha: float, power: float
 ) -> float:
     """How many times n the test needs with few events; its power rises in a fine saw-tooth, so any crossing will do."""
-    from scipy.optimize import brentq
 
     def missing(log_factor: float) -> float:
         size = n * math.exp(log_factor)
@@ -363,8 +363,10 @@ def _few_events(
         low -= 0.1
     while missing(high) < 0:
         high += 0.1
-    found: Any = brentq(missing, low, high, xtol=3e-3) if low < high else low
-    return math.exp(found)
+    while high - low > _CLOSE:
+        middle = (low + high) / 2
+        low, high = (middle, high) if missing(middle) < 0 else (low, middle)
+    return math.exp(high)
 
 
 def _chance(sizes: Sequence[float], rates: Sequence[float], alpha: float) -> float:
