@@ -91,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     users_per_day: float = 500.0
     outcome_window_days: int = 7
     looks: int = 4
+    design_effect: float = 1.0
+    cap_per_user: float = 0.0
     guardrails_file: str = ""
     event_log: str = "events.sqlite"
     simulate_users: int = 0

@@ -63,6 +63,8 @@ def make_plan(home: Study) -> ABPlan:
             better=cast(Better | None, said.ab_metric_better or None),
         ),
         covariate=said.ab_covariate.strip(),
+        design_effect=said.design_effect,
+        cap_per_user=said.cap_per_user or None,
         guardrails=read_guardrails(guardrails) if guardrails else (),
         outcome_window_days=said.outcome_window_days,
         users_per_day=said.users_per_day,

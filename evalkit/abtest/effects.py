@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from evalkit.abtest.plan import Kind
@@ -18,13 +19,16 @@ from evalkit.stats import (
     proportion_z_test,
     ratio_test_from_sums,
 )
-from evalkit.stats.result import Result, Scale, Verdict, which_way
+from evalkit.stats.result import Result, Scale, Verdict, which_way, z_of_p, z_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUMS = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
+THIRDS = ("sum_xxx", "sum_xxy", "sum_xyy", "sum_yyy", "n_hit", "n_miss")
+ENDS = {"max_x": max, "max_y": max, "min_y": min}
 FEW_USERS = 30
+_SMALLEST = 1e-250  # p below which a z-score is told as it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +39,11 @@ class Effect(Result):
         control_rate: The control's level: a rate, a mean per user or a ratio per request. With several phases a mean over
             them with the weights of the difference.
         treatment_rate: The treatment's.
-        se: Standard error of the difference, by user.
+        se: Standard error of the difference, by user: each variant's own, that of the interval.
+        z_score: The z-score that has the p-value of the test by user, with the sign of the difference.
+        no_verdict: Why no verdict can be given; "" when it can.
         bound: Limit of |z| at this look of several; None when the plan has one look, where `p_value` decides.
+        is_exact: Whether Fisher's exact test on users decided.
         look: The planned look it was read at, of `looks`.
         shown_as: Points for a rate, else a number in the metric's unit.
     """
@@ -54,6 +61,8 @@ class Effect(Result):
     bound: float | None = None
     look: int = 1
     looks: int = 1
+    is_exact: bool = False
+    no_verdict: str = ""
     shown_as: Scale = "points"
 
     @property
@@ -64,6 +73,8 @@ class Effect(Result):
     @property
     def verdict(self) -> Verdict:
         """By the p-value of a plan with one look; by the limit of this look otherwise."""
+        if self.no_verdict:
+            return "invalid"
         if self.bound is None or self.estimate is None:
             return super(Effect, self).verdict
         if self.z_score is not None and abs(self.z_score) >= self.bound:
@@ -92,11 +103,18 @@ def effect(
 
 
 def at_look(test: Effect, bound: float, look: int, looks: int) -> Effect:
-    """The same difference as one of several looks: z against the limit, and the repeated interval, estimate -+ bound x se."""
+    """The same difference as one of several looks: z against the limit, and the repeated interval, estimate -+ bound x se.
+
+    Limits that are no multiple of an error (few events) are widened as much.
+    """
     note = f"look {look} of {looks}: z is read against {bound:.2f}, and the interval is widened to match"
     low = high = None
-    if test.estimate is not None and test.se:
-        low, high = test.estimate - bound * test.se, test.estimate + bound * test.se
+    if test.estimate is not None and test.ci_low is not None and test.ci_high is not None:
+        wider = bound / z_quantile(test.alpha)
+        low = test.estimate - wider * (test.estimate - test.ci_low)
+        high = test.estimate + wider * (test.ci_high - test.estimate)
+        if test.shown_as == "points":
+            low, high = max(-1.0, low), min(1.0, high)
     return replace(
         test,
         ci_low=low,
@@ -126,7 +144,8 @@ def phase_tests(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> list
     if kind != "mean":
         return [ratio_test_from_sums(*pair, alpha=alpha) for pair in both]
     means = [
-        [MeanSums(n=one.n, sum_y=one.sum_y, sum_yy=one.sum_yy) for one in pair] for pair in both
+        [MeanSums(**{one.name: getattr(arm, one.name) for one in fields(MeanSums)}) for arm in pair]
+        for pair in both
     ]
     return [mean_test_from_sums(*pair, alpha=alpha) for pair in means]
 
@@ -148,9 +167,14 @@ def design_effect(test: Effect, article: ProportionTest | None) -> float | None:
 
 
 def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[dict[str, Any], ...]:
-    """Differences by name (days, slices, metrics), p adjusted by Holm; those of few users are shown without p."""
+    """Differences by name (days, slices, metrics), p adjusted by Holm.
+
+    Numbers of few users are shown without p, as theirs is approximate; an exact p is right at any number.
+    """
     raw = [
-        test.p_value if min(test.n_control, test.n_treatment) >= FEW_USERS else None
+        test.p_value
+        if test.is_exact or min(test.n_control, test.n_treatment) >= FEW_USERS
+        else None
         for test in tests.values()
     ]
     fields = ("n", "control_rate", "treatment_rate", "estimate", "ci_low", "ci_high")
@@ -161,7 +185,7 @@ def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[d
             "p_value": p,
             "p_adjusted": adjusted,
         }
-        | {"verdict": _holm_verdict(test, adjusted, alpha)}
+        | {"verdict": "invalid" if test.no_verdict else _holm_verdict(test, adjusted, alpha)}
         for (name, test), p, adjusted in zip(
             tests.items(), raw, adjust(raw, method="holm"), strict=True
         )
@@ -180,33 +204,35 @@ def _holm_verdict(test: Effect, p_adjusted: float | None, alpha: float) -> str:
 
 
 def pairs(cells: pd.DataFrame) -> list[list[RatioSums]]:
-    """Sums of control and treatment, phase by phase."""
+    """Sums of control and treatment, phase by phase; cells without third powers, ends and counts give sums without them."""
     phase, treated = cells["phase"].to_numpy(), cells["treated"].to_numpy()
-    values = cells[list(SUMS)].to_numpy(dtype=float)
-    phases = sorted(set(phase.tolist())) or [1]
-    return [
-        [_sums(values[(phase == one) & (treated == arm)].sum(axis=0)) for arm in (0, 1)]
-        for one in phases
-    ]
+    summed = [*SUMS, *(name for name in THIRDS if name in cells.columns)]
+    values = cells[summed].to_numpy(dtype=float)
+    ends = {name: cells[name].to_numpy(dtype=float) for name in ENDS if name in cells.columns}
 
+    def sums(one: int, arm: int) -> RatioSums:
+        rows = (phase == one) & (treated == arm)
+        found = dict(zip(summed, values[rows].sum(axis=0).tolist(), strict=True))
+        if rows.any():
+            found |= {name: ENDS[name](column[rows].tolist()) for name, column in ends.items()}
+        counts = {name: round(found[name]) for name in ("n", "n_hit", "n_miss") if name in found}
+        return RatioSums(**found | counts)
 
-def _sums(row: Any) -> RatioSums:
-    return RatioSums(
-        n=round(row[0]),
-        **{name: float(value) for name, value in zip(SUMS[1:], row[1:], strict=True)},
-    )
+    return [[sums(one, arm) for arm in (0, 1)] for one in sorted(set(phase.tolist())) or [1]]
 
 
 def _joined(parts: Sequence[Any], shown_as: Scale, alpha: float) -> Effect:
     whole = parts[0] if len(parts) == 1 else combine_phases(parts, alpha=alpha)
-    old, new = _levels(parts)
+    old, new = _levels(parts, getattr(whole, "weights", ()))
+    exact = getattr(whole, "p_exact", None)
+    p_value = whole.p_value if exact is None else exact
     return Effect(
         estimate=whole.estimate,
         n=whole.n,
         ci_low=whole.ci_low,
         ci_high=whole.ci_high,
         alpha=alpha,
-        p_value=whole.p_value,
+        p_value=None if whole.no_verdict else p_value,
         method=whole.method,
         notes=whole.notes,
         control_rate=old,
@@ -214,25 +240,31 @@ def _joined(parts: Sequence[Any], shown_as: Scale, alpha: float) -> Effect:
         n_control=sum(one.n_control for one in parts),
         n_treatment=sum(one.n_treatment for one in parts),
         se=whole.se,
-        z_score=whole.z_score,
+        z_score=_z_of(p_value, whole.z_score, whole.estimate),
         lift=new / old - 1 if old and old > 0 and new is not None else None,
         lift_ci_low=getattr(whole, "lift_ci_low", None),
         lift_ci_high=getattr(whole, "lift_ci_high", None),
+        is_exact=exact is not None,
+        no_verdict=whole.no_verdict,
         shown_as=shown_as,
     )
 
 
-def _levels(parts: Sequence[Any]) -> tuple[float | None, float | None]:
+def _z_of(p_value: float | None, z_score: float | None, estimate: float | None) -> float | None:
+    """The z that says what the p-value says, skewness and exact tests included, so that a look's limit reads them as well."""
+    if p_value is None or estimate is None:
+        return None
+    return z_score if p_value < _SMALLEST else math.copysign(z_of_p(p_value), estimate)
+
+
+def _levels(parts: Sequence[Any], weights: Sequence[float]) -> tuple[float | None, float | None]:
     """Each variant's level; over several phases with the weights of the difference, so that they differ by just that."""
     if len(parts) == 1:
         return _level(parts[0], "control"), _level(parts[0], "treatment")
-    usable = [one for one in parts if one.estimate is not None and one.se]
-    weights = [1 / one.se**2 for one in usable]
-    if not usable:
+    if not any(weights):
         return None, None
     old, new = (
-        sum(weight * (_level(one, arm) or 0.0) for weight, one in zip(weights, usable, strict=True))
-        / sum(weights)
+        sum(w * (_level(one, arm) or 0.0) for w, one in zip(weights, parts, strict=True))
         for arm in ("control", "treatment")
     )
     return old, new

@@ -132,7 +132,9 @@ class Question:
 
     def everyone(self, metric: Metric, before: Any = None) -> pd.DataFrame:
         """Sums of one metric over all users in the log; only what `due_part` leaves of them may be shown."""
-        options: dict[str, Any] = {"window_s": self.window_s, "before": before}
+        plan, options = self.plan.plan, {"window_s": self.window_s, "before": before}
+        if plan.cap_per_user is not None and metric.name == plan.primary.name:
+            options["cap"] = ("y" if metric.kind == "mean" else "x", plan.cap_per_user)
         return self.log.all_cells(self.all_users, self.experiment, metric.name, **options)
 
     def cells(self, metric: Metric, before: Any = None) -> pd.DataFrame:

@@ -18,8 +18,9 @@ from evalkit.stats import (
     quantile_levels,
     quantile_test,
 )
-from evalkit.stats.proportions import wilson
-from evalkit.stats.result import Result, Scale
+from evalkit.stats.ratio import wilson_by_user
+from evalkit.stats.result import Result, Scale, Verdict
+from evalkit.stats.tails import one_user
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +36,19 @@ class Change(Result):
     Attributes:
         control: The control's level.
         treatment: The treatment's.
+        no_verdict: Why no verdict can be given; "" when it can.
     """
 
     unit = "user"
     control: float | None
     treatment: float | None
+    no_verdict: str = ""
     shown_as: Scale = "points"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Invalid where what carries the numbers does not bear a verdict."""
+        return "invalid" if self.no_verdict else super(Change, self).verdict
 
     def shown_in(self) -> Scale:
         """Points or a number."""
@@ -55,7 +63,7 @@ class Watched:
         change: Treatment minus control.
         margin: How much worse is acceptable; None when the plan declares no limit and it is only shown.
         verdict: "not worse", "not shown", "worse" (the whole interval lies beyond the margin), "too early" (no users on a
-            side), or "no limit declared".
+            side), "invalid" (the change's notes say why), or "no limit declared".
     """
 
     name: str
@@ -92,7 +100,7 @@ def watch(
         better=guardrail.better,
         change=change,
         margin=guardrail.margin,
-        verdict="worse" if _beyond(change, guardrail) else test.verdict,
+        verdict="worse" if _beyond(change, guardrail) and not change.no_verdict else test.verdict,
     )
 
 
@@ -165,6 +173,7 @@ def rate_change(cells: pd.DataFrame, *, alpha: float = 0.05) -> Change:
         math.hypot(*(w * part[name] for w, part in zip(shares, parts, strict=True)))
         for name in ("fall", "rise")
     )
+    notes, why = _carried(cells)
     return Change(
         estimate=diff,
         n=n,
@@ -172,9 +181,19 @@ def rate_change(cells: pd.DataFrame, *, alpha: float = 0.05) -> Change:
         ci_high=diff + rise,
         alpha=alpha,
         method="Newcombe by user",
+        notes=notes,
         control=old,
         treatment=new,
+        no_verdict=why,
     )
+
+
+def _carried(cells: pd.DataFrame) -> tuple[tuple[str, ...], str]:
+    """One user who outweighs a variant's other users, phase by phase."""
+    found = [one_user({"control": old, "treatment": new}, rate=True) for old, new in pairs(cells)]
+    why = next((one for _, one in found if one), "")
+    notes = [note for some, _ in found for note in some]
+    return (*notes, *([f"no verdict: {why}"] if why else [])), why
 
 
 def latency_change(log: Log, users: Any, experiment: str, *, alpha: float = 0.05) -> Change | None:
@@ -205,8 +224,8 @@ def latency_change(log: Log, users: Any, experiment: str, *, alpha: float = 0.05
 
 def _newcombe(old: RatioSums, new: RatioSums, alpha: float) -> Mapping[str, float]:
     (rate_old, low_old, high_old), (rate_new, low_new, high_new) = (
-        _wilson(old, alpha),
-        _wilson(new, alpha),
+        wilson_by_user(old, alpha),
+        wilson_by_user(new, alpha),
     )
     return {
         "old": rate_old,
@@ -216,18 +235,6 @@ def _newcombe(old: RatioSums, new: RatioSums, alpha: float) -> Mapping[str, floa
         "fall": math.hypot(rate_new - low_new, high_old - rate_old),
         "rise": math.hypot(high_new - rate_new, rate_old - low_old),
     }
-
-
-def _wilson(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
-    """A rate with Wilson limits at the number of independent requests that its users are worth."""
-    rate = sums.sum_y / sums.sum_x
-    squares = sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx
-    alone = rate * (1 - rate) * sums.sum_x
-    inflation = (
-        max(1.0, squares / alone) if alone > 0 else sums.sum_x / sums.n
-    )  # no event at all: count users
-    low, high = wilson(rate * sums.sum_x / inflation, sums.sum_x / inflation, alpha)  # pyright: ignore[reportArgumentType]
-    return rate, min(low or 0.0, rate), max(high or 0.0, rate)
 
 
 def _number_change(cells: pd.DataFrame, guardrail: Guardrail, alpha: float) -> Change:
@@ -250,6 +257,7 @@ def _number_change(cells: pd.DataFrame, guardrail: Guardrail, alpha: float) -> C
         notes=whole.notes,
         control=old,
         treatment=new,
+        no_verdict=whole.no_verdict,
         shown_as="number",
     )
 

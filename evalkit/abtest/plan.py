@@ -143,6 +143,9 @@ class Guardrail:
             )
 
 
+_LATER: Mapping[str, Any] = {"covariate": "", "cap_per_user": None}  # not in plans locked before
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ABPlan:
     """A test as planned; `lock.lock` makes it binding.
@@ -158,7 +161,11 @@ class ABPlan:
         looks: How often the effect may be read: 1 = once, at the end; more = O'Brien-Fleming bounds.
         covariate: An outcome whose values from before a user's first exposure sharpen a mean (CUPED), shown beside it; "" for
             none.
-        design_effect: Inflation of the users needed; 1 is on the safe side for a rate or ratio over several requests a user.
+        design_effect: How many times more users are needed than with one request of each; 1 is not on the safe side where a few
+            heavy users whose requests are alike hold many of the requests. `stats.user_design_effect` estimates it from a log.
+        cap_per_user: The most one user may bring to the primary metric: of a mean the sum, of a rate or ratio the requests (the
+            user's own level is kept). None = no cap.
+        Covariate and cap stand in the record only where they are given: a plan without them has the hash it always had.
     """
 
     experiment_name: str
@@ -177,6 +184,7 @@ class ABPlan:
     power: float = 0.8
     design_effect: float = 1.0
     covariate: str = ""
+    cap_per_user: float | None = None
 
     def __post_init__(self) -> None:
         """Checks what the metrics and the split have not checked.
@@ -205,6 +213,10 @@ class ABPlan:
             raise DesignError(
                 f"covariate {self.covariate!r}: only a mean per user can be adjusted by it; {self.primary.name!r} is a "
                 f"{self.primary.kind}"
+            )
+        if self.cap_per_user is not None and not 0 < self.cap_per_user < math.inf:
+            raise DesignError(
+                f"cap_per_user is {self.cap_per_user}; need a number above 0, or None"
             )
         names = [metric.name for metric in (self.primary, *self.secondary)]
         if len(set(names)) < len(names):
@@ -262,7 +274,7 @@ class ABPlan:
             "secondary": [one.to_dict() for one in self.secondary],
             "guardrails": [asdict(one) for one in self.guardrails],
         }
-        own = {name: value for name, value in asdict(self).items() if value or name != "covariate"}
+        own = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
         return {**own, **metrics, "needs": needs}
 
     @classmethod
@@ -273,7 +285,7 @@ class ABPlan:
             DataError: The record is not a plan.
         """
         try:
-            record = {"covariate": "", **record}  # plans locked before there was one
+            record = {**_LATER, **record}
             known = {field.name: record[field.name] for field in fields(cls)}
             return cls(
                 **known
@@ -303,7 +315,12 @@ class ABPlan:
     def _needed(self) -> Any:
         metric, options = (
             self.primary,
-            {"alpha": self.alpha, "power": self.power, "design_effect": self.design_effect},
+            {
+                "alpha": self.alpha,
+                "power": self.power,
+                "design_effect": self.design_effect,
+                "looks": self.looks,
+            },
         )
         if metric.kind == "rate" and metric.expected is not None:
             return users_needed(metric.expected, metric.aimed_at, self.traffic_split, **options)

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from evalkit.abtest.analysis import Log
+from evalkit.abtest.effects import SUMS, pairs
 from evalkit.abtest.plan import ABPlan
-from evalkit.stats import obrien_fleming_bounds
+from evalkit.stats import (
+    RatioSums,
+    crossing_chance,
+    obrien_fleming_bounds,
+    user_design_effect_from_sums,
+    users_power,
+)
 
 SPLITS = (0.05, 0.1, 0.2, 0.3, 0.5)
 _NORMAL = NormalDist()
@@ -38,27 +46,31 @@ class Peeking:
 
 
 def power_at(plan: ABPlan, difference: float) -> float:
-    """Chance that the planned users show a true difference of this size, in either direction.
+    """Chance that the planned users show a true difference of this size, in either direction and at any of the looks.
 
-    Source: Fleiss, Levin & Paik 2003, eq. 4.14; two-sample normal formula for means.
+    Source: `stats.users_power` for a rate; two-sample normal formula for means.
     """
-    metric, n_old, n_new = (
-        plan.primary,
-        plan.n_control / plan.design_effect,
-        plan.n_treatment / plan.design_effect,
-    )
-    z = _NORMAL.inv_cdf(1 - plan.alpha / 2)
-    if metric.kind == "rate":
-        old, new = metric.expected or 0.0, min(1.0, max(0.0, (metric.expected or 0.0) + difference))
-        pooled = (n_old * old + n_new * new) / (n_old + n_new)
-        null = math.sqrt(pooled * (1 - pooled) * (1 / n_old + 1 / n_new))
-        true = math.sqrt(old * (1 - old) / n_old + new * (1 - new) / n_new)
-        difference = new - old
-    else:
-        null = true = (metric.sd or 0.0) * math.sqrt(1 / n_old + 1 / n_new)
-    return _NORMAL.cdf((difference - z * null) / true) + _NORMAL.cdf(
-        (-difference - z * null) / true
-    )
+    metric, sizes = plan.primary, (plan.n_control, plan.n_treatment)
+    options: dict[str, Any] = {"alpha": plan.alpha, "looks": plan.looks}
+    if metric.kind == "rate" and metric.expected is not None:
+        new = min(1.0, max(0.0, metric.expected + difference))
+        effect = plan.design_effect
+        return users_power(*sizes, metric.expected, new, design_effect=effect, **options)
+    se = (metric.sd or 0.0) * (plan.design_effect * sum(1 / n for n in sizes)) ** 0.5
+    looks = [look / plan.looks for look in range(1, plan.looks + 1)]
+    return crossing_chance(looks, difference / se, alpha=plan.alpha)
+
+
+def design_effect_in(log: Log, experiment: str, metric: str) -> float | None:
+    """The plan's `design_effect` for a rate, from the control users in a log; None when nothing varies.
+
+    Raises:
+        DataError: The log cannot be read.
+    """
+    cells = log.cells(log.users(experiment), experiment, metric, is_rate=True)
+    control = [old for old, _ in pairs(cells)]
+    joined = {name: sum(getattr(one, name) for one in control) for name in SUMS}
+    return user_design_effect_from_sums(RatioSums(**joined))
 
 
 def power_curve(plan: ABPlan, *, points: int = 61) -> tuple[tuple[float, ...], tuple[float, ...]]:

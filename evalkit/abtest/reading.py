@@ -291,6 +291,11 @@ def _missing(
                 price="a new test",
             ),
         )
+    if found and found.primary.no_verdict:
+        action = (
+            "Cap what one user may bring, run longer or split the traffic equally, under a new plan"
+        )
+        return (Missing(action=action, why=found.primary.no_verdict, price="a new test"),)
     if found and found.primary.verdict != "too early":
         return ()
     looks, done = plan.plan.looks, state.due[-1].look if state.due else 0

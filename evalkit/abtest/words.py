@@ -82,6 +82,7 @@ def headline(found: Reading | NoReading) -> str:
     return {
         "better": f'Better: "{name}" is {size} {way} in treatment',
         "worse": f'Worse: "{name}" is {size} {way} in treatment',
+        "invalid": f"No verdict: {test.no_verdict}",
         "too early": f"Too early: at look {test.look} of {test.looks} the difference is inside the limits",
     }.get(test.verdict, f'No difference shown in "{name}" after the planned users')
 

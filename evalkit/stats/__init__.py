@@ -15,7 +15,8 @@ _ROOMS = {
     "paired": "PairedBinaryTest PairedMeanTest paired_binary_test paired_mean_test tango_interval",
     "phases": "CombinedTest combine_phases",
     "power": "SampleSize chance_to_find chance_to_find_mean design_effect detectable_difference days_needed "
-    "examples_needed ratings_needed sign_test_power users_needed users_needed_mean",
+    "examples_needed ratings_needed sign_test_power user_design_effect user_design_effect_from_sums users_needed "
+    "users_needed_mean users_power",
     "preference": "LengthAdjustedPreference PositionBias RaterSampleTest WinRate item_mean_test length_adjusted_preference "
     "position_bias rater_sample_test win_rate",
     "proportions": "ProportionTest RateInterval SampleRatioTest proportion_z_test rate_interval sample_ratio_test",
@@ -24,7 +25,7 @@ _ROOMS = {
     "regression": "RegressionRow RegressionTable gee_odds_table linear_probability_table",
     "result": "Result Verdict",
     "rules": "RuleTest less_than_others rule_test tarone_level",
-    "sequential": "confidence_sequence extension_levels obrien_fleming_bounds spent_alpha",
+    "sequential": "confidence_sequence crossing_chance extension_levels obrien_fleming_bounds single_look_power spent_alpha",
 }
 _HOMES = {name: f"evalkit.stats.{room}" for room, names in _ROOMS.items() for name in names.split()}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import Difference, Scale, two_sided_p, z_quantile
+from evalkit.stats.null import FEW, Null, null_in, p_under
+from evalkit.stats.result import Difference, Scale, Verdict, z_quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,15 +17,26 @@ class CombinedTest(Difference):
     """Phases of one experiment combined by inverse variance; `estimate` is `diff`.
 
     Attributes:
-        se: Standard error of the combined difference.
+        se: Standard error of the combined difference, that of the interval.
+        z_score: The difference over its standard error if nothing differed.
         phases: The phases' own differences, in order.
+        weights: What each phase counts in it, in order; they sum to 1.
+        no_verdict: Why no verdict can be given; "" when it can.
     """
 
     unit: ClassVar[str] = "user"
     se: float | None
     z_score: float | None
     phases: tuple[float | None, ...]
+    weights: tuple[float, ...] = ()
+    p_exact: float | None = None
+    no_verdict: str = ""
     shown_as: Scale = "points"
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the p-value; invalid where what carries a phase does not bear it."""
+        return "invalid" if self.no_verdict else super(CombinedTest, self).verdict
 
     def shown_in(self) -> Scale:
         """As the results it was made from."""
@@ -39,7 +52,8 @@ def combine_phases(results: Sequence[Any], *, alpha: float = 0.05) -> CombinedTe
         results: One test a phase, of the same kind, each with `estimate`, `se` and `n`.
         alpha: Two-sided level.
 
-    Source: fixed-effect combination, Cochran 1954.
+    Source: fixed-effect combination, Cochran 1954; weights and test by the errors under the null. The limits are combined from
+    those of the phases (Zou & Donner 2008).
 
     Raises:
         DesignError: No phase given.
@@ -48,33 +62,76 @@ def combine_phases(results: Sequence[Any], *, alpha: float = 0.05) -> CombinedTe
         >>> from evalkit.stats import proportion_z_test
         >>> weeks = [proportion_z_test(270, 900, 35, 100), proportion_z_test(320, 1000, 360, 1000)]
         >>> print(combine_phases(weeks))
-        Better: +4.2 points (95% interval +0.3 to +8.0, p = 0.033, inverse variance over 2 phases, n = 3,000 users).
+        Better: +4.2 points (95% interval +0.4 to +8.0, p = 0.032, inverse variance over 2 phases, n = 3,000 users).
     """
     if not results:
         raise DesignError("no phases to combine; need at least one")
-    usable = [one for one in results if one.estimate is not None and one.se]
-    weights = [1 / one.se**2 for one in usable]
-    notes = [
-        f"{len(results) - len(usable)} of {len(results)} phases have no variance yet and are left out"
+    nulls = [null_in(one) for one in results]
+    usable = [
+        (one, null)
+        for one, null in zip(results, nulls, strict=True)
+        if one.estimate is not None and null.se
     ]
-    diff = low = high = se = None
-    if usable:
-        se = sum(weights) ** -0.5
-        diff = (
-            sum(weight * one.estimate for weight, one in zip(weights, usable, strict=True)) * se**2
+    left_out = len(results) - len(usable)
+    said = f"{left_out} of {len(results)} phases have no variance yet and are left out"
+    notes = [said] if left_out else []
+    notes += [note for one in results for note in one.notes if note.startswith("no verdict")]
+    common = {
+        "n": sum(one.n for one in results),
+        "alpha": alpha,
+        "phases": tuple(one.estimate for one in results),
+        "no_verdict": next((why for one in results if (why := getattr(one, "no_verdict", ""))), ""),
+        "shown_as": results[0].shown_in(),
+        "method": f"inverse variance over {len(usable)} phases",
+    }
+    if not usable:
+        return CombinedTest(
+            **common,
+            estimate=None,
+            ci_low=None,
+            ci_high=None,
+            se=None,
+            z_score=None,
+            notes=tuple(notes),
         )
-        low, high = diff - z_quantile(alpha) * se, diff + z_quantile(alpha) * se
-    return CombinedTest(
-        estimate=diff,
-        n=sum(one.n for one in results),
-        ci_low=low,
-        ci_high=high,
-        alpha=alpha,
-        p_value=two_sided_p(diff / se) if diff is not None and se else None,
-        method=f"inverse variance over {len(usable)} phases",
-        notes=tuple(notes if len(usable) < len(results) else ()),
-        se=se,
-        z_score=diff / se if diff is not None and se else None,
-        phases=tuple(one.estimate for one in results),
-        shown_as=results[0].shown_in(),
+    return _combined(
+        [one for one, _ in usable], [null for _, null in usable], results, common, notes
     )
+
+
+def _combined(
+    usable: Sequence[Any],
+    nulls: Sequence[Null],
+    results: Sequence[Any],
+    common: dict[str, Any],
+    notes: list[str],
+) -> CombinedTest:
+    """Weights, and the test, by the errors under the null: a phase without events weighs no more for it."""
+    inverse = [1 / (null.se or 1.0) ** 2 for null in nulls]
+    weights = [one / sum(inverse) for one in inverse]
+    diff = sum(weight * one.estimate for weight, one in zip(weights, usable, strict=True))
+    se_null = sum(inverse) ** -0.5
+    p_value, source = p_under(nulls, diff, se_null)
+    fall, rise = (
+        math.hypot(*(w * _gap(one, side) for w, one in zip(weights, usable, strict=True)))
+        for side in ("ci_low", "ci_high")
+    )
+    scale = z_quantile(common["alpha"]) / z_quantile(usable[0].alpha)
+    of = {id(one): weight for one, weight in zip(usable, weights, strict=True)}
+    return CombinedTest(
+        **common,
+        estimate=diff,
+        ci_low=diff - scale * fall,
+        ci_high=diff + scale * rise,
+        p_value=p_value,
+        p_exact=p_value if source == "exact" else None,
+        notes=(*notes, *FEW[source]),
+        se=math.hypot(*(w * (one.se or 0.0) for w, one in zip(weights, usable, strict=True))),
+        z_score=diff / se_null,
+        weights=tuple(of.get(id(one), 0.0) for one in results),
+    )
+
+
+def _gap(test: Any, side: str) -> float:
+    """From the estimate to a limit."""
+    return abs(getattr(test, side) - test.estimate)

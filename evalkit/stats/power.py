@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from evalkit.errors import DesignError
+from evalkit.stats.null import binary_p, skewed_quantile, skewed_tail
+from evalkit.stats.ratio import RatioSums, ratio_sums, ratio_with_se
 from evalkit.stats.result import between, whole, z_quantile
+from evalkit.stats.sequential import crossing_chance, single_look_power
+
+_MANY_EVENTS = 200.0  # from so many in the smaller group the normal approximation has the power to a tenth of a point
+_FEWEST = 10.0  # users: what so few need is a matter of the least number planned, not of power
+_CLOSE = 0.002  # part of the users to which their number is searched
+_COUNTED = 20.0  # below so many, outcomes are counted one by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +155,9 @@ def users_needed(
     alpha: float = 0.05,
     power: float = 0.8,
     design_effect: float = 1.0,
+    looks: int = 1,
 ) -> SampleSize:
-    """Users needed in each group to tell these two rates apart.
+    """Users needed in each group to tell these two rates apart by the test that will read them, `ratio_test`.
 
     Args:
         p_control: Expected rate in control.
@@ -155,9 +165,11 @@ def users_needed(
         treatment_share: Share of users in treatment.
         alpha: Two-sided level.
         power: Chance to find it.
-        design_effect: Inflation for users with several requests; see `design_effect`.
+        design_effect: Inflation for users with several requests; see `user_design_effect`.
+        looks: How often the effect is read, within O'Brien-Fleming limits.
 
-    Source: Fleiss, Levin & Paik 2003, chapter 4: pooled variance under the null, unequal groups, no continuity correction.
+    Source: Fleiss, Levin & Paik 2003, chapter 4: pooled variance under the null, unequal groups, no continuity correction;
+    where a group expects few events, the number at which `users_power` reaches the power.
 
     Raises:
         DesignError: Rates outside (0, 1) or equal.
@@ -178,11 +190,50 @@ def users_needed(
     pooled = (old + ratio * new) / (1 + ratio)
     null = (pooled * (1 - pooled) * (1 + 1 / ratio)) ** 0.5
     alternative = (old * (1 - old) + new * (1 - new) / ratio) ** 0.5
-    return _sizes(
-        ((z_quantile(alpha) * null + _z_power(power) * alternative) / (new - old)) ** 2,
-        ratio,
-        design_effect,
-    )
+    once = single_look_power(looks, alpha=alpha, power=power)
+    n = ((z_quantile(alpha) * null + _z_power(once) * alternative) / (new - old)) ** 2
+    least = n * min(1.0, ratio)
+    if least >= _FEWEST and least * min(pooled, 1 - pooled) < _MANY_EVENTS:
+        n *= _few_events(n, ratio, (old, new), alpha, once)
+    return _sizes(n, ratio, design_effect)
+
+
+def users_power(
+    n_control: float,
+    n_treatment: float,
+    p_control: float,
+    p_treatment: float,
+    *,
+    alpha: float = 0.05,
+    design_effect: float = 1.0,
+    looks: int = 1,
+) -> float:
+    """Chance that `ratio_test` shows these two rates apart with so many users; the arguments are those of `users_needed`.
+
+    Source: Fleiss, Levin & Paik 2003, eq. 4.14, with the skewness of both the null and the difference (Pearson III curves).
+    From few events on all outcomes are counted; looks as `crossing_chance`.
+
+    Raises:
+        DesignError: No users, or rates outside [0, 1].
+
+    Example:
+        >>> round(users_power(1377, 1377, 0.30, 0.35), 3)
+        0.8
+    """
+    from scipy.special import ndtri
+
+    inflation = between(design_effect, "design_effect", 0, math.inf)
+    sizes = [between(n, "users", 0, math.inf) / inflation for n in (n_control, n_treatment)]
+    rates = [
+        between(one, name, closed=True)
+        for one, name in ((p_control, "p_control"), (p_treatment, "p_treatment"))
+    ]
+    once = _chance(sizes, rates, alpha)
+    if looks == 1 or not 0 < once < 1:
+        return once
+    drift = float(ndtri(once)) + z_quantile(alpha) if once > alpha else 0.0
+    times = [look / looks for look in range(1, looks + 1)]
+    return crossing_chance(times, drift, alpha=alpha)
 
 
 def users_needed_mean(
@@ -193,6 +244,7 @@ def users_needed_mean(
     alpha: float = 0.05,
     power: float = 0.8,
     design_effect: float = 1.0,
+    looks: int = 1,
 ) -> SampleSize:
     """Users needed in each group to find a difference of per-user means, given in the unit of the standard deviation `sd`.
 
@@ -211,7 +263,7 @@ def users_needed_mean(
         raise DesignError("difference is 0; no number of users finds it")
     wanted = between(difference, "difference", -math.inf, math.inf)
     spread, ratio = between(sd, "sd", 0, math.inf), _odds(treatment_share)
-    total_z = z_quantile(alpha) + _z_power(power)
+    total_z = z_quantile(alpha) + _z_power(single_look_power(looks, alpha=alpha, power=power))
     return _sizes((total_z * spread / wanted) ** 2 * (1 + 1 / ratio), ratio, design_effect)
 
 
@@ -282,6 +334,36 @@ def design_effect(cluster_sizes: Sequence[int], icc: float) -> float:
     return max(1.0, 1 + (sum(m * m for m in sizes) / sum(sizes) - 1) * rho)
 
 
+def user_design_effect(requests: Any, successes: Any) -> float | None:
+    """How many times more users a rate over requests takes than one with a single request of each user, from users seen before.
+
+    Below 1 where many requests of a user say more than one; above 1 where few heavy users whose requests are alike hold many of
+    the requests. None when nothing varies.
+
+    Args:
+        requests: One number a user.
+        successes: The same users' successes.
+
+    Source: delta method by user (Deng, Knoblich & Lu 2018) over the variance of one request a user, `n se^2 / (r (1 - r))`.
+
+    Raises:
+        DesignError: Arrays that do not match, or missing values.
+
+    Example:
+        >>> round(user_design_effect([1, 1, 1, 20, 20], [0, 1, 0, 19, 2]), 3)
+        1.967
+    """
+    return user_design_effect_from_sums(ratio_sums(requests, successes, "the log"))
+
+
+def user_design_effect_from_sums(sums: RatioSums) -> float | None:
+    """`user_design_effect` from a few sums, as a database makes them."""
+    rate, se = ratio_with_se(sums, "the log")
+    if not se or rate is None or not 0 < rate < 1:
+        return None
+    return sums.n * se**2 / (rate * (1 - rate))
+
+
 def days_needed(users: int, users_per_day: float, *, outcome_window_days: int = 0) -> int:
     """Days until so many users were seen and their outcome window has closed, in whole weeks, at least one.
 
@@ -306,6 +388,83 @@ def _sign_test_powers(n: Any, rate: float, alpha: float) -> Any:
     limit = binom.ppf(alpha / 2, n, 0.5)
     limit = limit - (2 * binom.cdf(limit, n, 0.5) > alpha)
     return binom.cdf(limit, n, rate) + binom.sf(n - limit - 1, n, rate)
+
+
+@lru_cache(maxsize=256)
+def _few_events(
+    n: float, ratio: float, rates: tuple[float, float], alpha: float, power: float
+) -> float:
+    """How many times n the test needs with few events; its power rises in a fine saw-tooth, so any crossing will do."""
+
+    def missing(log_factor: float) -> float:
+        size = n * math.exp(log_factor)
+        return _chance([size, size * ratio], rates, alpha) - power
+
+    low = high = 0.0
+    while missing(low) > 0:
+        low -= 0.1
+    while missing(high) < 0:
+        high += 0.1
+    while high - low > _CLOSE:
+        middle = (low + high) / 2
+        low, high = (middle, high) if missing(middle) < 0 else (low, middle)
+    return math.exp(high)
+
+
+def _chance(sizes: Sequence[float], rates: Sequence[float], alpha: float) -> float:
+    """Chance that one look shows the difference, in either direction."""
+    pooled = sum(n * p for n, p in zip(sizes, rates, strict=True)) / sum(sizes)
+    rarer = min(pooled, 1 - pooled)
+    if rarer <= 0:
+        return 0.0
+    spreads = [(n * p * (1 - p)) ** 0.5 for n, p in zip(sizes, rates, strict=True)]
+    if min(sizes) * rarer < _COUNTED and spreads[0] * spreads[1] < 2e3:
+        return _counted_chance([round(n) for n in sizes], rates, alpha)
+    return min(1.0, sum(_side_chance(sizes, rates, alpha, side) for side in (1, -1)))
+
+
+def _side_chance(sizes: Sequence[float], rates: Sequence[float], alpha: float, side: int) -> float:
+    """One direction: the difference less its limit is near to a sum of two binomials, read with its skewness."""
+    (n_old, n_new), (old, new), n = sizes, rates, sum(sizes)
+    pooled = (n_old * old + n_new * new) / n
+    at_once = pooled * (1 - pooled)
+    se = (at_once * (1 / n_old + 1 / n_new)) ** 0.5
+    skew = (n_old - n_new) * (1 - 2 * pooled) / (n_old * n_new * n * at_once) ** 0.5
+    limit = skewed_quantile(alpha / 2, side * skew)
+    slope = (
+        limit * se * (1 - 2 * pooled) / (2 * at_once) / n
+    )  # the limit moves with the pooled rate
+    if min(sizes) * min(pooled, 1 - pooled) >= _MANY_EVENTS:
+        slope = 0.0  # hardly any more, and Fleiss has it without
+    factors = (side / n_new - slope, -side / n_old - slope)
+    counts = ((n_new, new), (n_old, old))
+    variance, third = (
+        sum(f**k * _cumulant(m, p, k) for f, (m, p) in zip(factors, counts, strict=True))
+        for k in (2, 3)
+    )
+    away = (limit * se - side * (new - old)) / max(variance, 1e-300) ** 0.5
+    return skewed_tail(away, third / max(variance, 1e-300) ** 1.5)
+
+
+def _cumulant(n: float, p: float, order: int) -> float:
+    return n * p * (1 - p) * (1.0 if order == 2 else 1 - 2 * p)
+
+
+def _counted_chance(sizes: Sequence[int], rates: Sequence[float], alpha: float) -> float:
+    """Summed over all counts that can come out."""
+    import numpy as np
+    from scipy.special import gammaln, xlog1py, xlogy
+
+    counts, chances = [], []
+    for n, p in zip(sizes, rates, strict=True):
+        reach = 5 * (n * p * (1 - p)) ** 0.5 + 5
+        k = np.arange(max(0, math.floor(n * p - reach)), min(n, math.ceil(n * p + reach)) + 1)
+        log_mass = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+        counts.append(k)
+        chances.append(np.exp(log_mass + xlogy(k, p) + xlog1py(n - k, -p)))
+    old, new = np.meshgrid(*counts, indexing="ij")
+    shown = binary_p(old, sizes[0], new, sizes[1]) < alpha
+    return float(chances[0] @ shown @ chances[1])
 
 
 def _variance_at_loss(fixed: float, regressed: float, margin: float) -> float:

@@ -62,6 +62,14 @@ class ProportionTest(Difference):
     p_exact: float | None = None
 
     @property
+    def se_null(self) -> float:
+        """Standard error of the difference under the common rate, the pooled z-test's."""
+        pooled = (
+            self.n_control * self.control_rate + self.n_treatment * self.treatment_rate
+        ) / self.n
+        return (pooled * (1 - pooled) * (1 / self.n_control + 1 / self.n_treatment)) ** 0.5
+
+    @property
     def significant(self) -> bool:
         """The pooled z-test's `p_value < alpha`, in either direction."""
         return self.p_value is not None and self.p_value < self.alpha

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import Difference, Scale, between, numbers, two_sided_p, whole, z_quantile
+from evalkit.stats.null import FEW, Null, exact_p, null_of, p_under, residual_moments
+from evalkit.stats.proportions import wilson
+from evalkit.stats.result import (
+    Difference,
+    Scale,
+    Verdict,
+    between,
+    numbers,
+    two_sided_p,
+    whole,
+    z_quantile,
+)
+from evalkit.stats.tails import central, heavy, one_user
 
 FEW_USERS = 30
+_OPTIONAL = {"max_x", "max_y", "min_y", "n_hit", "n_miss"} | {
+    "sum_xxx",
+    "sum_xxy",
+    "sum_xyy",
+    "sum_yyy",
+}
 Pair = tuple[Any, Any]
 Levelled = tuple[float | None, float | None]  # a level and its standard error
 
@@ -18,7 +36,9 @@ Levelled = tuple[float | None, float | None]  # a level and its standard error
 class RatioSums:
     """All that is needed of one variant: over its users, x = requests and y = successes of each.
 
-    For CUPED x is the covariate from before the experiment and y the metric.
+    For CUPED x is the covariate from before the experiment and y the metric. What may be None is looked at where it is there:
+    third powers for the skewness, the largest and smallest user for one who outweighs the rest, `n_hit` (users with y > 0) and
+    `n_miss` (users with y < x) for the exact test.
     """
 
     n: int
@@ -27,15 +47,27 @@ class RatioSums:
     sum_xx: float
     sum_xy: float
     sum_yy: float
+    sum_xxx: float | None = None
+    sum_xxy: float | None = None
+    sum_xyy: float | None = None
+    sum_yyy: float | None = None
+    max_x: float | None = None
+    max_y: float | None = None
+    min_y: float | None = None
+    n_hit: int | None = None
+    n_miss: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanSums:
-    """All that is needed of one variant for a per-user mean."""
+    """All that is needed of one variant for a per-user mean; the rest is looked at where it is there."""
 
     n: int
     sum_y: float
     sum_yy: float
+    sum_yyy: float | None = None
+    max_y: float | None = None
+    min_y: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +75,10 @@ class UserTest(Difference):
     """Treatment - control with the user as the unit.
 
     Attributes:
-        se: Standard error of the difference.
-        z_score: `diff / se`.
+        se: Standard error of the difference, each variant's own: that of the interval.
+        z_score: The difference over the standard error of its test.
         lift: Relative change, None unless the control value is positive.
+        no_verdict: Why no verdict can be given; "" when it can.
     """
 
     unit: ClassVar[str] = "user"
@@ -56,24 +89,53 @@ class UserTest(Difference):
     lift: float | None
     lift_ci_low: float | None
     lift_ci_high: float | None
+    no_verdict: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the p-value; invalid where what carries the test does not bear it."""
+        return "invalid" if self.no_verdict else super(UserTest, self).verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatioTest(UserTest):
-    """Difference of two ratios of sums; `se` is the delta method's."""
+    """Difference of two ratios of sums; `se` is the delta method's.
+
+    Attributes:
+        se_null: Standard error of the difference if nothing differed; `z_score` is `diff / se_null`.
+        skew_null: Skewness of that.
+        expected_events: Independent events that the poorer variant expects; None where events are no matter of counts.
+        n_hit: Users with an event, control and treatment; None when the sums do not say.
+        n_miss: Users with a request without one.
+        p_exact: Fisher's exact p on users, where a variant expects too few events for another; then also `p_value`.
+    """
 
     control_rate: float | None
     treatment_rate: float | None
+    se_null: float | None = None
+    skew_null: float = 0.0
+    expected_events: float | None = None
+    n_hit: tuple[int, int] | None = None
+    n_miss: tuple[int, int] | None = None
+    p_exact: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanTest(UserTest):
-    """Difference of two per-user means in the metric's own unit; `z_score` is read against t with `df` degrees of freedom."""
+    """Difference of two per-user means in the metric's own unit; `z_score` is read against t with `df` degrees of freedom.
+
+    Attributes:
+        p_exact: Fisher's exact p on users where all of a variant have the same value, so that t is undefined; it decides.
+    """
 
     scale: ClassVar[Scale] = "number"
     control_mean: float | None
     treatment_mean: float | None
     df: float | None
+    p_exact: float | None = None
+
+    def _deciding_p(self) -> float | None:
+        return self.p_value if self.p_exact is None else self.p_exact
 
 
 def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioTest:
@@ -84,7 +146,10 @@ def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioT
         treatment: The same for the treatment's users.
         alpha: Two-sided level.
 
-    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances.
+    The interval has each variant's own errors, the test those both share when nothing differs. Where a variant expects fewer
+    than 5 users with an event (or without one) Fisher's exact test on users decides, and the interval is Newcombe's.
+
+    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances; the test as in `evalkit.stats.null`.
 
     Raises:
         DesignError: Arrays that do not match, or missing or negative requests.
@@ -115,13 +180,52 @@ def ratio_test_from_sums(
         0.0
     """
     old, new = ratio_with_se(control, "control"), ratio_with_se(treatment, "treatment")
-    return RatioTest(
+    plain = RatioTest(
         **_difference(old, new, (control.n, treatment.n), alpha, None),
         method="delta method by user",
         control_rate=old[0],
         treatment_rate=new[0],
         n_control=control.n,
         n_treatment=treatment.n,
+    )
+    null = null_of(control, treatment)
+    if plain.diff is None or null.se is None or plain.se is None:
+        return plain
+    return _tested(plain, null, (control, treatment))
+
+
+def _tested(plain: RatioTest, null: Null, both: tuple[RatioSums, RatioSums]) -> RatioTest:
+    """The test under the null, and what stands against a verdict."""
+    diff, se = plain.diff or 0.0, null.se or 1.0
+    p_value, source = p_under([null], diff, se)
+    notes, no_verdict = one_user(
+        dict(zip(("control", "treatment"), both, strict=True)), rate=null.expected is not None
+    )
+    if null.expected is None and not no_verdict:
+        own = [residual_moments(one, one.sum_y / one.sum_x) for one in both]
+        more, no_verdict = heavy(own, null.n)
+        notes += more
+    low, high, method = plain.ci_low, plain.ci_high, plain.method
+    if null.expected is not None and (source or not all(0 < one.sum_y < one.sum_x for one in both)):
+        low, high = newcombe_by_user(*both, plain.alpha)
+    if source == "exact":
+        method = "Fisher's exact test on users"
+    kept = tuple(one for one in plain.notes if low is None or not one.startswith("no variance"))
+    return replace(
+        plain,
+        ci_low=low,
+        ci_high=high,
+        z_score=diff / se,
+        p_value=p_value,
+        p_exact=p_value if source == "exact" else None,
+        se_null=null.se,
+        skew_null=null.skew,
+        expected_events=null.expected,
+        n_hit=null.hits,
+        n_miss=null.misses,
+        method=method,
+        notes=(*kept, *FEW[source], *notes, *([f"no verdict: {no_verdict}"] if no_verdict else [])),
+        no_verdict=no_verdict,
     )
 
 
@@ -143,7 +247,8 @@ def mean_test(control: Any, treatment: Any, *, alpha: float = 0.05) -> MeanTest:
         No difference shown: +2.00 (95% interval −0.234 to +4.23, p = 0.071, Welch's t, n = 8 users).
     """
     old, new = numbers(control, "control"), numbers(treatment, "treatment")
-    return welch(_level(old), _level(new), (len(old), len(new)), alpha, "Welch's t")
+    plain = welch(_level(old), _level(new), (len(old), len(new)), alpha, "Welch's t")
+    return _weighed(plain, mean_sums(old), mean_sums(new))
 
 
 def mean_test_from_sums(control: MeanSums, treatment: MeanSums, *, alpha: float = 0.05) -> MeanTest:
@@ -156,12 +261,69 @@ def mean_test_from_sums(control: MeanSums, treatment: MeanSums, *, alpha: float 
         >>> mean_test_from_sums(MeanSums(n=4, sum_y=10, sum_yy=30), MeanSums(n=4, sum_y=18, sum_yy=86)).diff
         2.0
     """
-    return welch(
+    plain = welch(
         _mean(control, "control"),
         _mean(treatment, "treatment"),
         (control.n, treatment.n),
         alpha,
         "Welch's t",
+    )
+    return _weighed(plain, control, treatment)
+
+
+def _weighed(plain: MeanTest, control: MeanSums, treatment: MeanSums) -> MeanTest:
+    """With what stands against a verdict; without any spread by the exact test on users."""
+    if plain.se == 0 and plain.diff:
+        null = Null(
+            se=None, n=(control.n, treatment.n), hits=(0, treatment.n), misses=(control.n, 0)
+        )
+        note = "all users of a variant have the same value: Fisher's exact test on users decides (p_exact)"
+        return replace(plain, p_exact=exact_p([null]), notes=(*plain.notes, note))
+    notes, no_verdict = one_user({"control": control, "treatment": treatment})
+    if not no_verdict:
+        pair = (control, treatment)
+        own = [central(one.n, one.sum_y, one.sum_yy, one.sum_yyy) for one in pair]
+        more, no_verdict = heavy(own, [one.n for one in pair])
+        notes += more
+    notes += (f"no verdict: {no_verdict}",) if no_verdict else ()
+    return replace(plain, notes=(*plain.notes, *notes), no_verdict=no_verdict)
+
+
+def newcombe_by_user(control: RatioSums, treatment: RatioSums, alpha: float) -> tuple[float, float]:
+    """Interval of a difference of rates that holds for rare events too.
+
+    Source: Newcombe 1998 method 10, on effective sample sizes as Rao & Scott 1992.
+    """
+    (old, old_low, old_high), (new, new_low, new_high) = (
+        wilson_by_user(one, alpha) for one in (control, treatment)
+    )
+    fall, rise = (
+        math.hypot(new - new_low, old_high - old),
+        math.hypot(new_high - new, old - old_low),
+    )
+    return max(-1.0, new - old - fall), min(1.0, new - old + rise)
+
+
+def wilson_by_user(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
+    """A rate with Wilson limits at the number of independent requests that its users are worth."""
+    rate = sums.sum_y / sums.sum_x
+    squares = sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx
+    alone = rate * (1 - rate) * sums.sum_x
+    inflation = (
+        max(1.0, squares / alone) if alone > 0 else max(1.0, sums.sum_x / sums.n)
+    )  # no event at all: count users
+    low, high = wilson(rate * sums.sum_x / inflation, sums.sum_x / inflation, alpha)  # pyright: ignore[reportArgumentType]
+    return rate, min(low or 0.0, rate), max(high or 0.0, rate)
+
+
+def mean_sums(values: Any) -> MeanSums:
+    """The sums of one variant from one number a user."""
+    shape = _shape(values, values)
+    return MeanSums(
+        n=len(values),
+        sum_y=float(values.sum()),
+        sum_yy=float(values @ values),
+        **{name: shape.get(name) for name in ("sum_yyy", "max_y", "min_y")},
     )
 
 
@@ -183,7 +345,26 @@ def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
         sum_xx=float(requests @ requests),
         sum_xy=float(requests @ successes),
         sum_yy=float(successes @ successes),
+        **_shape(requests, successes),
     )
+
+
+def _shape(x: Any, y: Any) -> dict[str, Any]:
+    """What the sums say on tails, dominating users and few events; None where it overflows."""
+    import numpy as np
+
+    if not len(x):
+        return {}
+    with np.errstate(over="ignore", invalid="ignore"):
+        cubes = {
+            "sum_xxx": float(x @ (x * x)),
+            "sum_xxy": float(y @ (x * x)),
+            "sum_xyy": float(x @ (y * y)),
+            "sum_yyy": float(y @ (y * y)),
+        }
+    known = {name: one if math.isfinite(one) else None for name, one in cubes.items()}
+    ends = {"max_x": float(x.max()), "max_y": float(y.max()), "min_y": float(y.min())}
+    return known | ends | {"n_hit": int((y > 0).sum()), "n_miss": int((y < x).sum())}
 
 
 def _level(values: Any) -> Levelled:
@@ -199,6 +380,8 @@ def _level(values: Any) -> Levelled:
 def checked_n(sums: RatioSums | MeanSums, name: str) -> int:
     """The users of one variant, once its sums are finite numbers."""
     for field, value in asdict(sums).items():
+        if value is None and field in _OPTIONAL:
+            continue
         if value is None or not math.isfinite(value):
             raise DesignError(
                 f"{name}'s {field} is {value!r}; need a finite number (0 for a group without users)"

@@ -265,6 +265,13 @@ def z_quantile(alpha: float) -> float:
     return -float(ndtri(between(alpha, "alpha") / 2))
 
 
+def z_of_p(p_value: float) -> float:
+    """The z-score that has this two-sided normal p, 0 or more."""
+    from scipy.special import ndtri
+
+    return -float(ndtri(max(p_value, 1e-300) / 2))
+
+
 def two_sided_p(z_score: float) -> float:
     """Two-sided normal p from the lower tail, which keeps p = 1e-49 apart from 0."""
     from scipy.special import ndtr

@@ -38,12 +38,13 @@ def test_a_hand_worked_ratio():
     # users (requests, successes): (2, 1) and (2, 2): ratio 3/4; residuals y - .75 x = -.5 and .5
     # se^2 = n/(n-1) * sum(residual^2) / (sum x)^2 = 2 * .5 / 16 = .0625, se = .25
     # the other arm (3, 0), (1, 1): ratio 1/4; residuals -.75 and .75, se^2 = 2 * 1.125 / 16 = .140625
-    # z = -.5 / sqrt(.0625 + .140625) = -1.10940
+    # under the null the ratio is 4/8: residuals y - .5 x are 0, 1, -1.5, .5, squares 3.5; 3.5 * 4/3 / 8 = .58333 a request,
+    # z = -.5 / sqrt(.58333 * (1/4 + 1/4)) = -.92582; four users: Fisher on 2 of 2 and 1 of 2 with a success, p = 1
     test = ratio_test(([2, 2], [1, 2]), ([3, 1], [0, 1]))
     assert (test.control_rate, test.treatment_rate, test.diff) == (0.75, 0.25, -0.5)
     assert test.se == pytest.approx(0.203125**0.5)
-    assert test.z_score == pytest.approx(-1.10940, abs=5e-6)
-    assert test.p_value == pytest.approx(2 * stats.norm.sf(1.10940), rel=1e-4)
+    assert test.z_score == pytest.approx(-0.92582, abs=5e-6)
+    assert (test.p_value, test.p_exact) == (1.0, 1.0)
     assert test.n == 4
 
 
