@@ -2,8 +2,8 @@
 
     python benchmarks/duplicates.py --rows 5000 --size 2000
 
-Half of the texts are the other half with 3% of the characters replaced. The
-yardstick is measured on 200 texts and scaled by pairs.
+Half of the texts are the other half with 3% of the characters replaced. The yardstick is measured on 200
+texts and scaled by pairs.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ _NOUNS = {
     "leak (exact)": ("exact leak", "exact leaks"),
     "leak (8-gram)": ("8-gram leak", "8-gram leaks"),
     "no slice value": ("slice field with gaps", "slice fields with gaps"),
+    "too many slices": ("slice field with too many values", "slice fields with too many values"),
     "size": ("remark on the size", "remarks on the size"),
 }
 
@@ -50,7 +51,8 @@ class Finding:
     """One thing to know about one row or one slice.
 
     Attributes:
-        kind: unusable, duplicate, near-duplicate, conflict, leak (exact), leak (8-gram), no slice value, thin slice or size.
+        kind: unusable, duplicate, near-duplicate, conflict, leak (exact), leak (8-gram), no slice value, too many slices,
+            thin slice or size.
         lines: 1-based lines of the test file it is about.
         what: What was found, with numbers.
         remedy: What to do about it.
@@ -69,7 +71,7 @@ class Checkup:
     Attributes:
         n: Usable rows looked at.
         detectable: Smallest difference found with power 80%, by the share of examples on which the models disagree.
-        slices: Rows by `field = value`.
+        slices: Rows by `field = value`, of fields that can be cut by.
     """
 
     path: str
@@ -159,11 +161,13 @@ def examine(
         path, slice_fields=tuple(slice_fields), limit=limit, strict=False
     )
     rows = test_set.examples
+    cut_by = [
+        name
+        for name in slice_fields
+        if len({str(one.slices[name]) for one in rows if name in one.slices}) <= stats.MOST_VALUES
+    ]
     slices = Counter(
-        f"{name} = {value}"
-        for one in rows
-        for name, value in one.slices.items()
-        if name in slice_fields
+        f"{name} = {value}" for one in rows for name, value in one.slices.items() if name in cut_by
     )
     findings = [
         Finding(kind="unusable", lines=(x.line,), what=x.problem, remedy=x.remedy)
@@ -172,7 +176,8 @@ def examine(
     findings += [*_repeated(rows), *_near(rows, memory)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
-    findings += [*_without_value(rows, slice_fields), *_thin(slices), *_size(len(rows))]
+    findings += [*_without_value(rows, slice_fields), *_too_many(rows, slice_fields)]
+    findings += [*_thin(slices), *_size(len(rows))]
     shares = (0.1, 0.2, 0.3)
     return Checkup(
         path=str(path),
@@ -270,6 +275,20 @@ def _without_value(rows: Sequence[Example], fields: Iterable[str]) -> Iterator[F
             yield Finding(
                 kind="no slice value", lines=lines, what=f"no value of {name}", remedy=remedy
             )
+
+
+def _too_many(rows: Sequence[Example], fields: Iterable[str]) -> Iterator[Finding]:
+    """Ids and texts taken for slice fields: each value would be a slice of its own."""
+    for name in fields:
+        values = dict.fromkeys(str(one.slices[name]) for one in rows if name in one.slices)
+        if len(values) > stats.MOST_VALUES:
+            some = wording.listed([repr(one[:40]) for one in [*values][:3]])
+            what = (
+                f"slice field {name} has {wording.count(len(values))} values in "
+                f"{wording.plural(len(rows), 'row')}, such as {some}; at most {stats.MOST_VALUES} can be cut by"
+            )
+            remedy = f"declare a field with fewer values, or take {name} out of slice_fields"
+            yield Finding(kind="too many slices", lines=(), what=what, remedy=remedy)
 
 
 def _thin(slices: Mapping[str, int]) -> Iterator[Finding]:

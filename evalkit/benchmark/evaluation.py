@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evalkit.endpoint import Endpoint
 
 Scored = Callable[[Example, Answer, int], EvalResult]
+_LONG = 20_000  # characters of answer and expectation
 _CHARS_PER_TOKEN = 3  # an upper bound needs few characters a token; English has about four
 
 
@@ -209,7 +210,7 @@ class Evaluation:
         calls = self.calls()
         for call in calls:
             if known := self._known(call, writer, tally):
-                yield known
+                yield await self._scored(call, known)
                 continue
             async with aclosing(self._from_here(call, calls, writer, tally)) as rest:
                 async for result in rest:
@@ -264,7 +265,7 @@ class Evaluation:
     ) -> EvalResult:
         """Single flight: rows with the same prompt share one call, as they share one answer when the journal is read."""
         if known := self._known(call, writer, tally):
-            return known
+            return await self._scored(call, known)
         if writer is None:  # each row's answer is its own
             answer = await ask(call, first=first)
         elif same := under_way.get(call.key):
@@ -277,14 +278,19 @@ class Evaluation:
                 answer.outcome != "error"
             ):  # a failed call stays: its row and the others of that prompt fail alike
                 del under_way[call.key]
-        return self.score(call.example, answer, call.sample)
+        return await self._scored(call, answer)
 
-    def _known(self, call: Call, writer: journal.Writer | None, tally: Tally) -> EvalResult | None:
+    async def _scored(self, call: Call, answer: Answer) -> EvalResult:
+        """Long texts are scored in a thread: calls under way must not wait for them."""
+        if len(answer.text) + len(call.example.expected) < _LONG:
+            return self.score(call.example, answer, call.sample)
+        return await asyncio.to_thread(self.score, call.example, answer, call.sample)
+
+    def _known(self, call: Call, writer: journal.Writer | None, tally: Tally) -> Answer | None:
         answer = writer.find(call.key) if writer else None
-        if answer is None:
-            return None
-        tally.known(answer)
-        return self.score(call.example, answer, call.sample)
+        if answer is not None:
+            tally.known(answer)
+        return answer
 
     async def _asked(
         self,

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.benchmark.metrics import common_start
+
 RUN = 5  # characters
 N_CLASSES = 64
 N_NEIGHBOURS = 8  # texts that a text meets for each hash it keeps: a template that all share makes no n * n pairs
@@ -107,7 +109,9 @@ def _all_compared(texts: Sequence[str], alike: float, chunk: int = 256) -> tuple
     return _grouped(labels.tolist())
 
 
-def _some_compared(texts: Sequence[str], sizes: Any, pairs: Any, alike: float) -> Near:
+def _some_compared(
+    texts: Sequence[str], sizes: Any, pairs: Sequence[tuple[int, int]], alike: float
+) -> Near:
     """The pairs that may be alike, the most promising ones first.
 
     Each text is compared with its best match whatever it costs, with others until `MOST_CELLS` are spent.
@@ -121,7 +125,7 @@ def _some_compared(texts: Sequence[str], sizes: Any, pairs: Any, alike: float) -
             parents[place] = place = parents[parents[place]]
         return place
 
-    for one, other in ((int(one), int(other)) for one, other in pairs):
+    for one, other in pairs:
         first, second = root(one), root(other)
         if first == second or sizes[one] < sizes[other] * alike / (2 - alike):
             continue
@@ -129,20 +133,11 @@ def _some_compared(texts: Sequence[str], sizes: Any, pairs: Any, alike: float) -
             n_left_out += 1
             continue
         met |= {one, other}
-        same = _common_start(texts[one], texts[other])
+        same = common_start(texts[one], texts[other])
         left -= (sizes[one] - same) * (sizes[other] - same) + LONE_PAIR_CELLS
         if Indel.normalized_similarity(texts[one], texts[other], score_cutoff=alike):
             parents[second] = first
     return Near(groups=_grouped([root(place) for place in parents]), n_left_out=n_left_out)
-
-
-def _common_start(one: str, other: str) -> int:
-    """Characters that both begin with, such as a template's; they cost nothing to compare."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
-    return low
 
 
 def _candidates(texts: Sequence[str]) -> Any:
@@ -165,7 +160,7 @@ def _candidates(texts: Sequence[str]) -> Any:
     )  # fmt: skip
     order = np.argsort(-shared, kind="stable")
     order = order[shared[order] >= LEAST_SHARED]
-    return np.column_stack([one, other])[order]
+    return np.column_stack([one, other])[order].tolist()
 
 
 def _smallest(text: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
@@ -144,13 +144,18 @@ class SliceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceTable:
-    """Every slice of the declared fields, for one metric."""
+    """Every slice of the declared fields, for one metric.
+
+    Attributes:
+        folded: Fields with too many values, and how many they have: the largest are rows, the others one row together.
+    """
 
     metric: str
     rows: tuple[SliceRow, ...]
     margin: float | None = None
     n_tested: int = 0
     alpha: float = 0.05
+    folded: Mapping[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[SliceRow]:
         return iter(self.rows)
@@ -214,7 +219,18 @@ def _raw_table(
         _row(name, group, comparison, metric=metric, margin=margin or None, n_slices=len(groups))
         for name, group in groups.items()
     )
-    return SliceTable(metric=metric, rows=rows, margin=margin or None, alpha=comparison.alpha)
+    shown = {name: shown_values(comparison.pairs, name) for name in fields or tuple(known)}
+    return SliceTable(
+        metric=metric,
+        rows=rows,
+        margin=margin or None,
+        alpha=comparison.alpha,
+        folded={
+            name: len(values.keys() - {NO_VALUE})
+            for name, values in shown.items()
+            if any(value != own for value, own in values.items())
+        },
+    )
 
 
 def _adjusted(tables: Sequence[SliceTable], power: float) -> tuple[SliceTable, ...]:
@@ -266,14 +282,24 @@ def most_lost(tables: Sequence[SliceTable]) -> SliceTable:
 
 
 def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str, str], list[Pair]]:
-    """Pairs by (field, value), fields in the order given, the most frequent value first."""
+    """Pairs by (field, value), fields in the order given, the most frequent value first; too many values are folded."""
     groups: dict[tuple[str, str], list[Pair]] = {}
     for name in fields:
         mine: dict[tuple[str, str], list[Pair]] = {}
+        shown = shown_values(pairs, name)
         for one in pairs:
-            mine.setdefault((name, str(one.base.slices.get(name, NO_VALUE))), []).append(one)
+            mine.setdefault((name, shown[_value(one, name)]), []).append(one)
         groups |= dict(sorted(mine.items(), key=lambda item: (-len(item[1]), item[0])))
     return groups
+
+
+def shown_values(pairs: Sequence[Pair], field: str) -> Mapping[str, str]:
+    """A field's values with the names they are shown under: beyond the largest, all others count together."""
+    return stats.folded([_value(one, field) for one in pairs], keep=[NO_VALUE])
+
+
+def _value(pair: Pair, field: str) -> str:
+    return str(pair.base.slices.get(field, NO_VALUE))
 
 
 def regression_frame(
@@ -285,9 +311,9 @@ def regression_frame(
     """
     import pandas as pd
 
-    rows = []
+    rows, shown = [], shown_values(comparison.pairs, field) if field else {}
     for one in comparison.pairs:
-        slices = {"slice": f"{field} = {one.base.slices.get(field, NO_VALUE)}"} if field else {}
+        slices = {"slice": f"{field} = {shown[_value(one, field)]}"} if field else {}
         for model, values in enumerate((one.base_values, one.fine_tuned_values)):
             correct = int((values.get(metric) or 0) > 0.5)
             rows.append(

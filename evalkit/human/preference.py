@@ -264,14 +264,20 @@ def _slices(
 ) -> tuple[SlicePreference, ...]:
     from evalkit import stats
 
-    cuts = [
-        (field, value)
+    shown = {
+        field: stats.folded([one.slices[field] for one in votes if field in one.slices])
         for field in fields
-        for value in sorted({one.slices[field] for one in votes if field in one.slices})
-    ]
+    }
+    cuts = [(field, value) for field in fields for value in sorted(set(shown[field].values()))]
     asked = [one for one in votes if one.kind == "asked"]
     results = [
-        _exact_if_few(_win_rate([one for one in asked if one.slices.get(field) == value], 0, alpha))
+        _exact_if_few(
+            _win_rate(
+                [one for one in asked if shown[field].get(one.slices.get(field, "")) == value],
+                0,
+                alpha,
+            )
+        )
         for field, value in cuts
     ]
     adjusted = stats.adjust([result.p_decides for result in results], method="holm")

@@ -143,7 +143,11 @@ def slices_caption(table: SliceTable, power: float) -> str:
         else "the difference"
     )
     told = f"shows {margin}, with power {power:.0%} at the rates seen"
-    return f"Every declared slice, {label(table.metric)}; to settle it: {told}"
+    folded = "".join(
+        f"; {name} has {wording.count(n)} values: the largest are shown, the rest together"
+        for name, n in table.folded.items()
+    )
+    return f"Every declared slice, {label(table.metric)}{folded}; to settle it: {told}"
 
 
 def slice_sentence(row: SliceRow, metric: str) -> str:

@@ -10,6 +10,7 @@ _ROOMS = {
     "agreement": "KrippendorffAlpha krippendorff_alpha percent_agreement cohen_kappa fleiss_kappa",
     "bootstrap": "BootstrapInterval cluster_bootstrap",
     "cuped": "cuped_test cuped_test_from_sums",
+    "folding": "MOST_VALUES folded",
     "multiplicity": "adjust",
     "noninferiority": "NonInferiorityTest noninferiority_test",
     "paired": "PairedBinaryTest PairedMeanTest paired_binary_test paired_mean_test tango_interval",

@@ -8,6 +8,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.errors import DesignError
+from evalkit.stats.folding import folded
 from evalkit.stats.result import Result, between
 
 NEEDED = ("example_id", "fine_tuned", "correct")
@@ -189,9 +190,9 @@ def fitted_logit(outcome: Any, design: Any, clusters: Any) -> Any:
                 family=sm.families.Binomial(),
             )
             fit: Any = model.fit()
-        except (Warning, ValueError, np.linalg.LinAlgError):
+            settled = np.isfinite(fit.bse).all() and (np.abs(fit.params) < TOO_FAR).all()
+        except (Warning, ValueError, ArithmeticError, np.linalg.LinAlgError):
             return None
-    settled = np.isfinite(fit.bse).all() and (np.abs(fit.params) < TOO_FAR).all()
     return fit if settled else None
 
 
@@ -209,12 +210,14 @@ def _checked(frame: Any, cluster: str) -> Any:
         data[name] = data[name].astype(float)
     if data["fine_tuned"].nunique() < 2:
         raise DesignError("column fine_tuned holds one model only; need rows of both")
-    data["slice"] = (
-        data["slice"].astype(object).where(data["slice"].notna(), NO_SLICE).astype(str)
-        if "slice" in data
-        else ""
-    )
+    data["slice"] = _folded(data["slice"]) if "slice" in data else ""
     return data
+
+
+def _folded(column: Any) -> Any:
+    """The slices as text; too many to be estimated one by one are the largest and the rest."""
+    values = column.astype(object).where(column.notna(), NO_SLICE).astype(str)
+    return values.map(dict(folded(values.tolist(), keep=[NO_SLICE])))
 
 
 def _slices(data: Any) -> list[str]:
@@ -243,11 +246,11 @@ def _linear_fit(data: Any, slices: list[str], cluster: str) -> Any:
     import pandas as pd
     import statsmodels.api as sm
 
-    codes = pd.factorize(data[cluster])[0]
-    if len(set(codes.tolist())) < 2:
-        return None
+    codes, design = pd.factorize(data[cluster])[0], _design(data, slices)
+    if len(set(codes.tolist())) < 2 or len(design) <= design.shape[1]:
+        return None  # nothing is left over to estimate a spread from
     robust = {"groups": codes}
-    return sm.OLS(data["correct"].to_numpy(), _design(data, slices)).fit(
+    return sm.OLS(data["correct"].to_numpy(), design).fit(
         cov_type="cluster", cov_kwds=robust, use_t=True
     )
 

@@ -162,6 +162,29 @@ def test_thin_slices_are_counted(written):
     ]
 
 
+def test_an_id_taken_for_a_slice_field_is_refused_by_name(written):
+    rows = [
+        row(text, metadata={"patient": f"p{i}", "kind": "ab"[i % 2]})
+        for i, text in enumerate(different(120))
+    ]
+    found = examine(written(rows), slice_fields=["patient", "kind"])
+    (many,) = (one for one in found.findings if one.kind == "too many slices")
+    assert many.what == (
+        "slice field patient has 120 values in 120 rows, such as 'p0', 'p1' and 'p2'; at most 40 can be cut by"
+    )
+    assert "take patient out of slice_fields" in many.remedy
+    assert not found.healthy
+    assert found.slices == {"kind = a": 60, "kind = b": 60}
+    assert "thin slice" not in found.counts()
+
+
+def test_near_duplicates_are_remembered_in_a_file(written, tmp_path):
+    path, memory = written([row(TEXT), row(f"{TEXT} x")]), tmp_path / "near.json"
+    first = examine(path, memory=memory)
+    assert memory.exists()
+    assert examine(path, memory=memory).findings == first.findings
+
+
 def test_without_detectable_differences_nothing_is_said_of_them():
     found = Checkup(path="x", n=0, findings=(), detectable={0.1: None}, slices={}, train=None)
     assert str(found).splitlines() == [

@@ -1,10 +1,13 @@
 import json
 import math
+import random
+import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rapidfuzz.distance import Indel
 
 from evalkit.benchmark import metrics
 from evalkit.errors import DesignError
@@ -197,3 +200,30 @@ def test_repeated_ids_stay_examples_of_their_own_and_are_told():
     found = metrics.compute_metrics([result(7), result(7), result(8)])
     assert found.total_examples == 3
     assert "more than once" in found.notes[0]
+
+
+def test_long_texts_are_matched_piece_by_piece_and_never_beyond_the_similarity():
+    draw = random.Random(5)
+    one = "".join(draw.choices("abcdefgh ", k=40_000))
+    for other in (
+        one[:20_000] + "inserted " * 100 + one[20_000:],  # one place: exact
+        "".join("x" if draw.random() < 0.05 else char for char in one),
+        one[500:],
+        one[:35_000],
+    ):
+        whole = Indel.normalized_similarity(one, other)
+        assert whole - 0.06 <= metrics.similarity(one, other) <= whole + 1e-12
+    assert metrics.similarity(one, one[:20_000] + "inserted " * 100 + one[20_000:]) == (
+        pytest.approx(
+            Indel.normalized_similarity(one, one[:20_000] + "inserted " * 100 + one[20_000:])
+        )
+    )
+    assert metrics.similarity(one, one) == 1.0
+
+
+def test_a_million_characters_take_no_second():
+    draw = random.Random(5)
+    one, other = ("".join(draw.choices("abcdefgh ", k=1_000_000)) for _ in range(2))
+    began = time.process_time()
+    assert 0.3 < metrics.similarity(one, other) < 1
+    assert time.process_time() - began < 1.5

@@ -597,3 +597,23 @@ def test_a_lambda_cannot_share_a_journal_with_another(tmp_path):
         run_automated_eval(
             lambda messages: "a", tmp_path / "test.jsonl", journal=tmp_path / "journal.jsonl"
         )
+
+
+def test_scoring_a_huge_answer_does_not_hold_up_the_calls_under_way(tmp_path):
+    row = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a" * 50_000}]
+    rows = [{"messages": [{"role": "user", "content": f"q{i}"}, *row[1:]]} for i in range(3)]
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps({"messages": one["messages"]}) + "\n" for one in rows))
+    scored_in = set()
+
+    def where(expected, predicted):
+        scored_in.add(threading.current_thread())
+        return 1.0
+
+    async def main():
+        evaluation = Evaluation(model=lambda messages: "b", test_file=path, scorers=[where])
+        here = threading.current_thread()
+        n = len([one async for one in stream_eval(evaluation)])
+        return n, here in scored_in
+
+    assert asyncio.run(main()) == (3, False)

@@ -1,4 +1,5 @@
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from evalkit.benchmark.slices import (
 )
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
+from evalkit.show import say
 
 
 @pytest.fixture
@@ -334,3 +336,65 @@ def test_clusters_reach_the_slices(cells):
         *cells(30, 30, 10, 10, cluster=[str(i // 4) for i in range(80)], slices={"kind": "all"})
     )
     assert slice_table(found).rows[0].test.method == "cluster-robust t"
+
+
+@pytest.fixture
+def by_id(cells):
+    """120 examples, each with a value of its own in `patient`, two in `kind`."""
+    base, tuned = (
+        [
+            replace(one, slices={"patient": f"p{i}", "kind": "ab"[i % 2]})
+            for i, one in enumerate(side)
+        ]
+        for side in cells(30, 40, 20, 30)
+    )
+    return compare_models(base, tuned)
+
+
+def test_a_field_with_a_value_a_row_is_twenty_values_and_the_rest(by_id):
+    table = slice_table(by_id, fields=["patient", "kind"])
+    patients = [row for row in table if row.field == "patient"]
+    assert [row.n for row in patients] == [100, *[1] * 20]
+    assert patients[0].value == "(the rest: 100 values)"
+    assert sum(row.n for row in patients) == 120
+    assert table.folded == {"patient": 120}
+    assert "patient has 120 values" in say.slices_caption(table, 0.8)
+    assert [row.value for row in table if row.field == "kind"] == ["a", "b"]
+
+
+def test_the_regression_of_a_field_with_a_value_a_row_is_made_of_the_same_slices(by_id):
+    frame = regression_frame(by_id, field="patient")
+    assert frame["slice"].nunique() == 21
+    for fit in (stats.linear_probability_table, stats.gee_odds_table):
+        rows = list(fit(frame))
+        assert rows[0].estimate is not None
+        assert sum(row.slice is not None for row in rows) == 21
+
+
+def test_forty_values_are_shown_one_by_one_and_none_given_is_not_counted(cells):
+    base, tuned = (
+        [
+            replace(one, slices={"kind": f"k{i % 41}"} if i % 41 < 40 else {})
+            for i, one in enumerate(side)
+        ]
+        for side in cells(30, 30, 30, 33)
+    )
+    table = slice_table(compare_models(base, tuned))
+    assert len(table) == 41
+    assert table.folded == {}
+
+
+def test_ten_thousand_values_cost_no_more_than_twenty(cells):
+    base, tuned = (
+        [replace(one, slices={"id": str(i)}) for i, one in enumerate(side)]
+        for side in cells(2500, 3000, 2000, 2500)
+    )
+    began = time.process_time()
+    comparison = compare_models(base, tuned)
+    frame = regression_frame(comparison, field="id")
+    made = (
+        slice_table(comparison),
+        *(fit(frame) for fit in (stats.linear_probability_table, stats.gee_odds_table)),
+    )
+    assert time.process_time() - began < 15
+    assert len(made[0]) == 21

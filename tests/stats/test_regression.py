@@ -189,3 +189,22 @@ def test_it_reads_without_statistics():
 def test_frames_that_cannot_be_used_are_refused(change, message):
     with pytest.raises(DesignError, match=message):
         linear_probability_table(change(TWO))
+
+
+@pytest.mark.parametrize("fit", [linear_probability_table, gee_odds_table])
+@pytest.mark.parametrize("n_slices", [1, 2, 39, 40, 41, 500])
+@pytest.mark.parametrize("n_each", [1, 2])
+def test_slices_of_one_or_two_examples_never_end_the_table(fit, n_slices, n_each):
+    frame = frame_of({f"s{i}": (0.4, 0.6) for i in range(n_slices)}, n_each)
+    table = fit(frame)
+    shown = [row.slice for row in table if row.slice is not None]
+    assert len(shown) == (n_slices if n_slices <= 40 else 21)
+    assert all(row.p_value is None for row in table if row.slice in shown and row.few)
+
+
+@pytest.mark.parametrize("fit", [linear_probability_table, gee_odds_table])
+def test_missing_and_single_values_of_a_slice_are_slices_too(fit):
+    frame = frame_of({"a": (0.5, 0.5), "b": (1.0, 1.0)}, 40)
+    frame.loc[frame["slice"] == "b", "slice"] = None
+    assert {row.slice for row in fit(frame)} == {None, "a", "(none)"}
+    assert len(list(fit(frame.assign(slice="only")))) == 2
