@@ -214,3 +214,12 @@ def test_amendments_that_are_not_whole_are_named(entries, path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"amendments": entries}))
     with pytest.raises(DataError, match="an amendment is not whole"):
         read_lock(path)
+
+
+def test_a_plan_without_a_cap_keeps_the_hash_it_always_had(path):
+    lock(PLAN, path, now=MONDAY)
+    assert "cap_per_user" not in json.loads(path.read_text())["plan"]
+    capped = amend(path, "one bot", cap_per_user=50.0)
+    assert read_lock(path).plan.cap_per_user == capped.plan.cap_per_user == 50.0
+    with pytest.raises(DesignError, match="cap_per_user is 0"):
+        replace(PLAN, cap_per_user=0)
