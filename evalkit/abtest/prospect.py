@@ -62,7 +62,7 @@ def power_at(plan: ABPlan, difference: float) -> float:
 
 
 def design_effect_in(log: Log, experiment: str, metric: str) -> float | None:
-    """The plan's `design_effect` for a rate, from the control users in a log; None when nothing varies.
+    """The plan's `design_effect` for a rate, from the control users of an experiment in a log; None when nothing varies.
 
     Raises:
         DataError: The log cannot be read.

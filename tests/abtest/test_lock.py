@@ -245,3 +245,12 @@ def test_two_splits_of_the_same_moment_open_two_phases(path):
     found = read_lock(path)
     assert [one.phase for one in found.phases] == [1, 2, 3]
     assert {one.traffic_split for one in found.phases[1:]} == {0.2, 0.3}
+
+
+def test_a_plan_without_a_cap_keeps_the_hash_it_always_had(path):
+    lock(PLAN, path, now=MONDAY)
+    assert "cap_per_user" not in json.loads(path.read_text())["plan"]
+    capped = amend(path, "one bot", cap_per_user=50.0)
+    assert read_lock(path).plan.cap_per_user == capped.plan.cap_per_user == 50.0
+    with pytest.raises(DesignError, match="cap_per_user is 0"):
+        replace(PLAN, cap_per_user=0)

@@ -87,7 +87,7 @@ def test_the_skewed_curve_is_pearsons(value, skew):
 @pytest.mark.parametrize(("old", "new"), [(27, 0), (300, 50), (4500, 480), (8990, 1000), (0, 0)])
 def test_all_outcomes_at_once_say_what_one_test_says(old, new):
     test = ratio_test(once(9000, old), once(1000, new))
-    assert binary_p(old, 9000, new, 1000) == pytest.approx(test.p_value or 1.0, rel=1e-9)
+    assert binary_p(old, 9000, new, 1000) == pytest.approx(test.p_value or 1.0, rel=2e-3)
 
 
 def test_a_phase_without_events_gets_no_weight_from_it():
