@@ -37,6 +37,9 @@ def study(tmp_path):
     (tmp_path / "notebooks").mkdir()
     rows = [row(n) for n in range(40)]
     (folder / "test.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    (folder / "study.yaml").write_text(
+        "study: s\nbase_journal: base.jsonl\nfine_tuned_journal: tuned.jsonl\n"
+    )
     return Study.open("s", root=tmp_path)
 
 
@@ -64,7 +67,7 @@ def rated(study, results, **options):
 
 
 def read(study, *, limit=0):
-    bound_to = Bench(study=study, test_file="test.jsonl", limit=limit).bound_to(*JOURNALS)
+    bound_to = Bench(study=Study.open("s", root=study.root, limit=limit)).bound_to
     round_ = opening.find_round(study, "round1", bound_to)
     return read_preference(round_, bound_to=bound_to), bound_to
 
@@ -103,21 +106,19 @@ def test_one_other_answer_makes_votes_stale(study):
 
 def test_results_and_study_agree_on_the_hash(study):
     results = answered(study)
-    _, bound_to = (None, Bench(study=study, test_file="test.jsonl").bound_to(*JOURNALS))
-    assert draw.bound_to(*results).items() <= bound_to.items()
+    assert draw.bound_to(*results).items() <= Bench(study=study).bound_to.items()
 
 
 def test_a_round_bound_to_whole_journals_as_earlier_versions_did_still_counts(study):
     results = answered(study)
     paths = (study.folder / path for path in JOURNALS)
     earlier = dict(zip(("base", "fine_tuned"), map(answers_hash, paths), strict=True))
-    fingerprint = Bench(study=study, test_file="test.jsonl").test_set.fingerprint
+    fingerprint = Bench(study=study).test_set.fingerprint
     rated(study, results, bound_to={"test_set": fingerprint, **earlier})
     assert read(study)[0].stale is False
 
 
 def test_another_test_set_is_told_where_a_round_names_one(study):
     results = answered(study)
-    bound_to = Bench(study=study, test_file="test.jsonl").bound_to(*JOURNALS)
-    rated(study, results, bound_to=bound_to | {"test_set": "another"})
+    rated(study, results, bound_to=Bench(study=study).bound_to | {"test_set": "another"})
     assert read(study)[0].stale is True

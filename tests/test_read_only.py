@@ -19,9 +19,9 @@ from evalkit.study import Study
 
 BOOK = Path(__file__).parent / "report/notebooks/01_fine.ipynb"
 FIELDS = {
-    "experiment_name": "exp", "control_model": "a", "treatment_model": "b", "ab_metric": "accepted", "ab_metric_kind": "rate",
+    "experiment_name": "exp", "base_model": "a", "fine_tuned_model": "b", "ab_metric": "accepted", "ab_metric_kind": "rate",
     "expected_rate": 0.3, "detectable_difference": 0.4, "users_per_day": 100.0, "traffic_split": 0.5, "min_samples": 100,
-    "outcome_window_days": 2,
+    "outcome_window_days": 2, "simulate_users": 500, "ab_seed": 1, "study": "tiny", "title": "A tiny study",
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def home(tmp_path):
     (tmp_path / "data/tiny").mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
     shutil.copy(BOOK, tmp_path / "notebooks")
-    (tmp_path / "data/tiny/study.yaml").write_text("study: tiny\ntitle: A tiny study\n")
+    (tmp_path / "data/tiny/study.yaml").write_text(json.dumps(FIELDS))  # which is YAML
     return Study.open("tiny", root=tmp_path)
 
 
@@ -54,12 +54,12 @@ def results(right):
 
 
 def simulated(home):
-    return chapter.simulate(home, [results(3), results(6)], n_users=500, seed=1)
+    return chapter.simulate(home, [results(3), results(6)])
 
 
 @pytest.fixture
 def tested(home):
-    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    chapter.lock_plan(home, chapter.make_plan(home))
     simulated(home)
     return home
 
@@ -110,7 +110,7 @@ def test_a_log_with_rows_still_in_its_write_ahead_log_is_read_whole(tested, tmp_
 
 def test_a_plan_that_cannot_be_locked_is_a_draft(home):
     with read_only(home.folder):
-        plan, said = chapter.settle_plan(home, chapter.make_plan(**FIELDS))
+        plan, said = chapter.settle_plan(home, chapter.make_plan(home))
     assert plan.experiment_name == "exp"
     assert said.startswith("Not locked: ")
 
