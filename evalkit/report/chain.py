@@ -14,6 +14,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError, EvalkitError
+from evalkit.files import write_whole
 from evalkit.report import history, manifest, nursery
 from evalkit.report.notebook import (
     Executed,
@@ -105,7 +106,7 @@ def run_study(
     values = wording.whole(values)
     checked_parameters(values, declared)
     folder = study.run_folder(run_name)
-    (folder / PINNED).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / PINNED, json.dumps(values, indent=1).encode() + b"\n")
     began = time.monotonic()
     say(f"{name}: {wording.plural(len(books), 'chapter')} into {folder}")
     taken = _taken_over(study, folder, books, values) if skip_up_to_date else {}
