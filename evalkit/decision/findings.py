@@ -11,7 +11,7 @@ from evalkit.decision.rules import Effect, Rules
 from evalkit.decision.standing import Standing
 from evalkit.records import Evidence, Layer
 
-SLICE_RULES = ("slice_worse", "slice_not_shown_safe")
+SLICE_RULES = ("slice_worse", "slice_looks_bad", "slice_could_not_be_seen")
 STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
 _RESULTS: dict[Layer, tuple[str, str]] = {
     "benchmark": ("a benchmark result", "benchmark results"),

@@ -127,7 +127,7 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
 def test_an_ab_test_is_bound_to_the_models_of_its_plan_and_to_no_test_set(home):
     nothing = chapter.ab_evidence(chapter.open_reading(home), study="toy")
     assert (nothing.models, nothing.bound_to, nothing.metric) == ({}, {}, "")
-    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    chapter.lock_plan(home, chapter.make_plan(home))
     planned = chapter.ab_evidence(chapter.open_reading(home), study="toy", bound_to=BOUND)
     names = {"base": FIELDS["control_model"], "fine_tuned": FIELDS["treatment_model"]}
     assert planned.models == names
@@ -156,7 +156,7 @@ def test_what_a_look_has_shown_against_a_model_outlives_its_plan_and_its_log(hom
 
 def test_a_look_from_before_looks_named_their_models_is_of_the_plan_of_that_name_or_of_none(home):
     old = {name: value for name, value in LOOK.items() if not name.endswith("_model")}
-    chapter.lock_plan(home, chapter.make_plan(**FIELDS))
+    chapter.lock_plan(home, chapter.make_plan(home))
     for experiment in (FIELDS["experiment_name"], "another"):
         record_look(
             home.path(chapter.LEDGER), Look(**old | {"experiment": experiment, "simulated": None})

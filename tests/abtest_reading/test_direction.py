@@ -17,6 +17,7 @@ from evalkit.show import style
 from evalkit.show.plots import abtest as plots
 from evalkit.show.plots import decision as decision_plots
 from evalkit.stats import noninferiority_test, paired_binary_test, paired_mean_test
+from evalkit.study import Study
 
 AIM = {"rate": {"expected": 0.3, "difference": 0.1}, "mean": {"expected": None, "difference": 1.0}}
 
@@ -112,7 +113,7 @@ def test_not_worse_looks_at_the_bad_side():
 
 
 @pytest.mark.parametrize(
-    "test", [paired_binary_test(250, 10, 40, 0), paired_mean_test([-0.1, -0.3, -0.2, -0.4])]
+    "test", [paired_binary_test(250, 10, 40, 0), paired_mean_test([-0.1, -0.3, -0.2, -0.4] * 5)]
 )
 def test_every_result_can_face_the_other_way(test):
     turned = replace(test, lower_is_better=True)
@@ -198,13 +199,15 @@ def test_a_direction_survives_the_lock(tmp_path):
 
 
 def test_the_parameter_of_a_study(tmp_path):
-    fields = {
-        "experiment_name": "exp", "control_model": "a", "treatment_model": "b", "ab_metric": "churned",
-        "ab_metric_kind": "rate", "expected_rate": 0.3, "detectable_difference": 0.05, "users_per_day": 100.0,
-    }  # fmt: skip
-    assert chapter.make_plan(**fields, ab_metric_better="lower").primary.aim == -0.05
-    assert chapter.make_plan(**fields).primary.better == "higher"
-    assert chapter.make_plan(**fields, ab_metric_better="").primary.better == "higher"
+    (tmp_path / "data/toy").mkdir(parents=True)
+    said = "experiment_name: exp\nab_metric: churned\nexpected_rate: 0.3\ndetectable_difference: 0.05\n"
+    (tmp_path / "data/toy/study.yaml").write_text(said)
+
+    def metric(**overrides):
+        return chapter.make_plan(Study.open("toy", root=tmp_path, **overrides)).primary
+
+    assert metric(ab_metric_better="lower").aim == -0.05
+    assert metric().better == metric(ab_metric_better="").better == "higher"
 
 
 def test_the_figures_turn_their_zones(churn):
