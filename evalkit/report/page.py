@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,7 @@ _LOOK_COLUMNS = {
     "ci_high": "to",
     "verdict": "Verdict",
 }
+_DATA = re.compile(r'data:image/[^"]*')
 _ANSWER = re.compile(r'<p class="ek-answer">.*?</p>', re.DOTALL)
 
 
@@ -69,8 +71,17 @@ def write_page(folder: Path) -> Path:
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
     path = folder / FILE
-    path.write_text(clean.with_unique_names(text), encoding="utf-8")
+    path.write_text(_with_letters(clean.with_unique_names(text)), encoding="utf-8")
     return path
+
+
+def _with_letters(text: str) -> str:
+    """The page with a font of the letters it uses, in both weights."""
+    from evalkit.show import typeface
+
+    letters = html.unescape(_DATA.sub("", text))
+    fonts = typeface.css({400: letters, 700: letters}, reading=True)
+    return text.replace("<style>", f"<style>{fonts}", 1)
 
 
 def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
