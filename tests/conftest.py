@@ -1,11 +1,16 @@
-"""A real browser and a real JupyterLab for the tests marked `browser`, a real local Spark for those marked `spark`."""
+"""A home of the tests' own, a real browser and JupyterLab for those marked `browser`, a local Spark."""
 
 import os
+import shutil
 import signal
+import tempfile
 import warnings
+from pathlib import Path
 
 import lab as laboratory
 import pytest
+
+PLACE = pytest.StashKey[Path]()
 
 SPARK = {
     "spark.ui.enabled": "false",
@@ -14,6 +19,33 @@ SPARK = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.memory": "1g",
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives this run, and every process it starts, a home and a temporary folder that go with it.
+
+    So no test reads what a machine has in its home (a stale list of fonts, a profile of IPython) or needs to write there.
+    """
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist stands in its controller's place
+        return
+    config.stash[PLACE] = place = Path(tempfile.mkdtemp(prefix="evalkit-tests-"))
+    for name in [one for one in os.environ if one.startswith(("XDG_", "JUPYTER_"))]:
+        del os.environ[name]
+    os.environ.pop("IPYTHONDIR", None)
+    for name in ("HOME", "TMPDIR"):
+        (place / name.lower()).mkdir()
+        os.environ[name] = str(place / name.lower())
+    tempfile.tempdir = None  # it is asked for again
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Takes the place away; after a failure it stays to be looked at."""
+    place = session.config.stash.get(PLACE, None)
+    if place and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(place, ignore_errors=True)
+    elif place:
+        print(f"\nwhat the tests wrote is kept in {place}")
 
 
 @pytest.fixture(

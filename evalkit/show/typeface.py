@@ -73,7 +73,8 @@ def css(letters: Mapping[Weight, str], *, reading: bool = False) -> str:
 def _shared_out(text: str, weight: Weight) -> dict[str, frozenset[int]]:
     codes = {ord(one) for one in text + unicodedata.normalize("NFC", text)}  # as browsers compose
     ours = codes & _codes(FAMILY, weight)
-    signs = (codes - ours) & _codes(SIGNS, weight) & set(_ARROWS_BOXES_MARKS)
+    rest = (codes - ours).intersection(_ARROWS_BOXES_MARKS)
+    signs = rest & _codes(SIGNS, weight) if rest else rest
     return {FAMILY: frozenset(ours), SIGNS: frozenset(signs)}
 
 
@@ -96,7 +97,7 @@ def _plain(family: str, weight: Weight) -> bytes:
 def _codes(family: str, weight: Weight) -> frozenset[int]:
     from fontTools.ttLib import TTFont
 
-    with TTFont(BytesIO(_plain(family, weight)), lazy=True) as font:
+    with TTFont(font_files()[family, weight], lazy=True) as font:
         return frozenset(font.getBestCmap())
 
 
