@@ -9,6 +9,10 @@ from pathlib import Path
 
 import lab as laboratory
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # a slow one is no failure
+settings.load_profile("any machine")
 
 PLACE = pytest.StashKey[Path]()
 
