@@ -42,14 +42,17 @@ def pytest_configure(config: pytest.Config) -> None:
     tempfile.tempdir = None  # it is asked for again
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Takes the place away; after a failure it stays to be looked at."""
-    place = session.config.stash.get(PLACE, None)
-    if place and exitstatus == pytest.ExitCode.OK:
-        shutil.rmtree(place, ignore_errors=True)
-    elif place:
-        print(f"\nwhat the tests wrote is kept in {place}")
+    """After a failure the place stays to be looked at."""
+    if PLACE in session.config.stash and exitstatus != pytest.ExitCode.OK:
+        print(f"\nwhat the tests wrote is kept in {session.config.stash[PLACE]}")
+        del session.config.stash[PLACE]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Takes the place away; by now no worker is left to write there."""
+    if PLACE in config.stash:
+        shutil.rmtree(config.stash[PLACE], ignore_errors=True)
 
 
 @pytest.fixture(

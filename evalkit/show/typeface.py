@@ -25,7 +25,7 @@ _ARROWS_BOXES_MARKS = range(0x2190, 0x2800)
 _ALL = range(0x20, 0x2800)
 _READING = ("kern", "mark", "mkmk", "ccmp", "locl")
 _NOTICES = (0, 13, 14)  # copyright, licence and its address
-_UNUSED = ["BASE", "DSIG", "FFTM", "gasp", "GDEF"]
+_UNUSED = ["BASE", "DSIG", "FFTM", "gasp"]
 
 
 @cache
@@ -98,7 +98,7 @@ def _codes(family: str, weight: Weight) -> frozenset[int]:
     from fontTools.ttLib import TTFont
 
     with TTFont(font_files()[family, weight], lazy=True) as font:
-        return frozenset(font.getBestCmap())
+        return frozenset(font.getBestCmap() or ())
 
 
 def _cut(
@@ -117,7 +117,7 @@ def _cut(
         notdef_outline=True,
         layout_features=list(features),
         name_IDs=list(_NOTICES if features else ()),
-        drop_tables=[*options.drop_tables, *_UNUSED, *([] if features else ["GPOS", "GSUB"])],
+        drop_tables=[*options.drop_tables, *_UNUSED, *([] if features else ["GDEF", "GPOS", "GSUB"])],
     )
     with TTFont(source, lazy=True) as font, BytesIO() as made:
         cutter = Subsetter(options)
