@@ -117,7 +117,11 @@ def _cut(
         notdef_outline=True,
         layout_features=list(features),
         name_IDs=list(_NOTICES if features else ()),
-        drop_tables=[*options.drop_tables, *_UNUSED, *([] if features else ["GDEF", "GPOS", "GSUB"])],
+        drop_tables=[
+            *options.drop_tables,
+            *_UNUSED,
+            *([] if features else ["GDEF", "GPOS", "GSUB"]),
+        ],
     )
     with TTFont(source, lazy=True) as font, BytesIO() as made:
         cutter = Subsetter(options)

@@ -48,6 +48,12 @@ def measured(**environment: str) -> str:
     ).stdout
 
 
+@pytest.fixture(scope="module")
+def usual_width():
+    """How wide the words are when matplotlib's own list is as it should be."""
+    return measured()
+
+
 @pytest.mark.parametrize(("weight", "face"), [("normal", "Regular"), ("bold", "Bold")])
 def test_figures_are_measured_in_the_files_that_came_along(weight, face):
     with style.style():
@@ -56,7 +62,9 @@ def test_figures_are_measured_in_the_files_that_came_along(weight, face):
 
 
 @pytest.mark.parametrize("cache", ["stale", "unwritable", "broken"])
-def test_words_are_as_wide_whatever_matplotlib_remembers_of_the_machines_fonts(tmp_path, cache):
+def test_words_are_as_wide_whatever_matplotlib_remembers_of_the_machines_fonts(
+    tmp_path, cache, usual_width
+):
     list_file = tmp_path / f"fontlist-v{font_manager.FontManager.__version__}.json"
     if cache == "stale":  # every font it remembers is gone
         manager = object.__new__(font_manager.FontManager)
@@ -69,7 +77,7 @@ def test_words_are_as_wide_whatever_matplotlib_remembers_of_the_machines_fonts(t
     place = tmp_path / "a file" if cache == "unwritable" else tmp_path
     if cache == "unwritable":
         place.write_text("not a folder")
-    assert measured(MPLCONFIGDIR=str(place)) == measured()
+    assert measured(MPLCONFIGDIR=str(place)) == usual_width
 
 
 def test_the_files_are_listed_again_after_matplotlib_has_read_its_list_anew():
