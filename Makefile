@@ -22,7 +22,7 @@ lab: .venv/run.stamp  ## JupyterLab with the notebooks
 	@$(BIN)/jupyter lab notebooks
 
 test: .venv/dev.stamp  ## the quick tests: nothing but Python needed
-	$(BIN)/python -m pytest -m "not slow and not browser and not postgres and not spark and not model"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not postgres and not spark and not model"
 
 test-all: .venv/all.stamp  ## every test: needs chromium, PostgreSQL and Java 17; a missing tool is a failure
 	$(BIN)/python -m pytest

@@ -1,11 +1,20 @@
-"""A real browser and a real JupyterLab for the tests marked `browser`, a real local Spark for those marked `spark`."""
+"""A home of the tests' own, a real browser and JupyterLab for those marked `browser`, a local Spark."""
 
 import os
+import shutil
 import signal
+import tempfile
 import warnings
+from pathlib import Path
 
 import lab as laboratory
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # a slow one is no failure
+settings.load_profile("any machine")
+
+PLACE = pytest.StashKey[Path]()
 
 SPARK = {
     "spark.ui.enabled": "false",
@@ -14,6 +23,36 @@ SPARK = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.memory": "1g",
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives this run, and every process it starts, a home and a temporary folder that go with it.
+
+    So no test reads what a machine has in its home (a stale list of fonts, a profile of IPython) or needs to write there.
+    """
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist stands in its controller's place
+        return
+    config.stash[PLACE] = place = Path(tempfile.mkdtemp(prefix="evalkit-tests-"))
+    for name in [one for one in os.environ if one.startswith(("XDG_", "JUPYTER_"))]:
+        del os.environ[name]
+    os.environ.pop("IPYTHONDIR", None)
+    for name in ("HOME", "TMPDIR"):
+        (place / name.lower()).mkdir()
+        os.environ[name] = str(place / name.lower())
+    tempfile.tempdir = None  # it is asked for again
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """After a failure the place stays to be looked at."""
+    if PLACE in session.config.stash and exitstatus != pytest.ExitCode.OK:
+        print(f"\nwhat the tests wrote is kept in {session.config.stash[PLACE]}")
+        del session.config.stash[PLACE]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Takes the place away; by now no worker is left to write there."""
+    if PLACE in config.stash:
+        shutil.rmtree(config.stash[PLACE], ignore_errors=True)
 
 
 @pytest.fixture(

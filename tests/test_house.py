@@ -16,6 +16,7 @@ DOORS = {
     "nbconvert": ("evalkit/report/",),
     "matplotlib": ("evalkit/show/",),
     "seaborn": ("evalkit/show/",),
+    "fontTools": ("evalkit/show/typeface",),
     "scipy": ("evalkit/stats/",),
     "statsmodels": ("evalkit/stats/",),
     "ibis": ("evalkit/abtest/",),

@@ -34,6 +34,7 @@ PRELOADED = (
     "statsmodels.stats.contingency_tables",
     "statsmodels.stats.multitest",
     "statsmodels.formula.api",
+    "fontTools.subset",
     "evalkit.show.figure",
     "evalkit.benchmark.comparison",
     "evalkit.journal",

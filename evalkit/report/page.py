@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -36,6 +37,7 @@ _LOOK_COLUMNS = {
     "ci_high": "to",
     "verdict": "Verdict",
 }
+_DATA = re.compile(r'data:image/[^"]*')
 _ANSWER = re.compile(r'<p class="ek-answer( ek-simulated)?">.*?</p>', re.DOTALL)
 _CHIP = re.compile(r'<[^<>]*class="[^"<>]*\bek-chip-simulated\b')
 
@@ -71,8 +73,17 @@ def write_page(folder: Path) -> Path:
     ]
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
-    page = wording.visible(without_secrets(clean.with_unique_names(text)))
+    page = wording.visible(without_secrets(_with_letters(clean.with_unique_names(text))))
     return write_whole(folder / FILE, page.encode())
+
+
+def _with_letters(text: str) -> str:
+    """The page with a font of the letters it uses, in both weights."""
+    from evalkit.show import typeface
+
+    letters = html.unescape(_DATA.sub("", text))
+    fonts = typeface.css({400: letters, 700: letters}, reading=True)
+    return text.replace("<style>", f"<style>{fonts}", 1)
 
 
 def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import wording
+from evalkit.show import typeface
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,6 +84,7 @@ def style() -> AbstractContextManager[None]:
     """A context in which figures look like ours."""
     from matplotlib import style as styles
 
+    typeface.tell_matplotlib()
     return styles.context(str(Path(__file__).with_name("evalkit.mplstyle")))
 
 

@@ -1,13 +1,19 @@
 """The page in Debian's Chromium: nothing runs, nothing is loaded, everybody can read it."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
+import lab as laboratory
+import matplotlib
 import pytest
+from matplotlib import pyplot
 
 from evalkit.decision import decide
 from evalkit.report import chain
 from evalkit.report.page import write_page
+from evalkit.show import style, typeface
 
 pytestmark = pytest.mark.browser
 VIEWS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390), ("light", 320)]
@@ -15,14 +21,14 @@ VIEWS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390), ("light
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory) -> Path:
-    """A run of a fine and a hostile chapter with a decision that quotes hostile names."""
+    """A run of a fine, a hostile and a drawn chapter with a decision that quotes hostile names."""
     root = tmp_path_factory.mktemp("project")
     (root / "data/tiny").mkdir(parents=True)
     (root / "data/tiny/study.yaml").write_text(
         "study: tiny\ntitle: '<script>window.X=1</script> study'\n"
     )
     (root / "notebooks").mkdir()
-    for name in ("01_fine", "03_hostile"):
+    for name in ("01_fine", "03_hostile", "05_drawn"):
         source = Path(__file__).with_name("notebooks") / f"{name}.ipynb"
         (root / "notebooks" / source.name).write_bytes(source.read_bytes())
     run = chain.run_study("tiny", root=root, say=lambda _: None, cold=True)
@@ -62,7 +68,8 @@ def test_hostile_text_neither_runs_nor_loads_with_and_without_the_policy(
 def test_the_file_is_small_and_carries_its_policy(page_file):
     text = page_file.read_text()
     assert len(text) < 2_000_000
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    assert len("".join(re.findall(r"data:font/woff;base64,[^)]*", text))) < 80_000
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'"
     assert policy in text
     assert not re.search(r"@import|<script|src=\"(?!data:)", text)
 
@@ -121,3 +128,64 @@ def test_it_prints_landscape_with_the_decision_alone_on_page_one(opened):
     assert sizes == {(842, 595)}  # A4 landscape in points
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()
+
+
+FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>
+<include ignore_missing="yes">/etc/fonts/conf.d</include><dir>{0}</dir><cachedir>{0}/cache</cachedir></fontconfig>"""
+
+
+@pytest.fixture
+def browser_without_fonts(browser, tmp_path):
+    """A browser whose machine has one font that nobody writes with: without any, Chromium draws no text in images."""
+    foreign = Path(matplotlib.get_data_path()) / "fonts/ttf/cmss10.ttf"
+    shutil.copy(foreign, tmp_path)
+    (tmp_path / "fonts.conf").write_text(FONTS.format(tmp_path))
+    alone = browser.browser_type.launch(
+        executable_path=laboratory.CHROMIUM,
+        args=laboratory.FLAGS,
+        env=os.environ | {"FONTCONFIG_FILE": str(tmp_path / "fonts.conf")},
+    )
+    yield alone
+    alone.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), VIEWS[:3])
+@pytest.mark.parametrize("part", ["decision", "01_fine", "05_drawn"])
+def test_the_page_is_the_same_picture_with_and_without_the_machines_fonts(
+    browser, browser_without_fonts, page_file, part, scheme, width
+):
+    pictures = []
+    for one in (browser, browser_without_fonts):
+        page = one.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+        page.goto(page_file.as_uri())
+        pictures.append(page.locator(f"[id='{part}']").screenshot())
+        page.close()
+    assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize("weight", [400, 700])
+def test_words_are_drawn_as_wide_as_they_were_measured(browser, weight):
+    words = [
+        "With themselves, on repeats",
+        "+36.6 (+31.7 to +41.5)",
+        "AVATAR, Typed: 0 ↔ 1",
+        "kind = x",
+    ]
+    with style.style():
+        figure = pyplot.figure()
+        drawn = [figure.text(0, 0, text, weight=weight, fontsize=20) for text in words]
+        figure.canvas.draw()
+        wide = [one.get_window_extent().width * 72 / 96 for one in drawn]  # 96 dots an inch
+        pyplot.close(figure)
+    page = browser.new_page()
+    text = "".join(f"<text>{one}</text>" for one in words)
+    look = f"text{{font:{weight} 20px {typeface.STACK}}}"
+    page.set_content(
+        f"<style>{typeface.css({weight: ''.join(words)})}{look}</style><svg>{text}</svg>"
+    )
+    page.evaluate("document.fonts.ready")
+    found = page.evaluate(
+        "[...document.querySelectorAll('text')].map(text => text.getComputedTextLength())"
+    )
+    page.close()
+    assert found == pytest.approx(wide, rel=0.02)
