@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Study": "evalkit.workbench",
     "EvalResult": "evalkit.records",
     "run_automated_eval": "evalkit.benchmark.runner",
     "check_format": "evalkit.benchmark.metrics",
