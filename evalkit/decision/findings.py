@@ -148,7 +148,7 @@ def _preference_findings(
     length, sample = details.get("length_adjusted") or {}, details.get("rater_sample") or {}
     if length.get("explains"):
         level = wording.percent(length.get("estimate"))
-        text = f"preferred for its length: {level} at equal length, where no preference is shown"
+        text = f"perhaps preferred for its length: {level} at equal length, where no preference is shown"
         yield Finding(
             rule="length_explains", effect=rules.length_explains, text=text, numbers=length
         )

@@ -196,11 +196,11 @@ def test_plans_keep_their_level_and_their_promise(rate, difference, share):
 def test_own_errors_at_an_uneven_split_must_fail():
     # negative control: each variant's own errors, 0.1%, 10/90: far too many, nearly all of them worse
     rng = np.random.default_rng(8)
-    old, new = rng.binomial(36_000, 0.001, 20_000), rng.binomial(4000, 0.001, 20_000)
-    se = (old / 36_000**2 + new / 4000**2) ** 0.5
-    z = (new / 4000 - old / 36_000) / se
+    old, new = rng.binomial(18_000, 0.001, 20_000), rng.binomial(2000, 0.001, 20_000)
+    se = (old / 18_000**2 + new / 2000**2) ** 0.5
+    z = (new / 2000 - old / 18_000) / se
     assert (np.abs(z) > 1.96).mean() > 0.10
-    assert (binary_p(old, 36_000, new, 4000) < 0.05).mean() < 0.06
+    assert (binary_p(old, 18_000, new, 2000) < 0.05).mean() < 0.06
 
 
 @pytest.mark.slow
