@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from evalkit.decision import LayerDecision, read_decision, read_evidence
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
@@ -15,7 +17,8 @@ from evalkit.decision.rules import NAMES
 from evalkit.errors import DataError
 from evalkit.files import append_line, kept_quiet, lines
 from evalkit.records import Against, Evidence
-from evalkit.study import Study
+from evalkit.settings import Settings
+from evalkit.study import PINNED, Study
 from evalkit.wording import plural, points, visible
 
 FILE = "history.jsonl"
@@ -200,8 +203,9 @@ def _decision(folder: Path) -> dict[str, Any]:
 
 
 def _given(folder: Path) -> dict[str, Any]:
-    """The parameters that the notebooks of a run were given, which stand in them before its manifest does."""
-    given: dict[str, Any] = {}
+    """Every setting of a run: what it began with, the defaults for the rest, and what its notebooks were given."""
+    pinned = folder / PINNED
+    given = json.loads(pinned.read_text(encoding="utf-8")) if pinned.is_file() else {}
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         if ".partial" not in path.suffixes:
             given |= (
@@ -209,9 +213,10 @@ def _given(folder: Path) -> dict[str, Any]:
                 .get("papermill", {})
                 .get("parameters", {})
             )
+    defaults = msgspec.structs.asdict(Settings()) if pinned.is_file() else {}
     return {
         name: value
-        for name, value in given.items()
+        for name, value in (defaults | given).items()
         if name not in _OF_NO_STUDY and not name.endswith("_journal")
     }
 
