@@ -15,7 +15,7 @@ from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.decision.rules import NAMES
 from evalkit.errors import DataError
-from evalkit.files import append_line, kept_quiet, lines
+from evalkit.files import Told, append_line, kept_quiet, lines, warned
 from evalkit.records import Against, Evidence
 from evalkit.settings import Settings
 from evalkit.study import PINNED, Study
@@ -32,15 +32,15 @@ _OF_NO_STUDY = (
 
 
 def append(
-    study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str]
+    study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str], told: Told = warned
 ) -> dict[str, Any]:
-    """Adds the row of one run and returns it.
+    """Adds the row of one run and returns it; `told` hears of an unfinished line that it removed.
 
     Raises:
         DataError: It cannot be written; what was there stays whole.
     """
     row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
-    append_line(study.folder / FILE, json.dumps(row, sort_keys=True).encode())
+    append_line(study.folder / FILE, json.dumps(row, sort_keys=True).encode(), told=told)
     return row
 
 
@@ -148,7 +148,13 @@ def results_against(
 def _of_row(row: Mapping[str, Any]) -> list[Against]:
     """A row's results against; older rows name none, and know only what the benchmark's own test said."""
     if "against" in row:
-        return [Against(**one) for one in row["against"]]
+        try:
+            return [Against(**one) for one in row["against"]]
+        except TypeError as why:
+            told = (
+                f"{FILE}: the row of run {row.get('run')} names a result against that is not whole"
+            )
+            raise DataError(f"{told} ({why}); mend the row") from why
     primary = (row.get("metrics") or {}).get(row.get("primary")) or {}
     if primary.get("verdict") != "worse":
         return []

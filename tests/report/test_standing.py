@@ -5,6 +5,7 @@ import json
 import pytest
 
 from evalkit.decision import decide
+from evalkit.errors import DataError
 from evalkit.records import Evidence
 from evalkit.report import history
 from evalkit.report.standing import results_against
@@ -136,3 +137,9 @@ def test_a_row_of_the_history_holds_every_setting_of_its_run_not_only_what_noteb
         "Since the run of 2026-11-28 10:00: checker went from none to icd10cm; "
         "cluster_field went from nothing to who; alpha went from 0.05 to 0.01."
     )
+
+
+def test_a_row_that_names_half_a_result_is_told_with_its_run():
+    row = {"run": "a", "against": [{"layer": "human"}]}
+    with pytest.raises(DataError, match=r"history\.jsonl: the row of run a .* mend the row"):
+        history.results_against([row], {})
