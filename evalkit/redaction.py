@@ -21,8 +21,12 @@ SHORTEST = 8  # characters: what is shorter is a word that stands in many texts
 _SECRET_NAME = re.compile(
     r"(?i)((^|_)(API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|TOKEN)|SECRET(_?KEY)?|PASSWORD|PASSWD|PASSPHRASE)$"
 )
+_LESS_CERTAIN_NAME = re.compile(
+    r"(?i)(^|_)(KEY|AUTH|BEARER|CREDENTIALS?)$"
+)  # of keys, and of words
 _IN_URL = re.compile(
-    r"://[^/\s:@?#]*:([^\s/]+)@|[?&](?:password|passwd|api_?key|token|secret)=([^&#\s]+)", re.I
+    r"://[^/\s:@?#]*:([^\s/]+)@|[?&](?:[\w-]*(?:password|passwd|key|token|secret|signature)|sig)=([^&#\s]+)",
+    re.I,
 )
 _PLACEHOLDERS = {  # what stands where no secret is needed: ordinary words, kept in texts
     *("password", "postgres", "postgresql", "changeme", "change-me", "placeholder", "undefined"),
@@ -74,7 +78,8 @@ def known_secrets(*given: object, environment: Mapping[str, str] = os.environ) -
     texts = [text.strip() for text in given if isinstance(text, str)]
     found = [one for text in texts for one in (_in_url(text) if "://" in text else [text])]
     for name, value in environment.items():
-        if _SECRET_NAME.search(name):
+        less_certain = _LESS_CERTAIN_NAME.search(name) and _looks_random(value.strip())
+        if _SECRET_NAME.search(name) or less_certain:
             found.append(value.strip())
         if "://" in value:
             found += _in_url(value)
@@ -86,6 +91,12 @@ def known_secrets(*given: object, environment: Mapping[str, str] = os.environ) -
         and one == one.encode("utf-8", "replace").decode()  # bytes that are no text
     )
     return tuple(sorted(dict.fromkeys(kept), key=len, reverse=True))
+
+
+def _looks_random(value: str) -> bool:
+    """Too long and too mixed for a word, and no path: `SORT_KEY=department` holds no secret."""
+    mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    return mixed and len(value) >= 2 * SHORTEST and not re.search(r"[\s/\\]", value)
 
 
 def _in_url(text: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.abtest.plan import read_guardrails
+from evalkit.abtest.plan import ABPlan, Guardrail, Metric, read_guardrails
 from evalkit.benchmark.progress import prices_of
 from evalkit.decision import Rules
 from evalkit.errors import DataError, DesignError
@@ -73,3 +73,29 @@ def test_the_command_line_refuses_it_in_one_line(tmp_path, number):
     assert done.returncode
     assert "slice_margin: got" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+PLAN = {"experiment_name": "e", "control_model": "a", "treatment_model": "b", "users_per_day": 9.0,
+        "primary": Metric(name="m", expected=0.5, detectable_difference=0.1)}  # fmt: skip
+METRIC = {"name": "m", "kind": "mean", "expected": 0.5, "detectable_difference": 0.1, "sd": 1.0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 10**400])
+def test_a_plan_made_by_hand_holds_finite_numbers_only(value):
+    for name in ("users_per_day", "alpha", "power", "design_effect", "cap_per_user", "looks"):
+        with pytest.raises(DesignError, match=f"{name}: got"):
+            ABPlan(**(PLAN | {name: value}))
+    with pytest.raises(DesignError, match="need a name and a detectable_difference"):
+        Metric(**(METRIC | {"detectable_difference": value}))
+    for name in ("expected", "sd"):
+        with pytest.raises(DesignError, match=f"metric 'm': {name}: got"):
+            Metric(**(METRIC | {name: value}))
+    with pytest.raises(DesignError, match="margin"):
+        Guardrail(name="error", margin=value)
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, -0.05])
+def test_a_level_of_a_plan_lies_between_0_and_1(value):
+    for name in ("alpha", "power"):
+        with pytest.raises(DesignError, match=f"{name} is {value}; need a number between 0 and 1"):
+            ABPlan(**(PLAN | {name: value}))

@@ -116,3 +116,23 @@ def test_a_json_value_loses_its_secrets_and_nothing_else():
 @given(text=st.text(), secret=st.text(min_size=8, max_size=30))
 def test_whatever_the_secret_is_it_is_gone_and_other_text_stands(text, secret):
     assert secret not in without_secrets(f"{text}{secret}", [secret]) or secret in "[key removed]"
+
+
+def test_keys_under_shorter_names_and_in_queries_are_known_and_words_under_them_are_not():
+    secrets = {
+        "AZURE_OPENAI_KEY": "azkey-123456789abcdef",
+        "SERVICE_AUTH": "0f9e8d7c6b5a49382716",
+        "BLOB": "https://store/x?sv=2024&sig=q7Lk2mN8pR4t&access_token=tok-4411-9977",
+    }
+    words = {
+        "SORT_KEY": "department",
+        "PUBLIC_KEY": "/etc/ssl/certs/site-2024.pem",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/home/ann/project-2024.json",
+        "PWD": "/srv/evalkit-2024-11-28",
+    }
+    assert set(known_secrets(environment=secrets | words)) == {
+        "azkey-123456789abcdef",
+        "0f9e8d7c6b5a49382716",
+        "q7Lk2mN8pR4t",
+        "tok-4411-9977",
+    }

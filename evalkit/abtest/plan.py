@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
-from evalkit.files import read_yaml
+from evalkit.files import no_number, read_yaml
 from evalkit.stats import days_needed, users_needed, users_needed_mean
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
@@ -52,12 +52,13 @@ class Metric:
             )
         if (
             not self.name
-            or not math.isfinite(self.detectable_difference)
+            or no_number(self.detectable_difference)
             or self.detectable_difference == 0
         ):
             raise DesignError(
                 f"metric {self.name!r}: need a name and a detectable_difference other than 0"
             )
+        _refuse_no_numbers(f"metric {self.name!r}: ", self)
         if self.kind == "rate" and (self.expected is None or not 0 < self.expected < 1):
             raise DesignError(
                 f"metric {self.name!r}: a rate needs the expected control rate, between 0 and 1"
@@ -130,7 +131,7 @@ class Guardrail:
         Raises:
             DesignError: It is not a number above 0, or another field has a value unknown here.
         """
-        if not math.isfinite(self.margin) or self.margin <= 0:
+        if no_number(self.margin) or self.margin <= 0:
             raise DesignError(
                 f"guardrail {self.name!r}: margin is {self.margin}; need a number above 0"
             )
@@ -192,6 +193,7 @@ class ABPlan:
         Raises:
             DesignError: A field cannot be used.
         """
+        _refuse_no_numbers("", self)
         config = self.config()
         for name, plain in {
             "traffic_split": config.traffic_split,
@@ -204,8 +206,12 @@ class ABPlan:
             raise DesignError(
                 f"traffic_split is {self.traffic_split}; a comparison needs users on both sides"
             )
-        if not (math.isfinite(self.users_per_day) and self.users_per_day > 0):
-            raise DesignError(f"users_per_day is {self.users_per_day}; need a number above 0")
+        for name in ("users_per_day", "design_effect"):
+            if not getattr(self, name) > 0:
+                raise DesignError(f"{name} is {getattr(self, name)}; need a number above 0")
+        for name in ("alpha", "power"):
+            if not 0 < getattr(self, name) < 1:
+                raise DesignError(f"{name} is {getattr(self, name)}; need a number between 0 and 1")
         for name, lowest in (("looks", 1), ("outcome_window_days", 0)):
             if not isinstance(n := getattr(self, name), int) or isinstance(n, bool) or n < lowest:
                 raise DesignError(f"{name} is {n!r}; need a whole number of at least {lowest}")
@@ -214,7 +220,7 @@ class ABPlan:
                 f"covariate {self.covariate!r}: only a mean per user can be adjusted by it; {self.primary.name!r} is a "
                 f"{self.primary.kind}"
             )
-        if self.cap_per_user is not None and not 0 < self.cap_per_user < math.inf:
+        if self.cap_per_user is not None and not self.cap_per_user > 0:
             raise DesignError(
                 f"cap_per_user is {self.cap_per_user}; need a number above 0, or None"
             )
@@ -346,3 +352,10 @@ def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
         return tuple(Guardrail(**row) for row in rows)
     except (TypeError, ValueError) as why:
         raise DataError(f"{path}: {why}; need {need}") from why
+
+
+def _refuse_no_numbers(where: str, record: Metric | ABPlan) -> None:
+    """Raises a DesignError for a field that holds a number nobody can compute with."""
+    for field in fields(record):
+        if told := no_number(getattr(record, field.name)):
+            raise DesignError(f"{where}{field.name}: {told}")

@@ -4,7 +4,8 @@ Evidence for a model counts only for the answers it was made for. Evidence again
 answers, the test set or the plan changed since does not take it back. So a result against stands until
 
 - the same question has been asked again and its present answer is at the gate (a benchmark in the same metric, against
-  the same base, on the same test set; the same rating round; the same A/B test, unless a planned look had decided it),
+  the same base, on the same test set; the same rating round, unless its lock was removed to vote again; the same A/B
+  test, unless a planned look had decided it),
 - or the study retires it by its key, with a reason, in `retired_evidence` of its rules file; the report prints that.
 
 Whom it is about is told by names, because names are what a plan, a round and a log know of a model: a fine-tuned model
@@ -90,6 +91,8 @@ def _settled(one: Against, at_gate: Mapping[Layer, Evidence]) -> bool:
         return same_base and same_test and one.source == now.metric
     if one.layer == "human":
         same = dict(one.bound_to) == dict(now.bound_to)
-        return same and one.source == now.details.get("round")
+        opened_again = bool((now.details.get("lock") or {}).get("locked_before"))
+        turned = opened_again and (now.primary or {}).get("verdict") != "worse"
+        return same and one.source == now.details.get("round") and not turned
     repeated = one.replaced_by_later or (now.primary or {}).get("verdict") == "worse"
     return repeated and one.source == now.details.get("experiment")

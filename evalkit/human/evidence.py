@@ -10,7 +10,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.human.preference import Preference, win_rate_of
-from evalkit.human.rounds import Round
+from evalkit.human.rounds import LOCK, LOCKS, Round
 from evalkit.records import Against, Evidence
 from evalkit.study import Study
 
@@ -47,10 +47,12 @@ def results_against(home: Study, *, alpha: float = 0.05) -> tuple[Against, ...]:
     A round for former answers of a model of the same name still speaks: the name is all that says which model it was,
     and a model that people did not prefer is not mended by asking it again. A checkpoint with a name of its own is
     another model, of which the round says nothing. Further votes on the same answers, in another round, do not take
-    back the first ones either. A locked round that cannot be read any more could have said anything, so it stands too.
+    back the first ones either. A locked round that cannot be read any more could have said anything, so it stands too;
+    and so does one whose lock somebody removed.
     """
-    locks = sorted((home.folder / "ratings").glob("*/lock.json"))
-    return tuple(found for lock in locks if (found := _of_round(lock.parent, alpha)))
+    rounds = sorted({path.parent for path in (home.folder / "ratings").glob("*/lock*.json*")})
+    was_locked = [one for one in rounds if any((one / name).exists() for name in (LOCK, LOCKS))]
+    return tuple(found for one in was_locked if (found := _of_round(one, alpha)))
 
 
 def _of_round(folder: Path, alpha: float) -> Against | None:

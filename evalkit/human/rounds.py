@@ -21,7 +21,7 @@ from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.human.votes import Vote, VoteFile, read_standing
 from evalkit.study import Study, checked_name
 
-LOCKS = "locks.jsonl"
+LOCK, LOCKS = "lock.json", "locks.jsonl"
 _LOCK = {
     **dict.fromkeys(("locked_at", "batch_sha256", "key_sha256"), str),
     "votes": {ANY_NAME: {"votes": int, "sha256": str}},
@@ -58,7 +58,7 @@ class Round:
     @property
     def locked(self) -> bool:
         """Whether the round is closed to votes."""
-        return (self.folder / "lock.json").exists()
+        return (self.folder / LOCK).exists()
 
     def votes(self, rater: str) -> VoteFile:
         """One rater's file.
@@ -129,7 +129,7 @@ class Round:
         Raises:
             DataError: It is not whole, or speaks of another key or other raters than the batch.
         """
-        path = self.folder / "lock.json"
+        path = self.folder / LOCK
         record = read_record(path, "evalkit-lock", _LOCK)
         if record["key_sha256"] != self.batch.key_sha256:
             raise DataError(
@@ -159,7 +159,7 @@ class Round:
         sealed = {f"votes/{rater}.jsonl": one["sha256"] for rater, one in record["votes"].items()}
         sealed["batch.json"] = record["batch_sha256"]
         if locks := self._locks():
-            sealed["lock.json"] = locks[-1]["lock_sha256"]
+            sealed[LOCK] = locks[-1]["lock_sha256"]
         changed = [name for name, sha256 in sealed.items() if _sha256(self.folder / name) != sha256]
         if changed:
             raise DataError(
@@ -251,7 +251,7 @@ class Round:
             "lock_sha256": hashlib.sha256(text).hexdigest(),
         }
         append_line(self.folder / LOCKS, json.dumps(about).encode())  # first: a lock never lacks it
-        write_whole(self.folder / "lock.json", text)
+        write_whole(self.folder / LOCK, text)
 
 
 def round_folder(study: Study, name: str) -> Path:

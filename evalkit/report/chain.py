@@ -139,7 +139,13 @@ def _remember(
 ) -> None:
     """Adds the run to the study's history; the report comes even where that cannot be written, and says so."""
     try:
-        history.append(study, folder, made_at=made["made_at"], failed=made["failed"])
+        history.append(
+            study,
+            folder,
+            made_at=made["made_at"],
+            failed=made["failed"],
+            told=lambda what: say(f"  {what}"),
+        )
     except (EvalkitError, OSError) as why:
         told = f"This run does not stand in the study's history: {why}"
         say(f"  {told}")

@@ -8,14 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from evalkit.decision import LayerDecision, read_decision, read_evidence
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.decision.rules import NAMES
 from evalkit.errors import DataError
-from evalkit.files import append_line, kept_quiet, lines
+from evalkit.files import Told, append_line, kept_quiet, lines, warned
 from evalkit.records import Against, Evidence
-from evalkit.study import Study
+from evalkit.settings import Settings
+from evalkit.study import PINNED, Study
 from evalkit.wording import plural, points, visible
 
 FILE = "history.jsonl"
@@ -29,15 +32,15 @@ _OF_NO_STUDY = (
 
 
 def append(
-    study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str]
+    study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str], told: Told = warned
 ) -> dict[str, Any]:
-    """Adds the row of one run and returns it.
+    """Adds the row of one run and returns it; `told` hears of an unfinished line that it removed.
 
     Raises:
         DataError: It cannot be written; what was there stays whole.
     """
     row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
-    append_line(study.folder / FILE, json.dumps(row, sort_keys=True).encode())
+    append_line(study.folder / FILE, json.dumps(row, sort_keys=True).encode(), told=told)
     return row
 
 
@@ -145,7 +148,13 @@ def results_against(
 def _of_row(row: Mapping[str, Any]) -> list[Against]:
     """A row's results against; older rows name none, and know only what the benchmark's own test said."""
     if "against" in row:
-        return [Against(**one) for one in row["against"]]
+        try:
+            return [Against(**one) for one in row["against"]]
+        except TypeError as why:
+            told = (
+                f"{FILE}: the row of run {row.get('run')} names a result against that is not whole"
+            )
+            raise DataError(f"{told} ({why}); mend the row") from why
     primary = (row.get("metrics") or {}).get(row.get("primary")) or {}
     if primary.get("verdict") != "worse":
         return []
@@ -200,8 +209,9 @@ def _decision(folder: Path) -> dict[str, Any]:
 
 
 def _given(folder: Path) -> dict[str, Any]:
-    """The parameters that the notebooks of a run were given, which stand in them before its manifest does."""
-    given: dict[str, Any] = {}
+    """Every setting of a run: what it began with, the defaults for the rest, and what its notebooks were given."""
+    pinned = folder / PINNED
+    given = json.loads(pinned.read_text(encoding="utf-8")) if pinned.is_file() else {}
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         if ".partial" not in path.suffixes:
             given |= (
@@ -209,9 +219,10 @@ def _given(folder: Path) -> dict[str, Any]:
                 .get("papermill", {})
                 .get("parameters", {})
             )
+    defaults = msgspec.structs.asdict(Settings()) if pinned.is_file() else {}
     return {
         name: value
-        for name, value in given.items()
+        for name, value in (defaults | given).items()
         if name not in _OF_NO_STUDY and not name.endswith("_journal")
     }
 

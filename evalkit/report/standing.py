@@ -19,9 +19,8 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
         folder: The folder of the run that decides now.
     """
     now = history.row_now(folder)
-    alpha = float(now["parameters"].get("alpha") or 0.05)
     return (
         *chapter.results_against(home),
-        *evidence.results_against(home, alpha=alpha),
+        *evidence.results_against(home, alpha=home.settings.alpha),
         *history.results_against(history.read(home), now),
     )

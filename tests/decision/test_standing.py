@@ -172,3 +172,15 @@ def test_without_a_plan_nothing_is_said_of_another_test_set_or_other_models(evid
     layer = decide(good(evidence) | {"ab_test": nobody}, study="tiny", stage="rollout").layers[2]
     assert (layer.verdict, layer.stale) == ("too early", "")
     assert "made for" not in layer.reason
+
+
+@pytest.mark.parametrize(("before", "held"), [([], "ship"), (["2026-11-01T00:00:00Z"], "not yet")])
+def test_votes_given_again_after_a_lock_was_removed_do_not_settle_what_they_first_said(
+    evidence, before, held
+):
+    details = {"round": "round1", "lock": {"locked_before": before} if before else {}}
+    now = good(evidence, "benchmark") | {"human": evidence("human", details=details)}
+    one = result("human", bound_to=dict(now["human"].bound_to))
+    assert decide(now, study="tiny", against=[one]).verdict == held
+    rules = Rules(retired_evidence={one.key: "closed too early by mistake"})
+    assert decide(now, study="tiny", rules=rules, against=[one]).verdict == "ship"

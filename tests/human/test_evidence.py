@@ -67,3 +67,10 @@ def test_a_locked_round_that_cannot_be_read_stands_against_whatever_model(home, 
     (found,) = results_against(home)
     assert (found.source, found.models) == ("round1", {})
     assert "cannot be read any more" in found.said
+
+
+def test_a_round_opened_again_by_removing_its_lock_does_not_fall_silent(home, locked):
+    (locked("round1", "base") / "lock.json").unlink()
+    (found,) = results_against(home)
+    assert found.source == "round1"
+    assert "still open" in found.said

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from evalkit.decision import decide
+from evalkit.errors import DataError
 from evalkit.records import Evidence
 from evalkit.report import history
 from evalkit.report.standing import results_against
@@ -40,6 +41,7 @@ def made(layer, verdict, *, test_set="t1", answers="f1", **changes):
 def night(tmp_path):
     """One run of a study: evidence in, the gate's verdict out, the row in the history; reports are thrown away."""
     (tmp_path / "data" / "tiny").mkdir(parents=True)
+    (tmp_path / "data/tiny/study.yaml").write_text("study: tiny\n")
     home = Study.open("tiny", root=tmp_path)
     nights = []
 
@@ -114,3 +116,30 @@ def test_a_row_from_before_rows_named_them_still_says_what_its_benchmark_said():
     fine = row | {"metrics": {"exact_match": primary | {"verdict": "better"}}}
     assert history.results_against([row, fine], {}) == ()
     assert history.results_against([{"run": "b", "failed": ["01"]}], {}) == ()
+
+
+def test_a_row_of_the_history_holds_every_setting_of_its_run_not_only_what_notebooks_declare(
+    tmp_path,
+):
+    rows = []
+    for n, said in enumerate(({}, {"checker": "icd10cm", "alpha": 0.01, "cluster_field": "who"})):
+        folder = tmp_path / RUN.format(n)
+        folder.mkdir()
+        (folder / "settings.json").write_text(json.dumps({"study": "tiny", "run": "x"} | said))
+        book = {"metadata": {"papermill": {"parameters": {"limit": 40}}}}
+        (folder / "01_x.ipynb").write_text(json.dumps(book))
+        made("benchmark", "better").write(folder / "comparison.json")
+        rows.append(history.row_now(folder))
+    before, now = rows
+    assert (now["parameters"]["limit"], now["parameters"]["alpha"]) == (40, 0.01)
+    assert before["parameters"]["alpha"] == 0.05  # not said: the default
+    assert history.what_changed([before | {"made_at": "2026-11-28T10:00"}], now) == (
+        "Since the run of 2026-11-28 10:00: checker went from none to icd10cm; "
+        "cluster_field went from nothing to who; alpha went from 0.05 to 0.01."
+    )
+
+
+def test_a_row_that_names_half_a_result_is_told_with_its_run():
+    row = {"run": "a", "against": [{"layer": "human"}]}
+    with pytest.raises(DataError, match=r"history\.jsonl: the row of run a .* mend the row"):
+        history.results_against([row], {})
