@@ -8,7 +8,6 @@ from scipy import stats
 
 from evalkit.errors import DesignError
 from evalkit.stats import (
-    noninferiority_test,
     MeanSums,
     RatioSums,
     combine_phases,
@@ -16,6 +15,7 @@ from evalkit.stats import (
     cuped_test_from_sums,
     mean_test,
     mean_test_from_sums,
+    noninferiority_test,
     proportion_z_test,
     ratio_sums,
     ratio_test,
