@@ -91,6 +91,8 @@ class Comparison:
         noninferiority: "Not worse" against the margin that was declared, else None.
         extension: The looks that were declared, when the test set may be extended once.
         n_compared: Models compared with the same base; the primary p is adjusted for them.
+        widened: The primary test at a level shared by the models compared (Bonferroni): its interval is what counts against
+            a margin. None where one model was compared.
         unmatched_base: Ids only the base model answered; they count nowhere.
     """
 
@@ -116,6 +118,7 @@ class Comparison:
     alpha: float = 0.05
     extension: Extension | None = None
     n_compared: int = 1
+    widened: Any = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -311,7 +314,11 @@ def _one_of_several(
     without = replace(one.fragility.without_errors, p_compared=p_without)
     margin = one.noninferiority and one.noninferiority.margin
     wide = paired_test(
-        one.pairs, one.primary_metric, alpha=primary.alpha / n_compared, clustered=one.clustered
+        one.pairs,
+        one.primary_metric,
+        alpha=primary.alpha / n_compared,
+        clustered=one.clustered,
+        lower_is_better=primary.lower_is_better,
     )
     return replace(
         one,
@@ -320,6 +327,7 @@ def _one_of_several(
         fragility=replace(one.fragility, all_pairs=primary, without_errors=without),
         noninferiority=_noninferiority(wide, margin),
         n_compared=n_compared,
+        widened=wide,
         notes=(
             *one.notes,
             f"{n_compared} models were compared with this base on this test set: p is adjusted for them (Holm) and decides.",

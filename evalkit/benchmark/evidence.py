@@ -70,6 +70,7 @@ def evidence_of(
             "costs": costs,
             "n": comparison.n,
             "n_compared": comparison.n_compared,
+            "widened": _limits(comparison.widened),
             "clustered": comparison.clustered,
             "unmatched": {
                 "base": [*comparison.unmatched_base],
@@ -190,6 +191,10 @@ def _metrics(comparison: Comparison) -> dict[str, Any]:
         | {"test": test.to_dict()}
         for name, test in comparison.tests.items()
     }
+
+
+def _limits(test: Any) -> dict[str, Any] | None:
+    return test and {name: getattr(test, name) for name in ("ci_low", "ci_high", "alpha")}
 
 
 def _fragility(comparison: Comparison) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def read_layer(
         )
     ours = tuple(one for one in find(evidence, rules) if one.effect != "ignored")
     findings = (*stood, *ours)
-    numbers = _numbers(layer, evidence.primary)
+    numbers = _numbers(layer, _against_margin(evidence, rules.needs(layer)))
     verdict = _verdict(evidence.primary, numbers, rules.limit(layer), rules.needs(layer))
     word = _word(verdict, rules.needs(layer), evidence.simulated, findings)
     found = LayerDecision(
@@ -172,6 +172,12 @@ def read_layer(
         **numbers,
     )
     return with_reason(found, evidence.details)
+
+
+def _against_margin(evidence: Evidence, need: str) -> Mapping[str, Any] | None:
+    """The primary result, with the interval that counts against a margin where several models were compared."""
+    widened = evidence.details.get("widened") if need == "not worse" else None
+    return evidence.primary and {**evidence.primary, **(widened or {})}
 
 
 def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:

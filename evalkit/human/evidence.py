@@ -114,6 +114,7 @@ def _details(found: Preference) -> dict[str, Any]:
         "slices": [
             {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
             | one.result.to_dict()
+            | {"verdict": one.verdict}
             for one in found.slices
         ],
         "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],

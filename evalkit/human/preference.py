@@ -22,12 +22,10 @@ if TYPE_CHECKING:
         WinRate,
     )
 
-FEW = 30  # items below which a slice is tested by the exact sign test on items
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlicePreference:
-    """The win rate within one slice, with Holm over all slices; few items are tested exactly."""
+    """The win rate within one slice, with Holm over all slices; where few items lean to a side they are tested exactly."""
 
     field: str
     slice: str
@@ -38,6 +36,12 @@ class SlicePreference:
     def shown(self) -> bool:
         """Whether a preference is shown after Holm."""
         return self.p_adjusted is not None and self.p_adjusted < self.result.alpha
+
+    @property
+    def verdict(self) -> str:
+        """By the adjusted p: the slice's own may say more than all slices together allow."""
+        own = self.result.verdict
+        return own if self.shown or own == "too early" else "no difference shown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,12 +275,10 @@ def _slices(
     cuts = [(field, value) for field in fields for value in sorted(set(shown[field].values()))]
     asked = [one for one in votes if one.kind == "asked"]
     results = [
-        _exact_if_few(
-            _win_rate(
-                [one for one in asked if shown[field].get(one.slices.get(field, "")) == value],
-                0,
-                alpha,
-            )
+        _win_rate(
+            [one for one in asked if shown[field].get(one.slices.get(field, "")) == value],
+            0,
+            alpha,
         )
         for field, value in cuts
     ]
@@ -285,15 +287,6 @@ def _slices(
         SlicePreference(field=field, slice=value, result=result, p_adjusted=p)
         for (field, value), result, p in zip(cuts, results, adjusted, strict=True)
     )
-
-
-def _exact_if_few(result: WinRate) -> WinRate:
-    """Few items with several raters each: the sign test on items, which holds at any number."""
-    from evalkit import stats
-
-    if result.n >= FEW:
-        return result
-    return stats.win_rate(result.wins, result.losses, result.ties, alpha=result.alpha)
 
 
 def _length_adjusted(votes: Sequence[Rating], round_: Round, alpha: float) -> Any:

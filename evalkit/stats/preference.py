@@ -174,7 +174,7 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
         item_votes: For each item its votes: 1 fine-tuned, 0 tie, -1 base. Items without votes are left out.
         alpha: Two-sided level.
 
-    With one vote for each item this is `win_rate`.
+    With one vote for each item, or one item, this is `win_rate`.
 
     Source: summary-measure analysis, Matthews et al. 1990.
 
@@ -198,7 +198,7 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
         raise DesignError("a vote is not -1 (base), 0 (tie) or 1 (fine-tuned)")
     means = np.array([float(np.mean(votes)) for votes in voted])
     won, lost = int((means > 0).sum()), int((means < 0).sum())
-    if all(len(votes) == 1 for votes in voted):
+    if len(voted) == 1 or all(len(votes) == 1 for votes in voted):
         return win_rate(won, lost, len(voted) - won - lost, alpha=alpha)
     test = paired_mean_test(means / 2, alpha=alpha, largest=0.5)
     low, high = test.ci_low, test.ci_high

@@ -189,6 +189,8 @@ def ratio_test_from_sums(
         n_treatment=treatment.n,
     )
     null = null_of(control, treatment)
+    if plain.diff == 0 and plain.se == 0 and null.se is None and _no_event(control, treatment):
+        return _nothing_happened(plain, (control, treatment))
     if plain.diff is None or null.se is None or plain.se is None:
         return plain
     return _tested(plain, null, (control, treatment))
@@ -227,6 +229,27 @@ def _tested(plain: RatioTest, null: Null, both: tuple[RatioSums, RatioSums]) -> 
         notes=(*kept, *FEW[source], *notes, *([f"no verdict: {no_verdict}"] if no_verdict else [])),
         no_verdict=no_verdict,
     )
+
+
+def _no_event(*both: RatioSums) -> bool:
+    """No success in either variant, or nothing but successes."""
+    return any(all(part(one) for one in both) for part in (_never, _always))
+
+
+def _never(one: RatioSums) -> bool:
+    return one.sum_yy == 0
+
+
+def _always(one: RatioSums) -> bool:
+    return one.sum_y == one.sum_x and one.sum_xx == one.sum_xy == one.sum_yy
+
+
+def _nothing_happened(plain: RatioTest, both: tuple[RatioSums, RatioSums]) -> RatioTest:
+    """Both at 0% or both at 100%: nothing to test, but Newcombe says how much of a difference is left open."""
+    low, high = newcombe_by_user(*both, plain.alpha)
+    notes = ("both variants are at 0% or both at 100%: no test, but the interval is Newcombe's",)
+    kept = tuple(one for one in plain.notes if not one.startswith("no variance"))
+    return replace(plain, ci_low=low, ci_high=high, notes=(*notes, *kept))
 
 
 def mean_test(control: Any, treatment: Any, *, alpha: float = 0.05) -> MeanTest:
@@ -278,7 +301,15 @@ def _weighed(plain: MeanTest, control: MeanSums, treatment: MeanSums) -> MeanTes
             se=None, n=(control.n, treatment.n), hits=(0, treatment.n), misses=(control.n, 0)
         )
         note = "all users of a variant have the same value: Fisher's exact test on users decides (p_exact)"
-        return replace(plain, p_exact=exact_p([null]), notes=(*plain.notes, note))
+        reach = abs(plain.diff) * _left_open(control.n, treatment.n, plain.alpha)
+        return replace(
+            plain,
+            ci_low=plain.diff - reach,
+            ci_high=plain.diff + reach,
+            p_exact=exact_p([null]),
+            method="Fisher's exact test on users",
+            notes=(*(one for one in plain.notes if not one.startswith("no variance")), note),
+        )
     notes, no_verdict = one_user({"control": control, "treatment": treatment})
     if not no_verdict:
         pair = (control, treatment)
@@ -302,6 +333,14 @@ def newcombe_by_user(control: RatioSums, treatment: RatioSums, alpha: float) -> 
         math.hypot(new_high - new, old - old_low),
     )
     return max(-1.0, new - old - fall), min(1.0, new - old + rise)
+
+
+def _left_open(n_old: int, n_new: int, alpha: float) -> float:
+    """Share of users who may be of the other variant's kind, where all that were seen are of their own.
+
+    Source: Clopper & Pearson 1934 in each variant, combined as Newcombe 1998.
+    """
+    return math.hypot(*(1 - (alpha / 2) ** (1 / n) for n in (n_old, n_new)))
 
 
 def wilson_by_user(sums: RatioSums, alpha: float) -> tuple[float, float, float]:

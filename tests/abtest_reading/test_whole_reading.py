@@ -122,3 +122,15 @@ def test_the_design_effect_comes_from_the_log(make_log):
     hits = rng.binomial(requests, rng.beta(0.45, 1.05, 3000))
     exposures, outcomes = log_of(users_of(3000, 0, requests=requests, successes=hits))
     assert design_effect_in(make_log(exposures, outcomes), "exp", "accepted") > 3
+
+
+def test_a_small_slice_that_falls_to_nothing_is_shown_worse():
+    # 25 users a variant, 100% against 0%; and 6 against 8, where Fisher's test is all there is
+    for n_old, n_new in ((25, 25), (6, 8)):
+        treated = np.repeat([0, 1], [n_old, n_new])
+        small = effect(cells_of(1, treated, START_DAY, treated == 0), "rate")
+        big = effect(
+            cells_of(1, np.repeat([0, 1], 200), START_DAY, np.arange(400) % 3 == 0), "rate"
+        )
+        rows = side_by_side({"small": small, "big": big})
+        assert [row["verdict"] for row in rows] == ["worse", "no difference shown"], (n_old, n_new)

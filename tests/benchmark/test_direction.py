@@ -2,7 +2,7 @@
 
 import pytest
 
-from evalkit.benchmark.comparison import compare_models
+from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.slices import examples_to_settle, slice_table
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
@@ -70,3 +70,13 @@ def test_the_price_of_a_slice_is_that_of_its_mirror():
 def test_an_unknown_name_is_refused():
     with pytest.raises(DesignError, match="lower_is_better names latency: these results carry"):
         compare_models(results(bool), results(bool), lower_is_better="latency")
+
+
+def test_several_models_are_held_against_the_margin_in_their_metrics_direction():
+    # a fall of 50 to 10 of 100 is no loss where less is better, whatever the number of models
+    old, new = results(lambda i: i % 2), results(lambda i: i % 10 == 1)
+    options = {"primary_metric": "toxic", "lower_is_better": "toxic", "metric_margin": 0.02}
+    compared, _ = compare_many(old, {"v1": new, "v2": old, "v3": old}, **options)
+    assert compared["v1"].noninferiority.verdict == "not worse"
+    rising, _ = compare_many(new, {"v1": old, "v2": new}, **options)
+    assert rising["v1"].noninferiority.verdict == "not shown"

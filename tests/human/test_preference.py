@@ -8,7 +8,7 @@ from evalkit import prepare_human_eval_batch, stats
 from evalkit.errors import DesignError
 from evalkit.human import evidence, ratings, rows, words
 from evalkit.human.checks import check_raters
-from evalkit.human.preference import read_preference
+from evalkit.human.preference import SlicePreference, read_preference
 from evalkit.human.ratings import LABELS, Rating
 from evalkit.human.rounds import Round
 from evalkit.records import Evidence
@@ -167,6 +167,20 @@ def test_slices_carry_holm_and_small_ones_an_exact_p(new_round, rate, likes):
     raw = [2 / 2**one.result.n for one in small.slices]
     assert [one.result.p_value for one in small.slices] == pytest.approx(raw)
     assert [one.p_adjusted for one in small.slices] == pytest.approx(stats.adjust(raw))
+
+
+def test_a_slice_is_preferred_by_the_adjusted_p_alone():
+    # 6 of 6: exact p = 2 / 64 = .031, which eight slices do not allow
+    own = stats.item_mean_test([[1, 1, 1]] * 6)
+    row = SlicePreference(field="kind", slice="even", result=own, p_adjusted=8 * 2 / 64)
+    assert (own.verdict, row.verdict, row.shown) == ("better", "no difference shown", False)
+    assert replace(row, p_adjusted=2 / 64).verdict == "better"
+
+
+def test_a_single_item_of_several_raters_has_an_interval():
+    one = stats.item_mean_test([[1, 1, 0]])
+    assert (one.p_value, one.verdict) == (1.0, "no difference shown")
+    assert 0 <= one.ci_low < 0.5 < one.ci_high <= 1
 
 
 def test_reasons_are_counted_by_whom_they_speak_for(new_round, rate, likes):

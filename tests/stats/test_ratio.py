@@ -15,6 +15,7 @@ from evalkit.stats import (
     cuped_test_from_sums,
     mean_test,
     mean_test_from_sums,
+    noninferiority_test,
     proportion_z_test,
     ratio_sums,
     ratio_test,
@@ -110,13 +111,37 @@ def test_one_request_a_user_is_nearly_the_z_test():
         (([], []), ([1], [1])),
         (([0, 0], [0, 0]), ([1, 2], [1, 1])),
         (([1], [1]), ([1], [0])),
-        (([1, 1], [1, 1]),) * 2,
+        (([1, 1], [2, 2]),) * 2,
     ],
 )
 def test_what_is_undefined_is_none_with_a_reason(pair):
     test = ratio_test(*pair)
     assert (test.p_value, test.z_score, test.ci_low) == (None, None, None)
     assert test.notes
+
+
+@pytest.mark.parametrize("successes", [0, 1])
+def test_where_nothing_varied_there_is_no_test_but_an_interval(successes):
+    arms = [([1] * n, [successes] * n) for n in (400, 300)]
+    test = ratio_test(*arms)
+    # 0 of 400 and 0 of 300: Wilson's upper limits z^2 / (n + z^2), Newcombe's interval lies between them
+    z2 = 1.959964**2
+    ends = [z2 / (400 + z2), z2 / (300 + z2)]
+    low, high = (-ends[0], ends[1]) if not successes else (-ends[1], ends[0])
+    assert (test.ci_low, test.ci_high) == (pytest.approx(low), pytest.approx(high))
+    assert (test.p_value, test.z_score, test.verdict) == (None, None, "no difference shown")
+    assert noninferiority_test(test, 0.02).verdict == "not worse"
+
+
+def test_a_mean_that_varies_in_neither_variant_has_the_interval_of_its_test():
+    test = mean_test([3.0] * 40, [1.0] * 60)
+    assert (test.verdict, test.p_value) == ("worse", None)
+    # of 40 (60) users who are all alike at most 1 - .025^(1/40) (1/60) may be of the other kind
+    reach = 2.0 * ((1 - 0.025 ** (1 / 40)) ** 2 + (1 - 0.025 ** (1 / 60)) ** 2) ** 0.5
+    assert (test.ci_low, test.ci_high) == (pytest.approx(-2 - reach), pytest.approx(-2 + reach))
+    tiny = mean_test([1.0] * 2, [3.0] * 2)
+    assert tiny.p_exact == pytest.approx(2 / 6)
+    assert tiny.ci_low < 0 < tiny.ci_high
 
 
 def test_a_zero_control_has_no_lift():
