@@ -12,6 +12,10 @@ _HOMES = {
     "sentences": "evalkit.show.tables",
     "chip": "evalkit.show.tables",
     "chips": "evalkit.show.tables",
+    **dict.fromkeys(
+        ("layers", "numbers", "missing", "would_change", "warnings", "rules", "history"),
+        "evalkit.show.decision",
+    ),
 }
 _MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below

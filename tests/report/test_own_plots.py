@@ -17,7 +17,7 @@ def test_own_plots_stand_in_the_report_with_title_words_and_no_address_in_memory
     assert not run.failed
     book = json.loads((run.folder / "06_own_plots.ipynb").read_text(encoding="utf-8"))
     kinds = [set(out["data"]) for cell in book["cells"] for out in cell.get("outputs", [])]
-    assert kinds.count({"text/html", "text/plain"}) == 5
+    assert kinds.count({"text/html", "text/plain"}) == 6  # five figures and a note
     page = run.report.read_text(encoding="utf-8")
     chapter = page[page.index('id="06_own_plots"') :]
     alts = re.findall(r'<img[^>]* alt="([^"]*)"', chapter)
