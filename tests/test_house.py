@@ -61,7 +61,7 @@ def test_the_articles_names_are_importable_from_the_top():
     import evalkit
 
     assert all(callable(getattr(evalkit, name)) for name in evalkit.__all__)
-    assert len(evalkit.__all__) == 11
+    assert len(set(evalkit.__all__) - {"Study"}) == 11  # what a notebook starts from came later
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

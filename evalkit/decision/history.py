@@ -81,7 +81,7 @@ class History:
             "failed": bool,
         }
         numbers = dict.fromkeys(("estimate", "ci_low", "ci_high", *_LEVELS.values()), float)
-        times = pd.to_datetime(frame["made_at"], utc=True, format="ISO8601")
+        times = pd.to_datetime(frame["made_at"], utc=True, format="ISO8601").dt.as_unit("us")
         return frame.astype(kinds | numbers).assign(made_at=times)
 
 
