@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import wording
 from evalkit.decision import words
@@ -18,6 +18,9 @@ from evalkit.decision.standing import Stale, standing
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_whole
 from evalkit.records import Against, Evidence, Layer, Missing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Verdict = Literal["ship", "don't ship", "not yet"]
 
@@ -75,6 +78,48 @@ class Decision:
     def rests_on_simulated(self) -> bool:
         """Whether a layer that the decision hears is simulated."""
         return any(layer.simulated and layer.speaks for layer in self.layers)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a layer, in the order of the gate.
+
+        Returns:
+            Columns: `layer`, `gate` (passes, don't ship, not yet), `verdict` (of the layer's test, or "missing"), `metric`,
+            `unit`, `n`, `estimate`, `ci_low`, `ci_high` and `limit` (fine-tuned minus base, human rating minus 50%; on the
+            metric's own scale), `p_value`, `alpha`, `lower_is_better`, `required` (by the stage), `simulated`, and `reason`.
+            An effect that is withheld is missing.
+        """
+        import pandas as pd
+
+        names = (
+            "layer",
+            "verdict",
+            "metric",
+            "unit",
+            "n",
+            "estimate",
+            "ci_low",
+            "ci_high",
+            "limit",
+            "p_value",
+            "alpha",
+        )
+        more = ("lower_is_better", "required", "simulated", "reason")
+        rows = [
+            {"gate": one.word} | {name: getattr(one, name) for name in (*names, *more)}
+            for one in self.layers
+        ]
+        numbers = dict.fromkeys(
+            ("estimate", "ci_low", "ci_high", "limit", "p_value", "alpha"), float
+        )
+        gate = pd.CategoricalDtype(["don't ship", "not yet", "passes"], ordered=True)
+        kinds = {
+            "layer": pd.CategoricalDtype(list(FILES)),
+            "gate": gate,
+            "n": "Int64",
+            "verdict": "category",
+        }
+        frame = pd.DataFrame(rows, columns=[names[0], "gate", *names[1:], *more])
+        return frame.astype(kinds | numbers)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

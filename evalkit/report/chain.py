@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import wording
+from evalkit.decision import history
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.files import write_whole
-from evalkit.report import history, manifest, nursery
+from evalkit.report import manifest, nursery
 from evalkit.report.notebook import (
     Executed,
     checked_parameters,

@@ -15,7 +15,7 @@ import nh3
 
 from evalkit.redaction import without_secrets
 from evalkit.report.tags import read_tags, with_changes
-from evalkit.wording import visible
+from evalkit.wording import plural, visible
 
 _TAGS = nh3.ALLOWED_TAGS | {
     "figure",
@@ -46,6 +46,10 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PROGRESS = re.compile(  # the lines of benchmark.progress; they stay in the notebook
     r"(?m)^[^\n]*: (?:the first answer took [^\n]*|[\d,]+ of [\d,]+ calls? to make[^\n]*|[\d,]+ of [\d,]+ calls? done[^\n]*)\n?"
 )
+_OBJECT = re.compile(  # what plotting calls return besides the picture: an address in memory is no result
+    r"\s*(?:\[|array\(\[)?\s*(?:<(?:matplotlib|seaborn)\.[^\n>]* at 0x[0-9a-f]+>|<Axes|<Figure size|Text\()"
+)
+_FIGURE = re.compile(r"<Figure size [\dx.]+ with (\d+) Axes>")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -90,7 +94,8 @@ def shown(data: Mapping[str, Any]) -> str:
             return _image(kind, "".join(_text(data[f"image/{kind}"]).split()), data)
     if "text/markdown" in data:
         return _from_markdown(_text(data["text/markdown"]))
-    return _preformatted(_text(data.get("text/plain", "")))
+    text = _text(data.get("text/plain", ""))
+    return "" if _OBJECT.match(text) else _preformatted(text)
 
 
 def prose(source: str, first: bool = False) -> str:
@@ -206,6 +211,8 @@ _BOX = '<div class="ek-scroll" tabindex="0" role="region" aria-label="Table">'
 
 def _image(kind: str, content: str, data: Mapping[str, Any]) -> str:
     alt = _text(data.get("text/plain", "")) or "A figure without a description"
+    if plain_figure := _FIGURE.match(alt):
+        alt = f"A figure with {plural(int(plain_figure[1]), 'panel')}, drawn without a description"
     return f'<figure class="ek-figure"><img src="data:image/{kind};base64,{content}" alt="{plain(alt)}"></figure>'
 
 

@@ -40,6 +40,11 @@ PRELOADED = (
     "evalkit.journal",
 )
 _BACKEND = "module://matplotlib_inline.backend_inline"
+# What these do when a notebook imports them they could not do in a process without a shell.
+_IMPORTED_TOO_EARLY = (
+    "--InteractiveShellApp.matplotlib=inline",
+    "--InteractiveShellApp.extra_extensions=evalkit.show",
+)
 
 
 class Forked:
@@ -259,7 +264,7 @@ def _become_kernel(
     os.environ.update(env | {"JPY_PARENT_PID": str(os.getppid()), "MPLBACKEND": _BACKEND})
     if folder:
         os.chdir(folder)
-    sys.argv = ["ipykernel_launcher", *command[command.index("-f") :]]
+    sys.argv = ["ipykernel_launcher", *command[command.index("-f") :], *_IMPORTED_TOO_EARLY]
     try:
         kernelapp.launch_new_instance(argv=sys.argv[1:])
     finally:

@@ -37,6 +37,7 @@ _LOOK_COLUMNS = {
     "ci_high": "to",
     "verdict": "Verdict",
 }
+_SLOT = re.compile(rf"<!--({FIRST_SCREEN}|rest)-->")
 _DATA = re.compile(r'data:image/[^"]*')
 _ANSWER = re.compile(r'<p class="ek-answer( ek-simulated)?">.*?</p>', re.DOTALL)
 _CHIP = re.compile(r'<[^<>]*class="[^"<>]*\bek-chip-simulated\b')
@@ -68,9 +69,10 @@ def write_page(folder: Path) -> Path:
         DataError: The run has no manifest.
     """
     record = manifest.read(folder)
-    chapters = [
-        chapter(folder / f"{stem}.ipynb", made) for stem, made in record["chapters"].items()
-    ]
+    chapters = list[Chapter]()
+    for stem, made in record["chapters"].items():
+        taken = any(one.first for one in chapters)
+        chapters.append(chapter(folder / f"{stem}.ipynb", made, lift=not taken))
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
     text = _page(record, chapters, None if record["failed"] else decision, folder)
     page = wording.visible(without_secrets(_with_letters(clean.with_unique_names(text))))
@@ -86,10 +88,18 @@ def _with_letters(text: str) -> str:
     return text.replace("<style>", f"<style>{fonts}", 1)
 
 
-def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
-    """Renders one executed notebook: its answer first, code left out, first-screen parts apart."""
+def chapter(notebook: Path, made: Mapping[str, Any], *, lift: bool = True) -> Chapter:
+    """Renders one executed notebook: its answer first, code left out.
+
+    Args:
+        notebook: The executed notebook.
+        made: What the manifest knows of it.
+        lift: Whether its first-screen parts stand apart; one chapter's do, and a copy of it keeps its own.
+    """
     body, _ = _exporter().from_filename(str(notebook))
     first, rest = _slots(body)
+    if not lift:
+        first, rest = "", _SLOT.sub("", body)
     answers = [found[0] for found in _ANSWER.finditer(rest)]
     rest = "".join(answers) + _ANSWER.sub("", rest)
     number, _, name = notebook.stem.partition("_")
@@ -105,7 +115,7 @@ def chapter(notebook: Path, made: Mapping[str, Any]) -> Chapter:
 
 
 def _slots(body: str) -> tuple[str, str]:
-    parts = re.split(rf"<!--({FIRST_SCREEN}|rest)-->", body)
+    parts = _SLOT.split(body)
     pairs = list(zip(parts[1::2], parts[2::2], strict=True))
     first, rest = (
         "".join(part for slot, part in pairs if slot == wanted) for wanted in (FIRST_SCREEN, "rest")

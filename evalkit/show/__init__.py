@@ -1,5 +1,6 @@
-"""Results as tables, sentences and pictures; importing this package draws nothing and loads no plotting library."""
+"""Results as tables, sentences and pictures; importing this package puts the theme in force where somebody reads along."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,10 @@ _HOMES = {
     "sentences": "evalkit.show.tables",
     "chip": "evalkit.show.tables",
     "chips": "evalkit.show.tables",
+    **dict.fromkeys(
+        ("layers", "numbers", "missing", "would_change", "warnings", "rules", "history"),
+        "evalkit.show.decision",
+    ),
 }
 _MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below
@@ -26,3 +31,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext evalkit.show`, and warm kernels, in which this package was imported before there was a shell."""
+    import_module(f"{__name__}.theme").use_in(shell)
+
+
+if (
+    "IPython" in sys.modules
+):  # a script's figures keep the look they have, and importing loads no plotting library
+    import_module(f"{__name__}.theme").use_where_read()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import pyplot
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, QuadMesh
 
 from evalkit import wording
 from evalkit.show import style, typeface
@@ -29,7 +29,7 @@ _MARKS = re.compile(
     r'<g (clip-path="[^"]*")><use [^>]*? style="([^"]*)"/></g>(?:<g \1><use [^>]*? style="\2"/></g>)+'
 )
 _ROLES = {light: role.replace("_", "-") for role, (light, _) in style.PALETTE.items()}
-_HEX = re.compile("|".join(_ROLES), re.IGNORECASE)
+_HEX = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 
 
 def picture(
@@ -62,18 +62,26 @@ def picture(
     png = ' class="ek-png"' if wide.startswith("data:image/png") else ""
     image = f'<picture>{source}<img{png} src="{wide}" alt="{html.escape(wording.visible(alt))}"></picture>'
     return Html(
-        f'<figure class="ek-figure">{_words(title, subline, simulated)}{image}{_caption(caption)}</figure>',
+        f'<figure class="ek-figure">{words(title, subline, simulated)}{image}{_caption(caption)}</figure>',
         f"{title}\n{alt}",
     )
 
 
-def svg(figure: Figure) -> str:
+def svg(figure: Figure, *, tight: bool = False) -> str:
     """A figure as SVG whose colours are variables, so that one file serves light and dark pages.
+
+    `tight` cuts it to what is drawn, for figures that nobody laid out.
 
     It carries the letters it uses: an image sees neither the fonts of the page around it nor those it was measured with.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(
+        buffer,
+        format="svg",
+        transparent=True,
+        bbox_inches="tight" if tight else None,
+        metadata={"Date": None, "Creator": None},
+    )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -83,10 +91,10 @@ def svg(figure: Figure) -> str:
     return re.sub(r"<svg[^>]*>", lambda tag: tag[0] + look, text, count=1)
 
 
-def data_url(figure: Figure) -> str:
-    """A figure as a `data:` address: SVG, or PNG when it holds too many marks for that to be small."""
-    if _marks(figure) <= MOST_SVG_MARKS:
-        return _encoded("svg+xml", svg(figure).encode())
+def data_url(figure: Figure, *, tight: bool = False) -> str:
+    """A figure as a `data:` address: SVG, or PNG when it holds an image or too many marks for that to be small."""
+    if _marks(figure) <= MOST_SVG_MARKS and not _has_image(figure):
+        return _encoded("svg+xml", svg(figure, tight=tight).encode())
     buffer = io.BytesIO()
     figure.savefig(
         buffer,
@@ -94,6 +102,7 @@ def data_url(figure: Figure) -> str:
         dpi=192,
         facecolor=style.COLOURS["paper"],
         transparent=False,
+        bbox_inches="tight" if tight else None,
         metadata={"Software": None},
     )
     return _encoded("png", buffer.getvalue())
@@ -122,7 +131,8 @@ def _title_taken(axes: Axes) -> str:
     return " ".join(" ".join(title for title in titles if title).split())
 
 
-def _words(title: str, subline: str, simulated: bool) -> str:
+def words(title: str, subline: str = "", simulated: bool = False) -> str:
+    """A figure's title and what stands below it, as text."""
     label = f" {chip('simulated').body}" if simulated else ""
     head = f'<p class="ek-title">{wording.render_text(title)}{label}</p>' if title else label
     return head + (f'<p class="ek-sub">{wording.render_text(subline)}</p>' if subline else "")
@@ -134,6 +144,13 @@ def _caption(text: str) -> str:
 
 def _encoded(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _has_image(figure: Figure) -> bool:
+    """A heat map or photograph: its shades mean something, so dark pages leave them as they are."""
+    return any(axes.images for axes in figure.axes) or any(
+        isinstance(one, QuadMesh) for axes in figure.axes for one in axes.collections
+    )
 
 
 def _marks(figure: Figure) -> int:
@@ -155,7 +172,7 @@ def _marks(figure: Figure) -> int:
 
 def _tidied(tag: str) -> str:
     """Colours to variables and numbers to two decimals, in tags only: text is never touched."""
-    tag = _HEX.sub(lambda found: f"var(--{_ROLES[found[0].lower()]})", tag)
+    tag = _HEX.sub(lambda found: f"var(--{_variable(found[0].lower())})", tag)
     tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     tag = _GEOMETRY.sub(lambda part: re.sub(r"(\.\d\d)\d+", r"\1", part[0]), tag)
@@ -183,13 +200,23 @@ def _letters(text: str) -> dict[typeface.Weight, str]:
     return found
 
 
+def _variable(colour: str) -> str:
+    return _ROLES.get(colour) or f"c{colour[1:]}"
+
+
 def _theme(text: str) -> str:
-    used = [role for role in style.PALETTE if f"var(--{role.replace('_', '-')})" in text]
-    light, dark = (
-        "".join(f"--{role.replace('_', '-')}:{style.PALETTE[role][n]};" for role in used)
-        for n in (0, 1)
-    )
+    used = {
+        role.replace("_", "-"): both
+        for role, both in style.PALETTE.items()
+        if f"var(--{role.replace('_', '-')})" in text
+    }
+    foreign = dict.fromkeys(re.findall(r"var\(--c([0-9a-f]{6})\)", text))
+    used |= {f"c{colour}": (f"#{colour}", style.in_the_dark(f"#{colour}")) for colour in foreign}
+    light, dark = ("".join(f"--{name}:{both[n]};" for name, both in used.items()) for n in (0, 1))
+    black = style.in_the_dark(
+        "#000000"
+    )  # matplotlib leaves out a fill that is black, which is SVG's default
     return (
         f"text{{font-family:{typeface.STACK}}}svg{{{light}}}"
-        f"@media screen and (prefers-color-scheme:dark){{svg{{{dark}}}}}"
+        f"@media screen and (prefers-color-scheme:dark){{svg{{fill:{black};{dark}}}}}"
     )

@@ -311,29 +311,6 @@ def ratings_needed(
     return math.ceil(round(decided / (1 - ties), 9))
 
 
-def design_effect(cluster_sizes: Sequence[int], icc: float) -> float:
-    """How many times more units are needed because units come in clusters (requests of a user, notes of a patient).
-
-    `icc` is the correlation within a cluster, 0 to 1.
-
-    Source: Kish 1965; unequal sizes as Eldridge, Ashby & Kerry 2006: `1 + (sum(m^2) / sum(m) - 1) * icc`.
-
-    Raises:
-        DesignError: No units.
-
-    Example:
-        >>> round(design_effect([5, 5, 5], 0.1), 3)
-        1.4
-    """
-    sizes, rho = (
-        [whole(m, "a cluster size") for m in cluster_sizes],
-        between(icc, "icc", closed=True),
-    )
-    if not sum(sizes):
-        raise DesignError("cluster_sizes hold no units; need at least one")
-    return max(1.0, 1 + (sum(m * m for m in sizes) / sum(sizes) - 1) * rho)
-
-
 def user_design_effect(requests: Any, successes: Any) -> float | None:
     """How many times more users a rate over requests takes than one with a single request of each user, from users seen before.
 

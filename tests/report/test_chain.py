@@ -5,8 +5,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from evalkit.decision import history
 from evalkit.errors import DataError, DesignError
-from evalkit.report import chain, gate, history
+from evalkit.report import chain, gate
+from evalkit.show import changes
 from evalkit.study import Study
 
 CANARY = "sk-canary0123456789abcdef"
@@ -248,10 +250,10 @@ def test_a_damaged_manifest_is_a_broken_run(night, text):
 def test_a_test_set_that_chose_before_wears_out():
     rows = [{"run": n, "bound_to": {"test_set": "t", "fine_tuned": f"f{n % 3}"}} for n in range(6)]
     now = {"run": "now", "bound_to": {"test_set": "t", "fine_tuned": "f9"}}
-    assert "has judged 4 sets of answers" in history.worn_out(rows, now)
-    assert history.worn_out(rows, now | {"bound_to": {"test_set": "u", "fine_tuned": "f9"}}) == ""
-    assert history.worn_out([], now) == history.worn_out([], {}) == ""
-    assert "has judged 10 sets" in history.worn_out([], now | {"n_compared": 10})
+    assert "has judged 4 sets of answers" in changes.worn_out(rows, now)
+    assert changes.worn_out(rows, now | {"bound_to": {"test_set": "u", "fine_tuned": "f9"}}) == ""
+    assert changes.worn_out([], now) == changes.worn_out([], {}) == ""
+    assert "has judged 10 sets" in changes.worn_out([], now | {"n_compared": 10})
 
 
 def test_history_says_what_changed():
@@ -263,13 +265,13 @@ def test_history_says_what_changed():
         "bound_to": {"fine_tuned": "2"},
         "metrics": {"exact_match": {"estimate": 0.12}},
     }
-    told = history.what_changed([row], now)
+    told = changes.what_changed([row], now)
     assert told == (
         "Since the run of 2026-11-23 01:00: the fine-tuned model's answers are new; the verdict went from not yet to ship; "
         "the difference in exact match went from +10.0 to +12.0 points."
     )
-    assert "Nothing changed" in history.what_changed([row], row | {"run": "b"})
-    assert "first run" in history.what_changed([], now)
+    assert "Nothing changed" in changes.what_changed([row], row | {"run": "b"})
+    assert "first run" in changes.what_changed([], now)
 
 
 NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "stage": "pre_deploy",
@@ -298,7 +300,7 @@ NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": 
 )
 def test_history_says_which_layer_parameter_or_rule_changed(change, told):
     assert (
-        history.what_changed([NIGHT], NIGHT | {"run": "b"} | change)
+        changes.what_changed([NIGHT], NIGHT | {"run": "b"} | change)
         == f"Since the run of 2026-11-23 01:00: {told}."
     )
 
@@ -308,14 +310,14 @@ def test_a_row_written_before_effects_were_kept_is_compared_by_its_verdicts():
         name: NIGHT[name]
         for name in ("run", "made_at", "failed", "verdict", "bound_to", "metrics", "layers")
     }
-    assert "Nothing changed" in history.what_changed(
+    assert "Nothing changed" in changes.what_changed(
         [old], NIGHT | {"run": "b", "effects": {"human": "50.0%"}}
     )
 
 
 def test_after_a_broken_run_it_is_not_called_the_first():
     broken = {"run": "a", "failed": ["01_benchmark"], "metrics": {}}
-    told = history.what_changed([broken], NIGHT | {"run": "b"})
+    told = changes.what_changed([broken], NIGHT | {"run": "b"})
     assert (
         told
         == "There is nothing to compare it with: of 1 earlier run, none finished without a failure and with a benchmark."

@@ -21,14 +21,14 @@ VIEWS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390), ("light
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory) -> Path:
-    """A run of a fine, a hostile and a drawn chapter with a decision that quotes hostile names."""
+    """A run of a fine, a hostile and two drawn chapters with a decision that quotes hostile names."""
     root = tmp_path_factory.mktemp("project")
     (root / "data/tiny").mkdir(parents=True)
     (root / "data/tiny/study.yaml").write_text(
         "study: tiny\ntitle: '<script>window.X=1</script> study'\n"
     )
     (root / "notebooks").mkdir()
-    for name in ("01_fine", "03_hostile", "05_drawn"):
+    for name in ("01_fine", "03_hostile", "05_drawn", "06_own_plots"):
         source = Path(__file__).with_name("notebooks") / f"{name}.ipynb"
         (root / "notebooks" / source.name).write_bytes(source.read_bytes())
     run = chain.run_study("tiny", root=root, say=lambda _: None, cold=True)
@@ -189,3 +189,12 @@ def test_words_are_drawn_as_wide_as_they_were_measured(browser, weight):
     )
     page.close()
     assert found == pytest.approx(wide, rel=0.02)
+
+
+def test_a_plot_of_ones_own_can_be_read_in_light_and_dark(opened):
+    for scheme, paper in (("light", "#ffffff"), ("dark", style.PALETTE["paper"][1])):
+        page = opened(scheme)
+        images = page.locator("[id='06_own_plots'] img").all()
+        assert len(images) == 5
+        assert all(image.get_attribute("alt").count(".") >= 2 for image in images), paper
+        assert all(image.evaluate("image => image.naturalWidth > 300") for image in images)

@@ -11,7 +11,6 @@ from statsmodels.stats.proportion import samplesize_proportions_2indep_onetail
 from evalkit.errors import DesignError
 from evalkit.stats import (
     days_needed,
-    design_effect,
     detectable_difference,
     examples_needed,
     ratings_needed,
@@ -152,14 +151,6 @@ def test_the_sign_tests_power_by_summing_the_binomial():
     assert sign_test_power(4, 0.99) == 0.0  # four ratings cannot reach p < .05
     with pytest.raises(DesignError, match=r"0\.5"):
         ratings_needed(0.5)
-
-
-def test_the_design_effect_worked_by_hand():
-    # sizes 2 and 6: sum m^2 / sum m = 40 / 8 = 5, so 1 + 4 * .25 = 2
-    assert design_effect([2, 6], 0.25) == 2.0
-    assert design_effect([1, 1, 1], 0.5) == 1.0
-    with pytest.raises(DesignError, match="no units"):
-        design_effect([], 0.1)
 
 
 def test_days_come_in_whole_weeks():

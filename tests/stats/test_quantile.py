@@ -3,7 +3,6 @@ import pytest
 
 from evalkit.errors import DesignError
 from evalkit.stats import (
-    cluster_bootstrap,
     noninferiority_test,
     quantile_by_user,
     quantile_interval,
@@ -40,11 +39,11 @@ def test_levels_worked_by_hand():
 
 def test_it_agrees_with_a_bootstrap_of_users():
     users, values = simulated_latencies(2, 400)
-    found = quantile_interval(users, values)
-    check = cluster_bootstrap(
-        values, users, statistic=lambda some: float(np.quantile(some, 0.95)), resamples=400
-    )
-    assert (found.ci_low, found.ci_high) == pytest.approx((check.ci_low, check.ci_high), rel=0.05)
+    found, rng = quantile_interval(users, values), np.random.default_rng(0)
+    own = [values[users == user] for user in range(400)]  # whole users are drawn
+    drawn = [np.concatenate([own[user] for user in rng.integers(0, 400, 400)]) for _ in range(400)]
+    low, high = np.quantile([np.quantile(one, 0.95) for one in drawn], [0.025, 0.975])
+    assert (found.ci_low, found.ci_high) == pytest.approx((low, high), rel=0.05)
 
 
 def test_a_slower_treatment_fails_its_guardrail_and_an_equal_one_passes():
@@ -80,24 +79,3 @@ def test_requests_and_users_must_match():
         quantile_interval([1, 2], [1.0])
     with pytest.raises(DesignError, match="same"):
         quantile_test(quantile_interval([1], [1.0], 0.5), quantile_interval([1], [1.0], 0.9))
-
-
-def test_the_cluster_bootstrap_of_a_mean_is_the_cluster_robust_error():
-    rng = np.random.default_rng(7)
-    clusters = np.repeat(np.arange(60), 5)
-    values = rng.normal(0, 1, 60)[clusters] + rng.normal(0, 1, 300)
-    sums = np.bincount(clusters, weights=values - values.mean())
-    assert cluster_bootstrap(values, clusters).se == pytest.approx(
-        (sums @ sums) ** 0.5 / 300, rel=0.1
-    )
-    assert cluster_bootstrap(values, clusters) == cluster_bootstrap(values, clusters)
-
-
-def test_a_custom_statistic_resamples_whole_clusters():
-    clusters, values = ["a", "a", "b", "b"], [1.0, 1.0, 3.0, 3.0]
-    found = cluster_bootstrap(
-        values, clusters, statistic=lambda some: float(np.mean(some)), resamples=200
-    )
-    assert {found.ci_low, found.ci_high} == {1.0, 3.0}
-    with pytest.raises(DesignError, match="at least two"):
-        cluster_bootstrap([1.0, 2.0], ["a", "a"])

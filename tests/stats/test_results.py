@@ -31,7 +31,6 @@ RESULTS = {
     "quantiles": lambda: kit.quantile_by_user(
         ([1, 2, 3], [1.0, 2.0, 3.0]), ([1, 2, 3], [2.0, 3.0, 4.0])
     ),
-    "bootstrap": lambda: kit.cluster_bootstrap([1.0, 2.0, 4.0], resamples=50),
     "margin": lambda: kit.noninferiority_test(kit.paired_binary_test(250, 10, 8, 32), 0.05),
     "nothing": lambda: kit.paired_binary_test(0, 0, 0, 0),
 }

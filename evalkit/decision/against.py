@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.abtest import chapter
+from evalkit.decision import history
 from evalkit.human import evidence
 from evalkit.records import Against
-from evalkit.report import history
 from evalkit.study import Study
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from evalkit.decision import LayerDecision, read_decision, read_evidence
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
-from evalkit.decision.rules import NAMES
 from evalkit.errors import DataError
 from evalkit.files import Told, append_line, kept_quiet, lines, warned
 from evalkit.records import Against, Evidence
 from evalkit.settings import Settings
 from evalkit.study import PINNED, Study
-from evalkit.wording import plural, points, visible
+from evalkit.wording import points
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "history.jsonl"
 _OF_NO_STUDY = (
@@ -29,6 +31,70 @@ _OF_NO_STUDY = (
     "stage",
     "concurrency",
 )  # nor the journals: their answers are compared
+
+_TEST = {"estimate": "estimate", "ci_low": "ci_low", "ci_high": "ci_high", "n": "n"}
+_LEVELS = {"base": "base_value", "fine_tuned": "fine_tuned_value"}
+_TEXTS = ("stage", "decision", "base", "fine_tuned", "answers", "metric", "verdict")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The runs of a study, oldest first, and the one that is being made.
+
+    Attributes:
+        rows: The runs that ended.
+        now: The row this run would add; it has no time yet.
+        torn: Whether a killed run or a full disk left the last line unfinished; it is left out.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    now: Mapping[str, Any]
+    torn: bool = False
+
+    @property
+    def runs(self) -> tuple[Mapping[str, Any], ...]:
+        """All of them, this one last."""
+        return (*self.rows, self.now)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a run and metric, oldest first, this run last.
+
+        Returns:
+            Columns: `run`, `made_at` (UTC; missing for this run), `stage`, `decision` (ship, don't ship, not yet), `base` and
+            `fine_tuned` (models), `answers` (hash of the fine-tuned model's), `metric`, `is_primary`, `estimate`, `ci_low`,
+            `ci_high` (fine-tuned minus base), `n`, `base_value`, `fine_tuned_value`, `verdict` (of the metric's test) and
+            `failed` (whether a chapter of the run did). A run without a benchmark has one row, with no metric.
+        """
+        import pandas as pd
+
+        columns = [
+            "run",
+            "made_at",
+            *_TEXTS[:6],
+            "is_primary",
+            *_TEST,
+            *_LEVELS.values(),
+            "verdict",
+            "failed",
+        ]
+        frame = pd.DataFrame([one for run in self.runs for one in _observed(run)], columns=columns)
+        kinds = dict.fromkeys(_TEXTS, "category") | {
+            "n": "Int64",
+            "is_primary": bool,
+            "failed": bool,
+        }
+        numbers = dict.fromkeys(("estimate", "ci_low", "ci_high", *_LEVELS.values()), float)
+        times = pd.to_datetime(frame["made_at"], utc=True, format="ISO8601").dt.as_unit("us")
+        return frame.astype(kinds | numbers).assign(made_at=times)
+
+
+def read_history(study: Study, folder: Path) -> History:
+    """The history as it stands, and the row that the run in `folder` would add.
+
+    Raises:
+        DataError: A line but the last is damaged.
+    """
+    return History(rows=tuple(read(study)), now=row_now(folder), torn=torn(study))
 
 
 def append(
@@ -55,36 +121,11 @@ def read(study: Study) -> list[dict[str, Any]]:
     return [_row(line, path, number) for number, _, line in whole if line.strip()]
 
 
-def torn(study: Study) -> str:
-    """A sentence on a last line that a killed run or a full disk left unfinished; "" when all are whole."""
+def torn(study: Study) -> bool:
+    """Whether a killed run or a full disk left the last line unfinished; the end of the next run removes it."""
     told: list[str] = []
     list(lines(study.folder / FILE, told=told.append))
-    return (
-        f"The last line of {FILE} is unfinished and was left out; the end of this run removes it."
-        if told
-        else ""
-    )
-
-
-def what_changed(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
-    """One sentence: what is different from the run before."""
-    earlier = [row for row in rows if row.get("run") != now.get("run")]
-    sound = [row for row in earlier if row.get("metrics") and not row.get("failed")]
-    if not earlier:
-        return "This is the first run of this study, so there is nothing to compare it with."
-    if not sound:
-        n = plural(len(earlier), "earlier run")
-        return f"There is nothing to compare it with: of {n}, none finished without a failure and with a benchmark."
-    before = sound[-1]
-    changes = [
-        *_named(before, now),
-        *_layers(before, now),
-        *_metrics(before, now),
-        *_parameters(before, now),
-    ]
-    if not changes:
-        return f"Nothing changed since the run of {_day(before)}: same parameters, same answers, same layers, same verdict."
-    return f"Since the run of {_day(before)}: {'; '.join(changes)}."
+    return bool(told)
 
 
 def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -92,26 +133,6 @@ def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
         return dict(json.loads(line))
     except (TypeError, ValueError) as why:
         raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why
-
-
-def worn_out(rows: list[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
-    """What it means that one test set has judged several sets of answers; "" when this is its first.
-
-    Each look at a test set to choose by it makes the chosen model look better on it than it is.
-    """
-    test_set = (now.get("bound_to") or {}).get("test_set")
-    judged = {
-        bound.get("fine_tuned")
-        for row in [*rows, now]
-        if (bound := row.get("bound_to") or {}).get("test_set") == test_set and test_set
-    } - {None}
-    n = max(len(judged), now.get("n_compared") or 1)
-    if n < 2:
-        return ""
-    return (
-        f"This test set has judged {n} sets of answers. One used for choosing wears out: the best of several looks better "
-        "on it than it is, so keep a fresh test set for the last word."
-    )
 
 
 def row_now(folder: Path) -> dict[str, Any]:
@@ -256,65 +277,19 @@ def _level(rate: Any) -> Any:
     return rate.get("estimate") if isinstance(rate, Mapping) else rate
 
 
-def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    changes = []
-    for name, words in (
-        ("test_set", "the test set"),
-        ("base", "the base model's answers"),
-        ("fine_tuned", "the fine-tuned model's answers"),
-    ):
-        old, new = (row.get("bound_to", {}).get(name) for row in (before, now))
-        if old and new and old != new:
-            changes.append(f"{words} are new" if "answers" in words else f"{words} is another")
-    if before.get("verdict") != now.get("verdict"):
-        changes.append(
-            f"the verdict went from {before.get('verdict') or 'none'} to {now.get('verdict') or 'none'}"
-        )
-    return changes
-
-
-def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    old, new = (row.get("parameters") or {} for row in (before, now))
-    changed = [name for name in new if name in old and old[name] != new[name]]
-    rules = [
-        one for one in now.get("rules") or () if before.get("rules") and one not in before["rules"]
-    ]
-    given = [f"{name} went from {_value(old[name])} to {_value(new[name])}" for name in changed]
-    if before.get("stage") and now.get("stage") and before["stage"] != now["stage"]:
-        given.append(f"stage went from {before['stage']} to {now['stage']}")
-    return [*given, *(f"a rule is new: {one.rstrip('.')}" for one in rules)]
-
-
-def _value(value: Any) -> str:
-    return visible(str(value)) or "nothing"
-
-
-def _layers(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What the layers say; the benchmark's effects follow metric by metric, and older rows know no effects."""
-    changes = []
-    for layer in now.get("layers") or {}:
-        if layer in (before.get("layers") or {}):
-            told = layer != "benchmark" and "effects" in before
-            old, new = (_said(row, layer, with_effect=told) for row in (before, now))
-            changes += [f"the {NAMES[layer]} went from {old} to {new}"] if old != new else []
-    return changes
-
-
-def _said(row: Mapping[str, Any], layer: str, *, with_effect: bool) -> str:
-    effect = row.get("effects", {}).get(layer)
-    return f"{row['layers'][layer]}, {effect}" if with_effect and effect else row["layers"][layer]
-
-
-def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    changes = []
-    for name, metric in now.get("metrics", {}).items():
-        old, new = before.get("metrics", {}).get(name, {}).get("estimate"), metric.get("estimate")
-        if old is not None and new is not None and points(old) != points(new):
-            changes.append(
-                f"the difference in {name.replace('_', ' ')} went from {points(old)} to {points(new)} points"
-            )
-    return changes
-
-
-def _day(row: Mapping[str, Any]) -> str:
-    return str(row.get("made_at", ""))[:16].replace("T", " ") or str(row.get("run"))
+def _observed(run: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    models, bound_to = run.get("models") or {}, run.get("bound_to") or {}
+    same = {
+        "run": run.get("run"),
+        "made_at": run.get("made_at"),
+        "stage": run.get("stage"),
+        "decision": run.get("verdict"),
+        "base": models.get("base"),
+        "fine_tuned": models.get("fine_tuned"),
+        "answers": bound_to.get("fine_tuned"),
+        "failed": bool(run.get("failed")),
+    }
+    for name, metric in (run.get("metrics") or {None: {}}).items():
+        values = {new: metric.get(old) for old, new in (_TEST | _LEVELS).items()}
+        known = {"metric": name, "is_primary": name is not None and name == run.get("primary")}
+        yield same | known | values | {"verdict": metric.get("verdict")}

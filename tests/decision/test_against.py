@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from evalkit.decision import decide
+from evalkit.decision import decide, history
+from evalkit.decision.against import results_against
 from evalkit.errors import DataError
 from evalkit.records import Evidence
-from evalkit.report import history
-from evalkit.report.standing import results_against
 from evalkit.study import Study
 
 MODELS = {"base": "old", "fine_tuned": "new"}

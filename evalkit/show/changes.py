@@ -1,0 +1,126 @@
+"""What a study's history says of this run: what is different from the run before, and how worn the test set is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evalkit.decision.history import FILE, History
+from evalkit.decision.rules import NAMES
+from evalkit.wording import plural, points, visible
+
+
+def told(history: History) -> str:
+    """All there is to say, in a few sentences."""
+    rows, now = history.rows, history.now
+    torn = (
+        f"The last line of {FILE} is unfinished and was left out; the end of this run removes it."
+        if history.torn
+        else ""
+    )
+    return " ".join(filter(None, (what_changed(rows, now), worn_out(rows, now), torn)))
+
+
+def what_changed(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
+    """One sentence: what is different from the run before."""
+    earlier = [row for row in rows if row.get("run") != now.get("run")]
+    sound = [row for row in earlier if row.get("metrics") and not row.get("failed")]
+    if not earlier:
+        return "This is the first run of this study, so there is nothing to compare it with."
+    if not sound:
+        n = plural(len(earlier), "earlier run")
+        return f"There is nothing to compare it with: of {n}, none finished without a failure and with a benchmark."
+    before = sound[-1]
+    changes = [
+        *_named(before, now),
+        *_layers(before, now),
+        *_metrics(before, now),
+        *_parameters(before, now),
+    ]
+    if not changes:
+        return f"Nothing changed since the run of {_day(before)}: same parameters, same answers, same layers, same verdict."
+    return f"Since the run of {_day(before)}: {'; '.join(changes)}."
+
+
+def worn_out(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
+    """What it means that one test set has judged several sets of answers; "" when this is its first.
+
+    Each look at a test set to choose by it makes the chosen model look better on it than it is.
+    """
+    test_set = (now.get("bound_to") or {}).get("test_set")
+    judged = {
+        bound.get("fine_tuned")
+        for row in [*rows, now]
+        if (bound := row.get("bound_to") or {}).get("test_set") == test_set and test_set
+    } - {None}
+    n = max(len(judged), now.get("n_compared") or 1)
+    if n < 2:
+        return ""
+    return (
+        f"This test set has judged {n} sets of answers. One used for choosing wears out: the best of several looks better "
+        "on it than it is, so keep a fresh test set for the last word."
+    )
+
+
+def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    changes = []
+    for name, words in (
+        ("test_set", "the test set"),
+        ("base", "the base model's answers"),
+        ("fine_tuned", "the fine-tuned model's answers"),
+    ):
+        old, new = (row.get("bound_to", {}).get(name) for row in (before, now))
+        if old and new and old != new:
+            changes.append(f"{words} are new" if "answers" in words else f"{words} is another")
+    if before.get("verdict") != now.get("verdict"):
+        changes.append(
+            f"the verdict went from {before.get('verdict') or 'none'} to {now.get('verdict') or 'none'}"
+        )
+    return changes
+
+
+def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    old, new = (row.get("parameters") or {} for row in (before, now))
+    changed = [name for name in new if name in old and old[name] != new[name]]
+    rules = [
+        one for one in now.get("rules") or () if before.get("rules") and one not in before["rules"]
+    ]
+    given = [f"{name} went from {_value(old[name])} to {_value(new[name])}" for name in changed]
+    if before.get("stage") and now.get("stage") and before["stage"] != now["stage"]:
+        given.append(f"stage went from {before['stage']} to {now['stage']}")
+    return [*given, *(f"a rule is new: {one.rstrip('.')}" for one in rules)]
+
+
+def _value(value: Any) -> str:
+    return visible(str(value)) or "nothing"
+
+
+def _layers(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What the layers say; the benchmark's effects follow metric by metric, and older rows know no effects."""
+    changes = []
+    for layer in now.get("layers") or {}:
+        if layer in (before.get("layers") or {}):
+            told = layer != "benchmark" and "effects" in before
+            old, new = (_said(row, layer, with_effect=told) for row in (before, now))
+            changes += [f"the {NAMES[layer]} went from {old} to {new}"] if old != new else []
+    return changes
+
+
+def _said(row: Mapping[str, Any], layer: str, *, with_effect: bool) -> str:
+    effect = row.get("effects", {}).get(layer)
+    return f"{row['layers'][layer]}, {effect}" if with_effect and effect else row["layers"][layer]
+
+
+def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    changes = []
+    for name, metric in now.get("metrics", {}).items():
+        old, new = before.get("metrics", {}).get(name, {}).get("estimate"), metric.get("estimate")
+        if old is not None and new is not None and points(old) != points(new):
+            changes.append(
+                f"the difference in {name.replace('_', ' ')} went from {points(old)} to {points(new)} points"
+            )
+    return changes
+
+
+def _day(row: Mapping[str, Any]) -> str:
+    return str(row.get("made_at", ""))[:16].replace("T", " ") or str(row.get("run"))

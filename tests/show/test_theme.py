@@ -1,0 +1,149 @@
+"""A notebook's own plots: the kit's look is in force, and each plain figure becomes the report's, with words."""
+
+import base64
+import re
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from evalkit.show import plain, style, theme
+
+PAYLOAD = "<script>window.x=1</script> $5 \u202eabc"
+
+
+@pytest.fixture
+def drawn():
+    """A figure with one line, three points, bars and a title."""
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([1, 2, 3], [2.0, 4.0, 8.0], "o-", label="base", color="black")
+    axes.bar([1, 2], [1.0, 2.0], label="users", color="#1f5fa8")
+    axes.legend(title="model")
+    axes.set(title="It doubles", xlabel="day", ylabel="users")
+    return figure
+
+
+def svg_of(shown):
+    return base64.b64decode(re.search(r"svg\+xml;base64,([^\"]+)", shown.body)[1]).decode()
+
+
+def test_the_words_of_a_plain_figure_are_read_off_its_axes(drawn):
+    assert plain.described(drawn) == (
+        "It doubles. Across: day, 0.6 to 3. Up: users, 0 to 8. Legend: model: base, users. "
+        "Drawn: 1 line, 3 points, 2 bars."
+    )
+
+
+def test_its_title_is_text_and_the_figure_stays_as_it_was(drawn):
+    shown = plain.whole(drawn)
+    assert re.search(r'<p class="ek-title"><bdi [^>]*>It doubles</bdi></p>', shown.body)
+    assert "It doubles" not in svg_of(shown)
+    assert drawn.axes[0].title.get_visible()
+    assert drawn.axes[0].get_title() == "It doubles"
+
+
+def test_black_and_unknown_colours_have_a_dark_twin(drawn):
+    light, dark = svg_of(plain.whole(drawn)).split("@media", 1)
+    assert "--fine-tuned:#1f5fa8" in light
+    assert "--fine-tuned:#7fb4f2" in dark
+    assert "--c000000:#ededed" in dark  # a grey is mirrored: 0.93 - 0.84 * 0
+    assert "fill:#ededed" in dark  # a black fill is left out by matplotlib
+
+
+@pytest.mark.parametrize("colour", ["#000000", "#000080", "#333333", "#ff0000", "#8b0000"])
+def test_what_was_dark_has_contrast_on_a_dark_page(colour):
+    def light(value):
+        parts = [int(value[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    paper = light(style.PALETTE["paper"][1])
+    assert (light(style.in_the_dark(colour)) + 0.05) / (paper + 0.05) >= 3
+
+
+def test_hostile_names_stay_text_in_every_place():
+    figure = Figure()
+    axes = figure.subplots()
+    axes.scatter([1, 2], [1, 2], label=PAYLOAD)
+    axes.set(title=PAYLOAD, xlabel=PAYLOAD, ylabel=PAYLOAD)
+    axes.legend(title=PAYLOAD)
+    body = plain.whole(figure).body
+    assert "<script" not in body
+    assert "\u202e" not in body
+    assert "Drawn: 2 points." in body
+
+
+def test_several_panels_are_named_with_their_categories_and_error_bars():
+    figure = Figure()
+    left, right = figure.subplots(1, 2, sharey=True)
+    for name, axes in (("terse", left), ("wordy", right)):
+        axes.errorbar(["single", "multi"], [0.5, 0.6], yerr=0.1, fmt="o")
+        axes.set(title=f"style = {name}")
+    left.set_ylabel("similarity")
+    figure.suptitle("Both styles")
+    told = plain.described(figure)
+    assert told.startswith(
+        "Both styles. 2 panels: style = terse, style = wordy. Across: single, multi."
+    )
+    assert "Up: similarity, 0.4 to 0.7." in told
+
+
+def test_a_heat_map_keeps_its_shades_on_paper():
+    figure = Figure()
+    figure.subplots().pcolormesh(np.arange(12).reshape(3, 4))
+    shown = plain.whole(figure)
+    assert 'class="ek-png"' in shown.body
+    assert "12 shaded cells" in shown.text
+
+
+def test_an_empty_figure_says_so():
+    assert plain.described(Figure()) == "A figure without words of its own."
+
+
+def test_the_theme_is_the_kits_and_our_own_figures_do_not_depend_on_it():
+    with matplotlib.rc_context():
+        theme.use()
+        cycle = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+        assert [f"#{one}" if one[0] != "#" else one for one in cycle][:2] == [
+            style.COLOURS["base"],
+            style.COLOURS["fine_tuned"],
+        ]
+        matplotlib.rcParams["axes.grid"] = True
+        with style.style():
+            assert not matplotlib.rcParams["axes.grid"]
+            assert matplotlib.rcParams["figure.constrained_layout.use"]
+
+
+def test_a_kernel_shows_figures_whole_and_a_terminal_only_gets_the_look():
+    shell, kernel = InteractiveShell(), InteractiveShell()
+    kernel.kernel = object()
+    with matplotlib.rc_context():
+        theme.use_in(shell)
+        theme.use_in(kernel)
+    figure = pyplot.figure()
+    axes = figure.subplots()
+    try:
+        formatters = [one.display_formatter.ipython_display_formatter for one in (shell, kernel)]
+        assert [_has(one, figure) for one in formatters] == [False, True]
+        assert [_has(one, axes) for one in formatters] == [False, True]
+    finally:
+        pyplot.close(figure)
+
+
+def _has(formatter, what):
+    try:
+        return formatter.lookup(what) is not None
+    except KeyError:
+        return False
+
+
+def test_a_script_keeps_its_look_and_loads_no_plotting_library():
+    code = "import sys; from evalkit import show; print([m for m in ('matplotlib', 'numpy', 'seaborn') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
