@@ -10,7 +10,7 @@ from evalkit.abtest.chapter import UNNAMED, NoReading
 from evalkit.abtest.effects import Effect
 from evalkit.abtest.guardrails import Change, Watched
 from evalkit.abtest.plan import ABPlan, Guardrail
-from evalkit.abtest.reading import Reading
+from evalkit.abtest.reading import CAUSES, Reading
 
 NAMES = {
     "error": "Failed calls",
@@ -21,12 +21,12 @@ NAMES = {
 }
 
 
-def answer(found: Reading | NoReading) -> str:
+def answer_said(found: Reading | NoReading) -> str:
     """The chapter's answer."""
     text = f"{found.missing[0].why if isinstance(found, NoReading) else headline(found)}."
     if isinstance(found, Reading) and found.findings and found.valid:
         text += f" {figures(found.findings.primary)}"
-        text += f" {later(found)}" if found.findings.n_later else ""
+        text += f" {later_said(found)}" if found.findings.n_later else ""
     if found.missing:
         text += f" Missing: {found.missing[0].action} ({found.missing[0].price})."
     return f"{text} Users are simulated." if found.simulated else text
@@ -110,7 +110,7 @@ def figures(test: Effect) -> str:
     return f"{text}; p {p_said(test.p_value)}."
 
 
-def later(found: Reading | NoReading) -> str:
+def later_said(found: Reading | NoReading) -> str:
     """How many users came after the look that decides, and the effect over all beside it."""
     if not found.findings or not found.findings.n_later:
         return ""
@@ -123,7 +123,7 @@ def later(found: Reading | NoReading) -> str:
     return f"{came} and change nothing: over all {wording.count(whole.n)} whose window has closed {_beside(whole)}."
 
 
-def ramp(found: Reading | NoReading) -> str:
+def ramp_said(found: Reading | NoReading) -> str:
     """What a changed split does to the estimate, and the last phase's own beside it; "" without a change."""
     last = found.findings.last_phase if found.findings else None
     if last is None or not found.plan:
@@ -136,9 +136,9 @@ def ramp(found: Reading | NoReading) -> str:
     )
 
 
-def beside(found: Reading | NoReading) -> str:
+def beside_said(found: Reading | NoReading) -> str:
     """Both of these; what there is when there is neither."""
-    said = " ".join(one for one in (ramp(found), later(found)) if one)
+    said = " ".join(one for one in (ramp_said(found), later_said(found)) if one)
     if not said:
         return "Every user in the log counts." if found.findings else "Withheld with the effect."
     return f"{said} Users are simulated." if found.simulated else said
@@ -150,7 +150,7 @@ def _beside(test: Effect) -> str:
     return f"the difference is {difference(test, test.estimate)} ({interval}, as if looked at once)"
 
 
-def cuped(found: Reading | NoReading) -> str:
+def cuped_said(found: Reading | NoReading) -> str:
     """The difference adjusted for what users did before, beside the one that decides."""
     if not found.findings:
         return "The difference adjusted for what users did before is withheld with the effect."
@@ -165,7 +165,7 @@ def cuped(found: Reading | NoReading) -> str:
     return f"{text}. Users are simulated." if found.simulated else f"{text}."
 
 
-def sample_ratio(found: Reading | NoReading) -> str:
+def sample_ratio_said(found: Reading | NoReading) -> str:
     """Is the split the declared one?"""
     if isinstance(found, NoReading) or not any(one.test.n for one in found.sample_ratio):
         return "No users yet"
@@ -176,7 +176,7 @@ def sample_ratio(found: Reading | NoReading) -> str:
     return f"No alarm about the split: {wording.count(found.n_users)} users"
 
 
-def watched(found: Reading | NoReading) -> str:
+def watched_said(found: Reading | NoReading) -> str:
     """Do the guardrails hold?"""
     rails = found.guardrails if found.valid else ()
     if not rails:
@@ -216,7 +216,7 @@ def unit(change: Change, name: str) -> str:
     return " points" if change.shown_as == "points" else " ms" if name == "latency_ms" else ""
 
 
-def slices(found: Reading | NoReading) -> str:
+def slices_said(found: Reading | NoReading) -> str:
     """Does the effect differ between slices?"""
     rows = found.findings.by_slice if found.findings else ()
     if not rows:
@@ -233,7 +233,7 @@ def slices(found: Reading | NoReading) -> str:
     )
 
 
-def days(found: Reading | NoReading) -> str:
+def days_said(found: Reading | NoReading) -> str:
     """Does the effect differ between the days on which users came?"""
     rows = found.findings.by_day if found.findings else ()
     if not rows:
@@ -254,7 +254,7 @@ def plan_said(found: Reading | NoReading) -> str:
     return f"{said} The metric that decides: {metric(found)} ({_kind(locked.plan)}). {amended}."
 
 
-def notes(found: Reading | NoReading) -> str:
+def notes_said(found: Reading | NoReading) -> str:
     """Anything unusual about the log."""
     if isinstance(found, NoReading):
         return "No log was read."
@@ -289,7 +289,7 @@ def alt_plan(title: str, plan: ABPlan) -> str:
     return f"{title}. The plan: {planned(plan)}."
 
 
-def article(found: Reading | NoReading) -> str:
+def article_said(found: Reading | NoReading) -> str:
     """The simple test over requests, beside the one by user."""
     if not found.findings:
         return "The simple z-test that counts requests is withheld with the effect."
@@ -386,3 +386,163 @@ def p_said(p_value: float | None) -> str:
     """A p-value within a sentence."""
     text = wording.p_text(p_value)
     return text if text.startswith("<") else "undefined" if p_value is None else f"= {text}"
+
+
+WATCHED_COLUMNS = {
+    "name": "What is watched",
+    "control": "Control",
+    "treatment": "Treatment",
+    "change": "Difference (95% interval)",
+    "limit": "Limit",
+    "status": "Status",
+}
+PART_COLUMNS = {
+    "name": "Part",
+    "n": "Users",
+    "control": "Control",
+    "treatment": "Treatment",
+    "effect": "Difference (95% interval)",
+    "p": "p (Holm)",
+}
+LEDGER_COLUMNS = {
+    "at": "When",
+    "run": "Run",
+    "look": "Look",
+    "information": "Information",
+    "users": "Users",
+    "effect_shown": "Effect shown",
+    "verdict": "Verdict",
+}
+_LATEST = 12
+
+
+def sample_ratio_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+    """Users per phase against the declared split."""
+    if isinstance(found, NoReading):
+        return []
+    return [
+        {
+            "phase": one.phase,
+            "control": wording.count(one.n_control),
+            "treatment": wording.count(one.n_treatment),
+            "declared": wording.percent(one.traffic_split),
+            "observed": wording.percent(one.n_treatment / one.test.n if one.test.n else None),
+            "p": wording.p_text(one.test.p_value),
+            "status": "alarm" if one.test.verdict == "invalid" else "passes",
+        }
+        for one in found.sample_ratio
+    ]
+
+
+def causes(found: Reading | NoReading) -> list[dict[str, str]]:
+    """The usual causes of a broken split; none when it is not broken."""
+    return [] if found.valid else [{"cause": one} for one in CAUSES]
+
+
+def watched_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+    """Health and guardrails; calls, waiting times and the like are not the effect and may be shown at any time."""
+    if isinstance(found, NoReading):
+        return []
+    shown = (*found.health, *(found.findings.guardrails if found.findings else ()))
+    return [_watched_row(one) for one in shown]
+
+
+def part_rows(rows: Any, found: Reading | NoReading) -> list[dict[str, Any]]:
+    """Days, slices or further metrics as table rows."""
+    test = found.findings.primary if found.findings else None
+    return [
+        {
+            "name": one["name"],
+            "n": wording.count(one["n"]),
+            "control": level(test, one["control_rate"]),
+            "treatment": level(test, one["treatment_rate"]),
+            "effect": f"{difference(test, one['estimate'])} ({span(test, one['ci_low'], one['ci_high'])})",
+            "p": wording.p_text(one["p_adjusted"]),
+        }
+        for one in rows
+        if test
+    ]
+
+
+def _watched_row(one: Watched) -> dict[str, Any]:
+    change, name = one.change, one.name
+    limit = None if one.margin is None else one.margin if one.better == "lower" else -one.margin
+    suffix, level_suffix = (
+        unit(change, name),
+        "" if change.shown_as == "points" else unit(change, name),
+    )
+    middle, low, high, most = (
+        amount(change, v, sign=True)
+        for v in (change.estimate, change.ci_low, change.ci_high, limit)
+    )
+    old, new = (amount(change, value, name) for value in (change.control, change.treatment))
+    return {
+        "name": label(one),
+        "control": f"{old}{level_suffix}",
+        "treatment": f"{new}{level_suffix}",
+        "change": _without_interval(change, middle + suffix)
+        if change.ci_low is None
+        else f"{middle}{suffix} ({low} to {high})",
+        "limit": most if limit is None else f"{most}{suffix}",
+        "status": one.verdict,
+    }
+
+
+def _without_interval(change: Change, text: str) -> str:
+    return f"{wording.NOTHING if change.estimate is None else text} ({change.notes[0] if change.notes else 'no interval'})"
+
+
+def slice_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+    """The effect in each slice."""
+    return part_rows(found.findings.by_slice if found.findings else (), found)
+
+
+def day_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+    """The effect on the users of each day."""
+    return part_rows(found.findings.by_day if found.findings else (), found)
+
+
+def guardrail_rows(plan: ABPlan) -> list[dict[str, Any]]:
+    """The plan's guardrails."""
+    return [
+        {"What is watched": label(one), "May be worse by": _margin(one), "Better": one.better}
+        for one in plan.guardrails
+    ]
+
+
+def _margin(one: Guardrail) -> str:
+    if one.kind == "rate":
+        return f"{wording.points(one.margin, sign=False)} points"
+    return f"{one.margin:g} ms" if one.name == "latency_ms" else f"{one.margin:g}"
+
+
+def amendment_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+    """Every change of the plan since it was locked."""
+    changes = found.plan.amendments if found.plan else ()
+    return [
+        {
+            "when": one.at[:10],
+            "reason": one.reason,
+            "phase": one.phase,
+            "changed": "; ".join(
+                f"{name}: {old} to {new}" for name, (old, new) in one.changed.items()
+            ),
+        }
+        for one in changes
+    ]
+
+
+def ledger_rows(looks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The latest looks at the test, newest first."""
+    return [
+        {
+            "at": one["at"][:16].replace("T", " "),
+            "run": one["run"] or "by hand",
+            "look": one["look"] or wording.NOTHING,
+            "information": wording.percent(one["information"], 0),
+            "users": wording.count(one["n_control"] + one["n_treatment"]),
+            "effect_shown": "yes" if one["effect_shown"] else "no",
+            "verdict": one["verdict"],
+        }
+        for one in reversed(looks[-_LATEST:])
+    ]
