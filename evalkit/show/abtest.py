@@ -1,16 +1,25 @@
-"""What a reading says, in sentences and table rows: titles, alternative texts and the answer, all computed from the result."""
+"""An A/B test for its readers: figures, tables and sentences, each made whole from a plan, a reading or the ledger."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.abtest import prospect
 from evalkit.abtest.chapter import UNNAMED, NoReading
 from evalkit.abtest.effects import Effect
 from evalkit.abtest.guardrails import Change, Watched
+from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import ABPlan, Guardrail
 from evalkit.abtest.reading import CAUSES, Reading
+from evalkit.show import tables
+from evalkit.show.tables import Html
+from evalkit.stats.result import two_sided_p
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAMES = {
     "error": "Failed calls",
@@ -19,6 +28,191 @@ NAMES = {
     "empty": "Empty answers",
     "latency_ms": "Slowest 5% wait at least",
 }
+_FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
+
+
+def goal(plan: ABPlan) -> Html:
+    """What a plan wants to find, with which risks."""
+    return tables.note(aim(plan))
+
+
+def power(plan: ABPlan) -> Html:
+    """The chance to show a true difference, by its size."""
+    from evalkit.show.plots import plan as plots
+
+    caption = "Two-sided test, pooled under the null. The zone is the wanted power."
+    return _of_a_plan(plots.power, plots.power_title(plan), plan, caption)
+
+
+def duration(plan: ABPlan) -> Html:
+    """Days until the answer, by the treatment's share of users."""
+    from evalkit.show.plots import plan as plots
+
+    caption = "Whole weeks, at least one, with the outcome window of the last user."
+    return _of_a_plan(plots.duration, plots.duration_title(plan), plan, caption)
+
+
+def peeking(plan: ABPlan, *, seed: int = 0, n_runs: int = 10_000) -> Html:
+    """False alarms of daily looks, in that many A/A tests of the planned size, simulated now."""
+    from evalkit.show.figure import picture
+    from evalkit.show.plots import plan as plots
+
+    runs = prospect.peeking(plan, seed=seed, n_runs=n_runs)
+    title = f"{plots.peeking_title(runs)}; looked at once, {runs.once:.1%}"
+    caption = f"{runs.n_runs:,} tests of {len(runs.days)} days. Dashed: the level that was meant. Limits: O'Brien-Fleming."
+    return picture(plots.peeking, runs, alt=alt_plan(title, plan), caption=caption, simulated=True)
+
+
+def margins(plan: ABPlan) -> Html:
+    """The plan's guardrails as a table."""
+    return tables.table(guardrail_rows(plan), caption="Guardrails of the plan")
+
+
+def clustering(plan: ABPlan, seen: float | None) -> Html:
+    """The design effect in a log beside the one that was planned with."""
+    return tables.note(clustering_said(plan, seen))
+
+
+def plan(found: LockedPlan | NoReading) -> Html:
+    """The locked plan in sentences, and every change since."""
+    if isinstance(found, NoReading):
+        return tables.note(f"{headline(found)}.")
+    said = tables.note(locked_said(found))
+    changes = _amendments(found)
+    return (
+        tables.joined(said, tables.table(changes, caption="Amendments of the plan"))
+        if changes
+        else said
+    )
+
+
+def sample_ratio(found: Reading | NoReading) -> Html:
+    """The split against the declared one, phase by phase; where it is broken, the usual causes."""
+    title, rows = sample_ratio_said(found), sample_ratio_rows(found)
+    caption = "Chi-square on users, phase by phase; alarm below 0.001."
+    drawn = _of_a_reading("sample_ratio", found, alt_rows(found, title, rows), caption)
+    if not causes(found):
+        return drawn
+    usual = tables.table(
+        causes(found), caption="Usual causes of a broken split", columns={"cause": "Cause"}
+    )
+    return tables.joined(drawn, usual)
+
+
+def log_notes(found: Reading | NoReading, *, since: Reading | NoReading | None = None) -> Html:
+    """Anything unusual about the log; `since` leaves out what was told of that reading."""
+    if since is None:
+        return tables.note(notes_said(found))
+    new = [one for one in found.notes if one not in since.notes]
+    return tables.note(_sentences(new) or "About its outcomes there is nothing unusual to tell.")
+
+
+def watched(found: Reading | NoReading) -> Html:
+    """What is watched, in a table: levels, differences, limits."""
+    return tables.table(
+        watched_rows(found),
+        caption=titled("What is watched", found),
+        columns=WATCHED_COLUMNS,
+        numeric=("control", "treatment", "change", "limit"),
+    )
+
+
+def guardrails(found: Reading | NoReading) -> Html:
+    """Each guardrail's change as a share of its margin."""
+    said = watched_said(found)
+    if not found.guardrails:
+        return tables.note(f"{said}.")
+    caption = (
+        "Change as a share of the margin; an arrow at the edge: further off. "
+        "The whole interval must stay left of the limit."
+    )
+    return _of_a_reading("guardrails", found, alt_rows(found, said, watched_rows(found)), caption)
+
+
+def z_test(found: Reading | NoReading) -> Html:
+    """Where z would fall if nothing had changed, the region that counts, and where it fell."""
+    caption = "By user; the dashed lines are the limits of the plan. The verdict follows z."
+    return _of_a_reading("z_test", found, alt(found), caption)
+
+
+def by_hand(found: Reading | NoReading, z: float) -> Html:
+    """A z of one's own beside the one that decides, and what lies between them."""
+    return tables.note(by_hand_said(found, z))
+
+
+def by_request(found: Reading | NoReading) -> Html:
+    """The article's test, which counts requests, beside the one by user."""
+    return tables.note(article_said(found))
+
+
+def looks(found: Reading | NoReading) -> Html:
+    """Z at each planned look, inside the limits it must leave to count."""
+    caption = "O'Brien-Fleming limits by Lan and DeMets, at the information each look had."
+    return _of_a_reading("looks", found, alt_looks(found), caption)
+
+
+def later(found: Reading | NoReading) -> Html:
+    """Users who came after the look that decides, and a split that changed on the way."""
+    return tables.note(beside_said(found))
+
+
+def over_time(found: Reading | NoReading) -> Html:
+    """The difference so far after each day's users."""
+    caption = "Inner band: for one look. Outer band: a confidence sequence, which holds however often one looks."
+    return _of_a_reading("over_time", found, alt_over_time(found), caption)
+
+
+def cuped(found: Reading | NoReading) -> Html:
+    """The difference adjusted for what users did before."""
+    return tables.note(cuped_said(found))
+
+
+def effect_slices(found: Reading | NoReading) -> Html:
+    """The difference in each slice, in a table."""
+    return _parts(slice_rows(found), slices_said(found), found)
+
+
+def days(found: Reading | NoReading) -> Html:
+    """The difference of each day's new users, in a table."""
+    return _parts(day_rows(found), days_said(found), found)
+
+
+def ledger(found: pd.DataFrame) -> Html:
+    """The latest looks, newest first, from `Study.ledger`."""
+    simulated = bool(found["simulated"].fillna(False).any())
+    title = f"The latest looks{' (simulated users)' if simulated else ''}"
+    return tables.table(ledger_rows(found), caption=title, columns=LEDGER_COLUMNS)
+
+
+@tables.answer.register
+def _answer_of_a_reading(found: Reading | NoReading) -> Html:
+    return tables.answer(answer_said(found), simulated=found.simulated)
+
+
+@tables.answer.register
+def _answer_of_a_plan(found: ABPlan) -> Html:
+    from evalkit.show.plots import plan as plots
+
+    return tables.answer(f"{needed(found)}. {plots.power_title(found)}.")
+
+
+def _of_a_plan(plot: Any, title: str, one: ABPlan, caption: str) -> Html:
+    from evalkit.show.figure import picture
+
+    return picture(plot, one, alt=alt_plan(title, one), caption=caption)
+
+
+def _of_a_reading(name: str, found: Reading | NoReading, told: str, caption: str) -> Html:
+    from evalkit.show.figure import picture
+    from evalkit.show.plots import abtest as plots
+
+    plot = getattr(plots, name)
+    return picture(plot, found, alt=told, caption=caption, simulated=found.simulated)
+
+
+def _parts(rows: list[dict[str, Any]], title: str, found: Reading | NoReading) -> Html:
+    numeric = ("n", "control", "treatment", "effect", "p")
+    return tables.table(rows, caption=titled(title, found), columns=PART_COLUMNS, numeric=numeric)
 
 
 def answer_said(found: Reading | NoReading) -> str:
@@ -68,6 +262,8 @@ def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Mapping[str,
 
 def headline(found: Reading | NoReading) -> str:
     """The verdict in one clause; without any effect while that is withheld."""
+    if isinstance(found, Reading) and not found.is_read and found.valid and found.schedule.due:
+        return "A look is due, and the effect is not read yet"
     if isinstance(found, Reading) and not found.recorded:
         return "The effect is due and withheld: this look could not be put on record"
     if isinstance(found, NoReading):
@@ -244,24 +440,28 @@ def days_said(found: Reading | NoReading) -> str:
 
 def plan_said(found: Reading | NoReading) -> str:
     """The locked plan in a few sentences."""
-    locked = found.plan
-    if locked is None:
-        return f"{headline(found)}."
+    return f"{headline(found)}." if found.plan is None else locked_said(found.plan)
+
+
+def locked_said(locked: LockedPlan) -> str:
+    """The same of the plan itself."""
+    name = locked.plan.primary.name.replace("_", " ")
     said = (
         f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
     )
     amended = wording.plural(len(locked.amendments), "amendment")
-    return f"{said} The metric that decides: {metric(found)} ({_kind(locked.plan)}). {amended}."
+    return f"{said} The metric that decides: {name} ({_kind(locked.plan)}). {amended}."
 
 
 def notes_said(found: Reading | NoReading) -> str:
     """Anything unusual about the log."""
     if isinstance(found, NoReading):
         return "No log was read."
-    return (
-        " ".join(f"{one[0].upper()}{one[1:]}." for one in found.notes)
-        or "Nobody was seen in both variants."
-    )
+    return _sentences(found.notes) or "Nobody was seen in both variants."
+
+
+def _sentences(notes: Sequence[str]) -> str:
+    return " ".join(f"{one[0].upper()}{one[1:]}." for one in notes)
 
 
 def titled(title: str, found: Reading | NoReading) -> str:
@@ -314,6 +514,49 @@ def article_said(found: Reading | NoReading) -> str:
         text += f" By user, as they were randomised, z = {wording.number(by_user.z_score)}: the variance is "
         text += f"{wording.number(inflation)} times as large."
     return f"{text} Users are simulated." if found.simulated else text
+
+
+def by_hand_said(found: Reading | NoReading, z: float) -> str:
+    """Whether a z by hand is the one that decides, and why not where it is not."""
+    test = found.findings.primary if found.findings else None
+    if test is None:
+        return f"{headline(found)}: no z by hand either, as successes are withheld with the effect."
+    if test.z_score is None or not math.isfinite(z):
+        return "z is undefined: the outcome never varied."
+    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); the z that decides = {wording.number(test.z_score)}"
+    near = abs(z - test.z_score) <= _FAR_OFF * max(1.0, abs(test.z_score))
+    return f"{text}: the same." if near else f"{text}. {_why_another(found.findings, test)}"
+
+
+def _why_another(done: Any, test: Effect) -> str:
+    """Why the z that decides is not the one by hand."""
+    if test.is_exact:
+        few = "A variant expects fewer than 5 users with an event, or without one"
+        return f"{few}: Fisher's exact test on users decides, told as the z that has its p."
+    if test.shown_as != "points":
+        return "The metric is no rate, so another test decides: the one above."
+    if len(set(done.cells["phase"])) > 1:
+        return "The one that decides keeps the phases of the split apart."
+    return (
+        "The one that decides also weighs how lopsided the outcomes are and, where events are few, takes the clustering of "
+        "both variants together."
+    )
+
+
+def clustering_said(plan: ABPlan, seen: float | None) -> str:
+    """What a log says of the plan's design effect."""
+    if seen is None:
+        return "No log says yet how much alike the requests of one user are; the plan has its own design effect."
+    planned, found = f"{plan.design_effect:g}", wording.number(seen)
+    text = (
+        f"In the log requests of one user make a design effect of {found}; this plan has {planned}"
+    )
+    more = (
+        "would need more users: give design_effect to the next plan"
+        if seen > plan.design_effect
+        else "needs no more users"
+    )
+    return f"{text}, so a plan like it {more}. A locked plan stays as it is."
 
 
 def metric(found: Reading | NoReading) -> str:
@@ -518,7 +761,10 @@ def _margin(one: Guardrail) -> str:
 
 def amendment_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
     """Every change of the plan since it was locked."""
-    changes = found.plan.amendments if found.plan else ()
+    return _amendments(found.plan) if found.plan else []
+
+
+def _amendments(locked: LockedPlan) -> list[dict[str, Any]]:
     return [
         {
             "when": one.at[:10],
@@ -528,21 +774,23 @@ def amendment_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
                 f"{name}: {old} to {new}" for name, (old, new) in one.changed.items()
             ),
         }
-        for one in changes
+        for one in locked.amendments
     ]
 
 
-def ledger_rows(looks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def ledger_rows(looks: pd.DataFrame) -> list[dict[str, Any]]:
     """The latest looks at the test, newest first."""
+    latest = looks.tail(_LATEST).iloc[::-1].astype(object)
+    latest = latest.where(latest.notna(), None)
     return [
         {
-            "at": one["at"][:16].replace("T", " "),
-            "run": one["run"] or "by hand",
-            "look": one["look"] or wording.NOTHING,
-            "information": wording.percent(one["information"], 0),
-            "users": wording.count(one["n_control"] + one["n_treatment"]),
-            "effect_shown": "yes" if one["effect_shown"] else "no",
-            "verdict": one["verdict"],
+            "at": f"{one.at:%Y-%m-%d %H:%M}",
+            "run": one.run or "by hand",
+            "look": wording.NOTHING if one.look is None else one.look,
+            "information": wording.percent(one.information, 0),
+            "users": wording.count(one.n_control + one.n_treatment),
+            "effect_shown": "yes" if one.effect_shown else "no",
+            "verdict": one.verdict,
         }
-        for one in reversed(looks[-_LATEST:])
+        for one in latest.itertuples()
     ]
