@@ -56,7 +56,7 @@ class Findings:
         over_all: The primary over all users whose window has closed, those who came later too; None before it is decided.
         last_phase: The primary over the users of the last phase alone; None without a change of the split, or undecided.
         notes: What the reader of these numbers must know.
-        cells: The sums of the look that decides, a phase, variant and day.
+        cells: The sums of the latest look due, a phase, variant and day.
         slice_cells: The same in each slice, without the plan's cap.
     """
 
@@ -257,8 +257,8 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         over_all=over_all,
         last_phase=last_phase,
         notes=tuple(_notes(plan.primary, primary.control_rate, lost, outcomes, decided)),
-        cells=decided,
-        slice_cells={name: up_to(part, ask.due[at].day) for name, part in parts.items()},
+        cells=cells,
+        slice_cells=parts,
     )
 
 

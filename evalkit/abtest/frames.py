@@ -46,7 +46,7 @@ def sums(cells: pd.DataFrame | None, counts: pd.DataFrame | None) -> pd.DataFram
         for name, column in known.items():
             values = table[column].to_numpy(dtype=float)
             found[name] = [values[treated == arm].sum() for arm in (0, 1)]
-    return found.astype({"users": "Int64"})
+    return found.fillna({"users": 0.0}).astype({"users": "int64"})
 
 
 def daily(
@@ -103,7 +103,7 @@ def users(table: Any) -> Any:
             "user_id": "string",
             "variant": "string",
             "phase": "int64",
-            "first_at": "timestamp('UTC')",
+            "first_at_s": "float64",
             "requests": "int64",
             "in_both": "boolean",
         }
@@ -113,7 +113,7 @@ def users(table: Any) -> Any:
         "user_id",
         variant=(table.treated == 1).ifelse(VARIANTS[1], VARIANTS[0]),
         phase=table.phase,
-        first_at=table.first_at.floor().cast("int64").as_timestamp("s").cast("timestamp('UTC')"),
+        first_at_s=table.first_at,  # not every engine makes a time of it
         requests=table.n_rows,
         in_both=table.mixed == 1,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
+from evalkit.abtest.effects import up_to
 from evalkit.abtest.findings import Findings, Question, findings
 from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
@@ -126,7 +127,7 @@ class Reading:
         return read if ask.ledger is None else _on_record(read, ask.ledger, ask.run)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a day, slice and variant, of the users of the look that decides.
+        """A row a day, slice and variant, of the users of the latest look due, as in the tables of days and slices.
 
         Columns: `day` (of a user's first request, UTC), `slice` (of the request; missing where the log has none),
         `variant`, `users` (who came that day; one with requests in two slices is in both), `requests` and `successes` (the
@@ -144,14 +145,21 @@ class Reading:
         `requests_squared`, `successes_requests`, `successes_squared`, and users with a success and with a failure. While the
         effect is withheld or not read: users and requests of all seen, the rest missing.
         """
-        counts = self.opened.counts if self.opened else None
-        return frames.sums(self.findings.cells if self.findings else None, counts)
+        return frames.sums(self._decided(), self.opened.counts if self.opened else None)
+
+    def _decided(self) -> pd.DataFrame | None:
+        """The cells of the look that decides."""
+        if self.findings is None:
+            return None
+        look = self.findings.primary.look
+        day = next(one.day for one in self.schedule.due if one.look == look)
+        return up_to(self.findings.cells, day)
 
     def users(self) -> Any:
         """All users seen, as an Ibis table of the log's database; it holds no outcome, so it adds no look.
 
-        Columns: `user_id`, `variant` and `phase` of the first request, `first_at` (UTC, whole seconds), `requests`, `in_both`
-        (seen in both variants).
+        Columns: `user_id`, `variant` and `phase` of the first request, `first_at_s` (its time, seconds since 1970), `requests`,
+        `in_both` (seen in both variants).
         """
         ask = self.opened
         if ask is None:

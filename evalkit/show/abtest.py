@@ -104,7 +104,8 @@ def log_notes(found: Reading | NoReading, *, since: Reading | NoReading | None =
     if since is None:
         return tables.note(notes_said(found))
     new = [one for one in found.notes if one not in since.notes]
-    return tables.note(_sentences(new) or "About its outcomes there is nothing unusual to tell.")
+    usual = "Nothing unusual about the outcomes." if found.findings else "Withheld with the effect."
+    return tables.note(_sentences(new) or usual)
 
 
 def watched(found: Reading | NoReading) -> Html:
@@ -140,9 +141,16 @@ def by_hand(found: Reading | NoReading, z: float) -> Html:
     return tables.note(by_hand_said(found, z))
 
 
-def by_request(found: Reading | NoReading) -> Html:
-    """The article's test, which counts requests, beside the one by user."""
-    return tables.note(article_said(found))
+def by_request(found: Reading | NoReading, z: float | None = None) -> Html:
+    """The article's test, which counts requests, beside the one by user; and a z of one's own."""
+    known = z is not None and math.isfinite(z) and found.findings
+    own = f" By hand z = {wording.number(z)}." if known else ""
+    return tables.note(f"{article_said(found)}{own}")
+
+
+def effect_title(found: Reading | NoReading) -> str:
+    """What the effect says in one clause, as the title of a figure of one's own."""
+    return titled(headline(found), found)
 
 
 def looks(found: Reading | NoReading) -> Html:
@@ -525,7 +533,8 @@ def by_hand_said(found: Reading | NoReading, z: float) -> str:
         return "z is undefined: the outcome never varied."
     text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); the z that decides = {wording.number(test.z_score)}"
     near = abs(z - test.z_score) <= _FAR_OFF * max(1.0, abs(test.z_score))
-    return f"{text}: the same." if near else f"{text}. {_why_another(found.findings, test)}"
+    text = f"{text}: the same." if near else f"{text}. {_why_another(found.findings, test)}"
+    return f"{text} Users are simulated." if found.simulated else text
 
 
 def _why_another(done: Any, test: Effect) -> str:

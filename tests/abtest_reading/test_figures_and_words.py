@@ -86,8 +86,9 @@ def test_no_figure_has_a_library_complain_when_it_is_drawn(state, states):
 def test_every_sentence_and_table_is_there_in_every_state(state, states):
     found = states(state)
     for say in (
-        words.answer_said, words.alt, words.headline, words.watched_said, words.slices_said, words.days_said, words.notes_said, words.plan_said,
-        words.sample_ratio_said, words.article_said, words.alt_looks, words.alt_over_time,
+        words.answer_said, words.alt, words.headline, words.watched_said, words.slices_said, words.days_said,
+        words.notes_said, words.plan_said, words.sample_ratio_said, words.article_said, words.alt_looks,
+        words.alt_over_time,
     ):  # fmt: skip
         assert say(found).strip()
     for make in (
