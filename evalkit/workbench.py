@@ -6,10 +6,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from evalkit import study
+from evalkit.errors import DesignError
+from evalkit.settings import named
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
+
+    from evalkit.abtest.chapter import NoReading
+    from evalkit.abtest.lock import LockedPlan
+    from evalkit.abtest.plan import ABPlan
+    from evalkit.abtest.reading import Reading
     from evalkit.benchmark.bench import Bench
     from evalkit.benchmark.comparison import Comparison
     from evalkit.decision import Decision, Rules
@@ -34,6 +42,78 @@ class Study(study.Study):
     def answers(self, role: Literal["base", "fine_tuned"]) -> list[EvalResult]:
         """One model's scored answers, from its journal."""
         return self.bench.base if role == "base" else self.bench.fine_tuned
+
+    def draft(self) -> ABPlan:
+        """The A/B plan that the settings describe; nothing is locked by it."""
+        from evalkit.abtest import chapter
+
+        return chapter.make_plan(self)
+
+    def lock(self, draft: ABPlan) -> tuple[ABPlan, str]:
+        """Locks a plan that names its experiment; returns the plan in force, and what happened."""
+        from evalkit.abtest import chapter
+
+        return chapter.settle_plan(self, draft)
+
+    def plan(self) -> LockedPlan | NoReading:
+        """The locked A/B plan with its amendments, or what is missing."""
+        from evalkit.abtest import chapter
+
+        return chapter.plan_in_force(self)
+
+    def simulate_users(self) -> str:
+        """Fills the demo's log once: simulated users get recorded answers through the real router. Says what was done.
+
+        Only where the settings ask for it (`simulate_users`), a plan is locked, and the log is a file of the study.
+        """
+        from evalkit.abtest import chapter
+        from evalkit.benchmark.runner import results_from_journal
+
+        said = self.settings
+        journals = (said.base_journal, said.fine_tuned_journal) if said.simulate_users else ()
+        cut = {"slice_fields": named(said.slice_fields), "limit": said.limit or None}
+        answers = [
+            results_from_journal(self.path(one), self.path(said.test_file), scorers=(), **cut)
+            for one in journals
+        ]
+        told = chapter.simulate(self, answers)
+        return told or "The log is read as it stands; nothing is simulated."
+
+    def reading(self, plan: LockedPlan | NoReading) -> Reading | NoReading:
+        """The log as the plan allows it to be read, up to where outcomes begin; its `effect()` is a look, on record."""
+        from evalkit.abtest import chapter
+
+        return chapter.read_up_to_the_effect(self, plan)
+
+    def design_effect(self) -> float | None:
+        """What the plan's `design_effect` would be by the control users in the study's log; None without such a log.
+
+        It changes no plan: it is for the next one.
+        """
+        from evalkit.abtest import chapter
+
+        return chapter.design_effect_seen(self)
+
+    def ledger(self, kind: Literal["look"] = "look") -> pd.DataFrame:
+        """A row a look at the A/B test, oldest first.
+
+        Columns: `at` (UTC), `run` ("" by hand), `look` (missing for one not planned), `information` (share of the planned),
+        users by variant, `effect_shown`, `verdict`, `experiment`, `plan_sha256`, the models, `simulated`.
+
+        Raises:
+            DesignError: Another kind.
+        """
+        from evalkit.abtest import chapter, frames, looks
+
+        if kind != "look":
+            raise DesignError(f"ledger of {kind!r}: there is one of looks, kind='look'")
+        return frames.looks(looks.read_looks(self.path(chapter.LEDGER)))
+
+    def _write_reading(self, found: Reading | NoReading) -> Path:
+        from evalkit.abtest import chapter
+
+        record = chapter.ab_evidence(found, study=self.name)
+        return record.write(self.run_folder() / "ab_test.json")
 
     def compare(self) -> Comparison:
         """Both models' answers, joined on the example and tested in pairs."""
@@ -73,8 +153,7 @@ class Study(study.Study):
 
         return read_history(self, self.run_folder())
 
-    def write(self, decision: Decision) -> Path:
-        """Makes a decision this run's own: `decision.json`, and `summary.png` for a chat message, in its folder."""
+    def _write_decision(self, decision: Decision) -> Path:
         from evalkit.show.plots.decision import summary
 
         path = decision.write(self.run_folder())

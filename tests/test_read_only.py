@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.abtest import chapter, words
+from evalkit.abtest import chapter
 from evalkit.abtest.analysis import fetched
 from evalkit.abtest.reading import Reading
 from evalkit.abtest.source import open_log
 from evalkit.decision import history
 from evalkit.records import EvalResult
 from evalkit.report import chain
+from evalkit.show import abtest as words
 from evalkit.study import Study
 
 BOOK = Path(__file__).parent / "report/notebooks/01_fine.ipynb"
@@ -72,7 +73,7 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     assert isinstance(found, Reading)
     assert (found.recorded, found.findings, found.verdict) == (False, None, "too early")
     assert found.n_users == 500
-    assert words.answer(found) == (
+    assert words.answer_said(found) == (
         "The effect is due and withheld: this look could not be put on record. "
         "Missing: Make looks.jsonl writable and read the test again (minutes). Users are simulated."
     )

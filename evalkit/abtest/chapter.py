@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from evalkit import wording
+from evalkit.abtest import frames
+from evalkit.abtest.analysis import Log
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
 from evalkit.abtest.looks import Look, read_looks
 from evalkit.abtest.plan import ABPlan, Better, Kind, Metric, read_guardrails
-from evalkit.abtest.reading import Reading, read_ab_test
+from evalkit.abtest.reading import Reading, read_health
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Against, EvalResult, Evidence, Missing
 from evalkit.settings import named
 from evalkit.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", "looks.jsonl", "events.sqlite"
 UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
@@ -37,6 +43,24 @@ class NoReading:
     guardrails: tuple[()] = ()
     verdict: str = "too early"
     valid: bool = True
+    is_read: bool = True
+    notes: tuple[str, ...] = ()
+
+    def effect(self) -> NoReading:
+        """Itself: there is nothing to read an effect from."""
+        return self
+
+    def to_frame(self) -> pd.DataFrame:
+        """As of a `Reading`, without a row."""
+        return frames.daily(None, {}, None)
+
+    def sums(self) -> pd.DataFrame:
+        """As of a `Reading`, with nothing known."""
+        return frames.sums(None, None)
+
+    def users(self) -> Any:
+        """As of a `Reading`, without a user."""
+        return frames.users(None)
 
     @property
     def why(self) -> str:
@@ -156,6 +180,16 @@ def model_names(found: Reading | NoReading) -> dict[str, str]:
     return {"base": plan.control_model, "fine_tuned": plan.treatment_model} if plan else {}
 
 
+def plan_in_force(home: Study) -> LockedPlan | NoReading:
+    """The study's locked plan with its amendments, or what is missing."""
+    path = home.path(PLAN_FILE)
+    if path.exists():
+        return read_lock(path)
+    action = "Fill in the A/B plan and its experiment_name in study.yaml, then run notebook 05"
+    missing = Missing(action=action, why="No A/B plan is locked", price="minutes")
+    return NoReading(missing=(missing,))
+
+
 def open_reading(home: Study, *, now: float | None = None) -> Reading | NoReading:
     """Reads the study's test, or says what is missing; each look at it goes to the ledger.
 
@@ -164,26 +198,61 @@ def open_reading(home: Study, *, now: float | None = None) -> Reading | NoReadin
             environment variable that holds one.
         now: Seconds since 1970; the present when not given.
     """
-    path = home.path(PLAN_FILE)
-    if not path.exists():
-        action = "Fill in the A/B plan and its experiment_name in study.yaml, then run notebook 05"
-        return NoReading(
-            missing=(Missing(action=action, why="No A/B plan is locked", price="minutes"),)
-        )
+    plan = plan_in_force(home)
+    if isinstance(plan, NoReading):
+        return plan
+    opened = _opened(home, plan)
+    if isinstance(opened, NoReading):
+        return opened
+    with closing(opened):
+        found = read_health(opened, plan, ledger=home.path(LEDGER), run=home.run, now=now).effect()
+        return replace(found, opened=None)
+
+
+def read_up_to_the_effect(
+    home: Study, plan: LockedPlan | NoReading, *, now: float | None = None
+) -> Reading | NoReading:
+    """As `open_reading`, without the effect: the log stays open for it, and for questions about users, until the end."""
+    if isinstance(plan, NoReading):
+        return plan
+    opened = _opened(home, plan)
+    if isinstance(opened, NoReading):
+        return opened
+    if (connection := getattr(opened.engine, "con", None)) is not None:
+        weakref.finalize(opened.engine, connection.close)  # as long as any table of it is in use
+    return read_health(opened, plan, ledger=home.path(LEDGER), run=home.run, now=now)
+
+
+def design_effect_seen(home: Study) -> float | None:
+    """`prospect.design_effect_in` of the study's log and the metric that decides; None where there is no such log or rate.
+
+    It reads control users alone, so it shows no effect and is no look.
+    """
+    from evalkit.abtest.prospect import design_effect_in
+
+    plan = plan_in_force(home)
+    opened = None if isinstance(plan, NoReading) else _opened(home, plan)
+    if isinstance(plan, NoReading) or isinstance(opened, NoReading | None):
+        return None
+    with closing(opened):
+        primary, name = plan.plan.primary, plan.plan.experiment_name
+        known = primary.kind == "rate" and opened.recorded(name).get(primary.name)
+        return design_effect_in(opened, name, primary.name) if known else None
+
+
+def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
+    """The study's log, or what is missing."""
     event_log = home.settings.event_log
-    plan, where = read_lock(path), _place(home, event_log)
-    if where is None:
-        action = "Route users through evalkit.run_ab_request, or name the log in event_log"
-        price, why = (
-            f"{plan.n_users:,} users, about {plan.days} days",
-            "No user has been logged yet",
-        )
-        if event_log not in {"", SIMULATED_LOG}:
-            why = f"{'The variable' if _is_elsewhere(event_log) else 'The log'} {event_log} that event_log names is not there"
-            action = "Put it there, or correct event_log in study.yaml"
-        return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
-    with closing(open_log(where)) as log:
-        return read_ab_test(log, plan, ledger=home.path(LEDGER), run=home.run, now=now)
+    if (where := _place(home, event_log)) is not None:
+        return open_log(where)
+    action = "Route users through evalkit.run_ab_request, or name the log in event_log"
+    price = f"{plan.n_users:,} users, about {plan.days} days"
+    why = "No user has been logged yet"
+    if event_log not in {"", SIMULATED_LOG}:
+        what = "The variable" if _is_elsewhere(event_log) else "The log"
+        why = f"{what} {event_log} that event_log names is not there"
+        action = "Put it there, or correct event_log in study.yaml"
+    return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
 
 
 def looks_so_far(home: Study) -> list[dict[str, Any]]:

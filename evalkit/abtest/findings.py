@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
@@ -56,6 +56,8 @@ class Findings:
         over_all: The primary over all users whose window has closed, those who came later too; None before it is decided.
         last_phase: The primary over the users of the last phase alone; None without a change of the split, or undecided.
         notes: What the reader of these numbers must know.
+        cells: The sums of the latest look due, a phase, variant and day.
+        slice_cells: The same in each slice, without the plan's cap.
     """
 
     primary: Effect
@@ -74,6 +76,8 @@ class Findings:
     over_all: Effect | None = None
     last_phase: Effect | None = None
     notes: tuple[str, ...] = ()
+    cells: Any = field(default=None, repr=False, compare=False)
+    slice_cells: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -253,6 +257,8 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         over_all=over_all,
         last_phase=last_phase,
         notes=tuple(_notes(plan.primary, primary.control_rate, lost, outcomes, decided)),
+        cells=cells,
+        slice_cells=parts,
     )
 
 

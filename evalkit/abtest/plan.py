@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
 from evalkit.files import no_number, read_yaml
 from evalkit.stats import days_needed, users_needed, users_needed_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
 Better = Literal["higher", "lower"]
@@ -303,6 +306,12 @@ class ABPlan:
             )
         except (KeyError, TypeError) as why:
             raise DataError(f"not a plan: {why}") from why
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a planned look: `look`, `information` (share), users so far by variant, and `z_limit`, which |z| must reach."""
+        from evalkit.abtest.frames import planned_looks
+
+        return planned_looks(self)
 
     def changed(self, **values: Any) -> ABPlan:
         """A copy with other values."""

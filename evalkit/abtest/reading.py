@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
+from evalkit.abtest.effects import up_to
 from evalkit.abtest.findings import Findings, Question, findings
 from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
@@ -43,8 +45,31 @@ class PhaseUsers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What a reading came from: the log, while it is open, and where a look goes.
+
+    Attributes:
+        users: From `Log.users`, kept by the engine until the effect is read; then None.
+        at_s: When it is read, seconds since 1970.
+        counts: Users and requests a phase, variant and day.
+        before: As for `read_ab_test`, and so are `slices`, `ledger` and `run`.
+    """
+
+    log: Log
+    users: Any
+    at_s: float
+    counts: pd.DataFrame
+    before: Any = None
+    slices: bool = True
+    ledger: Path | None = None
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """An A/B test as it may be read now.
+
+    `read_health` makes one whose effect has not been read; its `effect()` is the same with the effect, if a look is due.
 
     Attributes:
         sample_ratio: Users against the declared split, phase by phase, before anything else.
@@ -55,6 +80,8 @@ class Reading:
         findings: The effect; None while it is withheld.
         missing: What would settle it, and its price.
         recorded: False when the effect was due and is withheld, as this look could not be put on record.
+        is_read: False before `effect()`: no outcome has been looked at.
+        opened: The log behind it.
     """
 
     plan: LockedPlan
@@ -71,6 +98,78 @@ class Reading:
     missing: tuple[Missing, ...]
     notes: tuple[str, ...]
     recorded: bool = True
+    is_read: bool = True
+    opened: Opened | None = field(default=None, repr=False, compare=False)
+
+    def effect(self) -> Reading:
+        """Reads the effect if a look is due, and puts the look on record; where it is withheld, says why in `missing`.
+
+        Raises:
+            DataError: The outcomes cannot be read.
+        """
+        ask = self.opened
+        if self.is_read or ask is None:
+            return self
+        found = None
+        if self.valid and self.schedule.due:
+            question = Question(
+                ask.log, ask.users, self.plan, self.schedule.due, self.bounds, ask.at_s
+            )
+            found = findings(question, before=ask.before, slices=ask.slices)
+        read = replace(
+            self,
+            findings=found,
+            is_read=True,
+            missing=_missing(self.valid, self.schedule, found, self.plan),
+            notes=(*self.notes, *_notes_on_effect(found)),
+            opened=replace(ask, users=None),
+        )
+        return read if ask.ledger is None else _on_record(read, ask.ledger, ask.run)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a day, slice and variant, of the users of the latest look due, as in the tables of days and slices.
+
+        Columns: `day` (of a user's first request, UTC), `slice` (of the request; missing where the log has none),
+        `variant`, `users` (who came that day; one with requests in two slices is in both), `requests` and `successes` (the
+        sum of the outcome of the metric that decides). While the effect is withheld or not read: all users seen, not
+        by slice, and no successes.
+        """
+        done = self.findings
+        counts = self.opened.counts if self.opened else None
+        return frames.daily(done.cells if done else None, done.slice_cells if done else {}, counts)
+
+    def sums(self) -> pd.DataFrame:
+        """A row a variant: what the database summed over the users of the look that decides, phases together.
+
+        Columns: `users`, `requests`, `successes` (the sum of the outcome, capped as planned), then, a term a user,
+        `requests_squared`, `successes_requests`, `successes_squared`, and users with a success and with a failure. While the
+        effect is withheld or not read: users and requests of all seen, the rest missing.
+        """
+        return frames.sums(self._decided(), self.opened.counts if self.opened else None)
+
+    def _decided(self) -> pd.DataFrame | None:
+        """The cells of the look that decides."""
+        if self.findings is None:
+            return None
+        look = self.findings.primary.look
+        day = next(one.day for one in self.schedule.due if one.look == look)
+        return up_to(self.findings.cells, day)
+
+    def users(self) -> Any:
+        """All users seen, as an Ibis table of the log's database; it holds no outcome, so it adds no look.
+
+        Columns: `user_id`, `variant` and `phase` of the first request, `first_at_s` (its time, seconds since 1970), `requests`,
+        `in_both` (seen in both variants).
+        """
+        ask = self.opened
+        if ask is None:
+            return frames.users(None)
+        known = (
+            ask.users
+            if ask.users is not None
+            else ask.log.users_query(self.plan.plan.experiment_name)
+        )
+        return frames.users(known)
 
     @property
     def valid(self) -> bool:
@@ -186,20 +285,30 @@ def read_ab_test(
     Raises:
         DataError: The log has no users of this experiment, or is not this test's log.
     """
+    opened = {"before": before, "slices": slices, "ledger": ledger, "run": run}
+    return read_health(log, plan, now=now, **opened).effect()
+
+
+def read_health(
+    log: Log,
+    plan: LockedPlan,
+    *,
+    now: datetime | float | None = None,
+    before: Any = None,
+    slices: bool = True,
+    ledger: Path | None = None,
+    run: str = "",
+) -> Reading:
+    """As `read_ab_test`, up to where outcomes begin: the sample ratio and what exposures say; no look, none on record."""
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
     seen = exposed(log, plan.plan.experiment_name)
     users = log.users(plan.plan.experiment_name)
     counts = log.counts(users)
     ratio = _sample_ratio(counts, plan)
     state = schedule(counts, plan, at)
-    valid = all(one.test.verdict != "invalid" for one in ratio)
-    bounds = limits(state, plan)
-    found = None
-    if valid and state.due:
-        found = findings(
-            Question(log, users, plan, state.due, bounds, at), before=before, slices=slices
-        )
-    reading = Reading(
+    watched = {"experiment": plan.plan.experiment_name, "alpha": plan.plan.alpha}
+    health = watch_health(log, users, plan.plan.guardrails, **watched) if len(counts) else ()
+    return Reading(
         plan=plan,
         simulated=log.simulated,
         read_at=datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
@@ -208,23 +317,23 @@ def read_ab_test(
         sample_ratio=ratio,
         n_mixed=_total(counts, "mixed"),
         schedule=state,
-        bounds=bounds,
-        health=tuple(
-            watch_health(
-                log,
-                users,
-                plan.plan.guardrails,
-                experiment=plan.plan.experiment_name,
-                alpha=plan.plan.alpha,
-            )
-        )
-        if len(counts)
-        else (),
-        findings=found,
-        missing=_missing(valid, state, found, plan),
-        notes=(*seen.notes(plan.plan), *_notes(counts, plan, found, simulated=log.simulated)),
+        bounds=limits(state, plan),
+        health=tuple(health),
+        findings=None,
+        missing=_unread(ratio, state, plan),
+        notes=(*seen.notes(plan.plan), *_notes(counts, plan, simulated=log.simulated)),
+        is_read=False,
+        opened=Opened(
+            log=log,
+            users=users,
+            at_s=at,
+            counts=counts,
+            before=before,
+            slices=slices,
+            ledger=ledger,
+            run=run,
+        ),
     )
-    return reading if ledger is None else _on_record(reading, ledger, run)
 
 
 def _on_record(reading: Reading, ledger: Path, run: str) -> Reading:
@@ -279,6 +388,16 @@ def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, .
     return tuple(found)
 
 
+def _unread(
+    ratio: tuple[PhaseUsers, ...], state: Schedule, plan: LockedPlan
+) -> tuple[Missing, ...]:
+    valid = all(one.test.verdict != "invalid" for one in ratio)
+    if valid and state.due:
+        why, price = "a look is due, and the effect is not read yet", "a line in the ledger"
+        return (Missing(action="Read the effect", why=why, price=price),)
+    return _missing(valid, state, None, plan)
+
+
 def _missing(
     valid: bool, state: Schedule, found: Findings | None, plan: LockedPlan
 ) -> tuple[Missing, ...]:
@@ -306,9 +425,7 @@ def _missing(
     )
 
 
-def _notes(
-    counts: pd.DataFrame, plan: LockedPlan, found: Findings | None, *, simulated: bool
-) -> tuple[str, ...]:
+def _notes(counts: pd.DataFrame, plan: LockedPlan, *, simulated: bool) -> tuple[str, ...]:
     notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
     if not n:
         notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
@@ -320,12 +437,6 @@ def _notes(
         )
         share = f"{wording.plural(mixed, 'user')} of {wording.count(n)}"
         notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
-    if found and (days := found.days) % 7:
-        notes.append(
-            f"the users of this look came on {days} days, not in whole weeks: weekdays may weigh unevenly"
-        )
-    if found:
-        notes += found.notes
     if (
         n
         and not simulated
@@ -345,6 +456,13 @@ def _notes(
             "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
         )
     return tuple(notes)
+
+
+def _notes_on_effect(found: Findings | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    weeks = f"the users of this look came on {found.days} days, not in whole weeks: weekdays may weigh unevenly"
+    return (*((weeks,) if found.days % 7 else ()), *found.notes)
 
 
 def _total(counts: Any, column: str) -> int:

@@ -16,6 +16,31 @@ _HOMES = {
         ("layers", "numbers", "missing", "would_change", "warnings", "rules", "history"),
         "evalkit.show.decision",
     ),
+    **dict.fromkeys(
+        (
+            *("goal", "power", "duration", "peeking", "margins", "clustering", "plan"),
+            *(
+                "sample_ratio",
+                "log_notes",
+                "watched",
+                "guardrails",
+                "z_test",
+                "by_hand",
+                "by_request",
+            ),
+            *(
+                "looks",
+                "later",
+                "over_time",
+                "cuped",
+                "effect_slices",
+                "days",
+                "ledger",
+                "headline",
+            ),
+        ),
+        "evalkit.show.abtest",
+    ),
 }
 _MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below

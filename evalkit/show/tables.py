@@ -15,7 +15,7 @@ from evalkit import wording
 from evalkit.conversation import Conversation, conversation_css
 
 _GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
-_ROOMS = ("evalkit.show.decision",)  # where records learn what they answer
+_ROOMS = ("evalkit.show.decision", "evalkit.show.abtest")  # where records learn what they answer
 _CHIPS = {
     **dict.fromkeys(("better", "not worse", "passes", "ship"), "better"),
     **dict.fromkeys(("worse", "invalid", "don't ship", "blocks"), "worse"),

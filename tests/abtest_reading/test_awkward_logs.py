@@ -6,11 +6,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from evalkit.abtest import rows, words
 from evalkit.abtest.plan import Guardrail
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
+from evalkit.show import abtest as words
 from evalkit.show import style
 from evalkit.show.plots import abtest as plots
 
@@ -171,7 +171,7 @@ def test_fractions_are_no_counts_for_the_simple_z_test(small, read):
     exposures, outcomes = small
     found = read(exposures, outcomes.assign(value=outcomes["value"] * 0.7))
     assert found.findings.article is None
-    assert "counted in 0 and 1" in words.article(found)
+    assert "counted in 0 and 1" in words.article_said(found)
 
 
 @pytest.mark.parametrize("users", [0, 130])
@@ -203,9 +203,9 @@ def test_nothing_varied_is_said_without_an_empty_interval(small, read):
     exposures, outcomes = small
     found = read(exposures.assign(latency_ms=200.0), outcomes.assign(value=0.0))
     # 0 of 100 requests by 100 users and more: how much is left open has an interval, though there is no test
-    assert "Difference 0.0 points (95% interval −" in words.answer(found)
-    shown = [row["change"] for row in rows.watched_rows(found)] + [
-        row["effect"] for row in rows.day_rows(found)
+    assert "Difference 0.0 points (95% interval −" in words.answer_said(found)
+    shown = [row["change"] for row in words.watched_rows(found)] + [
+        row["effect"] for row in words.day_rows(found)
     ]
     assert not [text for text in shown if "– to –" in text]
     with style.style():
@@ -239,10 +239,10 @@ def test_a_guardrail_that_nobody_logged_is_not_left_out(name, small, read):
     assert [(one.name, one.verdict, one.change.estimate) for one in found.guardrails] == [
         (name, "too early", None)
     ]
-    assert words.watched(found).startswith("Not shown to hold yet")
-    assert rows.watched_rows(found)
+    assert words.watched_said(found).startswith("Not shown to hold yet")
+    assert words.watched_rows(found)
 
 
 def test_mean_latency_is_not_called_a_percentile(small, read):
     found = read(*small, guardrails=(Guardrail(name="latency_ms", kind="mean", margin=50.0),))
-    assert rows.watched_rows(found)[0]["name"] == "Mean waiting time"
+    assert words.watched_rows(found)[0]["name"] == "Mean waiting time"

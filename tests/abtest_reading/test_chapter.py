@@ -5,11 +5,12 @@ import json
 import pytest
 import yaml
 
-from evalkit.abtest import chapter, words
+from evalkit.abtest import chapter
 from evalkit.abtest.looks import Look, record_look
 from evalkit.abtest.reading import Reading
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult, Evidence
+from evalkit.show import abtest as words
 from evalkit.study import Study
 
 FIELDS = {

@@ -6,13 +6,14 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from evalkit.abtest import chapter, words
+from evalkit.abtest import chapter
 from evalkit.abtest.lock import read_lock
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.decision import decide
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
+from evalkit.show import abtest as words
 from evalkit.show import style
 from evalkit.show.plots import abtest as plots
 from evalkit.show.plots import decision as decision_plots
@@ -186,7 +187,7 @@ def test_a_plan_locked_before_with_a_fall_is_read_and_says_how(
     read = locked_before(tmp_path / "plan.lock.json", old)
     log = make_log(*make_frames(make_people(900, 100)))
     found = read_ab_test(log, read, now=later)
-    assert "counts higher as better" in words.notes(found)
+    assert "counts higher as better" in words.notes_said(found)
 
 
 def test_a_direction_survives_the_lock(tmp_path):

@@ -6,12 +6,12 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 
-from evalkit.abtest import rows, words
 from evalkit.abtest.chapter import NoReading
 from evalkit.abtest.plan import Guardrail
 from evalkit.abtest.prospect import durations, peeking, power_at, power_curve
 from evalkit.abtest.reading import read_ab_test
 from evalkit.records import Missing
+from evalkit.show import abtest as words
 from evalkit.show import figure, style
 from evalkit.show.plots import abtest as plots
 from evalkit.show.plots import plan as plan_plots
@@ -86,20 +86,21 @@ def test_no_figure_has_a_library_complain_when_it_is_drawn(state, states):
 def test_every_sentence_and_table_is_there_in_every_state(state, states):
     found = states(state)
     for say in (
-        words.answer, words.alt, words.headline, words.watched, words.slices, words.days, words.notes, words.plan_said,
-        words.sample_ratio, words.article, words.alt_looks, words.alt_over_time,
+        words.answer_said, words.alt, words.headline, words.watched_said, words.slices_said, words.days_said,
+        words.notes_said, words.plan_said, words.sample_ratio_said, words.article_said, words.alt_looks,
+        words.alt_over_time,
     ):  # fmt: skip
         assert say(found).strip()
     for make in (
-        rows.watched_rows, rows.sample_ratio_rows, rows.slice_rows, rows.day_rows, rows.causes, rows.amendment_rows,
+        words.watched_rows, words.sample_ratio_rows, words.slice_rows, words.day_rows, words.causes, words.amendment_rows,
     ):  # fmt: skip
         assert isinstance(make(found), list)
 
 
 def test_nothing_is_claimed_about_a_log_that_is_not_there():
-    assert words.notes(NOTHING) == "No log was read."
+    assert words.notes_said(NOTHING) == "No log was read."
     assert (
-        words.answer(NOTHING)
+        words.answer_said(NOTHING)
         == "No A/B plan is locked. Missing: Lock a plan in notebook 05 (minutes)."
     )
 
@@ -107,9 +108,9 @@ def test_nothing_is_claimed_about_a_log_that_is_not_there():
 def test_simulated_stands_in_all_that_is_said(states):
     found = states("better")
     said = (
-        words.answer(found),
+        words.answer_said(found),
         words.alt(found),
-        words.article(found),
+        words.article_said(found),
         words.alt_rows(found, "x", []),
         words.titled("x", found),
     )

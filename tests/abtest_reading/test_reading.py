@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evalkit.abtest import rows, words
 from evalkit.abtest.looks import read_looks
 from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
+from evalkit.show import abtest as words
 from evalkit.stats import combine_phases, ratio_test
 
 DAY = 86400.0
@@ -94,7 +94,7 @@ def test_users_in_both_variants_count_where_first_seen(
     found = read_ab_test(make_log(pd.concat([exposures, late]), outcomes), locked(), now=later)
     assert found.n_mixed == 1
     assert (found.sample_ratio[0].n_control, found.sample_ratio[0].n_treatment) == (150, 150)
-    assert "1 user of 300 seen in both variants" in words.notes(found)
+    assert "1 user of 300 seen in both variants" in words.notes_said(found)
 
 
 def test_only_outcomes_within_the_users_window_count(make_log, locked, later):
@@ -143,17 +143,17 @@ def test_phases_are_kept_apart_and_combined_by_inverse_variance(
 def everything_said(found):
     """All that a report would show of a reading."""
     said = [
-        words.answer(found),
+        words.answer_said(found),
         words.headline(found),
         words.alt(found),
-        words.article(found),
-        words.slices(found),
+        words.article_said(found),
+        words.slices_said(found),
     ]
     tables = [
-        rows.watched_rows(found),
-        rows.slice_rows(found),
-        rows.day_rows(found),
-        rows.sample_ratio_rows(found),
+        words.watched_rows(found),
+        words.slice_rows(found),
+        words.day_rows(found),
+        words.sample_ratio_rows(found),
     ]
     return json.dumps([found.to_dict(), found.primary_dict(), said, tables], allow_nan=False)
 
@@ -190,7 +190,7 @@ def test_a_broken_split_is_invalid_and_names_causes(
     # chi-square = 100^2 / 1100 * 2 = 18.18, p = 2e-5
     assert found.sample_ratio[0].test.statistic == pytest.approx(18.1818, abs=1e-4)
     assert (found.verdict, found.findings) == ("invalid", None)
-    assert len(rows.causes(found)) == 4
+    assert len(words.causes(found)) == 4
     assert found.primary_dict() == {"verdict": "invalid", "n": 2200}
 
 

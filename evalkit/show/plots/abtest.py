@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evalkit import wording
-from evalkit.abtest import words
 from evalkit.abtest.chapter import NoReading
 from evalkit.abtest.effects import Effect
 from evalkit.abtest.guardrails import Watched
 from evalkit.abtest.plan import Metric
 from evalkit.abtest.reading import Reading
+from evalkit.show import abtest as words
 from evalkit.show import style
 from evalkit.show.plots.tracks import Mark, Track, dashed, spans, tracks_axes
 from evalkit.show.style import COLOURS
@@ -149,7 +149,7 @@ def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """The treatment's share of users in each phase against the declared split."""
     phases = [one for one in found.sample_ratio if one.test.n] if isinstance(found, Reading) else []
     if not phases:
-        return withheld(found, words.sample_ratio(found), narrow=narrow)
+        return withheld(found, words.sample_ratio_said(found), narrow=narrow)
     tracks = [_share_of(one) for one in phases]
     ends = [
         at
@@ -168,14 +168,14 @@ def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     for place, one in enumerate(phases):
         dashed(ax, one.traffic_split, place, narrow=narrow)
     ax.set_xlabel("treatment's share of users (99.9% interval)" if narrow else _RATIO_LABEL)
-    return style.titled(ax, words.sample_ratio(found), narrow=narrow)
+    return style.titled(ax, words.sample_ratio_said(found), narrow=narrow)
 
 
 def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Each guardrail's change as a share of its margin: it holds when the whole interval stays left of the limit."""
     rails = [one for one in found.guardrails if one.change.estimate is not None]
     if not rails:
-        return withheld(found, words.watched(found), narrow=narrow)
+        return withheld(found, words.watched_said(found), narrow=narrow)
     tracks = [_change_of(one) for one in rails]
     ax = tracks_axes(
         tracks, (-_FAR, _FAR), [0, 1], lambda at: "limit" if at else "no change", narrow=narrow
@@ -185,7 +185,7 @@ def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     style.zero_line(ax, spans=rows)
     style.threshold(ax, 1.0, spans=rows)
     ax.set_xlabel("better ←  change as a share of the margin  → worse")
-    return style.titled(ax, words.watched(found), narrow=narrow)
+    return style.titled(ax, words.watched_said(found), narrow=narrow)
 
 
 def withheld(found: Reading | NoReading, title: str = "", *, narrow: bool = False) -> Axes:
