@@ -6,11 +6,19 @@ from typing import Any
 _HOMES = {
     "picture": "evalkit.show.figure",
     "table": "evalkit.show.tables",
-    "answer": "evalkit.show.tables",
+    "answer": "evalkit.show.chapter",
     "note": "evalkit.show.tables",
     "sentences": "evalkit.show.tables",
     "chip": "evalkit.show.tables",
     "chips": "evalkit.show.tables",
+    **dict.fromkeys(
+        (
+            *("rating_round", "prospects", "progress"),
+            *("seal", "win_rate", "votes", "length", "population", "sides", "agreement", "raters"),
+            *("preference_slices", "reasons", "metric_agreement", "disagreements", "titled"),
+        ),
+        "evalkit.show.human",
+    ),
 }
 _MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below
