@@ -6,7 +6,7 @@ from typing import Any
 _HOMES = {
     "picture": "evalkit.show.figure",
     "table": "evalkit.show.tables",
-    "answer": "evalkit.show.chapter",
+    "answer": "evalkit.show.tables",
     "note": "evalkit.show.tables",
     "sentences": "evalkit.show.tables",
     "chip": "evalkit.show.tables",

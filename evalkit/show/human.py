@@ -72,7 +72,7 @@ def seal(found: Preference) -> Html:
 def win_rate(found: Preference) -> Html:
     """The win rate in every way it was counted, against an even split."""
     caption = f"{found.win_rate.method}; the interval is for display, the verdict follows the test."
-    return _figure(_draw_win_rate, found, _spoken(headline(found), _win_rate_rows(found)), caption)
+    return _figure(draw_win_rate, found, _spoken(headline(found), _win_rate_rows(found)), caption)
 
 
 def votes(found: Preference) -> Html:
@@ -95,7 +95,7 @@ def population(found: Preference) -> Html:
 def sides(found: Preference) -> Html:
     """What a place on the screen did."""
     caption = "Exact binomial test; Wilson intervals."
-    return _figure(_draw_sides, found, _spoken(sides_title(found), _side_rows(found)), caption)
+    return _figure(draw_sides, found, _spoken(sides_title(found), _side_rows(found)), caption)
 
 
 def agreement(found: Preference) -> Html:
@@ -104,7 +104,7 @@ def agreement(found: Preference) -> Html:
         "Krippendorff's alpha on decoded labels, bootstrap over pairs; Wilson interval for repeats."
     )
     spoken = _spoken(agreement_title(found), _agreement_rows(found))
-    return _figure(_draw_agreement, found, spoken, caption)
+    return _figure(draw_agreement, found, spoken, caption)
 
 
 def raters(found: Preference) -> Html:
@@ -120,7 +120,7 @@ def raters(found: Preference) -> Html:
 def preference_slices(found: Preference) -> Html:
     """The win rate within each slice."""
     caption = "Holm over all slices; below 30 pairs the exact sign test on pairs."
-    return _figure(_draw_slices, found, _spoken(slices_title(found), _slice_rows(found)), caption)
+    return _figure(draw_slices, found, _spoken(slices_title(found), _slice_rows(found)), caption)
 
 
 def reasons(found: Preference) -> Html:
@@ -128,7 +128,7 @@ def reasons(found: Preference) -> Html:
     if not any(one.fine_tuned + one.base for one in found.reasons):
         return tables.note(f"{reasons_title(found)}.")
     caption = "Counts of votes; a vote may name several reasons or none."
-    return _figure(_draw_reasons, found, _spoken(reasons_title(found), {}), caption)
+    return _figure(draw_reasons, found, _spoken(reasons_title(found), {}), caption)
 
 
 def metric_agreement(found: Preference) -> Html:
@@ -153,10 +153,14 @@ def titled(title: str, found: Preference) -> str:
     return _titled(f"{title}: {NO_RESULT.lower()}" if found.withheld else title, found)
 
 
-def answer(found: Preference | StudyRound, gaps: Gaps | None = None) -> Html:
-    """The answer of the chapter that ends in this record; `gaps` says what a round that was not drawn waits for."""
-    if isinstance(found, StudyRound):
-        return tables.answer(state_said(found, str(gaps or "")), simulated=found.simulated)
+@tables.answer.register(StudyRound)
+def _of_round(found: StudyRound, gaps: Gaps | None = None) -> Html:
+    """`gaps` says what a round that was not drawn waits for."""
+    return tables.answer(state_said(found, str(gaps or "")), simulated=found.simulated)
+
+
+@tables.answer.register(Preference)
+def _of_preference(found: Preference) -> Html:
     return tables.answer(answer_said(found), simulated=found.simulated)
 
 
@@ -587,7 +591,7 @@ def _disagreement_rows(found: Preference) -> list[dict[str, Any]]:
 # ---- a result, drawn
 
 
-def _draw_win_rate(found: Preference, *, narrow: bool = False) -> Axes:
+def draw_win_rate(found: Preference, *, narrow: bool = False) -> Axes:
     """The fine-tuned model's win rate against an even split, in every way it was counted."""
     rows = _win_rate_rows(found)
     kinds = {name: one.verdict for name, one in rows.items() if one is not None}
@@ -600,7 +604,7 @@ def _draw_win_rate(found: Preference, *, narrow: bool = False) -> Axes:
     return ax
 
 
-def _draw_sides(found: Preference, *, narrow: bool = False) -> Axes:
+def draw_sides(found: Preference, *, narrow: bool = False) -> Axes:
     """What a place on the screen did: left chosen, and the fine-tuned model's wins on either side."""
     rows = _side_rows(found)
     kinds = dict.fromkeys(rows, "fine_tuned")
@@ -612,7 +616,7 @@ def _draw_sides(found: Preference, *, narrow: bool = False) -> Axes:
     return ax
 
 
-def _draw_agreement(found: Preference, *, narrow: bool = False) -> Axes:
+def draw_agreement(found: Preference, *, narrow: bool = False) -> Axes:
     """How far raters agree with each other and with themselves."""
     rows = _agreement_rows(found)
     low = min(0.0, found.agreement.ci_low or 0.0)
@@ -632,7 +636,7 @@ def _draw_agreement(found: Preference, *, narrow: bool = False) -> Axes:
     return ax
 
 
-def _draw_slices(found: Preference, *, narrow: bool = False) -> Axes:
+def draw_slices(found: Preference, *, narrow: bool = False) -> Axes:
     """The win rate within each slice; hollow unless shown after Holm."""
     rows = {one.slice: one.result for one in found.slices}
     kinds = {one.slice: one.result.verdict if one.shown else "unsure" for one in found.slices}
@@ -641,7 +645,7 @@ def _draw_slices(found: Preference, *, narrow: bool = False) -> Axes:
     return ax
 
 
-def _draw_reasons(found: Preference, *, narrow: bool = False) -> Axes:
+def draw_reasons(found: Preference, *, narrow: bool = False) -> Axes:
     """How often each reason came with a vote for either model."""
     given = sorted(found.reasons, key=lambda one: one.fine_tuned + one.base)
     _, ax = style.canvas(0.9 + 0.62 * max(len(given), 1), narrow=narrow)
