@@ -49,7 +49,9 @@ _SLICE = {
     **dict.fromkeys(("win_rate", "ci_low", "ci_high", "p_value", "p_adjusted"), "Float64"),
     "shown": "boolean",
 }
-_PAIR: Mapping[str, str] = dict.fromkeys(("item_id", "example_id", "input", "response_a", "response_b"), "string")
+_PAIR: Mapping[str, str] = dict.fromkeys(
+    ("item_id", "example_id", "input", "response_a", "response_b"), "string"
+)
 _PROGRESS = {"rater": "string", "done": "Int64", "total": "Int64", "last_at": "datetime64[us, UTC]"}
 
 

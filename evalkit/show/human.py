@@ -128,7 +128,10 @@ def reasons(found: Preference) -> Html:
     if not any(one.fine_tuned + one.base for one in found.reasons):
         return tables.note(f"{reasons_title(found)}.")
     caption = "Counts of votes; a vote may name several reasons or none."
-    return _figure(draw_reasons, found, _spoken(reasons_title(found), {}), caption)
+    counts = [
+        f"{one.reason}: {one.fine_tuned} fine-tuned, {one.base} base." for one in found.reasons
+    ]
+    return _figure(draw_reasons, found, " ".join([f"{reasons_title(found)}.", *counts]), caption)
 
 
 def metric_agreement(found: Preference) -> Html:
@@ -647,28 +650,32 @@ def draw_slices(found: Preference, *, narrow: bool = False) -> Axes:
 
 def draw_reasons(found: Preference, *, narrow: bool = False) -> Axes:
     """How often each reason came with a vote for either model."""
-    given = sorted(found.reasons, key=lambda one: one.fine_tuned + one.base)
+    import pandas as pd
+    import seaborn as sns
+
+    given = sorted(found.reasons, key=lambda one: -(one.fine_tuned + one.base))
+    rows = [
+        {"reason": _wrapped(one.reason, 18 if narrow else 34), "model": role, "votes": votes}
+        for one in given
+        for role, votes in (("fine-tuned", one.fine_tuned), ("base", one.base))
+    ]
+    data = pd.DataFrame(rows, columns=["reason", "model", "votes"]).astype({"votes": int})
     _, ax = style.canvas(0.9 + 0.62 * max(len(given), 1), narrow=narrow)
-    most = max([one.fine_tuned for one in given] + [one.base for one in given] + [1])
-    for y, one in enumerate(given):
-        for offset, role, count in (
-            (0.17, "fine_tuned", one.fine_tuned),
-            (-0.17, "base", one.base),
-        ):
-            ax.barh(y + offset, count, height=0.3, color=style.COLOURS[role])
-            label = f"{count} {role.replace('_', '-')}"
-            ax.text(
-                count + most * 0.015,
-                y + offset,
-                label,
-                va="center",
-                size=9,
-                color=style.COLOURS["muted"],
-            )
-    ax.set_yticks(range(len(given)), [_wrapped(one.reason, 18 if narrow else 34) for one in given])
-    ax.set_xlim(0, most * (1.5 if narrow else 1.2))
+    models = {"fine-tuned": style.COLOURS["fine_tuned"], "base": style.COLOURS["base"]}
+    look = {
+        "palette": models,
+        "saturation": 1,
+        "width": 0.64,
+        "gap": 0.08,
+        "legend": False,
+        "errorbar": None,
+    }
+    sns.barplot(data, x="votes", y="reason", hue="model", **look, ax=ax)
+    for bars, model in zip(ax.containers, models, strict=False):
+        ax.bar_label(bars, fmt=f"%d {model}", padding=3, size=9, color=style.COLOURS["muted"])  # pyright: ignore[reportArgumentType]
+    ax.set_xlim(0, max([*data["votes"], 1]) * (1.5 if narrow else 1.2))
     ax.locator_params(axis="x", integer=True)
-    ax.set_xlabel("Votes that name the reason")
+    ax.set(xlabel="Votes that name the reason", ylabel="")
     return style.titled(ax, reasons_title(found), narrow=narrow)
 
 
