@@ -6,7 +6,7 @@ import pytest
 
 from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.runner import run_automated_eval
-from evalkit.human import draw, evidence, opening
+from evalkit.human import draw, evidence, study_round
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.preference import read_preference
 from evalkit.human.rounds import Round
@@ -68,7 +68,7 @@ def rated(study, results, **options):
 
 def read(study, *, limit=0):
     bound_to = Bench(study=Study.open("s", root=study.root, limit=limit)).bound_to
-    round_ = opening.find_round(study, "round1", bound_to)
+    round_ = study_round.find_round(study, "round1", bound_to)
     return read_preference(round_, bound_to=bound_to), bound_to
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.human import benchmark_view, checks, draw, missing, ratings
 from evalkit.human.batch import made_from
@@ -14,6 +14,8 @@ from evalkit.human.rounds import Progress, Round
 from evalkit.records import EvalResult, Missing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from evalkit.stats import (
         KrippendorffAlpha,
         PositionBias,
@@ -73,6 +75,7 @@ class Preference:
         length_adjusted: Preference were both answers equally long; None when that cannot be fitted.
         metrics: Where a metric and people both decide: how often they name the same model.
         disagreements: Pairs on which people and the benchmark disagree most.
+        ratings: The votes themselves, un-blinded; none while nothing is shown.
     """
 
     simulated: bool
@@ -102,6 +105,19 @@ class Preference:
     metrics: tuple[benchmark_view.MetricAgreement, ...] = ()
     disagreements: tuple[benchmark_view.Disagreement, ...] = ()
     missing: tuple[Missing, ...] = ()
+    ratings: tuple[Rating, ...] = field(default=(), repr=False)
+
+    def to_frame(self, by: Literal["vote", "rater", "slice"] = "vote") -> pd.DataFrame:
+        """The votes as a tidy frame, or what was found of each rater or slice; without rows while results are sealed.
+
+        Args:
+            by: "vote" for one row a vote (see `frames.votes`), "rater" (`frames.raters`) or "slice" (`frames.slices`).
+        """
+        from evalkit.human import frames
+
+        if by == "vote":
+            return frames.votes(self.ratings)
+        return frames.raters(self) if by == "rater" else frames.slices(self)
 
 
 def read_preference(
@@ -147,8 +163,9 @@ def read_preference(
         lock=round_.lock_record(),
         models=key.models,
         bound_to=key.bound_to if stale or bound_to is None else bound_to,
+        ratings=votes,
         slices=_slices(votes, slice_fields, alpha),
-        length_adjusted=_length_adjusted(votes, round_, alpha),
+        length_adjusted=_length_adjusted([one for one in votes if one.kind == "asked"], alpha),
         metrics=benchmark_view.metric_agreement(pairs, alpha=alpha),
         disagreements=benchmark_view.disagreements(pairs, metric),
     )
@@ -289,18 +306,13 @@ def _slices(
     )
 
 
-def _length_adjusted(votes: Sequence[Rating], round_: Round, alpha: float) -> Any:
+def _length_adjusted(asked: Sequence[Rating], alpha: float) -> Any:
     from evalkit import stats
 
-    key, pairs = round_.key(), round_.batch.pairs
-    decided = [one for one in votes if one.kind == "asked" and one.score]
-    lengths = {}
-    for item_id in {one.item_id for one in decided}:
-        longer = len(pairs[item_id].response_a) - len(pairs[item_id].response_b)
-        lengths[item_id] = longer if key.fine_tuned_side[item_id] == "a" else -longer
+    decided = [one for one in asked if one.score]
     return stats.length_adjusted_preference(
         [one.score > 0 for one in decided],
-        [lengths[one.item_id] for one in decided],
+        [one.longer for one in decided],
         [one.item_id for one in decided],
         alpha=alpha,
     )

@@ -25,6 +25,8 @@ class Rating:
         item_id: For a repeat, the item it repeats.
         label: Who won; of a gold pair, "fine_tuned" stands for the better answer.
         fine_tuned_left: Whether the fine-tuned (or better) answer stood on the left.
+        longer: Characters by which the fine-tuned (or better) answer is longer than the other.
+        at: UTC time of the vote, ISO 8601.
     """
 
     rater: str
@@ -39,6 +41,8 @@ class Rating:
     note: str
     slices: Mapping[str, str]
     simulated: bool
+    longer: int = 0
+    at: str = ""
 
     @property
     def score(self) -> int:
@@ -104,6 +108,7 @@ def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:
     better_side = key.gold.get(vote.item_id) or key.fine_tuned_side[vote.item_id]
     left = vote.left == better_side
     won: Label = "fine_tuned" if (vote.choice == "left") == left else "base"
+    a_longer = len(pair.response_a) - len(pair.response_b)
     return Rating(
         rater=rater,
         kind="gold"
@@ -121,4 +126,6 @@ def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:
         reasons=vote.reasons,
         note=vote.note,
         simulated=vote.simulated,
+        longer=a_longer if better_side == "a" else -a_longer,
+        at=vote.at,
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.files import LineFile, append_line, kept_quiet, lines, write_whole
 from evalkit.human.pairs import Batch, Key, read_batch, read_key, read_record
@@ -39,7 +41,7 @@ class Progress:
     last_at: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Round:
     """A round's folder, `data/<study>/ratings/<round>`, and the batch in it."""
 
@@ -252,6 +254,17 @@ class Round:
         }
         append_line(self.folder / LOCKS, json.dumps(about).encode())  # first: a lock never lacks it
         write_whole(self.folder / LOCK, text)
+
+
+def locked_before(record: Mapping[str, Any]) -> str:
+    """What a lock tells of an earlier one that was removed; "" when there was none."""
+    times = record.get("locked_before", ())
+    return (
+        f" It had been locked before ({wording.listed(list(times))}) and was opened again by removing that lock: "
+        "votes may have been given after results were seen."
+        if times
+        else ""
+    )
 
 
 def round_folder(study: Study, name: str) -> Path:

@@ -18,9 +18,9 @@ from urllib.parse import parse_qs
 
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_new, write_whole
-from evalkit.human import opening, words
-from evalkit.human.rounds import Round, round_folder
+from evalkit.human.rounds import Round, locked_before, round_folder
 from evalkit.human.shape import ANY_NAME, misfit
+from evalkit.human.study_round import PRACTICE, practice_copy
 from evalkit.study import Study
 
 ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
@@ -86,7 +86,7 @@ def close(
     ]
     state = f"was closed already, {record['locked_at']}" if already else "is closed now, for good"
     whole = "everybody had finished" if record["complete"] else "NOT everybody had finished"
-    before = words.locked_before(record)
+    before = locked_before(record)
     first = f"Rating round {round_.folder.name} {state}; {whole}.{before} Sealed with the batch and the key:"
     return "\n".join([first, *sealed, f"The key opens now. Next: evalkit run {study}"])
 
@@ -95,7 +95,7 @@ def _round_to_serve(study: Study, name: str) -> Round:
     folder = round_folder(study, name)
     simulated = sorted(folder.parent.glob(f"{folder.name}-simulated-*"))
     if simulated and not folder.exists():
-        return opening.practice_copy(Round.open(simulated[-1]))
+        return practice_copy(Round.open(simulated[-1]))
     return _prepared(study, name)
 
 
@@ -168,9 +168,7 @@ def page(environment: Mapping[str, str] = os.environ) -> Any:
             return Refusal(
                 "This link is not complete or not valid any more. Ask whoever sent it to you for a new one."
             )
-        return Rater(
-            Session(round_, rater), banner=opening.PRACTICE if round_.batch.simulated else ""
-        )
+        return Rater(Session(round_, rater), banner=PRACTICE if round_.batch.simulated else "")
     except DataError as why:
         return Refusal(f"Ratings cannot be stored just now, so none are taken. {why}")
 

@@ -41,6 +41,14 @@ _HOMES = {
         ),
         "evalkit.show.abtest",
     ),
+    **dict.fromkeys(
+        (
+            *("rating_round", "prospects", "progress"),
+            *("seal", "win_rate", "votes", "length", "population", "sides", "agreement", "raters"),
+            *("preference_slices", "reasons", "metric_agreement", "disagreements", "titled"),
+        ),
+        "evalkit.show.human",
+    ),
 }
 _MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below

@@ -161,7 +161,7 @@ class Explorer:
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        from evalkit.human.opening import in_jupyter
+        from evalkit.human.study_round import in_jupyter
 
         many = wording.plural(len(self._pairs), "example")
         display(

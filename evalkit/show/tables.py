@@ -15,7 +15,11 @@ from evalkit import wording
 from evalkit.conversation import Conversation, conversation_css
 
 _GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
-_ROOMS = ("evalkit.show.decision", "evalkit.show.abtest")  # where records learn what they answer
+_ROOMS = (  # where records learn what they answer
+    "evalkit.show.human",
+    "evalkit.show.abtest",
+    "evalkit.show.decision",
+)
 _CHIPS = {
     **dict.fromkeys(("better", "not worse", "passes", "ship"), "better"),
     **dict.fromkeys(("worse", "invalid", "don't ship", "blocks"), "worse"),

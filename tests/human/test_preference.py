@@ -6,13 +6,13 @@ import pytest
 
 from evalkit import prepare_human_eval_batch, stats
 from evalkit.errors import DesignError
-from evalkit.human import evidence, ratings, rows, words
+from evalkit.human import evidence, ratings
 from evalkit.human.checks import check_raters
 from evalkit.human.preference import SlicePreference, read_preference
 from evalkit.human.ratings import LABELS, Rating
 from evalkit.human.rounds import Round
 from evalkit.records import Evidence
-from evalkit.show import say
+from evalkit.show import human
 
 
 def locked(round_, rate, judges, **more):
@@ -108,7 +108,7 @@ def test_an_open_round_shows_progress_and_nothing_else(new_round, rate, likes, t
     assert record.primary is None
     assert "win_rate" not in record.details
     assert record.missing[0].price == "22 ratings, then lock the round"
-    assert words.answer(found) == found.withheld
+    assert human.answer_said(found) == found.withheld
     with pytest.raises(DesignError):
         ratings.unblind(round_)
 
@@ -222,7 +222,7 @@ def test_careless_raters_are_flagged_and_the_result_stands_with_and_without(new_
     # with cid: 10 items 3 of 3, 10 items 2 of 3 won against 1: mean (1 + 1/3) / 2 = 2/3, score 0.5 + 1/3
     assert found.win_rate.score == pytest.approx(5 / 6)
     assert found.without_flagged.score == 1.0
-    assert "cid" in words.flagged(found)
+    assert "cid" in human.raters_title(found)
 
 
 def test_a_side_bias_beyond_the_smallest_number_is_flagged():
@@ -328,7 +328,7 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
     given = {"base_results": results(), "ft_results": results(who="tuned")}
     open_yet = new_round(bound_to=bound)
     rate(open_yet, "rater1", likes("tuned"))
-    assert "another rating_round" in words.answer(
+    assert "another rating_round" in human.answer_said(
         read_preference(open_yet, bound_to={**bound, "fine_tuned": "newer"})
     )
     round_ = locked(new_round(bound_to=bound), rate, {"rater1": likes("tuned")})
@@ -337,12 +337,15 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
     assert now.metrics
     stale = read_preference(round_, bound_to={**bound, "fine_tuned": "newer"}, **given)
     assert (
-        words.headline(stale)
-        == f"Votes on other answers, not on the present ones. {words.headline(now)}"
+        human.headline(stale)
+        == f"Votes on other answers, not on the present ones. {human.headline(now)}"
     )
-    assert "Name another rating_round" in words.answer(stale)
+    assert "Name another rating_round" in human.answer_said(stale)
     assert stale.missing[0].price == "20 pairs, about 20 minutes a rater at one a minute"
-    assert words.metrics(stale) == "Not compared with the benchmark: the votes are on other answers"
+    assert (
+        human.metrics_title(stale)
+        == "Not compared with the benchmark: the votes are on other answers"
+    )
     assert (
         stale.metrics == stale.disagreements == ()
     )  # today's metrics say nothing about yesterday's answers
@@ -360,7 +363,7 @@ def test_a_round_in_which_no_call_came_back_says_so_without_numbers(new_round, r
     prepare_human_eval_batch(base, results(4, who="tuned"), folder=tmp_path / "failed")
     Round.open(tmp_path / "failed").lock()
     found = read_preference(Round.open(tmp_path / "failed"))
-    assert words.answer(found) == (
+    assert human.answer_said(found) == (
         "No result yet. Prepare another rating round: no example had two answers to show. Price: 50 pairs for a start."
     )
 
@@ -396,19 +399,19 @@ def test_every_state_has_its_sentences(new_round, rate, likes):
         for judge in judges
     ]
     names = (
-        "answer",
+        "answer_said",
         "headline",
-        "sides",
-        "agreement",
-        "reasons",
-        "slices",
-        "flagged",
-        "length",
-        "lock",
+        "sides_title",
+        "agreement_title",
+        "reasons_title",
+        "slices_title",
+        "raters_title",
+        "length_said",
+        "seal_said",
     )
     for found in states:
         for name in names:
-            text = getattr(words, name)(found)
+            text = getattr(human, name)(found)
             assert text
             assert "None" not in text
             assert "nan" not in text
@@ -416,11 +419,15 @@ def test_every_state_has_its_sentences(new_round, rate, likes):
 
 def test_titles_agree_with_what_stands_below_them(new_round, rate, likes, results):
     nothing = read_preference(None)
-    for name in ("headline", "sides", "agreement", "reasons", "slices", "flagged", "length"):
-        assert getattr(words, name)(nothing).rstrip(".") == "No result yet"
+    titles = (
+        "headline",
+        *(f"{one}_title" for one in ("sides", "agreement", "reasons", "slices", "raters")),
+    )
+    for name in (*titles, "length_said"):
+        assert getattr(human, name)(nothing).rstrip(".") == "No result yet"
     assert (
-        words.metrics(nothing)
-        == words.disagreements(nothing)
+        human.metrics_title(nothing)
+        == human.disagreements_title(nothing)
         == "Not compared with the benchmark before the round is locked"
     )
     given = {"base_results": results(), "ft_results": results(who="tuned")}
@@ -428,29 +435,26 @@ def test_titles_agree_with_what_stands_below_them(new_round, rate, likes, result
         locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone"]), **given
     )
     assert (
-        words.disagreements(agreed)
+        human.disagreements_title(agreed)
         == "On no pair do people and the metric prefer different answers"
     )
-    assert words.reasons_to_draw(agreed)
+    assert "<figure" in human.reasons(agreed).body
     tied = read_preference(
         locked(new_round(), rate, {"rater1": lambda _: "tie"}, reasons=["tone"]), **given
     )
-    assert words.reasons(tied) == "Reasons were given only with votes for neither answer"
-    assert not words.reasons_to_draw(tied)
+    assert human.reasons_title(tied) == "Reasons were given only with votes for neither answer"
+    assert "<figure" not in human.reasons(tied).body
     apart = read_preference(locked(new_round(), rate, {"rater1": likes("base")}), **given)
-    assert words.disagreements(apart) == "People and the metric prefer different answers"
-    assert words.reasons(apart) == "No reasons were given"
-    assert [row["metric"] for row in rows.metric_rows(agreed, say.label)] == [
-        "exact match",
-        "format",
-        "similarity",
-    ]
+    assert human.disagreements_title(apart) == "People and the metric prefer different answers"
+    assert human.reasons_title(apart) == "No reasons were given"
+    told = human.metric_agreement(agreed).text.splitlines()[1:]
+    assert [line.split("  ")[0] for line in told] == ["exact match", "format", "similarity"]
 
 
 def test_agreement_beyond_chance_is_spoken_as_a_number_not_in_percent(new_round, rate, likes):
     raters = {"ann": likes("tuned"), "bob": likes("tuned"), "cid": lambda _: "left"}
     found = read_preference(locked(new_round(raters=tuple(raters)), rate, raters))
-    spoken = words.alt("Title", words.agreement_rows(found))
+    spoken = human.agreement(found).text
     assert (
         f"beyond chance: {found.agreement.estimate:.2f} (95% interval {found.agreement.ci_low:.2f} to".replace(
             "-", "\u2212"
@@ -463,8 +467,9 @@ def test_agreement_beyond_chance_is_spoken_as_a_number_not_in_percent(new_round,
 def test_simulated_votes_are_called_so(new_round, rate, likes):
     found = read_preference(locked(new_round(simulated=True), rate, {"rater1": likes("tuned")}))
     assert found.simulated
-    assert words.answer(found).startswith("Simulated raters, not people")
-    assert words.titled("Votes", found).endswith("(simulated)")
+    assert human.answer_said(found).startswith("Simulated raters, not people")
+    assert "(simulated)</caption>" in human.votes(found).body
+    assert human.titled("Votes", found) == "Votes (simulated)"
 
 
 def test_two_identical_models_need_no_rater_and_tie(new_round, likes):
@@ -474,7 +479,7 @@ def test_two_identical_models_need_no_rater_and_tie(new_round, likes):
     round_.lock()
     found = read_preference(round_, slice_fields=["kind"])
     assert (found.win_rate.score, found.win_rate.ties, found.win_rate.p_value) == (0.5, 40, 1.0)
-    assert "No preference shown" in words.answer(found)
+    assert "No preference shown" in human.answer_said(found)
 
 
 def vote(rater, item, label, *, choice="left", kind="asked", seconds=9.0):
@@ -535,9 +540,9 @@ def test_the_page_speaks_of_these_raters_and_shows_each(new_round, rate, likes):
     assert {name: one.score for name, one in found.by_rater.items()} == {
         "ann": 1.0, "bob": 1.0, "cid": 0.0
     }  # fmt: skip
-    assert "3 raters" in words.headline(found)
+    assert "3 raters" in human.headline(found)
     assert found.rater_sample.verdict == "no difference shown"
-    assert "raters like them are not shown to prefer either" in words.population(found)
+    assert "raters like them are not shown to prefer either" in human.population_said(found)
     one = read_preference(locked(new_round(), rate, {"rater1": likes("tuned")}))
-    assert "1 rater prefers" in words.headline(one)
-    assert "speaks for nobody else" in words.population(one)
+    assert "1 rater prefers" in human.headline(one)
+    assert "speaks for nobody else" in human.population_said(one)

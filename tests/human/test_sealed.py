@@ -7,10 +7,10 @@ import shutil
 import pytest
 
 from evalkit.errors import DataError
-from evalkit.human import words
 from evalkit.human.preference import read_preference
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
+from evalkit.show import human
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_round_locked_before_locks_were_recorded_is_read_as_ever(locked):
     (locked / "locks.jsonl").unlink()
     found = read_preference(Round.open(locked))
     assert found.win_rate.estimate == 0
-    assert words.lock(found).endswith("batch and votes are unchanged since.")
+    assert human.seal_said(found).endswith("batch and votes are unchanged since.")
 
 
 def test_a_lock_that_was_removed_and_given_again_says_so(locked, rate):
@@ -210,4 +210,4 @@ def test_a_lock_that_was_removed_and_given_again_says_so(locked, rate):
     session.undo()
     rate(again, "ann", lambda _: "left")
     assert again.lock()["locked_before"] == [first]
-    assert f"It had been locked before ({first})" in words.lock(read_preference(again))
+    assert f"It had been locked before ({first})" in human.seal_said(read_preference(again))

@@ -6,9 +6,9 @@ import pytest
 
 from evalkit.abtest.log import EventLog
 from evalkit.errors import DataError
-from evalkit.human.opening import open_round
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
+from evalkit.human.study_round import open_round
 from evalkit.records import EvalResult
 from evalkit.report.export import export
 from evalkit.study import Study

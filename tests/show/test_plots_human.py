@@ -1,14 +1,12 @@
 import pytest
 from matplotlib import pyplot
 
-from evalkit import show
-from evalkit.human import words
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.preference import read_preference
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
 from evalkit.records import EvalResult
-from evalkit.show.plots import human as plots
+from evalkit.show import human
 from evalkit.show.style import style
 
 FIGURES = ("win_rate", "sides", "agreement", "slices", "reasons")
@@ -41,8 +39,10 @@ def found(tmp_path_factory):
 @pytest.mark.parametrize("narrow", [False, True])
 def test_a_figures_title_is_its_conclusion(found, name, narrow):
     with style():
-        ax = getattr(plots, name)(found, narrow=narrow)
-    conclusion = words.headline(found) if name == "win_rate" else getattr(words, name)(found)
+        ax = getattr(human, f"draw_{name}")(found, narrow=narrow)
+    conclusion = (
+        human.headline(found) if name == "win_rate" else getattr(human, f"{name}_title")(found)
+    )
     assert ax.get_title(loc="left").replace("\n", " ") == conclusion
     pyplot.close("all")
 
@@ -50,23 +50,23 @@ def test_a_figures_title_is_its_conclusion(found, name, narrow):
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_without_votes_says_so_and_does_not_fail(name):
     with style():
-        ax = getattr(plots, name)(read_preference(None))
+        ax = getattr(human, f"draw_{name}")(read_preference(None))
     assert ax.get_title(loc="left")
     pyplot.close("all")
 
 
 def test_the_picture_says_simulated_and_names_every_number(found):
-    alt = words.alt(words.headline(found), words.win_rate_rows(found))
-    html = show.picture(plots.win_rate, found, alt=alt, simulated=found.simulated)._repr_html_()
+    figure = human.win_rate(found)
+    html = figure._repr_html_()
     assert "simulated" in html
     assert "Simulated." in html
-    assert "All pairs: " in alt
-    assert "Only pairs shown: " in alt
+    assert "All pairs: " in figure.text
+    assert "Only pairs shown: " in figure.text
 
 
 def test_the_win_rate_stands_at_its_place_beside_an_even_split(found):
     with style():
-        ax = plots.win_rate(found)
+        ax = human.draw_win_rate(found)
     dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in {"o", "D"}]
     assert found.win_rate.estimate in dots
     assert any(list(line.get_xdata()) == [0.5, 0.5] for line in ax.lines)
@@ -80,19 +80,19 @@ def test_reasons_are_counted_and_speak_for_nobody(found):
         for model in ("fine_tuned", "base")
     }
     told = f'"tone" was named most: in {n["fine_tuned"]} votes for the fine-tuned answer and {n["base"]} for the base'
-    assert words.reasons(found) == told
+    assert human.reasons_title(found) == told
     assert sum(n.values()) > 1
 
 
 @pytest.mark.parametrize("name", ["win_rate", "sides", "agreement", "slices"])
 def test_on_a_phone_no_line_and_no_zone_passes_through_words(found, name, words_crossed):
     with style():
-        assert words_crossed(getattr(plots, name)(found, narrow=True)) == []
+        assert words_crossed(getattr(human, f"draw_{name}")(found, narrow=True)) == []
 
 
 def test_agreement_is_drawn_with_the_number_its_title_says(found):
     with style():
-        texts = [text.get_text() for text in plots.agreement(found).texts]
+        texts = [text.get_text() for text in human.draw_agreement(found).texts]
     assert any(
         text.startswith(f"{found.agreement.estimate:.2f} (".replace("-", "−")) for text in texts
     )

@@ -1,4 +1,4 @@
-"""Opening a round: the one a study declares, made when it is not there yet, found again by what it was made from."""
+"""A study's rating round: drawn when it is not there yet, found again by what it was made from."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.human import draw
 from evalkit.human.batch import answers_seal, made_from, prepare_human_eval_batch
-from evalkit.human.rounds import Round, round_folder
+from evalkit.human.rounds import Progress, Round, round_folder
 from evalkit.records import EvalResult
 from evalkit.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_RATER = "Nobody sits in front of this run, or there is no round yet, so no rater is shown."
 NOT_DRAWN = (
@@ -27,6 +30,77 @@ NOT_DRAWN = (
     "study.yaml to have these rated as they are."
 )
 PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Otherwise:
+    """Settings that a study now has otherwise than the round it drew before, which stays as it is.
+
+    Attributes:
+        raters: The raters named now; () when they are the round's.
+        n_pairs: The pairs it would draw now; None when they are as many.
+        rubric: Whether question, guidance or reasons are others.
+    """
+
+    raters: tuple[str, ...] = ()
+    n_pairs: int | None = None
+    rubric: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRound:
+    """The round a study has, or none yet, and the answers it would have rated.
+
+    Attributes:
+        round: None when it was not drawn, for answers are missing.
+        bound_to: Hashes of the study's present test set and answers.
+        otherwise: What the study says otherwise than the round.
+    """
+
+    round: Round | None
+    bound_to: Mapping[str, str]
+    otherwise: Otherwise = field(default_factory=Otherwise)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its raters are simulated."""
+        return self.round is not None and self.round.batch.simulated
+
+    @property
+    def current(self) -> bool:
+        """Whether it was made from the present answers."""
+        return self.round is not None and made_from(self.round.batch, self.bound_to)
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs shown to raters; 0 when there is no round."""
+        return len(self.round.batch) if self.round else 0
+
+    def progress(self) -> tuple[Progress, ...]:
+        """How far every rater is; nobody when there is no round."""
+        return self.round.progress() if self.round else ()
+
+    def to_frame(self, by: Literal["rater", "pair"] = "rater") -> pd.DataFrame:
+        """How far every rater is, one row each; or the pairs as raters see them, blind.
+
+        Args:
+            by: "rater" (see `frames.progress`) or "pair" (`frames.pairs`).
+        """
+        from evalkit.human import frames
+
+        if by == "rater":
+            return frames.progress(self.progress())
+        return frames.pairs(self.round.batch.items if self.round else ())
+
+    def lock(self, *, unfinished: bool = False) -> dict[str, Any]:
+        """Closes the round for good; see `Round.lock`.
+
+        Raises:
+            DesignError: There is no round, nobody has voted yet, or somebody has not finished.
+        """
+        if self.round is None:
+            raise DesignError(NOT_DRAWN)
+        return self.round.lock(unfinished=unfinished)
 
 
 def open_round(
@@ -125,19 +199,7 @@ def simulated_folder(study: Study, name: str, bound_to: Mapping[str, str]) -> Pa
     return round_folder(study, f"{name[:40]}-simulated-{answers_seal(bound_to)[:8]}")
 
 
-def binding(round_: Round | None, bound_to: Mapping[str, str]) -> str:
-    """A sentence that says whether a round was made from these answers."""
-    if round_ is None:
-        return "There is no rating round yet."
-    if made_from(round_.batch, bound_to):
-        return "The round was made from the current answers (the hashes match)."
-    return (
-        "The round was made from other answers or another test set: it says nothing for the current ones. "
-        "Name another rating_round in study.yaml to have them rated."
-    )
-
-
-def left_as_drawn(
+def drawn_otherwise(
     round_: Round | None,
     study: Study,
     base: Sequence[EvalResult],
@@ -146,74 +208,18 @@ def left_as_drawn(
     sample_size: int,
     raters: str,
     rubric_file: str,
-) -> str:
-    """What a study now says otherwise than the round that was drawn before, and how to change it; "" when nothing."""
+) -> Otherwise:
+    """What a study now says otherwise than the round that was drawn before."""
     if round_ is None:
-        return ""
+        return Otherwise()
     batch, said = round_.batch, read_rubric(study.named_file(rubric_file))
     rubric = {name: tuple(value) if name == "reasons" else value for name, value in said.items()}
     wanted = min(sample_size, draw.differing(base, fine_tuned))
-    otherwise = {
-        f"for {wording.listed(list(batch.raters))} (not {wording.listed(_codes(raters))})": not batch.simulated
-        and set(batch.raters) != set(_codes(raters)),
-        f"with {wording.plural(len(batch), 'pair')} (not {wording.count(wanted)})": len(batch)
-        != wanted,
-        "with another rubric": any(getattr(batch, name) != value for name, value in rubric.items()),
-    }
-    kept = [what for what, differs in otherwise.items() if differs]
-    return (
-        f"It was drawn {wording.listed(kept)}; name another rating_round to change that."
-        if kept
-        else ""
-    )
-
-
-def described(round_: Round | None) -> str:
-    """One sentence on what stands in a round."""
-    if round_ is None:
-        return "No round was drawn."
-    batch = round_.batch
-    left_out = " and ".join(f"{count} with {why}" for why, count in batch.left_out.items() if count)
-    people = wording.plural(len(batch.raters), "simulated rater" if batch.simulated else "rater")
-    return (
-        f"Round {round_.folder.name}: {wording.plural(len(batch), 'pair')} for {people}, {len(batch.repeats)} of them "
-        f"shown twice, {len(batch.gold)} with a known winner; {len(batch.identical)} identical, counted as ties"
-        f"{f'; left out: {left_out}' if left_out else ''}. Key sealed with sha256 {batch.key_sha256[:16]}..."
-    )
-
-
-def prospects(round_: Round | None) -> str:
-    """What so many pairs can show."""
-    return round_.batch.advice if round_ else "Without a round there are no pairs to speak of."
-
-
-def progress_rows(round_: Round | None) -> list[dict[str, Any]]:
-    """How far each rater is, for a table."""
-    if round_ is None:
-        return []
-    return [
-        {**asdict(one), "last_at": (one.last_at or "").replace("T", " ")[:16] or None}
-        for one in round_.progress()
-    ]
-
-
-def state(round_: Round | None, bound_to: Mapping[str, str], *, missing: str = "") -> str:
-    """Where the round stands, and what comes next; `missing` says what a round that was not drawn waits for."""
-    if round_ is None:
-        return f"{missing} {NOT_DRAWN}".strip()
-    progress = round_.progress()
-    done, total = sum(one.done for one in progress), sum(one.total for one in progress)
-    who = "Simulated raters" if round_.batch.simulated else "Raters"
-    stale = not made_from(round_.batch, bound_to)
-    ratings = f"{who} have given {wording.count(done)} of {wording.plural(total, 'rating')}"
-    if stale:
-        return f"{ratings}. {binding(round_, bound_to)}"
-    if round_.locked:
-        return f"{ratings}, and the round is locked: see notebook 04 for what they prefer."
-    return f"{ratings}. " + (
-        f"Lock the round (evalkit rate {round_.batch.study} --lock) to see the result."
-        if done == total
-        else "The round is open."
+    codes = tuple(_codes(raters))
+    return Otherwise(
+        raters=() if batch.simulated or set(batch.raters) == set(codes) else codes,
+        n_pairs=None if len(batch) == wanted else wanted,
+        rubric=any(getattr(batch, name) != value for name, value in rubric.items()),
     )
 
 
@@ -274,11 +280,13 @@ def read_gold(path: Path) -> list[dict[str, str]]:
 
 
 def practice_copy(round_: Round) -> Round:
-    """The same pairs without votes in a temporary folder, to try the rater out."""
+    """The same pairs without votes, to try the rater out, in a folder that goes with the copy, or when Python ends."""
     folder = Path(tempfile.mkdtemp(prefix="evalkit-practice-"))
     for name in ("batch.json", "key.json"):
         shutil.copy(round_.folder / name, folder / name)
-    return Round.open(folder)
+    copy = Round.open(folder)
+    weakref.finalize(copy, shutil.rmtree, folder, ignore_errors=True)
+    return copy
 
 
 def in_jupyter(environment: Mapping[str, str] = os.environ) -> bool:

@@ -1,11 +1,14 @@
+import gc
 import json
 
 import pytest
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human import opening, simulate
+from evalkit.human import simulate, study_round
 from evalkit.human.preference import read_preference
+from evalkit.human.study_round import StudyRound
 from evalkit.human.votes import read_standing
+from evalkit.show import human
 from evalkit.study import Study
 
 BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
@@ -21,7 +24,7 @@ def study(tmp_path):
 def open_round(study, results):
     def make(**options):
         given = {"bound_to": BOUND, "models": {}, "sample_size": 10, "seed": 3, **options}
-        return opening.open_round(study, "r1", results(), results(who="tuned"), **given)
+        return study_round.open_round(study, "r1", results(), results(who="tuned"), **given)
 
     return make
 
@@ -39,11 +42,12 @@ def test_a_round_for_other_answers_is_not_touched_and_says_so(open_round):
     first = open_round()
     other = {**BOUND, "fine_tuned": "newer"}
     assert open_round(bound_to=other).batch == first.batch
-    assert "other answers" in opening.binding(first, other)
-    assert "Name another rating_round" in opening.binding(first, other)
-    assert "Name another rating_round" in opening.state(first, other)
-    assert "hashes match" in opening.binding(first, BOUND)
-    assert "no rating round" in opening.binding(None, BOUND)
+    stale = StudyRound(round=first, bound_to=other)
+    assert "other answers" in human.binding_said(stale)
+    assert "Name another rating_round" in human.binding_said(stale)
+    assert "Name another rating_round" in human.state_said(stale)
+    assert "hashes match" in human.binding_said(StudyRound(round=first, bound_to=BOUND))
+    assert "no rating round" in human.binding_said(StudyRound(round=None, bound_to=BOUND))
 
 
 def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, study, results):
@@ -52,7 +56,9 @@ def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, stud
     def kept(sample_size=10, raters="bob,ann", rubric_file="", same=()):
         answers = results(same=same), results(who="tuned", same=same)
         options = {"sample_size": sample_size, "raters": raters, "rubric_file": rubric_file}
-        return opening.left_as_drawn(round_, study, *answers, **options)
+        otherwise = study_round.drawn_otherwise(round_, study, *answers, **options)
+        rating = StudyRound(round=round_, bound_to=BOUND, otherwise=otherwise)
+        return human.otherwise_said(rating)
 
     assert kept() == ""
     remedy = "; name another rating_round to change that."
@@ -69,8 +75,8 @@ def test_a_simulated_round_stands_apart_and_follows_the_answers(open_round, stud
     other = {**BOUND, "fine_tuned": "newer"}
     second = open_round(simulate_raters=2, bound_to=other)
     assert second.folder != first.folder
-    assert opening.find_round(study, "r1", other).folder == second.folder
-    assert opening.find_round(study, "r1", BOUND).folder == first.folder
+    assert study_round.find_round(study, "r1", other).folder == second.folder
+    assert study_round.find_round(study, "r1", BOUND).folder == first.folder
     assert open_round(simulate_raters=2, bound_to=other).folder == second.folder
 
 
@@ -89,7 +95,7 @@ def test_named_raters_are_people_whatever_the_demo_would_simulate(open_round, st
     open_round(simulate_raters=2)
     people = open_round(raters="ann", simulate_raters=2)
     assert not people.batch.simulated
-    assert opening.find_round(study, "r1", BOUND).folder == people.folder
+    assert study_round.find_round(study, "r1", BOUND).folder == people.folder
 
 
 def test_a_run_whose_round_another_run_finishes_goes_on(open_round):
@@ -125,7 +131,8 @@ def test_simulated_raters_finish_lock_and_are_labelled(open_round):
     assert (
         read_preference(round_).win_rate.verdict == "better"
     )  # they like what is close to the expected answer
-    assert opening.state(round_, BOUND).startswith("Simulated raters have given 99 of 99 ratings")
+    rating = StudyRound(round=round_, bound_to=BOUND)
+    assert human.state_said(rating).startswith("Simulated raters have given 99 of 99 ratings")
 
 
 def test_a_round_of_people_is_never_simulated(open_round):
@@ -141,54 +148,63 @@ def test_a_study_brings_its_question_guidance_and_reasons(tmp_path):
     path.write_text(
         "# Which is right?\n\nLook twice.\n\n## Reasons\n\n- wrong_code: a code too many\n* tone\n\n## More\n\n- no tag\n"
     )
-    said = opening.read_rubric(path)
+    said = study_round.read_rubric(path)
     assert said["question"] == "Which is right?"
     assert said["rubric"].startswith("Look twice.")
     assert said["reasons"] == ["wrong code", "tone"]
     path.write_text("Just look.")
-    assert opening.read_rubric(path) == {"rubric": "Just look."}
-    assert opening.read_rubric(None) == {}
+    assert study_round.read_rubric(path) == {"rubric": "Just look."}
+    assert study_round.read_rubric(None) == {}
     with pytest.raises(DataError, match="cannot read the rubric"):
-        opening.read_rubric(tmp_path / "absent.md")
+        study_round.read_rubric(tmp_path / "absent.md")
 
 
 def test_gold_pairs_are_read_line_by_line(tmp_path):
     path = tmp_path / "gold.jsonl"
     row = {"id": "g1", "input": "q", "better": "yes", "worse": "no"}
     path.write_text(json.dumps(row) + "\n\n")
-    assert opening.read_gold(path) == [row]
+    assert study_round.read_gold(path) == [row]
     path.write_text(json.dumps(row) + '\n{"id": "g2"}\n')
     with pytest.raises(DataError, match=r"gold\.jsonl:2"):
-        opening.read_gold(path)
+        study_round.read_gold(path)
+
+
+def test_practice_leaves_no_folder_behind(open_round):
+    copy = study_round.practice_copy(open_round(simulate_raters=1))
+    folder = copy.folder
+    assert (folder / "batch.json").exists()
+    del copy
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_practice_is_a_copy_without_votes(open_round, rate):
     round_ = open_round(simulate_raters=1)
-    copy = opening.practice_copy(round_)
+    copy = study_round.practice_copy(round_)
     rate(copy, "simulated-1", lambda _: "left")
     assert not round_.votes("simulated-1").path.exists()
 
 
 def test_a_rater_is_shown_only_where_somebody_sits():
-    assert opening.in_jupyter({"JPY_SESSION_NAME": "notebooks/03_rate.ipynb"})
-    assert not opening.in_jupyter({"HOME": "/home"})
+    assert study_round.in_jupyter({"JPY_SESSION_NAME": "notebooks/03_rate.ipynb"})
+    assert not study_round.in_jupyter({"HOME": "/home"})
 
 
 def test_the_description_counts_everything(open_round):
-    text = opening.described(open_round(raters="ann"))
+    text = human.described(StudyRound(round=open_round(raters="ann"), bound_to=BOUND))
     assert "10 pairs for 1 rater, 1 of them shown twice, 0 with a known winner; 0 identical" in text
 
 
 def test_in_a_notebook_a_simulated_round_is_practice_and_one_of_many_raters_says_who_he_is(
     open_round,
 ):
-    shown = opening.inline_rater(open_round(simulate_raters=2))
-    assert shown.view["banner"] == opening.PRACTICE
+    shown = study_round.inline_rater(open_round(simulate_raters=2))
+    assert shown.view["banner"] == study_round.PRACTICE
     people = open_round(raters="ann,bob")
-    assert opening.inline_rater(people, "bob").view["banner"] == ""
+    assert study_round.inline_rater(people, "bob").view["banner"] == ""
     for code in ("", "cid"):
         with pytest.raises(DesignError):
-            opening.inline_rater(people, code)
+            study_round.inline_rater(people, code)
 
 
 def test_a_rubric_that_is_named_must_be_there(open_round, study):
