@@ -6,6 +6,8 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from evalkit import wording
 from evalkit.conversation import Conversation, conversation_css
 
 _GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
+_ROOMS = ("evalkit.show.benchmark",)  # where records learn what they answer
 _CHIPS = {
     **dict.fromkeys(("better", "not worse", "passes", "ship"), "better"),
     **dict.fromkeys(("worse", "invalid", "don't ship", "blocks"), "worse"),
@@ -98,19 +101,39 @@ def table(
     return Html(markup, _as_text(records, names))
 
 
-def answer(sentence: str, *, simulated: bool = False) -> Html:
+@singledispatch
+def answer(result: Any, *more: Any) -> Html:
     """The computed answer of a chapter; the report shows it under the chapter's title.
 
     Args:
-        sentence: The answer.
-        simulated: Whether it rests on simulated raters or users; the report marks the whole chapter then.
+        result: The record that answers; or the sentence itself, with `simulated=True` where it rests on simulated raters
+            or users: the report marks the whole chapter then.
+        *more: Further records that this one's answer needs.
+
+    Raises:
+        TypeError: Nothing is known that this kind of record answers.
     """
-    return _paragraph("ek-answer ek-simulated" if simulated else "ek-answer", sentence)
+    for room in _ROOMS:
+        import_module(room)
+    known = answer.dispatch(type(result))
+    if known is answer.dispatch(object):
+        raise TypeError(f"{type(result).__name__} answers nothing; give a record or a sentence")
+    return known(result, *more)
+
+
+@answer.register
+def _sentence(result: str, *, simulated: bool = False) -> Html:
+    return _paragraph("ek-answer ek-simulated" if simulated else "ek-answer", result)
 
 
 def note(text: str) -> Html:
     """A caveat or a condition, in a smaller voice."""
     return _paragraph("ek-note", text)
+
+
+def joined(*parts: Html) -> Html:
+    """Several displays as one, in this order; nothing at all when there is none."""
+    return Html("".join(one.body for one in parts), "\n".join(one.text for one in parts))
 
 
 def sentences(lines: Iterable[str], *, none: str = "None.") -> Html:
