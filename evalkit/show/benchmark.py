@@ -203,20 +203,24 @@ def regression(comparison: Comparison) -> Html:
 
 
 def coefficients(fit: Any, *, keep: str = "") -> Html:
-    """A statsmodels fit: the terms whose names hold `keep`, as they are, with 95% intervals and p."""
-    limits = fit.conf_int()
-    found = [
-        {
-            "term": str(name),
-            "estimate": wording.number(fit.params[name], 3),
-            "95% interval": f"{wording.number(limits.loc[name][0], 3)} to {wording.number(limits.loc[name][1], 3)}",
-            "p": wording.p_text(fit.pvalues[name]),
-        }
-        for name in fit.params.index
-        if keep in name
-    ]
-    errors = f", errors: {fit.cov_type}" if fit.cov_type != "nonrobust" else ""
-    caption = f"{fit.model.formula}; {wording.count(int(fit.nobs))} rows{errors}"
+    """A statsmodels fit: the terms whose names hold `keep`, as statsmodels names them, with their intervals and p."""
+    if fit is None:
+        return note("No regression: too few examples to estimate a spread from.")
+    limits, found = fit.conf_int(), []
+    for name in fit.params.index:
+        if keep not in str(name):
+            continue
+        known = fit.bse[name] > 1e-10  # 0 where nothing varied: there is no interval then
+        low, high = (wording.number(limits.loc[name][side], 3) for side in (0, 1))
+        found.append(
+            {
+                "term": str(name),
+                "estimate": wording.number(fit.params[name], 3),
+                "95% interval": f"{low} to {high}" if known else "n/a",
+                "p": wording.p_text(fit.pvalues[name] if known else None),
+            }
+        )
+    caption = f"{fit.model.formula}; {wording.plural(int(fit.nobs), 'row')}, errors: {fit.cov_type}"
     return table(found, caption=caption, numeric=("estimate", "95% interval", "p"))
 
 
@@ -299,12 +303,12 @@ def handed_on(record: Evidence | None) -> Html:
     return note(answers.handed_on(record))
 
 
-@answer.register
+@answer.register(Comparison)
 def _benchmark(result: Comparison) -> Html:
     return answer(answers.benchmark_answer(result, result.declared.chance_rate))
 
 
-@answer.register
+@answer.register(SliceTable)
 def _regressions(result: SliceTable, noise: NoiseFloor) -> Html:
     tables = (result, *result.others)
     return answer(answers.regression_answer(tables, noise, len(noise.marks)))

@@ -1,14 +1,18 @@
 """Notebooks 01 and 02, their cells run one after another in this process over small studies of every kind."""
 
+import ast
 import json
 from pathlib import Path
 
+import matplotlib
 import pytest
 import yaml
+from matplotlib import pyplot
 
 from evalkit.benchmark.runner import run_automated_eval
 from evalkit.records import Evidence
 
+matplotlib.use("agg")
 ROOT = Path(__file__).parents[2]
 BOOKS = {name: ROOT / "notebooks" / f"{name}.ipynb" for name in ("01_benchmark", "02_regressions")}
 SCORERS = "similarity,normalised_exact,all_lines_present"
@@ -27,19 +31,18 @@ def cells(name):
 def run(name, parameters):
     """Runs a notebook's cells on a study that says this; returns its names and the HTML its cells showed."""
     Path("data", parameters["study"], "study.yaml").write_text(yaml.safe_dump(parameters))
-    space, shown = {"display": lambda *many: shown.extend(many)}, []
+    space, shown = {}, []
     for source, tags in cells(name):
-        body, _, last = source.rpartition("\nshow.")
-        is_show = source.startswith("show.") or bool(body)
-        if is_show and "display(" not in source:
-            code = f"{body}\n_last = show.{last}" if body else f"_last = {source}"
-            exec(compile(code, name, "exec"), space)
-            shown.append(space["_last"])
-        else:
-            exec(compile(source, name, "exec"), space)
+        tree = ast.parse(source)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, name, "exec"), space)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), name, "eval"), space)
+            shown.append(value._repr_html_() if hasattr(value, "_repr_html_") else "")
         if "parameters" in tags:
             space["study"] = parameters["study"]
-    return space, "".join(one._repr_html_() for one in shown if one is not None)
+        pyplot.close("all")
+    return space, "".join(one for one in shown if one)
 
 
 def said(role, text):
