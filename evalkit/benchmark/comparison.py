@@ -218,8 +218,8 @@ class Comparison:
         cut, fields = self, self.declared.slice_fields
         if isinstance(by, str):
             fields = (by,)
-        elif by is not None and hasattr(by, "index") and not isinstance(by, list | tuple):
-            cut = own_slice(self, by)
+        elif hasattr(by, "isna"):
+            cut = own_slice(self, by)  # pyright: ignore[reportArgumentType] - a series
             fields = tuple(dict.fromkeys(name for one in cut.pairs for name in one.base.slices))
         elif by is not None:
             fields = tuple(by)

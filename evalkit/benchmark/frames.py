@@ -161,7 +161,9 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
                 scores={name: None if row[name] is None else float(row[name]) for name in scores},
                 slices={name: str(row[name]) for name in slices if row[name] is not None},
                 cluster=_own_cluster(row),
-                **{name: row.get(name) for name in _FACTS[1:4]},
+                latency_ms=row.get("latency_ms"),
+                prompt_tokens=row.get("prompt_tokens"),
+                completion_tokens=row.get("completion_tokens"),
             )
         )
     return results
@@ -172,12 +174,15 @@ def _scores(frame: pd.DataFrame, side: str) -> list[str]:
 
     named = [one for one in _others(frame) if is_numeric_dtype(frame[one])]
     for name in named:
-        wrong = frame[(frame[name].astype(float) < 0) | (frame[name].astype(float) > 1)]
-        if len(wrong):
+        wrong = [
+            (who, value)
+            for who, value in zip(frame["example_id"], frame[name].astype(float), strict=True)
+            if value < 0 or value > 1
+        ]
+        if wrong:
             raise DataError(
-                f"{side} frame: column {name!r} holds {wrong[name].iloc[0]} for example "
-                f"{str(wrong['example_id'].iloc[0])!r}; a score is a number from 0 to 1: drop the column, or give it as text "
-                "to cut by it"
+                f"{side} frame: column {name!r} holds {wrong[0][1]:g} for example {str(wrong[0][0])!r}; a score is "
+                "a number from 0 to 1: drop the column, or give it as text to cut by it"
             )
     return named
 

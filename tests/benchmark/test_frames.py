@@ -115,7 +115,7 @@ def test_a_frame_needs_four_columns_and_the_rest_is_scored():
     assert [row.slice for row in comparison.slices()] == ["topic = t", "topic = u"]
     with pytest.raises(DataError, match="fine-tuned frame: no column expected"):
         compare_models(base, tuned.drop(columns="expected"))
-    with pytest.raises(DataError, match=r"'fluent' holds 7.0 for example '1'"):
+    with pytest.raises(DataError, match=r"'fluent' holds 7 for example '1'"):
         compare_models(base.assign(fluent=7.0), tuned)
     with pytest.raises(DataError, match="example 2 has no expected"):
         compare_models(base.assign(expected=["x", None]), tuned)
