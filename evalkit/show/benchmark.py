@@ -251,10 +251,10 @@ def examples(frame: pd.DataFrame, *, most: int = 30, open_rows: int | None = 5) 
     columns = dict(rows.EXAMPLE_COLUMNS)
     if "asked_again" not in frame.columns:
         columns.pop("again")
-    title = say.examples_title(frame["status"].astype(str).value_counts().to_dict(), len(shown))
+    counts = frame["status"].astype(str).value_counts().to_dict()
     return table(
         rows.frame_rows(shown),
-        caption=f"{title}. Marked: words that stand in only one of the two answers.",
+        caption=f"{say.examples_title(counts, len(shown))}. Marked: words that stand in only one of the two answers.",
         columns=columns,
         numeric=("drop",),
         open_rows=open_rows,

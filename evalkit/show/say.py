@@ -351,8 +351,10 @@ def examples_title(counts: Mapping[str, int], shown: int) -> str:
         '10 of the 39 examples that were fixed'
     """
     known = {status: n for status, n in counts.items() if n}
-    if set(known) <= {"regressed"}:
-        return regressed_title(known.get("regressed", 0), shown)
+    if not known:
+        return "No examples"
+    if set(known) == {"regressed"}:
+        return regressed_title(known["regressed"], shown)
     n = sum(known.values())
     if set(known) == {"fixed"}:
         return f"{wording.count(shown)} of the {wording.plural(n, 'example')} that were fixed"
