@@ -366,33 +366,15 @@ def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str
     return groups
 
 
-def regression_frame(
-    comparison: Comparison, *, metric: str = "exact_match", field: str = ""
-) -> pd.DataFrame:
+def regression_frame(comparison: Comparison, *, field: str = "") -> pd.DataFrame:
     """Two rows an example, as the regression tables want them: example_id, fine_tuned, correct, cluster and slice.
 
-    With several samples "correct" means right in more than half of them.
+    "correct" is `right` of `Comparison.to_frame`: by the comparison's status metric, with several samples in more than half
+    of them.
     """
-    import pandas as pd
-
-    rows, shown = [], shown_values(comparison.pairs, field) if field else {}
-    for one in comparison.pairs:
-        slices = {"slice": f"{field} = {shown[value_of(one, field)]}"} if field else {}
-        for model, values in enumerate((one.base_values, one.fine_tuned_values)):
-            correct = int((values.get(metric) or 0) > 0.5)
-            rows.append(
-                {
-                    "example_id": one.example_id,
-                    "fine_tuned": model,
-                    "correct": correct,
-                    "cluster": one.cluster,
-                    **slices,
-                }
-            )
-    return pd.DataFrame(
-        rows,
-        columns=["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])],
-    )
+    frame = comparison.to_frame(field=field).assign(correct=lambda one: one["right"].astype(int))
+    names = ["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])]
+    return frame[names].astype({"example_id": str, "cluster": str})
 
 
 def _row(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
 from evalkit.benchmark.comparison import Comparison
-from evalkit.benchmark.slices import SliceTable
+from evalkit.benchmark.slices import SliceTable, regression_frame
 from evalkit.show import answers, rows, say
 from evalkit.show.tables import Html, answer, joined, note, table
 
@@ -181,17 +181,11 @@ def regression(comparison: Comparison) -> Html:
     from evalkit.stats import gee_odds_table, linear_probability_table
 
     made = []
-    fields = dict.fromkeys(name for one in comparison.pairs for name in one.base.slices)
     column = "cluster" if comparison.clustered else "example_id"
-    for field in fields:
-        frame = comparison.to_frame(field=field)[["example_id", "cluster", "fine_tuned", "slice"]]
-        frame["correct"] = comparison.to_frame()["right"].astype(int)
+    for field in dict.fromkeys(name for one in comparison.pairs for name in one.base.slices):
+        frame = regression_frame(comparison, field=field)
         linear, odds = (
-            fit(
-                frame.astype({"example_id": str, "cluster": str}),
-                cluster=column,
-                alpha=comparison.alpha,
-            )
+            fit(frame, cluster=column, alpha=comparison.alpha)
             for fit in (linear_probability_table, gee_odds_table)
         )
         both = rows.regression_rows(linear, odds)
