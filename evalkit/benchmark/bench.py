@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit import journal
 from evalkit.benchmark import dataset, metrics, runner
-from evalkit.benchmark.comparison import Comparison, compare_many
+from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.gaps import Gaps, gaps
 from evalkit.benchmark.pairs import mean, quantile
 from evalkit.benchmark.progress import prices_of
@@ -19,6 +19,38 @@ from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult, answers_hash
 from evalkit.settings import Settings, named
 from evalkit.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What the answers took.
+
+    Attributes:
+        by_model: By role: answers, tokens, latencies and money; None where not known.
+    """
+
+    by_model: Mapping[str, Mapping[str, Any]]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a model.
+
+        Columns: `model` ("base", "fine-tuned") and `currency`: categories; `answers`, `prompt_tokens`, `completion_tokens`
+        (sums): Int64; `latency_median_ms`, `latency_p95_ms` and `money`: Float64, missing where not known.
+        """
+        import pandas as pd
+
+        whole = dict.fromkeys(("answers", "prompt_tokens", "completion_tokens"), "Int64")
+        numbers = dict.fromkeys(("latency_median_ms", "latency_p95_ms", "money"), "Float64")
+        dtypes = {"model": "category", **whole, **numbers, "currency": "category"}
+        rows = [{"model": role.replace("_", "-"), **one} for role, one in self.by_model.items()]
+        return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the evidence file."""
+        return {role: dict(one) for role, one in self.by_model.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +117,25 @@ class Bench:
         )
 
     def compare(self) -> Comparison:
-        """Both models' answers, joined and tested."""
-        return self.compared[0][self.settings.fine_tuned_model]
+        """Both models' answers, joined and tested, with what the study declared beforehand."""
+        said = self.settings
+        declared = Declared(
+            models=self.models,
+            slice_fields=self.fields,
+            slice_margin=said.slice_margin or None,
+            power=said.power,
+            finder_pattern=said.finder_pattern,
+            chance_rate=self.chance_rate(),
+            max_tokens=said.max_tokens,
+        )
+        return replace(self.compared[0][said.fine_tuned_model], declared=declared)
+
+    def costs(self) -> Costs:
+        """What both models' answers took."""
+        results = {"base": self.base, "fine_tuned": self.fine_tuned}
+        return Costs(
+            by_model={role: self.cost(self.models[role], made) for role, made in results.items()}
+        )
 
     @cached_property
     def test_set(self) -> dataset.TestSet:

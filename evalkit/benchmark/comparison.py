@@ -4,14 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
-from evalkit.benchmark import metrics
+from evalkit.benchmark import frames, metrics
 from evalkit.benchmark.metrics import Metrics
 from evalkit.benchmark.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evalkit.benchmark.finder import Found
+    from evalkit.benchmark.slices import SliceTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What was said before the answers were looked at, and who was asked.
+
+    Attributes:
+        models: Names of base and fine_tuned.
+        slice_fields: Fields to cut by; () cuts by all that the examples carry.
+        slice_margin: Largest loss, as a fraction, that a slice may show; None asks for no margin.
+        power: Chance of finding what is looked for, for the price of a verdict.
+        finder_pattern: A regular expression the slice finder tries on the input besides its own traits.
+        chance_rate: Expected exact match of picking one candidate at random; None where that means nothing.
+        max_tokens: Tokens at which an answer is cut off; 0 when not known.
+    """
+
+    models: Mapping[str, str] = field(
+        default_factory=lambda: {"base": "base", "fine_tuned": "fine-tuned"}
+    )
+    slice_fields: tuple[str, ...] = ()
+    slice_margin: float | None = None
+    power: float = 0.8
+    finder_pattern: str = ""
+    chance_rate: float | None = None
+    max_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +125,7 @@ class Comparison:
         widened: The primary test at a level shared by the models compared (Bonferroni): its interval is what counts against
             a margin. None where one model was compared.
         unmatched_base: Ids only the base model answered; they count nowhere.
+        declared: What was said beforehand: slices, margin, power.
     """
 
     exact_match_improvement: float | None
@@ -120,6 +152,7 @@ class Comparison:
     n_compared: int = 1
     widened: Any = None
     notes: tuple[str, ...] = ()
+    declared: Declared = field(default_factory=Declared)
 
     @property
     def verdict(self) -> str:
@@ -141,6 +174,75 @@ class Comparison:
         """Share of examples on which exactly one model is right."""
         return (self.cells["fixed"] + self.cells["regressed"]) / self.n if self.n else None
 
+    def to_frame(
+        self, by: Literal["answer", "example"] = "answer", *, field: str = ""
+    ) -> pd.DataFrame:
+        """The answers as a tidy frame; with several samples of an example its values are their means.
+
+        `by="answer"` has two rows an example, all of the base model first:
+
+        - `example_id`, `model` ("base" or "fine-tuned"): categories; `fine_tuned`: 0 or 1, for formulas
+        - `right`: nullable boolean, by `status_metric`; what makes an example fixed or regressed
+        - a column a metric (`exact_match`, `format`, `similarity`, scorers): float, NaN where undefined
+        - `slice`: category, `field = value` as in the table of slices (many small values together as there); "all
+          examples" where no field is declared
+        - a column a slice field, with its values: categories, "(not given)" where an example lacks the field
+        - `outcome`: category; `latency_ms`: Float64; `prompt_tokens`, `completion_tokens`: Int64
+        - `cluster`: category, the source an example shares with others, else its own id: what errors are clustered by
+        - `input_text`, `expected`, `predicted`: text
+
+        `by="example"` has one row an example: `example_id`, `status` (category), per metric `<metric>_base`,
+        `<metric>_fine_tuned`, `<metric>_change`, `slice` and the slice fields, `input` (the conversation as text),
+        `expected`, `answer_base`, `answer_fine_tuned`, `outcome_base`, `outcome_fine_tuned`, `cluster`, and `messages` (the
+        conversation as it was sent). A metric named like one of these columns has "metric_" before it, a slice field "slice_".
+
+        Args:
+            by: What a row is.
+            field: The slice field of the column `slice`; the first declared by default.
+        """
+        made = frames.examples_frame if by == "example" else frames.answers_frame
+        return made(self.pairs, tuple(self.tests), field=field)
+
+    def slices(
+        self, by: str | Iterable[str] | pd.Series | None = None, *, margin: float | None = None
+    ) -> SliceTable:
+        """The declared slices, or others: tested on the primary metric, the other metrics in `others`.
+
+        Args:
+            by: Slice fields by name; or a series of an own value an example, its index the ids, its name the field's.
+            margin: Largest loss, as a fraction, that a slice may show; the declared one by default.
+
+        Raises:
+            DesignError: A field that no example carries.
+            DataError: The series has no value for some example, or two.
+        """
+        from evalkit.benchmark.slices import own_slice, slice_tables
+
+        cut, fields = self, self.declared.slice_fields
+        if isinstance(by, str):
+            fields = (by,)
+        elif hasattr(by, "isna"):
+            cut = own_slice(self, by)  # pyright: ignore[reportArgumentType] - a series
+            fields = tuple(dict.fromkeys(name for one in cut.pairs for name in one.base.slices))
+        elif by is not None:
+            fields = tuple(by)
+        first, *others = slice_tables(
+            cut,
+            fields=fields,
+            margin=self.declared.slice_margin if margin is None else margin,
+            power=self.declared.power,
+        )
+        return replace(first, others=tuple(others))
+
+    def find_slices(self) -> Found:
+        """Where else the losses lie: found by looking, so a hunch that needs fresh examples."""
+        from evalkit.benchmark.finder import find_slices
+
+        pattern = self.declared.finder_pattern
+        return find_slices(
+            self, predicates={f"input matches {pattern}": pattern} if pattern else None
+        )
+
     def __str__(self) -> str:
         metric = self.primary_metric.replace("_", " ")
         return f"{metric[:1].upper()}{metric[1:]} over {wording.plural(self.n, 'example')}: {_effect(self.primary)}."
@@ -154,8 +256,8 @@ class Comparison:
 
 
 def compare_models(
-    base_results: Iterable[EvalResult],
-    ft_results: Iterable[EvalResult],
+    base_results: Iterable[EvalResult] | pd.DataFrame,
+    ft_results: Iterable[EvalResult] | pd.DataFrame,
     *,
     primary_metric: str = "exact_match",
     lower_is_better: str | Iterable[str] = (),
@@ -167,7 +269,10 @@ def compare_models(
     """Compares two models' answers to the same examples.
 
     Args:
-        base_results: The base model's answers.
+        base_results: The base model's answers; or a data frame, one row an answer, with the columns `example_id`,
+            `input_text`, `expected` and `predicted`. Of its other columns `exact_match`, `format_correct`, `outcome`,
+            `sample`, `cluster`, `latency_ms`, `prompt_tokens` and `completion_tokens` mean what they mean in `EvalResult`;
+            further numbers (0 to 1) are scores by name, further texts and categories are slices.
         ft_results: The fine-tuned model's answers; joined on `example_id`, never by position.
         primary_metric: The one metric declared beforehand: `exact_match`, `format` or a scorer's name.
         lower_is_better: Metrics of which less is better, by name (or names separated by commas): differences stay
@@ -189,7 +294,8 @@ def compare_models(
         >>> dict(result.cells), result.regressed[0].example_id, round(result.exact_match_improvement, 6)
         ({'both_right': 1, 'fixed': 8, 'regressed': 1, 'both_wrong': 0}, '0', 0.7)
     """
-    old, new = by_id(base_results, "base"), by_id(ft_results, "fine-tuned")
+    old = by_id(_results(base_results, "base"), "base")
+    new = by_id(_results(ft_results, "fine-tuned"), "fine-tuned")
     matched = [name for name in old if name in new]
     check_matches(old, new, matched)
     names = _metrics_to_test(
@@ -257,6 +363,10 @@ def compare_models(
             *([looks.told(len(pairs), level, alpha)] if looks and pairs else []),
         ),
     )
+
+
+def _results(given: Iterable[EvalResult] | pd.DataFrame, side: str) -> Iterable[EvalResult]:
+    return frames.results_of(given, side) if hasattr(given, "columns") else given  # pyright: ignore[reportReturnType, reportArgumentType]
 
 
 def _looks(extension: bool, first_look: int) -> Extension | None:

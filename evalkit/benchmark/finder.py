@@ -17,6 +17,7 @@ from evalkit.errors import DesignError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 Predicate = Callable[[Pair], bool]
 LABEL = "exploratory: found by looking, so it needs fresh examples to be believed"
@@ -75,6 +76,23 @@ class Found:
 
     def __iter__(self) -> Iterator[Segment]:
         return iter(self.segments)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a segment, the smallest adjusted p first.
+
+        Columns: `where`: text, its traits; `n`, `n_fixed`, `n_regressed`: Int64; `share_of_regressed` (of all regressions),
+        `estimate` (fine-tuned minus base inside it), `ci_low`, `ci_high`, `p_adjusted` (over everything looked at): Float64.
+        """
+        import pandas as pd
+
+        floats = ("share_of_regressed", "estimate", "ci_low", "ci_high", "p_adjusted")
+        dtypes = {"where": "str", **dict.fromkeys(("n", "n_fixed", "n_regressed"), "Int64")}
+        dtypes |= dict.fromkeys(floats, "Float64")
+        rows = [
+            {"where": one.where, "share_of_regressed": one.share_of_regressed, **row}
+            for one, row in zip(self.segments, self.to_dict()["segments"], strict=True)
+        ]
+        return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the evidence file."""

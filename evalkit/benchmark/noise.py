@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
 from evalkit.benchmark import metrics
@@ -18,7 +18,11 @@ from evalkit.benchmark.pairs import Pair
 from evalkit.errors import ModelError
 from evalkit.records import EvalResult
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Mark = Literal["flips", "stable", "not re-asked"]
+_MARKS = ("flips", "stable", "not re-asked")
 Passes = tuple[Sequence[EvalResult], Sequence[EvalResult]]
 
 
@@ -42,6 +46,16 @@ class ModelNoise:
     flip_rate: Any
     recording_rate: Any
 
+    def changes(self) -> tuple[tuple[str, int, Any], ...]:
+        """Each kind of change: its name, how many, and its rate with interval."""
+        same = self.recording_rate
+        others = stats.rate_interval(same.n - same.successes, same.n, alpha=same.alpha)
+        return (
+            ("other words", self.n_other_words, self.text_rate),
+            ("right or wrong", self.n_changed, self.flip_rate),
+            ("not as recorded", same.n - same.successes, others),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseFloor:
@@ -63,6 +77,44 @@ class NoiseFloor:
     def n(self) -> int:
         """Drawn examples behind the rates: the fewer of the two models'."""
         return min((one.n for one in self.by_model.values()), default=0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a model and kind of change, none when nothing was measured.
+
+        Columns: `model` ("base", "fine-tuned") and `change` ("other words": the text; "right or wrong": the verdict on it,
+        the noise floor; "not as recorded": the first live answer against the recorded one): categories; `n`, `n_changed`:
+        Int64; `rate`, `ci_low`, `ci_high`: Float64.
+        """
+        import pandas as pd
+
+        rows = [
+            (role, change, rate.n, n_changed, rate.estimate, rate.ci_low, rate.ci_high)
+            for role, one in self.by_model.items()
+            for change, n_changed, rate in one.changes()
+        ]
+        dtypes = {
+            "model": "category",
+            "change": "category",
+            "n": "Int64",
+            "n_changed": "Int64",
+            "rate": "Float64",
+            "ci_low": "Float64",
+            "ci_high": "Float64",
+        }
+        return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
+
+    def asked_again(self) -> pd.DataFrame:
+        """What became of each regressed example when it was asked again, by `example_id`; to be joined to a frame.
+
+        Columns: `asked_again`: category "flips", "stable" or "not re-asked"; `flaky`: nullable boolean, True where it
+        flips, so that sorting by it puts those last.
+        """
+        import pandas as pd
+
+        marks = pd.Categorical(self.marks.values(), categories=_MARKS)
+        flaky = pd.array([one == "flips" for one in marks], dtype="boolean")
+        index = pd.Index(list(self.marks), name="example_id", dtype="str")
+        return pd.DataFrame({"asked_again": marks, "flaky": flaky}, index=index)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the evidence file."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
 from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.frames import NO_VALUE, label, shown_values, value_of
 from evalkit.benchmark.pairs import Pair, mean, paired_test
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MIN_N = 30  # below it a slice is called small; it is tested all the same
-NO_VALUE = "(not given)"
 
 
 Standing = Literal["worse", "shown safe", "looks bad", "could not have been seen"]
@@ -148,6 +148,7 @@ class SliceTable:
 
     Attributes:
         folded: Fields with too many values, and how many they have: the largest are rows, the others one row together.
+        others: The same slices on the other metrics, their p adjusted together, where they were asked for.
     """
 
     metric: str
@@ -156,6 +157,7 @@ class SliceTable:
     n_tested: int = 0
     alpha: float = 0.05
     folded: Mapping[str, int] = field(default_factory=dict)
+    others: tuple[SliceTable, ...] = ()
 
     def __iter__(self) -> Iterator[SliceRow]:
         return iter(self.rows)
@@ -169,6 +171,24 @@ class SliceTable:
         found = (one for one in self.rows if one.verdict == "worse")
         return tuple(sorted(found, key=lambda one: one.gain))
 
+    @property
+    def most_lost(self) -> SliceTable | None:
+        """Of the other metrics the one with the largest shown loss, the first when none is shown; None without others."""
+        return most_lost(self.others) if self.others else None
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a slice of this metric, in the order of the table.
+
+        Columns: `slice` (`field = value`), `field`, `metric`, `verdict`, `standing` (see `SliceRow`): categories; `value`:
+        text; `n`, `n_to_settle`: Int64; `base_rate`, `fine_tuned_rate`, `estimate` (fine-tuned minus base), `ci_low`,
+        `ci_high`, `p_value`, `p_exact`, `p_adjusted`, `margin`, `chance_to_see`: Float64, missing where undefined;
+        `few`: nullable boolean.
+        """
+        import pandas as pd
+
+        rows = [{**one.to_dict(), "metric": self.metric, "few": one.few} for one in self.rows]
+        return pd.DataFrame(rows, columns=list(_DTYPES)).astype(_DTYPES)
+
     def to_dict(self) -> list[dict[str, Any]]:
         """Plain rows, each with the metric's name."""
         return [{**one.to_dict(), "metric": self.metric} for one in self.rows]
@@ -180,6 +200,59 @@ class SliceTable:
                 for one in self.rows
             }
         )
+
+
+_DTYPES = {
+    "slice": "category",
+    "field": "category",
+    "value": "str",
+    "metric": "category",
+    **dict.fromkeys(("n", "n_to_settle"), "Int64"),
+    **dict.fromkeys(
+        (
+            "base_rate",
+            "fine_tuned_rate",
+            "estimate",
+            "ci_low",
+            "ci_high",
+            "p_value",
+            "p_exact",
+            "p_adjusted",
+            "margin",
+            "chance_to_see",
+        ),
+        "Float64",
+    ),
+    "verdict": "category",
+    "standing": "category",
+    "few": "boolean",
+}
+
+
+def own_slice(comparison: Comparison, values: pd.Series) -> Comparison:
+    """The comparison with one slice field: a value of one's own an example; an empty one counts as not given.
+
+    Raises:
+        DataError: The series has no value for some example, or two.
+    """
+    name, known = str(values.name or "own"), {}
+    for example_id, value in values.items():
+        if str(example_id) in known:
+            raise DataError(f"the series {name!r} has two values for example {example_id!r}")
+        known[str(example_id)] = value
+    lacking = [one.example_id for one in comparison.pairs if one.example_id not in known]
+    if lacking:
+        raise DataError(
+            f"the series {name!r} has no value for {wording.plural(len(lacking), 'example')}, first {lacking[0]!r}; its "
+            "index must hold the ids: frame.set_index('example_id')[...]"
+        )
+    empty = {one for one, missing in zip(known, values.isna(), strict=True) if missing}
+
+    def cut(pair: Pair) -> Pair:
+        slices = {} if pair.example_id in empty else {name: str(known[pair.example_id])}
+        return replace(pair, base=replace(pair.base, slices=slices))
+
+    return replace(comparison, pairs=tuple(cut(one) for one in comparison.pairs))
 
 
 def slice_table(
@@ -288,47 +361,20 @@ def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str
         mine: dict[tuple[str, str], list[Pair]] = {}
         shown = shown_values(pairs, name)
         for one in pairs:
-            mine.setdefault((name, shown[_value(one, name)]), []).append(one)
+            mine.setdefault((name, shown[value_of(one, name)]), []).append(one)
         groups |= dict(sorted(mine.items(), key=lambda item: (-len(item[1]), item[0])))
     return groups
 
 
-def shown_values(pairs: Sequence[Pair], field: str) -> Mapping[str, str]:
-    """A field's values with the names they are shown under: beyond the largest, all others count together."""
-    return stats.folded([_value(one, field) for one in pairs], keep=[NO_VALUE])
-
-
-def _value(pair: Pair, field: str) -> str:
-    return str(pair.base.slices.get(field, NO_VALUE))
-
-
-def regression_frame(
-    comparison: Comparison, *, metric: str = "exact_match", field: str = ""
-) -> pd.DataFrame:
+def regression_frame(comparison: Comparison, *, field: str = "") -> pd.DataFrame:
     """Two rows an example, as the regression tables want them: example_id, fine_tuned, correct, cluster and slice.
 
-    With several samples "correct" means right in more than half of them.
+    "correct" is `right` of `Comparison.to_frame`: by the comparison's status metric, with several samples in more than half
+    of them.
     """
-    import pandas as pd
-
-    rows, shown = [], shown_values(comparison.pairs, field) if field else {}
-    for one in comparison.pairs:
-        slices = {"slice": f"{field} = {shown[_value(one, field)]}"} if field else {}
-        for model, values in enumerate((one.base_values, one.fine_tuned_values)):
-            correct = int((values.get(metric) or 0) > 0.5)
-            rows.append(
-                {
-                    "example_id": one.example_id,
-                    "fine_tuned": model,
-                    "correct": correct,
-                    "cluster": one.cluster,
-                    **slices,
-                }
-            )
-    return pd.DataFrame(
-        rows,
-        columns=["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])],
-    )
+    frame = comparison.to_frame(field=field).assign(correct=lambda one: one["right"].astype(int))
+    names = ["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])]
+    return frame.loc[:, names].astype({"example_id": str, "cluster": str})
 
 
 def _row(
@@ -351,7 +397,7 @@ def _row(
         best = _best_end(strict)
         beyond = best is not None and best < -margin and strict.p_decides < level
     return SliceRow(
-        slice=wording.visible(wording.cleaned(f"{name[0]} = {name[1]}")[0]),
+        slice=label(*name),
         field=name[0],
         value=name[1],
         n=test.n,

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets as widgets
 
 from evalkit import wording
+from evalkit.benchmark.frames import examples_frame
+from evalkit.benchmark.pairs import Pair
 from evalkit.conversation import (
     Messages,
     conversation_css,
@@ -28,23 +30,12 @@ from evalkit.show import say
 from evalkit.show.difference import marked
 from evalkit.show.tables import note
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ALL = "all"
 LONG, LONG_LINES = 800, 10  # characters and lines from which a text scrolls in its own box
 STATUSES = ("regressed", "fixed", "both wrong", "both right")
-
-
-class Pair(Protocol):
-    """What the explorer needs of an example: both results, its status and the difference of a metric."""
-
-    @property
-    def example_id(self) -> str: ...
-    @property
-    def base(self) -> EvalResult: ...
-    @property
-    def fine_tuned(self) -> EvalResult: ...
-    @property
-    def status(self) -> str: ...
-    def diff(self, metric: str) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +53,44 @@ class Filter:
     slice_value: str = ALL
     metric: str = ""
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a filter leaves of the compared examples, with what was kept on them.
+
+    Attributes:
+        pairs: The examples, in the order of stepping.
+        metrics: Names of the metrics that become columns.
+        notes: Example id to its note.
+        marked: Ids that were marked.
+        flaky: Example id to "flips", "stable" or "not re-asked", from the noise floor.
+    """
+
+    pairs: Sequence[Pair]
+    metrics: Sequence[str]
+    notes: Mapping[str, str]
+    marked: frozenset[str]
+    flaky: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an example, as `Comparison.to_frame(by="example")`, and three columns more.
+
+        `asked_again`: category, missing where it was no regression; `marked`: nullable boolean; `note`: text, missing
+        where there is none.
+        """
+        import pandas as pd
+
+        ids = [one.example_id for one in self.pairs]
+        notes = [wording.cleaned(self.notes.get(one, ""))[0] or None for one in ids]
+        return examples_frame(self.pairs, self.metrics).assign(
+            asked_again=pd.Categorical([self.flaky.get(one) for one in ids]),
+            marked=pd.array([one in self.marked for one in ids], dtype="boolean"),
+            note=pd.array(notes, dtype="str"),
+        )
 
 
 class Guard(anywidget.AnyWidget):
@@ -93,11 +122,13 @@ class Explorer:
         notes_file: Path | None = None,
     ) -> None:
         self._pairs = pairs
+        self._metrics = metrics
         self._texts = [_searchable(pair) for pair in pairs]
         self._flaky = flaky or {}
         self._notes_file = notes_file
         self._kept = read_notes(notes_file)
         self._notes = dict(self._kept)
+        self._marked = read_marks(notes_file)
         self._found: list[int] = []
         self._at = 0
         self._build(metrics)
@@ -107,6 +138,18 @@ class Explorer:
     def found(self) -> list[str]:
         """Ids of the examples that the filter leaves, in the order of stepping."""
         return [self._pairs[index].example_id for index in self._found]
+
+    @property
+    def selected(self) -> Selection:
+        """The examples that the filter leaves, with their notes and marks; `selected.to_frame()` goes on with them."""
+        typed = {self._here: self._note.value} if self._found else {}
+        return Selection(
+            pairs=[self._pairs[index] for index in self._found],
+            metrics=self._metrics,
+            notes={**self._notes, **typed},
+            marked=frozenset(self._marked),
+            flaky=self._flaky,
+        )
 
     def _build(self, metrics: Sequence[str]) -> None:
         slices = sorted(
@@ -140,6 +183,9 @@ class Explorer:
         self._save = widgets.Button(
             description="Save note", disabled=self._notes_file is None, layout={"width": "auto"}
         )
+        self._mark = widgets.ToggleButton(
+            description="Mark", tooltip="Mark this example", layout={"width": "auto"}
+        )
         self._saved = widgets.Label().add_class("ek-saved")
         self._wire()
 
@@ -149,10 +195,11 @@ class Explorer:
         self._back.on_click(lambda _: self._step(-1))
         self._next.on_click(lambda _: self._step(+1))
         self._save.on_click(lambda _: self._save_note())
+        self._mark.observe(lambda _: self._keep_mark(), "value")
         row = widgets.Layout(display="flex", flex_flow="row wrap", align_items="center")
         filters = widgets.Box([self._status, self._slice, self._metric, self._text], layout=row)
         steps = widgets.Box([self._back, self._next, self._place], layout=row)
-        notes = widgets.Box([self._save, self._saved], layout=row)
+        notes = widgets.Box([self._save, self._mark, self._saved], layout=row)
         guard = Guard().add_class("ek-guard")
         self.widget = widgets.VBox(
             [guard, filters, steps, self._body, self._note, notes]
@@ -190,15 +237,17 @@ class Explorer:
 
     def _draw(self) -> None:
         self._back.disabled = self._next.disabled = len(self._found) < 2
-        self._note.disabled = not self._found
+        self._note.disabled = self._mark.disabled = not self._found
         self._save.disabled = not self._found or self._notes_file is None
         if not self._found:
             self._place.value, self._body.value, self._note.value = "no example fits", "", ""
+            self._mark.value = False
             return
         pair = self._pairs[self._found[self._at]]
         self._place.value = f"{wording.count(self._at + 1)} of {wording.count(len(self._found))}"
         self._body.value = side_by_side(pair, flaky=self._flaky.get(pair.example_id, ""))
         self._note.value = self._notes.get(pair.example_id, "")
+        self._mark.value = pair.example_id in self._marked
 
     def _leave(self) -> None:
         """Saves what was typed on the example that stood here, if anything was."""
@@ -210,6 +259,13 @@ class Explorer:
     def _here(self) -> str:
         return self._pairs[self._found[self._at]].example_id
 
+    def _keep_mark(self) -> None:
+        """Keeps a changed mark at once, and the note with it; showing another example changes none."""
+        if not self._found or self._mark.value == (self._here in self._marked):
+            return
+        (self._marked.add if self._mark.value else self._marked.discard)(self._here)
+        self._save_note()
+
     def _save_note(self) -> None:
         if not self._found:
             return
@@ -217,7 +273,8 @@ class Explorer:
         if self._notes_file is None:
             return
         try:
-            write_note(self._notes_file, here, self._note.value)
+            is_marked = here in self._marked
+            write_note(self._notes_file, here, self._note.value, marked=is_marked)
             self._kept[here] = self._note.value
             self._saved.value = f"note on {wording.visible(here)} saved to {self._notes_file.name}"
         except DataError as why:
@@ -261,19 +318,30 @@ def side_by_side(pair: Pair, *, flaky: str = "") -> str:
 
 def read_notes(path: Path | None) -> dict[str, str]:
     """The latest note of each example; what is no note is passed over with a warning."""
-    notes: dict[str, str] = {}
+    return {example_id: str(row["note"]) for example_id, row in _latest(path).items()}
+
+
+def read_marks(path: Path | None) -> set[str]:
+    """Ids of the examples whose latest note says that they are marked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # reading the notes has warned already
+        return {example_id for example_id, row in _latest(path).items() if row.get("marked")}
+
+
+def _latest(path: Path | None) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     if path is None or not path.exists():
-        return notes
+        return found
     for number, _, line in lines(path):
         try:
             row: Any = json.loads(line)
-            notes[row["example_id"]] = row["note"]
+            found[row["example_id"]] = {"note": row["note"], "marked": row.get("marked")}
         except (ValueError, TypeError, KeyError) as why:  # the other notes must still show
-            warnings.warn(f"{path}:{number}: not a note ({why}); passed over", stacklevel=2)
-    return notes
+            warnings.warn(f"{path}:{number}: not a note ({why}); passed over", stacklevel=3)
+    return found
 
 
-def write_note(path: Path, example_id: str, note: str) -> None:
+def write_note(path: Path, example_id: str, note: str, *, marked: bool = False) -> None:
     """Appends one note as a JSON line.
 
     Raises:
@@ -282,6 +350,7 @@ def write_note(path: Path, example_id: str, note: str) -> None:
     row = {
         "example_id": example_id,
         "note": wording.cleaned(note)[0],
+        **({"marked": True} if marked else {}),
         "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
     append_line(path, json.dumps(row).encode())

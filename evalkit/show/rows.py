@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
+from evalkit.benchmark.frames import NO_VALUE, examples_frame
 from evalkit.benchmark.slices import MIN_N
 from evalkit.conversation import Conversation
 from evalkit.show import say
@@ -13,6 +14,8 @@ from evalkit.show.difference import marked
 from evalkit.show.tables import Html
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.finder import Found
     from evalkit.benchmark.pairs import Pair
@@ -154,22 +157,37 @@ def example_rows(
         pairs,
         key=lambda one: (marks.get(one.example_id) == "flips", -abs(one.diff("similarity") or 0.0)),
     )
+    frame = examples_frame(ordered[:most], ("similarity",))
+    frame["asked_again"] = [marks.get(one, "not re-asked") for one in frame["example_id"]]
+    return frame_rows(frame)
+
+
+def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The examples of a frame in its order; its categories that are nothing else are slices."""
+    known = {"example_id", "status", "slice", "cluster", "asked_again", "flaky"}
+    known |= {"outcome_base", "outcome_fine_tuned"}
+    kinds = frame.dtypes.astype(str)
+    slices = [name for name in frame.columns if kinds[name] == "category" and name not in known]
     rows = []
-    for one in ordered[:most]:
-        old, new = marked(_cut(one.base.predicted), _cut(one.fine_tuned.predicted))
+    for row in frame.to_dict("records"):
+        old, new = marked(_cut(row["answer_base"]), _cut(row["answer_fine_tuned"]))
         rows.append(
             {
-                "example": one.example_id,
-                "input": Conversation(one.base.prompt),
-                "expected": _cut(one.base.expected),
-                "base": Html(old, _cut(one.base.predicted)),
-                "fine_tuned": Html(new, _cut(one.fine_tuned.predicted)),
-                "drop": wording.signed(one.diff("similarity")),
-                "slices": ", ".join(map(str, one.base.slices.values())),
-                "again": marks.get(one.example_id, "not re-asked"),
+                "example": row["example_id"],
+                "input": Conversation(row["messages"]),
+                "expected": _cut(row["expected"]),
+                "base": Html(old, _cut(row["answer_base"])),
+                "fine_tuned": Html(new, _cut(row["answer_fine_tuned"])),
+                "drop": wording.signed(_known(row["similarity_change"])),
+                "slices": ", ".join(str(row[name]) for name in slices if row[name] != NO_VALUE),
+                "again": row.get("asked_again", "not re-asked"),
             }
         )
     return rows
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124 - NaN alone differs from itself
 
 
 def segment_rows(found: Found) -> list[dict[str, Any]]:

@@ -343,6 +343,26 @@ def regressed_title(n: int, shown: int) -> str:
     return f"{wording.plural(n, 'example')} got worse{rest}"
 
 
+def examples_title(counts: Mapping[str, int], shown: int) -> str:
+    """How many examples of each status there are, and how many of them the table shows.
+
+    Example:
+        >>> examples_title({"fixed": 39}, 10)
+        '10 of the 39 examples that were fixed'
+    """
+    known = {status: n for status, n in counts.items() if n}
+    if not known:
+        return "No examples"
+    if set(known) == {"regressed"}:
+        return regressed_title(known["regressed"], shown)
+    n = sum(known.values())
+    if set(known) == {"fixed"}:
+        return f"{wording.count(shown)} of the {wording.plural(n, 'example')} that were fixed"
+    parts = [f"{wording.count(one)} {status}" for status, one in known.items()]
+    rest = f"; the first {wording.count(shown)}" if shown < n else ""
+    return f"{wording.plural(n, 'example')}: {wording.listed(parts)}{rest}"
+
+
 def detectable_alt(comparison: Comparison, power: float) -> str:
     """What this many examples find, in a sentence."""
     from evalkit import stats

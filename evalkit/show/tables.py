@@ -16,6 +16,7 @@ from evalkit.conversation import Conversation, conversation_css
 
 _GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
 _ROOMS = (  # where records learn what they answer
+    "evalkit.show.benchmark",
     "evalkit.show.human",
     "evalkit.show.abtest",
     "evalkit.show.decision",

@@ -22,7 +22,7 @@ _ROOMS = {
     "proportions": "ProportionTest RateInterval SampleRatioTest proportion_z_test rate_interval sample_ratio_test",
     "quantile": "QuantileInterval QuantileTest quantile_by_user quantile_interval quantile_levels quantile_test",
     "ratio": "MeanSums MeanTest RatioSums RatioTest mean_test mean_test_from_sums ratio_sums ratio_test ratio_test_from_sums",
-    "regression": "RegressionRow RegressionTable gee_odds_table linear_probability_table",
+    "regression": "RegressionRow RegressionTable clustered_fit gee_odds_table linear_probability_table",
     "result": "Result Verdict",
     "rules": "RuleTest less_than_others rule_test tarone_level",
     "sequential": "confidence_sequence crossing_chance extension_levels obrien_fleming_bounds single_look_power spent_alpha",

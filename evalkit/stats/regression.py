@@ -170,6 +170,26 @@ def gee_odds_table(
     )
 
 
+def clustered_fit(model: Any, clusters: Any) -> Any:
+    """A statsmodels least-squares model, fitted with standard errors clustered by the source of each row.
+
+    The same as `model.fit(cov_type="cluster", cov_kwds={"groups": ...}, use_t=True)`; but where nothing is left over to
+    estimate a spread from (fewer than two clusters, or no more rows than terms) it is None instead of an error.
+
+    Args:
+        model: Such as `smf.ols("right.astype(float) ~ fine_tuned", frame)`.
+        clusters: One entry a row: a column of the frame.
+
+    Source: Liang & Zeger 1986, with the small-sample factor G/(G-1) * (N-1)/(N-K); t with G - 1 degrees of freedom.
+    """
+    import pandas as pd
+
+    codes = pd.factorize(clusters)[0]
+    if len(set(codes.tolist())) < 2 or len(model.exog) <= model.exog.shape[1]:
+        return None
+    return model.fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
+
+
 def fitted_logit(outcome: Any, design: Any, clusters: Any) -> Any:
     """A binomial GEE with independent working correlation; None when the data separate or the fit does not settle."""
     import warnings
@@ -243,16 +263,9 @@ def _design(data: Any, slices: list[str]) -> Any:
 
 
 def _linear_fit(data: Any, slices: list[str], cluster: str) -> Any:
-    import pandas as pd
     import statsmodels.api as sm
 
-    codes, design = pd.factorize(data[cluster])[0], _design(data, slices)
-    if len(set(codes.tolist())) < 2 or len(design) <= design.shape[1]:
-        return None  # nothing is left over to estimate a spread from
-    robust = {"groups": codes}
-    return sm.OLS(data["correct"].to_numpy(), design).fit(
-        cov_type="cluster", cov_kwds=robust, use_t=True
-    )
+    return clustered_fit(sm.OLS(data["correct"].to_numpy(), _design(data, slices)), data[cluster])
 
 
 def _gee_fit(data: Any, slices: list[str], cluster: str) -> Any:

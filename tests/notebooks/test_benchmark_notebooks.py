@@ -1,14 +1,22 @@
 """Notebooks 01 and 02, their cells run one after another in this process over small studies of every kind."""
 
+import ast
 import json
 from pathlib import Path
 
+import matplotlib
 import pytest
+import statsmodels.formula.api as smf
 import yaml
+from matplotlib import pyplot
 
+from evalkit import stats
 from evalkit.benchmark.runner import run_automated_eval
+from evalkit.benchmark.slices import regression_frame
 from evalkit.records import Evidence
+from evalkit.workbench import Study
 
+matplotlib.use("agg")
 ROOT = Path(__file__).parents[2]
 BOOKS = {name: ROOT / "notebooks" / f"{name}.ipynb" for name in ("01_benchmark", "02_regressions")}
 SCORERS = "similarity,normalised_exact,all_lines_present"
@@ -27,19 +35,18 @@ def cells(name):
 def run(name, parameters):
     """Runs a notebook's cells on a study that says this; returns its names and the HTML its cells showed."""
     Path("data", parameters["study"], "study.yaml").write_text(yaml.safe_dump(parameters))
-    space, shown = {"display": lambda *many: shown.extend(many)}, []
+    space, shown = {}, []
     for source, tags in cells(name):
-        body, _, last = source.rpartition("\nshow.")
-        is_show = source.startswith("show.") or bool(body)
-        if is_show and "display(" not in source:
-            code = f"{body}\n_last = show.{last}" if body else f"_last = {source}"
-            exec(compile(code, name, "exec"), space)
-            shown.append(space["_last"])
-        else:
-            exec(compile(source, name, "exec"), space)
+        tree = ast.parse(source)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, name, "exec"), space)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), name, "eval"), space)
+            shown.append(value._repr_html_() if hasattr(value, "_repr_html_") else "")
         if "parameters" in tags:
             space["study"] = parameters["study"]
-    return space, "".join(one._repr_html_() for one in shown if one is not None)
+        pyplot.close("all")
+    return space, "".join(one for one in shown if one)
 
 
 def said(role, text):
@@ -97,7 +104,7 @@ def alone(tmp_path, monkeypatch):
 def test_the_benchmark_is_handed_on_and_amended(alone):
     parameters = study(alone)
     first, _ = run("01_benchmark", parameters)
-    written = Evidence.read(first["written"])
+    written = Evidence.read(first["here"].run_folder() / "comparison.json")
     # 60 rows: base right on the 12 with i % 5 == 0, fine-tuned on the other 48
     assert written.details["cells"] == {
         "both_right": 0,
@@ -108,7 +115,7 @@ def test_the_benchmark_is_handed_on_and_amended(alone):
     assert written.primary["estimate"] == pytest.approx(36 / 60)
     assert written.details["noise_floor"] is None
     second, html = run("02_regressions", parameters)
-    amended = Evidence.read(first["written"])
+    amended = Evidence.read(first["here"].run_folder() / "comparison.json")
     assert {row["slice"] for row in amended.details["slices"]} == {"kind = even", "kind = odd"}
     assert "12 examples got worse" in html
     lines = (
@@ -172,12 +179,13 @@ def test_several_checkpoints_are_compared(alone):
         "checkpoint_journals": "journals/base.jsonl,journals/fine_tuned.jsonl"
     }
     space, _ = run("01_benchmark", parameters)
-    assert list(space["compared"]) == [
+    compared = space["here"].checkpoints()
+    assert list(compared) == [
         "fine-tuned",
         "study.<locals>.base",
         "study.<locals>.fine_tuned",
     ]
-    assert space["compared"]["study.<locals>.base"].exact_match_improvement == 0
+    assert compared["study.<locals>.base"].exact_match_improvement == 0
 
 
 def test_what_was_not_declared_is_said_once_and_not_drawn(alone):
@@ -188,3 +196,56 @@ def test_what_was_not_declared_is_said_once_and_not_drawn(alone):
     assert "used in training" not in html
     html = run("02_regressions", parameters)[1]
     assert html.count("No slices were declared") == 1
+
+
+def test_the_formula_and_the_counts_agree_with_the_tables_beside_them(alone):
+    """What stands in plain sight in a notebook is what the kit says in the cell above it."""
+    parameters = study(alone)
+    first, _ = run("01_benchmark", parameters)
+    # 48 fixed, 12 regressed: mid-p = 2 P(X <= 12) - P(X = 12), X ~ Bin(60, 1/2)
+    assert first["p_value"] == pytest.approx(first["comparison"].primary.p_value, rel=1e-9)
+    second, _ = run("02_regressions", parameters)
+    frame = second["answers"].astype({"cluster": str}).assign(correct=lambda one: one["right"] * 1)
+    for table in (stats.linear_probability_table(frame, cluster="cluster"),):
+        for row in [one for one in table if one.slice]:
+            name, (low, high) = (
+                f"C(slice)[{row.slice}]:fine_tuned",
+                second["fit"].conf_int().loc[f"C(slice)[{row.slice}]:fine_tuned"],
+            )
+            assert second["fit"].params[name] == pytest.approx(row.estimate)
+            assert (low, high) == pytest.approx((row.ci_low, row.ci_high))
+            assert second["fit"].pvalues[name] == pytest.approx(row.p_value)
+
+
+def test_the_regression_by_hand_agrees_on_the_recorded_answers():
+    comparison = Study.open("icd10", root=ROOT).compare()
+    for field in ("kind", "style"):
+        answers = comparison.to_frame(field=field)
+        model = smf.ols("right.astype(float) ~ C(slice) + C(slice):fine_tuned", answers)
+        by_hand = model.fit(
+            cov_type="cluster", cov_kwds={"groups": answers["cluster"].cat.codes}, use_t=True
+        )
+        frame = regression_frame(comparison, field=field)
+        told = {row.slice: row for row in stats.linear_probability_table(frame) if row.slice}
+        assert len(told) >= 2
+        for name, row in told.items():
+            term = f"C(slice)[{name}]:fine_tuned"
+            assert by_hand.params[term] == pytest.approx(row.estimate)
+            assert tuple(by_hand.conf_int().loc[term]) == pytest.approx((row.ci_low, row.ci_high))
+
+
+def test_what_was_selected_comes_back_as_a_frame_with_notes_and_marks(alone):
+    space, _ = run("02_regressions", study(alone))
+    explorer = space["explorer"]
+    assert len(space["picked"]) == 60
+    explorer._status.value = "regressed"
+    explorer._note.value = "odd"
+    explorer._mark.value = True
+    explorer._step(+1)
+    frame = explorer.selected.to_frame()
+    assert len(frame) == 12
+    assert frame["note"].tolist()[:2] == ["odd", None] or frame["note"].isna()[1]
+    assert frame["marked"].tolist() == [True] + [False] * 11
+    assert set(frame["asked_again"]) == {"not re-asked"}
+    again = space["here"].explore(space["comparison"], space["noise"])
+    assert again.selected.to_frame()["marked"].sum() == 1
