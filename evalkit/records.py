@@ -20,6 +20,8 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _BROKEN_OFF = {
     "abort",
     "aborted",
+    "cancelled",
+    "canceled",
     "failed",
     "timeout",
     "overloaded",

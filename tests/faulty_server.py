@@ -192,7 +192,8 @@ class FaultyServer:
                 status=401,
             )
         if how == "echo key":
-            return _json(completion(f"you sent {hit.authorization}"))
+            sent = hit.authorization
+            return _json(completion(f"you sent {sent}", model=f"m for {sent}", finish_reason=sent))
         if how == "echo key in upper case":
             return _json(completion(hit.authorization.upper()))
         if how == "echo key in base64":

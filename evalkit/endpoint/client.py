@@ -226,8 +226,9 @@ class Endpoint:
         except Exception as why:
             return self._sorted(why)
         latency_ms, self._is_down = (time.perf_counter() - started) * 1000, False
-        text = without_secrets(found.text, self._secrets)
-        return replace(found, text=text, latency_ms=round(latency_ms, 3))
+        said = {name: getattr(found, name) for name in ("text", "served_model", "finish_reason")}
+        safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
+        return replace(found, **safe, latency_ms=round(latency_ms, 3))
 
     def _sorted(self, why: Exception) -> Exception:
         """What an exception of the SDK means for the row, without its key and without its past."""

@@ -109,10 +109,13 @@ def _error_of(reply: Mapping[str, Any], choice: Any) -> Any:
         return None
     message = choice.get("message")
     places = [choice, message if isinstance(message, Mapping) else {}, reply]
-    if (told := next((e for one in places if _is_error(e := one.get("error"))), None)) is not None:
-        return told
-    reason = choice.get("finish_reason")
-    return f"finish_reason {reason!r}" if ends_in_error(reason) else None
+    told = [one.get("error") for one in places]
+    told += [reply.get("base_resp"), reply if _is_status(reply.get("code")) else None]
+    if (error := next((one for one in told if _is_error(one)), None)) is not None:
+        return error
+    reasons = (choice.get("finish_reason"), choice.get("native_finish_reason"))
+    broken = next((one for one in reasons if ends_in_error(one)), None)
+    return broken and f"finish_reason {broken!r}"
 
 
 def _is_error(error: Any) -> bool:
@@ -129,10 +132,15 @@ def _told(what: str, error: Any, *, in_choice: bool = False) -> NoAnswerError:
     """An error as told: with its status where one of its codes is a number that HTTP knows."""
     error = error[0] if isinstance(error, list) and error else error
     codes = [_code(error.get(name)) for name in _CODES] if isinstance(error, Mapping) else []
-    status = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None)
+    status = next((int(code) for code in codes if _is_status(code)), None)
     names = frozenset(code for code in codes if code and not code.isdigit())
     text = f"{status}: {what}" if status else what
     return NoAnswerError(text + _own_words(error), status=status, names=names, in_choice=in_choice)
+
+
+def _is_status(value: Any) -> bool:
+    """Whether HTTP knows the number as an error."""
+    return re.fullmatch("[45][0-9][0-9]", _code(value)) is not None
 
 
 def _code(value: Any) -> str:

@@ -89,3 +89,34 @@ def test_a_page_is_told_from_json_that_is_no_completion(reply):
     with pytest.raises(NoAnswerError, match="no completion") as caught:
         answer([reply])
     assert not caught.value.is_page
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"choices": [{"native_finish_reason": "error", "finish_reason": "stop"}]},
+        {"choices": [{"finish_reason": "cancelled"}]},
+        {"base_resp": {"status_code": 1013, "status_msg": "internal"}},
+        {"code": 500, "message": "boom"},
+        {"code": "503", "message": "boom"},
+    ],
+)
+def test_an_error_told_beside_an_empty_answer_is_no_answer(told):
+    reply = completed("") | told
+    reply["choices"] = [completed("")["choices"][0] | reply["choices"][0]]
+    with pytest.raises(NoAnswerError, match="told an error instead of an answer"):
+        answer(reply)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"base_resp": {"status_code": 0, "status_msg": "success"}},
+        {"code": 200, "message": "success"},
+        {"code": 0},
+        {"code": "gpt-500"},
+        {"code": None, "message": "hello"},
+    ],
+)
+def test_what_says_that_nothing_went_wrong_leaves_the_answer(told):
+    assert answer(completed("4") | told).text == "4"
