@@ -16,7 +16,7 @@ from evalkit.errors import DataError
 from evalkit.files import append_line, kept_quiet, lines
 from evalkit.records import Against, Evidence
 from evalkit.study import Study
-from evalkit.wording import plural, points, visible
+from evalkit.wording import decimals, plural, points, visible
 
 FILE = "history.jsonl"
 _OF_NO_STUDY = (
@@ -155,10 +155,15 @@ def _of_row(row: Mapping[str, Any]) -> list[Against]:
             source=str(row["primary"]).replace("_", " "),
             models=row.get("models") or {},
             bound_to=row.get("bound_to") or {},
-            said=points(primary.get("estimate")),
+            said=_size(primary),
             at=str(row.get("made_at") or ""),
         )
     ]
+
+
+def _size(primary: Mapping[str, Any]) -> str:
+    ends = [primary.get(name) for name in ("estimate", "ci_low", "ci_high")]
+    return points(ends[0], decimals(*ends))
 
 
 def _is_trial(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -298,10 +303,12 @@ def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     changes = []
     for name, metric in now.get("metrics", {}).items():
         old, new = before.get("metrics", {}).get(name, {}).get("estimate"), metric.get("estimate")
-        if old is not None and new is not None and points(old) != points(new):
-            changes.append(
-                f"the difference in {name.replace('_', ' ')} went from {points(old)} to {points(new)} points"
-            )
+        if old is None or new is None:
+            continue
+        digits = max(decimals(one) for one in (old, new))
+        if points(old, digits) != points(new, digits):
+            told = f"from {points(old, digits)} to {points(new, digits)} points"
+            changes.append(f"the difference in {name.replace('_', ' ')} went {told}")
     return changes
 
 
