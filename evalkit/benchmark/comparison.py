@@ -170,6 +170,11 @@ class Comparison:
         return tuple(one for one in self.pairs if one.status == "regressed")
 
     @property
+    def price_level(self) -> float:
+        """The level at which the primary metric is priced: that of its look, shared by the models compared."""
+        return self.primary.alpha / self.n_compared
+
+    @property
     def disagreement(self) -> float | None:
         """Share of examples on which exactly one model is right."""
         return (self.cells["fixed"] + self.cells["regressed"]) / self.n if self.n else None

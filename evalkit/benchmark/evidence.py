@@ -122,7 +122,7 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
 def _price(comparison: Comparison, power: float) -> str:
     if not comparison.n:
         return f"{FIRST_SIZE} examples to begin with"
-    needed = examples_to_settle(comparison.primary, alpha=comparison.primary.alpha, power=power)
+    needed = examples_to_settle(comparison.primary, alpha=comparison.price_level, power=power)
     if needed:
         return more_examples(comparison, needed, power)
     more = wording.count(3 * comparison.n)
@@ -179,7 +179,7 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
         yield Missing(
             kind=OPEN_SLICES,
             action=f"Collect more examples with {wording.listed(names)}",
-            why=f"{why} examples, not settled",
+            why=f"{why} examples, not settled; the price settles each {wording.times(named[0].wanted_chance)}",
             price=price,
         )
 

@@ -18,7 +18,7 @@ from evalkit.files import Told, append_line, kept_quiet, lines, warned
 from evalkit.records import Against, Evidence
 from evalkit.settings import Settings
 from evalkit.study import PINNED, Study
-from evalkit.wording import points
+from evalkit.wording import decimals, points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,10 +185,15 @@ def _of_row(row: Mapping[str, Any]) -> list[Against]:
             source=str(row["primary"]).replace("_", " "),
             models=row.get("models") or {},
             bound_to=row.get("bound_to") or {},
-            said=points(primary.get("estimate")),
+            said=_size(primary),
             at=str(row.get("made_at") or ""),
         )
     ]
+
+
+def _size(primary: Mapping[str, Any]) -> str:
+    ends = [primary.get(name) for name in ("estimate", "ci_low", "ci_high")]
+    return points(ends[0], decimals(*ends))
 
 
 def _is_trial(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -115,7 +115,9 @@ def regression_answer(
         for row in first or ()
         if row.n_to_settle
     ]
-    lines += [f"To settle the other slices: {wording.listed(unsettled)}."] if unsettled else []
+    if unsettled and first:
+        often = wording.times(first.rows[0].wanted_chance)
+        lines.append(f"To settle the other slices {often}: {wording.listed(unsettled)}.")
     return " ".join([*lines, _held(noise)])
 
 
@@ -212,7 +214,7 @@ def settle(comparison: Comparison, *, power: float = 0.8) -> str:
         return "Nothing was seen from which a number of examples could be worked out."
     if comparison.verdict in {"better", "worse"}:
         return f"The question is settled for {say.label(comparison.primary_metric)}: {say.effect(comparison.primary)}."
-    needed = examples_to_settle(comparison.primary, alpha=comparison.alpha, power=power)
+    needed = examples_to_settle(comparison.primary, alpha=comparison.price_level, power=power)
     if needed is None:
         return "No difference at all was seen: no number of examples would settle a difference of zero."
     return f"To settle this you need {more_examples(comparison, needed, power)}."

@@ -7,7 +7,7 @@ from typing import Any
 
 from evalkit.decision.history import FILE, History
 from evalkit.decision.rules import NAMES
-from evalkit.wording import plural, points, visible
+from evalkit.wording import decimals, plural, points, visible
 
 
 def told(history: History) -> str:
@@ -115,10 +115,12 @@ def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     changes = []
     for name, metric in now.get("metrics", {}).items():
         old, new = before.get("metrics", {}).get(name, {}).get("estimate"), metric.get("estimate")
-        if old is not None and new is not None and points(old) != points(new):
-            changes.append(
-                f"the difference in {name.replace('_', ' ')} went from {points(old)} to {points(new)} points"
-            )
+        if old is None or new is None:
+            continue
+        digits = max(decimals(one) for one in (old, new))
+        if points(old, digits) != points(new, digits):
+            told = f"from {points(old, digits)} to {points(new, digits)} points"
+            changes.append(f"the difference in {name.replace('_', ' ')} went {told}")
     return changes
 
 

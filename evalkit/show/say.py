@@ -160,7 +160,8 @@ def slice_sentence(row: SliceRow, metric: str) -> str:
         "no test" if row.p_adjusted is None else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
     )
     more = (
-        f" To settle this: about {wording.count(row.n_to_settle - row.n)} more such examples."
+        f" To settle this: about {wording.count(row.n_to_settle - row.n)} more such examples, "
+        f"enough {wording.times(row.wanted_chance)}."
         if row.n_to_settle
         else ""
     )

@@ -11,6 +11,8 @@ from evalkit.errors import DesignError
 from evalkit.stats.null import FEW, Null, null_in, p_under
 from evalkit.stats.result import Difference, Scale, Verdict, z_quantile
 
+_SMALL = 0.1  # share of what the users can tell up to which a phase that bears no verdict is left out, and the others decide
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CombinedTest(Difference):
@@ -55,6 +57,9 @@ def combine_phases(results: Sequence[Any], *, alpha: float = 0.05) -> CombinedTe
     Source: fixed-effect combination, Cochran 1954; weights and test by the errors under the null. The limits are combined from
     those of the phases (Zou & Donner 2008).
 
+    A phase that bears no verdict of its own (one user outweighs its others) is left out where its users can tell no more
+    than a tenth; else there is no verdict at all.
+
     Raises:
         DesignError: No phase given.
 
@@ -75,12 +80,19 @@ def combine_phases(results: Sequence[Any], *, alpha: float = 0.05) -> CombinedTe
     left_out = len(results) - len(usable)
     said = f"{left_out} of {len(results)} phases have no variance yet and are left out"
     notes = [said] if left_out else []
-    notes += [note for one in results for note in one.notes if note.startswith("no verdict")]
+    usable, dropped = _without_small(usable)
+    notes += [f"a small phase is left out: {one.no_verdict}" for one in dropped]
+    refused = [
+        why
+        for one in results
+        if not any(one is small for small in dropped) and (why := getattr(one, "no_verdict", ""))
+    ]
+    notes += [f"no verdict: {why}" for why in refused]
     common = {
         "n": sum(one.n for one in results),
         "alpha": alpha,
         "phases": tuple(one.estimate for one in results),
-        "no_verdict": next((why for one in results if (why := getattr(one, "no_verdict", ""))), ""),
+        "no_verdict": next(iter(refused), ""),
         "shown_as": results[0].shown_in(),
         "method": f"inverse variance over {len(usable)} phases",
     }
@@ -97,6 +109,22 @@ def combine_phases(results: Sequence[Any], *, alpha: float = 0.05) -> CombinedTe
     return _combined(
         [one for one, _ in usable], [null for _, null in usable], results, common, notes
     )
+
+
+def _without_small(
+    usable: Sequence[tuple[Any, Null]],
+) -> tuple[Sequence[tuple[Any, Null]], Sequence[Any]]:
+    """The phases that count, and those that bear no verdict and have so few users that the others decide without them.
+
+    By users, not by errors: one user who outweighs half of a test makes that half's error large, and is no small matter.
+    """
+    worth = [null.n[0] * null.n[1] / max(sum(null.n), 1) for _, null in usable]
+    small = [
+        one
+        for (one, _), own in zip(usable, worth, strict=True)
+        if getattr(one, "no_verdict", "") and own <= _SMALL * sum(worth)
+    ]
+    return [pair for pair in usable if not any(pair[0] is one for one in small)], small
 
 
 def _combined(

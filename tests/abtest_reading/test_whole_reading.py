@@ -9,6 +9,7 @@ from evalkit.abtest.findings import deciding, read_looks
 from evalkit.abtest.prospect import design_effect_in
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.schedule import limits, schedule
+from evalkit.stats import combine_phases, ratio_test
 
 DAY = 86400.0
 START_DAY = 20_000
@@ -134,3 +135,33 @@ def test_a_small_slice_that_falls_to_nothing_is_shown_worse():
         )
         rows = side_by_side({"small": small, "big": big})
         assert [row["verdict"] for row in rows] == ["worse", "no difference shown"], (n_old, n_new)
+
+
+def ramp(rng, sizes, rate=0.1):
+    """A test a phase, with heavy users: each has a rate of its own and up to 300 requests."""
+
+    def arm(n):
+        requests = np.minimum(300, np.ceil(rng.lognormal(1, 1.3, n)).astype(int))
+        return requests, rng.binomial(requests, rng.beta(5 * rate, 5 * (1 - rate), n))
+
+    return [ratio_test(arm(old), arm(new)) for old, new in sizes]
+
+
+def test_a_first_phase_of_twenty_users_does_not_make_a_ramp_invalid():
+    # 1%, then 10%, then 50%: one of its 20 treatment users often holds a third of their requests
+    rng, found = np.random.default_rng(5), []
+    for _ in range(400):
+        parts = ramp(rng, ((2000, 20), (900, 100), (1000, 1000)))
+        found.append((combine_phases(parts), bool(parts[0].no_verdict)))
+    refused = [one for one, small in found if small]
+    assert len(refused) > 40
+    assert np.mean([one.verdict == "invalid" for one in refused]) < 0.05
+    assert all(one.weights[0] == 0 for one in refused)
+    assert np.mean([one.verdict in {"better", "worse"} for one, _ in found]) < 0.08
+
+
+def test_a_phase_that_counts_and_bears_no_verdict_still_refuses_the_whole():
+    heavy = ([1] * 499 + [3000], [0] * 499 + [2990]), ([1] * 500, [0, 1] * 250)
+    small = ([1] * 500, [0, 1] * 250), ([1] * 500, [0, 1] * 250)
+    whole = combine_phases([ratio_test(*heavy), ratio_test(*small)])
+    assert (whole.verdict, whole.no_verdict[:20]) == ("invalid", ratio_test(*heavy).no_verdict[:20])

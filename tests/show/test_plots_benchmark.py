@@ -4,8 +4,10 @@ import pytest
 from matplotlib import pyplot
 
 from evalkit import show
+from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.noise import NoiseFloor, noise_floor
 from evalkit.benchmark.slices import slice_table
+from evalkit.records import EvalResult
 from evalkit.show import say, style
 from evalkit.show.plots import benchmark as plots
 
@@ -159,3 +161,46 @@ def test_a_long_slice_name_and_its_numbers_do_not_overlap_on_a_phone(comparison_
 def test_this_runs_label_keeps_clear_of_its_mark_and_curve(comparison_in, words_crossed):
     with style.style():
         assert words_crossed(plots.detectable(comparison_in("no difference shown"))) == []
+
+
+def scored(score, n=60):
+    return [
+        EvalResult(
+            i, f"q {i}", "x", "x", True, True, scores={"toxic": score(i)}, slices={"half": "a" if i % 2 else "b"}
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("less", [False, True])
+def test_the_margin_lies_on_the_side_of_a_loss_and_the_axis_says_which_that_is(less):
+    old, new = scored(lambda i: 0.3 + 0.01 * (i % 5)), scored(lambda i: 0.3 + 0.01 * (i % 7))
+    found = compare_models(
+        old,
+        new,
+        primary_metric="toxic",
+        lower_is_better="toxic" if less else "",
+        metric_margin=0.04,
+    )
+    with style.style():
+        ax = plots.forest(slice_table(found, margin=0.04))
+        sides = ax.get_xlabel().split("fine-tuned − base")
+        ends = [float(x) for line in ax.lines for x in line.get_xdata()]
+        ends += [
+            float(s[0][0])
+            for c in ax.collections
+            for s in getattr(c, "get_segments", list)()
+            if len(s)
+        ]
+        pyplot.close(ax.figure)
+    assert ("worse" in sides[1]) is less
+    assert "points" not in sides[0]  # a score is no percentage
+    assert (0.04 in ends, -0.04 in ends) == (less, not less)
+
+
+def test_a_figure_of_rates_and_scores_names_both_units():
+    found = compare_models(scored(lambda i: 0.3), scored(lambda i: 0.1), lower_is_better="toxic")
+    with style.style():
+        label = plots.differences(found).get_xlabel()
+        pyplot.close("all")
+    assert label == "points (of scores: hundredths), fine-tuned − base"

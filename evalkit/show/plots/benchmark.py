@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +75,11 @@ def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
         )
         for name, test in comparison.tests.items()
     ]
-    ax = difference_axes(tracks, narrow=narrow)
+    ax = difference_axes(tracks, narrow=narrow, **_scale_of([*comparison.tests.values()]))
     if comparison.noninferiority is not None:
         dashed(
             ax,
-            -comparison.noninferiority.margin,
+            _worst(comparison.noninferiority.margin, comparison.primary),
             [*comparison.tests].index(comparison.primary_metric),
             narrow=narrow,
         )
@@ -170,13 +170,13 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
         )
         for row in table.rows[:MOST_ROWS]
     ]
-    ax = difference_axes(tracks, narrow=narrow)
+    tests = [row.test for row in table]
+    ax = difference_axes(tracks, narrow=narrow, **_scale_of(tests))
     if len(table) > MOST_ROWS:
-        ax.set_xlabel(
-            f"the first {MOST_ROWS} of {wording.plural(len(table), 'slice')}; points, fine-tuned − base"
-        )
-    if table.margin:
-        style.threshold(ax, -table.margin, spans=spans(tracks, narrow=narrow))
+        first = f"the first {MOST_ROWS} of {wording.plural(len(table), 'slice')}"
+        ax.set_xlabel(f"{first}; {ax.get_xlabel()}")
+    if table.margin and tests:
+        style.threshold(ax, _worst(table.margin, tests[0]), spans=spans(tracks, narrow=narrow))
     return style.titled(ax, say.slices_title(table), narrow=narrow)
 
 
@@ -254,6 +254,20 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
     return style.titled(
         ax, say.detectable_title(comparison, here, power), narrow=narrow, above=above
     )
+
+
+def _scale_of(tests: Sequence[Any]) -> dict[str, Any]:
+    """What the axis of these differences measures, and which side of it is good news."""
+    sides = {"left" if one.lower_is_better else "right" for one in tests} or {"right"}
+    return {
+        "scales": {wording.scale_of(one) for one in tests} or {"points"},
+        "better": sides.pop() if len(sides) == 1 else "",
+    }
+
+
+def _worst(margin: float, test: Any) -> float:
+    """Where a loss of the margin lies."""
+    return margin if test.lower_is_better else -margin
 
 
 def _squares(counts: Mapping[str, int], *, narrow: bool) -> Axes:

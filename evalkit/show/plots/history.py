@@ -29,7 +29,7 @@ def differences(runs: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> A
             vertical=True,
         )
         ax.annotate(
-            wording.points(metric["estimate"]),
+            _size(metric),
             (place, metric["estimate"]),
             (9, 0),
             textcoords="offset points",
@@ -38,7 +38,9 @@ def differences(runs: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> A
     style.zero_line(ax, vertical=False)
     ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)
     ax.set_xticks(range(len(runs)), [_when(run) for run in runs])
-    ax.yaxis.set_major_formatter(lambda value, _: wording.points(value, 0))
+    low, high = ax.get_ylim()
+    digits = 0 if high - low >= 0.03 else 2
+    ax.yaxis.set_major_formatter(lambda value, _: wording.points(value, digits))
     return style.titled(ax, _title(runs), narrow=narrow, above="points over the base model")
 
 
@@ -46,8 +48,8 @@ def alt(runs: Sequence[Mapping[str, Any]]) -> str:
     """The history in sentences."""
     shown = distinct(runs)[-12:]
     told = [
-        f"{str(run.get('made_at') or 'this run')[:10]}: {wording.points(_primary(run)['estimate'])} points, "
-        f"{wording.interval(_primary(run)['ci_low'], _primary(run)['ci_high'])}."
+        f"{str(run.get('made_at') or 'this run')[:10]}: {_size(_primary(run))} points, "
+        f"{wording.interval(_primary(run)['ci_low'], _primary(run)['ci_high'], digits=_digits(_primary(run)))}."
         for run in shown
     ]
     return f"{_title(shown)}. {' '.join(told)}"
@@ -73,9 +75,18 @@ def _title(runs: Sequence[Mapping[str, Any]]) -> str:
         return "No run has a primary effect yet"
     last, name = _primary(runs[-1]), str(runs[-1].get("primary")).replace("_", " ")
     if len(runs) == 1:
-        return f"The first training run: {name} {wording.points(last['estimate'])} points"
+        return f"The first training run: {name} {_size(last)} points"
     moved = last["estimate"] - _primary(runs[-2])["estimate"]
-    return f"{name.capitalize()} is {wording.points(last['estimate'])} points, {wording.points(moved)} since the answers before"
+    since = wording.points(moved, max(_digits(last), wording.decimals(moved)))
+    return f"{name.capitalize()} is {_size(last)} points, {since} since the answers before"
+
+
+def _size(metric: Mapping[str, Any]) -> str:
+    return wording.points(metric["estimate"], _digits(metric))
+
+
+def _digits(metric: Mapping[str, Any]) -> int:
+    return wording.decimals(metric["estimate"], metric["ci_low"], metric["ci_high"])
 
 
 def _when(run: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,8 +91,21 @@ def dashed(ax: Axes, at: float, place: int, *, narrow: bool) -> None:
     style.threshold(ax, at, spans=[(place - (0.07 if narrow else 0.3), place + 0.36)])
 
 
-def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
-    """Rows on one scale with zero in the middle, in points."""
+def difference_axes(
+    tracks: Sequence[Track],
+    *,
+    narrow: bool,
+    scales: Collection[str] = ("points",),
+    better: str = "right",
+) -> Axes:
+    """Rows on one scale with zero in the middle.
+
+    Args:
+        tracks: The rows.
+        narrow: For a phone.
+        scales: What the rows are: "points" of rates, "number" for scores such as similarity, or both.
+        better: The side of better differences: "right", "left" where less is better, "" where the rows differ in it.
+    """
     ends = [
         at
         for track in tracks
@@ -104,11 +117,15 @@ def difference_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
     most = 2.2 if narrow else 4.2  # ticks on either side of zero
     step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= most)
     ticks = [at * step for at in range(-int(reach / step), int(reach / step) + 1)]
-    ax = tracks_axes(
-        tracks, (-reach, reach), ticks, lambda at: wording.points(at, 0), narrow=narrow
-    )
+    numbers = set(scales) == {"number"}
+    text = wording.signed if numbers else lambda at: wording.points(at, 0)
+    ax = tracks_axes(tracks, (-reach, reach), ticks, text, narrow=narrow)
     style.zero_line(ax, spans=spans(tracks, narrow=narrow))
-    ax.set_xlabel("worse ←  points, fine-tuned − base  → better")
+    what = (
+        "" if numbers else "points (of scores: hundredths), " if "number" in scales else "points, "
+    )
+    sides = {"right": "worse ←  {}  → better", "left": "better ←  {}  → worse", "": "{}"}[better]
+    ax.set_xlabel(sides.format(f"{what}fine-tuned − base"))
     return ax
 
 
