@@ -113,14 +113,14 @@ def prose(source: str, first: bool = False) -> str:
     )
 
 
-def with_heading_levels(markup: str, top: int = 3) -> str:
-    """Renumbers headings so that none skips a level below `top - 1`."""
-    depth, changes = top - 1, []
+def with_heading_levels(markup: str) -> str:
+    """Renumbers headings so that they begin at the third level and none skips one."""
+    depth, changes = 2, []
     for tag in read_tags(markup):
         if not re.fullmatch("h[1-6]", tag.name):
             continue
         if not tag.closes:
-            depth = min(max(int(tag.name[1]) + 1, top), depth + 1, 6)
+            depth = min(max(int(tag.name[1]) + 1, 3), depth + 1, 6)
         changes.append(
             (tag, f"</h{depth}>" if tag.closes else replace(tag, name=f"h{depth}").written())
         )

@@ -62,7 +62,6 @@ def table(
     caption: str = "",
     columns: Mapping[str, str] | Sequence[str] | None = None,
     numeric: Iterable[str] = (),
-    raw_html: Iterable[str] = (),
     open_rows: int | None = None,
 ) -> Html:
     """A table that scrolls in its own box and turns into labelled blocks on a phone.
@@ -72,7 +71,6 @@ def table(
         caption: What the table says; also the name of its scroll box.
         columns: Names to show, in order, mapped to their headings; all by default.
         numeric: Names whose cells are numbers or intervals: right-aligned and unbroken.
-        raw_html: Names whose cells are already safe HTML; everything else is escaped.
         open_rows: How many rows stand open; the rest is folded away, but printed. All by default.
 
     Example:
@@ -82,13 +80,13 @@ def table(
     """
     records = _records(rows)
     names = _headings(records, columns)
-    right, raw = set(numeric), set(raw_html)
+    right = set(numeric)
     right |= {name for name in names if _all_numbers(record.get(name) for record in records)}
     head = "".join(
         f'<th scope="col"{_class(name in right)}>{html.escape(title)}</th>'
         for name, title in names.items()
     )
-    body = [_row(record, names, right, raw) for record in records]
+    body = [_row(record, names, right) for record in records]
     folded = body[open_rows:] if open_rows is not None else []
     shown = body[: len(body) - len(folded)] or [
         f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>'
@@ -202,25 +200,22 @@ def _class(numeric: bool) -> str:
     return ' class="num"' if numeric else ""
 
 
-def _row(
-    record: Mapping[str, Any], names: Mapping[str, str], right: set[str], raw: set[str]
-) -> str:
+def _row(record: Mapping[str, Any], names: Mapping[str, str], right: set[str]) -> str:
     cells = []
     for place, (name, title) in enumerate(names.items()):
         tag, scope = (
             ("th", ' scope="row"') if place == 0 else ("td", f' data-l="{html.escape(title)}"')
         )
-        cells.append(
-            f"<{tag}{scope}{_class(name in right)}>{_cell(record.get(name), name in raw)}</{tag}>"
-        )
+        cells.append(f"<{tag}{scope}{_class(name in right)}>{_cell(record.get(name))}</{tag}>")
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _cell(value: Any, raw: bool) -> str:
-    if isinstance(value, Html | Conversation):
-        return value.body
-    text = _value_text(value)
-    return text if raw else wording.render_text(text)
+def _cell(value: Any) -> str:
+    return (
+        value.body
+        if isinstance(value, Html | Conversation)
+        else wording.render_text(_value_text(value))
+    )
 
 
 def _value_text(value: Any) -> str:

@@ -37,9 +37,9 @@ def test_columns_choose_order_and_headings():
     assert str(made) == "Third  First\n3      1"
 
 
-def test_raw_html_and_chips_stay_html():
-    made = show.table([{"a": "<em>x</em>", "b": show.chip("worse")}], raw_html=("a",)).body
-    assert "<em>x</em>" in made
+def test_chips_stay_html_and_text_does_not():
+    made = show.table([{"a": "<em>x</em>", "b": show.chip("worse")}]).body
+    assert "<em>" not in made
     assert 'class="ek-chip-worse ek-verdict"' in made
 
 
