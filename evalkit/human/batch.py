@@ -14,7 +14,7 @@ from evalkit import wording
 from evalkit.conversation import conversation_text, without_instructions
 from evalkit.errors import DesignError
 from evalkit.human import draw
-from evalkit.human.pairs import NOTHING, Batch, Key, Pair, Side
+from evalkit.human.blind import NOTHING, Batch, Key, Pair, Side
 from evalkit.records import EvalResult
 from evalkit.study import checked_name
 

@@ -8,7 +8,7 @@ from random import Random
 
 from evalkit.conversation import without_instructions
 from evalkit.errors import DataError, DesignError
-from evalkit.human.pairs import Side
+from evalkit.human.blind import Side
 from evalkit.records import EvalResult, answers_hash
 
 Matched = tuple[EvalResult, EvalResult]

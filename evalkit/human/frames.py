@@ -12,7 +12,7 @@ from evalkit.human.votes import CHOICES
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.human.pairs import Pair
+    from evalkit.human.blind import Pair
     from evalkit.human.preference import Preference
     from evalkit.human.rounds import Progress
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from evalkit.human.pairs import Batch, Key, Pair, Side
+from evalkit.human.blind import Batch, Key, Pair, Side
 from evalkit.human.rounds import Round
 from evalkit.human.votes import Vote
 from evalkit.records import RatedPair

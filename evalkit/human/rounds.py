@@ -18,7 +18,7 @@ from typing import Any
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.files import LineFile, append_line, kept_quiet, lines, write_whole
-from evalkit.human.pairs import Batch, Key, read_batch, read_key, read_record
+from evalkit.human.blind import Batch, Key, read_batch, read_key, read_record
 from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.human.votes import Vote, VoteFile, read_standing
 from evalkit.study import Study, checked_name
