@@ -82,9 +82,13 @@ def kind_of(verdict: str | None) -> Kind:
 
 def style() -> AbstractContextManager[None]:
     """A context in which figures look like ours."""
+    from matplotlib import pyplot
     from matplotlib import style as styles
 
     typeface.tell_matplotlib()
+    # A notebook's backend, once loaded, shows plots at a cell's end; loaded by the first figure inside the context, that
+    # would go with it. This loads it.
+    pyplot.draw_if_interactive()
     return styles.context(str(Path(__file__).with_name("evalkit.mplstyle")))
 
 
