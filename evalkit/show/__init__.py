@@ -36,7 +36,7 @@ _HOMES = {
                 "effect_slices",
                 "days",
                 "ledger",
-                "headline",
+                "effect_title",
             ),
         ),
         "evalkit.show.abtest",

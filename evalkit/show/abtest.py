@@ -143,7 +143,7 @@ def by_hand(found: Reading | NoReading, z: float) -> Html:
 
 def by_request(found: Reading | NoReading, z: float | None = None) -> Html:
     """The article's test, which counts requests, beside the one by user; and a z of one's own."""
-    known = z is not None and math.isfinite(z) and found.findings
+    known = z is not None and math.isfinite(z) and found.findings and found.findings.article
     own = f" By hand z = {wording.number(z)}." if known else ""
     return tables.note(f"{article_said(found)}{own}")
 
@@ -528,7 +528,7 @@ def by_hand_said(found: Reading | NoReading, z: float) -> str:
     """Whether a z by hand is the one that decides, and why not where it is not."""
     test = found.findings.primary if found.findings else None
     if test is None:
-        return f"{headline(found)}: no z by hand either, as successes are withheld with the effect."
+        return f"{headline(found)}: no z by hand either."
     if test.z_score is None or not math.isfinite(z):
         return "z is undefined: the outcome never varied."
     text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); the z that decides = {wording.number(test.z_score)}"

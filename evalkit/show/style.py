@@ -83,9 +83,13 @@ def kind_of(verdict: str | None) -> Kind:
 
 def style() -> AbstractContextManager[None]:
     """A context in which figures look like ours, whatever theme is in force around it."""
+    from matplotlib import pyplot
     from matplotlib import style as styles
 
     typeface.tell_matplotlib()
+    # A notebook's backend, once loaded, shows plots at a cell's end; loaded by the first figure inside the context, that
+    # would go with it. This loads it.
+    pyplot.draw_if_interactive()
     return styles.context(str(SHEET), after_reset=True)
 
 
