@@ -374,7 +374,7 @@ def regression_frame(comparison: Comparison, *, field: str = "") -> pd.DataFrame
     """
     frame = comparison.to_frame(field=field).assign(correct=lambda one: one["right"].astype(int))
     names = ["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])]
-    return frame[names].astype({"example_id": str, "cluster": str})
+    return frame.loc[:, names].astype({"example_id": str, "cluster": str})
 
 
 def _row(
