@@ -133,7 +133,7 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ax.axhline(0, color=COLOURS["ink"], lw=0.9)
     ax.set(xlim=(0, 1), ylim=(-ends[-1] - 0.25 * max(ends.values()), 1.25 * ends[1]), yticks=[])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    ax.set_xlabel("similarity to the expected text")
+    ax.set(xlabel="similarity to the expected text", ylabel="")
     return style.titled(ax, say.similarity_title(comparison), narrow=narrow)
 
 
