@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import seaborn as sns
 
 from evalkit import stats, wording
 from evalkit.benchmark.pairs import quantile
@@ -106,7 +107,15 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
             if (v := getattr(one, f"{role}_values").get("similarity")) is not None
         ]
         heights = np.histogram(np.clip(values, 0, 1), edges)[0]
-        ax.bar(edges[:-1], sign * heights, width=0.048, align="edge", color=COLOURS[role])
+        sns.histplot(
+            x=np.clip(values, 0, 1),
+            weights=np.full(len(values), sign),
+            bins=list(edges),
+            shrink=0.96,
+            color=COLOURS[role],
+            alpha=1,
+            ax=ax,
+        )
         ends[sign] = max(1.0, float(heights.max()))
         if side.avg_similarity is not None:
             ax.plot(
@@ -124,7 +133,7 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ax.axhline(0, color=COLOURS["ink"], lw=0.9)
     ax.set(xlim=(0, 1), ylim=(-ends[-1] - 0.25 * max(ends.values()), 1.25 * ends[1]), yticks=[])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    ax.set_xlabel("similarity to the expected text")
+    ax.set(xlabel="similarity to the expected text", ylabel="")
     return style.titled(ax, say.similarity_title(comparison), narrow=narrow)
 
 
@@ -207,17 +216,16 @@ def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool 
         known = [
             one for one in comparison.pairs if one.status == status and one.diff(metric) is not None
         ]
-        points = [(one.base_values[metric], one.fine_tuned_values[metric]) for one in known]
-        face = "none" if role == "base" else COLOURS[role]
-        if points:
-            ax.scatter(
-                *zip(*points, strict=True),
-                s=size,
-                marker=marker,
-                facecolors=face,
-                edgecolors=COLOURS[role],
-                lw=0.8,
-            )
+        sns.scatterplot(
+            x=[one.base_values[metric] for one in known],
+            y=[one.fine_tuned_values[metric] for one in known],
+            s=size,
+            marker=marker,
+            color=COLOURS["paper" if role == "base" else role],
+            edgecolor=COLOURS[role],
+            linewidth=0.8,
+            ax=ax,
+        )
     ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set_xlabel(f"base, {say.label(metric)}")
@@ -240,7 +248,8 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
     found = [(size, at * 100) for size in sizes if share and (at := detects(size)) is not None]
     here = detects(n) if n and share else None
     if found:
-        ax.plot(*zip(*found, strict=True), color=COLOURS["fine_tuned"], lw=1.6)
+        x, y = zip(*found, strict=True)
+        sns.lineplot(x=x, y=y, color=COLOURS["fine_tuned"], errorbar=None, ax=ax)
     if here is not None:
         ax.plot([n], [here * 100], "o", ms=9, mfc=COLOURS["fine_tuned"], mec=COLOURS["fine_tuned"])
         text = f"this run: {wording.points(here, sign=False)} points"
