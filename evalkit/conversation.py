@@ -77,12 +77,13 @@ def turns(messages: Messages, *, folds_last: bool = False) -> tuple[Turn, ...]:
 
     Args:
         messages: As sent: `role`, `content` (text or a list of parts), `tool_calls`.
-        folds_last: Fold the last message too when it is long; else it stands open, as it is what was answered.
+        folds_last: Fold the last message too when it is long, and instructions, which rows of a table mostly share, when
+            their first words would not hold them; else the last stands open, as it is what was answered.
     """
     called = dict(pair for message in messages for pair in _call_names(message))
     last = len(messages) - 1
     return tuple(
-        _turn(message, called, may_fold=folds_last or place < last)
+        _turn(message, called, may_fold=folds_last or place < last, tight=folds_last)
         for place, message in enumerate(messages)
     )
 
@@ -177,12 +178,15 @@ def without_instructions(messages: Messages) -> list[Mapping[str, Any]]:
     return [message for message in messages if message.get("role") not in INSTRUCTIONS]
 
 
-def _turn(message: Mapping[str, Any], called: Mapping[str, str], *, may_fold: bool) -> Turn:
+def _turn(
+    message: Mapping[str, Any], called: Mapping[str, str], *, may_fold: bool, tight: bool
+) -> Turn:
     name = message.get("name") or called.get(str(message.get("tool_call_id")))
     role = str(message.get("role") or "message")
     parts = (*_parts(message), *_calls(message)) or (Part(kind="named", text="[nothing]"),)
     text = " ".join(part.text for part in parts)
-    is_long = len(text) > LONG or text.count("\n") >= LONG_LINES
+    most = OPENING if tight and role in INSTRUCTIONS else LONG
+    is_long = len(text) > most or text.count("\n") >= LONG_LINES
     return Turn(
         role=f"{role} {name}" if name else role,
         parts=parts,

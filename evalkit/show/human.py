@@ -368,7 +368,7 @@ def length_said(found: Preference) -> str:
     votes = wording.plural(result.near_n, "vote")
     near = f" Among the {votes} on pairs of nearly equal length {wording.percent(result.near_rate)} do."
     unsure = [note for note in result.notes if "equal length" in note]
-    explained = " Length explains the preference." if result.explains else ""
+    explained = " Length may explain the preference." if result.explains else ""
     return (
         f"At equal length {wording.percent(result.estimate)} of decided votes would go to the fine-tuned answer "
         f"({_limits(result)}); as they are, {wording.percent(result.raw_rate)} do.{explained}{near}"
