@@ -112,7 +112,7 @@ def set_parameters(notebook: Path, values: dict[str, str | int]) -> None:
     source = "".join(cell["source"])
     for name, value in values.items():
         source, found = re.subn(
-            rf"^({name}: \w+ = ).*?(?=  #)", rf"\g<1>{value!r}", source, flags=re.MULTILINE
+            rf"^({name}(?:: \w+)? = ).*?(?=  #)", rf"\g<1>{value!r}", source, flags=re.MULTILINE
         )
         assert found == 1, name
     cell["source"] = source

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,12 +80,21 @@ def kind_of(verdict: str | None) -> Kind:
     return _KINDS.get((verdict or "").lower(), "unsure")
 
 
-def style() -> AbstractContextManager[None]:
+@contextmanager
+def style() -> Iterator[None]:
     """A context in which figures look like ours."""
+    import matplotlib
     from matplotlib import style as styles
 
     typeface.tell_matplotlib()
-    return styles.context(str(Path(__file__).with_name("evalkit.mplstyle")))
+    is_interactive = matplotlib.is_interactive()
+    try:
+        with styles.context(str(Path(__file__).with_name("evalkit.mplstyle"))):
+            yield
+            # A notebook's backend comes into force with its first figure and says so by this: it outlasts the context.
+            is_interactive = is_interactive or matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(is_interactive)
 
 
 def canvas(height: float, *, narrow: bool = False, width: float = WIDE) -> tuple[Figure, Axes]:

@@ -65,7 +65,7 @@ def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(
     project = project_copy(jupyterlab.folder / "project", notebooks="02_*.ipynb")
     new_study(project / "data/hostile", list(rows()))
     notebook = project / "notebooks/02_regressions.ipynb"
-    set_parameters(notebook, {"study": "hostile", "slice_fields": "kind", "limit": 0})
+    set_parameters(notebook, {"study": "hostile", "slice_fields": "kind"})
     page = browser.new_page()
     open_notebook(page, jupyterlab.url("project/notebooks/02_regressions.ipynb"))
     run_all_cells(page)
