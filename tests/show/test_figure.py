@@ -133,3 +133,18 @@ def test_a_title_is_wrapped_and_never_a_formula_even_without_our_style(narrow):
     assert "\u202e" not in ax.get_title()
     assert [text.get_text() for text in ax.texts] == ["points"]
     pyplot.close("all")
+
+
+def test_a_backend_that_comes_into_force_with_our_figure_still_shows_the_next_plain_one():
+    import matplotlib
+
+    from evalkit.show import style
+
+    before = matplotlib.is_interactive()
+    matplotlib.interactive(False)
+    try:
+        with style.style():
+            matplotlib.interactive(True)  # what a notebook's backend does when it is loaded
+        assert matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(before)
