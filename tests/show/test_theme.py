@@ -4,11 +4,12 @@ import base64
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
@@ -121,8 +122,8 @@ def test_the_theme_is_the_kits_and_our_own_figures_do_not_depend_on_it():
 
 
 def test_a_kernel_shows_figures_whole_and_a_terminal_only_gets_the_look():
-    shell, kernel = InteractiveShell(), InteractiveShell()
-    kernel.kernel = object()
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    kernel = SimpleNamespace(display_formatter=DisplayFormatter(), kernel=object())
     with matplotlib.rc_context():
         theme.use_in(shell)
         theme.use_in(kernel)
