@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +148,8 @@ def results_against(
 
     A benchmark that was asked again later - the same metric on the same test set against the same base - counts by its
     latest answer: that is how one checkpoint follows another. One on fewer of the same rows (`limit`) was a trial and
-    does not outlive a run on more of them. Whether the rest still stands, `evalkit.decision.standing` says.
+    does not outlive a run on more of them, and does not answer one either. Whether the rest still stands,
+    `evalkit.decision.standing` says.
     """
     latest: dict[tuple[Any, ...], tuple[Against, ...]] = {}
     others: list[Against] = []
@@ -161,9 +162,18 @@ def results_against(
                 row["bound_to"].get("test_set"),
                 row.get("models", {}).get("base"),
             )
-            name = row.get("models", {}).get("fine_tuned")
-            latest[(*place, name)] = tuple(one for one in found if one.layer == "benchmark")
+            name, of_all = row.get("models", {}).get("fine_tuned"), _is_trial(now, row)
+            benchmarks = (one for one in found if one.layer == "benchmark")
+            latest[(*place, name, of_all)] = tuple(
+                _of_more_rows(one) if of_all else one for one in benchmarks
+            )
     return (*others, *(one for found in latest.values() for one in found))
+
+
+def _of_more_rows(one: Against) -> Against:
+    """A result on more rows of the test set than are asked now: as one on another test set, so fewer do not settle it."""
+    bound = dict(one.bound_to)
+    return replace(one, bound_to=bound | {"test_set": f"more rows of {bound.get('test_set', '')}"})
 
 
 def _of_row(row: Mapping[str, Any]) -> list[Against]:

@@ -142,3 +142,13 @@ def test_a_row_that_names_half_a_result_is_told_with_its_run():
     row = {"run": "a", "against": [{"layer": "human"}]}
     with pytest.raises(DataError, match=r"history\.jsonl: the row of run a .* mend the row"):
         history.results_against([row], {})
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "verdict"),
+    [(0, 20, "not yet"), (40, 20, "not yet"), (0, 0, "ship"), (20, 20, "ship"), (20, 40, "ship")],
+)
+def test_a_run_on_fewer_rows_of_the_test_set_does_not_answer_one_on_more(night, then, now, verdict):
+    night(made("benchmark", "worse"), limit=then)
+    assert night(*SOUND, limit=now) == verdict
+    assert night(*SOUND, limit=then) == "ship"
