@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from evalkit.stats.ratio import (
     Levelled,
+    MeanSums,
     MeanTest,
     Pair,
     RatioSums,
@@ -12,6 +15,7 @@ from evalkit.stats.ratio import (
     square_sum,
     welch,
 )
+from evalkit.stats.tails import central, heavy, one_user
 
 
 def cuped_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> MeanTest:
@@ -48,9 +52,38 @@ def cuped_test_from_sums(
     n = control.n + treatment.n
     centre = (control.sum_x + treatment.sum_x) / n if n else 0.0
     levels = [_adjusted(one, slope, centre) for one in moments]
-    return welch(
+    plain = welch(
         levels[0], levels[1], (control.n, treatment.n), alpha, "CUPED, Welch's t on adjusted means"
     )
+    return _weighed(plain, (control, treatment), slope)
+
+
+def _weighed(plain: MeanTest, both: tuple[RatioSums, RatioSums], slope: float) -> MeanTest:
+    """With what stands against a verdict: one user's share of the metric, and the tails of what is left after adjusting."""
+    sides = {
+        name: _of_metric(one) for name, one in zip(("control", "treatment"), both, strict=True)
+    }
+    notes, refused = one_user(sides)
+    if not refused:
+        more, refused = heavy([_tails(one, slope) for one in both], [one.n for one in both])
+        notes += more
+    told = (f"no verdict: {refused}",) if refused else ()
+    return replace(plain, notes=(*plain.notes, *notes, *told), no_verdict=refused)
+
+
+def _of_metric(one: RatioSums) -> MeanSums:
+    return MeanSums(n=one.n, sum_y=one.sum_y, sum_yy=one.sum_yy, max_y=one.max_y, min_y=one.min_y)
+
+
+def _tails(one: RatioSums, slope: float) -> tuple[float, float] | None:
+    """Sums of squares and cubes of y - slope x about its mean; None without the third powers."""
+    thirds = (one.sum_yyy, one.sum_xyy, one.sum_xxy, one.sum_xxx)
+    if None in thirds:
+        return None
+    yyy, xyy, xxy, xxx = (float(cube or 0.0) for cube in thirds)
+    squares = one.sum_yy - 2 * slope * one.sum_xy + slope**2 * one.sum_xx
+    cubes = yyy - 3 * slope * xyy + 3 * slope**2 * xxy - slope**3 * xxx
+    return central(one.n, one.sum_y - slope * one.sum_x, squares, cubes)
 
 
 def _moments(sums: RatioSums, name: str) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
 from evalkit.stats import (
     RatioSums,
     combine_phases,
+    cuped_test,
     mean_test,
     ratio_test,
     ratio_test_from_sums,
@@ -17,7 +18,9 @@ from evalkit.stats import (
     users_needed,
     users_power,
 )
+from evalkit.stats.cuped import _tails
 from evalkit.stats.null import Null, binary_p, exact_p, skewed_p, skewed_quantile, skewed_tail
+from evalkit.stats.ratio import ratio_sums
 from evalkit.stats.result import two_sided_p
 from evalkit.stats.sequential import crossing_chance, obrien_fleming_bounds
 
@@ -78,6 +81,8 @@ def test_the_exact_p_is_fishers(old, new):
 
 
 @given(st.floats(-4, 4), st.floats(-0.9, 0.9))
+@example(0.0, 5e-4)
+@example(-2.0, -9e-4)
 def test_the_skewed_curve_is_pearsons(value, skew):
     assert skewed_tail(value, skew) == pytest.approx(stats.pearson3.sf(value, skew), abs=1e-6)
     assert skewed_quantile(skewed_tail(0.5, skew), skew) == pytest.approx(0.5, abs=2e-3)
@@ -170,7 +175,16 @@ def simulated(rng, rates, sizes, looks, n_runs=8000):
     return float((shown > 0).mean()), float((shown < 0).mean())
 
 
-PLANS = [(0.001, 0.001), (0.003, 0.006), (0.01, 0.01), (0.05, 0.02), (0.3, 0.05), (0.5, 0.05)]
+PLANS = [
+    (0.001, 0.001),
+    (0.003, 0.006),
+    (0.01, 0.01),
+    (0.01, -0.005),
+    (0.05, 0.02),
+    (0.05, -0.02),
+    (0.3, 0.05),
+    (0.5, 0.05),
+]
 
 
 @pytest.mark.slow
@@ -223,3 +237,33 @@ def test_revenue_names_no_winner_where_there_is_none():
     tests = [mean_test(revenue(rng, 9000), revenue(rng, 1000)) for _ in range(600)]
     assert np.mean([one.p_value < 0.05 for one in tests]) > 0.08  # negative control: Welch alone
     assert np.mean([one.verdict in {"better", "worse"} for one in tests]) < 0.05
+
+
+def test_cuped_refuses_heavy_tails_at_an_unequal_split_as_the_mean_test_does():
+    # 5% pay, lognormal: after the adjustment still 9% of A/A tests at 10/90 named a winner
+    rng, n = np.random.default_rng(2), 8000
+    named, refused = {0.5: [], 0.1: []}, {0.5: [], 0.1: []}
+    for split, runs in ((0.5, 200), (0.1, 60)):
+        for _ in range(runs):
+            habit = rng.normal(0, 1, n)
+            x, y = (
+                (rng.random(n) < 0.05) * np.exp(1.5 * (0.6 * habit + 0.8 * rng.normal(0, 1, n)))
+                for _ in "xy"
+            )
+            new = rng.random(n) < split
+            test = cuped_test((x[~new], y[~new]), (x[new], y[new]))
+            named[split].append(test.verdict in {"better", "worse"})
+            refused[split].append(test.verdict == "invalid")
+    assert np.mean(named[0.5]) <= 0.1
+    assert np.mean(refused[0.5]) <= 0.1
+    assert np.mean(refused[0.1]) > 0.95
+
+
+def test_the_tails_of_what_is_left_are_those_of_the_residuals():
+    rng = np.random.default_rng(3)
+    x = rng.gamma(2, 1, 400)
+    y = 3 * x + rng.exponential(1, 400) ** 2
+    left = y - 3 * x
+    squares, cubes = _tails(ratio_sums(x, y), 3.0)
+    assert squares == pytest.approx(((left - left.mean()) ** 2).sum())
+    assert cubes == pytest.approx(((left - left.mean()) ** 3).sum())
