@@ -56,6 +56,8 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
 
 def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """The difference so far after each day's users, with its plain interval and the one that may be read every day."""
+    import seaborn as sns
+
     rows = (
         [row for row in found.findings.over_time if row["ci_low"] is not None]
         if found.findings
@@ -86,9 +88,8 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
             lw=0.9,
             ls="-" if plain else style.DASHES,
         )
-    ax.plot(
-        day, value["estimate"], "o-" if len(rows) == 1 else "-", color=COLOURS["fine_tuned"], lw=2
-    )
+    mark = "o" if len(rows) == 1 else None
+    sns.lineplot(x=day, y=value["estimate"], marker=mark, color=COLOURS["fine_tuned"], lw=2, ax=ax)
     style.zero_line(ax, vertical=False)
     settled = slice(min(len(rows) - 1, len(rows) // 6), None)
     ends = np.concatenate([value["ci_low"][settled], value["ci_high"][settled], [0.0]])

@@ -49,22 +49,21 @@ def power_title(plan: ABPlan) -> str:
 
 def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
     """Days until the answer, by the treatment's share of traffic."""
+    import seaborn as sns
+
     rows = prospect.durations(plan)
+    splits = [wording.percent(row["split"], 0) for row in rows]
+    chosen = [row["split"] == plan.traffic_split for row in rows]
+    days = [row["days"] for row in rows]
+    most = max(days)
     _, ax = style.canvas(0.9 + 0.36 * len(rows), narrow=narrow, width=style.HALF)
-    most = max(row["days"] for row in rows)
-    for y, row in enumerate(reversed(rows)):
-        chosen = row["split"] == plan.traffic_split
-        ax.barh(y, row["days"], height=0.62, color=COLOURS["fine_tuned" if chosen else "base"])
+    roles = {True: COLOURS["fine_tuned"], False: COLOURS["base"]}
+    look = {"palette": roles, "saturation": 1, "width": 0.62, "legend": False}
+    sns.barplot(x=days, y=splits, hue=chosen, ax=ax, **look)
+    for y, row in enumerate(rows):
         text = f"{row['days']} days, {wording.count(row['users'])} users"
-        ax.text(
-            row["days"] + most * 0.02,
-            y,
-            text,
-            va="center",
-            fontsize=9,
-            weight="bold" if chosen else "normal",
-        )
-    ax.set_yticks(range(len(rows)), [wording.percent(row["split"], 0) for row in reversed(rows)])
+        weight = "bold" if chosen[y] else "normal"
+        ax.text(row["days"] + most * 0.02, y, text, va="center", fontsize=9, weight=weight)
     ax.set_xlim(0, most * (2.1 if narrow else 1.55))
     ax.set_xticks(round_ticks(most))
     ax.set_xlabel("days, in whole weeks")
@@ -82,6 +81,7 @@ def duration_title(plan: ABPlan) -> str:
 
 def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
     """False alarms so far in tests where nothing differs, by the way they are looked at."""
+    import seaborn as sns
     from matplotlib.ticker import MaxNLocator
 
     _, ax = style.canvas(3.3, narrow=narrow)
@@ -92,7 +92,7 @@ def peeking(runs: prospect.Peeking, *, narrow: bool = False) -> Axes:
     )
     top, at = max(0.1, max(runs.naive) * 1.2), -1.0
     for name, values, role in sorted(ways, key=lambda way: way[1][-1]):
-        ax.plot(runs.days, values, color=COLOURS[role], lw=2)
+        sns.lineplot(x=runs.days, y=values, color=COLOURS[role], lw=2, ax=ax)
         at = max(values[-1], at + 0.14 * top)  # two lines of words need their room
         style.beside(ax, runs.days[-1], at, f"{wording.percent(values[-1])}\n{name}", role)
     ax.plot([0, runs.days[-1]], [runs.alpha] * 2, color=COLOURS["ink"], lw=1.9, ls=style.DASHES)
