@@ -127,7 +127,7 @@ def test_keys_under_shorter_names_and_in_queries_are_known_and_words_under_them_
     words = {
         "SORT_KEY": "department",
         "PUBLIC_KEY": "/etc/ssl/certs/site-2024.pem",
-        "GOOGLE_APPLICATION_CREDENTIALS": "/home/ann/project-2024.json",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/etc/evalkit/project-2024.json",
         "PWD": "/srv/evalkit-2024-11-28",
     }
     assert set(known_secrets(environment=secrets | words)) == {
