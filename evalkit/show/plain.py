@@ -113,7 +113,7 @@ def _value(formatter: Formatter, value: float) -> str:
     known = isinstance(
         formatter, ScalarFormatter
     )  # its short form depends on the width of the figure
-    return f"{round(value, 12):.4g}" if known else _line(formatter.format_data_short(value))
+    return f"{round(value, 12) + 0.0:.4g}" if known else _line(formatter.format_data_short(value))
 
 
 def _legend(figure: Figure) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from evalkit.show import typeface
@@ -40,6 +42,9 @@ def use_in(shell: Any) -> None:
     use()
     if not hasattr(shell, "kernel"):
         return
+    if "inline" in os.environ.get("MPLBACKEND", ""):
+        # Set up on import; were it our first figure that did it, leaving our style would undo its interactive mode.
+        import_module("matplotlib_inline.backend_inline")
     shown = (
         shell.display_formatter.ipython_display_formatter
     )  # asked before any format, so the backend draws no PNG
