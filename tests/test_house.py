@@ -159,7 +159,4 @@ def test_each_promised_library_does_real_work(library):
 )
 def test_chapters_are_analyses_that_a_data_scientist_can_go_on_with(library, chapters):
     found = {path.stem for path in NOTEBOOKS if library in used(path)}
-    if "07_decision" in chapters:
-        assert "07_decision" in found
-    if missing := chapters - found:
-        pytest.xfail(f"{library} is still to come in {sorted(missing)}")
+    assert found >= chapters

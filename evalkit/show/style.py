@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -81,16 +81,21 @@ def kind_of(verdict: str | None) -> Kind:
     return _KINDS.get((verdict or "").lower(), "unsure")
 
 
-def style() -> AbstractContextManager[None]:
+@contextmanager
+def style() -> Iterator[None]:
     """A context in which figures look like ours, whatever theme is in force around it."""
-    from matplotlib import pyplot
+    import matplotlib
     from matplotlib import style as styles
 
     typeface.tell_matplotlib()
-    # A notebook's backend, once loaded, shows plots at a cell's end; loaded by the first figure inside the context, that
-    # would go with it. This loads it.
-    pyplot.draw_if_interactive()
-    return styles.context(str(SHEET), after_reset=True)
+    is_interactive = matplotlib.is_interactive()
+    try:
+        with styles.context(str(SHEET), after_reset=True):
+            yield
+            # A notebook's backend comes into force with its first figure and says so by this: it outlasts the context.
+            is_interactive = is_interactive or matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(is_interactive)
 
 
 def in_the_dark(colour: str) -> str:

@@ -74,7 +74,7 @@ def test_a_notebook_that_never_asks_names_the_one_that_does(study, monkeypatch):
         "to ask 'm', run notebook 01, which asks: evalkit run small --only 01 -p live=true"
     )
     for book in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb"):
-        assert ("asks=True" in book.read_text(encoding="utf-8")) is book.stem.startswith("01")
+        assert ("ask=True" in book.read_text(encoding="utf-8")) is book.stem.startswith("01")
 
 
 def ticket_v2(messages):

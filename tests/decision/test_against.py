@@ -8,6 +8,7 @@ from evalkit.decision import decide, history
 from evalkit.decision.against import results_against
 from evalkit.errors import DataError
 from evalkit.records import Evidence
+from evalkit.show.changes import what_changed
 from evalkit.study import Study
 
 MODELS = {"base": "old", "fine_tuned": "new"}
@@ -132,7 +133,7 @@ def test_a_row_of_the_history_holds_every_setting_of_its_run_not_only_what_noteb
     before, now = rows
     assert (now["parameters"]["limit"], now["parameters"]["alpha"]) == (40, 0.01)
     assert before["parameters"]["alpha"] == 0.05  # not said: the default
-    assert history.what_changed([before | {"made_at": "2026-11-28T10:00"}], now) == (
+    assert what_changed([before | {"made_at": "2026-11-28T10:00"}], now) == (
         "Since the run of 2026-11-28 10:00: checker went from none to icd10cm; "
         "cluster_field went from nothing to who; alpha went from 0.05 to 0.01."
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from evalkit.benchmark.comparison import Comparison
 from evalkit.errors import DesignError
 from evalkit.report import chain
 
@@ -94,9 +93,6 @@ def test_each_recipe_takes_ten_lines():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    not hasattr(Comparison, "to_frame"), reason="a comparison has no frame yet", strict=True
-)
 def test_the_guides_chapter_metric_and_plot_run_in_a_copy_of_the_demo(tmp_path):
     (tmp_path / "notebooks").mkdir()
     left = shutil.ignore_patterns(
