@@ -6,6 +6,8 @@ import sqlite3
 import subprocess
 import sys
 
+import pytest
+
 from evalkit.abtest.log import EventLog
 
 ROUTER = """
@@ -53,6 +55,7 @@ def answered(router, n):
     ]  # the last line may be torn: it is the pipe's, not the log's
 
 
+@pytest.mark.slow
 def test_kill_9_under_load_loses_no_answered_request_and_leaves_no_half_row(log_place):
     told = []
     for turn in range(2):
@@ -74,6 +77,7 @@ def test_kill_9_under_load_loses_no_answered_request_and_leaves_no_half_row(log_
     log.close()
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_file_is_sound_and_the_same_requests_can_be_told_again(tmp_path):
     path = tmp_path / "events.sqlite"
     with subprocess.Popen(

@@ -226,6 +226,7 @@ for n in range(5):
 """
 
 
+@pytest.mark.slow
 def test_amendments_of_the_same_moment_are_all_on_record_and_the_file_stays_sound(path):
     lock(PLAN, path, now=MONDAY)
     running = [

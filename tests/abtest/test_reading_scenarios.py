@@ -57,6 +57,7 @@ def test_each_state_is_read_for_what_it_is(name, verdict, scenario_log, tmp_path
     assert json.dumps(found.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_pooling_over_the_ramp_would_have_shown_the_calendar(scenario_log, tmp_path):
     path, events = scenario_log("ramp", seed=3), {"control": [], "treatment": []}
     with closing(open_log(path)) as log:

@@ -345,6 +345,7 @@ def test_an_extension_shares_the_level_between_two_looks(cells):
         compare_models(base, tuned, first_look=50)
 
 
+@pytest.mark.slow
 def test_nulls_extended_once_keep_the_level_by_two_looks_and_not_without():
     rng = np.random.default_rng(5)
     first = rng.multinomial(200, [0.1, 0.1, 0.8], 40_000)[:, :2]

@@ -102,6 +102,7 @@ def test_whatever_stands_in_the_texts_the_index_holds(texts):
     assert all(any(group <= known for known in wanted) for group in indexed(texts, 0.9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "size"), [(5000, 2000), (1000, 20_000)])
 def test_long_texts_take_seconds(n, size):
     originals = [text(size) for _ in range(n // 2)]
@@ -112,6 +113,7 @@ def test_long_texts_take_seconds(n, size):
     assert len(found.groups) == n / 2
 
 
+@pytest.mark.slow
 def test_pairs_beyond_the_budget_are_counted_not_compared():
     template = text(14_000)
     found = near.groups_of([f"{n} {template} {text(6_000)}" for n in range(400)], 0.9)

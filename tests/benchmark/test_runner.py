@@ -216,6 +216,7 @@ def test_a_limit_takes_the_first_rows_from_server_and_journal(test_file, tmp_pat
     assert len(results_from_journal(tmp_path / "m.jsonl", test_file(20), limit=7)) == 7
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_every_seventh_call_fails(test_file, tmp_path):
     # of 100 first attempts 5 are told 429, 5 fail with 500, 3 are cut off and 2 hang; a second attempt fares as badly
     seen = Counter()

@@ -384,6 +384,7 @@ def test_forty_values_are_shown_one_by_one_and_none_given_is_not_counted(cells):
     assert table.folded == {}
 
 
+@pytest.mark.slow
 def test_ten_thousand_values_cost_no_more_than_twenty(cells):
     base, tuned = (
         [replace(one, slices={"id": str(i)}) for i, one in enumerate(side)]

@@ -505,6 +505,7 @@ def honest_round(seed, *, n_raters=3, n=50, repeats=5, again=0.65):
     return votes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [{}, {"n_raters": 5, "n": 100}, {"repeats": 3, "again": 0.5}])
 def test_honest_rounds_have_a_flag_in_at_most_five_of_a_hundred(shape):
     flagged = sum(

@@ -371,6 +371,7 @@ def quoting(project):
     return root
 
 
+@pytest.mark.slow
 def test_half_a_character_in_title_model_table_or_error_leaves_a_report(quoting):
     done = run(quoting, parameters={"model": "m\udc80n"})
     assert done.failed == {"02_fails": r"DataError: x\ud800y"}

@@ -35,7 +35,7 @@ def until(true, seconds: float) -> bool:
     ("sent", "options"),
     [
         (signal.SIGKILL, ()),
-        (signal.SIGINT, ()),
+        pytest.param(signal.SIGINT, (), marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, (), marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, ("--cold",), marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, ("--cold",), marks=pytest.mark.slow),
