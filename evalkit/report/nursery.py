@@ -24,6 +24,8 @@ PRELOADED = (
     "debugpy.server.api",
     "matplotlib_inline.backend_inline",
     "pandas",
+    "seaborn",
+    "statsmodels.formula.api",
     "scipy.stats",
     "scipy.optimize",
     "rapidfuzz",

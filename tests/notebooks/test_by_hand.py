@@ -60,3 +60,9 @@ def test_by_hand_nothing_of_the_demo_gets_into_another_study(ran):
     root, name, _ = ran
     kept = {path.name for path in (root / "data" / name).iterdir()}
     assert ("plan.lock.json" in kept, "events.sqlite" in kept) == (name == "icd10",) * 2
+
+
+def test_the_last_chapters_of_a_study_without_a_benchmark_run_through(ran):
+    root, name, _ = ran
+    run = chain.run_study(name, root=root, only=["04", "07"], say=lambda _: None)
+    assert not run.failed
