@@ -121,6 +121,7 @@ def page(run):
     return run.report.read_text()
 
 
+@pytest.mark.slow
 def test_a_study_that_is_read_only_gives_a_report(home):
     said = []
     with read_only(home.folder):
@@ -130,6 +131,7 @@ def test_a_study_that_is_read_only_gives_a_report(home):
     assert any("Read-only file system" in line for line in said)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_costs_the_row_of_the_history_and_nothing_more(home):
     path = home.folder / history.FILE
     path.symlink_to("/dev/full")

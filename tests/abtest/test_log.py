@@ -175,6 +175,7 @@ for number in range(n):
 """
 
 
+@pytest.mark.slow
 def test_many_processes_may_write_to_one_log_from_its_first_moment(log_place):
     """Each opens the log itself, writes 40 rows of its own, and 40 rows that all the others write too."""
     writers = [

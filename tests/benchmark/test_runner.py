@@ -331,6 +331,7 @@ def test_stop_does_not_wait_for_a_function_that_hangs(test_file):
     assert took < 3
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_no_finished_call_is_made_twice(test_file, tmp_path):
     journal, path = tmp_path / "m.jsonl", test_file(60)
     script = (

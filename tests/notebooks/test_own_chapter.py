@@ -59,6 +59,7 @@ def mine(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_it_runs_last_with_its_own_parameter_from_the_study_and_stays_off_the_first_screen(mine):
     run = chain.run_study("tiny", root=mine, cold=True, say=lambda _: None)
     assert not run.failed

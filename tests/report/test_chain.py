@@ -93,6 +93,7 @@ def test_nothing_runs_when_a_parameter_is_refused(project):
     assert not (root / "reports").exists()
 
 
+@pytest.mark.slow
 def test_the_second_night_keeps_what_stands_in_the_study_and_takes_over_what_is_up_to_date(project):
     root = project("01_fine")
     names = ("ratings/r1/votes/a.jsonl", "plan.lock.json", "looks.jsonl", "journals/base.jsonl")
@@ -218,6 +219,7 @@ def test_only_partial_runs_are_answered_by_the_newest_with_what_to_do(night):
     assert gate.gate("tiny", root=root).code == 11
 
 
+@pytest.mark.slow
 def test_a_run_that_leaves_notebooks_out_records_them(project):
     root = project("01_fine", "02_failing")
     record = json.loads((run(root, only=["01"]).folder / "manifest.json").read_text())
