@@ -20,6 +20,8 @@ from evalkit.show.plots import decision as decision_plots
 from evalkit.stats import noninferiority_test, paired_binary_test, paired_mean_test
 from evalkit.study import Study
 
+pytestmark = pytest.mark.slow  # a log is read in the engine for each case
+
 AIM = {"rate": {"expected": 0.3, "difference": 0.1}, "mean": {"expected": None, "difference": 1.0}}
 
 

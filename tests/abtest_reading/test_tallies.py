@@ -12,6 +12,8 @@ from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import abtest as words
 
+pytestmark = pytest.mark.slow  # a log is read in the engine for each case
+
 HOUR, DAY = 3600.0, 86400.0
 START = 20_000 * DAY
 

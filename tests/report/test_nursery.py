@@ -34,7 +34,7 @@ def until(true, seconds: float) -> bool:
 @pytest.mark.parametrize(
     ("sent", "options"),
     [
-        (signal.SIGKILL, ()),
+        pytest.param(signal.SIGKILL, (), marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, (), marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, (), marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, ("--cold",), marks=pytest.mark.slow),
