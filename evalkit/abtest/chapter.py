@@ -7,7 +7,7 @@ import re
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -253,11 +253,6 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
         why = f"{what} {event_log} that event_log names is not there"
         action = "Put it there, or correct event_log in study.yaml"
     return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
-
-
-def looks_so_far(home: Study) -> list[dict[str, Any]]:
-    """The ledger, oldest first."""
-    return [asdict(one) for one in read_looks(home.path(LEDGER))]
 
 
 def results_against(home: Study) -> tuple[Against, ...]:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from evalkit.abtest import chapter
-from evalkit.abtest.looks import Look, record_look
+from evalkit.abtest.looks import Look, read_looks, record_look
 from evalkit.abtest.reading import Reading
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult, Evidence
@@ -122,7 +122,7 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
         assert "control_rate" not in json.dumps(read.details)
     else:
         assert read.primary["verdict"] in {"better", "no difference shown"}
-    assert [one["run"] for one in chapter.looks_so_far(home)] == ["nightly"]
+    assert [one.run for one in read_looks(home.path(chapter.LEDGER))] == ["nightly"]
 
 
 def test_an_ab_test_is_bound_to_the_models_of_its_plan_and_to_no_test_set(home):
