@@ -111,8 +111,8 @@ def stream(path: Path, concurrency: int) -> int:
     """The same as an iterator that holds no rows and no results."""
     import asyncio
 
-    from evalkit.benchmark.evaluation import Evaluation
-    from evalkit.benchmark.runner import stream_eval
+    from evalkit.answers.evaluation import Evaluation
+    from evalkit.answers.runner import stream_eval
 
     async def main() -> int:
         journal = path.with_suffix(".journal")
@@ -133,9 +133,9 @@ CLIENTS = {"article": article, "plain": plain, "evalkit": evalkit, "stream": str
 def warm() -> None:
     """Imports count as start-up, not as asking."""
     importlib.import_module("openai.resources.chat")
-    importlib.import_module("evalkit.endpoint.client")
-    importlib.import_module("evalkit.benchmark.runner")
-    importlib.import_module("evalkit.benchmark.metrics").similarity("a", "b")
+    importlib.import_module("evalkit.answers.endpoint.client")
+    importlib.import_module("evalkit.answers.runner")
+    importlib.import_module("evalkit.answers.metrics").similarity("a", "b")
 
 
 def child(name: str, path: Path, concurrency: int) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 _HOMES = {
     "Study": "evalkit.workbench",
     "EvalResult": "evalkit.records",
-    "run_automated_eval": "evalkit.benchmark.runner",
-    "check_format": "evalkit.benchmark.metrics",
-    "compute_metrics": "evalkit.benchmark.metrics",
+    "run_automated_eval": "evalkit.answers.runner",
+    "check_format": "evalkit.answers.metrics",
+    "compute_metrics": "evalkit.answers.metrics",
     "compare_models": "evalkit.benchmark.comparison",
     "prepare_human_eval_batch": "evalkit.human.batch",
     "ABTestConfig": "evalkit.abtest.assignment",

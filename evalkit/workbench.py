@@ -129,7 +129,7 @@ class Study(study.Study):
         Only where the settings ask for it (`simulate_users`), a plan is locked, and the log is a file of the study.
         """
         from evalkit.abtest import chapter
-        from evalkit.benchmark.runner import results_from_journal
+        from evalkit.answers.runner import results_from_journal
 
         said = self.settings
         journals = (said.base_journal, said.fine_tuned_journal) if said.simulate_users else ()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit import journal
+from evalkit.answers import journal
 from evalkit.errors import DataError
 from evalkit.records import Answer
 
@@ -299,7 +299,7 @@ def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path):
 def test_a_killed_writer_leaves_no_lock_and_no_loss(tmp_path):
     path = tmp_path / "j.jsonl"
     script = (
-        "import sys; from evalkit import journal; from evalkit.records import Answer\n"
+        "import sys; from evalkit.answers import journal; from evalkit.records import Answer\n"
         f"writer = journal.Writer({str(path)!r}, journal.header('m', endpoint='local', parameters={{'temperature': 0.0}}))\n"
         "n = 0\n"
         "while True:\n"
@@ -334,7 +334,7 @@ def test_a_disk_that_fills_up_leaves_whole_lines_only(tmp_path):
     path = begun(tmp_path / "j.jsonl", OK)
     room = path.stat().st_size + 700
     script = (
-        "import resource, signal; from evalkit import journal\n"
+        "import resource, signal; from evalkit.answers import journal\n"
         "from evalkit.errors import DataError; from evalkit.records import Answer\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
+from evalkit.answers.journal import answers_hash
+from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.bench import Bench
-from evalkit.benchmark.runner import run_automated_eval
 from evalkit.human import draw, evidence, study_round
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.preference import read_preference
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
-from evalkit.journal import answers_hash
 from evalkit.study import Study
 
 JOURNALS = ("base.jsonl", "tuned.jsonl")

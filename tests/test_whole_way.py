@@ -12,7 +12,7 @@ import yaml
 
 from evalkit.abtest.lock import lock
 from evalkit.abtest.plan import ABPlan, Metric
-from evalkit.benchmark.runner import run_automated_eval
+from evalkit.answers.runner import run_automated_eval
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
 from evalkit.report import chain

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from evalkit.abtest.assignment import ABTestConfig, assign_variant
 from evalkit.abtest.log_tables import Exposure, new_request_id
-from evalkit.endpoint.reply import NoAnswerError, answer
+from evalkit.answers.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, Outcome
 from evalkit.redaction import known_secrets

@@ -9,12 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit import journal
-from evalkit.benchmark import dataset, metrics, runner
+from evalkit.answers import dataset, journal, metrics, runner
+from evalkit.answers.pairs import mean, quantile
+from evalkit.answers.progress import prices_of
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.gaps import Gaps, gaps
-from evalkit.benchmark.pairs import mean, quantile
-from evalkit.benchmark.progress import prices_of
 from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult, answers_hash
 from evalkit.settings import Settings, named

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
-from evalkit.benchmark import frames, metrics
-from evalkit.benchmark.metrics import Metrics
-from evalkit.benchmark.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
+from evalkit.answers import metrics
+from evalkit.answers.metrics import Metrics
+from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
+from evalkit.benchmark import frames
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
 

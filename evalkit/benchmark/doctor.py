@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import stats, wording
-from evalkit.benchmark import dataset
+from evalkit.answers import dataset
 from evalkit.conversation import (
     INSTRUCTIONS,
     Messages,

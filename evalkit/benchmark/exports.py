@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import wording
-from evalkit.benchmark.pairs import Pair
+from evalkit.answers.pairs import Pair
 from evalkit.conversation import conversation_text
 
 

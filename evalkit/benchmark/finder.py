@@ -9,8 +9,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from evalkit import stats, wording
+from evalkit.answers.pairs import Pair
 from evalkit.benchmark.comparison import Comparison
-from evalkit.benchmark.pairs import Pair
 from evalkit.benchmark.slices import NO_VALUE
 from evalkit.conversation import attachments, conversation_text, own_messages, spoken_text
 from evalkit.errors import DesignError

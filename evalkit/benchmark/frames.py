@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evalkit import stats, wording
-from evalkit.benchmark.pairs import Pair
+from evalkit.answers.pairs import Pair
 from evalkit.conversation import conversation_text
 from evalkit.errors import DataError
 from evalkit.records import EvalResult
@@ -130,7 +130,7 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
     Raises:
         DataError: A needed column is missing, a cell of it is empty, or a score is no number from 0 to 1.
     """
-    from evalkit.benchmark import metrics
+    from evalkit.answers import metrics
 
     if lacking := [name for name in _NEEDED if name not in frame.columns]:
         raise DataError(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.benchmark.metrics import common_start
+from evalkit.answers.metrics import common_start
 
 RUN = 5  # characters
 N_CLASSES = 64

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
-from evalkit.benchmark import metrics
+from evalkit.answers import metrics
+from evalkit.answers.pairs import Pair
 from evalkit.benchmark.bench import Bench, can_ask
 from evalkit.benchmark.comparison import Comparison
-from evalkit.benchmark.pairs import Pair
 from evalkit.errors import ModelError
 from evalkit.records import EvalResult
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
+from evalkit.answers.pairs import Pair, mean, paired_test
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.frames import NO_VALUE, label, shown_values, value_of
-from evalkit.benchmark.pairs import Pair, mean, paired_test
 from evalkit.errors import DataError, DesignError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from evalkit import wording
 from evalkit.decision import history
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.files import write_whole
-from evalkit.report import manifest, nursery
+from evalkit.report import kernels, manifest
 from evalkit.report.notebook import (
     Executed,
     checked_parameters,
@@ -114,7 +114,7 @@ def run_study(
     for book in taken:
         say(f"  {book.stem}: up to date, taken from the run before")
     todo = [book for book in books if book not in taken]
-    with nursery.Nursery(cold=cold or len(todo) < 2 or not nursery.available()) as opened:
+    with kernels.Warm(cold=cold or len(todo) < 2 or not kernels.available()) as opened:
         run_one = partial(
             _run_one, folder=folder, values=values, root=study.root, kernels=opened.manager_class()
         )

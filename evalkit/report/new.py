@@ -87,7 +87,7 @@ For an A/B test fill in its plan in study.yaml and name it (experiment_name); un
 
 
 def _check(test: Path) -> None:
-    from evalkit.benchmark.dataset import read_examples
+    from evalkit.answers.dataset import read_examples
 
     if not test.is_file():
         raise DataError(f"{test}: no such file; need chat JSONL")

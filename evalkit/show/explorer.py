@@ -15,8 +15,8 @@ import anywidget
 import ipywidgets as widgets
 
 from evalkit import wording
+from evalkit.answers.pairs import Pair
 from evalkit.benchmark.frames import examples_frame
-from evalkit.benchmark.pairs import Pair
 from evalkit.conversation import (
     Messages,
     conversation_css,

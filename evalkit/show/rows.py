@@ -16,9 +16,9 @@ from evalkit.show.tables import Html
 if TYPE_CHECKING:
     import pandas as pd
 
+    from evalkit.answers.pairs import Pair
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.finder import Found
-    from evalkit.benchmark.pairs import Pair
     from evalkit.benchmark.slices import SliceTable
     from evalkit.stats import RegressionRow, RegressionTable
 

@@ -297,7 +297,7 @@ def slices_alt(table: SliceTable) -> str:
 
 def spread_alt(comparison: Comparison, field: str) -> str:
     """The medians of both models."""
-    from evalkit.benchmark.pairs import quantile
+    from evalkit.answers.pairs import quantile
 
     base, tuned = (
         quantile([getattr(getattr(one, role), field) for one in comparison.pairs], 0.5)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.bench import Bench
-from evalkit.benchmark.runner import run_automated_eval
 from evalkit.errors import DataError
 from evalkit.study import Study
 

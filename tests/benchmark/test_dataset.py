@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.benchmark import rows as lines
-from evalkit.benchmark.dataset import read_examples
+from evalkit.answers import rows as lines
+from evalkit.answers.dataset import read_examples
 from evalkit.errors import DataError
 
 

@@ -8,7 +8,7 @@ import pytest
 from faulty_server import FaultyServer
 from jupyter_client.manager import KernelManager
 
-from evalkit.journal import read_journal
+from evalkit.answers.journal import read_journal
 
 pytestmark = pytest.mark.slow
 ROW = '{"messages": [{"role": "user", "content": "question %d"}, {"role": "assistant", "content": "y"}]}\n'

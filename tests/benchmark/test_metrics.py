@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 
-from evalkit.benchmark import metrics
+from evalkit.answers import metrics
 from evalkit.errors import DesignError
 from evalkit.records import Answer, EvalResult, Example
 

@@ -10,9 +10,9 @@ import time
 import pytest
 from faulty_server import FaultyServer
 
-from evalkit.benchmark.evaluation import Evaluation
-from evalkit.benchmark.progress import Estimate, Prices, Tally, prices_of
-from evalkit.benchmark.runner import run_automated_eval
+from evalkit.answers.evaluation import Evaluation
+from evalkit.answers.progress import Estimate, Prices, Tally, prices_of
+from evalkit.answers.runner import run_automated_eval
 from evalkit.errors import DataError
 from evalkit.records import Answer
 

@@ -14,10 +14,10 @@ import pytest
 from faulty_server import ANSWER, FaultyServer
 
 from evalkit import run_automated_eval
-from evalkit.benchmark.evaluation import Evaluation
-from evalkit.benchmark.runner import results_from_journal, run_automated_eval_async, stream_eval
+from evalkit.answers.evaluation import Evaluation
+from evalkit.answers.journal import answers_hash, read_journal
+from evalkit.answers.runner import results_from_journal, run_automated_eval_async, stream_eval
 from evalkit.errors import DataError, DesignError, ModelError
-from evalkit.journal import answers_hash, read_journal
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from evalkit import compare_models, journal
-from evalkit.benchmark import dataset
-from evalkit.benchmark.runner import results_from_journal
+from evalkit import compare_models
+from evalkit.answers import dataset, journal
+from evalkit.answers.runner import results_from_journal
 from evalkit.stats import paired_binary_test
 
 JOURNALS = {"base": "base.jsonl", "fine-tuned": "fine_tuned.jsonl"}

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from evalkit import run_automated_eval
-from evalkit.benchmark import dataset, metrics
+from evalkit.answers import dataset, metrics
+from evalkit.answers.runner import results_from_journal
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.runner import results_from_journal
 
 
 @pytest.fixture

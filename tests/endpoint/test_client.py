@@ -6,7 +6,7 @@ import time
 import pytest
 from faulty_server import ANSWER, FaultyServer
 
-from evalkit.endpoint import Endpoint, Parameters
+from evalkit.answers.endpoint import Endpoint, Parameters
 from evalkit.errors import DesignError, ModelError
 
 KEY = "sk-canary-0123456789abcdef"

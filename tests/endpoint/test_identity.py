@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from evalkit.benchmark.runner import results_from_journal, run_automated_eval
-from evalkit.endpoint import identity
+from evalkit.answers.endpoint import identity
+from evalkit.answers.journal import read_header
+from evalkit.answers.runner import results_from_journal, run_automated_eval
 from evalkit.errors import DataError, DesignError, EvalkitError
-from evalkit.journal import read_header
 
 
 def answer(messages, text="a"):

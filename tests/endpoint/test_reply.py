@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.endpoint.reply import NoAnswerError, answer
+from evalkit.answers.endpoint.reply import NoAnswerError, answer
 from evalkit.records import Answer
 
 VALUES = st.recursive(

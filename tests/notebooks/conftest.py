@@ -5,8 +5,8 @@ from itertools import starmap
 
 import pytest
 
-from evalkit import journal
-from evalkit.benchmark.dataset import read_examples
+from evalkit.answers import journal
+from evalkit.answers.dataset import read_examples
 from evalkit.records import Answer
 
 

@@ -11,7 +11,7 @@ import yaml
 from matplotlib import pyplot
 
 from evalkit import stats
-from evalkit.benchmark.runner import run_automated_eval
+from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.slices import regression_frame
 from evalkit.records import Evidence
 from evalkit.workbench import Study

@@ -3,7 +3,7 @@
 import pytest
 
 from evalkit import show
-from evalkit.benchmark.progress import Estimate, Tally
+from evalkit.answers.progress import Estimate, Tally
 from evalkit.report import clean
 from evalkit.report.page import Chapter
 

@@ -10,7 +10,7 @@ import numpy as np
 import seaborn as sns
 
 from evalkit import stats, wording
-from evalkit.benchmark.pairs import quantile
+from evalkit.answers.pairs import quantile
 from evalkit.show import say, style
 from evalkit.show.plots.tracks import (
     BELOW_WORDS,

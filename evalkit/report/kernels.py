@@ -39,7 +39,7 @@ PRELOADED = (
     "fontTools.subset",
     "evalkit.show.figure",
     "evalkit.benchmark.comparison",
-    "evalkit.journal",
+    "evalkit.answers.journal",
 )
 _BACKEND = "module://matplotlib_inline.backend_inline"
 # What these do when a notebook imports them they could not do in a process without a shell.
@@ -59,7 +59,7 @@ class Forked:
         self.pid = pid
 
     def poll(self) -> int | None:
-        """None while it lives; its nursery reaps it, so the exit code is not known."""
+        """None while it lives; its warm process reaps it, so the exit code is not known."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -88,7 +88,7 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-class Nursery:
+class Warm:
     """The preloaded process, seen from the chain; a context manager. Its kernels end with it, and it ends with us."""
 
     def __init__(self, *, cold: bool = False) -> None:
@@ -137,7 +137,7 @@ class Nursery:
         """Forks one kernel.
 
         Raises:
-            OSError: The nursery is gone; a cold kernel will do.
+            OSError: The warm process is gone; a cold kernel will do.
         """
         with self._lock:
             if (
@@ -146,14 +146,14 @@ class Nursery:
                 or not self._process.stdout
                 or self._stopped
             ):
-                raise OSError("there is no nursery")
+                raise OSError("there is no warm process")
             self._process.stdin.write(
                 json.dumps({"command": list(command), "env": dict(env), "folder": folder}) + "\n"
             )
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         if not answer:
-            raise OSError("the nursery has stopped")
+            raise OSError("the warm process has stopped")
         return Forked(int(answer))
 
     def started_cold(self, kernel: Any) -> None:
@@ -171,19 +171,19 @@ class Nursery:
         """A kernel manager for nbclient whose kernels come from here, or cold when that fails."""
         from jupyter_client.manager import AsyncKernelManager
 
-        nursery = self
+        warm = self
 
         class ForkedKernelManager(AsyncKernelManager):
             async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
                 here: Any = self.provisioner
                 try:
-                    here.process = nursery.kernel(
+                    here.process = warm.kernel(
                         kernel_cmd, kw.get("env") or os.environ, kw.get("cwd")
                     )
                 except OSError:
-                    nursery.refuse_if_stopped()
+                    warm.refuse_if_stopped()
                     await super()._async_launch_kernel(kernel_cmd, **kw)
-                    nursery.started_cold(here.process)
+                    warm.started_cold(here.process)
                     return
                 here.pid = here.pgid = here.process.pid
                 self._reconcile_connection_info(here.connection_info)
@@ -253,13 +253,11 @@ def _end_with(pipe: int) -> None:
     os._exit(1)
 
 
-def _become_kernel(
-    nursery: int, command: list[str], env: dict[str, str], folder: str | None
-) -> None:
+def _become_kernel(warm: int, command: list[str], env: dict[str, str], folder: str | None) -> None:
     from ipykernel import kernelapp
 
     os.setsid()
-    threading.Thread(target=_end_with, args=(nursery,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(warm,), daemon=True).start()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()

@@ -10,12 +10,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from evalkit import journal as journals
-from evalkit.benchmark import dataset
-from evalkit.benchmark.background import run_apart
-from evalkit.benchmark.evaluation import Evaluation, names, scoring, warn_of_changes
-from evalkit.benchmark.progress import Progress, Tally
-from evalkit.endpoint import ModelFunction
+from evalkit.answers import dataset
+from evalkit.answers import journal as journals
+from evalkit.answers.background import run_apart
+from evalkit.answers.endpoint import ModelFunction
+from evalkit.answers.evaluation import Evaluation, names, scoring, warn_of_changes
+from evalkit.answers.progress import Progress, Tally
 from evalkit.errors import DataError
 from evalkit.records import EvalResult, Example
 from evalkit.wording import plural

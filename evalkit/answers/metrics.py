@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from evalkit import wording
-from evalkit.benchmark import checkers
-from evalkit.benchmark.checkers import (  # noqa: F401 - part of metrics
+from evalkit.answers import checkers
+from evalkit.answers.checkers import (  # noqa: F401 - part of metrics
     CHECKERS,
     Checker,
     check_format,

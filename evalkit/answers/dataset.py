@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from evalkit.benchmark.rows import UnusableError, lines, messages, parsed, shown
+from evalkit.answers.rows import UnusableError, lines, messages, parsed, shown
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Example
 from evalkit.wording import cleaned, count, flattened, listed, plural

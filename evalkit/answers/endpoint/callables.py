@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
-from evalkit.endpoint.reply import without_thinking
+from evalkit.answers.endpoint.reply import without_thinking
 from evalkit.records import Answer
 from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, flattened, redacted

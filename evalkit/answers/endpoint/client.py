@@ -21,8 +21,8 @@ import openai
 import stamina
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from evalkit.endpoint.parameters import Parameters
-from evalkit.endpoint.reply import NoAnswerError, answer
+from evalkit.answers.endpoint.parameters import Parameters
+from evalkit.answers.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import ModelError
 from evalkit.records import Answer
 from evalkit.redaction import known_secrets, without_secrets

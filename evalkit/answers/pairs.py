@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from evalkit import stats, wording
-from evalkit.benchmark import metrics
+from evalkit.answers import metrics
 from evalkit.errors import DataError
 from evalkit.records import EvalResult
 

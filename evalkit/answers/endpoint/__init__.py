@@ -2,20 +2,20 @@
 
 from typing import TYPE_CHECKING, Any
 
-from evalkit.endpoint.callables import CallableModel, ModelFunction
-from evalkit.endpoint.identity import identity
-from evalkit.endpoint.parameters import Parameters
+from evalkit.answers.endpoint.callables import CallableModel, ModelFunction
+from evalkit.answers.endpoint.identity import identity
+from evalkit.answers.endpoint.parameters import Parameters
 
 if TYPE_CHECKING:
-    from evalkit.endpoint.client import Endpoint
+    from evalkit.answers.endpoint.client import Endpoint
 
 __all__ = ["CallableModel", "Endpoint", "ModelFunction", "Parameters", "identity"]
 
 
 def __getattr__(name: str) -> Any:
     if name != "Endpoint":
-        raise AttributeError(f"module 'evalkit.endpoint' has no attribute {name!r}")
-    from evalkit.endpoint.client import (
+        raise AttributeError(f"module 'evalkit.answers.endpoint' has no attribute {name!r}")
+    from evalkit.answers.endpoint.client import (
         Endpoint,
     )  # openai takes most of a second: only who asks a model waits for it
 

@@ -14,17 +14,16 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit import journal
-from evalkit.benchmark import dataset, metrics
-from evalkit.benchmark.background import in_pool
-from evalkit.benchmark.progress import Estimate, Tally, prices_of
-from evalkit.endpoint import CallableModel, ModelFunction, Parameters, identity
+from evalkit.answers import dataset, journal, metrics
+from evalkit.answers.background import in_pool
+from evalkit.answers.endpoint import CallableModel, ModelFunction, Parameters, identity
+from evalkit.answers.progress import Estimate, Tally, prices_of
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, EvalResult, Example
 from evalkit.wording import flattened, listed, plural
 
 if TYPE_CHECKING:
-    from evalkit.endpoint import Endpoint
+    from evalkit.answers.endpoint import Endpoint
 
 Scored = Callable[[Example, Answer, int], EvalResult]
 _LONG = 20_000  # characters of answer and expectation
@@ -241,7 +240,7 @@ class Evaluation:
             return CallableModel(
                 self.model, n_threads=self.concurrency, strip_think=self.strip_think
             )
-        from evalkit.endpoint import (
+        from evalkit.answers.endpoint import (
             Endpoint,
         )  # openai takes most of a second; reading a journal needs none of it
 
