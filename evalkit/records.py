@@ -91,7 +91,7 @@ class EvalResult:
     """One example answered and scored; the first six fields are positional, in the article's order.
 
     Attributes:
-        exact_match: Stripped answer equals stripped expectation, and the outcome is ok.
+        exact_match: Stripped answer equals stripped expectation, and the outcome is ok; None where nothing is expected.
         format_correct: The study's checker accepts the answer; None with the checker "none".
         sample: 0-based sample number when each example is asked several times.
         scores: Further metrics by name, each in [0, 1] or None when undefined.
@@ -102,7 +102,7 @@ class EvalResult:
     input_text: str
     expected: str
     predicted: str
-    exact_match: bool
+    exact_match: bool | None
     format_correct: bool | None
     _: KW_ONLY
     outcome: Outcome = "ok"
