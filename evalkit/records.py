@@ -61,6 +61,7 @@ class Answer:
         attempts: Calls made, retries included.
         sanitized: True when unstorable characters had to be replaced.
         served_model: The model name in the reply, None when not given.
+        scores: What another tool, which asked, said of the answer, by scorer.
     """
 
     text: str
@@ -73,6 +74,7 @@ class Answer:
     error: str | None = None
     attempts: int = 1
     sanitized: bool = False
+    scores: Mapping[str, float | None] = field(default_factory=lambda: _NOTHING)
 
 
 def ends_in_error(finish_reason: Any) -> bool:

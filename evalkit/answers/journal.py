@@ -216,7 +216,8 @@ class Writer:
         Raises:
             DataError: The disk is full or the file cannot be written; what was there before stays whole.
         """
-        said = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
+        said = {name: getattr(answer, name) for name in _ANSWER_FIELDS if name != "scores"}
+        said |= {"scores": dict(answer.scores)} if answer.scores else {}
         place = self._write(
             {"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)}
         )

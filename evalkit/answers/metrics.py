@@ -148,8 +148,11 @@ def score_answer(
         outcome=answer.outcome,
         sample=sample,
         scores={
-            name: _score(one, example.expected, text, answer.outcome)
-            for name, one in chosen.items()
+            **answer.scores,
+            **{
+                name: _score(one, example.expected, text, answer.outcome)
+                for name, one in chosen.items()
+            },
         },
         slices=example.slices,
         cluster=example.cluster,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.answers import dataset, journal, metrics, runner
+from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
@@ -189,25 +190,41 @@ class Bench:
         self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any
     ) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
+        said = {name: getattr(self.settings, name) for name in ("limit", "concurrency")}
+        given = {**said, "limit": 0} if test_file else said
         return runner.run_automated_eval(
             model,
             test_file or self.path,
             self.settings.system_prompt,
             **{
                 "journal": journal_path,
-                "endpoint": self.settings.endpoint,
-                "limit": 0 if test_file else self.settings.limit,
-                "samples": self.settings.samples,
-                "temperature": self.settings.temperature,
-                "max_tokens": self.settings.max_tokens,
-                "seed": self.settings.request_seed or None,
-                "concurrency": self.settings.concurrency,
                 "prices": self.prices,
-                **self._labels(),
-                **self._scoring(),
+                **self._request(),
+                **given,
                 **options,
             },
         )
+
+    def evaluation(self, model: str, *, about: Mapping[str, Any]) -> Evaluation:
+        """What would be asked of a model, call by call; nothing is."""
+        return Evaluation(
+            model=model,
+            test_file=self.path,
+            system_prompt=self.settings.system_prompt,
+            about=about,
+            **self._request(),
+        )
+
+    def _request(self) -> dict[str, Any]:
+        return {
+            "endpoint": self.settings.endpoint,
+            "samples": self.settings.samples,
+            "temperature": self.settings.temperature,
+            "max_tokens": self.settings.max_tokens,
+            "seed": self.settings.request_seed or None,
+            **self._labels(),
+            **self._scoring(),
+        }
 
     @property
     def bound_to(self) -> dict[str, str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError
+from evalkit.interop import journals
 from evalkit.interop.log import Log, checked
+from evalkit.study import project_root
 from evalkit.wording import listed
 
 if TYPE_CHECKING:
@@ -29,27 +31,50 @@ def read_log(
     *,
     arm: str = "",
     filter_name: str = "",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | str = "",
+    test_file: str | Path | None = None,
 ) -> Log:
     """Reads one model's answers from another tool's file, which is recognised by what it holds.
 
     Args:
-        path: The file.
+        path: The file; a relative one is looked for here, then in the project's folder.
         arm: Of promptfoo's arms (providers, prompts) the one that is meant.
         filter_name: Of lm-eval's filters the one that is meant.
-        columns: Of a table, which column holds what: `{"id": ..., "predicted": ...}`.
+        columns: Of a table, which column holds what: `{"id": ..., "predicted": ...}`, or "id=..., predicted=...".
+        test_file: Chat JSONL with the questions and right answers, for a file that holds answers only.
 
     Raises:
         DataError: The file is damaged, empty, of a newer version or no such file; one line that names the next step.
         DesignError: There are several arms, filters or columns that could be meant, and none was named.
     """
-    path = Path(path)
+    path, test_file = _found(path), _found(test_file) if test_file else None
     try:
         with path.open("rb") as file:
             start = file.read(4096)
     except OSError as why:
         raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
-    return checked(_read(path, start, arm=arm, filter_name=filter_name, columns=columns or {}))
+    if b'"evalkit-journal"' in start:
+        return checked(journals.read(path, test_file))
+    log = _read(path, start, arm=arm, filter_name=filter_name, columns=_named(columns))
+    return checked(journals.with_questions(log, test_file))
+
+
+def _found(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_absolute() or path.exists():
+        return path
+    try:
+        there = project_root() / path
+    except DataError:
+        return path
+    return there if there.exists() else path
+
+
+def _named(columns: Mapping[str, str] | str) -> Mapping[str, str]:
+    if not isinstance(columns, str):
+        return columns
+    pairs = [one.partition("=") for one in columns.split(",") if one.strip()]
+    return {what.strip(): name.strip() for what, _, name in pairs}
 
 
 def _read(
