@@ -202,6 +202,8 @@ class Bench:
                 "max_tokens": self.settings.max_tokens,
                 "seed": self.settings.request_seed or None,
                 "concurrency": self.settings.concurrency,
+                "patience_s": self.settings.patience_s,
+                "max_reply_mb": self.settings.max_reply_mb,
                 "prices": self.prices,
                 **self._labels(),
                 **self._scoring(),

@@ -233,7 +233,7 @@ def test_each_form_of_retry_after_is_understood(fault, at_least):
         assert at_least <= time.monotonic() - started < 10
 
 
-def test_when_one_call_is_told_to_wait_the_others_wait_too():
+def test_when_one_call_is_told_to_wait_the_others_go_on():
     async def main(server):
         endpoint = Endpoint("m", base_url=server.url, api_key=KEY, wait_initial_s=0.01)
         try:
@@ -250,7 +250,7 @@ def test_when_one_call_is_told_to_wait_the_others_wait_too():
         return took
 
     with FaultyServer(once("429 wait a second")) as server:
-        assert asyncio.run(main(server)) > 0.3  # of the second, 0.7 were left
+        assert asyncio.run(main(server)) < 0.3  # of the second, 0.7 were left
 
 
 def test_a_wait_beyond_the_limit_is_an_error_that_states_the_limit():
