@@ -228,9 +228,7 @@ class Evaluation:
         """From the first call that must be made; when the journal answers all, no model is needed."""
         model = self._model()
         tally.access = getattr(model, "access", None)  # a function keeps its own counsel
-        n_workers = self.concurrency + bool(
-            tally.access
-        )  # one to spare: it probes when all others wait
+        n_workers = self.concurrency * (2 if tally.access else 1)  # a row that waits stops no other
         ask = partial(self._asked, model=model, writer=writer, tally=tally)
         syncing = asyncio.create_task(_sync_every_second(writer))
         try:

@@ -21,7 +21,7 @@ class Access:
     half, so that a round of refusals halves them and a round of answers adds one; one refusal in twenty costs nothing.
 
     Attributes:
-        limit: Places; a call that waits because the server asked it to keeps its own.
+        limit: Places at present.
         n_answered: Replies that are neither a refusal for the rate nor a sign that the server is away.
         answered_at: When the last of them came (monotonic).
         waited_s: Seconds for which nothing was answered, in all.
@@ -100,6 +100,11 @@ class Access:
         if not asked_s:
             return uniform(0, backoff_s)
         return max(asked_s, backoff_s) * (1 + uniform(0, _SPREAD))
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether so many calls were refused for the rate that a call keeps its place while it waits."""
+        return self.limit < max(2.0, self._size / 2)
 
     @property
     def quiet_s(self) -> float:

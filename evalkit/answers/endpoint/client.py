@@ -104,7 +104,7 @@ class _Call:
     failed_at: float = -math.inf
     limited_at: float = math.inf
     n_answered: float = math.inf
-    keeps_place: bool = False
+    had_place: bool = False
 
 
 class Endpoint:
@@ -176,18 +176,23 @@ class Endpoint:
             ModelError: The endpoint cannot be used: key, model name, quota; nothing was answered for `patience_s`; with
                 `first` also the address.
         """
-        call, found = _Call(first=first), None
+        call = _Call(first=first)
         self._n_asking += 1
         try:
-            while found is None:
-                async with self.access.place(in_front=call.keeps_place):
+            while True:
+                async with self.access.place(in_front=call.had_place):
                     found = await self._tried(messages, call)
+                    if isinstance(found, Answer):
+                        return found
+                    if keeps_place := self.access.is_scarce:
+                        await asyncio.sleep(found)
+                if not keeps_place:
+                    await asyncio.sleep(found)
         finally:
             self._n_asking -= 1
-        return found
 
-    async def _tried(self, messages: Sequence[Mapping[str, Any]], call: _Call) -> Answer | None:
-        """One attempt: its answer, or None when it is worth another one; what has to be waited is waited here."""
+    async def _tried(self, messages: Sequence[Mapping[str, Any]], call: _Call) -> Answer | float:
+        """One attempt: its answer, or the seconds to wait for another one."""
         async with self.access.alone_while_away():
             call.n, begun = call.n + 1, time.monotonic()
             reply = await self._reply(messages)
@@ -201,10 +206,8 @@ class Endpoint:
         if self._is_over(call, reply, is_away=is_away):
             self._in_vain = True
             return self._without_answer(reply, call)
-        call.keeps_place = not is_away
-        if not is_away:
-            await asyncio.sleep(self.access.pause_s(call.n, reply.wait_s))
-        return None
+        call.had_place = not is_away  # while the server is away each row has its turn to probe
+        return 0.0 if is_away else self.access.pause_s(call.n, reply.wait_s)
 
     def _heard(self, reply: Answer | Exception, begun: float) -> bool:
         """Tells all calls what one reply says of account and server; whether the server is away."""
