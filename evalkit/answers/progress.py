@@ -186,8 +186,16 @@ def prices_of(prices: str | Path | Mapping[str, Any] | None, model: str) -> Pric
 class Progress:
     """Draws a tally: a bar in notebooks and terminals, plain lines elsewhere, nothing without an estimate."""
 
-    def __init__(self, tally: Tally, estimate: Estimate | None, *, name: str) -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        estimate: Estimate | None,
+        *,
+        name: str,
+        every_s: float = LINE_EVERY_S,
+    ) -> None:
         """Prepares the bar or the lines for a run of `name`; without an estimate nothing is ever shown."""
+        self._every_s = every_s
         self._tally, self._estimate, self._name, self._said_at = (
             tally,
             estimate,
@@ -215,7 +223,7 @@ class Progress:
             )
         if self._bar is not None and self._bar.n != tally.n_done:
             self._bar.update(tally.n_done - self._bar.n)
-        if time.monotonic() - self._said_at < LINE_EVERY_S:
+        if time.monotonic() - self._said_at < self._every_s:
             return
         self._said_at = time.monotonic()
         if told := tally.waiting or ("" if self._bar is not None else str(tally)):

@@ -38,7 +38,8 @@ class Access:
         self._probing, self._back = asyncio.Lock(), asyncio.Event()
         self._back.set()
         self.n_answered, self.answered_at, self.waited_s = 0, -math.inf, 0.0
-        self._why, self._quiet_since, self._n_in_vain, self._probe_at = "", math.inf, 0, 0.0
+        self._why, self._quiet_since = "", math.inf
+        self._n_probes, self._failed_at, self._probe_at = 0, -math.inf, -math.inf
 
     @asynccontextmanager
     async def place(self, *, in_front: bool) -> AsyncIterator[None]:
@@ -72,7 +73,7 @@ class Access:
         self.n_answered, self.answered_at = self.n_answered + 1, time.monotonic()
         if self.quiet_s >= 1:
             self.waited_s += self.quiet_s
-        self._quiet_since, self._n_in_vain = math.inf, 0
+        self._quiet_since, self._n_probes = math.inf, 0
         self._back.set()
         if is_answer:
             self.limit = min(float(self._size), self.limit + 1 / self.limit)
@@ -80,7 +81,7 @@ class Access:
 
     def limited(self) -> None:
         """The server is there but refused a call for the rate."""
-        self._in_vain("rate limited", time.monotonic())
+        self._quiet("rate limited", time.monotonic())
         self._back.set()
         self.limit = max(1.0, self.limit - 0.5)
 
@@ -88,10 +89,12 @@ class Access:
         """Whether the server is away: a call begun then failed, and nothing was answered since."""
         if self.answered_at > begun:
             return False
-        self._in_vain(why, begun)
-        pause_s = min(self.pause_s(self._n_in_vain, None), _PROBE_EVERY_S)
-        self._probe_at = time.monotonic() + max(pause_s, wait_s or 0.0)
+        self._quiet(why, begun)
         self._back.clear()
+        if begun > self._failed_at:  # those that were under way together are one failure
+            self._failed_at, self._n_probes = time.monotonic(), self._n_probes + 1
+            pause_s = min(self.pause_s(self._n_probes, None), _PROBE_EVERY_S)
+            self._probe_at = self._failed_at + max(pause_s, wait_s or 0.0)
         return True
 
     def pause_s(self, n: int, asked_s: float | None) -> float:
@@ -113,8 +116,8 @@ class Access:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing was answered for too long; one call alone never says so."""
-        return self._n_in_vain > 1 and self._left_s <= 0
+        """Whether nothing was answered for too long; a server that seems away is asked at least once more."""
+        return self._n_probes != 1 and self._left_s <= 0
 
     def __str__(self) -> str:
         """What we wait for and for how long, "" when calls are answered."""
@@ -124,8 +127,8 @@ class Access:
     def _left_s(self) -> float:
         return self._patience_s - self.quiet_s
 
-    def _in_vain(self, why: str, since: float) -> None:
-        self._why, self._n_in_vain = why, self._n_in_vain + 1
+    def _quiet(self, why: str, since: float) -> None:
+        self._why = why
         self._quiet_since = min(self._quiet_since, max(since, self.answered_at))
 
     async def _queued(self, in_front: bool) -> None:
