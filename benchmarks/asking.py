@@ -3,7 +3,7 @@
 A loopback server in a process of its own answers at once (for CPU) or after a delay (for throughput). Each client runs
 in a fresh process; CPU seconds are the client's own. Shares and ratios are what to compare: the machine may be shared.
 
-    python benchmarks/asking.py            # all three, about two minutes
+    python benchmarks/asking.py            # all of it, about two minutes
     python benchmarks/asking.py --quick    # small numbers, to see that it runs
 """
 

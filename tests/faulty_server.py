@@ -89,6 +89,7 @@ REPLIES: dict[str, dict[str, Any]] = {
     "400 in choice": broken_off(code=400, message="maximum context length is 4096 tokens"),
     "403 in choice": broken_off(code=403, message="your input was flagged"),
     "filter in choice": broken_off(code="content_filter", message="flagged"),
+    "429 in 200": failure("Please try again in 410ms", "rate_limit_exceeded"),
     "too long in 200": failure("too long", "context_length_exceeded"),
     "quota in 200": failure("You exceeded your current quota", "insufficient_quota"),
     "401 in 200": {"error": {"message": "no auth", "code": 401}},

@@ -73,7 +73,7 @@ def away_for(server, seconds):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("refusal", ["429 in words", "429", "429 wait in ms"])
+@pytest.mark.parametrize("refusal", ["429 in words", "429", "429 wait in ms", "429 in 200"])
 def test_a_throttled_account_answers_every_row(ask, refusal):
     with FaultyServer(at_most(10, 1.0, refusal), delay_s=0.01) as server:
         results = ask(server, n=40, concurrency=16)

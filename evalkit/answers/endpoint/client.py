@@ -68,6 +68,13 @@ _WRONG_ROW = {  # told inside an HTTP 200 without a status: no repeating cures t
     "invalid_argument",
     "badrequesterror",
 }
+_LIMITED = {
+    "rate_limit_exceeded",
+    "rate_limit_error",
+    "rate_limited",
+    "too_many_requests",
+    "resource_exhausted",
+}
 _SORTED_NAMES = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _WRONG_ROW
 
 
@@ -332,9 +339,10 @@ class Endpoint:
     def _told(self, why: NoAnswerError) -> Exception:
         """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
         message, names = self._clean(str(why)), set(why.names)
-        if why.status is None and not names & _SORTED_NAMES:
+        status = 429 if why.status is None and names & _LIMITED else why.status
+        if status is None and not names & _SORTED_NAMES:
             return _TransientError(message, "page" if why.is_page else "reply")
-        found = self._by_status(why.status or 400, names, message, seconds_asked({}, message))
+        found = self._by_status(status or 400, names, message, seconds_asked({}, message))
         if why.in_choice and isinstance(found, ModelError) and not names & _NO_QUOTA:
             return _RowError(message)  # the model was found and had begun: the next row may go well
         return found
