@@ -42,13 +42,17 @@ def test_a_wait_told_in_words_is_understood(words, seconds):
         (
             {
                 "x-ratelimit-reset-requests": "120ms",
-                "x-ratelimit-reset-tokens": "6m0s",
+                "x-ratelimit-reset-tokens": "0m30s",
                 "x-ratelimit-remaining-tokens": "0",
             },
-            360,
+            30,
         ),
         ({"x-ratelimit-reset-requests": "8h", "x-ratelimit-reset-tokens": "2s"}, 2),
         ({"x-ratelimit-reset": "7"}, 7),
+        (
+            {"x-ratelimit-reset-requests": "8h"},
+            60,
+        ),  # till it is whole again; one gets through before
         ({"x-ratelimit-limit-requests": "60"}, None),
         ({}, None),
     ],

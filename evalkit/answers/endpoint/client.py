@@ -234,20 +234,30 @@ class Endpoint:
             ModelError: No row can be answered.
         """
         if call.first and why.kind == "unreachable" and call.n > 1:
-            return self._refused_at_first(call, why)
+            raise self._no_endpoint(call, why)
         waits = self._patience_s > 0 and (is_away or why.kind == "limited")
         if why.wait_s and why.wait_s > (self._patience_s if waits else self._wait_max_s):
-            return self._asked_too_long(why, waits=waits)
-        is_known = self.access.answered_at > call.failed_at  # others were answered since it failed
-        if not waits or (why.kind not in {"limited", "unreachable"} and is_known):
+            if waits:
+                raise self._asked_too_long(why)
+            return True
+        others_fare_better = self.access.answered_at > call.failed_at
+        if not waits or (why.kind not in {"limited", "unreachable"} and others_fare_better):
             call.n_failed, call.failed_at = call.n_failed + 1, time.monotonic()
             call.n_timeouts += why.kind == "timeout"
         attempts = min(self._attempts, IMPATIENT_ATTEMPTS) if self._in_vain else self._attempts
         if call.n_failed >= attempts or call.n_timeouts >= MAX_TIMEOUTS:
-            return not (call.first and why.kind == "page") or self._refused_at_first(call, why)
-        if waits and self.access.exhausted:
-            return self._gave_up(call, why)
-        return waits and why.kind == "limited" and self._is_starved(call)
+            if call.first and why.kind == "page":
+                raise self._no_endpoint(call, why)
+            return True
+        return waits and self._waited_in_vain(call, why)
+
+    def _waited_in_vain(self, call: _Call, why: _TransientError) -> bool:
+        """Ends the run when patience does; a call that is alone, or alone refused, may itself be to blame and fails alone."""
+        if self.access.exhausted:
+            if call.first or why.kind == "unreachable" or self._n_asking > 1:
+                raise self._gave_up(why)
+            return True
+        return why.kind == "limited" and self._is_starved(call)
 
     def _is_starved(self, call: _Call) -> bool:
         """Whether a call is refused for the rate while all others get through: a row too large for the limit."""
@@ -257,25 +267,20 @@ class Endpoint:
         waited_s = time.monotonic() - call.limited_at
         return waited_s > self._patience_s and others > _STARVED * self._concurrency
 
-    def _gave_up(self, call: _Call, why: _TransientError) -> bool:
-        """Ends the run; only a call that is alone may be to blame itself, and then the others' answers make a report."""
-        if self._n_asking == 1 and not call.first and why.kind != "unreachable":
-            return True
-        raise ModelError(
+    def _gave_up(self, why: _TransientError) -> ModelError:
+        return ModelError(
             f"{self.host}: {self.access}, the last time: {why}; given up after patience_s = {self._patience_s:g}: "
             "start again to go on from what was answered"
         )
 
-    def _asked_too_long(self, why: _TransientError, *, waits: bool) -> bool:
-        if not waits:
-            return True
-        raise ModelError(
+    def _asked_too_long(self, why: _TransientError) -> ModelError:
+        return ModelError(
             f"{self.host}: {why}; the server asks to wait {why.wait_s:,.0f} s, patience_s is {self._patience_s:g}: "
             "start again later to go on from what was answered"
         )
 
-    def _refused_at_first(self, call: _Call, why: _TransientError) -> bool:
-        raise ModelError(
+    def _no_endpoint(self, call: _Call, why: _TransientError) -> ModelError:
+        return ModelError(
             f"{self.host}: {_after(why, call)}; is OPENAI_BASE_URL right, and is the server running?"
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+_RESET_AT_MOST_S = 60.0  # a limit often resets little by little: to be whole again takes longer than to let one through
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = (
     r"(\d+(?:\.\d+)?)\s*"
@@ -51,7 +52,8 @@ def _until_reset(headers: Mapping[str, str]) -> float | None:
     lower = {name.lower(): value for name, value in headers.items()}
     resets = dict(_resets(lower))
     spent = [asked for name, asked in resets.items() if _is_spent(lower, name)]
-    return max(spent) if spent else min(resets.values(), default=None)
+    found = max(spent) if spent else min(resets.values(), default=None)
+    return None if found is None else min(found, _RESET_AT_MOST_S)
 
 
 def _resets(headers: Mapping[str, str]) -> Iterator[tuple[str, float]]:
