@@ -84,7 +84,7 @@ def run_automated_eval(
         strip_think: Leave out what stands between `<think>` and `</think>`.
         strict: Stop when rows cannot be used; False leaves them out.
         timeout_s: Seconds one attempt may take.
-        attempts: Attempts at one call, the first included; a rate limit or an outage costs none.
+        attempts: Attempts at one call, the first included; a rate limit costs none, an outage two at most.
         abort_after: So many errors in a row stop the run.
         patience_s: Seconds without any answer, for a rate limit or since the server is away, after which the run gives
             up; 0 waits for neither. A function does its own waiting.

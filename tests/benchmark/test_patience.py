@@ -82,23 +82,16 @@ def test_a_throttled_account_answers_every_row(ask, refusal):
 
 
 def test_a_refusal_for_the_rate_stops_only_the_call_it_concerns(ask):
-    # 5 of 200 calls are told to wait a second: in turn that would be 5 s, side by side it is a little more than 1 s
-    told = set()
-
     def behave(hit):
-        number = int(hit.asked.split()[1])
-        if number % 40 != 1 or number in told:
-            return "echo"
-        told.add(number)
-        return "429 wait a second"
+        n_times = [one.asked for one in server.hits].count("question 1")
+        return "429 wait a second" if hit.asked == "question 1" and n_times == 1 else "echo"
 
     with FaultyServer(behave, delay_s=0.01) as server:
-        started = time.monotonic()
         results = ask(server, n=200)
-        took = time.monotonic() - started
     assert {one.outcome for one in results} == {"ok"}
-    assert len(server.hits) == 205
-    assert 1 < took < 3.5
+    assert len(server.hits) == 201
+    refused, again = (hit.number for hit in server.hits if hit.asked == "question 1")
+    assert again - refused > 2 * 8  # the others went on: not only those that were under way
 
 
 def test_refusals_without_end_do_not_ask_ever_more(ask):
@@ -131,13 +124,15 @@ def test_a_row_too_large_for_the_rate_fails_alone(ask):
 def test_a_server_that_is_away_for_a_while_is_waited_for(ask, concurrency):
     with FaultyServer(lambda hit: "echo", delay_s=0.01) as server:
         after(15, server, away_for(server, 0.5))
-        results = ask(server, attempts=2, concurrency=concurrency)  # an outage costs no attempts
+        results = ask(
+            server, attempts=3, concurrency=concurrency
+        )  # at most two are lost as it begins
     assert [one.predicted for one in results] == [f"question {i}" for i in range(40)]
     assert ask.kept() == {"ok": 40}
 
 
 @pytest.mark.parametrize(
-    ("fault", "concurrency"), [("502", 8), ("503", 1), ("reset", 8), ("cut body", 1)]
+    ("fault", "concurrency"), [("502", 8), ("503", 1), ("reset", 8), ("cut body", 1), ("slow", 8)]
 )
 def test_a_gateway_without_a_server_behind_it_is_an_outage_too(ask, fault, concurrency):
     away_until = []
@@ -148,7 +143,7 @@ def test_a_gateway_without_a_server_behind_it_is_an_outage_too(ask, fault, concu
         return fault if away_until and time.monotonic() < away_until[0] else "echo"
 
     with FaultyServer(behave, delay_s=0.01) as server:
-        results = ask(server, attempts=2, concurrency=concurrency)
+        results = ask(server, attempts=3, concurrency=concurrency, timeout_s=0.4)
     assert {one.outcome for one in results} == {"ok"}
     assert len(server.hits) < 40 + 8 + 10  # those under way, then single probes
 

@@ -145,7 +145,7 @@ class Endpoint:
             timeout_s: Seconds one attempt may take in all.
             attempts: Attempts at one call, the first included.
             concurrency: Calls under way at once; fewer while the server limits their rate.
-            patience_s: How long a rate limit or an outage is waited for, which then costs no row an attempt; 0: not at all.
+            patience_s: How long a rate limit or an outage is waited for, which then ends no row; 0: not at all.
             max_reply_mb: The largest reply, in millions of bytes, unpacked; a larger one is not read to its end.
             wait_initial_s: First pause between attempts; it doubles, with full jitter.
             wait_max_s: Longest pause of our own; without patience also the longest a server may ask for.
@@ -228,7 +228,7 @@ class Endpoint:
         return False
 
     def _is_over(self, call: _Call, why: _TransientError, *, is_away: bool) -> bool:
-        """Whether the row gets an error; what is not its fault (the rate, an outage) costs it none of its attempts.
+        """Whether the row gets an error; a rate limit costs it no attempt, an outage two at most as it begins.
 
         Raises:
             ModelError: No row can be answered.

@@ -28,8 +28,6 @@ async def read_within(response: httpx2.Response, *, max_bytes: int) -> None:
 
 def _said(response: httpx2.Response, max_bytes: int) -> str:
     length = response.headers.get("content-length", "")
-    packed = response.headers.get("content-encoding")
-    known = (
-        f", {int(length) / 1e6:,.1f} MB{' packed' if packed else ''}" if length.isdigit() else ""
-    )
+    says_so = length.isdigit() and "content-encoding" not in response.headers
+    known = f", {int(length) / 1e6:,.1f} MB" if says_so else ""
     return f"the reply is larger than {max_bytes / 1e6:g} MB (max_reply_mb){known}; it was not read to its end"
