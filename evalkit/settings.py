@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = 1024
     request_seed: int = 0
     concurrency: int = 16
+    patience_s: float = 600.0
+    max_reply_mb: float = 4.0
     prices_file: str = ""
 
     # how answers are scored and cut

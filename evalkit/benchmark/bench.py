@@ -190,7 +190,8 @@ class Bench:
         self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any
     ) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
-        said = {name: getattr(self.settings, name) for name in ("limit", "concurrency")}
+        own = ("limit", "concurrency", "patience_s", "max_reply_mb")
+        said = {name: getattr(self.settings, name) for name in own}
         given = {**said, "limit": 0} if test_file else said
         return runner.run_automated_eval(
             model,
