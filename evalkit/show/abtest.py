@@ -28,6 +28,7 @@ NAMES = {
     "empty": "Empty answers",
     "latency_ms": "Slowest 5% wait at least",
 }
+NO_TIMES = "The log is a table without times, so nothing is shown by day"
 _FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
 
 
@@ -251,6 +252,8 @@ def alt_over_time(found: Reading | NoReading) -> str:
     """How the difference began and where it stands, as an alternative text."""
     if not found.findings:
         return alt(found)
+    if not found.findings.over_time:
+        return _told(found, [headline(found), NO_TIMES])
     test, rows = found.findings.primary, found.findings.over_time
     ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
     said = [
@@ -440,6 +443,8 @@ def slices_said(found: Reading | NoReading) -> str:
 def days_said(found: Reading | NoReading) -> str:
     """Does the effect differ between the days on which users came?"""
     rows = found.findings.by_day if found.findings else ()
+    if isinstance(found, Reading) and not found.timed:
+        return NO_TIMES
     if not rows:
         return "No days to show"
     moved = [one["name"] for one in rows if one["verdict"] != "no difference shown"]
