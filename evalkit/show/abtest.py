@@ -167,6 +167,8 @@ def later(found: Reading | NoReading) -> Html:
 
 def over_time(found: Reading | NoReading) -> Html:
     """The difference so far after each day's users."""
+    if isinstance(found, Reading) and not found.timed:
+        return tables.note(f"{NO_TIMES}.")
     caption = "Inner band: for one look. Outer band: a confidence sequence, which holds however often one looks."
     return _of_a_reading("over_time", found, alt_over_time(found), caption)
 
@@ -183,6 +185,8 @@ def effect_slices(found: Reading | NoReading) -> Html:
 
 def days(found: Reading | NoReading) -> Html:
     """The difference of each day's new users, in a table."""
+    if isinstance(found, Reading) and not found.timed:
+        return tables.note(f"{NO_TIMES}.")
     return _parts(day_rows(found), days_said(found), found)
 
 
@@ -252,8 +256,6 @@ def alt_over_time(found: Reading | NoReading) -> str:
     """How the difference began and where it stands, as an alternative text."""
     if not found.findings:
         return alt(found)
-    if not found.findings.over_time:
-        return _told(found, [headline(found), NO_TIMES])
     test, rows = found.findings.primary, found.findings.over_time
     ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
     said = [
@@ -443,8 +445,6 @@ def slices_said(found: Reading | NoReading) -> str:
 def days_said(found: Reading | NoReading) -> str:
     """Does the effect differ between the days on which users came?"""
     rows = found.findings.by_day if found.findings else ()
-    if isinstance(found, Reading) and not found.timed:
-        return NO_TIMES
     if not rows:
         return "No days to show"
     moved = [one["name"] for one in rows if one["verdict"] != "no difference shown"]

@@ -65,8 +65,6 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     )
     if not isinstance(found, Reading) or not found.findings:
         return withheld(found, narrow=narrow)
-    if not found.timed:
-        return withheld(found, words.NO_TIMES, narrow=narrow)
     if not rows:
         return withheld(found, "No interval can be drawn: the outcome never varied", narrow=narrow)
     test = found.findings.primary
