@@ -17,6 +17,7 @@ from evalkit.show import abtest as words
 from evalkit.study import Study
 
 GATES = ("gate_30", "gate_40")
+COLUMNS = {"user": "userid", "variant": "version", "outcomes": ["came_back"], "variants": GATES}
 
 
 def table(n=400, *, rates=(0.3, 0.5), seed=0):
@@ -67,6 +68,18 @@ def test_a_mean_a_user_is_that_of_the_table(locked, tmp_path):
     found = read(path, locked, kind="mean", name="rounds", sd=2.3, difference=1.0, expected=None)
     means = frame.groupby("version")["rounds"].mean()
     assert found.findings.primary.estimate == pytest.approx(means[GATES[1]] - means[GATES[0]])
+
+
+def test_a_column_from_before_sharpens_a_mean(locked, tmp_path):
+    frame = table()
+    frame["before"] = frame["rounds"] + np.random.default_rng(1).normal(0, 0.1, len(frame))
+    path = written(frame, tmp_path / "cats.csv")
+    metric = {"kind": "mean", "name": "rounds", "sd": 2.3, "difference": 1.0, "expected": None}
+    plan = locked(**metric, covariate="before")
+    columns = COLUMNS | {"outcomes": ["rounds"], "before": ["before"]}
+    with closing(open_log(path, **columns)) as log:
+        done = read_ab_test(log, plan).findings
+    assert done.cuped.se < 0.1 * done.primary.se  # what they did before explains nearly all of it
 
 
 def test_days_and_weeks_are_not_shown_and_that_is_said(locked, tmp_path):
@@ -141,9 +154,6 @@ def test_a_broken_split_is_an_alarm_in_a_table_too(locked, tmp_path):
     found = read(written(frame.drop(lost), tmp_path / "lost.csv"), locked)
     assert found.verdict == "invalid"
     assert found.findings is None
-
-
-COLUMNS = {"user": "userid", "variant": "version", "outcomes": ["came_back"], "variants": GATES}
 
 
 @pytest.mark.parametrize(
