@@ -40,11 +40,12 @@ function render({ model, el }) {
   };
   canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
-    const [far, at] = spots().reduce((best, [left, top, , place]) => {
-      const away = Math.hypot(left - x, top - y);
-      return away < best[0] ? [away, place] : best;
-    }, [REACH, -1]);
-    if (far < REACH) model.set("picked", at), model.save_changes();
+    const near = spots().map(([left, top, , at]) => [Math.hypot(left - x, top - y), at]).sort(([a], [b]) => a - b);
+    if (!near.length || near[0][0] > REACH) return;
+    // marks on one spot are gone through click by click
+    const same = near.filter(([away]) => away - near[0][0] < 0.5).map(([, at]) => at).sort((a, b) => a - b);
+    model.set("picked", same.find((at) => at > model.get("at")) ?? same[0]);
+    model.save_changes();
   });
   model.on("change:points change:at change:axes", draw);
   draw();

@@ -125,6 +125,8 @@ def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(
     canvas.click(position={"x": 320 - 28, "y": 320 - 28})
     place(page, "11 of 40")
     assert "case-10" in explorer.inner_text()
+    canvas.click(position={"x": 320 - 28, "y": 320 - 28})
+    place(page, "12 of 40")  # the next one on the same spot
     press(page, "Points")
     explorer.get_by_label("Search", exact=True).fill("TUNED 13")
     place(page, "1 of 1")
