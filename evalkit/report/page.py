@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision
+from evalkit.decision.layers import MISSING
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.decision.words import VERDICTS
 from evalkit.files import write_whole
@@ -37,7 +38,16 @@ _LOOK_COLUMNS = {
     "ci_high": "to",
     "verdict": "Verdict",
 }
-_SLOT = re.compile(rf"<!--({FIRST_SCREEN}|rest)-->")
+_LAYERS = {  # whose evidence a chapter makes or reads; the last of a layer is where its row leads
+    "benchmark": ("02_regressions", "01_benchmark"),
+    "human": ("03_rate", "04_preference"),
+    "ab_test": ("05_plan", "06_ab_test"),
+}
+_PREPARES = ("03_rate", "05_plan")  # chapters that have something to say before there is evidence
+_MARKUP = ("answer", "open", "rest")
+_OPEN, _NUMBERS = ("picture", "stopped", "limits"), "numbers"
+_SLOT = re.compile(rf"<!--({'|'.join([FIRST_SCREEN, *_OPEN, _NUMBERS, 'rest'])})-->")
+_LIMITS = re.compile(r"\s*#+ *What this cannot tell you\b")
 _DATA = re.compile(r'data:image/[^"]*')
 _ANSWER = re.compile(r'<p class="ek-answer( ek-simulated)?">.*?</p>', re.DOTALL)
 _CHIP = re.compile(r'<[^<>]*class="[^"<>]*\bek-chip-simulated\b')
@@ -45,15 +55,43 @@ _CHIP = re.compile(r'<[^<>]*class="[^"<>]*\bek-chip-simulated\b')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
-    """One notebook as a section of the page."""
+    """One notebook as a section of the page.
+
+    Attributes:
+        answer: What it found, open at the top.
+        open: Its one picture, why it stopped, and what it cannot tell: what stands open below the answer.
+        rest: Everything else, folded away.
+        first: What it puts on the first screen.
+    """
 
     id: str
     number: str
     short: str
     title: str
-    body: str
+    answer: str
+    open: str
+    rest: str
     first: str
     error: str | None
+
+    @property
+    def body(self) -> str:
+        """All of it but what stands on the first screen."""
+        return self.answer + self.open + self.rest
+
+    @property
+    def inside(self) -> str:
+        """What is folded away, counted."""
+        found = {"figure": "<figure", "table": "<table"}
+        told = [
+            wording.plural(n, name) for name, mark in found.items() if (n := self.rest.count(mark))
+        ]
+        return wording.listed(told)
+
+    @property
+    def numbers(self) -> str:
+        """Where the table stands that is behind the decision's row; "" without one."""
+        return _anchor(self.id) if f'id="{_anchor(self.id)}"' in self.rest else ""
 
     @property
     def simulated(self) -> bool:
@@ -97,30 +135,56 @@ def chapter(notebook: Path, made: Mapping[str, Any], *, lift: bool = True) -> Ch
         lift: Whether its first-screen parts stand apart; one chapter's do, and a copy of it keeps its own.
     """
     body, _ = _exporter().from_filename(str(notebook))
-    first, rest = _slots(body)
-    if not lift:
-        first, rest = "", _SLOT.sub("", body)
+    parts = _slots(body)
+    first = "".join(text for slot, text in parts if slot == FIRST_SCREEN and lift)
+    seen = "".join(
+        f'<div class="limits">{text}</div>' if slot == "limits" else text
+        for slot, text in parts
+        if slot in _OPEN
+    )
+    rest = ""
+    for slot, text in parts:
+        if slot == _NUMBERS and text.strip() and f'id="{_anchor(notebook.stem)}"' not in rest:
+            rest += _behind(notebook.stem, text)
+        elif slot not in _OPEN and (slot != FIRST_SCREEN or not lift):
+            rest += text
     answers = [found[0] for found in _ANSWER.finditer(rest)]
-    rest = "".join(answers) + _ANSWER.sub("", rest)
     number, _, name = notebook.stem.partition("_")
     return Chapter(
         id=notebook.stem,
         number=number.lstrip("0"),
         short=name.replace("_", " ").capitalize().replace("Ab ", "A/B "),
         title=title_of(notebook),
-        body=clean.with_heading_levels(rest),
+        answer="".join(answers),
+        open=clean.with_heading_levels(seen),
+        rest=clean.with_heading_levels(_ANSWER.sub("", rest)).strip(),
         first=first,
         error=made["error"],
     )
 
 
-def _slots(body: str) -> tuple[str, str]:
+def _slots(body: str) -> list[tuple[str, str]]:
+    """Where each output and text belongs, and what it is."""
     parts = _SLOT.split(body)
-    pairs = list(zip(parts[1::2], parts[2::2], strict=True))
-    first, rest = (
-        "".join(part for slot, part in pairs if slot == wanted) for wanted in (FIRST_SCREEN, "rest")
-    )
-    return first, parts[0] + rest
+    return [("rest", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _slot(cell: Mapping[str, Any], stopped: bool = False) -> str:
+    """An output of a cell stands where the cell's tag says; failures and limits stand open by themselves."""
+    if stopped or (cell["cell_type"] == "markdown" and _LIMITS.match(cell["source"])):
+        return "stopped" if stopped else "limits"
+    tags = cell["metadata"].get("tags", [])
+    return next((one for one in (FIRST_SCREEN, "picture", _NUMBERS) if one in tags), "rest")
+
+
+def _behind(stem: str, markup: str) -> str:
+    """The table behind a row of the first screen, to be led to, and the way back."""
+    back = '<p class="back"><a href="#decision">Back to the decision</a></p>'
+    return f'<div class="numbers" id="{_anchor(stem)}">{markup}{back}</div>'
+
+
+def _anchor(stem: str) -> str:
+    return f"{html.escape(stem)}-{_NUMBERS}"
 
 
 @cache
@@ -130,7 +194,7 @@ def _exporter() -> HTMLExporter:
     made = HTMLExporter(
         template_name=_TEMPLATE.name, extra_template_basedirs=[str(_TEMPLATE.parent)]
     )
-    made.register_filter("slot", lambda tags: FIRST_SCREEN if FIRST_SCREEN in tags else "rest")
+    made.register_filter("slot", _slot)
     for name in ("prose", "plain", "printed", "shown"):
         made.register_filter(name, getattr(clean, name))
     return made
@@ -146,8 +210,10 @@ def _page(
         "page.html.j2"
     )
     evidence = _evidence(folder)
+    lacking = _lacking(decision)
     sections = [
-        {name: Markup(value) if name == "body" else value for name, value in _fields(one)}  # noqa: S704 - cleaned
+        {name: Markup(value) if name in _MARKUP else value for name, value in _fields(one)}  # noqa: S704 - cleaned
+        | {"lacks": lacking.get(one.id), "found": _first_sentence(one.answer)}
         for one in chapters
     ]
     return page.render(
@@ -158,6 +224,7 @@ def _page(
         sound=[one.short for one in chapters if not one.error],
         first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
         chapters=sections,
+        rows=_rows(decision, chapters),
         facts=_facts(record, decision, evidence),
         tables=[
             {"summary": name, "body": Markup(body)}  # noqa: S704 - escaped
@@ -172,8 +239,51 @@ def _page(
 
 
 def _fields(one: Chapter) -> Iterable[tuple[str, Any]]:
-    names = ("id", "number", "short", "title", "body", "error", "simulated")
+    names = ("id", "number", "short", "title", *_MARKUP, "inside", "numbers", "error", "simulated")
     return ((name, getattr(one, name)) for name in names)
+
+
+def _first_sentence(answer: str) -> str:
+    """How an answer begins, for the list of contents."""
+    said = html.unescape(re.sub(r"<[^>]*>", "", answer))
+    return re.split(r"(?<=[.;]) ", said, maxsplit=1)[0].rstrip(";")
+
+
+def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, str]]:
+    """The first screen's rows: what each says, its chapter, and the table behind it."""
+    if decision is None:
+        return []
+    from evalkit.show.plots.decision import rows_of
+
+    known = {one.id: one for one in chapters}
+    led = {_TITLES[layer]: known.get(stems[-1]) for layer, stems in _LAYERS.items()}
+    told = []
+    for row in rows_of(decision):
+        one = led.get(row.name, known.get(_LAYERS["benchmark"][0]))
+        if one:
+            told.append(
+                {
+                    "name": row.name,
+                    "at": one.numbers or one.id,
+                    "word": row.word,
+                    "kind": row.kind,
+                    "verdict": row.verdict,
+                }
+            )
+    return told
+
+
+def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
+    """Chapters whose layer has no evidence, with what is missing and its price."""
+    lacking = {}
+    for layer in decision.layers if decision else ():
+        if layer.verdict == MISSING:
+            missing = next(iter(layer.missing), None)
+            told = {"reason": layer.reason} | (
+                {"action": missing.action, "price": missing.price} if missing else {}
+            )
+            lacking |= {stem: told for stem in _LAYERS[layer.layer] if stem not in _PREPARES}
+    return lacking
 
 
 def _verdict(decision: Decision | None, failed: bool) -> dict[str, Any]:
