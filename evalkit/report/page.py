@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,7 +44,6 @@ _LAYERS = {  # whose evidence a chapter makes or reads; the last of a layer is w
     "ab_test": ("05_plan", "06_ab_test"),
 }
 _PREPARES = ("03_rate", "05_plan")  # chapters that have something to say before there is evidence
-_MARKUP = ("answer", "open", "rest")
 _OPEN, _NUMBERS = ("picture", "stopped", "limits"), "numbers"
 _SLOT = re.compile(rf"<!--({'|'.join([FIRST_SCREEN, *_OPEN, _NUMBERS, 'rest'])})-->")
 _LIMITS = re.compile(r"\s*#+ *What this cannot tell you\b")
@@ -58,9 +57,10 @@ class Chapter:
     """One notebook as a section of the page.
 
     Attributes:
-        answer: What it found, open at the top.
-        open: Its one picture, why it stopped, and what it cannot tell: what stands open below the answer.
-        rest: Everything else, folded away.
+        answer: What it found.
+        picture: The one picture that stands open below the answer, and why it stopped if it did.
+        limits: What it cannot tell.
+        rest: Everything else.
         first: What it puts on the first screen.
     """
 
@@ -69,7 +69,8 @@ class Chapter:
     short: str
     title: str
     answer: str
-    open: str
+    picture: str
+    limits: str
     rest: str
     first: str
     error: str | None
@@ -77,16 +78,7 @@ class Chapter:
     @property
     def body(self) -> str:
         """All of it but what stands on the first screen."""
-        return self.answer + self.open + self.rest
-
-    @property
-    def inside(self) -> str:
-        """What is folded away, counted."""
-        found = {"figure": "<figure", "table": "<table"}
-        told = [
-            wording.plural(n, name) for name, mark in found.items() if (n := self.rest.count(mark))
-        ]
-        return wording.listed(told)
+        return self.answer + self.picture + self.limits + self.rest
 
     @property
     def numbers(self) -> str:
@@ -112,7 +104,8 @@ def write_page(folder: Path) -> Path:
         taken = any(one.first for one in chapters)
         chapters.append(chapter(folder / f"{stem}.ipynb", made, lift=not taken))
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
-    text = _page(record, chapters, None if record["failed"] else decision, folder)
+    sections = [_section(one, _lacking(decision).get(one.id)) for one in chapters]
+    text = _page(record, chapters, sections, None if record["failed"] else decision, folder)
     page = wording.visible(without_secrets(_with_letters(clean.with_unique_names(text))))
     return write_whole(folder / FILE, page.encode())
 
@@ -137,11 +130,8 @@ def chapter(notebook: Path, made: Mapping[str, Any], *, lift: bool = True) -> Ch
     body, _ = _exporter().from_filename(str(notebook))
     parts = _slots(body)
     first = "".join(text for slot, text in parts if slot == FIRST_SCREEN and lift)
-    seen = "".join(
-        f'<div class="limits">{text}</div>' if slot == "limits" else text
-        for slot, text in parts
-        if slot in _OPEN
-    )
+    picture = "".join(text for slot, text in parts if slot in {"picture", "stopped"})
+    limits = "".join(text for slot, text in parts if slot == "limits")
     rest = ""
     for slot, text in parts:
         if slot == _NUMBERS and text.strip() and f'id="{_anchor(notebook.stem)}"' not in rest:
@@ -156,7 +146,8 @@ def chapter(notebook: Path, made: Mapping[str, Any], *, lift: bool = True) -> Ch
         short=name.replace("_", " ").capitalize().replace("Ab ", "A/B "),
         title=title_of(notebook),
         answer="".join(answers),
-        open=clean.with_heading_levels(seen),
+        picture=picture,
+        limits=f'<div class="limits">{clean.with_heading_levels(limits)}</div>' if limits else "",
         rest=clean.with_heading_levels(_ANSWER.sub("", rest)).strip(),
         first=first,
         error=made["error"],
@@ -201,7 +192,11 @@ def _exporter() -> HTMLExporter:
 
 
 def _page(
-    record: Mapping[str, Any], chapters: list[Chapter], decision: Decision | None, folder: Path
+    record: Mapping[str, Any],
+    chapters: list[Chapter],
+    sections: list[dict[str, Any]],
+    decision: Decision | None,
+    folder: Path,
 ) -> str:
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
@@ -210,12 +205,6 @@ def _page(
         "page.html.j2"
     )
     evidence = _evidence(folder)
-    lacking = _lacking(decision)
-    sections = [
-        {name: Markup(value) if name in _MARKUP else value for name, value in _fields(one)}  # noqa: S704 - cleaned
-        | {"lacks": lacking.get(one.id), "found": _first_sentence(one.answer)}
-        for one in chapters
-    ]
     return page.render(
         css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
         title=str(record["parameters"].get("title") or record["study"]),
@@ -238,9 +227,32 @@ def _page(
     )
 
 
-def _fields(one: Chapter) -> Iterable[tuple[str, Any]]:
-    names = ("id", "number", "short", "title", *_MARKUP, "inside", "numbers", "error", "simulated")
-    return ((name, getattr(one, name)) for name in names)
+def _section(one: Chapter, lacks: Mapping[str, str] | None) -> dict[str, Any]:
+    """A chapter's two depths: what stands open, and what is folded away and counted.
+
+    A layer without evidence says what is missing instead; a chapter that stopped says why and no more.
+    """
+    from markupsafe import Markup
+
+    lacks = None if one.error else lacks
+    is_bare = bool(lacks) and one.id not in _PREPARES
+    told = "" if is_bare else one.answer
+    if not lacks:
+        told += one.picture + ("" if one.error else one.limits)
+    parts = (one.answer, one.picture, one.limits, one.rest)
+    folded = "".join(part for part in parts if part not in told)
+    counts = {name: folded.count(f"<{name}") for name in ("figure", "table")}
+    return {
+        **{
+            name: getattr(one, name)
+            for name in ("id", "number", "short", "title", "error", "simulated")
+        },
+        "lacks": lacks if is_bare else None,
+        "found": _first_sentence(one.answer),
+        "told": Markup(told),  # noqa: S704 - cleaned
+        "folded": Markup(folded),  # noqa: S704 - cleaned
+        "inside": wording.listed([wording.plural(n, name) for name, n in counts.items() if n]),
+    }
 
 
 def _first_sentence(answer: str) -> str:
@@ -265,7 +277,7 @@ def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, 
                 {
                     "name": row.name,
                     "at": one.numbers or one.id,
-                    "word": row.word,
+                    "word": row.word.replace("'", "’"),
                     "kind": row.kind,
                     "verdict": row.verdict,
                 }
@@ -274,15 +286,14 @@ def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, 
 
 
 def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
-    """Chapters whose layer has no evidence, with what is missing and its price."""
+    """Chapters whose layer has no evidence yet, with what is missing and its price."""
     lacking = {}
     for layer in decision.layers if decision else ():
-        if layer.verdict == MISSING:
-            missing = next(iter(layer.missing), None)
-            told = {"reason": layer.reason} | (
-                {"action": missing.action, "price": missing.price} if missing else {}
-            )
-            lacking |= {stem: told for stem in _LAYERS[layer.layer] if stem not in _PREPARES}
+        if layer.verdict == MISSING or not layer.n:
+            told = {"reason": layer.reason}
+            for missing in layer.missing[:1]:
+                told |= {"action": missing.action, "price": missing.price}
+            lacking |= dict.fromkeys(_LAYERS[layer.layer], told)
     return lacking
 
 
