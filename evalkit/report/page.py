@@ -269,20 +269,18 @@ def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, 
 
     known = {one.id: one for one in chapters}
     led = {_TITLES[layer]: known.get(stems[-1]) for layer, stems in _LAYERS.items()}
-    told = []
-    for row in rows_of(decision):
-        one = led.get(row.name, known.get(_LAYERS["benchmark"][0]))
-        if one:
-            told.append(
-                {
-                    "name": row.name,
-                    "at": one.numbers or one.id,
-                    "word": row.word.replace("'", "’"),
-                    "kind": row.kind,
-                    "verdict": row.verdict,
-                }
-            )
-    return told
+    told = [
+        {
+            "name": row.name,
+            "at": one.numbers or one.id,
+            "word": row.word.replace("'", "’"),
+            "kind": row.kind,
+        }
+        for row in rows_of(decision)
+        if (one := led.get(row.name, known.get(_LAYERS["benchmark"][0])))
+    ]
+    together = [one.numbers for one in chapters if one.first and one.numbers]
+    return told + [{"name": "All in numbers", "at": at, "word": ""} for at in together]
 
 
 def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
