@@ -22,7 +22,11 @@ INSTRUCTIONS = ("system", "developer")
 LONG, LONG_LINES = 400, 6  # characters and lines from which a message before the last is folded
 OPENING = 120  # characters of a folded message that stand in its summary
 _RUN = re.compile(r"(.{1,16}?)\1{9,}", re.DOTALL)
-_RUN_CHARACTERS, _SEARCHED = 80, 4000  # a run of less than the first is read at a glance
+_SHORT_RUN, _LONG_RUN, _SEARCHED = (
+    40,
+    200,
+    4000,
+)  # in characters; a short one folds where it is half of the text
 RECENT = 6  # of more messages than this, all but the last four are folded into one
 COMMON = 0.05  # a message in more conversations than this is the template of the set, not one's own
 _SOURCES = ("url", "image_url", "file_url", "data", "file_data", "file_id", "id", "source")
@@ -220,12 +224,13 @@ def _opening(text: str) -> str:
 
 def _run_opening(text: str) -> str:
     """How a text begins that says one thing again and again; "" for any other."""
+    least = min(max(_SHORT_RUN, len(text) // 2), _LONG_RUN)
     runs = _RUN.finditer(text[:_SEARCHED])
-    run = next((one for one in runs if len(one[0]) >= _RUN_CHARACTERS and one[1].strip()), None)
+    run = next((one for one in runs if len(one[0]) >= least and one[1].strip()), None)
     if run is None:
         return ""
-    before = " ".join(text[: run.start()].split())[-OPENING:]
-    return " ".join(f"{before} {run[0][:24]}".split()) + " … (the same again and again)"
+    opening = text[max(0, run.start() - OPENING) : run.start() + 24]
+    return " ".join(opening.split()) + " … (the same again and again)"
 
 
 def _is_bare(made: Sequence[Turn]) -> bool:

@@ -79,7 +79,9 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(opened, scheme, width):
     from axe_playwright_python.sync_playwright import Axe
 
     page = opened(scheme, width, bypass_csp=True)  # axe is a script itself
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for depth in ("as it comes", "unfolded"):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, depth
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     page.close()
@@ -128,6 +130,19 @@ def test_it_prints_landscape_with_the_decision_alone_on_page_one(opened):
     assert sizes == {(842, 595)}  # A4 landscape in points
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()
+
+
+def test_a_link_or_a_search_for_text_opens_what_is_folded(opened, page_file):
+    page = opened()
+    assert page.locator(".fold[open]").count() == 0
+    for part in ("#01_fine-numbers", "#:~:text=Both%20models%20answered"):
+        page.goto("about:blank")
+        page.goto(page_file.as_uri() + part)
+        page.wait_for_function("document.querySelectorAll('.fold[open]').length === 1")
+        assert page.locator("[id='01_fine'] .fold[open]").count() == 1
+    page.locator(".back a").first.click()
+    assert page.url.endswith("#decision")
+    page.close()
 
 
 FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>
