@@ -16,6 +16,7 @@ from evalkit.report.page import write_page
 from evalkit.show import style, typeface
 
 pytestmark = pytest.mark.browser
+UNFOLD = "document.querySelectorAll('details').forEach(one => one.open = true)"
 VIEWS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390), ("light", 320)]
 
 
@@ -81,7 +82,7 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(opened, scheme, width):
     page = opened(scheme, width, bypass_csp=True)  # axe is a script itself
     for depth in ("as it comes", "unfolded"):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, depth
-        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        page.evaluate(UNFOLD)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     page.close()
@@ -103,7 +104,9 @@ def test_a_number_in_a_narrow_cell_stays_in_one_line_but_on_a_phone(opened, widt
 
 
 def test_what_is_hidden_shows_itself(opened):
-    text = opened().locator("main").inner_text()
+    page = opened()
+    page.evaluate(UNFOLD)
+    text = page.locator("main").inner_text()
     assert "\\u202e" in text
     assert "\\u200b" in text
     assert "$5 and $6" in text
@@ -173,6 +176,7 @@ def test_the_page_is_the_same_picture_with_and_without_the_machines_fonts(
     for one in (browser, browser_without_fonts):
         page = one.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
         page.goto(page_file.as_uri())
+        page.evaluate(UNFOLD.replace("details", f"[id=\\'{part}\\'] details"))
         pictures.append(page.locator(f"[id='{part}']").screenshot())
         page.close()
     assert pictures[0] == pictures[1]
