@@ -1,4 +1,4 @@
-"""One page from a run's folder: the decision first, then every chapter, then how it was made."""
+"""One page from a run's folder in three depths: the decision, a screen a chapter, and everything else folded away."""
 
 from __future__ import annotations
 
