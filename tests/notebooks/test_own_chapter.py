@@ -96,7 +96,7 @@ def test_each_recipe_takes_ten_lines():
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
-    """A run of the demo with the guide's own chapter, from a copy in which nobody has rated and no plan is locked."""
+    """A run of the demo and of the guide's own chapter, from a copy without its ratings, log and locked plan."""
     root = tmp_path_factory.mktemp("copy")
     (root / "notebooks").mkdir()
     left = shutil.ignore_patterns(
