@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,12 @@ Messages = Sequence[Mapping[str, Any]]
 INSTRUCTIONS = ("system", "developer")
 LONG, LONG_LINES = 400, 6  # characters and lines from which a message before the last is folded
 OPENING = 120  # characters of a folded message that stand in its summary
+_RUN = re.compile(r"(.{1,16}?)\1{9,}", re.DOTALL)
+_SHORT_RUN, _LONG_RUN, _SEARCHED = (
+    40,
+    200,
+    4000,
+)  # in characters; a short one folds where it is half of the text
 RECENT = 6  # of more messages than this, all but the last four are folded into one
 COMMON = 0.05  # a message in more conversations than this is the template of the set, not one's own
 _SOURCES = ("url", "image_url", "file_url", "data", "file_data", "file_id", "id", "source")
@@ -136,6 +143,22 @@ def conversation_html(messages: Messages, *, folds_last: bool = False) -> str:
     return _talk(shown)
 
 
+def folded(text: str, markup: str) -> str:
+    """An answer's markup, behind its first words where it is long or says one thing again and again.
+
+    Args:
+        text: The answer.
+        markup: The same as safe HTML.
+
+    Example:
+        >>> folded("I10", "<bdi>I10</bdi>")
+        '<bdi>I10</bdi>'
+    """
+    is_long = len(text) > LONG or text.count("\n") >= 2 * LONG_LINES
+    opening = _run_opening(text) or (_opening(text) if is_long else "")
+    return _fold(wording.render_text(opening), text, markup) if opening else markup
+
+
 def conversation_css() -> str:
     """The rules of `conversation_html` and of the rating page's drawing of `structure`."""
     return Path(__file__).with_name("conversation.css").read_text(encoding="utf-8")
@@ -187,13 +210,27 @@ def _turn(
     text = " ".join(part.text for part in parts)
     most = OPENING if tight and role in INSTRUCTIONS else LONG
     is_long = len(text) > most or text.count("\n") >= LONG_LINES
+    opening = _run_opening(text) or (_opening(text) if is_long else "")
     return Turn(
         role=f"{role} {name}" if name else role,
         parts=parts,
-        opening=" ".join(text[: 4 * OPENING].split())[:OPENING] + " …"
-        if may_fold and is_long
-        else "",
+        opening=opening if may_fold else "",
     )
+
+
+def _opening(text: str) -> str:
+    return " ".join(text[: 4 * OPENING].split())[:OPENING] + " …"
+
+
+def _run_opening(text: str) -> str:
+    """How a text begins that says one thing again and again; "" for any other."""
+    least = min(max(_SHORT_RUN, len(text) // 2), _LONG_RUN)
+    runs = _RUN.finditer(text[:_SEARCHED])
+    run = next((one for one in runs if len(one[0]) >= least and one[1].strip()), None)
+    if run is None:
+        return ""
+    opening = text[max(0, run.start() - OPENING) : run.start() + 24]
+    return " ".join(opening.split()) + " … (the same again and again)"
 
 
 def _is_bare(made: Sequence[Turn]) -> bool:
@@ -315,9 +352,13 @@ def _shown(turn: Turn) -> str:
     role = f'<b class="ek-role">{wording.render_text(turn.role)}</b>'
     if not turn.opening:
         return f'<div class="ek-turn">{role}{_said(turn)}</div>'
-    n = wording.plural(len(turn.text), "character")
-    head = f"<summary>{role} {wording.render_text(turn.opening)} <small>({n})</small></summary>"
-    return f'<details class="ek-turn">{head}{_said(turn)}</details>'
+    return _fold(f"{role} {wording.render_text(turn.opening)}", turn.text, _said(turn))
+
+
+def _fold(head: str, text: str, markup: str) -> str:
+    n = wording.plural(len(text), "character")
+    summary = f"<summary>{head} <small>({n})</small></summary>"
+    return f'<details class="ek-turn">{summary}{markup}</details>'
 
 
 def _said(turn: Turn) -> str:

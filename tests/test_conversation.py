@@ -10,6 +10,7 @@ from evalkit.conversation import (
     attachments,
     conversation_html,
     conversation_text,
+    folded,
     own_messages,
     spoken_text,
     structure,
@@ -178,3 +179,39 @@ def test_another_image_is_another_prompt():
     assert attachments(one) != attachments(other)
     assert attachments(CAPITAL) == ()
     assert spoken_text(one) == "Describe."
+
+
+@pytest.mark.parametrize(
+    ("text", "opening"),
+    [
+        ("AAAA " * 30, "AAAA AAAA AAAA AAAA AAAA … (the same again and again)"),
+        ("Code: " + "I10." * 25, "Code: I10.I10.I10.I10.I10.I10. … (the same again and again)"),
+        ("no\n" * 60, "no no no no no no no no … (the same again and again)"),
+        ("<b>" * 40, "&lt;b&gt;" * 8 + " … (the same again and again)"),
+        ("A word and another, " + "x" * 300, "x" * 24 + " … (the same again and again)"),
+        ("Some words, then others. " * 9 + "The end." * 3, ""),
+    ],
+)
+def test_an_answer_that_says_one_thing_again_and_again_is_folded_and_stays_whole(text, opening):
+    made = folded(text, "<bdi>the answer, marked</bdi>")
+    assert made.startswith("<details") is bool(opening)
+    assert opening in made
+    assert made.count("<bdi>the answer, marked</bdi>") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I10: Hypertension",
+        "a | b\n" + "-" * 45 + "\n" + "words of a table " * 6,
+        "z" * 39,
+        " " * 300,
+    ],
+)
+def test_rules_and_short_answers_stand_open(text):
+    assert folded(text, "<bdi></bdi>") == "<bdi></bdi>"
+
+
+@pytest.mark.parametrize("text", ["word after word " * 40, "line\n" * 13])
+def test_a_long_answer_is_folded_too(text):
+    assert "<details" in folded(text, "<bdi></bdi>")

@@ -1,11 +1,11 @@
-"""One page from a run's folder: the decision first, then every chapter, then how it was made."""
+"""One page from a run's folder in three depths: the decision, a screen a chapter, and everything else folded away."""
 
 from __future__ import annotations
 
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision
+from evalkit.decision.layers import MISSING
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.decision.words import VERDICTS
 from evalkit.files import write_whole
@@ -37,7 +38,15 @@ _LOOK_COLUMNS = {
     "ci_high": "to",
     "verdict": "Verdict",
 }
-_SLOT = re.compile(rf"<!--({FIRST_SCREEN}|rest)-->")
+_LAYERS = {  # whose evidence a chapter makes or reads; the last of a layer is where its row leads
+    "benchmark": ("02_regressions", "01_benchmark"),
+    "human": ("03_rate", "04_preference"),
+    "ab_test": ("05_plan", "06_ab_test"),
+}
+_PREPARES = ("03_rate", "05_plan")  # chapters that have something to say before there is evidence
+_OPEN, _NUMBERS = ("picture", "stopped", "limits"), "numbers"
+_SLOT = re.compile(rf"<!--({'|'.join([FIRST_SCREEN, *_OPEN, _NUMBERS, 'rest'])})-->")
+_LIMITS = re.compile(r"\s*#+ *What this cannot tell you\b")
 _DATA = re.compile(r'data:image/[^"]*')
 _ANSWER = re.compile(r'<p class="ek-answer( ek-simulated)?">.*?</p>', re.DOTALL)
 _CHIP = re.compile(r'<[^<>]*class="[^"<>]*\bek-chip-simulated\b')
@@ -45,15 +54,36 @@ _CHIP = re.compile(r'<[^<>]*class="[^"<>]*\bek-chip-simulated\b')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
-    """One notebook as a section of the page."""
+    """One notebook as a section of the page.
+
+    Attributes:
+        answer: What it found.
+        picture: The one picture that stands open below the answer, and why it stopped if it did.
+        limits: What it cannot tell.
+        rest: Everything else.
+        first: What it puts on the first screen.
+    """
 
     id: str
     number: str
     short: str
     title: str
-    body: str
+    answer: str
+    picture: str
+    limits: str
+    rest: str
     first: str
     error: str | None
+
+    @property
+    def body(self) -> str:
+        """All of it but what stands on the first screen."""
+        return self.answer + self.picture + self.limits + self.rest
+
+    @property
+    def numbers(self) -> str:
+        """Where the table stands that is behind the decision's row; "" without one."""
+        return _anchor(self.id) if f'id="{_anchor(self.id)}"' in self.rest else ""
 
     @property
     def simulated(self) -> bool:
@@ -74,7 +104,8 @@ def write_page(folder: Path) -> Path:
         taken = any(one.first for one in chapters)
         chapters.append(chapter(folder / f"{stem}.ipynb", made, lift=not taken))
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
-    text = _page(record, chapters, None if record["failed"] else decision, folder)
+    sections = [_section(one, _lacking(decision).get(one.id)) for one in chapters]
+    text = _page(record, chapters, sections, None if record["failed"] else decision, folder)
     page = wording.visible(without_secrets(_with_letters(clean.with_unique_names(text))))
     return write_whole(folder / FILE, page.encode())
 
@@ -97,30 +128,54 @@ def chapter(notebook: Path, made: Mapping[str, Any], *, lift: bool = True) -> Ch
         lift: Whether its first-screen parts stand apart; one chapter's do, and a copy of it keeps its own.
     """
     body, _ = _exporter().from_filename(str(notebook))
-    first, rest = _slots(body)
-    if not lift:
-        first, rest = "", _SLOT.sub("", body)
+    parts = _slots(body)
+    first = "".join(text for slot, text in parts if slot == FIRST_SCREEN and lift)
+    picture = "".join(text for slot, text in parts if slot in {"picture", "stopped"})
+    limits = "".join(text for slot, text in parts if slot == "limits")
+    rest = ""
+    for slot, text in parts:
+        if slot == _NUMBERS and text.strip() and f'id="{_anchor(notebook.stem)}"' not in rest:
+            rest += _behind(notebook.stem, text)
+        elif slot not in _OPEN and (slot != FIRST_SCREEN or not lift):
+            rest += text
     answers = [found[0] for found in _ANSWER.finditer(rest)]
-    rest = "".join(answers) + _ANSWER.sub("", rest)
     number, _, name = notebook.stem.partition("_")
     return Chapter(
         id=notebook.stem,
         number=number.lstrip("0"),
         short=name.replace("_", " ").capitalize().replace("Ab ", "A/B "),
         title=title_of(notebook),
-        body=clean.with_heading_levels(rest),
+        answer="".join(answers),
+        picture=picture,
+        limits=f'<div class="limits">{clean.with_heading_levels(limits)}</div>' if limits else "",
+        rest=clean.with_heading_levels(_ANSWER.sub("", rest)).strip(),
         first=first,
         error=made["error"],
     )
 
 
-def _slots(body: str) -> tuple[str, str]:
+def _slots(body: str) -> list[tuple[str, str]]:
+    """Where each output and text belongs, and what it is."""
     parts = _SLOT.split(body)
-    pairs = list(zip(parts[1::2], parts[2::2], strict=True))
-    first, rest = (
-        "".join(part for slot, part in pairs if slot == wanted) for wanted in (FIRST_SCREEN, "rest")
-    )
-    return first, parts[0] + rest
+    return [("rest", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _slot(cell: Mapping[str, Any], stopped: bool = False) -> str:
+    """An output of a cell stands where the cell's tag says; failures and limits stand open by themselves."""
+    if stopped or (cell["cell_type"] == "markdown" and _LIMITS.match(cell["source"])):
+        return "stopped" if stopped else "limits"
+    tags = cell["metadata"].get("tags", [])
+    return next((one for one in (FIRST_SCREEN, "picture", _NUMBERS) if one in tags), "rest")
+
+
+def _behind(stem: str, markup: str) -> str:
+    """The table behind a row of the first screen, to be led to, and the way back."""
+    back = '<p class="back"><a href="#decision">Back to the decision</a></p>'
+    return f'<div class="numbers" id="{_anchor(stem)}">{markup}{back}</div>'
+
+
+def _anchor(stem: str) -> str:
+    return f"{html.escape(stem)}-{_NUMBERS}"
 
 
 @cache
@@ -130,14 +185,18 @@ def _exporter() -> HTMLExporter:
     made = HTMLExporter(
         template_name=_TEMPLATE.name, extra_template_basedirs=[str(_TEMPLATE.parent)]
     )
-    made.register_filter("slot", lambda tags: FIRST_SCREEN if FIRST_SCREEN in tags else "rest")
+    made.register_filter("slot", _slot)
     for name in ("prose", "plain", "printed", "shown"):
         made.register_filter(name, getattr(clean, name))
     return made
 
 
 def _page(
-    record: Mapping[str, Any], chapters: list[Chapter], decision: Decision | None, folder: Path
+    record: Mapping[str, Any],
+    chapters: list[Chapter],
+    sections: list[dict[str, Any]],
+    decision: Decision | None,
+    folder: Path,
 ) -> str:
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
@@ -146,10 +205,6 @@ def _page(
         "page.html.j2"
     )
     evidence = _evidence(folder)
-    sections = [
-        {name: Markup(value) if name == "body" else value for name, value in _fields(one)}  # noqa: S704 - cleaned
-        for one in chapters
-    ]
     return page.render(
         css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
         title=str(record["parameters"].get("title") or record["study"]),
@@ -158,6 +213,7 @@ def _page(
         sound=[one.short for one in chapters if not one.error],
         first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
         chapters=sections,
+        rows=_rows(decision, chapters),
         facts=_facts(record, decision, evidence),
         tables=[
             {"summary": name, "body": Markup(body)}  # noqa: S704 - escaped
@@ -171,9 +227,72 @@ def _page(
     )
 
 
-def _fields(one: Chapter) -> Iterable[tuple[str, Any]]:
-    names = ("id", "number", "short", "title", "body", "error", "simulated")
-    return ((name, getattr(one, name)) for name in names)
+def _section(one: Chapter, lacks: Mapping[str, str] | None) -> dict[str, Any]:
+    """A chapter's two depths: what stands open, and what is folded away and counted.
+
+    A layer without evidence says what is missing instead; a chapter that stopped says why and no more.
+    """
+    from markupsafe import Markup
+
+    lacks = None if one.error else lacks
+    is_bare = bool(lacks) and one.id not in _PREPARES
+    told = "" if is_bare else one.answer
+    if not lacks:
+        told += one.picture + ("" if one.error else one.limits)
+    parts = (one.answer, one.picture, one.limits, one.rest)
+    folded = "".join(part for part in parts if part not in told)
+    counts = {name: folded.count(f"<{name}") for name in ("figure", "table")}
+    return {
+        **{
+            name: getattr(one, name)
+            for name in ("id", "number", "short", "title", "error", "simulated")
+        },
+        "lacks": lacks if is_bare else None,
+        "found": _first_sentence(one.answer),
+        "told": Markup(told),  # noqa: S704 - cleaned
+        "folded": Markup(folded),  # noqa: S704 - cleaned
+        "inside": wording.listed([wording.plural(n, name) for name, n in counts.items() if n]),
+    }
+
+
+def _first_sentence(answer: str) -> str:
+    """How an answer begins, for the list of contents."""
+    said = html.unescape(re.sub(r"<[^>]*>", "", answer))
+    return re.split(r"(?<=[.;]) ", said, maxsplit=1)[0].rstrip(";")
+
+
+def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, str]]:
+    """The first screen's rows: what each says, its chapter, and the table behind it."""
+    if decision is None:
+        return []
+    from evalkit.show.plots.decision import rows_of
+
+    known = {one.id: one for one in chapters}
+    led = {_TITLES[layer]: known.get(stems[-1]) for layer, stems in _LAYERS.items()}
+    told = [
+        {
+            "name": row.name,
+            "at": one.numbers or one.id,
+            "word": row.word.replace("'", "’"),
+            "kind": row.kind,
+        }
+        for row in rows_of(decision)
+        if (one := led.get(row.name, known.get(_LAYERS["benchmark"][0])))
+    ]
+    together = [one.numbers for one in chapters if one.first and one.numbers]
+    return told + [{"name": "All in numbers", "at": at, "word": ""} for at in together]
+
+
+def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
+    """Chapters whose layer has no evidence yet, with what is missing and its price."""
+    lacking = {}
+    for layer in decision.layers if decision else ():
+        if layer.verdict == MISSING or not layer.n:
+            told = {"reason": layer.reason}
+            for missing in layer.missing[:1]:
+                told |= {"action": missing.action, "price": missing.price}
+            lacking |= dict.fromkeys(_LAYERS[layer.layer], told)
+    return lacking
 
 
 def _verdict(decision: Decision | None, failed: bool, otherwise: str = "") -> dict[str, Any]:

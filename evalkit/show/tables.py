@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import wording
-from evalkit.conversation import Conversation, conversation_css
+from evalkit.conversation import Conversation, conversation_css, folded
 
 _GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
 _ROOMS = (  # where records learn what they answer
@@ -71,7 +71,7 @@ def table(
         caption: What the table says; also the name of its scroll box.
         columns: Names to show, in order, mapped to their headings; all by default.
         numeric: Names whose cells are numbers or intervals: right-aligned and unbroken.
-        open_rows: How many rows stand open; the rest is folded away, but printed. All by default.
+        open_rows: How many rows stand open; the rest is folded away. All by default.
 
     Example:
         >>> print(table([{"slice": "multi", "n": 96}], columns={"slice": "Slice", "n": "Notes"}))
@@ -87,20 +87,24 @@ def table(
         for name, title in names.items()
     )
     body = [_row(record, names, right) for record in records]
-    folded = body[open_rows:] if open_rows is not None else []
-    shown = body[: len(body) - len(folded)] or [
+    more = body[open_rows:] if open_rows is not None else []
+    shown = body[: len(body) - len(more)] or [
         f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>'
     ]
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    kind = " ek-examples" if _holds_prompts(records) else ""
     markup = _boxed(
-        caption or "Table", f"{title}<thead><tr>{head}</tr></thead><tbody>{''.join(shown)}</tbody>"
+        caption or "Table",
+        kind,
+        f"{title}<thead><tr>{head}</tr></thead><tbody>{''.join(shown)}</tbody>",
     )
-    if folded:
-        more = _boxed(
+    if more:
+        rest = _boxed(
             f"{caption or 'Table'}, continued",
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(folded)}</tbody>",
+            kind,
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(more)}</tbody>",
         )
-        markup += f'<details class="ek-more"><summary>{wording.count(len(folded))} more</summary>{more}</details>'
+        markup += f'<details class="ek-more"><summary>{wording.count(len(more))} more</summary>{rest}</details>'
     return Html(markup, _as_text(records, names))
 
 
@@ -159,8 +163,14 @@ def chips(words: Mapping[str, str]) -> Html:
     return Html(f'<p class="ek-chips">{" ".join(one.body for one in made)}</p>', ", ".join(words))
 
 
-def _boxed(name: str, inside: str) -> str:
-    box = f'<div class="ek-scroll tex2jax_ignore mathjax_ignore" tabindex="0" role="region" aria-label="{html.escape(name)}">'
+def _holds_prompts(records: list[Mapping[str, Any]]) -> bool:
+    """Whether the rows are examples: a printed page shows a few of them, and caps their height."""
+    return any(isinstance(value, Conversation) for record in records for value in record.values())
+
+
+def _boxed(name: str, kind: str, inside: str) -> str:
+    look = f'class="ek-scroll{kind} tex2jax_ignore mathjax_ignore" tabindex="0" role="region"'
+    box = f'<div {look} aria-label="{html.escape(name)}">'
     return f'{box}<table class="ek-table stack">{inside}</table></div>'
 
 
@@ -211,11 +221,10 @@ def _row(record: Mapping[str, Any], names: Mapping[str, str], right: set[str]) -
 
 
 def _cell(value: Any) -> str:
-    return (
-        value.body
-        if isinstance(value, Html | Conversation)
-        else wording.render_text(_value_text(value))
-    )
+    if isinstance(value, Conversation):
+        return value.body
+    text = value.text if isinstance(value, Html) else _value_text(value)
+    return folded(text, value.body if isinstance(value, Html) else wording.render_text(text))
 
 
 def _value_text(value: Any) -> str:

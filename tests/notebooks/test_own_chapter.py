@@ -1,5 +1,6 @@
 """A chapter of one's own joins the chain by its name; the one that docs/notebooks.md shows is the one that runs here."""
 
+import base64
 import json
 import re
 import shutil
@@ -93,22 +94,77 @@ def test_each_recipe_takes_ten_lines():
         assert all(len(block.splitlines()) <= 10 for block in blocks), heading
 
 
-@pytest.mark.slow
-def test_the_guides_chapter_metric_and_plot_run_in_a_copy_of_the_demo(tmp_path):
-    (tmp_path / "notebooks").mkdir()
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """A run of the demo and of the guide's own chapter, from a copy without its ratings, log and locked plan."""
+    root = tmp_path_factory.mktemp("copy")
+    (root / "notebooks").mkdir()
     left = shutil.ignore_patterns(
         "ratings", "*.gguf", "events.sqlite*", "*.lock", "recipe", "*.pyc"
     )
-    shutil.copytree(ROOT / "data/icd10", tmp_path / "data/icd10", ignore=left)
-    with (tmp_path / "data/icd10/study.yaml").open("a") as file:
+    shutil.copytree(ROOT / "data/icd10", root / "data/icd10", ignore=left)
+    with (root / "data/icd10/study.yaml").open("a") as file:
         file.write("long_input: 45\n")
     parameters, *rest = guide_cells("Write a chapter of your own")
     cells = [parameters, *rest, *guide_cells("Add a plot"), *guide_cells("Add a metric")]
-    written(tmp_path / "notebooks/08_mine.ipynb", "Are long inputs harder?", *cells)
-    run = chain.run_study("icd10", root=tmp_path, cold=True, say=lambda _: None)
-    assert not run.failed
-    book = json.loads((run.folder / "08_mine.ipynb").read_text(encoding="utf-8"))
+    for book in (ROOT / "notebooks").glob("0*.ipynb"):
+        shutil.copy(book, root / "notebooks")
+    written(root / "notebooks/08_mine.ipynb", "Are long inputs harder?", *cells)
+    return chain.run_study("icd10", root=root, say=lambda _: None)
+
+
+@pytest.mark.slow
+def test_the_guides_chapter_metric_and_plot_run_in_a_copy_of_the_demo(copied):
+    assert not copied.failed
+    book = json.loads((copied.folder / "08_mine.ipynb").read_text(encoding="utf-8"))
     shown = str([cell.get("outputs") for cell in book["cells"]])
     assert "Of inputs of more than 45 characters" in shown
     assert shown.count("Drawn: ") >= 2
     assert "as long" in shown.lower()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, copied):
+    """The demo's page at a width."""
+
+    def made(width):
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        page.goto(copied.report.as_uri())
+        return page
+
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_demos_page_is_short_before_unfolding_and_small_in_print(opened, copied):
+    page = opened(1280)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 6000
+    assert page.locator("nav .rows a").count() == 5
+    assert page.locator(".fold").count() == 8
+    printed = page.pdf(prefer_css_page_size=True).decode("latin-1")
+    assert len(re.findall(r"/Type /Page\b", printed)) <= 12
+    own = page.locator("[id='08_mine']").inner_html()
+    assert copied.report.stat().st_size - len(own) <= 1_500_000
+
+
+SIZES = """[...document.images].map(image => [image.alt, image.currentSrc, image.getBoundingClientRect().width])"""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_text_of_the_demos_figures_is_drawn_below_eleven_pixels(opened, width):
+    page = opened(width)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    found = page.evaluate(SIZES)
+    assert len(found) > 15
+    for alt, source, drawn in found:
+        kind, _, content = source.partition(",")
+        assert "svg" in kind, alt
+        svg = base64.b64decode(content).decode()
+        scale = drawn / float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+        smallest = min(
+            float(size) for size in re.findall(r"font(?:-size)?: (?:\d+ )?([\d.]+)px", svg)
+        )
+        assert smallest * scale >= 11, f"{alt}: {smallest * scale:.1f} px"

@@ -16,16 +16,18 @@ def test_our_own_progress_is_left_out_and_other_messages_stay():
     assert "3 rows left out" in clean.printed("\n".join([lines[0], "m: 3 rows left out", lines[2]]))
 
 
-def test_a_chapter_is_simulated_by_its_answer_not_by_one_figure():
-    def made(body):
-        return Chapter(
-            id="x", number="5", short="Plan", title="t", body=body, first="", error=None
-        ).simulated
+def simulated(body):
+    """Whether a chapter of this body counts as simulated."""
+    words = {"id": "x", "number": "5", "short": "Plan", "title": "t", "first": ""}
+    parts = {"answer": "", "picture": "", "limits": "", "rest": body}
+    return Chapter(**words, **parts, error=None).simulated
 
+
+def test_a_chapter_is_simulated_by_its_answer_not_by_one_figure():
     figure = '<span class="ek-chip-simulated">simulated</span>'
-    assert not made(f'<p class="ek-answer">The plan needs 10 users.</p>{figure}')
-    assert made('<p class="ek-answer ek-simulated">Better. Users are simulated.</p>')
-    assert made(figure)
+    assert not simulated(f'<p class="ek-answer">The plan needs 10 users.</p>{figure}')
+    assert simulated('<p class="ek-answer ek-simulated">Better. Users are simulated.</p>')
+    assert simulated(figure)
 
 
 @pytest.mark.parametrize(
@@ -34,9 +36,5 @@ def test_a_chapter_is_simulated_by_its_answer_not_by_one_figure():
 )
 def test_a_slice_whose_name_is_a_word_of_ours_makes_no_chapter_simulated(name):
     for body in (show.answer(f"Worse on “{name}” examples.").body, show.note(name).body):
-        one = Chapter(id="x", number="5", short="A", title="t", body=body, first="", error=None)
-        assert not one.simulated
-    said = show.answer("Better.", simulated=True).body
-    assert Chapter(
-        id="x", number="5", short="A", title="t", body=said, first="", error=None
-    ).simulated
+        assert not simulated(body)
+    assert simulated(show.answer("Better.", simulated=True).body)

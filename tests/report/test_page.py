@@ -1,7 +1,10 @@
+import json
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from evalkit.decision import decide
 from evalkit.report import page
 
 
@@ -43,3 +46,87 @@ def test_an_error_in_an_interactive_part_is_shown(body_of):
     body = body_of(new_code_cell("", outputs=[error], metadata={"tags": ["interactive"]}))
     assert "This chapter stopped here." in body
     assert "line 3 is cut off" in body
+
+
+LIMITS = "## What this cannot tell you\n\nAnything else."
+
+
+@pytest.fixture
+def page_of(tmp_path):
+    """The finished page of one chapter in a run that handed no evidence to the decision."""
+
+    def made(stem, *cells, error=None):
+        book = new_notebook(cells=[new_markdown_cell("# A title?"), *cells])
+        nbformat.write(book, tmp_path / f"{stem}.ipynb")
+        record = {
+            "study": "s",
+            "run": "r",
+            "made_at": "2026-01-01T00:00:00+00:00",
+            "seconds": 1.0,
+            "parameters": {},
+            "chapters": {stem: {"title": "t", "error": error, "seconds": 1.0, "skipped": False}},
+            "failed": {stem: error} if error else {},
+            "versions": {"evalkit": "0"},
+            "platform": "here",
+            "journals": {},
+            "files": {},
+        }
+        (tmp_path / "manifest.json").write_text(json.dumps(record))
+        decide({}, study="s").write(tmp_path)
+        text = page.write_page(tmp_path).read_text()
+        section = text[text.index(f'id="{stem}"') : text.index('id="appendix"')]
+        shown, _, folded = section.partition("<details")
+        return shown, folded
+
+    return made
+
+
+CELLS = (
+    said("before"),
+    said("a picture", tags=["picture"]),
+    said("a table", tags=["numbers"]),
+    new_code_cell(
+        "",
+        outputs=[
+            new_output(
+                "display_data", data={"text/html": '<p class="ek-answer">It is so. And how.</p>'}
+            )
+        ],
+    ),
+    new_markdown_cell(LIMITS),
+)
+
+
+def test_answer_picture_and_limits_stand_open_and_all_else_is_folded(page_of):
+    shown, folded = page_of("08_mine", *CELLS)
+    places = [shown.index(one) for one in ("It is so.", "a picture", "What this cannot tell you")]
+    assert places == sorted(places)
+    assert 'id="08_mine-numbers"' in folded
+    for text in ("It is so. And how", "a picture", "Anything else", "before", "a table"):
+        assert (shown + folded).count(text) == 1, text
+
+
+def test_a_chapter_without_evidence_is_what_is_missing_and_its_price_and_loses_nothing(page_of):
+    shown, folded = page_of("04_preference", *CELLS)
+    assert "Have people rate pairs of answers, blind: costs <b>" in shown
+    assert "What this cannot tell you" not in shown
+    for text in ("It is so. And how", "a picture", "Anything else", "before", "a table"):
+        assert (shown + folded).count(text) == 1, text
+
+
+def test_a_chapter_that_prepares_evidence_says_how_far_it_is(page_of):
+    shown, folded = page_of("05_plan", *CELLS)
+    assert "It is so. And how." in shown
+    assert "costs <b>" not in shown
+    assert "What this cannot tell you" in folded
+
+
+def test_a_chapter_that_stopped_says_why_and_folds_the_rest(page_of):
+    error = new_output("error", ename="DataError", evalue="line 3 is cut off", traceback=[])
+    shown, folded = page_of(
+        "04_preference", *CELLS[:1], new_code_cell("", outputs=[error]), *CELLS[-1:], error="x"
+    )
+    assert "line 3 is cut off" in shown
+    assert "costs <b>" not in shown
+    assert "before" in folded
+    assert "What this cannot tell you" in folded

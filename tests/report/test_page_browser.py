@@ -16,6 +16,7 @@ from evalkit.report.page import write_page
 from evalkit.show import style, typeface
 
 pytestmark = pytest.mark.browser
+UNFOLD = "document.querySelectorAll('details').forEach(one => one.open = true)"
 VIEWS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390), ("light", 320)]
 
 
@@ -79,7 +80,9 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(opened, scheme, width):
     from axe_playwright_python.sync_playwright import Axe
 
     page = opened(scheme, width, bypass_csp=True)  # axe is a script itself
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for depth in ("as it comes", "unfolded"):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, depth
+        page.evaluate(UNFOLD)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     page.close()
@@ -101,7 +104,9 @@ def test_a_number_in_a_narrow_cell_stays_in_one_line_but_on_a_phone(opened, widt
 
 
 def test_what_is_hidden_shows_itself(opened):
-    text = opened().locator("main").inner_text()
+    page = opened()
+    page.evaluate(UNFOLD)
+    text = page.locator("main").inner_text()
     assert "\\u202e" in text
     assert "\\u200b" in text
     assert "$5 and $6" in text
@@ -128,6 +133,19 @@ def test_it_prints_landscape_with_the_decision_alone_on_page_one(opened):
     assert sizes == {(842, 595)}  # A4 landscape in points
     page.emulate_media(media="print")
     assert page.locator("nav").is_hidden()
+
+
+def test_a_link_or_a_search_for_text_opens_what_is_folded(opened, page_file):
+    page = opened()
+    assert page.locator(".fold[open]").count() == 0
+    for part in ("#01_fine-numbers", "#:~:text=Both%20models%20answered"):
+        page.goto("about:blank")
+        page.goto(page_file.as_uri() + part)
+        page.wait_for_function("document.querySelectorAll('.fold[open]').length === 1")
+        assert page.locator("[id='01_fine'] .fold[open]").count() == 1
+    page.locator(".back a").first.click()
+    assert page.url.endswith("#decision")
+    page.close()
 
 
 FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>
@@ -158,6 +176,7 @@ def test_the_page_is_the_same_picture_with_and_without_the_machines_fonts(
     for one in (browser, browser_without_fonts):
         page = one.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
         page.goto(page_file.as_uri())
+        page.evaluate(UNFOLD.replace("details", f"[id=\\'{part}\\'] details"))
         pictures.append(page.locator(f"[id='{part}']").screenshot())
         page.close()
     assert pictures[0] == pictures[1]
