@@ -217,6 +217,8 @@ class Writer:
             DataError: The disk is full or the file cannot be written; what was there before stays whole.
         """
         said = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
+        if not answer.has_thoughts:
+            said = {name: one for name, one in said.items() if not name.startswith("thinking")}
         place = self._write(
             {"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)}
         )
