@@ -153,7 +153,9 @@ def spoken(message: Mapping[str, Any]) -> str:
     parts = [one for one in _listed(message.get("content")) if _is_call(one)]
     made = [*_tool_calls({"tool_calls": parts}), *_tool_calls(message)]
     calls = [
-        f"[call of {' '.join(name.split())}: {_arguments(given)}]" for _, name, given in made if name
+        f"[call of {' '.join(name.split())}: {_arguments(given)}]"
+        for _, name, given in made
+        if name
     ]
     return "\n".join(filter(None, [wording.flattened(message.get("content")), *calls]))
 

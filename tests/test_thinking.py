@@ -101,7 +101,7 @@ def test_thoughts_that_speak_of_their_own_tag_end_where_they_end(text, answer):
     assert split(text)[1] == answer
 
 
-@given(st.text(alphabet="</think>\n `\"ab[]THINK|", max_size=60))
+@given(st.text(alphabet='</think>\n `"ab[]THINK|', max_size=60))
 def test_what_is_kept_as_answer_is_the_end_of_the_text_or_all_of_it(text):
     thoughts, answer = split(text)
     assert answer.strip() in text

@@ -176,12 +176,15 @@ def request(row: dict[str, Any], labels: Collection[str] = ()) -> dict[str, Any]
     said = {name: row[name] for name in REQUEST if row.get(name) not in (None, [], {}, "")}
     for name, value in said.items():
         if not isinstance(value, REQUEST[name]):
-            need = {list: "a list of objects", bool: "true or false"}.get(REQUEST[name], "an object")
+            need = {list: "a list of objects", bool: "true or false"}.get(
+                REQUEST[name], "an object"
+            )
             raise UnusableError(f"{name} is {_kind(value)}, which cannot be sent", f"write {need}")
     for name in {"tools", "functions"} & said.keys():
         if wrong := [one for one in said[name] if not isinstance(one, dict)]:
             raise UnusableError(
-                f"{name} has {_kind(wrong[0])} in it, which cannot be sent", "write each as an object"
+                f"{name} has {_kind(wrong[0])} in it, which cannot be sent",
+                "write each as an object",
             )
     return said
 

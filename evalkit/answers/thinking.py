@@ -101,7 +101,9 @@ def _ends_a_thought(text: str, tag: re.Match[str], opener: str) -> bool:
     line = before.rpartition("\n")[2]
     ends_line = after.lstrip(" \t")[:1] in {"", "\n", "\r"}
     begins_line = not line.strip()
-    at = r"^[ \t]*" if begins_line and ends_line else ""  # a thought may mention the tag it began with
+    at = (
+        r"^[ \t]*" if begins_line and ends_line else ""
+    )  # a thought may mention the tag it began with
     if re.search(at + opener, before, re.IGNORECASE | re.MULTILINE):
         return False
     if begins_line:
@@ -131,10 +133,9 @@ def _within(tag: re.Match[str], spans: list[tuple[int, int]]) -> bool:
 
 def _of_channels(text: str, start: int) -> tuple[str, str]:
     """Harmony: the last channel named final is the answer, all before it are thoughts."""
-    final = None
-    for final in _FINAL.finditer(text):
-        pass
-    if final is None:
+    channels = [*_FINAL.finditer(text)]
+    if not channels:
         return text[start:].strip(), ""
+    final = channels[-1]
     thought = re.sub(r"<\|[a-z]+\|>", " ", text[: final.start()]).strip()
     return thought, _END.split(text[final.end() :])[0].strip()

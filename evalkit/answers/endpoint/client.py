@@ -22,6 +22,7 @@ import stamina
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from evalkit.answers.endpoint.parameters import Parameters
+from evalkit.answers.endpoint.refusal import refused
 from evalkit.answers.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import ModelError
 from evalkit.records import Answer
@@ -49,9 +50,9 @@ _WRONG_REQUEST = {
     "invalid_model",
 }
 _FILTERED = {"content_filter", "content_policy_violation"}
+_TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
 _WRONG_ROW = {  # told inside an HTTP 200 without a status: no repeating cures them
-    "context_length_exceeded",
-    "string_above_max_length",
+    *_TOO_LONG,
     "invalid_request_error",
     "invalid_argument",
     "badrequesterror",
@@ -124,7 +125,7 @@ class Endpoint:
         self.model, self.parameters = model, parameters or Parameters()
         self._timeout_s, self._attempts = timeout_s, attempts
         self._wait_initial_s, self._wait_max_s, self._resume_at = wait_initial_s, wait_max_s, 0.0
-        self._is_down = False
+        self._is_down = self._has_answered = False
         self._key, address = _key_and_address(api_key, base_url)
         self._secrets = known_secrets(self._key, address)
         self.host = urlsplit(address).hostname or address
@@ -138,19 +139,29 @@ class Endpoint:
         )
         self._url = f"{address.rstrip('/')}/chat/completions"  # absolute: saves the SDK joining it for every call
 
-    async def ask(self, messages: Sequence[Mapping[str, Any]], *, first: bool = False) -> Answer:
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        request: Mapping[str, Any] | None = None,
+        first: bool = False,
+    ) -> Answer:
         """Asks once, repeating what is worth repeating; `first` marks the call that finds out whether the endpoint works.
+
+        Args:
+            messages: The prompt.
+            request: What this row adds to the request: tools and the like.
+            first: Whether this is the call that finds out.
 
         Raises:
             ModelError: The endpoint cannot be used at all: key, model name, quota; with `first` also the address.
         """
-        reply = await self._reply(messages)
-        return (
-            reply if isinstance(reply, Answer) else await self._again(messages, reply, first=first)
-        )
+        asked = {**(request or {}), "messages": messages}
+        reply = await self._reply(asked)
+        return reply if isinstance(reply, Answer) else await self._again(asked, reply, first=first)
 
     async def _again(
-        self, messages: Sequence[Mapping[str, Any]], reply: Answer | Exception, *, first: bool
+        self, asked: Mapping[str, Any], reply: Answer | Exception, *, first: bool
     ) -> Answer:
         """The retry loop, entered with the first attempt's failure: most calls need none, and it is not free."""
         attempts, failure = _Attempts(first=first), ""
@@ -167,7 +178,7 @@ class Endpoint:
             ):
                 with attempt:
                     attempts.n += 1
-                    reply = reply if attempts.n == 1 else await self._reply(messages)
+                    reply = reply if attempts.n == 1 else await self._reply(asked)
                     if isinstance(
                         reply, Exception
                     ):  # raised out here, it drags no exception along that may hold the key
@@ -212,7 +223,7 @@ class Endpoint:
         self._resume_at = max(self._resume_at, time.monotonic() + why.wait_s)
         return min(self._wait_max_s, max(why.wait_s, self._wait_initial_s * 2 ** (attempts.n - 1)))
 
-    async def _reply(self, messages: Sequence[Mapping[str, Any]]) -> Answer | Exception:
+    async def _reply(self, asked: Mapping[str, Any]) -> Answer | Exception:
         """One attempt: the answer, or what went wrong, without the SDK's exception."""
         if (wait_s := self._resume_at - time.monotonic()) > 0:  # the server asked all of us to wait
             await asyncio.sleep(wait_s)
@@ -220,13 +231,15 @@ class Endpoint:
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await self._client.post(
-                    self._url, cast_to=object, body={**self._body, "messages": messages}
+                    self._url, cast_to=object, body={**self._body, **asked}
                 )
             found = answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
             return self._sorted(why)
         latency_ms, self._is_down = (time.perf_counter() - started) * 1000, False
-        said = {name: getattr(found, name) for name in ("text", "served_model", "finish_reason")}
+        self._has_answered = True
+        kept = ("text", "thinking", "served_model", "finish_reason")
+        said = {name: getattr(found, name) for name in kept}
         safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
         return replace(found, **safe, latency_ms=round(latency_ms, 3))
 
@@ -265,7 +278,23 @@ class Endpoint:
     def _status(self, why: openai.APIStatusError) -> Exception:
         names = {str(name) for name in (why.code, why.type) if name}
         message = f"{why.status_code}: {self._clean(_message(why))}"
+        if told := self._refused(why.status_code, names, message, why.param):
+            return told
         return self._by_status(why.status_code, names, message, _retry_after(why.response.headers))
+
+    def _refused(
+        self, status: int, names: set[str], message: str, param: str | None = None
+    ) -> Exception | None:
+        """A refusal of what is sent with every call; once a call went well it can only be this row's fault."""
+        is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
+        if not is_about or names & (_FILTERED | _NO_QUOTA | _TOO_LONG):
+            return None
+        told = refused(message, self.parameters.body(), param=param)
+        if not told:
+            return None
+        if self._has_answered and not names & _WRONG_REQUEST:
+            return _RowError(f"{told} ({message})")
+        return ModelError(f"{self.host}: model {self.model!r}: {told} ({message})")
 
     def _by_status(
         self, status: int, names: set[str], message: str, wait_s: float | None = None
