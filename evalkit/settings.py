@@ -33,12 +33,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = "openai"
     live: bool = False
     system_prompt: str = ""
+    system_prompt_mode: str = "auto"
     limit: int = 0
+    strict: bool = True
     samples: int = 1
     temperature: float = 0.0
+    send_temperature: bool = True
     max_tokens: int = 1024
+    max_completion_tokens: int = 0
+    reasoning_effort: str = ""
     request_seed: int = 0
+    request_file: str = "request.yaml"
+    strip_think: bool = True
     concurrency: int = 16
+    timeout_s: float = 120.0
+    attempts: int = 6
+    abort_after: int = 25
     prices_file: str = ""
 
     # how answers are scored and cut

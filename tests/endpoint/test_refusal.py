@@ -24,7 +24,7 @@ MORE = "set max_tokens: 0 and max_completion_tokens: 1024"
         ),
         (
             "Unsupported parameter: 'temperature' is not supported with this model.",
-            "temperature: set temperature: null",
+            "temperature: set send_temperature: false",
         ),
         (
             "Unrecognized request argument supplied: reasoning_effort",
@@ -63,15 +63,15 @@ MORE = "set max_tokens: 0 and max_completion_tokens: 1024"
         ),
         (
             "`temperature` and `top_p` cannot both be specified for this model.",
-            "temperature: set temperature: null",
+            "temperature: set send_temperature: false",
         ),
         (
             "`temperature` is deprecated for this model.",
-            "temperature: set temperature: null",
+            "temperature: set send_temperature: false",
         ),
         (
             "litellm.UnsupportedParamsError: openai does not support parameters: ['temperature'], for model=o1",
-            "temperature: set temperature: null",
+            "temperature: set send_temperature: false",
         ),
         (
             "O-series models don't support temperature=0.0. Only temperature=1 is supported.",
@@ -152,4 +152,4 @@ def test_what_is_only_this_rows_fault_is_no_refusal_of_a_setting(text, param):
 
 
 def test_the_name_of_the_field_may_stand_beside_the_message():
-    assert "temperature: null" in refused("Unsupported value", SENT, param="temperature")
+    assert "send_temperature: false" in refused("Unsupported value", SENT, param="temperature")

@@ -37,8 +37,12 @@ class Parameters:
         """The fields as a journal records them and keys its calls by.
 
         Raises:
-            DesignError: One of them is not JSON, or looks like a key, which no file may hold.
+            DesignError: One of them is not JSON, is not to be chosen, or looks like a key, which no file may hold.
         """
+        if wrong := {"model", "messages", "stream"} & self.extra.keys():
+            raise DesignError(
+                f"extra_body holds {', '.join(sorted(wrong))}, which evalkit says itself"
+            )
         thoughts = {} if self.strip_think is None else {"strip_think": self.strip_think}
         fields = {**self.body(), **thoughts}
         try:

@@ -33,7 +33,7 @@ _ALSO_CALLED = {
 }
 _SETTINGS = {"seed": "request_seed"}  # by another name in a study than in the request
 _LEFT_OUT = {
-    "temperature": "temperature: null",
+    "temperature": "send_temperature: false",
     "max_tokens": "max_tokens: 0",
     "max_completion_tokens": "max_completion_tokens: 0",
     "seed": "request_seed: 0",
