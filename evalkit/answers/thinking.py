@@ -25,6 +25,7 @@ _UNWRAPPED = re.compile(
     r"(?:</(?:answer|response)>|<\|end_of_solution\|>|<\|END_RESPONSE\|>)\s*\Z", re.IGNORECASE
 )
 _CHANNELS = re.compile(r"\s*(?:(?:<\|start\|>assistant)?<\|channel\|>|analysis(?=.*assistantfinal))", re.DOTALL)  # fmt: skip
+_MARKS = re.compile(r"<\|start\|>assistant|<\|channel\|>[a-z]+|<\|[a-z]+\|>|\A\s*analysis")
 _FINAL = re.compile(r"<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>|assistantfinal")
 _END = re.compile(r"<\|(?:return|end|call)\|>")
 _FENCED = re.compile(r"^[ \t]*```.*?^[ \t]*```", re.DOTALL | re.MULTILINE)
@@ -43,8 +44,8 @@ def split(text: str) -> tuple[str, str]:
         >>> split("Close the block with `</think>`.")
         ('', 'Close the block with `</think>`.')
     """
-    if opened := _CHANNELS.match(text):
-        return _of_channels(text, opened.end())
+    if _CHANNELS.match(text):
+        return _of_channels(text)
     thoughts, rest = [], text
     while len(thoughts) < MOST and (cut := _first(rest)) is not None:
         thought, rest = cut
@@ -131,11 +132,8 @@ def _within(tag: re.Match[str], spans: list[tuple[int, int]]) -> bool:
     return any(start <= tag.start() < end for start, end in spans)
 
 
-def _of_channels(text: str, start: int) -> tuple[str, str]:
+def _of_channels(text: str) -> tuple[str, str]:
     """Harmony: the last channel named final is the answer, all before it are thoughts."""
     channels = [*_FINAL.finditer(text)]
-    if not channels:
-        return text[start:].strip(), ""
-    final = channels[-1]
-    thought = re.sub(r"<\|[a-z]+\|>", " ", text[: final.start()]).strip()
-    return thought, _END.split(text[final.end() :])[0].strip()
+    start, end = channels[-1].span() if channels else (len(text), len(text))
+    return _MARKS.sub(" ", text[:start]).strip(), _END.split(text[end:])[0].strip()

@@ -34,8 +34,8 @@ def saying(study, **settings):
 
 def refusal(study, live=None):
     """With `live` None: what a notebook that never asks is told."""
+    mine = saying(study, live=bool(live), base_model="m", base_journal="m.jsonl")
     with pytest.raises(DataError) as refused:
-        mine = saying(study, live=bool(live), base_model="m", base_journal="m.jsonl")
         Bench(study=mine, asks=live is not None).results("base")
     return str(refused.value)
 
