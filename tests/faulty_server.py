@@ -154,6 +154,7 @@ STATUSES: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
         ),
         {},
     ),
+    "400 tools": (400, failure("model `m` does not support tools"), {}),
     "400 seed": (400, failure("Unrecognized request argument supplied: seed"), {}),
 }
 REPLIES["think in a field"]["usage"]["completion_tokens_details"] = {"reasoning_tokens": 4}

@@ -82,6 +82,8 @@ class Evaluation:
         for name in ("samples", "concurrency", "attempts", "abort_after"):
             if not isinstance(n := getattr(self, name), Integral) or n < 1:
                 raise DesignError(f"{name} is {n!r}; need at least 1, a whole number")
+        if not self.timeout_s > 0:
+            raise DesignError(f"timeout_s is {self.timeout_s!r}; need seconds, more than 0")
         if not isinstance(self.model, str) and not callable(self.model):
             raise DesignError(
                 f"model is {self.model!r}; need the name of a model, or a function of the messages"
