@@ -16,6 +16,7 @@ SHAPES = [
     "throat, so R07. </think> R07",
     "throat, so R07\n</thinking>\nR07",
     "throat, so R07[/THINK]R07",
+    "they say:\n    throat, so R07</think>R07",
     "[THINK]throat, so R07[/THINK]R07",
     "<|begin_of_thought|>throat, so R07<|end_of_thought|>\n<|begin_of_solution|>R07<|end_of_solution|>",
     "<|START_THINKING|>throat, so R07<|END_THINKING|><|START_RESPONSE|>R07<|END_RESPONSE|>",
@@ -57,6 +58,13 @@ def test_each_shape_in_use_is_told_from_the_answer(text):
         "analysis of variance\nassistant",
         "I think so. Reasoning: none.",
         "<thing>x</thing>",
+        "Write:\n\n    </think>\n\nto close it.",
+        "    <think>hm</think>\n",
+        "~~~\n<think>hm\n~~~\n",
+        "> hm\n> </think>\n\nis how it ends.",
+        "It is **</think>** that ends it.",
+        "Two tags:\n</think>, </answer>.",
+        "x = text.split('</think>')[-1]",
         "",
     ],
 )
@@ -94,6 +102,7 @@ def test_a_thought_that_does_not_come_to_an_end_is_no_answer(text):
         ("<think>\n```py\nx\n</think>\n```py\ny\n```", "```py\ny\n```"),
         ("they ask of the <think> tag, so\n</think>\n\nIt opens one.", "It opens one."),
         ("<think></think>Write `<think>` first.", "Write `<think>` first."),
+        ("<think>a</thinking>b", "b"),
         ("<answer>R07</answer>", "<answer>R07</answer>"),  # no thought: the answer's own form
     ],
 )

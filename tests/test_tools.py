@@ -106,7 +106,8 @@ def test_a_row_without_tools_keeps_the_key_and_the_identity_it_had(file_of, tmp_
         parameters = {"temperature": 0.0, "max_tokens": 1024}
         (entry,) = read_journal(journal).entries
         assert entry.key == call_key("m", "openai", parameters, [plain], 0)
-        assert read_examples(path).fingerprint == read_examples(file_of({**rows[0], "id": entry.example_id})).fingerprint  # fmt: skip
+        same = file_of({**rows[0], "id": entry.example_id})
+        assert read_examples(path).fingerprint == read_examples(same).fingerprint
 
 
 def test_a_null_content_beside_a_call_is_kept_as_models_have_it(file_of):

@@ -28,9 +28,10 @@ _CHANNELS = re.compile(r"\s*(?:(?:<\|start\|>assistant)?<\|channel\|>|analysis(?
 _MARKS = re.compile(r"<\|start\|>assistant|<\|channel\|>[a-z]+|<\|[a-z]+\|>|\A\s*analysis")
 _FINAL = re.compile(r"<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>|assistantfinal")
 _END = re.compile(r"<\|(?:return|end|call)\|>")
-_FENCED = re.compile(r"^[ \t]*```.*?^[ \t]*```", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"^[ \t]*(```|~~~).*?^[ \t]*\1", re.DOTALL | re.MULTILINE)
+_SHOWN = re.compile(r"(?: {4}|\t| *>)")  # how lines of code and of a quotation begin
 _INLINE = re.compile(r"(`{1,3})[^`\n]+\1")
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“"}
+_QUOTES = {"*": "*", "_": "_", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“"}
 
 
 def split(text: str) -> tuple[str, str]:
@@ -64,8 +65,12 @@ def holds_thoughts(text: str) -> bool:
 def _first(text: str) -> tuple[str, str] | None:
     """The first thought and what follows it; None when the text does not begin with one."""
     start = len(text) - len(text.lstrip())
+    if _SHOWN.match(text[:start].rpartition("\n")[2]):
+        return None
     if tag := _TAG.match(text, start):
-        return _closed(text, tag.end(), rf"</{re.escape(tag[1])}\s*>")
+        own, any_name = (rf"</{name}\s*>" for name in (re.escape(tag[1]), _NAME))
+        is_closed = re.search(own, text, re.IGNORECASE)
+        return _closed(text, tag.end(), own if is_closed else any_name)
     for opening, closing in (*_FIXED, _SPOKEN):
         if tag := re.compile(opening, re.IGNORECASE).match(text, start):
             return _closed(text, tag.end(), closing)
@@ -100,6 +105,9 @@ def _ends_a_thought(text: str, tag: re.Match[str], opener: str) -> bool:
     """Whether a closing tag ends what came before, rather than being spoken of in the middle of a sentence."""
     before, after = text[: tag.start()], text[tag.end() :]
     line = before.rpartition("\n")[2]
+    is_shown = _SHOWN.match(line) and line.strip() in {"", ">"}
+    if is_shown or after[:1] in set(",.;:)?!"):
+        return False
     ends_line = after.lstrip(" \t")[:1] in {"", "\n", "\r"}
     begins_line = not line.strip()
     at = (
