@@ -111,6 +111,36 @@ def _gate(options: argparse.Namespace) -> int:
     return found.code
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from evalkit.report.compare import compare
+
+    names = ("metric", "test_file", "filter_name", "columns", "margin")
+    arms = {"base_arm": options.arms[0], "fine_tuned_arm": options.arms[1]}
+    given = {name: getattr(options, name) for name in names}
+    page, sentence = compare(options.base, options.fine_tuned, given | arms)
+    print(sentence)
+    print(page)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from evalkit.benchmark.bench import Bench
+    from evalkit.benchmark.imported import import_answers
+    from evalkit.interop import read_log
+    from evalkit.study import Study
+
+    bench = Bench(study=Study.open(options.study))
+    log = read_log(
+        options.file,
+        arm=options.arm,
+        filter_name=options.filter_name,
+        columns=options.columns,
+        test_file=bench.path,
+    )
+    print(import_answers(bench, log, options.role))
+    return 0
+
+
 def _rate(options: argparse.Namespace) -> int:
     from evalkit.human import serve
 
@@ -240,6 +270,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     gate.set_defaults(command=_gate)
 
+    _of_other_tools(commands)
+
     rate = commands.add_parser(
         "rate", help="serve a rating round on this machine, one link a rater; --lock closes it"
     )
@@ -282,6 +314,67 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--fine-tuned", required=True, metavar="MODEL")
     new.set_defaults(command=_new)
     return parser
+
+
+def _of_other_tools(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare", help="compare two files of other tools (or journals, tables): one page, no study"
+    )
+    compare.add_argument("base", type=Path, metavar="BASE_FILE")
+    compare.add_argument("fine_tuned", type=Path, metavar="FINE_TUNED_FILE")
+    compare.add_argument(
+        "--metric", default="", help="the score that decides, where there are several"
+    )
+    compare.add_argument(
+        "--test",
+        dest="test_file",
+        default="",
+        metavar="FILE",
+        help="the questions, chat JSONL, for files that hold answers only",
+    )
+    compare.add_argument(
+        "--arms",
+        nargs=2,
+        default=("", ""),
+        metavar="ARM",
+        help="of promptfoo's arms base and fine-tuned",
+    )
+    compare.add_argument(
+        "--margin",
+        type=float,
+        default=0.0,
+        help="also asks whether it is worse by no more than this fraction",
+    )
+    _which(compare)
+    compare.set_defaults(command=_compare)
+
+    import_ = commands.add_parser(
+        "import", help="put the answers of another tool's file into a study's journal"
+    )
+    import_.add_argument("file", type=Path)
+    import_.add_argument(
+        "--as",
+        dest="role",
+        required=True,
+        choices=("base", "fine_tuned"),
+        help="whose answers they are",
+    )
+    import_.add_argument("--study", required=True)
+    import_.add_argument("--arm", default="", help="of promptfoo's arms the one that is meant")
+    _which(import_)
+    import_.set_defaults(command=_import)
+
+
+def _which(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--filter",
+        dest="filter_name",
+        default="",
+        help="of lm-eval's filters the one that is meant",
+    )
+    command.add_argument(
+        "--columns", default="", metavar="WHAT=NAME,...", help="of a table, which column holds what"
+    )
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class Answer:
         served_model: The model name in the reply, None when not given.
         thinking: The model's thoughts, which are not scored; "" when it showed none.
         thinking_tokens: Of `completion_tokens`, those spent on thoughts, as the server counted; None when it did not.
+        scores: What another tool, which asked, said of the answer, by scorer.
     """
 
     text: str
@@ -79,6 +80,7 @@ class Answer:
     sanitized: bool = False
     thinking: str = ""
     thinking_tokens: int | None = None
+    scores: Mapping[str, float | None] = field(default_factory=lambda: _NOTHING)
 
     @property
     def has_thoughts(self) -> bool:
@@ -109,7 +111,7 @@ class EvalResult:
     """One example answered and scored; the first six fields are positional, in the article's order.
 
     Attributes:
-        exact_match: Stripped answer equals stripped expectation, and the outcome is ok.
+        exact_match: Stripped answer equals stripped expectation, and the outcome is ok; None where nothing is expected.
         format_correct: The study's checker accepts the answer; None with the checker "none".
         sample: 0-based sample number when each example is asked several times.
         scores: Further metrics by name, each in [0, 1] or None when undefined.
@@ -122,7 +124,7 @@ class EvalResult:
     input_text: str
     expected: str
     predicted: str
-    exact_match: bool
+    exact_match: bool | None
     format_correct: bool | None
     _: KW_ONLY
     outcome: Outcome = "ok"

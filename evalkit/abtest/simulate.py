@@ -69,7 +69,7 @@ class RecordedClient:
 
     def right(self, model: str, input_text: str) -> bool:
         """Whether the model's recorded answer was the expected one."""
-        return self._said[model][input_text].exact_match
+        return bool(self._said[model][input_text].exact_match)
 
     def _create(
         self, *, model: str, messages: Sequence[Mapping[str, Any]], temperature: float

@@ -164,8 +164,11 @@ def score_answer(
         outcome=answer.outcome,
         sample=sample,
         scores={
-            name: _score(one, example.expected, text, answer.outcome)
-            for name, one in chosen.items()
+            **answer.scores,
+            **{
+                name: _score(one, example.expected, text, answer.outcome)
+                for name, one in chosen.items()
+            },
         },
         slices=example.slices,
         cluster=example.cluster,
@@ -189,21 +192,23 @@ def input_text(messages: Sequence[Mapping[str, Any]]) -> str:
 def value(result: EvalResult, metric: str) -> float | None:
     """One answer's value of a metric: `exact_match`, `format`, a score it carries, or a built-in scorer's."""
     if metric == "exact_match":
-        return float(result.exact_match)
+        return None if result.exact_match is None else float(result.exact_match)
     if metric == "format":
         return None if result.format_correct is None else float(result.format_correct)
     if metric in result.scores:
         return result.scores[metric]
+    if result.exact_match is None:  # nothing is expected, so nothing to be like
+        return None
     return _score(scorer(metric), result.expected, result.predicted, result.outcome)
 
 
 def metric_names(results: Sequence[EvalResult]) -> tuple[str, ...]:
-    """Every metric these results carry: exact_match, format (where it was checked) and similarity first."""
+    """Every metric these results carry: exact_match, format, similarity (where they are defined) first."""
     own = dict.fromkeys(name for one in results for name in one.scores if name != "exact")
     is_checked = not results or any(one.format_correct is not None for one in results)
-    return tuple(
-        dict.fromkeys(["exact_match", *(["format"] if is_checked else []), "similarity", *own])
-    )
+    is_expected = not results or any(one.exact_match is not None for one in results)
+    ours = {"exact_match": is_expected, "format": is_checked, "similarity": is_expected}
+    return tuple(dict.fromkeys([*(name for name, has in ours.items() if has), *own]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,15 +295,19 @@ def compute_metrics(results: Iterable[EvalResult], *, alpha: float = 0.05) -> Me
     similarities = [value(one, "similarity") for one in answers]
     return Metrics(
         total_examples=len(groups),
-        exact_match_rate=by_metric["exact_match"].estimate,
-        format_accuracy=by_metric["format"].estimate if "format" in by_metric else None,
-        avg_similarity=by_metric["similarity"].estimate,
+        exact_match_rate=_estimate(by_metric, "exact_match"),
+        format_accuracy=_estimate(by_metric, "format"),
+        avg_similarity=_estimate(by_metric, "similarity"),
         min_similarity=min((one for one in similarities if one is not None), default=None),
         total_answers=len(answers),
         by_metric=by_metric,
         outcomes=dict(Counter(one.outcome for one in answers).most_common()),
         notes=notes,
     )
+
+
+def _estimate(by_metric: Mapping[str, Any], name: str) -> float | None:
+    return by_metric[name].estimate if name in by_metric else None
 
 
 def _examples(answers: list[EvalResult]) -> tuple[list[list[EvalResult]], tuple[str, ...]]:

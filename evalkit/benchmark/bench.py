@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.answers import dataset, journal, metrics, request, runner
+from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
 from evalkit.answers.request import Role
@@ -215,24 +216,35 @@ class Bench:
         self, role: Role, journal_path: Path, test_file: Path | None = None, **options: Any
     ) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
-        file = self.settings.request_file
-        is_given = file != request.FILE
-        path = self.study.named_file(file) if is_given else self.study.optional(file)
+        given = {"limit": 0 if test_file else self.settings.limit}
         return runner.run_automated_eval(
             self.models[role],
             test_file or self.path,
             **{
-                **request.options(self.settings, role, path),
                 "journal": journal_path,
-                "endpoint": self.settings.endpoint,
-                "limit": 0 if test_file else self.settings.limit,
-                "samples": self.settings.samples,
                 "prices": self.prices,
-                **self._labels(),
-                **self._scoring(),
+                **self._request(role),
+                **given,
                 **options,
             },
         )
+
+    def evaluation(self, role: Role, *, about: Mapping[str, Any]) -> Evaluation:
+        """What would be asked of a model, call by call; nothing is."""
+        how = {**self._request(role), "about": about}
+        return Evaluation(model=self.models[role], test_file=self.path, **how)
+
+    def _request(self, role: Role) -> dict[str, Any]:
+        file = self.settings.request_file
+        is_given = file != request.FILE
+        path = self.study.named_file(file) if is_given else self.study.optional(file)
+        return {
+            **request.options(self.settings, role, path),
+            "endpoint": self.settings.endpoint,
+            "samples": self.settings.samples,
+            **self._labels(),
+            **self._scoring(),
+        }
 
     @property
     def bound_to(self) -> dict[str, str]:

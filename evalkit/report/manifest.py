@@ -53,13 +53,18 @@ def write(
     skipped: Sequence[str],
     left_out: Sequence[str] = (),
     seconds: float,
+    headline: str = "",
 ) -> dict[str, Any]:
-    """Writes the manifest of a run and returns it; `left_out` are the notebooks it was told not to run."""
+    """Writes the manifest of a run and returns it; `left_out` are the notebooks it was told not to run.
+
+    `headline` is what the page begins with where no decision is made.
+    """
     record = {
         "study": study.name,
         "run": folder.name,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
+        "headline": headline,
         "parameters": dict(parameters),
         "chapters": {
             name: {

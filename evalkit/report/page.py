@@ -167,7 +167,7 @@ def _page(
         run=record["run"],
         notes=[wording.visible(one) for one in record.get("notes", ())],
         made_at=record["made_at"],
-        **_verdict(decision, bool(record["failed"])),
+        **_verdict(decision, bool(record["failed"]), record.get("headline", "")),
     )
 
 
@@ -176,11 +176,11 @@ def _fields(one: Chapter) -> Iterable[tuple[str, Any]]:
     return ((name, getattr(one, name)) for name in names)
 
 
-def _verdict(decision: Decision | None, failed: bool) -> dict[str, Any]:
+def _verdict(decision: Decision | None, failed: bool, otherwise: str = "") -> dict[str, Any]:
     if decision is None:
         words = "This report is incomplete" if failed else "No decision was made in this run"
         return {
-            "headline": f"{words}.",
+            "headline": f"{words}." if failed or not otherwise else otherwise,
             "verdict_word": words,
             "kind": "unsure",
             "deck": "",

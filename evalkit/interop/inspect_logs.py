@@ -1,0 +1,293 @@
+"""Logs of Inspect (`inspect_ai`), as `.json` and as `.eval`, read without it and a sample at a time.
+
+Fields: https://inspect.aisi.org.uk/eval-logs.html. A log of version 2 or 3; killed and cancelled runs as far as they came.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from evalkit.errors import DataError
+from evalkit.interop.log import Log, Row, answer_of, score_name, score_values, text_of
+from evalkit.wording import listed, plural
+
+CONVERT = "`inspect log convert --to json --output-dir OUT FILE` writes it anew"
+MOST_BYTES = 512 * 2**20  # of one member; a sample of an agent's run has some 10 MB
+MOST_RATIO, LARGE = (
+    500,
+    16 * 2**20,
+)  # a log shrinks to a tenth, seldom to a hundredth; a bomb to a thousandth
+_VERSIONS = (1, 2, 3)
+_ZSTD = 93
+_BEFORE, _BETWEEN, _LAST = b'\n  "samples": [\n    {\n', b"\n    },\n    {\n", b"\n    }\n  ]"
+_CHUNK = 2**20
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str = "user"
+    content: Any = None
+    tool_calls: list[Any] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: _Message = msgspec.field(default_factory=_Message)
+    stop_reason: str | None = None
+
+
+class _Output(msgspec.Struct, gc=False):
+    model: str | None = None
+    choices: list[_Choice] = []
+    completion: str | None = None
+    error: Any = None
+
+
+class _Score(msgspec.Struct, gc=False):
+    value: Any = None
+
+
+class _Sample(msgspec.Struct, gc=False):
+    id: str | int
+    epoch: int = 1
+    input: str | list[_Message] = ""
+    choices: list[str] | None = None
+    target: str | list[str] = ""
+    output: _Output | None = None
+    scores: dict[str, _Score] | None = None
+    metadata: dict[str, Any] | None = None
+    error: Any = None
+    total_time: float | None = None
+    model_usage: dict[str, dict[str, Any]] | None = None
+    attachments: dict[str, str] | None = None
+
+
+class _Eval(msgspec.Struct, gc=False):
+    model: str = ""
+    task: str = ""
+    run_id: str = ""
+    created: str = ""
+    packages: dict[str, Any] | None = None
+
+
+class _Head(msgspec.Struct, gc=False):
+    eval: _Eval
+    version: int = 1
+    status: str = "started"
+    samples: list[_Sample] | None = None
+
+
+class _Version(msgspec.Struct, gc=False):
+    version: int = 1
+
+
+_VERSION = msgspec.json.Decoder(_Version)
+_HEAD, _SAMPLE = msgspec.json.Decoder(_Head), msgspec.json.Decoder(_Sample)
+
+
+def read(path: Path) -> Log:
+    """Reads a log.
+
+    Raises:
+        DataError: It is damaged, of another version, or holds no samples.
+    """
+    try:
+        head, samples = _zipped(path) if zipfile.is_zipfile(path) else _plain(path)
+        rows = tuple(_row(one) for one in samples)
+    except (msgspec.DecodeError, zipfile.BadZipFile, EOFError, struct.error, OSError) as why:
+        raise DataError(
+            f"{path}: not a whole log of Inspect ({why}); copy it again, or {CONVERT}"
+        ) from why
+    return Log(
+        path=path,
+        tool=" ".join(
+            filter(None, ["Inspect", str((head.eval.packages or {}).get("inspect_ai", ""))])
+        ),
+        model=head.eval.model,
+        run=head.eval.run_id,
+        made_at=head.eval.created,
+        rows=rows,
+        notes=tuple(_notes(head, rows)),
+    )
+
+
+def _notes(head: _Head, rows: tuple[Row, ...]) -> Iterator[str]:
+    if head.status != "success":
+        yield f"the run's status is {head.status!r}: it holds the {plural(len(rows), 'sample')} that were finished"
+    named = dict.fromkeys(name for row in rows for name in row.scores)
+    no_number = [
+        name
+        for name in named
+        if any(name in row.scores for row in rows)
+        and all(row.scores.get(name) is None for row in rows)
+    ]
+    if no_number:
+        yield f"scores that are no numbers are left out: {listed(no_number)}"
+
+
+def _head(content: bytes, path: Path) -> _Head:
+    version = _VERSION.decode(content).version
+    if version not in _VERSIONS:
+        raise DataError(
+            f"{path}: a log of Inspect's version {version}, this evalkit reads {_VERSIONS[0]} to {_VERSIONS[-1]}; "
+            f"update evalkit, or with an older Inspect {CONVERT}"
+        )
+    return _HEAD.decode(content)
+
+
+def _plain(path: Path) -> tuple[_Head, Iterator[_Sample]]:
+    """A `.json` log. As Inspect lays it out, samples are cut at their line breaks and none but one is ever held."""
+    with path.open("rb") as file:
+        before = _until_samples(file)
+        if before is None:
+            head = _head(path.read_bytes(), path)
+            return head, iter(head.samples or ())
+    head = _head(before + b' "samples": []}', path)
+    return head, _laid_out(path, len(before) + len(_BEFORE))
+
+
+def _until_samples(file: BinaryIO) -> bytes | None:
+    text = b""
+    while chunk := file.read(_CHUNK):
+        text += chunk
+        if (place := text.find(_BEFORE)) >= 0:
+            return text[:place]
+    return None
+
+
+def _laid_out(path: Path, start: int) -> Iterator[_Sample]:
+    """Each sample between its braces, from just inside the first; no text can hold a line break, so the cuts are sure."""
+    with path.open("rb") as file:
+        file.seek(start)
+        rest = b""
+        while chunk := file.read(_CHUNK):
+            *whole, rest = (rest + chunk).split(_BETWEEN)
+            yield from (_SAMPLE.decode(b"{" + one + b"}") for one in whole)
+            if (end := rest.find(_LAST)) >= 0:
+                yield _SAMPLE.decode(b"{" + rest[:end] + b"}")
+                return
+    raise EOFError("it ends in the middle of its samples")
+
+
+def _zipped(path: Path) -> tuple[_Head, Iterator[_Sample]]:
+    log = zipfile.ZipFile(path)  # open while its samples are read
+    members = {one.filename: one for one in log.infolist()}
+    bad = next((name for name in members if name.startswith("/") or ".." in name.split("/")), None)
+    if bad is not None:
+        raise DataError(
+            f"{path}: holds a file {bad!r}, which Inspect does not write; ask who made it"
+        )
+    first = next((one for one in ("header.json", "_journal/start.json") if one in members), None)
+    if first is None:
+        raise DataError(
+            f"{path}: a ZIP file, but no log of Inspect: neither header.json nor _journal/start.json"
+        )
+    return _head(_member(log, members[first], path), path), _samples(log, members, path)
+
+
+def _samples(
+    log: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], path: Path
+) -> Iterator[_Sample]:
+    with log:
+        for name, one in members.items():
+            if name.startswith("samples/") and name.endswith(".json"):
+                yield _SAMPLE.decode(_member(log, one, path))
+
+
+def _member(log: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
+    """One file of a ZIP; `zipfile` itself knows zstd from Python 3.14 on only."""
+    most = MOST_BYTES if member.file_size < MOST_RATIO * member.compress_size else LARGE
+    if member.file_size > most:
+        raise DataError(
+            f"{path}: {member.filename} unpacks to {member.file_size / 2**20:,.0f} MB, which no sample has; nothing was read"
+        )
+    if member.compress_type != _ZSTD:
+        with log.open(member) as file:
+            return _bounded(file, member, path)
+    import pyarrow as pa
+
+    raw: Any = log.fp
+    raw.seek(member.header_offset)
+    *_, n_name, n_extra = struct.unpack("<4s5H3L2H", raw.read(30))
+    raw.seek(n_name + n_extra, 1)
+    packed = raw.read(member.compress_size)
+    with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+        return _bounded(stream, member, path)
+
+
+def _bounded(file: Any, member: zipfile.ZipInfo, path: Path) -> bytes:
+    text = file.read(member.file_size + 1)
+    if len(text) != member.file_size:
+        raise DataError(f"{path}: {member.filename} has not the size it names; copy the file again")
+    return text
+
+
+def _row(one: _Sample) -> Row:
+    output = one.output or _Output()
+    choice = output.choices[0] if output.choices else _Choice()
+    text = text_of(choice.message.content) or output.completion or ""
+    if not text and choice.message.tool_calls:
+        text = msgspec.json.encode(choice.message.tool_calls).decode()
+    error = _error(one.error) or _error(output.error)
+    if not error and one.output is None:
+        error = "the sample was not finished"
+    scores = {
+        score_name(name, "inspect"): number
+        for scorer, score in (one.scores or {}).items()
+        for name, number in score_values(scorer, score.value)
+    }
+    usage = (one.model_usage or {}).get(output.model or "") or next(
+        iter((one.model_usage or {}).values()), {}
+    )
+    return Row(
+        example_id=str(one.id),
+        sample=one.epoch - 1,
+        messages=tuple(_messages(one)),
+        expected=tuple(_targets(one)),
+        answer=answer_of(
+            _attached(text, one),
+            error=error,
+            finish_reason=choice.stop_reason,
+            latency_ms=None if one.total_time is None else one.total_time * 1_000,
+            prompt_tokens=usage.get("input_tokens"),
+            completion_tokens=usage.get("output_tokens"),
+            served_model=output.model,
+        ),
+        scores=scores,
+        slices={
+            name: text_of(value)
+            for name, value in (one.metadata or {}).items()
+            if isinstance(value, str | int | bool) and len(str(value)) <= 80
+        },
+    )
+
+
+def _error(error: Any) -> str:
+    return str(error.get("message") or "error") if isinstance(error, Mapping) else str(error or "")
+
+
+def _targets(one: _Sample) -> list[str]:
+    named = [one.target] if isinstance(one.target, str) else one.target
+    return [text for text in named if text.strip()]
+
+
+def _messages(one: _Sample) -> Iterator[dict[str, Any]]:
+    given = [_Message(content=one.input)] if isinstance(one.input, str) else one.input
+    listing = "".join(f"\n{chr(65 + n)}) {text}" for n, text in enumerate(one.choices or ()))
+    for n, message in enumerate(given, start=1):
+        text = _attached(text_of(message.content), one)
+        made = {"role": message.role, "content": text + (listing if n == len(given) else "")}
+        yield made | ({"tool_calls": message.tool_calls} if message.tool_calls else {})
+
+
+def _attached(text: str, one: _Sample) -> str:
+    if "attachment://" not in text:
+        return text
+    for name, content in (one.attachments or {}).items():
+        if len(content) < MOST_BYTES and not content.startswith("data:"):
+            text = text.replace(f"attachment://{name}", content)
+    return text
