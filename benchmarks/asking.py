@@ -3,7 +3,7 @@
 A loopback server in a process of its own answers at once (for CPU) or after a delay (for throughput). Each client runs
 in a fresh process; CPU seconds are the client's own. Shares and ratios are what to compare: the machine may be shared.
 
-    python benchmarks/asking.py            # all three, about two minutes
+    python benchmarks/asking.py            # all of it, about two minutes
     python benchmarks/asking.py --quick    # small numbers, to see that it runs
 """
 
@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 
 SERVER = """
-import asyncio, json, sys
-DELAY = float(sys.argv[2])
+import asyncio, json, random, sys
+DELAY, LIMITED = float(sys.argv[2]), float(sys.argv[3])
+SLOW_DOWN = b"HTTP/1.1 429 Too Many Requests\\r\\nRetry-After: 1\\r\\nContent-Length: 0\\r\\n\\r\\n"
 BODY = json.dumps({"model": "m", "choices": [{"message": {"role": "assistant", "content": "R07.0: Pain in throat"},
     "finish_reason": "stop"}], "usage": {"prompt_tokens": 20, "completion_tokens": 8}}).encode()
 REPLY = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(BODY), BODY)
@@ -39,8 +40,9 @@ class Answering(asyncio.Protocol):
             length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
             if len(self.buffer) < head + 4 + length: return
             self.buffer = self.buffer[head + 4 + length:]
-            if DELAY: loop.call_later(DELAY, self.transport.write, REPLY)
-            else: self.transport.write(REPLY)
+            reply = SLOW_DOWN if random.random() < LIMITED else REPLY
+            if DELAY: loop.call_later(DELAY, self.transport.write, reply)
+            else: self.transport.write(reply)
 
 async def main():
     global loop
@@ -156,12 +158,12 @@ def peak_mb() -> float:
 
 
 class Server:
-    def __init__(self, delay_s: float) -> None:
+    def __init__(self, delay_s: float, limited: float = 0.0) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(self.port), str(delay_s)]
+            [sys.executable, "-c", SERVER, str(self.port), str(delay_s), str(limited)]
         )
         for _ in range(100):
             time.sleep(0.05)
@@ -232,6 +234,18 @@ def throughput(folder: Path, n: int) -> None:
                 )
 
 
+def limited(folder: Path, n: int) -> None:
+    """What refusals for the rate cost beside the time that no client can save: 5% of calls, a second each."""
+    print(f"\n{n} examples, 50 ms, 32 at a time, one call in twenty is told 429 with Retry-After 1")
+    took = {}
+    for share in (0.0, 0.05):
+        with Server(0.05, share) as server:
+            result = server.measure("evalkit", test_set(folder, n), 32)
+        assert result["right"] == n
+        took[share] = result["wall_s"]
+    print(f"  {took[0.05]:.1f} s, {took[0.05] / took[0.0]:.1f} of the time without refusals")
+
+
 def memory(folder: Path, n: int) -> None:
     print(f"\nmemory above the imports, {n} examples streamed through 64 workers, with journal")
     with Server(0) as server:
@@ -245,7 +259,7 @@ def memory(folder: Path, n: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=["cpu", "throughput", "memory"])
+    parser.add_argument("--only", choices=["cpu", "throughput", "limited", "memory"])
     parser.add_argument("--child", nargs=3)
     options = parser.parse_args()
     if options.child:
@@ -259,6 +273,8 @@ def main() -> None:
             cpu(folder, 300 if small else 2000, 1 if small else 3)
         if options.only in {None, "throughput"}:
             throughput(folder, 500 if small else 3000)
+        if options.only in {None, "limited"}:
+            limited(folder, 500 if small else 2000)
         if options.only in {None, "memory"}:
             memory(folder, 2000 if small else 100_000)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from evalkit.errors import DataError
 from evalkit.files import write_whole
 
-Outcome = Literal["ok", "error", "refused", "truncated", "empty"]
+Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -58,7 +58,7 @@ class Answer:
 
     Attributes:
         text: The answer as shown and scored, tool calls included; "" when there is none.
-        outcome: ok, error (no answer), refused, truncated (hit max_tokens) or empty.
+        outcome: ok, error (no answer), refused, truncated (hit max_tokens), empty or oversized (a reply too large to read).
         latency_ms: Milliseconds around the successful (or last) attempt only.
         attempts: Calls made, retries included.
         sanitized: True when unstorable characters had to be replaced.

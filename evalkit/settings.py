@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 120.0
     attempts: int = 6
     abort_after: int = 25
+    patience_s: float = 600.0
+    max_reply_mb: float = 4.0
     prices_file: str = ""
 
     # how answers are scored and cut

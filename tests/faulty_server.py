@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -107,6 +108,7 @@ REPLIES: dict[str, dict[str, Any]] = {
     "400 in choice": broken_off(code=400, message="maximum context length is 4096 tokens"),
     "403 in choice": broken_off(code=403, message="your input was flagged"),
     "filter in choice": broken_off(code="content_filter", message="flagged"),
+    "429 in 200": failure("Please try again in 410ms", "rate_limit_exceeded"),
     "too long in 200": failure("too long", "context_length_exceeded"),
     "quota in 200": failure("You exceeded your current quota", "insufficient_quota"),
     "401 in 200": {"error": {"message": "no auth", "code": 401}},
@@ -128,8 +130,12 @@ STATUSES: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
     ),
     "429 wait nan": (429, failure("slow down"), {"Retry-After": "nan"}),
     "429 wait 600": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "600"}),
+    "429 in words": (429, failure("Rate limit reached. Please try again in 410ms."), {}),
+    "429 too large": (429, failure("Request too large for m: Limit 10000, Requested 12000"), {}),
     "429 quota": (429, failure("You exceeded your current quota", "insufficient_quota"), {}),
     "500": (500, failure("boom"), {}),
+    "502": (502, failure("bad gateway"), {}),
+    "403": (403, failure("not for you"), {}),
     "503": (503, failure("loading model"), {}),
     "404": (404, failure("The model `m` does not exist", "model_not_found"), {}),
     "400 too long": (
@@ -194,12 +200,20 @@ class FaultyServer:
         self._thread.join()
         self._loop.close()
 
-    async def _start(self) -> int:
+    def leave(self) -> None:
+        """Drops every connection and listens no more."""
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+
+    def come_back(self) -> None:
+        """Listens again at the same address."""
+        asyncio.run_coroutine_threadsafe(self._start(self.port), self._loop).result()
+
+    async def _start(self, port: int = 0) -> int:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         return self._runner.addresses[0][1]
 
@@ -266,6 +280,12 @@ class FaultyServer:
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
+        if how.startswith("mb "):
+            return await _large(request, int(how.split()[1]))
+        if how.startswith("bomb "):
+            return _packed(int(how.split()[1]), layers=1 + ("twice" in how))
+        if how.startswith("500 mb "):
+            return web.Response(text="x" * int(how.split()[2]) * 1_000_000, status=500)
         if how == "cut body":
             return await _cut(request)
         raise LookupError(how)
@@ -275,6 +295,27 @@ def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None
     return web.Response(
         text=json.dumps(body), status=status, headers=headers, content_type="application/json"
     )
+
+
+async def _large(request: web.Request, n_mb: int) -> web.StreamResponse:
+    """An answer of so many million letters, sent as it is made."""
+    head, tail = json.dumps(completion("LETTERS")).split("LETTERS")
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(head.encode())
+    for _ in range(n_mb):
+        await response.write(b"x" * 1_000_000)
+    await response.write(tail.encode())
+    return response
+
+
+def _packed(n_mb: int, *, layers: int) -> web.Response:
+    """A reply of a few kilobytes that unpacks to an answer of so many million letters."""
+    body = json.dumps(completion("x" * n_mb * 1_000_000)).encode()
+    for _ in range(layers):
+        body = gzip.compress(body)
+    headers = {"Content-Encoding": ", ".join(["gzip"] * layers)}
+    return web.Response(body=body, headers=headers, content_type="application/json")
 
 
 async def _cut(request: web.Request) -> web.StreamResponse:

@@ -12,7 +12,7 @@
 | model | text | the model that gave the answer |
 | at_s | double | UTC, seconds since 1970 |
 | latency_ms | double | around the model call(s) only |
-| outcome | text | ok, error, refused, truncated, empty |
+| outcome | text | ok, error, refused, truncated, empty, oversized |
 | error | text or null | what failed, also when a fallback answered |
 | fallback | boolean | the control model answered for a failed treatment |
 | prompt_tokens, completion_tokens | integer or null | as the endpoint counted |

@@ -20,6 +20,7 @@ from evalkit.answers.background import in_pool
 from evalkit.answers.endpoint import CallableModel, ModelFunction, Parameters, identity
 from evalkit.answers.progress import Estimate, Tally, prices_of
 from evalkit.errors import DesignError, ModelError
+from evalkit.files import no_number
 from evalkit.records import Answer, EvalResult, Example
 from evalkit.wording import flattened, listed, plural
 
@@ -74,6 +75,8 @@ class Evaluation:
     timeout_s: float = 120.0
     attempts: int = 6
     abort_after: int = 25
+    patience_s: float = 600.0
+    max_reply_mb: float = 4.0
     about: Mapping[str, Any] | None = None
     name: str = ""
     keep: bool = True
@@ -82,8 +85,10 @@ class Evaluation:
         for name in ("samples", "concurrency", "attempts", "abort_after"):
             if not isinstance(n := getattr(self, name), Integral) or n < 1:
                 raise DesignError(f"{name} is {n!r}; need at least 1, a whole number")
-        if not self.timeout_s > 0:
-            raise DesignError(f"timeout_s is {self.timeout_s!r}; need seconds, more than 0")
+        for name, least in (("patience_s", 0.0), ("timeout_s", 0.001), ("max_reply_mb", 0.001)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or no_number(value) or value < least:
+                raise DesignError(f"{name} is {value!r}; need a number of at least {least:g}")
         if not isinstance(self.model, str) and not callable(self.model):
             raise DesignError(
                 f"model is {self.model!r}; need the name of a model, or a function of the messages"
@@ -239,12 +244,14 @@ class Evaluation:
     ) -> AsyncGenerator[EvalResult, None]:
         """From the first call that must be made; when the journal answers all, no model is needed."""
         model = self._model()
+        tally.access = getattr(model, "access", None)  # a function keeps its own counsel
+        n_workers = self.concurrency * (2 if tally.access else 1)  # a row that waits stops no other
         ask = partial(self._asked, model=model, writer=writer, tally=tally)
         syncing = asyncio.create_task(_sync_every_second(writer))
         try:
             work = partial(self._answered, ask=ask, writer=writer, tally=tally, under_way={})
             yield await work(first, first=True)
-            async with aclosing(in_pool(calls, work, self.concurrency)) as rest:
+            async with aclosing(in_pool(calls, work, n_workers)) as rest:
                 async for result in rest:
                     yield result
         finally:
@@ -269,6 +276,9 @@ class Evaluation:
             base_url=self.base_url,
             timeout_s=self.timeout_s,
             attempts=self.attempts,
+            concurrency=self.concurrency,
+            patience_s=self.patience_s,
+            max_reply_mb=self.max_reply_mb,
         )
 
     async def _answered(

@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.answers.thinking import holds_thoughts
 from evalkit.errors import DataError
 from evalkit.files import no_number, read_yaml
 from evalkit.records import Answer
 from evalkit.wording import count, listed, plural
+
+if TYPE_CHECKING:
+    from evalkit.answers.endpoint.access import Access
 
 LINE_EVERY_S = 10.0
 
@@ -29,6 +32,7 @@ class Tally:
         latency_ms: Of the first answer asked for.
         served: Model names in the replies, in order of appearance.
         n_unstripped: Answers that hold thoughts, which nothing told apart.
+        access: What the calls share of account and server; None for a function.
     """
 
     n_calls: int
@@ -43,6 +47,7 @@ class Tally:
     served: dict[str, int] = field(default_factory=dict)
     n_unstripped: int = 0
     started: float = field(default_factory=time.monotonic)
+    access: Access | None = None
 
     @property
     def n_done(self) -> int:
@@ -74,8 +79,16 @@ class Tally:
         """What came of it, in one line."""
         words = [f"{count(n)} {outcome}" for outcome, n in self.outcomes.most_common()]
         again = f", {plural(self.n_retries, 'retry', 'retries')}" if self.n_retries else ""
-        took = _duration(time.monotonic() - self.started)
+        waited_s = self.access.waited_s if self.access else 0.0
+        waited = f", {_duration(waited_s)} of it waiting for the server" if waited_s else ""
+        took = _duration(time.monotonic() - self.started) + waited
         return f"{count(self.n_done)} of {plural(self.n_calls, 'call')} done: {listed(words) or 'none'}{again}, {took}"
+
+    @property
+    def waiting(self) -> str:
+        """What the run waits for, and how far it is; "" when calls are answered."""
+        why = str(self.access or "")
+        return why and f"{why}, waiting; {count(self.n_done)} of {count(self.n_calls)} done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +190,16 @@ def prices_of(prices: str | Path | Mapping[str, Any] | None, model: str) -> Pric
 class Progress:
     """Draws a tally: a bar in notebooks and terminals, plain lines elsewhere, nothing without an estimate."""
 
-    def __init__(self, tally: Tally, estimate: Estimate | None, *, name: str) -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        estimate: Estimate | None,
+        *,
+        name: str,
+        every_s: float = LINE_EVERY_S,
+    ) -> None:
         """Prepares the bar or the lines for a run of `name`; without an estimate nothing is ever shown."""
+        self._every_s = every_s
         self._tally, self._estimate, self._name, self._said_at = (
             tally,
             estimate,
@@ -194,7 +215,10 @@ class Progress:
             _write(f"{self._name}: {text}", self._bar)
 
     def draw(self) -> None:
-        """Moves the bar, or writes a line every ten seconds; after the first answer says what is left to do."""
+        """Moves the bar, or writes a line every ten seconds; after the first answer says what is left to do.
+
+        While nothing is answered both say so, every ten seconds.
+        """
         tally = self._tally
         if self._estimate and tally.latency_ms is not None and self._estimate.seconds is None:
             self._estimate = self._estimate.after(tally)
@@ -203,9 +227,11 @@ class Progress:
             )
         if self._bar is not None and self._bar.n != tally.n_done:
             self._bar.update(tally.n_done - self._bar.n)
-        elif self._bar is None and time.monotonic() - self._said_at >= LINE_EVERY_S:
-            self._said_at = time.monotonic()
-            self.say(str(tally))
+        if time.monotonic() - self._said_at < self._every_s:
+            return
+        self._said_at = time.monotonic()
+        if told := tally.waiting or ("" if self._bar is not None else str(tally)):
+            self.say(told)
 
     def close(self) -> None:
         """The last line: what came of it."""

@@ -27,6 +27,8 @@ _PLAIN = (
     "timeout_s",
     "attempts",
     "abort_after",
+    "patience_s",
+    "max_reply_mb",
 )
 _RICH = ("extra_body", "about")  # only in the file: they are no single values
 

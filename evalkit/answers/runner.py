@@ -50,6 +50,8 @@ def run_automated_eval(
     timeout_s: float = 120.0,
     attempts: int = 6,
     abort_after: int = 25,
+    patience_s: float = 600.0,
+    max_reply_mb: float = 4.0,
     about: Mapping[str, Any] | None = None,
     name: str = "",
 ) -> list[EvalResult]:
@@ -72,7 +74,7 @@ def run_automated_eval(
         temperature: None leaves it out of the request; the same goes for `max_tokens` (so does 0) and `seed`.
         max_tokens: Longest answer; one that reaches it is recorded as truncated.
         seed: Sent to servers that heed it.
-        concurrency: Calls under way at once.
+        concurrency: Calls under way at once; fewer while the server limits their rate.
         slice_fields: Fields of a row (or of its metadata) by which results may be cut.
         cluster_field: Field that rows from one source share.
         progress: Show a bar (notebook, terminal) or plain lines (log).
@@ -83,15 +85,19 @@ def run_automated_eval(
             in the journal; True does so too, and goes on with journals that were begun with it.
         strict: Stop when rows cannot be used; False leaves them out.
         timeout_s: Seconds one attempt may take.
-        attempts: Attempts at one call, the first included.
+        attempts: Attempts at one call, the first included; a rate limit or an outage costs none.
         abort_after: So many errors in a row stop the run.
+        patience_s: Seconds without any answer, for a rate limit or since the server is away, after which the run gives
+            up; 0 waits for neither. A function does its own waiting.
+        max_reply_mb: The largest reply, in millions of bytes; a larger one is recorded as oversized.
         about: Anything the journal's header should say of the server or the model.
         name: For a function: the model's name in the journal, instead of the function's own. A partial, an object, a
             method of one and a lambda have none, so a journal needs it.
 
     Raises:
         DataError: Unusable rows (all listed), or a journal that cannot be used.
-        ModelError: The endpoint cannot be used: key, name, address, quota, or too many errors in a row.
+        ModelError: The endpoint cannot be used: key, name, address, quota, no answer for `patience_s`, or too many errors
+            in a row.
         DesignError: A parameter that cannot be.
     """
     return _run(Evaluation(**locals()))  # each argument is a field of that name

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MODELS = ("base", "fine-tuned")
 STATUSES = ("regressed", "fixed", "both wrong", "both right")
-OUTCOMES = ("ok", "truncated", "refused", "empty", "error")
+OUTCOMES = ("ok", "truncated", "refused", "empty", "oversized", "error")
 NO_VALUE = "(not given)"
 ALL = "all examples"
 _NEEDED = ("example_id", "input_text", "expected", "predicted")

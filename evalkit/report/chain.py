@@ -116,7 +116,12 @@ def run_study(
     todo = [book for book in books if book not in taken]
     with kernels.Warm(cold=cold or len(todo) < 2 or not kernels.available()) as opened:
         run_one = partial(
-            _run_one, folder=folder, values=values, root=study.root, kernels=opened.manager_class()
+            _run_one,
+            folder=folder,
+            values=values,
+            root=study.root,
+            kernels=opened.manager_class(),
+            say=say,
         )
         ran = _run_all(todo, run_one, workers=workers, say=say, stop=opened.stop)
     chapters = {book.stem: (taken | ran)[book] for book in books}
@@ -188,9 +193,16 @@ def _fits(book: Path, name: str) -> bool:
 
 
 def _run_one(
-    book: Path, *, folder: Path, values: Mapping[str, Value], root: Path, kernels: type | None
+    book: Path,
+    *,
+    folder: Path,
+    values: Mapping[str, Value],
+    root: Path,
+    kernels: type | None,
+    say: Callable[[str], None],
 ) -> Executed:
-    return execute(book, folder / book.name, values, folder=root, kernels=kernels)
+    printed = lambda line: say(f"  {book.stem}: {line}")  # noqa: E731
+    return execute(book, folder / book.name, values, folder=root, kernels=kernels, say=printed)
 
 
 def _run_all(

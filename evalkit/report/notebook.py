@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,7 @@ def execute(
     *,
     folder: Path,
     kernels: type | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Executed:
     """Executes a notebook; whatever happens, `output` is then a notebook that says so.
 
@@ -83,6 +84,7 @@ def execute(
         values: Checked parameters; the notebook gets those it declares.
         folder: The kernel's working directory.
         kernels: A kernel manager class, cold kernels by default.
+        say: Receives each line that the notebook prints while it runs, such as how far asking is and what it waits for.
     """
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
@@ -91,6 +93,7 @@ def execute(
     partial = output.with_suffix(".partial.ipynb")
     declared = declared_parameters(notebook)
     options: dict[str, Any] = {"kernel_manager_class": kernels} if kernels else {}
+    options |= {"stdout_file": _Printed(say)} if say else {}
     error = None
     try:
         with _own_loop():
@@ -117,6 +120,21 @@ def execute(
     return Executed(
         path=output, title=title_of(output), error=error, seconds=time.monotonic() - began
     )
+
+
+class _Printed:
+    """A file as papermill writes what a notebook prints to; each line is passed on once it is whole."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._rest = say, ""
+
+    def write(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            self._say(one_line(without_secrets(line)))
+
+    def flush(self) -> None:
+        """Lines go on as they come."""
 
 
 def title_of(notebook: Path) -> str:

@@ -10,8 +10,9 @@ import time
 import pytest
 from faulty_server import FaultyServer
 
+from evalkit.answers.endpoint.access import Access
 from evalkit.answers.evaluation import Evaluation
-from evalkit.answers.progress import Estimate, Prices, Tally, prices_of
+from evalkit.answers.progress import Estimate, Prices, Progress, Tally, prices_of
 from evalkit.answers.runner import run_automated_eval
 from evalkit.errors import DataError
 from evalkit.records import Answer
@@ -136,6 +137,23 @@ def _read(fd):
         return os.read(fd, 65536)
     except OSError:  # the other end is closed
         return b""
+
+
+def test_while_the_server_is_away_that_is_said_and_afterwards_how_long_it_was(capfd):
+    tally = Tally(n_calls=1500, n_known=522)
+    tally.access = Access(16, patience_s=600, wait_initial_s=0.5, wait_max_s=60)
+    drawn = Progress(
+        tally, Estimate(n_calls=1500, n_to_ask=978, concurrency=16), name="m", every_s=0
+    )
+    tally.access.unanswered("no connection", time.monotonic() - 40, None)
+    drawn.draw()
+    tally.access.replied(is_answer=True)
+    drawn.draw()
+    drawn.close()
+    _, waiting, going_on, last = capfd.readouterr().err.splitlines()
+    assert waiting == "m: no connection for 40 s, waiting; 522 of 1,500 done"
+    assert going_on.startswith("m: 522 of 1,500 calls done: ")
+    assert last.endswith(", 40 s of it waiting for the server")
 
 
 def test_while_every_call_fails_nothing_is_promised(test_file, capfd):

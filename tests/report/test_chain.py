@@ -50,6 +50,11 @@ def test_forked_kernels_come_to_the_same_as_cold_ones(told, tmp_path):
         assert ours == theirs
 
 
+def test_what_a_chapter_prints_is_said_while_it_runs(told):
+    _, _, lines = told
+    assert "  02_failing: before the fault" in lines
+
+
 def test_a_failing_chapter_leaves_the_others_a_banner_and_a_broken_gate(told):
     root, done, lines = told
     assert list(done.failed) == ["02_failing"]

@@ -107,9 +107,15 @@ def test_a_failing_notebook_leaves_itself_with_the_exception_and_without_the_key
     (root / "notebooks/02_failing.ipynb").write_text(
         source.replace("before the fault", "canary-key-1234567")
     )
+    printed = []
     done = execute(
-        root / "notebooks/02_failing.ipynb", root / "out.ipynb", {"study": "tiny"}, folder=root
+        root / "notebooks/02_failing.ipynb",
+        root / "out.ipynb",
+        {"study": "tiny"},
+        folder=root,
+        say=printed.append,
     )
+    assert printed == ["[key removed]"]
     assert done.error == "ValueError: the test set <b>is</b> gone, key [key removed]"
     book = json.loads((root / "out.ipynb").read_text())
     assert book["metadata"]["papermill"]["exception"] is True

@@ -1,38 +1,50 @@
-"""An OpenAI-compatible endpoint: one fast call, one retry loop, and no key in any message."""
+"""An OpenAI-compatible endpoint: one call, one retry loop, and no key in any message."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import httpx2
 import openai
-import stamina
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
+from evalkit.answers.endpoint.access import Access
+from evalkit.answers.endpoint.hints import seconds_asked
 from evalkit.answers.endpoint.parameters import Parameters
 from evalkit.answers.endpoint.refusal import refused
 from evalkit.answers.endpoint.reply import NoAnswerError, answer
+from evalkit.answers.endpoint.size import TooLargeError, read_within
 from evalkit.errors import ModelError
 from evalkit.records import Answer
 from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, redacted
 
-ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000; about 15 s of patience with a server that is down
+ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000
 WAIT_MAX_S = 60.0
 MAX_TIMEOUTS = 3  # at 2% slow calls one is lost in 125,000; and a server that hangs costs three time-outs, not six
-IMPATIENT_ATTEMPTS = 2  # after a call for which all patience was in vain, until the next answer
+IMPATIENT_ATTEMPTS = 2  # after a call for which all attempts were in vain, until the next answer
+_STARVED = 10  # times the concurrency: so many others answered, and it is no bad luck any more
+_AWAY = {  # signs that the server is away, unless others are answered meanwhile
+    "unreachable": "no connection",
+    "dropped": "no connection",
+    "timeout": "no answer",
+    "gone": "no answer",
+}
+_GONE = {502, 503, 504, 529, *range(520, 525)}  # what gateways say of a server behind them
+_TOO_LARGE_FOR_THE_RATE = re.compile(
+    r"request too large|reduce (?:the|your) (?:prompt|input)", re.I
+)
 _STOPS = {
     401: "the key is not accepted, check OPENAI_API_KEY",
     402: "the account must be paid for",
@@ -57,15 +69,18 @@ _WRONG_ROW = {  # told inside an HTTP 200 without a status: no repeating cures t
     "invalid_argument",
     "badrequesterror",
 }
+_LIMITED = {
+    "rate_limit_exceeded",
+    "rate_limit_error",
+    "rate_limited",
+    "too_many_requests",
+    "resource_exhausted",
+}
 _SORTED_NAMES = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _WRONG_ROW
-
-logging.getLogger("stamina").addHandler(
-    logging.NullHandler()
-)  # retries are counted in the answers, not printed
 
 
 class _TransientError(Exception):
-    """An attempt worth repeating; `kind` is status, unreachable, dropped, timeout, reply or page."""
+    """An attempt worth repeating; `kind` is limited, gone, unreachable, dropped, timeout, status, reply or page."""
 
     def __init__(self, message: str, kind: str, wait_s: float | None = None) -> None:
         super().__init__(message)
@@ -81,12 +96,23 @@ class _FilteredError(Exception):
 
 
 @dataclass(slots=True)
-class _Attempts:
-    """How often one call was tried, and how often nothing came back in time."""
+class _Call:
+    """What one row has been through.
+
+    Attributes:
+        n: Attempts made.
+        n_failed: Those that speak against the row itself, the last of them at `failed_at`.
+        limited_at: When it was first refused for the rate; `n_answered` others had been answered by then.
+    """
 
     first: bool
     n: int = 0
+    n_failed: int = 0
     n_timeouts: int = 0
+    failed_at: float = -math.inf
+    limited_at: float = math.inf
+    n_answered: float = math.inf
+    had_place: bool = False
 
 
 class Endpoint:
@@ -104,6 +130,9 @@ class Endpoint:
         api_key: str | None = None,
         timeout_s: float = 120.0,
         attempts: int = ATTEMPTS,
+        concurrency: int = 16,
+        patience_s: float = 0.0,
+        max_reply_mb: float = 4.0,
         wait_initial_s: float = 0.5,
         wait_max_s: float = WAIT_MAX_S,
     ) -> None:
@@ -116,16 +145,22 @@ class Endpoint:
             api_key: Better left to the environment.
             timeout_s: Seconds one attempt may take in all.
             attempts: Attempts at one call, the first included.
-            wait_initial_s: First pause between attempts; it doubles, with jitter.
-            wait_max_s: Longest pause, also when the server's Retry-After asks for more: then the row gets an error.
+            concurrency: Calls under way at once; fewer while the server limits their rate.
+            patience_s: How long a rate limit or an outage is waited for, which then costs no row an attempt; 0: not at all.
+            max_reply_mb: The largest reply, in millions of bytes, unpacked; a larger one is not read to its end.
+            wait_initial_s: First pause between attempts; it doubles, with full jitter.
+            wait_max_s: Longest pause of our own; without patience also the longest a server may ask for.
 
         Raises:
             ModelError: Neither key nor address is known.
         """
         self.model, self.parameters = model, parameters or Parameters()
-        self._timeout_s, self._attempts = timeout_s, attempts
-        self._wait_initial_s, self._wait_max_s, self._resume_at = wait_initial_s, wait_max_s, 0.0
-        self._is_down = self._has_answered = False
+        self._timeout_s, self._attempts, self._concurrency = timeout_s, attempts, concurrency
+        self._patience_s, self._wait_max_s = patience_s, wait_max_s
+        self._n_asking, self._in_vain, self._has_answered = 0, False, False
+        self.access = Access(
+            concurrency, patience_s=patience_s, wait_initial_s=wait_initial_s, wait_max_s=wait_max_s
+        )
         self._key, address = _key_and_address(api_key, base_url)
         self._secrets = known_secrets(self._key, address)
         self.host = urlsplit(address).hostname or address
@@ -135,7 +170,10 @@ class Endpoint:
             base_url=address,
             max_retries=0,
             timeout=timeout_s,
-            http_client=DefaultAioHttpClient(timeout=timeout_s),
+            http_client=DefaultAioHttpClient(
+                timeout=timeout_s,
+                event_hooks={"response": [partial(read_within, max_bytes=int(max_reply_mb * 1e6))]},
+            ),
         )
         self._url = f"{address.rstrip('/')}/chat/completions"  # absolute: saves the SDK joining it for every call
 
@@ -154,79 +192,125 @@ class Endpoint:
             first: Whether this is the call that finds out.
 
         Raises:
-            ModelError: The endpoint cannot be used at all: key, model name, quota; with `first` also the address.
+            ModelError: The endpoint cannot be used: key, model name, quota; nothing was answered for `patience_s`; with
+                `first` also the address.
         """
         asked = {**(request or {}), "messages": messages}
-        reply = await self._reply(asked)
-        return reply if isinstance(reply, Answer) else await self._again(asked, reply, first=first)
-
-    async def _again(
-        self, asked: Mapping[str, Any], reply: Answer | Exception, *, first: bool
-    ) -> Answer:
-        """The retry loop, entered with the first attempt's failure: most calls need none, and it is not free."""
-        attempts, failure = _Attempts(first=first), ""
+        call = _Call(first=first)
+        self._n_asking += 1
         try:
-            async for attempt in stamina.retry_context(
-                on=partial(self._pause, attempts),
-                attempts=min(self._attempts, IMPATIENT_ATTEMPTS)
-                if self._is_down
-                else self._attempts,
-                timeout=None,
-                wait_initial=self._wait_initial_s,
-                wait_max=self._wait_max_s,
-                wait_jitter=self._wait_initial_s,
-            ):
-                with attempt:
-                    attempts.n += 1
-                    reply = reply if attempts.n == 1 else await self._reply(asked)
-                    if isinstance(
-                        reply, Exception
-                    ):  # raised out here, it drags no exception along that may hold the key
-                        raise reply
-                    return replace(reply, attempts=attempts.n)
-        except _FilteredError as why:
-            return Answer(
-                text="",
-                outcome="refused",
-                finish_reason="content_filter",
-                error=str(why),
-                attempts=attempts.n,
-            )
-        except _RowError as why:
-            failure = str(why)
-        except _TransientError as why:
-            self._is_down = True
-            failure = f"{why} (after {attempts.n} attempts)" if attempts.n > 1 else str(why)
-            if first and why.kind in {"unreachable", "page"}:
-                raise ModelError(
-                    f"{self.host}: {failure}; is OPENAI_BASE_URL right, and is the server running?"
-                ) from None
-        return Answer(text="", outcome="error", error=failure, attempts=attempts.n)
+            while True:
+                async with self.access.place(in_front=call.had_place):
+                    found = await self._tried(asked, call)
+                    if isinstance(found, Answer):
+                        return found
+                    if keeps_place := self.access.is_scarce:
+                        await asyncio.sleep(found)
+                if not keeps_place:
+                    await asyncio.sleep(found)
+        finally:
+            self._n_asking -= 1
+
+    async def _tried(self, asked: Mapping[str, Any], call: _Call) -> Answer | float:
+        """One attempt: its answer, or the seconds to wait for another one."""
+        async with self.access.alone_while_away():
+            call.n, begun = call.n + 1, time.monotonic()
+            reply = await self._reply(asked)
+            is_away = self._heard(reply, begun)
+        if isinstance(reply, Answer):
+            return reply if call.n == 1 else replace(reply, attempts=call.n)
+        if isinstance(reply, ModelError):
+            raise reply  # out here it drags no exception along that may hold the key
+        if not isinstance(reply, _TransientError):
+            return self._without_answer(reply, call)
+        if self._is_over(call, reply, is_away=is_away):
+            self._in_vain = True
+            return self._without_answer(reply, call)
+        call.had_place = not is_away  # while the server is away each row has its turn to probe
+        return 0.0 if is_away else self.access.pause_s(call.n, reply.wait_s)
+
+    def _heard(self, reply: Answer | Exception, begun: float) -> bool:
+        """Tells all calls what one reply says of account and server; whether the server is away."""
+        kind = reply.kind if isinstance(reply, _TransientError) else ""
+        if kind == "limited":
+            self.access.limited()
+        elif kind in _AWAY and isinstance(reply, _TransientError):
+            return self.access.unanswered(_AWAY[kind], begun, reply.wait_s)
+        else:
+            self.access.replied(is_answer=isinstance(reply, Answer))
+        return False
+
+    def _is_over(self, call: _Call, why: _TransientError, *, is_away: bool) -> bool:
+        """Whether the row gets an error; what is not its fault (the rate, an outage) costs it none of its attempts.
+
+        Raises:
+            ModelError: No row can be answered.
+        """
+        if call.first and why.kind == "unreachable" and call.n > 1:
+            raise self._no_endpoint(call, why)
+        waits = self._patience_s > 0 and (is_away or why.kind == "limited")
+        if why.wait_s and why.wait_s > (self._patience_s if waits else self._wait_max_s):
+            if waits:
+                raise self._asked_too_long(why)
+            return True
+        others_fare_better = self.access.answered_at > call.failed_at
+        if not waits or (why.kind not in {"limited", "unreachable"} and others_fare_better):
+            call.n_failed, call.failed_at = call.n_failed + 1, time.monotonic()
+            call.n_timeouts += why.kind == "timeout"
+        attempts = min(self._attempts, IMPATIENT_ATTEMPTS) if self._in_vain else self._attempts
+        if call.n_failed >= attempts or call.n_timeouts >= MAX_TIMEOUTS:
+            if call.first and why.kind == "page":
+                raise self._no_endpoint(call, why)
+            return True
+        return waits and self._waited_in_vain(call, why)
+
+    def _waited_in_vain(self, call: _Call, why: _TransientError) -> bool:
+        """Ends the run when patience does; a call that is alone, or alone refused, may itself be to blame and fails alone."""
+        if self.access.exhausted:
+            if call.first or why.kind == "unreachable" or self._n_asking > 1:
+                raise self._gave_up(why)
+            return True
+        return why.kind == "limited" and self._is_starved(call)
+
+    def _is_starved(self, call: _Call) -> bool:
+        """Whether a call is refused for the rate while all others get through: a row too large for the limit."""
+        call.limited_at = min(call.limited_at, time.monotonic())
+        call.n_answered = min(call.n_answered, self.access.n_answered)
+        others = self.access.n_answered - call.n_answered
+        waited_s = time.monotonic() - call.limited_at
+        return waited_s > self._patience_s and others > _STARVED * self._concurrency
+
+    def _gave_up(self, why: _TransientError) -> ModelError:
+        return ModelError(
+            f"{self.host}: {self.access}, the last time: {why}; given up after patience_s = {self._patience_s:g}: "
+            "start again to go on from what was answered"
+        )
+
+    def _asked_too_long(self, why: _TransientError) -> ModelError:
+        return ModelError(
+            f"{self.host}: {why}; the server asks to wait {why.wait_s:,.0f} s, patience_s is {self._patience_s:g}: "
+            "start again later to go on from what was answered"
+        )
+
+    def _no_endpoint(self, call: _Call, why: _TransientError) -> ModelError:
+        return ModelError(
+            f"{self.host}: {_after(why, call)}; is OPENAI_BASE_URL right, and is the server running?"
+        )
+
+    def _without_answer(self, why: Exception, call: _Call) -> Answer:
+        if isinstance(why, _FilteredError):
+            reason, outcome = "content_filter", "refused"
+        else:
+            reason, outcome = None, "oversized" if isinstance(why, TooLargeError) else "error"
+        said = _after(why, call) if isinstance(why, _TransientError) else str(why)
+        return Answer(text="", outcome=outcome, finish_reason=reason, error=said, attempts=call.n)
 
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._client.close()
 
-    def _pause(self, attempts: _Attempts, why: Exception) -> bool | float:
-        """Whether to try again, or after how many seconds."""
-        if not isinstance(why, _TransientError):
-            return False
-        attempts.n_timeouts += why.kind == "timeout"
-        if attempts.n_timeouts >= MAX_TIMEOUTS or (
-            attempts.first and why.kind == "unreachable" and attempts.n > 1
-        ):
-            return False
-        if not why.wait_s:
-            return True
-        if why.wait_s > self._wait_max_s:
-            return False
-        self._resume_at = max(self._resume_at, time.monotonic() + why.wait_s)
-        return min(self._wait_max_s, max(why.wait_s, self._wait_initial_s * 2 ** (attempts.n - 1)))
-
     async def _reply(self, asked: Mapping[str, Any]) -> Answer | Exception:
         """One attempt: the answer, or what went wrong, without the SDK's exception."""
-        if (wait_s := self._resume_at - time.monotonic()) > 0:  # the server asked all of us to wait
-            await asyncio.sleep(wait_s)
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -236,7 +320,7 @@ class Endpoint:
             found = answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
             return self._sorted(why)
-        latency_ms, self._is_down = (time.perf_counter() - started) * 1000, False
+        latency_ms, self._in_vain = (time.perf_counter() - started) * 1000, False
         self._has_answered = True
         kept = ("text", "thinking", "served_model", "finish_reason")
         said = {name: getattr(found, name) for name in kept}
@@ -251,7 +335,14 @@ class Endpoint:
             return self._told(why)
         if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
             return _TransientError("the reply is not JSON", "reply")
-        causes = [why, *_causes(why)]
+        return self._unread(why, [why, *_causes(why)])
+
+    def _unread(self, why: Exception, causes: list[BaseException]) -> Exception:
+        """No reply, or one that could not be read."""
+        if too_large := next((one for one in causes if isinstance(one, TooLargeError)), None):
+            return TooLargeError(str(too_large))
+        if any(isinstance(cause, httpx2.DecodingError) for cause in causes):
+            return _TransientError("the reply cannot be unpacked", "reply")
         if any(isinstance(cause, TimeoutError) for cause in (why, causes[-1])):
             return _TransientError(f"no answer within {self._timeout_s:g} s", "timeout")
         if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
@@ -268,9 +359,10 @@ class Endpoint:
     def _told(self, why: NoAnswerError) -> Exception:
         """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
         message, names = self._clean(str(why)), set(why.names)
-        if why.status is None and not names & _SORTED_NAMES:
+        status = 429 if why.status is None and names & _LIMITED else why.status
+        if status is None and not names & _SORTED_NAMES:
             return _TransientError(message, "page" if why.is_page else "reply")
-        found = self._by_status(why.status or 400, names, message)
+        found = self._by_status(status or 400, names, message, seconds_asked({}, message))
         if why.in_choice and isinstance(found, ModelError) and not names & _NO_QUOTA:
             return _RowError(message)  # the model was found and had begun: the next row may go well
         return found
@@ -280,7 +372,8 @@ class Endpoint:
         message = f"{why.status_code}: {self._clean(_message(why))}"
         if told := self._refused(why.status_code, names, message, why.param):
             return told
-        return self._by_status(why.status_code, names, message, _retry_after(why.response.headers))
+        wait_s = seconds_asked(why.response.headers, message)
+        return self._by_status(why.status_code, names, message, wait_s)
 
     def _refused(
         self, status: int, names: set[str], message: str, param: str | None = None
@@ -311,14 +404,17 @@ class Endpoint:
             return ModelError(f"{self.host}: model {self.model!r}: {what} ({message})")
         if names & _FILTERED:
             return _FilteredError(message)
+        if status == 429 and _TOO_LARGE_FOR_THE_RATE.search(message):
+            return _RowError(message)
         if status in {408, 409, 425, 429} or status >= 500:
-            return self._busy(message, wait_s)
+            kind = "limited" if status == 429 else "gone" if status in _GONE else "status"
+            return self._busy(message, kind, wait_s)
         return _RowError(message)
 
-    def _busy(self, message: str, wait_s: float | None) -> _TransientError:
-        if wait_s is not None and wait_s > self._wait_max_s:
+    def _busy(self, message: str, kind: str, wait_s: float | None) -> _TransientError:
+        if not self._patience_s and wait_s is not None and wait_s > self._wait_max_s:
             message = f"{message}; the server asks to wait {wait_s:g} s, the limit is {self._wait_max_s:g} s: start again later"
-        return _TransientError(message, "status", wait_s)
+        return _TransientError(message, kind, wait_s)
 
     def _clean(self, text: str) -> str:
         """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
@@ -347,26 +443,8 @@ def _message(why: openai.APIStatusError) -> str:
     return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the server asks to wait: `retry-after-ms`, seconds or a date."""
-    if (ms := _number(headers.get("retry-after-ms"))) is not None:
-        return max(0.0, ms / 1000)
-    text = headers.get("retry-after")
-    if (seconds := _number(text)) is not None:
-        return max(0.0, seconds)
-    try:
-        at = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _after(why: Exception, call: _Call) -> str:
+    return f"{why} (after {call.n} attempts)" if call.n > 1 else str(why)
 
 
 def _causes(why: BaseException) -> Iterator[BaseException]:
