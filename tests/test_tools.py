@@ -11,6 +11,7 @@ from evalkit.answers.endpoint.reply import answer
 from evalkit.answers.journal import call_key, read_journal
 from evalkit.answers.metrics import score_answer, tool_call
 from evalkit.answers.runner import results_from_journal
+from evalkit.benchmark.doctor import examine
 from evalkit.conversation import calls_in, spoken
 from evalkit.errors import DataError, DesignError, ModelError
 from evalkit.records import Answer, Example
@@ -267,3 +268,9 @@ def test_an_expected_call_in_the_old_spelling_is_one_too(file_of):
     one = read_examples(file_of({"messages": messages, "functions": [WEATHER["function"]]}))
     assert one.examples[0].expected == texts(called())
     assert one.examples[0].request == {"functions": [WEATHER["function"]]}
+
+
+def test_the_doctor_takes_rows_with_other_tools_for_other_prompts(file_of):
+    other = {**WEATHER, "function": {"name": "forecast"}}
+    path = file_of(row(), row("How warm is it in Oslo?", called("forecast"), tools=[other]))
+    assert not {one.kind for one in examine(path).findings} & {"conflict", "duplicate", "unusable"}

@@ -32,7 +32,6 @@ NOT_SENT = {  # what is asked of all rows alike; a row that says otherwise would
     "presence_penalty",
     "reasoning_effort",
     "modalities",
-    "prediction",
     "web_search_options",
 }
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
