@@ -265,11 +265,13 @@ def test_a_strict_endpoint_goes_from_a_new_study_to_the_report_with_settings_alo
         made = chain.run_study("ours", root=project, only=["01"], say=lambda _: None)
     assert made.failed == {}
     page = html.unescape((made.folder / "report.html").read_text())
+    # the thinker is asked after the other model, calls 31 to 60: the server counts the thoughts of 7 of them, 4 tokens each,
+    # and by their length those of the other 23 are 2 of 5
     for told in (
         "reasoning effort none of base, low of fine-tuned",
         "temperature 0.0 of base, 1.0 of fine-tuned",
         "max completion tokens none of base, 4096 of fine-tuned",
-        "base none; fine-tuned before 30 of 30 answers, 77 of 150 tokens out",
+        "base none; fine-tuned before 30 of 30 answers, 74 of 150 tokens out",
     ):
         assert told in page
     assert "Thoughts, kept in the journal and not scored" in page
