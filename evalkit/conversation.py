@@ -29,6 +29,7 @@ _SHORT_RUN, _LONG_RUN, _SEARCHED = (
 )  # in characters; a short one folds where it is half of the text
 RECENT = 6  # of more messages than this, all but the last four are folded into one
 COMMON = 0.05  # a message in more conversations than this is the template of the set, not one's own
+_CALL = re.compile(r"^\[call of ([^\s:\]]+): (.*)\]$", re.MULTILINE)
 _SOURCES = ("url", "image_url", "file_url", "data", "file_data", "file_id", "id", "source")
 
 
@@ -164,6 +165,28 @@ def conversation_css() -> str:
     return Path(__file__).with_name("conversation.css").read_text(encoding="utf-8")
 
 
+def spoken(message: Mapping[str, Any]) -> str:
+    """What one message says, as one text: its words, then a line for each tool call, its arguments as canonical JSON.
+
+    Example:
+        >>> spoken({"tool_calls": [{"function": {"name": "weather", "arguments": '{"n": 1.0, "city": "Oslo"}'}}]})
+        '[call of weather: {"city": "Oslo", "n": 1}]'
+    """
+    parts = [one for one in _listed(message.get("content")) if _is_call(one)]
+    made = [*_tool_calls({"tool_calls": parts}), *_tool_calls(message)]
+    calls = [
+        f"[call of {' '.join(name.split())}: {_arguments(given)}]"
+        for _, name, given in made
+        if name
+    ]
+    return "\n".join(filter(None, [wording.flattened(message.get("content")), *calls]))
+
+
+def calls_in(text: str) -> list[tuple[str, str]]:
+    """Name and arguments of the tool calls in a text that `spoken` made, in order."""
+    return _CALL.findall(text)
+
+
 def spoken_text(messages: Messages) -> str:
     """What is written in the messages, without roles and without what is no text."""
     return "\n".join(wording.flattened(message.get("content")) for message in messages)
@@ -268,7 +291,7 @@ def _part_text(part: Any) -> str | None:
 
 def _calls(message: Mapping[str, Any]) -> tuple[Part, ...]:
     return tuple(
-        Part(kind="named", text=f"[call of {name}: {given}]" if given else f"[call of {name}]")
+        Part(kind="named", text=f"[call of {name or 'a tool'}{given and f': {given}'}]")
         for _, name, given in _tool_calls(message)
     )
 
@@ -287,8 +310,29 @@ def _tool_calls(message: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         inner = {**outer, **next((one for one in nested if isinstance(one, Mapping)), {})}
         given = inner.get("arguments", inner.get("input"))
         text = given if isinstance(given, str) else "" if given is None else _json(given)
-        made.append((str(inner.get("id") or ""), str(inner.get("name") or "a tool"), text))
+        made.append((str(inner.get("id") or ""), str(inner.get("name") or ""), text))
     return made
+
+
+def _is_call(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") in {"tool_use", "function_call"}
+
+
+def _arguments(given: str) -> str:
+    """Arguments by their meaning: the order of names, spaces and 1.0 for 1 make no difference; what is no JSON is a text."""
+    try:
+        found = json.loads(given) if given.strip() else {}
+    except (ValueError, RecursionError):
+        found = given
+    return json.dumps(_levelled(found), ensure_ascii=False, sort_keys=True)
+
+
+def _levelled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _levelled(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_levelled(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _name_of(part: Any) -> str:
@@ -296,9 +340,9 @@ def _name_of(part: Any) -> str:
     if not isinstance(part, Mapping):
         return _json(part)[:80]
     kind = str(part.get("type") or next(iter(part), "part"))
-    if kind in {"tool_use", "function_call"}:
+    if _is_call(part):
         _, name, given = _tool_calls({"tool_calls": [part]})[0]
-        return f"call of {name}: {given}"
+        return f"call of {name or 'a tool'}: {given}"
     if isinstance(part.get("refusal"), str):
         return f"refusal: {part['refusal']}"
     noun = kind.removeprefix("input_").removesuffix("_url").replace("_", " ")

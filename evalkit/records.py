@@ -36,10 +36,11 @@ class Example:
     Attributes:
         example_id: The row's own `id`, else a content hash.
         messages: The prompt as sent: every message before the expected answer.
-        expected: The last assistant message, as written.
+        expected: The last assistant message as text, without its thoughts; a tool call as `conversation.spoken` says it.
         slices: Named values by which results may be cut, e.g. `{"kind": "multi"}`.
         cluster: Examples that share a source share this value; None when not declared.
         line: 1-based line in the file it came from.
+        request: What the row itself adds to the request: its tools, tool_choice, response_format ...
     """
 
     example_id: str
@@ -48,6 +49,7 @@ class Example:
     slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     cluster: str | None = None
     line: int = 0
+    request: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +57,14 @@ class Answer:
     """What one call to a model came back with, cleaned once; never an exception.
 
     Attributes:
-        text: The answer as shown and scored; "" when there is none.
+        text: The answer as shown and scored, tool calls included; "" when there is none.
         outcome: ok, error (no answer), refused, truncated (hit max_tokens), empty or oversized (a reply too large to read).
         latency_ms: Milliseconds around the successful (or last) attempt only.
         attempts: Calls made, retries included.
         sanitized: True when unstorable characters had to be replaced.
         served_model: The model name in the reply, None when not given.
+        thinking: The model's thoughts, which are not scored; "" when it showed none.
+        thinking_tokens: Of `completion_tokens`, those spent on thoughts, as the server counted; None when it did not.
         scores: What another tool, which asked, said of the answer, by scorer.
     """
 
@@ -74,7 +78,21 @@ class Answer:
     error: str | None = None
     attempts: int = 1
     sanitized: bool = False
+    thinking: str = ""
+    thinking_tokens: int | None = None
     scores: Mapping[str, float | None] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def has_thoughts(self) -> bool:
+        """Whether the model thought before it answered, as far as its server shows."""
+        return bool(self.thinking or self.thinking_tokens)
+
+    def tokens_of_thoughts(self) -> int | None:
+        """As the server counted, else their share of the characters; None where neither is known."""
+        if self.thinking_tokens is not None or not self.thinking:
+            return self.thinking_tokens
+        n, n_chars = self.completion_tokens, len(self.thinking) + len(self.text)
+        return None if n is None else round(n * len(self.thinking) / n_chars)
 
 
 def ends_in_error(finish_reason: Any) -> bool:
@@ -98,6 +116,8 @@ class EvalResult:
         sample: 0-based sample number when each example is asked several times.
         scores: Further metrics by name, each in [0, 1] or None when undefined.
         messages: The whole prompt as sent, of which `input_text` is what the user said last; () when it is not known.
+        has_thoughts: The model thought before it answered; its thoughts stand in the journal and are not scored.
+        thinking_tokens: Tokens of these thoughts, as counted by the server, else by their share of the characters.
     """
 
     example_id: int | str
@@ -118,6 +138,8 @@ class EvalResult:
     latency_ms: float | None = None
     error: str | None = None
     messages: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    has_thoughts: bool = False
+    thinking_tokens: int | None = None
 
     @property
     def prompt(self) -> Sequence[Mapping[str, Any]]:

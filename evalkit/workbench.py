@@ -138,6 +138,7 @@ class Study(study.Study):
         said = self.settings
         journals = (said.base_journal, said.fine_tuned_journal) if said.simulate_users else ()
         cut = {"slice_fields": named(said.slice_fields), "limit": said.limit or None}
+        cut["strict"] = said.strict
         answers = [
             results_from_journal(self.path(one), self.path(said.test_file), scorers=(), **cut)
             for one in journals

@@ -68,6 +68,25 @@ REPLIES: dict[str, dict[str, Any]] = {
         [{"type": "text", "text": "R07.0: "}, {"type": "text", "text": "Pain in throat"}]
     ),
     "think": completion(f"<think>throat, so R07</think>\n{ANSWER}"),
+    "think, opened by the template": completion(f"throat, so R07\n</think>\n\n{ANSWER}"),
+    "think in channels": completion(
+        "<|channel|>analysis<|message|>throat, so R07<|end|><|start|>assistant<|channel|>final<|message|>"
+        f"{ANSWER}<|return|>"
+    ),
+    "think in a field": completion(reasoning_content="throat, so R07"),
+    "think, cut off": completion("<think>throat, so", finish_reason="length"),
+    "quotes a tag": completion("It ends with `</think>`."),
+    "tool call": completion(
+        None,
+        finish_reason="tool_calls",
+        tool_calls=[
+            {
+                "id": "c1",
+                "type": "function",
+                "function": {"name": "weather", "arguments": '{"unit": "c", "city": "Oslo"}'},
+            }
+        ],
+    ),
     "surrogate": completion("half a smile \ud83d"),
     "other model": completion(model="m-2"),
     "no choices": {"model": "m", "choices": []},
@@ -127,10 +146,34 @@ STATUSES: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
     "400 filter": (400, failure("The prompt was filtered", "content_filter"), {}),
     "400 parameter": (
         400,
-        failure("Unsupported parameter: 'max_tokens'", "unsupported_parameter"),
+        failure(
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "unsupported_parameter",
+        ),
         {},
     ),
+    "400 temperature": (
+        400,
+        failure(
+            "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.",
+            "unsupported_value",
+        ),
+        {},
+    ),
+    "400 tools": (400, failure("model `m` does not support tools"), {}),
+    "400 seed": (400, failure("Unrecognized request argument supplied: seed"), {}),
 }
+REPLIES["think in a field"]["usage"]["completion_tokens_details"] = {"reasoning_tokens": 4}
+THOUGHTS = ("think, opened by the template", "think in channels", "think in a field", "think")
+
+
+def reasoning(hit: Hit) -> str:
+    """A strict reasoning endpoint: it refuses what such endpoints refuse, and thinks in four shapes."""
+    if "max_tokens" in hit.body:
+        return "400 parameter"
+    if hit.body.get("temperature", 1) != 1:
+        return "400 temperature"
+    return "400 seed" if "seed" in hit.body else THOUGHTS[hit.number % len(THOUGHTS)]
 
 
 @dataclass

@@ -12,10 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from evalkit.answers.rows import UnusableError, lines, messages, parsed, shown
+from evalkit.answers.rows import UnusableError, lines, messages, parsed, request, shown
+from evalkit.answers.thinking import split
+from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Example
-from evalkit.wording import cleaned, count, flattened, listed, plural
+from evalkit.wording import cleaned, count, listed, plural
 
 SystemPromptMode = Literal["auto", "prepend", "replace"]
 FEW = 100  # below this single rows have too much influence
@@ -43,6 +45,7 @@ class TestSet:
         problems: Rows left out (`strict=False` only).
         notes: What is no obstacle but should be known: repeated rows, few rows, blank lines.
         system_prompt_mode: What became of the system prompt: none, prepended, replaced, or how many rows of each.
+        requests: What rows add to the request (tools, response_format ...), and how many do.
     """
 
     __test__ = False  # pytest: not a test class
@@ -56,6 +59,7 @@ class TestSet:
     notes: tuple[str, ...] = ()
     system_prompt: str = ""
     system_prompt_mode: str = "none"
+    requests: Mapping[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Example]:
         """The examples; those that were not kept come from the file, one at a time."""
@@ -80,6 +84,7 @@ class _Reader:
     digests: list[bytes] = field(default_factory=list)
     prompt_use: Counter[str] = field(default_factory=Counter)
     fields_seen: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
 
     def examples(self) -> Iterator[Example]:
         """Yields the usable rows."""
@@ -96,10 +101,13 @@ class _Reader:
 
     def _example(self, line: int, row: dict[str, Any]) -> Example:
         *prompt, last = messages(row)
-        expected = flattened(last["content"])
+        expected = split(cleaned(spoken(last))[0])[1]
+        if not expected.strip():
+            raise UnusableError("the expected answer is nothing but thoughts", "write the answer")
+        asked = request(row, (*self.slice_fields, self.cluster_field or ""))
         slices, cluster = self._labels(row)
-        example_id = self._identity(line, row)
-        self._remember(line, example_id, [*prompt, last])
+        example_id = self._identity(line, row, asked)
+        self._remember(line, example_id, [*prompt, last], asked)
         return Example(
             example_id=example_id,
             messages=self._with_system_prompt(prompt),
@@ -107,12 +115,13 @@ class _Reader:
             slices=slices,
             cluster=cluster,
             line=line,
+            request=asked,
         )
 
-    def _identity(self, line: int, row: dict[str, Any]) -> str:
+    def _identity(self, line: int, row: dict[str, Any], asked: dict[str, Any]) -> str:
         own = row.get("id")
         if own is None:
-            digest = _digest(row["messages"]).hex()[:16]
+            digest = _digest(_with(row["messages"], asked)).hex()[:16]
             self.repeats[digest] += 1
             example_id = digest if self.repeats[digest] == 1 else f"{digest}-{self.repeats[digest]}"
         elif isinstance(own, bool) or not isinstance(own, str | int) or not str(own).strip():
@@ -129,9 +138,12 @@ class _Reader:
         self.lines_by_id[example_id] = line
         return example_id
 
-    def _remember(self, line: int, example_id: str, messages: list[Any]) -> None:
-        self.digests.append(_digest([example_id, messages]))
-        first = self.prompts.setdefault(_digest(messages[:-1])[:16], line)
+    def _remember(
+        self, line: int, example_id: str, messages: list[Any], asked: dict[str, Any]
+    ) -> None:
+        self.requests.update(asked.keys())
+        self.digests.append(_digest([example_id, _with(messages, asked)]))
+        first = self.prompts.setdefault(_digest(_with(messages[:-1], asked))[:16], line)
         if first != line:
             self.repeated_prompts.append(f"{line} repeats {first}")
 
@@ -218,6 +230,7 @@ def read_examples(
         notes=tuple(_notes(reader)),
         system_prompt=reader.system_prompt,
         system_prompt_mode=_prompt_use(reader.prompt_use),
+        requests=dict(reader.requests),
     )
 
 
@@ -274,6 +287,11 @@ def _prompt_use(use: Mapping[str, int]) -> str:
     if len(use) > 1:
         return listed([f"{how} in {plural(n, 'row')}" for how, n in sorted(use.items())])
     return next(iter(use), "none")
+
+
+def _with(messages: list[Any], asked: dict[str, Any]) -> Any:
+    """Rows without tools keep the identity they had before any could have them."""
+    return [messages, asked] if asked else messages
 
 
 def _digest(value: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import platform
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Scored = Callable[[Example, Answer, int], EvalResult]
 _LONG = 20_000  # characters of answer and expectation
+_LONG_VALUE = 120  # characters of a parameter's value that are shown
 _CHARS_PER_TOKEN = 3  # an upper bound needs few characters a token; English has about four
 
 
@@ -68,7 +70,7 @@ class Evaluation:
     prices: str | Path | Mapping[str, Any] | None = None
     extra_body: Mapping[str, Any] | None = None
     system_prompt_mode: dataset.SystemPromptMode = "auto"
-    strip_think: bool = False
+    strip_think: bool | None = None
     strict: bool = True
     timeout_s: float = 120.0
     attempts: int = 6
@@ -83,7 +85,7 @@ class Evaluation:
         for name in ("samples", "concurrency", "attempts", "abort_after"):
             if not isinstance(n := getattr(self, name), Integral) or n < 1:
                 raise DesignError(f"{name} is {n!r}; need at least 1, a whole number")
-        for name, least in (("patience_s", 0.0), ("max_reply_mb", 0.001)):
+        for name, least in (("patience_s", 0.0), ("timeout_s", 0.001), ("max_reply_mb", 0.001)):
             value = getattr(self, name)
             if not isinstance(value, int | float) or no_number(value) or value < least:
                 raise DesignError(f"{name} is {value!r}; need a number of at least {least:g}")
@@ -177,12 +179,21 @@ class Evaluation:
 
     def calls(self) -> Iterator[Call]:
         """Every call, in file order, sample by sample."""
-        key = partial(
-            journal.call_key, self.model_name, self.endpoint_name, self.parameters.recorded()
-        )
+        key = partial(journal.call_key, self.model_name, self.endpoint_name)
+        recorded = self.parameters.recorded()
         for example in self.test_set:
+            sent = {**recorded, **example.request}
             for sample in range(self.samples):
-                yield Call(example=example, sample=sample, key=key(example.messages, sample))
+                yield Call(example=example, sample=sample, key=key(sent, example.messages, sample))
+
+    def sends(self) -> str:
+        """What goes with each call besides the messages, in one line."""
+        fields = self.parameters.body()
+        said = [f"{name} {_shown(value)}" for name, value in fields.items()]
+        rows = [f"{name} of {plural(n, 'row')}" for name, n in self.test_set.requests.items()]
+        thoughts = "stay in the answers" if self.strip_think is False else "are not scored"
+        parts = [listed(said) or "no parameters", *([listed(rows)] if rows else [])]
+        return f"sends {', '.join(parts)}; thoughts {thoughts}"
 
     def estimate(self, writer: journal.Writer | None = None) -> Estimate:
         """What the run will take before anything is asked: calls, and at most how much money."""
@@ -201,7 +212,13 @@ class Evaluation:
             for call in self.calls()
             for one in call.example.messages
         )
-        bound = price.cost(chars / _CHARS_PER_TOKEN / self.n_calls, float(self.max_tokens or 0))
+        sent = self.parameters.body()
+        most = sent.get("max_completion_tokens") or sent.get("max_tokens")
+        if not isinstance(
+            most, int | float
+        ):  # nothing bounds an answer: what it costs is not known
+            return estimate
+        bound = price.cost(chars / _CHARS_PER_TOKEN / self.n_calls, float(most))
         return replace(estimate, money=estimate.n_to_ask * bound, is_bound=True)
 
     async def stream(
@@ -312,7 +329,8 @@ class Evaluation:
         tally: Tally,
         first: bool = False,
     ) -> Answer:
-        answer = await model.ask(call.example.messages, first=first)
+        row = call.example
+        answer = await model.ask(row.messages, request=row.request, first=first)
         if writer:
             writer.append(call.key, call.example.example_id, call.sample, answer)
         tally.asked(answer)
@@ -345,13 +363,24 @@ def names(given: str | Sequence[Any] | Callable[..., Any]) -> tuple[Any, ...]:
 
 
 def warn_of_changes(tally: Tally) -> None:
-    """Warns when the answers came from more than one model."""
+    """Warns when the answers came from more than one model, and when thoughts in them would be scored."""
+    if tally.n_unstripped:
+        warnings.warn(
+            f"{tally.n_unstripped} of {plural(tally.n_done, 'answer')} hold thoughts, which are scored as part of them; "
+            "without strip_think: false they are told apart; answers in a journal have to be asked afresh",
+            stacklevel=3,
+        )
     if len(tally.served) > 1:
         names = listed([f"{name!r} ({plural(n, 'answer')})" for name, n in tally.served.items()])
         warnings.warn(
             f"the server's model changed: {names}; compare only what one model answered: ask the others afresh",
             stacklevel=3,
         )
+
+
+def _shown(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else flattened(value) or json.dumps(value)
+    return text if len(text) <= _LONG_VALUE else f"{text[:_LONG_VALUE]}…"
 
 
 async def _sync_every_second(writer: journal.Writer | None) -> None:

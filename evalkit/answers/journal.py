@@ -216,7 +216,10 @@ class Writer:
         Raises:
             DataError: The disk is full or the file cannot be written; what was there before stays whole.
         """
-        said = {name: getattr(answer, name) for name in _ANSWER_FIELDS if name != "scores"}
+        apart = () if answer.has_thoughts else ("thinking", "thinking_tokens")
+        said = {
+            name: getattr(answer, name) for name in _ANSWER_FIELDS if name not in ("scores", *apart)
+        }
         said |= {"scores": dict(answer.scores)} if answer.scores else {}
         place = self._write(
             {"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)}

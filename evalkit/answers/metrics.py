@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any
 
-from evalkit import wording
+from evalkit import conversation, wording
 from evalkit.answers import checkers
 from evalkit.answers.checkers import (  # noqa: F401 - part of metrics
     CHECKERS,
@@ -99,9 +99,25 @@ def all_lines_present(expected: str, predicted: str) -> bool:
     return all(line.strip() in given for line in expected.split("\n") if line.strip())
 
 
+def tool_call(expected: str, predicted: str) -> bool | None:
+    """The calls that were expected, each by name and by arguments as JSON; which of several comes first does not count.
+
+    Undefined where no call is expected. Words beside the calls don't count either.
+    """
+    wanted = conversation.calls_in(expected)
+    return sorted(wanted) == sorted(conversation.calls_in(predicted)) if wanted else None
+
+
 SCORERS: Mapping[str, Scorer] = {
     one.__name__: one
-    for one in (exact, normalised_exact, similarity, article_similarity, all_lines_present)
+    for one in (
+        exact,
+        normalised_exact,
+        similarity,
+        article_similarity,
+        all_lines_present,
+        tool_call,
+    )
 }
 
 
@@ -162,6 +178,8 @@ def score_answer(
         latency_ms=answer.latency_ms,
         error=answer.error,
         messages=example.messages,
+        has_thoughts=answer.has_thoughts,
+        thinking_tokens=answer.tokens_of_thoughts(),
     )
 
 
@@ -333,7 +351,7 @@ def within(test: Any, lowest: float, highest: float) -> Any:
 
 def _score(one: Scorer, expected: str, predicted: str, outcome: str) -> float | None:
     if outcome not in {"ok", "truncated"}:
-        return 0.0
+        return None if one is tool_call and tool_call(expected, "") is None else 0.0
     score = one(expected, predicted)
     if score is None or math.isnan(score):
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.answers.thinking import holds_thoughts
 from evalkit.errors import DataError
 from evalkit.files import no_number, read_yaml
 from evalkit.records import Answer
@@ -30,6 +31,7 @@ class Tally:
         n_known: Answers found in the journal.
         latency_ms: Of the first answer asked for.
         served: Model names in the replies, in order of appearance.
+        n_unstripped: Answers that hold thoughts, which nothing told apart.
         access: What the calls share of account and server; None for a function.
     """
 
@@ -43,6 +45,7 @@ class Tally:
     completion_tokens: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     served: dict[str, int] = field(default_factory=dict)
+    n_unstripped: int = 0
     started: float = field(default_factory=time.monotonic)
     access: Access | None = None
 
@@ -68,6 +71,7 @@ class Tally:
 
     def _note(self, answer: Answer) -> None:
         self.outcomes[answer.outcome] += 1
+        self.n_unstripped += holds_thoughts(answer.text)
         if answer.served_model:
             self.served[answer.served_model] = self.served.get(answer.served_model, 0) + 1
 

@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from evalkit.conversation import spoken
 from evalkit.errors import DataError
 from evalkit.wording import cleaned, flattened, listed
 
+REQUEST = {  # what a row itself may add to the request, and the type it must have
+    "tools": list,
+    "tool_choice": str | dict,
+    "parallel_tool_calls": bool,
+    "response_format": dict,
+    "functions": list,
+    "function_call": str | dict,
+}
+NOT_SENT = {  # what is asked of all rows alike; a row that says otherwise would be asked something else than it says
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "logit_bias",
+    "frequency_penalty",
+    "presence_penalty",
+    "reasoning_effort",
+    "modalities",
+    "web_search_options",
+}
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_LINE_BYTES = (
     16 * 2**20
@@ -129,11 +152,45 @@ def messages(row: dict[str, Any]) -> list[dict[str, Any]]:
         raise UnusableError(f"{problem}; need 'assistant'", "end the row with the expected answer")
     if len(messages) == 1:
         raise UnusableError("nothing stands before the expected answer", "add the user's message")
-    if not flattened(messages[-1].get("content")).strip():
+    if not spoken(messages[-1]).strip():
         raise UnusableError("the expected answer is empty", "write it, or remove the row")
     return [
-        {name: value for name, value in message.items() if name != "weight"} for message in messages
+        {name: one for name, one in message.items() if name != "weight" and _is_said(name, one)}
+        for message in messages
     ]
+
+
+def request(row: dict[str, Any], labels: Collection[str] = ()) -> dict[str, Any]:
+    """What the row adds to the request: tools and the like; null and empty ones are not said.
+
+    Args:
+        row: The row.
+        labels: Its fields by which results are cut, which are no part of a request whatever their names.
+    """
+    for name in sorted(NOT_SENT & row.keys() - set(labels)):
+        raise UnusableError(
+            f"the row has its own {name}, which cannot be sent for one row alone",
+            "move it into metadata if it is a label; say it for all rows in study.yaml or request.yaml",
+        )
+    said = {name: row[name] for name in REQUEST if row.get(name) not in (None, [], {}, "")}
+    for name, value in said.items():
+        if not isinstance(value, REQUEST[name]):
+            need = {list: "a list of objects", bool: "true or false"}.get(
+                REQUEST[name], "an object"
+            )
+            raise UnusableError(f"{name} is {_kind(value)}, which cannot be sent", f"write {need}")
+    for name in {"tools", "functions"} & said.keys():
+        if wrong := [one for one in said[name] if not isinstance(one, dict)]:
+            raise UnusableError(
+                f"{name} has {_kind(wrong[0])} in it, which cannot be sent",
+                "write each as an object",
+            )
+    return said
+
+
+def _is_said(name: str, value: Any) -> bool:
+    """Exports write every name a message may have, most of them null; a tool call's content may be null indeed."""
+    return value is not None or name == "content"
 
 
 def _check_message(number: int, message: Any) -> None:
@@ -153,7 +210,7 @@ def _check_message(number: int, message: Any) -> None:
     if (
         not flattened(content).strip()
         and not isinstance(content, list)
-        and not message.get("tool_calls")
+        and not (message.get("tool_calls") or message.get("function_call"))
     ):
         raise UnusableError(
             f"message {number} (role {role!r}) is empty", "write its content, or remove the row"

@@ -45,7 +45,7 @@ def run_automated_eval(
     prices: str | Path | Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     system_prompt_mode: dataset.SystemPromptMode = "auto",
-    strip_think: bool = False,
+    strip_think: bool | None = None,
     strict: bool = True,
     timeout_s: float = 120.0,
     attempts: int = 6,
@@ -71,7 +71,7 @@ def run_automated_eval(
         scorers: Further metrics by name (several: a sequence, or commas), or functions `(expected, predicted) -> score`.
         limit: Only the first so many rows; None or 0 takes all.
         samples: How often each question is asked.
-        temperature: None leaves it out of the request; the same goes for `max_tokens` and `seed`.
+        temperature: None leaves it out of the request; the same goes for `max_tokens` (so does 0) and `seed`.
         max_tokens: Longest answer; one that reaches it is recorded as truncated.
         seed: Sent to servers that heed it.
         concurrency: Calls under way at once; fewer while the server limits their rate.
@@ -81,7 +81,8 @@ def run_automated_eval(
         prices: Mapping or YAML file `model: {prompt_per_million, completion_per_million, currency}`, for the estimate.
         extra_body: Further fields of the request.
         system_prompt_mode: auto, prepend or replace.
-        strip_think: Leave out what stands between `<think>` and `</think>`.
+        strip_think: False leaves a model's thoughts in its answer, to be scored with it. Else they are told apart and kept
+            in the journal; True does so too, and goes on with journals that were begun with it.
         strict: Stop when rows cannot be used; False leaves them out.
         timeout_s: Seconds one attempt may take.
         attempts: Attempts at one call, the first included; a rate limit costs none, an outage two at most.
@@ -158,11 +159,12 @@ def results_from_journal(
     )
     n_samples = samples or 1 + max((entry.sample for entry in found.entries), default=0)
     score = scoring(checker, scorers)
-    key = partial(journals.call_key, head["model"], head.get("endpoint", ""), head["parameters"])
+    key = partial(journals.call_key, head["model"], head.get("endpoint", ""))
     results, unanswered = [], []
     for example in test_set.examples:
+        sent = {**head["parameters"], **example.request}
         for sample in range(n_samples):
-            entry = entries.get(key(example.messages, sample))
+            entry = entries.get(key(sent, example.messages, sample))
             if entry is not None:
                 results.append(score(example, entry.answer, sample))
             elif sample == 0:
@@ -196,7 +198,7 @@ def _recording(evaluation: Evaluation) -> Iterator[tuple[journals.Writer | None,
             name=evaluation.model_name,
         )
         try:
-            for note in evaluation.test_set.notes:
+            for note in (evaluation.sends(), *evaluation.test_set.notes):
                 drawn.say(note)
             yield writer, tally, drawn
         finally:

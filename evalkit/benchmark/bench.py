@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.answers import dataset, journal, metrics, runner
+from evalkit.answers import dataset, journal, metrics, request, runner
 from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
+from evalkit.answers.request import Role
+from evalkit.answers.thinking import holds_thoughts
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.gaps import Gaps, gaps
 from evalkit.errors import DataError, DesignError
@@ -29,7 +31,8 @@ class Costs:
     """What the answers took.
 
     Attributes:
-        by_model: By role: answers, tokens, latencies and money; None where not known.
+        by_model: By role: answers, tokens, latencies and money; None where not known. `with_thoughts` counts the answers
+            before which the model thought, `thoughts_scored` those in which its thoughts still stand.
     """
 
     by_model: Mapping[str, Mapping[str, Any]]
@@ -94,12 +97,12 @@ class Bench:
     @cached_property
     def base(self) -> list[EvalResult]:
         """The base model's scored answers."""
-        return self.results(self.settings.base_model, self.settings.base_journal)
+        return self.results("base")
 
     @cached_property
     def fine_tuned(self) -> list[EvalResult]:
         """The fine-tuned model's."""
-        return self.results(self.settings.fine_tuned_model, self.settings.fine_tuned_journal)
+        return self.results("fine_tuned")
 
     @cached_property
     def compared(self) -> tuple[dict[str, Comparison], dict[str, float | None]]:
@@ -126,9 +129,31 @@ class Bench:
             power=said.power,
             finder_pattern=said.finder_pattern,
             chance_rate=self.chance_rate(),
-            max_tokens=said.max_tokens,
         )
-        return replace(self.compared[0][said.fine_tuned_model], declared=declared)
+        compared = self.compared[0][said.fine_tuned_model]
+        sent = self.sent  # once both have been asked
+        limits = {
+            one.get("max_completion_tokens") or one.get("max_tokens") for one in sent.values()
+        }
+        most = limits.pop() if len(limits) == 1 else None
+        return replace(compared, declared=replace(declared, sent=sent, max_tokens=most or 0))
+
+    @property
+    def journals(self) -> dict[str, Path]:
+        """Both models' journals."""
+        said = self.settings
+        files = {"base": said.base_journal, "fine_tuned": said.fine_tuned_journal}
+        return {role: self.study.path(file) for role, file in files.items()}
+
+    @property
+    def sent(self) -> dict[str, dict[str, Any]]:
+        """What each model was asked with, as its journal has it."""
+        heads = {role: journal.read_header(path) for role, path in self.journals.items()}
+        prompts = ("system_prompt", "system_prompt_mode")
+        return {
+            role: {**{name: head.get(name) for name in prompts}, **head["parameters"]}
+            for role, head in heads.items()
+        }
 
     def costs(self) -> Costs:
         """What both models' answers took."""
@@ -147,16 +172,17 @@ class Bench:
             **self._labels(),
         )
 
-    def results(self, model: str, journal_file: str) -> list[EvalResult]:
+    def results(self, role: Role) -> list[EvalResult]:
         """A model's scored answers: from its journal, and when it may ask, from the model for what the journal lacks.
 
         Raises:
             DataError: No journal is there and nothing may be asked.
         """
-        path = self.study.path(journal_file)
+        path = self.journals[role]
         if self.asks and self.settings.live and can_ask():
-            return self.ask(model, path)
+            return self.ask(role, path)
         if not path.exists():
+            model = self.models[role]
             raise DataError(f"{path}: no such journal; to ask {model!r}, {self._to_ask()}")
         return self._read(path, remedy=f"to ask them, {self._to_ask()}")
 
@@ -187,42 +213,35 @@ class Bench:
         return found
 
     def ask(
-        self, model: str, journal_path: Path, test_file: Path | None = None, **options: Any
+        self, role: Role, journal_path: Path, test_file: Path | None = None, **options: Any
     ) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
-        own = ("limit", "concurrency", "patience_s", "max_reply_mb")
-        said = {name: getattr(self.settings, name) for name in own}
-        given = {**said, "limit": 0} if test_file else said
+        given = {"limit": 0 if test_file else self.settings.limit}
         return runner.run_automated_eval(
-            model,
+            self.models[role],
             test_file or self.path,
-            self.settings.system_prompt,
             **{
                 "journal": journal_path,
                 "prices": self.prices,
-                **self._request(),
+                **self._request(role),
                 **given,
                 **options,
             },
         )
 
-    def evaluation(self, model: str, *, about: Mapping[str, Any]) -> Evaluation:
+    def evaluation(self, role: Role, *, about: Mapping[str, Any]) -> Evaluation:
         """What would be asked of a model, call by call; nothing is."""
-        return Evaluation(
-            model=model,
-            test_file=self.path,
-            system_prompt=self.settings.system_prompt,
-            about=about,
-            **self._request(),
-        )
+        how = {**self._request(role), "about": about}
+        return Evaluation(model=self.models[role], test_file=self.path, **how)
 
-    def _request(self) -> dict[str, Any]:
+    def _request(self, role: Role) -> dict[str, Any]:
+        file = self.settings.request_file
+        is_given = file != request.FILE
+        path = self.study.named_file(file) if is_given else self.study.optional(file)
         return {
+            **request.options(self.settings, role, path),
             "endpoint": self.settings.endpoint,
             "samples": self.settings.samples,
-            "temperature": self.settings.temperature,
-            "max_tokens": self.settings.max_tokens,
-            "seed": self.settings.request_seed or None,
             **self._labels(),
             **self._scoring(),
         }
@@ -232,10 +251,10 @@ class Bench:
         """Hashes of the test set, of both models' answers to it and of their journals: what the evidence is valid for."""
         bound = {"test_set": self.test_set.fingerprint}
         said = self.settings
-        for role, file in (("base", said.base_journal), ("fine_tuned", said.fine_tuned_journal)):
-            path = self.study.path(file)
+        unscored = {"checker": "none", "scorers": (), "remedy": None}
+        for role, path in self.journals.items():
             answers = runner.results_from_journal(
-                path, self.path, limit=said.limit, checker="none", scorers=(), remedy=None
+                path, self.path, limit=said.limit, strict=said.strict, **unscored
             )
             bound |= {role: answers_hash(answers), f"{role}_journal": journal.answers_hash(path)}
         return bound
@@ -252,7 +271,10 @@ class Bench:
         field, limit = self.settings.chance_field, self.settings.limit
         if not field:
             return None
-        rows = dataset.read_examples(self.path, slice_fields=(field,), limit=limit).examples
+        strict = self.settings.strict
+        rows = dataset.read_examples(
+            self.path, slice_fields=(field,), limit=limit, strict=strict
+        ).examples
         if not any(one.slices.get(field) for one in rows):
             return None
         return mean([_chance(one.slices.get(field, ""), one.expected, field) for one in rows])
@@ -288,7 +310,12 @@ class Bench:
         return " and ".join(filter(None, ["" if can_ask() else key, live]))
 
     def _labels(self) -> dict[str, Any]:
-        return {"slice_fields": self.fields, "cluster_field": self.settings.cluster_field or None}
+        said = self.settings
+        return {
+            "slice_fields": self.fields,
+            "cluster_field": said.cluster_field or None,
+            "strict": said.strict,
+        }
 
     def _scoring(self) -> dict[str, Any]:
         return {
@@ -325,6 +352,9 @@ def _spent(results: list[EvalResult]) -> dict[str, Any]:
         "answers": len(results),
         "prompt_tokens": _total(results, "prompt_tokens"),
         "completion_tokens": _total(results, "completion_tokens"),
+        "with_thoughts": sum(one.has_thoughts for one in results),
+        "thinking_tokens": _total(results, "thinking_tokens"),
+        "thoughts_scored": sum(holds_thoughts(one.predicted) for one in results),
         "latency_median_ms": quantile(latencies, 0.5),
         "latency_p95_ms": quantile(latencies, 0.95),
     }

@@ -32,7 +32,8 @@ class Declared:
         power: Chance of finding what is looked for, for the price of a verdict.
         finder_pattern: A regular expression the slice finder tries on the input besides its own traits.
         chance_rate: Expected exact match of picking one candidate at random; None where that means nothing.
-        max_tokens: Tokens at which an answer is cut off; 0 when not known.
+        max_tokens: Tokens at which an answer is cut off; 0 when not known, or not the same for both.
+        sent: By role, what was sent with each call, as the journal has it.
     """
 
     models: Mapping[str, str] = field(
@@ -44,6 +45,7 @@ class Declared:
     finder_pattern: str = ""
     chance_rate: float | None = None
     max_tokens: int = 0
+    sent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -315,7 +316,9 @@ def _size(n: int) -> Iterator[Finding]:
 
 
 def _prompt(one: Example) -> str:
-    return _whole(one.messages)
+    """With other tools the same words are another prompt."""
+    asked = json.dumps(dict(one.request), sort_keys=True) if one.request else ""
+    return f"{_whole(one.messages)}{asked}"
 
 
 def _whole(messages: Messages) -> str:

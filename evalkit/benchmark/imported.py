@@ -146,7 +146,7 @@ def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
     """
     said = bench.settings
     path = bench.study.path(said.base_journal if role == "base" else said.fine_tuned_journal)
-    asked = bench.evaluation(bench.models[role], about={"imported": log.about})
+    asked = bench.evaluation(role, about={"imported": log.about})
     places = list(_places(asked, log))
     if not places:
         raise DataError(

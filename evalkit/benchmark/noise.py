@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
-from evalkit.answers import metrics
+from evalkit.answers import metrics, request
 from evalkit.answers.pairs import Pair
 from evalkit.benchmark.bench import Bench, can_ask
 from evalkit.benchmark.comparison import Comparison
@@ -217,19 +217,18 @@ def ask_twice(
             comparison, "No endpoint is named in the environment." if n else "reask_n is 0."
         )
     drawn = draw(comparison.pairs, n, seed=seed)
-    models = {role.replace("_", "-"): model for role, model in bench.models.items()}
     regressed = draw(comparison.regressed, n if n_regressed is None else n_regressed, seed=seed)
     place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
     rows = _write_rows(bench, {*drawn, *regressed}, place / "rows.jsonl")
-    passes: dict[str, list[list[EvalResult]]] = {role: [] for role in models}
+    passes: dict[str, list[list[EvalResult]]] = {"base": [], "fine-tuned": []}
     try:
         for number in (1, 2):
-            for role, model in models.items():
-                path = place / f"{role}-{number}.jsonl"
-                passes[role].append(
-                    bench.ask(
-                        model, path, rows, samples=1, progress=False, about={"noise pass": number}
-                    )
+            about = {"noise pass": number}
+            for role in request.ROLES:
+                name = role.replace("_", "-")
+                path = place / f"{name}-{number}.jsonl"
+                passes[name].append(
+                    bench.ask(role, path, rows, samples=1, progress=False, about=about)
                 )
     except ModelError as why:
         return _unmeasured(comparison, wording.redacted(str(why)))

@@ -53,6 +53,56 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     return " ".join(lines)
 
 
+def sent(declared: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the two models were asked differently; "" when they were asked alike.
+
+    Example:
+        >>> sent({"base": {"temperature": 0.0}, "fine_tuned": {"reasoning_effort": "low"}})
+        'Asked differently: temperature 0.0 of base, none of fine-tuned; reasoning effort none of base, low of fine-tuned.'
+    """
+    base, tuned = declared.get("base", {}), declared.get("fine_tuned", {})
+    told = []
+    for name in {**base, **tuned}:
+        old, new = base.get(name), tuned.get(name)
+        if old != new:
+            first, second = ("none" if one in (None, "") else str(one)[:200] for one in (old, new))
+            told.append(f"{say.label(name)} {first} of base, {second} of fine-tuned")
+    return f"Asked differently: {'; '.join(told)}." if told else ""
+
+
+def thoughts(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many answers came after thoughts, and what these took; "" when there were none.
+
+    Example:
+        >>> thoughts({"base": {"with_thoughts": 0, "answers": 9, "thoughts_scored": 0},
+        ...     "fine_tuned": {"with_thoughts": 9, "answers": 9, "thinking_tokens": 720, "completion_tokens": 900,
+        ...     "thoughts_scored": 0}})
+        'Thoughts, kept in the journal and not scored: base none; fine-tuned before 9 of 9 answers, 720 of 900 tokens out.'
+    """
+    told, scored = [], []
+    for role, one in costs.items():
+        name, n = role.replace("_", "-"), one.get("with_thoughts", 0)
+        tokens = one.get("thinking_tokens")
+        took = "tokens not known"
+        if n and tokens is not None:
+            all_of_them = one.get("completion_tokens")
+            of = "" if all_of_them is None else f" of {wording.count(all_of_them)}"
+            took = f"{wording.count(tokens)}{of} tokens out"
+        answers = f"before {wording.count(n)} of {wording.plural(one['answers'], 'answer')}, {took}"
+        told.append(f"{name} {answers if n else 'none'}")
+        if in_answers := one.get("thoughts_scored"):
+            scored.append(f"{name} {wording.count(in_answers)}")
+    lines = []
+    if any(one.get("with_thoughts") for one in costs.values()):
+        lines.append(f"Thoughts, kept in the journal and not scored: {'; '.join(told)}.")
+    if scored:
+        lines.append(
+            f"Answers in which thoughts still stand, scored with them: {'; '.join(scored)}; "
+            "leave strip_think true and ask these afresh."
+        )
+    return " ".join(lines)
+
+
 def truncated(outcomes: Mapping[str, Mapping[str, int]]) -> str:
     """What became of answers that were cut off or failed, by role; they count as wrong.
 

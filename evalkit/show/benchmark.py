@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def asked(comparison: Comparison) -> Html:
     """Who was compared on what, and what was left out."""
     models = comparison.declared.models
-    return note(answers.asked(comparison, models["base"], models["fine_tuned"]))
+    asked_of = answers.asked(comparison, models["base"], models["fine_tuned"])
+    return note(" ".join(filter(None, [asked_of, answers.sent(comparison.declared.sent)])))
 
 
 def checkup(found: Checkup) -> Html:
@@ -126,7 +127,9 @@ def spread(comparison: Comparison, field: str = "latency_ms") -> Html:
 def costs(found: Costs) -> Html:
     """What the answers took: tokens, time, money."""
     numbers = ("median ms", "95% within ms", "money")
-    return table(rows.cost_rows(found.by_model), caption="What the answers took", numeric=numbers)
+    made = table(rows.cost_rows(found.by_model), caption="What the answers took", numeric=numbers)
+    thoughts = answers.thoughts(found.by_model)
+    return joined(made, note(thoughts)) if thoughts else made
 
 
 def checkpoints(compared: Mapping[str, Comparison]) -> Html:

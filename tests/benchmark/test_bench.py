@@ -34,8 +34,9 @@ def saying(study, **settings):
 
 def refusal(study, live=None):
     """With `live` None: what a notebook that never asks is told."""
+    mine = saying(study, live=bool(live), base_model="m", base_journal="m.jsonl")
     with pytest.raises(DataError) as refused:
-        Bench(study=saying(study, live=bool(live)), asks=live is not None).results("m", "m.jsonl")
+        Bench(study=mine, asks=live is not None).results("base")
     return str(refused.value)
 
 

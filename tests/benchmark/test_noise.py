@@ -178,7 +178,7 @@ def test_two_live_passes_over_a_real_server(study, server, tmp_path):
             replace(one, example_id=ids[i])
             for i, one in enumerate(bench.ask(name, tmp_path / f"{name}.jsonl"))
         ]
-        for name in ("base", "fine-tuned")
+        for name in ("base", "fine_tuned")
     )
     recorded = compare_models(base, tuned)
     run = tmp_path / "run"

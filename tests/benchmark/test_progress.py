@@ -103,8 +103,9 @@ def test_a_log_gets_plain_lines(test_file, capfd):
         run_automated_eval("m", test_file, base_url=server.url)
     shown = capfd.readouterr()
     assert shown.out == ""
-    first, second, *_, last = shown.err.splitlines()
+    first, sent, second, *_, last = shown.err.splitlines()
     assert first == "m: 100 of 100 calls to make"
+    assert sent == "m: sends temperature 0 and max_tokens 1024; thoughts are not scored"
     assert second.startswith("m: the first answer took 0.")
     assert " of 100 calls to make, about " in second
     assert last.startswith("m: 100 of 100 calls done: 100 ok, ")

@@ -348,12 +348,14 @@ def test_nobody_listening_is_said_at_once():
     assert time.monotonic() - started < 2
 
 
-def test_thinking_is_left_out_when_asked_and_then_recorded():
+def test_thoughts_are_kept_apart_unless_they_are_wanted_in_the_answer():
     with FaultyServer(lambda hit: "think") as server:
-        kept, stripped = ask(server), ask(server, parameters=Parameters(strip_think=True))
+        apart, kept = ask(server), ask(server, parameters=Parameters(strip_think=False))
+    assert (apart.text, apart.thinking) == (ANSWER, "throat, so R07")
     assert kept.text.startswith("<think>")
-    assert stripped.text == ANSWER
+    # journals keep their keys: those begun with strip_think=True have it in them, all others nothing
     assert Parameters(strip_think=True).recorded()["strip_think"] is True
+    assert Parameters(strip_think=False).recorded()["strip_think"] is False
     assert "strip_think" not in Parameters().recorded()
 
 

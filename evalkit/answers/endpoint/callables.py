@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
-from evalkit.answers.endpoint.reply import without_thinking
+from evalkit.answers.thinking import split
+from evalkit.errors import DesignError
 from evalkit.records import Answer
 from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, flattened, redacted
@@ -22,7 +23,7 @@ class CallableModel:
     """Asks a function of the messages, sync (in a thread) or async; an exception becomes an `error` answer."""
 
     def __init__(
-        self, function: ModelFunction, *, n_threads: int = 16, strip_think: bool = False
+        self, function: ModelFunction, *, n_threads: int = 16, strip_think: bool | None = None
     ) -> None:
         """Wraps `function(messages) -> str`; a sync one runs in at most `n_threads` threads."""
         self._function, self._strip_think = function, strip_think
@@ -33,9 +34,20 @@ class CallableModel:
             called
         )
 
-    async def ask(self, messages: Messages, *, first: bool = False) -> Answer:
-        """Asks once; the function does its own retries, and a first failure stops nothing."""
+    async def ask(
+        self, messages: Messages, *, request: Mapping[str, Any] | None = None, first: bool = False
+    ) -> Answer:
+        """Asks once; the function does its own retries, and a first failure stops nothing.
+
+        Raises:
+            DesignError: The row holds tools or the like, of which a function would not hear.
+        """
         del first
+        if request:
+            raise DesignError(
+                f"rows of the test set hold {', '.join(request)}, and a function is given the messages only; "
+                "ask an endpoint, or take them out of the rows"
+            )
         plain = [dict(message) for message in messages]
         started = perf_counter()
         try:
@@ -47,13 +59,14 @@ class CallableModel:
                 f"the model function returned {type(text).__name__}; it must return text", started
             )
         clean, sanitized = cleaned(without_secrets(flattened(text), self._secrets))
-        clean = without_thinking(clean) if self._strip_think else clean
+        thinking, clean = ("", clean) if self._strip_think is False else split(clean)
         latency_ms = (perf_counter() - started) * 1000
         return Answer(
             text=clean,
             outcome="ok" if clean.strip() else "empty",
             latency_ms=latency_ms,
             sanitized=sanitized,
+            thinking=thinking,
         )
 
     async def aclose(self) -> None:

@@ -22,6 +22,7 @@ from openai import AsyncOpenAI, DefaultAioHttpClient
 from evalkit.answers.endpoint.access import Access
 from evalkit.answers.endpoint.hints import seconds_asked
 from evalkit.answers.endpoint.parameters import Parameters
+from evalkit.answers.endpoint.refusal import refused
 from evalkit.answers.endpoint.reply import NoAnswerError, answer
 from evalkit.answers.endpoint.size import TooLargeError, read_within
 from evalkit.errors import ModelError
@@ -61,9 +62,9 @@ _WRONG_REQUEST = {
     "invalid_model",
 }
 _FILTERED = {"content_filter", "content_policy_violation"}
+_TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
 _WRONG_ROW = {  # told inside an HTTP 200 without a status: no repeating cures them
-    "context_length_exceeded",
-    "string_above_max_length",
+    *_TOO_LONG,
     "invalid_request_error",
     "invalid_argument",
     "badrequesterror",
@@ -156,7 +157,7 @@ class Endpoint:
         self.model, self.parameters = model, parameters or Parameters()
         self._timeout_s, self._attempts, self._concurrency = timeout_s, attempts, concurrency
         self._patience_s, self._wait_max_s = patience_s, wait_max_s
-        self._n_asking, self._in_vain = 0, False
+        self._n_asking, self._in_vain, self._has_answered = 0, False, False
         self.access = Access(
             concurrency, patience_s=patience_s, wait_initial_s=wait_initial_s, wait_max_s=wait_max_s
         )
@@ -176,19 +177,31 @@ class Endpoint:
         )
         self._url = f"{address.rstrip('/')}/chat/completions"  # absolute: saves the SDK joining it for every call
 
-    async def ask(self, messages: Sequence[Mapping[str, Any]], *, first: bool = False) -> Answer:
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        request: Mapping[str, Any] | None = None,
+        first: bool = False,
+    ) -> Answer:
         """Asks once, repeating what is worth repeating; `first` marks the call that finds out whether the endpoint works.
+
+        Args:
+            messages: The prompt.
+            request: What this row adds to the request: tools and the like.
+            first: Whether this is the call that finds out.
 
         Raises:
             ModelError: The endpoint cannot be used: key, model name, quota; nothing was answered for `patience_s`; with
                 `first` also the address.
         """
+        asked = {**(request or {}), "messages": messages}
         call = _Call(first=first)
         self._n_asking += 1
         try:
             while True:
                 async with self.access.place(in_front=call.had_place):
-                    found = await self._tried(messages, call)
+                    found = await self._tried(asked, call)
                     if isinstance(found, Answer):
                         return found
                     if keeps_place := self.access.is_scarce:
@@ -198,11 +211,11 @@ class Endpoint:
         finally:
             self._n_asking -= 1
 
-    async def _tried(self, messages: Sequence[Mapping[str, Any]], call: _Call) -> Answer | float:
+    async def _tried(self, asked: Mapping[str, Any], call: _Call) -> Answer | float:
         """One attempt: its answer, or the seconds to wait for another one."""
         async with self.access.alone_while_away():
             call.n, begun = call.n + 1, time.monotonic()
-            reply = await self._reply(messages)
+            reply = await self._reply(asked)
             is_away = self._heard(reply, begun)
         if isinstance(reply, Answer):
             return reply if call.n == 1 else replace(reply, attempts=call.n)
@@ -296,19 +309,21 @@ class Endpoint:
         """Closes the connections."""
         await self._client.close()
 
-    async def _reply(self, messages: Sequence[Mapping[str, Any]]) -> Answer | Exception:
+    async def _reply(self, asked: Mapping[str, Any]) -> Answer | Exception:
         """One attempt: the answer, or what went wrong, without the SDK's exception."""
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await self._client.post(
-                    self._url, cast_to=object, body={**self._body, "messages": messages}
+                    self._url, cast_to=object, body={**self._body, **asked}
                 )
             found = answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
             return self._sorted(why)
         latency_ms, self._in_vain = (time.perf_counter() - started) * 1000, False
-        said = {name: getattr(found, name) for name in ("text", "served_model", "finish_reason")}
+        self._has_answered = True
+        kept = ("text", "thinking", "served_model", "finish_reason")
+        said = {name: getattr(found, name) for name in kept}
         safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
         return replace(found, **safe, latency_ms=round(latency_ms, 3))
 
@@ -355,8 +370,24 @@ class Endpoint:
     def _status(self, why: openai.APIStatusError) -> Exception:
         names = {str(name) for name in (why.code, why.type) if name}
         message = f"{why.status_code}: {self._clean(_message(why))}"
+        if told := self._refused(why.status_code, names, message, why.param):
+            return told
         wait_s = seconds_asked(why.response.headers, message)
         return self._by_status(why.status_code, names, message, wait_s)
+
+    def _refused(
+        self, status: int, names: set[str], message: str, param: str | None = None
+    ) -> Exception | None:
+        """A refusal of what is sent with every call; once a call went well it can only be this row's fault."""
+        is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
+        if not is_about or names & (_FILTERED | _NO_QUOTA | _TOO_LONG):
+            return None
+        told = refused(message, self.parameters.body(), param=param)
+        if not told:
+            return None
+        if self._has_answered and not names & _WRONG_REQUEST:
+            return _RowError(f"{told} ({message})")
+        return ModelError(f"{self.host}: model {self.model!r}: {told} ({message})")
 
     def _by_status(
         self, status: int, names: set[str], message: str, wait_s: float | None = None

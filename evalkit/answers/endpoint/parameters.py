@@ -13,30 +13,38 @@ from evalkit.wording import redacted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What is sent with every call; None leaves a parameter out.
+    """What is sent with every call; None leaves a parameter out, and so does 0 for `max_tokens`.
 
     Attributes:
+        strip_think: False keeps a model's thoughts in its answer; None and True tell them apart. True is written down, as
+            journals of a time when it was no default have it.
         extra: Further fields of the request body, e.g. `{"max_completion_tokens": 96}`.
     """
 
     temperature: float | None = 0.0
     max_tokens: int | None = 1024
     seed: int | None = None
-    strip_think: bool = False
+    strip_think: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
         """The fields as sent."""
-        own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "seed": self.seed}
+        most = self.max_tokens or None
+        own = {"temperature": self.temperature, "max_tokens": most, "seed": self.seed}
         return {**{name: value for name, value in own.items() if value is not None}, **self.extra}
 
     def recorded(self) -> dict[str, Any]:
         """The fields as a journal records them and keys its calls by.
 
         Raises:
-            DesignError: One of them is not JSON, or looks like a key, which no file may hold.
+            DesignError: One of them is not JSON, is not to be chosen, or looks like a key, which no file may hold.
         """
-        fields = {**self.body(), **({"strip_think": True} if self.strip_think else {})}
+        if wrong := {"model", "messages", "stream"} & self.extra.keys():
+            raise DesignError(
+                f"extra_body holds {', '.join(sorted(wrong))}, which evalkit says itself"
+            )
+        thoughts = {} if self.strip_think is None else {"strip_think": self.strip_think}
+        fields = {**self.body(), **thoughts}
         try:
             text = json.dumps(fields, allow_nan=False)
         except (TypeError, ValueError) as why:

@@ -7,10 +7,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from evalkit.answers.thinking import split
+from evalkit.conversation import spoken
 from evalkit.records import Answer, Outcome, ends_in_error
 from evalkit.wording import cleaned, flattened
 
-_THINKING = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
+_THOUGHTS = (  # of a message, beside its content: the first that holds any
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "thought",
+    "thinking_blocks",
+    "reasoning_details",
+)
+_THOUGHT_TYPES = {"thinking", "reasoning", "reasoning_content", "thought", "redacted_thinking"}
 _FINE = {
     "",
     "0",
@@ -47,8 +57,8 @@ class NoAnswerError(Exception):
         self.is_page, self.status, self.names, self.in_choice = is_page, status, names, in_choice
 
 
-def answer(reply: Any, *, strip_think: bool = False) -> Answer:
-    """Reads a chat completion.
+def answer(reply: Any, *, strip_think: bool | None = None) -> Answer:
+    """Reads a chat completion; `strip_think=False` leaves thoughts that stand in the content where they stand.
 
     Raises:
         NoAnswerError: The reply is not one; the message says what it is.
@@ -56,10 +66,12 @@ def answer(reply: Any, *, strip_think: bool = False) -> Answer:
     reply = _parsed(reply) if isinstance(reply, str) else reply
     message, finish_reason = _first_choice(reply)
     refusal = flattened(message.get("refusal"))
-    text, sanitized = cleaned(flattened(message.get("content")) or refusal)
-    text = without_thinking(text) if strip_think else text
+    thinking, text = _said(message, strip_think=strip_think is not False)
+    text, sanitized = cleaned(text or refusal)
     usage = reply.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
+    details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+    details = {**usage, **(details if isinstance(details, Mapping) else {})}
     return Answer(
         text=text,
         outcome=_outcome(text, finish_reason, refused=bool(refusal)),
@@ -68,17 +80,41 @@ def answer(reply: Any, *, strip_think: bool = False) -> Answer:
         completion_tokens=_whole(usage.get("completion_tokens")),
         served_model=_name(reply.get("model")),
         sanitized=sanitized,
+        thinking=cleaned(thinking)[0],
+        thinking_tokens=_whole(details.get("reasoning_tokens")) or None,
     )
 
 
-def without_thinking(text: str) -> str:
-    r"""Leaves out what stands between `<think>` and `</think>`, or after a `<think>` that never ends.
+def _said(message: Mapping[str, Any], *, strip_think: bool) -> tuple[str, str]:
+    """A message as (thoughts, answer), from fields and parts of its own or from its text."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    thoughts = [next(filter(None, (_thought(message.get(name)) for name in _THOUGHTS)), "")]
+    thoughts += [_thought([one]) for one in parts if _is_thought(one)]
+    if parts:
+        content = [one for one in parts if not _is_thought(one)]
+    if strip_think:
+        inside, text = split(written := flattened(content))
+        thoughts.append(inside)
+        content = content if text == written else text
+    return "\n\n".join(filter(None, thoughts)), spoken({**message, "content": content})
 
-    Example:
-        >>> without_thinking("<think>hm</think>\n42"), without_thinking("<think>cut off")
-        ('42', '')
-    """
-    return _THINKING.sub("", text)
+
+def _is_thought(part: Any) -> bool:
+    if not isinstance(part, Mapping):
+        return False
+    kind = part.get("type")
+    return part.get("thought") is True or (isinstance(kind, str) and kind in _THOUGHT_TYPES)
+
+
+def _thought(value: Any) -> str:
+    """The text of thoughts: plain, or as a list of parts, under `thinking`, `text`, `content` or `summary`."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        names = ("thinking", "text", "content", "summary")
+        return next(filter(None, (_thought(value.get(name)) for name in names)), "")
+    return "".join(map(_thought, value)) if isinstance(value, list) else ""
 
 
 def _parsed(text: str) -> Any:
