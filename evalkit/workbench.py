@@ -78,6 +78,7 @@ class Study(study.Study):
             self.bench.path,
             self.optional(self.settings.train_file),
             slice_fields=self.bench.fields,
+            cluster_field=self.settings.cluster_field or None,
             limit=self.settings.limit,
             memory=self.reports / doctor.MEMORY,
         )

@@ -1,7 +1,8 @@
 """A journal: one model's answers as an append-only JSONL file, which is resume, cache and archive at once.
 
 Line 1 is the header (model, endpoint's declared name, parameters, test set); each further line is one answer.
-A journal holds one model's answers under one set of parameters: opening it for other ones is refused.
+A journal holds one model's answers under one set of parameters: opening it for other ones is refused. One without any answer
+(after a misspelt model name, all calls failed) binds nothing, and is begun anew.
 """
 
 from __future__ import annotations
@@ -235,12 +236,18 @@ class Writer:
         if self._file.size == 0:
             self._write(head)
             return
-        _check_same(read_header(self.path), head, self.path)
+        found, answered = read_header(self.path), False
         for entry, place in _entries(self.path):
             if entry.answer.outcome == "error":
                 self._places.pop(bytes.fromhex(entry.key), None)
             else:
                 self._places[bytes.fromhex(entry.key)] = place
+                answered = True
+        if answered:
+            _check_same(found, head, self.path)
+        elif any(found.get(name) != head.get(name) for name in (*_BOUND, "function", "test_set")):
+            self._file.clear()  # no answer stands in it, as after a misspelt name: it binds nothing
+            self._write(head)
 
     def _write(self, record: Mapping[str, Any]) -> Place:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode(

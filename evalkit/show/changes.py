@@ -32,7 +32,7 @@ def what_changed(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> s
         return f"There is nothing to compare it with: of {n}, none finished without a failure and with a benchmark."
     before = sound[-1]
     changes = [
-        *_named(before, now),
+        *_named(earlier, before, now),
         *_layers(before, now),
         *_metrics(before, now),
         *_parameters(before, now),
@@ -62,7 +62,9 @@ def worn_out(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
     )
 
 
-def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _named(
+    earlier: Sequence[Mapping[str, Any]], before: Mapping[str, Any], now: Mapping[str, Any]
+) -> list[str]:
     changes = []
     for name, words in (
         ("test_set", "the test set"),
@@ -71,12 +73,28 @@ def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ):
         old, new = (row.get("bound_to", {}).get(name) for row in (before, now))
         if old and new and old != new:
-            changes.append(f"{words} are new" if "answers" in words else f"{words} is another")
+            changes.append(f"{words} {_otherwise(name, earlier, before, now)}")
     if before.get("verdict") != now.get("verdict"):
         changes.append(
             f"the verdict went from {before.get('verdict') or 'none'} to {now.get('verdict') or 'none'}"
         )
     return changes
+
+
+def _otherwise(
+    name: str,
+    earlier: Sequence[Mapping[str, Any]],
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+) -> str:
+    """What became of a hash; answers are new when no earlier run has seen them, and the model is the same."""
+    if name == "test_set":
+        return "is another"
+    known = [r for r in earlier if (r.get("bound_to") or {}).get(name) == now["bound_to"][name]]
+    if known:
+        return f"are those of the run of {_day(known[-1])}"
+    old, new = ((row.get("models") or {}).get(name) for row in (before, now))
+    return "are another model's" if old and new and old != new else "are new"
 
 
 def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
