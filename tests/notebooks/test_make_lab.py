@@ -11,23 +11,22 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-
 from lab import TOKEN, free_port
 
 ROOT = Path(__file__).parents[2]
 
 
-def command() -> list[str]:
-    """What `make lab` runs, without what it sets up."""
+def recipe() -> tuple[str, list[str]]:
+    """What `make lab` prepares and then runs, in this Python's environment, whatever else it would set up."""
     told = subprocess.run(
         ["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    line = told.replace("\\\n", " ").splitlines()[-1]
-    return shlex.split(line)[1:]
+    prepared, command = told.splitlines()[-2:]
+    return prepared.replace(".venv/", f"{shlex.quote(sys.prefix)}/"), shlex.split(command)[1:]
 
 
 def test_root_is_let_in_and_only_root():
-    assert ("--allow-root" in command()) is (os.getuid() == 0)
+    assert ("--allow-root" in recipe()[1]) is (os.getuid() == 0)
 
 
 @pytest.mark.slow
@@ -41,8 +40,10 @@ def test_lab_reaches_data_and_reports_and_asks_nobody_outside(tmp_path):
         name: str(tmp_path / ".homes")
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     }
+    prepared, command = recipe()
+    subprocess.run(prepared, shell=True, check=True)
     server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter", *command(), *options],
+        [sys.executable, "-m", "jupyter", *command, *options],
         cwd=tmp_path,
         env=os.environ | homes,
         stderr=subprocess.DEVNULL,
@@ -56,6 +57,15 @@ def test_lab_reaches_data_and_reports_and_asks_nobody_outside(tmp_path):
         (found,) = re.findall(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.S)
         config = json.loads(found)
         assert config["news"] == {"disabled": True}
+        notification = "@jupyterlab/apputils-extension:notification"
+        said = json.loads(
+            _got(f"{address}/lab/api/settings/{notification}?token={TOKEN}", server)[1]
+        )
+        wanted = {
+            name: said["schema"]["properties"][name]["default"]
+            for name in ("fetchNews", "checkForUpdates")
+        }
+        assert wanted == {"fetchNews": "false", "checkForUpdates": False}  # "none" would ask
         assert config["extensionManager"]["can_install"] is False
         assert (
             _got(f"{address}/lab/api/update?token={TOKEN}", server)[1] == '{"notification": null}'
