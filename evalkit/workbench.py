@@ -378,4 +378,5 @@ class Study(study.Study):
             power=said.power,
             chance_rate=comparison.declared.chance_rate,
             test_set_findings=self.checkup.counts(),
+            own_code=self.bench.own_code,
         )

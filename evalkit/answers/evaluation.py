@@ -320,10 +320,8 @@ def scoring(
     checker: str | Callable[[str], bool], scorers: str | Sequence[str | Callable[[str, str], Any]]
 ) -> Scored:
     """A function that scores one answer; names are looked up now, before anything is asked."""
-    chosen = names(scorers)
-    for one in chosen:
-        metrics.scorer(one)
-    return partial(metrics.score_answer, checker=metrics.checker(checker), scorers=chosen)
+    found = tuple(metrics.scorers_by_name(names(scorers)).values())
+    return partial(metrics.score_answer, checker=metrics.checker(checker), scorers=found)
 
 
 def names(given: str | Sequence[Any] | Callable[..., Any]) -> tuple[Any, ...]:

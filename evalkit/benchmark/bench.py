@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.answers import dataset, journal, metrics, runner
+from evalkit.answers import dataset, journal, metrics, own, runner
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
@@ -204,7 +204,7 @@ class Bench:
                 "concurrency": self.settings.concurrency,
                 "prices": self.prices,
                 **self._labels(),
-                **self._scoring(),
+                **self._scoring,
                 **options,
             },
         )
@@ -257,7 +257,7 @@ class Bench:
             limit=self.settings.limit,
             remedy=remedy,
             **self._labels(),
-            **self._scoring(),
+            **self._scoring,
         )
 
     def _to_ask(self) -> str:
@@ -272,10 +272,19 @@ class Bench:
     def _labels(self) -> dict[str, Any]:
         return {"slice_fields": self.fields, "cluster_field": self.settings.cluster_field or None}
 
+    @cached_property
+    def own_code(self) -> dict[str, str]:
+        """SHA-256 of each file of the study that scores answers, by name."""
+        said = self.settings
+        return own.hashes((said.checker, *named(said.scorers)), self.study.folder)
+
+    @cached_property
     def _scoring(self) -> dict[str, Any]:
+        said, folder = self.settings, self.study.folder
+        scorers = metrics.scorers_by_name(named(said.scorers), folder=folder)
         return {
-            "checker": metrics.checker(self.settings.checker, folder=self.study.folder),
-            "scorers": named(self.settings.scorers),
+            "checker": metrics.checker(said.checker, folder=folder),
+            "scorers": tuple(scorers.values()),
         }
 
 
