@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from evalkit.answers.rows import UnusableError, lines, messages, parsed, shown
 from evalkit.errors import DataError, DesignError
-from evalkit.records import Example
+from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, flattened, listed, plural
 
 SystemPromptMode = Literal["auto", "prepend", "replace"]
@@ -31,8 +31,8 @@ class Problem:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestSet:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TestSet(Brief):
     """The examples of a file, and what there is to know about them.
 
     Attributes:

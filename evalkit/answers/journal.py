@@ -20,7 +20,7 @@ from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
 from evalkit.files import LineFile, Place, lines
-from evalkit.records import Answer, Outcome, ends_in_error, hash_rows
+from evalkit.records import Answer, Brief, Outcome, ends_in_error, hash_rows
 from evalkit.redaction import without_secrets_in
 from evalkit.wording import plural, whole
 
@@ -31,8 +31,8 @@ _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
 _BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Entry(Brief):
     """One answer and where it belongs.
 
     Attributes:
@@ -50,8 +50,8 @@ class Entry:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Journal:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Journal(Brief):
     """A journal as read: the header, and the last answer to each call."""
 
     path: Path

@@ -24,7 +24,7 @@ from evalkit.answers.checkers import (  # noqa: F401 - part of metrics
     unchecked,
 )
 from evalkit.errors import DesignError
-from evalkit.records import Answer, EvalResult, Example
+from evalkit.records import Answer, Brief, EvalResult, Example
 
 MOST_CELLS = 1_000_000_000  # length times length: about 20 ms of matching
 PIECE = 10_000  # characters
@@ -232,8 +232,8 @@ def metric_names(results: Sequence[EvalResult]) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Metrics(Brief):
     """One model's metrics over a test set; rates are fractions, None when there is no example.
 
     Attributes:

@@ -17,7 +17,7 @@ from evalkit.answers.endpoint import ModelFunction
 from evalkit.answers.evaluation import Evaluation, names, scoring, warn_of_changes
 from evalkit.answers.progress import Progress, Tally
 from evalkit.errors import DataError
-from evalkit.records import EvalResult, Example
+from evalkit.records import EvalResult, Example, Results
 from evalkit.wording import plural
 
 SCORERS = ("similarity",)
@@ -153,7 +153,7 @@ def results_from_journal(
     n_samples = samples or 1 + max((entry.sample for entry in found.entries), default=0)
     score = scoring(checker, scorers)
     key = partial(journals.call_key, head["model"], head.get("endpoint", ""), head["parameters"])
-    results, unanswered = [], []
+    results, unanswered = Results(), []
     for example in test_set.examples:
         for sample in range(n_samples):
             entry = entries.get(key(example.messages, sample))
@@ -199,7 +199,9 @@ def _recording(evaluation: Evaluation) -> Iterator[tuple[journals.Writer | None,
 
 def _in_file_order(results: list[EvalResult], evaluation: Evaluation) -> list[EvalResult]:
     place = {example.example_id: example.line for example in evaluation.test_set.examples}
-    return sorted(results, key=lambda result: (place[str(result.example_id)], result.sample))
+    return Results(
+        sorted(results, key=lambda result: (place[str(result.example_id)], result.sample))
+    )
 
 
 def _check_answered(

@@ -12,7 +12,7 @@ from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
 from evalkit.errors import DesignError
-from evalkit.records import EvalResult
+from evalkit.records import Brief, EvalResult, Many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,8 +108,8 @@ class Extension:
         return f"This is {which}: it tests at a level of {level * 100:.2g}% of the {alpha * 100:g}% of both (O'Brien-Fleming)."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Brief):
     """What changed from base to fine-tuned; differences are fine-tuned minus base, as fractions.
 
     Attributes:
@@ -163,12 +163,12 @@ class Comparison:
     @property
     def fixed(self) -> tuple[Pair, ...]:
         """Wrong before, right now."""
-        return tuple(one for one in self.pairs if one.status == "fixed")
+        return Many(one for one in self.pairs if one.status == "fixed")
 
     @property
     def regressed(self) -> tuple[Pair, ...]:
         """Right before, wrong now."""
-        return tuple(one for one in self.pairs if one.status == "regressed")
+        return Many(one for one in self.pairs if one.status == "regressed")
 
     @property
     def price_level(self) -> float:

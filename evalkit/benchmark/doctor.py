@@ -18,7 +18,7 @@ from evalkit.conversation import (
     own_messages,
     spoken_text,
 )
-from evalkit.records import Example
+from evalkit.records import Brief, Example
 
 MEMORY = "near_duplicates.json"  # in reports/<study>: a run need not look for them again
 NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
@@ -65,8 +65,8 @@ class Finding:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkup:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Checkup(Brief):
     """All findings about a test set.
 
     Attributes:
