@@ -277,6 +277,7 @@ def _benchmark(folder: Path) -> dict[str, Any]:
         "metrics": named,
         "primary": primary,
         "n_compared": evidence.details.get("n_compared") or 1,
+        "own_code": evidence.details.get("own_code") or {},
     }
 
 

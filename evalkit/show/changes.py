@@ -100,12 +100,15 @@ def _otherwise(
 def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = (row.get("parameters") or {} for row in (before, now))
     changed = [name for name in new if name in old and old[name] != new[name]]
+    code = [(row.get("own_code") or {}) for row in (before, now)]
     rules = [
         one for one in now.get("rules") or () if before.get("rules") and one not in before["rules"]
     ]
     given = [f"{name} went from {_value(old[name])} to {_value(new[name])}" for name in changed]
     if before.get("stage") and now.get("stage") and before["stage"] != now["stage"]:
         given.append(f"stage went from {before['stage']} to {now['stage']}")
+    other = [name for name in code[1] if name in code[0] and code[0][name] != code[1][name]]
+    given += [f"{_value(name)}, which scores answers, is another" for name in other]
     return [*given, *(f"a rule is new: {one.rstrip('.')}" for one in rules)]
 
 

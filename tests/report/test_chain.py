@@ -294,6 +294,16 @@ def test_answers_that_were_there_before_are_not_called_new(answers, model, told)
     assert said == f"Since the run of 2026-11-23 02:00: the fine-tuned model's {told}."
 
 
+def test_another_scorer_under_the_same_name_is_told():
+    row = {"run": "a", "made_at": "2026-11-23T01:00:00", "metrics": {"half": {}},
+           "own_code": {"mine.py": "1", "b.py": "2"}}  # fmt: skip
+    now = row | {"run": "b", "own_code": {"mine.py": "9", "b.py": "2", "new.py": "3"}}
+    assert changes.what_changed([row], now) == (
+        "Since the run of 2026-11-23 01:00: mine.py, which scores answers, is another."
+    )
+    assert "Nothing changed" in changes.what_changed([row | {"own_code": {}}], now)
+
+
 NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "stage": "pre_deploy",
          "bound_to": {"fine_tuned": "1"}, "metrics": {"exact_match": {"estimate": 0.10}}, "rules": ["A slice warns."],
          "layers": {"benchmark": "better", "human": "too early"}, "effects": {"benchmark": "+10.0 (+5.0 to +15.0)"},
