@@ -2,6 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= icd10
+# data/ and reports/ in reach; nothing asked of other machines
+LAB := --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None \
+	--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly \
+	$(if $(filter 0,$(shell id -u)),--allow-root)
+# nor asked of the reader: whether news are wanted, a setting that no option reaches
+QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 SERVE := $(BIN)/python data/icd10/serve.py
 
 .DEFAULT_GOAL := help
@@ -18,8 +24,9 @@ report: .venv/demo.stamp  ## the demo report from recorded answers, with a live 
 live: .venv/demo.stamp  ## the demo report with every answer asked afresh from the local models
 	@$(SERVE) -- $(BIN)/evalkit run $(STUDY) --fresh
 
-lab: .venv/run.stamp  ## JupyterLab with the notebooks
-	@$(BIN)/jupyter lab notebooks
+lab: .venv/run.stamp  ## JupyterLab in the project, with the notebooks open
+	@mkdir -p .venv/share/jupyter/lab/settings && echo '$(QUIET)' > .venv/share/jupyter/lab/settings/overrides.json
+	@$(BIN)/jupyter lab $(LAB)
 
 test: .venv/dev.stamp  ## the quick tests: nothing but Python needed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not postgres and not spark and not model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import os
 import re
 import shlex
 import shutil
@@ -57,6 +58,18 @@ _ANY_REMEDY = "see that it is there and can be read and written"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; usage errors exit with 2."""
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who read us has seen enough: `evalkit doctor ... | head`
+        for stream in (sys.stdout, sys.stderr):  # else Python complains when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
@@ -67,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EvalkitError as why:
         print(f"evalkit: {_as_called(redacted(str(why)))}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as why:
         if why.filename is None and why.errno not in _REMEDIES:
             raise
@@ -162,7 +177,9 @@ def _doctor(options: argparse.Namespace) -> int:
     from evalkit.benchmark.doctor import examine
 
     slices = [name.strip() for name in options.slices.split(",") if name.strip()]
-    found = examine(options.test, options.train, slice_fields=slices)
+    found = examine(
+        options.test, options.train, slice_fields=slices, cluster_field=options.cluster or None
+    )
     lines = str(found).split("\n")
     print("\n".join(lines[:_MOST_LINES]))
     if len(lines) > _MOST_LINES:
@@ -296,6 +313,9 @@ def _parser() -> argparse.ArgumentParser:
         "--train", type=Path, default=None, help="the training file, to look for leaks"
     )
     doctor.add_argument("--slices", default="", help="metadata fields, comma separated")
+    doctor.add_argument(
+        "--cluster", default="", help="metadata field that rows of one source share"
+    )
     doctor.set_defaults(command=_doctor)
 
     export = commands.add_parser(

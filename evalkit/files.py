@@ -107,6 +107,12 @@ class LineFile:
             self.size, self._synced = start + len(line), sync
         return start, len(line)
 
+    def clear(self) -> None:
+        """Takes every line out again; the lock stays."""
+        with self._lock:
+            self._file.truncate(0)
+            self.size, self._synced = 0, False
+
     def read(self, place: Place) -> bytes:
         """A line that was written before, or several that stand together."""
         offset, length = place

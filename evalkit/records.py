@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from evalkit.errors import DataError
 from evalkit.files import write_whole
@@ -16,6 +16,7 @@ from evalkit.files import write_whole
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
 
+_LONGEST, _LONG_TEXT, _FEW = 1000, 60, 4  # characters of a repr and of a text in it; items shown
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _BROKEN_OFF = {
     "abort",
@@ -29,8 +30,66 @@ _BROKEN_OFF = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class Brief:
+    """A record that says itself in a line or two, as the last line of a cell: long texts are cut, what it holds is counted."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{one.name}={_short(getattr(self, one.name))}"
+            for one in fields(cast(Any, self))
+            if one.repr
+        )
+        return _cut(f"{type(self).__name__}({', '.join(shown)})", _LONGEST)
+
+
+class Many(tuple[Any, ...]):
+    """Several records; it says how many, and shows the first."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return _several(self)
+
+
+class Results(list[Any]):
+    """One model's scored answers: a list that says how many they are, and shows the first."""
+
+    def __repr__(self) -> str:
+        return _several(self)
+
+
+def _several(records: Sequence[Any]) -> str:
+    first = f", the first: {_cut(repr(records[0]), _LONGEST)}" if records else ""
+    kind = type(records[0]).__name__ if records else "record"
+    return f"<{len(records)} x {kind}{first}>"
+
+
+def _short(value: Any) -> str:
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return repr(_cut(value, _LONG_TEXT))
+    if isinstance(value, Mapping | Sequence | set | frozenset):
+        said = repr(value) if len(value) <= _FEW and not any(map(_holds, value)) else ""
+        if isinstance(value, Mapping) and any(map(_holds, value.values())):
+            said = ""
+        return said if 0 < len(said) <= _LONG_TEXT else f"<{len(value)}>"
+    return f"<{type(value).__name__}>"
+
+
+def _holds(value: Any) -> bool:
+    """Whether a value is more than a text or a number."""
+    return not (value is None or isinstance(value, str | bool | int | float))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Example(Brief):
     """One row of a test set.
 
     Attributes:
@@ -52,8 +111,8 @@ class Example:
     request: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Answer(Brief):
     """What one call to a model came back with, cleaned once; never an exception.
 
     Attributes:
@@ -106,8 +165,8 @@ def ends_in_error(finish_reason: Any) -> bool:
     return "error" in reason or reason in _BROKEN_OFF
 
 
-@dataclass(frozen=True, slots=True)
-class EvalResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class EvalResult(Brief):
     """One example answered and scored; the first six fields are positional, in the article's order.
 
     Attributes:
@@ -147,8 +206,8 @@ class EvalResult:
         return self.messages or ({"role": "user", "content": self.input_text},)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatedPair:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RatedPair(Brief):
     """One example with both answers and what people said about them, decoded.
 
     Attributes:
@@ -211,8 +270,8 @@ class Against:
         return f"{self.layer}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Evidence(Brief):
     """What one layer hands to the decision, as a JSON file in the run's folder.
 
     Attributes:

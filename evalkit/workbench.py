@@ -78,6 +78,7 @@ class Study(study.Study):
             self.bench.path,
             self.optional(self.settings.train_file),
             slice_fields=self.bench.fields,
+            cluster_field=self.settings.cluster_field or None,
             limit=self.settings.limit,
             memory=self.reports / doctor.MEMORY,
         )
@@ -382,4 +383,5 @@ class Study(study.Study):
             power=said.power,
             chance_rate=comparison.declared.chance_rate,
             test_set_findings=self.checkup.counts(),
+            own_code=self.bench.own_code,
         )

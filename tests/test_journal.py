@@ -173,6 +173,27 @@ def test_a_journal_of_other_answers_is_refused_and_left_alone(tmp_path, change, 
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("failed", [0, 2])
+def test_a_journal_without_an_answer_binds_nothing(tmp_path, failed):
+    # a misspelt model name leaves the header, and perhaps calls that failed
+    path = begun(tmp_path / "j.jsonl", *[Answer(text="", outcome="error", error="404")] * failed)
+    right = {**HEAD, "model": "right", "parameters": {}, "test_set": "cd" * 32}
+    with journal.Writer(path, right) as writer:
+        writer.append(key(), "x", 0, OK)
+    found = journal.read_journal(path)
+    assert (found.header, [one.answer for one in found.entries]) == (right, [OK])
+    with pytest.raises(DataError, match="for model 'right', now asked: 'm'"):
+        journal.Writer(path, HEAD)
+
+
+def test_an_answer_that_a_later_error_took_back_still_binds(tmp_path):
+    path = begun(tmp_path / "j.jsonl", OK)
+    with journal.Writer(path, HEAD) as writer:
+        writer.append(key(), "x", 0, Answer(text="", outcome="error", error="500"))
+    with pytest.raises(DataError, match="for model 'm'"):
+        journal.Writer(path, {**HEAD, "model": "n"})
+
+
 def test_another_version_of_the_test_set_is_said_but_its_answers_are_used(tmp_path):
     path = begun(tmp_path / "j.jsonl", OK)
     with (

@@ -33,6 +33,18 @@ def test_help_reads_like_a_page_and_is_quick():
     assert int(told.split()[-1]) < 300  # nothing heavy is imported
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "held_out.jsonl"], ["gate", "x"]])
+def test_who_stops_reading_gets_no_traceback(project, arguments):
+    stderr = subprocess.STDOUT if "gate" in arguments else subprocess.PIPE
+    line = [sys.executable, "-m", "evalkit", *arguments]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=stderr) as command:
+        assert command.stdout is not None
+        command.stdout.close()  # before a word is written
+        told = command.stderr.read() if command.stderr else b""
+    assert told == b""
+    assert command.returncode in {0, 141}  # argparse ends its own help with 0
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["fly"], ["run"], ["run", "x", "-p", "alpha"], ["run", "x", "--workers", "0"]]
 )

@@ -20,6 +20,7 @@ from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
 from evalkit.files import alone, write_new, write_whole
+from evalkit.records import Brief
 
 KIND = "evalkit-plan"
 _ENTRY = {"at", "reason", "phase", "plan", "sha256"}
@@ -56,8 +57,8 @@ class Phase:
     traffic_split: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedPlan:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LockedPlan(Brief):
     """A plan as locked.
 
     Attributes:

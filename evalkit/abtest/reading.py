@@ -19,7 +19,7 @@ from evalkit.abtest.looks import Look, read_looks, record_look
 from evalkit.abtest.schedule import Schedule, limits, schedule
 from evalkit.abtest.tallies import exposed
 from evalkit.errors import DataError
-from evalkit.records import Missing
+from evalkit.records import Brief, Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Opened:
     run: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Reading(Brief):
     """An A/B test as it may be read now.
 
     `read_health` makes one whose effect has not been read; its `effect()` is the same with the effect, if a look is due.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalkit.answers import own
 from evalkit.errors import DesignError
 
 Checker = Callable[[str], bool | None]
@@ -46,12 +47,14 @@ def unchecked(output: str) -> None:
 def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
     """A checker by name: article, icd10cm, none, `regex:<pattern>` (whole answer), `schema:<file>`; or any callable.
 
+    `mine.py:name` is a function of one's own: (answer) -> True or False.
+
     Args:
         choice: Name or callable(answer) -> bool.
-        folder: Where a schema's relative path starts; the working directory by default.
+        folder: Where a relative path starts; the working directory by default.
 
     Raises:
-        DesignError: No such checker, a broken pattern, or no readable schema.
+        DesignError: No such checker, a broken pattern, no readable schema, or a file that fails.
     """
     if callable(choice):
         return choice
@@ -60,9 +63,12 @@ def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
         return _regex_checker(rest)
     if kind == "schema" and rest:
         return _schema_checker((folder or Path()) / rest)
+    if own.is_own(choice):
+        return own.own_function(choice, kind="checker", folder=folder)
     if choice not in CHECKERS:
+        names = ", ".join(CHECKERS)
         raise DesignError(
-            f"checker {choice!r}: use {', '.join(CHECKERS)}, regex:<pattern>, schema:<file> or a callable"
+            f"checker {choice!r}: use {names}, regex:<pattern>, schema:<file>, FILE.py:NAME or a callable"
         )
     return CHECKERS[choice]
 

@@ -16,7 +16,7 @@ from evalkit.answers.rows import UnusableError, lines, messages, parsed, request
 from evalkit.answers.thinking import split
 from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
-from evalkit.records import Example
+from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, listed, plural
 
 SystemPromptMode = Literal["auto", "prepend", "replace"]
@@ -33,8 +33,8 @@ class Problem:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestSet:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TestSet(Brief):
     """The examples of a file, and what there is to know about them.
 
     Attributes:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import platform
 import warnings
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.answers import dataset, journal, metrics
 from evalkit.answers.background import in_pool
+from evalkit.answers.checkers import check_format
 from evalkit.answers.endpoint import CallableModel, ModelFunction, Parameters, identity
 from evalkit.answers.progress import Estimate, Tally, prices_of
 from evalkit.errors import DesignError, ModelError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from evalkit.answers.endpoint import Endpoint
 
 Scored = Callable[[Example, Answer, int], EvalResult]
+AUTO = "auto"
 _LONG = 20_000  # characters of answer and expectation
 _LONG_VALUE = 120  # characters of a parameter's value that are shown
 _CHARS_PER_TOKEN = 3  # an upper bound needs few characters a token; English has about four
@@ -56,7 +58,7 @@ class Evaluation:
     journal: str | Path | None = None
     endpoint: str = "openai"
     base_url: str | None = None
-    checker: str | Callable[[str], bool] = "article"
+    checker: str | Callable[[str], bool] = AUTO
     scorers: str | Sequence[str | Callable[[str, str], Any]] = ("similarity",)
     limit: int | None = None
     samples: int = 1
@@ -152,7 +154,7 @@ class Evaluation:
     @cached_property
     def score(self) -> Scored:
         """Scores one answer."""
-        return scoring(self.checker, self.scorers)
+        return scoring(self.checker, self.scorers, self.test_set)
 
     @property
     def n_calls(self) -> int:
@@ -347,13 +349,19 @@ class Evaluation:
 
 
 def scoring(
-    checker: str | Callable[[str], bool], scorers: str | Sequence[str | Callable[[str, str], Any]]
+    checker: str | Callable[[str], bool],
+    scorers: str | Sequence[str | Callable[[str, str], Any]],
+    rows: Iterable[Example] = (),
 ) -> Scored:
-    """A function that scores one answer; names are looked up now, before anything is asked."""
-    chosen = names(scorers)
-    for one in chosen:
-        metrics.scorer(one)
-    return partial(metrics.score_answer, checker=metrics.checker(checker), scorers=chosen)
+    """A function that scores one answer; names are looked up now, before anything is asked.
+
+    With the checker "auto" the article's form is asked for where the expected answers of `rows` have it: in another task every
+    answer would lack it.
+    """
+    if checker == AUTO:
+        checker = "article" if any(check_format(one.expected) for one in rows) else "none"
+    found = tuple(metrics.scorers_by_name(names(scorers)).values())
+    return partial(metrics.score_answer, checker=metrics.checker(checker), scorers=found)
 
 
 def names(given: str | Sequence[Any] | Callable[..., Any]) -> tuple[Any, ...]:

@@ -1,7 +1,8 @@
 """A journal: one model's answers as an append-only JSONL file, which is resume, cache and archive at once.
 
 Line 1 is the header (model, endpoint's declared name, parameters, test set); each further line is one answer.
-A journal holds one model's answers under one set of parameters: opening it for other ones is refused.
+A journal holds one model's answers under one set of parameters: opening it for other ones is refused. One without any answer
+(after a misspelt model name, all calls failed) binds nothing, and is begun anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
 from evalkit.files import LineFile, Place, lines
-from evalkit.records import Answer, Outcome, ends_in_error, hash_rows
+from evalkit.records import Answer, Brief, Outcome, ends_in_error, hash_rows
 from evalkit.redaction import without_secrets_in
 from evalkit.wording import plural, whole
 
@@ -30,8 +31,8 @@ _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
 _BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Entry(Brief):
     """One answer and where it belongs.
 
     Attributes:
@@ -49,8 +50,8 @@ class Entry:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Journal:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Journal(Brief):
     """A journal as read: the header, and the last answer to each call."""
 
     path: Path
@@ -239,12 +240,18 @@ class Writer:
         if self._file.size == 0:
             self._write(head)
             return
-        _check_same(read_header(self.path), head, self.path)
+        found, answered = read_header(self.path), False
         for entry, place in _entries(self.path):
             if entry.answer.outcome == "error":
                 self._places.pop(bytes.fromhex(entry.key), None)
             else:
                 self._places[bytes.fromhex(entry.key)] = place
+                answered = True
+        if answered:
+            _check_same(found, head, self.path)
+        elif any(found.get(name) != head.get(name) for name in (*_BOUND, "function", "test_set")):
+            self._file.clear()  # no answer stands in it, as after a misspelt name: it binds nothing
+            self._write(head)
 
     def _write(self, record: Mapping[str, Any]) -> Place:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode(

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from itertools import pairwise
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from evalkit import conversation, wording
-from evalkit.answers import checkers
+from evalkit.answers import checkers, own
 from evalkit.answers.checkers import (  # noqa: F401 - part of metrics
     CHECKERS,
     Checker,
@@ -22,12 +24,13 @@ from evalkit.answers.checkers import (  # noqa: F401 - part of metrics
     unchecked,
 )
 from evalkit.errors import DesignError
-from evalkit.records import Answer, EvalResult, Example
+from evalkit.records import Answer, Brief, EvalResult, Example
 
 MOST_CELLS = 1_000_000_000  # length times length: about 20 ms of matching
 PIECE = 10_000  # characters
 Scorer = Callable[[str, str], float | bool | None]
 
+_ROUNDING = 1e-9  # a cosine of 1.0000000000000002 is a 1
 _IGNORED = dict.fromkeys(
     [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]
 )
@@ -121,19 +124,44 @@ SCORERS: Mapping[str, Scorer] = {
 }
 
 
-def scorer(choice: str | Scorer) -> Scorer:
+def scorer(choice: str | Scorer, *, folder: Path | None = None) -> Scorer:
     """A scorer by name, or any callable(expected, predicted) -> a number in [0, 1], a bool, or None when undefined.
 
+    `mine.py:half` is such a function of one's own, in a file below `folder` (the working directory by default).
+
     Raises:
-        DesignError: No such scorer.
+        DesignError: No such scorer, or a file that fails.
     """
     if callable(choice):
         return choice
+    if own.is_own(choice):
+        return own.own_function(choice, kind="scorer", folder=folder)
     if choice not in SCORERS:
         raise DesignError(
-            f"scorer {choice!r}: use {', '.join(SCORERS)} or a callable(expected, predicted)"
+            f"scorer {choice!r}: use {', '.join(SCORERS)}, FILE.py:NAME or a callable(expected, predicted)"
         )
     return SCORERS[choice]
+
+
+def scorers_by_name(
+    chosen: Iterable[str | Scorer], *, folder: Path | None = None
+) -> dict[str, Scorer]:
+    """Each scorer by the name of its metric.
+
+    Raises:
+        DesignError: No such scorer, two of one name, or one of its own named like a metric that is always there.
+    """
+    found: dict[str, Scorer] = {}
+    for one in chosen:
+        made = scorer(one, folder=folder)
+        name = getattr(made, "__name__", str(one))
+        built_in = SCORERS.get(name) is made
+        if not built_in and (name in {"exact_match", "format", *SCORERS} or name in found):
+            raise DesignError(
+                f"scorer {one!r}: another metric is called {name} too; give the function a name of its own"
+            )
+        found[name] = made
+    return found
 
 
 def score_answer(
@@ -151,22 +179,20 @@ def score_answer(
     """
     text, ok = answer.text.strip(), answer.outcome == "ok"
     check = checkers.checker(checker)
-    chosen = {
-        getattr(one, "__name__", str(one)) if callable(one) else one: scorer(one) for one in scorers
-    }
+    chosen = scorers_by_name(scorers)
     return EvalResult(
         example_id=example.example_id,
         input_text=input_text(example.messages),
         expected=example.expected,
         predicted=text,
         exact_match=ok and exact(example.expected, text),
-        format_correct=None if check is unchecked else ok and bool(check(text)),
+        format_correct=None if check is unchecked else ok and _has_form(check, example, text),
         outcome=answer.outcome,
         sample=sample,
         scores={
             **answer.scores,
             **{
-                name: _score(one, example.expected, text, answer.outcome)
+                name: _score(one, example.expected, text, answer.outcome, example)
                 for name, one in chosen.items()
             },
         },
@@ -190,29 +216,48 @@ def input_text(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def value(result: EvalResult, metric: str) -> float | None:
-    """One answer's value of a metric: `exact_match`, `format`, a score it carries, or a built-in scorer's."""
+    """One answer's value of a metric: `exact_match`, `format`, a score it carries, or a built-in scorer's.
+
+    None where it is undefined, and of an answer that was scored without it.
+    """
     if metric == "exact_match":
         return None if result.exact_match is None else float(result.exact_match)
     if metric == "format":
         return None if result.format_correct is None else float(result.format_correct)
     if metric in result.scores:
         return result.scores[metric]
-    if result.exact_match is None:  # nothing is expected, so nothing to be like
+    if metric not in SCORERS or result.exact_match is None:  # of the latter nothing is expected
         return None
-    return _score(scorer(metric), result.expected, result.predicted, result.outcome)
+    return _score(SCORERS[metric], result.expected, result.predicted, result.outcome)
+
+
+def carries(results: Iterable[EvalResult], metric: str) -> bool:
+    """Whether any of these answers was scored by a metric, or can be by what it holds.
+
+    Example:
+        >>> carries([EvalResult(0, "q", "a", "a", True, None)], "format")
+        False
+    """
+    if metric == "format":
+        return any(one.format_correct is not None for one in results)
+    if metric == "exact_match" or metric in SCORERS:
+        return any(one.exact_match is not None or metric in one.scores for one in results)
+    return any(metric in one.scores for one in results)
 
 
 def metric_names(results: Sequence[EvalResult]) -> tuple[str, ...]:
     """Every metric these results carry: exact_match, format, similarity (where they are defined) first."""
     own = dict.fromkeys(name for one in results for name in one.scores if name != "exact")
-    is_checked = not results or any(one.format_correct is not None for one in results)
-    is_expected = not results or any(one.exact_match is not None for one in results)
-    ours = {"exact_match": is_expected, "format": is_checked, "similarity": is_expected}
-    return tuple(dict.fromkeys([*(name for name, has in ours.items() if has), *own]))
+    ours = [
+        name
+        for name in ("exact_match", "format", "similarity")
+        if not results or carries(results, name)
+    ]
+    return tuple(dict.fromkeys([*ours, *own]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Metrics(Brief):
     """One model's metrics over a test set; rates are fractions, None when there is no example.
 
     Attributes:
@@ -349,13 +394,51 @@ def within(test: Any, lowest: float, highest: float) -> Any:
     return replace(test, ci_low=max(test.ci_low, lowest), ci_high=min(test.ci_high, highest))
 
 
-def _score(one: Scorer, expected: str, predicted: str, outcome: str) -> float | None:
+def _score(
+    one: Scorer, expected: str, predicted: str, outcome: str, row: Example | None = None
+) -> float | None:
     if outcome not in {"ok", "truncated"}:
         return None if one is tool_call and tool_call(expected, "") is None else 0.0
-    score = one(expected, predicted)
-    if score is None or math.isnan(score):
+    if row is None or SCORERS.get(getattr(one, "__name__", "")) is one:
+        score = one(expected, predicted)
+    else:
+        score = _own_score(one, row, predicted)
+    if score is None:
         return None
     return float(score and outcome == "ok") if isinstance(score, bool) else float(score)
+
+
+def _own_score(one: Scorer, row: Example, predicted: str) -> float | bool | None:
+    """What somebody's function says of a row, once it is a score.
+
+    Raises:
+        DesignError: It raised, or gave something else.
+    """
+    what = f"scorer {getattr(one, '__name__', one)}"
+    given = _plain(own.called(what, one, row, row.expected, predicted))
+    if given is None or isinstance(given, bool):
+        return given
+    number = float(given) if isinstance(given, Real) else math.inf
+    if math.isnan(number):
+        return None
+    if not -_ROUNDING <= number <= 1 + _ROUNDING:
+        got = f"gave {given!r:.80} ({type(given).__name__})"
+        need = "need a number from 0 to 1, True, False, or None where it is undefined"
+        raise own.refused(what, row, f"{got}; {need}")
+    return min(1.0, max(0.0, number))
+
+
+def _has_form(check: Checker, row: Example, text: str) -> bool:
+    what = f"checker {getattr(check, '__name__', check)}"
+    given = _plain(own.called(what, check, row, text))
+    if not isinstance(given, bool):
+        raise own.refused(what, row, f"gave {given!r:.80}; need True or False")
+    return given
+
+
+def _plain(given: Any) -> Any:
+    """NumPy's booleans as Python's."""
+    return bool(given) if getattr(getattr(given, "dtype", None), "kind", "") == "b" else given
 
 
 def _levelled(text: str) -> str:

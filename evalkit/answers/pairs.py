@@ -11,7 +11,7 @@ from typing import Any, Literal
 from evalkit import stats, wording
 from evalkit.answers import metrics
 from evalkit.errors import DataError
-from evalkit.records import EvalResult
+from evalkit.records import Brief, EvalResult
 
 Status = Literal["both right", "fixed", "regressed", "both wrong"]
 _STATUS: Mapping[tuple[bool, bool], Status] = {
@@ -22,8 +22,8 @@ _STATUS: Mapping[tuple[bool, bool], Status] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Pair(Brief):
     """One example with both models' answers; with several samples the first is shown and values are means.
 
     Attributes:

@@ -14,10 +14,10 @@ from evalkit.answers import dataset
 from evalkit.answers import journal as journals
 from evalkit.answers.background import run_apart
 from evalkit.answers.endpoint import ModelFunction
-from evalkit.answers.evaluation import Evaluation, names, scoring, warn_of_changes
+from evalkit.answers.evaluation import AUTO, Evaluation, names, scoring, warn_of_changes
 from evalkit.answers.progress import Progress, Tally
 from evalkit.errors import DataError
-from evalkit.records import EvalResult, Example
+from evalkit.records import EvalResult, Example, Results
 from evalkit.wording import plural
 
 SCORERS = ("similarity",)
@@ -31,7 +31,7 @@ def run_automated_eval(
     journal: str | Path | None = None,
     endpoint: str = "openai",
     base_url: str | None = None,
-    checker: str | Callable[[str], bool] = "article",
+    checker: str | Callable[[str], bool] = AUTO,
     scorers: str | Sequence[str | Callable[[str, str], Any]] = SCORERS,
     limit: int | None = None,
     samples: int = 1,
@@ -67,7 +67,8 @@ def run_automated_eval(
         journal: JSONL file that keeps every answer; a call that stands in it is not made again.
         endpoint: A name for where the model lives, part of what makes two calls the same; not the address.
         base_url: Address; OPENAI_BASE_URL unless given. The key comes from OPENAI_API_KEY only.
-        checker: How the form is checked: a name (article, icd10cm, regex:..., schema:..., none) or a function.
+        checker: How the form is checked: a name (article, icd10cm, regex:..., schema:..., FILE.py:NAME, none) or a function.
+            "auto" is the article's form where expected answers have it, else none: then `format_correct` is None, no metric.
         scorers: Further metrics by name (several: a sequence, or commas), or functions `(expected, predicted) -> score`.
         limit: Only the first so many rows; None or 0 takes all.
         samples: How often each question is asked.
@@ -129,7 +130,7 @@ def results_from_journal(
     journal_path: str | Path,
     test_file: str | Path,
     *,
-    checker: str | Callable[[str], bool] = "article",
+    checker: str | Callable[[str], bool] = AUTO,
     scorers: str | Sequence[str | Callable[[str, str], Any]] = SCORERS,
     slice_fields: str | Sequence[str] = (),
     cluster_field: str | None = None,
@@ -158,9 +159,9 @@ def results_from_journal(
         strict=strict,
     )
     n_samples = samples or 1 + max((entry.sample for entry in found.entries), default=0)
-    score = scoring(checker, scorers)
+    score = scoring(checker, scorers, test_set.examples)
     key = partial(journals.call_key, head["model"], head.get("endpoint", ""))
-    results, unanswered = [], []
+    results, unanswered = Results(), []
     for example in test_set.examples:
         sent = {**head["parameters"], **example.request}
         for sample in range(n_samples):
@@ -207,7 +208,9 @@ def _recording(evaluation: Evaluation) -> Iterator[tuple[journals.Writer | None,
 
 def _in_file_order(results: list[EvalResult], evaluation: Evaluation) -> list[EvalResult]:
     place = {example.example_id: example.line for example in evaluation.test_set.examples}
-    return sorted(results, key=lambda result: (place[str(result.example_id)], result.sample))
+    return Results(
+        sorted(results, key=lambda result: (place[str(result.example_id)], result.sample))
+    )
 
 
 def _check_answered(

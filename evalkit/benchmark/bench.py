@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.answers import dataset, journal, metrics, request, runner
+from evalkit.answers import dataset, journal, metrics, own, request, runner
 from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
@@ -243,7 +243,7 @@ class Bench:
             "endpoint": self.settings.endpoint,
             "samples": self.settings.samples,
             **self._labels(),
-            **self._scoring(),
+            **self._scoring,
         }
 
     @property
@@ -297,7 +297,7 @@ class Bench:
             limit=self.settings.limit,
             remedy=remedy,
             **self._labels(),
-            **self._scoring(),
+            **self._scoring,
         )
 
     def _to_ask(self) -> str:
@@ -317,10 +317,19 @@ class Bench:
             "strict": said.strict,
         }
 
+    @cached_property
+    def own_code(self) -> dict[str, str]:
+        """SHA-256 of each file of the study that scores answers, by name."""
+        said = self.settings
+        return own.hashes((said.checker, *named(said.scorers)), self.study.folder)
+
+    @cached_property
     def _scoring(self) -> dict[str, Any]:
+        said, folder = self.settings, self.study.folder
+        scorers = metrics.scorers_by_name(named(said.scorers), folder=folder)
         return {
-            "checker": metrics.checker(self.settings.checker, folder=self.study.folder),
-            "scorers": named(self.settings.scorers),
+            "checker": metrics.checker(said.checker, folder=folder),
+            "scorers": tuple(scorers.values()),
         }
 
 

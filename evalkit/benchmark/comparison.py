@@ -12,7 +12,7 @@ from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
 from evalkit.errors import DesignError
-from evalkit.records import EvalResult
+from evalkit.records import Brief, EvalResult, Many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,8 +110,8 @@ class Extension:
         return f"This is {which}: it tests at a level of {level * 100:.2g}% of the {alpha * 100:g}% of both (O'Brien-Fleming)."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Brief):
     """What changed from base to fine-tuned; differences are fine-tuned minus base, as fractions.
 
     Attributes:
@@ -165,12 +165,12 @@ class Comparison:
     @property
     def fixed(self) -> tuple[Pair, ...]:
         """Wrong before, right now."""
-        return tuple(one for one in self.pairs if one.status == "fixed")
+        return Many(one for one in self.pairs if one.status == "fixed")
 
     @property
     def regressed(self) -> tuple[Pair, ...]:
         """Right before, wrong now."""
-        return tuple(one for one in self.pairs if one.status == "regressed")
+        return Many(one for one in self.pairs if one.status == "regressed")
 
     @property
     def price_level(self) -> float:
@@ -306,9 +306,8 @@ def compare_models(
     new = by_id(_results(ft_results, "fine-tuned"), "fine-tuned")
     matched = [name for name in old if name in new]
     check_matches(old, new, matched)
-    names = _metrics_to_test(
-        [one for name in matched for one in (*old[name], *new[name])], primary_metric
-    )
+    before, after = ([one for name in matched for one in side[name]] for side in (old, new))
+    names, odd = _metrics_to_test(before, after, primary_metric)
     lower = _lower(lower_is_better, names)
     status_metric = primary_metric if _is_rate(old, new, matched, primary_metric) else "exact_match"
     pairs = tuple(
@@ -333,10 +332,7 @@ def compare_models(
         for name in names
     }
     others = [name for name in names if name != primary_metric]
-    base, tuned = (
-        metrics.compute_metrics([r for i in matched for r in side[i]], alpha=alpha)
-        for side in (old, new)
-    )
+    base, tuned = (metrics.compute_metrics(side, alpha=alpha) for side in (before, after))
     return Comparison(
         exact_match_improvement=_minus(tuned.exact_match_rate, base.exact_match_rate),
         format_improvement=_minus(tuned.format_accuracy, base.format_accuracy),
@@ -368,6 +364,8 @@ def compare_models(
         extension=looks,
         notes=(
             *_notes(old, new, pairs, clustered),
+            *odd,
+            *_undefined(pairs, names),
             *([looks.told(len(pairs), level, alpha)] if looks and pairs else []),
         ),
     )
@@ -453,15 +451,37 @@ def _one_of_several(
     )
 
 
-def _metrics_to_test(results: list[EvalResult], primary_metric: str) -> tuple[str, ...]:
-    names = metrics.metric_names(results)
-    if primary_metric in names:
-        return names
-    if primary_metric not in metrics.SCORERS:
-        raise DesignError(
-            f"primary metric {primary_metric!r}: these results carry {', '.join(names)}"
-        )
-    return (*names, primary_metric)
+def _metrics_to_test(
+    old: list[EvalResult], new: list[EvalResult], primary_metric: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The metrics that both sides carry, and a note on each that only one does."""
+    names = metrics.metric_names([*old, *new])
+    only = {
+        name: side
+        for name in names
+        for side, other in (("base", new), ("fine-tuned", old))
+        if old and new and not metrics.carries(other, name)
+    }
+    shared = tuple(name for name in names if name not in only)
+    notes = tuple(
+        f"{name.replace('_', ' ')} is not compared: only the {side} answers were scored by it."
+        for name, side in only.items()
+    )
+    if primary_metric in shared:
+        return shared, notes
+    if primary_metric in metrics.SCORERS:
+        return (*shared, primary_metric), notes
+    told = f"; {' '.join(notes)}" if primary_metric in only else ""
+    raise DesignError(
+        f"primary metric {primary_metric!r}: these results carry {', '.join(shared)}{told}"
+    )
+
+
+def _undefined(pairs: Sequence[Pair], names: Iterable[str]) -> Iterable[str]:
+    for name in names:
+        if n := sum(one.diff(name) is None for one in pairs):
+            of = f"{wording.count(n)} of {wording.plural(len(pairs), 'example')}"
+            yield f"{name.replace('_', ' ')} is undefined for {of}, which count nowhere in it."
 
 
 def _lower(chosen: str | Iterable[str], names: Sequence[str]) -> frozenset[str]:

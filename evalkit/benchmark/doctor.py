@@ -19,7 +19,7 @@ from evalkit.conversation import (
     own_messages,
     spoken_text,
 )
-from evalkit.records import Example
+from evalkit.records import Brief, Example
 
 MEMORY = "near_duplicates.json"  # in reports/<study>: a run need not look for them again
 NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
@@ -36,6 +36,7 @@ USEFUL = (
     1000,
 )  # below 100 unreliable, 200 to 500 the usual size, above 1,000 mostly cost
 
+WARNINGS = {"near-duplicate", "no slice value", "thin slice", "size"}
 _NOUNS = {
     "unusable": ("unusable row", "unusable rows"),
     "near-duplicate": ("group of near-duplicates", "groups of near-duplicates"),
@@ -65,14 +66,15 @@ class Finding:
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkup:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Checkup(Brief):
     """All findings about a test set.
 
     Attributes:
         n: Usable rows looked at.
         detectable: Smallest difference found with power 80%, by the share of examples on which the models disagree.
         slices: Rows by `field = value`, of fields that can be cut by.
+        n_sources: Values of the cluster field; None where none was named.
     """
 
     path: str
@@ -81,11 +83,12 @@ class Checkup:
     detectable: Mapping[float, float | None]
     slices: Mapping[str, int]
     train: str | None = None
+    n_sources: int | None = None
 
     @property
     def healthy(self) -> bool:
-        """True when nothing was found that spoils a comparison: the other kinds widen intervals or leave rows out of slices."""
-        return all(one.kind in {"no slice value", "thin slice", "size"} for one in self.findings)
+        """True when nothing was found that must be mended: the other kinds widen intervals or leave rows out of slices."""
+        return all(one.kind in WARNINGS for one in self.findings)
 
     def counts(self) -> dict[str, int]:
         """Findings by kind."""
@@ -115,13 +118,16 @@ class Checkup:
         against = (
             f", compared with {self.train}" if self.train else ", not compared with a training file"
         )
+        sources = (
+            "" if self.n_sources is None else f" from {wording.plural(self.n_sources, 'source')}"
+        )
         sees = ", ".join(
             f"{wording.points(d, sign=False)} at {share:.0%}"
             for share, d in self.detectable.items()
             if d is not None
         )
         lines = [
-            f"{self.path}: {wording.plural(self.n, 'row')}{against}. Found: {found or 'nothing'}.",
+            f"{self.path}: {wording.plural(self.n, 'row')}{sources}{against}. Found: {found or 'nothing'}.",
             *(
                 [
                     f"Differences it finds, in points, by share of examples the models disagree on: {sees}."
@@ -133,7 +139,8 @@ class Checkup:
         return "\n".join([*lines, *(f"  {_told(one)}" for one in self.rows())])
 
     def _repr_html_(self) -> str:
-        head = {"file": self.path, "rows": self.n, **self.counts()}
+        sources = {} if self.n_sources is None else {"sources": self.n_sources}
+        head = {"file": self.path, "rows": self.n, **sources, **self.counts()}
         rows = {f"{place}. {_where(one)}": _what(one) for place, one in enumerate(self.rows(), 1)}
         return wording.html_table(head | rows)
 
@@ -143,6 +150,7 @@ def examine(
     train: str | Path | None = None,
     *,
     slice_fields: Sequence[str] = (),
+    cluster_field: str | None = None,
     limit: int | None = None,
     memory: Path | None = None,
 ) -> Checkup:
@@ -152,6 +160,7 @@ def examine(
         path: The test set, chat JSONL.
         train: The training set of the fine-tuned model, chat JSONL.
         slice_fields: Declared slice fields, whose coverage is counted.
+        cluster_field: Field that rows of one source share: near-duplicates of one source count as one, and are no finding.
         limit: Only the first so many rows of the test set.
         memory: A file that keeps the near-duplicates of these very inputs, so that the next run need not look again.
 
@@ -159,7 +168,11 @@ def examine(
         DataError: A file cannot be read at all.
     """
     test_set = dataset.read_examples(
-        path, slice_fields=tuple(slice_fields), limit=limit, strict=False
+        path,
+        slice_fields=tuple(slice_fields),
+        cluster_field=cluster_field,
+        limit=limit,
+        strict=False,
     )
     rows = test_set.examples
     cut_by = [
@@ -190,6 +203,7 @@ def examine(
         },
         slices=dict(slices),
         train=str(train) if train else None,
+        n_sources=len({one.cluster for one in rows}) if cluster_field else None,
     )
 
 
@@ -219,12 +233,16 @@ def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
     texts_of_rows = map(_whole, own_messages([one.messages for one in rows]))
     known = {_level(text): one.line for text, one in zip(texts_of_rows, rows, strict=True)}
     lines, found = list(known.values()), near.groups_of(list(known), NEAR, memory=memory)
+    source = {one.line: one.cluster for one in rows}
     for group in found.groups:
+        sources = {source[lines[place]] for place in group}
+        if len(sources) == 1 and sources != {None}:  # counted as one source already
+            continue
         yield Finding(
             kind="near-duplicate",
             lines=tuple(sorted(lines[place] for place in group)),
             what=f"{len(group)} inputs, each at least {NEAR:.0%} alike to another",
-            remedy="keep one, or declare a cluster_field",
+            remedy="keep one, or declare a cluster_field (doctor: --cluster) that they share",
         )
     if found.n_left_out:
         what = f"{wording.plural(found.n_left_out, 'pair')} of long inputs that share part of their text not compared"

@@ -14,6 +14,7 @@ from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.slices import NO_VALUE
 from evalkit.conversation import attachments, conversation_text, own_messages, spoken_text
 from evalkit.errors import DesignError
+from evalkit.records import Brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,8 +66,8 @@ class Segment:
         return f"{self.where}: {self.what}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Found(Brief):
     """The worst segments, and how many were looked at."""
 
     segments: tuple[Segment, ...]

@@ -16,7 +16,7 @@ from evalkit.answers.pairs import Pair
 from evalkit.benchmark.bench import Bench, can_ask
 from evalkit.benchmark.comparison import Comparison
 from evalkit.errors import ModelError
-from evalkit.records import EvalResult
+from evalkit.records import Brief, EvalResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +57,8 @@ class ModelNoise:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseFloor:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NoiseFloor(Brief):
     """How far answers move when nothing changed.
 
     Attributes:

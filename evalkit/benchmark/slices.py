@@ -11,6 +11,7 @@ from evalkit.answers.pairs import Pair, mean, paired_test
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.frames import NO_VALUE, label, shown_values, value_of
 from evalkit.errors import DataError, DesignError
+from evalkit.records import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,8 +143,8 @@ class SliceRow:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceTable:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SliceTable(Brief):
     """Every slice of the declared fields, for one metric.
 
     Attributes:

@@ -15,7 +15,7 @@ from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.errors import DataError
 from evalkit.files import Told, append_line, kept_quiet, lines, warned
-from evalkit.records import Against, Evidence
+from evalkit.records import Against, Brief, Evidence
 from evalkit.settings import Settings
 from evalkit.study import PINNED, Study
 from evalkit.wording import decimals, points
@@ -37,8 +37,8 @@ _LEVELS = {"base": "base_value", "fine_tuned": "fine_tuned_value"}
 _TEXTS = ("stage", "decision", "base", "fine_tuned", "answers", "metric", "verdict")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class History(Brief):
     """The runs of a study, oldest first, and the one that is being made.
 
     Attributes:
@@ -277,6 +277,7 @@ def _benchmark(folder: Path) -> dict[str, Any]:
         "metrics": named,
         "primary": primary,
         "n_compared": evidence.details.get("n_compared") or 1,
+        "own_code": evidence.details.get("own_code") or {},
     }
 
 

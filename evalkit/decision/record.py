@@ -17,7 +17,7 @@ from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.decision.standing import Stale, standing
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_whole
-from evalkit.records import Against, Evidence, Layer, Missing
+from evalkit.records import Against, Brief, Evidence, Layer, Missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +39,8 @@ _OTHERS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Decision(Brief):
     """One decision on one version.
 
     Attributes:

@@ -14,6 +14,7 @@ from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.files import alone, write_whole
 from evalkit.human.shape import ANY_NAME, misfit
+from evalkit.records import Brief
 
 Side = Literal["a", "b"]
 VERSION = 1
@@ -21,8 +22,8 @@ RESTORE = "restore it or start a new round"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair(Mapping[str, Any]):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Pair(Brief, Mapping[str, Any]):
     """One input with two answers, readable by attribute or as a mapping.
 
     Attributes:
@@ -82,8 +83,8 @@ class Key:
         return _as_json("evalkit-key", self, ())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch(Sequence[Pair]):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Batch(Brief, Sequence[Pair]):
     """The pairs of one round; as a sequence, the article's list.
 
     Attributes:

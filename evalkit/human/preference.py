@@ -11,7 +11,7 @@ from evalkit.human import benchmark_view, checks, draw, missing, ratings
 from evalkit.human.batch import made_from
 from evalkit.human.ratings import LABELS, Rating
 from evalkit.human.rounds import Progress, Round
-from evalkit.records import EvalResult, Missing
+from evalkit.records import Brief, EvalResult, Missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +56,8 @@ class ReasonCount:
     neither: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preference:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Preference(Brief):
     """What people prefer.
 
     Attributes:

@@ -9,15 +9,15 @@ from typing import Literal
 from evalkit.human.blind import Batch, Key, Pair, Side
 from evalkit.human.rounds import Round
 from evalkit.human.votes import Vote
-from evalkit.records import RatedPair
+from evalkit.records import Brief, RatedPair
 
 Label = Literal["fine_tuned", "base", "tie", "both_bad"]
 LABELS: tuple[Label, ...] = ("fine_tuned", "base", "tie", "both_bad")
 _SCORES: Mapping[Label, int] = {"fine_tuned": 1, "base": -1, "tie": 0, "both_bad": 0}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rating:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Rating(Brief):
     """One vote, un-blinded.
 
     Attributes:

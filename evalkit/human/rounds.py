@@ -21,6 +21,7 @@ from evalkit.files import LineFile, append_line, kept_quiet, lines, write_whole
 from evalkit.human.blind import Batch, Key, read_batch, read_key, read_record
 from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.human.votes import Vote, VoteFile, read_standing
+from evalkit.records import Brief
 from evalkit.study import Study, checked_name
 
 LOCK, LOCKS = "lock.json", "locks.jsonl"
@@ -41,8 +42,8 @@ class Progress:
     last_at: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
-class Round:
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, repr=False)
+class Round(Brief):
     """A round's folder, `data/<study>/ratings/<round>`, and the batch in it."""
 
     folder: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import os
@@ -25,6 +26,10 @@ from evalkit.study import Study
 
 ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
 IDLE_S = 1800
+DEAD = (
+    "This link is not complete or not valid any more. Ask whoever sent it to you for a new one; "
+    "votes that you have given are kept."
+)
 # scripts and sockets from this server only; Voila's own start-up is inline, and the widget arrives as a blob
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline' blob:; "
@@ -53,7 +58,7 @@ def main(study: str, port: int = 8866, *, rating_round: str = "", root: Path | N
             f"{round_.folder}: this round is closed; name a new rating_round to go on"
         )
     _check_port(port)
-    token = secrets.token_urlsafe(24)
+    token = round_token(round_)
     with tempfile.TemporaryDirectory(prefix="evalkit-rate-") as folder:
         _furnish(Path(folder), token, port)
         print(page_of_links(round_, token, port), flush=True)  # noqa: T201 - what the command is for
@@ -139,6 +144,11 @@ def links(round_: Round) -> Mapping[str, str]:
         ) from why
 
 
+def round_token(round_: Round) -> str:
+    """What opens the server, made of the round's codes: it lives as long as they do, and no further file holds it."""
+    return hashlib.sha256(json.dumps(sorted(links(round_))).encode()).hexdigest()[:32]
+
+
 def page_of_links(round_: Round, token: str, port: int) -> str:
     """What the command prints."""
     lines = [
@@ -165,9 +175,7 @@ def page(environment: Mapping[str, str] = os.environ) -> Any:
     try:
         rater = links(round_).get(code)
         if rater is None:
-            return Refusal(
-                "This link is not complete or not valid any more. Ask whoever sent it to you for a new one."
-            )
+            return Refusal(DEAD)
         return Rater(Session(round_, rater), banner=PRACTICE if round_.batch.simulated else "")
     except DataError as why:
         return Refusal(f"Ratings cannot be stored just now, so none are taken. {why}")
@@ -210,6 +218,7 @@ def _settings(token: str, port: int) -> dict[str, Any]:
             "port_retries": 0,
             "open_browser": False,
             "token": token,
+            "identity_provider_class": "evalkit.human.entrance.Links",
             "tornado_settings": {
                 "headers": {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
             },

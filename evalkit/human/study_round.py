@@ -17,7 +17,7 @@ from evalkit.errors import DataError, DesignError
 from evalkit.human import draw
 from evalkit.human.batch import answers_seal, made_from, prepare_human_eval_batch
 from evalkit.human.rounds import Progress, Round, round_folder
-from evalkit.records import EvalResult
+from evalkit.records import Brief, EvalResult
 from evalkit.study import Study
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Otherwise:
     rubric: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRound:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class StudyRound(Brief):
     """The round a study has, or none yet, and the answers it would have rated.
 
     Attributes:

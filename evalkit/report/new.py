@@ -11,6 +11,11 @@ from evalkit.files import write_new
 from evalkit.study import checked_name, project_root
 from evalkit.wording import plural
 
+_NOT_IN_GIT = b"""# the A/B log holds users' ids; it stays out of git under whatever name study.yaml gives it
+*.sqlite*
+*.db*
+*.parquet
+"""
 _TEMPLATE = Path(__file__).with_name("template") / "study.yaml.j2"
 
 
@@ -18,6 +23,8 @@ def new_study(
     name: str, *, test: Path, base: str, fine_tuned: str, root: Path | None = None
 ) -> Path:
     """Writes `data/<name>/study.yaml` and copies the test file beside it; nothing that exists is overwritten.
+
+    A `.gitignore` of the study's own keeps its A/B log, with the ids of users, out of git.
 
     Args:
         name: Lower-case letters, digits, "-" and "_".
@@ -59,6 +66,7 @@ def new_study(
             f"{{{{ {field} }}}}",
             yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip(),
         )
+    write_new(folder / ".gitignore", _NOT_IN_GIT)
     _put(folder / "study.yaml", text.encode())
     return folder / "study.yaml"
 
@@ -83,6 +91,7 @@ Next:
      evalkit rate {name} --lock              closes the round
   5. evalkit run {name}                      everything, with what people said
 For an A/B test fill in its plan in study.yaml and name it (experiment_name); until then nothing is locked.
+`git add data/{name}` takes the study, its answers and votes; its .gitignore keeps the A/B log out, which holds users' ids.
 """
 
 

@@ -32,7 +32,7 @@ def what_changed(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> s
         return f"There is nothing to compare it with: of {n}, none finished without a failure and with a benchmark."
     before = sound[-1]
     changes = [
-        *_named(before, now),
+        *_named(earlier, before, now),
         *_layers(before, now),
         *_metrics(before, now),
         *_parameters(before, now),
@@ -62,7 +62,9 @@ def worn_out(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
     )
 
 
-def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _named(
+    earlier: Sequence[Mapping[str, Any]], before: Mapping[str, Any], now: Mapping[str, Any]
+) -> list[str]:
     changes = []
     for name, words in (
         ("test_set", "the test set"),
@@ -71,7 +73,7 @@ def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ):
         old, new = (row.get("bound_to", {}).get(name) for row in (before, now))
         if old and new and old != new:
-            changes.append(f"{words} are new" if "answers" in words else f"{words} is another")
+            changes.append(f"{words} {_otherwise(name, earlier, before, now)}")
     if before.get("verdict") != now.get("verdict"):
         changes.append(
             f"the verdict went from {before.get('verdict') or 'none'} to {now.get('verdict') or 'none'}"
@@ -79,15 +81,34 @@ def _named(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return changes
 
 
+def _otherwise(
+    name: str,
+    earlier: Sequence[Mapping[str, Any]],
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+) -> str:
+    """What became of a hash; answers are new when no earlier run has seen them, and the model is the same."""
+    if name == "test_set":
+        return "is another"
+    known = [r for r in earlier if (r.get("bound_to") or {}).get(name) == now["bound_to"][name]]
+    if known:
+        return f"are those of the run of {_day(known[-1])}"
+    old, new = ((row.get("models") or {}).get(name) for row in (before, now))
+    return "are another model's" if old and new and old != new else "are new"
+
+
 def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = (row.get("parameters") or {} for row in (before, now))
     changed = [name for name in new if name in old and old[name] != new[name]]
+    code = [(row.get("own_code") or {}) for row in (before, now)]
     rules = [
         one for one in now.get("rules") or () if before.get("rules") and one not in before["rules"]
     ]
     given = [f"{name} went from {_value(old[name])} to {_value(new[name])}" for name in changed]
     if before.get("stage") and now.get("stage") and before["stage"] != now["stage"]:
         given.append(f"stage went from {before['stage']} to {now['stage']}")
+    other = [name for name in code[1] if name in code[0] and code[0][name] != code[1][name]]
+    given += [f"{_value(name)}, which scores answers, is another" for name in other]
     return [*given, *(f"a rule is new: {one.rstrip('.')}" for one in rules)]
 
 

@@ -1,14 +1,18 @@
 import asyncio
 import json
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from evalkit.abtest.assignment import ABTestConfig, assign_variant
+from evalkit.abtest.lock import lock
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.log_tables import OUTCOMES
+from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.routing import run_ab_request, run_ab_request_async
 from evalkit.errors import DesignError, ModelError
 
@@ -83,6 +87,34 @@ def test_the_exposure_is_committed_before_the_answer_is_handed_over(log, fake_cl
         "at_s": 1000.5, "outcome": "ok", "error": None, "fallback": False, "prompt_tokens": 11, "completion_tokens": 7,
         "slice": "single",
     }  # fmt: skip
+
+
+def test_the_guides_example_runs_as_it_stands(tmp_path, monkeypatch, fake_client):
+    guide = (Path(__file__).parents[2] / "docs/data-formats.md").read_text(encoding="utf-8")
+    (snippet,) = (
+        one
+        for one in re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+        if "run_ab_request(" in one
+    )
+    (tmp_path / "data" / "my_study").mkdir(parents=True)
+    plan = ABPlan(
+        experiment_name="exp",
+        control_model="base",
+        treatment_model="tuned",
+        primary=Metric(name="accepted", expected=0.30, detectable_difference=0.05),
+        traffic_split=0.1,
+        users_per_day=300,
+    )
+    lock(plan, tmp_path / "data/my_study/plan.lock.json")
+    monkeypatch.chdir(tmp_path)
+    client = fake_client()
+    names = {"user_id": "ann", "messages": MESSAGES, "client": client}
+    exec(snippet, names)  # what people copy
+    assert names["result"].response == "fine"
+    assert client.asked[0]["max_tokens"] == 512
+    (row,) = names["log"].rows()
+    assert (row["slice"], row["user_id"]) == ("mobile", "ann")
+    names["log"].close()
 
 
 def test_an_outcome_follows_by_the_results_request_id(log, fake_client):

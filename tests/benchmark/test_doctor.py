@@ -73,6 +73,20 @@ def test_one_changed_word_is_a_near_duplicate(written):
     )
     assert kinds(found) == {"near-duplicate": 1}
     assert found.findings[0].lines == (1, 2)
+    assert found.healthy  # a run takes them: they widen nothing that a cluster does not mend
+
+
+@pytest.mark.parametrize(
+    ("patients", "left"),
+    [(("p1", "p1", "p2"), {}), (("p1", "p3", "p2"), {"near-duplicate": 1})],
+)
+def test_near_duplicates_of_one_declared_source_are_no_finding(written, patients, left):
+    texts = [TEXT, TEXT.replace("mike", "nike"), "something else altogether"]
+    rows = [row(text, metadata={"patient": one}) for text, one in zip(texts, patients, strict=True)]
+    found = examine(written(rows), cluster_field="patient")
+    assert kinds(found) == left
+    assert f"3 rows from {len(set(patients))} sources" in str(found)
+    assert kinds(examine(written(rows))) == {"near-duplicate": 1}
 
 
 def test_rows_of_one_template_are_one_finding_not_one_a_pair(written):

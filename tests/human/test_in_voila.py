@@ -12,6 +12,7 @@ import pytest
 
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.rounds import Round
+from evalkit.human.serve import DEAD
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror='window.__xss=1'><script>window.__xss=2</script> $5 and $6 abc\u202egpj.exe \ud800"
@@ -115,6 +116,17 @@ def desk(browser, round_, server):
     yield sit
     for page in pages:
         page.close()
+
+
+@pytest.mark.parametrize("path", ["/?token=old&rater=x", "/", "/login"])
+def test_a_dead_link_ends_in_words_for_raters(browser, server, path):
+    origin = server[1]["ann"].split("/?")[0]
+    page = browser.new_page()
+    answer = page.goto(origin + path)
+    assert answer.status == 403
+    assert page.locator("[role=alert]").inner_text() == DEAD
+    assert page.locator("input, form, img, a").count() == 0
+    page.close()
 
 
 def test_each_click_and_each_key_stores_one_row_before_the_next_pair_shows(desk):

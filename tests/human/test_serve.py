@@ -30,6 +30,18 @@ def test_links_are_random_kept_and_private(new_round):
     assert all(f"http://127.0.0.1:9000/?token=tok&rater={code}" in text for code in codes)
 
 
+def test_links_that_were_sent_live_as_long_as_their_round(new_round):
+    round_ = new_round(raters=("ann", "bob"))
+    sent = serve.page_of_links(round_, serve.round_token(round_), 9000)
+    again = Round.open(round_.folder)  # the command was started anew
+    assert serve.page_of_links(again, serve.round_token(again), 9000) == sent
+    token, codes = serve.round_token(again), (round_.folder / "links.json").read_text()
+    assert len(token) >= 32
+    assert token not in codes
+    (round_.folder / "links.json").unlink()  # how somebody takes all of them back
+    assert serve.round_token(again) != token
+
+
 def test_broken_links_are_said_to_the_rater_not_thrown(new_round):
     round_ = new_round()
     (round_.folder / "links.json").write_text("{")

@@ -281,6 +281,34 @@ def test_history_says_what_changed():
     assert "first run" in changes.what_changed([], now)
 
 
+@pytest.mark.parametrize(
+    ("answers", "model", "told"),
+    [
+        ("1", "m", "answers are those of the run of 2026-11-23 01:00"),  # back to a checkpoint
+        ("3", "older", "answers are another model's"),
+        ("3", "m", "answers are new"),
+    ],
+)
+def test_answers_that_were_there_before_are_not_called_new(answers, model, told):
+    def row(run, hour, answers, model="m"):
+        return {"run": run, "made_at": f"2026-11-23T0{hour}:00:00", "metrics": {"exact_match": {}},
+                "models": {"fine_tuned": model}, "bound_to": {"fine_tuned": answers}}  # fmt: skip
+
+    now = row("c", 3, answers, model)
+    said = changes.what_changed([row("a", 1, "1"), row("b", 2, "2")], now)
+    assert said == f"Since the run of 2026-11-23 02:00: the fine-tuned model's {told}."
+
+
+def test_another_scorer_under_the_same_name_is_told():
+    row = {"run": "a", "made_at": "2026-11-23T01:00:00", "metrics": {"half": {}},
+           "own_code": {"mine.py": "1", "b.py": "2"}}  # fmt: skip
+    now = row | {"run": "b", "own_code": {"mine.py": "9", "b.py": "2", "new.py": "3"}}
+    assert changes.what_changed([row], now) == (
+        "Since the run of 2026-11-23 01:00: mine.py, which scores answers, is another."
+    )
+    assert "Nothing changed" in changes.what_changed([row | {"own_code": {}}], now)
+
+
 NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "stage": "pre_deploy",
          "bound_to": {"fine_tuned": "1"}, "metrics": {"exact_match": {"estimate": 0.10}}, "rules": ["A slice warns."],
          "layers": {"benchmark": "better", "human": "too early"}, "effects": {"benchmark": "+10.0 (+5.0 to +15.0)"},
