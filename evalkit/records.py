@@ -10,8 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from evalkit.errors import DataError
-from evalkit.files import write_whole
+from evalkit.files import read_record, write_whole
 
 Outcome = Literal["ok", "error", "refused", "truncated", "empty"]
 Layer = Literal["benchmark", "human", "ab_test"]
@@ -229,14 +228,9 @@ class Evidence:
         Raises:
             DataError: The file is not such a record.
         """
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            missing = tuple(Missing(**one) for one in record.pop("missing"))
-            return cls(**record, missing=missing)
-        except (ValueError, TypeError, KeyError) as why:
-            raise DataError(
-                f"{path}: not a record of evidence ({why}); run its chapter again"
-            ) from why
+        return read_record(
+            path, cls, said="not a record of evidence", remedy="run its chapter again"
+        )
 
 
 def answers_hash(results: Iterable[EvalResult]) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
+from evalkit.files import read_json
+from evalkit.study import inside
 
 Checker = Callable[[str], bool | None]
 
@@ -59,7 +61,7 @@ def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
     if kind == "regex" and rest:
         return _regex_checker(rest)
     if kind == "schema" and rest:
-        return _schema_checker((folder or Path()) / rest)
+        return _schema_checker(inside(folder, rest) if folder else Path(rest))
     if choice not in CHECKERS:
         raise DesignError(
             f"checker {choice!r}: use {', '.join(CHECKERS)}, regex:<pattern>, schema:<file> or a callable"
@@ -88,13 +90,14 @@ def _schema_checker(path: Path) -> Checker:
     from referencing import Registry
 
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        schema = read_json(
+            path, said="no readable JSON schema", remedy="name another file, or checker: none"
+        )
         kind = validator_for(schema)
         kind.check_schema(schema)
-    except (OSError, ValueError, SchemaError) as why:
-        raise DesignError(
-            f"checker schema:{path}: no readable JSON schema ({type(why).__name__})"
-        ) from why
+    except (DataError, SchemaError) as why:
+        said = why if isinstance(why, DataError) else f"no JSON schema: {why.message}"
+        raise DesignError(f"checker schema:{path}: {said}") from why
     validator = kind(
         schema, registry=Registry()
     )  # an empty registry: a schema never fetches another one

@@ -16,7 +16,7 @@ from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.decision.standing import Stale, standing
 from evalkit.errors import DataError, DesignError
-from evalkit.files import write_whole
+from evalkit.files import read_record, write_whole
 from evalkit.records import Against, Evidence, Layer, Missing
 
 if TYPE_CHECKING:
@@ -239,25 +239,9 @@ def read_decision(folder: Path) -> Decision:
         DataError: It is missing or damaged.
     """
     path = folder / FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        record.pop("simulated")
-        layers = tuple(_layer(one) for one in record.pop("layers"))
-        tuples = {
-            name: tuple(record.pop(name))
-            for name in ("warnings", "missing", "would_change", "rules")
-        }
-        return Decision(layers=layers, **tuples, **record)
-    except FileNotFoundError:
-        raise DataError(f"{folder}: no {FILE}; no decision was made in this run") from None
-    except (ValueError, TypeError, KeyError) as why:
-        raise DataError(f"{path}: not a decision ({why}); run its chapter again") from why
-
-
-def _layer(record: dict[str, Any]) -> LayerDecision:
-    findings = tuple(Finding(**one) for one in record.pop("findings"))
-    missing = tuple(Missing(**one) for one in record.pop("missing"))
-    return LayerDecision(**record, findings=findings, missing=missing)
+    if not path.exists():
+        raise DataError(f"{folder}: no {FILE}; no decision was made in this run")
+    return read_record(path, Decision, said="not a decision", remedy="run its chapter again")
 
 
 def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:

@@ -101,7 +101,10 @@ class Rules:
             raise DesignError(
                 f"{path}: no rule is called {listed(unknown)}; there are {listed(known)}"
             )
-        return cls(**found)
+        try:
+            return cls(**found)
+        except DesignError as why:
+            raise DesignError(f"{path}: {why}") from None
 
     def required(self, stage: Stage) -> tuple[Layer, ...]:
         """The layers that must pass at this stage."""

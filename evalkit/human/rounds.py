@@ -137,6 +137,8 @@ class Round:
             raise DataError(
                 f"{path}: sealed with another key than the batch carries; restore batch, key and lock from a copy"
             )
+        for at in (record["locked_at"], *record.get("locked_before", ())):
+            _refuse_no_time(at, path)
         if odd := sorted(set(self.batch.raters) ^ set(record["votes"])):
             raise DataError(
                 f"{path}: the batch and the lock do not name the same raters ({', '.join(odd)}); restore both from a copy"
@@ -254,6 +256,15 @@ class Round:
         }
         append_line(self.folder / LOCKS, json.dumps(about).encode())  # first: a lock never lacks it
         write_whole(self.folder / LOCK, text)
+
+
+def _refuse_no_time(at: str, path: Path) -> None:
+    try:
+        datetime.fromisoformat(at)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{path}: says it was locked at {at!r}, need a time such as 2026-11-24T12:00:00Z; restore it from a copy"
+        ) from None
 
 
 def locked_before(record: Mapping[str, Any]) -> str:

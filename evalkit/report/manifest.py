@@ -11,9 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import evalkit
 from evalkit.errors import DataError
-from evalkit.files import write_whole
+from evalkit.files import as_record, read_json, write_whole
 from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
 from evalkit.settings import Value
@@ -41,6 +43,16 @@ _LEDGERS = (
     ".lock",
     ".partial",
 )
+
+
+class _Needed(msgspec.Struct):
+    """What readers of an earlier run's manifest rely on."""
+
+    failed: dict[str, str]
+    chapters: dict[str, dict[str, Any]] = {}
+    fingerprint: dict[str, str] = {}
+    left_out: list[str] = []
+    notes: list[str] = []
 
 
 def write(
@@ -101,13 +113,13 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: The run was not finished, or the file is damaged.
     """
-    try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return dict(found)
-    except FileNotFoundError:
-        raise DataError(f"{folder}: no {FILE}; the run did not finish") from None
-    except (TypeError, ValueError) as why:
-        raise DataError(f"{folder / FILE}: not a manifest ({why}); run the study again") from why
+    path = folder / FILE
+    if not path.exists():
+        raise DataError(f"{folder}: no {FILE}; the run did not finish")
+    said, remedy = "not a manifest", "run the study again"
+    found = read_json(path, said=said, remedy=remedy)
+    as_record(found, _Needed, f"{path}: {said}", remedy)
+    return found
 
 
 def files(study: Study) -> list[Path]:
