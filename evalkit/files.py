@@ -328,8 +328,8 @@ def read_json(path: Path, *, said: str, remedy: str) -> Any:
     """
     text = read_text(path, said=said, remedy=remedy)
     try:
-        return json.loads(text, parse_constant=_refused)
-    except (ValueError, RecursionError) as why:
+        return from_json(text)
+    except ValueError as why:
         raise DataError(f"{path}: {said} (not JSON: {why}); {remedy}") from why
 
 
@@ -354,6 +354,18 @@ def as_record(value: Any, kind: type[Record], said: str, remedy: str) -> Record:
         return msgspec.convert(value, kind)
     except (ValueError, TypeError) as why:
         raise DataError(f"{said} ({why}); {remedy}") from why
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value that JSON stands for.
+
+    Raises:
+        ValueError: It is none, is nested too deeply, or holds NaN or an infinite number, which are not JSON.
+    """
+    try:
+        return json.loads(text, parse_constant=_refused)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _refused(constant: str) -> None:

@@ -149,7 +149,7 @@ def read_flat(path: Path) -> dict[str, Value]:
     if wrong or not isinstance(found, dict):
         told = f"; not so: {', '.join(map(str, wrong))}" if wrong else ""
         need = "need flat `name: value` lines with text, numbers, true or false"
-        raise DataError(f"{path}: {need}{told}")
+        raise DataError(f"{path}: not settings; {need}{told}")
     return whole({str(name): value for name, value in found.items()})
 
 

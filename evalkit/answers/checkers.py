@@ -89,15 +89,18 @@ def _schema_checker(path: Path) -> Checker:
     from jsonschema.validators import validator_for
     from referencing import Registry
 
+    remedy = "name another file, or checker: none"
     try:
-        schema = read_json(
-            path, said="no readable JSON schema", remedy="name another file, or checker: none"
-        )
+        schema = read_json(path, said="no readable JSON schema", remedy=remedy)
+        if not isinstance(schema, dict):
+            raise SchemaError("it is no object")
         kind = validator_for(schema)
         kind.check_schema(schema)
-    except (DataError, SchemaError) as why:
-        said = why if isinstance(why, DataError) else f"no JSON schema: {why.message}"
-        raise DesignError(f"checker schema:{path}: {said}") from why
+    except DataError as why:
+        raise DesignError(f"checker schema:{why}") from why
+    except SchemaError as why:
+        said = " ".join(why.message.split())[:200]
+        raise DesignError(f"checker schema:{path}: no JSON schema ({said}); {remedy}") from why
     validator = kind(
         schema, registry=Registry()
     )  # an empty registry: a schema never fetches another one

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
-from evalkit.files import LineFile, Place, lines
+from evalkit.files import LineFile, Place, from_json, lines
 from evalkit.records import Answer, Outcome, ends_in_error, hash_rows
 from evalkit.redaction import without_secrets_in
 from evalkit.wording import plural, whole
@@ -300,7 +300,7 @@ def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = from_json(line)
     except ValueError:
         record = None
     if not isinstance(record, dict):

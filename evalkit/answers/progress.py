@@ -250,5 +250,5 @@ def _duration(seconds: float) -> str:
 def _from_file(path: Path) -> Mapping[str, Any]:
     prices = read_yaml(path, need="prices: model names, each with its prices")
     if not isinstance(prices, Mapping):
-        raise DataError(f"{path}: need a mapping of model names to prices")
+        raise DataError(f"{path}: not prices; need model names, each with its prices")
     return prices

@@ -14,7 +14,7 @@ from evalkit.decision import LayerDecision, read_decision, read_evidence
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.errors import DataError
-from evalkit.files import Told, append_line, kept_quiet, lines, warned
+from evalkit.files import Told, append_line, from_json, kept_quiet, lines, warned
 from evalkit.records import Against, Evidence
 from evalkit.settings import Settings, read_notebook, read_pinned
 from evalkit.study import PINNED, Study
@@ -130,11 +130,11 @@ def torn(study: Study) -> bool:
 
 def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = from_json(line)
         if not isinstance(row, dict):
             raise TypeError("no object")
         return row
-    except (TypeError, ValueError, RecursionError) as why:
+    except (TypeError, ValueError) as why:
         raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
-from evalkit.files import LineFile, append_line, kept_quiet, lines, write_whole
+from evalkit.files import LineFile, append_line, from_json, kept_quiet, lines, write_whole
 from evalkit.human.blind import Batch, Key, read_batch, read_key, read_record
 from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.human.votes import Vote, VoteFile, read_standing
@@ -201,7 +201,7 @@ class Round:
         path, found = self.folder / LOCKS, []
         for number, _, line in lines(path):
             try:
-                found.append(json.loads(line))
+                found.append(from_json(line))
             except ValueError as why:
                 raise DataError(f"{path}:{number}: {why}; restore the file from a copy") from why
             if said := misfit(found[-1], {"locked_at": str, "lock_sha256": str}):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.errors import DataError, DesignError
-from evalkit.files import read_text
+from evalkit.files import from_json, read_text
 from evalkit.human import draw
 from evalkit.human.batch import answers_seal, made_from, prepare_human_eval_batch
 from evalkit.human.rounds import Progress, Round, round_folder
@@ -265,7 +264,7 @@ def read_gold(path: Path) -> list[dict[str, str]]:
             try:
                 pairs.append(
                     {
-                        name: str(json.loads(line)[name])
+                        name: str(from_json(line)[name])
                         for name in ("id", "input", "better", "worse")
                     }
                 )
