@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from evalkit.errors import DataError
+from evalkit.marks import visible
 
 Record = TypeVar("Record")
 Place = tuple[int, int]  # offset and length of a line
@@ -30,7 +31,7 @@ _CANNOT_SYNC = {errno.EINVAL, errno.EOPNOTSUPP}  # a device or file system witho
 
 def warned(what: str) -> None:
     """Tells of a torn line as a warning."""
-    warnings.warn(what, stacklevel=4)
+    warnings.warn(visible(what), stacklevel=4)
 
 
 def kept_quiet(_what: str) -> None:

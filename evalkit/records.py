@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from evalkit.files import read_record, write_whole
+from evalkit.redaction import without_secrets_in
 
 Outcome = Literal["ok", "error", "refused", "truncated", "empty"]
 Layer = Literal["benchmark", "human", "ab_test"]
@@ -217,7 +218,7 @@ class Evidence:
 
     def write(self, path: Path) -> Path:
         """Writes the evidence as JSON; refuses NaN, which is not JSON."""
-        record = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        record = without_secrets_in({name: _plain(getattr(self, name)) for name in self.__slots__})
         text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
         return write_whole(path, text.encode() + b"\n")
 

@@ -22,6 +22,7 @@ from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
 from evalkit.files import alone, as_record, read_json, write_new, write_whole
+from evalkit.redaction import without_secrets
 
 KIND = "evalkit-plan"
 _REMEDY = "a locked plan is changed by amend() only. Restore the file"
@@ -160,7 +161,12 @@ def _append(
     if not reason.strip() or plan == locked.plan:
         raise DesignError("an amendment needs a reason and at least one changed value")
     phase = locked.phases[-1].phase + (plan.traffic_split != locked.plan.traffic_split)
-    entry = {"at": _utc(now), "reason": reason, "phase": phase, "plan": plan.to_dict()}
+    entry = {
+        "at": _utc(now),
+        "reason": without_secrets(reason),
+        "phase": phase,
+        "plan": plan.to_dict(),
+    }
     record = _read(path)
     record["amendments"].append(entry | {"sha256": _hash([locked.sha256, entry])})
     write_whole(path, _as_json(record))

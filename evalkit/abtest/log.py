@@ -21,11 +21,11 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalkit.abtest.address import log_url
-from evalkit.abtest.address import shown as _shown
+from evalkit.abtest.log_address import log_url
+from evalkit.abtest.log_address import shown as _shown
 from evalkit.abtest.log_tables import EXPOSURES, META, OUTCOMES, TABLES, Exposure, outcome_row
 from evalkit.errors import DataError, DesignError
-from evalkit.redaction import known_secrets, without_secrets
+from evalkit.redaction import known_secrets, without_secrets, without_secrets_in
 from evalkit.wording import cleaned, redacted
 
 _BUSY_S = 30.0
@@ -301,7 +301,9 @@ def _create(engine: sa.Engine) -> set[str]:
 
 def _without_keys(row: dict[str, Any]) -> dict[str, Any]:
     """Logs that others write, and those of older versions, may quote a key that a server refused."""
-    return row | {"error": redacted(row["error"])} if row.get("error") else row
+    told = {name: row[name] for name in ("model", "slice") if row.get(name)}
+    safe = without_secrets_in(told)
+    return row | safe | ({"error": redacted(row["error"])} if row.get("error") else {})
 
 
 def _storable(text: str) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from evalkit.abtest.address import log_url, read_url, shown
 from evalkit.abtest.analysis import Log, fetched, quiet
+from evalkit.abtest.log_address import log_url, read_url, shown
 from evalkit.errors import DataError, EvalkitError
 from evalkit.redaction import known_secrets, without_secrets
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from evalkit.answers.rows import UnusableError, lines, messages, parsed, shown
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Example
-from evalkit.wording import cleaned, count, flattened, listed, plural
+from evalkit.wording import cleaned, count, flattened, listed, plural, visible
 
 SystemPromptMode = Literal["auto", "prepend", "replace"]
 FEW = 100  # below this single rows have too much influence
@@ -207,7 +207,7 @@ def read_examples(
             kept.append(example)
     _check(reader, strict=strict)
     if repeats := _repeats(reader):
-        warnings.warn(f"{reader.path}: {repeats}", stacklevel=2)
+        warnings.warn(visible(f"{reader.path}: {repeats}"), stacklevel=2)
     return TestSet(
         path=reader.path,
         examples=tuple(kept),

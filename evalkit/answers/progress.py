@@ -12,6 +12,7 @@ from typing import Any
 
 from evalkit.errors import DataError
 from evalkit.files import no_number, read_yaml
+from evalkit.marks import visible
 from evalkit.records import Answer
 from evalkit.wording import count, listed, plural
 
@@ -181,7 +182,7 @@ class Progress:
             name,
             time.monotonic(),
         )
-        self._bar = _bar(tally.n_calls, name) if estimate and tally.n_calls else None
+        self._bar = _bar(tally.n_calls, visible(name)) if estimate and tally.n_calls else None
         self.say(str(estimate))
 
     def say(self, text: str) -> None:
@@ -233,6 +234,7 @@ def _kernel() -> Any:
 
 
 def _write(line: str, bar: Any) -> None:
+    line = visible(line)
     out = sys.stderr if _kernel() is None else sys.stdout
     if bar is not None:
         bar.write(line, file=out)

@@ -18,7 +18,7 @@ from evalkit.answers.evaluation import Evaluation, names, scoring, warn_of_chang
 from evalkit.answers.progress import Progress, Tally
 from evalkit.errors import DataError
 from evalkit.records import EvalResult, Example
-from evalkit.wording import plural
+from evalkit.wording import plural, visible
 
 SCORERS = ("similarity",)
 
@@ -216,4 +216,4 @@ def _check_answered(
     )
     if len(unanswered) == len(test_set.examples):
         raise DataError(text)
-    warnings.warn(text, stacklevel=3)
+    warnings.warn(visible(text), stacklevel=3)

@@ -18,6 +18,7 @@ from evalkit.decision.standing import Stale, standing
 from evalkit.errors import DataError, DesignError
 from evalkit.files import read_record, write_whole
 from evalkit.records import Against, Evidence, Layer, Missing
+from evalkit.redaction import without_secrets_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +130,7 @@ class Decision:
 
     def write(self, folder: Path) -> Path:
         """Writes `decision.json` into a run's folder."""
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        text = json.dumps(without_secrets_in(self.to_dict()), indent=1, allow_nan=False)
         return write_whole(folder / FILE, text.encode() + b"\n")
 
     def __str__(self) -> str:

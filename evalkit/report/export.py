@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.marks import visible
 from evalkit.study import Study
 
 
@@ -34,15 +35,15 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
 
 
 def _log(study: Study, folder: Path) -> list[Path]:
-    from evalkit.abtest.address import place as named
     from evalkit.abtest.log import EventLog
+    from evalkit.abtest.log_address import place as named
 
     place = named(study, study.settings.event_log)
     if isinstance(place, str) and "://" not in place and not os.environ.get(place):
         return []
     if isinstance(place, Path) and place.is_dir():
         told = "not exported, its Parquet or CSV files can be read as they are"
-        print(f"evalkit: {place}: {told}", file=sys.stderr)  # noqa: T201
+        print(f"evalkit: {visible(str(place))}: {told}", file=sys.stderr)  # noqa: T201
     if isinstance(place, Path) and not place.is_file():
         return []
     log = EventLog(place, only_read=True)

@@ -26,6 +26,7 @@ from evalkit.conversation import (
 from evalkit.errors import DataError
 from evalkit.files import append_line, lines
 from evalkit.records import EvalResult
+from evalkit.redaction import without_secrets
 from evalkit.show import say
 from evalkit.show.difference import marked
 from evalkit.show.tables import note
@@ -337,7 +338,9 @@ def _latest(path: Path | None) -> dict[str, dict[str, Any]]:
             row: Any = json.loads(line)
             found[row["example_id"]] = {"note": row["note"], "marked": row.get("marked")}
         except (ValueError, TypeError, KeyError) as why:  # the other notes must still show
-            warnings.warn(f"{path}:{number}: not a note ({why}); passed over", stacklevel=3)
+            warnings.warn(
+                wording.visible(f"{path}:{number}: not a note ({why}); passed over"), stacklevel=3
+            )
     return found
 
 
@@ -349,7 +352,7 @@ def write_note(path: Path, example_id: str, note: str, *, marked: bool = False) 
     """
     row = {
         "example_id": example_id,
-        "note": wording.cleaned(note)[0],
+        "note": without_secrets(wording.cleaned(note)[0]),
         **({"marked": True} if marked else {}),
         "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     }

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -226,7 +227,10 @@ class Endpoint:
         except Exception as why:
             return self._sorted(why)
         latency_ms, self._is_down = (time.perf_counter() - started) * 1000, False
-        said = {name: getattr(found, name) for name in ("text", "served_model", "finish_reason")}
+        said = {
+            name: getattr(found, name)
+            for name in ("text", "served_model", "finish_reason", "error")
+        }
         safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
         return replace(found, **safe, latency_ms=round(latency_ms, 3))
 
@@ -306,6 +310,17 @@ def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, st
     if address and urlsplit(address).scheme not in {"http", "https"}:
         raise ModelError(
             "OPENAI_BASE_URL must start with http:// or https://, e.g. http://127.0.0.1:8080/v1"
+        )
+    try:
+        parts = urlsplit(address)
+        told = "holds a user or a password" if parts.username or parts.password else ""
+        _ = parts.port
+    except ValueError:
+        told = "is no address"
+    if told or re.search(r"://[^/@]*:[^@]*@", address):
+        raise ModelError(
+            f"OPENAI_BASE_URL {told or 'holds a password'}; need such as http://127.0.0.1:8080/v1, "
+            "with the key in OPENAI_API_KEY"
         )
     return key or _NO_KEY, address or "https://api.openai.com/v1"
 
