@@ -11,6 +11,7 @@ import msgspec
 
 from evalkit.errors import DataError, DesignError
 from evalkit.files import as_record, no_number, read_json, read_record, read_yaml
+from evalkit.redaction import passwords_in
 from evalkit.wording import whole
 
 Value = str | int | float | bool
@@ -247,6 +248,8 @@ def _problems(name: str, value: Any, types: Mapping[str, type]) -> Iterator[str]
         yield f"{name}: no such setting{_nearest(name, types)}"
     elif told := no_number(value):
         yield f"{name}: {told}"
+    elif isinstance(value, str) and "://" in value and passwords_in(value):
+        yield f"{name}: the value looks like a secret, and settings are written in plain text; use the environment"
     else:
         try:
             msgspec.convert(value, types[name])

@@ -107,11 +107,11 @@ def _escaped(text: str) -> str:
     scheme, _, rest = text.partition("://")
     main, mark, query = rest.partition("?")
     user, colon, behind = main.partition(":")
-    if (
-        re.match(r"\[|\d+(/|$)", behind) and "@" not in main
-    ):  # a port: what is in the query is no password
+    if "@" not in main and (not colon or re.match(r"\d+(/|$)", behind)):  # a port, no password
         return f"{scheme}://{main}{mark}{query.replace('@', '%40')}"
-    if not colon or "/" in user or "@" in user or "@" not in behind:
+    if not colon or "/" in user or "@" in user:
         return text
+    if "@" not in main or not re.match(r"[\w.]+=", query):  # the "?" is the password's
+        behind, mark, query = rest.partition(":")[2], "", ""
     password, _, host = behind.rpartition("@")
     return f"{scheme}://{user}:{quote(unquote(password), safe='')}@{host}{mark}{query}"
