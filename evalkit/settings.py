@@ -245,7 +245,8 @@ def _declared_type(notebook: Path, name: str, value: Any, line: Any) -> type:
 
 def _problems(name: str, value: Any, types: Mapping[str, type]) -> Iterator[str]:
     if name not in types:
-        yield f"{name}: no such setting{_nearest(name, types)}"
+        shown = name.replace("\n", "\\n")  # a line that is forged is not one of ours
+        yield f"{shown}: no such setting{_nearest(name, types)}"
     elif told := no_number(value):
         yield f"{name}: {told}"
     elif isinstance(value, str) and "://" in value and passwords_in(value):

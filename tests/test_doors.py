@@ -83,6 +83,13 @@ def test_names_of_unknown_settings_and_paths_reach_the_terminal_as_marks(
     assert name not in str(caught.value)
 
 
+def test_a_setting_named_with_a_line_end_forges_no_line(tmp_path):
+    (tmp_path / "data/s").mkdir(parents=True)
+    (tmp_path / "data/s/study.yaml").write_text(yaml.safe_dump({"a\nevalkit: ship": 1}))
+    with pytest.raises(DataError, match=r"a\\nevalkit: ship: no such setting"):
+        Study.open("s", root=tmp_path).settings  # noqa: B018
+
+
 def test_progress_shows_a_models_name_as_marks(capsys):
     Progress(Tally(n_calls=1), Estimate(n_calls=1, n_to_ask=1, concurrency=1), name="m\x1b[2J")
     told = capsys.readouterr()

@@ -15,7 +15,7 @@ import msgspec
 
 import evalkit
 from evalkit.errors import DataError
-from evalkit.files import as_record, read_json, write_whole
+from evalkit.files import as_record, from_json, read_json, write_whole
 from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
 from evalkit.settings import Value
@@ -167,9 +167,12 @@ def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, Any]:
     """What the answers' journals say of themselves: model, server, settings."""
     made = {}
     for name in ("base_journal", "fine_tuned_journal"):
-        path = study.folder / str(
-            parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl"
-        )
+        named = parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl"
+        try:
+            path = study.path(str(named))
+        except DataError as why:  # its chapter says so too; the report must still come
+            made[name] = {"problem": str(why)}
+            continue
         if path.is_file():
             made[name] = _header(path)
     return made
@@ -179,7 +182,7 @@ def _header(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8", errors="replace") as file:
         line = file.readline()
     try:
-        header = json.loads(line)
+        header = from_json(line)
         return {
             key: header.get(key)
             for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")
