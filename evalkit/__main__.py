@@ -13,11 +13,11 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from evalkit import __version__
 from evalkit.errors import DesignError, EvalkitError
-from evalkit.wording import redacted
+from evalkit.wording import redacted, visible
 
 _ABOUT = """Is my fine-tuned model really better?
 
@@ -78,7 +78,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         return options.command(options)
     except EvalkitError as why:
-        print(f"evalkit: {_as_called(redacted(str(why)))}", file=sys.stderr)
+        _tell(f"evalkit: {_as_called(str(why))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         raise
@@ -86,13 +86,13 @@ def _main(arguments: Sequence[str] | None) -> int:
         if why.filename is None and why.errno not in _REMEDIES:
             raise
         where = f"{why.filename}: " if why.filename else ""
-        print(
+        _tell(
             f"evalkit: {where}{why.strerror}; {_REMEDIES.get(why.errno or 0, _ANY_REMEDY)}",
             file=sys.stderr,
         )
         return 1
     except KeyboardInterrupt:
-        print("evalkit: stopped; what was finished is kept", file=sys.stderr)
+        _tell("evalkit: stopped; what was finished is kept", file=sys.stderr)
         return 130
 
 
@@ -108,11 +108,11 @@ def _run(options: argparse.Namespace) -> int:
         workers=options.workers,
         fresh=options.fresh,
         cold=options.cold,
-        say=lambda line: print(line, flush=True),
+        say=_tell,
     )
     for name, error in run.failed.items():
-        print(f"evalkit: {name} failed: {error}", file=sys.stderr)
-    print(run.report, flush=True)
+        _tell(f"evalkit: {name} failed: {error}", file=sys.stderr)
+    _tell(run.report)
     return 12 if run.failed else 0
 
 
@@ -121,8 +121,8 @@ def _gate(options: argparse.Namespace) -> int:
 
     found = gate(options.run)
     if found.judged:
-        print(f"evalkit: {found.judged}", file=sys.stderr)
-    print(found.sentence)
+        _tell(f"evalkit: {found.judged}", file=sys.stderr)
+    _tell(found.sentence)
     return found.code
 
 
@@ -160,7 +160,7 @@ def _rate(options: argparse.Namespace) -> int:
     from evalkit.human import serve
 
     if options.lock:
-        print(
+        _tell(
             _as_called(
                 serve.close(
                     options.study, rating_round=options.round, unfinished=options.unfinished
@@ -181,9 +181,9 @@ def _doctor(options: argparse.Namespace) -> int:
         options.test, options.train, slice_fields=slices, cluster_field=options.cluster or None
     )
     lines = str(found).split("\n")
-    print("\n".join(lines[:_MOST_LINES]))
+    _tell("\n".join(lines[:_MOST_LINES]))
     if len(lines) > _MOST_LINES:
-        print(f"  ... and {len(lines) - _MOST_LINES} more")
+        _tell(f"  ... and {len(lines) - _MOST_LINES} more")
     return 0 if found.healthy else 1
 
 
@@ -191,7 +191,7 @@ def _export(options: argparse.Namespace) -> int:
     from evalkit.report.export import export
 
     for path in export(options.study, Path(options.to)):
-        print(path)
+        _tell(path)
     return 0
 
 
@@ -201,8 +201,20 @@ def _new(options: argparse.Namespace) -> int:
     made = new_study(
         options.study, test=options.test, base=options.base, fine_tuned=options.fine_tuned
     )
-    print(_as_called(next_step(made)))
+    _tell(_as_called(next_step(made)))
     return 0
+
+
+def _tell(text: object, *, file: TextIO | None = None) -> None:
+    """All that is printed: without keys, and nothing in it drives the terminal."""
+    print(visible(redacted(str(text))), file=file, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its complaints quote what was typed, or what a script put there."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
 
 
 def _as_called(text: str) -> str:
@@ -229,9 +241,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="evalkit", description=_ABOUT, epilog=_MORE, formatter_class=layout
-    )
+    parser = _Parser(prog="evalkit", description=_ABOUT, epilog=_MORE, formatter_class=layout)
     parser.add_argument("--version", action="version", version=f"evalkit {__version__}")
     commands = parser.add_subparsers(
         title="commands", dest="chosen", metavar="COMMAND", required=True

@@ -6,13 +6,16 @@ EvalkitError
 └── ModelError                an endpoint that cannot be used: wrong key, name, address, quota
 """
 
+from evalkit.marks import visible
+from evalkit.redaction import without_secrets
+
 
 class EvalkitError(Exception):
     """Everything evalkit raises on purpose."""
 
     def __str__(self) -> str:
-        """The message; half a character in what it quotes, which neither kernel nor terminal can take, stands as its code."""
-        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+        """The message without known keys; what nobody sees in what it quotes, or a terminal would obey, stands as its code."""
+        return visible(without_secrets(super().__str__()))
 
 
 class DataError(EvalkitError, ValueError):

@@ -7,6 +7,7 @@ confirmed to anybody: readers leave it out, the next append removes it, and both
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import secrets
@@ -16,10 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from evalkit.errors import DataError
+from evalkit.marks import visible
 
+Record = TypeVar("Record")
 Place = tuple[int, int]  # offset and length of a line
 Told = Callable[[str], None]
 LARGEST = 2**53  # whole numbers beyond it are not the same number in every program that reads them
@@ -28,7 +31,7 @@ _CANNOT_SYNC = {errno.EINVAL, errno.EOPNOTSUPP}  # a device or file system witho
 
 def warned(what: str) -> None:
     """Tells of a torn line as a warning."""
-    warnings.warn(what, stacklevel=4)
+    warnings.warn(visible(what), stacklevel=4)
 
 
 def kept_quiet(_what: str) -> None:
@@ -302,21 +305,96 @@ def _last_newline(file: Any, size: int) -> int:
     return -1
 
 
+def read_text(path: Path, *, said: str, remedy: str) -> str:
+    """The text of a UTF-8 file, without a byte order mark.
+
+    Args:
+        path: The file.
+        said: What the message says when it cannot be had, such as "not a manifest".
+        remedy: What to do then.
+
+    Raises:
+        DataError: It is missing, cannot be read, is empty, or is no UTF-8.
+    """
+    try:
+        found = path.read_text(encoding="utf-8-sig")
+    except OSError as why:
+        raise DataError(f"{path}: {said} ({why.strerror}); {remedy}") from why
+    except ValueError as why:
+        raise DataError(f"{path}: {said} (not UTF-8: {why}); {remedy}") from why
+    if not found.strip():
+        raise DataError(f"{path}: {said} (it is empty); {remedy}")
+    return found
+
+
+def read_json(path: Path, *, said: str, remedy: str) -> Any:
+    """The value in a JSON file; the arguments are those of `read_text`.
+
+    Raises:
+        DataError: As `read_text`; or it is not JSON, or holds NaN or an infinite number.
+    """
+    text = read_text(path, said=said, remedy=remedy)
+    try:
+        return from_json(text)
+    except ValueError as why:
+        raise DataError(f"{path}: {said} (not JSON: {why}); {remedy}") from why
+
+
+def read_record(path: Path, kind: type[Record], *, said: str, remedy: str) -> Record:
+    """A JSON file as the record that was written there; `said` and `remedy` are those of `read_text`.
+
+    Raises:
+        DataError: As `read_json`; or a field is missing or of another type.
+    """
+    return as_record(read_json(path, said=said, remedy=remedy), kind, f"{path}: {said}", remedy)
+
+
+def as_record(value: Any, kind: type[Record], said: str, remedy: str) -> Record:
+    """What was read from JSON as a record, every field of its type.
+
+    Raises:
+        DataError: A field is missing or of another type.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(value, kind)
+    except (ValueError, TypeError) as why:
+        raise DataError(f"{said} ({why}); {remedy}") from why
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value that JSON stands for.
+
+    Raises:
+        ValueError: It is none, is nested too deeply, or holds NaN or an infinite number, which are not JSON.
+    """
+    try:
+        return json.loads(text, parse_constant=_refused)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
 def read_yaml(path: Path, *, need: str) -> Any:
-    """What stands in a YAML file; None in an empty one.
+    """What stands in a YAML file; None when it holds comments only.
 
     Args:
         path: The file.
         need: What must stand in it, for the message.
 
     Raises:
-        DataError: It cannot be read, is no YAML, or holds a number that is not finite or too large.
+        DataError: It cannot be read, is empty, is no YAML, or holds a number that is not finite or too large.
     """
     import yaml
 
+    text = read_text(path, said="not YAML", remedy=f"need {need}")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as why:
+        found = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as why:
         raise DataError(f"{path}: not YAML ({' '.join(str(why).split())}); need {need}") from why
     if told := "; ".join(f"{name}: {why}" for name, why in _no_numbers(found, "")):
         raise DataError(f"{path}: {told}")

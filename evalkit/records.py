@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
-from evalkit.errors import DataError
-from evalkit.files import write_whole
+from evalkit.files import read_record, write_whole
+from evalkit.redaction import without_secrets_in
 
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
@@ -301,7 +301,7 @@ class Evidence(Brief):
 
     def write(self, path: Path) -> Path:
         """Writes the evidence as JSON; refuses NaN, which is not JSON."""
-        record = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        record = without_secrets_in({name: _plain(getattr(self, name)) for name in self.__slots__})
         text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
         return write_whole(path, text.encode() + b"\n")
 
@@ -312,14 +312,9 @@ class Evidence(Brief):
         Raises:
             DataError: The file is not such a record.
         """
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            missing = tuple(Missing(**one) for one in record.pop("missing"))
-            return cls(**record, missing=missing)
-        except (ValueError, TypeError, KeyError) as why:
-            raise DataError(
-                f"{path}: not a record of evidence ({why}); run its chapter again"
-            ) from why
+        return read_record(
+            path, cls, said="not a record of evidence", remedy="run its chapter again"
+        )
 
 
 def answers_hash(results: Iterable[EvalResult]) -> str:

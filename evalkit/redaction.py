@@ -24,9 +24,10 @@ _SECRET_NAME = re.compile(
 _LESS_CERTAIN_NAME = re.compile(
     r"(?i)(^|_)(KEY|AUTH|BEARER|CREDENTIALS?)$"
 )  # of keys, and of words
-_IN_URL = re.compile(
-    r"://[^/\s:@?#]*:([^\s/]+)@|[?&](?:[\w-]*(?:password|passwd|key|token|secret|signature)|sig)=([^&#\s]+)",
-    re.I,
+_USER = re.compile(r"://([^/\s:@?#]*)(:?)")
+_PORT = re.compile(r"\d{1,5}(?=/|\Z)")
+_IN_QUERY = re.compile(
+    r"[?&;](?:[\w.-]*(?:password|passwd|pwd|key|token|secret|signature)|sig)=([^&\s]+)", re.I
 )
 _PLACEHOLDERS = {  # what stands where no secret is needed: ordinary words, kept in texts
     *("password", "postgres", "postgresql", "changeme", "change-me", "placeholder", "undefined"),
@@ -76,13 +77,13 @@ def known_secrets(*given: object, environment: Mapping[str, str] = os.environ) -
         ('s3same-open', 'hf_1234567')
     """
     texts = [text.strip() for text in given if isinstance(text, str)]
-    found = [one for text in texts for one in (_in_url(text) if "://" in text else [text])]
+    found = [one for text in texts for one in (passwords_in(text) if "://" in text else [text])]
     for name, value in environment.items():
         less_certain = _LESS_CERTAIN_NAME.search(name) and _looks_random(value.strip())
         if _SECRET_NAME.search(name) or less_certain:
             found.append(value.strip())
         if "://" in value:
-            found += _in_url(value)
+            found += passwords_in(value)
     kept = (
         one
         for one in found
@@ -99,10 +100,24 @@ def _looks_random(value: str) -> bool:
     return mixed and len(value) >= 2 * SHORTEST and not re.search(r"[\s/\\]", value)
 
 
-def _in_url(text: str) -> list[str]:
-    """Passwords and keys of a URL, as they stand there and decoded."""
-    raw = [one for found in _IN_URL.findall(text) for one in found if one]
-    return [*raw, *map(unquote, raw)]
+def passwords_in(text: str) -> list[str]:
+    """Passwords and keys of the URLs in a text, of any length, as they stand there and decoded.
+
+    An "@", a "/" or a "#" may belong to a password or end it: then each way of reading it is given.
+
+    Example:
+        >>> passwords_in("postgresql://ann:a@b/c@db/log"), passwords_in("http://127.0.0.1:8080/v1?at=a@b")
+        (['a', 'a@b/c'], [])
+    """
+    raw = _IN_QUERY.findall(text)
+    for found in _USER.finditer(text):
+        behind = text[found.end() :]
+        if not found[2]:  # a key in the place of the name
+            raw += [found[1]] if behind.startswith("@") and _looks_random(found[1]) else []
+        elif not _PORT.match(behind):
+            behind = re.split(r"\s", behind, maxsplit=1)[0]
+            raw += [behind[: at.start()] for at in re.finditer("@", behind) if at.start()]
+    return list(dict.fromkeys([*raw, *map(unquote, raw)]))
 
 
 @lru_cache(maxsize=64)
@@ -113,6 +128,9 @@ def _forms(secret: str) -> tuple[tuple[str, bool], ...]:
         secret,
         quote(secret),
         quote(secret, safe=""),
+        quote(quote(secret, safe=""), safe=""),
+        "".join(f"%{byte:02X}" for byte in secret.encode()),
+        "".join(f"\\u{ord(char):04x}" for char in secret),
         quote_plus(secret),
         html.escape(secret),
         escaped,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,7 +10,8 @@ from typing import Any, get_type_hints
 import msgspec
 
 from evalkit.errors import DataError, DesignError
-from evalkit.files import no_number, read_yaml
+from evalkit.files import as_record, no_number, read_json, read_record, read_yaml
+from evalkit.redaction import passwords_in
 from evalkit.wording import whole
 
 Value = str | int | float | bool
@@ -167,7 +167,7 @@ def read_flat(path: Path) -> dict[str, Value]:
     if wrong or not isinstance(found, dict):
         told = f"; not so: {', '.join(map(str, wrong))}" if wrong else ""
         need = "need flat `name: value` lines with text, numbers, true or false"
-        raise DataError(f"{path}: {need}{told}")
+        raise DataError(f"{path}: not settings; {need}{told}")
     return whole({str(name): value for name, value in found.items()})
 
 
@@ -177,22 +177,62 @@ def declared_parameters(notebook: Path) -> dict[str, type]:
     A parameter that is None, or "" under a setting's name, has the setting's type: it is left to the study.
 
     Raises:
-        DesignError: A parameter is neither text, int, float nor bool.
+        DesignError: A parameter is neither text, int, float nor bool, or their cell is not Python.
+        DataError: The file is no notebook.
     """
     import ast
 
     tagged = (
         "".join(cell["source"])
-        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        for cell in read_notebook(notebook).get("cells", ())
         if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ())
     )
-    lines = [line for source in tagged for line in ast.parse(source).body]
+    try:
+        lines = [line for source in tagged for line in ast.parse(source).body]
+    except SyntaxError as why:
+        raise DesignError(
+            f"{notebook}: the parameters cell is not Python ({why.msg}: {why.text}); need one assignment a line"
+        ) from why
     return {
         name: _declared_type(notebook, name, value, line)
         for line in lines
         if isinstance(line, ast.Assign | ast.AnnAssign) and (value := line.value) is not None
         for name in _names(line)
     }
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """A notebook as the JSON it is: cells and metadata, of the shape that every reader relies on.
+
+    Raises:
+        DataError: The file is no notebook of version 4.
+    """
+    said, remedy = "not a notebook", "restore it from a copy"
+    found = read_json(path, said=said, remedy=remedy)
+    as_record(found, _Notebook, f"{path}: {said}", remedy)
+    return found
+
+
+def read_pinned(path: Path) -> dict[str, Value]:
+    """What the study file and the command said when a run began.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    return read_record(
+        path, dict[str, Value], said="not a run's settings", remedy="run the study again"
+    )
+
+
+class _Cell(msgspec.Struct):
+    cell_type: str
+    source: str | list[str]
+    metadata: dict[str, Any]
+
+
+class _Notebook(msgspec.Struct):
+    metadata: dict[str, Any]
+    cells: list[_Cell] = []
 
 
 def _names(line: Any) -> list[str]:
@@ -222,9 +262,12 @@ def _declared_type(notebook: Path, name: str, value: Any, line: Any) -> type:
 
 def _problems(name: str, value: Any, types: Mapping[str, type]) -> Iterator[str]:
     if name not in types:
-        yield f"{name}: no such setting{_nearest(name, types)}"
+        shown = name.replace("\n", "\\n")  # a line that is forged is not one of ours
+        yield f"{shown}: no such setting{_nearest(name, types)}"
     elif told := no_number(value):
         yield f"{name}: {told}"
+    elif isinstance(value, str) and "://" in value and passwords_in(value):
+        yield f"{name}: the value looks like a secret, and settings are written in plain text; use the environment"
     else:
         try:
             msgspec.convert(value, types[name])

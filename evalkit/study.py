@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -15,7 +14,15 @@ from typing import Any
 import msgspec
 
 from evalkit.errors import DataError, DesignError
-from evalkit.settings import TYPES, Settings, Value, checked, declared_parameters, read_flat
+from evalkit.settings import (
+    TYPES,
+    Settings,
+    Value,
+    checked,
+    declared_parameters,
+    read_flat,
+    read_pinned,
+)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 BY_HAND = "by-hand"
@@ -78,7 +85,7 @@ class Study:
         """
         pinned = self.reports / self.run / PINNED
         if self.run and pinned.is_file():
-            return {**json.loads(pinned.read_text(encoding="utf-8")), **self.overrides}
+            return {**read_pinned(pinned), **self.overrides}
         path = self.folder / FILE
         values = read_flat(path)
         try:
@@ -125,12 +132,7 @@ class Study:
         Raises:
             DataError: The path leaves the study's folder.
         """
-        path = (self.folder / relative).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
-            raise DataError(
-                f"{relative!r} leaves {self.folder}; name a file inside the study's folder"
-            )
-        return path
+        return inside(self.folder, relative)
 
     def named_file(self, relative: str) -> Path | None:
         """A file the study names, None for ""; whoever reads it says when it is not there."""
@@ -147,6 +149,22 @@ class Study:
         folder = self.reports / ((run and checked_run(run)) or BY_HAND)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """A path below a folder, with every link on the way followed.
+
+    Raises:
+        DataError: It leaves the folder, or is no path.
+    """
+    remedy = "name a file inside the study's folder"
+    try:
+        path = (folder / relative).resolve()
+    except (OSError, ValueError, RuntimeError) as why:  # a NUL, a loop of links
+        raise DataError(f"{relative!r} is no path ({why}); {remedy}") from why
+    if not path.is_relative_to(folder.resolve()):
+        raise DataError(f"{relative!r} leaves {folder}; {remedy}")
+    return path
 
 
 def new_run_name(now: datetime | None = None) -> str:

@@ -8,16 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from evalkit.marks import UNSEEN, mark, visible
 from evalkit.redaction import REMOVED, without_secrets
 
 MINUS = "\u2212"
 NOTHING = "\u2013"
 UNDEFINED = "interval undefined"
 
-# control characters but line end and tab, bidirectional and zero-width ones, half characters
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
 _SAYS_NOTHING = {
     "yes",
     "no",
@@ -30,6 +27,7 @@ _SAYS_NOTHING = {
     "n/a",
     "(not given)",
 }
+_FORMULA = {*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20"}  # the last four are their full-width twins
 _KEY = re.compile(  # with three digits or a mask in it: "sk-learn-based" and "bearer certificate" are words
     r"(?i)\b(?:sk-|bearer\s+)(?=[\w\-.=]*?(?:\*|\d[\w\-.=]*?\d[\w\-.=]*?\d))[\w\-.=*]{8,}"
 )
@@ -283,18 +281,13 @@ def redacted(message: str, secrets: Iterable[str] | None = None) -> str:
     return _KEY.sub(REMOVED, without_secrets(message, secrets))
 
 
-def visible(text: str) -> str:
-    """Plain text in which control, bidirectional and zero-width characters and half characters stand as visible codes."""
-    return _UNSEEN.sub(lambda found: _code(found[0]), text)
-
-
 def render_text(text: object) -> str:
     """Model text as HTML: escaped, unseen characters shown as chips, isolated from the text around it.
 
     This is the only way by which model text reaches HTML.
     """
-    shown = _UNSEEN.sub(
-        lambda found: f'<code class="ek-chip">{_code(found[0])}</code>', html.escape(str(text))
+    shown = UNSEEN.sub(
+        lambda found: f'<code class="ek-chip">{mark(found[0])}</code>', html.escape(str(text))
     )
     return f'<bdi class="ek-text tex2jax_ignore mathjax_ignore">{shown}</bdi>'
 
@@ -310,8 +303,4 @@ def html_table(rows: Mapping[str, Any]) -> str:
 
 def for_spreadsheet(text: str) -> str:
     """Text that no spreadsheet runs as a formula; for exports meant for people only."""
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
-
-
-def _code(char: str) -> str:
-    return f"\\u{ord(char):04x}"
+    return f"'{text}" if text[:1] in _FORMULA or text.lstrip()[:1] in _FORMULA else text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from evalkit import wording
-from evalkit.abtest import frames
+from evalkit.abtest import frames, log_address
 from evalkit.abtest.analysis import Log
 from evalkit.abtest.guardrails import FROM_EXPOSURES
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
@@ -149,7 +148,7 @@ def simulate(home: Study, answers: Sequence[Sequence[EvalResult]]) -> str:
         answers: Recorded and scored answers of control and treatment; none = don't simulate.
     """
     said = home.settings
-    if not answers or not home.path(PLAN_FILE).exists() or _is_elsewhere(said.event_log):
+    if not answers or not home.path(PLAN_FILE).exists() or log_address.is_elsewhere(said.event_log):
         return ""
     from evalkit.abtest.log import EventLog
     from evalkit.abtest.simulate import simulate_traffic
@@ -252,7 +251,7 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
     price = f"{plan.n_users:,} users, about {plan.days} days"
     why = "No user has been logged yet"
     if event_log not in {"", SIMULATED_LOG}:
-        what = "The variable" if _is_elsewhere(event_log) else "The log"
+        what = "The variable" if log_address.is_elsewhere(event_log) else "The log"
         why = f"{what} {event_log} that event_log names is not there"
         action = "Put it there, or correct event_log in study.yaml"
     return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
@@ -334,11 +333,6 @@ def ab_evidence(
 
 def _place(home: Study, event_log: str) -> str | Path | None:
     """Where the log is; None when it is not there yet."""
-    if _is_elsewhere(event_log):
-        return event_log if "://" in event_log or os.environ.get(event_log) else None
-    path = home.path(event_log or SIMULATED_LOG)
-    return path if path.exists() else None
-
-
-def _is_elsewhere(event_log: str) -> bool:
-    return "://" in event_log or re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", event_log) is not None
+    where = log_address.place(home, event_log or SIMULATED_LOG)
+    there = where.exists() if isinstance(where, Path) else "://" in where or os.environ.get(where)
+    return where if there else None

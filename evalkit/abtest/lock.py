@@ -14,16 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
-from evalkit.files import alone, write_new, write_whole
+from evalkit.files import alone, as_record, read_json, write_new, write_whole
 from evalkit.records import Brief
+from evalkit.redaction import without_secrets
 
 KIND = "evalkit-plan"
-_ENTRY = {"at", "reason", "phase", "plan", "sha256"}
+_REMEDY = "a locked plan is changed by amend() only. Restore the file"
 _FIXED = (
     "experiment_name",
     "control_model",
@@ -161,7 +164,12 @@ def _append(
     if not reason.strip() or plan == locked.plan:
         raise DesignError("an amendment needs a reason and at least one changed value")
     phase = locked.phases[-1].phase + (plan.traffic_split != locked.plan.traffic_split)
-    entry = {"at": _utc(now), "reason": reason, "phase": phase, "plan": plan.to_dict()}
+    entry = {
+        "at": _utc(now),
+        "reason": without_secrets(reason),
+        "phase": phase,
+        "plan": plan.to_dict(),
+    }
     record = _read(path)
     record["amendments"].append(entry | {"sha256": _hash([locked.sha256, entry])})
     write_whole(path, _as_json(record))
@@ -177,7 +185,7 @@ def read_lock(path: str | Path) -> LockedPlan:
     record = _read(path)
     head, plan = record["sha256"], record["plan"]
     _check(head, plan, path)
-    first = now = ABPlan.from_dict(plan)
+    first = now = _plan(plan, path)
     phases, amendments = (
         [Phase(phase=1, from_at=record["locked_at"], traffic_split=first.traffic_split)],
         [],
@@ -187,7 +195,7 @@ def read_lock(path: str | Path) -> LockedPlan:
         _check(entry["sha256"], [head, body], path)
         before, now, head, plan = (
             now,
-            ABPlan.from_dict(entry["plan"]),
+            _plan(entry["plan"], path),
             entry["sha256"],
             entry["plan"],
         )
@@ -236,33 +244,58 @@ def _hash(value: Any) -> str:
 
 def _check(sha256: str, value: Any, path: Path) -> None:
     if _hash(value) != sha256:
-        raise DataError(
-            f"{path}: the plan no longer matches its hash; a locked plan is changed by amend() only. Restore the file"
-        )
+        raise DataError(f"{path}: the plan no longer matches its hash; {_REMEDY}")
+
+
+class _Needs(msgspec.Struct):
+    n_control: int
+    n_treatment: int
+    days: int
+
+
+class _Plan(msgspec.Struct):
+    needs: _Needs
+
+
+_Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _Entry(msgspec.Struct):
+    at: _Time
+    reason: str
+    phase: int
+    plan: _Plan
+    sha256: str
+
+
+class _Whole(msgspec.Struct):
+    """What is relied on before the hashes are checked; `ABPlan` checks the rest."""
+
+    plan: _Plan
+    sha256: str
+    locked_at: _Time
+    amendments: Any
+
+
+class _Amended(msgspec.Struct):
+    amendments: list[_Entry]
+
+
+def _plan(record: Mapping[str, Any], path: Path) -> ABPlan:
+    try:
+        return ABPlan.from_dict(record)
+    except (DataError, DesignError) as why:
+        raise DataError(f"{path}: {why}; {_REMEDY}") from why
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no plan is locked; notebook 05 makes and locks one") from None
-    except (OSError, ValueError) as why:
-        raise DataError(f"{path}: not JSON ({why}); restore the file") from why
-    needed = {"plan", "sha256", "locked_at", "amendments"}
-    if (
-        not isinstance(record, dict)
-        or record.get("kind") != KIND
-        or record.get("version") != 1
-        or needed - set(record)
-    ):
-        raise DataError(f"{path}: not a locked plan of version 1")
-    entries = record["amendments"]
-    if not isinstance(entries, list) or any(
-        not isinstance(one, dict) or _ENTRY - set(one) for one in entries
-    ):
-        raise DataError(
-            f"{path}: an amendment is not whole; a locked plan is changed by amend() only. Restore the file"
-        )
+    if not path.exists():
+        raise DataError(f"{path}: no plan is locked; notebook 05 makes and locks one")
+    record = read_json(path, said="not JSON", remedy=_REMEDY)
+    if not isinstance(record, dict) or record.get("kind") != KIND or record.get("version") != 1:
+        raise DataError(f"{path}: not a locked plan of version 1; {_REMEDY}")
+    as_record(record, _Whole, f"{path}: not a locked plan", _REMEDY)
+    as_record(record, _Amended, f"{path}: an amendment is not whole", _REMEDY)
     return record
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import re
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -15,15 +14,18 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from evalkit.abtest.log_address import log_url
+from evalkit.abtest.log_address import shown as _shown
 from evalkit.abtest.log_tables import EXPOSURES, META, OUTCOMES, TABLES, Exposure, outcome_row
 from evalkit.errors import DataError, DesignError
-from evalkit.redaction import known_secrets, without_secrets
+from evalkit.redaction import known_secrets, without_secrets, without_secrets_in
 from evalkit.wording import cleaned, redacted
 
 _BUSY_S = 30.0
@@ -33,16 +35,19 @@ _CHUNK = 50_000
 class EventLog:
     """Exposures and outcomes in one database; safe to share between threads and to open from many processes."""
 
-    def __init__(self, where: str | Path, *, salt: str | None = None) -> None:
+    def __init__(
+        self, where: str | Path, *, salt: str | None = None, only_read: bool = False
+    ) -> None:
         """Opens the log, and creates its tables when they are not there.
 
         Args:
             where: A file (SQLite, on a local disk) or an SQLAlchemy URL (PostgreSQL, for several machines).
             salt: When given, user ids are stored as HMAC-SHA256 under it. Keep it secret, and keep it.
+            only_read: Change nothing, whatever database that is: one without the tables is refused.
 
         Raises:
             DesignError: The salt is empty.
-            DataError: There is no such folder, or no such database to be reached.
+            DataError: There is no such folder, or no such database to be reached, or it lacks the tables and is only read.
         """
         self.url = log_url(where)
         if salt is not None and (not isinstance(salt, str) or not salt.strip()):
@@ -51,9 +56,9 @@ class EventLog:
             )
         self._salt = salt
         try:
-            self._engine = _engine(self.url)
-            _create(self._engine)
-        except SQLAlchemyError as why:
+            self._engine = _engine(self.url, only_read=only_read)
+            self._tables = _there(self._engine, self.url) if only_read else _create(self._engine)
+        except (SQLAlchemyError, ImportError) as why:
             raise DataError(
                 f"{_shown(self.url)}: cannot be opened as an event log "
                 f"({without_secrets(str(getattr(why, 'orig', why)), known_secrets(self.url))})"
@@ -171,6 +176,7 @@ class EventLog:
         return tuple(
             self._export(table, folder / f"{table.name}.parquet")
             for table in (EXPOSURES, OUTCOMES, META)
+            if table.name in self._tables
         )
 
     def _export(self, table: sa.Table, path: Path) -> Path:
@@ -248,27 +254,14 @@ class EventLog:
                     )
 
 
-def log_url(where: str | Path) -> str:
-    """An SQLAlchemy URL for a file, a URL, or the upper-case name of an environment variable that holds one.
-
-    Raises:
-        DesignError: The environment variable is not set.
-    """
-    text = str(where)
-    if re.fullmatch(r"[A-Z][A-Z0-9_]{2,}", text) and not (text := os.environ.get(text, "")):
-        raise DesignError(
-            f"the environment variable {where} is not set; put the URL of the event log in it"
-        )
-    if "://" in text:
-        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", text)
-    return f"sqlite:///{Path(text).resolve()}"
-
-
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str, *, only_read: bool = False) -> sa.Engine:
     if not url.startswith("sqlite"):
         return sa.create_engine(url, pool_pre_ping=True)
     if not (folder := Path(url.removeprefix("sqlite:///")).parent).is_dir():
         raise DataError(f"{folder}: no such folder; the event log needs one to live in")
+    if only_read:
+        path = quote(url.removeprefix("sqlite:///"))
+        return sa.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S})
     event.listen(engine, "connect", _set_wal)
     return engine
@@ -285,7 +278,17 @@ def _set_wal(connection: Any, _record: Any) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
 
 
-def _create(engine: sa.Engine) -> None:
+def _there(engine: sa.Engine, url: str) -> set[str]:
+    """The log's tables in a database."""
+    known = set(sa.inspect(engine).get_table_names())
+    if missing := {EXPOSURES.name, OUTCOMES.name} - known:
+        raise DataError(
+            f"{_shown(url)}: no table {' or '.join(sorted(missing))}; it is not an event log, name another in event_log"
+        )
+    return known & set(TABLES.tables)
+
+
+def _create(engine: sa.Engine) -> set[str]:
     with engine.begin() as connection:
         if (
             engine.dialect.name == "postgresql"
@@ -293,17 +296,15 @@ def _create(engine: sa.Engine) -> None:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(732201)"))
         for table in TABLES.sorted_tables:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+    return set(TABLES.tables)
 
 
 def _without_keys(row: dict[str, Any]) -> dict[str, Any]:
     """Logs that others write, and those of older versions, may quote a key that a server refused."""
-    return row | {"error": redacted(row["error"])} if row.get("error") else row
+    told = {name: row[name] for name in ("model", "slice") if row.get(name)}
+    safe = without_secrets_in(told)
+    return row | safe | ({"error": redacted(row["error"])} if row.get("error") else {})
 
 
 def _storable(text: str) -> str:
     return cleaned(text)[0].replace("\0", "\\x00")  # PostgreSQL holds no NUL
-
-
-def _shown(url: str) -> str:
-    """The URL without its password, also one with an @ in it, and without what stands in its query."""
-    return re.sub(r"(://[^:@/]*:)[^\s/]*@", r"\1***@", without_secrets(url, known_secrets(url)))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from evalkit.errors import DataError
-from evalkit.files import append_line, lines
+from evalkit.files import append_line, from_json, lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def read_looks(path: str | Path) -> tuple[Look, ...]:
 
 def _look(line: bytes, path: str | Path, number: int) -> Look:
     try:
-        return Look(**json.loads(line))
+        return Look(**from_json(line))
     except (ValueError, TypeError) as why:
         raise DataError(
             f"{path}:{number}: not a look ({why}); restore the file from a copy"

@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import quote
 
 from evalkit.abtest.analysis import VARIANTS, Log, fetched, quiet, text
+from evalkit.abtest.log_address import log_url, read_url, shown
 from evalkit.abtest.user_table import Columns, is_user_table, open_user_table
-from evalkit.errors import DataError
+from evalkit.errors import DataError, EvalkitError
 from evalkit.redaction import known_secrets, without_secrets
 
 
@@ -45,17 +46,24 @@ def open_log(
         DataError: Nothing is there, or it holds no such tables or columns.
     """
     with quiet():
-        if is_user_table(where) and variant and outcomes:
-            named = {"user": user, "variant": variant, "outcomes": outcomes, "before": before}
-            return open_user_table(Path(where), Columns(**named, variants=variants))
-        return _renamed(_open(where, settings), variants)
+        try:
+            if is_user_table(where) and variant and outcomes:
+                named = {"user": user, "variant": variant, "outcomes": outcomes, "before": before}
+                return open_user_table(Path(where), Columns(**named, variants=variants))
+            return _renamed(_opened(where, settings), variants)
+        except EvalkitError:
+            raise
+        except Exception as why:  # each engine, and each driver below it, has errors of its own
+            said = without_secrets(" ".join(str(why).split()), known_secrets(log_url(where)))[:300]
+            raise DataError(
+                f"{shown(where)}: cannot be read as an event log ({type(why).__name__}: {said}); "
+                "restore it from a copy, or name another in event_log"
+            ) from None
 
 
-def _open(where: str | Path, settings: Mapping[str, Any]) -> Log:
+def _opened(where: str | Path, settings: Mapping[str, Any]) -> Log:
     if Path(where).is_dir():
         return _open_folder(Path(where), settings)
-    from evalkit.abtest.log import log_url
-
     url = log_url(where)
     return _open_file(url) if url.startswith("sqlite") else _open_url(url)
 
@@ -113,8 +121,15 @@ def _read_only(path: Path) -> sqlite3.Connection:
 def _open_url(url: str) -> Log:
     import ibis
 
-    shown = without_secrets(url.rsplit("@", maxsplit=1)[-1], known_secrets(url))
-    return _of_connection(ibis.connect(url.replace("postgresql+psycopg://", "postgres://")), shown)
+    parts, where = read_url(url), shown(url)
+    if parts.drivername == "duckdb":
+        if not Path(parts.database or "").is_file():
+            raise DataError(f"{parts.database}: no event log there; name the log's place")
+        return _of_connection(ibis.duckdb.connect(parts.database, read_only=True), where)
+    if not parts.drivername.startswith("postgresql"):
+        return _of_connection(ibis.connect(url), where)
+    known = parts.translate_connect_args(username="user") | dict(parts.query)
+    return _of_connection(ibis.postgres.connect(**known), where)
 
 
 def _of_connection(engine: Any, where: str) -> Log:

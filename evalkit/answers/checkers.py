@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.answers import own
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
+from evalkit.files import read_json
+from evalkit.study import inside
 
 Checker = Callable[[str], bool | None]
 
@@ -62,7 +64,7 @@ def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
     if kind == "regex" and rest:
         return _regex_checker(rest)
     if kind == "schema" and rest:
-        return _schema_checker((folder or Path()) / rest)
+        return _schema_checker(inside(folder, rest) if folder else Path(rest))
     if own.is_own(choice):
         return own.own_function(choice, kind="checker", folder=folder)
     if choice not in CHECKERS:
@@ -93,14 +95,18 @@ def _schema_checker(path: Path) -> Checker:
     from jsonschema.validators import validator_for
     from referencing import Registry
 
+    remedy = "name another file, or checker: none"
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        schema = read_json(path, said="no readable JSON schema", remedy=remedy)
+        if not isinstance(schema, dict):
+            raise SchemaError("it is no object")
         kind = validator_for(schema)
         kind.check_schema(schema)
-    except (OSError, ValueError, SchemaError) as why:
-        raise DesignError(
-            f"checker schema:{path}: no readable JSON schema ({type(why).__name__})"
-        ) from why
+    except DataError as why:
+        raise DesignError(f"checker schema:{why}") from why
+    except SchemaError as why:
+        said = " ".join(why.message.split())[:200]
+        raise DesignError(f"checker schema:{path}: no JSON schema ({said}); {remedy}") from why
     validator = kind(
         schema, registry=Registry()
     )  # an empty registry: a schema never fetches another one

@@ -17,7 +17,7 @@ from evalkit.answers.thinking import split
 from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Brief, Example
-from evalkit.wording import cleaned, count, listed, plural
+from evalkit.wording import cleaned, count, listed, plural, visible
 
 SystemPromptMode = Literal["auto", "prepend", "replace"]
 FEW = 100  # below this single rows have too much influence
@@ -219,7 +219,7 @@ def read_examples(
             kept.append(example)
     _check(reader, strict=strict)
     if repeats := _repeats(reader):
-        warnings.warn(f"{reader.path}: {repeats}", stacklevel=2)
+        warnings.warn(visible(f"{reader.path}: {repeats}"), stacklevel=2)
     return TestSet(
         path=reader.path,
         examples=tuple(kept),

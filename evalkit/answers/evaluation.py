@@ -23,7 +23,7 @@ from evalkit.answers.progress import Estimate, Tally, prices_of
 from evalkit.errors import DesignError, ModelError
 from evalkit.files import no_number
 from evalkit.records import Answer, EvalResult, Example
-from evalkit.wording import flattened, listed, plural
+from evalkit.wording import flattened, listed, plural, visible
 
 if TYPE_CHECKING:
     from evalkit.answers.endpoint import Endpoint
@@ -381,7 +381,7 @@ def warn_of_changes(tally: Tally) -> None:
     if len(tally.served) > 1:
         names = listed([f"{name!r} ({plural(n, 'answer')})" for name, n in tally.served.items()])
         warnings.warn(
-            f"the server's model changed: {names}; compare only what one model answered: ask the others afresh",
+            f"the server's model changed: {visible(names)}; compare only what one model answered: ask the others afresh",
             stacklevel=3,
         )
 

@@ -19,10 +19,10 @@ from types import TracebackType
 from typing import Any, Self, get_args
 
 from evalkit.errors import DataError
-from evalkit.files import LineFile, Place, lines
+from evalkit.files import LineFile, Place, from_json, lines
 from evalkit.records import Answer, Brief, Outcome, ends_in_error, hash_rows
-from evalkit.redaction import without_secrets_in
-from evalkit.wording import plural, whole
+from evalkit.redaction import known_secrets, without_secrets_in
+from evalkit.wording import plural, visible, whole
 
 KIND = "evalkit-journal"
 VERSION = 1
@@ -107,7 +107,7 @@ def header(
         "test_set": test_set,
         "versions": dict(versions or {}),
         "created_at": _utc(now),
-        "about": without_secrets_in(dict(about or {})),
+        "about": dict(about or {}),
         **({"function": dict(function)} if function else {}),
     }
 
@@ -175,12 +175,12 @@ class Writer:
         Raises:
             DataError: Another run is writing it, it belongs to another model or other parameters, or it cannot be written.
         """
-        self.path = Path(path)
+        self.path, self._secrets = Path(path), known_secrets()
         _refuse_other_files(self.path)
         self._file = LineFile(self.path, wait=False, remedy="removed, that call is asked again")
         self._places: dict[bytes, Place] = {}
         try:
-            self._begin(dict(head))
+            self._begin(without_secrets_in(dict(head), self._secrets))
         except BaseException:
             self._file.close()
             raise
@@ -254,7 +254,8 @@ class Writer:
             self._write(head)
 
     def _write(self, record: Mapping[str, Any]) -> Place:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode(
+        safe = without_secrets_in(record, self._secrets)
+        line = json.dumps(safe, ensure_ascii=False, allow_nan=False).encode(
             "utf-8", "backslashreplace"
         )
         return self._file.append(line)
@@ -286,7 +287,7 @@ def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) 
         )
     if found.get("test_set") and asked.get("test_set") and found["test_set"] != asked["test_set"]:
         warnings.warn(
-            f"{path}:1: begun with another version of the test set; answers to unchanged prompts are used again, "
+            f"{visible(str(path))}:1: begun with another version of the test set; answers to unchanged prompts are used again, "
             "those to changed prompts stay in the file unused",
             stacklevel=5,
         )
@@ -311,7 +312,7 @@ def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = from_json(line)
     except ValueError:
         record = None
     if not isinstance(record, dict):

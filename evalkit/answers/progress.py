@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.answers.thinking import holds_thoughts
 from evalkit.errors import DataError
 from evalkit.files import no_number, read_yaml
+from evalkit.marks import visible
 from evalkit.records import Answer
 from evalkit.wording import count, listed, plural
 
@@ -206,7 +207,7 @@ class Progress:
             name,
             time.monotonic(),
         )
-        self._bar = _bar(tally.n_calls, name) if estimate and tally.n_calls else None
+        self._bar = _bar(tally.n_calls, visible(name)) if estimate and tally.n_calls else None
         self.say(str(estimate))
 
     def say(self, text: str) -> None:
@@ -263,6 +264,7 @@ def _kernel() -> Any:
 
 
 def _write(line: str, bar: Any) -> None:
+    line = visible(line)
     out = sys.stderr if _kernel() is None else sys.stdout
     if bar is not None:
         bar.write(line, file=out)
@@ -280,5 +282,5 @@ def _duration(seconds: float) -> str:
 def _from_file(path: Path) -> Mapping[str, Any]:
     prices = read_yaml(path, need="prices: model names, each with its prices")
     if not isinstance(prices, Mapping):
-        raise DataError(f"{path}: need a mapping of model names to prices")
+        raise DataError(f"{path}: not prices; need model names, each with its prices")
     return prices

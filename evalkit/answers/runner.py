@@ -18,7 +18,7 @@ from evalkit.answers.evaluation import AUTO, Evaluation, names, scoring, warn_of
 from evalkit.answers.progress import Progress, Tally
 from evalkit.errors import DataError
 from evalkit.records import EvalResult, Example, Results
-from evalkit.wording import plural
+from evalkit.wording import plural, visible
 
 SCORERS = ("similarity",)
 
@@ -227,4 +227,4 @@ def _check_answered(
     )
     if len(unanswered) == len(test_set.examples):
         raise DataError(text)
-    warnings.warn(text, stacklevel=3)
+    warnings.warn(visible(text), stacklevel=3)

@@ -11,6 +11,7 @@ from typing import Any
 from evalkit import wording
 from evalkit.answers.pairs import Pair
 from evalkit.conversation import conversation_text
+from evalkit.redaction import without_secrets_in
 
 
 def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> dict[str, Any]:
@@ -36,9 +37,12 @@ def write_examples(
     pairs: Iterable[Pair], marks: Mapping[str, str], folder: Path, name: str = "regressed"
 ) -> Sequence[Path]:
     """Writes `<name>.csv` and `<name>.jsonl`; in the CSV nothing is a formula and unseen characters stand as codes."""
-    records = [
-        example_record(one, asked_again=marks.get(one.example_id, "not re-asked")) for one in pairs
-    ]
+    records = without_secrets_in(
+        [
+            example_record(one, asked_again=marks.get(one.example_id, "not re-asked"))
+            for one in pairs
+        ]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     table, lines = folder / f"{name}.csv", folder / f"{name}.jsonl"
     lines.write_text(

@@ -14,9 +14,9 @@ from evalkit.decision import LayerDecision, read_decision, read_evidence
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.errors import DataError
-from evalkit.files import Told, append_line, kept_quiet, lines, warned
+from evalkit.files import Told, append_line, from_json, kept_quiet, lines, warned
 from evalkit.records import Against, Brief, Evidence
-from evalkit.settings import Settings
+from evalkit.settings import Settings, read_notebook, read_pinned
 from evalkit.study import PINNED, Study
 from evalkit.wording import decimals, points
 
@@ -130,7 +130,10 @@ def torn(study: Study) -> bool:
 
 def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        return dict(json.loads(line))
+        row = from_json(line)
+        if not isinstance(row, dict):
+            raise TypeError("no object")
+        return row
     except (TypeError, ValueError) as why:
         raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why
 
@@ -247,14 +250,11 @@ def _decision(folder: Path) -> dict[str, Any]:
 def _given(folder: Path) -> dict[str, Any]:
     """Every setting of a run: what it began with, the defaults for the rest, and what its notebooks were given."""
     pinned = folder / PINNED
-    given = json.loads(pinned.read_text(encoding="utf-8")) if pinned.is_file() else {}
+    given = read_pinned(pinned) if pinned.is_file() else {}
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         if ".partial" not in path.suffixes:
-            given |= (
-                json.loads(path.read_text(encoding="utf-8"))["metadata"]
-                .get("papermill", {})
-                .get("parameters", {})
-            )
+            metadata = read_notebook(path)["metadata"]
+            given |= metadata.get("papermill", {}).get("parameters", {})
     defaults = msgspec.structs.asdict(Settings()) if pinned.is_file() else {}
     return {
         name: value

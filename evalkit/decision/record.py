@@ -16,8 +16,9 @@ from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.decision.standing import Stale, standing
 from evalkit.errors import DataError, DesignError
-from evalkit.files import write_whole
+from evalkit.files import read_record, write_whole
 from evalkit.records import Against, Brief, Evidence, Layer, Missing
+from evalkit.redaction import without_secrets_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +130,7 @@ class Decision(Brief):
 
     def write(self, folder: Path) -> Path:
         """Writes `decision.json` into a run's folder."""
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        text = json.dumps(without_secrets_in(self.to_dict()), indent=1, allow_nan=False)
         return write_whole(folder / FILE, text.encode() + b"\n")
 
     def __str__(self) -> str:
@@ -239,25 +240,9 @@ def read_decision(folder: Path) -> Decision:
         DataError: It is missing or damaged.
     """
     path = folder / FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        record.pop("simulated")
-        layers = tuple(_layer(one) for one in record.pop("layers"))
-        tuples = {
-            name: tuple(record.pop(name))
-            for name in ("warnings", "missing", "would_change", "rules")
-        }
-        return Decision(layers=layers, **tuples, **record)
-    except FileNotFoundError:
-        raise DataError(f"{folder}: no {FILE}; no decision was made in this run") from None
-    except (ValueError, TypeError, KeyError) as why:
-        raise DataError(f"{path}: not a decision ({why}); run its chapter again") from why
-
-
-def _layer(record: dict[str, Any]) -> LayerDecision:
-    findings = tuple(Finding(**one) for one in record.pop("findings"))
-    missing = tuple(Missing(**one) for one in record.pop("missing"))
-    return LayerDecision(**record, findings=findings, missing=missing)
+    if not path.exists():
+        raise DataError(f"{folder}: no {FILE}; no decision was made in this run")
+    return read_record(path, Decision, said="not a decision", remedy="run its chapter again")
 
 
 def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:

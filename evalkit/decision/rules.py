@@ -93,7 +93,7 @@ class Rules:
             return cls()
         found = read_yaml(path, need="`name: value` lines") or {}
         if not isinstance(found, dict):
-            raise DataError(f"{path}: need `name: value` lines")
+            raise DataError(f"{path}: not rules; need `name: value` lines")
         found = _renamed(found, path)
         known = [one.name for one in fields(cls)]
         unknown = [str(name) for name in found if name not in known]
@@ -101,7 +101,10 @@ class Rules:
             raise DesignError(
                 f"{path}: no rule is called {listed(unknown)}; there are {listed(known)}"
             )
-        return cls(**found)
+        try:
+            return cls(**found)
+        except DesignError as why:
+            raise DesignError(f"{path}: {why}") from None
 
     def required(self, stage: Stage) -> tuple[Layer, ...]:
         """The layers that must pass at this stage."""

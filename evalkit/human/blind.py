@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
-from evalkit.files import alone, write_whole
+from evalkit.files import alone, read_json, write_whole
 from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.records import Brief
 
@@ -257,14 +257,9 @@ def read_record(path: Path, kind: str, shape: Mapping[str, Any]) -> dict[str, An
     Raises:
         DataError: It is missing, half, of another kind or version, or a value is not what it should be.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as why:
-        raise DataError(
-            f"{path}: no such file; prepare the round first (notebook 03_rate)"
-        ) from why
-    except (OSError, ValueError) as why:
-        raise DataError(f"{path}: not readable ({why}); {RESTORE}") from why
+    if not path.exists():
+        raise DataError(f"{path}: no such file; prepare the round first (notebook 03_rate)")
+    record = read_json(path, said="not readable", remedy=RESTORE)
     if said := misfit(record, {"kind": str, "version": int}):
         raise DataError(f"{path}: not readable ({said}); {RESTORE}")
     found = (record.pop("kind"), record.pop("version"))

@@ -17,7 +17,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
-from evalkit.files import LineFile, append_line, kept_quiet, lines, write_whole
+from evalkit.files import LineFile, append_line, from_json, kept_quiet, lines, write_whole
 from evalkit.human.blind import Batch, Key, read_batch, read_key, read_record
 from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.human.votes import Vote, VoteFile, read_standing
@@ -138,6 +138,8 @@ class Round(Brief):
             raise DataError(
                 f"{path}: sealed with another key than the batch carries; restore batch, key and lock from a copy"
             )
+        for at in (record["locked_at"], *record.get("locked_before", ())):
+            _refuse_no_time(at, path)
         if odd := sorted(set(self.batch.raters) ^ set(record["votes"])):
             raise DataError(
                 f"{path}: the batch and the lock do not name the same raters ({', '.join(odd)}); restore both from a copy"
@@ -200,7 +202,7 @@ class Round(Brief):
         path, found = self.folder / LOCKS, []
         for number, _, line in lines(path):
             try:
-                found.append(json.loads(line))
+                found.append(from_json(line))
             except ValueError as why:
                 raise DataError(f"{path}:{number}: {why}; restore the file from a copy") from why
             if said := misfit(found[-1], {"locked_at": str, "lock_sha256": str}):
@@ -255,6 +257,15 @@ class Round(Brief):
         }
         append_line(self.folder / LOCKS, json.dumps(about).encode())  # first: a lock never lacks it
         write_whole(self.folder / LOCK, text)
+
+
+def _refuse_no_time(at: str, path: Path) -> None:
+    try:
+        datetime.fromisoformat(at)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{path}: says it was locked at {at!r}, need a time such as 2026-11-24T12:00:00Z; restore it from a copy"
+        ) from None
 
 
 def locked_before(record: Mapping[str, Any]) -> str:

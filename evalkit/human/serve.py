@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from evalkit.errors import DataError, DesignError
-from evalkit.files import write_new, write_whole
+from evalkit.files import from_json, write_new, write_whole
 from evalkit.human.rounds import Round, locked_before, round_folder
 from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.human.study_round import PRACTICE, practice_copy
@@ -134,7 +134,7 @@ def links(round_: Round) -> Mapping[str, str]:
         codes = {secrets.token_urlsafe(12): rater for rater in round_.batch.raters}
         write_new(path, json.dumps(codes, indent=1).encode(), mode=0o600)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = from_json(path.read_bytes())
         if said := misfit(found, {ANY_NAME: str}):
             raise ValueError(said)
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.errors import DataError, DesignError
+from evalkit.files import from_json, read_text
 from evalkit.human import draw
 from evalkit.human.batch import answers_seal, made_from, prepare_human_eval_batch
 from evalkit.human.rounds import Progress, Round, round_folder
@@ -230,16 +230,12 @@ def read_rubric(path: Path | None) -> dict[str, Any]:
     item's text up to a colon. What a file does not say keeps its default.
 
     Raises:
-        DataError: No such file.
+        DataError: No such file, or no text in UTF-8.
     """
     if path is None:
         return {}
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except OSError as why:
-        raise DataError(
-            f"{path}: cannot read the rubric ({why.strerror}); write it or leave rubric_file empty"
-        ) from why
+    remedy = "write it as plain text, or leave rubric_file empty"
+    text = read_text(path, said="cannot read the rubric", remedy=remedy).strip()
     first, _, rest = text.partition("\n")
     said = (
         {"question": first.lstrip("# "), "rubric": rest.strip()}
@@ -268,7 +264,7 @@ def read_gold(path: Path) -> list[dict[str, str]]:
             try:
                 pairs.append(
                     {
-                        name: str(json.loads(line)[name])
+                        name: str(from_json(line)[name])
                         for name in ("id", "input", "better", "worse")
                     }
                 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from evalkit.errors import DataError
-from evalkit.files import LineFile, kept_quiet, lines
+from evalkit.files import LineFile, from_json, kept_quiet, lines
 from evalkit.human.shape import misfit
 
 Choice = Literal["left", "right", "tie", "both_bad"]
@@ -135,7 +135,7 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
         DataError: It is not a vote or an undo.
     """
     try:
-        record = json.loads(line)
+        record = from_json(line)
         kind = record["kind"]
         if said := misfit(record, _UNDO if kind == "undo" else _VOTE):
             raise ValueError(said)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from evalkit.conversation import INSTRUCTIONS
 from evalkit.records import RatedPair
+from evalkit.redaction import without_secrets_in
 
 _SCORES = {"fine_tuned": 1.0, "base": -1.0}
 
@@ -33,7 +34,8 @@ def write_dpo(
     """
     rows = [_dpo_row(pair, system_prompt, style) for pair in pairs if _mean_score(pair)]
     Path(path).write_text(
-        "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows), encoding="utf-8"
+        "".join(json.dumps(without_secrets_in(row), ensure_ascii=True) + "\n" for row in rows),
+        encoding="utf-8",
     )
     return len(rows)
 
@@ -65,7 +67,8 @@ def write_llm_comparator(
         ],
         "examples": examples,
     }
-    Path(path).write_text(json.dumps(record, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+    text = json.dumps(without_secrets_in(record), indent=1, ensure_ascii=True)
+    Path(path).write_text(text + "\n", encoding="utf-8")
     return len(examples)
 
 

@@ -21,6 +21,7 @@ from evalkit.report.notebook import (
     Executed,
     checked_parameters,
     execute,
+    title_of,
 )
 from evalkit.report.page import write_page
 from evalkit.settings import Value, declared_parameters
@@ -258,17 +259,17 @@ def _taken_over(
     last = _last_sound_run(study, except_for=folder)
     if last is None:
         return {}
-    known = json.loads((last / "manifest.json").read_text(encoding="utf-8"))
+    known = manifest.read(last)
     now = manifest.fingerprint(study, books, values)
     fresh: dict[Path, Executed] = {}
     for book in books:
         waits = _before(book, books) - {_number(one) for one in fresh}
         same = known.get("fingerprint", {}).get(book.stem) == now[book.stem]
-        if same and not waits and (last / book.name).is_file():
+        made = known.get("chapters", {}).get(book.stem)
+        if made and same and not waits and (last / book.name).is_file():
             shutil.copy2(last / book.name, folder / book.name)
-            made = known["chapters"][book.stem]
             fresh[book] = Executed(
-                path=folder / book.name, title=made["title"], error=None, seconds=0.0
+                path=folder / book.name, title=title_of(folder / book.name), error=None, seconds=0.0
             )
     for file, maker in _MADE_BY.items():
         if (last / file).is_file() and any(_number(book) == maker for book in fresh):

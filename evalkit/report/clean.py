@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import nh3
 
 from evalkit.redaction import without_secrets
 from evalkit.report.tags import read_tags, with_changes
+from evalkit.show.tables import MADE_HERE
 from evalkit.wording import plural, visible
 
 _TAGS = nh3.ALLOWED_TAGS | {
@@ -42,6 +44,7 @@ _ATTRIBUTES = {
     "details": {"open"},
 }
 _IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
+_PLAIN_CLASSES = {"dataframe", "num", "ek-chip", "ek-result", "ek-text"}
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PROGRESS = re.compile(  # the lines of benchmark.progress; they stay in the notebook
     r"(?m)^[^\n]*: (?:the first answer took [^\n]*|[\d,]+ of [\d,]+ calls? to make[^\n]*|[\d,]+ of [\d,]+ calls? done[^\n]*)\n?"
@@ -53,13 +56,13 @@ _FIGURE = re.compile(r"<Figure size [\dx.]+ with (\d+) Axes>")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def cleaned(markup: str) -> str:
-    """HTML from a notebook without anything that runs, loads, or styles."""
+def cleaned(markup: str, *, ours: bool = False) -> str:
+    """HTML from a notebook without anything that runs, loads, or styles; only `ours` keeps the classes that say something."""
     safe = nh3.clean(
         visible(markup),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
-        attribute_filter=_kept,
+        attribute_filter=_kept if ours else _kept_of_others,
         clean_content_tags={"script", "style"},
         url_schemes={"http", "https", "mailto", "data"},
     )
@@ -79,12 +82,12 @@ def printed(text: str) -> str:
     return f"<details><summary>Messages while it ran</summary>{_preformatted(text)}</details>"
 
 
-def shown(data: Mapping[str, Any]) -> str:
-    """One output, in the richest form the page can hold."""
+def shown(data: Mapping[str, Any], metadata: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """One output, in the richest form the page can hold; its metadata say whether `show` has made it."""
     if _WIDGET in data:
         return '<p class="ek-note">An interactive part stands here in the notebook; the page shows its results only.</p>'
     if "text/html" in data:
-        return cleaned(_text(data["text/html"]))
+        return cleaned(_text(data["text/html"]), ours=metadata.get(MADE_HERE) is True)
     if "image/svg+xml" in data:
         return _image(
             "svg+xml", base64.b64encode(_text(data["image/svg+xml"]).encode()).decode(), data
@@ -152,6 +155,13 @@ def _kept(tag: str, name: str, value: str) -> str | None:
     return value
 
 
+def _kept_of_others(tag: str, name: str, value: str) -> str | None:
+    """No text from outside is an answer or a verdict of ours, or looks like one."""
+    if name == "class":
+        return " ".join(one for one in value.split() if one in _PLAIN_CLASSES) or None
+    return _kept(tag, name, value)
+
+
 def _preformatted(text: str) -> str:
     """A parser drops a line end that follows the tag at once, so one is put there for it to drop."""
     return f'<pre tabindex="0">\n{plain(text)}</pre>'
@@ -210,10 +220,19 @@ _BOX = '<div class="ek-scroll" tabindex="0" role="region" aria-label="Table">'
 
 
 def _image(kind: str, content: str, data: Mapping[str, Any]) -> str:
+    if not _is_base64(content):
+        return '<p class="ek-note">An image that is damaged stands here in the notebook.</p>'
     alt = _text(data.get("text/plain", "")) or "A figure without a description"
     if plain_figure := _FIGURE.match(alt):
         alt = f"A figure with {plural(int(plain_figure[1]), 'panel')}, drawn without a description"
     return f'<figure class="ek-figure"><img src="data:image/{kind};base64,{content}" alt="{plain(alt)}"></figure>'
+
+
+def _is_base64(content: str) -> bool:
+    try:
+        return bool(base64.b64decode(content, validate=True))
+    except ValueError:
+        return False
 
 
 def _text(value: str | Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.marks import visible
 from evalkit.study import Study
 
 
@@ -35,16 +36,18 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
 
 def _log(study: Study, folder: Path) -> list[Path]:
     from evalkit.abtest.log import EventLog
+    from evalkit.abtest.log_address import place as named
     from evalkit.abtest.user_table import is_user_table
 
-    where = study.settings.event_log
-    place = where if "://" in where or where in os.environ else study.path(where)
+    place = named(study, study.settings.event_log)
+    if isinstance(place, str) and "://" not in place and not os.environ.get(place):
+        return []
     if isinstance(place, Path) and (place.is_dir() or is_user_table(place)):
         told = "not exported, its Parquet or CSV files can be read as they are"
-        print(f"evalkit: {place}: {told}", file=sys.stderr)  # noqa: T201
+        print(f"evalkit: {visible(str(place))}: {told}", file=sys.stderr)  # noqa: T201
     if isinstance(place, Path) and (not place.is_file() or is_user_table(place)):
         return []
-    log = EventLog(place)
+    log = EventLog(place, only_read=True)
     try:
         return list(log.export(folder))
     finally:

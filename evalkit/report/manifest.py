@@ -11,9 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import evalkit
 from evalkit.errors import DataError
-from evalkit.files import write_whole
+from evalkit.files import as_record, from_json, read_json, write_whole
 from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
 from evalkit.settings import Value
@@ -41,6 +43,16 @@ _LEDGERS = (
     ".lock",
     ".partial",
 )
+
+
+class _Needed(msgspec.Struct):
+    """What readers of an earlier run's manifest rely on."""
+
+    failed: dict[str, str]
+    chapters: dict[str, dict[str, Any]] = {}
+    fingerprint: dict[str, str] = {}
+    left_out: list[str] = []
+    notes: list[str] = []
 
 
 def write(
@@ -106,13 +118,13 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: The run was not finished, or the file is damaged.
     """
-    try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return dict(found)
-    except FileNotFoundError:
-        raise DataError(f"{folder}: no {FILE}; the run did not finish") from None
-    except (TypeError, ValueError) as why:
-        raise DataError(f"{folder / FILE}: not a manifest ({why}); run the study again") from why
+    path = folder / FILE
+    if not path.exists():
+        raise DataError(f"{folder}: no {FILE}; the run did not finish")
+    said, remedy = "not a manifest", "run the study again"
+    found = read_json(path, said=said, remedy=remedy)
+    as_record(found, _Needed, f"{path}: {said}", remedy)
+    return found
 
 
 def files(study: Study) -> list[Path]:
@@ -160,9 +172,12 @@ def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, Any]:
     """What the answers' journals say of themselves: model, server, settings."""
     made = {}
     for name in ("base_journal", "fine_tuned_journal"):
-        path = study.folder / str(
-            parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl"
-        )
+        named = parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl"
+        try:
+            path = study.path(str(named))
+        except DataError as why:  # its chapter says so too; the report must still come
+            made[name] = {"problem": str(why)}
+            continue
         if path.is_file():
             made[name] = _header(path)
     return made
@@ -172,7 +187,7 @@ def _header(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8", errors="replace") as file:
         line = file.readline()
     try:
-        header = json.loads(line)
+        header = from_json(line)
         return {
             key: header.get(key)
             for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")

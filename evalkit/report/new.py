@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -60,12 +61,13 @@ def new_study(
         "base_model": base,
         "fine_tuned_model": fine_tuned,
     }
-    text = _TEMPLATE.read_text(encoding="utf-8")
-    for field, value in values.items():
-        text = text.replace(
-            f"{{{{ {field} }}}}",
-            yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip(),
-        )
+    quoted = {
+        name: yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip()
+        for name, value in values.items()
+    }
+    text = re.sub(
+        r"\{\{ (\w+) \}\}", lambda place: quoted[place[1]], _TEMPLATE.read_text(encoding="utf-8")
+    )
     write_new(folder / ".gitignore", _NOT_IN_GIT)
     _put(folder / "study.yaml", text.encode())
     return folder / "study.yaml"

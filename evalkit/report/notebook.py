@@ -15,7 +15,7 @@ from typing import Any
 
 from evalkit.errors import DesignError
 from evalkit.files import no_number
-from evalkit.redaction import without_secrets, without_secrets_in
+from evalkit.redaction import passwords_in, without_secrets, without_secrets_in
 from evalkit.settings import TYPES, Value, declared_parameters
 from evalkit.wording import listed, redacted, visible
 
@@ -25,7 +25,7 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_VALUE = re.compile(
     r"(?i)\b(sk-[a-z0-9_\-]{12,}|bearer\s+\S{8,}|gh[pousr]_[a-z0-9]{20,}|hf_[a-z0-9]{20,}|xox[abp]-\S{10,}"
-    r"|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.\S+)|://[^/\s:@]+:[^/\s@]+@"
+    r"|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.\S+)"
 )
 
 
@@ -180,7 +180,9 @@ def _own_loop() -> Iterator[None]:
 def _problems(name: str, value: Value, known: Mapping[str, set[type]]) -> Iterable[str]:
     if _SECRET_NAME.search(name):
         yield f"{name}: looks like a secret, and papermill writes parameters in plain text; use the environment"
-    elif isinstance(value, str) and (_SECRET_VALUE.search(value) or _is_our_key(value)):
+    elif isinstance(value, str) and (
+        _SECRET_VALUE.search(value) or passwords_in(value) or _is_our_key(value)
+    ):
         yield f"{name}: the value looks like a secret, and papermill writes parameters in plain text; use the environment"
     elif name not in known:
         yield f"{name}: no such setting, and no notebook declares it{_nearest(name, known)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from evalkit.decision import Decision, read_decision
 from evalkit.decision.layers import MISSING
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.decision.words import VERDICTS
-from evalkit.files import write_whole
+from evalkit.files import read_record, write_whole
 from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
 from evalkit.report.notebook import title_of
@@ -339,7 +338,11 @@ def _about(
 def _evidence(folder: Path) -> dict[str, Any]:
     found = (folder / name for name in ("comparison.json", "preference.json", "ab_test.json"))
     return {
-        path.name: json.loads(path.read_text(encoding="utf-8")) for path in found if path.is_file()
+        path.name: read_record(
+            path, dict[str, Any], said="not a record of evidence", remedy="run its chapter again"
+        )
+        for path in found
+        if path.is_file()
     }
 
 

@@ -82,7 +82,9 @@ def svg(figure: Figure, *, tight: bool = False) -> str:
         bbox_inches="tight" if tight else None,
         metadata={"Date": None, "Creator": None},
     )
-    text = buffer.getvalue()
+    text = wording.visible(
+        buffer.getvalue()
+    )  # XML forbids some characters: no browser would draw it
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text)

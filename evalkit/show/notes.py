@@ -11,6 +11,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.files import append_line, lines
+from evalkit.redaction import without_secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,9 @@ def read_kept(path: Path | None) -> dict[str, Kept]:
             kept = Kept(note=str(row["note"]), tags=tags, marked=bool(row.get("marked")))
             found[row["example_id"]] = kept
         except (ValueError, TypeError, KeyError, AttributeError) as why:  # the others must show
-            warnings.warn(f"{path}:{number}: not a note ({why}); passed over", stacklevel=2)
+            warnings.warn(
+                wording.visible(f"{path}:{number}: not a note ({why}); passed over"), stacklevel=2
+            )
     return found
 
 
@@ -53,8 +56,8 @@ def write_note(
     """
     row = {
         "example_id": example_id,
-        "note": wording.cleaned(note)[0],
-        **({"tags": [wording.cleaned(one)[0] for one in tags]} if tags else {}),
+        "note": without_secrets(wording.cleaned(note)[0]),
+        **({"tags": [without_secrets(wording.cleaned(one)[0]) for one in tags]} if tags else {}),
         **({"marked": True} if marked else {}),
         "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     }

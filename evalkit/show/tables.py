@@ -28,6 +28,9 @@ _CHIPS = {
 }
 
 
+MADE_HERE = "evalkit"  # in the metadata of an output
+
+
 @dataclass(frozen=True, slots=True)
 class Html:
     """Finished HTML and what it says in plain text.
@@ -41,13 +44,20 @@ class Html:
     text: str
 
     def __str__(self) -> str:
-        return wording.cleaned(self.text)[0]  # a kernel can send no half character
+        return wording.visible(self.text)
 
     def __repr__(self) -> str:
         return str(self)
 
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, str], dict[str, bool]]:
+        """With a word beside the output that no text inside of it can say: it was made here."""
+        del include, exclude
+        return {"text/html": self._repr_html_(), "text/plain": str(self)}, {MADE_HERE: True}
+
     def _repr_html_(self) -> str:
-        return f"<style>{notebook_css()}</style>{wording.cleaned(self.body)[0]}"
+        return f"<style>{notebook_css()}</style>{wording.visible(self.body)}"
 
 
 def notebook_css() -> str:

@@ -40,11 +40,11 @@ def drawn(browser):
     """The page of a rater who judges an answer to a conversation."""
     pages = []
 
-    def made(messages, scheme="light", width=1280):
+    def made(messages, scheme="light", width=1280, **said):
         item = {"id": "x", "input": "", "left": "one", "right": "other"}
         view = {"rev": 1, "state": "rating", "item": item, "done": 1, "total": 9, "can_undo": False}
         words = {"notice": "", "question": "Which?", "rubric": "", "reasons": [], "banner": ""}
-        known = json.dumps(view | words | {"conversation": structure(messages)})
+        known = json.dumps(view | words | said | {"conversation": structure(messages)})
         model = "{get: () => view, on() {}, off() {}, send() {}}"
         script = SCRIPT.replace("export default { render };", "").replace("</", "<\\/")
         known = known.replace("</", "<\\/")
@@ -113,3 +113,13 @@ def test_a_long_system_prompt_is_folded_and_the_keyboard_opens_it(drawn):
         )
         == "rtl"
     )
+
+
+def test_a_name_without_a_break_does_not_widen_it(drawn):
+    name = "x" * 60
+    talk = [{"role": "system", "name": name, "content": name}, {"role": "user", "content": name}]
+    item = {"id": "x", "input": "", "left": name, "right": name}
+    said = {"notice": name, "question": name, "rubric": name, "reasons": [name], "banner": name}
+    page = drawn(talk, width=390, item=item, **said)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390

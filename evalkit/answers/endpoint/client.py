@@ -322,7 +322,7 @@ class Endpoint:
             return self._sorted(why)
         latency_ms, self._in_vain = (time.perf_counter() - started) * 1000, False
         self._has_answered = True
-        kept = ("text", "thinking", "served_model", "finish_reason")
+        kept = ("text", "thinking", "served_model", "finish_reason", "error")
         said = {name: getattr(found, name) for name in kept}
         safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
         return replace(found, **safe, latency_ms=round(latency_ms, 3))
@@ -431,6 +431,17 @@ def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, st
     if address and urlsplit(address).scheme not in {"http", "https"}:
         raise ModelError(
             "OPENAI_BASE_URL must start with http:// or https://, e.g. http://127.0.0.1:8080/v1"
+        )
+    try:
+        parts = urlsplit(address)
+        told = "holds a user or a password" if parts.username or parts.password else ""
+        _ = parts.port
+    except ValueError:
+        told = "is no address"
+    if told or re.search(r"://[^/@]*:[^@]*@", address):
+        raise ModelError(
+            f"OPENAI_BASE_URL {told or 'holds a password'}; need such as http://127.0.0.1:8080/v1, "
+            "with the key in OPENAI_API_KEY"
         )
     return key or _NO_KEY, address or "https://api.openai.com/v1"
 
