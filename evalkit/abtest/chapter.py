@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit import wording
+from evalkit import ledger, wording
 from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
@@ -28,7 +28,7 @@ from evalkit.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", "looks.jsonl", "events.sqlite"
+PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", ledger.FILE, "events.sqlite"
 UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
 
 

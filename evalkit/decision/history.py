@@ -1,4 +1,4 @@
-"""One row a run in `data/<study>/history.jsonl`: the metrics over training runs and checkpoints."""
+"""A row a run in the study's ledger: the metrics over training runs and checkpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from evalkit import ledger
 from evalkit.decision import LayerDecision, read_decision, read_evidence
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.errors import DataError
-from evalkit.files import Told, append_line, kept_quiet, lines, warned
+from evalkit.files import Told, warned
+from evalkit.ledger import FILE
 from evalkit.records import Against, Evidence
 from evalkit.settings import Settings
 from evalkit.study import PINNED, Study
@@ -23,7 +25,6 @@ from evalkit.wording import decimals, points
 if TYPE_CHECKING:
     import pandas as pd
 
-FILE = "history.jsonl"
 _OF_NO_STUDY = (
     "run",
     "study",
@@ -99,40 +100,28 @@ def read_history(study: Study, folder: Path) -> History:
 
 def append(
     study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str], told: Told = warned
-) -> dict[str, Any]:
-    """Adds the row of one run and returns it; `told` hears of an unfinished line that it removed.
+) -> str:
+    """Adds the row of one run and returns the ledger's head; `told` hears of an unfinished line that it removed.
 
     Raises:
         DataError: It cannot be written; what was there stays whole.
     """
     row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
-    append_line(study.folder / FILE, json.dumps(row, sort_keys=True).encode(), told=told)
-    return row
+    return ledger.append(study.folder / FILE, "run", row, told=told)
 
 
 def read(study: Study) -> list[dict[str, Any]]:
     """All rows, oldest first; a torn last line, left by a killed run, is passed over.
 
     Raises:
-        DataError: Another line is damaged.
+        DataError: The ledger is damaged.
     """
-    path = study.folder / FILE
-    whole = lines(path, told=kept_quiet)  # `torn` tells
-    return [_row(line, path, number) for number, _, line in whole if line.strip()]
+    return [dict(line.facts) for line in ledger.read(study.folder / FILE).of("run")]
 
 
 def torn(study: Study) -> bool:
     """Whether a killed run or a full disk left the last line unfinished; the end of the next run removes it."""
-    told: list[str] = []
-    list(lines(study.folder / FILE, told=told.append))
-    return bool(told)
-
-
-def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        return dict(json.loads(line))
-    except (TypeError, ValueError) as why:
-        raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why
+    return ledger.read(study.folder / FILE).torn
 
 
 def row_now(folder: Path) -> dict[str, Any]:
@@ -185,7 +174,7 @@ def _of_row(row: Mapping[str, Any]) -> list[Against]:
             told = (
                 f"{FILE}: the row of run {row.get('run')} names a result against that is not whole"
             )
-            raise DataError(f"{told} ({why}); mend the row") from why
+            raise DataError(f"{told} ({why}); restore the file from a copy") from why
     primary = (row.get("metrics") or {}).get(row.get("primary")) or {}
     if primary.get("verdict") != "worse":
         return []

@@ -34,6 +34,7 @@ _PACKAGES = (
 )
 # What runs themselves add to a study never makes a chapter out of date.
 _LEDGERS = (
+    "ledger.jsonl",
     "history.jsonl",
     "looks.jsonl",
     "events.sqlite-wal",

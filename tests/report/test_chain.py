@@ -340,7 +340,7 @@ def test_a_torn_last_line_of_the_history_is_passed_over(project):
     (study.folder / "history.jsonl").write_text('{"run": "a"}\n{"run": "b"')
     assert history.read(study) == [{"run": "a"}]
     (study.folder / "history.jsonl").write_text('{"run": \n{"run": "b"}\n')
-    with pytest.raises(DataError, match=r"history\.jsonl:1"):
+    with pytest.raises(DataError, match=r"history\.jsonl:1: not JSON"):
         history.read(study)
 
 
