@@ -107,6 +107,8 @@ def _gate(options: argparse.Namespace) -> int:
     found = gate(options.run)
     if found.judged:
         print(f"evalkit: {found.judged}", file=sys.stderr)
+    if found.head:
+        print(f"evalkit: ledger head {found.head}", file=sys.stderr)
     print(found.sentence)
     return found.code
 
@@ -126,6 +128,15 @@ def _rate(options: argparse.Namespace) -> int:
     if options.unfinished:
         raise DesignError("--unfinished goes with --lock")
     return serve.main(options.study, options.port, rating_round=options.round)
+
+
+def _confirm(options: argparse.Namespace) -> int:
+    from evalkit.decision.concerns import confirm
+    from evalkit.study import Study
+
+    for one in confirm(Study.open(options.study), options.reason):
+        print(f"confirmed: {one}")
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -162,7 +173,7 @@ def _as_called(text: str) -> str:
     """The commands in a text as they must be typed: a shell that doesn't find `evalkit` needs the path it was called by."""
     if Path(sys.argv[0]).name != "evalkit" or shutil.which("evalkit"):
         return text
-    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|gate|export) )"
+    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|confirm|gate|export) )"
     return re.sub(commands, lambda _: f"{shlex.quote(sys.argv[0])} ", text)
 
 
@@ -255,6 +266,14 @@ def _parser() -> argparse.ArgumentParser:
         help="with --lock: even though raters have not finished",
     )
     rate.set_defaults(command=_rate)
+
+    confirm = commands.add_parser(
+        "confirm",
+        help="say why what was changed after a result is all right; every report prints it",
+    )
+    confirm.add_argument("study")
+    confirm.add_argument("reason", help="in words")
+    confirm.set_defaults(command=_confirm)
 
     doctor = commands.add_parser(
         "doctor", help="look for duplicates, leaks, conflicts and thin slices in a test set"

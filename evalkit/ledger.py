@@ -13,6 +13,7 @@ import hmac
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,10 +55,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
-    """A file that is not what the ledger knows, with a sentence that says what it was, what it is, and since when."""
+    """A file that is not what the ledger knows, with a sentence that says what it was, what it is, and since when.
+
+    Attributes:
+        is_unknown: Whether the ledger has never heard of it.
+    """
 
     file: str
     words: str
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +157,29 @@ def append(
         return _written(file, kind, facts, head, at)
 
 
+@contextmanager
+def sealing(
+    folder: Path | None, kind: str, facts: Mapping[str, Any], files: Mapping[Path, str]
+) -> Iterator[None]:
+    """Puts on record which hashes files of a study will have, and holds its folder until they are there.
+
+    The line comes first: a file that no line knows is refused, and what a kill prevented can be done again.
+
+    Args:
+        folder: The study's; None where files belong to none.
+        kind: What happens.
+        facts: What else there is to know.
+        files: Hashes by path.
+    """
+    if folder is None:
+        yield
+        return
+    with alone(folder):
+        named = {one.relative_to(folder).as_posix(): sha256 for one, sha256 in files.items()}
+        append(folder / FILE, kind, {**facts, "files": named})
+        yield
+
+
 def files_sealed(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
     """Hashes of a study's files by their path in its folder; "" for one that is not there."""
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
@@ -190,10 +219,16 @@ def mismatches(folder: Path, under: str = "") -> tuple[Mismatch, ...]:
             one.relative_to(folder).as_posix() for kind in _SEALING for one in folder.glob(kind)
         }
         strangers = sorted(one for one in there - sealed.keys() if one.startswith(under))
-    said = "stands in no line of the ledger, which knows all that was sealed here; restore both from one copy"
+    said = (
+        "stands in no line of the ledger, which knows all that was sealed here; restore both from one copy, or, if it was "
+        f'sealed elsewhere, take it up with a reason: evalkit confirm {folder.name} "reason"'
+    )
     return (
         *(one for one in told if one),
-        *(Mismatch(file=one, words=f"{folder / one}: {said}") for one in strangers),
+        *(
+            Mismatch(file=one, words=f"{folder / one}: {said}", is_unknown=True)
+            for one in strangers
+        ),
     )
 
 
@@ -207,9 +242,27 @@ def check(folder: Path, under: str = "") -> None:
         raise DataError("; ".join(one.words for one in told))
 
 
+def lost_heads(folder: Path, reports: Path) -> tuple[Mismatch, ...]:
+    """The runs of a study whose manifest names a head that its ledger has not, for lines were dropped or written anew."""
+    known, found = read(folder / FILE).heads, []
+    for path in sorted(reports.glob("*/manifest.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # whoever reads this run says so
+            continue
+        head = record.get("ledger") if isinstance(record, dict) else None
+        if head and head not in known and record.get("study") == folder.name:
+            said = (
+                f"{folder / FILE}: has not the head {head[:16]}... that the run {path.parent.name} was made with: lines were "
+                "dropped or written anew; restore it from a copy"
+            )
+            found.append(Mismatch(file=FILE, words=said))
+    return tuple(found)
+
+
 def _differing(folder: Path, name: str, sha256: str, line: Line) -> Mismatch | None:
     path, is_now = folder / name, sha256_of(folder / name)
-    kept_apart = name.endswith("/key.json") or line.facts.get("simulated")  # git has neither
+    kept_apart = name.endswith("/key.json") or "-simulated-" in name  # git has neither
     if is_now == sha256 or (not is_now and kept_apart):
         return None
     since = f"by line {line.number} of the ledger ({line.kind}, {line.at})"

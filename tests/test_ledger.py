@@ -90,7 +90,10 @@ def test_several_processes_write_one_chain(tmp_path):
 
 def test_a_kill_at_any_write_leaves_a_whole_chain(tmp_path):
     path = tmp_path / ledger.FILE
-    code = "import sys; from evalkit import ledger\nwhile True: ledger.append(sys.argv[1], 'run', {'x': 'y' * 9000}); print(1, flush=True)"
+    code = (
+        "import sys; from evalkit import ledger\n"
+        "while True: ledger.append(sys.argv[1], 'run', {'x': 'y' * 9000}); print(1, flush=True)"
+    )
     for _ in range(3):
         process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -119,7 +122,7 @@ def test_what_earlier_versions_kept_is_read_and_carried_over_once_and_it_is_said
     (tmp_path / "history.jsonl").unlink()
     after = ledger.read(path)
     assert [one.facts["run"] for one in after.of("run")] == ["a", "b", "c"]
-    assert [(one.facts["look"], one.at[:4]) for one in after.of("look")][0] == (1, "2026")
+    assert next((one.facts["look"], one.at[:4]) for one in after.of("look")) == (1, "2026")
     (tmp_path / "plan.lock.json").write_text("{ }")
     assert [one.file for one in ledger.mismatches(tmp_path)] == ["plan.lock.json"]
 

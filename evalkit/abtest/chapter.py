@@ -181,7 +181,16 @@ def model_names(found: Reading | NoReading) -> dict[str, str]:
 
 
 def plan_in_force(home: Study) -> LockedPlan | NoReading:
-    """The study's locked plan with its amendments, or what is missing."""
+    """The study's locked plan with its amendments, or what is missing.
+
+    Raises:
+        DataError: It is not the plan that the study's ledger knows.
+    """
+    ledger.check(home.folder, PLAN_FILE)
+    return _plan(home)
+
+
+def _plan(home: Study) -> LockedPlan | NoReading:
     path = home.path(PLAN_FILE)
     if path.exists():
         return read_lock(path)
@@ -230,7 +239,7 @@ def design_effect_seen(home: Study) -> float | None:
     """
     from evalkit.abtest.prospect import design_effect_in
 
-    plan = plan_in_force(home)
+    plan = _plan(home)
     opened = None if isinstance(plan, NoReading) else _opened(home, plan)
     if isinstance(plan, NoReading) or isinstance(opened, NoReading | None):
         return None

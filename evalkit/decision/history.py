@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from evalkit import ledger
-from evalkit.decision import LayerDecision, read_decision, read_evidence
+from evalkit.decision import LayerDecision, Rules, read_decision, read_evidence
+from evalkit.decision.concerns import in_force
+from evalkit.decision.intact import made_in
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.errors import DataError
@@ -98,8 +100,33 @@ def read_history(study: Study, folder: Path) -> History:
     return History(rows=tuple(read(study)), now=row_now(folder), torn=torn(study))
 
 
+def append_decision(study: Study, folder: Path, *, told: Told = warned) -> None:
+    """Adds the decision of one run, and before it the rules and settings that decide where they are others than before.
+
+    Raises:
+        DataError: It cannot be written; what was there stays whole.
+    """
+    if not (folder / DECISION).is_file():
+        return
+    path, row = study.folder / FILE, row_now(folder)
+    said = row["parameters"]
+    now = in_force(Rules.read(study.named_file(said.get("rules_file") or "")), said)
+    before = [*ledger.read(path).of("rules")]
+    if not before or dict(before[-1].facts) != now:
+        ledger.append(path, "rules", now, told=told)
+    facts = {name: row[name] for name in ("run", "verdict", "stage", "layers")}
+    made = {DECISION: ledger.sha256_of(folder / DECISION)}
+    ledger.append(path, "decision", facts | {"made": made}, told=told)
+
+
 def append(
-    study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str], told: Told = warned
+    study: Study,
+    folder: Path,
+    *,
+    made_at: str,
+    failed: Mapping[str, str],
+    left_out: Sequence[str] = (),
+    told: Told = warned,
 ) -> str:
     """Adds the row of one run and returns the ledger's head; `told` hears of an unfinished line that it removed.
 
@@ -107,6 +134,7 @@ def append(
         DataError: It cannot be written; what was there stays whole.
     """
     row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
+    row |= {"left_out": list(left_out), "made": made_in(folder)}
     return ledger.append(study.folder / FILE, "run", row, told=told)
 
 

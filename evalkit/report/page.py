@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision
+from evalkit.decision.findings import CONFIRMED, UNCONFIRMED
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.decision.words import VERDICTS
 from evalkit.files import write_whole
@@ -165,10 +166,21 @@ def _page(
         ],
         version=record["versions"]["evalkit"],
         run=record["run"],
-        notes=[wording.visible(one) for one in record.get("notes", ())],
+        notes=[wording.visible(one) for one in (*record.get("notes", ()), *_changes(decision))],
+        head=record.get("ledger", ""),
         made_at=record["made_at"],
         **_verdict(decision, bool(record["failed"])),
     )
+
+
+def _changes(decision: Decision | None) -> list[str]:
+    """What was changed after a result, with the reason or without one: the first screen says it."""
+    return [
+        f"{NAMES[layer.layer].capitalize().replace('A/b', 'A/B')}: {one.text}."
+        for layer in (decision.layers if decision else ())
+        for one in layer.findings
+        if one.rule in {CONFIRMED, UNCONFIRMED}
+    ]
 
 
 def _fields(one: Chapter) -> Iterable[tuple[str, Any]]:

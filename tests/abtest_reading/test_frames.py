@@ -109,7 +109,7 @@ def test_health_reads_no_outcome_and_adds_no_look(
     users = reading.users()
     several = fetched(users.group_by("variant").aggregate(n=users.count()))
     assert several.set_index("variant")["n"].to_dict() == {"control": 150, "treatment": 150}
-    assert not ledger.exists()
+    assert read_looks(ledger) == ()
     with pytest.raises(DataError, match="lacks the columns"):
         reading.effect()
 

@@ -149,25 +149,19 @@ def test_an_unfinished_run_is_broken_at_the_gate(project):
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("ship", 0), ("don't ship", 10), ("not yet", 11)])
-def test_the_gate_answers_by_the_decision(project, verdict, code):
-    from evalkit.decision import decide
-
+def test_the_gate_answers_by_the_decision(project, decided, verdict, code):
     root = project("01_fine")
     folder = root / "reports/tiny/20261124T000000Z-0a0a0a0a"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"failed": {}}))
-    decide({}, study="tiny").write(folder)
-    record = json.loads((folder / "decision.json").read_text())
-    (folder / "decision.json").write_text(json.dumps(record | {"verdict": verdict}))
+    decided(verdict).write(folder)
     for name in ("tiny", folder.name, str(folder)):
         assert gate.gate(name, root=root).code == code
 
 
 @pytest.fixture
-def night(project):
+def night(project, decided):
     """Puts a run into the reports: which notebooks it left out, and its verdict if it came to one."""
-    from evalkit.decision import decide
-
     root = project("01_fine", "02_failing")
 
     def made(name, *, left_out=(), verdict="", failed=()):
@@ -177,9 +171,7 @@ def night(project):
             json.dumps({"failed": dict.fromkeys(failed, "e"), "left_out": list(left_out)})
         )
         if verdict:
-            decide({}, study="tiny").write(folder)
-            record = json.loads((folder / "decision.json").read_text())
-            (folder / "decision.json").write_text(json.dumps(record | {"verdict": verdict}))
+            decided(verdict).write(folder)
         return root
 
     return made
