@@ -139,6 +139,14 @@ def _confirm(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from evalkit.report.verify import verify
+
+    found = verify(options.study, against=options.against)
+    print(found)
+    return found.code
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from evalkit.benchmark.doctor import examine
 
@@ -173,7 +181,7 @@ def _as_called(text: str) -> str:
     """The commands in a text as they must be typed: a shell that doesn't find `evalkit` needs the path it was called by."""
     if Path(sys.argv[0]).name != "evalkit" or shutil.which("evalkit"):
         return text
-    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|confirm|gate|export) )"
+    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|confirm|verify|gate|export) )"
     return re.sub(commands, lambda _: f"{shlex.quote(sys.argv[0])} ", text)
 
 
@@ -274,6 +282,18 @@ def _parser() -> argparse.ArgumentParser:
     confirm.add_argument("study")
     confirm.add_argument("reason", help="in words")
     confirm.set_defaults(command=_confirm)
+
+    verify = commands.add_parser(
+        "verify", help="is the record whole? recomputes every hash; exit 0 intact, 12 not"
+    )
+    verify.add_argument("study")
+    verify.add_argument(
+        "--against",
+        default="",
+        metavar="HEAD_OR_REPORT",
+        help="a ledger head that you kept, or a report.html that names one",
+    )
+    verify.set_defaults(command=_verify)
 
     doctor = commands.add_parser(
         "doctor", help="look for duplicates, leaks, conflicts and thin slices in a test set"

@@ -42,7 +42,8 @@ class Line:
         number: From 1; 0 stands for what earlier versions kept and no line holds yet.
         at: UTC time, ISO 8601.
         sha256: Hash of this line, which the next one names.
-        seal: Whether it was written by the holder of the key at hand: None where that cannot be said.
+        is_sealed: Whether it carries a seal.
+        seal: Whether it was written by the holder of the key at hand: None without a key.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Line:
     at: str
     facts: Mapping[str, Any]
     sha256: str = ""
+    is_sealed: bool = False
     seal: bool | None = None
 
 
@@ -318,11 +320,11 @@ def _chained(found: Iterable[bytes], path: Path) -> Iterator[Line]:
         named.add(head)
         head = hashlib.sha256(line).hexdigest()
         seal = record.pop("seal", None)
-        is_ours = hmac.compare_digest(str(seal), _seal(record, key)) if seal and key else None
-        del record["previous"]
-        yield Line(
-            number=number, sha256=head, seal=False if key and not seal else is_ours, **record
+        is_ours = (
+            hmac.compare_digest(str(seal).encode(), _seal(record, key).encode()) if key else None
         )
+        del record["previous"]
+        yield Line(number=number, sha256=head, is_sealed=bool(seal), seal=is_ours, **record)
 
 
 def _record(line: bytes, where: str) -> dict[str, Any]:
