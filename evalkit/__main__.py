@@ -134,7 +134,8 @@ def _confirm(options: argparse.Namespace) -> int:
     from evalkit.decision.concerns import confirm
     from evalkit.study import Study
 
-    for one in confirm(Study.open(options.study), options.reason):
+    study, only = Study.open(options.study), options.sealed_elsewhere
+    for one in confirm(study, options.reason, only_files=only):
         print(f"confirmed: {one}")
     return 0
 
@@ -281,6 +282,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     confirm.add_argument("study")
     confirm.add_argument("reason", help="in words")
+    confirm.add_argument(
+        "--sealed-elsewhere",
+        action="store_true",
+        help="only take up plans and locks that no line of the ledger knows; fine when there are none",
+    )
     confirm.set_defaults(command=_confirm)
 
     verify = commands.add_parser(

@@ -357,7 +357,8 @@ ALLOWED = {
     "a layer no longer needed after a result":
         (loosened("human_before_deployment: false"), "benchmark", r"human_before_deployment from true to false"),
     "a margin added after a result":
-        (loosened("human_needs: not worse\nhuman_margin: 0.1"), "human rating", r"human_margin from 0.0 to 0.1 and human_needs"),
+        (loosened("human_needs: not worse\nhuman_margin: 0.1"), "human rating", r"human_margin from 0.0 to 0.1 and human"),
+    "a stage that needs fewer layers after a result": (lambda p: p.say(stage="pre_deploy"), "benchmark", r"stage from rollout to pre_deploy"),
     "alpha changed after a result": (lambda p: p.say(alpha=0.1), "benchmark", r"alpha from 0.05 to 0.1"),
     "another metric named after a result":
         (lambda p: p.say(primary_metric="format"), "benchmark", r"primary_metric from exact_match to format"),

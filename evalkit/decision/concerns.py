@@ -27,9 +27,13 @@ from evalkit.wording import count, listed, plural, visible
 CONFIRMED = "confirmed"
 DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan
     *("alpha", "primary_metric", "lower_is_better", "metric_margin", "checker", "cluster_field"),
-    *("slice_fields", "slice_margin"),
+    *("slice_fields", "slice_margin", "stage"),
 )
-_STRICT_FIRST = (("blocks", "holds", "warns", "ignored"), ("better", "not worse"))
+_STRICT_FIRST = (
+    ("blocks", "holds", "warns", "ignored"),
+    ("better", "not worse"),
+    ("rollout", "pre_deploy"),
+)
 _NO_RESULT = {"missing", "too early", "invalid"}
 _OF_LAYER: dict[str, Layer] = {
     "human_needs": "human",
@@ -84,8 +88,13 @@ def concerns(home: Study, rules: Rules) -> tuple[Concern, ...]:
     return tuple(replace(one, reason=one.reason or reasons.get(one.key, "")) for one in found)
 
 
-def confirm(home: Study, reason: str) -> tuple[str, ...]:
+def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str, ...]:
     """Puts a reason on record for all that is open, and takes up files that no line knows; returns what was confirmed.
+
+    Args:
+        home: The study.
+        reason: In words, for every report from now on.
+        only_files: Only take up files; nothing is done, and nothing said, where there are none.
 
     Raises:
         DesignError: There is no reason, or nothing to confirm.
@@ -93,10 +102,13 @@ def confirm(home: Study, reason: str) -> tuple[str, ...]:
     """
     told = ledger.mismatches(home.folder)
     strangers = [one for one in told if one.is_unknown]
+    if only_files and not strangers:
+        return ()
     if len(strangers) < len(told):
         ledger.check(home.folder)
     rules = Rules.read(home.named_file(home.settings.rules_file))
-    keys = {one.key: one.text for one in concerns(home, rules) if not one.reason}
+    found = () if only_files else concerns(home, rules)
+    keys = {one.key: one.text for one in found if not one.reason}
     if not keys and not strangers:
         raise DesignError(f"{home.folder}: nothing is open that a reason could confirm")
     if not reason.strip():
@@ -198,6 +210,7 @@ def _of_rules(kept: Ledger, now: Mapping[str, Mapping[str, Any]]) -> Iterator[Co
     was, is_now = first.facts["settings"], now["settings"]
     both = [one for one in DECIDING if one in was and one in is_now]
     others = [(one, was[one], is_now[one]) for one in both if was[one] != is_now[one]]
+    others = [one for one in others if one[0] != "stage" or _looser(*one[1:])]
     if others:
         changed.setdefault("benchmark", []).extend(others)
     for layer, rows in changed.items():

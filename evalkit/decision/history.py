@@ -109,7 +109,7 @@ def append_decision(study: Study, folder: Path, *, told: Told = warned) -> None:
     if not (folder / DECISION).is_file():
         return
     path, row = study.folder / FILE, row_now(folder)
-    said = row["parameters"]
+    said = row["parameters"] | {"stage": row["stage"]}
     now = in_force(Rules.read(study.named_file(said.get("rules_file") or "")), said)
     before = [*ledger.read(path).of("rules")]
     if not before or dict(before[-1].facts) != now:

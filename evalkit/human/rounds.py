@@ -117,6 +117,7 @@ class Round:
         """
         if self.locked:
             return self.lock_record()
+        self.check("batch.json")
         self._sealed_key()
         self._refuse_strangers()
         with ExitStack() as stack:
@@ -176,14 +177,17 @@ class Round:
             )
         return self._sealed_key()
 
-    def check(self) -> None:
+    def check(self, only: str = "") -> None:
         """Refuses a round of which the study's ledger knows other files; without a ledger there is nothing to compare.
+
+        Args:
+            only: One file of it; all by default.
 
         Raises:
             DataError: Some file is not what it was when it was sealed, or is gone.
         """
         if study := study_folder(self.folder):
-            ledger.check(study, f"ratings/{self.folder.name}/")
+            ledger.check(study, f"ratings/{self.folder.name}/{only}")
 
     def _sealed_key(self) -> Key:
         key = read_key(self.folder, self.batch.key_sha256)
