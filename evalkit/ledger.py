@@ -211,16 +211,20 @@ def mismatches(folder: Path, under: str = "") -> tuple[Mismatch, ...]:
     Raises:
         DataError: The ledger itself is damaged.
     """
-    with alone(folder):  # no file is sealed meanwhile
-        found = read(folder / FILE)
-        if not found.head:
-            return ()
-        sealed = {one: at for one, at in found.sealed().items() if one.startswith(under)}
-        told = [_differing(folder, name, *one) for name, one in sealed.items()]
-        there = {
-            one.relative_to(folder).as_posix() for kind in _SEALING for one in folder.glob(kind)
-        }
-        strangers = sorted(one for one in there - sealed.keys() if one.startswith(under))
+    if not _mismatches(folder, under):
+        return ()
+    with alone(folder):  # a file that was being sealed meanwhile is there now
+        return _mismatches(folder, under)
+
+
+def _mismatches(folder: Path, under: str) -> tuple[Mismatch, ...]:
+    found = read(folder / FILE)
+    if not found.head:
+        return ()
+    sealed = {one: at for one, at in found.sealed().items() if one.startswith(under)}
+    told = [_differing(folder, name, *one) for name, one in sealed.items()]
+    there = {one.relative_to(folder).as_posix() for kind in _SEALING for one in folder.glob(kind)}
+    strangers = sorted(one for one in there - sealed.keys() if one.startswith(under))
     said = (
         "stands in no line of the ledger, which knows all that was sealed here; restore both from one copy, or, if it was "
         f'sealed elsewhere, take it up with a reason: evalkit confirm {folder.name} "reason"'

@@ -278,7 +278,8 @@ class Study(study.Study):
         from evalkit.decision.concerns import concerns
         from evalkit.decision.intact import refuse_changed
 
-        refuse_changed(self)
+        if rules is None:
+            refuse_changed(self)
         folder = self.run_folder()
         return decide(
             read_evidence(folder),

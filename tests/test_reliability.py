@@ -358,7 +358,8 @@ ALLOWED = {
         (loosened("human_before_deployment: false"), "benchmark", r"human_before_deployment from true to false"),
     "a margin added after a result":
         (loosened("human_needs: not worse\nhuman_margin: 0.1"), "human rating", r"human_margin from 0.0 to 0.1 and human"),
-    "a stage that needs fewer layers after a result": (lambda p: p.say(stage="pre_deploy"), "benchmark", r"stage from rollout to pre_deploy"),
+    "a stage that needs fewer layers after a result":
+        (lambda p: p.say(stage="pre_deploy"), "benchmark", r"stage from rollout to pre_deploy"),
     "alpha changed after a result": (lambda p: p.say(alpha=0.1), "benchmark", r"alpha from 0.05 to 0.1"),
     "another metric named after a result":
         (lambda p: p.say(primary_metric="format"), "benchmark", r"primary_metric from exact_match to format"),
@@ -404,6 +405,23 @@ def test_tighter_rules_and_those_from_before_any_result_need_no_reason(project, 
     assert project.run(2).verdict == "ship"
     (project.folder / "rules.yaml").write_text("slice_worse: blocks\n")
     assert project.run(3).verdict == "ship"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "verdict"),
+    [
+        ({}, {"slice_fields": "kind", "checker": "icd10cm", "slice_margin": 0.01}, "ship"),
+        ({"slice_fields": "kind,who"}, {"slice_fields": "who"}, "not yet"),
+        ({}, {"slice_margin": 0.2}, "not yet"),
+        ({"checker": "icd10cm"}, {}, "not yet"),
+    ],
+)
+def test_asking_more_needs_no_reason_and_asking_less_does(tmp_path, then, now, verdict):
+    project = Project(tmp_path)
+    project.say(**then)
+    assert project.run().verdict == "ship"
+    project.say(**now)
+    assert project.run(2).verdict == verdict
 
 
 def test_the_ledgers_last_run_is_judged_whatever_the_clock_said(project):

@@ -21,6 +21,7 @@ from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
 from evalkit.ledger import Ledger
 from evalkit.records import Layer
+from evalkit.settings import named
 from evalkit.study import Study
 from evalkit.wording import count, listed, plural, visible
 
@@ -29,6 +30,7 @@ DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan
     *("alpha", "primary_metric", "lower_is_better", "metric_margin", "checker", "cluster_field"),
     *("slice_fields", "slice_margin", "stage"),
 )
+_MARGINS = ("metric_margin", "slice_margin")
 _STRICT_FIRST = (
     ("blocks", "holds", "warns", "ignored"),
     ("better", "not worse"),
@@ -209,8 +211,7 @@ def _of_rules(kept: Ledger, now: Mapping[str, Mapping[str, Any]]) -> Iterator[Co
             )
     was, is_now = first.facts["settings"], now["settings"]
     both = [one for one in DECIDING if one in was and one in is_now]
-    others = [(one, was[one], is_now[one]) for one in both if was[one] != is_now[one]]
-    others = [one for one in others if one[0] != "stage" or _looser(*one[1:])]
+    others = [(one, was[one], is_now[one]) for one in both if _turned(one, was[one], is_now[one])]
     if others:
         changed.setdefault("benchmark", []).extend(others)
     for layer, rows in changed.items():
@@ -229,6 +230,15 @@ def _at_first_result(kept: Ledger) -> ledger.Line | None:
         elif set(line.facts["layers"].values()) - _NO_RESULT:
             return rules
     return None
+
+
+def _turned(name: str, old: Any, new: Any) -> bool:
+    """Whether a setting is no longer what it was, or for those that only add to what is asked, asks less."""
+    if name == "slice_fields":
+        return bool(set(named(old)) - set(named(new)))
+    if name in {"checker", "cluster_field"}:
+        return old != new and old not in {"", "none"}
+    return _looser(old, new) if name in {"stage", *_MARGINS} else old != new
 
 
 def _looser(old: Any, new: Any) -> bool:

@@ -109,6 +109,12 @@ def test_the_second_night_keeps_what_stands_in_the_study_and_takes_over_what_is_
     ).read_bytes()
     assert {name: path.read_text() for name, path in kept.items()} == {name: name for name in kept}
     assert len(history.read(Study.open("tiny", root=root))) == 2
+    edited = second.folder / "01_fine.ipynb"
+    edited.write_bytes(edited.read_bytes().replace(b"Better", b"Bitter"))
+    lines: list[str] = []
+    third = chain.run_study("tiny", root=root, skip_up_to_date=True, cold=True, say=lines.append)
+    assert third.skipped == ()
+    assert any("nothing is taken over" in one and "01_fine.ipynb: was" in one for one in lines)
     kept["journals/base.jsonl"].write_text("another answer")
     assert run(root, skip_up_to_date=True).skipped == ()
 
