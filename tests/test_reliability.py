@@ -407,6 +407,16 @@ def test_tighter_rules_and_those_from_before_any_result_need_no_reason(project, 
     assert project.run(3).verdict == "ship"
 
 
+def test_an_amendment_that_a_kill_kept_from_the_file_is_completed_when_it_is_made_again(project):
+    before = project.plan.read_bytes()
+    amended = amend(project.plan, "fewer users a day", users_per_day=80.0)
+    project.plan.write_bytes(before)
+    assert verify("tiny", root=project.root).code == 12
+    assert amend(project.plan, "fewer users a day", users_per_day=80.0) == amended
+    assert verify("tiny", root=project.root).code == 0
+    assert project.run(2).verdict == "ship"
+
+
 @pytest.mark.parametrize(
     ("then", "now", "verdict"),
     [

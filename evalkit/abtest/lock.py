@@ -123,7 +123,8 @@ def _put(path: Path, kind: str, record: Mapping[str, Any]) -> None:
     """The plan's file, once the ledger beside it knows its hash: all of it, the times too."""
     text, last = _as_json(record), (record["amendments"] or [record])[-1]
     facts = {"experiment": record["plan"]["experiment_name"], "plan_sha256": last["sha256"]}
-    facts |= {"reason": last["reason"]} if "reason" in last else {}
+    if record["amendments"]:
+        facts |= {"before": ledger.sha256_of(path), "amendment": last}
     sealed = {path.name: hashlib.sha256(text).hexdigest()}
     ledger.append(path.with_name(ledger.FILE), kind, facts | {"files": sealed})
     write_whole(path, text)
@@ -153,10 +154,25 @@ def amend(
             f"a plan has no {', '.join(unknown)}; it has {', '.join(ABPlan.__slots__)}"
         )
     read_lock(path)  # says what is wrong before a folder is held
+    if _completed(path) and (whole := read_lock(path)).plan == whole.plan.changed(**changes):
+        return whole
     ledger.check(path.parent, path.name)
     with alone(path.parent):  # so that an amendment of the same moment is not lost
         _append(path, read_lock(path), reason, changes, now)
         return read_lock(path)
+
+
+def _completed(path: Path) -> bool:
+    """Whether the last amendment stood in the ledger alone, for a kill kept it from the file, where it is now."""
+    with alone(path.parent):
+        lines = [*ledger.read(path.with_name(ledger.FILE)).of("plan locked", "plan amended")]
+        last = lines[-1].facts if lines else {}
+        if last.get("before") != ledger.sha256_of(path):
+            return False
+        record = _read(path)
+        record["amendments"].append(last["amendment"])
+        write_whole(path, _as_json(record))
+        return True
 
 
 def _append(
@@ -286,7 +302,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _as_json(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+    return json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def _utc(now: datetime | None) -> str:

@@ -35,10 +35,13 @@ def run_line(kept: Ledger, run: str) -> Line | None:
     return next((one for one in reversed([*kept.of("run")]) if one.facts.get("run") == run), None)
 
 
-def changed_files(folder: Path, line: Line) -> Iterator[str]:
-    """What of a run is not as its line in the ledger has it; nothing is known of runs of earlier versions."""
+def changed_files(folder: Path, line: Line, *, but: str = "none") -> Iterator[str]:
+    """What of a run is not as its line in the ledger has it; nothing is known of runs of earlier versions.
+
+    Files whose name ends in `but` are passed over: a notebook that somebody goes on with has no say in the decision.
+    """
     for name, sha256 in line.facts.get("made", {}).items():
-        if (is_now := ledger.sha256_of(folder / name)) != sha256:
+        if not name.endswith(but) and (is_now := ledger.sha256_of(folder / name)) != sha256:
             now = f"sha256 {is_now[:12]}..." if is_now else "gone"
             yield (
                 f"{folder / name}: was sha256 {sha256[:12]}... by line {line.number} of the ledger (run, {line.at}), is "
@@ -60,5 +63,5 @@ def refuse_changed_run(home: Study, folder: Path) -> None:
             f"{folder}: stands in no line of {home.folder / FILE}: it did not end, was copied here, or the ledger could "
             f"not be written; run the study again: evalkit run {home.name}"
         )
-    if line and (told := [*changed_files(folder, line)]):
+    if line and (told := [*changed_files(folder, line, but=".ipynb")]):
         raise DataError("; ".join(told))
