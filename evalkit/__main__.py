@@ -122,6 +122,8 @@ def _gate(options: argparse.Namespace) -> int:
     found = gate(options.run)
     if found.judged:
         _tell(f"evalkit: {found.judged}", file=sys.stderr)
+    if found.head:
+        _tell(f"evalkit: ledger head {found.head}", file=sys.stderr)
     _tell(found.sentence)
     return found.code
 
@@ -133,8 +135,8 @@ def _compare(options: argparse.Namespace) -> int:
     arms = {"base_arm": options.arms[0], "fine_tuned_arm": options.arms[1]}
     given = {name: getattr(options, name) for name in names}
     page, sentence = compare(options.base, options.fine_tuned, given | arms)
-    print(sentence)
-    print(page)
+    _tell(sentence)
+    _tell(page)
     return 0
 
 
@@ -152,7 +154,7 @@ def _import(options: argparse.Namespace) -> int:
         columns=options.columns,
         test_file=bench.path,
     )
-    print(import_answers(bench, log, options.role))
+    _tell(import_answers(bench, log, options.role))
     return 0
 
 
@@ -171,6 +173,24 @@ def _rate(options: argparse.Namespace) -> int:
     if options.unfinished:
         raise DesignError("--unfinished goes with --lock")
     return serve.main(options.study, options.port, rating_round=options.round)
+
+
+def _confirm(options: argparse.Namespace) -> int:
+    from evalkit.decision.concerns import confirm
+    from evalkit.study import Study
+
+    study, only = Study.open(options.study), options.sealed_elsewhere
+    for one in confirm(study, options.reason, only_files=only):
+        _tell(f"confirmed: {one}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from evalkit.report.verify import verify
+
+    found = verify(options.study, against=options.against)
+    _tell(found)
+    return found.code
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -221,7 +241,7 @@ def _as_called(text: str) -> str:
     """The commands in a text as they must be typed: a shell that doesn't find `evalkit` needs the path it was called by."""
     if Path(sys.argv[0]).name != "evalkit" or shutil.which("evalkit"):
         return text
-    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|gate|export) )"
+    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|confirm|verify|gate|export) )"
     return re.sub(commands, lambda _: f"{shlex.quote(sys.argv[0])} ", text)
 
 
@@ -314,6 +334,31 @@ def _parser() -> argparse.ArgumentParser:
         help="with --lock: even though raters have not finished",
     )
     rate.set_defaults(command=_rate)
+
+    confirm = commands.add_parser(
+        "confirm",
+        help="say why what was changed after a result is all right; every report prints it",
+    )
+    confirm.add_argument("study")
+    confirm.add_argument("reason", help="in words")
+    confirm.add_argument(
+        "--sealed-elsewhere",
+        action="store_true",
+        help="only take up plans and locks that no line of the ledger knows; fine when there are none",
+    )
+    confirm.set_defaults(command=_confirm)
+
+    verify = commands.add_parser(
+        "verify", help="is the record whole? recomputes every hash; exit 0 intact, 12 not"
+    )
+    verify.add_argument("study")
+    verify.add_argument(
+        "--against",
+        default="",
+        metavar="HEAD_OR_REPORT",
+        help="a ledger head that you kept, or a report.html that names one",
+    )
+    verify.set_defaults(command=_verify)
 
     doctor = commands.add_parser(
         "doctor", help="look for duplicates, leaks, conflicts and thin slices in a test set"

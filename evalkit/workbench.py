@@ -242,8 +242,11 @@ class Study(study.Study):
         from evalkit.human.study_round import find_round
 
         bench, bound_to = self.bench, self.bench.bound_to
+        found = find_round(self, self.settings.rating_round, bound_to)
+        if found:
+            found.check()
         return read_preference(
-            find_round(self, self.settings.rating_round, bound_to),
+            found,
             bound_to=bound_to,
             base_results=bench.base,
             ft_results=bench.fine_tuned,
@@ -274,11 +277,15 @@ class Study(study.Study):
             rules: Other rules than the study's, to see what they would take: nothing is written.
 
         Raises:
-            DataError: What a layer handed over is damaged.
+            DataError: What a layer handed over is damaged, or a sealed file is not what the ledger knows.
         """
         from evalkit.decision import decide, read_evidence
         from evalkit.decision.against import results_against
+        from evalkit.decision.concerns import concerns
+        from evalkit.decision.intact import refuse_changed
 
+        if rules is None:
+            refuse_changed(self)
         folder = self.run_folder()
         return decide(
             read_evidence(folder),
@@ -286,6 +293,7 @@ class Study(study.Study):
             stage=self.settings.stage,
             rules=rules or self.rules,
             against=results_against(self, folder),
+            concerns=concerns(self, self.rules),
         )
 
     def history(self) -> History:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from evalkit import ledger
 from evalkit.abtest import chapter
 from evalkit.abtest.analysis import fetched
 from evalkit.abtest.looks import read_looks
@@ -76,7 +77,7 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     assert found.n_users == 500
     assert words.answer_said(found) == (
         "The effect is due and withheld: this look could not be put on record. "
-        "Missing: Make looks.jsonl writable and read the test again (minutes). Users are simulated."
+        "Missing: Make ledger.jsonl writable and read the test again (minutes). Users are simulated."
     )
     assert "Read-only file system" in " ".join(found.notes)
     evidence = chapter.ab_evidence(found, study="tiny", models={}, bound_to={})
@@ -140,7 +141,8 @@ def test_a_disk_that_is_full_costs_the_row_of_the_history_and_nothing_more(home)
     assert run.failed == {}
     assert "No space left on device" in page(run)
     path.unlink()
-    path.write_text('{"run": "earlier"}\n{"run": "torn on a full')
+    ledger.append(path, "run", {"run": "earlier"})
+    path.write_bytes(path.read_bytes() + b'{"run": "torn on a full')
     assert history.torn(home)
     said: list[str] = []
     run = chain.run_study("tiny", root=home.root, say=said.append)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from evalkit import wording
+from evalkit import ledger, wording
 from evalkit.abtest import frames, log_address
 from evalkit.abtest.analysis import Log
 from evalkit.abtest.guardrails import FROM_EXPOSURES
@@ -28,7 +28,7 @@ from evalkit.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", "looks.jsonl", "events.sqlite"
+PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", ledger.FILE, "events.sqlite"
 UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
 
 
@@ -183,7 +183,16 @@ def model_names(found: Reading | NoReading) -> dict[str, str]:
 
 
 def plan_in_force(home: Study) -> LockedPlan | NoReading:
-    """The study's locked plan with its amendments, or what is missing."""
+    """The study's locked plan with its amendments, or what is missing.
+
+    Raises:
+        DataError: It is not the plan that the study's ledger knows.
+    """
+    ledger.check(home.folder, PLAN_FILE)
+    return _plan(home)
+
+
+def _plan(home: Study) -> LockedPlan | NoReading:
     path = home.path(PLAN_FILE)
     if path.exists():
         return read_lock(path)
@@ -232,7 +241,7 @@ def design_effect_seen(home: Study) -> float | None:
     """
     from evalkit.abtest.prospect import design_effect_in
 
-    plan = plan_in_force(home)
+    plan = _plan(home)
     opened = None if isinstance(plan, NoReading) else _opened(home, plan)
     if isinstance(plan, NoReading) or isinstance(opened, NoReading | None):
         return None

@@ -2,8 +2,8 @@
 
 `plan.lock.json`: `{"kind": "evalkit-plan", "version": 1, "plan": {...}, "sha256": ..., "locked_at": ..., "amendments": [...]}`.
 `sha256` is taken over the plan as canonical JSON; an amendment holds the whole plan as it stands from then on, and hashes what
-came before it along with itself, so that none can be changed, or dropped from among others, unseen; each look in the ledger
-names the hash it was read under.
+came before it along with itself; each look in the ledger names the hash it was read under. The ledger beside the file knows
+the file's own hash since each lock and amendment, so that no time in it can be changed and no last amendment dropped unseen.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from evalkit import ledger
 from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
-from evalkit.files import alone, as_record, read_json, write_new, write_whole
+from evalkit.files import alone, as_record, read_json, write_whole
 from evalkit.records import Brief
 from evalkit.redaction import without_secrets
 
@@ -105,15 +106,10 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
     """
     path = Path(path)
     if not path.exists():
-        record = {
-            "kind": KIND,
-            "version": 1,
-            "plan": plan.to_dict(),
-            "sha256": _hash(plan.to_dict()),
-        }
-        record |= {"locked_at": _utc(now), "amendments": []}
-        if write_new(path, _as_json(record)):
-            return read_lock(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path.parent):  # of several runs at once one locks
+            if not path.exists():
+                _put(path, "plan locked", _record(plan, now))
     locked = read_lock(path)
     if plan not in (locked.plan, locked.first):
         names = ", ".join(_differences(locked.plan, plan))
@@ -122,6 +118,22 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
             f"amend(path, reason, ...). For a new test, take a new experiment_name and another study or file"
         )
     return locked
+
+
+def _record(plan: ABPlan, now: datetime | None) -> dict[str, Any]:
+    made = {"kind": KIND, "version": 1, "plan": plan.to_dict(), "sha256": _hash(plan.to_dict())}
+    return made | {"locked_at": _utc(now), "amendments": []}
+
+
+def _put(path: Path, kind: str, record: Mapping[str, Any]) -> None:
+    """The plan's file, once the ledger beside it knows its hash: all of it, the times too."""
+    text, last = _as_json(record), (record["amendments"] or [record])[-1]
+    facts = {"experiment": record["plan"]["experiment_name"], "plan_sha256": last["sha256"]}
+    if record["amendments"]:
+        facts |= {"before": ledger.sha256_of(path), "amendment": last}
+    sealed = {path.name: hashlib.sha256(text).hexdigest()}
+    ledger.append(path.with_name(ledger.FILE), kind, facts | {"files": sealed})
+    write_whole(path, text)
 
 
 def amend(
@@ -148,9 +160,25 @@ def amend(
             f"a plan has no {', '.join(unknown)}; it has {', '.join(ABPlan.__slots__)}"
         )
     read_lock(path)  # says what is wrong before a folder is held
+    if _completed(path) and (whole := read_lock(path)).plan == whole.plan.changed(**changes):
+        return whole
+    ledger.check(path.parent, path.name)
     with alone(path.parent):  # so that an amendment of the same moment is not lost
         _append(path, read_lock(path), reason, changes, now)
         return read_lock(path)
+
+
+def _completed(path: Path) -> bool:
+    """Whether the last amendment stood in the ledger alone, for a kill kept it from the file, where it is now."""
+    with alone(path.parent):
+        lines = [*ledger.read(path.with_name(ledger.FILE)).of("plan locked", "plan amended")]
+        last = lines[-1].facts if lines else {}
+        if last.get("before") != ledger.sha256_of(path):
+            return False
+        record = _read(path)
+        record["amendments"].append(last["amendment"])
+        write_whole(path, _as_json(record))
+        return True
 
 
 def _append(
@@ -172,7 +200,7 @@ def _append(
     }
     record = _read(path)
     record["amendments"].append(entry | {"sha256": _hash([locked.sha256, entry])})
-    write_whole(path, _as_json(record))
+    _put(path, "plan amended", record)
 
 
 def read_lock(path: str | Path) -> LockedPlan:
@@ -224,6 +252,16 @@ def read_lock(path: str | Path) -> LockedPlan:
         amendments=tuple(amendments),
         phases=tuple(phases),
     )
+
+
+def plan_hashes(path: str | Path) -> set[str]:
+    """The hashes a locked plan has had: as locked, and after each amendment; looks name the one they were read under.
+
+    Raises:
+        DataError: As for `read_lock`.
+    """
+    record = _read(Path(path))
+    return {record["sha256"], *(one["sha256"] for one in record["amendments"])}
 
 
 def canonical(value: Any) -> str:
@@ -300,7 +338,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _as_json(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+    return json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def _utc(now: datetime | None) -> str:

@@ -1,14 +1,14 @@
-"""The ledger of looks: every time somebody reads the effect, a line; the report prints it."""
+"""The looks in a study's ledger: every time somebody reads the effect, a line; the report prints it."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from evalkit import ledger
 from evalkit.errors import DataError
-from evalkit.files import append_line, from_json, lines
+from evalkit.files import warned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class Look:
         control_model: As the plan names it, so that the result is known even when the plan is not; "" in old lines.
         treatment_model: Likewise.
         simulated: Whether its users were; None in old lines.
+        n_requests: Requests of the experiment that the log held; None in old lines.
+        estimate: The effect that was shown, treatment - control; None when withheld.
     """
 
     experiment: str
@@ -40,6 +42,8 @@ class Look:
     control_model: str = ""
     treatment_model: str = ""
     simulated: bool | None = None
+    n_requests: int | None = None
+    estimate: float | None = None
 
 
 def record_look(path: str | Path, look: Look) -> Look:
@@ -49,7 +53,7 @@ def record_look(path: str | Path, look: Look) -> Look:
         DataError: It cannot be written.
     """
     look = look if look.at else replace(look, at=datetime.now(UTC).isoformat(timespec="seconds"))
-    append_line(path, json.dumps(asdict(look), allow_nan=False).encode())
+    ledger.append(path, "look", asdict(look), at=look.at)
     return look
 
 
@@ -57,15 +61,15 @@ def read_looks(path: str | Path) -> tuple[Look, ...]:
     """The looks so far, oldest first; none when nobody has looked. A torn last line is left out with a warning.
 
     Raises:
-        DataError: A line is not a look.
+        DataError: The ledger is damaged, or a line is not a look.
     """
-    return tuple(_look(line, path, number) for number, _, line in lines(path) if line.strip())
+    return tuple(_look(line, path) for line in ledger.read(path, told=warned).of("look"))
 
 
-def _look(line: bytes, path: str | Path, number: int) -> Look:
+def _look(line: ledger.Line, path: str | Path) -> Look:
     try:
-        return Look(**from_json(line))
-    except (ValueError, TypeError) as why:
+        return Look(**line.facts)
+    except TypeError as why:
         raise DataError(
-            f"{path}:{number}: not a look ({why}); restore the file from a copy"
+            f"{path}:{line.number}: not a look ({why}); restore the file from a copy"
         ) from why

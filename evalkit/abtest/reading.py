@@ -490,4 +490,6 @@ def _ledger_line(reading: Reading, run: str) -> Look:
         control_model=reading.plan.plan.control_model,
         treatment_model=reading.plan.plan.treatment_model,
         simulated=reading.simulated,
+        n_requests=reading.n_requests,
+        estimate=reading.findings.primary.estimate if reading.findings else None,
     )

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit import wording
+from evalkit.decision.concerns import Concern
 from evalkit.decision.rules import Effect, Rules
 from evalkit.decision.standing import Standing
 from evalkit.records import Evidence, Layer
 
 SLICE_RULES = ("slice_worse", "slice_looks_bad", "slice_could_not_be_seen")
 STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
+UNCONFIRMED, CONFIRMED = (
+    "unconfirmed",
+    "confirmed",
+)  # changes after a result, by a reason's being there
 _RESULTS: dict[Layer, tuple[str, str]] = {
     "benchmark": ("a benchmark result", "benchmark results"),
     "human": ("a human rating", "human ratings"),
@@ -102,6 +107,18 @@ def of_standing(layer: Layer, standing: Standing) -> Iterable[Finding]:
         told = f"{one} against this model ({found.source}) is retired: {why}"
         numbers = {"keys": [found.key]}
         yield Finding(rule=RETIRED, effect="warns", text=wording.visible(told), numbers=numbers)
+
+
+def of_concerns(concerns: Iterable[Concern]) -> Iterable[Finding]:
+    """What was changed after it could be known how it turns out: it holds until a reason is on record, which is told."""
+    for one in concerns:
+        told = f"{one.text}; confirmed: {wording.visible(one.reason)}" if one.reason else one.text
+        yield Finding(
+            rule=CONFIRMED if one.reason else UNCONFIRMED,
+            effect="warns" if one.reason else "holds",
+            text=told,
+            numbers={"keys": [one.key]},
+        )
 
 
 def clause(finding: Finding) -> str:

@@ -1,20 +1,23 @@
-"""One row a run in `data/<study>/history.jsonl`: the metrics over training runs and checkpoints."""
+"""A row a run in the study's ledger: the metrics over training runs and checkpoints."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from evalkit.decision import LayerDecision, read_decision, read_evidence
+from evalkit import ledger
+from evalkit.decision import LayerDecision, Rules, read_decision, read_evidence
+from evalkit.decision.concerns import in_force
+from evalkit.decision.intact import made_in
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.errors import DataError
-from evalkit.files import Told, append_line, from_json, kept_quiet, lines, warned
+from evalkit.files import Told, warned
+from evalkit.ledger import FILE
 from evalkit.records import Against, Brief, Evidence
 from evalkit.settings import Settings, read_notebook, read_pinned
 from evalkit.study import PINNED, Study
@@ -23,7 +26,6 @@ from evalkit.wording import decimals, points
 if TYPE_CHECKING:
     import pandas as pd
 
-FILE = "history.jsonl"
 _OF_NO_STUDY = (
     "run",
     "study",
@@ -97,45 +99,56 @@ def read_history(study: Study, folder: Path) -> History:
     return History(rows=tuple(read(study)), now=row_now(folder), torn=torn(study))
 
 
+def append_decision(study: Study, folder: Path, *, told: Told = warned) -> None:
+    """Adds the decision of one run, and before it the rules and settings that decide where they are others than before.
+
+    Raises:
+        DataError: It cannot be written; what was there stays whole.
+    """
+    if not (folder / DECISION).is_file():
+        return
+    path, row = study.folder / FILE, row_now(folder)
+    said = row["parameters"] | {"stage": row["stage"]}
+    now = in_force(Rules.read(study.named_file(said.get("rules_file") or "")), said)
+    before = [*ledger.read(path).of("rules")]
+    if not before or dict(before[-1].facts) != now:
+        ledger.append(path, "rules", now, told=told)
+    facts = {name: row[name] for name in ("run", "verdict", "stage", "layers")}
+    made = {DECISION: ledger.sha256_of(folder / DECISION)}
+    ledger.append(path, "decision", facts | {"made": made}, told=told)
+
+
 def append(
-    study: Study, folder: Path, *, made_at: str, failed: Mapping[str, str], told: Told = warned
-) -> dict[str, Any]:
-    """Adds the row of one run and returns it; `told` hears of an unfinished line that it removed.
+    study: Study,
+    folder: Path,
+    *,
+    made_at: str,
+    failed: Mapping[str, str],
+    left_out: Sequence[str] = (),
+    told: Told = warned,
+) -> str:
+    """Adds the row of one run and returns the ledger's head; `told` hears of an unfinished line that it removed.
 
     Raises:
         DataError: It cannot be written; what was there stays whole.
     """
     row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
-    append_line(study.folder / FILE, json.dumps(row, sort_keys=True).encode(), told=told)
-    return row
+    row |= {"left_out": list(left_out), "made": made_in(folder)}
+    return ledger.append(study.folder / FILE, "run", row, told=told)
 
 
 def read(study: Study) -> list[dict[str, Any]]:
     """All rows, oldest first; a torn last line, left by a killed run, is passed over.
 
     Raises:
-        DataError: Another line is damaged.
+        DataError: The ledger is damaged.
     """
-    path = study.folder / FILE
-    whole = lines(path, told=kept_quiet)  # `torn` tells
-    return [_row(line, path, number) for number, _, line in whole if line.strip()]
+    return [dict(line.facts) for line in ledger.read(study.folder / FILE).of("run")]
 
 
 def torn(study: Study) -> bool:
     """Whether a killed run or a full disk left the last line unfinished; the end of the next run removes it."""
-    told: list[str] = []
-    list(lines(study.folder / FILE, told=told.append))
-    return bool(told)
-
-
-def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = from_json(line)
-        if not isinstance(row, dict):
-            raise TypeError("no object")
-        return row
-    except (TypeError, ValueError) as why:
-        raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why
+    return ledger.read(study.folder / FILE).torn
 
 
 def row_now(folder: Path) -> dict[str, Any]:
@@ -188,7 +201,7 @@ def _of_row(row: Mapping[str, Any]) -> list[Against]:
             told = (
                 f"{FILE}: the row of run {row.get('run')} names a result against that is not whole"
             )
-            raise DataError(f"{told} ({why}); mend the row") from why
+            raise DataError(f"{told} ({why}); restore the file from a copy") from why
     primary = (row.get("metrics") or {}).get(row.get("primary")) or {}
     if primary.get("verdict") != "worse":
         return []

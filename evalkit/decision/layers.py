@@ -8,7 +8,16 @@ from functools import cache
 from typing import Any, Literal
 
 from evalkit import wording
-from evalkit.decision.findings import STANDS_AGAINST, Finding, find, of_standing, sentence
+from evalkit.decision.concerns import Concern
+from evalkit.decision.findings import (
+    STANDS_AGAINST,
+    UNCONFIRMED,
+    Finding,
+    find,
+    of_concerns,
+    of_standing,
+    sentence,
+)
 from evalkit.decision.reasons import with_reason
 from evalkit.decision.rules import NAMES, Rules
 from evalkit.decision.standing import Stale, Standing
@@ -122,6 +131,7 @@ def read_layer(
     required: bool,
     stale: Stale | None = None,
     standing: Standing | None = None,
+    concerns: Iterable[Concern] = (),
 ) -> LayerDecision:
     """Puts one layer before the gate.
 
@@ -132,9 +142,11 @@ def read_layer(
         required: Whether the stage needs it.
         stale: Why the evidence is not for these answers; None when it is.
         standing: Results against this model that nothing at the gate answers.
+        concerns: Changes of this layer after it could be known how it turns out.
     """
-    standing = standing or Standing()
-    stood, open_ = tuple(of_standing(layer, standing)), tuple(_to_settle(layer, standing))
+    standing, changes = standing or Standing(), tuple(one for one in concerns if one.layer == layer)
+    stood = (*of_standing(layer, standing), *of_concerns(changes))
+    open_ = (*_to_settle(layer, standing), *_to_confirm(changes))
     if evidence is None or stale:
         why, action = WORDS[layer]
         words = stale.words if stale else why
@@ -248,6 +260,17 @@ def _to_settle(layer: Layer, standing: Standing) -> Iterable[Missing]:
             why=f"{wording.visible(f'{one.source}{when}{told}')}; nothing at the gate answers it",
             price="a reason in one line, which every report prints",
         )
+
+
+def _to_confirm(concerns: Iterable[Concern]) -> Iterable[Missing]:
+    for one in concerns:
+        if not one.reason:
+            yield Missing(
+                kind=UNCONFIRMED,
+                action='Undo it, or say why it is all right: evalkit confirm STUDY "the reason"',
+                why=sentence(one.text).rstrip("."),
+                price="a reason in one line, which every report prints",
+            )
 
 
 def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:

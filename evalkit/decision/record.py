@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import wording
 from evalkit.decision import words
+from evalkit.decision.concerns import Concern
 from evalkit.decision.findings import sentence
 from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
@@ -144,6 +145,7 @@ def decide(
     stage: str = "pre_deploy",
     rules: Rules | None = None,
     against: Iterable[Against] = (),
+    concerns: Iterable[Concern] = (),
     now: datetime | None = None,
 ) -> Decision:
     """Joins the layers' evidence into one decision.
@@ -154,6 +156,7 @@ def decide(
         stage: "pre_deploy" (benchmark and human rating) or "rollout" (the A/B test too).
         rules: The study's rules; the defaults otherwise.
         against: Results against any model of the study, from any time; see `evalkit.decision.standing`.
+        concerns: What was changed after it could be known how it turns out; see `evalkit.decision.concerns`.
         now: Time of the decision; the present by default.
 
     Raises:
@@ -162,7 +165,7 @@ def decide(
     if stage not in STAGES:
         raise DesignError(f"stage {stage!r}: need {' or '.join(STAGES)}")
     rules, at = rules or Rules(), now or datetime.now(UTC)
-    required = rules.required(stage)
+    required, changes = rules.required(stage), tuple(concerns)
     stale: dict[Layer, Stale | None] = {name: _stale(evidence, name) for name in FILES}
     stood = standing(
         [*against, *_stale_against(evidence, stale, rules)],
@@ -178,6 +181,7 @@ def decide(
             required=name in required,
             stale=stale[name],
             standing=stood.get(name),
+            concerns=changes,
         )
         for name in FILES
     )
@@ -237,12 +241,27 @@ def read_decision(folder: Path) -> Decision:
     """Reads what `Decision.write` wrote.
 
     Raises:
-        DataError: It is missing or damaged.
+        DataError: It is missing or damaged, or its verdict is not what its layers make and its sentence says.
     """
     path = folder / FILE
     if not path.exists():
         raise DataError(f"{folder}: no {FILE}; no decision was made in this run")
-    return read_record(path, Decision, said="not a decision", remedy="run its chapter again")
+    found = read_record(path, Decision, said="not a decision", remedy="run its chapter again")
+    return _consistent(found, path)
+
+
+def _consistent(found: Decision, path: Path) -> Decision:
+    """The decision, if its verdict is what its layers make and what its sentence says."""
+    made, said = overall(found.layers), words.VERDICTS[found.verdict]
+    if made != found.verdict:
+        raise DataError(
+            f"{path}: says {found.verdict!r}, and its layers make {made!r}; run its chapter again"
+        )
+    if not found.headline.startswith(said):
+        raise DataError(
+            f"{path}: says {found.verdict!r}, and its sentence “{wording.visible(found.headline)}”; run its chapter again"
+        )
+    return found
 
 
 def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:

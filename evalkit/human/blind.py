@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
-from evalkit import wording
+from evalkit import ledger, wording
 from evalkit.errors import DataError, DesignError
 from evalkit.files import alone, read_json, write_whole
 from evalkit.human.shape import ANY_NAME, misfit
@@ -161,8 +161,18 @@ class Batch(Brief, Sequence[Pair]):
         with alone(folder):  # else two runs leave the batch of one and the key of the other
             if (folder / "batch.json").exists():
                 raise DesignError(f"{folder}: holds a batch already; name a new round")
-            write_whole(folder / "key.json", self.key.to_bytes(), mode=0o600)
-            return write_whole(folder / "batch.json", _as_json("evalkit-batch", self, ("key",)))
+            key, text = self.key.to_bytes(), _as_json("evalkit-batch", self, ("key",))
+            sealed = {folder / "key.json": key, folder / "batch.json": text}
+            hashes = {one: hashlib.sha256(made).hexdigest() for one, made in sealed.items()}
+            about = {"round": folder.name, "simulated": self.simulated}
+            with ledger.sealing(study_folder(folder), "round drawn", about, hashes):
+                write_whole(folder / "key.json", key, mode=0o600)
+                return write_whole(folder / "batch.json", text)
+
+
+def study_folder(round_folder: Path) -> Path | None:
+    """The folder of the study that a round in `data/<study>/ratings/<round>` belongs to; None for one elsewhere."""
+    return round_folder.parents[1] if round_folder.parent.name == "ratings" else None
 
 
 _PAIR = dict.fromkeys(("item_id", "example_id", "input", "response_a", "response_b"), str)

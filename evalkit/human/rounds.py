@@ -1,7 +1,8 @@
 """One rating round on disk: the batch, its raters' votes, and the lock that lets the key open.
 
 Each file is sealed by what was written before or with it: the key by the hash in the batch, the sides of a vote by the batch,
-batch and votes by the lock, the lock by a line in `locks.jsonl`, which also tells of a lock that somebody removed.
+batch and votes by the lock, the lock by a line in `locks.jsonl`, which also tells of a lock that somebody removed. In a study
+its ledger knows all of them, so that those who rewrite them together are found out too.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evalkit import wording
+from evalkit import ledger, wording
 from evalkit.errors import DataError, DesignError
 from evalkit.files import LineFile, append_line, from_json, kept_quiet, lines, write_whole
-from evalkit.human.blind import Batch, Key, read_batch, read_key, read_record
+from evalkit.human.blind import Batch, Key, read_batch, read_key, read_record, study_folder
 from evalkit.human.shape import ANY_NAME, misfit
 from evalkit.human.votes import Vote, VoteFile, read_standing
 from evalkit.records import Brief
@@ -117,6 +118,7 @@ class Round(Brief):
         """
         if self.locked:
             return self.lock_record()
+        self.check("batch.json")
         self._sealed_key()
         self._refuse_strangers()
         with ExitStack() as stack:
@@ -160,6 +162,7 @@ class Round(Brief):
             raise DesignError(
                 f"{self.folder}: the round is still open; lock it first, the key opens only then"
             )
+        self.check()
         record = self.lock_record()
         sealed = {f"votes/{rater}.jsonl": one["sha256"] for rater, one in record["votes"].items()}
         sealed["batch.json"] = record["batch_sha256"]
@@ -176,6 +179,18 @@ class Round(Brief):
                 f"{self.folder / 'lock.json'}: counts other votes than there are; restore it from a copy"
             )
         return self._sealed_key()
+
+    def check(self, only: str = "") -> None:
+        """Refuses a round of which the study's ledger knows other files; without a ledger there is nothing to compare.
+
+        Args:
+            only: One file of it; all by default.
+
+        Raises:
+            DataError: Some file is not what it was when it was sealed, or is gone.
+        """
+        if study := study_folder(self.folder):
+            ledger.check(study, f"ratings/{self.folder.name}/{only}")
 
     def _sealed_key(self) -> Key:
         key = read_key(self.folder, self.batch.key_sha256)
@@ -255,8 +270,13 @@ class Round(Brief):
             "locked_at": record["locked_at"],
             "lock_sha256": hashlib.sha256(text).hexdigest(),
         }
-        append_line(self.folder / LOCKS, json.dumps(about).encode())  # first: a lock never lacks it
-        write_whole(self.folder / LOCK, text)
+        names = ("batch.json", "key.json", *(f"votes/{rater}.jsonl" for rater in votes))
+        sealed = {self.folder / name: _sha256(self.folder / name) for name in names}
+        sealed[self.folder / LOCK] = about["lock_sha256"]
+        known = {"round": self.folder.name, "simulated": self.batch.simulated}
+        with ledger.sealing(study_folder(self.folder), "round locked", known, sealed):
+            append_line(self.folder / LOCKS, json.dumps(about).encode())  # a lock never lacks it
+            write_whole(self.folder / LOCK, text)
 
 
 def _refuse_no_time(at: str, path: Path) -> None:

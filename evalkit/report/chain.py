@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evalkit import wording
+from evalkit import ledger, wording
 from evalkit.decision import history
+from evalkit.decision.intact import changed_files, run_line
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.files import write_whole
 from evalkit.report import kernels, manifest
@@ -111,7 +112,7 @@ def run_study(
     write_whole(folder / PINNED, json.dumps(values, indent=1).encode() + b"\n")
     began = time.monotonic()
     say(f"{name}: {wording.plural(len(books), 'chapter')} into {folder}")
-    taken = _taken_over(study, folder, books, values) if skip_up_to_date else {}
+    taken = _taken_over(study, folder, books, values, say) if skip_up_to_date else {}
     for book in taken:
         say(f"  {book.stem}: up to date, taken from the run before")
     todo = [book for book in books if book not in taken]
@@ -126,6 +127,7 @@ def run_study(
         )
         ran = _run_all(todo, run_one, workers=workers, say=say, stop=opened.stop)
     chapters = {book.stem: (taken | ran)[book] for book in books}
+    told = _on_record(partial(history.append_decision, study, folder), say)
     skipped = tuple(book.stem for book in taken)
     made = manifest.write(
         study,
@@ -137,26 +139,24 @@ def run_study(
         seconds=time.monotonic() - began,
         left_out=[book.stem for book in all_books if book not in books],
     )
-    _remember(study, folder, made, say)
-    return Run(folder=folder, chapters=chapters, skipped=skipped, report=write_page(folder))
+    report = write_page(folder)  # before the line of the run, which knows its hash
+    known = {name: made[name] for name in ("made_at", "failed", "left_out")}
+    told = told or _on_record(partial(history.append, study, folder, **known), say)
+    if told:
+        manifest.note(folder, told)
+        report = write_page(folder)
+    return Run(folder=folder, chapters=chapters, skipped=skipped, report=report)
 
 
-def _remember(
-    study: Study, folder: Path, made: Mapping[str, Any], say: Callable[[str], None]
-) -> None:
-    """Adds the run to the study's history; the report comes even where that cannot be written, and says so."""
+def _on_record(append: Callable[..., Any], say: Callable[[str], None]) -> str:
+    """Adds to the study's ledger; the report comes even where that cannot be written, and says so."""
     try:
-        history.append(
-            study,
-            folder,
-            made_at=made["made_at"],
-            failed=made["failed"],
-            told=lambda what: say(f"  {what}"),
-        )
+        append(told=lambda what: say(f"  {what}"))
     except (EvalkitError, OSError) as why:
         told = f"This run does not stand in the study's history: {why}"
         say(f"  {told}")
-        manifest.note(folder, told)
+        return told
+    return ""
 
 
 def _afresh(run_name: str) -> dict[str, Value]:
@@ -253,11 +253,21 @@ def _progress(book: Path, chapter: Executed, n_done: int, n_all: int) -> str:
 
 
 def _taken_over(
-    study: Study, folder: Path, books: Sequence[Path], values: Mapping[str, Value]
+    study: Study,
+    folder: Path,
+    books: Sequence[Path],
+    values: Mapping[str, Value],
+    say: Callable[[str], None],
 ) -> dict[Path, Executed]:
-    """Copies what is up to date; a chapter is only when all it waits for are too."""
-    last = _last_sound_run(study, except_for=folder)
+    """Copies what is up to date and as the run before left it; a chapter is only when all it waits for are too."""
+    last = _last_sound_run(study)
     if last is None:
+        return {}
+    line = run_line(ledger.read(study.folder / ledger.FILE), last.name)
+    if line is None or "made" not in line.facts:  # a run of an earlier version
+        return {}
+    if told := [*changed_files(last, line)]:
+        say(f"  nothing is taken over: {'; '.join(told)}")
         return {}
     known = manifest.read(last)
     now = manifest.fingerprint(study, books, values)
@@ -277,12 +287,10 @@ def _taken_over(
     return fresh
 
 
-def _last_sound_run(study: Study, *, except_for: Path) -> Path | None:
-    for folder in sorted(study.reports.glob("*T*Z-*"), reverse=True):
-        if (
-            folder != except_for
-            and (folder / manifest.FILE).is_file()
-            and not manifest.read(folder)["failed"]
-        ):
+def _last_sound_run(study: Study) -> Path | None:
+    """The ledger's last run without a failure whose folder is still there."""
+    for line in reversed([*ledger.read(study.folder / ledger.FILE).of("run")]):
+        folder = study.reports / str(line.facts.get("run"))
+        if not line.facts.get("failed") and (folder / manifest.FILE).is_file():
             return folder
     return None

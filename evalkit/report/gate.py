@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from evalkit import ledger
 from evalkit.decision import read_decision
+from evalkit.decision.intact import refuse_changed_run
 from evalkit.decision.record import FILE as DECISION
 from evalkit.errors import DataError, DesignError, EvalkitError
+from evalkit.ledger import Ledger
 from evalkit.report import manifest
 from evalkit.study import Study, checked_run, project_root
 from evalkit.wording import listed, plural
@@ -19,11 +24,16 @@ _CODES = {"ship": SHIP, "don't ship": DONT_SHIP, "not yet": NOT_YET}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The exit code, the sentence that goes with it, and which run of a study was judged ("" when a run was named)."""
+    """The exit code, the sentence that goes with it, and which run of a study was judged ("" when a run was named).
+
+    Attributes:
+        head: Head of the study's ledger: who keeps it can show later that nothing before it was written anew.
+    """
 
     code: int
     sentence: str
     judged: str = ""
+    head: str = ""
 
 
 def gate(run_or_study: str, *, root: Path | None = None) -> Gate:
@@ -38,25 +48,32 @@ def gate(run_or_study: str, *, root: Path | None = None) -> Gate:
     """
     folder, judged = _named_run(run_or_study, root), ""
     if folder is None:
-        folder, judged = newest_run(Study.open(run_or_study, root=root))
+        study = Study.open(run_or_study, root=root)
+        try:
+            kept = ledger.read(study.folder / ledger.FILE)
+        except DataError as why:
+            return Gate(code=BROKEN, sentence=f"Broken record: {why}")
+        folder, judged = newest_run(study, kept)
     code, sentence = _answer(folder)
-    return Gate(code=code, sentence=sentence, judged=judged)
+    return Gate(code=code, sentence=sentence, judged=judged, head=_head(folder))
 
 
-def newest_run(study: Study) -> tuple[Path, str]:
+def newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
     """The newest run that left out no notebook, the newest of all when none is complete, and a sentence that says which.
 
-    A run that did not finish may have been a complete one, so it is not passed over.
+    Newest is the ledger's last, whatever the clock said that named the folder. A run that did not finish may have been a
+    complete one, so it is not passed over; nor is one whose folder is gone.
 
     Raises:
         DataError: The study has never run.
     """
-    runs = sorted((path for path in study.reports.glob("*T*Z-*") if path.is_dir()), reverse=True)
+    ended = {str(line.facts.get("run")): line.facts for line in kept.of("run")}
+    runs = _newest_first(study, ended)
     if not runs:
         raise DataError(
             f"{study.reports}: the study has never run; start it with `evalkit run {study.name}`"
         )
-    complete = [one for one in runs if not _left_out(one)]
+    complete = [one for one in runs if not _left_out(one, ended.get(one.name, {}))]
     if not complete:
         return runs[
             0
@@ -66,23 +83,72 @@ def newest_run(study: Study) -> tuple[Path, str]:
     return complete[0], f"judged {complete[0]}{passed if newer else ''}"
 
 
+def _newest_first(study: Study, ended: Mapping[str, Mapping[str, Any]]) -> list[Path]:
+    """Newer runs that the ledger does not know, then those it knows, last first, then older ones it does not know.
+
+    A complete run that it knows stands among them though its folder is gone; an earlier version's may have been cleared.
+    """
+    there = {path.name for path in study.reports.glob("*T*Z-*") if path.is_dir()}
+    known = [
+        one
+        for one, facts in reversed([*ended.items()])
+        if one in there or (there and facts.get("left_out") == [])
+    ]
+    others = sorted(there - ended.keys(), reverse=True)
+    newer = [one for one in others if one > (known[0] if known else "")]
+    return [study.reports / one for one in (*newer, *known, *others[len(newer) :])]
+
+
 def _answer(folder: Path) -> tuple[int, str]:
+    """Exit code and sentence of one run, once it and all it rests on is what the study's ledger knows."""
     try:
+        if (study := _study_of(folder)) is not None:
+            refuse_changed_run(study, folder)
         record = manifest.read(folder)
+        _check_place(record, folder)
         if record["failed"]:
             return BROKEN, f"Broken run: {', '.join(record['failed'])} failed; no verdict is given."
-        if (lacking := _left_out(folder)) and not (folder / DECISION).is_file():
+        if (lacking := _left_out(folder, {})) and not (folder / DECISION).is_file():
             why = f"it was a partial run (--only) without {listed(lacking)}; `evalkit run {folder.parent.name}` runs all"
             return BROKEN, f"No decision in this run: {why}."
         decision = read_decision(folder)
+        if study and decision.study != study.name:
+            return BROKEN, f"Broken run: {folder}: its decision is of the study {decision.study}."
         return _CODES[decision.verdict], decision.headline
     except (EvalkitError, KeyError, OSError, json.JSONDecodeError) as why:
         return BROKEN, f"Broken run: {why}"
 
 
-def _left_out(folder: Path) -> list[str]:
+def _study_of(folder: Path) -> Study | None:
+    """The study whose run a folder is; None where only the folder was brought along."""
+    folder = folder.resolve()
+    root, name = folder.parents[2], folder.parent.name
+    return Study.open(name, root=root) if (root / "data" / name).is_dir() else None
+
+
+def _check_place(record: Mapping[str, Any], folder: Path) -> None:
+    """Refuses a run that was copied from another study, or under another name."""
+    here = {"study": folder.resolve().parent.name, "run": folder.resolve().name}
+    if odd := [f"{one} {record[one]}" for one in here if record.get(one, here[one]) != here[one]]:
+        raise DataError(
+            f"{folder}: holds {listed(odd)}, which is not what its folder says; run the study again"
+        )
+
+
+def _head(folder: Path) -> str:
+    study = _study_of(folder)
     try:
-        return manifest.read(folder).get("left_out", [])
+        return ledger.read(study.folder / ledger.FILE).head if study else ""
+    except DataError:  # the sentence says it
+        return ""
+
+
+def _left_out(folder: Path, ended: Mapping[str, Any]) -> list[str]:
+    """Notebooks that a run did not have, by the ledger where it knows."""
+    try:
+        return (
+            ended["left_out"] if "left_out" in ended else manifest.read(folder).get("left_out", [])
+        )
     except DataError:
         return []
 

@@ -14,7 +14,9 @@ from typing import Any
 import msgspec
 
 import evalkit
-from evalkit.errors import DataError
+from evalkit import ledger
+from evalkit.decision.concerns import CONFIRMED
+from evalkit.errors import DataError, EvalkitError
 from evalkit.files import as_record, from_json, read_json, write_whole
 from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
@@ -36,6 +38,7 @@ _PACKAGES = (
 )
 # What runs themselves add to a study never makes a chapter out of date.
 _LEDGERS = (
+    "ledger.jsonl",
     "history.jsonl",
     "looks.jsonl",
     "events.sqlite-wal",
@@ -94,11 +97,20 @@ def write(
         "platform": platform.platform(),
         "journals": _journals(study, parameters),
         "files": hashes([*files(study), *books], study.root),
+        "ledger": _head(study),
         "fingerprint": fingerprint(study, books, parameters),
     }
     record = without_secrets_in(record)
     _write(folder, record)
     return record
+
+
+def _head(study: Study) -> str:
+    """Head of the study's ledger; "" where it is damaged, which the chapters that decide say."""
+    try:
+        return ledger.read(study.folder / ledger.FILE).head
+    except EvalkitError:
+        return ""
 
 
 def note(folder: Path, sentence: str) -> None:
@@ -160,12 +172,20 @@ def fingerprint(
         "parameters": {name: value for name, value in parameters.items() if name != "run"},
         "journals": _journals(study, parameters),
         "files": hashes(files(study), study.root),
+        "confirmed": _confirmed(study),
         "code": hashes(code, Path(evalkit.__file__).parent),
     }
     text = json.dumps(shared, sort_keys=True)
     return {
         book.stem: hashlib.sha256(text.encode() + book.read_bytes()).hexdigest() for book in books
     }
+
+
+def _confirmed(study: Study) -> list[str]:
+    try:
+        return [one.sha256 for one in ledger.read(study.folder / ledger.FILE).of(CONFIRMED)]
+    except EvalkitError:
+        return ["damaged"]
 
 
 def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision
+from evalkit.decision.findings import CONFIRMED, UNCONFIRMED
 from evalkit.decision.layers import MISSING
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.decision.words import VERDICTS
@@ -220,7 +221,8 @@ def _page(
         ],
         version=record["versions"]["evalkit"],
         run=record["run"],
-        notes=[wording.visible(one) for one in record.get("notes", ())],
+        notes=[wording.visible(one) for one in (*record.get("notes", ()), *_changes(decision))],
+        head=record.get("ledger", ""),
         made_at=record["made_at"],
         **_verdict(decision, bool(record["failed"]), record.get("headline", "")),
     )
@@ -252,6 +254,16 @@ def _section(one: Chapter, lacks: Mapping[str, str] | None) -> dict[str, Any]:
         "folded": Markup(folded),  # noqa: S704 - cleaned
         "inside": wording.listed([wording.plural(n, name) for name, n in counts.items() if n]),
     }
+
+
+def _changes(decision: Decision | None) -> list[str]:
+    """What was changed after a result, with the reason or without one: the first screen says it."""
+    return [
+        f"{NAMES[layer.layer].capitalize().replace('A/b', 'A/B')}: {one.text}."
+        for layer in (decision.layers if decision else ())
+        for one in layer.findings
+        if one.rule in {CONFIRMED, UNCONFIRMED}
+    ]
 
 
 def _first_sentence(answer: str) -> str:

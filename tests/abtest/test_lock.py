@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from evalkit import ledger
 from evalkit.abtest.lock import amend, lock, read_lock
 from evalkit.abtest.plan import ABPlan, Guardrail, Metric
 from evalkit.errors import DataError, DesignError
@@ -59,7 +60,8 @@ def test_locking_the_same_plan_again_changes_nothing(path):
     before = path.read_bytes()
     assert lock(replace(PLAN), path, now=FRIDAY) == first
     assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == ["plan.lock.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["ledger.jsonl", "plan.lock.json"]
+    assert len(ledger.read(path.with_name("ledger.jsonl")).lines) == 1
 
 
 def test_another_plan_is_refused_with_what_differs_and_what_to_do(path):
@@ -236,7 +238,7 @@ def test_amendments_of_the_same_moment_are_all_on_record_and_the_file_stays_soun
     assert [process.wait(60) for process in running] == [0] * 4
     reasons = [one.reason for one in read_lock(path).amendments]  # read_lock checks each hash
     assert sorted(reasons) == [f"{1000 * n} {i}" for n in range(1, 5) for i in range(5)]
-    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert sorted(one.name for one in path.parent.iterdir()) == ["ledger.jsonl", path.name]
 
 
 def test_two_splits_of_the_same_moment_open_two_phases(path):

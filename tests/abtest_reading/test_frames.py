@@ -102,14 +102,14 @@ def test_health_reads_no_outcome_and_adds_no_look(
 ):
     exposures, _ = make_frames(make_people(150, 150))
     nothing = pd.DataFrame({"no": ["outcomes"]})
-    ledger = tmp_path / "looks.jsonl"
+    ledger = tmp_path / "ledger.jsonl"
     reading = read_health(make_log(exposures, nothing), locked(), now=later, ledger=ledger)
     assert (reading.valid, reading.is_read, reading.findings) == (True, False, None)
     assert show.headline(reading) == "A look is due, and the effect is not read yet"
     users = reading.users()
     several = fetched(users.group_by("variant").aggregate(n=users.count()))
     assert several.set_index("variant")["n"].to_dict() == {"control": 150, "treatment": 150}
-    assert not ledger.exists()
+    assert read_looks(ledger) == ()
     with pytest.raises(DataError, match="lacks the columns"):
         reading.effect()
 
@@ -118,7 +118,7 @@ def test_health_then_effect_is_the_whole_reading(
     make_log, make_people, make_frames, locked, later, tmp_path
 ):
     log, plan = make_log(*make_frames(make_people(150, 150, lift=0.3))), locked()
-    ledger = tmp_path / "looks.jsonl"
+    ledger = tmp_path / "ledger.jsonl"
     effect = read_health(log, plan, now=later, ledger=ledger, run="r").effect()
     assert effect.to_dict() == read_ab_test(log, plan, now=later).to_dict()
     assert effect.effect() is effect
@@ -135,7 +135,7 @@ def test_looks_are_a_frame_with_times_and_gaps(tmp_path):
         "n_control": 1,
         "n_treatment": 2,
     }
-    ledger = tmp_path / "looks.jsonl"
+    ledger = tmp_path / "ledger.jsonl"
     record_look(ledger, Look(**one, look=None, effect_shown=False, verdict="too early"))
     record_look(ledger, Look(**one, look=1, effect_shown=True, verdict="better", simulated=True))
     table = frames.looks(read_looks(ledger))

@@ -428,7 +428,7 @@ def test_row_order_does_not_matter(seed, make_log, make_people, make_frames, loc
 
 
 def test_each_look_goes_to_the_ledger(make_log, make_people, make_frames, locked, later, tmp_path):
-    log, ledger = make_log(*make_frames(make_people(150, 150))), tmp_path / "looks.jsonl"
+    log, ledger = make_log(*make_frames(make_people(150, 150))), tmp_path / "ledger.jsonl"
     for min_samples in (150, 500):
         read_ab_test(log, locked(min_samples=min_samples), now=later, ledger=ledger, run="night")
     looks = read_looks(ledger)

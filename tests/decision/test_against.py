@@ -141,7 +141,7 @@ def test_a_row_of_the_history_holds_every_setting_of_its_run_not_only_what_noteb
 
 def test_a_row_that_names_half_a_result_is_told_with_its_run():
     row = {"run": "a", "against": [{"layer": "human"}]}
-    with pytest.raises(DataError, match=r"history\.jsonl: the row of run a .* mend the row"):
+    with pytest.raises(DataError, match=r"ledger\.jsonl: the row of run a .* restore the file"):
         history.results_against([row], {})
 
 

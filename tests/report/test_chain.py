@@ -114,6 +114,12 @@ def test_the_second_night_keeps_what_stands_in_the_study_and_takes_over_what_is_
     ).read_bytes()
     assert {name: path.read_text() for name, path in kept.items()} == {name: name for name in kept}
     assert len(history.read(Study.open("tiny", root=root))) == 2
+    edited = second.folder / "01_fine.ipynb"
+    edited.write_bytes(edited.read_bytes().replace(b"Better", b"Bitter"))
+    lines: list[str] = []
+    third = chain.run_study("tiny", root=root, skip_up_to_date=True, cold=True, say=lines.append)
+    assert third.skipped == ()
+    assert any("nothing is taken over" in one and "01_fine.ipynb: was" in one for one in lines)
     kept["journals/base.jsonl"].write_text("another answer")
     assert run(root, skip_up_to_date=True).skipped == ()
 
@@ -154,25 +160,19 @@ def test_an_unfinished_run_is_broken_at_the_gate(project):
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("ship", 0), ("don't ship", 10), ("not yet", 11)])
-def test_the_gate_answers_by_the_decision(project, verdict, code):
-    from evalkit.decision import decide
-
+def test_the_gate_answers_by_the_decision(project, decided, verdict, code):
     root = project("01_fine")
     folder = root / "reports/tiny/20261124T000000Z-0a0a0a0a"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"failed": {}}))
-    decide({}, study="tiny").write(folder)
-    record = json.loads((folder / "decision.json").read_text())
-    (folder / "decision.json").write_text(json.dumps(record | {"verdict": verdict}))
+    decided(verdict).write(folder)
     for name in ("tiny", folder.name, str(folder)):
         assert gate.gate(name, root=root).code == code
 
 
 @pytest.fixture
-def night(project):
+def night(project, decided):
     """Puts a run into the reports: which notebooks it left out, and its verdict if it came to one."""
-    from evalkit.decision import decide
-
     root = project("01_fine", "02_failing")
 
     def made(name, *, left_out=(), verdict="", failed=()):
@@ -182,9 +182,7 @@ def night(project):
             json.dumps({"failed": dict.fromkeys(failed, "e"), "left_out": list(left_out)})
         )
         if verdict:
-            decide({}, study="tiny").write(folder)
-            record = json.loads((folder / "decision.json").read_text())
-            (folder / "decision.json").write_text(json.dumps(record | {"verdict": verdict}))
+            decided(verdict).write(folder)
         return root
 
     return made
@@ -373,7 +371,7 @@ def test_a_torn_last_line_of_the_history_is_passed_over(project):
     (study.folder / "history.jsonl").write_text('{"run": "a"}\n{"run": "b"')
     assert history.read(study) == [{"run": "a"}]
     (study.folder / "history.jsonl").write_text('{"run": \n{"run": "b"}\n')
-    with pytest.raises(DataError, match=r"history\.jsonl:1"):
+    with pytest.raises(DataError, match=r"history\.jsonl:1: not JSON"):
         history.read(study)
 
 
