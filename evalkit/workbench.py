@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -111,6 +112,13 @@ class Study(study.Study):
 
         return chapter.make_plan(self)
 
+    def plan_differs(self) -> Sequence[Mapping[str, Any]]:
+        """What the study's settings say otherwise than its locked plan: `name`, `study`, `plan`; nothing before a lock."""
+        from evalkit.abtest import chapter
+
+        locked = self.plan()
+        return () if isinstance(locked, chapter.NoReading) else chapter.plan_differs(self, locked)
+
     def lock(self, draft: ABPlan) -> tuple[ABPlan, str]:
         """Locks a plan that names its experiment; returns the plan in force, and what happened."""
         from evalkit.abtest import chapter
@@ -174,7 +182,8 @@ class Study(study.Study):
     def _write_reading(self, found: Reading | NoReading) -> Path:
         from evalkit.abtest import chapter
 
-        record = chapter.ab_evidence(found, study=self.name)
+        differs = chapter.plan_differs(self, found.plan) if found.plan else ()
+        record = chapter.ab_evidence(found, study=self.name, differs=differs)
         return record.write(self.run_folder() / "ab_test.json")
 
     def gaps(self) -> Gaps:

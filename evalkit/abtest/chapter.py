@@ -98,6 +98,63 @@ def make_plan(home: Study) -> ABPlan:
     )
 
 
+def plan_differs(home: Study, locked: LockedPlan) -> tuple[dict[str, Any], ...]:
+    """What a study's settings say otherwise than its locked plan, which counts.
+
+    Returns:
+        A mapping a setting: `name`, `study` and `plan` (the two values), `amended` (whether the study still says what was
+        locked first). Nothing for a study that names no experiment: it plans nothing.
+    """
+    draft = make_plan(home)
+    if draft.experiment_name == UNNAMED:
+        return ()
+    says, counts, first = (_in_settings(one) for one in (draft, locked.plan, locked.first))
+    return tuple(
+        {"name": name, "study": value, "plan": counts[name], "amended": value == first[name]}
+        for name, value in says.items()
+        if value != counts[name]
+    )
+
+
+def _in_settings(plan: ABPlan) -> dict[str, Any]:
+    """A plan in the names and values of study.yaml."""
+    metric = plan.primary
+    same = (
+        "experiment_name",
+        "control_model",
+        "treatment_model",
+        "traffic_split",
+        "min_samples",
+        "design_effect",
+        "outcome_window_days",
+        "users_per_day",
+        "looks",
+        "alpha",
+        "power",
+    )
+    rails = [
+        f"{one.name} {one.kind}, {one.better} is better, at most {one.margin:g} worse"
+        for one in plan.guardrails
+    ]
+    return {
+        "ab_metric": metric.name,
+        "ab_metric_kind": metric.kind,
+        "ab_metric_better": metric.better,
+        "expected_rate": metric.expected,
+        "detectable_difference": metric.detectable_difference,
+        "metric_sd": metric.sd or 0.0,
+        **{name: getattr(plan, name) for name in same},
+        "ab_covariate": plan.covariate,
+        "cap_per_user": plan.cap_per_user or 0.0,
+        "guardrails_file": "; ".join(rails) or "none",
+    }
+
+
+def _both_said(differs: Sequence[Mapping[str, Any]]) -> str:
+    told = [f"{one['name']} is {one['study']} there and {one['plan']} here" for one in differs]
+    return wording.visible(wording.listed(told))
+
+
 def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
     """The plan in force, and what happened: a named plan is locked, a draft never."""
     path = home.path(PLAN_FILE)
@@ -127,8 +184,13 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
     new = not path.exists()
     try:
         locked = lock(plan, path)
-    except DesignError as why:
-        return read_lock(path), f"Not locked: {why}"
+    except DesignError:
+        locked = read_lock(path)
+        return locked, (
+            f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "
+            f"{_both_said(plan_differs(home, locked))}. Write the locked values into study.yaml; to change a running test say "
+            "why, with evalkit.abtest.lock.amend(path, reason, ...); a new test takes another experiment_name and study."
+        )
     said = (
         "Locked now" if new else f"Locked already on {locked.locked_at[:10]}; nothing was changed"
     )
@@ -290,6 +352,7 @@ def ab_evidence(
     study: str,
     models: Mapping[str, str] | None = None,
     bound_to: Mapping[str, str] | None = None,
+    differs: Sequence[Mapping[str, Any]] = (),
 ) -> Evidence:
     """The layer's record; a withheld effect stands nowhere in it.
 
@@ -299,6 +362,7 @@ def ab_evidence(
         models: Names of base and fine_tuned; those of the plan when not given, and none without a plan.
         bound_to: Fingerprints `base` and `fine_tuned` of these models' answers, where they are known. Users never saw
             the test set, so no change of it touches what they showed, and a fingerprint of it is not kept.
+        differs: From `plan_differs`.
     """
     metric = found.plan.plan.primary.name if found.plan else ""
     return Evidence(
@@ -312,7 +376,8 @@ def ab_evidence(
         unit="users",
         missing=found.missing,
         primary=found.primary_dict() if isinstance(found, Reading) else None,
-        details=found.to_dict() if isinstance(found, Reading) else {"why": found.why},
+        details=(found.to_dict() if isinstance(found, Reading) else {"why": found.why})
+        | ({"plan_differs": list(differs)} if differs else {}),
     )
 
 

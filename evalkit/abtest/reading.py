@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
-from evalkit.abtest.effects import up_to
-from evalkit.abtest.findings import Findings, Question, findings
+from evalkit.abtest.findings import WEEK, Findings, Question, findings
 from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.looks import Look, read_looks, record_look
@@ -81,6 +81,7 @@ class Reading:
         missing: What would settle it, and its price.
         recorded: False when the effect was due and is withheld, as this look could not be put on record.
         is_read: False before `effect()`: no outcome has been looked at.
+        came_first: When the first user came, if that was before the plan was locked; "" when the plan was first.
         opened: The log behind it.
     """
 
@@ -99,6 +100,7 @@ class Reading:
     notes: tuple[str, ...]
     recorded: bool = True
     is_read: bool = True
+    came_first: str = ""
     opened: Opened | None = field(default=None, repr=False, compare=False)
 
     def effect(self) -> Reading:
@@ -127,7 +129,7 @@ class Reading:
         return read if ask.ledger is None else _on_record(read, ask.ledger, ask.run)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a day, slice and variant, of the users of the latest look due, as in the tables of days and slices.
+        """A row a day, slice and variant, of the users of the look that decides, as in the tables of days and slices.
 
         Columns: `day` (of a user's first request, UTC), `slice` (of the request; missing where the log has none),
         `variant`, `users` (who came that day; one with requests in two slices is in both), `requests` and `successes` (the
@@ -149,11 +151,7 @@ class Reading:
 
     def _decided(self) -> pd.DataFrame | None:
         """The cells of the look that decides."""
-        if self.findings is None:
-            return None
-        look = self.findings.primary.look
-        day = next(one.day for one in self.schedule.due if one.look == look)
-        return up_to(self.findings.cells, day)
+        return None if self.findings is None else self.findings.cells
 
     def users(self) -> Any:
         """All users seen, as an Ibis table of the log's database; it holds no outcome, so it adds no look.
@@ -216,6 +214,7 @@ class Reading:
             "n_users",
             "verdict",
             "recorded",
+            "came_first",
         )
         looks = self.findings.looks if self.findings else ()
         plan = self.plan
@@ -227,6 +226,7 @@ class Reading:
             "planned": {
                 "n_control": plan.n_control,
                 "n_treatment": plan.n_treatment,
+                "days": plan.days,
                 "looks": plan.plan.looks,
             },
             "metric": {"name": plan.plan.primary.name, "kind": plan.plan.primary.kind},
@@ -308,6 +308,7 @@ def read_health(
     state = schedule(counts, plan, at)
     watched = {"experiment": plan.plan.experiment_name, "alpha": plan.plan.alpha}
     health = watch_health(log, users, plan.plan.guardrails, **watched) if len(counts) else ()
+    came_first = "" if log.simulated else _came_first(counts, plan)
     return Reading(
         plan=plan,
         simulated=log.simulated,
@@ -321,8 +322,9 @@ def read_health(
         health=tuple(health),
         findings=None,
         missing=_unread(ratio, state, plan),
-        notes=(*seen.notes(plan.plan), *_notes(counts, plan, simulated=log.simulated)),
+        notes=(*seen.notes(plan.plan), *_notes(counts, plan, came_first)),
         is_read=False,
+        came_first=came_first,
         opened=Opened(
             log=log,
             users=users,
@@ -425,7 +427,15 @@ def _missing(
     )
 
 
-def _notes(counts: pd.DataFrame, plan: LockedPlan, *, simulated: bool) -> tuple[str, ...]:
+def _came_first(counts: pd.DataFrame, plan: LockedPlan) -> str:
+    """The time of the first user who came before the plan was locked; "" when nobody did."""
+    first = counts["first_at"].to_numpy().min() if _total(counts, "n") else math.inf
+    if first >= datetime.fromisoformat(plan.locked_at).timestamp():
+        return ""
+    return datetime.fromtimestamp(float(first), UTC).isoformat(timespec="seconds")
+
+
+def _notes(counts: pd.DataFrame, plan: LockedPlan, came_first: str) -> tuple[str, ...]:
     notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
     if not n:
         notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
@@ -437,13 +447,10 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan, *, simulated: bool) -> tuple[
         )
         share = f"{wording.plural(mixed, 'user')} of {wording.count(n)}"
         notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
-    if (
-        n
-        and not simulated
-        and counts["first_at"].to_numpy().min() < datetime.fromisoformat(plan.locked_at).timestamp()
-    ):
+    if came_first:
         notes.append(
-            f"the plan was locked on {plan.locked_at[:10]}, after users had come: it was not made before the facts"
+            f"the plan was locked on {plan.locked_at[:10]}, after users had come (from {came_first[:10]}): it was not made "
+            f"before the facts"
         )
     primary = plan.plan.primary
     if primary.detectable_difference < 0 and not primary.lower_is_better:
@@ -461,8 +468,11 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan, *, simulated: bool) -> tuple[
 def _notes_on_effect(found: Findings | None) -> tuple[str, ...]:
     if found is None:
         return ()
-    weeks = f"the users of this look came on {found.days} days, not in whole weeks: weekdays may weigh unevenly"
-    return (*((weeks,) if found.days % 7 else ()), *found.notes)
+    came = wording.plural(found.days, "day")
+    weeks = (
+        f"the users of this look came on {came}, not in whole weeks: weekdays may weigh unevenly"
+    )
+    return (*((weeks,) if found.days % WEEK else ()), *found.notes)
 
 
 def _total(counts: Any, column: str) -> int:

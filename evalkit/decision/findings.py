@@ -9,9 +9,15 @@ from typing import Any
 from evalkit import wording
 from evalkit.decision.rules import Effect, Rules
 from evalkit.decision.standing import Standing
-from evalkit.records import Evidence, Layer
+from evalkit.records import Evidence, Layer, Missing
 
 SLICE_RULES = ("slice_worse", "slice_looks_bad", "slice_could_not_be_seen")
+BEFORE_THE_FACTS = (
+    "plan_after_exposures",
+    "not_whole_weeks",
+    "plan_differs",
+    "declared_after_results",
+)
 STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
 _RESULTS: dict[Layer, tuple[str, str]] = {
     "benchmark": ("a benchmark result", "benchmark results"),
@@ -44,12 +50,14 @@ class Finding:
         effect: What that rule does.
         text: What was found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
         numbers: estimate, ci_low, ci_high, n where there are any.
+        missing: What would settle it, and its price; None where nothing is named.
     """
 
     rule: str
     effect: Effect
     text: str
     numbers: Mapping[str, Any]
+    missing: Missing | None = None
 
     @property
     def is_loss(self) -> bool:
@@ -79,6 +87,8 @@ def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
     if evidence.layer == "human":
         yield from _rater_findings(details.get("raters") or (), rules)
         yield from _preference_findings(evidence.primary or {}, details, rules)
+    if evidence.layer == "ab_test" and not evidence.simulated:
+        yield from _plan_findings(evidence, rules)
     for guard in details.get("guardrails") or () if evidence.layer == "ab_test" else ():
         if guard.get("verdict") not in {"not worse", "better"}:
             name, verdict = wording.visible(str(guard.get("name"))), guard.get("verdict")
@@ -160,6 +170,53 @@ def _preference_findings(
             else f"preferred by these {n_raters} raters, which is not shown for raters like them"
         )
         yield Finding(rule="few_raters", effect=rules.few_raters, text=text, numbers=sample)
+
+
+def _plan_findings(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
+    """What was not settled before the first user came, and what the users of the deciding look cannot tell."""
+    details, done = evidence.details, evidence.details.get("findings") or {}
+    if came := details.get("came_first"):
+        locked = str(details.get("locked_at"))[:10]
+        text = (
+            f"the A/B plan was locked on {locked}, after its users had begun to come ({came[:10]})"
+        )
+        settle = Missing(
+            action="Lock a plan under a new experiment_name before its users come, and run the test",
+            why=text,
+            price=_test_again(details),
+        )
+        yield _by_rule("plan_after_exposures", rules, text, settle)
+    shown = (evidence.primary or {}).get("verdict")
+    if done.get("uneven") and (shown == "better" or rules.ab_test_needs == "not worse"):
+        text = f"the A/B test’s users came on {wording.plural(done['days'], 'day')}, not in whole weeks"
+        more = done.get("days_to_weeks")
+        wait = f"about {wording.plural(more or 0, 'day')} more, when users keep coming"
+        settle = Missing(
+            action="Let the test run on to whole weeks, then read it again",
+            why=f"{text}; weekdays may differ",
+            price=wait if more else "its whole weeks do not show the same: a new test",
+        )
+        yield _by_rule("not_whole_weeks", rules, text, settle)
+    if differs := [one for one in details.get("plan_differs") or () if not one.get("amended")]:
+        said = [f"{one['name']} {one['study']} instead of {one['plan']}" for one in differs]
+        text = f"study.yaml says {wording.listed(said)} of the locked A/B plan, which counts"
+        settle = Missing(
+            action="Write the locked values into study.yaml, or amend the plan with a reason",
+            why=wording.visible(text),
+            price="minutes",
+        )
+        yield _by_rule("plan_differs", rules, wording.visible(text), settle)
+
+
+def _by_rule(rule: str, rules: Rules, text: str, missing: Missing) -> Finding:
+    return Finding(rule=rule, effect=getattr(rules, rule), text=text, numbers={}, missing=missing)
+
+
+def _test_again(details: Mapping[str, Any]) -> str:
+    planned = details.get("planned") or {}
+    n = (planned.get("n_control") or 0) + (planned.get("n_treatment") or 0)
+    days = planned.get("days")
+    return f"{wording.count(n)} users" + (f", about {wording.plural(days, 'day')}" if days else "")
 
 
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:

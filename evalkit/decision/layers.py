@@ -234,6 +234,7 @@ def _still_missing(
             why="The verdict hangs on them",
             price="one more run; only failed calls are made",
         )
+    yield from (one.missing for one in findings if one.missing and one.effect == "holds")
     yield from evidence.missing
 
 

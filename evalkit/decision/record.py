@@ -255,9 +255,14 @@ def read_decision(folder: Path) -> Decision:
 
 
 def _layer(record: dict[str, Any]) -> LayerDecision:
-    findings = tuple(Finding(**one) for one in record.pop("findings"))
+    findings = tuple(_finding(one) for one in record.pop("findings"))
     missing = tuple(Missing(**one) for one in record.pop("missing"))
     return LayerDecision(**record, findings=findings, missing=missing)
+
+
+def _finding(record: dict[str, Any]) -> Finding:
+    settle = record.pop("missing", None)
+    return Finding(**record, missing=Missing(**settle) if settle else None)
 
 
 def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:

@@ -51,6 +51,11 @@ class Rules:
         few_raters: A preference of these raters that is not shown for raters like them, or that only one rater stated.
         careless_raters: Raters whom the checks of the round flag, such as for votes of a second.
         guardrail_not_shown: A guardrail of the A/B test that is not shown to hold.
+        plan_after_exposures: An A/B plan that was locked when users had come already: who saw how it went chose what decides.
+        not_whole_weeks: An A/B result of users who came on part of a week, until whole weeks show the same.
+        plan_differs: A study.yaml that says otherwise than the locked plan, which counts.
+        declared_after_results: The primary metric, slices, margins or rules of this test set, made easier to pass or another
+            after a run had shown results on it.
         retired_evidence: Results against this model that no longer hold the decision: a reason for each, by the key under
             which the report lists it. Each is printed for as long as it would stand.
     """
@@ -73,6 +78,10 @@ class Rules:
     few_raters: Effect = "warns"
     careless_raters: Effect = "warns"
     guardrail_not_shown: Effect = "holds"
+    plan_after_exposures: Effect = "holds"
+    not_whole_weeks: Effect = "holds"
+    plan_differs: Effect = "holds"
+    declared_after_results: Effect = "warns"
     retired_evidence: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -155,6 +164,10 @@ _SUBJECTS = {
     "few_raters": "A preference that is not shown beyond these raters",
     "careless_raters": "A rater who looks careless",
     "guardrail_not_shown": "A guardrail of the A/B test that is not shown to hold",
+    "plan_after_exposures": "An A/B plan that was locked after its users had begun to come",
+    "not_whole_weeks": "An A/B result of users who did not come in whole weeks",
+    "plan_differs": "A study.yaml that says otherwise than the locked A/B plan, which counts,",
+    "declared_after_results": "What was declared otherwise after results on this test set were seen",
 }
 
 
