@@ -279,16 +279,23 @@ class Study(study.Study):
         Raises:
             DataError: What a layer handed over is damaged.
         """
-        from evalkit.decision import decide, read_evidence
+        from evalkit.decision import decide, history, read_evidence
         from evalkit.decision.against import results_against
+        from evalkit.decision.declared import changed_after_results, declared
 
-        folder = self.run_folder()
+        folder, rules = self.run_folder(), rules or self.rules
+        evidence, says = read_evidence(folder), declared(self.settings, rules)
+        test_set = (
+            evidence["benchmark"].bound_to.get("test_set") if "benchmark" in evidence else None
+        )
         return decide(
-            read_evidence(folder),
+            evidence,
             study=self.name,
             stage=self.settings.stage,
-            rules=rules or self.rules,
+            rules=rules,
             against=results_against(self, folder),
+            declared=says,
+            changed=changed_after_results(history.read(self), says, test_set=test_set),
         )
 
     def history(self) -> History:

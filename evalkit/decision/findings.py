@@ -101,6 +101,17 @@ def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
             )
 
 
+def of_changes(changed: Iterable[str], rules: Rules) -> Iterable[Finding]:
+    """What is declared otherwise than when results on this test set were seen, from `declared.changed_after_results`."""
+    for text in changed:
+        settle = Missing(
+            action="Put it back, or decide on a test set on which nobody has seen results",
+            why=text,
+            price="one line, or fresh examples",
+        )
+        yield _by_rule("declared_after_results", rules, text, settle)
+
+
 def of_standing(layer: Layer, standing: Standing) -> Iterable[Finding]:
     """What stands against the model from before, which holds, and what of it the study has retired, which is told."""
     one, several = _RESULTS[layer]

@@ -122,6 +122,7 @@ def read_layer(
     required: bool,
     stale: Stale | None = None,
     standing: Standing | None = None,
+    told: Iterable[Finding] = (),
 ) -> LayerDecision:
     """Puts one layer before the gate.
 
@@ -132,6 +133,7 @@ def read_layer(
         required: Whether the stage needs it.
         stale: Why the evidence is not for these answers; None when it is.
         standing: Results against this model that nothing at the gate answers.
+        told: Findings that are not in the evidence, told first.
     """
     standing = standing or Standing()
     stood, open_ = tuple(of_standing(layer, standing)), tuple(_to_settle(layer, standing))
@@ -150,7 +152,7 @@ def read_layer(
             missing=(*open_, Missing(action=action, why=words, price=_price(layer), kind="stale")),
             stale=stale.kind if stale else "",
         )
-    ours = tuple(one for one in find(evidence, rules) if one.effect != "ignored")
+    ours = tuple(one for one in (*told, *find(evidence, rules)) if one.effect != "ignored")
     findings = (*stood, *ours)
     numbers = _numbers(layer, _against_margin(evidence, rules.needs(layer)))
     verdict = _verdict(evidence.primary, numbers, rules.limit(layer), rules.needs(layer))

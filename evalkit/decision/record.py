@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import wording
 from evalkit.decision import words
-from evalkit.decision.findings import sentence
+from evalkit.decision.findings import of_changes, sentence
 from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.decision.standing import Stale, standing
@@ -53,6 +53,7 @@ class Decision:
         would_change: What would turn the verdict.
         rules: The rules in words.
         simulated: Layers with simulated ratings or users.
+        declared: What decided, for later runs to compare with; see `evalkit.decision.declared`.
     """
 
     study: str
@@ -68,6 +69,7 @@ class Decision:
     rules: tuple[str, ...]
     models: Mapping[str, str]
     bound_to: Mapping[str, str]
+    declared: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def simulated(self) -> tuple[str, ...]:
@@ -143,6 +145,8 @@ def decide(
     stage: str = "pre_deploy",
     rules: Rules | None = None,
     against: Iterable[Against] = (),
+    declared: Mapping[str, Any] | None = None,
+    changed: Iterable[str] = (),
     now: datetime | None = None,
 ) -> Decision:
     """Joins the layers' evidence into one decision.
@@ -153,6 +157,8 @@ def decide(
         stage: "pre_deploy" (benchmark and human rating) or "rollout" (the A/B test too).
         rules: The study's rules; the defaults otherwise.
         against: Results against any model of the study, from any time; see `evalkit.decision.standing`.
+        declared: Settings and rules that decide, kept on record.
+        changed: What is declared otherwise than when results were seen; see `evalkit.decision.declared`.
         now: Time of the decision; the present by default.
 
     Raises:
@@ -169,6 +175,7 @@ def decide(
         stale=stale,
         retired=rules.retired_evidence,
     )
+    told = tuple(of_changes(changed, rules))
     layers = tuple(
         read_layer(
             name,
@@ -177,6 +184,7 @@ def decide(
             required=name in required,
             stale=stale[name],
             standing=stood.get(name),
+            told=told if name == "benchmark" else (),
         )
         for name in FILES
     )
@@ -201,6 +209,7 @@ def decide(
         rules=tuple(rules.sentences(stage)),
         models=dict(about.models) if about else {},
         bound_to=dict(about.bound_to) if about else {},
+        declared=dict(declared or {}),
     )
 
 
@@ -347,17 +356,24 @@ def _other_models(ab_test: Evidence, benchmark: Evidence) -> list[str]:
 
 
 def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
+    """What the verdict waits for, then what would settle a warning."""
+    open_ = [(layer, one, layer.word) for layer in layers for one in layer.missing]
+    warned = [
+        (layer, one.missing, "warns")
+        for layer in layers
+        for one in layer.findings
+        if one.effect == "warns" and one.missing
+    ]
     return [
         {
             "layer": layer.layer,
             "name": layer.name,
-            "word": layer.word,
+            "word": word,
             "simulated": "yes" if layer.simulated else "",
             **asdict(one),
         }
-        for layer in layers
+        for layer, one, word in [*open_, *warned]
         if layer.speaks
-        for one in layer.missing
     ]
 
 
