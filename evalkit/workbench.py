@@ -193,7 +193,7 @@ class Study(study.Study):
     def round(self) -> StudyRound:
         """The rating round: drawn on the first call, opened as it is on every later one; votes already given are kept.
 
-        While answers are missing none is drawn, unless `allow_incomplete` says so.
+        None is drawn before raters are named, nor while answers are missing, unless `allow_incomplete` says so.
         """
         from evalkit.human import study_round
 
@@ -216,7 +216,13 @@ class Study(study.Study):
             allow_incomplete=said.allow_incomplete,
         )
         otherwise = study_round.drawn_otherwise(found, self, *answers, **given)
-        return study_round.StudyRound(round=found, bound_to=bound_to, otherwise=otherwise)
+        who = said.raters.strip() or said.simulate_raters
+        return study_round.StudyRound(
+            round=found,
+            bound_to=bound_to,
+            otherwise=otherwise,
+            not_drawn=study_round.NOT_DRAWN if who else study_round.NOBODY_NAMED,
+        )
 
     def simulate_votes(self, rating: StudyRound) -> None:
         """Lets the simulated raters of a demo's round finish and lock it; a round of people is left as it is."""

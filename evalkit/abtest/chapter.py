@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", "looks.jsonl", "events.sqlite"
 UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
+NOT_ASKED = (
+    "Nothing is locked: a plan is locked when you say so, and before the first user comes. Read it above; when it stands, "
+    "set lock_plan: true in study.yaml and run notebook 05 again. From then on its looks read the effect as they fall due."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,15 +160,18 @@ def _both_said(differs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
-    """The plan in force, and what happened: a named plan is locked, a draft never."""
+    """The plan in force, and what happened: a named plan is locked when the study says `lock_plan`, a draft never."""
     path = home.path(PLAN_FILE)
+    draft = plan.changed(experiment_name=UNNAMED)
     if plan.experiment_name != UNNAMED:
+        if not path.exists() and not home.settings.lock_plan:
+            return draft, NOT_ASKED
         try:
             locked, said = lock_plan(home, plan)
         except DataError as why:
             if path.exists():
                 raise
-            return plan, f"Not locked: {why}"
+            return draft, f"Not locked: {why}"
         return locked.plan, said
     if path.exists():
         locked = read_lock(path)
@@ -174,7 +181,7 @@ def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
         )
     return plan, (
         "Nothing is locked: put your own expected_rate, detectable_difference, users_per_day and traffic_split into "
-        "study.yaml, then give the test an experiment_name."
+        "study.yaml, then give the test an experiment_name and say lock_plan: true."
     )
 
 
@@ -247,7 +254,7 @@ def plan_in_force(home: Study) -> LockedPlan | NoReading:
     path = home.path(PLAN_FILE)
     if path.exists():
         return read_lock(path)
-    action = "Fill in the A/B plan and its experiment_name in study.yaml, then run notebook 05"
+    action = "Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, then run notebook 05"
     missing = Missing(action=action, why="No A/B plan is locked", price="minutes")
     return NoReading(missing=(missing,))
 

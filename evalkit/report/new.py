@@ -78,11 +78,12 @@ Next:
      export OPENAI_BASE_URL=...         only for another server than OpenAI's; a local one mostly needs no key
   2. evalkit doctor data/{name}/test.jsonl   is the test set fit to test with?
   3. evalkit run {name} --only 01 02 07      asks both models and compares them; then open the report it names
-  4. evalkit run {name} --only 03            draws the pairs for blind rating, for the raters in study.yaml
+  4. name the raters in study.yaml, then:
+     evalkit run {name} --only 03            draws the pairs for blind rating
      evalkit rate {name}                     prints one link a rater; when all have finished:
      evalkit rate {name} --lock              closes the round
   5. evalkit run {name}                      everything, with what people said
-For an A/B test fill in its plan in study.yaml and name it (experiment_name); until then nothing is locked.
+For an A/B test fill in its plan in study.yaml, name it (experiment_name) and say lock_plan: true; until then nothing is locked.
 """
 
 
