@@ -43,6 +43,7 @@ class TestSet:
         problems: Rows left out (`strict=False` only).
         notes: What is no obstacle but should be known: repeated rows, few rows, blank lines.
         system_prompt_mode: What became of the system prompt: none, prepended, replaced, or how many rows of each.
+        fields: Names that rows have beside messages, id and metadata: what may be cut or clustered by.
     """
 
     __test__ = False  # pytest: not a test class
@@ -56,6 +57,7 @@ class TestSet:
     notes: tuple[str, ...] = ()
     system_prompt: str = ""
     system_prompt_mode: str = "none"
+    fields: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Example]:
         """The examples; those that were not kept come from the file, one at a time."""
@@ -218,6 +220,7 @@ def read_examples(
         notes=tuple(_notes(reader)),
         system_prompt=reader.system_prompt,
         system_prompt_mode=_prompt_use(reader.prompt_use),
+        fields=tuple(name for name in reader.fields_seen if name not in {"id", "metadata"}),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from evalkit import stats, wording
 from evalkit.answers import dataset
+from evalkit.benchmark.hints import hints
 from evalkit.conversation import (
     INSTRUCTIONS,
     Messages,
@@ -72,6 +73,7 @@ class Checkup:
         n: Usable rows looked at.
         detectable: Smallest difference found with power 80%, by the share of examples on which the models disagree.
         slices: Rows by `field = value`, of fields that can be cut by.
+        undeclared: That no slice field is declared, and which could be; "" when some are.
     """
 
     path: str
@@ -80,6 +82,7 @@ class Checkup:
     detectable: Mapping[float, float | None]
     slices: Mapping[str, int]
     train: str | None = None
+    undeclared: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -129,6 +132,7 @@ class Checkup:
                 else []
             ),
         ]
+        lines += [f"{self.undeclared}."] if self.undeclared else []
         return "\n".join([*lines, *(f"  {_told(one)}" for one in self.rows())])
 
     def _repr_html_(self) -> str:
@@ -189,7 +193,13 @@ def examine(
         },
         slices=dict(slices),
         train=str(train) if train else None,
+        undeclared="" if slice_fields else _undeclared(Path(path)),
     )
+
+
+def _undeclared(path: Path) -> str:
+    advice = hints(path).advice() or "rows have no field to cut by: add one to their metadata"
+    return wording.visible(f"No slice is declared, so none can be shown worse or safe; {advice}")
 
 
 def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:

@@ -206,7 +206,7 @@ def decide(
         ),
         missing=tuple(_missing(layers)),
         would_change=words.would_change(verdict, layers, overall),
-        rules=tuple(rules.sentences(stage)),
+        rules=tuple(rules.sentences(stage, sliced=_sliced(evidence.get("benchmark")))),
         models=dict(about.models) if about else {},
         bound_to=dict(about.bound_to) if about else {},
         declared=dict(declared or {}),
@@ -375,6 +375,10 @@ def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
         for layer, one, word in [*open_, *warned]
         if layer.speaks
     ]
+
+
+def _sliced(benchmark: Evidence | None) -> bool:
+    return benchmark is None or bool(benchmark.details.get("slices"))
 
 
 def _regressed(benchmark: Evidence | None) -> int | None:

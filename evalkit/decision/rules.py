@@ -125,13 +125,20 @@ class Rules:
         """The difference the whole interval must lie beyond: 0, or minus the margin."""
         return -getattr(self, f"{layer}_margin") if self.needs(layer) == "not worse" else 0.0
 
-    def sentences(self, stage: Stage) -> list[str]:
-        """The rules in words, for the report."""
+    def sentences(self, stage: Stage, *, sliced: bool = True) -> list[str]:
+        """The rules in words, for the report.
+
+        Args:
+            stage: Which layers are needed.
+            sliced: Whether any slice is declared; without one the rule about slices shown worse has nothing to stop.
+        """
         shown = [
             f"The {NAMES[layer]} must show the fine-tuned model {self._shown(layer)}."
             for layer in self.required(stage)
         ]
         effects = [f"{words} {_WORDS[getattr(self, name)]}." for name, words in _SUBJECTS.items()]
+        if not sliced:
+            effects[0] = f"{effects[0][:-1]}: no slice is declared, so this rule stops nothing."
         fixed = [
             "A simulated layer never leads to “ship”.",
             "Evidence counts only for the answers it was made for; their hashes must agree.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from evalkit.benchmark.hints import hints
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_new
 from evalkit.study import checked_name, project_root
@@ -53,7 +54,8 @@ def new_study(
         "base_model": base,
         "fine_tuned_model": fine_tuned,
     }
-    text = _TEMPLATE.read_text(encoding="utf-8")
+    seen = "\n".join(f"# {line}" for line in hints(folder / "test.jsonl").told())
+    text = _TEMPLATE.read_text(encoding="utf-8").replace("# {{ seen }}", seen)
     for field, value in values.items():
         text = text.replace(
             f"{{{{ {field} }}}}",
@@ -71,7 +73,11 @@ def _put(path: Path, content: bytes) -> None:
 def next_step(study_file: Path) -> str:
     """What to do with a study that was just written."""
     name = study_file.parent.name
+    seen = "\n".join(f"  - {one}" for one in hints(study_file.with_name("test.jsonl")).told())
     return f"""Wrote {study_file} and copied the test file beside it.
+
+Seen in the rows; declare in study.yaml what fits, before the first look at results:
+{seen}
 
 Next:
   1. export OPENAI_API_KEY=...          the key is read from the environment only
