@@ -192,6 +192,16 @@ def plural(n: int, noun: str, nouns: str = "") -> str:
     return f"{count(n)} {noun if n == 1 else nouns or noun + 's'}"
 
 
+def article(noun: str) -> str:
+    """A noun with "A" or "An" before it; of our own nouns one begins with a letter that is spelt: "An A/B test".
+
+    Example:
+        >>> article("A/B test"), article("benchmark"), article("example")
+        ('An A/B test', 'A benchmark', 'An example')
+    """
+    return f"{'An' if noun[:1].lower() in 'aeio' else 'A'} {noun}"
+
+
 def listed(words: list[str]) -> str:
     """A sentence's list: "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -42,7 +42,8 @@ class TestSet:
         fingerprint: SHA-256 hex over ids and messages of the whole file; row order, key order, BOM and CRLF don't matter.
         problems: Rows left out (`strict=False` only).
         notes: What is no obstacle but should be known: repeated rows, few rows, blank lines.
-        system_prompt_mode: What became of the system prompt: none, prepended, replaced, or how many rows of each.
+        system_prompt_mode: Which system prompt the rows have: none, the row's own, or what became of the given one (prepended,
+            replaced), or how many rows of each.
         fields: Names that rows have beside messages, id and metadata: what may be cut or clustered by.
     """
 
@@ -154,9 +155,10 @@ class _Reader:
         return slices, _label(known[self.cluster_field])
 
     def _with_system_prompt(self, prompt: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-        if not self.system_prompt:
-            return tuple(prompt)
         own = [message for message in prompt if message["role"] in {"system", "developer"}]
+        if not self.system_prompt:
+            self.prompt_use["the row's own" if own else "none"] += 1
+            return tuple(prompt)
         replaces = self.mode == "replace" or (self.mode == "auto" and bool(own))
         self.prompt_use["replaced" if replaces and own else "prepended"] += 1
         rest = [message for message in prompt if message not in own] if replaces else prompt

@@ -256,12 +256,25 @@ def _slice_said(row: Mapping[str, Any], diff: float | None) -> tuple[str, str]:
         chance = row.get("chance_to_see")
         found = "" if chance is None else f": the test would have found it {wording.times(chance)}"
         return "slice_could_not_be_seen", (
-            f"a loss of {loss} on {examples} could not have been seen{found}"
+            f"a loss of {loss} on {examples} could not have been seen{_though(row, diff)}{found}"
         )
     if standing is None and "not shown" in {row.get("safety"), row.get("verdict")}:
         # Evidence written before the three words were told apart.
-        return "slice_could_not_be_seen", f"{examples} are not shown safe"
+        return "slice_could_not_be_seen", f"{examples} are not shown safe{_though(row, diff)}"
     return "", ""
+
+
+def _though(row: Mapping[str, Any], diff: float | None) -> str:
+    """What a slice did that is doubted for its size alone: a gain of few examples shows no more than a loss of few."""
+    gain = diff if row.get("gain") is None else row["gain"]
+    if not gain or gain < 0:
+        return ""
+    few = f"over only {wording.plural(row.get('n') or 0, 'example')}"
+    return f", though {_amount(row, diff)} {'were' if _is_points(row) else 'was'} gained {few}"
+
+
+def _is_points(row: Mapping[str, Any]) -> bool:
+    return str(row.get("shown_as") or "points") == "points"
 
 
 def _amount(row: Mapping[str, Any], diff: float | None) -> str:

@@ -8,7 +8,15 @@ from functools import cache
 from typing import Any, Literal
 
 from evalkit import wording
-from evalkit.decision.findings import STANDS_AGAINST, Finding, find, of_standing, sentence
+from evalkit.benchmark.evidence import OPEN_SLICES
+from evalkit.decision.findings import (
+    SLICE_RULES,
+    STANDS_AGAINST,
+    Finding,
+    find,
+    of_standing,
+    sentence,
+)
 from evalkit.decision.reasons import with_reason
 from evalkit.decision.rules import NAMES, Rules
 from evalkit.decision.standing import Stale, Standing
@@ -220,6 +228,7 @@ def _still_missing(
     layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding]
 ) -> Iterable[Missing]:
     if word == "passes":
+        yield from _warned_slices(evidence, findings)
         return
     blocks = [one for one in findings if one.effect == "blocks"]
     if word == "don't ship":
@@ -238,6 +247,17 @@ def _still_missing(
         )
     yield from (one.missing for one in findings if one.missing and one.effect == "holds")
     yield from evidence.missing
+
+
+def _warned_slices(evidence: Evidence, findings: Iterable[Finding]) -> Iterable[Missing]:
+    """The price of slices that a passing benchmark warns of, as the benchmark names it."""
+    warned = [one for one in findings if one.rule in SLICE_RULES and one.effect == "warns"]
+    priced = [one for one in evidence.missing if one.kind == OPEN_SLICES]
+    if warned and not priced:
+        price = "no number of examples is known that would settle it at the rates seen"
+        why = sentence(warned[0].text).rstrip(".")
+        priced = [Missing(action="Collect more such examples", why=why, price=price)]
+    yield from priced if warned else ()
 
 
 def _to_settle(layer: Layer, standing: Standing) -> Iterable[Missing]:

@@ -357,7 +357,11 @@ def _other_models(ab_test: Evidence, benchmark: Evidence) -> list[str]:
 
 def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
     """What the verdict waits for, then what would settle a warning."""
-    open_ = [(layer, one, layer.word) for layer in layers for one in layer.missing]
+    open_ = [
+        (layer, one, "warns" if layer.word == "passes" else layer.word)
+        for layer in layers
+        for one in layer.missing
+    ]
     warned = [
         (layer, one.missing, "warns")
         for layer in layers
@@ -372,7 +376,7 @@ def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
             "simulated": "yes" if layer.simulated else "",
             **asdict(one),
         }
-        for layer, one, word in [*open_, *warned]
+        for layer, one, word in sorted([*open_, *warned], key=lambda row: row[2] == "warns")
         if layer.speaks
     ]
 

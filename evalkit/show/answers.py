@@ -173,7 +173,10 @@ def _margin(test: Any) -> str:
 
 def asked(comparison: Comparison, base_model: str, fine_tuned_model: str) -> str:
     """Who was compared on what, and what was left out."""
-    head = f"{base_model} against {fine_tuned_model} on {wording.plural(comparison.n, 'example')} both answered."
+    n = wording.plural(comparison.n, "example")
+    who, failed = f"{base_model} against {fine_tuned_model}", truncated(outcomes(comparison))
+    whole = all(set(one) <= {"ok"} for one in outcomes(comparison).values())
+    head = f"{who} on {n} both {'answered.' if whole else f'were asked. {failed}'}"
     return " ".join([head, *comparison.notes])
 
 

@@ -43,3 +43,10 @@ def test_an_error_in_an_interactive_part_is_shown(body_of):
     body = body_of(new_code_cell("", outputs=[error], metadata={"tags": ["interactive"]}))
     assert "This chapter stopped here." in body
     assert "line 3 is cut off" in body
+
+
+def test_one_chapter_is_told_as_one():
+    record = dict.fromkeys(("study", "run", "platform"), "x") | {
+        "parameters": {}, "journals": {}, "versions": {}, "seconds": 12.0, "chapters": {"01_benchmark": {}},
+    }  # fmt: skip
+    assert page._facts(record, None, {})["Duration"] == "12 s, 1 chapter"
