@@ -7,7 +7,7 @@ _NOUNS = (
     "test|user|value|vote|week"
 )
 _FAULTS = {
-    "one of several": re.compile(rf"(?<![\d.,/%(−-])\b1 (?:{_NOUNS})(?:e?s)\b"),
+    "one of several": re.compile(rf"(?<![\d.,/%(−-])\b1 (?:more )?(?:“[^”]*” )?(?:{_NOUNS})(?:e?s)\b"),
     "several of one": re.compile(rf"(?<![\d.,−-])(?:0|[2-9]|\d[\d,]*\d) (?:more )?(?:{_NOUNS})\b(?![-=’'])"),
     "a before a vowel": re.compile(r"\b[Aa] (?=[aeioAEIO]\w|A/B|8\d*%?\b|11\b|18\b)"),
     "an before a consonant": re.compile(r"\b[Aa]n (?=[bcdfgjkpqtvwyzBCDGJKPQTVWYZ])"),

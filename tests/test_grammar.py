@@ -11,6 +11,7 @@ from evalkit.wording import article
     [
         "A A/B test that shows it worse would stop it.",
         "Done in 12 s, 1 chapters.",
+        "about 1 more “cardiology” examples",
         "120 example both answered.",
         "The the model.",
         "An benchmark.",

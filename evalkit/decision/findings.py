@@ -255,9 +255,9 @@ def _slice_said(row: Mapping[str, Any], diff: float | None) -> tuple[str, str]:
         loss = wording.amount(row.get("margin"), scale, sign=False)
         chance = row.get("chance_to_see")
         found = "" if chance is None else f": the test would have found it {wording.times(chance)}"
-        return "slice_could_not_be_seen", (
-            f"a loss of {loss} on {examples} could not have been seen{_though(row, diff)}{found}"
-        )
+        though = _though(row, diff)
+        could = "is not ruled out" if though else "could not have been seen"
+        return "slice_could_not_be_seen", f"a loss of {loss} on {examples} {could}{though}{found}"
     if standing is None and "not shown" in {row.get("safety"), row.get("verdict")}:
         # Evidence written before the three words were told apart.
         return "slice_could_not_be_seen", f"{examples} are not shown safe{_though(row, diff)}"

@@ -111,7 +111,7 @@ def regression_answer(
     ]
     lines += [f"Also shown worse: {'; '.join(elsewhere)}."] if elsewhere else []
     unsettled = [
-        f"about {wording.count(row.n_to_settle - row.n)} more {wording.examples_of(row.slice)}"
+        f"about {wording.count(row.n_to_settle - row.n)} more {wording.examples_of(row.slice, row.n_to_settle - row.n)}"
         for row in first or ()
         if row.n_to_settle
     ]
