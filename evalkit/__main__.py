@@ -30,7 +30,7 @@ _MORE = """a first study:
   export OPENAI_API_KEY=...               keys come from the environment, never from a file
   evalkit doctor data/mystudy/test.jsonl  is the test set fit to test with?
   evalkit run mystudy --only 01 02 07     the benchmark alone
-  evalkit run mystudy --only 03           draws the pairs to rate
+  evalkit run mystudy --only 03           draws the pairs to rate, once raters are named
   evalkit rate mystudy                    one link a rater, blind
   evalkit rate mystudy --lock             when all have finished: closes the round
   evalkit run mystudy                     everything, every night if you like

@@ -87,8 +87,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stage: str = "pre_deploy"
     rules_file: str = ""
 
-    # the A/B test; a plan without a name is never locked
+    # the A/B test; a plan without a name is never locked, nor one of which lock_plan is not said
     experiment_name: str = ""
+    lock_plan: bool = False
     control_model: str = ""
     treatment_model: str = ""
     traffic_split: float = 0.1

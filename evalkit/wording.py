@@ -190,24 +190,35 @@ def plural(n: int, noun: str, nouns: str = "") -> str:
     return f"{count(n)} {noun if n == 1 else nouns or noun + 's'}"
 
 
+def article(noun: str) -> str:
+    """A noun with "A" or "An" before it; of our own nouns one begins with a letter that is spelt: "An A/B test".
+
+    Example:
+        >>> article("A/B test"), article("benchmark"), article("example")
+        ('An A/B test', 'A benchmark', 'An example')
+    """
+    return f"{'An' if noun[:1].lower() in 'aeio' else 'A'} {noun}"
+
+
 def listed(words: list[str]) -> str:
     """A sentence's list: "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def examples_of(slice_name: str) -> str:
+def examples_of(slice_name: str, n: int = 0) -> str:
     """The examples of a slice as people say it; the field is named only where its value alone would say nothing.
 
     Example:
-        >>> examples_of("kind = two diagnoses"), examples_of("n_lines = 3")
-        ('“two diagnoses” examples', 'examples with n lines 3')
+        >>> examples_of("kind = two diagnoses"), examples_of("n_lines = 3"), examples_of("kind = new", 1)
+        ('“two diagnoses” examples', 'examples with n lines 3', '“new” example')
     """
     field, _, value = visible(slice_name).partition(" = ")
+    noun = "example" if n == 1 else "examples"
     if not value:
-        return f"“{field}” examples"
+        return f"“{field}” {noun}"
     if value.lower() in _SAYS_NOTHING or not any(char.isalpha() for char in value):
-        return f"examples with {field.replace('_', ' ')} {value}"
-    return f"“{value}” examples"
+        return f"{noun} with {field.replace('_', ' ')} {value}"
+    return f"“{value}” {noun}"
 
 
 def interval(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,6 +117,13 @@ class Study(study.Study):
 
         return chapter.make_plan(self)
 
+    def plan_differs(self) -> Sequence[Mapping[str, Any]]:
+        """What the study's settings say otherwise than its locked plan: `name`, `study`, `plan`; nothing before a lock."""
+        from evalkit.abtest import chapter
+
+        locked = self.plan()
+        return () if isinstance(locked, chapter.NoReading) else chapter.plan_differs(self, locked)
+
     def lock(self, draft: ABPlan) -> tuple[ABPlan, str]:
         """Locks a plan that names its experiment; returns the plan in force, and what happened."""
         from evalkit.abtest import chapter
@@ -180,7 +188,8 @@ class Study(study.Study):
     def _write_reading(self, found: Reading | NoReading) -> Path:
         from evalkit.abtest import chapter
 
-        record = chapter.ab_evidence(found, study=self.name)
+        differs = chapter.plan_differs(self, found.plan) if found.plan else ()
+        record = chapter.ab_evidence(found, study=self.name, differs=differs)
         return record.write(self.run_folder() / "ab_test.json")
 
     def gaps(self) -> Gaps:
@@ -190,7 +199,7 @@ class Study(study.Study):
     def round(self) -> StudyRound:
         """The rating round: drawn on the first call, opened as it is on every later one; votes already given are kept.
 
-        While answers are missing none is drawn, unless `allow_incomplete` says so.
+        None is drawn before raters are named, nor while answers are missing, unless `allow_incomplete` says so.
         """
         from evalkit.human import study_round
 
@@ -213,7 +222,13 @@ class Study(study.Study):
             allow_incomplete=said.allow_incomplete,
         )
         otherwise = study_round.drawn_otherwise(found, self, *answers, **given)
-        return study_round.StudyRound(round=found, bound_to=bound_to, otherwise=otherwise)
+        who = said.raters.strip() or said.simulate_raters
+        return study_round.StudyRound(
+            round=found,
+            bound_to=bound_to,
+            otherwise=otherwise,
+            not_drawn=study_round.NOT_DRAWN if who else study_round.NOBODY_NAMED,
+        )
 
     def simulate_votes(self, rating: StudyRound) -> None:
         """Lets the simulated raters of a demo's round finish and lock it; a round of people is left as it is."""
@@ -279,21 +294,28 @@ class Study(study.Study):
         Raises:
             DataError: What a layer handed over is damaged, or a sealed file is not what the ledger knows.
         """
-        from evalkit.decision import decide, read_evidence
+        from evalkit.decision import decide, history, read_evidence
         from evalkit.decision.against import results_against
         from evalkit.decision.concerns import concerns
+        from evalkit.decision.declared import changed_after_results, declared
         from evalkit.decision.intact import refuse_changed
 
         if rules is None:
             refuse_changed(self)
-        folder = self.run_folder()
+        folder, rules = self.run_folder(), rules or self.rules
+        evidence, says = read_evidence(folder), declared(self.settings, rules)
+        test_set = (
+            evidence["benchmark"].bound_to.get("test_set") if "benchmark" in evidence else None
+        )
         return decide(
-            read_evidence(folder),
+            evidence,
             study=self.name,
             stage=self.settings.stage,
-            rules=rules or self.rules,
+            rules=rules,
             against=results_against(self, folder),
             concerns=concerns(self, self.rules),
+            declared=says,
+            changed=changed_after_results(history.read(self), says, test_set=test_set),
         )
 
     def history(self) -> History:

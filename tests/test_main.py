@@ -145,7 +145,7 @@ def test_new_writes_every_setting_with_its_default_and_the_docs_explain_each():
     values = yaml.safe_load(text.replace("{{", '"').replace("}}", '"'))
     defaults = msgspec.structs.asdict(Settings())
     own = {"study", "title", "base_model", "fine_tuned_model", "control_model", "treatment_model"}
-    chosen = {"live": True, "raters": "r1,r2,r3"}  # what a new study should not start without
+    chosen = {"live": True}  # what a new study should not start without
     written = {name: value for name, value in values.items() if name not in own}
     assert written == {name: chosen.get(name, defaults[name]) for name in written}
     left_out = {"rater", "system_prompt", "alpha", "power", "repeat_share"}

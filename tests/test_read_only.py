@@ -26,6 +26,7 @@ FIELDS = {
     "experiment_name": "exp", "base_model": "a", "fine_tuned_model": "b", "ab_metric": "accepted", "ab_metric_kind": "rate",
     "expected_rate": 0.3, "detectable_difference": 0.4, "users_per_day": 100.0, "traffic_split": 0.5, "min_samples": 100,
     "outcome_window_days": 2, "simulate_users": 500, "ab_seed": 1, "study": "tiny", "title": "A tiny study",
+    "lock_plan": True,
 }  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def test_a_log_with_rows_still_in_its_write_ahead_log_is_read_whole(tested, tmp_
 def test_a_plan_that_cannot_be_locked_is_a_draft(home):
     with read_only(home.folder):
         plan, said = chapter.settle_plan(home, chapter.make_plan(home))
-    assert plan.experiment_name == "exp"
+    assert plan.experiment_name == chapter.UNNAMED
     assert said.startswith("Not locked: ")
 
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 PLAN_FILE, LEDGER, SIMULATED_LOG = "plan.lock.json", ledger.FILE, "events.sqlite"
 UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
+NOT_ASKED = (
+    "Nothing is locked: a plan is locked when you say so, and before the first user comes. Read it above; when it stands, "
+    "set lock_plan: true in study.yaml and run notebook 05 again. From then on its looks read the effect as they fall due."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +104,76 @@ def make_plan(home: Study) -> ABPlan:
     )
 
 
+def plan_differs(home: Study, locked: LockedPlan) -> tuple[dict[str, Any], ...]:
+    """What a study's settings say otherwise than its locked plan, which counts.
+
+    Returns:
+        A mapping a setting: `name`, `study` and `plan` (the two values), `amended` (whether the study still says what was
+        locked first). Nothing for a study that names no experiment: it plans nothing.
+    """
+    draft = make_plan(home)
+    if draft.experiment_name == UNNAMED:
+        return ()
+    says, counts, first = (_in_settings(one) for one in (draft, locked.plan, locked.first))
+    return tuple(
+        {"name": name, "study": value, "plan": counts[name], "amended": value == first[name]}
+        for name, value in says.items()
+        if value != counts[name]
+    )
+
+
+def _in_settings(plan: ABPlan) -> dict[str, Any]:
+    """A plan in the names and values of study.yaml."""
+    metric = plan.primary
+    same = (
+        "experiment_name",
+        "control_model",
+        "treatment_model",
+        "traffic_split",
+        "min_samples",
+        "design_effect",
+        "outcome_window_days",
+        "users_per_day",
+        "looks",
+        "alpha",
+        "power",
+    )
+    rails = [
+        f"{one.name} {one.kind}, {one.better} is better, at most {one.margin:g} worse"
+        for one in plan.guardrails
+    ]
+    return {
+        "ab_metric": metric.name,
+        "ab_metric_kind": metric.kind,
+        "ab_metric_better": metric.better,
+        "expected_rate": metric.expected,
+        "detectable_difference": metric.detectable_difference,
+        "metric_sd": metric.sd or 0.0,
+        **{name: getattr(plan, name) for name in same},
+        "ab_covariate": plan.covariate,
+        "cap_per_user": plan.cap_per_user or 0.0,
+        "guardrails_file": "; ".join(rails) or "none",
+    }
+
+
+def _both_said(differs: Sequence[Mapping[str, Any]]) -> str:
+    told = [f"{one['name']} is {one['study']} there and {one['plan']} here" for one in differs]
+    return wording.visible(wording.listed(told))
+
+
 def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
-    """The plan in force, and what happened: a named plan is locked, a draft never."""
+    """The plan in force, and what happened: a named plan is locked when the study says `lock_plan`, a draft never."""
     path = home.path(PLAN_FILE)
+    draft = plan.changed(experiment_name=UNNAMED)
     if plan.experiment_name != UNNAMED:
+        if not path.exists() and not home.settings.lock_plan:
+            return draft, NOT_ASKED
         try:
             locked, said = lock_plan(home, plan)
         except DataError as why:
             if path.exists():
                 raise
-            return plan, f"Not locked: {why}"
+            return draft, f"Not locked: {why}"
         return locked.plan, said
     if path.exists():
         locked = read_lock(path)
@@ -119,7 +183,7 @@ def settle_plan(home: Study, plan: ABPlan) -> tuple[ABPlan, str]:
         )
     return plan, (
         "Nothing is locked: put your own expected_rate, detectable_difference, users_per_day and traffic_split into "
-        "study.yaml, then give the test an experiment_name."
+        "study.yaml, then give the test an experiment_name and say lock_plan: true."
     )
 
 
@@ -129,8 +193,13 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
     new = not path.exists()
     try:
         locked = lock(plan, path)
-    except DesignError as why:
-        return read_lock(path), f"Not locked: {why}"
+    except DesignError:
+        locked = read_lock(path)
+        return locked, (
+            f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "
+            f"{_both_said(plan_differs(home, locked))}. Write the locked values into study.yaml; to change a running test say "
+            "why, with evalkit.abtest.lock.amend(path, reason, ...); a new test takes another experiment_name and study."
+        )
     said = (
         "Locked now" if new else f"Locked already on {locked.locked_at[:10]}; nothing was changed"
     )
@@ -196,7 +265,7 @@ def _plan(home: Study) -> LockedPlan | NoReading:
     path = home.path(PLAN_FILE)
     if path.exists():
         return read_lock(path)
-    action = "Fill in the A/B plan and its experiment_name in study.yaml, then run notebook 05"
+    action = "Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, then run notebook 05"
     missing = Missing(action=action, why="No A/B plan is locked", price="minutes")
     return NoReading(missing=(missing,))
 
@@ -314,6 +383,7 @@ def ab_evidence(
     study: str,
     models: Mapping[str, str] | None = None,
     bound_to: Mapping[str, str] | None = None,
+    differs: Sequence[Mapping[str, Any]] = (),
 ) -> Evidence:
     """The layer's record; a withheld effect stands nowhere in it.
 
@@ -323,6 +393,7 @@ def ab_evidence(
         models: Names of base and fine_tuned; those of the plan when not given, and none without a plan.
         bound_to: Fingerprints `base` and `fine_tuned` of these models' answers, where they are known. Users never saw
             the test set, so no change of it touches what they showed, and a fingerprint of it is not kept.
+        differs: From `plan_differs`.
     """
     metric = found.plan.plan.primary.name if found.plan else ""
     return Evidence(
@@ -336,7 +407,8 @@ def ab_evidence(
         unit="users",
         missing=found.missing,
         primary=found.primary_dict() if isinstance(found, Reading) else None,
-        details=found.to_dict() if isinstance(found, Reading) else {"why": found.why},
+        details=(found.to_dict() if isinstance(found, Reading) else {"why": found.why})
+        | ({"plan_differs": list(differs)} if differs else {}),
     )
 
 

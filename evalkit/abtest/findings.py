@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _OFF = 0.25  # share of the expected level from which a reader is told that control lies elsewhere
 _ONCE = 1.05  # outcomes for each user that has any, up to which it seems decided once for a user
+WEEK = 7
 _SEQUENCE_FROM = 100  # users per variant from which the confidence sequence is trusted
 
 
@@ -47,16 +48,18 @@ class Findings:
         design_effect: Variance by user over variance by request.
         cuped: The primary adjusted for what users did before, when that was given and the metric is a mean.
         over_time: Per day the difference so far, with its plain interval and its confidence sequence.
-        by_day: The difference of each day's new users, Holm.
-        by_slice: The difference in each slice, Holm.
+        by_day: The difference of each day's new users, Holm; of the look that decides, as are slices and further metrics.
+        by_slice: The difference in each slice, Holm; a user with requests in several slices counts in each.
         secondary: Further metrics, Holm.
-        guardrails: Those measured by outcomes.
+        guardrails: Those measured by outcomes, of all users who came in time for the latest look due: harm is not left out.
         outcomes: What became of the primary metric's outcomes: how many count, and why the others don't.
         n_later: Users who came after the look that decides; they change nothing.
         over_all: The primary over all users whose window has closed, those who came later too; None before it is decided.
         last_phase: The primary over the users of the last phase alone; None without a change of the split, or undecided.
+        whole_weeks: The primary over the whole weeks that the look which decides had begun; None while they are not closed.
+        days_to_weeks: Days until they are; 0 when they are.
         notes: What the reader of these numbers must know.
-        cells: The sums of the latest look due, a phase, variant and day.
+        cells: The sums of the look that decides, a phase, variant and day.
         slice_cells: The same in each slice, without the plan's cap.
     """
 
@@ -75,9 +78,23 @@ class Findings:
     n_later: int = 0
     over_all: Effect | None = None
     last_phase: Effect | None = None
+    whole_weeks: Effect | None = None
+    days_to_weeks: int = 0
     notes: tuple[str, ...] = ()
     cells: Any = field(default=None, repr=False, compare=False)
     slice_cells: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether weekdays may decide: users came on part of a week, and its whole weeks don't (yet) say the same."""
+        whole, way = self.whole_weeks, {"better": 1, "worse": -1}.get(self.primary.verdict)
+        if not self.days % WEEK or self.primary.verdict == "too early":
+            return False
+        if whole is None or way is None:
+            return whole is None
+        turn = -way if self.primary.lower_is_better else way
+        ends = [turn * end for end in (whole.ci_low, whole.ci_high) if end is not None]
+        return not ends or min(ends) <= 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -90,6 +107,9 @@ class Findings:
             "article": self.article and self.article.to_dict(),
             "design_effect": self.design_effect,
             "days": self.days,
+            "uneven": self.uneven,
+            "days_to_weeks": self.days_to_weeks,
+            "whole_weeks": _numbers(self.whole_weeks),
             "cuped": self.cuped and self.cuped.to_dict(),
             "guardrails": [one.to_dict() for one in self.guardrails],
             "outcomes": asdict(self.outcomes),
@@ -123,6 +143,12 @@ class Question:
     def users(self) -> Any:
         """Users who came in time for the latest look due."""
         return self.all_users.filter(self.all_users.day <= self.due[-1].day)
+
+    def until(self, place: int) -> Question:
+        """The same, cut to the users of the look in this place of those due."""
+        return replace(
+            self, due=self.due[: place + 1 or None], bounds=self.bounds[: place + 1 or None]
+        )
 
     @property
     def window_s(self) -> float:
@@ -216,19 +242,22 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     at, primary = deciding(looks)
     decided = up_to(cells, ask.due[at].day)
     article = article_test(decided, alpha=alpha) if kind == "rate" else None
-    dated = cells if ask.log.timed else cells.iloc[:0]
+    same = ask.until(at)  # what stands beside the effect is of its users
+    dated = decided if ask.log.timed else decided.iloc[:0]
     by_day = {date_of(day): effect(part, kind, **facing) for day, part in dated.groupby("day")}  # type: ignore[arg-type]
     sliced = slices and ask.sliced
     lost = ask.log.without_request(ask.experiment, plan.primary.name) if sliced else 0
-    parts = ask.slices(plan.primary.name) if sliced and not lost else {}
+    parts = same.slices(plan.primary.name) if sliced and not lost else {}
     by_slice = {name: effect(part, kind, **facing) for name, part in parts.items()}
     secondary = {
-        one.name: effect(ask.cells(one), one.kind, alpha=alpha, lower_is_better=one.lower_is_better)
+        one.name: effect(
+            same.cells(one), one.kind, alpha=alpha, lower_is_better=one.lower_is_better
+        )
         for one in plan.secondary
     }
     before = ask.covariate(before)
     cuped = (
-        cuped_effect(ask.cells(plan.primary, before), **facing)
+        cuped_effect(same.cells(plan.primary, before), **facing)
         if before is not None and kind == "mean"
         else None
     )
@@ -241,6 +270,7 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         level_is_low=_off(plan.primary, primary.control_rate, low=True),
     )
     over_all, last_phase = _beside(ask, everyone, decided, primary, facing)
+    whole_weeks, days_to_weeks = _in_whole_weeks(ask, everyone, decided, facing)
     return Findings(
         primary=primary,
         looks=looks,
@@ -257,8 +287,10 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         n_later=int(everyone["n"].to_numpy().sum() - decided["n"].to_numpy().sum()),
         over_all=over_all,
         last_phase=last_phase,
+        whole_weeks=whole_weeks,
+        days_to_weeks=days_to_weeks,
         notes=tuple(_notes(plan.primary, primary.control_rate, lost, outcomes, decided)),
-        cells=cells,
+        cells=decided,
         slice_cells=parts,
     )
 
@@ -280,6 +312,24 @@ def _beside(
     over_all = effect(closed, metric.kind, **facing) if later and not fault else None
     last = decided.loc[decided["phase"] == max(phases)]
     return over_all, effect(last, metric.kind, **facing) if len(phases) > 1 else None
+
+
+def _in_whole_weeks(
+    ask: Question, everyone: pd.DataFrame, decided: pd.DataFrame, facing: Mapping[str, Any]
+) -> tuple[Effect | None, int]:
+    """The effect over the weeks that the users of the look had begun, and days until those are whole.
+
+    They are whole when users have come until their last day and the windows of all are closed. A log that ended before
+    never gets there: nobody knows what its other weekdays would have said.
+    """
+    metric, days = ask.plan.plan.primary, decided["day"].to_numpy()
+    weeks = math.ceil((days.max() - days.min() + 1) / WEEK)
+    until = int(days.min()) + weeks * WEEK - 1
+    if more := max(0, until - int(min(ask.last_closed_day, everyone["day"].to_numpy().max()))):
+        return None, more
+    whole = up_to(everyone, until)
+    fault = cells_fault(whole, metric.name, is_rate=metric.kind == "rate")
+    return (None if fault else effect(whole, metric.kind, **facing)), 0
 
 
 def _numbers(one: Effect | None) -> dict[str, Any] | None:

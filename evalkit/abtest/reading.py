@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
-from evalkit.abtest.effects import up_to
-from evalkit.abtest.findings import Findings, Question, findings
+from evalkit.abtest.findings import WEEK, Findings, Question, findings
 from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.looks import Look, read_looks, record_look
@@ -82,6 +82,7 @@ class Reading(Brief):
         recorded: False when the effect was due and is withheld, as this look could not be put on record.
         is_read: False before `effect()`: no outcome has been looked at.
         timed: False where the log knows no times, so that nothing is shown by day.
+        came_first: When the first user came, if that was before the plan was locked; "" when the plan was first.
         opened: The log behind it.
     """
 
@@ -101,6 +102,7 @@ class Reading(Brief):
     recorded: bool = True
     is_read: bool = True
     timed: bool = True
+    came_first: str = ""
     opened: Opened | None = field(default=None, repr=False, compare=False)
 
     def effect(self) -> Reading:
@@ -129,7 +131,7 @@ class Reading(Brief):
         return read if ask.ledger is None else _on_record(read, ask.ledger, ask.run)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a day, slice and variant, of the users of the latest look due, as in the tables of days and slices.
+        """A row a day, slice and variant, of the users of the look that decides, as in the tables of days and slices.
 
         Columns: `day` (of a user's first request, UTC; missing where the log knows no times), `slice` (of the request; missing
         where the log has none), `variant`, `users` (who came that day; one with requests in two slices is in both), `requests`
@@ -152,11 +154,7 @@ class Reading(Brief):
 
     def _decided(self) -> pd.DataFrame | None:
         """The cells of the look that decides."""
-        if self.findings is None:
-            return None
-        look = self.findings.primary.look
-        day = next(one.day for one in self.schedule.due if one.look == look)
-        return up_to(self.findings.cells, day)
+        return None if self.findings is None else self.findings.cells
 
     def users(self) -> Any:
         """All users seen, as an Ibis table of the log's database; it holds no outcome, so it adds no look.
@@ -219,6 +217,7 @@ class Reading(Brief):
             "n_users",
             "verdict",
             "recorded",
+            "came_first",
         )
         looks = self.findings.looks if self.findings else ()
         plan = self.plan
@@ -230,6 +229,7 @@ class Reading(Brief):
             "planned": {
                 "n_control": plan.n_control,
                 "n_treatment": plan.n_treatment,
+                "days": plan.days,
                 "looks": plan.plan.looks,
             },
             "metric": {"name": plan.plan.primary.name, "kind": plan.plan.primary.kind},
@@ -311,6 +311,7 @@ def read_health(
     state = schedule(counts, plan, at)
     watched = {"experiment": plan.plan.experiment_name, "alpha": plan.plan.alpha}
     health = watch_health(log, users, plan.plan.guardrails, **watched) if len(counts) else ()
+    came_first = _came_first(counts, plan) if log.timed and not log.simulated else ""
     return Reading(
         plan=plan,
         simulated=log.simulated,
@@ -324,9 +325,14 @@ def read_health(
         health=tuple(health),
         findings=None,
         missing=_unread(ratio, state, plan),
-        notes=(*log.notes, *seen.notes(plan.plan), *_notes(counts, plan, log)),
+        notes=(
+            *log.notes,
+            *seen.notes(plan.plan),
+            *_notes(counts, plan, came_first, timed=log.timed),
+        ),
         is_read=False,
         timed=log.timed,
+        came_first=came_first,
         opened=Opened(
             log=log,
             users=users,
@@ -429,7 +435,17 @@ def _missing(
     )
 
 
-def _notes(counts: pd.DataFrame, plan: LockedPlan, log: Log) -> tuple[str, ...]:
+def _came_first(counts: pd.DataFrame, plan: LockedPlan) -> str:
+    """The time of the first user who came before the plan was locked; "" when nobody did."""
+    first = counts["first_at"].to_numpy().min() if _total(counts, "n") else math.inf
+    if first >= datetime.fromisoformat(plan.locked_at).timestamp():
+        return ""
+    return datetime.fromtimestamp(float(first), UTC).isoformat(timespec="seconds")
+
+
+def _notes(
+    counts: pd.DataFrame, plan: LockedPlan, came_first: str, *, timed: bool
+) -> tuple[str, ...]:
     notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
     if not n:
         notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
@@ -441,14 +457,10 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan, log: Log) -> tuple[str, ...]:
         )
         share = f"{wording.plural(mixed, 'user')} of {wording.count(n)}"
         notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
-    if (
-        n
-        and log.timed
-        and not log.simulated
-        and counts["first_at"].to_numpy().min() < datetime.fromisoformat(plan.locked_at).timestamp()
-    ):
+    if came_first:
         notes.append(
-            f"the plan was locked on {plan.locked_at[:10]}, after users had come: it was not made before the facts"
+            f"the plan was locked on {plan.locked_at[:10]}, after users had come (from {came_first[:10]}): it was not made "
+            f"before the facts"
         )
     primary = plan.plan.primary
     if primary.detectable_difference < 0 and not primary.lower_is_better:
@@ -456,7 +468,7 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan, log: Log) -> tuple[str, ...]:
             f"the plan looks for a fall of {primary.name} and counts higher as better; where a fall is good, a new plan says "
             f"better: lower"
         )
-    if log.timed and not plan.plan.outcome_window_days:
+    if timed and not plan.plan.outcome_window_days:
         notes.append(
             "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
         )
@@ -466,8 +478,11 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan, log: Log) -> tuple[str, ...]:
 def _notes_on_effect(found: Findings | None) -> tuple[str, ...]:
     if found is None:
         return ()
-    weeks = f"the users of this look came on {found.days} days, not in whole weeks: weekdays may weigh unevenly"
-    return (*((weeks,) if found.days % 7 else ()), *found.notes)
+    came = wording.plural(found.days, "day")
+    weeks = (
+        f"the users of this look came on {came}, not in whole weeks: weekdays may weigh unevenly"
+    )
+    return (*((weeks,) if found.days % WEEK else ()), *found.notes)
 
 
 def _total(counts: Any, column: str) -> int:

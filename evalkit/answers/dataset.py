@@ -44,7 +44,9 @@ class TestSet(Brief):
         fingerprint: SHA-256 hex over ids and messages of the whole file; row order, key order, BOM and CRLF don't matter.
         problems: Rows left out (`strict=False` only).
         notes: What is no obstacle but should be known: repeated rows, few rows, blank lines.
-        system_prompt_mode: What became of the system prompt: none, prepended, replaced, or how many rows of each.
+        system_prompt_mode: Which system prompt the rows have: none, the row's own, or what became of the given one (prepended,
+            replaced), or how many rows of each.
+        fields: Names that rows have beside messages, id and metadata: what may be cut or clustered by.
         requests: What rows add to the request (tools, response_format ...), and how many do.
     """
 
@@ -60,6 +62,7 @@ class TestSet(Brief):
     system_prompt: str = ""
     system_prompt_mode: str = "none"
     requests: Mapping[str, int] = field(default_factory=dict)
+    fields: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Example]:
         """The examples; those that were not kept come from the file, one at a time."""
@@ -164,9 +167,10 @@ class _Reader:
         return slices, _label(known[self.cluster_field])
 
     def _with_system_prompt(self, prompt: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-        if not self.system_prompt:
-            return tuple(prompt)
         own = [message for message in prompt if message["role"] in {"system", "developer"}]
+        if not self.system_prompt:
+            self.prompt_use["the row's own" if own else "none"] += 1
+            return tuple(prompt)
         replaces = self.mode == "replace" or (self.mode == "auto" and bool(own))
         self.prompt_use["replaced" if replaces and own else "prepended"] += 1
         rest = [message for message in prompt if message not in own] if replaces else prompt
@@ -231,6 +235,7 @@ def read_examples(
         system_prompt=reader.system_prompt,
         system_prompt_mode=_prompt_use(reader.prompt_use),
         requests=dict(reader.requests),
+        fields=tuple(name for name in reader.fields_seen if name not in {"id", "metadata"}),
     )
 
 

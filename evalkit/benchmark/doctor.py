@@ -11,6 +11,7 @@ from typing import Any
 
 from evalkit import stats, wording
 from evalkit.answers import dataset
+from evalkit.benchmark.hints import hints
 from evalkit.conversation import (
     INSTRUCTIONS,
     Messages,
@@ -75,6 +76,7 @@ class Checkup(Brief):
         detectable: Smallest difference found with power 80%, by the share of examples on which the models disagree.
         slices: Rows by `field = value`, of fields that can be cut by.
         n_sources: Values of the cluster field; None where none was named.
+        undeclared: That no slice field is declared, and which could be; "" when some are.
     """
 
     path: str
@@ -84,6 +86,7 @@ class Checkup(Brief):
     slices: Mapping[str, int]
     train: str | None = None
     n_sources: int | None = None
+    undeclared: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -136,6 +139,7 @@ class Checkup(Brief):
                 else []
             ),
         ]
+        lines += [f"{self.undeclared}."] if self.undeclared else []
         return "\n".join([*lines, *(f"  {_told(one)}" for one in self.rows())])
 
     def _repr_html_(self) -> str:
@@ -204,7 +208,13 @@ def examine(
         slices=dict(slices),
         train=str(train) if train else None,
         n_sources=len({one.cluster for one in rows}) if cluster_field else None,
+        undeclared="" if slice_fields else _undeclared(Path(path)),
     )
+
+
+def _undeclared(path: Path) -> str:
+    advice = hints(path).advice() or "rows have no field to cut by: add one to their metadata"
+    return wording.visible(f"No slice is declared, so none can be shown worse or safe; {advice}")
 
 
 def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:

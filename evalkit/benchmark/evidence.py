@@ -173,7 +173,8 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
         more = wording.listed(
             [f"about {wording.count((row.n_to_settle or 0) - row.n)}" for row in named]
         )
-        price = f"{more} more examples" + (
+        one = len(named) == 1 and (named[0].n_to_settle or 0) - named[0].n == 1
+        price = f"{more} more {'example' if one else 'examples'}" + (
             "; the rest stands in the table of slices" if n_more else ""
         )
         yield Missing(

@@ -10,9 +10,15 @@ from evalkit import wording
 from evalkit.decision.concerns import Concern
 from evalkit.decision.rules import Effect, Rules
 from evalkit.decision.standing import Standing
-from evalkit.records import Evidence, Layer
+from evalkit.records import Evidence, Layer, Missing
 
 SLICE_RULES = ("slice_worse", "slice_looks_bad", "slice_could_not_be_seen")
+BEFORE_THE_FACTS = (
+    "plan_after_exposures",
+    "not_whole_weeks",
+    "plan_differs",
+    "declared_after_results",
+)
 STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
 UNCONFIRMED, CONFIRMED = (
     "unconfirmed",
@@ -49,12 +55,14 @@ class Finding:
         effect: What that rule does.
         text: What was found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
         numbers: estimate, ci_low, ci_high, n where there are any.
+        missing: What would settle it, and its price; None where nothing is named.
     """
 
     rule: str
     effect: Effect
     text: str
     numbers: Mapping[str, Any]
+    missing: Missing | None = None
 
     @property
     def is_loss(self) -> bool:
@@ -84,6 +92,8 @@ def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
     if evidence.layer == "human":
         yield from _rater_findings(details.get("raters") or (), rules)
         yield from _preference_findings(evidence.primary or {}, details, rules)
+    if evidence.layer == "ab_test" and not evidence.simulated:
+        yield from _plan_findings(evidence, rules)
     for guard in details.get("guardrails") or () if evidence.layer == "ab_test" else ():
         if guard.get("verdict") not in {"not worse", "better"}:
             name, verdict = wording.visible(str(guard.get("name"))), guard.get("verdict")
@@ -94,6 +104,17 @@ def find(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
                 text=f"guardrail {name}: {verdict}",
                 numbers=guard,
             )
+
+
+def of_changes(changed: Iterable[str], rules: Rules) -> Iterable[Finding]:
+    """What is declared otherwise than when results on this test set were seen, from `declared.changed_after_results`."""
+    for text in changed:
+        settle = Missing(
+            action="Put it back, or decide on a test set on which nobody has seen results",
+            why=text,
+            price="one line, or fresh examples",
+        )
+        yield _by_rule("declared_after_results", rules, text, settle)
 
 
 def of_standing(layer: Layer, standing: Standing) -> Iterable[Finding]:
@@ -179,6 +200,53 @@ def _preference_findings(
         yield Finding(rule="few_raters", effect=rules.few_raters, text=text, numbers=sample)
 
 
+def _plan_findings(evidence: Evidence, rules: Rules) -> Iterable[Finding]:
+    """What was not settled before the first user came, and what the users of the deciding look cannot tell."""
+    details, done = evidence.details, evidence.details.get("findings") or {}
+    if came := details.get("came_first"):
+        locked = str(details.get("locked_at"))[:10]
+        text = (
+            f"the A/B plan was locked on {locked}, after its users had begun to come ({came[:10]})"
+        )
+        settle = Missing(
+            action="Lock a plan under a new experiment_name before its users come, and run the test",
+            why=text,
+            price=_test_again(details),
+        )
+        yield _by_rule("plan_after_exposures", rules, text, settle)
+    shown = (evidence.primary or {}).get("verdict")
+    if done.get("uneven") and (shown == "better" or rules.ab_test_needs == "not worse"):
+        text = f"the A/B test’s users came on {wording.plural(done['days'], 'day')}, not in whole weeks"
+        more = done.get("days_to_weeks")
+        wait = f"about {wording.plural(more or 0, 'day')} more, when users keep coming"
+        settle = Missing(
+            action="Let the test run on to whole weeks, then read it again",
+            why=f"{text}; weekdays may differ",
+            price=wait if more else "its whole weeks do not show the same: a new test",
+        )
+        yield _by_rule("not_whole_weeks", rules, text, settle)
+    if differs := [one for one in details.get("plan_differs") or () if not one.get("amended")]:
+        said = [f"{one['name']} {one['study']} instead of {one['plan']}" for one in differs]
+        text = f"study.yaml says {wording.listed(said)} of the locked A/B plan, which counts"
+        settle = Missing(
+            action="Write the locked values into study.yaml, or amend the plan with a reason",
+            why=wording.visible(text),
+            price="minutes",
+        )
+        yield _by_rule("plan_differs", rules, wording.visible(text), settle)
+
+
+def _by_rule(rule: str, rules: Rules, text: str, missing: Missing) -> Finding:
+    return Finding(rule=rule, effect=getattr(rules, rule), text=text, numbers={}, missing=missing)
+
+
+def _test_again(details: Mapping[str, Any]) -> str:
+    planned = details.get("planned") or {}
+    n = (planned.get("n_control") or 0) + (planned.get("n_treatment") or 0)
+    days = planned.get("days")
+    return f"{wording.count(n)} users" + (f", about {wording.plural(days, 'day')}" if days else "")
+
+
 def _slice_findings(slices: Iterable[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
     for row in slices:
         diff = row.get("estimate", row.get("diff"))
@@ -204,13 +272,26 @@ def _slice_said(row: Mapping[str, Any], diff: float | None) -> tuple[str, str]:
         loss = wording.amount(row.get("margin"), scale, sign=False)
         chance = row.get("chance_to_see")
         found = "" if chance is None else f": the test would have found it {wording.times(chance)}"
-        return "slice_could_not_be_seen", (
-            f"a loss of {loss} on {examples} could not have been seen{found}"
-        )
+        though = _though(row, diff)
+        could = "is not ruled out" if though else "could not have been seen"
+        return "slice_could_not_be_seen", f"a loss of {loss} on {examples} {could}{though}{found}"
     if standing is None and "not shown" in {row.get("safety"), row.get("verdict")}:
         # Evidence written before the three words were told apart.
-        return "slice_could_not_be_seen", f"{examples} are not shown safe"
+        return "slice_could_not_be_seen", f"{examples} are not shown safe{_though(row, diff)}"
     return "", ""
+
+
+def _though(row: Mapping[str, Any], diff: float | None) -> str:
+    """What a slice did that is doubted for its size alone: a gain of few examples shows no more than a loss of few."""
+    gain = diff if row.get("gain") is None else row["gain"]
+    if not gain or gain < 0:
+        return ""
+    few = f"over only {wording.plural(row.get('n') or 0, 'example')}"
+    return f", though {_amount(row, diff)} {'were' if _is_points(row) else 'was'} gained {few}"
+
+
+def _is_points(row: Mapping[str, Any]) -> bool:
+    return str(row.get("shown_as") or "points") == "points"
 
 
 def _amount(row: Mapping[str, Any], diff: float | None) -> str:

@@ -257,6 +257,7 @@ def _decision(folder: Path) -> dict[str, Any]:
         "layers": layers,
         "effects": effects,
         "rules": list(made.rules),
+        "declared": dict(made.declared),
     }
 
 

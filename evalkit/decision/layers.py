@@ -8,8 +8,10 @@ from functools import cache
 from typing import Any, Literal
 
 from evalkit import wording
+from evalkit.benchmark.evidence import OPEN_SLICES
 from evalkit.decision.concerns import Concern
 from evalkit.decision.findings import (
+    SLICE_RULES,
     STANDS_AGAINST,
     UNCONFIRMED,
     Finding,
@@ -132,6 +134,7 @@ def read_layer(
     stale: Stale | None = None,
     standing: Standing | None = None,
     concerns: Iterable[Concern] = (),
+    told: Iterable[Finding] = (),
 ) -> LayerDecision:
     """Puts one layer before the gate.
 
@@ -143,6 +146,7 @@ def read_layer(
         stale: Why the evidence is not for these answers; None when it is.
         standing: Results against this model that nothing at the gate answers.
         concerns: Changes of this layer after it could be known how it turns out.
+        told: Findings that are not in the evidence, told first.
     """
     standing, changes = standing or Standing(), tuple(one for one in concerns if one.layer == layer)
     stood = (*of_standing(layer, standing), *of_concerns(changes))
@@ -162,7 +166,7 @@ def read_layer(
             missing=(*open_, Missing(action=action, why=words, price=_price(layer), kind="stale")),
             stale=stale.kind if stale else "",
         )
-    ours = tuple(one for one in find(evidence, rules) if one.effect != "ignored")
+    ours = tuple(one for one in (*told, *find(evidence, rules)) if one.effect != "ignored")
     findings = (*stood, *ours)
     numbers = _numbers(layer, _against_margin(evidence, rules.needs(layer)))
     verdict = _verdict(evidence.primary, numbers, rules.limit(layer), rules.needs(layer))
@@ -230,6 +234,7 @@ def _still_missing(
     layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding]
 ) -> Iterable[Missing]:
     if word == "passes":
+        yield from _warned_slices(evidence, findings)
         return
     blocks = [one for one in findings if one.effect == "blocks"]
     if word == "don't ship":
@@ -246,7 +251,19 @@ def _still_missing(
             why="The verdict hangs on them",
             price="one more run; only failed calls are made",
         )
+    yield from (one.missing for one in findings if one.missing and one.effect == "holds")
     yield from evidence.missing
+
+
+def _warned_slices(evidence: Evidence, findings: Iterable[Finding]) -> Iterable[Missing]:
+    """The price of slices that a passing benchmark warns of, as the benchmark names it."""
+    warned = [one for one in findings if one.rule in SLICE_RULES and one.effect == "warns"]
+    priced = [one for one in evidence.missing if one.kind == OPEN_SLICES]
+    if warned and not priced:
+        price = "no number of examples is known that would settle it at the rates seen"
+        why = sentence(warned[0].text).rstrip(".")
+        priced = [Missing(action="Collect more such examples", why=why, price=price)]
+    yield from priced if warned else ()
 
 
 def _to_settle(layer: Layer, standing: Standing) -> Iterable[Missing]:

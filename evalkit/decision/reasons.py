@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
-from evalkit.decision.findings import SLICE_RULES, STANDS_AGAINST, clause, sentence
+from evalkit.decision.findings import (
+    BEFORE_THE_FACTS,
+    SLICE_RULES,
+    STANDS_AGAINST,
+    clause,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from evalkit.decision.layers import Finding, LayerDecision
@@ -35,6 +41,7 @@ _AFTER_LEVELS = {
 }
 
 
+_ENDS = ("estimate", "ci_low", "ci_high")
 _UNSAFE = {
     "looks bad": ", which looks bad",
     "could not have been seen": ", too few to see a loss of the margin",
@@ -52,7 +59,39 @@ def with_reason(found: LayerDecision, details: Mapping[str, Any]) -> LayerDecisi
         stands = [sentence(one.text) for one in found.findings if one.rule == STANDS_AGAINST]
         whole = " ".join([f"The {found.name} is simulated, so it decides nothing.", *stands])
         return replace(found, reason=whole)
-    return replace(found, reason=_levels(found, details) or _plainly(found))
+    told = (_levels(found, details) or _plainly(found), _later(found, details), *_beside(found))
+    return replace(found, reason=" ".join(one for one in told if one))
+
+
+def _later(found: LayerDecision, details: Mapping[str, Any]) -> str:
+    """Whose numbers the A/B test's are, when more users are in its log than the look had that decides."""
+    done, primary = details.get("findings") or {}, details.get("primary") or {}
+    if found.layer != "ab_test" or not done.get("n_later") or found.estimate is None:
+        return ""
+    several = (primary.get("looks") or 1) > 1
+    look = f"look {primary['look']} of {primary['looks']}" if several else "the one look planned"
+    first = f"That is {look}, {_n(found)}"
+    if several and found.verdict in {"better", "worse"}:
+        first += ": the first look that leaves its limits decides, whenever it is read"
+    whole = done.get("over_all")
+    if not whole:
+        return f"{first}; {_came(done['n_later'])} later, and their outcome windows are still open."
+    over = replace(found, findings=(), **{end: whole.get(end) for end in _ENDS})
+    n = wording.count(whole.get("n") or 0)
+    return f"{first}; over all {n} whose outcome window has closed the difference is {_effect(over)}, and decides nothing."
+
+
+def _came(n: int) -> str:
+    return f"{wording.plural(n, 'user')} came"
+
+
+def _beside(found: LayerDecision) -> Iterable[str]:
+    """What was not settled before the facts, where it only warns: it belongs beside the verdict all the same."""
+    return [
+        sentence(one.text)
+        for one in found.findings
+        if one.effect == "warns" and one.rule in BEFORE_THE_FACTS
+    ]
 
 
 def _plainly(found: LayerDecision) -> str:
@@ -67,8 +106,8 @@ def _plainly(found: LayerDecision) -> str:
         "effect": _effect(found),
         "amount": amount,
     }
-    told = [f"but {clause(one)}" if one.is_loss else one.text for one in _stopping(found)]
-    return ", ".join([f"The {found.name} {said.format(**words)}", *told]) + "."
+    told = [f", but {clause(one)}" if one.is_loss else f"; {one.text}" for one in _stopping(found)]
+    return "".join([f"The {found.name} {said.format(**words)}", *told]) + "."
 
 
 def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit import wording
 from evalkit.decision import words
 from evalkit.decision.concerns import Concern
-from evalkit.decision.findings import sentence
+from evalkit.decision.findings import of_changes, sentence
 from evalkit.decision.layers import Finding, LayerDecision, Word, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.decision.standing import Stale, standing
@@ -55,6 +55,7 @@ class Decision(Brief):
         would_change: What would turn the verdict.
         rules: The rules in words.
         simulated: Layers with simulated ratings or users.
+        declared: What decided, for later runs to compare with; see `evalkit.decision.declared`.
     """
 
     study: str
@@ -70,6 +71,7 @@ class Decision(Brief):
     rules: tuple[str, ...]
     models: Mapping[str, str]
     bound_to: Mapping[str, str]
+    declared: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def simulated(self) -> tuple[str, ...]:
@@ -146,6 +148,8 @@ def decide(
     rules: Rules | None = None,
     against: Iterable[Against] = (),
     concerns: Iterable[Concern] = (),
+    declared: Mapping[str, Any] | None = None,
+    changed: Iterable[str] = (),
     now: datetime | None = None,
 ) -> Decision:
     """Joins the layers' evidence into one decision.
@@ -157,6 +161,8 @@ def decide(
         rules: The study's rules; the defaults otherwise.
         against: Results against any model of the study, from any time; see `evalkit.decision.standing`.
         concerns: What was changed after it could be known how it turns out; see `evalkit.decision.concerns`.
+        declared: Settings and rules that decide, kept on record.
+        changed: What is declared otherwise than when results were seen; see `evalkit.decision.declared`.
         now: Time of the decision; the present by default.
 
     Raises:
@@ -173,6 +179,7 @@ def decide(
         stale=stale,
         retired=rules.retired_evidence,
     )
+    told = tuple(of_changes(changed, rules))
     layers = tuple(
         read_layer(
             name,
@@ -182,6 +189,7 @@ def decide(
             stale=stale[name],
             standing=stood.get(name),
             concerns=changes,
+            told=told if name == "benchmark" else (),
         )
         for name in FILES
     )
@@ -203,9 +211,10 @@ def decide(
         ),
         missing=tuple(_missing(layers)),
         would_change=words.would_change(verdict, layers, overall),
-        rules=tuple(rules.sentences(stage)),
+        rules=tuple(rules.sentences(stage, sliced=_sliced(evidence.get("benchmark")))),
         models=dict(about.models) if about else {},
         bound_to=dict(about.bound_to) if about else {},
+        declared=dict(declared or {}),
     )
 
 
@@ -346,18 +355,33 @@ def _other_models(ab_test: Evidence, benchmark: Evidence) -> list[str]:
 
 
 def _missing(layers: tuple[LayerDecision, ...]) -> list[dict[str, str]]:
+    """What the verdict waits for, then what would settle a warning."""
+    open_ = [
+        (layer, one, "warns" if layer.word == "passes" else layer.word)
+        for layer in layers
+        for one in layer.missing
+    ]
+    warned = [
+        (layer, one.missing, "warns")
+        for layer in layers
+        for one in layer.findings
+        if one.effect == "warns" and one.missing
+    ]
     return [
         {
             "layer": layer.layer,
             "name": layer.name,
-            "word": layer.word,
+            "word": word,
             "simulated": "yes" if layer.simulated else "",
             **asdict(one),
         }
-        for layer in layers
+        for layer, one, word in sorted([*open_, *warned], key=lambda row: row[2] == "warns")
         if layer.speaks
-        for one in layer.missing
     ]
+
+
+def _sliced(benchmark: Evidence | None) -> bool:
+    return benchmark is None or bool(benchmark.details.get("slices"))
 
 
 def _regressed(benchmark: Evidence | None) -> int | None:

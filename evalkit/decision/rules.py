@@ -51,6 +51,11 @@ class Rules:
         few_raters: A preference of these raters that is not shown for raters like them, or that only one rater stated.
         careless_raters: Raters whom the checks of the round flag, such as for votes of a second.
         guardrail_not_shown: A guardrail of the A/B test that is not shown to hold.
+        plan_after_exposures: An A/B plan that was locked when users had come already: who saw how it went chose what decides.
+        not_whole_weeks: An A/B result of users who came on part of a week, until whole weeks show the same.
+        plan_differs: A study.yaml that says otherwise than the locked plan, which counts.
+        declared_after_results: The primary metric, slices, margins or rules of this test set, made easier to pass or another
+            after a run had shown results on it.
         retired_evidence: Results against this model that no longer hold the decision: a reason for each, by the key under
             which the report lists it. Each is printed for as long as it would stand.
     """
@@ -73,6 +78,10 @@ class Rules:
     few_raters: Effect = "warns"
     careless_raters: Effect = "warns"
     guardrail_not_shown: Effect = "holds"
+    plan_after_exposures: Effect = "holds"
+    not_whole_weeks: Effect = "holds"
+    plan_differs: Effect = "holds"
+    declared_after_results: Effect = "warns"
     retired_evidence: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -119,13 +128,20 @@ class Rules:
         """The difference the whole interval must lie beyond: 0, or minus the margin."""
         return -getattr(self, f"{layer}_margin") if self.needs(layer) == "not worse" else 0.0
 
-    def sentences(self, stage: Stage) -> list[str]:
-        """The rules in words, for the report."""
+    def sentences(self, stage: Stage, *, sliced: bool = True) -> list[str]:
+        """The rules in words, for the report.
+
+        Args:
+            stage: Which layers are needed.
+            sliced: Whether any slice is declared; without one the rule about slices shown worse has nothing to stop.
+        """
         shown = [
             f"The {NAMES[layer]} must show the fine-tuned model {self._shown(layer)}."
             for layer in self.required(stage)
         ]
         effects = [f"{words} {_WORDS[getattr(self, name)]}." for name, words in _SUBJECTS.items()]
+        if not sliced:
+            effects[0] = f"{effects[0][:-1]}: no slice is declared, so this rule stops nothing."
         fixed = [
             "A simulated layer never leads to “ship”.",
             "Evidence counts only for the answers it was made for; their hashes must agree.",
@@ -158,6 +174,10 @@ _SUBJECTS = {
     "few_raters": "A preference that is not shown beyond these raters",
     "careless_raters": "A rater who looks careless",
     "guardrail_not_shown": "A guardrail of the A/B test that is not shown to hold",
+    "plan_after_exposures": "An A/B plan that was locked after its users had begun to come",
+    "not_whole_weeks": "An A/B result of users who did not come in whole weeks",
+    "plan_differs": "A study.yaml that says otherwise than the locked A/B plan, which counts,",
+    "declared_after_results": "What was declared otherwise after results on this test set were seen",
 }
 
 

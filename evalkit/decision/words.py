@@ -102,7 +102,7 @@ def would_change(
     """What would turn the verdict, found by turning each layer and asking the gate again."""
     if verdict == "ship":
         return tuple(
-            f"A {layer.name} that shows it worse would stop it."
+            f"{wording.article(layer.name)} that shows it worse would stop it."
             for layer in layers
             if layer.required
         )

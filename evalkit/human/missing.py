@@ -19,7 +19,8 @@ MEASURED_VOTES, SLOWEST_GLANCE_S = 20, 5.0  # fewer or faster votes measure no p
 
 def first_round() -> Missing:
     """A round where there is none."""
-    return Missing(action="Prepare a rating round", why="nobody was asked yet", price=FIRST_ROUND)
+    why = "nobody was asked yet: name the raters in study.yaml, then run notebook 03"
+    return Missing(action="Prepare a rating round", why=why, price=FIRST_ROUND)
 
 
 def to_finish(round_: Round) -> Missing:

@@ -188,7 +188,7 @@ def win_rate_of(round_: Round, *, alpha: float = 0.05) -> WinRate:
 
 def _withheld(round_: Round | None) -> str:
     if round_ is None:
-        return "No rating round was prepared yet: run notebook 03_rate."
+        return "No rating round was drawn yet: name the raters in study.yaml, then run notebook 03_rate."
     if round_.locked:
         return ""
     done, total = (

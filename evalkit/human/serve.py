@@ -109,7 +109,8 @@ def _prepared(study: Study, name: str) -> Round:
     if not (folder / "batch.json").exists():
         other = "" if name == study.settings.rating_round else f" -p rating_round={name}"
         raise DataError(
-            f"{folder}: no such round; prepare the round first: evalkit run {study.name} --only 03{other}"
+            f"{folder}: no such round; name its raters in study.yaml, and prepare the round first: "
+            f"evalkit run {study.name} --only 03{other}"
         )
     return Round.open(folder)
 

@@ -18,6 +18,7 @@ from evalkit.human import draw
 from evalkit.human.batch import answers_seal, made_from, prepare_human_eval_batch
 from evalkit.human.rounds import Progress, Round, round_folder
 from evalkit.records import Brief, EvalResult
+from evalkit.settings import named
 from evalkit.study import Study
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ NOT_DRAWN = (
     "No round was drawn: its votes would be on answers that change when the rest comes in. "
     "Have them answered first (notebook 01 with live: true asks only what is missing), or set allow_incomplete: true in "
     "study.yaml to have these rated as they are."
+)
+NOBODY_NAMED = (
+    "No round was drawn: nobody is named to rate. Name the raters in study.yaml (codes, such as raters: anna,ben) with the "
+    "sample_size and the rubric you want, then run notebook 03: a round is drawn once."
 )
 PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
 
@@ -52,14 +57,16 @@ class StudyRound(Brief):
     """The round a study has, or none yet, and the answers it would have rated.
 
     Attributes:
-        round: None when it was not drawn, for answers are missing.
+        round: None when it was not drawn: answers are missing, or nobody is named to rate.
         bound_to: Hashes of the study's present test set and answers.
         otherwise: What the study says otherwise than the round.
+        not_drawn: Why there is no round, and what to do.
     """
 
     round: Round | None
     bound_to: Mapping[str, str]
     otherwise: Otherwise = field(default_factory=Otherwise)
+    not_drawn: str = NOT_DRAWN
 
     @property
     def simulated(self) -> bool:
@@ -99,7 +106,7 @@ class StudyRound(Brief):
             DesignError: There is no round, nobody has voted yet, or somebody has not finished.
         """
         if self.round is None:
-            raise DesignError(NOT_DRAWN)
+            raise DesignError(self.not_drawn)
         return self.round.lock(unfinished=unfinished)
 
 
@@ -124,7 +131,8 @@ def open_round(
 ) -> Round | None:
     """The study's round, made when it is not there yet; an existing one is never touched.
 
-    None is drawn from answers that are not complete: it would be bound to answers that change when the rest comes in.
+    None is drawn for nobody: who rates is the study's to say. And none from answers that are not complete: it would be bound
+    to answers that change when the rest comes in.
 
     Args:
         study: Where it lives.
@@ -134,7 +142,7 @@ def open_round(
         bound_to: Hashes of what they were made from.
         models: Their names.
         sample_size: Pairs to show.
-        raters: Codes, comma separated; "rater1" when empty.
+        raters: Codes, comma separated.
         seed: 0 draws one; a simulated round, which hides nothing, is then the same on every machine.
         repeat_share: Share of pairs shown twice.
         stratify_by: A slice to draw from in proportion, "" for none.
@@ -145,7 +153,7 @@ def open_round(
         allow_incomplete: Draw a round all the same.
 
     Returns:
-        None when answers are missing and no round is there yet.
+        None when no round is there yet and nobody is named, or answers are missing.
 
     Raises:
         DesignError: The name belongs to a round of people and simulated raters are asked for.
@@ -159,9 +167,9 @@ def open_round(
     folder = simulated if simulate_raters else people
     if (folder / "batch.json").exists():
         return Round.open(folder)
-    if n_unanswered and not allow_incomplete:
+    codes = [f"simulated-{i + 1}" for i in range(simulate_raters)] or list(named(raters))
+    if not codes or (n_unanswered and not allow_incomplete):
         return None
-    codes = [f"simulated-{i + 1}" for i in range(simulate_raters)] or _codes(raters)
     try:
         prepare_human_eval_batch(
             base,
@@ -215,7 +223,7 @@ def drawn_otherwise(
     batch, said = round_.batch, read_rubric(study.named_file(rubric_file))
     rubric = {name: tuple(value) if name == "reasons" else value for name, value in said.items()}
     wanted = min(sample_size, draw.differing(base, fine_tuned))
-    codes = tuple(_codes(raters))
+    codes = named(raters)
     return Otherwise(
         raters=() if batch.simulated or set(batch.raters) == set(codes) else codes,
         n_pairs=None if len(batch) == wanted else wanted,
@@ -312,7 +320,3 @@ def inline_rater(round_: Round | None, rater: str = "") -> Any:
             f"set the parameter rater to your code, one of the {len(round_.batch.raters)} on this round's list"
         )
     return Rater(Session(round_, rater or next(iter(round_.batch.raters))))
-
-
-def _codes(raters: str) -> list[str]:
-    return [code.strip() for code in raters.split(",") if code.strip()] or ["rater1"]

@@ -208,6 +208,9 @@ def _header(path: Path) -> dict[str, Any]:
         line = file.readline()
     try:
         header = from_json(line)
+        if (header.get("about") or {}).get("system_prompt_use") == "none":
+            # Written before the rows' own were told apart: what it says is that the study gave none.
+            header["about"]["system_prompt_use"] = "none beside the rows' own"
         return {
             key: header.get(key)
             for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from evalkit.benchmark.hints import hints
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_new
 from evalkit.study import checked_name, project_root
@@ -65,6 +66,7 @@ def new_study(
         name: yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip()
         for name, value in values.items()
     }
+    quoted["seen"] = "\n# ".join(hints(folder / "test.jsonl").told())
     text = re.sub(
         r"\{\{ (\w+) \}\}", lambda place: quoted[place[1]], _TEMPLATE.read_text(encoding="utf-8")
     )
@@ -81,18 +83,23 @@ def _put(path: Path, content: bytes) -> None:
 def next_step(study_file: Path) -> str:
     """What to do with a study that was just written."""
     name = study_file.parent.name
+    seen = "\n".join(f"  - {one}" for one in hints(study_file.with_name("test.jsonl")).told())
     return f"""Wrote {study_file} and copied the test file beside it.
+
+Seen in the rows; declare in study.yaml what fits, before the first look at results:
+{seen}
 
 Next:
   1. export OPENAI_API_KEY=...          the key is read from the environment only
      export OPENAI_BASE_URL=...         only for another server than OpenAI's; a local one mostly needs no key
   2. evalkit doctor data/{name}/test.jsonl   is the test set fit to test with?
   3. evalkit run {name} --only 01 02 07      asks both models and compares them; then open the report it names
-  4. evalkit run {name} --only 03            draws the pairs for blind rating, for the raters in study.yaml
+  4. name the raters in study.yaml, then:
+     evalkit run {name} --only 03            draws the pairs for blind rating
      evalkit rate {name}                     prints one link a rater; when all have finished:
      evalkit rate {name} --lock              closes the round
   5. evalkit run {name}                      everything, with what people said
-For an A/B test fill in its plan in study.yaml and name it (experiment_name); until then nothing is locked.
+For an A/B test fill in its plan in study.yaml, name it (experiment_name) and say lock_plan: true; until then nothing is locked.
 `git add data/{name}` takes the study, its answers and votes; its .gitignore keeps the A/B log out, which holds users' ids.
 """
 

@@ -376,7 +376,7 @@ def _facts(
             f"Answers, {name.removesuffix('_journal').replace('_', '-')}": _flat(one)
             for name, one in record["journals"].items()
         },
-        "Duration": f"{record['seconds']:.0f} s, {len(record['chapters'])} chapters",
+        "Duration": f"{record['seconds']:.0f} s, {wording.plural(len(record['chapters']), 'chapter')}",
         "Versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
         "Machine": record["platform"],
     }

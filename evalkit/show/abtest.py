@@ -29,12 +29,18 @@ NAMES = {
     "latency_ms": "Slowest 5% wait at least",
 }
 NO_TIMES = "The log is a table without times, so nothing is shown by day"
+_FIRST = " The first look that leaves its limits decides, whenever it is read."
 _FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
 
 
-def goal(plan: ABPlan) -> Html:
-    """What a plan wants to find, with which risks."""
-    return tables.note(aim(plan))
+def goal(plan: ABPlan, differs: Sequence[Mapping[str, Any]] = ()) -> Html:
+    """What a plan wants to find, with which risks; `differs` is what the locked plan says otherwise, which counts."""
+    said = tables.note(aim(plan))
+    if not differs:
+        return said
+    title = "study.yaml differs from the locked plan, which counts; the figures of this chapter are drawn by study.yaml"
+    columns = {"name": "Setting", "study": "study.yaml", "plan": "Locked plan, counts"}
+    return tables.joined(said, tables.table(differs, caption=title, columns=columns))
 
 
 def power(plan: ABPlan) -> Html:
@@ -224,6 +230,7 @@ def _of_a_reading(name: str, found: Reading | NoReading, told: str, caption: str
 
 
 def _parts(rows: list[dict[str, Any]], title: str, found: Reading | NoReading) -> Html:
+    title = f"{title}{_of_whom(found)}" if rows else title
     numeric = ("n", "control", "treatment", "effect", "p")
     return tables.table(rows, caption=titled(title, found), columns=PART_COLUMNS, numeric=numeric)
 
@@ -329,7 +336,10 @@ def later_said(found: Reading | NoReading) -> str:
         return f"{came} and are not counted in it."
     if whole is None:
         return f"{came} and change nothing; their outcome windows are still open."
-    return f"{came} and change nothing: over all {wording.count(whole.n)} whose window has closed {_beside(whole)}."
+    return (
+        f"{came} and change nothing: over all {wording.count(whole.n)} whose window has closed {_beside(whole)}."
+        + (_FIRST if done.primary.looks > 1 else "")
+    )
 
 
 def ramp_said(found: Reading | NoReading) -> str:
@@ -425,6 +435,15 @@ def unit(change: Change, name: str) -> str:
     return " points" if change.shown_as == "points" else " ms" if name == "latency_ms" else ""
 
 
+def _of_whom(found: Reading | NoReading) -> str:
+    """Whose numbers stand in a table of parts: those of the effect above it."""
+    if not found.findings:
+        return ""
+    test = found.findings.primary
+    look = f" of look {test.look}, which decides" if found.findings.n_later else ""
+    return f"; the {wording.plural(test.n, 'user')}{look}"
+
+
 def slices_said(found: Reading | NoReading) -> str:
     """Does the effect differ between slices?"""
     rows = found.findings.by_slice if found.findings else ()
@@ -435,11 +454,13 @@ def slices_said(found: Reading | NoReading) -> str:
         for word in ("better", "worse")
     }
     said = [f"{word} in {wording.listed(names)}" for word, names in by.items() if names]
-    return (
+    told = (
         f"After Holm's correction: {wording.listed(said)}"
         if said
-        else f"No difference shown in any of {len(rows)} slices"
+        else f"No difference shown in any of {wording.plural(len(rows), 'slice')}"
     )
+    shared = sum(one["n"] for one in rows) > (found.findings.primary.n if found.findings else 0)
+    return f"{told}; a user with requests in several slices counts in each" if shared else told
 
 
 def days_said(found: Reading | NoReading) -> str:
@@ -448,7 +469,11 @@ def days_said(found: Reading | NoReading) -> str:
     if not rows:
         return "No days to show"
     moved = [one["name"] for one in rows if one["verdict"] != "no difference shown"]
-    return f"A difference shows in {len(moved)} of {len(rows)} single days, after Holm's correction"
+    show = "shows" if moved else "is not shown"
+    where = (
+        f"in {len(moved)} of {wording.plural(len(rows), 'day')}" if moved else "on any single day"
+    )
+    return f"A difference {show} {where}, after Holm's correction"
 
 
 def plan_said(found: Reading | NoReading) -> str:

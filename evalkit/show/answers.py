@@ -161,7 +161,7 @@ def regression_answer(
     ]
     lines += [f"Also shown worse: {'; '.join(elsewhere)}."] if elsewhere else []
     unsettled = [
-        f"about {wording.count(row.n_to_settle - row.n)} more {wording.examples_of(row.slice)}"
+        f"about {wording.count(row.n_to_settle - row.n)} more {wording.examples_of(row.slice, row.n_to_settle - row.n)}"
         for row in first or ()
         if row.n_to_settle
     ]
@@ -223,7 +223,10 @@ def _margin(test: Any) -> str:
 
 def asked(comparison: Comparison, base_model: str, fine_tuned_model: str) -> str:
     """Who was compared on what, and what was left out."""
-    head = f"{base_model} against {fine_tuned_model} on {wording.plural(comparison.n, 'example')} both answered."
+    n = wording.plural(comparison.n, "example")
+    who, failed = f"{base_model} against {fine_tuned_model}", truncated(outcomes(comparison))
+    whole = all(set(one) <= {"ok"} for one in outcomes(comparison).values())
+    head = f"{who} on {n} both {'answered.' if whole else f'were asked. {failed}'}"
     return " ".join([head, *comparison.notes])
 
 

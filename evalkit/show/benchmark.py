@@ -30,7 +30,8 @@ def asked(comparison: Comparison) -> Html:
 
 def checkup(found: Checkup) -> Html:
     """What the doctor found in the test set."""
-    return table(found.rows(), caption=say.checkup_title(found))
+    told = table(found.rows(), caption=say.checkup_title(found))
+    return joined(told, note(f"{found.undeclared}.")) if found.undeclared else told
 
 
 def rates(comparison: Comparison) -> Html:

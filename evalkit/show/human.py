@@ -209,19 +209,33 @@ def otherwise_said(rating: StudyRound) -> str:
         "with another rubric": now.rubric,
     }
     told = wording.listed([what for what, differs in kept.items() if differs])
-    return f"It was drawn {told}; name another rating_round to change that."
+    folder = f"data/{batch.study}/ratings/{rating.round.folder.name}"
+    fresh = (
+        "" if _voted(rating) else f"; nobody has voted yet: remove {folder} and run notebook 03, or"
+    )
+    return f"It was drawn {told}{fresh or ';'} name another rating_round to change that."
+
+
+def _voted(rating: StudyRound) -> bool:
+    return any(one.done for one in rating.progress())
 
 
 def state_said(rating: StudyRound, missing: str = "") -> str:
     """Where the round stands, and what comes next; `missing` says what a round that was not drawn waits for."""
     if rating.round is None:
-        return f"{missing} {NOT_DRAWN}".strip()
+        return (
+            f"{missing} {rating.not_drawn}".strip()
+            if rating.not_drawn == NOT_DRAWN
+            else rating.not_drawn
+        )
     seen = rating.progress()
     done, total = sum(one.done for one in seen), sum(one.total for one in seen)
     who = "Simulated raters" if rating.simulated else "Raters"
     ratings = f"{who} have given {wording.count(done)} of {wording.plural(total, 'rating')}"
     if not rating.current:
         return f"{ratings}. {binding_said(rating)}"
+    if not _voted(rating) and (otherwise := otherwise_said(rating)):
+        return f"{ratings}. The round is not as study.yaml says now. {otherwise}"
     if rating.round.locked:
         return f"{ratings}, and the round is locked: see notebook 04 for what they prefer."
     return f"{ratings}. " + (

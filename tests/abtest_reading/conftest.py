@@ -105,6 +105,7 @@ def locked(tmp_path):
         expected=0.3,
         difference=0.4,
         better=None,
+        now=START,
         **options,
     ):
         metric = Metric(
@@ -125,7 +126,7 @@ def locked(tmp_path):
             experiment_name="exp", control_model="a", treatment_model="b", primary=metric, **usual | options
         )  # fmt: skip
         path = tmp_path / f"plan-{len(list(tmp_path.iterdir()))}.json"
-        made = lock(plan, path, now=datetime.fromtimestamp(START, UTC))
+        made = lock(plan, path, now=datetime.fromtimestamp(now, UTC))
         return amend(path, "ramp up", traffic_split=ramp) if ramp else made
 
     return _locked

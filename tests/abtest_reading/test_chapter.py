@@ -52,7 +52,8 @@ def results(right):
 def test_no_plan_is_said(home):
     found = chapter.open_reading(home)
     assert found.why == (
-        "No A/B plan is locked. Fill in the A/B plan and its experiment_name in study.yaml, then run notebook 05."
+        "No A/B plan is locked. Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
+        "then run notebook 05."
     )
     evidence = chapter.ab_evidence(found, study="toy", models={}, bound_to=BOUND)
     assert evidence.primary is None
@@ -90,6 +91,11 @@ def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
     assert chapter.simulate(home, [results(3), results(6)]) == ""
     assert chapter.open_reading(home).missing
     home = saying(home.root)
+    asked, said = chapter.settle_plan(home, chapter.make_plan(home))
+    assert said == chapter.NOT_ASKED
+    assert words.needed(asked).startswith("Nothing is locked")
+    assert not home.path(chapter.PLAN_FILE).exists()
+    home = saying(home.root, lock_plan=True)
     named, said = chapter.settle_plan(home, chapter.make_plan(home))
     assert (said[:10], words.needed(named)[:21]) == ("Locked now", "The locked plan needs")
     plan, said = chapter.settle_plan(home, draft)  # a lock outlives its name in the study file

@@ -290,7 +290,9 @@ def test_the_system_prompt_replaces_or_stands_in_front_and_that_is_recorded(tmp_
             for example in test_set.examples
         ], test_set.system_prompt_mode
 
-    assert systems() == ([["Old."], []], "none")
+    assert systems() == ([["Old."], []], "none in 1 row and the row's own in 1 row")
+    assert read_examples(written(tmp_path / "all.jsonl", own)).system_prompt_mode == "the row's own"
+    assert read_examples(written(tmp_path / "no.jsonl", row())).system_prompt_mode == "none"
     assert systems(system_prompt="New.") == (
         [["New."], ["New."]],
         "prepended in 1 row and replaced in 1 row",

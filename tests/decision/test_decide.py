@@ -3,6 +3,7 @@ import re
 from itertools import product
 
 import pytest
+from grammar import faults
 
 from evalkit.decision import Rules, decide, read_decision, read_evidence
 from evalkit.errors import DataError, DesignError
@@ -58,6 +59,8 @@ def test_every_combination_has_a_verdict_by_the_gate_and_a_sentence_by_the_gramm
             decision.headline.count("no difference is shown") <= 1 or "in the" in decision.headline
         )
         assert len(decision.layers) == 3
+        for text in (decision.headline, decision.deck, *decision.warnings, *decision.would_change):
+            assert faults(text) == []
         if expected != "ship":
             assert decision.missing
             assert decision.would_change
@@ -110,6 +113,29 @@ def test_a_slice_shown_worse_blocks_and_one_not_shown_safe_warns(evidence):
     warned = decide({"benchmark": unsafe, "human": human}, study="tiny")
     assert warned.verdict == "ship"
     assert "“multi” examples are not shown safe." in warned.warnings
+
+
+def test_a_slice_that_gained_and_is_doubted_says_why_and_what_it_would_cost(evidence):
+    gained = {
+        "slice": "lang = de", "n": 24, "verdict": "no difference shown", "estimate": 0.125, "gain": 0.125, "ci_low": -0.1,
+        "ci_high": 0.35, "standing": "could not have been seen", "margin": 0.05, "chance_to_see": 0.12, "safety": "not shown",
+    }  # fmt: skip
+    price = Missing(
+        kind="open_slices", action="Collect more examples", why="few", price="about 300"
+    )
+    found = {"human": evidence("human")}
+    for row in (gained, gained | {"standing": None}):
+        details = {"slices": [row], "noise_floor": {"n": 1}}
+        found["benchmark"] = evidence("benchmark", details=details, missing=(price,))
+        decision = decide(found, study="tiny")
+        assert decision.verdict == "ship"
+        assert "though 12.5 points were gained over only 24 examples" in decision.headline
+        assert [(one["word"], one["price"]) for one in decision.missing] == [("warns", "about 300")]
+    found["benchmark"] = evidence("benchmark", details=details)
+    assert decide(found, study="tiny").missing[0]["price"].startswith("no number of examples")
+    safe = details | {"slices": [gained | {"standing": "shown safe", "safety": "not worse"}]}
+    found["benchmark"] = evidence("benchmark", details=safe, missing=(price,))
+    assert decide(found, study="tiny").missing == ()
 
 
 def test_each_of_the_three_words_has_a_rule_and_says_what_it_means(evidence):

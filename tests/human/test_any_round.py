@@ -5,9 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from grammar import faults
 from matplotlib import pyplot
 
 from evalkit.human.preference import read_preference
+from evalkit.show import human
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/04_preference.ipynb"
 ONE, TWO = ("rater1",), ("ann", "bob")
@@ -45,6 +47,16 @@ def cells():
     ]
     start = next(n for n, source in enumerate(code) if "here.preference()" in source)
     return [code[start - 1], *code[start + 1 :]]
+
+
+def test_every_headline_is_a_sentence_in_every_state_of_a_round(found):
+    titles = (
+        human.headline, human.answer_said, human.sides_title, human.agreement_title, human.reasons_title, human.slices_title,
+        human.raters_title, human.length_said, human.population_said, human.seal_said, human.metrics_title,
+        human.disagreements_title,
+    )  # fmt: skip
+    for title in titles:
+        assert faults(title(found)) == [], title.__name__
 
 
 def test_the_notebooks_cells_run_in_every_state_of_a_round(found):

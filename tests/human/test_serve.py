@@ -99,8 +99,9 @@ def test_a_study_without_a_round_says_what_to_do(study):
 
 def test_a_port_in_use_is_said_before_any_link(study, results, capsys):
     open_round(
-        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3
-    )
+        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3,
+        raters="rater1",
+    )  # fmt: skip
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(DesignError, match=rf"port {port} cannot be used.*--port"):
@@ -139,8 +140,9 @@ def test_closing_waits_for_all_raters_and_says_what_was_sealed(study, results, r
 
 def test_a_closed_round_is_not_served(study, results, rate):
     round_ = open_round(
-        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3
-    )
+        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3,
+        raters="rater1",
+    )  # fmt: skip
     rate(round_, "rater1", lambda _: "left")
     round_.lock()
     with pytest.raises(DesignError, match="closed"):

@@ -39,7 +39,7 @@ def test_a_round_is_made_once_and_its_votes_are_kept(open_round, rate):
 
 
 def test_a_round_for_other_answers_is_not_touched_and_says_so(open_round):
-    first = open_round()
+    first = open_round(raters="ann")
     other = {**BOUND, "fine_tuned": "newer"}
     assert open_round(bound_to=other).batch == first.batch
     stale = StudyRound(round=first, bound_to=other)
@@ -50,7 +50,7 @@ def test_a_round_for_other_answers_is_not_touched_and_says_so(open_round):
     assert "no rating round" in human.binding_said(StudyRound(round=None, bound_to=BOUND))
 
 
-def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, study, results):
+def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, study, results, rate):
     round_ = open_round(raters="ann, bob")
 
     def kept(sample_size=10, raters="bob,ann", rubric_file="", same=()):
@@ -61,12 +61,32 @@ def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, stud
         return human.otherwise_said(rating)
 
     assert kept() == ""
-    remedy = "; name another rating_round to change that."
+    unvoted = "; nobody has voted yet: remove data/s/ratings/r1 and run notebook 03, or name another rating_round"
+    remedy = f"{unvoted} to change that."
     assert kept(raters="cid") == f"It was drawn for ann and bob (not cid){remedy}"
     assert kept(sample_size=20) == f"It was drawn with 10 pairs (not 20){remedy}"
     assert kept(sample_size=20, same=range(30)) == ""  # 10 pairs are all that differ
     study.path("guide.md").write_text("# Which?\n\nLook twice.\n\n## Reasons\n\n- tone\n")
     assert kept(rubric_file="guide.md") == f"It was drawn with another rubric{remedy}"
+    now = study_round.Otherwise(raters=("cid",))
+    changed = StudyRound(round=round_, bound_to=BOUND, otherwise=now)
+    assert "not as study.yaml says now. It was drawn for ann and bob (not cid)" in human.state_said(
+        changed
+    )
+    rate(round_, "ann", lambda _: "left")
+    remedy = "; name another rating_round to change that."
+    assert kept(raters="cid") == f"It was drawn for ann and bob (not cid){remedy}"
+
+
+def test_nothing_is_drawn_for_raters_nobody_named(open_round, study):
+    for nobody in ("", " , "):
+        assert open_round(raters=nobody) is None
+        assert open_round(raters=nobody, n_unanswered=3) is None
+    assert not study.path("ratings").exists()
+    rating = StudyRound(round=None, bound_to=BOUND, not_drawn=study_round.NOBODY_NAMED)
+    assert human.state_said(rating, "2 answers are missing.") == study_round.NOBODY_NAMED
+    with pytest.raises(DesignError, match="Name the raters in study"):
+        rating.lock()
 
 
 def test_a_simulated_round_stands_apart_and_follows_the_answers(open_round, study):
@@ -136,7 +156,7 @@ def test_simulated_raters_finish_lock_and_are_labelled(open_round):
 
 
 def test_a_round_of_people_is_never_simulated(open_round):
-    round_ = open_round()
+    round_ = open_round(raters="ann")
     with pytest.raises(DesignError, match="for people"):
         simulate.simulate_votes(round_, {})
     with pytest.raises(DesignError, match="a round of people"):
@@ -209,5 +229,5 @@ def test_in_a_notebook_a_simulated_round_is_practice_and_one_of_many_raters_says
 
 def test_a_rubric_that_is_named_must_be_there(open_round, study):
     with pytest.raises(DataError, match="cannot read the rubric"):
-        open_round(rubric_file="guide.md")
-    assert open_round().batch.question == "Which answer is better?"
+        open_round(rubric_file="guide.md", raters="ann")
+    assert open_round(raters="ann").batch.question == "Which answer is better?"

@@ -35,6 +35,7 @@ def closed_round(root):
         bound_to=BOUND,
         models={},
         sample_size=3,
+        raters="rater1",
     )
     session = Session(round_, "rater1")
     while session.current:

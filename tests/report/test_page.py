@@ -5,7 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from evalkit.decision import decide
-from evalkit.report import page
+from evalkit.report import manifest, page
 
 
 @pytest.fixture
@@ -130,3 +130,21 @@ def test_a_chapter_that_stopped_says_why_and_folds_the_rest(page_of):
     assert "costs <b>" not in shown
     assert "before" in folded
     assert "What this cannot tell you" in folded
+
+
+def test_one_chapter_is_told_as_one():
+    record = dict.fromkeys(("study", "run", "platform"), "x") | {
+        "parameters": {}, "journals": {}, "versions": {}, "seconds": 12.0, "chapters": {"01_benchmark": {}},
+    }  # fmt: skip
+    assert page._facts(record, None, {})["Duration"] == "12 s, 1 chapter"
+
+
+def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(tmp_path):
+    path = tmp_path / "base.jsonl"
+    path.write_text('{"model": "a", "about": {"system_prompt_use": "none", "server": "s"}}\n')
+    assert manifest._header(path)["about"] == {
+        "system_prompt_use": "none beside the rows' own",
+        "server": "s",
+    }
+    path.write_text('{"model": "a", "about": "no mapping"}\n')
+    assert manifest._header(path) == {"problem": "its first line is no header"}

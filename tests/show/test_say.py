@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from grammar import faults
 
 from evalkit import stats, wording
 from evalkit.benchmark.bench import Bench
@@ -38,10 +39,19 @@ SENTENCES = {
 }
 
 
+def test_what_was_not_answered_is_not_called_answered(comparison_in):
+    assert answers.asked(comparison_in("better"), "old", "new") == (
+        "old against new on 100 examples both answered."
+    )
+    assert answers.asked(comparison_in("fragile"), "old", "new") == (
+        "old against new on 100 examples both were asked. Counted as wrong: base 20 error; fine-tuned none."
+    )
+
+
 @pytest.mark.parametrize("name", SENTENCES)
 def test_every_sentence_is_whole_in_every_state(state, name):
     text = SENTENCES[name](state[1])
-    assert text == text.strip()
+    assert faults(text) == []
     assert not any(
         word in text for word in ("None", "nan", "  ", "..", " ,", "inf", "0.0000", "significant")
     )

@@ -1,0 +1,125 @@
+"""What is declared after the results are known is told beside the verdict, however often the run is repeated."""
+
+import json
+
+import pytest
+
+from evalkit.decision import Rules, decide, history, read_decision
+from evalkit.decision.declared import changed_after_results, declared
+from evalkit.settings import Settings
+from evalkit.workbench import Study
+
+FIRST = {"slice_fields": "kind,style", "primary_metric": "exact_match", "slice_margin": 0.05}
+
+
+def row(at="2026-11-20T10:00:00Z", test_set="t1", metrics=("exact_match",), rules=None, **said):
+    known = declared(Settings(**FIRST | said), rules or Rules())
+    return {
+        "run": at, "made_at": at, "bound_to": {"test_set": test_set}, "declared": known,
+        "metrics": {name: {} for name in metrics},
+    }  # fmt: skip
+
+
+def told(rows, rules=None, **said):
+    now = declared(Settings(**FIRST | said), rules or Rules())
+    return changed_after_results(json.loads(json.dumps(rows)), now, test_set="t1")
+
+
+@pytest.mark.parametrize(
+    ("said", "clause"),
+    [
+        ({"slice_fields": ""}, "kind and style were taken out of slice_fields"),
+        ({"slice_fields": "style"}, "kind was taken out of slice_fields"),
+        ({"primary_metric": "similarity"}, "primary_metric went from exact_match to similarity"),
+        ({"slice_margin": 0.1}, "slice_margin went from 0.05 to 0.1"),
+        ({"slice_margin": 0.0}, "slice_margin went from 0.05 to 0.0"),
+        ({"metric_margin": 0.02}, "metric_margin went from 0.0 to 0.02"),
+        ({"alpha": 0.1}, "alpha went from 0.05 to 0.1"),
+        ({"lower_is_better": "similarity"}, "lower_is_better went from nothing to similarity"),
+        ({"rules": Rules(slice_worse="warns")}, "the rule slice_worse went from blocks to warns"),
+        (
+            {"rules": Rules(benchmark_needs="not worse")},
+            "the rule benchmark_needs went from better to not worse",
+        ),
+        (
+            {"rules": Rules(human_before_deployment=False)},
+            "the rule human_before_deployment went from true to false",
+        ),
+    ],
+)
+def test_what_makes_it_easier_to_pass_is_told_with_both_values(said, clause):
+    (found,) = told([row()], **said)
+    assert found == f"after results were seen (run of 2026-11-20), {clause}"
+    # a second run of the same does not make it declared beforehand, nor does a trial before the bad run
+    assert told([row(), row(**said)], **said) == [found]
+    assert told([row(**said), row()], **said) == [found]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"slice_fields": "style, kind,more"},
+        {"slice_margin": 0.02},
+        {"alpha": 0.01},
+        {"rules": Rules(slice_looks_bad="blocks", noise_not_measured="holds")},
+    ],
+)
+def test_what_is_stricter_or_the_same_is_no_fault(said):
+    assert told([row()], **said) == []
+
+
+def test_a_fresh_test_set_and_a_run_without_results_hold_nothing_against_a_change():
+    assert told([row(test_set="t2"), row(metrics=())], slice_fields="") == []
+    now = declared(Settings(), Rules())
+    assert changed_after_results([row()], now, test_set=None) == []
+
+
+def test_rows_from_before_this_was_recorded_know_their_parameters_and_metric():
+    old = {"made_at": "2026-11-01", "bound_to": {"test_set": "t1"}, "metrics": {"format": {}}}
+    assert told([old]) == []
+    assert told([old | {"primary": "format"}])[0].endswith(
+        "primary_metric went from format to exact_match"
+    )
+    given = {"slice_fields": "lang", "limit": 5}
+    assert told([old | {"parameters": given}])[0].endswith("lang was taken out of slice_fields")
+
+
+def test_it_stands_beside_the_verdict_on_the_first_screen(evidence, tmp_path):
+    found = {one: evidence(one) for one in ("benchmark", "human")}
+    changed = told([row()], slice_fields="")
+    known = declared(Settings(), Rules())
+    decision = decide(found, study="tiny", changed=changed, declared=known)
+    assert decision.verdict == "ship"
+    assert (
+        "but after results were seen (run of 2026-11-20), kind and style were taken out"
+        in decision.headline
+    )
+    assert (
+        "After results were seen (run of 2026-11-20), kind and style were taken out"
+        in decision.deck
+    )
+    assert (decision.missing[0]["word"], decision.missing[0]["why"]) == ("warns", changed[0])
+    held = decide(found, study="tiny", changed=changed, rules=Rules(declared_after_results="holds"))
+    assert held.verdict == "not yet"
+    lost = decide({"benchmark": evidence("benchmark", "worse")}, study="tiny", changed=changed)
+    assert "taken out of slice_fields" in lost.deck
+    decision.write(tmp_path)
+    assert read_decision(tmp_path).declared == json.loads(json.dumps(known))
+
+
+def test_a_study_that_empties_its_slices_after_a_run_is_told_from_its_own_history(
+    evidence, tmp_path
+):
+    (tmp_path / "data" / "tiny").mkdir(parents=True)
+    file = tmp_path / "data/tiny/study.yaml"
+    for night, fields in enumerate(["kind", "", ""]):
+        file.write_text(f'study: tiny\nslice_fields: "{fields}"\n')
+        run = f"20261128T1{night}0000Z-{night:08x}"
+        home = Study.open("tiny", root=tmp_path, run=run)
+        metrics = {"metrics": {"exact_match": {"test": {}}}}
+        evidence("benchmark", details=metrics).write(home.run_folder() / "comparison.json")
+        decision = home.decide()
+        decision.write(home.run_folder())
+        history.append(home, home.run_folder(), made_at=f"2026-11-28T1{night}:00:00Z", failed={})
+        assert ("kind was taken out of slice_fields" in decision.deck) is bool(night)
