@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
-from evalkit.files import LineFile, Told, alone, kept_quiet, lines, warned
+from evalkit.files import LineFile, Told, alone, from_json, kept_quiet, lines, warned
 from evalkit.redaction import without_secrets_in
 
 FILE = "ledger.jsonl"
@@ -334,7 +334,7 @@ def _chained(found: Iterable[bytes], path: Path) -> Iterator[Line]:
 def _record(line: bytes, where: str) -> dict[str, Any]:
     need = {"previous": str, "kind": str, "at": str, "facts": dict}
     try:
-        record = json.loads(line)
+        record = from_json(line)
         told = [one for one, kind in need.items() if not isinstance(record.get(one), kind)]
         told += sorted(record.keys() - {*need, "seal"})
     except (AttributeError, ValueError) as why:

@@ -8,7 +8,6 @@ import pytest
 
 from evalkit.abtest.lock import lock, read_lock
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.looks import read_looks
 from evalkit.abtest.plan import ABPlan, Metric, read_guardrails
 from evalkit.abtest.source import open_log
 from evalkit.answers.checkers import checker
@@ -48,8 +47,7 @@ READERS = {  # file -> who reads it first
     "data/s/test.jsonl": lambda root, path: read_examples(path),
     "data/s/journals/base.jsonl": lambda root, path: read_journal(path),
     "data/s/plan.lock.json": lambda root, path: read_lock(path),
-    "data/s/looks.jsonl": lambda root, path: read_looks(path),
-    "data/s/history.jsonl": lambda root, path: history.read(Study.open("s", root=root)),
+    "data/s/ledger.jsonl": lambda root, path: history.read(Study.open("s", root=root)),
     "data/s/events.sqlite": lambda root, path: open_log(path),
     "data/s/log/exposures.parquet": lambda root, path: open_log(path.parent),
     f"{ROUND}/batch.json": lambda root, path: Round.open(path.parent),
@@ -75,13 +73,13 @@ DAMAGE = {
     "deep": b"[" * 100_000 + b"\n",
 }
 ALL_RIGHT = {  # lines that nobody has written yet; text that is text; comments alone
-    *((f"data/s/{name}.jsonl", "empty") for name in ("gold", "looks", "history")),
+    *((f"data/s/{name}.jsonl", "empty") for name in ("gold", "ledger")),
     *((f"{ROUND}/{name}", "empty") for name in ("locks.jsonl", "votes/ann.jsonl")),
     *(("data/s/rubric.md", damage) for damage in ("list", "number", "null", "half", "deep")),
     *((f"data/s/{name}.yaml", "half") for name in ("study", "rules", "prices", "guardrails")),
     *((f"data/s/{name}.yaml", "null") for name in ("rules", "guardrails")),
     *((f"data/s/{name}", "half") for name in ("test.jsonl", "journals/base.jsonl")),  # a torn tail
-    *((f"data/s/{name}.jsonl", "half") for name in ("looks", "history")),
+    ("data/s/ledger.jsonl", "half"),
     *((f"{ROUND}/{name}", "half") for name in ("locks.jsonl", "votes/ann.jsonl")),
 }
 
@@ -103,8 +101,6 @@ def project(tmp_path):
         "schema.json": '{"type": "object"}\n',
         "test.jsonl": json.dumps({"messages": chat}) + "\n",
         "journals/base.jsonl": '{"kind": "evalkit-journal", "version": 1, "model": "m", "parameters": {}}\n',
-        "looks.jsonl": "",
-        "history.jsonl": '{"run": "r"}\n',
     }
     for name, text in texts.items():
         (root / "data/s" / name).write_text(text)

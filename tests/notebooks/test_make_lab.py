@@ -18,8 +18,10 @@ ROOT = Path(__file__).parents[2]
 
 def recipe() -> tuple[str, list[str]]:
     """What `make lab` prepares and then runs, in this Python's environment, whatever else it would set up."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "-n", "--no-print-directory", "lab"]  # also where make runs the tests
     told = subprocess.run(
-        ["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True
+        command, cwd=ROOT, env=own, capture_output=True, text=True, check=True
     ).stdout
     prepared, command = told.splitlines()[-2:]
     return prepared.replace(".venv/", f"{shlex.quote(sys.prefix)}/"), shlex.split(command)[1:]

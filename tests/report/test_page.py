@@ -89,7 +89,9 @@ CELLS = (
         "",
         outputs=[
             new_output(
-                "display_data", data={"text/html": '<p class="ek-answer">It is so. And how.</p>'}
+                "display_data",
+                data={"text/html": '<p class="ek-answer">It is so. And how.</p>'},
+                metadata={"evalkit": True},
             )
         ],
     ),
