@@ -9,7 +9,7 @@ from pathlib import Path
 from evalkit import wording
 from evalkit.benchmark.imported import compare_files
 from evalkit.errors import ModelError
-from evalkit.interop import read_log
+from evalkit.interop import Log, read_log
 from evalkit.report import manifest
 from evalkit.report.notebook import execute
 from evalkit.report.page import write_page
@@ -38,7 +38,9 @@ def compare(
         DesignError: Something could be meant in several ways, and was not named.
     """
     root = root or project_root()
-    sentence = _sentence(base, fine_tuned, options)
+    logs = _logs(base, fine_tuned, options)
+    metric, margin = str(options.get("metric") or ""), float(options.get("margin") or 0) or None
+    sentence = str(compare_files(*logs, metric=metric, margin=margin))
     study = Study(name=NAME, root=root, run=new_run_name())
     folder, book = study.run_folder(), root / "notebooks" / f"{NAME}.ipynb"
     paths = {
@@ -63,6 +65,7 @@ def compare(
         parameters={**values, "title": f"{fine_tuned.name} against {base.name}"},
         skipped=(),
         headline=wording.visible(sentence),
+        deck=wording.visible(". ".join([*map(str, logs), "No model was called."])),
         seconds=time.monotonic() - began,
     )
     page = write_page(folder)
@@ -71,9 +74,9 @@ def compare(
     return page, sentence
 
 
-def _sentence(base: Path, fine_tuned: Path, options: Mapping[str, str | float]) -> str:
+def _logs(base: Path, fine_tuned: Path, options: Mapping[str, str | float]) -> tuple[Log, Log]:
     test_file = str(options.get("test_file") or "") or None
-    logs = [
+    old, new = (
         read_log(
             path,
             arm=str(options.get(f"{role}_arm") or ""),
@@ -82,6 +85,5 @@ def _sentence(base: Path, fine_tuned: Path, options: Mapping[str, str | float]) 
             test_file=test_file,
         )
         for role, path in (("base", base), ("fine_tuned", fine_tuned))
-    ]
-    margin = float(options.get("margin") or 0) or None
-    return str(compare_files(*logs, metric=str(options.get("metric") or ""), margin=margin))
+    )
+    return old, new

@@ -69,10 +69,11 @@ def write(
     left_out: Sequence[str] = (),
     seconds: float,
     headline: str = "",
+    deck: str = "",
 ) -> dict[str, Any]:
     """Writes the manifest of a run and returns it; `left_out` are the notebooks it was told not to run.
 
-    `headline` is what the page begins with where no decision is made.
+    `headline` and `deck` are what the page begins with where no decision is made.
     """
     record = {
         "study": study.name,
@@ -80,6 +81,7 @@ def write(
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "headline": headline,
+        "deck": deck,
         "parameters": dict(parameters),
         "chapters": {
             name: {

@@ -224,7 +224,7 @@ def _page(
         notes=[wording.visible(one) for one in (*record.get("notes", ()), *_changes(decision))],
         head=record.get("ledger", ""),
         made_at=record["made_at"],
-        **_verdict(decision, bool(record["failed"]), record.get("headline", "")),
+        **_verdict(decision, record),
     )
 
 
@@ -306,14 +306,15 @@ def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
     return lacking
 
 
-def _verdict(decision: Decision | None, failed: bool, otherwise: str = "") -> dict[str, Any]:
+def _verdict(decision: Decision | None, record: Mapping[str, Any]) -> dict[str, Any]:
     if decision is None:
+        failed, said = bool(record["failed"]), record.get("headline")
         words = "This report is incomplete" if failed else "No decision was made in this run"
         return {
-            "headline": f"{words}." if failed or not otherwise else otherwise,
+            "headline": f"{words}." if failed or not said else said,
             "verdict_word": words,
             "kind": "unsure",
-            "deck": "",
+            "deck": record.get("deck", ""),
             "missing": [],
         }
     missing = [
