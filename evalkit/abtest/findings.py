@@ -271,6 +271,8 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     )
     over_all, last_phase = _beside(ask, everyone, decided, primary, facing)
     whole_weeks, days_to_weeks = _in_whole_weeks(ask, everyone, decided, facing)
+    if primary.verdict == "too early":  # nothing of later users before the plan has decided
+        whole_weeks = None
     return Findings(
         primary=primary,
         looks=looks,

@@ -60,7 +60,7 @@ def texts(outputs):
 
 def test_the_chapter_runs_headless_twice_and_keeps_its_votes(project, papermill):
     open_yet = texts(papermill("04_preference"))
-    assert "No rating round was prepared yet" in open_yet
+    assert "No rating round was drawn yet" in open_yet
     assert (
         json.loads((project / "reports/icd10/by-hand/preference.json").read_text())["primary"]
         is None
