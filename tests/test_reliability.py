@@ -423,6 +423,7 @@ def test_an_amendment_that_a_kill_kept_from_the_file_is_completed_when_it_is_mad
         ({}, {"slice_fields": "kind", "checker": "icd10cm", "slice_margin": 0.01}, "ship"),
         ({"slice_fields": "kind,who"}, {"slice_fields": "who"}, "not yet"),
         ({}, {"slice_margin": 0.2}, "not yet"),
+        ({}, {"slice_margin": 0.0}, "not yet"),  # 0 asks for none, the easiest to keep
         ({"checker": "icd10cm"}, {}, "not yet"),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,11 +17,11 @@ from evalkit import ledger
 from evalkit.abtest.chapter import PLAN_FILE
 from evalkit.abtest.lock import plan_hashes, read_lock
 from evalkit.abtest.looks import Look, read_looks
+from evalkit.decision.declared import asks_less, is_laxer, ruled, said
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
 from evalkit.ledger import Ledger
 from evalkit.records import Layer
-from evalkit.settings import named
 from evalkit.study import Study
 from evalkit.wording import count, listed, plural, visible
 
@@ -30,12 +30,7 @@ DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan
     *("alpha", "primary_metric", "lower_is_better", "metric_margin", "checker", "cluster_field"),
     *("slice_fields", "slice_margin", "stage"),
 )
-_MARGINS = ("metric_margin", "slice_margin")
-_STRICT_FIRST = (
-    ("blocks", "holds", "warns", "ignored"),
-    ("better", "not worse"),
-    ("rollout", "pre_deploy"),
-)
+_ADDED = ("slice_fields", "cluster_field", "metric_margin", "slice_margin")  # to what is asked
 _NO_RESULT = {"missing", "too early", "invalid"}
 _OF_LAYER: dict[str, Layer] = {
     "human_needs": "human",
@@ -127,8 +122,8 @@ def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str,
 
 def in_force(rules: Rules, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The rules and the settings that decide, for the ledger."""
-    plain = {name: value for name, value in asdict(rules).items() if name != "retired_evidence"}
-    return {"rules": plain, "settings": {one: settings[one] for one in DECIDING if one in settings}}
+    known = {one: settings[one] for one in DECIDING if one in settings}
+    return {"rules": ruled(rules), "settings": known}
 
 
 def asdict_settings(home: Study) -> dict[str, Any]:
@@ -205,7 +200,7 @@ def _of_rules(kept: Ledger, now: Mapping[str, Mapping[str, Any]]) -> Iterator[Co
     old, new = first.facts["rules"], now["rules"]
     changed: dict[Layer, list[tuple[str, Any, Any]]] = {}
     for name in old.keys() & new.keys():
-        if _looser(old[name], new[name]):
+        if is_laxer(old[name], new[name]):
             changed.setdefault(_OF_LAYER.get(name, "benchmark"), []).append(
                 (name, old[name], new[name])
             )
@@ -216,7 +211,8 @@ def _of_rules(kept: Ledger, now: Mapping[str, Mapping[str, Any]]) -> Iterator[Co
         changed.setdefault("benchmark", []).extend(others)
     for layer, rows in changed.items():
         told = [
-            f"{name} from {_said(then)} to {_said(today)}" for name, then, today in sorted(rows)
+            f"{name} from {visible(said(then))} to {visible(said(today))}"
+            for name, then, today in sorted(rows)
         ]
         text = f"what decides was changed after a result ({first.at[:10]}): {listed(told)}"
         yield Concern(layer=layer, text=text, about=("rules", sorted(map(str, rows))))
@@ -234,24 +230,11 @@ def _at_first_result(kept: Ledger) -> ledger.Line | None:
 
 def _turned(name: str, old: Any, new: Any) -> bool:
     """Whether a setting is no longer what it was, or for those that only add to what is asked, asks less."""
-    if name == "slice_fields":
-        return bool(set(named(old)) - set(named(new)))
-    if name in {"checker", "cluster_field"}:
+    if name in _ADDED:
+        return asks_less(name, old, new)
+    if name == "checker":
         return old != new and old not in {"", "none"}
-    return _looser(old, new) if name in {"stage", *_MARGINS} else old != new
-
-
-def _looser(old: Any, new: Any) -> bool:
-    for words in _STRICT_FIRST:
-        if old in words and new in words:
-            return words.index(new) > words.index(old)
-    if isinstance(old, bool):  # a layer that was needed
-        return old and not new
-    return isinstance(new, int | float) and isinstance(old, int | float) and new > old
-
-
-def _said(value: Any) -> str:
-    return visible(str(value).lower() if isinstance(value, bool) else str(value)) or "nothing"
+    return is_laxer(old, new) if name == "stage" else old != new
 
 
 def _taken_up(kept: Ledger, round_name: str) -> Iterator[Concern]:

@@ -15,14 +15,41 @@ from evalkit.decision.rules import Rules
 from evalkit.settings import Settings, named
 from evalkit.wording import listed, visible
 
-_EFFECTS = ("blocks", "holds", "warns", "ignored")
-_NEEDS = ("better", "not worse")
+_STRICT_FIRST = (
+    ("blocks", "holds", "warns", "ignored"),
+    ("better", "not worse"),
+    ("rollout", "pre_deploy"),
+)
 
 
 def declared(settings: Settings, rules: Rules) -> dict[str, Any]:
     """What decides, as plain values: the settings and the rules whose change is watched."""
-    ruled = {name: value for name, value in asdict(rules).items() if name != "retired_evidence"}
-    return {name: getattr(settings, name) for name in _WATCHED} | {"rules": ruled}
+    return {name: getattr(settings, name) for name in _WATCHED} | {"rules": ruled(rules)}
+
+
+def ruled(rules: Rules) -> dict[str, Any]:
+    """The rules as plain values; what was retired stands in each report by itself."""
+    return {name: value for name, value in asdict(rules).items() if name != "retired_evidence"}
+
+
+def is_laxer(old: Any, new: Any) -> bool:
+    """Whether a value asks less than one before it: an effect, a need, a stage, a switch or a margin."""
+    for words in _STRICT_FIRST:
+        if old in words and new in words:
+            return words.index(new) > words.index(old)
+    if isinstance(old, bool) or isinstance(new, bool):  # a layer that was needed
+        return bool(old) and not new
+    return isinstance(old, int | float) and isinstance(new, int | float) and new > old
+
+
+def asks_less(name: str, old: Any, new: Any) -> bool:
+    """Whether a watched setting asks less than before, or another thing."""
+    return bool(_WATCHED[name](name, old, new))
+
+
+def said(value: Any) -> str:
+    """A value as study.yaml has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value) or "nothing"
 
 
 def changed_after_results(
@@ -56,10 +83,10 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[tuple[
     for name, easier in _WATCHED.items():
         if name in then and (clause := easier(name, then[name], now.get(name))):
             yield name, clause
-    ruled = now.get("rules") or {}
+    rules = now.get("rules") or {}
     for name, old in (then.get("rules") or {}).items():
-        if name in ruled and _is_laxer(old, ruled[name]):
-            clause = f"the rule {name} went from {_said(old)} to {_said(ruled[name])}"
+        if name in rules and is_laxer(old, rules[name]):
+            clause = f"the rule {name} went from {said(old)} to {said(rules[name])}"
             yield f"rules.{name}", clause
 
 
@@ -84,24 +111,11 @@ def _larger_or_none(name: str, old: Any, new: Any) -> str:
 
 
 def _went(name: str, old: Any, new: Any) -> str:
-    return f"{name} went from {_said(old)} to {_said(new)}"
+    return f"{name} went from {said(old)} to {said(new)}"
 
 
 def _as_set(value: Any) -> set[str]:
     return set(named(str(value)))
-
-
-def _said(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value) or "nothing"
-
-
-def _is_laxer(old: Any, new: Any) -> bool:
-    for scale in (_EFFECTS, _NEEDS):
-        if old in scale and new in scale:
-            return scale.index(new) > scale.index(old)
-    if isinstance(old, bool) or isinstance(new, bool):
-        return bool(old) and not new
-    return isinstance(old, int | float) and isinstance(new, int | float) and new > old
 
 
 _WATCHED: Mapping[str, Callable[[str, Any, Any], str]] = {
