@@ -156,8 +156,7 @@ def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
     with journal.Writer(path, asked.header()) as writer:
         for call, row in places:
             if call.key not in writer:
-                answer = replace(row.answer, scores=row.scores)
-                writer.append(call.key, call.example.example_id, call.sample, answer)
+                writer.append(call.key, call.example.example_id, call.sample, row.scored)
     used = {row.example_id for _, row in places}
     answered = {call.example.example_id for call, _ in places}
     return Imported(

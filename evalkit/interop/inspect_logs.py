@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -118,13 +119,11 @@ def read(path: Path) -> Log:
 def _notes(head: _Head, rows: tuple[Row, ...]) -> Iterator[str]:
     if head.status != "success":
         yield f"the run's status is {head.status!r}: it holds the {plural(len(rows), 'sample')} that were finished"
-    named = dict.fromkeys(name for row in rows for name in row.scores)
-    no_number = [
-        name
-        for name in named
-        if any(name in row.scores for row in rows)
-        and all(row.scores.get(name) is None for row in rows)
-    ]
+    values: dict[str, list[float | None]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.scores.items():
+            values[name].append(value)
+    no_number = [name for name, all_of_it in values.items() if set(all_of_it) == {None}]
     if no_number:
         yield f"scores that are no numbers are left out: {listed(no_number)}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from evalkit.answers import metrics
 from evalkit.errors import DataError, DesignError
-from evalkit.records import Answer, EvalResult, Outcome
+from evalkit.records import Answer, EvalResult, Example, Outcome
 from evalkit.wording import cleaned, listed, plural, visible
 
 _OURS = {"exact_match", "format", *metrics.SCORERS}  # what these names mean is said by this kit
@@ -46,30 +45,22 @@ class Row:
     slices: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def scored(self) -> Answer:
+        """The answer with what the tool said of it."""
+        return replace(self.answer, scores=self.scores)
+
+    @property
     def result(self) -> EvalResult:
         """The row as any other answer; a right answer among several is an exact match."""
-        text, right = self.answer.text.strip(), self.expected or ("",)
-        hit = next((one for one in right if one.strip() == text), right[0])
-        return EvalResult(
+        example = Example(
             example_id=self.example_id,
-            input_text=metrics.input_text(self.messages),
-            expected=right[0],
-            predicted=text,
-            exact_match=self.answer.outcome == "ok" and hit.strip() == text
-            if self.expected
-            else None,
-            format_correct=None,
-            outcome=self.answer.outcome,
-            sample=self.sample,
-            scores=self.scores,
-            slices=self.slices,
-            finish_reason=self.answer.finish_reason,
-            prompt_tokens=self.answer.prompt_tokens,
-            completion_tokens=self.answer.completion_tokens,
-            latency_ms=self.answer.latency_ms,
-            error=self.answer.error,
             messages=self.messages,
+            expected=self.expected[0] if self.expected else "",
+            slices=self.slices,
         )
+        made = metrics.score_answer(example, self.scored, self.sample, checker="none", scorers=())
+        hit = any(one.strip() == made.predicted for one in self.expected)
+        return replace(made, exact_match=made.outcome == "ok" and hit if self.expected else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,8 +238,9 @@ def _outcome(text: str, error: str, finish_reason: str | None) -> Outcome:
 
 def matched(log: Log, ids: Sequence[str]) -> str:
     """What of a log has no counterpart, in a sentence; "" when all have."""
-    missing = Counter(row.example_id for row in log.rows if row.example_id not in set(ids))
+    known = set(ids)
+    missing = list(dict.fromkeys(row.example_id for row in log.rows if row.example_id not in known))
     if not missing:
         return ""
-    some = listed([repr(visible(name)) for name in list(missing)[:3]])
+    some = listed([repr(visible(name)) for name in missing[:3]])
     return f"{plural(len(missing), 'id')} of {log.path.name} stand only there, first {some}; they count nowhere"

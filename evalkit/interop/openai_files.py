@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalkit.answers.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import DataError
 from evalkit.interop.log import Log, Row, answer_of, score_name, score_values, text_of
+from evalkit.records import Answer
 
 _SAMPLE = re.compile(r"(.*)#(\d+)\Z", re.DOTALL)  # as `evalkit batch` writes a custom_id
 _RIGHT = (
@@ -34,7 +36,8 @@ def read_batch(path: Path, lines: list[dict[str, Any]]) -> Log:
     for number, one in enumerate(lines, start=1):
         try:
             body = (one.get("response") or {}).get("body") or {}
-            rows.append(_batch_row(one, body))
+            name, sample = split_id(str(one["custom_id"]))
+            rows.append(Row(example_id=name, sample=sample, answer=_batch_answer(one, body)))
             models.append(body.get("model"))
         except (KeyError, TypeError, AttributeError, IndexError) as why:
             raise DataError(
@@ -43,26 +46,15 @@ def read_batch(path: Path, lines: list[dict[str, Any]]) -> Log:
     return Log(path=path, tool="OpenAI Batch", model=_one_of(models), rows=tuple(rows))
 
 
-def _batch_row(one: Mapping[str, Any], body: Mapping[str, Any]) -> Row:
-    reply, error = one.get("response") or {}, one.get("error") or body.get("error")
-    choice = next(iter(body.get("choices") or ()), {})
-    message, usage = choice.get("message") or {}, body.get("usage") or {}
-    told = _told(error) or ("" if choice else f"HTTP {reply.get('status_code', 'without a reply')}")
-    name, sample = split_id(str(one["custom_id"]))
-    return Row(
-        example_id=name,
-        sample=sample,
-        answer=answer_of(
-            text_of(message.get("content")) or text_of(message.get("tool_calls")),
-            error=told,
-            finish_reason="content_filter"
-            if message.get("refusal")
-            else choice.get("finish_reason"),
-            prompt_tokens=usage.get("prompt_tokens"),
-            completion_tokens=usage.get("completion_tokens"),
-            served_model=body.get("model"),
-        ),
-    )
+def _batch_answer(one: Mapping[str, Any], body: Mapping[str, Any]) -> Answer:
+    """The reply as the endpoint reads one: its thoughts apart, a refusal and a cut answer as such."""
+    told = _told(one.get("error") or body.get("error"))
+    if not told and not body.get("choices"):
+        told = f"HTTP {(one.get('response') or {}).get('status_code', 'without a reply')}"
+    try:
+        return answer_of("", error=told) if told else answer(body)
+    except NoAnswerError as why:
+        return answer_of("", error=str(why))
 
 
 def split_id(custom_id: str) -> tuple[str, int]:
@@ -118,7 +110,7 @@ def _item(one: Mapping[str, Any]) -> Row:
             {"role": turn["role"], "content": text_of(turn.get("content"))}
             for turn in sample.get("input") or ()
         ),
-        expected=tuple(text_of(given[name]) for name in _RIGHT[:] if given.get(name))[:1],
+        expected=tuple(text_of(given[name]) for name in _RIGHT if given.get(name))[:1],
         answer=answer_of(
             text_of(said[-1].get("content")) if said else "",
             error=_told(sample.get("error")),
@@ -144,13 +136,9 @@ def _grader(result: Mapping[str, Any]) -> str:
 
 
 def _told(error: Any) -> str:
-    if not error:
-        return ""
     if isinstance(error, Mapping):
-        return str(error.get("message") or error.get("code") or "") and str(
-            error.get("message") or error.get("code")
-        )
-    return str(error)
+        error = error.get("message") or error.get("code")
+    return str(error or "")
 
 
 def _one_of(names: Iterable[Any]) -> str:

@@ -257,6 +257,20 @@ def test_a_batch_is_joined_on_its_ids_and_its_failures_are_errors(tmp_path):
     assert (rows["r4"].answer.outcome, rows["r4"].answer.error) == ("error", "expired")
 
 
+def test_a_reply_of_a_batch_is_read_as_the_endpoint_reads_one(tmp_path):
+    message = {"content": None, "refusal": "I will not."}
+    body = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    lines = [
+        _batch_line("r1", "<think>so it is</think>\n42"),
+        _batch_line("r2", response={"status_code": 200, "body": body}),
+    ]
+    path = tmp_path / "out.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    thought, refused = (row.answer for row in read_log(path).rows)
+    assert (thought.text, thought.thinking) == ("42", "so it is")
+    assert (refused.text, refused.outcome) == ("I will not.", "refused")
+
+
 def test_items_of_openai_evals_keep_what_their_graders_said(tmp_path):
     item = {
         "id": "outputitem_1",
