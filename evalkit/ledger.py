@@ -253,7 +253,7 @@ def lost_heads(folder: Path, reports: Path) -> tuple[Mismatch, ...]:
     known, found = read(folder / FILE).heads, []
     for path in sorted(reports.glob("*/manifest.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # whoever reads this run says so
             continue
         head = record.get("ledger") if isinstance(record, dict) else None
@@ -367,6 +367,6 @@ def _before(path: Path) -> dict[str, Any]:
 
 def _old(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        return dict(json.loads(line))
+        return dict(from_json(line))
     except (TypeError, ValueError) as why:
         raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from evalkit import ledger
 from evalkit.abtest.lock import lock, read_lock
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.plan import ABPlan, Metric, read_guardrails
@@ -47,6 +48,8 @@ READERS = {  # file -> who reads it first
     "data/s/test.jsonl": lambda root, path: read_examples(path),
     "data/s/journals/base.jsonl": lambda root, path: read_journal(path),
     "data/s/plan.lock.json": lambda root, path: read_lock(path),
+    "data/old/looks.jsonl": lambda root, path: ledger.read(path.with_name("ledger.jsonl")),
+    "data/old/history.jsonl": lambda root, path: ledger.read(path.with_name("ledger.jsonl")),
     "data/s/ledger.jsonl": lambda root, path: history.read(Study.open("s", root=root)),
     "data/s/events.sqlite": lambda root, path: open_log(path),
     "data/s/log/exposures.parquet": lambda root, path: open_log(path.parent),
@@ -80,6 +83,11 @@ ALL_RIGHT = {  # lines that nobody has written yet; text that is text; comments 
     *((f"data/s/{name}.yaml", "null") for name in ("rules", "guardrails")),
     *((f"data/s/{name}", "half") for name in ("test.jsonl", "journals/base.jsonl")),  # a torn tail
     ("data/s/ledger.jsonl", "half"),
+    *(
+        (f"data/old/{name}.jsonl", damage)
+        for name in ("looks", "history")
+        for damage in ("empty", "half")
+    ),
     *((f"{ROUND}/{name}", "half") for name in ("locks.jsonl", "votes/ann.jsonl")),
 }
 
@@ -104,6 +112,8 @@ def project(tmp_path):
     }
     for name, text in texts.items():
         (root / "data/s" / name).write_text(text)
+    for name in ("looks", "history"):  # as a study of an earlier version has them
+        (root / f"data/old/{name}.jsonl").write_text('{"run": "r"}\n')
     lock(PLAN, root / "data/s/plan.lock.json")
     _fill_log(root / "data/s")
     _rate(root / ROUND)

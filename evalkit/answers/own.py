@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
 from evalkit.records import Example
+from evalkit.study import inside
 
 _NAMED = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[^\W\d]\w*)\Z")
 
@@ -51,7 +52,7 @@ def own_function(choice: str, *, kind: str, folder: Path | None = None) -> OwnFu
     named = _NAMED.match(choice)
     if not named:
         raise DesignError(f"{kind} {choice!r}: need FILE.py:NAME")
-    path = _inside(folder or Path(), named["file"], f"{kind} {choice}")
+    path = _file(folder or Path(), named["file"], f"{kind} {choice}")
     try:
         found = runpy.run_path(str(path)).get(named["name"])
     except (Exception, SystemExit) as why:
@@ -67,7 +68,7 @@ def hashes(choices: Iterable[str], folder: Path) -> dict[str, str]:
     """SHA-256 hex of each file that such names come from, by its name; other names have none."""
     files = {named["file"] for one in choices if (named := _NAMED.match(one))}
     return {
-        name: hashlib.sha256(_inside(folder, name, name).read_bytes()).hexdigest()
+        name: hashlib.sha256(_file(folder, name, name).read_bytes()).hexdigest()
         for name in sorted(files)
     }
 
@@ -90,10 +91,11 @@ def refused(what: str, example: Example, told: str) -> DesignError:
     return DesignError(f"{what}, row {example.example_id!r}{line}: {told}")
 
 
-def _inside(folder: Path, name: str, what: str) -> Path:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise DesignError(f"{what}: leaves {folder}; name a file inside the study's folder")
+def _file(folder: Path, name: str, what: str) -> Path:
+    try:
+        path = inside(folder, name)
+    except DataError as why:
+        raise DesignError(f"{what}: {why}") from None
     if not path.is_file():
         raise DesignError(f"{what}: {path}: no such file")
     return path

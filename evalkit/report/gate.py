@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +114,7 @@ def _answer(folder: Path) -> tuple[int, str]:
         if study and decision.study != study.name:
             return BROKEN, f"Broken run: {folder}: its decision is of the study {decision.study}."
         return _CODES[decision.verdict], decision.headline
-    except (EvalkitError, KeyError, OSError, json.JSONDecodeError) as why:
+    except (EvalkitError, KeyError, OSError) as why:
         return BROKEN, f"Broken run: {why}"
 
 

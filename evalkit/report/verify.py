@@ -128,19 +128,21 @@ def _runs(home: Study, kept: Ledger) -> Iterator[tuple[bool | None, str]]:
 
 def _decision(home: Study, kept: Ledger) -> Iterator[tuple[bool | None, str]]:
     """The last decision, made again from its evidence by the rules that the ledger has for it."""
-    rules = None
-    last = None
+    rules = by = decision = None
     for line in kept.of("rules", "decision"):
-        rules, last = (line, last) if line.kind == "rules" else (rules, (line, rules))
-    if last is None or last[1] is None:
+        if line.kind == "rules":
+            rules = line
+        else:
+            decision, by = line, rules
+    if decision is None or by is None:
         return
-    folder = home.reports / str(last[0].facts["run"])
+    folder = home.reports / str(decision.facts["run"])
     if not (folder / DECISION).is_file() or run_line(kept, folder.name) is None:
         return
     try:
         found = read_decision(folder)
-        rules = Rules(**last[1].facts["rules"])
-        again = decide(read_evidence(folder), study=home.name, stage=found.stage, rules=rules)
+        same = {"study": home.name, "stage": found.stage, "rules": Rules(**by.facts["rules"])}
+        again = decide(read_evidence(folder), **same)
     except (EvalkitError, TypeError) as why:
         yield False, f"{folder / DECISION}: {why}"
         return
