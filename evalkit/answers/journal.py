@@ -28,7 +28,7 @@ KIND = "evalkit-journal"
 VERSION = 1
 _START = b'{"kind": "evalkit-journal"'
 _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
-_BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
+BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -249,7 +249,7 @@ class Writer:
                 answered = True
         if answered:
             _check_same(found, head, self.path)
-        elif any(found.get(name) != head.get(name) for name in (*_BOUND, "function", "test_set")):
+        elif any(found.get(name) != head.get(name) for name in (*BOUND, "function", "test_set")):
             self._file.clear()  # no answer stands in it, as after a misspelt name: it binds nothing
             self._write(head)
 
@@ -274,7 +274,7 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
-    for name in _BOUND:
+    for name in BOUND:
         if name in found and found[name] != asked.get(name):
             raise DataError(
                 f"{path}:1: this journal holds answers for {name} {found[name]!r}, now asked: {asked.get(name)!r}; "
