@@ -175,6 +175,16 @@ def _batch(options: argparse.Namespace) -> int:
     return 0
 
 
+def _freeze(options: argparse.Namespace) -> int:
+    from evalkit.benchmark.bench import Bench
+    from evalkit.benchmark.frozen import freeze
+    from evalkit.study import Study
+
+    bench = Bench(study=Study.open(options.study))
+    _tell(freeze(bench, options.role, prompts=options.prompts, samples=options.samples))
+    return 0
+
+
 def _rate(options: argparse.Namespace) -> int:
     from evalkit.human import serve
 
@@ -391,7 +401,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
 
     export = commands.add_parser(
-        "export", help="write the A/B log as Parquet and the votes for other tools"
+        "export", help="write answers and A/B log as Parquet, and the votes, for other tools"
     )
     export.add_argument("study")
     export.add_argument("--to", required=True, metavar="FOLDER")
@@ -470,6 +480,23 @@ def _of_other_tools(commands: Any) -> None:
         "--cancel", action="store_true", help="end what is under way; what was answered is kept"
     )
     batch.set_defaults(command=_batch)
+
+    freeze = commands.add_parser(
+        "freeze",
+        help="archive a model's answers while it still answers, asking for what is lacking",
+    )
+    freeze.add_argument("study")
+    _whose(freeze, "whose answers are kept")
+    freeze.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="further prompts, as from production: chat JSONL",
+    )
+    freeze.add_argument(
+        "--samples", type=int, default=0, metavar="N", help="ask each N times; as the study says"
+    )
+    freeze.set_defaults(command=_freeze)
 
 
 def _whose(command: argparse.ArgumentParser, help_: str) -> None:

@@ -26,6 +26,7 @@ from evalkit.wording import plural, visible, whole
 
 KIND = "evalkit-journal"
 VERSION = 1
+ARCHIVE = "frozen.json"  # beside a journal that is to stay as it is
 _START = b'{"kind": "evalkit-journal"'
 _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
 BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
@@ -163,6 +164,11 @@ def answers_hash(path: str | Path) -> str:
     return hash_rows([*place, answer.text, answer.outcome] for place, answer in latest.items())
 
 
+def is_frozen(path: Path) -> bool:
+    """Whether a journal stands in an archive, which is read and never written."""
+    return path.with_name(ARCHIVE).exists()
+
+
 class Writer:
     """Appends answers to a journal; one writer at a time, and what is written survives a kill.
 
@@ -263,6 +269,10 @@ class Writer:
 
 def _refuse_other_files(path: Path) -> None:
     """Before the end of a file that is no journal is taken for an unfinished answer and cut off."""
+    if is_frozen(path):
+        raise DataError(
+            f"{path}: belongs to a frozen archive, which stays as it is; name another journal, or a copy of this one"
+        )
     if not path.is_file() or not os.access(path, os.R_OK):  # opening it says so
         return
     with path.open("rb") as file:

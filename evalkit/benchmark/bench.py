@@ -180,6 +180,8 @@ class Bench:
             DataError: No journal is there and nothing may be asked.
         """
         path = self.journals[role]
+        if journal.is_frozen(path):
+            return self._read(path, remedy="it is a frozen archive, so they stay unanswered")
         if self.asks and self.settings.live and can_ask():
             return self.ask(role, path)
         if not path.exists():
