@@ -20,7 +20,7 @@ from evalkit.wording import cleaned, redacted
 
 T = TypeVar("T")
 MARK = "evalkit_input"  # in a batch's metadata: SHA-256 of its input
-_OVER = {"completed", "failed", "expired", "cancelled"}
+_OVER = {"completed", "failed", "expired", "cancelled", "canceled"}  # some servers spell it so
 _PAGES = 50  # of a hundred batches each: one that was lost is among the newest
 _MOST_BYTES = 4 * 2**30
 _LONGEST = 1000  # characters kept of a message
