@@ -158,6 +158,33 @@ def _import(options: argparse.Namespace) -> int:
     return 0
 
 
+def _batch(options: argparse.Namespace) -> int:
+    from evalkit.benchmark.bench import Bench
+    from evalkit.study import Study
+
+    submission = Bench(study=Study.open(options.study)).submission(options.role)
+    if options.write_only:
+        nothing = f"{submission.journal} lacks no answer; nothing was written"
+        for told in [*submission.write(options.write_only)] or [nothing]:
+            _tell(told)
+        return 0
+    for told in submission.cancel() if options.cancel else submission.step():
+        _tell(told)
+    for told in submission.wait() if options.wait else ():
+        _tell(told)
+    return 0
+
+
+def _freeze(options: argparse.Namespace) -> int:
+    from evalkit.benchmark.bench import Bench
+    from evalkit.benchmark.frozen import freeze
+    from evalkit.study import Study
+
+    bench = Bench(study=Study.open(options.study))
+    _tell(freeze(bench, options.role, prompts=options.prompts, samples=options.samples))
+    return 0
+
+
 def _rate(options: argparse.Namespace) -> int:
     from evalkit.human import serve
 
@@ -241,7 +268,7 @@ def _as_called(text: str) -> str:
     """The commands in a text as they must be typed: a shell that doesn't find `evalkit` needs the path it was called by."""
     if Path(sys.argv[0]).name != "evalkit" or shutil.which("evalkit"):
         return text
-    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|confirm|verify|gate|export) )"
+    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|confirm|verify|gate|export|batch|freeze|import|compare) )"
     return re.sub(commands, lambda _: f"{shlex.quote(sys.argv[0])} ", text)
 
 
@@ -374,7 +401,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
 
     export = commands.add_parser(
-        "export", help="write the A/B log as Parquet and the votes for other tools"
+        "export", help="write answers and A/B log as Parquet, and the votes, for other tools"
     )
     export.add_argument("study")
     export.add_argument("--to", required=True, metavar="FOLDER")
@@ -427,17 +454,55 @@ def _of_other_tools(commands: Any) -> None:
         "import", help="put the answers of another tool's file into a study's journal"
     )
     import_.add_argument("file", type=Path)
-    import_.add_argument(
-        "--as",
-        dest="role",
-        required=True,
-        choices=("base", "fine_tuned"),
-        help="whose answers they are",
-    )
+    _whose(import_, "whose answers they are")
     import_.add_argument("--study", required=True)
     import_.add_argument("--arm", default="", help="of promptfoo's arms the one that is meant")
     _which(import_)
     import_.set_defaults(command=_import)
+
+    batch = commands.add_parser(
+        "batch",
+        help="ask for what a model's journal lacks as a batch, mostly at half the price; each call goes one step",
+    )
+    batch.add_argument("study")
+    _whose(batch, "whose answers are asked for")
+    how = batch.add_mutually_exclusive_group()
+    how.add_argument(
+        "--wait", action="store_true", help="look again, ever less often, until all is collected"
+    )
+    how.add_argument(
+        "--write-only",
+        type=Path,
+        metavar="FILE",
+        help="write the input file and send nothing; evalkit import reads what comes of it",
+    )
+    batch.add_argument(
+        "--cancel", action="store_true", help="end what is under way; what was answered is kept"
+    )
+    batch.set_defaults(command=_batch)
+
+    freeze = commands.add_parser(
+        "freeze",
+        help="archive a model's answers while it still answers, asking for what is lacking",
+    )
+    freeze.add_argument("study")
+    _whose(freeze, "whose answers are kept")
+    freeze.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="further prompts, as from production: chat JSONL",
+    )
+    freeze.add_argument(
+        "--samples", type=int, default=0, metavar="N", help="ask each N times; as the study says"
+    )
+    freeze.set_defaults(command=_freeze)
+
+
+def _whose(command: argparse.ArgumentParser, help_: str) -> None:
+    command.add_argument(
+        "--as", dest="role", required=True, choices=("base", "fine_tuned"), help=help_
+    )
 
 
 def _which(command: argparse.ArgumentParser) -> None:

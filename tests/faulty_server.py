@@ -210,12 +210,15 @@ class FaultyServer:
 
     async def _start(self, port: int = 0) -> int:
         app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._answer)
+        self._routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         return self._runner.addresses[0][1]
+
+    def _routes(self, app: web.Application) -> None:
+        app.router.add_post("/v1/chat/completions", self._answer)
 
     async def _stop(self) -> None:
         await self._runner.cleanup()

@@ -26,9 +26,10 @@ from evalkit.wording import plural, visible, whole
 
 KIND = "evalkit-journal"
 VERSION = 1
+ARCHIVE = "frozen.json"  # beside a journal that is to stay as it is
 _START = b'{"kind": "evalkit-journal"'
 _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
-_BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
+BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -163,6 +164,11 @@ def answers_hash(path: str | Path) -> str:
     return hash_rows([*place, answer.text, answer.outcome] for place, answer in latest.items())
 
 
+def is_frozen(path: Path) -> bool:
+    """Whether a journal stands in an archive, which is read and never written."""
+    return path.with_name(ARCHIVE).exists()
+
+
 class Writer:
     """Appends answers to a journal; one writer at a time, and what is written survives a kill.
 
@@ -249,7 +255,7 @@ class Writer:
                 answered = True
         if answered:
             _check_same(found, head, self.path)
-        elif any(found.get(name) != head.get(name) for name in (*_BOUND, "function", "test_set")):
+        elif any(found.get(name) != head.get(name) for name in (*BOUND, "function", "test_set")):
             self._file.clear()  # no answer stands in it, as after a misspelt name: it binds nothing
             self._write(head)
 
@@ -263,6 +269,10 @@ class Writer:
 
 def _refuse_other_files(path: Path) -> None:
     """Before the end of a file that is no journal is taken for an unfinished answer and cut off."""
+    if is_frozen(path):
+        raise DataError(
+            f"{path}: belongs to a frozen archive, which stays as it is; name another journal, or a copy of this one"
+        )
     if not path.is_file() or not os.access(path, os.R_OK):  # opening it says so
         return
     with path.open("rb") as file:
@@ -274,7 +284,7 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
-    for name in _BOUND:
+    for name in BOUND:
         if name in found and found[name] != asked.get(name):
             raise DataError(
                 f"{path}:1: this journal holds answers for {name} {found[name]!r}, now asked: {asked.get(name)!r}; "

@@ -14,6 +14,7 @@ from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
 from evalkit.answers.request import Role
+from evalkit.answers.submission import Submission
 from evalkit.answers.thinking import holds_thoughts
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.gaps import Gaps, gaps
@@ -179,6 +180,8 @@ class Bench:
             DataError: No journal is there and nothing may be asked.
         """
         path = self.journals[role]
+        if journal.is_frozen(path):
+            return self._read(path, remedy="it is a frozen archive, so they stay unanswered")
         if self.asks and self.settings.live and can_ask():
             return self.ask(role, path)
         if not path.exists():
@@ -231,8 +234,15 @@ class Bench:
 
     def evaluation(self, role: Role, *, about: Mapping[str, Any]) -> Evaluation:
         """What would be asked of a model, call by call; nothing is."""
-        how = {**self._request(role), "about": about}
+        how = self._request(role)
+        how["about"] = {**(how["about"] or {}), **about}
         return Evaluation(model=self.models[role], test_file=self.path, **how)
+
+    def submission(self, role: Role) -> Submission:
+        """The batches by which a model's missing answers may be asked for."""
+        asked = self.evaluation(role, about={"asked_through": "batch"})
+        asked = replace(asked, journal=self.journals[role], limit=self.settings.limit)
+        return Submission(evaluation=asked, path=self.study.path(f"batches/{role}.json"))
 
     def _request(self, role: Role) -> dict[str, Any]:
         file = self.settings.request_file

@@ -1,4 +1,4 @@
-"""What a study holds, for other tools: the A/B log as Parquet, closed rating rounds as preference pairs."""
+"""What a study holds, for other tools: answers and A/B log as Parquet, closed rating rounds as preference pairs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,37 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
     """Writes all that is there into a folder and returns the files; a failure leaves the folder as it was.
 
     Raises:
-        DataError: The study has neither a log nor a closed round, or one of them is damaged; or the folder is a file.
+        DataError: The study has neither both models' answers, a log nor a closed round, or one of them is damaged; or the
+            folder is a file.
     """
     study = Study.open(name, root=root)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file; name a folder with --to")
     nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
     with tempfile.TemporaryDirectory(prefix=".evalkit-export-", dir=nearest) as made_in:
-        made = [*_log(study, Path(made_in)), *_votes(study, Path(made_in))]
+        made = [
+            *_answers(study, Path(made_in)),
+            *_log(study, Path(made_in)),
+            *_votes(study, Path(made_in)),
+        ]
         if not made:
             raise DataError(
-                f"{study.folder}: holds neither an A/B log nor a closed rating round, so there is nothing to export; close a "
-                f"round with evalkit rate {name} --lock, or route users through evalkit.run_ab_request"
+                f"{study.folder}: holds neither an A/B log nor a closed rating round nor both models' answers, so there is "
+                f"nothing to export; close a round with evalkit rate {name} --lock, route users through "
+                f"evalkit.run_ab_request, or ask both models with evalkit run {name}"
             )
         folder.mkdir(parents=True, exist_ok=True)
         return [Path(shutil.move(one, folder / one.name)) for one in made]
+
+
+def _answers(study: Study, folder: Path) -> list[Path]:
+    from evalkit.benchmark.bench import Bench
+
+    bench = Bench(study=study)
+    if not all(path.exists() for path in bench.journals.values()):
+        return []
+    bench.compare().to_frame().to_parquet(path := folder / "answers.parquet", index=False)
+    return [path]
 
 
 def _log(study: Study, folder: Path) -> list[Path]:

@@ -2,9 +2,11 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from evalkit.abtest.log import EventLog
+from evalkit.answers.runner import run_automated_eval
 from evalkit.errors import DataError
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
@@ -92,3 +94,40 @@ def test_votes_changed_after_the_lock_leave_the_folder_as_it_was(root, closed_ro
     with pytest.raises(DataError, match=r"votes/rater1.jsonl: was sha256 .* \(round locked"):
         export("tiny", root / "out", root=root)
     assert [path.name for path in (root / "out").iterdir()] == ["mine.txt"]
+
+
+def test_both_models_answers_are_written_as_one_tidy_table(root):
+    rows = [
+        {
+            "id": str(n),
+            "messages": [
+                {"role": "user", "content": f"q{n}"},
+                {"role": "assistant", "content": "a"},
+            ],
+            "metadata": {"kind": "single" if n else "multi"},
+        }
+        for n in range(3)
+    ]
+    folder = root / "data/tiny"
+    (folder / "test.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    (folder / "study.yaml").write_text("study: tiny\nslice_fields: kind\n")
+    for name, said in (("base", "ab"), ("fine_tuned", "aa")):
+        run_automated_eval(
+            lambda messages, said=said: said[messages[-1]["content"] == "q0"],
+            folder / "test.jsonl",
+            journal=folder / f"journals/{name}.jsonl",
+            name=name,
+            progress=False,
+        )
+        if name == "base":
+            with pytest.raises(DataError, match="both models' answers"):
+                export("tiny", root / "out", root=root)
+    (made,) = export("tiny", root / "out", root=root)
+    frame = pd.read_parquet(made)
+    assert made.name == "answers.parquet"
+    assert frame.groupby("model", observed=True)["right"].sum().to_dict() == {
+        "base": 2,
+        "fine-tuned": 3,
+    }
+    assert set(frame["kind"]) == {"single", "multi"}
+    assert frame["predicted"].tolist() == ["b", "a", "a", "a", "a", "a"]

@@ -161,10 +161,9 @@ class Endpoint:
         self.access = Access(
             concurrency, patience_s=patience_s, wait_initial_s=wait_initial_s, wait_max_s=wait_max_s
         )
-        self._key, address = _key_and_address(api_key, base_url)
+        self._key, address = key_and_address(api_key, base_url)
         self._secrets = known_secrets(self._key, address)
         self.host = urlsplit(address).hostname or address
-        self._body = {"model": model, **self.parameters.body()}
         self._client = AsyncOpenAI(
             api_key=self._key,
             base_url=address,
@@ -195,7 +194,7 @@ class Endpoint:
             ModelError: The endpoint cannot be used: key, model name, quota; nothing was answered for `patience_s`; with
                 `first` also the address.
         """
-        asked = {**(request or {}), "messages": messages}
+        asked = self.parameters.call(self.model, messages, request)
         call = _Call(first=first)
         self._n_asking += 1
         try:
@@ -314,9 +313,7 @@ class Endpoint:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
-                reply = await self._client.post(
-                    self._url, cast_to=object, body={**self._body, **asked}
-                )
+                reply = await self._client.post(self._url, cast_to=object, body=asked)
             found = answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
             return self._sorted(why)
@@ -369,7 +366,7 @@ class Endpoint:
 
     def _status(self, why: openai.APIStatusError) -> Exception:
         names = {str(name) for name in (why.code, why.type) if name}
-        message = f"{why.status_code}: {self._clean(_message(why))}"
+        message = f"{why.status_code}: {self._clean(message_of(why))}"
         if told := self._refused(why.status_code, names, message, why.param):
             return told
         wait_s = seconds_asked(why.response.headers, message)
@@ -421,7 +418,12 @@ class Endpoint:
         return redacted(cleaned(text)[0], self._secrets)[:_LONGEST]
 
 
-def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
+def key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
+    """Key and address as given, else from the environment.
+
+    Raises:
+        ModelError: Neither is known, or the address is none.
+    """
     key = (api_key or os.environ.get("OPENAI_API_KEY", "")).strip()
     address = (base_url or os.environ.get("OPENAI_BASE_URL", "")).strip()
     if not key and not address:
@@ -446,7 +448,8 @@ def _key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, st
     return key or _NO_KEY, address or "https://api.openai.com/v1"
 
 
-def _message(why: openai.APIStatusError) -> str:
+def message_of(why: openai.APIStatusError) -> str:
+    """What a server says of its refusal, in one line; of a web page only that it is one."""
     body = why.body
     if isinstance(body, Mapping):
         body = body.get("message") or body.get("error") or body

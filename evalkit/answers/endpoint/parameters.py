@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from evalkit.errors import DesignError
 from evalkit.wording import redacted
+
+CALLS_TO = "/v1/chat/completions"  # what a batch says of where its calls go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,15 @@ class Parameters:
         most = self.max_tokens or None
         own = {"temperature": self.temperature, "max_tokens": most, "seed": self.seed}
         return {**{name: value for name, value in own.items() if value is not None}, **self.extra}
+
+    def call(
+        self,
+        model: str,
+        messages: Sequence[Mapping[str, Any]],
+        request: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The whole body of one call; `request` is what its row adds: tools and the like."""
+        return {"model": model, **self.body(), **(request or {}), "messages": messages}
 
     def recorded(self) -> dict[str, Any]:
         """The fields as a journal records them and keys its calls by.

@@ -1,0 +1,242 @@
+"""A server's files and batches: many calls sent as one file, answered within a day, mostly at half the price."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import openai
+from openai import OpenAI
+
+from evalkit.answers.endpoint.client import key_and_address, message_of
+from evalkit.answers.endpoint.parameters import CALLS_TO
+from evalkit.errors import ModelError
+from evalkit.redaction import known_secrets
+from evalkit.wording import cleaned, redacted
+
+T = TypeVar("T")
+MARK = "evalkit_input"  # in a batch's metadata: SHA-256 of its input
+_OVER = {"completed", "failed", "expired", "cancelled", "canceled"}  # some servers spell it so
+_PAGES = 50  # of a hundred batches each: one that was lost is among the newest
+_MOST_BYTES = 4 * 2**30
+_LONGEST = 1000  # characters kept of a message
+_REMEDIES = {
+    401: "the key is not accepted, check OPENAI_API_KEY",
+    402: "the account must be paid for",
+    403: "this key may not use files and batches",
+    404: "this server has no batches; --write-only FILE writes the input, to be sent by other means",
+    405: "this server has no batches; --write-only FILE writes the input, to be sent by other means",
+}
+
+
+class AwayError(ModelError):
+    """The server does not answer now; asked later it may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A batch as the server tells of it.
+
+    Attributes:
+        status: validating, in_progress, finalizing, cancelling; completed, failed, expired or cancelled when it is over.
+        input_sha256: What its metadata says of its input; "" when that was not sent by this kit, or not kept.
+        errors: Why the server would not begin it, in its words.
+    """
+
+    batch_id: str
+    status: str
+    input_sha256: str = ""
+    input_file_id: str = ""
+    output_file_id: str = ""
+    error_file_id: str = ""
+    n: int = 0
+    n_answered: int = 0
+    errors: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in _OVER
+
+
+class BatchApi:
+    """Files and batches behind an OpenAI-compatible address; no key in any message."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        attempts: int = 6,
+    ) -> None:
+        """Prepares the client; nothing is sent yet.
+
+        Args:
+            base_url: Address up to and with `/v1`; OPENAI_BASE_URL unless given.
+            api_key: Better left to the environment.
+            timeout_s: Seconds in which something must arrive.
+            attempts: Attempts at whatever may be repeated.
+
+        Raises:
+            ModelError: Neither key nor address is known.
+        """
+        key, address = key_and_address(api_key, base_url)
+        self._secrets = known_secrets(key, address)
+        self._client = OpenAI(
+            api_key=key, base_url=address, timeout=timeout_s, max_retries=attempts - 1
+        )
+        self.host = self._client.base_url.host
+
+    def upload(self, path: Path) -> str:
+        """Sends an input file; returns its id."""
+        made = self._asked(lambda: self._client.files.create(file=path, purpose="batch"))
+        file_id = getattr(made, "id", None)
+        if not isinstance(file_id, str) or not file_id:
+            raise ModelError(f"{self.host}: took a file and told no id; {_REMEDIES[404]}")
+        return file_id
+
+    def create(self, file_id: str, input_sha256: str) -> Job:
+        """Begins a batch; asked once only, since who repeats it pays twice."""
+        body = {
+            "input_file_id": file_id,
+            "endpoint": CALLS_TO,
+            "completion_window": "24h",
+            "metadata": {MARK: input_sha256},
+        }
+        once = self._client.with_options(max_retries=0)
+        return self._job(lambda: once.post("/batches", cast_to=object, body=body))
+
+    def jobs(self) -> Iterator[Job]:
+        """The batches of the account, as the server lists them: the newest first."""
+        after = ""
+        for _ in range(_PAGES):
+            page = self._asked(partial(self._page, after))
+            listing = page.get("data") if isinstance(page, Mapping) else None
+            if not isinstance(page, Mapping) or not isinstance(listing, list):
+                raise ModelError(f"{self.host}: {_no_record(page)} instead of a list of batches")
+            jobs = [self._read(one) for one in listing]
+            yield from jobs
+            if not page.get("has_more") or not jobs or jobs[-1].batch_id == after:
+                return
+            after = jobs[-1].batch_id
+
+    def _page(self, after: str) -> object:
+        query = {"limit": 100, **({"after": after} if after else {})}
+        return self._client.get("/batches", cast_to=object, options={"params": query})
+
+    def job(self, batch_id: str) -> Job:
+        """A batch as it stands."""
+        return self._job(
+            lambda: self._client.get(f"/batches/{batch_id}", cast_to=object),
+            missing=f"knows no batch {batch_id}",
+        )
+
+    def cancel(self, batch_id: str) -> Job:
+        """Ends a batch; what was answered stays."""
+        return self._job(
+            lambda: self._client.post(f"/batches/{batch_id}/cancel", cast_to=object),
+            missing=f"knows no batch {batch_id}",
+        )
+
+    def save(self, file_id: str, path: Path) -> None:
+        """Writes a file of the server's to `path`, piece by piece."""
+
+        def saved() -> None:
+            with self._client.files.with_streaming_response.content(file_id) as reply:
+                n_bytes = 0
+                with path.open("wb") as file:
+                    for piece in reply.iter_bytes():
+                        n_bytes += len(piece)
+                        if n_bytes > _MOST_BYTES:
+                            raise ModelError(
+                                f"{self.host}: file {file_id} is larger than {_MOST_BYTES >> 30} GB"
+                            )
+                        file.write(piece)
+
+        self._asked(saved, missing=f"has no file {file_id} any more")
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _job(self, call: Callable[[], object], *, missing: str = "") -> Job:
+        return self._read(self._asked(call, missing=missing))
+
+    def _read(self, found: object) -> Job:
+        if not isinstance(found, Mapping) or not _text(found, "id") or not _text(found, "status"):
+            raise ModelError(f"{self.host}: {_no_record(found)} instead of a batch")
+        counts = found.get("request_counts")
+        counts = counts if isinstance(counts, Mapping) else {}
+        metadata = found.get("metadata")
+        return Job(
+            batch_id=_text(found, "id"),
+            status=_text(found, "status").lower(),
+            input_sha256=_text(metadata, MARK) if isinstance(metadata, Mapping) else "",
+            **{
+                name: _text(found, name)
+                for name in ("input_file_id", "output_file_id", "error_file_id")
+            },
+            n=_whole(counts.get("total")),
+            n_answered=_whole(counts.get("completed")),
+            errors=self._clean("; ".join(_errors(found.get("errors")))),
+        )
+
+    def _asked(self, call: Callable[[], T], *, missing: str = "") -> T:
+        """What a call comes to; its exception stays in here, for it may hold the key.
+
+        Raises:
+            AwayError: The server does not answer now.
+            ModelError: It refuses, or is no such server.
+        """
+        try:
+            return call()
+        except openai.APIStatusError as why:
+            failed = self._refused(why, missing)
+        except (openai.APIConnectionError, httpx2.HTTPError) as why:
+            failed = AwayError(self._clean(f"{self.host}: no connection ({why.__cause__ or why})"))
+        except (openai.OpenAIError, ValueError) as why:
+            failed = ModelError(
+                self._clean(f"{self.host}: the reply is not JSON ({type(why).__name__})")
+            )
+        raise failed
+
+    def _refused(self, why: openai.APIStatusError, missing: str) -> ModelError:
+        status = why.status_code
+        told = self._clean(f"{self.host}: {status}: {message_of(why)}")
+        if status == 404 and missing:
+            return ModelError(f"{self.host} {missing} ({told})")
+        if status in {408, 425, 429} or status >= 500:
+            is_broke = why.code == "insufficient_quota"
+            return ModelError(f"{told}; top it up") if is_broke else AwayError(told)
+        return ModelError("; ".join(filter(None, (told, _REMEDIES.get(status)))))
+
+    def _clean(self, text: str) -> str:
+        return redacted(cleaned(text)[0], self._secrets)[:_LONGEST]
+
+
+def _no_record(found: object) -> str:
+    is_page = isinstance(found, str) and "<" in found[:200]
+    return "a web page" if is_page else f"{type(found).__name__} without id and status"
+
+
+def _errors(found: object) -> Iterator[str]:
+    listing = found.get("data") if isinstance(found, Mapping) else found
+    for one in listing if isinstance(listing, list) else ():
+        if isinstance(one, Mapping):
+            line = one.get("line")
+            where = f"line {line}: " if line else ""
+            yield f"{where}{one.get('message') or one.get('code')}"
+
+
+def _text(record: Mapping[Any, Any], name: str) -> str:
+    value = record.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
