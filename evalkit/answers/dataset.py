@@ -12,7 +12,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from evalkit.answers.rows import UnusableError, lines, messages, parsed, request, shown
+from evalkit.answers.rows import (
+    UnusableError,
+    also_right,
+    lines,
+    messages,
+    parsed,
+    request,
+    shown,
+)
 from evalkit.answers.thinking import split
 from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
@@ -41,6 +49,7 @@ class TestSet(Brief):
         examples: The usable rows in file order, at most `limit`; empty when they were not kept.
         again: Reads the same rows from the file once more.
         n_rows: Usable rows in the whole file, whatever the limit.
+        n_open_ended: Those of which nothing is expected.
         fingerprint: SHA-256 hex over ids and messages of the whole file; row order, key order, BOM and CRLF don't matter.
         problems: Rows left out (`strict=False` only).
         notes: What is no obstacle but should be known: repeated rows, few rows, blank lines.
@@ -55,6 +64,7 @@ class TestSet(Brief):
     path: Path
     examples: tuple[Example, ...]
     n_rows: int
+    n_open_ended: int = 0
     fingerprint: str
     again: Callable[[], Iterator[Example]] = field(repr=False, compare=False)
     problems: tuple[Problem, ...] = ()
@@ -80,6 +90,7 @@ class _Reader:
     cluster_field: str | None = None
     problems: list[Problem] = field(default_factory=list)
     blank: list[int] = field(default_factory=list)
+    open_ended: list[int] = field(default_factory=list)
     lines_by_id: dict[str, int] = field(default_factory=dict)
     prompts: dict[bytes, int] = field(default_factory=dict)
     repeats: Counter[str] = field(default_factory=Counter)
@@ -103,14 +114,17 @@ class _Reader:
                 self.problems.append(Problem(line=line, problem=why.problem, remedy=why.remedy))
 
     def _example(self, line: int, row: dict[str, Any]) -> Example:
-        *prompt, last = messages(row)
-        expected = split(cleaned(spoken(last))[0])[1]
-        if not expected.strip():
+        prompt, last = messages(row)
+        expected = split(cleaned(spoken(last))[0])[1] if last else ""
+        if last and not expected.strip():
             raise UnusableError("the expected answer is nothing but thoughts", "write the answer")
+        also = also_right(row, expects=last is not None)
         asked = request(row, (*self.slice_fields, self.cluster_field or ""))
         slices, cluster = self._labels(row)
         example_id = self._identity(line, row, asked)
-        self._remember(line, example_id, [*prompt, last], asked)
+        self._remember(line, example_id, (prompt, last), asked, also)
+        if last is None:
+            self.open_ended.append(line)
         return Example(
             example_id=example_id,
             messages=self._with_system_prompt(prompt),
@@ -119,6 +133,8 @@ class _Reader:
             cluster=cluster,
             line=line,
             request=asked,
+            also_right=also,
+            expects=last is not None,
         )
 
     def _identity(self, line: int, row: dict[str, Any], asked: dict[str, Any]) -> str:
@@ -142,18 +158,26 @@ class _Reader:
         return example_id
 
     def _remember(
-        self, line: int, example_id: str, messages: list[Any], asked: dict[str, Any]
+        self,
+        line: int,
+        example_id: str,
+        said: tuple[list[Any], Any],
+        asked: dict[str, Any],
+        also: tuple[str, ...],
     ) -> None:
+        prompt, last = said
         self.requests.update(asked.keys())
-        self.digests.append(_digest([example_id, _with(messages, asked)]))
-        first = self.prompts.setdefault(_digest(_with(messages[:-1], asked))[:16], line)
+        whole = [*prompt, last] if last else prompt
+        more = {**asked, "also_right": [*also]} if also else asked
+        self.digests.append(_digest([example_id, _with(whole, more)]))
+        first = self.prompts.setdefault(_digest(_with(prompt, asked))[:16], line)
         if first != line:
             self.repeated_prompts.append(f"{line} repeats {first}")
 
     def _labels(self, row: dict[str, Any]) -> tuple[dict[str, str], str | None]:
         metadata = row.get("metadata")
         known = {**row, **(metadata if isinstance(metadata, dict) else {})}
-        self.fields_seen.update(name for name in known if name != "messages")
+        self.fields_seen.update(name for name in known if name not in {"messages", "also_right"})
         slices = {
             name: _label(known[name]) for name in self.slice_fields if known.get(name) is not None
         }
@@ -188,7 +212,9 @@ def read_examples(
     strict: bool = True,
     keep: bool = True,
 ) -> TestSet:
-    """Reads a chat JSONL file; the last message of a row is the expected answer, all before it are the prompt.
+    """Reads a chat JSONL file; a row's last message, when the assistant's, is the expected answer, all before it the prompt.
+
+    A row that ends otherwise is open-ended: nothing is expected of its answer.
 
     The whole file is checked and fingerprinted, also when `limit` keeps the first rows only.
 
@@ -228,6 +254,7 @@ def read_examples(
         path=reader.path,
         examples=tuple(kept),
         n_rows=len(reader.digests),
+        n_open_ended=len(reader.open_ended),
         fingerprint=hashlib.sha256(b"".join(sorted(reader.digests))).hexdigest(),
         again=lambda: islice(_Reader(*how).examples(), limit or None),
         problems=tuple(reader.problems),
@@ -279,6 +306,8 @@ def _notes(reader: _Reader) -> Iterator[str]:
         yield f"{plural(len(reader.problems), 'row')} left out that cannot be used, the first is line {reader.problems[0].line}"
     if repeats := _repeats(reader):
         yield repeats
+    if reader.open_ended:
+        yield _open_ended(reader.open_ended, n)
     if reader.repeated_prompts:
         few = listed(reader.repeated_prompts[:5])
         yield f"{plural(len(reader.repeated_prompts), 'prompt')} asked before (line {few}): such rows are not independent"
@@ -286,6 +315,16 @@ def _notes(reader: _Reader) -> Iterator[str]:
         yield f"{plural(len(reader.blank), 'blank line')} passed over, the first is line {reader.blank[0]}"
     if 0 < n < FEW:
         yield f"only {plural(n, 'example')}: below {FEW} single rows have too much influence; 200 to 500 are better"
+
+
+def _open_ended(rows: list[int], n: int) -> str:
+    if len(rows) == n:
+        return (
+            "nothing is expected of any row, so there is no exact match or similarity: people decide, or as primary_metric "
+            "format (with a checker) or a scorer of your own"
+        )
+    named = f"{plural(len(rows), 'row')} of {count(n)}, the first is line {rows[0]}"
+    return f"nothing is expected of {named}: they count nowhere in exact match and similarity"
 
 
 def _prompt_use(use: Mapping[str, int]) -> str:

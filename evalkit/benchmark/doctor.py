@@ -224,16 +224,22 @@ def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
         groups[_level(_prompt(one))].append(one)
     for group in groups.values():
         lines = tuple(one.line for one in group)
-        if len({_level(one.expected) for one in group}) > 1:
+        if len({_expectation(one) for one in group}) > 1:
             what = "same prompt, different expected answers"
             yield Finding(kind="conflict", lines=lines, what=what, remedy="keep the right one")
         elif len(group) > 1:
             yield Finding(
                 kind="duplicate",
                 lines=lines,
-                what="same prompt, same expected answer",
+                what="same prompt, same expected answer"
+                if group[0].expects
+                else "same prompt, nothing expected",
                 remedy="keep one of them",
             )
+
+
+def _expectation(one: Example) -> frozenset[str]:
+    return frozenset(map(_level, one.right))
 
 
 def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:

@@ -49,13 +49,12 @@ class Row:
     def result(self) -> EvalResult:
         """The row as any other answer; a right answer among several is an exact match."""
         text, right = self.answer.text.strip(), self.expected or ("",)
-        hit = next((one for one in right if one.strip() == text), right[0])
         return EvalResult(
             example_id=self.example_id,
             input_text=metrics.input_text(self.messages),
             expected=right[0],
             predicted=text,
-            exact_match=self.answer.outcome == "ok" and hit.strip() == text
+            exact_match=self.answer.outcome == "ok" and any(one.strip() == text for one in right)
             if self.expected
             else None,
             format_correct=None,
@@ -69,6 +68,7 @@ class Row:
             latency_ms=self.answer.latency_ms,
             error=self.answer.error,
             messages=self.messages,
+            also_right=right[1:],
         )
 
 
