@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from evalkit.answers import shapes
 from evalkit.answers.rows import (
     UnusableError,
     also_right,
@@ -29,7 +30,8 @@ from evalkit.wording import cleaned, count, listed, plural, visible
 
 SystemPromptMode = Literal["auto", "prepend", "replace"]
 FEW = 100  # below this single rows have too much influence
-_LISTED = 1000
+_LISTED = 100
+_ALIKE = 3  # rows with the very same fault, from which only the first is named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,9 +268,46 @@ def read_examples(
     )
 
 
+def looks_otherwise(path: str | Path) -> str:
+    """What a file seems to be that is no chat JSONL; "" for chat JSONL, whatever is wrong with its lines.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    path = Path(path)
+    first = next(
+        (raw for _, raw in lines(path) if isinstance(raw, UnusableError) or raw.strip()), b""
+    )
+    if isinstance(first, UnusableError):
+        return ""
+    start, is_table = first.lstrip()[:4], path.suffix.lower() in {".csv", ".tsv", ".parquet"}
+    seems = (
+        (start[:1] == b"[", "a JSON array, not one object a line"),
+        (start == b"PAR1" or (is_table and start[:1] != b"{"), "a table"),
+        (start[:2] == b"PK", "an archive, perhaps a log of Inspect"),
+        (first.strip() == b"{", "one JSON object over many lines"),
+    )
+    return next((what for fits, what in seems if fits), "") or _guessed(first)
+
+
+def _guessed(raw: bytes) -> str:
+    try:
+        return shapes.guess(parsed(raw))
+    except UnusableError:
+        return ""
+
+
 def _check(reader: _Reader, *, strict: bool) -> None:
     problems, path = reader.problems, reader.path
     n_good = len(reader.digests)
+    if not n_good and problems and (seems := looks_otherwise(path)):
+        problems[:] = [
+            Problem(
+                line=1,
+                problem=f"no row is chat; this looks like {seems}",
+                remedy=f"evalkit convert {path} --to test.jsonl",
+            )
+        ]
     if not n_good and not problems:
         problems.append(
             Problem(
@@ -282,14 +321,28 @@ def _check(reader: _Reader, *, strict: bool) -> None:
             f"{path}: no row has {listed([repr(name) for name in unknown])}; the rows have {listed(sorted(reader.fields_seen))}"
         )
     if problems and strict:
-        listing = [f"{path}:{one.line}: {one.problem}; {one.remedy}" for one in problems[:_LISTED]]
-        more = [f"... and {count(len(problems) - _LISTED)} more"] if len(problems) > _LISTED else []
+        told = [*_told(problems)]
+        listing = [f"{path}:{one}" for one in told[:_LISTED]]
+        more = [f"... and {count(len(told) - _LISTED)} more"] if len(told) > _LISTED else []
         heading = f"{path}: {plural(len(problems), 'problem')}, {plural(n_good, 'usable row')}; nothing was asked"
         raise DataError(
             "\n".join(
                 [heading, *listing, *more, "strict=False leaves these rows out and counts them."]
             )
         )
+
+
+def _told(problems: list[Problem]) -> Iterator[str]:
+    """Each problem with its line; of one that many rows have the first alone, and how many more."""
+    alike = Counter((one.problem, one.remedy) for one in problems)
+    seen: set[tuple[str, str]] = set()
+    for one in problems:
+        same = (one.problem, one.remedy)
+        if alike[same] <= _ALIKE:
+            yield f"{one.line}: {one.problem}; {one.remedy}"
+        elif same not in seen:
+            seen.add(same)
+            yield f"{one.line}: {one.problem}; {one.remedy} ({plural(alike[same] - 1, 'more row')} alike)"
 
 
 def _repeats(reader: _Reader) -> str:
