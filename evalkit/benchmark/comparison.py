@@ -216,7 +216,8 @@ class Comparison(Brief):
             field: The slice field of the column `slice`; the first declared by default.
         """
         made = frames.examples_frame if by == "example" else frames.answers_frame
-        return made(self.pairs, tuple(self.tests), field=field)
+        names = dict.fromkeys([*self.tests, "similarity"])  # notebooks sort by it, known or not
+        return made(self.pairs, tuple(names), field=field)
 
     def slices(
         self, by: str | Iterable[str] | pd.Series | None = None, *, margin: float | None = None
