@@ -39,7 +39,7 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     size = f"{wording.effect(test).removesuffix(')')}, {p_text})"
     changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
     lines = [
-        f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."
+        f"{head} on {name}: {old} to {new} over {wording.plural(test.n, 'example')}, {size}; {changed}."
     ]
     if comparison.noninferiority is not None:
         lines.append(f"Against the margin it is {_margin(comparison.noninferiority)}.")
@@ -155,11 +155,11 @@ def regression_answer(
     tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int
 ) -> str:
     """The second chapter's answer: how many, where, what would settle the rest, and whether they hold."""
-    lines = [
-        say.sentence(
-            f"{wording.plural(n_regressed, 'example') if n_regressed else 'no example'} got worse."
-        )
-    ]
+    if noise and noise.by_model and not any(one.flip_rate.n for one in noise.by_model.values()):
+        lines = ["Nothing is right or wrong here, so no example can be shown to have got worse."]
+    else:
+        n_worse = wording.plural(n_regressed, "example") if n_regressed else "no example"
+        lines = [say.sentence(f"{n_worse} got worse.")]
     first, others = (tables[0], tables[1:]) if tables else (None, ())
     worse = [_loss(row, first.metric) for row in first.worse] if first else []
     lines += worse or (["No declared slice is shown worse on the primary metric."] if first else [])

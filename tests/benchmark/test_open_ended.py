@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from faulty_server import FaultyServer
 
 from evalkit.answers.dataset import read_examples
 from evalkit.answers.metrics import carries, compute_metrics, score_answer, value
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.doctor import examine
 from evalkit.records import Answer, Example
+from evalkit.report import chain
+from evalkit.report.new import new_study
 from evalkit.show.answers import benchmark_answer
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 def written(path, *rows):
@@ -142,3 +148,25 @@ def test_the_same_open_question_twice_is_a_duplicate_and_no_conflict(tmp_path):
     path = written(tmp_path / "t.jsonl", row("q", id=1), row("q", id=2))
     found = [one.what for one in examine(path).findings if one.kind == "duplicate"]
     assert found == ["same prompt, nothing expected"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_open", [lambda _: True, lambda i: i % 2])
+def test_a_study_with_open_rows_goes_through_every_chapter(tmp_path, is_open):
+    rows = [
+        row(f"q {i}", *([] if is_open(i) else ["R07.0"]), id=i, metadata={"kind": f"k{i % 2}"})
+        for i in range(30)
+    ]
+    (tmp_path / "notebooks").symlink_to(NOTEBOOKS)
+    file = new_study(
+        "s", test=written(tmp_path / "t.jsonl", *rows), base="b", fine_tuned="f", root=tmp_path
+    )
+    file.write_text(f"{file.read_text()}\nlive: true\nslice_fields: kind\nraters: ann\n")
+    with FaultyServer(lambda _: "ok") as server, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OPENAI_BASE_URL", server.url)
+        environment.setenv("OPENAI_API_KEY", "not-needed")
+        only = ["01", "02", "03", "07"]
+        run = chain.run_study("s", root=tmp_path, only=only, say=lambda _: None)
+    assert run.failed == {}
+    (missing, *_) = json.loads((run.folder / "comparison.json").read_text())["missing"]
+    assert missing["action"].startswith("Declare what") == all(is_open(i) for i in range(30))
