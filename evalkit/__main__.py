@@ -246,9 +246,21 @@ def _new(options: argparse.Namespace) -> int:
     from evalkit.report.new import new_study, next_step
 
     made = new_study(
-        options.study, test=options.test, base=options.base, fine_tuned=options.fine_tuned
+        options.study,
+        test=options.test,
+        base=options.base,
+        fine_tuned=options.fine_tuned,
+        columns=options.columns,
+        say=_tell,
     )
     _tell(_as_called(next_step(made)))
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from evalkit.report.new import convert_file
+
+    _tell(convert_file(options.file, options.to, columns=options.columns))
     return 0
 
 
@@ -268,7 +280,7 @@ def _as_called(text: str) -> str:
     """The commands in a text as they must be typed: a shell that doesn't find `evalkit` needs the path it was called by."""
     if Path(sys.argv[0]).name != "evalkit" or shutil.which("evalkit"):
         return text
-    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|confirm|verify|gate|export|batch|freeze|import|compare) )"
+    commands = r"(?<![\w/.])evalkit (?=(?:new|convert|doctor|run|rate|confirm|verify|gate|export|batch|freeze|import|compare) )"
     return re.sub(commands, lambda _: f"{shlex.quote(sys.argv[0])} ", text)
 
 
@@ -407,15 +419,38 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--to", required=True, metavar="FOLDER")
     export.set_defaults(command=_export)
 
+    _of_test_sets(commands)
+    return parser
+
+
+def _of_test_sets(commands: Any) -> None:
     new = commands.add_parser("new", help="start a study from a test file and two model names")
     new.add_argument("study", help="its name: lower-case letters, digits, - and _")
     new.add_argument(
-        "--test", type=Path, required=True, metavar="FILE", help="held-out examples, chat JSONL"
+        "--test",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="held-out examples: chat JSONL, or what `evalkit convert` reads",
     )
     new.add_argument("--base", required=True, metavar="MODEL")
     new.add_argument("--fine-tuned", required=True, metavar="MODEL")
     new.set_defaults(command=_new)
-    return parser
+
+    convert = commands.add_parser(
+        "convert",
+        help="make a test set of a JSON array, a table, another tool's rows or log",
+    )
+    convert.add_argument("file", type=Path)
+    convert.add_argument("--to", type=Path, required=True, metavar="FILE", help="chat JSONL")
+    convert.set_defaults(command=_convert)
+    for command in (new, convert):
+        command.add_argument(
+            "--columns",
+            default="",
+            metavar="WHAT=NAME,...",
+            help="which field is input, expected, id; an empty name: there is none",
+        )
 
 
 def _of_other_tools(commands: Any) -> None:

@@ -95,11 +95,14 @@ class Example(Brief):
     Attributes:
         example_id: The row's own `id`, else a content hash.
         messages: The prompt as sent: every message before the expected answer.
-        expected: The last assistant message as text, without its thoughts; a tool call as `conversation.spoken` says it.
+        expected: The last assistant message as text, without its thoughts; a tool call as `conversation.spoken` says it;
+            "" where nothing is expected.
         slices: Named values by which results may be cut, e.g. `{"kind": "multi"}`.
         cluster: Examples that share a source share this value; None when not declared.
         line: 1-based line in the file it came from.
         request: What the row itself adds to the request: its tools, tool_choice, response_format ...
+        also_right: Further answers that are as right as the expected one.
+        expects: False for an open-ended row, which ends in a question: nothing is expected of its answer.
     """
 
     example_id: str
@@ -109,6 +112,13 @@ class Example(Brief):
     cluster: str | None = None
     line: int = 0
     request: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    also_right: tuple[str, ...] = ()
+    expects: bool = True
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """Every right answer, the expected one first; () where nothing is expected."""
+        return (self.expected, *self.also_right) if self.expects else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -170,13 +180,14 @@ class EvalResult(Brief):
     """One example answered and scored; the first six fields are positional, in the article's order.
 
     Attributes:
-        exact_match: Stripped answer equals stripped expectation, and the outcome is ok; None where nothing is expected.
+        exact_match: Stripped answer equals a stripped right answer, and the outcome is ok; None where nothing is expected.
         format_correct: The study's checker accepts the answer; None with the checker "none".
         sample: 0-based sample number when each example is asked several times.
         scores: Further metrics by name, each in [0, 1] or None when undefined.
         messages: The whole prompt as sent, of which `input_text` is what the user said last; () when it is not known.
         has_thoughts: The model thought before it answered; its thoughts stand in the journal and are not scored.
         thinking_tokens: Tokens of these thoughts, as counted by the server, else by their share of the characters.
+        also_right: Further answers that are as right as the expected one.
     """
 
     example_id: int | str
@@ -199,6 +210,17 @@ class EvalResult(Brief):
     messages: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     has_thoughts: bool = False
     thinking_tokens: int | None = None
+    also_right: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """Every right answer, the expected one first; () where nothing is expected."""
+        return () if self.exact_match is None else (self.expected, *self.also_right)
+
+    @property
+    def expected_text(self) -> str:
+        """What is expected, as people read it: every right answer, or that there is none."""
+        return "\n or \n".join(self.right) if self.right else "(nothing is expected)"
 
     @property
     def prompt(self) -> Sequence[Mapping[str, Any]]:

@@ -12,7 +12,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from evalkit.answers.rows import UnusableError, lines, messages, parsed, request, shown
+from evalkit.answers import shapes
+from evalkit.answers.rows import (
+    UnusableError,
+    also_right,
+    lines,
+    messages,
+    parsed,
+    request,
+    shown,
+)
 from evalkit.answers.thinking import split
 from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
@@ -21,7 +30,8 @@ from evalkit.wording import cleaned, count, listed, plural, visible
 
 SystemPromptMode = Literal["auto", "prepend", "replace"]
 FEW = 100  # below this single rows have too much influence
-_LISTED = 1000
+_LISTED = 100
+_ALIKE = 3  # rows with the very same fault, from which only the first is named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,7 @@ class TestSet(Brief):
         examples: The usable rows in file order, at most `limit`; empty when they were not kept.
         again: Reads the same rows from the file once more.
         n_rows: Usable rows in the whole file, whatever the limit.
+        n_open_ended: Those of which nothing is expected.
         fingerprint: SHA-256 hex over ids and messages of the whole file; row order, key order, BOM and CRLF don't matter.
         problems: Rows left out (`strict=False` only).
         notes: What is no obstacle but should be known: repeated rows, few rows, blank lines.
@@ -55,6 +66,7 @@ class TestSet(Brief):
     path: Path
     examples: tuple[Example, ...]
     n_rows: int
+    n_open_ended: int = 0
     fingerprint: str
     again: Callable[[], Iterator[Example]] = field(repr=False, compare=False)
     problems: tuple[Problem, ...] = ()
@@ -80,6 +92,7 @@ class _Reader:
     cluster_field: str | None = None
     problems: list[Problem] = field(default_factory=list)
     blank: list[int] = field(default_factory=list)
+    open_ended: list[int] = field(default_factory=list)
     lines_by_id: dict[str, int] = field(default_factory=dict)
     prompts: dict[bytes, int] = field(default_factory=dict)
     repeats: Counter[str] = field(default_factory=Counter)
@@ -103,14 +116,17 @@ class _Reader:
                 self.problems.append(Problem(line=line, problem=why.problem, remedy=why.remedy))
 
     def _example(self, line: int, row: dict[str, Any]) -> Example:
-        *prompt, last = messages(row)
-        expected = split(cleaned(spoken(last))[0])[1]
-        if not expected.strip():
+        prompt, last = messages(row)
+        expected = split(cleaned(spoken(last))[0])[1] if last else ""
+        if last and not expected.strip():
             raise UnusableError("the expected answer is nothing but thoughts", "write the answer")
+        also = also_right(row, expects=last is not None)
         asked = request(row, (*self.slice_fields, self.cluster_field or ""))
         slices, cluster = self._labels(row)
         example_id = self._identity(line, row, asked)
-        self._remember(line, example_id, [*prompt, last], asked)
+        self._remember(line, example_id, (prompt, last), asked, also)
+        if last is None:
+            self.open_ended.append(line)
         return Example(
             example_id=example_id,
             messages=self._with_system_prompt(prompt),
@@ -119,6 +135,8 @@ class _Reader:
             cluster=cluster,
             line=line,
             request=asked,
+            also_right=also,
+            expects=last is not None,
         )
 
     def _identity(self, line: int, row: dict[str, Any], asked: dict[str, Any]) -> str:
@@ -142,18 +160,26 @@ class _Reader:
         return example_id
 
     def _remember(
-        self, line: int, example_id: str, messages: list[Any], asked: dict[str, Any]
+        self,
+        line: int,
+        example_id: str,
+        said: tuple[list[Any], Any],
+        asked: dict[str, Any],
+        also: tuple[str, ...],
     ) -> None:
+        prompt, last = said
         self.requests.update(asked.keys())
-        self.digests.append(_digest([example_id, _with(messages, asked)]))
-        first = self.prompts.setdefault(_digest(_with(messages[:-1], asked))[:16], line)
+        whole = [*prompt, last] if last else prompt
+        more = {**asked, "also_right": [*also]} if also else asked
+        self.digests.append(_digest([example_id, _with(whole, more)]))
+        first = self.prompts.setdefault(_digest(_with(prompt, asked))[:16], line)
         if first != line:
             self.repeated_prompts.append(f"{line} repeats {first}")
 
     def _labels(self, row: dict[str, Any]) -> tuple[dict[str, str], str | None]:
         metadata = row.get("metadata")
         known = {**row, **(metadata if isinstance(metadata, dict) else {})}
-        self.fields_seen.update(name for name in known if name != "messages")
+        self.fields_seen.update(name for name in known if name not in {"messages", "also_right"})
         slices = {
             name: _label(known[name]) for name in self.slice_fields if known.get(name) is not None
         }
@@ -188,7 +214,9 @@ def read_examples(
     strict: bool = True,
     keep: bool = True,
 ) -> TestSet:
-    """Reads a chat JSONL file; the last message of a row is the expected answer, all before it are the prompt.
+    """Reads a chat JSONL file; a row's last message, when the assistant's, is the expected answer, all before it the prompt.
+
+    A row that ends otherwise is open-ended: nothing is expected of its answer.
 
     The whole file is checked and fingerprinted, also when `limit` keeps the first rows only.
 
@@ -228,6 +256,7 @@ def read_examples(
         path=reader.path,
         examples=tuple(kept),
         n_rows=len(reader.digests),
+        n_open_ended=len(reader.open_ended),
         fingerprint=hashlib.sha256(b"".join(sorted(reader.digests))).hexdigest(),
         again=lambda: islice(_Reader(*how).examples(), limit or None),
         problems=tuple(reader.problems),
@@ -239,9 +268,46 @@ def read_examples(
     )
 
 
+def looks_otherwise(path: str | Path) -> str:
+    """What a file seems to be that is no chat JSONL; "" for chat JSONL, whatever is wrong with its lines.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    path = Path(path)
+    first = next(
+        (raw for _, raw in lines(path) if isinstance(raw, UnusableError) or raw.strip()), b""
+    )
+    if isinstance(first, UnusableError):
+        return ""
+    start, is_table = first.lstrip()[:4], path.suffix.lower() in {".csv", ".tsv", ".parquet"}
+    seems = (
+        (start[:1] == b"[", "a JSON array, not one object a line"),
+        (start == b"PAR1" or (is_table and start[:1] != b"{"), "a table"),
+        (start[:2] == b"PK", "an archive, perhaps a log of Inspect"),
+        (first.strip() == b"{", "one JSON object over many lines"),
+    )
+    return next((what for fits, what in seems if fits), "") or _guessed(first)
+
+
+def _guessed(raw: bytes) -> str:
+    try:
+        return shapes.guess(parsed(raw))
+    except UnusableError:
+        return ""
+
+
 def _check(reader: _Reader, *, strict: bool) -> None:
     problems, path = reader.problems, reader.path
     n_good = len(reader.digests)
+    if not n_good and problems and (seems := looks_otherwise(path)):
+        problems[:] = [
+            Problem(
+                line=1,
+                problem=f"no row is chat; this looks like {seems}",
+                remedy=f"evalkit convert {path} --to test.jsonl",
+            )
+        ]
     if not n_good and not problems:
         problems.append(
             Problem(
@@ -255,14 +321,28 @@ def _check(reader: _Reader, *, strict: bool) -> None:
             f"{path}: no row has {listed([repr(name) for name in unknown])}; the rows have {listed(sorted(reader.fields_seen))}"
         )
     if problems and strict:
-        listing = [f"{path}:{one.line}: {one.problem}; {one.remedy}" for one in problems[:_LISTED]]
-        more = [f"... and {count(len(problems) - _LISTED)} more"] if len(problems) > _LISTED else []
+        told = [*_told(problems)]
+        listing = [f"{path}:{one}" for one in told[:_LISTED]]
+        more = [f"... and {count(len(told) - _LISTED)} more"] if len(told) > _LISTED else []
         heading = f"{path}: {plural(len(problems), 'problem')}, {plural(n_good, 'usable row')}; nothing was asked"
         raise DataError(
             "\n".join(
                 [heading, *listing, *more, "strict=False leaves these rows out and counts them."]
             )
         )
+
+
+def _told(problems: list[Problem]) -> Iterator[str]:
+    """Each problem with its line; of one that many rows have the first alone, and how many more."""
+    alike = Counter((one.problem, one.remedy) for one in problems)
+    seen: set[tuple[str, str]] = set()
+    for one in problems:
+        same = (one.problem, one.remedy)
+        if alike[same] <= _ALIKE:
+            yield f"{one.line}: {one.problem}; {one.remedy}"
+        elif same not in seen:
+            seen.add(same)
+            yield f"{one.line}: {one.problem}; {one.remedy} ({plural(alike[same] - 1, 'more row')} alike)"
 
 
 def _repeats(reader: _Reader) -> str:
@@ -279,6 +359,8 @@ def _notes(reader: _Reader) -> Iterator[str]:
         yield f"{plural(len(reader.problems), 'row')} left out that cannot be used, the first is line {reader.problems[0].line}"
     if repeats := _repeats(reader):
         yield repeats
+    if reader.open_ended:
+        yield _open_ended(reader.open_ended, n)
     if reader.repeated_prompts:
         few = listed(reader.repeated_prompts[:5])
         yield f"{plural(len(reader.repeated_prompts), 'prompt')} asked before (line {few}): such rows are not independent"
@@ -286,6 +368,16 @@ def _notes(reader: _Reader) -> Iterator[str]:
         yield f"{plural(len(reader.blank), 'blank line')} passed over, the first is line {reader.blank[0]}"
     if 0 < n < FEW:
         yield f"only {plural(n, 'example')}: below {FEW} single rows have too much influence; 200 to 500 are better"
+
+
+def _open_ended(rows: list[int], n: int) -> str:
+    if len(rows) == n:
+        return (
+            "nothing is expected of any row, so there is no exact match or similarity: people decide, or as primary_metric "
+            "format (with a checker) or a scorer of your own"
+        )
+    named = f"{plural(len(rows), 'row')} of {count(n)}, the first is line {rows[0]}"
+    return f"nothing is expected of {named}: they count nowhere in exact match and similarity"
 
 
 def _prompt_use(use: Mapping[str, int]) -> str:

@@ -175,24 +175,31 @@ def score_answer(
     """Joins an example with one answer and scores it.
 
     An answer that is not "ok" is wrong: it matches nothing, has no right form, and a yes/no scorer says no. A truncated
-    answer keeps the similarity its text earns; the other failures score 0.
+    answer keeps the similarity its text earns; the other failures score 0. Of several right answers the best counts;
+    where nothing is expected only scorers of one's own are asked, with an empty expectation.
     """
     text, ok = answer.text.strip(), answer.outcome == "ok"
     check = checkers.checker(checker)
-    chosen = scorers_by_name(scorers)
+    chosen = {
+        name: one
+        for name, one in scorers_by_name(scorers).items()
+        if example.expects or not _is_ours(one)
+    }
     return EvalResult(
         example_id=example.example_id,
         input_text=input_text(example.messages),
         expected=example.expected,
         predicted=text,
-        exact_match=ok and exact(example.expected, text),
+        exact_match=ok and any(exact(one, text) for one in example.right)
+        if example.expects
+        else None,
         format_correct=None if check is unchecked else ok and _has_form(check, example, text),
         outcome=answer.outcome,
         sample=sample,
         scores={
             **answer.scores,
             **{
-                name: _score(one, example.expected, text, answer.outcome, example)
+                name: _score(one, example.right, text, answer.outcome, example)
                 for name, one in chosen.items()
             },
         },
@@ -206,6 +213,7 @@ def score_answer(
         messages=example.messages,
         has_thoughts=answer.has_thoughts,
         thinking_tokens=answer.tokens_of_thoughts(),
+        also_right=example.also_right,
     )
 
 
@@ -228,7 +236,7 @@ def value(result: EvalResult, metric: str) -> float | None:
         return result.scores[metric]
     if metric not in SCORERS or result.exact_match is None:  # of the latter nothing is expected
         return None
-    return _score(SCORERS[metric], result.expected, result.predicted, result.outcome)
+    return _score(SCORERS[metric], result.right, result.predicted, result.outcome)
 
 
 def carries(results: Iterable[EvalResult], metric: str) -> bool:
@@ -395,27 +403,37 @@ def within(test: Any, lowest: float, highest: float) -> Any:
 
 
 def _score(
-    one: Scorer, expected: str, predicted: str, outcome: str, row: Example | None = None
+    one: Scorer, right: Sequence[str], predicted: str, outcome: str, row: Example | None = None
+) -> float | None:
+    """The best of what it says against each right answer; against an empty one where nothing is expected."""
+    made = (_score_against(one, each, predicted, outcome, row) for each in right or ("",))
+    return max((score for score in made if score is not None), default=None)
+
+
+def _is_ours(one: Scorer) -> bool:
+    return SCORERS.get(getattr(one, "__name__", "")) is one
+
+
+def _score_against(
+    one: Scorer, expected: str, predicted: str, outcome: str, row: Example | None
 ) -> float | None:
     if outcome not in {"ok", "truncated"}:
         return None if one is tool_call and tool_call(expected, "") is None else 0.0
-    if row is None or SCORERS.get(getattr(one, "__name__", "")) is one:
-        score = one(expected, predicted)
-    else:
-        score = _own_score(one, row, predicted)
+    own_row = None if _is_ours(one) else row
+    score = _own_score(one, own_row, expected, predicted) if own_row else one(expected, predicted)
     if score is None:
         return None
     return float(score and outcome == "ok") if isinstance(score, bool) else float(score)
 
 
-def _own_score(one: Scorer, row: Example, predicted: str) -> float | bool | None:
+def _own_score(one: Scorer, row: Example, expected: str, predicted: str) -> float | bool | None:
     """What somebody's function says of a row, once it is a score.
 
     Raises:
         DesignError: It raised, or gave something else.
     """
     what = f"scorer {getattr(one, '__name__', one)}"
-    given = _plain(own.called(what, one, row, row.expected, predicted))
+    given = _plain(own.called(what, one, row, expected, predicted))
     if given is None or isinstance(given, bool):
         return given
     number = float(given) if isinstance(given, Real) else math.inf

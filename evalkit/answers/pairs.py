@@ -13,7 +13,7 @@ from evalkit.answers import metrics
 from evalkit.errors import DataError
 from evalkit.records import Brief, EvalResult
 
-Status = Literal["both right", "fixed", "regressed", "both wrong"]
+Status = Literal["both right", "fixed", "regressed", "both wrong", "undefined"]
 _STATUS: Mapping[tuple[bool, bool], Status] = {
     (True, True): "both right",
     (False, True): "fixed",
@@ -27,7 +27,8 @@ class Pair(Brief):
     """One example with both models' answers; with several samples the first is shown and values are means.
 
     Attributes:
-        status: By the comparison's primary metric when it is right or wrong, else by exact match.
+        status: By the comparison's primary metric when it is right or wrong, else by exact match; "undefined" where that
+            metric is, as exact match is of a row of which nothing is expected.
         base_values: The base model's value of each metric; None where undefined.
     """
 
@@ -105,14 +106,17 @@ def pair_of(
         example_id=name,
         base=old[0],
         fine_tuned=new[0],
-        status=_STATUS[
-            ((base[status_metric] or 0) > 0.5) != lower_is_better,
-            ((tuned[status_metric] or 0) > 0.5) != lower_is_better,
-        ],
+        status=_status(base.get(status_metric), tuned.get(status_metric), lower_is_better),
         base_values=base,
         fine_tuned_values=tuned,
         any_error=any(one.outcome == "error" for one in (*old, *new)),
     )
+
+
+def _status(old: float | None, new: float | None, lower_is_better: bool) -> Status:
+    if old is None or new is None:
+        return "undefined"
+    return _STATUS[(old > 0.5) != lower_is_better, (new > 0.5) != lower_is_better]
 
 
 def paired_test(
@@ -174,8 +178,8 @@ def is_rate(pairs: Sequence[Pair], metric: str) -> bool:
 
 
 def cells_of(pairs: Iterable[Pair]) -> dict[str, int]:
-    """Examples by status: both_right, fixed, regressed, both_wrong."""
-    counted = Counter(one.status for one in pairs)
+    """Examples by status: both_right, fixed, regressed, both_wrong; those without one count nowhere."""
+    counted: Counter[str] = Counter(one.status for one in pairs)
     return {status.replace(" ", "_"): counted[status] for status in _STATUS.values()}
 
 

@@ -34,6 +34,8 @@ NOT_SENT = {  # what is asked of all rows alike; a row that says otherwise would
     "modalities",
     "web_search_options",
 }
+_NO_TEXT = {"role", "content", "name", "weight", "id", "type"}
+_NOTHING = (None, "", [], {})
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_LINE_BYTES = (
     16 * 2**20
@@ -127,8 +129,8 @@ def _no_constant(name: str) -> Any:
     raise UnusableError(f"{name} is not JSON", "write null, or leave it out")
 
 
-def messages(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The row's messages, checked; the last one is an assistant's with text."""
+def messages(row: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The row's prompt, checked, and its last message when that is the expected answer; None when nothing is expected."""
     messages = row.get("messages")
     if messages is None:
         raise UnusableError(
@@ -142,22 +144,39 @@ def messages(row: dict[str, Any]) -> list[dict[str, Any]]:
         )
     for number, message in enumerate(messages, start=1):
         _check_message(number, message)
-    if messages[-1]["role"] != "assistant":
-        found = any(message["role"] == "assistant" for message in messages)
-        problem = (
-            f"last message has role {messages[-1]['role']!r}"
-            if found
-            else "no message with role 'assistant'"
-        )
-        raise UnusableError(f"{problem}; need 'assistant'", "end the row with the expected answer")
-    if len(messages) == 1:
-        raise UnusableError("nothing stands before the expected answer", "add the user's message")
-    if not spoken(messages[-1]).strip():
-        raise UnusableError("the expected answer is empty", "write it, or remove the row")
-    return [
+    said = [
         {name: one for name, one in message.items() if name != "weight" and _is_said(name, one)}
         for message in messages
     ]
+    if messages[-1]["role"] in {"system", "developer"}:
+        raise UnusableError(
+            f"last message has role {messages[-1]['role']!r}, so nothing is asked",
+            "end the row with the expected answer, or with a question of which nothing is expected",
+        )
+    if messages[-1]["role"] != "assistant":
+        return said, None
+    if len(messages) == 1:
+        raise UnusableError("nothing stands before the expected answer", "add the user's message")
+    if not spoken(messages[-1]).strip():
+        raise _empty("the expected answer", messages[-1])
+    return said[:-1], said[-1]
+
+
+def also_right(row: dict[str, Any], *, expects: bool) -> tuple[str, ...]:
+    """Further right answers, which a row lists beside the expected one."""
+    given = row.get("also_right")
+    if given in (None, []):
+        return ()
+    if not isinstance(given, list) or not all(isinstance(x, str) and x.strip() for x in given):
+        raise UnusableError(
+            f"also_right is {shown(given)}", "write a list of texts, none of them empty"
+        )
+    if not expects:
+        raise UnusableError(
+            "also_right stands beside no expected answer",
+            "end the messages with the first right answer, as the assistant's",
+        )
+    return tuple(dict.fromkeys(given))
 
 
 def request(row: dict[str, Any], labels: Collection[str] = ()) -> dict[str, Any]:
@@ -212,9 +231,27 @@ def _check_message(number: int, message: Any) -> None:
         and not isinstance(content, list)
         and not (message.get("tool_calls") or message.get("function_call"))
     ):
-        raise UnusableError(
-            f"message {number} (role {role!r}) is empty", "write its content, or remove the row"
+        raise _empty(f"message {number} (role {role!r})", message)
+
+
+def _empty(what: str, message: dict[str, Any]) -> UnusableError:
+    """A message without text or tool call: what it has under another name is no reason to remove the row."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    names = [name for name in message if name not in _NO_TEXT and message[name] not in _NOTHING]
+    names += [str(name) for part in parts if isinstance(part, dict) for name in part]
+    names = [*dict.fromkeys(name for name in names if name not in {"type", "text"})]
+    if names:
+        return UnusableError(
+            f"{what} has no text in its content; it has {listed(names[:5])}",
+            'write text as content, or as parts {"type": "text", "text": ...}; a call of a tool as tool_calls',
         )
+    return UnusableError(
+        f"{what} is empty",
+        "write its content; a row of which nothing is expected ends with the question"
+        if message["role"] == "assistant"
+        else "write its content, or remove the row",
+    )
 
 
 def _kind(value: Any) -> str:

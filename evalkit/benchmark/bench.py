@@ -287,7 +287,9 @@ class Bench:
         ).examples
         if not any(one.slices.get(field) for one in rows):
             return None
-        return mean([_chance(one.slices.get(field, ""), one.expected, field) for one in rows])
+        return mean(
+            [_chance(one.slices.get(field, ""), one.expected, field) for one in rows if one.expects]
+        )
 
     def cost(self, model: str, results: Iterable[EvalResult]) -> dict[str, Any]:
         """What a model's answers took: tokens, latency and - where prices are known - money; undefined is None."""

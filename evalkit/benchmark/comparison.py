@@ -178,9 +178,15 @@ class Comparison(Brief):
         return self.primary.alpha / self.n_compared
 
     @property
+    def expects_nothing(self) -> bool:
+        """True when no example has a right answer: people decide, or a metric that needs none."""
+        return bool(self.pairs) and all(not one.base.right for one in self.pairs)
+
+    @property
     def disagreement(self) -> float | None:
-        """Share of examples on which exactly one model is right."""
-        return (self.cells["fixed"] + self.cells["regressed"]) / self.n if self.n else None
+        """Share of examples on which exactly one model is right; None where it is known of none."""
+        n = sum(self.cells.values())
+        return (self.cells["fixed"] + self.cells["regressed"]) / n if n else None
 
     def to_frame(
         self, by: Literal["answer", "example"] = "answer", *, field: str = ""
@@ -199,7 +205,8 @@ class Comparison(Brief):
         - `cluster`: category, the source an example shares with others, else its own id: what errors are clustered by
         - `input_text`, `expected`, `predicted`: text
 
-        `by="example"` has one row an example: `example_id`, `status` (category), per metric `<metric>_base`,
+        `by="example"` has one row an example: `example_id`, `status` (category, missing where undefined), per metric
+        `<metric>_base`,
         `<metric>_fine_tuned`, `<metric>_change`, `slice` and the slice fields, `input` (the conversation as text),
         `expected`, `answer_base`, `answer_fine_tuned`, `outcome_base`, `outcome_fine_tuned`, `cluster`, and `messages` (the
         conversation as it was sent). A metric named like one of these columns has "metric_" before it, a slice field "slice_".
@@ -209,7 +216,8 @@ class Comparison(Brief):
             field: The slice field of the column `slice`; the first declared by default.
         """
         made = frames.examples_frame if by == "example" else frames.answers_frame
-        return made(self.pairs, tuple(self.tests), field=field)
+        names = dict.fromkeys([*self.tests, "similarity"])  # notebooks sort by it, known or not
+        return made(self.pairs, tuple(names), field=field)
 
     def slices(
         self, by: str | Iterable[str] | pd.Series | None = None, *, margin: float | None = None
@@ -469,7 +477,7 @@ def _metrics_to_test(
     )
     if primary_metric in shared:
         return shared, notes
-    if primary_metric in metrics.SCORERS:
+    if primary_metric in metrics.SCORERS or (primary_metric == "exact_match" and not only):
         return (*shared, primary_metric), notes
     told = f"; {' '.join(notes)}" if primary_metric in only else ""
     raise DesignError(

@@ -37,12 +37,13 @@ USEFUL = (
     1000,
 )  # below 100 unreliable, 200 to 500 the usual size, above 1,000 mostly cost
 
-WARNINGS = {"near-duplicate", "no slice value", "thin slice", "size"}
+WARNINGS = {"near-duplicate", "no slice value", "nothing expected", "thin slice", "size"}
 _NOUNS = {
     "unusable": ("unusable row", "unusable rows"),
     "near-duplicate": ("group of near-duplicates", "groups of near-duplicates"),
     "leak (exact)": ("exact leak", "exact leaks"),
     "leak (8-gram)": ("8-gram leak", "8-gram leaks"),
+    "nothing expected": ("row without expected answer", "rows without expected answer"),
     "no slice value": ("slice field with gaps", "slice fields with gaps"),
     "too many slices": ("slice field with too many values", "slice fields with too many values"),
     "size": ("remark on the size", "remarks on the size"),
@@ -54,8 +55,8 @@ class Finding:
     """One thing to know about one row or one slice.
 
     Attributes:
-        kind: unusable, duplicate, near-duplicate, conflict, leak (exact), leak (8-gram), no slice value, too many slices,
-            thin slice or size.
+        kind: unusable, nothing expected, duplicate, near-duplicate, conflict, leak (exact), leak (8-gram), no slice value,
+            too many slices, thin slice or size.
         lines: 1-based lines of the test file it is about.
         what: What was found, with numbers.
         remedy: What to do about it.
@@ -191,18 +192,18 @@ def examine(
         Finding(kind="unusable", lines=(x.line,), what=x.problem, remedy=x.remedy)
         for x in test_set.problems
     ]
-    findings += [*_repeated(rows), *_near(rows, memory)]
+    findings += [*_open_ended(rows), *_repeated(rows), *_near(rows, memory)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
     findings += [*_without_value(rows, slice_fields), *_too_many(rows, slice_fields)]
     findings += [*_thin(slices), *_size(len(rows))]
-    shares = (0.1, 0.2, 0.3)
+    shares, n_expecting = (0.1, 0.2, 0.3), sum(one.expects for one in rows)
     return Checkup(
         path=str(path),
         n=len(rows),
         findings=tuple(findings),
         detectable={
-            share: stats.detectable_difference(len(rows), share) if rows else None
+            share: stats.detectable_difference(n_expecting, share) if n_expecting else None
             for share in shares
         },
         slices=dict(slices),
@@ -224,16 +225,31 @@ def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
         groups[_level(_prompt(one))].append(one)
     for group in groups.values():
         lines = tuple(one.line for one in group)
-        if len({_level(one.expected) for one in group}) > 1:
+        if len({_expectation(one) for one in group}) > 1:
             what = "same prompt, different expected answers"
             yield Finding(kind="conflict", lines=lines, what=what, remedy="keep the right one")
         elif len(group) > 1:
             yield Finding(
                 kind="duplicate",
                 lines=lines,
-                what="same prompt, same expected answer",
+                what="same prompt, same expected answer"
+                if group[0].expects
+                else "same prompt, nothing expected",
                 remedy="keep one of them",
             )
+
+
+def _open_ended(rows: Sequence[Example]) -> Iterator[Finding]:
+    if lines := tuple(one.line for one in rows if not one.expects):
+        what = f"nothing is expected of {wording.count(len(lines))} of {wording.plural(len(rows), 'row')}"
+        remedy = (
+            "nothing, where people or the form decide; else end the row with the expected answer"
+        )
+        yield Finding(kind="nothing expected", lines=lines, what=what, remedy=remedy)
+
+
+def _expectation(one: Example) -> frozenset[str]:
+    return frozenset(map(_level, one.right))
 
 
 def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:

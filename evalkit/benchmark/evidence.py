@@ -115,7 +115,15 @@ OPEN_SLICES = "open_slices"  # what the regression chapter says anew, so an olde
 def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
     if comparison.verdict not in {"no difference shown", "too early"}:
         return
-    seen = f"{wording.plural(comparison.n, 'example')} cannot tell a difference of the size seen from chance"
+    if comparison.expects_nothing and comparison.primary.estimate is None:
+        yield Missing(
+            action="Declare what a benchmark can measure without right answers: primary_metric: format (with a checker), or "
+            "a scorer of your own; where people decide which is better, with benchmark_needs: not worse in the rules",
+            why="Nothing is expected of these examples, so they have no exact match",
+            price="a line in study.yaml, before the answers are looked at; nothing is asked again",
+        )
+        return
+    seen = f"{wording.plural(comparison.primary.n, 'example')} cannot tell a difference of the size seen from chance"
     yield Missing(action="Answer more held-out examples", why=seen, price=_price(comparison, power))
 
 

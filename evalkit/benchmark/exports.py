@@ -22,7 +22,7 @@ def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> dict[str
         "status": pair.status,
         "input": conversation_text(base.prompt),
         "messages": [dict(message) for message in base.prompt],
-        "expected": base.expected,
+        "expected": base.expected_text,
         "base": base.predicted,
         "fine_tuned": tuned.predicted,
         "similarity_drop": None if diff is None else -diff,

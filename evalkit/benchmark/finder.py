@@ -150,7 +150,7 @@ def find_slices(
         raise DesignError(f"depth is {depth}; the finder combines one or two traits")
     import numpy as np
 
-    pairs = comparison.pairs
+    pairs = [one for one in comparison.pairs if one.status != "undefined"]
     masks = {
         name: mask
         for name, mask in _traits(pairs, predicates or {}).items()

@@ -37,7 +37,11 @@ def answers_frame(pairs: Sequence[Pair], names: Iterable[str], *, field: str = "
         "model": pd.Categorical([one for one in MODELS for _ in pairs], categories=MODELS),
         "fine_tuned": pd.array([one for one in (0, 1) for _ in pairs], dtype="int64"),
         "right": pd.array(
-            [one.status in {"both right", side} for side in STATUSES[:2] for one in pairs],
+            [
+                None if one.status == "undefined" else one.status in {"both right", side}
+                for side in STATUSES[:2]
+                for one in pairs
+            ],
             dtype="boolean",
         ),
     }
@@ -64,7 +68,9 @@ def examples_frame(pairs: Sequence[Pair], names: Iterable[str], *, field: str = 
 
     columns: dict[str, Any] = {
         "example_id": _category([one.example_id for one in pairs]),
-        "status": pd.Categorical([one.status for one in pairs], categories=STATUSES),
+        "status": pd.Categorical(
+            [one.status if one.status in STATUSES else None for one in pairs], categories=STATUSES
+        ),
     }
     for name in names:
         values = {
@@ -78,7 +84,7 @@ def examples_frame(pairs: Sequence[Pair], names: Iterable[str], *, field: str = 
         columns[name] = _category(values)
     columns |= {
         "input": _texts(conversation_text(one.base.prompt) for one in pairs),
-        "expected": _texts(one.base.expected for one in pairs),
+        "expected": _texts(one.base.expected_text for one in pairs),
         "answer_base": _texts(one.base.predicted for one in pairs),
         "answer_fine_tuned": _texts(one.fine_tuned.predicted for one in pairs),
     }

@@ -35,7 +35,7 @@ class ModelNoise:
         n_other_words: Of these, answered in other words the second time.
         n_changed: Of these, right once and wrong once.
         text_rate: `n_other_words / n` with its interval.
-        flip_rate: `n_changed / n` with its interval: the noise floor.
+        flip_rate: `n_changed` of those that can be right or wrong, with its interval: the noise floor.
         recording_rate: Share whose first live answer is the recorded one, word for word: this machine against the recording.
     """
 
@@ -141,8 +141,7 @@ class NoiseFloor(Brief):
         if not self.n:
             return f"The noise floor was not measured. {' '.join(self.notes)}".strip()
         parts = (
-            f"{role}: {wording.share(one.n_changed, one.n)} changed between right and wrong, "
-            f"{wording.share(one.n_other_words, one.n)} changed a word, "
+            f"{role}: {_flipped(one)}{wording.share(one.n_other_words, one.n)} changed a word, "
             f"{wording.share(one.recording_rate.successes, one.n)} equal the recording"
             for role, one in self.by_model.items()
         )
@@ -267,17 +266,18 @@ def _model_noise(
 ) -> ModelNoise:
     n = len(twice)
     n_other = sum(a.predicted != b.predicted for a, b in twice.values())
-    n_changed = sum(_right(a, metric) != _right(b, metric) for a, b in twice.values())
+    known = [
+        one for one in twice.values() if all(metrics.value(x, metric) is not None for x in one)
+    ]
+    n_changed = sum(_right(a, metric) != _right(b, metric) for a, b in known)
     n_same = sum(a.predicted == recorded.get(name) for name, (a, _) in twice.items())
-    text_rate, flip_rate, recording_rate = (
-        stats.rate_interval(k, n) for k in (n_other, n_changed, n_same)
-    )
+    text_rate, recording_rate = (stats.rate_interval(k, n) for k in (n_other, n_same))
     return ModelNoise(
         n=n,
         n_other_words=n_other,
         n_changed=n_changed,
         text_rate=text_rate,
-        flip_rate=flip_rate,
+        flip_rate=stats.rate_interval(n_changed, len(known)),
         recording_rate=recording_rate,
     )
 
@@ -300,6 +300,12 @@ def _marks(
         (base, _), (tuned, _) = verdicts
         n_gone += marks[name] == "stable" and not (base and not tuned)
     return marks, n_gone
+
+
+def _flipped(one: ModelNoise) -> str:
+    """Nothing where no answer can be right or wrong."""
+    n = one.flip_rate.n
+    return f"{wording.share(one.n_changed, n)} changed between right and wrong, " if n else ""
 
 
 def _right(result: EvalResult, metric: str) -> bool:

@@ -371,9 +371,10 @@ def regression_frame(comparison: Comparison, *, field: str = "") -> pd.DataFrame
     """Two rows an example, as the regression tables want them: example_id, fine_tuned, correct, cluster and slice.
 
     "correct" is `right` of `Comparison.to_frame`: by the comparison's status metric, with several samples in more than half
-    of them.
+    of them; examples of which it is not known are left out.
     """
-    frame = comparison.to_frame(field=field).assign(correct=lambda one: one["right"].astype(int))
+    known = comparison.to_frame(field=field).dropna(subset="right")
+    frame = known.assign(correct=lambda one: one["right"].astype(int))
     names = ["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])]
     return frame.loc[:, names].astype({"example_id": str, "cluster": str})
 

@@ -111,7 +111,7 @@ def _disagreement(pair: Compared, gain: float) -> Disagreement:
     return Disagreement(
         example_id=pair.example_id,
         input=conversation_text(pair.base.prompt),
-        expected=pair.base.expected,
+        expected=pair.base.expected_text,
         base=pair.base.predicted,
         fine_tuned=pair.fine_tuned.predicted,
         people=pair.people,

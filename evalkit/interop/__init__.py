@@ -55,7 +55,7 @@ def read_log(
         raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
     if b'"evalkit-journal"' in start:
         return checked(journals.read(path, test_file))
-    log = _read(path, start, arm=arm, filter_name=filter_name, columns=_named(columns))
+    log = _read(path, start, arm=arm, filter_name=filter_name, columns=columns_named(columns))
     return checked(journals.with_questions(log, test_file))
 
 
@@ -70,7 +70,8 @@ def _found(path: str | Path) -> Path:
     return there if there.exists() else path
 
 
-def _named(columns: Mapping[str, str] | str) -> Mapping[str, str]:
+def columns_named(columns: Mapping[str, str] | str) -> Mapping[str, str]:
+    """`what=name, what=name`, as an option gives it, by what."""
     if not isinstance(columns, str):
         return columns
     pairs = [one.partition("=") for one in columns.split(",") if one.strip()]

@@ -42,7 +42,7 @@ def with_questions(log: Log, test_file: str | Path | None) -> Log:
         return log
     examples = {one.example_id: one for one in dataset.read_examples(test_file).examples}
     rows = tuple(
-        replace(row, messages=one.messages, expected=(one.expected,), slices=one.slices)
+        replace(row, messages=one.messages, expected=one.right, slices=one.slices)
         for row in log.rows
         if (one := examples.get(row.example_id))
     )
@@ -57,7 +57,7 @@ def _row(result: EvalResult) -> Row:
         example_id=str(result.example_id),
         sample=result.sample,
         messages=result.messages,
-        expected=(result.expected,) if result.exact_match is not None else (),
+        expected=result.right,
         answer=Answer(
             text=result.predicted,
             outcome=result.outcome,

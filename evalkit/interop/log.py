@@ -52,15 +52,16 @@ class Row:
     @property
     def result(self) -> EvalResult:
         """The row as any other answer; a right answer among several is an exact match."""
+        right = self.expected or ("",)
         example = Example(
             example_id=self.example_id,
             messages=self.messages,
-            expected=self.expected[0] if self.expected else "",
+            expected=right[0],
+            also_right=right[1:],
+            expects=bool(self.expected),
             slices=self.slices,
         )
-        made = metrics.score_answer(example, self.scored, self.sample, checker="none", scorers=())
-        hit = any(one.strip() == made.predicted for one in self.expected)
-        return replace(made, exact_match=made.outcome == "ok" and hit if self.expected else None)
+        return metrics.score_answer(example, self.scored, self.sample, checker="none", scorers=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

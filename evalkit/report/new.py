@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
 
+from evalkit.answers import dataset
 from evalkit.benchmark.hints import hints
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_new
+from evalkit.interop import testsets
 from evalkit.study import checked_name, project_root
 from evalkit.wording import plural
 
@@ -22,24 +25,33 @@ _TEMPLATE = Path(__file__).with_name("template") / "study.yaml.j2"
 
 
 def new_study(
-    name: str, *, test: Path, base: str, fine_tuned: str, root: Path | None = None
+    name: str,
+    *,
+    test: Path,
+    base: str,
+    fine_tuned: str,
+    columns: Mapping[str, str] | str = "",
+    root: Path | None = None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> Path:
-    """Writes `data/<name>/study.yaml` and copies the test file beside it; nothing that exists is overwritten.
+    """Writes `data/<name>/study.yaml` and the test file beside it; nothing that exists is overwritten.
 
     A `.gitignore` of the study's own keeps its A/B log, with the ids of users, out of git.
 
     Args:
         name: Lower-case letters, digits, "-" and "_".
-        test: Chat JSONL: the last assistant message of a row is the expected answer.
+        test: Chat JSONL is copied as it is; any other form that `testsets.convert` knows is converted.
         base: The base model's name at the endpoint.
         fine_tuned: The fine-tuned model's name.
+        columns: Which field of a test file in another form holds what, where that is not plain.
         root: The project's folder; found from here by default.
+        say: Is told in one line what a converted file was understood as.
 
     Returns:
         The study file.
 
     Raises:
-        DesignError: The name is not usable as a folder, or a model has no name.
+        DesignError: The name is not usable as a folder, a model has no name, or the test file could mean two things.
         DataError: The test file is missing or unusable, or the study exists.
     """
     folder = (root or project_root()) / "data" / checked_name(name, what="study")
@@ -48,13 +60,19 @@ def new_study(
     for option, model in (("--base", base), ("--fine-tuned", fine_tuned)):
         if not model.strip():
             raise DesignError(f"{option} is empty; name the model as the endpoint knows it")
-    _check(test)
+    made = _converted(test, columns)
+    if not made:
+        _check(test)
+    is_there = test.resolve() == (folder / "test.jsonl").resolve()
+    if (folder / "test.jsonl").exists() and (made or not is_there):
+        raise DataError(
+            f"{folder / 'test.jsonl'}: exists already; move it away, or name it as --test"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    if test.resolve() != (folder / "test.jsonl").resolve():
-        if (folder / "test.jsonl").exists():
-            raise DataError(
-                f"{folder / 'test.jsonl'}: exists already; move it away, or name it as --test"
-            )
+    if made:
+        say(made.understood)
+        _put_checked(folder / "test.jsonl", made.lines)
+    elif not is_there:
         _put(folder / "test.jsonl", test.read_bytes())
     values = {
         "study": name,
@@ -78,6 +96,40 @@ def new_study(
 def _put(path: Path, content: bytes) -> None:
     if not write_new(path, content):
         raise DataError(f"{path}: exists already, written a moment ago; choose another name")
+
+
+def convert_file(
+    path: Path,
+    to: Path,
+    *,
+    columns: Mapping[str, str] | str = "",
+) -> str:
+    """Writes a file's rows as chat JSONL; says in one line what was understood.
+
+    Raises:
+        DataError: The file is of no known form, its rows cannot be used, or the other one exists.
+        DesignError: It could mean two things.
+    """
+    made = testsets.convert(path, columns=columns)
+    _put_checked(to, made.lines)
+    return made.understood
+
+
+def _converted(test: Path, columns: Mapping[str, str] | str) -> testsets.Converted | None:
+    """None of a file that is chat JSONL, or means to be: its faults are told line by line."""
+    if not columns and not dataset.looks_otherwise(test):
+        return None
+    return testsets.convert(test, columns=columns)
+
+
+def _put_checked(path: Path, content: bytes) -> None:
+    """Only what a study can use stays."""
+    _put(path, content)
+    try:
+        _check(path)
+    except DataError:
+        path.unlink()
+        raise
 
 
 def next_step(study_file: Path) -> str:
@@ -105,11 +157,9 @@ For an A/B test fill in its plan in study.yaml, name it (experiment_name) and sa
 
 
 def _check(test: Path) -> None:
-    from evalkit.answers.dataset import read_examples
-
     if not test.is_file():
         raise DataError(f"{test}: no such file; need chat JSONL")
-    problems = read_examples(test, strict=False).problems
+    problems = dataset.read_examples(test, strict=False).problems
     if problems:
         first, n = problems[0], plural(len(problems), "problem")
         raise DataError(

@@ -29,7 +29,7 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
         return "Nothing can be said: no example was answered by both models."
     name, old, new = say.primary_levels(comparison)
     if comparison.primary.estimate is None:
-        return f"Nothing can be said: {name} is not known of any example."
+        return f"Nothing can be said: {name} is not known of any example.{_open_ended(comparison)}"
     who = {"better": "The fine-tuned model is better", "worse": "The fine-tuned model is worse"}
     head = who.get(comparison.verdict, "No difference between the models is shown")
     test, cells = comparison.primary, comparison.cells
@@ -39,18 +39,27 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     size = f"{wording.effect(test).removesuffix(')')}, {p_text})"
     changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
     lines = [
-        f"{head} on {name}: {old} to {new} over {wording.plural(comparison.n, 'example')}, {size}; {changed}."
+        f"{head} on {name}: {old} to {new} over {wording.plural(test.n, 'example')}, {size}; {changed}."
     ]
     if comparison.noninferiority is not None:
         lines.append(f"Against the margin it is {_margin(comparison.noninferiority)}.")
-    tuned = comparison.fine_tuned.by_metric["exact_match"]
-    if chance_rate is not None and tuned.ci_low <= chance_rate:
+    tuned = comparison.fine_tuned.by_metric.get("exact_match")
+    if chance_rate is not None and tuned and tuned.ci_low <= chance_rate:
         lines.append(
             f"But its exact match is not above the {wording.percent(chance_rate)} of picking one candidate at random."
         )
     if comparison.fragility.n_errors:
         lines.append(str(comparison.fragility))
     return " ".join(lines)
+
+
+def _open_ended(comparison: Comparison) -> str:
+    if not comparison.expects_nothing:
+        return ""
+    return (
+        " Nothing is expected of these examples: people decide (human rating), or a metric that needs no right answer, "
+        "declared as primary_metric: format, or a scorer of your own."
+    )
 
 
 def sent(declared: Mapping[str, Mapping[str, Any]]) -> str:
@@ -146,11 +155,11 @@ def regression_answer(
     tables: Sequence[SliceTable], noise: NoiseFloor | None, n_regressed: int
 ) -> str:
     """The second chapter's answer: how many, where, what would settle the rest, and whether they hold."""
-    lines = [
-        say.sentence(
-            f"{wording.plural(n_regressed, 'example') if n_regressed else 'no example'} got worse."
-        )
-    ]
+    if noise and noise.by_model and not any(one.flip_rate.n for one in noise.by_model.values()):
+        lines = ["Nothing is right or wrong here, so no example can be shown to have got worse."]
+    else:
+        n_worse = wording.plural(n_regressed, "example") if n_regressed else "no example"
+        lines = [say.sentence(f"{n_worse} got worse.")]
     first, others = (tables[0], tables[1:]) if tables else (None, ())
     worse = [_loss(row, first.metric) for row in first.worse] if first else []
     lines += worse or (["No declared slice is shown worse on the primary metric."] if first else [])

@@ -188,6 +188,8 @@ def regression(comparison: Comparison) -> Html:
     column = "cluster" if comparison.clustered else "example_id"
     for field in dict.fromkeys(name for one in comparison.pairs for name in one.base.slices):
         frame = regression_frame(comparison, field=field)
+        if frame.empty:
+            return note("No example is right or wrong, so there is nothing to regress.")
         linear, odds = (
             fit(frame, cluster=column, alpha=comparison.alpha)
             for fit in (linear_probability_table, gee_odds_table)

@@ -13,6 +13,7 @@ import ipywidgets as widgets
 import traitlets
 
 from evalkit import wording
+from evalkit.answers import metrics
 from evalkit.answers.pairs import Pair
 from evalkit.conversation import (
     Messages,
@@ -391,10 +392,10 @@ def side_by_side(
         against: What is marked: where base and fine-tuned (and each further model) differ, or each from what is expected.
     """
     facts = [pair.status, *sorted(slice_values(pair)), *([flaky] if flaky else [])]
-    expected, base = pair.base.expected, pair.base.predicted
+    expected, base = pair.base.expected_text, pair.base.predicted
     named = {"Base": pair.base, "Fine-tuned": pair.fine_tuned, **(others or {})}
     if against == "expected":
-        texts = {name: merged(expected, one.predicted) for name, one in named.items()}
+        texts = {name: merged(_closest(one), one.predicted) for name, one in named.items()}
     else:
         texts = {name: marked(base, one.predicted)[1] for name, one in named.items()}
         texts["Base"] = marked(base, pair.fine_tuned.predicted)[0]
@@ -407,6 +408,11 @@ def side_by_side(
         f'<div class="ek-pair"><p><b>{wording.render_text(pair.example_id)}</b> · '
         f'{wording.render_text(" · ".join(facts))}</p>{asked}<div class="ek-sides">{answers}</div></div>'
     )
+
+
+def _closest(one: EvalResult) -> str:
+    """Of several right answers the one that the answer comes closest to."""
+    return max(one.right, default="", key=lambda right: metrics.similarity(right, one.predicted))
 
 
 def _given(messages: Messages) -> str:
@@ -431,9 +437,9 @@ def _answer(name: str, one: EvalResult, safe: str) -> str:
 
 
 def _outcome(result: EvalResult) -> str:
-    return (
-        ("right" if result.exact_match else "wrong") if result.outcome == "ok" else result.outcome
-    )
+    if result.outcome != "ok":
+        return result.outcome
+    return {None: "answered", True: "right", False: "wrong"}[result.exact_match]
 
 
 def _metric_name(metric: str) -> str:

@@ -1,6 +1,6 @@
 // One mark an example on a canvas, so that thousands are drawn at once; a click picks the nearest within reach.
 const SIZE = 320, EDGE = 28, REACH = 14;
-const COLOURS = ["#c2410c", "#1f5fa8", "#8b93a0", "#8b93a0"]; // regressed, fixed, both wrong, both right
+const COLOURS = ["#c2410c", "#1f5fa8", "#8b93a0", "#8b93a0", "#8b93a0"]; // regressed, fixed, both wrong, both right, undefined
 
 function render({ model, el }) {
   const canvas = document.createElement("canvas");

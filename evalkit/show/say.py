@@ -197,7 +197,8 @@ def noise_title(noise: NoiseFloor | None) -> str:
     if noise is None or not noise.n:
         return "The noise floor was not measured"
     parts = [
-        f"{role}: {wording.share(one.n_changed, one.n)}" for role, one in noise.by_model.items()
+        f"{role}: {wording.share(one.n_changed, one.flip_rate.n)}"
+        for role, one in noise.by_model.items()
     ]
     return f"Asked twice, the verdict on an answer changed for {wording.listed(parts)}"
 
@@ -216,9 +217,10 @@ def scatter_title(comparison: Comparison, metric: str) -> str:
 
 def detectable_title(comparison: Comparison, detectable: float | None, power: float = 0.8) -> str:
     """What this test set could have found in right or wrong answers, against what was seen."""
-    n, cells = comparison.n, comparison.cells
+    cells = comparison.cells
+    n = sum(cells.values())
     if not n:
-        return "No examples, so nothing can be found"
+        return "No example is right or wrong, so nothing can be found"
     if not comparison.disagreement:
         return f"The models were right on the same {wording.plural(n, 'example')}: nothing to size a test set by"
     if detectable is None:

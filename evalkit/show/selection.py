@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ALL, CHANGE = "all", "change"
 MARKED, NOTED, TAG = "marked", "with a note", "tag: "
-STATUSES = ("regressed", "fixed", "both wrong", "both right")
+STATUSES = ("regressed", "fixed", "both wrong", "both right", "undefined")
 TAKEN = ("latency_ms", "completion_tokens")  # sorted by like metrics, the largest as the worst
 Others = Mapping[str, Mapping[str, Pair]]
 
@@ -149,7 +149,7 @@ def searchable(pair: Pair, others: Others) -> str:
     parts = (
         pair.example_id,
         conversation_text(pair.base.prompt),
-        pair.base.expected,
+        pair.base.expected_text,
         pair.base.predicted,
         pair.fine_tuned.predicted,
         *(_answer(pairs.get(pair.example_id)) for pairs in others.values()),

@@ -91,10 +91,23 @@ BROKEN = {
         chat(("user", "x"), ("assistant", [])),
         "the expected answer is empty",
     ),
-    "no assistant turn": (chat(("user", "x")), "no message with role 'assistant'"),
-    "last turn user": (
-        chat(("user", "x"), ("assistant", "y"), ("user", "z")),
-        "last message has role 'user'; need 'assistant'",
+    "nothing asked": (chat(("system", "x")), "last message has role 'system', so nothing is asked"),
+    "text under another name": (
+        '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "parts": ["y"]}]}',
+        "message 2 (role 'assistant') has no text in its content; it has parts",
+    ),
+    "text under another name in a part": (
+        chat(("user", "x"), ("assistant", [{"type": "text", "value": "y"}])),
+        "the expected answer has no text in its content; it has value",
+    ),
+    "a call under another name": (
+        '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "toolCalls": [{"a": 1}]}]}',
+        "message 2 (role 'assistant') has no text in its content; it has toolCalls",
+    ),
+    "also_right a text": (json.dumps(row(also_right="y")), 'also_right is "y"'),
+    "also_right without an answer": (
+        '{"messages": [{"role": "user", "content": "x"}], "also_right": ["y"]}',
+        "also_right stands beside no expected answer",
     ),
     "answer only": (chat(("assistant", "y")), "nothing stands before the expected answer"),
     "id a list": (json.dumps(row(id=[1])), "id is [1]"),
