@@ -132,6 +132,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 TYPES: Mapping[str, type] = get_type_hints(Settings)
+
+
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """The settings among some values, which were checked before; defaults for the rest."""
+    return Settings(**{name: value for name, value in values.items() if name in TYPES})
+
+
 QUESTIONS = ("better", "no_worse")
 RETIRES_SOON_DAYS = 60  # an A/B test of a few weeks still fits in
 

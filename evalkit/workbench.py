@@ -296,7 +296,7 @@ class Study(study.Study):
         return Rules.read(rules_file, question=said.question, margin=said.question_margin)
 
     def margin(self, layer: Literal["benchmark", "human", "ab_test"]) -> float | None:
-        """The loss a layer may show where the study asks `no_worse`, its rules_file included; None where it must show better."""
+        """The loss a layer may show where the study asks `no_worse`, rules_file included; None where it must be better."""
         asked = self.settings.question == "no_worse"
         return (asked and -self.rules.limit(layer)) or None
 

@@ -205,9 +205,10 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
         locked = lock(plan, path)
     except DesignError:
         locked = read_lock(path)
+        differs = plan_differs(home, locked, margin=plan.primary.margin)
         return locked, (
             f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "
-            f"{_both_said(plan_differs(home, locked, margin=plan.primary.margin))}. Write the locked values into study.yaml; to change a running test say "
+            f"{_both_said(differs)}. Write the locked values into study.yaml; to change a running test say "
             "why, with evalkit.abtest.lock.amend(path, reason, ...); a new test takes another experiment_name and study."
         )
     said = (

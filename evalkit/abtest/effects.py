@@ -91,6 +91,21 @@ class Effect(Result):
             return tested
         return against_margin("no difference shown" if tested == "too early" else tested, kept)
 
+    @property
+    def z_read(self) -> float | None:
+        """The z that is read against the limit: of the difference, or where a margin is asked for, of both together.
+
+        It lies beyond the limit, on the better side, just where the interval keeps clear of a loss of the margin.
+        """
+        worst = self.ci_high if self.lower_is_better else self.ci_low
+        if self.margin is None or self.estimate is None:
+            return self.z_score
+        if worst is None or worst == self.estimate:
+            return None
+        limit = self.bound if self.bound is not None else z_quantile(self.alpha)
+        margin = -self.margin if self.lower_is_better else self.margin
+        return limit * (self.estimate + margin) / abs(self.estimate - worst)
+
     def _tested(self) -> Verdict:
         if self.no_verdict:
             return "invalid"

@@ -90,8 +90,8 @@ class Metric:
 
     @property
     def aim(self) -> float:
-        """The difference worth finding, treatment - control, in the direction that is better."""
-        size = abs(self.detectable_difference)
+        """The difference worth finding, treatment - control, in the direction that is better; or as large as the margin."""
+        size = self.margin or abs(self.detectable_difference)
         return -size if self.lower_is_better else size
 
     @property
@@ -100,7 +100,7 @@ class Metric:
         return (self.expected or 0.0) + self.aim
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields; a plan means "higher" and asks for better where it says nothing, as those locked before there was a choice."""
+        """The fields; "higher" and "better" are what a plan means that says nothing, as those of before do."""
         record = asdict(self)
         if not self.lower_is_better:
             del record["better"]

@@ -284,7 +284,8 @@ class Comparison(Brief):
 
     def __str__(self) -> str:
         metric = self.primary_metric.replace("_", " ")
-        return f"{metric[:1].upper()}{metric[1:]} over {wording.plural(self.n, 'example')}: {_effect(self.primary, self.conclusion)}."
+        said = _effect(self.primary, self.conclusion)
+        return f"{metric[:1].upper()}{metric[1:]} over {wording.plural(self.n, 'example')}: {said}."
 
     def _repr_html_(self) -> str:
         tests = {name.replace("_", " "): _effect(one) for name, one in self.tests.items()}
