@@ -1,6 +1,8 @@
 """A model is being retired: is the replacement no worse, within a margin declared beforehand?"""
 
-from datetime import date
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from evalkit.abtest.effects import Effect, at_look
 from evalkit.abtest.findings import deciding
 from evalkit.abtest.lock import lock, read_lock
 from evalkit.abtest.plan import ABPlan, Metric
+from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.evidence import evidence_of
 from evalkit.benchmark.slices import slice_table
@@ -20,6 +23,7 @@ from evalkit.decision import decide
 from evalkit.decision.rules import Rules
 from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult, Evidence
+from evalkit.report import chain
 from evalkit.report.gate import gate
 from evalkit.settings import Settings, retirement
 from evalkit.show import answers, say
@@ -134,7 +138,7 @@ def test_the_smallest_loss_ruled_out_is_the_margin_that_needs_so_many_examples()
     for n, psi in ((300, 0.1), (2000, 0.05), (644, 0.2)):
         margin = stats.detectable_margin(n, psi)
         assert stats.examples_needed(psi / 2, psi / 2, margin=margin) in {n, n + 1}
-    assert stats.detectable_margin(2, 0.5) is None
+    assert stats.detectable_margin(300, 0.0) is stats.detectable_margin(0, 0.5) is None
 
 
 def test_ratings_for_no_worse_have_their_power_by_simulation():
@@ -348,3 +352,58 @@ def test_the_day_may_stand_bare_in_yaml_and_the_gate_tells_it(tmp_path):
     assert found.warning == "old retires on 2027-01-15, in 12 days"
     assert gate("toy", root=root, today=date(2026, 1, 3)).warning == ""
     assert settings.RETIRES_SOON_DAYS == 60
+
+
+@pytest.mark.slow
+def test_a_study_that_asks_it_says_so_from_the_first_screen_to_the_gate(tmp_path):
+    """Three chapters over 1,500 rows: 12 fixed, 15 regressed, -0.2 points; the base retires in a month."""
+    home = tmp_path / "data/toy"
+    (tmp_path / "notebooks").symlink_to(Path(__file__).parents[1] / "notebooks")
+    home.mkdir(parents=True)
+    soon = (datetime.now(UTC) + timedelta(days=30)).date()
+    said = {
+        "study": "toy", "question": "no_worse", "question_margin": 0.02, "retires_on": soon, "scorers": "similarity",
+        "base_model": "old", "fine_tuned_model": "new", "base_journal": "old.jsonl", "fine_tuned_journal": "new.jsonl",
+        "slice_fields": "kind", "rules_file": "rules.yaml",
+    }  # fmt: skip
+    (home / "study.yaml").write_text(yaml.safe_dump(said))
+    (home / "rules.yaml").write_text("human_before_deployment: false\n")
+    rows = [
+        {
+            "id": f"t{n}",
+            "metadata": {"kind": "ab"[n % 2]},
+            "messages": [
+                {"role": "user", "content": f"ticket {n}"},
+                {"role": "assistant", "content": f"label {n % 6}"},
+            ],
+        }
+        for n in range(1500)
+    ]
+    (home / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, first, last in (("old", 12, 200), ("new", 24, 215)):  # 188 and 191 wrong
+
+        def model(messages, first=first, last=last):
+            n = int(messages[-1]["content"].split()[-1])
+            return "other" if first <= n < last else f"label {n % 6}"
+
+        model.__name__ = name
+        run_automated_eval(
+            model, home / "test.jsonl", journal=home / f"{name}.jsonl", progress=False
+        )
+    lines = []
+    run = chain.run_study("toy", root=tmp_path, only=["01", "02", "07"], say=lines.append)
+    assert run.failed == {}
+    told = f"old retires on {soon}, in 30 days"
+    assert f"  {told}" in lines
+    found = gate("toy", root=tmp_path)
+    assert (found.code, found.warning) == (0, told)
+    assert found.sentence.startswith(
+        "Ship this version: not worse by more than 2 points in exact match"
+    )
+    page = run.report.read_text()
+    assert f"{told}." in page
+    assert "The replacement is not worse by more than 2 points on exact match" in page
+    assert "exact match</text>" in page or "margin: 2 points worse" in page
+    assert "not worse by more than 5 points" in page  # the slices
+    frame = Workbench.open("toy", root=tmp_path).compare()
+    assert frame.conclusion == "not worse"

@@ -51,7 +51,8 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"],
     )
     left, right = ("better", "worse") if test.lower_is_better else ("worse", "better")
-    ax.set_xlabel(f"{left} ←  z, if {null.replace('\n', ' ')}  → {right}")
+    of_what = " ".join(null.split())
+    ax.set_xlabel(f"{left} ←  z, if {of_what}  → {right}")
     return style.titled(ax, _z_title(z, limit, test), narrow=narrow)
 
 
