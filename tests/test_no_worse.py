@@ -356,7 +356,7 @@ def test_the_day_may_stand_bare_in_yaml_and_the_gate_tells_it(tmp_path):
 
 @pytest.mark.slow
 def test_a_study_that_asks_it_says_so_from_the_first_screen_to_the_gate(tmp_path):
-    """Three chapters over 1,500 rows: 12 fixed, 15 regressed, -0.2 points; the base retires in a month."""
+    """Three chapters over 600 rows: 6 fixed, 7 regressed, -0.2 points (-1.5 to +1.1); the base retires in a month."""
     home = tmp_path / "data/toy"
     (tmp_path / "notebooks").symlink_to(Path(__file__).parents[1] / "notebooks")
     home.mkdir(parents=True)
@@ -377,10 +377,10 @@ def test_a_study_that_asks_it_says_so_from_the_first_screen_to_the_gate(tmp_path
                 {"role": "assistant", "content": f"label {n % 6}"},
             ],
         }
-        for n in range(1500)
+        for n in range(600)
     ]
     (home / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, first, last in (("old", 12, 200), ("new", 24, 215)):  # 188 and 191 wrong
+    for name, first, last in (("old", 10, 100), ("new", 16, 107)):  # 90 and 91 wrong
 
         def model(messages, first=first, last=last):
             n = int(messages[-1]["content"].split()[-1])
@@ -403,7 +403,6 @@ def test_a_study_that_asks_it_says_so_from_the_first_screen_to_the_gate(tmp_path
     page = run.report.read_text()
     assert f"{told}." in page
     assert "The replacement is not worse by more than 2 points on exact match" in page
-    assert "exact match</text>" in page or "margin: 2 points worse" in page
     assert "not worse by more than 5 points" in page  # the slices
     frame = Workbench.open("toy", root=tmp_path).compare()
     assert frame.conclusion == "not worse"

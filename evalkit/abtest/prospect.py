@@ -76,7 +76,11 @@ def _power_against(plan: ABPlan, margin: float, difference: float) -> float:
     se = (plan.design_effect * sum(v / n for v, n in zip(variances, sizes, strict=True))) ** 0.5
     away = margin - difference if metric.lower_is_better else margin + difference
     looks = [look / plan.looks for look in range(1, plan.looks + 1)]
-    return crossing_chance(looks, away / se, alpha=plan.alpha) if away > 0 else plan.alpha / 2
+    drift, limit = away / se, _NORMAL.inv_cdf(1 - plan.alpha / 2)
+    if drift <= 0:
+        return _NORMAL.cdf(drift - limit)
+    wrong_side = _NORMAL.cdf(-drift - limit)  # of one look; over several it is hardly another
+    return crossing_chance(looks, drift, alpha=plan.alpha) - wrong_side
 
 
 def design_effect_in(log: Log, experiment: str, metric: str) -> float | None:

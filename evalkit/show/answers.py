@@ -168,7 +168,10 @@ def regression_answer(
     ]
     first, others = (tables[0], tables[1:]) if tables else (None, ())
     worse = [_loss(row, first.metric) for row in first.worse] if first else []
-    lines += worse or (["No declared slice is shown worse on the primary metric."] if first else [])
+    none = ["No declared slice is shown worse on the primary metric."] if first else []
+    if first and len(first) and first.margin and first.rows[0].question == "no_worse":
+        none = [f"{say.slices_title(first)}."]
+    lines += worse or none
     elsewhere = [
         f"{say.label(table.metric)} on {wording.listed(_losses(table))}"
         for table in others

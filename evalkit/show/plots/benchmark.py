@@ -79,7 +79,9 @@ def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
         )
         for name, test in comparison.tests.items()
     ]
-    ax = difference_axes(tracks, narrow=narrow, **_scale_of([*comparison.tests.values()]))
+    margin = comparison.noninferiority.margin if comparison.noninferiority is not None else 0.0
+    scale = _scale_of([*comparison.tests.values()])
+    ax = difference_axes(tracks, narrow=narrow, reach=margin, **scale)
     if comparison.noninferiority is not None:
         _margin(ax, comparison, 0.0, narrow=narrow)
     return style.titled(ax, say.differences_title(comparison), narrow=narrow)
@@ -99,8 +101,10 @@ def _margin(ax: Axes, comparison: Comparison, no_change: float, *, narrow: bool)
     if narrow:  # no room beside the line: the caption says it
         return
     told = f"margin: {wording.loss(margin, wording.scale_of(comparison.primary))} worse"
-    ha = "right" if at > (low + high) / 2 else "left"
-    _small(ax, at, place + 0.36, told, va="top", ha=ha)
+    left = at < no_change and at - low > 0.25 * (
+        high - low
+    )  # away from the marks, where there is room
+    _small(ax, at, place + 0.36, told, va="top", ha="right" if left else "left")
 
 
 def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False) -> Axes:
@@ -193,7 +197,7 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
         for row in table.rows[:MOST_ROWS]
     ]
     tests = [row.test for row in table]
-    ax = difference_axes(tracks, narrow=narrow, **_scale_of(tests))
+    ax = difference_axes(tracks, narrow=narrow, reach=table.margin or 0.0, **_scale_of(tests))
     if len(table) > MOST_ROWS:
         first = f"the first {MOST_ROWS} of {wording.plural(len(table), 'slice')}"
         ax.set_xlabel(f"{first}; {ax.get_xlabel()}")
@@ -267,18 +271,16 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
     if here is not None:
         ax.plot([n], [here * 100], "o", ms=9, mfc=COLOURS["fine_tuned"], mec=COLOURS["fine_tuned"])
         text = f"this run: {wording.points(here, sign=False)} points"
-        ax.annotate(text, (n, here * 100), (8, 6), textcoords="offset points", fontsize=9)
+        below = (
+            comparison.margin is not None and here < comparison.margin
+        )  # the line has its own words
+        spot = (8, -14 if below else 6)
+        ax.annotate(text, (n, here * 100), spot, textcoords="offset points", fontsize=9)
     if comparison.margin is not None:
         style.threshold(ax, comparison.margin * 100, vertical=False)
-        loss = wording.loss(comparison.margin)
-        _small(
-            ax,
-            float(sizes[-1]),
-            comparison.margin * 100,
-            f"margin: {loss}",
-            va="bottom",
-            ha="right",
-        )
+        told = f"margin: {wording.loss(comparison.margin)}"
+        if not narrow:  # there the title says it
+            _small(ax, float(sizes[-1]), comparison.margin * 100, told, va="bottom", ha="right")
     ax.set(ylim=(0, None), xlim=(0, float(sizes[-1])))
     ax.grid(axis="y")
     ax.set_xlabel("examples in the test set")

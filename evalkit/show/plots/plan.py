@@ -53,7 +53,7 @@ def power_title(plan: ABPlan) -> str:
             plan.primary.margin, "points" if plan.primary.kind == "rate" else "number"
         )
         users = wording.count(plan.n_users)
-        return f"{users} users rule out a loss of {loss} with a chance of {chance} when both models are alike"
+        return f"{users} users rule out a loss of {loss} in {chance} of tests of equal models"
     return f"{wording.count(plan.n_users)} users show a true difference of {size} with a chance of {chance}"
 
 
