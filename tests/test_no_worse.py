@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib import pyplot
+from scipy.stats import norm
 
 from evalkit import settings, stats
 from evalkit.abtest import prospect
@@ -15,6 +16,7 @@ from evalkit.abtest.effects import Effect, at_look
 from evalkit.abtest.findings import deciding
 from evalkit.abtest.lock import lock, read_lock
 from evalkit.abtest.plan import ABPlan, Metric
+from evalkit.abtest.reading import _to_keep
 from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.evidence import evidence_of
@@ -191,9 +193,7 @@ def test_looks_keep_the_level_at_the_margin_and_the_power_at_no_difference():
     """By simulation of the looks themselves, each read as an `Effect` would be: at most 2.5% and 80%."""
     looks, runs, rng = 4, 20_000, np.random.default_rng(1)
     bounds = stats.obrien_fleming_bounds([0.25, 0.5, 0.75, 1.0])
-    drift = (
-        2.8016 / stats.single_look_power(1) * 0.8
-    )  # z_a + z_b of one look, a little short of what 4 need
+    drift = norm.isf(0.025) + norm.ppf(stats.single_look_power(looks))  # as the plan is sized
     steps = rng.normal(0, 0.5, (runs, looks)).cumsum(axis=1)
     times = np.arange(1, looks + 1) / looks
 
@@ -201,8 +201,8 @@ def test_looks_keep_the_level_at_the_margin_and_the_power_at_no_difference():
         z = (steps + drift * (true + 1) * times) / times**0.5
         return (z > bounds).any(axis=1).mean()
 
-    assert 0.02 < ever(-1.0) < 0.028
-    assert 0.78 < ever(0.0) < 0.81
+    assert 0.021 < ever(-1.0) < 0.029
+    assert 0.79 < ever(0.0) < 0.81
 
 
 def effect(estimate, se, *, look=4, bound=2.02, lower_is_better=False):
@@ -232,6 +232,14 @@ def test_z_against_the_margin_and_the_interval_say_the_same(estimate, lower):
     good = -test.z_read if lower else test.z_read
     assert (good > test.bound) is stats.keeps_margin(test, MARGIN)
     assert good == pytest.approx(((-estimate if lower else estimate) + MARGIN) / 0.0066, abs=0.05)
+
+
+def test_users_that_rule_out_the_loss_are_priced_at_the_spread_seen():
+    # 4,000 users, error 2 points: sd = 0.02 * sqrt(4,000) / 2 = 0.632; 2 * 2.8016^2 * 0.4 / 0.017^2 = 21,728 each
+    missing = _to_keep(effect(-0.003, 0.02), MARGIN, 0.8)
+    assert missing.price == "about 43,456 users, if the difference seen is the true one"
+    assert missing.why == "a loss of 2 points is not ruled out"
+    assert "no number" in _to_keep(effect(-0.03, 0.02), MARGIN, 0.8).price
 
 
 # ---- the gate

@@ -601,7 +601,8 @@ def by_hand_said(found: Reading | NoReading, z: float) -> str:
         return f"{headline(found)}: no z by hand either."
     if test.z_score is None or not math.isfinite(z):
         return "z is undefined: the outcome never varied."
-    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); the z that decides = {wording.number(test.z_score)}"
+    which = "the z that decides" if test.margin is None else "the z of the difference"
+    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); {which} = {wording.number(test.z_score)}"
     near = abs(z - test.z_score) <= _FAR_OFF * max(1.0, abs(test.z_score))
     text = f"{text}: the same." if near else f"{text}. {_why_another(found.findings, test)}"
     return f"{text} Users are simulated." if found.simulated else text
@@ -689,7 +690,12 @@ def planned(plan: ABPlan) -> str:
 
 
 def _kind(plan: ABPlan) -> str:
-    return plan.primary.kind + (", lower is better" if plan.primary.lower_is_better else "")
+    one = plan.primary
+    asked = ""
+    if one.margin:
+        scale = "points" if one.kind == "rate" else "number"
+        asked = f", to be no worse by more than {wording.loss(one.margin, scale)}"
+    return one.kind + (", lower is better" if one.lower_is_better else "") + asked
 
 
 def needed(plan: ABPlan) -> str:
