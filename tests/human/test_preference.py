@@ -3,6 +3,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from matplotlib import pyplot
 
 from evalkit import prepare_human_eval_batch, stats
 from evalkit.errors import DesignError
@@ -90,6 +91,7 @@ def test_people_are_read_against_an_even_split_less_the_margin(
         assert f"{stats.ratings_needed_no_worse(0.5, 0.15)} pairs" in found.missing[0].action
     with style.style():
         texts = [one.get_text() for one in human.draw_win_rate(found).texts]
+        pyplot.close("all")
     assert "margin: 35.0%" in texts
 
 
