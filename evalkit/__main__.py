@@ -124,6 +124,8 @@ def _gate(options: argparse.Namespace) -> int:
         _tell(f"evalkit: {found.judged}", file=sys.stderr)
     if found.head:
         _tell(f"evalkit: ledger head {found.head}", file=sys.stderr)
+    if found.warning:
+        _tell(f"evalkit: warning: {found.warning}", file=sys.stderr)
     _tell(found.sentence)
     return found.code
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,7 +13,7 @@ import msgspec
 from evalkit.errors import DataError, DesignError
 from evalkit.files import as_record, no_number, read_json, read_record, read_yaml
 from evalkit.redaction import passwords_in
-from evalkit.wording import whole
+from evalkit.wording import plural, visible, whole
 
 Value = str | int | float | bool
 
@@ -83,7 +84,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     simulate_raters: int = 0
     allow_incomplete: bool = False
 
-    # when a version ships
+    # what is asked, and when a version ships
+    question: str = "better"
+    question_margin: float = 0.0
+    retires_on: str = ""
     stage: str = "pre_deploy"
     rules_file: str = ""
 
@@ -130,6 +134,60 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 TYPES: Mapping[str, type] = get_type_hints(Settings)
 
 
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """The settings among some values, which were checked before; defaults for the rest."""
+    return Settings(**{name: value for name, value in values.items() if name in TYPES})
+
+
+QUESTIONS = ("better", "no_worse")
+RETIRES_SOON_DAYS = 60  # an A/B test of a few weeks still fits in
+
+
+def whole_question(said: Settings) -> Settings:
+    """The settings, once what they ask can be answered.
+
+    Raises:
+        DesignError: Another question, "no_worse" without the margin that it needs, or a `retires_on` that is no date.
+    """
+    if said.question not in QUESTIONS:
+        raise DesignError(f"question: got {said.question!r}; need {' or '.join(QUESTIONS)}")
+    if said.question == "no_worse" and not 0 < said.question_margin < 1:
+        raise DesignError(
+            f"question_margin: got {said.question_margin:g}; question: no_worse needs the largest loss still accepted, as a "
+            "fraction above 0 and below 1, such as 0.02 for 2 points"
+        )
+    if said.retires_on:
+        _retirement_day(said)
+    return said
+
+
+def retirement(said: Settings, today: date) -> str:
+    """That the base model retires, or has; "" while that is more than `RETIRES_SOON_DAYS` away, or not said.
+
+    Example:
+        >>> retirement(Settings(retires_on="2027-01-15"), date(2027, 1, 3))
+        'base retires on 2027-01-15, in 12 days'
+    """
+    days = (_retirement_day(said) - today).days if said.retires_on else RETIRES_SOON_DAYS + 1
+    if days > RETIRES_SOON_DAYS:
+        return ""
+    name, on = visible(said.base_model), said.retires_on
+    if days > 0:
+        return f"{name} retires on {on}, in {plural(days, 'day')}"
+    if days == 0:
+        return f"{name} retires on {on}, today"
+    return f"{name} retired on {on}, {plural(-days, 'day')} ago: it may no longer answer"
+
+
+def _retirement_day(said: Settings) -> date:
+    try:
+        return date.fromisoformat(said.retires_on)
+    except ValueError:
+        raise DesignError(
+            f"retires_on: got {said.retires_on!r}; need a date such as 2027-01-15"
+        ) from None
+
+
 def named(words: str) -> tuple[str, ...]:
     """The names in a comma-separated setting."""
     return tuple(word.strip() for word in words.split(",") if word.strip())
@@ -163,6 +221,8 @@ def read_flat(path: Path) -> dict[str, Value]:
     if not path.exists():
         raise DataError(f"{path}: no such file; `evalkit new {path.parent.name}` writes one")
     found = read_yaml(path, need="flat `name: value` lines")
+    if isinstance(found, dict):  # YAML reads 2027-01-15 as a date of its own
+        found = {k: str(one) if type(one) is date else one for k, one in found.items()}
     pairs = found.items() if isinstance(found, dict) else ()
     wrong = [name for name, value in pairs if not isinstance(value, str | int | float | bool)]
     if wrong or not isinstance(found, dict):

@@ -22,6 +22,7 @@ from evalkit.settings import (
     declared_parameters,
     read_flat,
     read_pinned,
+    whole_question,
 )
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
@@ -101,10 +102,9 @@ class Study:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, with defaults where the study says nothing; raises as `given` does."""
-        return msgspec.convert(
-            {name: value for name, value in self.given.items() if name in TYPES}, Settings
-        )
+        """The settings, with defaults where the study says nothing; raises as `given` does, and for half a question."""
+        said = {name: value for name, value in self.given.items() if name in TYPES}
+        return whole_question(msgspec.convert(said, Settings))
 
     def _known(self, values: Mapping[str, Value]) -> dict[str, type]:
         """Types by name: the settings', and where those don't do, what the notebooks declare."""

@@ -93,6 +93,19 @@ def amount(diff: float | None, scale: str = "points", *, digits: int = 1, sign: 
     return signed(diff) if sign else signed(abs(diff)).lstrip("+")
 
 
+def loss(margin: float | None, scale: str = "points") -> str:
+    """A margin as people say it.
+
+    Example:
+        >>> loss(0.02), loss(0.01), loss(0.005, "number")
+        ('2 points', '1 point', '0.005')
+    """
+    if margin is None or scale == "number":
+        return NOTHING if margin is None else f"{margin:g}"
+    size = f"{margin * 100:g}"
+    return f"{size} {'point' if size == '1' else 'points'}"
+
+
 def limits(low: float | None, high: float | None, scale: str = "points", *, digits: int = 1) -> str:
     """Both limits of an interval: "+1.0 to +9.0"; that there is none, where there is none."""
     if low is None and high is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,7 +46,7 @@ class Study(study.Study):
         """The benchmark behind the methods below: test set, journals, scoring."""
         from evalkit.benchmark.bench import Bench
 
-        return Bench(study=self)
+        return Bench(study=self, margin=self.margin("benchmark"))
 
     def answers(self, role: Literal["base", "fine_tuned"]) -> list[EvalResult]:
         """One model's scored answers, from its journal."""
@@ -60,10 +61,8 @@ class Study(study.Study):
         Raises:
             DataError: A journal is not there and nothing may be asked.
         """
-        from evalkit.benchmark.bench import Bench
-
         if ask:  # what was asked once is what the other methods go on with
-            vars(self)["bench"] = Bench(study=self, asks=True)
+            vars(self)["bench"] = replace(self.bench, asks=True)
         return self.bench.compare()
 
     def checkpoints(self) -> dict[str, Comparison]:
@@ -115,14 +114,18 @@ class Study(study.Study):
         """The A/B plan that the settings describe; nothing is locked by it."""
         from evalkit.abtest import chapter
 
-        return chapter.make_plan(self)
+        return chapter.make_plan(self, margin=self.margin("ab_test"))
 
     def plan_differs(self) -> Sequence[Mapping[str, Any]]:
         """What the study's settings say otherwise than its locked plan: `name`, `study`, `plan`; nothing before a lock."""
         from evalkit.abtest import chapter
 
         locked = self.plan()
-        return () if isinstance(locked, chapter.NoReading) else chapter.plan_differs(self, locked)
+        return (
+            ()
+            if isinstance(locked, chapter.NoReading)
+            else chapter.plan_differs(self, locked, margin=self.margin("ab_test"))
+        )
 
     def lock(self, draft: ABPlan) -> tuple[ABPlan, str]:
         """Locks a plan that names its experiment; returns the plan in force, and what happened."""
@@ -188,7 +191,11 @@ class Study(study.Study):
     def _write_reading(self, found: Reading | NoReading) -> Path:
         from evalkit.abtest import chapter
 
-        differs = chapter.plan_differs(self, found.plan) if found.plan else ()
+        differs = (
+            chapter.plan_differs(self, found.plan, margin=self.margin("ab_test"))
+            if found.plan
+            else ()
+        )
         record = chapter.ab_evidence(found, study=self.name, differs=differs)
         return record.write(self.run_folder() / "ab_test.json")
 
@@ -268,6 +275,7 @@ class Study(study.Study):
             slice_fields=bench.fields,
             alpha=self.settings.alpha,
             power=self.settings.power,
+            margin=self.margin("human"),
         )
 
     def _write_preference(self, preference: Preference) -> Path:
@@ -283,7 +291,14 @@ class Study(study.Study):
         """The rules of the decision: the study's own, or the defaults."""
         from evalkit.decision import Rules
 
-        return Rules.read(self.named_file(self.settings.rules_file))
+        said = self.settings
+        rules_file = self.named_file(said.rules_file)
+        return Rules.read(rules_file, question=said.question, margin=said.question_margin)
+
+    def margin(self, layer: Literal["benchmark", "human", "ab_test"]) -> float | None:
+        """The loss a layer may show where the study asks `no_worse`, rules_file included; None where it must be better."""
+        asked = self.settings.question == "no_worse"
+        return (asked and -self.rules.limit(layer)) or None
 
     def decide(self, *, rules: Rules | None = None) -> Decision:
         """Joins what the layers of this run have handed over into one decision.

@@ -72,8 +72,13 @@ class NoReading:
         return f"{self.missing[0].why}. {self.missing[0].action}."
 
 
-def make_plan(home: Study) -> ABPlan:
-    """The plan that a study's settings describe; a draft when they name no experiment."""
+def make_plan(home: Study, *, margin: float | None = None) -> ABPlan:
+    """The plan that a study's settings describe; a draft when they name no experiment.
+
+    Args:
+        home: The study.
+        margin: The loss still accepted where the question is whether treatment is no worse; None asks for better.
+    """
     said = home.settings
     guardrails = home.named_file(said.guardrails_file)
     return ABPlan(
@@ -89,6 +94,7 @@ def make_plan(home: Study) -> ABPlan:
             detectable_difference=said.detectable_difference,
             sd=said.metric_sd or None,
             better=cast(Better | None, said.ab_metric_better or None),
+            margin=margin,
         ),
         covariate=said.ab_covariate.strip(),
         design_effect=said.design_effect,
@@ -104,14 +110,16 @@ def make_plan(home: Study) -> ABPlan:
     )
 
 
-def plan_differs(home: Study, locked: LockedPlan) -> tuple[dict[str, Any], ...]:
-    """What a study's settings say otherwise than its locked plan, which counts.
+def plan_differs(
+    home: Study, locked: LockedPlan, *, margin: float | None = None
+) -> tuple[dict[str, Any], ...]:
+    """What a study's settings say otherwise than its locked plan, which counts; `margin` as for `make_plan`.
 
     Returns:
         A mapping a setting: `name`, `study` and `plan` (the two values), `amended` (whether the study still says what was
         locked first). Nothing for a study that names no experiment: it plans nothing.
     """
-    draft = make_plan(home)
+    draft = make_plan(home, margin=margin)
     if draft.experiment_name == UNNAMED:
         return ()
     says, counts, first = (_in_settings(one) for one in (draft, locked.plan, locked.first))
@@ -149,6 +157,8 @@ def _in_settings(plan: ABPlan) -> dict[str, Any]:
         "expected_rate": metric.expected,
         "detectable_difference": metric.detectable_difference,
         "metric_sd": metric.sd or 0.0,
+        "question": "no_worse" if metric.margin else "better",
+        "question_margin": metric.margin or 0.0,
         **{name: getattr(plan, name) for name in same},
         "ab_covariate": plan.covariate,
         "cap_per_user": plan.cap_per_user or 0.0,
@@ -195,9 +205,10 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
         locked = lock(plan, path)
     except DesignError:
         locked = read_lock(path)
+        differs = plan_differs(home, locked, margin=plan.primary.margin)
         return locked, (
             f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "
-            f"{_both_said(plan_differs(home, locked))}. Write the locked values into study.yaml; to change a running test say "
+            f"{_both_said(differs)}. Write the locked values into study.yaml; to change a running test say "
             "why, with evalkit.abtest.lock.amend(path, reason, ...); a new test takes another experiment_name and study."
         )
     said = (

@@ -13,8 +13,10 @@ from evalkit.stats import (
     ProportionTest,
     RatioSums,
     adjust,
+    against_margin,
     combine_phases,
     cuped_test_from_sums,
+    keeps_margin,
     mean_test_from_sums,
     proportion_z_test,
     ratio_test_from_sums,
@@ -46,6 +48,7 @@ class Effect(Result):
         is_exact: Whether Fisher's exact test on users decided.
         look: The planned look it was read at, of `looks`.
         shown_as: Points for a rate, else a number in the metric's unit.
+        margin: The loss still accepted where the plan asks whether treatment is no worse; None where it asks for better.
     """
 
     unit: ClassVar[str] = "user"
@@ -64,6 +67,7 @@ class Effect(Result):
     is_exact: bool = False
     no_verdict: str = ""
     shown_as: Scale = "points"
+    margin: float | None = None
 
     @property
     def diff(self) -> float | None:
@@ -72,7 +76,37 @@ class Effect(Result):
 
     @property
     def verdict(self) -> Verdict:
-        """By the p-value of a plan with one look; by the limit of this look otherwise."""
+        """By the p-value of a plan with one look; by the limit of this look otherwise.
+
+        Where the plan asks whether treatment is no worse, the interval against the margin answers, at each look the repeated
+        interval, which holds over all of them.
+
+        Source: Jennison & Turnbull 1989 (repeated confidence intervals).
+        """
+        tested = self._tested()
+        if self.margin is None or tested == "invalid" or self.estimate is None:
+            return tested
+        kept = keeps_margin(self, self.margin)
+        if tested == "too early" and not kept:
+            return tested
+        return against_margin("no difference shown" if tested == "too early" else tested, kept)
+
+    @property
+    def z_read(self) -> float | None:
+        """The z that is read against the limit: of the difference, or where a margin is asked for, of both together.
+
+        It lies beyond the limit, on the better side, just where the interval keeps clear of a loss of the margin.
+        """
+        worst = self.ci_high if self.lower_is_better else self.ci_low
+        if self.margin is None or self.estimate is None:
+            return self.z_score
+        if worst is None or worst == self.estimate:
+            return None
+        limit = self.bound if self.bound is not None else z_quantile(self.alpha)
+        margin = -self.margin if self.lower_is_better else self.margin
+        return limit * (self.estimate + margin) / abs(self.estimate - worst)
+
+    def _tested(self) -> Verdict:
         if self.no_verdict:
             return "invalid"
         if self.bound is None or self.estimate is None:

@@ -25,13 +25,14 @@ from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.schedule import DueLook, date_of
 from evalkit.abtest.tallies import Joined, joined, nothing_counts
 from evalkit.errors import DataError
-from evalkit.stats import ProportionTest, confidence_sequence
+from evalkit.stats import ProportionTest, confidence_sequence, keeps_margin
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _OFF = 0.25  # share of the expected level from which a reader is told that control lies elsewhere
 _ONCE = 1.05  # outcomes for each user that has any, up to which it seems decided once for a user
+SETTLED = {"better", "worse", "not worse"}
 WEEK = 7
 _SEQUENCE_FROM = 100  # users per variant from which the confidence sequence is trusted
 
@@ -90,6 +91,8 @@ class Findings:
         whole, way = self.whole_weeks, {"better": 1, "worse": -1}.get(self.primary.verdict)
         if not self.days % WEEK or self.primary.verdict == "too early":
             return False
+        if whole is not None and self.primary.verdict == "not worse" and self.primary.margin:
+            return not keeps_margin(whole, self.primary.margin)
         if whole is None or way is None:
             return whole is None
         turn = -way if self.primary.lower_is_better else way
@@ -372,7 +375,13 @@ def read_looks(
     """The primary metric at each look due."""
     metric, looks = plan.plan.primary, plan.plan.looks
     facing = {"alpha": plan.plan.alpha, "lower_is_better": metric.lower_is_better}
-    tests = [(one.look, effect(up_to(cells, one.day), metric.kind, **facing)) for one in due]
+    tests = [
+        (
+            one.look,
+            replace(effect(up_to(cells, one.day), metric.kind, **facing), margin=metric.margin),
+        )
+        for one in due
+    ]
     if looks == 1:
         return tuple(test for _, test in tests)
     return tuple(
@@ -384,7 +393,7 @@ def read_looks(
 def deciding(looks: Sequence[Effect]) -> tuple[int, Effect]:
     """The first look that leaves the limits, else the latest; with its place."""
     return next(
-        ((n, one) for n, one in enumerate(looks) if one.verdict in {"better", "worse"}),
+        ((n, one) for n, one in enumerate(looks) if one.verdict in SETTLED),
         (-1, looks[-1]),
     )
 

@@ -34,6 +34,8 @@ class Metric:
         sd: Standard deviation between users; a mean or ratio needs it.
         better: Which direction is better: "higher", also when not given, or "lower", as for churn. A negative
             detectable_difference needs it said.
+        margin: The largest loss still accepted, where the question is whether treatment is no worse; the users are then those
+            who show that when both are alike, whatever the detectable_difference. None asks for better.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Metric:
     detectable_difference: float
     sd: float | None = None
     better: Better | None = None
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         """Checks that a number of users follows from it, and which way is better.
@@ -67,7 +70,12 @@ class Metric:
                 f"metric {self.name!r}: a rate needs the expected control rate, between 0 and 1"
             )
         self._check_direction()
-        if self.expected is not None and self.kind == "rate" and not 0 <= self.aimed_at <= 1:
+        if self.margin is not None and not self.margin > 0:
+            raise DesignError(
+                f"metric {self.name!r}: margin is {self.margin}; need a number above 0"
+            )
+        sized = self.expected is not None and self.kind == "rate" and self.margin is None
+        if sized and not 0 <= self.aimed_at <= 1:
             size, sign = abs(self.detectable_difference), "-" if self.lower_is_better else "+"
             raise DesignError(f"metric {self.name!r}: {self.expected} {sign} {size} is no rate")
         if self.kind != "rate" and not (self.sd and self.sd > 0):
@@ -82,8 +90,8 @@ class Metric:
 
     @property
     def aim(self) -> float:
-        """The difference worth finding, treatment - control, in the direction that is better."""
-        size = abs(self.detectable_difference)
+        """The difference worth finding, treatment - control, in the direction that is better; or as large as the margin."""
+        size = self.margin or abs(self.detectable_difference)
         return -size if self.lower_is_better else size
 
     @property
@@ -92,11 +100,14 @@ class Metric:
         return (self.expected or 0.0) + self.aim
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields; "higher" is what a plan means that says nothing, as those locked before there was a choice."""
+        """The fields; "higher" and "better" are what a plan means that says nothing, as those of before do."""
         record = asdict(self)
-        return (
-            record if self.lower_is_better else {k: v for k, v in record.items() if k != "better"}
-        )
+        if not self.lower_is_better:
+            del record["better"]
+        if self.margin is None:
+            del record["margin"]
+            return record
+        return record | {"question": "no_worse"}
 
     def _check_direction(self) -> None:
         if self.better not in (None, "higher", "lower"):
@@ -350,25 +361,29 @@ class ABPlan:
         return math.ceil(round(total * (1 - share), 6)), math.ceil(round(total * share, 6))
 
     def _needed(self) -> Any:
-        metric, options = (
-            self.primary,
-            {
-                "alpha": self.alpha,
-                "power": self.power,
-                "design_effect": self.design_effect,
-                "looks": self.looks,
-            },
-        )
+        if (
+            self.primary.margin
+        ):  # alike, so both groups vary alike, and the margin is what lies between
+            sd = self.primary.sd or 0.0
+            if self.primary.kind == "rate" and self.primary.expected:
+                sd = (self.primary.expected * (1 - self.primary.expected)) ** 0.5
+            wanted = (sd, self.primary.margin, self.traffic_split)
+            return users_needed_mean(*wanted, **self._risks())
+        metric, options = self.primary, self._risks()
         if metric.kind == "rate" and metric.expected is not None:
             return users_needed(metric.expected, metric.aimed_at, self.traffic_split, **options)
         return users_needed_mean(
             metric.sd or 0.0, metric.detectable_difference, self.traffic_split, **options
         )
 
+    def _risks(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("alpha", "power", "design_effect", "looks")}
+
 
 def _metric(record: Mapping[str, Any]) -> Metric:
     """A metric as recorded; one locked without a direction was read as "higher" and still is."""
-    return Metric(**{"better": "higher", **record})
+    known = {name: one for name, one in record.items() if name != "question"}  # the margin says it
+    return Metric(**{"better": "higher", **known})
 
 
 def read_guardrails(path: Path) -> tuple[Guardrail, ...]:

@@ -51,6 +51,8 @@ def power_at(plan: ABPlan, difference: float) -> float:
     Source: `stats.users_power` for a rate; two-sample normal formula for means.
     """
     metric, sizes = plan.primary, (plan.n_control, plan.n_treatment)
+    if metric.margin:
+        return _power_against(plan, metric.margin, difference)
     options: dict[str, Any] = {"alpha": plan.alpha, "looks": plan.looks}
     if metric.kind == "rate" and metric.expected is not None:
         new = min(1.0, max(0.0, metric.expected + difference))
@@ -59,6 +61,26 @@ def power_at(plan: ABPlan, difference: float) -> float:
     se = (metric.sd or 0.0) * (plan.design_effect * sum(1 / n for n in sizes)) ** 0.5
     looks = [look / plan.looks for look in range(1, plan.looks + 1)]
     return crossing_chance(looks, difference / se, alpha=plan.alpha)
+
+
+def _power_against(plan: ABPlan, margin: float, difference: float) -> float:
+    """Chance that it is shown no worse, at any of the looks, by the normal formula.
+
+    Source: Jennison & Turnbull 1989: z of the difference and the margin together, within the same limits.
+    """
+    metric, sizes = plan.primary, (plan.n_control, plan.n_treatment)
+    variances = [(metric.sd or 0.0) ** 2] * 2
+    if metric.kind == "rate" and metric.expected is not None:
+        levels = (metric.expected, min(1.0, max(0.0, metric.expected + difference)))
+        variances = [one * (1 - one) for one in levels]
+    se = (plan.design_effect * sum(v / n for v, n in zip(variances, sizes, strict=True))) ** 0.5
+    away = margin - difference if metric.lower_is_better else margin + difference
+    looks = [look / plan.looks for look in range(1, plan.looks + 1)]
+    drift, limit = away / se, _NORMAL.inv_cdf(1 - plan.alpha / 2)
+    if drift <= 0:
+        return _NORMAL.cdf(drift - limit)
+    wrong_side = _NORMAL.cdf(-drift - limit)  # of one look; over several it is hardly another
+    return crossing_chance(looks, drift, alpha=plan.alpha) - wrong_side
 
 
 def design_effect_in(log: Log, experiment: str, metric: str) -> float | None:
@@ -74,7 +96,14 @@ def design_effect_in(log: Log, experiment: str, metric: str) -> float | None:
 
 
 def power_curve(plan: ABPlan, *, points: int = 61) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Sizes of a difference in the direction that is better, 0 to twice the planned one, and the power at each."""
+    """Sizes of a difference in the direction that is better, 0 to twice the planned one, and the power at each.
+
+    Where the question is whether treatment is no worse: from a loss of the margin to a gain as large.
+    """
+    if margin := plan.primary.margin:
+        turn = -1 if plan.primary.lower_is_better else 1
+        across = tuple(margin * (2 * at / (points - 1) - 1) for at in range(points))
+        return across, tuple(power_at(plan, turn * one) for one in across)
     aim, expected = plan.primary.aim, plan.primary.expected or 0.0
     most = 2 * abs(aim)
     if plan.primary.kind == "rate":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import wording
 from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
+from evalkit.abtest.effects import Effect
 from evalkit.abtest.findings import WEEK, Findings, Question, findings
 from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
@@ -20,7 +21,7 @@ from evalkit.abtest.schedule import Schedule, limits, schedule
 from evalkit.abtest.tallies import exposed
 from evalkit.errors import DataError
 from evalkit.records import Brief, Missing
-from evalkit.stats import SampleRatioTest, sample_ratio_test
+from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,7 @@ CAUSES = (
     "the split was changed without an amendment of the plan, or two routers run with different splits",
     "user ids that change (signed out, several devices), or two logs joined",
 )
+_LARGER = "Run a larger test, under a new plan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,6 +427,8 @@ def _missing(
             "Cap what one user may bring, run longer or split the traffic equally, under a new plan"
         )
         return (Missing(action=action, why=found.primary.no_verdict, price="a new test"),)
+    if found and found.primary.verdict == "not shown" and found.primary.margin:
+        return (_to_keep(found.primary, found.primary.margin, plan.plan.power),)
     if found and found.primary.verdict != "too early":
         return ()
     looks, done = plan.plan.looks, state.due[-1].look if state.due else 0
@@ -433,6 +437,19 @@ def _missing(
     return (
         Missing(action=action, why=f"{why}: their outcome window has closed", price=state.price),
     )
+
+
+def _to_keep(test: Effect, margin: float, power: float) -> Missing:
+    """A test that rules out a loss of the margin, at the difference and the spread seen."""
+    why, action = f"a loss of {wording.loss(margin, test.shown_as)} is not ruled out", _LARGER
+    gain = -(test.estimate or 0.0) if test.lower_is_better else test.estimate or 0.0
+    if gain + margin <= 0 or not test.se:
+        price = "no number of users would: the loss seen is as large as the margin"
+        return Missing(action=action, why=why, price=price)
+    sd = test.se * test.n**0.5 / 2  # of two equal groups with this error
+    n = users_needed_mean(sd, gain + margin, alpha=test.alpha, power=power).total
+    price = f"about {wording.count(n)} users, if the difference seen is the true one"
+    return Missing(action=action, why=why, price=price)
 
 
 def _came_first(counts: pd.DataFrame, plan: LockedPlan) -> str:

@@ -65,10 +65,12 @@ class Bench:
         study: The study.
         asks: This notebook may ask what the journals lack, when the study is `live`; needs OPENAI_BASE_URL or
             OPENAI_API_KEY. False: it only reads.
+        margin: The loss still accepted where the study asks whether the fine-tuned model is no worse; None asks for better.
     """
 
     study: Study
     asks: bool = False
+    margin: float | None = None
 
     @property
     def settings(self) -> Settings:
@@ -114,7 +116,8 @@ class Bench:
             {said.fine_tuned_model: self.fine_tuned, **self.checkpoints()},
             primary_metric=said.primary_metric,
             lower_is_better=said.lower_is_better,
-            metric_margin=said.metric_margin or None,
+            metric_margin=self.margin or said.metric_margin or None,
+            question="no_worse" if self.margin else "better",
             alpha=said.alpha,
             extension=said.extension,
             first_look=said.first_look,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from evalkit.benchmark.slices import SliceTable
 
 
+Question = Literal["better", "no_worse"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
     """What was said before the answers were looked at, and who was asked.
@@ -56,21 +59,29 @@ class Fragility:
         n_errors: Pairs in which at least one side is an `error`.
         all_pairs: The primary test, failed calls counted as wrong.
         without_errors: The same test without those pairs.
+        margin: The loss still accepted where the question is "no_worse"; None where it is not.
     """
 
     n_errors: int
     all_pairs: Any
     without_errors: Any
+    margin: float | None = None
 
     @property
     def fragile(self) -> bool:
         """True when leaving the failed calls out changes the verdict."""
-        return self.all_pairs.verdict != self.without_errors.verdict
+        return self._said(self.all_pairs) != self._said(self.without_errors)
+
+    def _said(self, test: Any) -> str:
+        if self.margin is None:
+            return test.verdict
+        return stats.against_margin(test.verdict, stats.keeps_margin(test, self.margin))
 
     def __str__(self) -> str:
         if not self.n_errors:
             return "No call failed, so the verdict does not hang on failed calls."
-        with_all, without = _effect(self.all_pairs), _effect(self.without_errors)
+        both = self.all_pairs, self.without_errors
+        with_all, without = (_effect(one, self._said(one)) for one in both)
         word = "Fragile: the verdict changes" if self.fragile else "Not fragile: the verdict stays"
         calls = wording.plural(self.n_errors, "pair")
         return f"{word} when the {calls} with a failed call are left out: {with_all} with them, {without} without."
@@ -129,6 +140,7 @@ class Comparison(Brief):
             a margin. None where one model was compared.
         unmatched_base: Ids only the base model answered; they count nowhere.
         declared: What was said beforehand: slices, margin, power.
+        question: "better", or "no_worse", which `noninferiority` answers.
     """
 
     exact_match_improvement: float | None
@@ -156,11 +168,30 @@ class Comparison(Brief):
     widened: Any = None
     notes: tuple[str, ...] = ()
     declared: Declared = field(default_factory=Declared)
+    question: Question = "better"
 
     @property
     def verdict(self) -> str:
         """The primary test's."""
         return self.primary.verdict
+
+    @property
+    def margin(self) -> float | None:
+        """The loss still accepted where the question is "no_worse"; None where it is not."""
+        return self.noninferiority.margin if self.question == "no_worse" else None
+
+    @property
+    def conclusion(self) -> str:
+        """What is said on the question that was asked: the verdict, or "not worse" and "not shown" against the margin."""
+        return self.concluded(self.verdict, self.noninferiority)
+
+    def concluded(self, verdict: str, against: Any) -> str:
+        """A verdict of the primary metric as the answer to the question; `against` is its interval against the margin."""
+        return (
+            verdict
+            if self.margin is None
+            else stats.against_margin(verdict, against.verdict == "not worse")
+        )
 
     @property
     def fixed(self) -> tuple[Pair, ...]:
@@ -261,7 +292,8 @@ class Comparison(Brief):
 
     def __str__(self) -> str:
         metric = self.primary_metric.replace("_", " ")
-        return f"{metric[:1].upper()}{metric[1:]} over {wording.plural(self.n, 'example')}: {_effect(self.primary)}."
+        said = _effect(self.primary, self.conclusion)
+        return f"{metric[:1].upper()}{metric[1:]} over {wording.plural(self.n, 'example')}: {said}."
 
     def _repr_html_(self) -> str:
         tests = {name.replace("_", " "): _effect(one) for name, one in self.tests.items()}
@@ -278,6 +310,7 @@ def compare_models(
     primary_metric: str = "exact_match",
     lower_is_better: str | Iterable[str] = (),
     metric_margin: float | None = None,
+    question: Question = "better",
     alpha: float = 0.05,
     extension: bool = False,
     first_look: int = 0,
@@ -294,6 +327,7 @@ def compare_models(
         lower_is_better: Metrics of which less is better, by name (or names separated by commas): differences stay
             fine-tuned minus base, verdicts, margins and the status of examples turn.
         metric_margin: Largest loss, as a fraction, that would still count as "not worse"; asks that question too.
+        question: "no_worse" makes that the question: it needs a margin.
         alpha: Two-sided level of the tests.
         extension: Declared before the first look: if nothing is shown, the test set is extended once by as many
             examples again. The primary metric then has two looks that keep the level together.
@@ -363,12 +397,16 @@ def compare_models(
         ),
         cells=cells_of(pairs),
         pairs=pairs,
-        fragility=_fragility(pairs, tests[primary_metric], primary_metric, level, clustered),
-        noninferiority=_noninferiority(tests[primary_metric], metric_margin),
+        fragility=replace(
+            _fragility(pairs, tests[primary_metric], primary_metric, level, clustered),
+            margin=metric_margin if question == "no_worse" else None,
+        ),
+        noninferiority=_noninferiority(tests[primary_metric], metric_margin, question),
         unmatched_base=tuple(name for name in old if name not in new),
         unmatched_fine_tuned=tuple(name for name in new if name not in old),
         clustered=clustered,
         alpha=alpha,
+        question=question,
         extension=looks,
         notes=(
             *_notes(old, new, pairs, clustered),
@@ -525,8 +563,12 @@ def _fragility(
     return Fragility(n_errors=len(pairs) - len(kept), all_pairs=primary, without_errors=without)
 
 
-def _noninferiority(primary: Any, margin: float | None) -> Any:
+def _noninferiority(primary: Any, margin: float | None, question: Question = "better") -> Any:
     if not margin:
+        if question == "no_worse":
+            raise DesignError(
+                "question no_worse: give metric_margin, the largest loss still accepted"
+            )
         return None
     if not 0 < margin < 1:
         raise DesignError(
@@ -561,8 +603,8 @@ def _minus(new: float | None, old: float | None) -> float | None:
     return None if new is None or old is None else new - old
 
 
-def _effect(test: Any) -> str:
-    """Verdict, difference and interval: "better by +5.0 points (95% interval +1.0 to +9.0)"."""
+def _effect(test: Any, said: str = "") -> str:
+    """Verdict, difference and interval: "better by +5.0 points (95% interval +1.0 to +9.0)"; `said` in the verdict's place."""
     if test.estimate is None:
         return test.verdict
-    return f"{test.verdict}, {wording.effect(test)}"
+    return f"{said or test.verdict}, {wording.effect(test)}"

@@ -70,6 +70,8 @@ def evidence_of(
             "costs": costs,
             "n": comparison.n,
             "n_compared": comparison.n_compared,
+            "question": comparison.question,
+            "conclusion": comparison.conclusion,
             "widened": _limits(comparison.widened),
             "clustered": comparison.clustered,
             "unmatched": {
@@ -113,7 +115,13 @@ OPEN_SLICES = "open_slices"  # what the regression chapter says anew, so an olde
 
 
 def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
-    if comparison.verdict not in {"no difference shown", "too early"}:
+    if comparison.conclusion not in {"no difference shown", "not shown", "too early"}:
+        return
+    if comparison.margin is not None and comparison.n:
+        loss = wording.loss(comparison.margin, wording.scale_of(comparison.primary))
+        seen = f"{wording.plural(comparison.n, 'example')} do not rule out a loss of {loss}"
+        price = _price(comparison, power)
+        yield Missing(action="Answer more held-out examples", why=seen, price=price)
         return
     if comparison.expects_nothing and comparison.primary.estimate is None:
         yield Missing(
@@ -130,9 +138,14 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
 def _price(comparison: Comparison, power: float) -> str:
     if not comparison.n:
         return f"{FIRST_SIZE} examples to begin with"
-    needed = examples_to_settle(comparison.primary, alpha=comparison.price_level, power=power)
+    margin = comparison.margin or 0.0
+    needed = examples_to_settle(
+        comparison.primary, margin=margin, alpha=comparison.price_level, power=power
+    )
     if needed:
         return more_examples(comparison, needed, power)
+    if margin:
+        return "no number of examples would: the loss seen is as large as the margin"
     more = wording.count(3 * comparison.n)
     return f"about {more} more examples to find half as small a difference as often; {_how(comparison)}"
 
@@ -143,7 +156,11 @@ def more_examples(comparison: Comparison, needed: int, power: float) -> str:
         n = comparison.n
         return f"the second look that was declared: {wording.count(n)} more examples, then first_look: {n}"
     more = wording.count(needed - comparison.primary.n)
-    found = f"{wording.times(power)} that shows a difference of the size seen, if the rates seen are the true ones"
+    shows = "a difference of the size seen"
+    if comparison.margin is not None:
+        loss = wording.loss(comparison.margin, wording.scale_of(comparison.primary))
+        shows = f"that it is not worse by more than {loss}"
+    found = f"{wording.times(power)} that shows {shows}, if the rates seen are the true ones"
     return (
         f"about {more} more examples, {wording.count(needed)} in all: {found}; {_how(comparison)}"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
 from evalkit.answers.pairs import Pair, mean, paired_test
-from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.comparison import Comparison, Question
 from evalkit.benchmark.frames import NO_VALUE, label, shown_values, value_of
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Brief
@@ -42,6 +42,7 @@ class SliceRow:
         wanted_chance: The study's power.
         n_to_settle: Examples of this slice that would settle it at this run's rates: show it safe, or worse; without a
             margin, show the difference. None when it is settled, no number would, or its examples lack the field.
+        question: The comparison's: where it is "no_worse", how the slice stands against its margin is what is asked.
     """
 
     slice: str
@@ -60,6 +61,7 @@ class SliceRow:
     chance_to_see: float | None = None
     wanted_chance: float = 0.8
     n_to_settle: int | None = None
+    question: Question = "better"
 
     @property
     def estimate(self) -> float | None:
@@ -411,6 +413,7 @@ def _row(
         safety=stats.noninferiority_test(test, margin).verdict if margin else None,
         margin=margin,
         beyond_margin=beyond,
+        question=comparison.question,
     )
 
 

@@ -103,7 +103,9 @@ def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str,
         return ()
     if len(strangers) < len(told):
         ledger.check(home.folder)
-    rules = Rules.read(home.named_file(home.settings.rules_file))
+    said = home.settings
+    rules_file = home.named_file(said.rules_file)
+    rules = Rules.read(rules_file, question=said.question, margin=said.question_margin)
     found = () if only_files else concerns(home, rules)
     keys = {one.key: one.text for one in found if not one.reason}
     if not keys and not strangers:

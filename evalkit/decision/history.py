@@ -109,7 +109,11 @@ def append_decision(study: Study, folder: Path, *, told: Told = warned) -> None:
         return
     path, row = study.folder / FILE, row_now(folder)
     said = row["parameters"] | {"stage": row["stage"]}
-    now = in_force(Rules.read(study.named_file(said.get("rules_file") or "")), said)
+    asked = {
+        "question": said.get("question") or "better",
+        "margin": said.get("question_margin") or 0.0,
+    }
+    now = in_force(Rules.read(study.named_file(said.get("rules_file") or ""), **asked), said)
     before = [*ledger.read(path).of("rules")]
     if not before or dict(before[-1].facts) != now:
         ledger.append(path, "rules", now, told=told)

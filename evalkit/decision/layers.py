@@ -54,6 +54,7 @@ class LayerDecision:
         required: True when the stage needs this layer.
         estimate: The effect as a difference (human rating: minus 50%); None when withheld.
         limit: What the whole interval must lie beyond, on the better side.
+        need: What it must show: "better", or "not worse" by more than the margin.
         lower_is_better: The metric's direction; it turns the side on which the limit lies.
         scale: "points" for rates, "number" for a metric in its own unit.
         findings: What the rules had to say.
@@ -81,6 +82,13 @@ class LayerDecision:
     findings: tuple[Finding, ...] = ()
     missing: tuple[Missing, ...] = ()
     stale: str = ""
+    need: str = "better"
+
+    @property
+    def margin_text(self) -> str:
+        """The loss still accepted, in words: "2 points", "2 points below 50%"."""
+        below = " below 50%" if self.layer == "human" else ""
+        return f"{wording.loss(abs(self.limit), self.scale)}{below}"
 
     @property
     def stands_against(self) -> bool:
@@ -182,6 +190,7 @@ def read_layer(
         unit=evidence.unit,
         limit=-rules.limit(layer) if numbers["lower_is_better"] else rules.limit(layer),
         scale=str((evidence.primary or {}).get("shown_as") or "points"),
+        need=rules.needs(layer),
         findings=findings,
         missing=(*open_, *_still_missing(layer, word, evidence, findings))
         or _fallback(layer, word, verdict),
@@ -212,12 +221,16 @@ def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:
 def _verdict(
     primary: Mapping[str, Any] | None, numbers: Mapping[str, Any], limit: float, need: str
 ) -> str:
+    from evalkit.stats import against_margin
+
     verdict = str((primary or {}).get("verdict") or "too early")
     low, high = numbers["ci_low"], numbers["ci_high"]
     worst = low if not numbers["lower_is_better"] else None if high is None else -high
-    if need == "not worse" and verdict in {"no difference shown", "worse"} and worst is not None:
-        return "not worse" if worst > limit else "worse" if verdict == "worse" else "not shown"
-    return verdict
+    return (
+        against_margin(verdict, worst is not None and worst > limit)
+        if need == "not worse"
+        else verdict
+    )
 
 
 def _word(verdict: str, need: str, simulated: bool, findings: Iterable[Finding]) -> Word:

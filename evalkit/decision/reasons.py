@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _SAID = {
     "better": "shows the fine-tuned model better in {metric} by {amount}",
     "worse": "shows the fine-tuned model worse in {metric} by {amount}",
-    "not worse": "shows the fine-tuned model not worse in {metric}: {effect}",
-    "not shown": "does not show that {metric} keeps within its margin: {effect}",
+    "not worse": "shows the fine-tuned model not worse by more than {margin} in {metric}: {effect}",
+    "not shown": "does not rule out a loss of {margin} in {metric}: {effect}",
     "no difference shown": "does not show a difference in {metric}: {effect}",
     "too early": "cannot be read yet",
     "invalid": "is invalid, so no winner can be named",
@@ -31,12 +31,14 @@ _PREFERRED = {
     "better": "prefers the fine-tuned answers: they win {effect}, over {n}",
     "worse": "prefers the base answers: the fine-tuned ones win {effect}, over {n}",
     "no difference shown": "does not show a preference: the fine-tuned answers win {effect}, over {n}",
+    "not worse": "shows that the fine-tuned answers do not win less than {level}: they win {effect}, over {n}",
+    "not shown": "does not rule out that the fine-tuned answers win less than {level}: they win {effect}, over {n}",
 }
 _AFTER_LEVELS = {
     "better": "better by {amount}",
     "worse": "worse by {amount}",
-    "not worse": "not worse, {effect}",
-    "not shown": "not shown to keep within the margin, {effect}",
+    "not worse": "not worse by more than {margin}, {effect}",
+    "not shown": "a loss of {margin} is not ruled out, {effect}",
     "no difference shown": "no difference shown, {effect}",
 }
 
@@ -105,6 +107,8 @@ def _plainly(found: LayerDecision) -> str:
         "n": _n(found),
         "effect": _effect(found),
         "amount": amount,
+        "margin": found.margin_text,
+        "level": wording.percent(0.5 + found.limit),
     }
     told = [f", but {clause(one)}" if one.is_loss else f"; {one.text}" for one in _stopping(found)]
     return "".join([f"The {found.name} {said.format(**words)}", *told]) + "."
@@ -120,7 +124,9 @@ def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:
     if before is None or after is None:
         return ""
     rate = "successes" in base
-    then = _AFTER_LEVELS[found.verdict].format(amount=_amount(found), effect=_effect(found))
+    then = _AFTER_LEVELS[found.verdict].format(
+        amount=_amount(found), effect=_effect(found), margin=found.margin_text
+    )
     name = found.metric[:1].upper() + found.metric[1:]
     shown = found.verdict in {"better", "worse"}
     moves = _moves(before, after, rate=rate, shown=shown)

@@ -91,15 +91,24 @@ class Rules:
         _check_retired(self.retired_evidence)
 
     @classmethod
-    def read(cls, path: Path | None) -> Rules:
+    def read(cls, path: Path | None, *, question: str = "better", margin: float = 0.0) -> Rules:
         """A study's rules; the defaults without a file.
+
+        Args:
+            path: The study's `rules_file`; what it says of a layer wins over the question.
+            question: "no_worse" asks of every layer that it shows no loss of the margin, where the file says nothing.
+            margin: That margin, as a fraction.
 
         Raises:
             DataError: The file is missing or is not `name: value` lines.
             DesignError: A rule is unknown or has an impossible value.
         """
+        asked: dict[str, Any] = {}
+        if question == "no_worse":
+            asked = {f"{layer}_needs": "not worse" for layer in NAMES}
+            asked |= {f"{layer}_margin": margin for layer in NAMES}
         if path is None:
-            return cls()
+            return cls(**asked)
         found = read_yaml(path, need="`name: value` lines") or {}
         if not isinstance(found, dict):
             raise DataError(f"{path}: not rules; need `name: value` lines")
@@ -111,7 +120,7 @@ class Rules:
                 f"{path}: no rule is called {listed(unknown)}; there are {listed(known)}"
             )
         try:
-            return cls(**found)
+            return cls(**{**asked, **found})
         except DesignError as why:
             raise DesignError(f"{path}: {why}") from None
 

@@ -18,6 +18,16 @@ _GAINS: dict[Layer, str] = {
     "human": "people prefer it ({percent} against 50%)",
     "ab_test": "better by {amount} in {metric} with users",
 }
+_KEPT: dict[Layer, str] = {
+    "benchmark": "not worse by more than {margin} in {metric}",
+    "human": "people prefer it in no less than {level}",
+    "ab_test": "not worse by more than {margin} in {metric} with users",
+}
+_NOT_KEPT: dict[Layer, str] = {
+    "benchmark": "a loss of {margin} in {metric} is not ruled out",
+    "human": "that people prefer it in less than {level} is not ruled out",
+    "ab_test": "a loss of {margin} in {metric} with users is not ruled out",
+}
 _LOSSES: dict[Layer, str] = {
     "benchmark": "it is worse by {amount} in {metric}",
     "human": "people prefer the base ({percent} against 50%)",
@@ -41,6 +51,9 @@ def headline(verdict: str, layers: Iterable[LayerDecision], n_regressed: int | N
     """`<Ship | Don't ship | Not yet> this version: <gain>, but <cost>.`; "and" where there is no gain to set against it."""
     layers = list(layers)
     gained, joint, undecided = gain(layers), "but", False
+    if not gained and any(one.required and one.need == "not worse" for one in layers):
+        spoken = cost(layers, n_regressed)  # a gain was not asked for, so none is missed
+        return f"{VERDICTS[verdict]} this version: {spoken}."
     if not gained:
         shown = {layer.verdict for layer in layers if layer.required and not layer.simulated}
         undecided = _OPEN in shown and verdict == "not yet"
@@ -57,7 +70,7 @@ def gain(layers: Iterable[LayerDecision]) -> str:
     kept = next(
         (layer for layer in layers if layer.verdict == "not worse" and not layer.simulated), None
     )
-    return f"not worse in {kept.metric_text}" if kept else ""
+    return _filled(_KEPT[kept.layer], kept) if kept else ""
 
 
 def cost(layers: list[LayerDecision], n_regressed: int | None, *, undecided: bool = False) -> str:
@@ -164,7 +177,7 @@ def _unknown(layer: LayerDecision) -> str:
     if layer.verdict == _OPEN:
         return f"no difference is shown so far in the {layer.name}"
     if layer.verdict == "not shown":
-        return f"the {layer.name} does not show it within its margin"
+        return _filled(_NOT_KEPT[layer.layer], layer)
     return _UNKNOWN[layer.layer].get(layer.verdict, f"the {layer.name} says: {layer.verdict}")
 
 
@@ -177,4 +190,10 @@ def _filled(text: str, layer: LayerDecision) -> str:
     diff = layer.estimate or 0.0
     digits = wording.decimals(diff, layer.ci_low, layer.ci_high)
     amount = wording.amount(diff, layer.scale, digits=digits, sign=False)
-    return text.format(amount=amount, percent=wording.percent(0.5 + diff), metric=layer.metric_text)
+    return text.format(
+        amount=amount,
+        percent=wording.percent(0.5 + diff),
+        metric=layer.metric_text,
+        margin=layer.margin_text,
+        level=wording.percent(0.5 + layer.limit),
+    )

@@ -99,6 +99,8 @@ def _details(found: Preference) -> dict[str, Any]:
         "ties": found.labels["tie"],
         "both_bad": found.labels["both_bad"],
         "identical": found.identical,
+        "margin": found.margin,
+        "conclusion": found.conclusion,
         "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
         "asked_only": found.asked_only.to_dict(),
         "without_flagged": found.without_flagged and found.without_flagged.to_dict(),

@@ -58,11 +58,13 @@ def to_settle(found: Preference, *, differing: int | None, power: float) -> tupl
     from evalkit import stats
 
     result, asked = found.win_rate, found.asked_only
-    if result.verdict in {"better", "worse"}:
+    if found.conclusion in {"better", "worse", "not worse"}:
         return ()
     if not result.n:
         why = "no example had two answers to show"
         return (Missing(action="Prepare another rating round", why=why, price=FIRST_ROUND),)
+    if found.margin is not None:
+        return (_to_keep(found, found.margin, differing=differing, power=power),)
     rate = asked.wins / (asked.wins + asked.losses) if asked.wins + asked.losses else 0.5
     even = abs(rate - 0.5) < EVEN
     why = f"{wording.percent(result.estimate)} is not shown to differ from 50% with {wording.plural(result.n, 'item')}"
@@ -74,6 +76,21 @@ def to_settle(found: Preference, *, differing: int | None, power: float) -> tupl
     except DesignError as why_not:
         return (Missing(action="Rate more pairs", why=why, price=str(why_not)),)
     return (_round_of(max(needed, asked.n + 1), found, differing=differing, why=why, even=even),)
+
+
+def _to_keep(found: Preference, margin: float, *, differing: int | None, power: float) -> Missing:
+    """A round that shows the win rate not below 50% by the margin, at the rate and the ties seen."""
+    from evalkit import stats
+
+    result, asked = found.win_rate, found.asked_only
+    rate = 0.5 if result.estimate is None else result.estimate
+    why = f"a win rate below {wording.percent(0.5 - margin)} is not ruled out with {wording.plural(result.n, 'item')}"
+    ties = min(result.ties / result.n, 2 * min(rate, 1 - rate)) if result.n else 0.0
+    try:
+        needed = stats.ratings_needed_no_worse(rate, margin, ties, alpha=result.alpha, power=power)
+    except DesignError as why_not:
+        return Missing(action="Rate more pairs", why=why, price=str(why_not))
+    return _round_of(max(needed, asked.n + 1), found, differing=differing, why=why, even=False)
 
 
 def _round_of(

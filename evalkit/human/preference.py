@@ -76,6 +76,7 @@ class Preference(Brief):
         metrics: Where a metric and people both decide: how often they name the same model.
         disagreements: Pairs on which people and the benchmark disagree most.
         ratings: The votes themselves, un-blinded; none while nothing is shown.
+        margin: The loss against 50% still accepted, where the question is whether the fine-tuned answers are no worse.
     """
 
     simulated: bool
@@ -106,6 +107,21 @@ class Preference(Brief):
     disagreements: tuple[benchmark_view.Disagreement, ...] = ()
     missing: tuple[Missing, ...] = ()
     ratings: tuple[Rating, ...] = field(default=(), repr=False)
+    margin: float | None = None
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict of the win rate, or where the question is "no worse" its interval against 50% less the margin."""
+        return self.concluded(self.win_rate)
+
+    def concluded(self, rate: Any) -> str:
+        """The same of the win rate counted in another way."""
+        from evalkit import stats
+
+        if self.margin is None or rate.estimate is None:
+            return rate.verdict
+        kept = rate.ci_low is not None and rate.ci_low > rate.no_effect() - self.margin
+        return stats.against_margin(rate.verdict, kept)
 
     def to_frame(self, by: Literal["vote", "rater", "slice"] = "vote") -> pd.DataFrame:
         """The votes as a tidy frame, or what was found of each rater or slice; without rows while results are sealed.
@@ -130,6 +146,7 @@ def read_preference(
     metric: str = "similarity",
     alpha: float = 0.05,
     power: float = 0.8,
+    margin: float | None = None,
 ) -> Preference:
     """Analyses a round; before it is locked there is progress, and no result.
 
@@ -142,6 +159,7 @@ def read_preference(
         metric: Orders the pairs on which people and benchmark disagree.
         alpha: Two-sided level.
         power: For the number of pairs still needed.
+        margin: The loss against 50% still accepted, where the question is whether the answers are no worse.
 
     Raises:
         DataError: A file of the round changed after the lock.
@@ -149,7 +167,7 @@ def read_preference(
     withheld = _withheld(round_)
     stale = round_ is not None and bound_to is not None and not made_from(round_.batch, bound_to)
     if round_ is None or withheld:
-        return _nothing_yet(round_, withheld, stale=stale, alpha=alpha)
+        return replace(_nothing_yet(round_, withheld, stale=stale, alpha=alpha), margin=margin)
     votes, key = ratings.unblind(round_), round_.key()
     found = _analysed(
         votes, identical=len(round_.batch.identical), reasons=round_.batch.reasons, alpha=alpha
@@ -158,6 +176,7 @@ def read_preference(
     found = replace(
         found,
         stale=stale,
+        margin=margin,
         round=round_.folder.name,
         progress=round_.progress(),
         lock=round_.lock_record(),

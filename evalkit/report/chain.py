@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from evalkit.report.notebook import (
     title_of,
 )
 from evalkit.report.page import write_page
-from evalkit.settings import Value, declared_parameters
+from evalkit.settings import Value, declared_parameters, retirement, settings_of, whole_question
 from evalkit.study import PINNED, Study, new_run_name
 
 # What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
@@ -108,10 +109,13 @@ def run_study(
     values |= {"study": name, "run": run_name}
     values = wording.whole(values)
     checked_parameters(values, declared)
+    said = whole_question(settings_of(values))
     folder = study.run_folder(run_name)
     write_whole(folder / PINNED, json.dumps(values, indent=1).encode() + b"\n")
     began = time.monotonic()
     say(f"{name}: {wording.plural(len(books), 'chapter')} into {folder}")
+    if told := retirement(said, datetime.now(UTC).date()):
+        say(f"  {told}")
     taken = _taken_over(study, folder, books, values, say) if skip_up_to_date else {}
     for book in taken:
         say(f"  {book.stem}: up to date, taken from the run before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from evalkit.decision.record import FILE as DECISION
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.ledger import Ledger
 from evalkit.report import manifest
+from evalkit.settings import retirement
 from evalkit.study import Study, checked_run, project_root
 from evalkit.wording import listed, plural
 
@@ -27,20 +29,23 @@ class Gate:
 
     Attributes:
         head: Head of the study's ledger: who keeps it can show later that nothing before it was written anew.
+        warning: That the base model retires soon, or has; "" otherwise.
     """
 
     code: int
     sentence: str
     judged: str = ""
     head: str = ""
+    warning: str = ""
 
 
-def gate(run_or_study: str, *, root: Path | None = None) -> Gate:
+def gate(run_or_study: str, *, root: Path | None = None, today: date | None = None) -> Gate:
     """Reads the decision of a run.
 
     Args:
         run_or_study: A run's folder, a run's name, or a study, whose newest complete run is meant.
         root: The project's folder; found from here by default.
+        today: The day from which a retirement is counted; the present one (UTC) by default.
 
     Raises:
         DataError: There is no such run or study, or the study has never run.
@@ -54,7 +59,8 @@ def gate(run_or_study: str, *, root: Path | None = None) -> Gate:
             return Gate(code=BROKEN, sentence=f"Broken record: {why}")
         folder, judged = newest_run(study, kept)
     code, sentence = _answer(folder)
-    return Gate(code=code, sentence=sentence, judged=judged, head=_head(folder))
+    warning = _retires(folder, today or datetime.now(UTC).date())
+    return Gate(code=code, sentence=sentence, judged=judged, head=_head(folder), warning=warning)
 
 
 def newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
@@ -139,6 +145,14 @@ def _head(folder: Path) -> str:
     try:
         return ledger.read(study.folder / ledger.FILE).head if study else ""
     except DataError:  # the sentence says it
+        return ""
+
+
+def _retires(folder: Path, today: date) -> str:
+    study = _study_of(folder)
+    try:
+        return retirement(study.settings, today) if study else ""
+    except EvalkitError:  # a study file that was broken since: the run's own answer stands
         return ""
 
 

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from evalkit.files import read_record, write_whole
 from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
 from evalkit.report.notebook import title_of
+from evalkit.settings import retirement, settings_of
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
@@ -221,7 +223,10 @@ def _page(
         ],
         version=record["versions"]["evalkit"],
         run=record["run"],
-        notes=[wording.visible(one) for one in (*record.get("notes", ()), *_changes(decision))],
+        notes=[
+            wording.visible(one)
+            for one in (*_retires(record), *record.get("notes", ()), *_changes(decision))
+        ],
         head=record.get("ledger", ""),
         made_at=record["made_at"],
         **_verdict(decision, record),
@@ -254,6 +259,13 @@ def _section(one: Chapter, lacks: Mapping[str, str] | None) -> dict[str, Any]:
         "folded": Markup(folded),  # noqa: S704 - cleaned
         "inside": wording.listed([wording.plural(n, name) for name, n in counts.items() if n]),
     }
+
+
+def _retires(record: Mapping[str, Any]) -> list[str]:
+    """That the base model retires soon, counted from the day of the run."""
+    day = datetime.fromisoformat(record["made_at"]).date()
+    told = retirement(settings_of(record["parameters"]), day)
+    return [f"{told}."] if told else []
 
 
 def _changes(decision: Decision | None) -> list[str]:

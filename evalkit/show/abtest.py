@@ -48,6 +48,8 @@ def power(plan: ABPlan) -> Html:
     from evalkit.show.plots import plan as plots
 
     caption = "Two-sided test, pooled under the null. The zone is the wanted power."
+    if plan.primary.margin:
+        caption = "The interval against the margin (dashed). The zone is the wanted power; the mark: both models alike."
     return _of_a_plan(plots.power, plots.power_title(plan), plan, caption)
 
 
@@ -140,6 +142,11 @@ def guardrails(found: Reading | NoReading) -> Html:
 def z_test(found: Reading | NoReading) -> Html:
     """Where z would fall if nothing had changed, the region that counts, and where it fell."""
     caption = "By user; the dashed lines are the limits of the plan. The verdict follows z."
+    if found.findings and found.findings.primary.margin:
+        caption = (
+            "By user; the dashed line is z at which a loss of the margin is just ruled out. "
+            "The verdict follows the interval against the margin."
+        )
     return _of_a_reading("z_test", found, alt(found), caption)
 
 
@@ -163,6 +170,8 @@ def effect_title(found: Reading | NoReading) -> str:
 def looks(found: Reading | NoReading) -> Html:
     """Z at each planned look, inside the limits it must leave to count."""
     caption = "O'Brien-Fleming limits by Lan and DeMets, at the information each look had."
+    if found.plan and found.plan.plan.primary.margin:
+        caption += " z is of the difference and the margin together: above its limit a loss of the margin is ruled out."
     return _of_a_reading("looks", found, alt_looks(found), caption)
 
 
@@ -176,6 +185,8 @@ def over_time(found: Reading | NoReading) -> Html:
     if isinstance(found, Reading) and not found.timed:
         return tables.note(f"{NO_TIMES}.")
     caption = "Inner band: for one look. Outer band: a confidence sequence, which holds however often one looks."
+    if found.plan and found.plan.plan.primary.margin:
+        caption += " Dashed across: the margin."
     return _of_a_reading("over_time", found, alt_over_time(found), caption)
 
 
@@ -296,11 +307,30 @@ def headline(found: Reading | NoReading) -> str:
     size = difference(test, test.estimate, sign=False)
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"
     return {
+        "not worse": f'Not worse by more than {loss_of(test)}: "{name}"',
+        "not shown": f'Not shown: a loss of {loss_of(test)} in "{name}" is not ruled out after the planned users',
         "better": f'Better: "{name}" is {size} {way} in treatment',
         "worse": f'Worse: "{name}" is {size} {way} in treatment',
         "invalid": f"No verdict: {test.no_verdict}",
-        "too early": f"Too early: at look {test.look} of {test.looks} the difference is inside the limits",
+        "too early": f"Too early: at look {test.look} of {test.looks} "
+        + (
+            f"a loss of {loss_of(test)} is not ruled out"
+            if test.margin
+            else "the difference is inside the limits"
+        ),
     }.get(test.verdict, f'No difference shown in "{name}" after the planned users')
+
+
+def loss_of(test: Effect) -> str:
+    """The loss still accepted, in words."""
+    return wording.loss(test.margin, test.shown_as)
+
+
+def kept(test: Effect) -> bool:
+    """Whether a loss of the margin is ruled out."""
+    from evalkit.stats import keeps_margin
+
+    return keeps_margin(test, test.margin or 0.0)
 
 
 def held(found: Reading) -> str:
@@ -321,6 +351,13 @@ def figures(test: Effect) -> str:
     interval = "no interval, as nothing varied" if test.ci_low is None else interval
     text = f"Difference {difference(test, test.estimate)} ({interval}): {level(test, test.control_rate)} in control, "
     text += f"{level(test, test.treatment_rate)} in treatment, {wording.count(test.n)} users"
+    if test.margin is not None:
+        how = (
+            ""
+            if test.bound is None
+            else f" of look {test.look}, widened to hold over all {test.looks} looks,"
+        )
+        return f"{text}; the interval{how} is read against a loss of {loss_of(test)}."
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
     return f"{text}; p {p_said(test.p_value)}."
@@ -519,6 +556,9 @@ def aim(plan: ABPlan) -> str:
     size = f"{wording.points(one.aim)} points" if is_rate else wording.signed(one.aim)
     risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
     name = one.name.replace("_", " ") + (", lower is better" if one.lower_is_better else "")
+    if one.margin:
+        asked = f"to be shown not worse by more than {wording.loss(one.margin, 'points' if is_rate else 'number')}"
+        return f"The metric that decides: {', '.join([name, *found])}; {asked} ({risks}, one-sided {plan.alpha / 2:.1%})."
     return f"The metric that decides: {', '.join([name, *found])}; worth finding: {size} ({risks})."
 
 
@@ -561,7 +601,8 @@ def by_hand_said(found: Reading | NoReading, z: float) -> str:
         return f"{headline(found)}: no z by hand either."
     if test.z_score is None or not math.isfinite(z):
         return "z is undefined: the outcome never varied."
-    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); the z that decides = {wording.number(test.z_score)}"
+    which = "the z that decides" if test.margin is None else "the z of the difference"
+    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); {which} = {wording.number(test.z_score)}"
     near = abs(z - test.z_score) <= _FAR_OFF * max(1.0, abs(test.z_score))
     text = f"{text}: the same." if near else f"{text}. {_why_another(found.findings, test)}"
     return f"{text} Users are simulated." if found.simulated else text
@@ -649,7 +690,12 @@ def planned(plan: ABPlan) -> str:
 
 
 def _kind(plan: ABPlan) -> str:
-    return plan.primary.kind + (", lower is better" if plan.primary.lower_is_better else "")
+    one = plan.primary
+    asked = ""
+    if one.margin:
+        scale = "points" if one.kind == "rate" else "number"
+        asked = f", to be no worse by more than {wording.loss(one.margin, scale)}"
+    return one.kind + (", lower is better" if one.lower_is_better else "") + asked
 
 
 def needed(plan: ABPlan) -> str:

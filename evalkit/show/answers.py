@@ -30,8 +30,7 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     name, old, new = say.primary_levels(comparison)
     if comparison.primary.estimate is None:
         return f"Nothing can be said: {name} is not known of any example.{_open_ended(comparison)}"
-    who = {"better": "The fine-tuned model is better", "worse": "The fine-tuned model is worse"}
-    head = who.get(comparison.verdict, "No difference between the models is shown")
+    head = _head(comparison)
     test, cells = comparison.primary, comparison.cells
     p_text = f"p {wording.p_phrase(test.p_decides)}"
     if comparison.n_compared > 1:
@@ -39,7 +38,7 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     size = f"{wording.effect(test).removesuffix(')')}, {p_text})"
     changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
     lines = [
-        f"{head} on {name}: {old} to {new} over {wording.plural(test.n, 'example')}, {size}; {changed}."
+        f"{head.format(name=name)}: {old} to {new} over {wording.plural(test.n, 'example')}, {size}; {changed}."
     ]
     if comparison.noninferiority is not None:
         lines.append(f"Against the margin it is {_margin(comparison.noninferiority)}.")
@@ -59,6 +58,22 @@ def _open_ended(comparison: Comparison) -> str:
     return (
         " Nothing is expected of these examples: people decide (human rating), or a metric that needs no right answer, "
         "declared as primary_metric: format, or a scorer of your own."
+    )
+
+
+def _head(comparison: Comparison) -> str:
+    """The answer in a clause, with `{name}` for the metric."""
+    asked = comparison.margin is not None
+    who = "The replacement" if asked else "The fine-tuned model"
+    if comparison.conclusion in {"better", "worse"}:
+        return f"{who} is {comparison.conclusion} on {{name}}"
+    if not asked:
+        return "No difference between the models is shown on {name}"
+    if comparison.conclusion == "not worse":
+        return f"{who} is {say.against(comparison)} on {{name}}"
+    loss = wording.loss(comparison.margin, wording.scale_of(comparison.primary))
+    return (
+        f"Not shown that the replacement is no worse: a loss of {loss} on {{name}} is not ruled out"
     )
 
 
@@ -162,7 +177,10 @@ def regression_answer(
         lines = [say.sentence(f"{n_worse} got worse.")]
     first, others = (tables[0], tables[1:]) if tables else (None, ())
     worse = [_loss(row, first.metric) for row in first.worse] if first else []
-    lines += worse or (["No declared slice is shown worse on the primary metric."] if first else [])
+    none = ["No declared slice is shown worse on the primary metric."] if first else []
+    if first and len(first) and first.margin and first.rows[0].question == "no_worse":
+        none = [f"{say.slices_title(first)}."]
+    lines += worse or none
     elsewhere = [
         f"{say.label(table.metric)} on {wording.listed(_losses(table))}"
         for table in others
@@ -274,9 +292,17 @@ def settle(comparison: Comparison, *, power: float = 0.8) -> str:
 
     if comparison.primary.estimate is None:
         return "Nothing was seen from which a number of examples could be worked out."
-    if comparison.verdict in {"better", "worse"}:
-        return f"The question is settled for {say.label(comparison.primary_metric)}: {say.effect(comparison.primary)}."
-    needed = examples_to_settle(comparison.primary, alpha=comparison.price_level, power=power)
+    if comparison.conclusion in {"better", "worse", "not worse"}:
+        size = say.effect(comparison.primary)
+        if comparison.conclusion == "not worse":
+            size = f"{say.against(comparison)}, {wording.effect(comparison.primary)}"
+        return f"The question is settled for {say.label(comparison.primary_metric)}: {size}."
+    margin = comparison.margin or 0.0
+    needed = examples_to_settle(
+        comparison.primary, margin=margin, alpha=comparison.price_level, power=power
+    )
+    if needed is None and margin:
+        return "The loss seen is as large as the margin: no number of examples would show it safe at the rates seen."
     if needed is None:
         return "No difference at all was seen: no number of examples would settle a difference of zero."
     return f"To settle this you need {more_examples(comparison, needed, power)}."

@@ -49,8 +49,15 @@ def rates(comparison: Comparison) -> Html:
         alt=say.rates_alt(comparison),
         subline=f"Level of each metric over {wording.plural(comparison.n, 'example')}. "
         "Hollow: base. Filled: fine-tuned. Bar: interval.",
-        caption=f"Wilson intervals for rates, t for means.{dashed}",
+        caption=f"Wilson intervals for rates, t for means.{dashed}{_margin_said(comparison)}",
     )
+
+
+def _margin_said(comparison: Comparison) -> str:
+    if comparison.noninferiority is None:
+        return ""
+    loss = wording.loss(comparison.noninferiority.margin, wording.scale_of(comparison.primary))
+    return f" The line of the margin lies {loss} worse than base; the interval of the difference must keep clear of it."
 
 
 def caveats(comparison: Comparison) -> Html:
@@ -70,7 +77,8 @@ def differences(comparison: Comparison) -> Html:
         comparison,
         alt=say.differences_alt(comparison),
         subline="Fine-tuned minus base, points. Filled: shown. Hollow: not shown. Diamond: worse. Bar: interval.",
-        caption=f"{answers.methods(comparison.tests.values())}; Holm over the metrics that are not primary.",
+        caption=f"{answers.methods(comparison.tests.values())}; Holm over the metrics that are not primary."
+        f"{_margin_said(comparison)}",
     )
 
 
@@ -287,14 +295,19 @@ def segments(found: Found) -> Html:
 def detectable(comparison: Comparison) -> Html:
     """The smallest difference a test set of each size finds, and what would settle the question."""
     power, alpha = comparison.declared.power, comparison.alpha
+    found, source = "Smallest difference a test set of each size finds, ", "Connor 1987"
+    if comparison.margin is not None:
+        found, source = (
+            "Smallest loss a test set of each size rules out between equal models, ",
+            "Nam 1997",
+        )
     return _picture(
         "detectable",
         comparison,
         power=power,
         alt=f"{say.detectable_alt(comparison, power)} {answers.settle(comparison, power=power)}",
-        subline="Smallest difference a test set of each size finds, "
-        "at the share of examples on which these two models disagree.",
-        caption=f"Connor 1987, two-sided level {alpha:g}, power {power:.0%}. {comparison.fragility}",
+        subline=f"{found}at the share of examples on which these two models disagree.",
+        caption=f"{source}, two-sided level {alpha:g}, power {power:.0%}. {comparison.fragility}",
     )
 
 

@@ -72,6 +72,11 @@ def seal(found: Preference) -> Html:
 def win_rate(found: Preference) -> Html:
     """The win rate in every way it was counted, against an even split."""
     caption = f"{found.win_rate.method}; the interval is for display, the verdict follows the test."
+    if found.margin is not None:
+        least = wording.percent(0.5 - found.margin)
+        caption = (
+            f"{found.win_rate.method}; the whole interval must keep above the margin, {least}."
+        )
     return _figure(draw_win_rate, found, _spoken(headline(found), _win_rate_rows(found)), caption)
 
 
@@ -284,11 +289,16 @@ def headline(found: Preference) -> str:
         return NO_RESULT
     rate = wording.percent(result.estimate)
     who, s = wording.plural(len(found.raters), "rater"), "" if len(found.raters) > 1 else "s"
+    least = wording.percent(0.5 - (found.margin or 0.0))
+    won = f"they win {rate} of pairs, a tie counted half."
     said = {
+        "not worse": f"{who} prefer{s} the replacement’s answers in no less than {least} of pairs: {won}",
+        "not shown": f"Not shown that the replacement is no worse: that {who} prefer{s} its answers in less than {least} "
+        f"of pairs is not ruled out; {won}",
         "better": f"{who} prefer{s} the fine-tuned answers: they win {rate} of pairs, a tie counted half.",
         "worse": f"{who} prefer{s} the base answers: the fine-tuned ones win {rate} of pairs, a tie counted half.",
     }.get(
-        result.verdict,
+        found.conclusion,
         f"No preference{f' of {who}' if found.raters else ''} shown: "
         f"the fine-tuned answers win {rate} of pairs, a tie counted half.",
     )
@@ -365,7 +375,7 @@ def raters_title(found: Preference) -> str:
     if not names:
         return "No rater looks careless by these checks."
     rest = (
-        f"Without them: {wording.percent(without.estimate)}, {without.verdict}"
+        f"Without them: {wording.percent(without.estimate)}, {found.concluded(without)}"
         if without
         else "Nobody is left without them"
     )
@@ -611,8 +621,9 @@ def _disagreement_rows(found: Preference) -> list[dict[str, Any]]:
 def draw_win_rate(found: Preference, *, narrow: bool = False) -> Axes:
     """The fine-tuned model's win rate against an even split, in every way it was counted."""
     rows = _win_rate_rows(found)
-    kinds = {name: one.verdict for name, one in rows.items() if one is not None}
-    ax = _intervals(rows, kinds, headline(found), narrow=narrow, zone=True)
+    kinds = {name: found.concluded(one) for name, one in rows.items() if one is not None}
+    least = 0.5 - (found.margin or 0.0)
+    ax = _intervals(rows, kinds, headline(found), narrow=narrow, zone=least)
     ax.set_xlabel(
         "Share won by the fine-tuned answer"
         if narrow
@@ -657,7 +668,7 @@ def draw_slices(found: Preference, *, narrow: bool = False) -> Axes:
     """The win rate within each slice; hollow unless shown after Holm."""
     rows = {one.slice: one.result for one in found.slices}
     kinds = {one.slice: one.result.verdict if one.shown else "unsure" for one in found.slices}
-    ax = _intervals(rows, kinds, slices_title(found), narrow=narrow, zone=True)
+    ax = _intervals(rows, kinds, slices_title(found), narrow=narrow, zone=0.5)
     ax.set_xlabel("Share won by the fine-tuned answer")
     return ax
 
@@ -703,7 +714,7 @@ def _intervals(
     title: str,
     *,
     narrow: bool,
-    zone: bool = False,
+    zone: float | None = None,
     low: float = 0.0,
     even: float | None = 0.5,
 ) -> Axes:
@@ -721,8 +732,12 @@ def _intervals(
     ]
     ticks = [tick for tick in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if tick >= low]
     ax = tracks_axes(tracks, (low, 1), ticks, lambda at: wording.percent(at, 0), narrow=narrow)
-    if zone:
-        style.pass_zone(ax, 0.5, 1, spans=spans(tracks, narrow=narrow))
+    if zone is not None:
+        style.pass_zone(ax, zone, 1, spans=spans(tracks, narrow=narrow))
+    if zone is not None and zone < (even or 0.0):
+        style.threshold(ax, zone, spans=spans(tracks, narrow=narrow))
+        told, top = f"margin: {wording.percent(zone)}", ax.get_ylim()[1]
+        ax.text(zone, top, told, va="bottom", ha="right", fontsize=9, color=style.COLOURS["muted"])
     if even is not None:
         style.zero_line(ax, even, spans=spans(tracks, narrow=narrow))
     return style.titled(ax, title, narrow=narrow)

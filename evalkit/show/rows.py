@@ -67,7 +67,9 @@ def checkpoint_rows(
             "examples": one.n,
             "difference": say.size(one.primary),
             "adjusted p": wording.p_text(adjusted[name]),
-            "verdict": say.verdict_by(one.primary, adjusted[name]),
+            "verdict": say.verdict_by(one.primary, adjusted[name])
+            if one.margin is None
+            else one.conclusion,
             **{key.replace("_", " "): n for key, n in one.cells.items()},
         }
         for name, one in compared.items()

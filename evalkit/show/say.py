@@ -51,13 +51,29 @@ def rates_title(comparison: Comparison) -> str:
     name, old, new = primary_levels(comparison)
     if not comparison.n:
         return "No examples were answered by both models"
-    change = {"better": "rises", "worse": "falls"}.get(comparison.verdict)
+    shown = comparison.margin is None or comparison.conclusion in {"better", "worse"}
+    change = {"better": "rises", "worse": "falls"}.get(comparison.verdict) if shown else None
     words = (
         f"{change} from {old} to {new}"
         if change
-        else f"goes from {old} to {new}, no difference shown"
+        else f"goes from {old} to {new}, {against(comparison) or 'no difference shown'}"
     )
     return f"{name.capitalize()} {words}{_fragile(comparison)}"
+
+
+def against(comparison: Comparison) -> str:
+    """The answer where the question is "no worse", as the end of a sentence; "" where it is another.
+
+    Example: "not worse by more than 2 points", "a loss of 2 points is not ruled out".
+    """
+    if comparison.margin is None:
+        return ""
+    loss = wording.loss(comparison.margin, wording.scale_of(comparison.primary))
+    said = {
+        "not worse": f"not worse by more than {loss}",
+        "not shown": f"a loss of {loss} is not ruled out",
+    }
+    return said.get(comparison.conclusion, comparison.conclusion)
 
 
 def differences_title(comparison: Comparison) -> str:
@@ -67,7 +83,10 @@ def differences_title(comparison: Comparison) -> str:
     by: dict[str, list[str]] = {}
     for name, verdict in metric_verdicts(comparison).items():
         by.setdefault(verdict, []).append(label(name))
-    parts = [
+    kept, lost = by.pop("not worse", []), by.pop("not shown", [])
+    parts = [f"{name} is {against(comparison)}" for name in kept]
+    parts += [f"{against(comparison)} in {name}" for name in lost]
+    parts += [
         f"{wording.listed(by[word])} {_are(len(by[word]))} {word}"
         for word in ("better", "worse")
         if word in by
@@ -78,11 +97,14 @@ def differences_title(comparison: Comparison) -> str:
 
 
 def metric_verdicts(comparison: Comparison) -> dict[str, str]:
-    """Every metric's verdict: the primary by its own p, the others by p adjusted over them (Holm)."""
-    return {
+    """Every metric's verdict: the primary's on what was asked, the others by p adjusted over them (Holm)."""
+    said = {
         name: verdict_by(test, comparison.p_adjusted.get(name, test.p_decides))
         for name, test in comparison.tests.items()
     }
+    if comparison.margin is None:
+        return said
+    return said | {comparison.primary_metric: comparison.conclusion}
 
 
 def cells_title(cells: Mapping[str, int], noun: str = "example") -> str:
@@ -136,6 +158,11 @@ def slices_title(table: SliceTable) -> str:
     if table.worse:
         worst = [wording.examples_of(row.slice) for row in table.worse]
         return f"{label(table.metric).capitalize()} falls on {' and on '.join(worst)}"
+    if table.margin and table.rows[0].question == "no_worse":
+        kept = sum(row.verdict == "better" or row.safety == "not worse" for row in table)
+        loss = wording.loss(table.margin, wording.scale_of(table.rows[0].test))
+        of = f"{kept or 'none'} of {wording.plural(len(table), 'slice')}"
+        return f"{sentence(of)} {_are(kept or 1)} shown not worse by more than {loss} on {label(table.metric)}"
     gains = (
         f"{better or 'none'} of {wording.plural(len(table), 'slice')} {_are(better or 1)} better"
     )
@@ -185,11 +212,17 @@ def slice_verdict(row: SliceRow) -> str:
     """
     if row.standing is None or row.verdict != "no difference shown":
         return row.verdict
+    verdict = row.verdict
+    if row.question == "no_worse":
+        loss = wording.loss(row.margin, wording.scale_of(row.test))
+        if row.standing == "shown safe":
+            return f"not worse by more than {loss}"
+        verdict = f"a loss of {loss} is not ruled out"
     if row.standing != "could not have been seen" or row.chance_to_see is None:
-        return f"{row.verdict}; {row.standing}"
+        return f"{verdict}; {row.standing}"
     loss = wording.amount(row.margin, wording.scale_of(row.test), sign=False)
     found = f"would have found a loss of {loss} {wording.times(row.chance_to_see)}"
-    return f"{row.verdict}; {row.standing}: {found}"
+    return f"{verdict}; {row.standing}: {found}"
 
 
 def noise_title(noise: NoiseFloor | None) -> str:
@@ -215,6 +248,18 @@ def scatter_title(comparison: Comparison, metric: str) -> str:
     return told if shown else f"{told}: no difference shown"
 
 
+def detects(comparison: Comparison, n: int, *, power: float = 0.8) -> float | None:
+    """What n examples find at this run's disagreement: the smallest difference, or the smallest loss that is ruled out."""
+    from evalkit import stats
+
+    share, level = comparison.disagreement, {"alpha": comparison.alpha, "power": power}
+    if not share or not n:
+        return None
+    if comparison.margin is None:
+        return stats.detectable_difference(n, share, **level)
+    return stats.detectable_margin(n, share, **level)
+
+
 def detectable_title(comparison: Comparison, detectable: float | None, power: float = 0.8) -> str:
     """What this test set could have found in right or wrong answers, against what was seen."""
     cells = comparison.cells
@@ -227,6 +272,12 @@ def detectable_title(comparison: Comparison, detectable: float | None, power: fl
         return (
             f"{wording.plural(n, 'example')} do not find even a difference as large as the models' disagreement "
             f"{wording.times(power)}"
+        )
+    if comparison.margin is not None:
+        out = f"{wording.plural(n, 'example')} rule out a loss of {wording.points(detectable, sign=False)} points or more"
+        return (
+            f"{out} in {label(comparison.status_metric)} {wording.times(power)} when the models are truly alike; "
+            f"the margin is {wording.loss(comparison.margin, wording.scale_of(comparison.primary))}"
         )
     saw = wording.points(abs(cells["fixed"] - cells["regressed"]) / n, sign=False)
     find = f"{wording.plural(n, 'example')} find a difference of {wording.points(detectable, sign=False)} points or more"
@@ -381,12 +432,5 @@ def examples_title(counts: Mapping[str, int], shown: int) -> str:
 
 def detectable_alt(comparison: Comparison, power: float) -> str:
     """What this many examples find, in a sentence."""
-    from evalkit import stats
-
-    share = comparison.disagreement
-    found = (
-        stats.detectable_difference(comparison.n, share, alpha=comparison.alpha, power=power)
-        if share
-        else None
-    )
+    found = detects(comparison, comparison.n, power=power)
     return f"{detectable_title(comparison, found, power)}."

@@ -11,11 +11,12 @@ _ROOMS = {
     "cuped": "cuped_test cuped_test_from_sums",
     "folding": "MOST_VALUES folded",
     "multiplicity": "adjust",
-    "noninferiority": "NonInferiorityTest noninferiority_test",
+    "noninferiority": "NonInferiorityTest against_margin keeps_margin noninferiority_test",
     "paired": "PairedBinaryTest PairedMeanTest paired_binary_test paired_mean_test tango_interval",
     "phases": "CombinedTest combine_phases",
-    "power": "SampleSize chance_to_find chance_to_find_mean detectable_difference days_needed "
-    "examples_needed ratings_needed sign_test_power user_design_effect user_design_effect_from_sums users_needed "
+    "power": "SampleSize chance_to_find chance_to_find_mean days_needed detectable_difference detectable_margin "
+    "examples_needed ratings_needed ratings_needed_no_worse sign_test_power "
+    "user_design_effect user_design_effect_from_sums users_needed "
     "users_needed_mean users_power",
     "preference": "LengthAdjustedPreference PositionBias RaterSampleTest WinRate item_mean_test length_adjusted_preference "
     "position_bias rater_sample_test win_rate",

@@ -28,11 +28,7 @@ class NonInferiorityTest(Result):
         """Not worse when the whole interval lies on the good side of the margin."""
         if self.tested in ("too early", "invalid"):
             return self.tested
-        worst = self.ci_high if self.lower_is_better else self.ci_low
-        if worst is None:
-            return "not shown"
-        loss = worst if self.lower_is_better else -worst
-        return "not worse" if loss < self.margin else "not shown"
+        return "not worse" if keeps_margin(self, self.margin) else "not shown"
 
     def counted_in(self) -> str:
         """As the result it was made from."""
@@ -88,3 +84,29 @@ def noninferiority_test(
         unit_counted=result.counted_in(),
         shown_as="number" if result.shown_in() == "number" else "points",
     )
+
+
+def keeps_margin(result: Result, margin: float) -> bool:
+    """Whether the whole interval of a difference lies on the good side of a loss of the margin."""
+    worst = result.ci_high if result.lower_is_better else result.ci_low
+    return worst is not None and (worst if result.lower_is_better else -worst) < margin
+
+
+def against_margin(tested: str, kept: bool) -> str:
+    """The verdict where the question is "no worse": a result that shows better still says so.
+
+    A loss that is shown, within the margin, is "not worse"; one of which that is not shown is "worse".
+
+    Args:
+        tested: Verdict of the test of the difference.
+        kept: Whether the whole interval keeps the margin.
+
+    Source: Piaggio et al. 2012, figure 1; better after not worse costs no alpha (a fixed sequence of the same interval).
+
+    Example:
+        >>> against_margin("no difference shown", True), against_margin("worse", True), against_margin("worse", False)
+        ('not worse', 'not worse', 'worse')
+    """
+    if tested in ("better", "too early", "invalid"):
+        return tested
+    return "not worse" if kept else "worse" if tested == "worse" else "not shown"

@@ -105,6 +105,33 @@ def detectable_difference(
     return diff if diff <= psi else None
 
 
+def detectable_margin(
+    n: int, disagreement: float, *, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """Smallest loss that n examples rule out between models truly alike, a fraction; `disagreement` is psi, a share.
+
+    Returns:
+        None when not even a loss of everything would be ruled out.
+
+    Source: Nam 1997 (see `examples_needed`), solved for the margin.
+
+    Example:
+        >>> round(detectable_margin(644, 0.20), 3)
+        0.05
+    """
+    from scipy.optimize import brentq
+
+    size, psi = whole(n, "n"), between(disagreement, "disagreement", closed=True)
+    z_a, z_b = z_quantile(alpha), _z_power(power)
+
+    def spare(margin: float) -> float:
+        null = _variance_at_loss(psi / 2, psi / 2, margin)
+        return margin * size**0.5 - z_a * max(0.0, null) ** 0.5 - z_b * psi**0.5
+
+    most = 1.0 - 1e-9
+    return float(brentq(spare, 0.0, most)) if psi and spare(most) > 0 else None  # pyright: ignore[reportArgumentType]
+
+
 def chance_to_find(n: int, disagreement: float, loss: float, *, alpha: float = 0.05) -> float:
     """Chance that McNemar's exact test on n examples shows a true loss (or gain) of this size.
 
@@ -309,6 +336,44 @@ def ratings_needed(
     candidates = np.arange(1, math.ceil(1.2 * n) + 50)
     decided = int(candidates[_sign_test_powers(candidates, rate, alpha) >= power][0])
     return math.ceil(round(decided / (1 - ties), 9))
+
+
+def ratings_needed_no_worse(
+    win_rate: float,
+    margin: float,
+    tie_rate: float = 0.0,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> int:
+    """Ratings needed to show that a win rate, ties counted half, is not below 50% by the margin or more.
+
+    Args:
+        win_rate: Expected, ties counted half.
+        margin: Largest loss still accepted, a fraction.
+        tie_rate: Share of ratings that decide nothing.
+        alpha: Two-sided level.
+        power: Chance to show it.
+
+    Source: one-sample normal formula `(z_a + z_b)^2 v / (rate - 1/2 + margin)^2`, v = variance of a score of 0, 1/2 or 1.
+
+    Raises:
+        DesignError: A win rate as low as the margin, which no number of ratings shows safe.
+
+    Example:
+        >>> ratings_needed_no_worse(0.5, 0.05), ratings_needed_no_worse(0.5, 0.05, 0.4)
+        (785, 471)
+    """
+    rate = between(win_rate, "win_rate", closed=True)
+    ties = between(tie_rate, "tie_rate", closed=True)
+    away = rate - 0.5 + between(margin, "margin")
+    if away <= 1e-12:
+        raise DesignError(
+            f"a true win rate of {rate:g} is a loss of the margin; no number of ratings shows it safe"
+        )
+    variance = max(0.0, rate - ties / 4 - rate**2)
+    z = z_quantile(alpha) + _z_power(power)
+    return max(1, math.ceil(round(variance * (z / away) ** 2, 9)))
 
 
 def user_design_effect(requests: Any, successes: Any) -> float | None:

@@ -105,6 +105,7 @@ def locked(tmp_path):
         expected=0.3,
         difference=0.4,
         better=None,
+        margin=None,
         now=START,
         **options,
     ):
@@ -115,6 +116,7 @@ def locked(tmp_path):
             detectable_difference=difference,
             sd=sd,
             better=better,
+            margin=margin,
         )
         usual = {
             "traffic_split": 0.5,

@@ -3,6 +3,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from matplotlib import pyplot
 
 from evalkit import prepare_human_eval_batch, stats
 from evalkit.errors import DesignError
@@ -12,7 +13,7 @@ from evalkit.human.preference import SlicePreference, read_preference
 from evalkit.human.ratings import LABELS, Rating
 from evalkit.human.rounds import Round
 from evalkit.records import Evidence
-from evalkit.show import human
+from evalkit.show import human, style
 
 
 def locked(round_, rate, judges, **more):
@@ -67,6 +68,31 @@ def test_one_rater_is_the_sign_test_with_identical_answers_as_ties(new_round, ra
     )
     assert found.asked_only.score == 1.0
     assert found.identical == 8
+
+
+@pytest.mark.parametrize(
+    ("size", "conclusion", "title"),
+    [
+        # every second pair won: 50%, of 100 pairs 40.4% to 59.6%, of 10 far wider
+        (100, "not worse", "1 rater prefers the replacement’s answers in no less than 35.0% of pairs: they win 50.0%"),
+        (10, "not shown", "Not shown that the replacement is no worse"),
+    ],
+)  # fmt: skip
+def test_people_are_read_against_an_even_split_less_the_margin(
+    new_round, rate, size, conclusion, title
+):
+    round_ = locked(new_round(n=120, size=size), rate, {"rater1": lambda _: "left"})
+    found = read_preference(round_, margin=0.15)
+    assert (found.win_rate.score, found.conclusion) == (0.5, conclusion)
+    assert human.headline(found).startswith(title)
+    assert human.headline(read_preference(round_)).startswith("No preference")
+    assert bool(found.missing) is (conclusion == "not shown")
+    if found.missing:  # ratings_needed_no_worse(0.5, 0.15) without ties
+        assert f"{stats.ratings_needed_no_worse(0.5, 0.15)} pairs" in found.missing[0].action
+    with style.style():
+        texts = [one.get_text() for one in human.draw_win_rate(found).texts]
+        pyplot.close("all")
+    assert "margin: 35.0%" in texts
 
 
 def test_both_bad_is_a_tie_in_the_win_rate_and_counted_apart(new_round, rate):

@@ -28,9 +28,10 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     if not isinstance(found, Reading) or not found.findings:
         return withheld(found, narrow=narrow)
     test = found.findings.primary
-    if test.z_score is None:
+    if test.z_read is None:
         return withheld(found, "z is undefined: the outcome never varied", narrow=narrow)
-    z, limit = test.z_score, _limit(test)
+    z, limit = test.z_read, _limit(test)
+    null = "nothing\nhad changed" if test.margin is None else "the loss\nwere the margin"
     reach = max(4.4, limit + 1.2, abs(z) + 1.2 if abs(z) <= _FARTHEST_Z else 0.0)
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
     x = np.linspace(-reach, reach, 1200)
@@ -43,14 +44,15 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.plot(x, density, color=COLOURS["base"], lw=1.4)
     for side in (-1, 1):
         ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
-    _observed(ax, z, reach, test.verdict)
+    _observed(ax, z, reach, test.verdict, null)
     ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
     ax.set_xticks(
         [-limit, 0, limit],
         [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"],
     )
     left, right = ("better", "worse") if test.lower_is_better else ("worse", "better")
-    ax.set_xlabel(f"{left} ←  z, if nothing had changed  → {right}")
+    of_what = " ".join(null.split())
+    ax.set_xlabel(f"{left} ←  z, if {of_what}  → {right}")
     return style.titled(ax, _z_title(z, limit, test), narrow=narrow)
 
 
@@ -91,8 +93,23 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     mark = "o" if len(rows) == 1 else None
     sns.lineplot(x=day, y=value["estimate"], marker=mark, color=COLOURS["fine_tuned"], lw=2, ax=ax)
     style.zero_line(ax, vertical=False)
+    worst = (
+        None if test.margin is None else (1 if test.lower_is_better else -1) * test.margin * scale
+    )
+    if worst is not None:
+        style.threshold(ax, worst, vertical=False)
+        ax.text(
+            0,
+            worst,
+            f" margin: {words.loss_of(test)} worse",
+            va="bottom",
+            fontsize=9,
+            color=COLOURS["muted"],
+        )
     settled = slice(min(len(rows) - 1, len(rows) // 6), None)
-    ends = np.concatenate([value["ci_low"][settled], value["ci_high"][settled], [0.0]])
+    ends = np.concatenate(
+        [value["ci_low"][settled], value["ci_high"][settled], [0.0, worst or 0.0]]
+    )
     low, high = np.nanmin(ends), np.nanmax(ends)
     pad = 0.12 * ((high - low) or 1.0)
     ax.set_ylim(low - pad, high + pad)
@@ -117,7 +134,8 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         : len(found.bounds)
     ]
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
-    most = max([5.2, *(abs(one.z_score or 0.0) * 1.3 for one in done)])
+    seen = [one.z_read for one in done]
+    most = max([5.2, *(abs(z or 0.0) * 1.3 for z in seen)])
     across = [max(0.0, spots[0] - 0.1), *spots, 1.06]
     limits = np.minimum([found.bounds[0], *found.bounds, found.bounds[-1]], most * 2)
     low, high = _zones(found.plan.plan.primary)
@@ -126,13 +144,11 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     for side in (-1, 1):
         ax.plot(across, side * limits, color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
     style.zero_line(ax, vertical=False)
-    for spot, one in zip(spots, done, strict=False):
-        if one.z_score is not None:
-            style.interval(ax, spot, one.z_score, None, None, one.verdict, vertical=True)
-            beside = one.z_score + most * (0.07 if one.z_score >= 0 else -0.16)
-            ax.text(
-                spot, beside, wording.number(one.z_score), ha="center", fontsize=9, weight="bold"
-            )
+    for spot, one, z in zip(spots, done, seen, strict=False):
+        if z is not None:
+            style.interval(ax, spot, z, None, None, one.verdict, vertical=True)
+            beside = z + most * (0.07 if z >= 0 else -0.16)
+            ax.text(spot, beside, wording.number(z), ha="center", fontsize=9, weight="bold")
     for spot in spots[len(done) :]:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
     ax.set(ylim=(-most, most), xlim=(0, 1.06))
@@ -143,7 +159,10 @@ def looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         + ("; bars across zero: looks to come" if to_come else "")
     )
     title = _looks_title(found.findings.primary if found.findings else None, len(spots))
-    return style.titled(ax, title, narrow=narrow, above="z")
+    with_margin = found.plan.plan.primary.margin is not None
+    return style.titled(
+        ax, title, narrow=narrow, above="z against the margin" if with_margin else "z"
+    )
 
 
 def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -213,7 +232,7 @@ _FARTHEST_Z = 15.0  # beyond it the curve would be a spike: an arrow instead
 _RATIO_LABEL = "treatment's share of users (99.9% interval); dashed: as declared"
 
 
-def _observed(ax: Axes, z: float, reach: float, verdict: str) -> None:
+def _observed(ax: Axes, z: float, reach: float, verdict: str, null: str) -> None:
     side, beyond = (-1 if z < 0 else 1), abs(z) > reach
     spot = side * reach if beyond else z
     if not beyond:
@@ -233,7 +252,7 @@ def _observed(ax: Axes, z: float, reach: float, verdict: str) -> None:
     ax.text(
         -side * 1.3,
         0.36,
-        "if nothing\nhad changed",
+        f"if {null}",
         ha=ha,
         va="center",
         color=COLOURS["muted"],
@@ -290,6 +309,12 @@ def _round_between(low: float, high: float, most: int) -> list[float]:
 def _z_title(z: float, limit: float, test: Effect) -> str:
     place = "beyond" if test.verdict in {"better", "worse"} else "inside"
     which = "" if test.bound is None else f" of look {test.look}"
+    if test.margin is not None:
+        side = "beyond" if words.kept(test) else "not beyond"
+        return (
+            f"z = {wording.number(z)} against a loss of {words.loss_of(test)} lies {side} "
+            f"the limit{which}, {wording.number(limit)}"
+        )
     return f"z = {wording.number(z)} lies {place} the limit{which}, {wording.number(limit)}"
 
 
@@ -305,11 +330,15 @@ def _settled_title(test: Effect, rows: Sequence[Mapping[str, Any]]) -> str:
 def _looks_title(test: Effect | None, planned: int) -> str:
     if test is None:
         return f"No look is due yet; {planned} {'is' if planned == 1 else 'are'} planned"
-    if test.z_score is None:
+    look = "the only look" if test.looks == 1 else f"look {test.look} of {test.looks}"
+    if test.z_read is None or test.z_score is None:
         return "z is undefined: the outcome never varied"
+    if test.margin is not None:
+        word = "is" if words.kept(test) else "is not"
+        z = wording.number(test.z_read)
+        return f"At {look} a loss of {words.loss_of(test)} {word} ruled out: z = {z} against it"
     way = "upwards" if test.z_score > 0 else "downwards"
     word = f"leaves the limits {way}" if test.verdict in {"better", "worse"} else None
-    look = "the only look" if test.looks == 1 else f"look {test.look} of {test.looks}"
     return f"At {look} z = {wording.number(test.z_score)} {word or 'is inside the limits'}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import seaborn as sns
 
-from evalkit import stats, wording
+from evalkit import wording
 from evalkit.answers.pairs import quantile
 from evalkit.show import say, style
 from evalkit.show.plots.tracks import (
@@ -61,6 +61,9 @@ def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool =
         dashed(ax, chance, place, narrow=narrow)
         if not narrow:
             _small(ax, chance, place + 0.36, _at_random(chance), va="top", ha="center")
+    base = comparison.base.by_metric.get(comparison.primary_metric)
+    if comparison.margin is not None and base is not None and base.estimate is not None:
+        _margin(ax, comparison, base.estimate, narrow=narrow)
     return style.titled(ax, say.rates_title(comparison), narrow=narrow)
 
 
@@ -76,15 +79,32 @@ def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
         )
         for name, test in comparison.tests.items()
     ]
-    ax = difference_axes(tracks, narrow=narrow, **_scale_of([*comparison.tests.values()]))
+    margin = comparison.noninferiority.margin if comparison.noninferiority is not None else 0.0
+    scale = _scale_of([*comparison.tests.values()])
+    ax = difference_axes(tracks, narrow=narrow, reach=margin, **scale)
     if comparison.noninferiority is not None:
-        dashed(
-            ax,
-            _worst(comparison.noninferiority.margin, comparison.primary),
-            [*comparison.tests].index(comparison.primary_metric),
-            narrow=narrow,
-        )
+        _margin(ax, comparison, 0.0, narrow=narrow)
     return style.titled(ax, say.differences_title(comparison), narrow=narrow)
+
+
+def _margin(ax: Axes, comparison: Comparison, no_change: float, *, narrow: bool) -> None:
+    """The line that the primary metric's whole interval must keep away from, and what it is."""
+    margin, place = (
+        comparison.noninferiority.margin,
+        [*comparison.tests].index(comparison.primary_metric),
+    )
+    at = no_change + _worst(margin, comparison.primary)
+    low, high = ax.get_xlim()
+    if not low <= at <= high:
+        return
+    dashed(ax, at, place, narrow=narrow)
+    if narrow:  # no room beside the line: the caption says it
+        return
+    told = f"margin: {wording.loss(margin, wording.scale_of(comparison.primary))} worse"
+    left = at < no_change and at - low > 0.25 * (
+        high - low
+    )  # away from the marks, where there is room
+    _small(ax, at, place + 0.36, told, va="top", ha="right" if left else "left")
 
 
 def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False) -> Axes:
@@ -177,12 +197,15 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
         for row in table.rows[:MOST_ROWS]
     ]
     tests = [row.test for row in table]
-    ax = difference_axes(tracks, narrow=narrow, **_scale_of(tests))
+    ax = difference_axes(tracks, narrow=narrow, reach=table.margin or 0.0, **_scale_of(tests))
     if len(table) > MOST_ROWS:
         first = f"the first {MOST_ROWS} of {wording.plural(len(table), 'slice')}"
         ax.set_xlabel(f"{first}; {ax.get_xlabel()}")
     if table.margin and tests:
-        style.threshold(ax, _worst(table.margin, tests[0]), spans=spans(tracks, narrow=narrow))
+        at = _worst(table.margin, tests[0])
+        style.threshold(ax, at, spans=spans(tracks, narrow=narrow))
+        told = f"margin: {wording.loss(table.margin, wording.scale_of(tests[0]))} worse"
+        _small(ax, at, ax.get_ylim()[1], told, va="bottom", ha="center")
     return style.titled(ax, say.slices_title(table), narrow=narrow)
 
 
@@ -237,26 +260,34 @@ def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool 
 def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = False) -> Axes:
     """The smallest difference a test set of each size finds, at this run's disagreement; this run is marked."""
     _, ax = style.canvas(2.8 if narrow else 3.0, narrow=narrow)
-    share, n = comparison.disagreement, comparison.n
-    detects = partial(
-        stats.detectable_difference, disagreement=share or 0.0, alpha=comparison.alpha, power=power
-    )
+    n = comparison.n
+    detects = partial(say.detects, comparison, power=power)
     sizes = [int(size) for size in np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))]
-    found = [(size, at * 100) for size in sizes if share and (at := detects(size)) is not None]
-    here = detects(n) if n and share else None
+    found = [(size, at * 100) for size in sizes if (at := detects(size)) is not None]
+    here = detects(n)
     if found:
         x, y = zip(*found, strict=True)
         sns.lineplot(x=x, y=y, color=COLOURS["fine_tuned"], errorbar=None, ax=ax)
     if here is not None:
         ax.plot([n], [here * 100], "o", ms=9, mfc=COLOURS["fine_tuned"], mec=COLOURS["fine_tuned"])
         text = f"this run: {wording.points(here, sign=False)} points"
-        ax.annotate(text, (n, here * 100), (8, 6), textcoords="offset points", fontsize=9)
+        below = (
+            comparison.margin is not None and here < comparison.margin
+        )  # the line has its own words
+        spot = (8, -14 if below else 6)
+        ax.annotate(text, (n, here * 100), spot, textcoords="offset points", fontsize=9)
+    if comparison.margin is not None:
+        style.threshold(ax, comparison.margin * 100, vertical=False)
+        told = f"margin: {wording.loss(comparison.margin)}"
+        if not narrow:  # there the title says it
+            _small(ax, float(sizes[-1]), comparison.margin * 100, told, va="bottom", ha="right")
     ax.set(ylim=(0, None), xlim=(0, float(sizes[-1])))
     ax.grid(axis="y")
     ax.set_xlabel("examples in the test set")
     ax.locator_params(axis="x", nbins=4 if narrow else 8)
     ax.xaxis.set_major_formatter(lambda value, _: wording.count(int(value)))
-    above = f"points found with power {wording.percent(power, 0)}"
+    what = "points found" if comparison.margin is None else "loss ruled out, points,"
+    above = f"{what} with power {wording.percent(power, 0)}"
     return style.titled(
         ax, say.detectable_title(comparison, here, power), narrow=narrow, above=above
     )

@@ -27,11 +27,15 @@ def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     ax.axhspan(plan.power, 1, color=COLOURS["pass_zone"], lw=0)
     style.threshold(ax, plan.power, vertical=False)
     ax.plot(x, powers, color=COLOURS["fine_tuned"], lw=2)
-    reached = prospect.power_at(plan, plan.primary.aim)
-    ax.plot(aim * scale, reached, "o", ms=9, color=COLOURS["fine_tuned"])
-    ax.set(ylim=(0, 1.03), xlim=(0, x[-1]))
+    at = 0.0 if plan.primary.margin else aim
+    ax.plot(at * scale, _reached(plan), "o", ms=9, color=COLOURS["fine_tuned"])
+    ax.set(ylim=(0, 1.03), xlim=(x[0], x[-1]))
+    if plan.primary.margin:
+        style.threshold(ax, x[0])
+        style.zero_line(ax)
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
-    ax.set_xlabel("true difference" + (", points" if scale == 100 else ""))
+    gain = "true gain, the margin at the left" if plan.primary.margin else "true difference"
+    ax.set_xlabel(gain + (", points" if scale == 100 else ""))
     return style.titled(ax, power_title(plan), narrow=narrow, above="chance to show it")
 
 
@@ -43,8 +47,19 @@ def power_title(plan: ABPlan) -> str:
         if plan.primary.kind == "rate"
         else wording.number(aim)
     )
-    chance = wording.percent(prospect.power_at(plan, plan.primary.aim), 0)
+    chance = wording.percent(_reached(plan), 0)
+    if plan.primary.margin:
+        loss = wording.loss(
+            plan.primary.margin, "points" if plan.primary.kind == "rate" else "number"
+        )
+        users = wording.count(plan.n_users)
+        return f"{users} users rule out a loss of {loss} in {chance} of tests of equal models"
     return f"{wording.count(plan.n_users)} users show a true difference of {size} with a chance of {chance}"
+
+
+def _reached(plan: ABPlan) -> float:
+    """The power at what is planned for: the difference worth finding, or none where a loss is to be ruled out."""
+    return prospect.power_at(plan, 0.0 if plan.primary.margin else plan.primary.aim)
 
 
 def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:

@@ -97,6 +97,7 @@ def difference_axes(
     narrow: bool,
     scales: Collection[str] = ("points",),
     better: str = "right",
+    reach: float = 0.0,
 ) -> Axes:
     """Rows on one scale with zero in the middle.
 
@@ -105,6 +106,7 @@ def difference_axes(
         narrow: For a phone.
         scales: What the rows are: "points" of rates, "number" for scores such as similarity, or both.
         better: The side of better differences: "right", "left" where less is better, "" where the rows differ in it.
+        reach: How far from zero it shows at least, such as to a margin.
     """
     ends = [
         at
@@ -113,7 +115,7 @@ def difference_axes(
         for at in (one.low, one.high, one.estimate)
         if at is not None
     ]
-    reach = min(max([abs(at) for at in ends] + [0.1]) * 1.08, 1.02)
+    reach = min(max([abs(at) for at in ends] + [0.1, reach]) * 1.08, 1.02)
     most = 2.2 if narrow else 4.2  # ticks on either side of zero
     step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= most)
     ticks = [at * step for at in range(-int(reach / step), int(reach / step) + 1)]
