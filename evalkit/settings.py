@@ -95,6 +95,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cap_per_user: float = 0.0
     guardrails_file: str = ""
     event_log: str = "events.sqlite"
+    log_user: str = ""
+    log_variant: str = ""
+    log_outcomes: str = ""
+    control_variant: str = ""
+    treatment_variant: str = ""
     simulate_users: int = 0
     ab_seed: int = 0
 

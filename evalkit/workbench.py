@@ -95,14 +95,18 @@ class Study(study.Study):
         return ask_twice(self.bench, comparison, self.run_folder(), n=said.reask_n, seed=said.seed)
 
     def explore(self, comparison: Comparison, noise: NoiseFloor | None = None) -> Explorer:
-        """Steps through the examples in JupyterLab; notes and marks are kept in the run's folder."""
+        """Steps through the examples in JupyterLab, checkpoints beside the two models; notes are kept in the run's folder."""
         from evalkit.show.explorer import Explorer
 
+        said = self.settings
+        further = self.checkpoints() if said.checkpoint_journals else {}
         return Explorer(
             comparison.pairs,
             metrics=tuple(comparison.tests),
             flaky=noise.marks if noise else {},
             notes_file=self.run_folder() / "notes.jsonl",
+            others={k: one.pairs for k, one in further.items() if k != said.fine_tuned_model},
+            lower_is_better=[k for k, one in comparison.tests.items() if one.lower_is_better],
         )
 
     def draft(self) -> ABPlan:

@@ -43,6 +43,8 @@ class Log:
         simulated: True when the log says that its users are simulated.
         where: What to call it in messages.
         engine: The Ibis connection to close; None when the tables came from elsewhere.
+        timed: False where no times are known: everybody came at one moment, and nothing is shown by day.
+        notes: What a reader must know of how it was made.
     """
 
     exposures: Any
@@ -50,6 +52,8 @@ class Log:
     simulated: bool = False
     where: str = "the log"
     engine: Any = None
+    timed: bool = True
+    notes: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Gives the connection back, when `open_log` made it."""
@@ -359,7 +363,7 @@ class Log:
             return 0
         kinds = table.schema()
         at_s = table.at_s if kinds["at_s"].is_numeric() else _seconds(table.at_s)
-        rows = table.select(user_id=_text(table.user_id), at_s=at_s)
+        rows = table.select(user_id=text(table.user_id), at_s=at_s)
         known = rows.join(users.select("user_id", "first_at"), "user_id")
         return int(fetched(known.filter(known.at_s >= known.first_at).count()))
 
@@ -383,7 +387,7 @@ class Log:
 
     def _before(self, before: Any) -> tuple[float, Any]:
         rows = _as_table(before)
-        rows = rows.select(user_id=_text(rows.user_id), value=_float(rows.value))
+        rows = rows.select(user_id=text(rows.user_id), value=_float(rows.value))
         known = rows.group_by("user_id").agg(x=rows.value.mean())
         return float(fetched(known.x.mean()) or 0.0), known
 
@@ -466,13 +470,14 @@ def _readable(table: Any, name: str, where: str) -> dict[str, Any]:
     ]
     at_s = {} if kinds["at_s"].is_numeric() else {"at_s": _seconds(table.at_s)}
     return (
-        {one: _text(table[one]) for one in texts}
+        {one: text(table[one]) for one in texts}
         | {one: _float(table[one]) for one in floats}
         | at_s
     )
 
 
-def _text(column: Any) -> Any:
+def text(column: Any) -> Any:
+    """Ids and names as text, whatever the column holds."""
     kind = column.type()
     whole = (
         column.cast("int64") if kind.is_floating() else column

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from evalkit import wording
 from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
+from evalkit.abtest.guardrails import FROM_EXPOSURES
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
 from evalkit.abtest.looks import Look, read_looks
 from evalkit.abtest.plan import ABPlan, Better, Kind, Metric, read_guardrails
@@ -89,6 +90,8 @@ def make_plan(home: Study) -> ABPlan:
         covariate=said.ab_covariate.strip(),
         design_effect=said.design_effect,
         cap_per_user=said.cap_per_user or None,
+        control_variant=said.control_variant.strip(),
+        treatment_variant=said.treatment_variant.strip(),
         guardrails=read_guardrails(guardrails) if guardrails else (),
         outcome_window_days=said.outcome_window_days,
         users_per_day=said.users_per_day,
@@ -244,7 +247,7 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
     """The study's log, or what is missing."""
     event_log = home.settings.event_log
     if (where := _place(home, event_log)) is not None:
-        return open_log(where)
+        return open_log(where, **_columns(home, plan.plan), variants=plan.plan.variants)
     action = "Route users through evalkit.run_ab_request, or name the log in event_log"
     price = f"{plan.n_users:,} users, about {plan.days} days"
     why = "No user has been logged yet"
@@ -253,6 +256,19 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
         why = f"{what} {event_log} that event_log names is not there"
         action = "Put it there, or correct event_log in study.yaml"
     return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
+
+
+def _columns(home: Study, plan: ABPlan) -> dict[str, Any]:
+    """Which columns of a table with a row a user are read: those the settings name, and all that the plan speaks of."""
+    said, rails = home.settings, (one.name for one in plan.guardrails)
+    planned = [one.name for one in (plan.primary, *plan.secondary)]
+    watched = [name for name in rails if name not in FROM_EXPOSURES]
+    return {
+        "user": said.log_user,
+        "variant": said.log_variant,
+        "outcomes": list(dict.fromkeys([*planned, *watched, *named(said.log_outcomes)])),
+        "before": [plan.covariate] if plan.covariate else [],
+    }
 
 
 def results_against(home: Study) -> tuple[Against, ...]:

@@ -43,7 +43,7 @@ class Findings:
         primary: The metric that decides: at the first look that leaves the limits, else at the latest one due.
         looks: The same at each look due; what comes after the deciding one changes nothing.
         article: The article's z-test over requests, beside it; None over several phases or for a numeric metric.
-        days: Days on which the users of that look came.
+        days: Days on which the users of that look came; 0 where the log knows no times, and then nothing is by day.
         design_effect: Variance by user over variance by request.
         cuped: The primary adjusted for what users did before, when that was given and the metric is a mean.
         over_time: Per day the difference so far, with its plain interval and its confidence sequence.
@@ -216,7 +216,8 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
     at, primary = deciding(looks)
     decided = up_to(cells, ask.due[at].day)
     article = article_test(decided, alpha=alpha) if kind == "rate" else None
-    by_day = {date_of(day): effect(part, kind, **facing) for day, part in cells.groupby("day")}  # type: ignore[arg-type]
+    dated = cells if ask.log.timed else cells.iloc[:0]
+    by_day = {date_of(day): effect(part, kind, **facing) for day, part in dated.groupby("day")}  # type: ignore[arg-type]
     sliced = slices and ask.sliced
     lost = ask.log.without_request(ask.experiment, plan.primary.name) if sliced else 0
     parts = ask.slices(plan.primary.name) if sliced and not lost else {}
@@ -244,10 +245,10 @@ def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findi
         primary=primary,
         looks=looks,
         article=article,
-        days=len(set(decided["day"])),
+        days=len(set(decided["day"])) if ask.log.timed else 0,
         design_effect=design_effect(primary, article),
         cuped=cuped,
-        over_time=_over_time(cells, ask.plan),
+        over_time=_over_time(dated, ask.plan),
         by_day=side_by_side(by_day, alpha=alpha),
         by_slice=side_by_side(by_slice, alpha=alpha),
         secondary=side_by_side(secondary, alpha=alpha),

@@ -90,11 +90,12 @@ def _by_day(table: pd.DataFrame, name: str | None) -> pd.DataFrame:
     return found.assign(slice=name, variant=[VARIANTS[arm] for arm in found["treated"]])
 
 
-def users(table: Any) -> Any:
+def users(table: Any, *, timed: bool = True) -> Any:
     """Users as an Ibis table without any outcome; None gives an empty one.
 
     Args:
         table: From `Log.users`.
+        timed: Whether the log knows times.
     """
     import ibis
 
@@ -113,7 +114,8 @@ def users(table: Any) -> Any:
         "user_id",
         variant=(table.treated == 1).ifelse(VARIANTS[1], VARIANTS[0]),
         phase=table.phase,
-        first_at_s=table.first_at,  # not every engine makes a time of it
+        # not every engine makes a time of it
+        first_at_s=table.first_at if timed else ibis.null("float64"),
         requests=table.n_rows,
         in_both=table.mixed == 1,
     )

@@ -31,6 +31,8 @@ _FIXED = (
     "hash",
     "alpha",
     "covariate",
+    "control_variant",
+    "treatment_variant",
 )
 
 

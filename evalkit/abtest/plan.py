@@ -147,7 +147,12 @@ class Guardrail:
             )
 
 
-_LATER: Mapping[str, Any] = {"covariate": "", "cap_per_user": None}  # not in plans locked before
+_LATER: Mapping[str, Any] = {
+    "covariate": "",
+    "cap_per_user": None,
+    "control_variant": "",
+    "treatment_variant": "",
+}  # not in plans locked before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +174,9 @@ class ABPlan:
             heavy users whose requests are alike hold many of the requests. `stats.user_design_effect` estimates it from a log.
         cap_per_user: The most one user may bring to the primary metric: of a mean the sum, of a rate or ratio the requests (the
             user's own level is kept). None = no cap.
-        Covariate and cap stand in the record only where they are given: a plan without them has the hash it always had.
+        control_variant: What the log calls control, such as "A"; "" for "control".
+        treatment_variant: What it calls treatment.
+        Covariate, cap and names stand in the record only where they are given: a plan without them has the hash it always had.
     """
 
     experiment_name: str
@@ -189,6 +196,8 @@ class ABPlan:
     design_effect: float = 1.0
     covariate: str = ""
     cap_per_user: float | None = None
+    control_variant: str = ""
+    treatment_variant: str = ""
 
     def __post_init__(self) -> None:
         """Checks what the metrics and the split have not checked.
@@ -227,9 +236,15 @@ class ABPlan:
             raise DesignError(
                 f"cap_per_user is {self.cap_per_user}; need a number above 0, or None"
             )
+        self._check_variants()
         names = [metric.name for metric in (self.primary, *self.secondary)]
         if len(set(names)) < len(names):
             raise DesignError(f"metrics {names}: each name may stand once")
+
+    @property
+    def variants(self) -> tuple[str, str]:
+        """What the log calls control and treatment."""
+        return self.control_variant or "control", self.treatment_variant or "treatment"
 
     @property
     def n_control(self) -> int:
@@ -316,6 +331,13 @@ class ABPlan:
     def changed(self, **values: Any) -> ABPlan:
         """A copy with other values."""
         return replace(self, **values)
+
+    def _check_variants(self) -> None:
+        given = self.control_variant, self.treatment_variant
+        if any(given) and (not all(given) or len(set(given)) < 2):
+            raise DesignError(
+                f"control_variant is {given[0]!r} and treatment_variant {given[1]!r}; need both, and two different names"
+            )
 
     def _users(self) -> tuple[int, int]:
         needed = self._needed()

@@ -81,6 +81,7 @@ class Reading:
         missing: What would settle it, and its price.
         recorded: False when the effect was due and is withheld, as this look could not be put on record.
         is_read: False before `effect()`: no outcome has been looked at.
+        timed: False where the log knows no times, so that nothing is shown by day.
         opened: The log behind it.
     """
 
@@ -99,6 +100,7 @@ class Reading:
     notes: tuple[str, ...]
     recorded: bool = True
     is_read: bool = True
+    timed: bool = True
     opened: Opened | None = field(default=None, repr=False, compare=False)
 
     def effect(self) -> Reading:
@@ -129,14 +131,15 @@ class Reading:
     def to_frame(self) -> pd.DataFrame:
         """A row a day, slice and variant, of the users of the latest look due, as in the tables of days and slices.
 
-        Columns: `day` (of a user's first request, UTC), `slice` (of the request; missing where the log has none),
-        `variant`, `users` (who came that day; one with requests in two slices is in both), `requests` and `successes` (the
-        sum of the outcome of the metric that decides). While the effect is withheld or not read: all users seen, not
-        by slice, and no successes.
+        Columns: `day` (of a user's first request, UTC; missing where the log knows no times), `slice` (of the request; missing
+        where the log has none), `variant`, `users` (who came that day; one with requests in two slices is in both), `requests`
+        and `successes` (the sum of the outcome of the metric that decides). While the effect is withheld or not read: all
+        users seen, not by slice, and no successes.
         """
         done = self.findings
         counts = self.opened.counts if self.opened else None
-        return frames.daily(done.cells if done else None, done.slice_cells if done else {}, counts)
+        found = frames.daily(done.cells if done else None, done.slice_cells if done else {}, counts)
+        return found if self.timed else found.assign(day=found["day"].mask(found["day"].notna()))
 
     def sums(self) -> pd.DataFrame:
         """A row a variant: what the database summed over the users of the look that decides, phases together.
@@ -158,8 +161,8 @@ class Reading:
     def users(self) -> Any:
         """All users seen, as an Ibis table of the log's database; it holds no outcome, so it adds no look.
 
-        Columns: `user_id`, `variant` and `phase` of the first request, `first_at_s` (its time, seconds since 1970), `requests`,
-        `in_both` (seen in both variants).
+        Columns: `user_id`, `variant` and `phase` of the first request, `first_at_s` (its time, seconds since 1970; missing
+        where the log knows none), `requests`, `in_both` (seen in both variants).
         """
         ask = self.opened
         if ask is None:
@@ -169,7 +172,7 @@ class Reading:
             if ask.users is not None
             else ask.log.users_query(self.plan.plan.experiment_name)
         )
-        return frames.users(known)
+        return frames.users(known, timed=self.timed)
 
     @property
     def valid(self) -> bool:
@@ -313,7 +316,7 @@ def read_health(
         simulated=log.simulated,
         read_at=datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
         n_requests=_total(counts, "requests"),
-        days_seen=len(set(counts["day"].tolist())),
+        days_seen=len(set(counts["day"].tolist())) if log.timed else 0,
         sample_ratio=ratio,
         n_mixed=_total(counts, "mixed"),
         schedule=state,
@@ -321,8 +324,9 @@ def read_health(
         health=tuple(health),
         findings=None,
         missing=_unread(ratio, state, plan),
-        notes=(*seen.notes(plan.plan), *_notes(counts, plan, simulated=log.simulated)),
+        notes=(*log.notes, *seen.notes(plan.plan), *_notes(counts, plan, log)),
         is_read=False,
+        timed=log.timed,
         opened=Opened(
             log=log,
             users=users,
@@ -425,7 +429,7 @@ def _missing(
     )
 
 
-def _notes(counts: pd.DataFrame, plan: LockedPlan, *, simulated: bool) -> tuple[str, ...]:
+def _notes(counts: pd.DataFrame, plan: LockedPlan, log: Log) -> tuple[str, ...]:
     notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
     if not n:
         notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
@@ -439,7 +443,8 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan, *, simulated: bool) -> tuple[
         notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
     if (
         n
-        and not simulated
+        and log.timed
+        and not log.simulated
         and counts["first_at"].to_numpy().min() < datetime.fromisoformat(plan.locked_at).timestamp()
     ):
         notes.append(
@@ -451,7 +456,7 @@ def _notes(counts: pd.DataFrame, plan: LockedPlan, *, simulated: bool) -> tuple[
             f"the plan looks for a fall of {primary.name} and counts higher as better; where a fall is good, a new plan says "
             f"better: lower"
         )
-    if not plan.plan.outcome_window_days:
+    if log.timed and not plan.plan.outcome_window_days:
         notes.append(
             "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
         )

@@ -6,34 +6,72 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from evalkit.abtest.analysis import Log, fetched, quiet
+from evalkit.abtest.analysis import VARIANTS, Log, fetched, quiet, text
+from evalkit.abtest.user_table import Columns, is_user_table, open_user_table
 from evalkit.errors import DataError
 from evalkit.redaction import known_secrets, without_secrets
 
 
-def open_log(where: str | Path, **settings: Any) -> Log:
+def open_log(
+    where: str | Path,
+    *,
+    user: str = "",
+    variant: str = "",
+    outcomes: Sequence[str] = (),
+    before: Sequence[str] = (),
+    variants: tuple[str, str] = VARIANTS,
+    **settings: Any,
+) -> Log:
     """Opens a log by file, folder or address, with the engine that fits.
 
     Args:
         where: An SQLite file; a folder with exposures and outcomes as Parquet or CSV (DuckDB); a URL such as
-            postgresql://...; or the upper-case name of an environment variable that holds one.
+            postgresql://...; the upper-case name of an environment variable that holds one; or, as most finished
+            experiments are handed over, one CSV or Parquet file with a row a user and no times.
+        user: For such a file: the column of user ids; each row is a user of its own when not given.
+        variant: For such a file: the column of variants.
+        outcomes: For such a file: the columns of outcomes, numbers or true and false.
+        before: For such a file: columns that hold what users did before the experiment.
+        variants: What control and treatment are called in it.
         settings: DuckDB's, for a folder: threads, memory_limit ...
 
     Raises:
-        DataError: Nothing is there, or it holds no such tables.
+        DataError: Nothing is there, or it holds no such tables or columns.
     """
     with quiet():
-        if Path(where).is_dir():
-            return _open_folder(Path(where), settings)
-        from evalkit.abtest.log import log_url
+        if is_user_table(where) and variant and outcomes:
+            named = {"user": user, "variant": variant, "outcomes": outcomes, "before": before}
+            return open_user_table(Path(where), Columns(**named, variants=variants))
+        return _renamed(_open(where, settings), variants)
 
-        url = log_url(where)
-        return _open_file(url) if url.startswith("sqlite") else _open_url(url)
+
+def _open(where: str | Path, settings: Mapping[str, Any]) -> Log:
+    if Path(where).is_dir():
+        return _open_folder(Path(where), settings)
+    from evalkit.abtest.log import log_url
+
+    url = log_url(where)
+    return _open_file(url) if url.startswith("sqlite") else _open_url(url)
+
+
+def _renamed(log: Log, variants: tuple[str, str]) -> Log:
+    """The log with its variants under the kit's names; what else was called so before is neither."""
+    if variants == VARIANTS or "variant" not in log.exposures.columns:
+        return log
+    import ibis
+
+    given = text(log.exposures.variant)
+    named = [(given == one, ours) for one, ours in zip(variants, VARIANTS, strict=True)]
+    taken = given.isin(VARIANTS), "(" + given + ")"
+    return replace(
+        log, exposures=log.exposures.mutate(variant=ibis.cases(*named, taken, else_=given))
+    )
 
 
 def _open_file(url: str) -> Log:
@@ -45,7 +83,9 @@ def _open_file(url: str) -> Log:
     with path.open("rb") as file:
         if file.read(15) not in {b"SQLite format 3", b""}:
             raise DataError(
-                f"{path}: no SQLite file; a log in Parquet or CSV is named by its folder"
+                f"{path}: no SQLite file; a log in Parquet or CSV is named by its folder, and a table with a row a user needs "
+                f"the names of its columns: log_variant, log_user and log_outcomes in study.yaml, variant=..., user=... and "
+                f"outcomes=[...] in open_log"
             )
     import ibis
 

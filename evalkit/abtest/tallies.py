@@ -96,7 +96,8 @@ def exposed(log: Log, experiment: str) -> Exposed:
     if found.n_stray > max(STRAY * total, min(_FEWEST, total / 10)):
         raise DataError(
             f"{log.where}: {_strays(found)}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
-            f"variants control and treatment before the test is read"
+            f"variants control and treatment before the test is read, or say what they are called: control_variant and "
+            f"treatment_variant in study.yaml"
         )
     return found
 

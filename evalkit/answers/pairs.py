@@ -148,6 +148,20 @@ def _paired_test(pairs: Sequence[Pair], metric: str, *, alpha: float, clustered:
     return metrics.within(test, -1.0, 1.0) if is_share else test
 
 
+def taken_test(
+    pairs: Sequence[Pair], field: str, *, alpha: float = 0.05, clustered: bool = False
+) -> stats.PairedMeanTest:
+    """Did answers take more of something: the mean by-example difference of `latency_ms` or a number of tokens."""
+    sides = [(one, getattr(one.base, field), getattr(one.fine_tuned, field)) for one in pairs]
+    known = [(one, new - old) for one, old, new in sides if old is not None and new is not None]
+    return stats.paired_mean_test(
+        [diff for _, diff in known],
+        clusters=[one.cluster for one, _ in known] if clustered else None,
+        alpha=alpha,
+        largest=None,
+    )
+
+
 def is_rate(pairs: Sequence[Pair], metric: str) -> bool:
     """Is each single answer right or wrong by this metric, whatever their mean over samples?"""
     if metric in {"exact_match", "format"}:

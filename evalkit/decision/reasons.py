@@ -83,9 +83,9 @@ def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:
     rate = "successes" in base
     then = _AFTER_LEVELS[found.verdict].format(amount=_amount(found), effect=_effect(found))
     name = found.metric[:1].upper() + found.metric[1:]
-    whole = (
-        f"{name} {_moves(before, after, rate=rate)} {'of' if rate else 'over'} {_n(found)}: {then}."
-    )
+    shown = found.verdict in {"better", "worse"}
+    moves = _moves(before, after, rate=rate, shown=shown)
+    whole = f"{name} {moves} {'of' if rate else 'over'} {_n(found)}: {then}."
     return " ".join([whole, *(_stop(one, rate=rate) for one in _stopping(found))])
 
 
@@ -98,19 +98,20 @@ def _stop(one: Finding, *, rate: bool) -> str:
     ):
         return sentence(clause(one))
     rate = row.get("shown_as") != "number" if row.get("shown_as") else rate
-    moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate)
+    shown = one.rule == "slice_worse"
+    moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate, shown=shown)
     size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
-    unsafe = _UNSAFE.get(
-        str(row.get("standing")), "" if one.rule == "slice_worse" else ", not shown safe"
-    )
+    unsafe = _UNSAFE.get(str(row.get("standing")), "" if shown else ", not shown safe")
     return f"On {wording.examples_of(str(row['slice']))} it {moves} {size}{unsafe}."
 
 
-def _moves(base: float, tuned: float, *, rate: bool) -> str:
+def _moves(base: float, tuned: float, *, rate: bool, shown: bool) -> str:
+    """From level to level; it rises or falls only where a test has shown it."""
     text = wording.percent if rate else wording.number
     if text(base) == text(tuned):
         return f"stays at {text(base)}"
-    return f"{'rises' if tuned > base else 'falls'} from {text(base)} to {text(tuned)}"
+    way = "goes" if not shown else "rises" if tuned > base else "falls"
+    return f"{way} from {text(base)} to {text(tuned)}"
 
 
 def _stopping(found: LayerDecision) -> Iterable[Finding]:

@@ -35,13 +35,14 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
 
 def _log(study: Study, folder: Path) -> list[Path]:
     from evalkit.abtest.log import EventLog
+    from evalkit.abtest.user_table import is_user_table
 
     where = study.settings.event_log
     place = where if "://" in where or where in os.environ else study.path(where)
-    if isinstance(place, Path) and place.is_dir():
+    if isinstance(place, Path) and (place.is_dir() or is_user_table(place)):
         told = "not exported, its Parquet or CSV files can be read as they are"
         print(f"evalkit: {place}: {told}", file=sys.stderr)  # noqa: T201
-    if isinstance(place, Path) and not place.is_file():
+    if isinstance(place, Path) and (not place.is_file() or is_user_table(place)):
         return []
     log = EventLog(place)
     try:

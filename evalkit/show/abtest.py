@@ -28,6 +28,7 @@ NAMES = {
     "empty": "Empty answers",
     "latency_ms": "Slowest 5% wait at least",
 }
+NO_TIMES = "The log is a table without times, so nothing is shown by day"
 _FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
 
 
@@ -166,6 +167,8 @@ def later(found: Reading | NoReading) -> Html:
 
 def over_time(found: Reading | NoReading) -> Html:
     """The difference so far after each day's users."""
+    if isinstance(found, Reading) and not found.timed:
+        return tables.note(f"{NO_TIMES}.")
     caption = "Inner band: for one look. Outer band: a confidence sequence, which holds however often one looks."
     return _of_a_reading("over_time", found, alt_over_time(found), caption)
 
@@ -182,6 +185,8 @@ def effect_slices(found: Reading | NoReading) -> Html:
 
 def days(found: Reading | NoReading) -> Html:
     """The difference of each day's new users, in a table."""
+    if isinstance(found, Reading) and not found.timed:
+        return tables.note(f"{NO_TIMES}.")
     return _parts(day_rows(found), days_said(found), found)
 
 

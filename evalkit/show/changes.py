@@ -119,7 +119,7 @@ def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             continue
         digits = max(decimals(one) for one in (old, new))
         if points(old, digits) != points(new, digits):
-            told = f"from {points(old, digits)} to {points(new, digits)} points"
+            told = f"from {points(old, digits)} to {points(new, digits)} points (not tested)"
             changes.append(f"the difference in {name.replace('_', ' ')} went {told}")
     return changes
 

@@ -3,35 +3,68 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher
 
 from evalkit.wording import render_text
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
-_LONGEST = 4_000
+_LONGEST = 20_000
+_Runs = list[tuple[bool, str, str]]
 
 
 def marked(old: str, new: str) -> tuple[str, str]:
     """Both texts as HTML: `<del>` around what only the first holds, `<ins>` around what only the second holds.
 
-    Texts with more than 4,000 words together are shown unmarked: the comparison would take seconds.
+    Texts with more than 20,000 words and spaces together are shown unmarked: drawing them would take a second.
 
     Example:
         >>> old, new = marked("I10: Hypertension", "I11: Hypertension")
         >>> "<del>" in old and "<ins>" in new
         True
     """
-    left, right = _WORDS.findall(old), _WORDS.findall(new)
-    if len(left) + len(right) > _LONGEST:
+    if (runs := _runs(old, new)) is None:
         return render_text(old), render_text(new)
-    steps = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
     return (
-        "".join(_part("".join(left[a:b]), "del", kind != "equal") for kind, a, b, _, _ in steps),
-        "".join(_part("".join(right[c:d]), "ins", kind != "equal") for kind, _, _, c, d in steps),
+        "".join(_part(left, "" if same else "del") for same, left, _ in runs),
+        "".join(_part(right, "" if same else "ins") for same, _, right in runs),
     )
 
 
-def _part(text: str, tag: str, differs: bool) -> str:
+def merged(old: str, new: str) -> str:
+    """The second text as HTML with what it lacks of the first standing in it, in `<del>`, and what it adds in `<ins>`.
+
+    Example:
+        >>> merged("I10", "I11").count("<del>"), merged("I10", "I10").count("<del>")
+        (1, 0)
+    """
+    if (runs := _runs(old, new)) is None:
+        return render_text(new)
+    return "".join(
+        _part(left, "") if same else _part(left, "del") + _part(right, "ins")
+        for same, left, right in runs
+    )
+
+
+def _runs(old: str, new: str) -> _Runs | None:
+    """The texts in runs that are the same in both or not; a space between two changes belongs to them."""
+    from rapidfuzz.distance import Indel
+
+    left, right = _WORDS.findall(old), _WORDS.findall(new)
+    if len(left) + len(right) > _LONGEST:
+        return None
+    steps = Indel.opcodes(left, right)
+    runs: _Runs = []
+    for place, step in enumerate(steps):
+        a = "".join(left[step.src_start : step.src_end])
+        b = "".join(right[step.dest_start : step.dest_end])
+        between = a.isspace() and 0 < place < len(steps) - 1
+        same = step.tag == "equal" and not between
+        if runs and runs[-1][0] == same:
+            a, b = runs[-1][1] + a, runs.pop()[2] + b
+        runs.append((same, a, b))
+    return runs
+
+
+def _part(text: str, tag: str) -> str:
     if not text:
         return ""
-    return f"<{tag}>{render_text(text)}</{tag}>" if differs else render_text(text)
+    return f"<{tag}>{render_text(text)}</{tag}>" if tag else render_text(text)

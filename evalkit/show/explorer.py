@@ -1,22 +1,19 @@
-"""Stepping through examples in JupyterLab: filter, search, both answers side by side, a note to oneself."""
+"""Stepping through examples in JupyterLab: filter, sort, search, all answers side by side, notes, tags and marks to oneself."""
 
 from __future__ import annotations
 
+import difflib
 import html
-import json
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import anywidget
 import ipywidgets as widgets
+import traitlets
 
 from evalkit import wording
 from evalkit.answers.pairs import Pair
-from evalkit.benchmark.frames import examples_frame
 from evalkit.conversation import (
     Messages,
     conversation_css,
@@ -24,93 +21,72 @@ from evalkit.conversation import (
     conversation_text,
 )
 from evalkit.errors import DataError
-from evalkit.files import append_line, lines
 from evalkit.records import EvalResult
 from evalkit.show import say
-from evalkit.show.difference import marked
+from evalkit.show.difference import marked, merged
+from evalkit.show.notes import Kept, read_kept, read_notes, write_note
+from evalkit.show.selection import (
+    ALL,
+    CHANGE,
+    MARKED,
+    NOTED,
+    STATUSES,
+    TAG,
+    TAKEN,
+    Filter,
+    Selection,
+    searchable,
+    select,
+    slice_values,
+    value_of,
+)
 from evalkit.show.tables import note
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["Explorer", "Filter", "Selection", "read_notes", "select", "side_by_side", "write_note"]
 
-ALL = "all"
 LONG, LONG_LINES = 800, 10  # characters and lines from which a text scrolls in its own box
-STATUSES = ("regressed", "fixed", "both wrong", "both right")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which examples to step through.
-
-    Attributes:
-        status: One of `STATUSES`, or "all".
-        slice_value: "name = value", or "all".
-        metric: The examples with the largest loss on this metric come first; "" keeps the file's order.
-        text: Every word must stand in the input, the expected answer, either answer or the id; case does not matter.
-    """
-
-    status: str = ALL
-    slice_value: str = ALL
-    metric: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """What a filter leaves of the compared examples, with what was kept on them.
-
-    Attributes:
-        pairs: The examples, in the order of stepping.
-        metrics: Names of the metrics that become columns.
-        notes: Example id to its note.
-        marked: Ids that were marked.
-        flaky: Example id to "flips", "stable" or "not re-asked", from the noise floor.
-    """
-
-    pairs: Sequence[Pair]
-    metrics: Sequence[str]
-    notes: Mapping[str, str]
-    marked: frozenset[str]
-    flaky: Mapping[str, str]
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row an example, as `Comparison.to_frame(by="example")`, and three columns more.
-
-        `asked_again`: category, missing where it was no regression; `marked`: nullable boolean; `note`: text, missing
-        where there is none.
-        """
-        import pandas as pd
-
-        ids = [one.example_id for one in self.pairs]
-        notes = [wording.cleaned(self.notes.get(one, ""))[0] or None for one in ids]
-        return examples_frame(self.pairs, self.metrics).assign(
-            asked_again=pd.Categorical([self.flaky.get(one) for one in ids]),
-            marked=pd.array([one in self.marked for one in ids], dtype="boolean"),
-            note=pd.array(notes, dtype="str"),
-        )
+EXPORT = "selection.jsonl"
+_OTHER, _EXPECTED = "the other answer", "the expected answer"
+_STYLE = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
 
 
 class Guard(anywidget.AnyWidget):
     """Shows nothing; keeps JupyterLab's keys out of the explorer it is in."""
 
     _esm = Path(__file__).with_name("explorer.js")
-    _css = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8") + conversation_css()
+    _css = _STYLE + conversation_css()
+
+
+class Points(anywidget.AnyWidget):
+    """One mark an example, base across and fine-tuned up; a click picks the nearest.
+
+    Attributes:
+        points: x, y and place in `STATUSES` of each example that has both values, with its place in the selection.
+        at: Place in the selection of the example shown.
+        picked: Place of the one that was clicked, -1 when none was.
+        axes: What lies across and up, in words.
+    """
+
+    _esm = Path(__file__).with_name("points.js")
+    points = traitlets.List().tag(sync=True)
+    at = traitlets.Int(-1).tag(sync=True)
+    picked = traitlets.Int(-1).tag(sync=True)
+    axes = traitlets.List(["", ""]).tag(sync=True)
 
 
 class Explorer:
     """An explorer over compared examples; display it as a notebook cell's last expression.
 
-    A note that was changed is saved when another example is shown, or by its button. Where nobody sits in front of the
+    What was typed on an example is saved when another one is shown, or by its button. Where nobody sits in front of the
     notebook, a line says where to step through the examples; `widget` is the explorer itself.
 
     Args:
         pairs: Compared examples, such as `Comparison.pairs`.
-        metrics: Names by whose loss the examples can be sorted.
+        metrics: Names by which the examples can be sorted.
         flaky: Example id to "flips", "stable" or "not re-asked", from the noise floor.
-        notes_file: JSONL file that notes are appended to; without it notes cannot be saved.
+        notes_file: JSONL file that notes are appended to, and in whose folder the export goes; without it neither is saved.
+        others: Further models by name, such as checkpoints: the pairs of their comparison with the same base.
+        lower_is_better: Metrics of which less is better.
     """
 
     def __init__(
@@ -120,18 +96,24 @@ class Explorer:
         metrics: Sequence[str] = (),
         flaky: Mapping[str, str] | None = None,
         notes_file: Path | None = None,
+        others: Mapping[str, Sequence[Pair]] | None = None,
+        lower_is_better: Sequence[str] = (),
     ) -> None:
         self._pairs = pairs
         self._metrics = metrics
-        self._texts = [_searchable(pair) for pair in pairs]
+        self._lower = lower_is_better
+        self._others = {
+            name: {one.example_id: one for one in theirs} for name, theirs in (others or {}).items()
+        }
+        self._texts = [searchable(pair, self._others) for pair in pairs]
+        self._places = {pair.example_id: place for place, pair in enumerate(pairs)}
         self._flaky = flaky or {}
         self._notes_file = notes_file
-        self._kept = read_notes(notes_file)
-        self._notes = dict(self._kept)
-        self._marked = read_marks(notes_file)
+        self._on_file = read_kept(notes_file)
+        self._kept = dict(self._on_file)
         self._found: list[int] = []
         self._at = 0
-        self._build(metrics)
+        self._build()
         self._search()
 
     @property
@@ -141,68 +123,98 @@ class Explorer:
 
     @property
     def selected(self) -> Selection:
-        """The examples that the filter leaves, with their notes and marks; `selected.to_frame()` goes on with them."""
-        typed = {self._here: self._note.value} if self._found else {}
+        """The examples that the filter leaves, with what is kept on them; `.to_frame()` and `.write(path)` go on with them."""
+        typed = {self._here: self._typed} if self._found else {}
         return Selection(
             pairs=[self._pairs[index] for index in self._found],
             metrics=self._metrics,
-            notes={**self._notes, **typed},
-            marked=frozenset(self._marked),
+            kept={**self._kept, **typed},
             flaky=self._flaky,
+            others=self._others,
         )
 
-    def _build(self, metrics: Sequence[str]) -> None:
-        slices = sorted(
-            {
-                f"{name} = {value}"
-                for pair in self._pairs
-                for name, value in pair.base.slices.items()
-            }
-        )
-        narrow = widgets.Layout(width="auto", min_width="9em", flex="1 1 12em")
-        self._status = widgets.Dropdown(
-            options=[ALL, *STATUSES], value=ALL, description="Status", layout=narrow
-        )
-        self._slice = widgets.Dropdown(options=[ALL, *slices], description="Slice", layout=narrow)
-        orders = [("file order", ""), *((say.label(name), name) for name in metrics)]
-        self._metric = widgets.Dropdown(options=orders, description="Worst first", layout=narrow)
+    def show(self, example_id: str) -> None:
+        """Goes to one example, such as a point of a figure or a row of a frame; a filter that hides it is taken off.
+
+        Raises:
+            DataError: No example has this id.
+        """
+        place = self._places.get(str(example_id))
+        if place is None:
+            near = difflib.get_close_matches(str(example_id), self._places, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"no example {str(example_id)!r} among {len(self._pairs):,}{hint}")
+        self._leave()
+        if place not in self._found:
+            self._take_off()
+        self._at = self._found.index(place)
+        self._draw()
+
+    def _build(self) -> None:
+        every = sorted({value for pair in self._pairs for value in slice_values(pair)})
+        taken = [one for one in TAKEN if any(getattr(p.base, one) is not None for p in self._pairs)]
+        orders = [("file order", "")]
+        orders += [(say.label(name), name) for name in self._metrics]
+        orders += [(say.measured(name)[0], name) for name in taken]
+        sides = [CHANGE, "base", "fine-tuned", *self._others]
+        self._status = _choice("Status", [ALL, *STATUSES])
+        self._slice = _choice("Slice", [ALL, *every])
+        self._only = _choice("Kept", self._kept_options())
+        self._metric = _choice("Worst first", orders)
+        self._of = _choice("Judged by", sides)
         self._text = widgets.Text(
-            placeholder="words in any text", description="Search", layout=narrow
+            placeholder="words in any text", description="Search", layout=_narrow()
         )
-        self._back = widgets.Button(
-            description="Previous", tooltip="Previous example", layout={"width": "auto"}
-        )
-        self._next = widgets.Button(
-            description="Next", tooltip="Next example", layout={"width": "auto"}
+        self._against = _choice("Compare with", [_OTHER, _EXPECTED])
+        self._reverse = _toggle("Best first", "Turn the order round")
+        self._picture = _toggle("Points", "One mark an example; a click goes to it")
+        self._back, self._next = (
+            _button("Previous", "Previous example"),
+            _button("Next", "Next example"),
         )
         self._place = widgets.Label().add_class("ek-place")
+        self._points = Points(layout={"display": "none"})
         self._body = widgets.HTML()
         self._note = widgets.Textarea(
             placeholder="to yourself", description="Note", layout={"width": "auto"}
         )
-        self._save = widgets.Button(
-            description="Save note", disabled=self._notes_file is None, layout={"width": "auto"}
+        self._tags = widgets.Text(
+            placeholder="words, separated by commas", description="Tags", layout=_narrow()
         )
-        self._mark = widgets.ToggleButton(
-            description="Mark", tooltip="Mark this example", layout={"width": "auto"}
+        self._save = _button("Save note", "Save note and tags")
+        self._mark = _toggle("Mark", "Mark this example")
+        self._export = _button(
+            "Export", "Write the examples that the filter leaves, a JSON line each"
         )
+        self._export.disabled = self._notes_file is None
         self._saved = widgets.Label().add_class("ek-saved")
         self._wire()
 
+    @property
+    def _filters(self) -> tuple[Any, ...]:
+        chosen = (self._status, self._slice, self._only, self._metric, self._of)
+        return (*chosen, self._reverse, self._text)
+
     def _wire(self) -> None:
-        for control in (self._status, self._slice, self._metric, self._text):
-            control.observe(lambda _: self._search(), "value")
+        for control in self._filters:
+            control.observe(self._search, "value")
         self._back.on_click(lambda _: self._step(-1))
         self._next.on_click(lambda _: self._step(+1))
         self._save.on_click(lambda _: self._save_note())
+        self._export.on_click(lambda _: self._write_selection())
         self._mark.observe(lambda _: self._keep_mark(), "value")
+        self._against.observe(lambda _: self._draw_body(), "value")
+        self._picture.observe(lambda _: self._draw_points(), "value")
+        self._points.observe(self._pick, "picked")
         row = widgets.Layout(display="flex", flex_flow="row wrap", align_items="center")
-        filters = widgets.Box([self._status, self._slice, self._metric, self._text], layout=row)
-        steps = widgets.Box([self._back, self._next, self._place], layout=row)
-        notes = widgets.Box([self._save, self._mark, self._saved], layout=row)
+        filters = widgets.Box([*self._filters, self._against], layout=row)
+        steps = widgets.Box([self._back, self._next, self._place, self._picture], layout=row)
+        notes = widgets.Box(
+            [self._tags, self._save, self._mark, self._export, self._saved], layout=row
+        )
         guard = Guard().add_class("ek-guard")
         self.widget = widgets.VBox(
-            [guard, filters, steps, self._body, self._note, notes]
+            [guard, filters, steps, self._points, self._body, self._note, notes]
         ).add_class("ek-explorer")
 
     def _ipython_display_(self) -> None:
@@ -217,17 +229,38 @@ class Explorer:
             else note(f"Open this notebook in JupyterLab to step through the {many} one by one.")
         )
 
-    def _search(self) -> None:
-        self._leave()
-        chosen = Filter(
+    @property
+    def _chosen(self) -> Filter:
+        return Filter(
             status=self._status.value or ALL,
             slice_value=self._slice.value or ALL,
+            kept=self._only.value or ALL,
             metric=self._metric.value or "",
+            of=self._of.value or CHANGE,
+            reverse=self._reverse.value,
             text=self._text.value,
         )
-        self._found = select(self._pairs, self._texts, chosen)
+
+    def _search(self, _change: Any = None) -> None:
+        self._leave()
+        self._found = select(
+            self._pairs,
+            self._texts,
+            self._chosen,
+            kept=self._kept,
+            others=self._others,
+            lower_is_better=self._lower,
+        )
         self._at = 0
         self._draw()
+        self._draw_points()
+
+    def _take_off(self) -> None:
+        """Takes every filter off; the order stays."""
+        for control, value in ((self._status, ALL), (self._slice, ALL), (self._only, ALL)):
+            _set(control, self._search, value=value)
+        _set(self._text, self._search, value="")
+        self._search()
 
     def _step(self, by: int) -> None:
         self._leave()
@@ -235,77 +268,137 @@ class Explorer:
             self._at = (self._at + by) % len(self._found)
         self._draw()
 
+    def _pick(self, change: Any) -> None:
+        if not 0 <= change.new < len(self._found):
+            return
+        self._leave()
+        self._at, self._points.picked = change.new, -1
+        self._draw()
+
     def _draw(self) -> None:
         self._back.disabled = self._next.disabled = len(self._found) < 2
-        self._note.disabled = self._mark.disabled = not self._found
+        self._note.disabled = self._tags.disabled = self._mark.disabled = not self._found
         self._save.disabled = not self._found or self._notes_file is None
+        self._points.at = self._at if self._found else -1
+        kept = self._kept.get(self._here, Kept()) if self._found else Kept()
+        self._place.value = "no example fits"
+        if self._found:
+            of = wording.count(len(self._found))
+            self._place.value = f"{wording.count(self._at + 1)} of {of}"
+        self._draw_body()
+        self._note.value, self._tags.value = kept.note, ", ".join(kept.tags)
+        self._mark.value = kept.marked
+
+    def _draw_body(self) -> None:
         if not self._found:
-            self._place.value, self._body.value, self._note.value = "no example fits", "", ""
-            self._mark.value = False
+            self._body.value = ""
             return
-        pair = self._pairs[self._found[self._at]]
-        self._place.value = f"{wording.count(self._at + 1)} of {wording.count(len(self._found))}"
-        self._body.value = side_by_side(pair, flaky=self._flaky.get(pair.example_id, ""))
-        self._note.value = self._notes.get(pair.example_id, "")
-        self._mark.value = pair.example_id in self._marked
+        here = self._here
+        others = {name: pairs[here] for name, pairs in self._others.items() if here in pairs}
+        self._body.value = side_by_side(
+            self._pairs[self._found[self._at]],
+            flaky=self._flaky.get(here, ""),
+            others={name: one.fine_tuned for name, one in others.items()},
+            against="expected" if self._against.value == _EXPECTED else "other",
+        )
+
+    def _draw_points(self) -> None:
+        """Sends the marks of what the filter leaves, only while the picture is open."""
+        self._points.layout.display = "" if self._picture.value else "none"
+        if not self._picture.value:
+            return
+        metric = self._metric.value or next(iter(self._metrics), "")
+        found = [(place, self._pairs[index]) for place, index in enumerate(self._found)]
+        values = [
+            (value_of(one, metric, tuned=False), value_of(one, metric, tuned=True), one, place)
+            for place, one in found
+        ]
+        self._points.axes = [f"{side}, {_metric_name(metric)}" for side in ("base", "fine-tuned")]
+        self._points.points = [
+            [x, y, STATUSES.index(one.status), place]
+            for x, y, one, place in values
+            if x is not None and y is not None
+        ]
 
     def _leave(self) -> None:
         """Saves what was typed on the example that stood here, if anything was."""
         self._saved.value = ""
-        if self._found and self._note.value != self._kept.get(self._here, ""):
+        if self._found and self._typed != self._on_file.get(self._here, Kept()):
             self._save_note()
 
     @property
     def _here(self) -> str:
         return self._pairs[self._found[self._at]].example_id
 
+    @property
+    def _typed(self) -> Kept:
+        tags = (word.strip() for word in self._tags.value.split(","))
+        is_marked = self._kept.get(self._here, Kept()).marked
+        kept = tuple(dict.fromkeys(word for word in tags if word))
+        return Kept(note=self._note.value, tags=kept, marked=is_marked)
+
     def _keep_mark(self) -> None:
         """Keeps a changed mark at once, and the note with it; showing another example changes none."""
-        if not self._found or self._mark.value == (self._here in self._marked):
+        if not self._found or self._mark.value == self._typed.marked:
             return
-        (self._marked.add if self._mark.value else self._marked.discard)(self._here)
+        typed = self._typed
+        self._kept[self._here] = Kept(note=typed.note, tags=typed.tags, marked=self._mark.value)
         self._save_note()
 
     def _save_note(self) -> None:
         if not self._found:
             return
-        here, self._notes[self._here] = self._here, self._note.value
+        here, typed = self._here, self._typed
+        self._kept[here] = typed
+        _set(self._only, self._search, options=self._kept_options())
         if self._notes_file is None:
             return
         try:
-            is_marked = here in self._marked
-            write_note(self._notes_file, here, self._note.value, marked=is_marked)
-            self._kept[here] = self._note.value
+            write_note(self._notes_file, here, typed.note, marked=typed.marked, tags=typed.tags)
+            self._on_file[here] = typed
             self._saved.value = f"note on {wording.visible(here)} saved to {self._notes_file.name}"
         except DataError as why:
             self._saved.value = f"NOT SAVED: note on {wording.visible(here)} ({why})"
 
+    def _kept_options(self) -> list[str]:
+        tags = sorted({tag for one in self._kept.values() for tag in one.tags})
+        return [ALL, MARKED, NOTED, *(f"{TAG}{tag}" for tag in tags)]
 
-def select(pairs: Sequence[Pair], texts: Sequence[str], chosen: Filter) -> list[int]:
-    """Positions of the examples that fit, the largest loss first when a metric is chosen."""
-    words = chosen.text.casefold().split()
-    fits = [
-        index
-        for index, pair in enumerate(pairs)
-        if chosen.status in (ALL, pair.status)
-        and (chosen.slice_value == ALL or chosen.slice_value in _slice_values(pair))
-        and all(word in texts[index] for word in words)
-    ]
-    if chosen.metric:
-        fits.sort(key=lambda index: _loss(pairs[index], chosen.metric))
-    return fits
+    def _write_selection(self) -> None:
+        if self._notes_file is None:
+            return
+        try:
+            path = self.selected.write(self._notes_file.with_name(EXPORT))
+            many = wording.plural(len(self._found), "example")
+            self._saved.value = f"{many} written to {path.name}"
+        except DataError as why:
+            self._saved.value = f"NOT WRITTEN ({why})"
 
 
-def side_by_side(pair: Pair, *, flaky: str = "") -> str:
-    """One example as safe HTML: the whole conversation, expected answer and both answers with their differences marked."""
-    facts = [pair.status, *sorted(_slice_values(pair)), *([flaky] if flaky else [])]
-    texts = marked(pair.base.predicted, pair.fine_tuned.predicted)
-    sides = zip(("Base", "Fine-tuned"), (pair.base, pair.fine_tuned), texts, strict=True)
-    answers = "".join(
-        f"<section><h3>{name} <small>{html.escape(_outcome(one))}</small></h3>{_block(name, one.predicted, safe)}</section>"
-        for name, one, safe in sides
-    )
-    expected = pair.base.expected
+def side_by_side(
+    pair: Pair,
+    *,
+    flaky: str = "",
+    others: Mapping[str, EvalResult] | None = None,
+    against: Literal["other", "expected"] = "other",
+) -> str:
+    """One example as safe HTML: the whole conversation, the expected answer and every model's with differences marked.
+
+    Args:
+        pair: The example.
+        flaky: What became of a regression when it was asked again.
+        others: Further models' answers, by name.
+        against: What is marked: where base and fine-tuned (and each further model) differ, or each from what is expected.
+    """
+    facts = [pair.status, *sorted(slice_values(pair)), *([flaky] if flaky else [])]
+    expected, base = pair.base.expected, pair.base.predicted
+    named = {"Base": pair.base, "Fine-tuned": pair.fine_tuned, **(others or {})}
+    if against == "expected":
+        texts = {name: merged(expected, one.predicted) for name, one in named.items()}
+    else:
+        texts = {name: marked(base, one.predicted)[1] for name, one in named.items()}
+        texts["Base"] = marked(base, pair.fine_tuned.predicted)[0]
+    answers = "".join(_answer(name, one, texts[name]) for name, one in named.items())
     asked = (
         f"<h3>Input</h3>{_given(pair.base.prompt)}"
         f"<h3>Expected</h3>{_block('Expected', expected, wording.render_text(expected))}"
@@ -314,46 +407,6 @@ def side_by_side(pair: Pair, *, flaky: str = "") -> str:
         f'<div class="ek-pair"><p><b>{wording.render_text(pair.example_id)}</b> · '
         f'{wording.render_text(" · ".join(facts))}</p>{asked}<div class="ek-sides">{answers}</div></div>'
     )
-
-
-def read_notes(path: Path | None) -> dict[str, str]:
-    """The latest note of each example; what is no note is passed over with a warning."""
-    return {example_id: str(row["note"]) for example_id, row in _latest(path).items()}
-
-
-def read_marks(path: Path | None) -> set[str]:
-    """Ids of the examples whose latest note says that they are marked."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # reading the notes has warned already
-        return {example_id for example_id, row in _latest(path).items() if row.get("marked")}
-
-
-def _latest(path: Path | None) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    if path is None or not path.exists():
-        return found
-    for number, _, line in lines(path):
-        try:
-            row: Any = json.loads(line)
-            found[row["example_id"]] = {"note": row["note"], "marked": row.get("marked")}
-        except (ValueError, TypeError, KeyError) as why:  # the other notes must still show
-            warnings.warn(f"{path}:{number}: not a note ({why}); passed over", stacklevel=3)
-    return found
-
-
-def write_note(path: Path, example_id: str, note: str, *, marked: bool = False) -> None:
-    """Appends one note as a JSON line.
-
-    Raises:
-        DataError: It cannot be written.
-    """
-    row = {
-        "example_id": example_id,
-        "note": wording.cleaned(note)[0],
-        **({"marked": True} if marked else {}),
-        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-    }
-    append_line(path, json.dumps(row).encode())
 
 
 def _given(messages: Messages) -> str:
@@ -367,9 +420,14 @@ def _block(name: str, text: str, safe: str) -> str:
     """A text as it is; a long one in a box of its own that scrolls, by keyboard too."""
     if len(text) < LONG and text.count("\n") < LONG_LINES:
         return f'<div class="ek-block">{safe}</div>'
-    return (
-        f'<div class="ek-block ek-long" tabindex="0" role="group" aria-label="{name}">{safe}</div>'
-    )
+    return f'<div class="ek-block ek-long" tabindex="0" role="group" aria-label="{html.escape(name)}">{safe}</div>'
+
+
+def _answer(name: str, one: EvalResult, safe: str) -> str:
+    title = html.escape(wording.visible(name))
+    outcome = html.escape(_outcome(one))
+    text = _block(name, one.predicted, safe)
+    return f"<section><h3>{title} <small>{outcome}</small></h3>{text}</section>"
 
 
 def _outcome(result: EvalResult) -> str:
@@ -378,21 +436,32 @@ def _outcome(result: EvalResult) -> str:
     )
 
 
-def _slice_values(pair: Pair) -> set[str]:
-    return {f"{name} = {value}" for name, value in pair.base.slices.items()}
+def _metric_name(metric: str) -> str:
+    return say.measured(metric)[0] if metric in TAKEN else say.label(metric)
 
 
-def _loss(pair: Pair, metric: str) -> float:
-    diff = pair.diff(metric)
-    return 0.0 if diff is None else diff
+def _set(control: Any, observer: Any, **traits: Any) -> None:
+    """Sets a filter without searching; a choice that is still among the options stays."""
+    value, was = traits.get("value", control.value), control.value
+    control.unobserve(observer, "value")
+    if "options" in traits and list(control.options) != traits["options"]:
+        control.options = traits["options"]
+        value = was if was in traits["options"] else ALL
+    control.value = value
+    control.observe(observer, "value")
 
 
-def _searchable(pair: Pair) -> str:
-    parts = (
-        pair.example_id,
-        conversation_text(pair.base.prompt),
-        pair.base.expected,
-        pair.base.predicted,
-        pair.fine_tuned.predicted,
-    )
-    return "\n".join(parts).casefold()
+def _narrow() -> widgets.Layout:
+    return widgets.Layout(width="auto", min_width="9em", flex="1 1 12em")
+
+
+def _choice(name: str, options: Sequence[Any]) -> widgets.Dropdown:
+    return widgets.Dropdown(options=options, description=name, layout=_narrow())
+
+
+def _button(name: str, tooltip: str) -> widgets.Button:
+    return widgets.Button(description=name, tooltip=tooltip, layout={"width": "auto"})
+
+
+def _toggle(name: str, tooltip: str) -> widgets.ToggleButton:
+    return widgets.ToggleButton(description=name, tooltip=tooltip, layout={"width": "auto"})

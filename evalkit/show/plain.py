@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, Formatter, ScalarFormatter
 
 from evalkit import wording
 from evalkit.show.figure import data_url, words
-from evalkit.show.tables import Html
+from evalkit.show.tables import Html, note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +29,14 @@ _NONE = {"None", "none", "", " ", None}
 
 
 def whole(figure: Figure) -> Html:
-    """The figure with its title as text and an alternative text made from what is drawn; the figure itself stays as it is."""
+    """The figure with its title as text and an alternative text made from what is drawn; the figure itself stays as it is.
+
+    Of axes without anything in them, as a frame without rows leaves them, there is a line that says so.
+    """
     title, alt = title_of(figure), described(figure)
+    panels = list(_panels(figure))
+    if panels and not any(one.has_data() or one.texts for one in panels):
+        return note(f"{title}: nothing to draw." if title else "Nothing to draw.")
     with _without_title(figure), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader's fonts draw it
         source = data_url(figure, tight=True)

@@ -104,21 +104,28 @@ def similarity_title(comparison: Comparison) -> str:
     if test is None or test.estimate is None:
         return "No answers to compare with the expected text"
     scale = wording.scale_of(test)
-    if test.verdict not in {"better", "worse"}:
+    verdict = metric_verdicts(comparison)["similarity"]  # adjusted, as everywhere else
+    if verdict not in {"better", "worse"}:
         return f"No shift in similarity shown ({wording.amount(test.estimate, scale)})"
-    way = "closer to" if test.verdict == "better" else "away from"
+    way = "closer to" if verdict == "better" else "away from"
     moved = wording.amount(test.estimate, scale, sign=False)
     return f"Answers moved {moved} {way} the expected text"
 
 
-def spread_title(what: str, unit: str, base: float | None, fine_tuned: float | None) -> str:
-    """Which model takes less of something, by the medians; no test, so no verdict."""
-    if base is None or fine_tuned is None:
+def spread_title(comparison: Comparison, field: str) -> str:
+    """Whether answers took more time or tokens, by the paired differences of the examples."""
+    from evalkit.answers.pairs import taken_test
+
+    what, unit = measured(field)
+    options = {"alpha": comparison.alpha, "clustered": comparison.clustered}
+    test = taken_test(comparison.pairs, field, **options)
+    if test.estimate is None:
         return f"No {what} was recorded for both models"
-    numbers = f"{wording.count(base)} to {wording.count(fine_tuned)} {unit}"
-    if round(base) == round(fine_tuned):
-        return f"Median {what} stays at {wording.count(base)} {unit}"
-    return f"Median {what} {'falls' if fine_tuned < base else 'rises'} from {numbers}"
+    ends = wording.interval(test.ci_low, test.ci_high, scale="number", alpha=test.alpha)
+    size = f"{wording.signed(test.estimate)} {unit} an answer ({ends})"
+    if test.verdict not in {"better", "worse"}:
+        return f"No difference in {what} shown: {size}"
+    return f"{sentence(what)} {'rises' if test.estimate > 0 else 'falls'}: {size}"
 
 
 def slices_title(table: SliceTable) -> str:
@@ -196,13 +203,15 @@ def noise_title(noise: NoiseFloor | None) -> str:
 
 
 def scatter_title(comparison: Comparison, metric: str) -> str:
-    """How many answers came closer, and how many went away."""
+    """How many answers came closer and how many went away, and whether that is more than chance."""
     diffs = [diff for one in comparison.pairs if (diff := one.diff(metric)) is not None]
     if not diffs:
         return "No answers to compare"
     closer, away = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
     same = wording.count(len(diffs) - closer - away)
-    return f"{wording.plural(closer, 'answer')} came closer, {wording.count(away)} went away, {same} stayed"
+    told = f"{wording.plural(closer, 'answer')} came closer, {wording.count(away)} went away, {same} stayed"
+    shown = metric_verdicts(comparison).get(metric) in {"better", "worse"}
+    return told if shown else f"{told}: no difference shown"
 
 
 def detectable_title(comparison: Comparison, detectable: float | None, power: float = 0.8) -> str:
@@ -296,14 +305,18 @@ def slices_alt(table: SliceTable) -> str:
 
 
 def spread_alt(comparison: Comparison, field: str) -> str:
-    """The medians of both models."""
+    """The difference by example, and the medians of both models."""
     from evalkit.answers.pairs import quantile
 
-    base, tuned = (
-        quantile([getattr(getattr(one, role), field) for one in comparison.pairs], 0.5)
+    unit = measured(field)[1]
+    medians = [
+        f"{role.replace('_', '-')} {wording.count(middle)} {unit}"
         for role in ("base", "fine_tuned")
-    )
-    return f"{spread_title(*measured(field), base, tuned)}."
+        if (middle := quantile((getattr(getattr(p, role), field) for p in comparison.pairs), 0.5))
+        is not None
+    ]
+    told = f" Median: {wording.listed(medians)}." if medians else ""
+    return f"{spread_title(comparison, field)}.{told}"
 
 
 def measured(field: str) -> tuple[str, str]:

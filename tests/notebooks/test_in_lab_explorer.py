@@ -94,18 +94,42 @@ def test_a_hostile_study_is_filtered_searched_stepped_through_and_annotated(
     found = Axe().run(page, context=".ek-explorer").response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
     explorer.get_by_label("Status", exact=True).focus()
-    assert [tab(page) for _ in range(4)] == [
-        "Slice",
-        "Worst first",
-        "Search",
-        "Note",
-    ]  # one example: no next one
+    controls = ["Slice", "Kept", "Worst first", "Judged by", "Best first", "Search"]
+    controls += ["Compare with", "Points", "Note", "Tags"]  # one example: no next one
+    assert [tab(page) for _ in controls] == controls
 
     explorer.get_by_label("Note", exact=True).fill("a note to self")
     press(page, "Save note")
     explorer.locator(".ek-saved", has_text="saved to notes.jsonl").wait_for(timeout=30_000)
     notes = project / "reports/hostile/by-hand/notes.jsonl"
     assert json.loads(notes.read_text())["note"] == "a note to self"
+
+    # against what is expected, a tag, and the selection as a file
+    choose(page, "Compare with", "the expected answer")
+    explorer.locator(".ek-sides section:nth-child(2) del").first.wait_for(timeout=30_000)
+    explorer.get_by_label("Tags", exact=True).fill("slang")
+    press(page, "Save note")
+    choose(page, "Kept", "tag: slang")
+    place(page, "1 of 1")
+    press(page, "Export")
+    explorer.locator(".ek-saved", has_text="1 example written").wait_for(timeout=30_000)
+    (row,) = map(json.loads, notes.with_name("selection.jsonl").read_text().splitlines())
+    assert (row["example_id"], row["tags"]) == ("case-13", ["slang"])
+
+    # a click on a mark goes to its row: regressed ones, right before (x = 1) and wrong now (y = 0)
+    choose(page, "Kept", "all")
+    explorer.get_by_label("Search", exact=True).fill("")
+    place(page, "1 of 40")
+    press(page, "Points")
+    canvas = explorer.locator("canvas.ek-points")
+    canvas.click(position={"x": 320 - 28, "y": 320 - 28})
+    place(page, "11 of 40")
+    assert "case-10" in explorer.inner_text()
+    canvas.click(position={"x": 320 - 28, "y": 320 - 28})
+    place(page, "12 of 40")  # the next one on the same spot
+    press(page, "Points")
+    explorer.get_by_label("Search", exact=True).fill("TUNED 13")
+    place(page, "1 of 1")
 
     # JupyterLab's own keys, on a list and on a button: x cuts a cell, b adds one, d d deletes
     for control in (

@@ -270,7 +270,7 @@ def test_history_says_what_changed():
     told = changes.what_changed([row], now)
     assert told == (
         "Since the run of 2026-11-23 01:00: the fine-tuned model's answers are new; the verdict went from not yet to ship; "
-        "the difference in exact match went from +10.0 to +12.0 points."
+        "the difference in exact match went from +10.0 to +12.0 points (not tested)."
     )
     assert "Nothing changed" in changes.what_changed([row], row | {"run": "b"})
     assert "first run" in changes.what_changed([], now)

@@ -6,6 +6,7 @@ import pytest
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.exports import write_examples
 from evalkit.conversation import conversation_html
+from evalkit.errors import DataError
 from evalkit.records import EvalResult
 from evalkit.show.difference import marked
 from evalkit.show.explorer import Explorer, Filter, read_notes, select, side_by_side, write_note
@@ -154,6 +155,125 @@ def test_a_note_that_cannot_be_written_says_not_saved(pairs, tmp_path):
     blocked.unlink()
     explorer._next.click()
     assert read_notes(blocked / "notes.jsonl") == {"0": "keep me"}
+
+
+def test_any_metric_sorts_by_change_or_by_a_model_either_way_and_the_unknown_come_last(pairs):
+    # similarity 1 where right: base 1 0 1 0, tuned 1 1 0 0, so the changes are 0 +1 -1 0
+    def order(**chosen):
+        return [int(one) for one in ids(pairs, metric="similarity", **chosen)]
+
+    assert order() == [2, 0, 3, 1]
+    assert order(reverse=True) == [1, 0, 3, 2]
+    assert order(of="base") == [1, 3, 0, 2]
+    assert order(of="fine-tuned", reverse=True) == [0, 1, 2, 3]
+    texts = ["" for _ in pairs]
+    assert select(pairs, texts, Filter(metric="similarity"), lower_is_better=["similarity"])[0] == 1
+    unknown = [replace(pairs[0], base_values={}), *pairs[1:]]
+    assert select(unknown, texts, Filter(metric="similarity")) == [2, 3, 1, 0]
+
+
+def test_the_longest_wait_is_the_worst():
+    base, slow = ([result(i, "x", kind="a") for i in range(3)] for _ in range(2))
+    base = [replace(one, latency_ms=100.0) for one in base]
+    slow = [replace(one, latency_ms=ms) for one, ms in zip(slow, (90.0, 400.0, None), strict=True)]
+    explorer = Explorer(compare_models(base, slow).pairs)
+    explorer._metric.value = "latency_ms"
+    assert explorer.found == ["1", "0", "2"]
+    explorer._reverse.value = True
+    assert explorer.found == ["0", "1", "2"]
+
+
+def test_tags_are_kept_offered_as_a_filter_and_exported(pairs, tmp_path):
+    notes = tmp_path / "notes.jsonl"
+    explorer = Explorer(pairs, metrics=["similarity"], notes_file=notes)
+    explorer._tags.value = "slang, units, slang"
+    explorer._next.click()
+    explorer._mark.value = True
+    assert json.loads(notes.read_text().splitlines()[0])["tags"] == ["slang", "units"]
+
+    again = Explorer(pairs, metrics=["similarity"], notes_file=notes)
+    again._only.value = "tag: units"
+    assert again.found == ["0"]
+    assert again.selected.to_frame()["tags"].tolist() == ["slang, units"]
+    again._only.value = "marked"
+    assert again.found == ["1"]
+    again._export.click()
+    assert again._saved.value == "1 example written to selection.jsonl"
+    (row,) = map(json.loads, (tmp_path / "selection.jsonl").read_text().splitlines())
+    assert (row["example_id"], row["marked"], row["tags"]) == ("1", True, [])
+    assert row["messages"] == [{"role": "user", "content": "note number 1"}]
+
+
+def test_a_tag_of_another_row_never_moves_one_off_the_row(pairs):
+    explorer = Explorer(pairs)
+    explorer._next.click()
+    explorer._tags.value = "new"
+    explorer._save.click()
+    assert "tag: new" in explorer._only.options
+    assert explorer._place.value == "2 of 4"
+
+
+def test_one_goes_to_an_example_by_its_id_and_a_filter_that_hides_it_is_taken_off(pairs):
+    explorer = Explorer(pairs, metrics=["similarity"])
+    explorer._status.value = "regressed"
+    explorer._metric.value = "similarity"
+    explorer.show("2")
+    assert explorer.found == ["2"]
+    explorer.show(3)
+    assert explorer._status.value == "all"
+    assert explorer.found[explorer._at] == "3"
+    with pytest.raises(DataError, match="no example '31' among 4; did you mean '3'"):
+        explorer.show("31")
+
+
+def test_a_click_on_a_point_goes_to_its_row(pairs):
+    explorer = Explorer(pairs, metrics=["similarity"])
+    assert explorer._points.points == []  # nothing is sent before it is asked for
+    explorer._picture.value = True
+    explorer._slice.value = "kind = multi"
+    # x base, y fine-tuned, the status (0 regressed, 2 both wrong), the place in the selection
+    assert explorer._points.points == [[1.0, 0.0, 0, 0], [0.0, 0.0, 2, 1]]
+    explorer._points.picked = 1
+    assert explorer._place.value == "2 of 2"
+    assert explorer.found[explorer._at] == "3"
+    explorer._points.picked = 99
+    assert explorer._place.value == "2 of 2"
+
+
+def test_answers_are_marked_against_each_other_or_against_what_is_expected(pairs):
+    assert "<del>" in side_by_side(pairs[2])  # "answer 2" against "tuned was wrong"
+    assert "<del>" not in side_by_side(pairs[0], against="expected")
+    page = side_by_side(pairs[2], against="expected")
+    base, tuned = page.split("<h3>Fine-tuned")
+    assert "<ins>" not in base  # the base answer is as expected
+    assert ">answer 2<" in tuned.split("<del>")[1].split("</del>")[0]
+    explorer = Explorer(pairs)
+    explorer._status.value = "regressed"
+    explorer._against.value = "the expected answer"
+    assert explorer._body.value == page
+
+
+def test_a_checkpoint_stands_beside_the_two_models_in_search_sort_frame_and_export(pairs, tmp_path):
+    third = [result(i, f"answer {i}" if i == 3 else "a third text", kind="x") for i in range(4)]
+    base = [one.base for one in pairs]
+    name = "<i>step 500</i>"
+    explorer = Explorer(
+        pairs,
+        metrics=["similarity"],
+        others={name: compare_models(base, third).pairs},
+        notes_file=tmp_path / "notes.jsonl",
+    )
+    assert explorer._body.value.count("<section>") == 3
+    assert "<i>" not in explorer._body.value
+    explorer._text.value = "third text"
+    assert explorer.found == ["0", "1", "2"]
+    explorer._text.value = ""
+    explorer._metric.value, explorer._of.value, explorer._reverse.value = "similarity", name, True
+    assert explorer.found[0] == "3"
+    assert explorer.selected.to_frame()[f"answer_{name}"].tolist()[0] == "answer 3"
+    explorer._export.click()
+    row = json.loads((tmp_path / "selection.jsonl").read_text().splitlines()[0])
+    assert row["others"] == {name: "answer 3"}
 
 
 def test_five_thousand_examples_are_filtered_one_by_one_key_press():

@@ -1,8 +1,9 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from evalkit import stats
+from evalkit import stats, wording
 from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.doctor import examine
@@ -363,3 +364,50 @@ def test_a_price_names_its_chance_and_how_to_test_again(comparison_in):
     assert "4 times in 5" in told
     assert "fresh examples alone" in told
     assert "extension: true" in told
+
+
+def timed(latencies, clusters=None):
+    """An answer an example, all right; its latency as given."""
+    return [
+        EvalResult(
+            i, "q", "a", "a", True, True, latency_ms=ms, cluster=clusters[i] if clusters else None
+        )
+        for i, ms in enumerate(latencies)
+    ]
+
+
+def test_two_equal_laws_of_latency_are_no_fall():
+    # medians 90.7 and 88.5: the title once read "Median latency falls from 91 to 88 ms"
+    draws = np.random.default_rng(3).lognormal(4.5, 0.5, (2, 200))
+    assert np.median(draws[0]) - np.median(draws[1]) > 2
+    found = compare_models(timed(draws[0]), timed(draws[1]))
+    test = stats.paired_mean_test(draws[1] - draws[0], largest=None)
+    title = say.spread_title(found, "latency_ms")
+    assert title.startswith(f"No difference in latency shown: {wording.signed(test.estimate)} ms")
+    assert "95% interval" in title
+    assert "Median: base" in say.spread_alt(found, "latency_ms")
+
+
+def test_a_shift_of_every_example_is_a_fall_whatever_the_spread_between_examples():
+    # base 100 ... 1,090 ms; fine-tuned 12 ms (11 to 13) less on each: the paired difference is -12
+    base = [100.0 + 10 * i for i in range(100)]
+    tuned = [ms - 11 - i % 3 for i, ms in enumerate(base)]
+    title = say.spread_title(compare_models(timed(base), timed(tuned)), "latency_ms")
+    assert title.startswith("Latency falls: −11.99 ms an answer (95% interval −12.15 to −11.83)")
+
+
+def test_latency_that_sources_share_is_tested_by_source():
+    # 6 sources of 30 alike: 4 up by 40, 2 down by 40 is what chance does with six coins
+    clusters = [str(i // 30) for i in range(180)]
+    tuned = [140.0 if i // 30 < 4 else 60.0 for i in range(180)]
+    found = compare_models(timed([100.0] * 180, clusters), timed(tuned, clusters))
+    assert say.spread_title(found, "latency_ms").startswith("No difference in latency shown")
+
+
+def test_similarity_and_nearness_claim_no_more_than_the_adjusted_test(comparison_in):
+    found = comparison_in("no difference shown")
+    assert say.scatter_title(found, "similarity").endswith(": no difference shown")
+    # a raw p of .03 is .06 after Holm over two metrics: no figure may call it a shift
+    adjusted = dict.fromkeys(found.p_adjusted, 0.06)
+    shifted = replace(comparison_in("better"), p_adjusted=adjusted)
+    assert say.similarity_title(shifted).startswith("No shift in similarity shown")

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
+import seaborn as sns
 from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot
 from matplotlib.figure import Figure
@@ -148,3 +150,13 @@ def test_a_script_keeps_its_look_and_loads_no_plotting_library():
     code = "import sys; from evalkit import show; print([m for m in ('matplotlib', 'numpy', 'seaborn') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_axes_without_anything_in_them_are_a_line_of_text_not_a_grid():
+    none = pd.DataFrame({"day": [], "rate": [], "variant": []})
+    figure = Figure()
+    sns.lineplot(none, x="day", y="rate", hue="variant", ax=figure.subplots())
+    figure.axes[0].set(title="By day")
+    assert str(plain.whole(figure)) == "By day: nothing to draw."
+    figure.axes[0].plot([1], [2], "o")
+    assert "<img" in plain.whole(figure).body

@@ -294,8 +294,10 @@ def _z_title(z: float, limit: float, test: Effect) -> str:
 
 
 def _settled_title(test: Effect, rows: Sequence[Mapping[str, Any]]) -> str:
-    text = f"After {len(rows)} days of users the difference is {words.difference(test, rows[-1]['estimate'])}"
-    if test.looks == 1 or rows[-1]["n_control"] + rows[-1]["n_treatment"] == test.n:
+    last = rows[-1]
+    ends = words.span(test, last["ci_low"], last["ci_high"])
+    text = f"After {len(rows)} days of users the difference is {words.difference(test, last['estimate'])} ({ends})"
+    if test.looks == 1 or last["n_control"] + last["n_treatment"] == test.n:
         return text
     return f"{text}; look {test.look}, which decides, had {words.difference(test, test.estimate)}"
 

@@ -139,14 +139,13 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
 
 def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = False) -> Axes:
     """Latency or tokens (`field`) of each answer: bar from 5% to 95%, the mark is the median."""
-    what, unit = say.measured(field)
-    tracks, medians = [], {}
+    tracks = []
     for role in ("base", "fine_tuned"):
         known = [
             v for one in comparison.pairs if (v := getattr(getattr(one, role), field)) is not None
         ]
         low, middle, high = (quantile(known, share) for share in (0.05, 0.5, 0.95))
-        medians[role], mark, value = middle, (), wording.NOTHING
+        mark, value = (), wording.NOTHING
         if low is not None and middle is not None and high is not None:
             mark = (Mark(estimate=middle, low=low, high=high, kind=role),)
             value = f"{wording.count(middle)} ({wording.count(low)} to {wording.count(high)})"
@@ -157,10 +156,8 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
     most = max((one.high or 0 for track in tracks for one in track.marks), default=1.0) or 1.0
     ticks = round_ticks(most)
     ax = tracks_axes(tracks, (0, most * 1.06), ticks, wording.count, narrow=narrow)
-    ax.set_xlabel(f"{unit}, median and the middle 90%")
-    return style.titled(
-        ax, say.spread_title(what, unit, medians["base"], medians["fine_tuned"]), narrow=narrow
-    )
+    ax.set_xlabel(f"{say.measured(field)[1]}, median and the middle 90%")
+    return style.titled(ax, say.spread_title(comparison, field), narrow=narrow)
 
 
 def forest(table: SliceTable, *, narrow: bool = False) -> Axes:

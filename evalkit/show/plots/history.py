@@ -75,14 +75,20 @@ def _title(runs: Sequence[Mapping[str, Any]]) -> str:
         return "No run has a primary effect yet"
     last, name = _primary(runs[-1]), str(runs[-1].get("primary")).replace("_", " ")
     if len(runs) == 1:
-        return f"The first training run: {name} {_size(last)} points"
-    moved = last["estimate"] - _primary(runs[-2])["estimate"]
-    since = wording.points(moved, max(_digits(last), wording.decimals(moved)))
-    return f"{name.capitalize()} is {_size(last)} points, {since} since the answers before"
+        return f"The first training run: {name} {_with_limits(last)} points"
+    before = _with_limits(_primary(runs[-2]))
+    return (
+        f"{name.capitalize()} is {_with_limits(last)} points over base, the answers before {before}"
+    )
 
 
 def _size(metric: Mapping[str, Any]) -> str:
     return wording.points(metric["estimate"], _digits(metric))
+
+
+def _with_limits(metric: Mapping[str, Any]) -> str:
+    limits = wording.limits(metric["ci_low"], metric["ci_high"], digits=_digits(metric))
+    return f"{_size(metric)} ({limits})"
 
 
 def _digits(metric: Mapping[str, Any]) -> int:
