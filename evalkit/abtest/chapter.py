@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from evalkit import wording
 from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
+from evalkit.abtest.assignment import Hash
 from evalkit.abtest.guardrails import FROM_EXPOSURES
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
 from evalkit.abtest.looks import Look, read_looks
@@ -79,6 +80,9 @@ def make_plan(home: Study) -> ABPlan:
         treatment_model=said.treatment,
         traffic_split=said.traffic_split,
         min_samples=said.min_samples,
+        hash=cast(Hash, said.ab_hash),
+        hash_seed=said.ab_hash_seed,
+        coverage=said.ab_coverage,
         primary=Metric(
             name=said.ab_metric,
             kind=cast(Kind, said.ab_metric_kind),
