@@ -101,6 +101,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_user: str = ""
     log_variant: str = ""
     log_outcomes: str = ""
+    log_time: str = ""
+    log_experiment: str = ""
+    log_exposures: str = "exposures"
+    log_events: str = "outcomes"
     control_variant: str = ""
     treatment_variant: str = ""
     simulate_users: int = 0

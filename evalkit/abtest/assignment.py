@@ -27,7 +27,7 @@ Hash = Literal[
 
 _BUCKETS = 2**64
 _ARTICLES = 1000
-_VARIANTS: tuple[Variant, Variant] = ("control", "treatment")
+VARIANTS: tuple[Variant, Variant] = ("control", "treatment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class ABTestConfig:
         if not self._is_growthbook:
             return self.traffic_split
         found = [self._placed(place) for place in growthbook.places(self._version)]
-        control, treatment = map(found.count, _VARIANTS)
+        control, treatment = map(found.count, VARIANTS)
         return treatment / (control + treatment) if control + treatment else self.traffic_split
 
     def keeps(self, later: ABTestConfig) -> bool:
@@ -192,7 +192,7 @@ def assign_variants(user_ids: Iterable[str], config: ABTestConfig) -> np.ndarray
     with duckdb.connect() as engine:
         engine.register("users", table)
         found = engine.execute(_sql(config), [_prefix(config)]).fetchnumpy()
-    return np.array(_VARIANTS, dtype=object)[found["treated"].astype(int)]
+    return np.array(VARIANTS, dtype=object)[found["treated"].astype(int)]
 
 
 def variant_expression(user_id: Any, config: ABTestConfig) -> Any:

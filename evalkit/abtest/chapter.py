@@ -263,7 +263,7 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
 
 
 def _columns(home: Study, plan: ABPlan) -> dict[str, Any]:
-    """Which columns of a table with a row a user are read: those the settings name, and all that the plan speaks of."""
+    """Which tables and columns are read: those the settings name, and outcomes that the plan speaks of."""
     said, rails = home.settings, (one.name for one in plan.guardrails)
     planned = [one.name for one in (plan.primary, *plan.secondary)]
     watched = [name for name in rails if name not in FROM_EXPOSURES]
@@ -272,6 +272,10 @@ def _columns(home: Study, plan: ABPlan) -> dict[str, Any]:
         "variant": said.log_variant,
         "outcomes": list(dict.fromkeys([*planned, *watched, *named(said.log_outcomes)])),
         "before": [plan.covariate] if plan.covariate else [],
+        "time": said.log_time,
+        "experiment": said.log_experiment,
+        "exposures": said.log_exposures,
+        "events": said.log_events,
     }
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
-from evalkit.abtest.assignment import ABTestConfig, Variant, assign_variant
+from evalkit.abtest.assignment import VARIANTS, ABTestConfig, Variant, assign_variant
 from evalkit.abtest.flags import Assign
 from evalkit.abtest.log_tables import Exposure, new_request_id
 from evalkit.answers.endpoint.reply import NoAnswerError, answer
@@ -164,7 +164,7 @@ def _assigned(
         found = assign(str(user_id))
     except Exception as why:  # whatever a provider raises, the user gets an answer
         return None, f"assignment: {type(why).__name__}: {why}"
-    if found in ("control", "treatment", None):
+    if found is None or (isinstance(found, str) and found in VARIANTS):
         return found, None
     return None, f"assignment: gave {found!r}; need 'control', 'treatment' or None"
 
