@@ -158,7 +158,7 @@ def assign_variant(user_id: str, config: ABTestConfig) -> Variant | None:
     if config._is_growthbook:
         seed = config.hash_seed or config.experiment_name
         return config._placed(growthbook.bucket(seed, str(user_id), config._version))
-    _refuse_external(config)
+    refuse_external(config)
     text = (_prefix(config) + str(user_id)).encode("utf-8", "backslashreplace")
     if config.hash == "md5-1000":
         bucket = int(hashlib.md5(text, usedforsecurity=False).hexdigest(), 16) % _ARTICLES
@@ -188,7 +188,7 @@ def assign_variants(user_ids: Iterable[str], config: ABTestConfig) -> np.ndarray
     if config._is_growthbook:
         found = [assign_variant(user, config) for user in table["user_id"].to_pylist()]
         return np.array(found, dtype=object)
-    _refuse_external(config)
+    refuse_external(config)
     with duckdb.connect() as engine:
         engine.register("users", table)
         found = engine.execute(_sql(config), [_prefix(config)]).fetchnumpy()
@@ -211,7 +211,7 @@ def variant_expression(user_id: Any, config: ABTestConfig) -> Any:
             return assign_variant(user, config) or ""  # DuckDB takes no null from a function
 
         return ibis.udf.scalar.python(growthbook_variant)(user_id).nullif(ibis.literal(""))
-    _refuse_external(config)
+    refuse_external(config)
     name = "md5" if config.hash == "md5-1000" else "sha256"
     digest = (_prefix(config) + user_id).hexdigest(name)
     treated = (
@@ -222,7 +222,8 @@ def variant_expression(user_id: Any, config: ABTestConfig) -> Any:
     return treated.ifelse("treatment", "control")
 
 
-def _refuse_external(config: ABTestConfig) -> None:
+def refuse_external(config: ABTestConfig) -> None:
+    """Raises a DesignError where the kit cannot say who gets which model."""
     if config.hash == "external":
         raise DesignError(
             f"experiment {config.experiment_name!r}: hash is 'external', so somebody else assigns; "
