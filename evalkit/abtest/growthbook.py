@@ -1,7 +1,8 @@
 """Users as GrowthBook's SDKs spread them, so that an experiment or a roll-out that runs there can be read and served here.
 
 Source: GrowthBook's SDK specification (hash, getBucketRanges, inRange, isIncludedInRollout); the tests hold its vectors.
-Its SDKs differ for characters outside ASCII; here each counts by its code point, as in GrowthBook's Python SDK.
+Its SDKs differ: here a character outside ASCII counts by its code point, and the last bucket of a roll-out is within it, as in
+JavaScript (the Python SDK leaves it out from 4.0 on).
 """
 
 from __future__ import annotations

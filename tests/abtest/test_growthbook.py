@@ -1,4 +1,4 @@
-"""GrowthBook's own vectors (`cases.json` of its SDKs, specification 0.7), and what a plan does with its experiments."""
+"""GrowthBook's own vectors (`cases.json` of its SDKs, specification 0.8), and what a plan does with its experiments."""
 
 import numpy as np
 import pytest
