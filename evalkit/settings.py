@@ -98,6 +98,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     treatment_model: str = ""
     traffic_split: float = 0.1
     min_samples: int = 1000
+    ab_hash: str = "sha256"
+    ab_hash_seed: str = ""
+    ab_coverage: float = 1.0
     ab_metric: str = "accepted"
     ab_metric_kind: str = "rate"
     ab_metric_better: str = ""
@@ -115,6 +118,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_user: str = ""
     log_variant: str = ""
     log_outcomes: str = ""
+    log_time: str = ""
+    log_experiment: str = ""
+    log_exposures: str = "exposures"
+    log_events: str = "outcomes"
     control_variant: str = ""
     treatment_variant: str = ""
     simulate_users: int = 0

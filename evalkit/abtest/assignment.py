@@ -6,17 +6,28 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from evalkit.abtest import growthbook
 from evalkit.errors import DesignError
 
 if TYPE_CHECKING:
     import numpy as np
 
 Variant = Literal["control", "treatment"]
-Hash = Literal["sha256", "md5-1000"]
+Hash = Literal[
+    "sha256",
+    "md5-1000",
+    "growthbook",
+    "growthbook-v1",
+    "growthbook-rollout",
+    "growthbook-rollout-v1",
+    "external",
+]
 
 _BUCKETS = 2**64
+_ARTICLES = 1000
+VARIANTS: tuple[Variant, Variant] = ("control", "treatment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +38,13 @@ class ABTestConfig:
         traffic_split: Share of users in treatment, 0..1.
         min_samples: Users each variant needs before the effect may be read, whatever the power calculation says.
         hash: "sha256": 2^64 buckets, and no two pairs of experiment and user hash the same text. "md5-1000": the
-            article's 1000 buckets, bit for bit, for an experiment that already runs on them.
+            article's 1000 buckets, bit for bit, for an experiment that already runs on them. "growthbook": a GrowthBook
+            experiment of two variations, control first, by its hash version 2; "growthbook-rollout": a roll-out, a forced
+            value with a coverage (here traffic_split) for whom it is treatment; "-v1" behind either: its hash version 1.
+            "external": somebody else assigns, by `run_ab_request(..., assign=...)` or before the log was made.
+        hash_seed: GrowthBook's seed, by default the experiment's tracking key or the roll-out's feature key; "" for
+            experiment_name.
+        coverage: Share of users whom a GrowthBook experiment includes; the others are not in the test.
         phase: Counts the splits of a ramp; a plan hands it out.
     """
 
@@ -39,6 +56,8 @@ class ABTestConfig:
     _: KW_ONLY
     hash: Hash = "sha256"
     phase: int = 1
+    hash_seed: str = ""
+    coverage: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks each field.
@@ -49,47 +68,114 @@ class ABTestConfig:
         for name in ("experiment_name", "control_model", "treatment_model"):
             if not isinstance(text := getattr(self, name), str) or not text.strip():
                 raise DesignError(f"{name} is {text!r}; need a text that is not empty")
-        split = self.traffic_split
-        if not isinstance(split, Real) or isinstance(split, bool) or not 0 <= split <= 1:
-            raise DesignError(f"traffic_split is {split!r}; need a share from 0 to 1, e.g. 0.1")
-        object.__setattr__(self, "traffic_split", float(split))
+        for name in ("traffic_split", "coverage"):
+            share = getattr(self, name)
+            if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= float(share) <= 1:
+                raise DesignError(f"{name} is {share!r}; need a share from 0 to 1, e.g. 0.1")
+            object.__setattr__(self, name, float(share))
         for name in ("min_samples", "phase"):
             if not isinstance(n := getattr(self, name), Integral) or isinstance(n, bool) or n < 1:
                 raise DesignError(f"{name} is {n!r}; need a whole number of at least 1")
             object.__setattr__(self, name, int(n))
-        if self.hash not in ("sha256", "md5-1000"):
-            raise DesignError(f"hash is {self.hash!r}; need 'sha256' or 'md5-1000'")
+        if self.hash not in get_args(Hash):
+            ours, others = get_args(Hash)[:2], get_args(Hash)[2:]
+            raise DesignError(
+                f"hash is {self.hash!r}; need {' or '.join(map(repr, ours))}, or for users whom another tool spreads one of "
+                f"{', '.join(map(repr, others))}"
+            )
+        if self.coverage < 1 and not self._is_experiment:
+            raise DesignError(
+                f"coverage is {self.coverage} and hash {self.hash!r}; only a GrowthBook experiment (growthbook, growthbook-v1) "
+                f"has a coverage of its own, a roll-out's is its traffic_split"
+            )
+        if self.hash_seed and not self._is_growthbook:
+            raise DesignError(
+                f"hash_seed is {self.hash_seed!r} and hash {self.hash!r}, which has no seed but experiment_name"
+            )
 
-    def model(self, variant: Variant) -> str:
-        """The model that serves a variant."""
+    @property
+    def treated_share(self) -> float:
+        """Share of the test's users who come into treatment: traffic_split, as far as the hash has buckets for it."""
+        if self.hash == "md5-1000":
+            return _n_treated_buckets(self) / _ARTICLES
+        if not self._is_growthbook:
+            return self.traffic_split
+        found = [self._placed(place) for place in growthbook.places(self._version)]
+        control, treatment = map(found.count, VARIANTS)
+        return treatment / (control + treatment) if control + treatment else self.traffic_split
+
+    def keeps(self, later: ABTestConfig) -> bool:
+        """True when nobody treated under the smaller of two splits is out of treatment under the larger."""
+        if not (self._is_growthbook and later._is_growthbook):
+            return True
+        places = growthbook.places(self._version)
+        one, other = (
+            {place for place in places if config._placed(place) == "treatment"}
+            for config in (self, later)
+        )
+        return one <= other or other <= one
+
+    @property
+    def _is_growthbook(self) -> bool:
+        return self.hash.startswith("growthbook")
+
+    @property
+    def _is_experiment(self) -> bool:
+        return self._is_growthbook and "rollout" not in self.hash
+
+    @property
+    def _version(self) -> int:
+        return 1 if self.hash.endswith("-v1") else 2
+
+    def _placed(self, place: float) -> Variant | None:
+        """The variant at one of GrowthBook's places."""
+        if not self._is_experiment:
+            return "treatment" if growthbook.rolled_out(place, self.traffic_split) else "control"
+        control, treatment = growthbook.ranges(self.traffic_split, self.coverage)
+        if growthbook.within(place, treatment):
+            return "treatment"
+        return "control" if growthbook.within(place, control) else None
+
+    def model(self, variant: Variant | None) -> str:
+        """The model that serves a variant; whoever is not in the test gets control's."""
         return self.treatment_model if variant == "treatment" else self.control_model
 
 
-def assign_variant(user_id: str, config: ABTestConfig) -> Variant:
+def assign_variant(user_id: str, config: ABTestConfig) -> Variant | None:
     """The user's variant: the same on every call, in every process, and never taken back when the split is raised.
+
+    None for a user whom a GrowthBook experiment with a coverage below 1 leaves out. Below it, only the coverage may be raised,
+    not the split: each variation has its own stretch of buckets, and those of treatment would move.
+
+    Raises:
+        DesignError: Somebody else assigns.
 
     Example:
         >>> config = ABTestConfig("new-coder", "base", "tuned", 0.1)
         >>> assign_variant("user-7", config), assign_variant("user-8", config)
         ('control', 'control')
     """
+    if config._is_growthbook:
+        seed = config.hash_seed or config.experiment_name
+        return config._placed(growthbook.bucket(seed, str(user_id), config._version))
+    refuse_external(config)
     text = (_prefix(config) + str(user_id)).encode("utf-8", "backslashreplace")
     if config.hash == "md5-1000":
-        bucket = int(hashlib.md5(text, usedforsecurity=False).hexdigest(), 16) % 1000
-        return "treatment" if bucket / 1000 < config.traffic_split else "control"
+        bucket = int(hashlib.md5(text, usedforsecurity=False).hexdigest(), 16) % _ARTICLES
+        return "treatment" if bucket / _ARTICLES < config.traffic_split else "control"
     bucket = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
     return "treatment" if bucket < _threshold(config) else "control"
 
 
 def assign_variants(user_ids: Iterable[str], config: ABTestConfig) -> np.ndarray:
-    """The variants of a whole column, in its order, as `assign_variant` gives them; DuckDB does the hashing.
+    """The variants of a whole column, in its order, as `assign_variant` gives them; DuckDB does the hashing where it can.
 
     Args:
         user_ids: A list, pandas Series, numpy or Arrow array of texts or whole numbers.
         config: The split.
 
     Raises:
-        DesignError: An id is missing, or the column holds fractions.
+        DesignError: An id is missing, the column holds fractions, or somebody else assigns.
 
     Example:
         >>> assign_variants(["user-1", "user-2"], ABTestConfig("new-coder", "base", "tuned", 1.0)).tolist()
@@ -99,19 +185,33 @@ def assign_variants(user_ids: Iterable[str], config: ABTestConfig) -> np.ndarray
     import numpy as np
 
     table = _column(user_ids)
+    if config._is_growthbook:
+        found = [assign_variant(user, config) for user in table["user_id"].to_pylist()]
+        return np.array(found, dtype=object)
+    refuse_external(config)
     with duckdb.connect() as engine:
         engine.register("users", table)
         found = engine.execute(_sql(config), [_prefix(config)]).fetchnumpy()
-    return np.array(["control", "treatment"], dtype=object)[found["treated"].astype(int)]
+    return np.array(VARIANTS, dtype=object)[found["treated"].astype(int)]
 
 
 def variant_expression(user_id: Any, config: ABTestConfig) -> Any:
     """The variant as an expression over an Ibis text column, for engines in which Ibis can hash (DuckDB, Spark).
 
+    GrowthBook's hash is no function of any engine: there Ibis hands the engine a Python function.
+
     Args:
         user_id: An Ibis column of texts, with ids as they were assigned: not hashed by the log.
         config: The split.
     """
+    if config._is_growthbook:
+        import ibis
+
+        def growthbook_variant(user: str) -> str:
+            return assign_variant(user, config) or ""  # DuckDB takes no null from a function
+
+        return ibis.udf.scalar.python(growthbook_variant)(user_id).nullif(ibis.literal(""))
+    refuse_external(config)
     name = "md5" if config.hash == "md5-1000" else "sha256"
     digest = (_prefix(config) + user_id).hexdigest(name)
     treated = (
@@ -120,6 +220,15 @@ def variant_expression(user_id: Any, config: ABTestConfig) -> Any:
         else digest < _hex_threshold(config)
     )
     return treated.ifelse("treatment", "control")
+
+
+def refuse_external(config: ABTestConfig) -> None:
+    """Raises a DesignError where the kit cannot say who gets which model."""
+    if config.hash == "external":
+        raise DesignError(
+            f"experiment {config.experiment_name!r}: hash is 'external', so somebody else assigns; "
+            f"pass run_ab_request(..., assign=...), or read the variants from the log"
+        )
 
 
 def _prefix(config: ABTestConfig) -> str:
@@ -138,7 +247,7 @@ def _hex_threshold(config: ABTestConfig) -> str:
 
 
 def _n_treated_buckets(config: ABTestConfig) -> int:
-    return sum(bucket / 1000 < config.traffic_split for bucket in range(1000))
+    return sum(bucket / _ARTICLES < config.traffic_split for bucket in range(_ARTICLES))
 
 
 def _sql(config: ABTestConfig) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from evalkit import ledger, wording
 from evalkit.abtest import frames, log_address
 from evalkit.abtest.analysis import Log
+from evalkit.abtest.assignment import Hash
 from evalkit.abtest.guardrails import FROM_EXPOSURES
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
 from evalkit.abtest.looks import Look, read_looks
@@ -87,6 +88,9 @@ def make_plan(home: Study, *, margin: float | None = None) -> ABPlan:
         treatment_model=said.treatment,
         traffic_split=said.traffic_split,
         min_samples=said.min_samples,
+        hash=cast(Hash, said.ab_hash),
+        hash_seed=said.ab_hash_seed,
+        coverage=said.ab_coverage,
         primary=Metric(
             name=said.ab_metric,
             kind=cast(Kind, said.ab_metric_kind),
@@ -347,7 +351,7 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
 
 
 def _columns(home: Study, plan: ABPlan) -> dict[str, Any]:
-    """Which columns of a table with a row a user are read: those the settings name, and all that the plan speaks of."""
+    """Which tables and columns are read: those the settings name, and outcomes that the plan speaks of."""
     said, rails = home.settings, (one.name for one in plan.guardrails)
     planned = [one.name for one in (plan.primary, *plan.secondary)]
     watched = [name for name in rails if name not in FROM_EXPOSURES]
@@ -356,6 +360,10 @@ def _columns(home: Study, plan: ABPlan) -> dict[str, Any]:
         "variant": said.log_variant,
         "outcomes": list(dict.fromkeys([*planned, *watched, *named(said.log_outcomes)])),
         "before": [plan.covariate] if plan.covariate else [],
+        "time": said.log_time,
+        "experiment": said.log_experiment,
+        "exposures": said.log_exposures,
+        "events": said.log_events,
     }
 
 

@@ -34,6 +34,7 @@ _FIXED = (
     "treatment_model",
     "primary",
     "hash",
+    "hash_seed",
     "alpha",
     "covariate",
     "control_variant",
@@ -148,7 +149,8 @@ def amend(
         changes: Fields of `ABPlan` with their new values.
 
     Raises:
-        DesignError: No reason, nothing changed, or a field that would make it another test.
+        DesignError: No reason, nothing changed, a field that would make it another test, or a split that would take treated
+            users back.
     """
     path = Path(path)
     if fixed := [name for name in changes if name in _FIXED]:
@@ -191,6 +193,12 @@ def _append(
     plan = locked.plan.changed(**changes)
     if not reason.strip() or plan == locked.plan:
         raise DesignError("an amendment needs a reason and at least one changed value")
+    if not locked.plan.config().keeps(plan.config()):
+        raise DesignError(
+            f"traffic_split {plan.traffic_split} with coverage {plan.coverage} takes users out of treatment who are in it now: "
+            f"below a coverage of 1 each of GrowthBook's variations has a stretch of buckets of its own. Raise the coverage, "
+            f"not the split"
+        )
     phase = locked.phases[-1].phase + (plan.traffic_split != locked.plan.traffic_split)
     entry = {
         "at": _utc(now),

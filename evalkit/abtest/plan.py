@@ -163,6 +163,8 @@ _LATER: Mapping[str, Any] = {
     "cap_per_user": None,
     "control_variant": "",
     "treatment_variant": "",
+    "hash_seed": "",
+    "coverage": 1.0,
 }  # not in plans locked before
 
 
@@ -187,7 +189,11 @@ class ABPlan:
             user's own level is kept). None = no cap.
         control_variant: What the log calls control, such as "A"; "" for "control".
         treatment_variant: What it calls treatment.
-        Covariate, cap and names stand in the record only where they are given: a plan without them has the hash it always had.
+        hash: Who assigns, and how; see `ABTestConfig`.
+        hash_seed: GrowthBook's seed; "" for experiment_name.
+        coverage: Share of users whom a GrowthBook experiment includes; users_per_day counts those.
+        Covariate, cap, names, seed and coverage stand in the record only where they are given: a plan without them has the
+        hash it always had.
     """
 
     experiment_name: str
@@ -209,6 +215,8 @@ class ABPlan:
     cap_per_user: float | None = None
     control_variant: str = ""
     treatment_variant: str = ""
+    hash_seed: str = ""
+    coverage: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks what the metrics and the split have not checked.
@@ -221,6 +229,7 @@ class ABPlan:
         for name, plain in {
             "traffic_split": config.traffic_split,
             "min_samples": config.min_samples,
+            "coverage": config.coverage,
         }.items():
             object.__setattr__(self, name, plain)
         for name in ("secondary", "guardrails"):
@@ -294,6 +303,8 @@ class ABPlan:
             self.min_samples,
             hash=self.hash,
             phase=phase,
+            hash_seed=self.hash_seed,
+            coverage=self.coverage,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -309,7 +320,11 @@ class ABPlan:
             "secondary": [one.to_dict() for one in self.secondary],
             "guardrails": [asdict(one) for one in self.guardrails],
         }
-        own = {name: value for name, value in asdict(self).items() if value or name not in _LATER}
+        own = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _LATER or value != _LATER[name]
+        }
         return {**own, **metrics, "needs": needs}
 
     @classmethod

@@ -390,9 +390,8 @@ def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, .
         rows = counts[counts["phase"] == phase.phase]
         control, treatment = (_total(rows[rows["treated"] == arm], "n") for arm in (0, 1))
         if control + treatment or phase.phase == 1:
-            test = sample_ratio_test(
-                [control, treatment], [1 - phase.traffic_split, phase.traffic_split]
-            )
+            share = plan.plan.changed(traffic_split=phase.traffic_split).config().treated_share
+            test = sample_ratio_test([control, treatment], [1 - share, share])
             users = {"n_control": control, "n_treatment": treatment}
             found.append(
                 PhaseUsers(phase=phase.phase, traffic_split=phase.traffic_split, test=test, **users)

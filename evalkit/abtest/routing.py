@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
-from evalkit.abtest.assignment import ABTestConfig, assign_variant
+from evalkit.abtest.assignment import VARIANTS, ABTestConfig, Variant, assign_variant
+from evalkit.abtest.flags import Assign
 from evalkit.abtest.log_tables import Exposure, new_request_id
 from evalkit.answers.endpoint.reply import NoAnswerError, answer
 from evalkit.errors import DesignError, ModelError
@@ -31,15 +32,16 @@ class ABTestResult:
     """What one request came back with; the first six fields are positional, in the article's order.
 
     Attributes:
-        variant: "control" or "treatment", as assigned, also when a fallback answered.
+        variant: "control" or "treatment", as assigned, also when a fallback answered; None for a user who is not in the test:
+            the control model answered, and nothing was logged that an outcome could name.
         latency_ms: Milliseconds around the model call; with a fallback, around both.
         timestamp: Seconds since 1970, at which the request came in.
         request_id: What a later `record_outcome` names.
-        error: What failed in treatment, when the control model had to answer.
+        error: What failed in treatment, or in the assignment, when the control model had to answer.
     """
 
     model: str
-    variant: str
+    variant: str | None
     user_id: str
     response: str
     latency_ms: float
@@ -60,6 +62,7 @@ def run_ab_request(
     client: Any,
     *,
     log: ExposureLog | None = None,
+    assign: Assign | None = None,
     request_id: str | None = None,
     fallback: bool = False,
     slice: str | None = None,  # noqa: A002 - the column's name
@@ -74,12 +77,17 @@ def run_ab_request(
     `fallback`, a failed treatment call goes to the control model once more: the user stays in treatment (intention to
     treat), and the row says that the fallback answered.
 
+    A user who is not in the test (`assign` says None or fails, or the experiment's coverage leaves the user out) is answered by
+    the control model and counts nowhere: no exposure is logged, and `error` says what failed.
+
     Args:
         user_id: Who asks; decides the variant.
         messages: As for the client.
         config: The split; `LockedPlan.config` for a planned test.
         client: `openai.OpenAI` or anything with `client.chat.completions.create(model=, messages=, temperature=)`.
         log: Where the exposure goes; None logs nothing.
+        assign: Gives a user id "control", "treatment" or None in place of the hash in `config`; see `openfeature_assigner`.
+            What it says at a user's first request is what counts, whatever it says later.
         request_id: The caller's own id, unique for ever; a fresh one when not given.
         fallback: Let the control model answer for a failed treatment.
         slice: A value to cut the result by later.
@@ -92,7 +100,10 @@ def run_ab_request(
         DesignError: `user_id` is empty.
         Exception: Whatever the client raised.
     """
-    draft = _Draft(user_id, config, client, request_id=request_id, cut=slice, at_s=now, clock=clock)
+    assigned = _assigned(user_id, config, assign)
+    draft = _Draft(
+        user_id, config, client, assigned, request_id=request_id, cut=slice, at_s=now, clock=clock
+    )
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
         for model, is_last in draft.models(fallback=fallback):
@@ -111,6 +122,7 @@ async def run_ab_request_async(
     client: Any,
     *,
     log: ExposureLog | None = None,
+    assign: Assign | None = None,
     request_id: str | None = None,
     fallback: bool = False,
     slice: str | None = None,  # noqa: A002 - the column's name
@@ -119,11 +131,14 @@ async def run_ab_request_async(
     options: Mapping[str, Any] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ABTestResult:
-    """`run_ab_request` for `openai.AsyncOpenAI`; the exposure is written in a thread, and awaited.
+    """`run_ab_request` for `openai.AsyncOpenAI`; `assign` and the writing of the exposure run in a thread, and are awaited.
 
     A cancelled request (a timeout of the caller, a closed connection) is logged as an error too, then cancelled.
     """
-    draft = _Draft(user_id, config, client, request_id=request_id, cut=slice, at_s=now, clock=clock)
+    assigned = await asyncio.to_thread(_assigned, user_id, config, assign)
+    draft = _Draft(
+        user_id, config, client, assigned, request_id=request_id, cut=slice, at_s=now, clock=clock
+    )
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
         for model, is_last in draft.models(fallback=fallback):
@@ -135,6 +150,25 @@ async def run_ab_request_async(
     return draft.result()
 
 
+def _assigned(
+    user_id: str, config: ABTestConfig, assign: Assign | None
+) -> tuple[Variant | None, str | None]:
+    """The user's variant; none, and why, when whoever assigns could not say it."""
+    if user_id is None or not str(user_id).strip():
+        raise DesignError(
+            "user_id is empty; without an id, all anonymous users would get the same variant"
+        )
+    if assign is None:
+        return assign_variant(str(user_id), config), None
+    try:
+        found = assign(str(user_id))
+    except Exception as why:  # whatever a provider raises, the user gets an answer
+        return None, f"assignment: {type(why).__name__}: {why}"
+    if found is None or (isinstance(found, str) and found in VARIANTS):
+        return found, None
+    return None, f"assignment: gave {found!r}; need 'control', 'treatment' or None"
+
+
 class _Draft:
     """A request on its way: becomes the row in the log, and the result."""
 
@@ -143,24 +177,20 @@ class _Draft:
         user_id: str,
         config: ABTestConfig,
         client: Any,
+        assigned: tuple[Variant | None, str | None],
         *,
         request_id: str | None,
         cut: str | None,
         at_s: float | None,
         clock: Callable[[], float],
     ) -> None:
-        if user_id is None or not str(user_id).strip():
-            raise DesignError(
-                "user_id is empty; without an id, all anonymous users would get the same variant"
-            )
         self._config, self._user_id, self._slice = config, str(user_id), cut
         self._client = client
-        self._variant = assign_variant(self._user_id, config)
+        self._variant, self._error = assigned
         self._model = config.model(self._variant)
         self._request_id = str(request_id or new_request_id())
         self._at_s = time.time() if at_s is None else at_s
         self._clock, self._latency_ms, self._n_asked = clock, 0.0, 0
-        self._error: str | None = None
         self._answer = Answer(text="", outcome="error")
 
     def models(self, *, fallback: bool) -> list[tuple[str, bool]]:
@@ -196,8 +226,8 @@ class _Draft:
                 raise
 
     def write(self, log: ExposureLog | None) -> None:
-        """Commits the row."""
-        if log is not None:
+        """Commits the row of a user who is in the test."""
+        if log is not None and self._variant is not None:
             log.record_exposure(
                 Exposure(
                     request_id=self._request_id,

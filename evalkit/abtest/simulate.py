@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-from evalkit.abtest.assignment import ABTestConfig
+from evalkit.abtest.assignment import ABTestConfig, refuse_external
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.log_tables import Exposure, outcome_row
 from evalkit.abtest.routing import ABTestResult, run_ab_request
@@ -22,6 +22,10 @@ from evalkit.records import EvalResult
 
 DAY_S = 86400.0
 _BATCH = 1000
+
+_UNSAID = (
+    ", hash_seed='', coverage=1.0"  # not in the signs of logs simulated before there were these
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +122,9 @@ def simulate_traffic(
         behaviour: How users behave.
 
     Raises:
-        DesignError: The log holds real users, or another simulation of this experiment.
+        DesignError: The log holds real users, or another simulation of this experiment, or somebody else assigns.
     """
+    refuse_external(config)
     behaviour = behaviour or Behaviour()
     asked = sorted(
         {one.input_text for one in base_results} & {one.input_text for one in ft_results}
@@ -154,6 +159,8 @@ def simulate_traffic(
             )
         except ModelError:
             continue  # the router has logged it; nobody accepts an answer that never came
+        if result.variant is None:
+            continue  # not in the test
         share = (
             behaviour.accept_right if client.right(result.model, text) else behaviour.accept_wrong
         )
@@ -245,6 +252,5 @@ def _sign(
         [(one.input_text, one.predicted, one.exact_match) for one in some]
         for some in (base, fine_tuned)
     ]
-    return hashlib.sha256(
-        repr((config, said, rest)).encode("utf-8", "backslashreplace")
-    ).hexdigest()
+    text = repr((config, said, rest)).replace(_UNSAID, "")
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()

@@ -88,7 +88,7 @@ def _read(path: Path, columns: Columns) -> tuple[Any, Any]:
         raise DataError(f"{path}: cannot be read as a table ({first})") from why
     if lacking := [one for one in named if one not in table.columns]:
         engine.disconnect()
-        raise DataError(f"{path}: {_lacks(lacking[0], table.columns)}")
+        raise DataError(f"{path}: {lacks(lacking[0], table.columns)}")
     return engine, table
 
 
@@ -97,7 +97,7 @@ def _log(path: Path, columns: Columns, engine: Any, table: Any) -> Log:
     import ibis
 
     user = _named(table[columns.user]) if columns.user else ibis.row_number().cast("string")
-    numbers = {f"y{place}": _number(table, name, path) for place, name in enumerate(values)}
+    numbers = {f"y{place}": number(table, name, path) for place, name in enumerate(values)}
     with quiet():
         arms = _named(table[columns.variant])
         rows = engine.create_table("rows_read", table.select(user_id=user, variant=arms, **numbers))
@@ -128,7 +128,7 @@ def _log(path: Path, columns: Columns, engine: Any, table: Any) -> Log:
     )
 
 
-def _lacks(name: str, there: Iterable[str]) -> str:
+def lacks(name: str, there: Iterable[str]) -> str:
     folded = {one.strip().casefold(): one for one in there}
     near = difflib.get_close_matches(name.strip().casefold(), folded, n=1)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
@@ -143,7 +143,7 @@ def _named(column: Any) -> Any:
     return column.cast("string").strip().nullif("")
 
 
-def _number(table: Any, name: str, path: Path) -> Any:
+def number(table: Any, name: str, path: Path | str) -> Any:
     """An outcome: true is 1; NaN is missing, as a blank is."""
     column = table[name]
     if column.type().is_boolean():
@@ -154,8 +154,8 @@ def _number(table: Any, name: str, path: Path) -> Any:
         raise DataError(
             f"{path}: column {name!r} holds {column.type()}{some}; need numbers, or true and false"
         )
-    number = column.cast("float64")
-    return number.isnan().ifelse(None, number)
+    value = column.cast("float64")
+    return value.isnan().ifelse(None, value)
 
 
 def _variants(rows: Any) -> dict[tuple[str | None, bool], int]:

@@ -53,6 +53,7 @@ def _answers(study: Study, folder: Path) -> list[Path]:
 def _log(study: Study, folder: Path) -> list[Path]:
     from evalkit.abtest.log import EventLog
     from evalkit.abtest.log_address import place as named
+    from evalkit.abtest.source import is_duckdb
     from evalkit.abtest.user_table import is_user_table
 
     place = named(study, study.settings.event_log)
@@ -62,6 +63,14 @@ def _log(study: Study, folder: Path) -> list[Path]:
         told = "not exported, its Parquet or CSV files can be read as they are"
         print(f"evalkit: {visible(str(place))}: {told}", file=sys.stderr)  # noqa: T201
     if isinstance(place, Path) and (not place.is_file() or is_user_table(place)):
+        return []
+    said = study.settings
+    renamed = (
+        said.log_user or said.log_variant or said.log_time or said.log_exposures != "exposures"
+    )
+    if renamed or (isinstance(place, Path) and is_duckdb(place)):
+        told = "not exported, its tables are those of a warehouse and not the kit's own"
+        print(f"evalkit: {visible(said.event_log)}: {told}", file=sys.stderr)  # noqa: T201
         return []
     log = EventLog(place, only_read=True)
     try:

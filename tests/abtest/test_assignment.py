@@ -188,7 +188,7 @@ def test_a_config_that_cannot_work_is_refused(fields, message):
 
 @pytest.mark.spark
 @pytest.mark.filterwarnings("ignore")  # pyspark and Ibis on pandas 3
-@pytest.mark.parametrize("scheme", HASHES)
+@pytest.mark.parametrize("scheme", [*HASHES, "growthbook"])
 def test_the_expression_gives_the_same_in_spark(spark, scheme):
     import ibis
 

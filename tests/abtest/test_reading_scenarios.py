@@ -91,3 +91,38 @@ def test_postgres_gives_the_numbers_of_sqlite(scenario_log, postgres_url, tmp_pa
         [getattr(ours.findings.primary, name) for name in names], rel=1e-9
     )
     assert [one.change for one in theirs.health] == [one.change for one in ours.health]
+
+
+@pytest.mark.postgres
+def test_a_warehouse_in_postgres_gives_the_numbers_of_the_log(scenario_log, postgres_url, tmp_path):
+    import sqlalchemy as sa
+
+    here = scenario_log("better", seed=3)
+    with closing(EventLog(here)) as log, closing(EventLog(postgres_url)) as there:
+        there.record_exposures([Exposure(**row) for row in log.rows()])
+        there.record_outcomes(list(log.rows(OUTCOMES)))
+        engine = sa.create_engine(there.url)
+    with engine.begin() as connection:
+        for line in (
+            "CREATE SCHEMA dwh",
+            """CREATE VIEW dwh.viewed AS SELECT user_id AS account, experiment AS experiment_id,
+            variant = 'treatment' AS variation_id, to_timestamp(at_s) AS seen_at FROM exposures""",
+            """CREATE TABLE dwh.rated AS SELECT user_id AS account, to_timestamp(at_s) AS seen_at,
+            value::numeric AS accepted FROM outcomes""",
+        ):
+            connection.execute(sa.text(line))
+    engine.dispose()
+    columns = {
+        "user": "account",
+        "variant": "variation_id",
+        "time": "seen_at",
+        "experiment": "experiment_id",
+    }
+    tables = {"exposures": "dwh.viewed", "events": "dwh.rated", "outcomes": ["accepted"]}
+    plan, now = plan_for("better", tmp_path), START_S + 60 * DAY_S
+    found = open_log(postgres_url, **columns, **tables, variants=("false", "true"))
+    with closing(found) as warehouse, closing(open_log(here)) as log:
+        one, other = (read_ab_test(each, plan, now=now) for each in (warehouse, log))
+    assert one.verdict == "better"
+    assert one.findings.primary.estimate == pytest.approx(other.findings.primary.estimate)
+    assert (one.n_users, one.n_requests) == (other.n_users, other.n_requests)

@@ -166,6 +166,19 @@ def test_real_users_and_another_simulation_are_left_alone(log, tmp_path):
     real.close()
 
 
+def test_users_whom_somebody_else_assigns_are_not_simulated(log):
+    with pytest.raises(DesignError, match="somebody else assigns"):
+        simulate(log, ABTestConfig("demo", "base", "tuned", 0.5, hash="external"))
+    assert (log.count(), log.meta()) == (0, {})
+
+
+def test_users_outside_an_experiments_coverage_leave_no_trace(log):
+    simulate(log, ABTestConfig("demo", "base", "tuned", 0.5, hash="growthbook", coverage=0.5))
+    seen, came, _ = tables(log)
+    assert abs(seen["user_id"].nunique() - 300) < 4 * 150**0.5  # half of 600
+    assert set(came["user_id"]) <= set(seen["user_id"])
+
+
 def test_two_experiments_may_share_a_simulated_log(log):
     simulate(log)
     traffic = simulate(log, ABTestConfig("second", "base", "tuned", 0.2))
