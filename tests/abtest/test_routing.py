@@ -94,7 +94,7 @@ def test_the_guides_example_runs_as_it_stands(tmp_path, monkeypatch, fake_client
     (snippet,) = (
         one
         for one in re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-        if "run_ab_request(" in one
+        if "log.record_outcome(" in one
     )
     (tmp_path / "data" / "my_study").mkdir(parents=True)
     plan = ABPlan(
