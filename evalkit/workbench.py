@@ -307,15 +307,17 @@ class Study(study.Study):
         test_set = (
             evidence["benchmark"].bound_to.get("test_set") if "benchmark" in evidence else None
         )
+        open_ = concerns(self, self.rules)
+        told = {name for one in open_ for name in one.names}
         return decide(
             evidence,
             study=self.name,
             stage=self.settings.stage,
             rules=rules,
             against=results_against(self, folder),
-            concerns=concerns(self, self.rules),
+            concerns=open_,
             declared=says,
-            changed=changed_after_results(history.read(self), says, test_set=test_set),
+            changed=changed_after_results(history.read(self), says, test_set=test_set, but=told),
         )
 
     def history(self) -> History:

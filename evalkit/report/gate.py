@@ -55,7 +55,23 @@ def gate(run_or_study: str, *, root: Path | None = None) -> Gate:
             return Gate(code=BROKEN, sentence=f"Broken record: {why}")
         folder, judged = newest_run(study, kept)
     code, sentence = _answer(folder)
+    if code == SHIP and not judged:
+        judged = _newer(folder)
     return Gate(code=code, sentence=sentence, judged=judged, head=_head(folder))
+
+
+def _newer(folder: Path) -> str:
+    """That a run that was named ships, and the newest of its study does not; "" where both do."""
+    if (study := _study_of(folder)) is None:
+        return ""
+    try:
+        newest, _ = newest_run(study, ledger.read(study.folder / ledger.FILE))
+    except DataError:  # the sentence says it
+        return ""
+    code, sentence = _answer(newest)
+    if code == SHIP:
+        return ""
+    return f"judged {folder}, as named; the newest complete run of {study.name} is {newest.name}: {sentence}"
 
 
 def newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
