@@ -263,6 +263,10 @@ def lost_heads(folder: Path, reports: Path) -> tuple[Mismatch, ...]:
                 "dropped or written anew; restore it from a copy"
             )
             found.append(Mismatch(file=FILE, words=said))
+    for path in sorted(reports.glob("*/report.html")):  # written after the manifest
+        if not path.with_name("manifest.json").is_file():
+            said = f"{path.with_name('manifest.json')}: is gone, and {path.name} beside it is not; restore it from a copy"
+            found.append(Mismatch(file=FILE, words=said))
     return tuple(found)
 
 

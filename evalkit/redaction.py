@@ -166,7 +166,8 @@ def _start(secret: str, own: int | None = None) -> str:
     for end in range(own + SHORTEST, len(secret)):
         piece = secret[own:end]
         has_digit, has_letter = any(map(str.isdigit, piece)), any(map(str.isalpha, piece))
-        if len(piece) >= 2 * SHORTEST or (has_digit and (has_letter or own)):
+        is_mixed = not (piece.islower() or piece.isupper() or piece.istitle())
+        if len(piece) >= 2 * SHORTEST or (has_digit and (has_letter or own)) or (own and is_mixed):
             return secret[:end]
     return ""
 

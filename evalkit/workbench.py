@@ -291,9 +291,7 @@ class Study(study.Study):
         """The rules of the decision: the study's own, or the defaults."""
         from evalkit.decision import Rules
 
-        said = self.settings
-        rules_file = self.named_file(said.rules_file)
-        return Rules.read(rules_file, question=said.question, margin=said.question_margin)
+        return Rules.of(self)
 
     def margin(self, layer: Literal["benchmark", "human", "ab_test"]) -> float | None:
         """The loss a layer may show where the study asks `no_worse`, rules_file included; None where it must be better."""
@@ -322,15 +320,17 @@ class Study(study.Study):
         test_set = (
             evidence["benchmark"].bound_to.get("test_set") if "benchmark" in evidence else None
         )
+        open_ = concerns(self, self.rules)
+        told = {name for one in open_ for name in one.names}
         return decide(
             evidence,
             study=self.name,
             stage=self.settings.stage,
             rules=rules,
             against=results_against(self, folder),
-            concerns=concerns(self, self.rules),
+            concerns=open_,
             declared=says,
-            changed=changed_after_results(history.read(self), says, test_set=test_set),
+            changed=changed_after_results(history.read(self), says, test_set=test_set, but=told),
         )
 
     def history(self) -> History:

@@ -33,13 +33,13 @@ DOC = Path(__file__).parents[1] / "docs/reliability.md"
 SETTINGS = {
     "study": "tiny", "stage": "rollout", "experiment_name": "exp", "base_model": "old", "fine_tuned_model": "new",
     "expected_rate": 0.3, "detectable_difference": 0.4, "users_per_day": 100.0, "traffic_split": 0.5, "min_samples": 100,
-    "rules_file": "rules.yaml", "raters": "ann",
+    "rules_file": "rules.yaml", "raters": "ann", "scorers": "mine.py:half",
 }  # fmt: skip
 BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
 MODELS = {"base": "old", "fine_tuned": "new"}
 FILES = {"benchmark": "comparison", "human": "preference", "ab_test": "ab_test"}
 DETAILS = {
-    "benchmark": {"noise_floor": {"n": 1}, "metrics": {}},
+    "benchmark": {"noise_floor": {"n": 1}, "metrics": {"exact_match": {"test": {}}}},
     "human": {"round": "round1"},
     "ab_test": {"experiment": "exp"},
 }
@@ -52,8 +52,13 @@ class Project:
     def __init__(self, root, name="tiny"):
         self.root, self.name, self.folder = root, name, root / "data" / name
         self.folder.mkdir(parents=True)
+        self.round_name = "round1"
         self.say()
         (self.folder / "rules.yaml").write_text("slice_worse: blocks\n")
+        (self.folder / "mine.py").write_text("def half(example, text): return 0.5\n")
+        (self.folder / "test.jsonl").write_text("1\n2\n3\n")
+        self.journal.parent.mkdir()
+        self.journal.write_text('{"kind": "evalkit-journal", "at": 1}\n{"text": "yes"}\n')
         self.draw()
         self.lock()
         chapter.lock_plan(self.home(), chapter.make_plan(self.home()))
@@ -64,8 +69,12 @@ class Project:
         return self.folder / "plan.lock.json"
 
     @property
+    def journal(self):
+        return self.folder / "journals/base.jsonl"
+
+    @property
     def round(self):
-        return self.folder / "ratings/round1"
+        return self.folder / "ratings" / self.round_name
 
     @property
     def ledger(self):
@@ -278,6 +287,8 @@ BROKEN = {
     "a run called partial in its manifest": (called_partial, r"manifest\.json: was"),
     "the ledger deleted": (lambda p: p.ledger.unlink(), r"has not the head \w+\.\.\. that the run"),
     "the last lines of the ledger dropped": (cut(3), r"has not the head|stands in no line"),
+    "the ledger emptied and a run's manifest deleted":
+        (lambda p: [p.ledger.write_text(""), (p.reports() / "manifest.json").unlink()], r"manifest\.json: is gone"),
     "the last line of the ledger dropped": (cut(1), r"stands in no line of"),
     "a look dropped": (look_changed(lambda _: []), r"ledger\.jsonl:\d+: does not follow line"),
     "a look rewritten":
@@ -344,6 +355,27 @@ def drawn_again(project):
     project.lock()
 
 
+def another_round(project):
+    project.round_name = "round2"
+    project.say(rating_round="round2")
+    project.draw(seed=8)
+    project.lock()
+
+
+def another_experiment(project):
+    project.plan.unlink()
+    project.say(experiment_name="exp2")
+    chapter.lock_plan(project.home(), chapter.make_plan(project.home()))
+
+
+def edited(name, old, new):
+    def act(project):
+        path = project.folder / name
+        path.write_text(path.read_text().replace(old, new))
+
+    return act
+
+
 def loosened(text):
     return lambda project: (project.folder / "rules.yaml").write_text(text)
 
@@ -365,6 +397,16 @@ ALLOWED = {
         (lambda p: p.say(primary_metric="format"), "benchmark", r"primary_metric from exact_match to format"),
     "the mark of simulated users deleted from the log":
         (lambda p: [p.look(simulated=True), p.look()], "A/B test", r"were marked as simulated on .*, and are not now"),
+    "another round of people on the same answers":
+        (another_round, "human rating", r"people had rated these answers before, in round1, which does not count"),
+    "another experiment with the same models after looks":
+        (another_experiment, "A/B test", r"these two models had been tested before: exp showed an effect"),
+    "a test row edited after a result": (edited("test.jsonl", "2", "4"), "benchmark", r"test.jsonl is not what results"),
+    "a test row taken out after a result": (edited("test.jsonl", "2\n", ""), "benchmark", r"test.jsonl is not what results"),
+    "an answer edited in a journal":
+        (edited("journals/base.jsonl", "yes", "no"), "benchmark", r"journals/base.jsonl is not what results"),
+    "a scorer of one's own edited after a result": (edited("mine.py", "0.5", "1"), "benchmark", r"mine.py is not what"),
+    "fewer rows of the test set after a result": (lambda p: p.say(limit=2), "benchmark", r"limit from 0 to 2"),
     "rows deleted from the log": (lambda p: p.look(n_requests=900), "A/B test", r"the log held 1,000 requests .* and 900"),
     "outcomes edited in the log": (lambda p: p.look(estimate=0.2), "A/B test", r"look 1 showed another effect"),
 }  # fmt: skip
@@ -376,6 +418,7 @@ def test_what_may_have_a_reason_holds_until_it_is_given_and_is_told_for_ever(pro
     act(project)
     held = project.run(2)
     assert held.verdict == "not yet"
+    assert len([one for one in held.missing if re.search(said, str(one), re.IGNORECASE)]) == 1
     assert any(
         re.search(said, one["why"], re.IGNORECASE) and "evalkit confirm" in one["action"]
         for one in held.missing
@@ -389,9 +432,53 @@ def test_what_may_have_a_reason_holds_until_it_is_given_and_is_told_for_ever(pro
         decision = project.run(day)
         assert decision.verdict == "ship"
         told = [one for one in decision.warnings if re.search(said, one, re.IGNORECASE)]
-        assert told[0].endswith("confirmed: told to the board on 3 March.")
+        assert [one.endswith("confirmed: told to the board on 3 March.") for one in told] == [True]
     with pytest.raises(DesignError, match="nothing is open"):
         confirm(project.home(), "again")
+
+
+def test_what_only_grows_or_is_begun_anew_needs_no_reason(project):
+    for path, line in ((project.folder / "test.jsonl", "5\n"), (project.journal, '{"text": "more"}\n')):  # fmt: skip
+        with path.open("a") as file:
+            file.write(line)
+    assert project.run(2).verdict == "ship"
+    project.journal.write_text('{"kind": "evalkit-journal", "at": 2}\n')
+    assert project.run(3).verdict == "ship"
+    (project.folder / "test.jsonl").write_text("9\n")
+    assert project.run(4).verdict == "not yet"
+    assert project.run(5).verdict == "not yet"
+    confirm(project.home(), "a wrong label was mended")
+    assert project.run(6).verdict == "ship"
+
+
+def test_rules_loosened_between_a_benchmark_alone_and_the_first_decision_are_held(tmp_path):
+    project = Project(tmp_path)
+    home = project.home(RUN.format(1))
+    evidence("benchmark", "better", "tiny").write(home.run_folder() / "comparison.json")
+    history.append_decision(home, home.run_folder())
+    history.append(home, home.run_folder(), made_at="2026-11-28", failed={}, left_out=["07"])
+    loosened("slice_worse: ignored")(project)
+    held = project.run(2)
+    assert held.verdict == "not yet"
+    assert "slice_worse from blocks to ignored" in str(held.missing)
+
+
+def test_a_run_that_was_killed_does_not_break_the_record_for_ever(project):
+    killed = project.reports(2)
+    killed.mkdir()
+    (killed / "settings.json").write_text("{}")
+    assert verify("tiny", root=project.root).code == gate("tiny", root=project.root).code == 12
+    assert project.run(3).verdict == "ship"
+    found = verify("tiny", root=project.root)
+    assert (found.code, "nothing rests on it" in str(found)) == (0, True)
+
+
+def test_a_run_that_shipped_is_judged_by_name_with_what_the_newest_says(project):
+    assert gate(str(project.reports()), root=project.root).judged == ""
+    project.run(2, worse=True)
+    found = gate(str(project.reports()), root=project.root)
+    assert found.code == 0
+    assert f"the newest complete run of tiny is {RUN.format(2)}: Don’t ship" in found.judged
 
 
 def test_every_row_of_the_page_is_tried_and_every_trial_is_a_row():

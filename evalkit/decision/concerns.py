@@ -18,8 +18,10 @@ from evalkit.abtest.chapter import PLAN_FILE
 from evalkit.abtest.lock import plan_hashes, read_lock
 from evalkit.abtest.looks import Look, read_looks
 from evalkit.decision.declared import asks_less, is_laxer, ruled, said
+from evalkit.decision.inputs import changed
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
+from evalkit.human.blind import read_batch
 from evalkit.ledger import Ledger
 from evalkit.records import Layer
 from evalkit.study import Study
@@ -28,9 +30,15 @@ from evalkit.wording import count, listed, plural, visible
 CONFIRMED = "confirmed"
 DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan
     *("alpha", "primary_metric", "lower_is_better", "metric_margin", "checker", "cluster_field"),
-    *("slice_fields", "slice_margin", "stage"),
+    *("slice_fields", "slice_margin", "stage", "scorers", "limit", "allow_incomplete"),
 )
-_ADDED = ("slice_fields", "cluster_field", "metric_margin", "slice_margin")  # to what is asked
+_ADDED = (
+    "slice_fields",
+    "cluster_field",
+    "metric_margin",
+    "slice_margin",
+    "scorers",
+)  # to what is asked
 _NO_RESULT = {"missing", "too early", "invalid"}
 _OF_LAYER: dict[str, Layer] = {
     "human_needs": "human",
@@ -51,6 +59,7 @@ class Concern:
     Attributes:
         text: What happened, as the end of a sentence.
         about: What tells it from others: the same change keeps its key.
+        names: Settings and rules that it tells of.
         reason: Why it is all right, once confirmed; "" until then.
     """
 
@@ -58,6 +67,7 @@ class Concern:
     text: str
     about: tuple[Any, ...]
     reason: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -76,7 +86,9 @@ def concerns(home: Study, rules: Rules) -> tuple[Concern, ...]:
     found = [
         *_of_plan(home),
         *_of_round(kept, home.settings.rating_round),
-        *_of_rules(kept, in_force(rules, asdict_settings(home))),
+        *_of_other_rounds(home, kept),
+        *_of_rules(kept, in_force(rules, home)),
+        *_of_inputs(home, kept),
         *_taken_up(kept, home.settings.rating_round),
     ]
     reasons = {
@@ -103,10 +115,7 @@ def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str,
         return ()
     if len(strangers) < len(told):
         ledger.check(home.folder)
-    said = home.settings
-    rules_file = home.named_file(said.rules_file)
-    rules = Rules.read(rules_file, question=said.question, margin=said.question_margin)
-    found = () if only_files else concerns(home, rules)
+    found = () if only_files else concerns(home, Rules.of(home))
     keys = {one.key: one.text for one in found if not one.reason}
     if not keys and not strangers:
         raise DesignError(f"{home.folder}: nothing is open that a reason could confirm")
@@ -122,15 +131,10 @@ def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str,
     return (*keys.values(), *(f"{one.file} is taken up as it is" for one in strangers))
 
 
-def in_force(rules: Rules, settings: Mapping[str, Any]) -> dict[str, Any]:
+def in_force(rules: Rules, home: Study) -> dict[str, Any]:
     """The rules and the settings that decide, for the ledger."""
-    known = {one: settings[one] for one in DECIDING if one in settings}
+    known = {one: getattr(home.settings, one) for one in DECIDING}
     return {"rules": ruled(rules), "settings": known}
-
-
-def asdict_settings(home: Study) -> dict[str, Any]:
-    """The settings that decide, by name."""
-    return {name: getattr(home.settings, name) for name in DECIDING}
 
 
 def _of_plan(home: Study) -> Iterator[Concern]:
@@ -138,8 +142,8 @@ def _of_plan(home: Study) -> Iterator[Concern]:
     if not path.exists():
         return
     plan, known = read_lock(path), plan_hashes(path)
-    experiment = plan.plan.experiment_name
-    looks = [one for one in read_looks(home.folder / ledger.FILE) if one.experiment == experiment]
+    experiment, every = plan.plan.experiment_name, read_looks(home.folder / ledger.FILE)
+    looks = [one for one in every if one.experiment == experiment]
     if others := [one for one in looks if one.plan_sha256 not in known and not one.simulated]:
         text = (
             f"its plan was locked ({plan.locked_at[:10]}) after {plural(len(others), 'look')} at the same experiment under "
@@ -147,6 +151,19 @@ def _of_plan(home: Study) -> Iterator[Concern]:
         )
         about = ("another plan", sorted(known)[0], sorted({one.plan_sha256 for one in others}))
         yield Concern(layer="ab_test", text=text, about=about)
+    models = (plan.plan.control_model, plan.plan.treatment_model)
+    if tried := [
+        one
+        for one in every
+        if one.experiment != experiment and (one.control_model, one.treatment_model) == models
+        if one.effect_shown and not one.simulated
+    ]:
+        names = sorted({one.experiment for one in tried})
+        text = (
+            f"these two models had been tested before: {visible(listed(names))} showed an effect on {tried[0].at[:10]}, and "
+            "another plan counts now"
+        )
+        yield Concern(layer="ab_test", text=text, about=("tried before", experiment, names))
     yield from _of_log(looks)
 
 
@@ -195,6 +212,34 @@ def _of_round(kept: Ledger, name: str) -> Iterator[Concern]:
         yield Concern(layer="human", text=text, about=about)
 
 
+def _of_other_rounds(home: Study, kept: Ledger) -> Iterator[Concern]:
+    """Rounds in which people judged these very answers before, and which do not count."""
+    name, locked = home.settings.rating_round, dict[str, str]()
+    for line in kept.of("round locked"):
+        if not line.facts.get("simulated"):
+            locked.setdefault(str(line.facts["round"]), line.at)
+    if not (now := _answers_of(home, name)):
+        return
+    at = locked.get(name, "9")
+    others = [one for one, when in locked.items() if one != name and when <= at]
+    if before := sorted(one for one in others if _answers_of(home, one) == now):
+        text = f"people had rated these answers before, in {visible(listed(before))}, which does not count now"
+        yield Concern(layer="human", text=text, about=("rated before", name, before))
+
+
+def _answers_of(home: Study, name: str) -> str:
+    folder = home.folder / "ratings" / name
+    return (
+        read_batch(folder).bound_to.get("answers", "") if (folder / "batch.json").is_file() else ""
+    )
+
+
+def _of_inputs(home: Study, kept: Ledger) -> Iterator[Concern]:
+    for name, at, then, later in changed(home, kept):
+        text = f"{visible(name)} is not what results were read from on {at[:10]}: lines were changed or taken out"
+        yield Concern(layer="benchmark", text=text, about=("input", name, then, later))
+
+
 def _of_rules(kept: Ledger, now: Mapping[str, Mapping[str, Any]]) -> Iterator[Concern]:
     """Rules that are looser, and settings that are others, than those by which the first result was read."""
     if (first := _at_first_result(kept)) is None:
@@ -217,23 +262,32 @@ def _of_rules(kept: Ledger, now: Mapping[str, Mapping[str, Any]]) -> Iterator[Co
             for name, then, today in sorted(rows)
         ]
         text = f"what decides was changed after a result ({first.at[:10]}): {listed(told)}"
-        yield Concern(layer=layer, text=text, about=("rules", sorted(map(str, rows))))
+        names = tuple(name for name, *_ in rows)
+        yield Concern(layer=layer, text=text, about=("rules", sorted(map(str, rows))), names=names)
 
 
 def _at_first_result(kept: Ledger) -> ledger.Line | None:
     rules = None
-    for line in kept.of("rules", "decision"):
+    for line in kept.of("rules", "decision", "run"):
         if line.kind == "rules":
             rules = line
-        elif set(line.facts["layers"].values()) - _NO_RESULT:
+        elif rules and (line.facts.get("metrics") or _has_result(line)):
             return rules
     return None
+
+
+def _has_result(line: ledger.Line) -> bool:
+    return bool(set((line.facts.get("layers") or {}).values()) - _NO_RESULT)
 
 
 def _turned(name: str, old: Any, new: Any) -> bool:
     """Whether a setting is no longer what it was, or for those that only add to what is asked, asks less."""
     if name in _ADDED:
         return asks_less(name, old, new)
+    if name == "limit":  # fewer rows, 0 being all of them
+        return bool(new) and (not old or new < old)
+    if name == "allow_incomplete":
+        return bool(new) and not old
     if name == "checker":
         return old != new and old not in {"", "none"}
     return is_laxer(old, new) if name == "stage" else old != new

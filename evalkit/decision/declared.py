@@ -7,7 +7,7 @@ no fault: a slice that is added, or a smaller margin, makes nothing easier. A te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -53,7 +53,11 @@ def said(value: Any) -> str:
 
 
 def changed_after_results(
-    rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any], *, test_set: str | None
+    rows: Iterable[Mapping[str, Any]],
+    now: Mapping[str, Any],
+    *,
+    test_set: str | None,
+    but: Container[str] = (),
 ) -> list[str]:
     """What is declared otherwise than in earlier runs that showed results on this test set, as clauses, one a name.
 
@@ -61,6 +65,7 @@ def changed_after_results(
         rows: The study's runs, oldest first, as `history` keeps them.
         now: From `declared`.
         test_set: Hash of the present test set; without one nothing was seen.
+        but: Names of which a concern tells already, with what it takes to go on.
     """
     seen = [
         row
@@ -74,6 +79,8 @@ def changed_after_results(
         known = {"primary_metric": row["primary"]} if row.get("primary") else {}  # in old rows
         then = known | (row.get("parameters") or {}) | (row.get("declared") or {})
         for name, clause in _changes(then, now):
+            if name.removeprefix("rules.") in but:
+                continue
             seen_on = str(row.get("made_at"))[:10]
             told[name] = f"after results were seen (run of {seen_on}), {clause}"
     return [visible(one) for one in told.values()]
@@ -123,6 +130,7 @@ _WATCHED: Mapping[str, Callable[[str, Any, Any], str]] = {
     "lower_is_better": _another,
     "cluster_field": _fewer,
     "slice_fields": _fewer,
+    "scorers": _fewer,
     "slice_margin": _larger_or_none,
     "metric_margin": _larger,
     "alpha": _larger,

@@ -12,6 +12,7 @@ import msgspec
 from evalkit import ledger
 from evalkit.decision import LayerDecision, Rules, read_decision, read_evidence
 from evalkit.decision.concerns import in_force
+from evalkit.decision.inputs import inputs
 from evalkit.decision.intact import made_in
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
@@ -102,21 +103,20 @@ def read_history(study: Study, folder: Path) -> History:
 def append_decision(study: Study, folder: Path, *, told: Told = warned) -> None:
     """Adds the decision of one run, and before it the rules and settings that decide where they are others than before.
 
+    A run that shows results and decides nothing binds these as well.
+
     Raises:
         DataError: It cannot be written; what was there stays whole.
     """
-    if not (folder / DECISION).is_file():
+    path, row, home = study.folder / FILE, row_now(folder), replace(study, run=folder.name)
+    if not row["metrics"] and not row["verdict"]:
         return
-    path, row = study.folder / FILE, row_now(folder)
-    said = row["parameters"] | {"stage": row["stage"]}
-    asked = {
-        "question": said.get("question") or "better",
-        "margin": said.get("question_margin") or 0.0,
-    }
-    now = in_force(Rules.read(study.named_file(said.get("rules_file") or ""), **asked), said)
+    now = in_force(Rules.of(home), home)
     before = [*ledger.read(path).of("rules")]
     if not before or dict(before[-1].facts) != now:
         ledger.append(path, "rules", now, told=told)
+    if not row["verdict"]:
+        return
     facts = {name: row[name] for name in ("run", "verdict", "stage", "layers")}
     made = {DECISION: ledger.sha256_of(folder / DECISION)}
     ledger.append(path, "decision", facts | {"made": made}, told=told)
@@ -137,8 +137,10 @@ def append(
         DataError: It cannot be written; what was there stays whole.
     """
     row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
+    path, home = study.folder / FILE, replace(study, run=folder.name)
     row |= {"left_out": list(left_out), "made": made_in(folder)}
-    return ledger.append(study.folder / FILE, "run", row, told=told)
+    row |= {"inputs": inputs(home, ledger.read(path))}
+    return ledger.append(path, "run", row, told=told)
 
 
 def read(study: Study) -> list[dict[str, Any]]:

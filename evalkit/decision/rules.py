@@ -10,6 +10,7 @@ from typing import Any, Literal
 from evalkit.errors import DataError, DesignError
 from evalkit.files import read_yaml
 from evalkit.records import Layer
+from evalkit.study import Study
 from evalkit.wording import listed, visible
 
 Effect = Literal["blocks", "holds", "warns", "ignored"]
@@ -89,6 +90,13 @@ class Rules:
             if one.name != "retired_evidence":
                 _check(one.name, getattr(self, one.name), one.default)
         _check_retired(self.retired_evidence)
+
+    @classmethod
+    def of(cls, home: Study) -> Rules:
+        """A study's rules by its `rules_file` and its question; raises as `read` does."""
+        said = home.settings
+        path = home.named_file(said.rules_file)
+        return cls.read(path, question=said.question, margin=said.question_margin)
 
     @classmethod
     def read(cls, path: Path | None, *, question: str = "better", margin: float = 0.0) -> Rules:

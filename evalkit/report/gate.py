@@ -59,8 +59,26 @@ def gate(run_or_study: str, *, root: Path | None = None, today: date | None = No
             return Gate(code=BROKEN, sentence=f"Broken record: {why}")
         folder, judged = newest_run(study, kept)
     code, sentence = _answer(folder)
+    if code == SHIP and not judged:
+        judged = _newer(folder)
     warning = _retires(folder, today or datetime.now(UTC).date())
     return Gate(code=code, sentence=sentence, judged=judged, head=_head(folder), warning=warning)
+
+
+def _newer(folder: Path) -> str:
+    """What stands beside a run that was named and ships: the newest one of its study, where that does not."""
+    if (study := _study_of(folder)) is None:
+        return (
+            f"judged {folder} by itself: the ledger of its study is not there to check it against"
+        )
+    try:
+        newest, _ = newest_run(study, ledger.read(study.folder / ledger.FILE))
+    except DataError:  # the sentence says it
+        return ""
+    code, sentence = _answer(newest)
+    if code == SHIP:
+        return ""
+    return f"judged {folder}, as named; the newest complete run of {study.name} is {newest.name}: {sentence}"
 
 
 def newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
