@@ -13,11 +13,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from evalkit import __version__
 from evalkit.errors import DesignError, EvalkitError
 from evalkit.wording import redacted, visible
+
+if TYPE_CHECKING:
+    from evalkit.settings import Settings
 
 _ABOUT = """Is my fine-tuned model really better?
 
@@ -195,16 +198,33 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from evalkit.benchmark.doctor import examine
+    from evalkit.settings import named
 
-    slices = [name.strip() for name in options.slices.split(",") if name.strip()]
+    declared, train = _declared(options.test)
     found = examine(
-        options.test, options.train, slice_fields=slices, cluster_field=options.cluster or None
+        options.test,
+        options.train or train,
+        slice_fields=named(options.slices or declared.slice_fields),
+        cluster_field=options.cluster or declared.cluster_field or None,
     )
     lines = str(found).split("\n")
     _tell("\n".join(lines[:_MOST_LINES]))
     if len(lines) > _MOST_LINES:
         _tell(f"  ... and {len(lines) - _MOST_LINES} more")
     return 0 if found.healthy else 1
+
+
+def _declared(test: Path) -> tuple[Settings, Path | None]:
+    """What the study beside a test file declares of it, and the training file; defaults where it is no study's."""
+    from evalkit.settings import Settings
+    from evalkit.study import FILE, Study
+
+    folder = test.resolve().parent
+    if (folder / FILE).is_file():
+        study = Study(name=folder.name, root=folder.parent.parent)
+        if study.path(study.settings.test_file).resolve() == test.resolve():
+            return study.settings, study.named_file(study.settings.train_file)
+    return Settings(), None
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -241,7 +261,9 @@ def _as_called(text: str) -> str:
     """The commands in a text as they must be typed: a shell that doesn't find `evalkit` needs the path it was called by."""
     if Path(sys.argv[0]).name != "evalkit" or shutil.which("evalkit"):
         return text
-    commands = r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|confirm|verify|gate|export) )"
+    commands = (
+        r"(?<![\w/.])evalkit (?=(?:new|doctor|run|rate|gate|compare|import|export|verify|confirm) )"
+    )
     return re.sub(commands, lambda _: f"{shlex.quote(sys.argv[0])} ", text)
 
 
@@ -266,6 +288,31 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", dest="chosen", metavar="COMMAND", required=True
     )
+
+    # in the order of a study's life
+    new = commands.add_parser("new", help="start a study from a test file and two model names")
+    new.add_argument("study", help="its name: lower-case letters, digits, - and _")
+    new.add_argument(
+        "--test", type=Path, required=True, metavar="FILE", help="held-out examples, chat JSONL"
+    )
+    new.add_argument("--base", required=True, metavar="MODEL")
+    new.add_argument("--fine-tuned", required=True, metavar="MODEL")
+    new.set_defaults(command=_new)
+
+    doctor = commands.add_parser(
+        "doctor", help="look for duplicates, leaks, conflicts and thin slices in a test set"
+    )
+    doctor.add_argument("test", type=Path, help="chat JSONL")
+    doctor.add_argument(
+        "--train", type=Path, default=None, help="the training file, to look for leaks"
+    )
+    doctor.add_argument(
+        "--slices", default="", help="metadata fields, comma separated; as study.yaml beside says"
+    )
+    doctor.add_argument(
+        "--cluster", default="", help="metadata field that rows of one source share"
+    )
+    doctor.set_defaults(command=_doctor)
 
     run = commands.add_parser("run", help="execute a study's notebooks and write one report")
     run.add_argument("study", help="a folder below data/")
@@ -306,19 +353,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
-    gate = commands.add_parser(
-        "gate",
-        help="answer for a pipeline: exit 0 ship, 10 don't, 11 not enough evidence, 12 broken",
-    )
-    gate.add_argument(
-        "run",
-        metavar="RUN_OR_STUDY",
-        help="a run's folder or name, or a study, whose newest complete run is meant",
-    )
-    gate.set_defaults(command=_gate)
-
-    _of_other_tools(commands)
-
     rate = commands.add_parser(
         "rate", help="serve a rating round on this machine, one link a rater; --lock closes it"
     )
@@ -335,18 +369,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     rate.set_defaults(command=_rate)
 
-    confirm = commands.add_parser(
-        "confirm",
-        help="say why what was changed after a result is all right; every report prints it",
+    gate = commands.add_parser(
+        "gate",
+        help="answer for a pipeline: exit 0 ship, 10 don't, 11 not enough evidence, 12 broken",
     )
-    confirm.add_argument("study")
-    confirm.add_argument("reason", help="in words")
-    confirm.add_argument(
-        "--sealed-elsewhere",
-        action="store_true",
-        help="only take up plans and locks that no line of the ledger knows; fine when there are none",
+    gate.add_argument(
+        "run",
+        metavar="RUN_OR_STUDY",
+        help="a run's folder or name, or a study, whose newest complete run is meant",
     )
-    confirm.set_defaults(command=_confirm)
+    gate.set_defaults(command=_gate)
+
+    _of_other_tools(commands)
+
+    export = commands.add_parser(
+        "export", help="write the A/B log as Parquet and the votes for other tools"
+    )
+    export.add_argument("study")
+    export.add_argument("--to", required=True, metavar="FOLDER")
+    export.set_defaults(command=_export)
 
     verify = commands.add_parser(
         "verify", help="is the record whole? recomputes every hash; exit 0 intact, 12 not"
@@ -360,34 +401,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(command=_verify)
 
-    doctor = commands.add_parser(
-        "doctor", help="look for duplicates, leaks, conflicts and thin slices in a test set"
+    confirm = commands.add_parser(
+        "confirm",
+        help="say why what was changed after a result is all right; every report prints it",
     )
-    doctor.add_argument("test", type=Path, help="chat JSONL")
-    doctor.add_argument(
-        "--train", type=Path, default=None, help="the training file, to look for leaks"
+    confirm.add_argument("study")
+    confirm.add_argument("reason", help="in words")
+    confirm.add_argument(
+        "--sealed-elsewhere",
+        action="store_true",
+        help="only take up plans and locks that no line of the ledger knows; fine when there are none",
     )
-    doctor.add_argument("--slices", default="", help="metadata fields, comma separated")
-    doctor.add_argument(
-        "--cluster", default="", help="metadata field that rows of one source share"
-    )
-    doctor.set_defaults(command=_doctor)
-
-    export = commands.add_parser(
-        "export", help="write the A/B log as Parquet and the votes for other tools"
-    )
-    export.add_argument("study")
-    export.add_argument("--to", required=True, metavar="FOLDER")
-    export.set_defaults(command=_export)
-
-    new = commands.add_parser("new", help="start a study from a test file and two model names")
-    new.add_argument("study", help="its name: lower-case letters, digits, - and _")
-    new.add_argument(
-        "--test", type=Path, required=True, metavar="FILE", help="held-out examples, chat JSONL"
-    )
-    new.add_argument("--base", required=True, metavar="MODEL")
-    new.add_argument("--fine-tuned", required=True, metavar="MODEL")
-    new.set_defaults(command=_new)
+    confirm.set_defaults(command=_confirm)
     return parser
 
 

@@ -116,29 +116,42 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
     if comparison.verdict not in {"no difference shown", "too early"}:
         return
     seen = f"{wording.plural(comparison.n, 'example')} cannot tell a difference of the size seen from chance"
-    yield Missing(action="Answer more held-out examples", why=seen, price=_price(comparison, power))
+    price, then = _price(comparison, power)
+    why = f"{seen}; {then}" if then else seen
+    yield Missing(action="Answer more held-out examples", why=why, price=price)
 
 
-def _price(comparison: Comparison, power: float) -> str:
+def _price(comparison: Comparison, power: float) -> tuple[str, str]:
+    """What a verdict costs, and what that buys: a price is read at a glance, its conditions are not."""
     if not comparison.n:
-        return f"{FIRST_SIZE} examples to begin with"
+        return f"{FIRST_SIZE} examples to begin with", ""
     needed = examples_to_settle(comparison.primary, alpha=comparison.price_level, power=power)
+    if needed and _second_look(comparison):
+        return more_examples(comparison, needed, power), ""
     if needed:
-        return more_examples(comparison, needed, power)
+        then = f"the price shows it {wording.times(power)}, if the rates seen are the true ones"
+        return _n_more(comparison, needed), f"{then}; test fresh examples alone"
     more = wording.count(3 * comparison.n)
-    return f"about {more} more examples to find half as small a difference as often; {_how(comparison)}"
+    then = "the price finds half as small a difference as often"
+    return f"about {more} more examples", f"{then}; test fresh examples alone"
+
+
+def _second_look(comparison: Comparison) -> bool:
+    return bool(comparison.extension and not comparison.extension.first_look)
+
+
+def _n_more(comparison: Comparison, needed: int) -> str:
+    more = wording.count(needed - comparison.primary.n)
+    return f"about {more} more examples, {wording.count(needed)} in all"
 
 
 def more_examples(comparison: Comparison, needed: int, power: float) -> str:
     """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
-    if comparison.extension and not comparison.extension.first_look:
+    if _second_look(comparison):
         n = comparison.n
         return f"the second look that was declared: {wording.count(n)} more examples, then first_look: {n}"
-    more = wording.count(needed - comparison.primary.n)
     found = f"{wording.times(power)} that shows a difference of the size seen, if the rates seen are the true ones"
-    return (
-        f"about {more} more examples, {wording.count(needed)} in all: {found}; {_how(comparison)}"
-    )
+    return f"{_n_more(comparison, needed)}: {found}; {_how(comparison)}"
 
 
 def _how(comparison: Comparison) -> str:
