@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TITLE = "A layer passes when its whole interval lies in the tinted zone"
 SUBLINE = "Fine-tuned minus base, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
-ONE_OF_MANY = "The slice warns and does not block: of several slices, one lies wholly left of the line by chance too easily."
+ONE_OF_MANY = "The slice warns and does not block: of several slices, one may lie wholly left of the line by chance."
 COLUMNS = {
     "evidence": "Evidence",
     "n": "n",
