@@ -33,6 +33,48 @@ def test_help_reads_like_a_page_and_is_quick():
     assert int(told.split()[-1]) < 300  # nothing heavy is imported
 
 
+def test_commands_stand_in_the_order_of_a_studys_life(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    life = (
+        "new",
+        "doctor",
+        "run",
+        "rate",
+        "gate",
+        "compare",
+        "import",
+        "export",
+        "verify",
+        "confirm",
+    )
+    places = [told.index(f"\n    {word} ") for word in life]
+    assert places == sorted(places)
+
+
+def test_doctor_takes_what_the_study_beside_the_file_declares(project, capsys):
+    row = ROW.replace('"a"', '"%s"').replace("]}", '], "metadata": {"kind": "%s", "who": "c1"}}')
+    words = "the parcel that was ordered in spring has not come and nobody answers the telephone"
+    Path("held_out.jsonl").write_text(
+        row % (f"{words} at all", "new") + row % (f"{words} at last", "old")
+    )
+    main(["new", "mine", "--test", "held_out.jsonl", "--base", "a", "--fine-tuned", "b"])
+    said = Path("data/mine/study.yaml")
+    capsys.readouterr()
+    assert main(["doctor", "data/mine/test.jsonl"]) == 0
+    told = capsys.readouterr().out
+    assert ("No slice is declared" in told, "near-duplicate" in told) == (True, True)
+    text = said.read_text().replace('\nslice_fields: ""', "\nslice_fields: kind")
+    said.write_text(text.replace('\ncluster_field: ""', "\ncluster_field: who"))
+    assert main(["doctor", "data/mine/test.jsonl"]) == 0
+    told = capsys.readouterr().out
+    assert "2 rows from 1 source" in told
+    assert ("No slice is declared" in told, "near-duplicate" in told) == (False, False)
+    assert main(["doctor", "held_out.jsonl"]) == 0  # no study's file: nothing is declared of it
+    assert "No slice is declared" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["doctor", "held_out.jsonl"], ["gate", "x"]])
 def test_who_stops_reading_gets_no_traceback(project, arguments):
     stderr = subprocess.STDOUT if "gate" in arguments else subprocess.PIPE

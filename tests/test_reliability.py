@@ -611,3 +611,16 @@ def test_three_looks_and_a_run_at_once_leave_one_chain(project):
     assert project.run(2).verdict == "ship"
     assert verify("tiny", root=project.root).code == 0
     assert asdict(chapter.plan_in_force(project.home()))["locked_at"] <= datetime.now(UTC).isoformat()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [
+        ("2026-11-28", "1,000 requests on 2026-11-28 10:00 and 900 on 2026-11-28 11:30"),
+        ("2026-11-29", "1,000 requests on 2026-11-28 and 900 on 2026-11-29"),
+    ],
+)
+def test_a_log_that_shrank_within_a_day_is_told_with_its_times(project, day, said):
+    project.look(at="2026-11-28T10:00:00+00:00")
+    project.look(at=f"{day}T11:30:00+00:00", n_requests=900)
+    assert any(said in one["why"] for one in project.run(2).missing)

@@ -26,6 +26,7 @@ from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean
 if TYPE_CHECKING:
     import pandas as pd
 
+OPEN_WINDOWS = "open_windows"  # users came, and none counts yet: not the same as an empty log
 CAUSES = (
     "rows lost on one side: one model's failures or time-outs are not logged",
     "users filtered after they were assigned, or bots on one side",
@@ -126,7 +127,7 @@ class Reading(Brief):
             self,
             findings=found,
             is_read=True,
-            missing=_missing(self.valid, self.schedule, found, self.plan),
+            missing=_missing(self.sample_ratio, self.schedule, found, self.plan),
             notes=(*self.notes, *_notes_on_effect(found)),
             opened=replace(ask, users=None),
         )
@@ -177,7 +178,7 @@ class Reading(Brief):
     @property
     def valid(self) -> bool:
         """False when a phase's users do not fit the declared split."""
-        return all(one.test.verdict != "invalid" for one in self.sample_ratio)
+        return _is_valid(self.sample_ratio)
 
     @property
     def verdict(self) -> str:
@@ -402,17 +403,16 @@ def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, .
 def _unread(
     ratio: tuple[PhaseUsers, ...], state: Schedule, plan: LockedPlan
 ) -> tuple[Missing, ...]:
-    valid = all(one.test.verdict != "invalid" for one in ratio)
-    if valid and state.due:
+    if state.due and _is_valid(ratio):
         why, price = "a look is due, and the effect is not read yet", "a line in the ledger"
         return (Missing(action="Read the effect", why=why, price=price),)
-    return _missing(valid, state, None, plan)
+    return _missing(ratio, state, None, plan)
 
 
 def _missing(
-    valid: bool, state: Schedule, found: Findings | None, plan: LockedPlan
+    ratio: tuple[PhaseUsers, ...], state: Schedule, found: Findings | None, plan: LockedPlan
 ) -> tuple[Missing, ...]:
-    if not valid:
+    if not _is_valid(ratio):
         why = "users do not fit the declared split, so no difference between the variants can be trusted"
         return (
             Missing(
@@ -431,11 +431,18 @@ def _missing(
     if found and found.primary.verdict != "too early":
         return ()
     looks, done = plan.plan.looks, state.due[-1].look if state.due else 0
-    action = "More users" if looks == 1 else f"More users, for look {done + 1} of {looks}"
-    why = f"{wording.count(state.closed_control + state.closed_treatment)} of {wording.count(plan.n_users)} planned users count"
-    return (
-        Missing(action=action, why=f"{why}: their outcome window has closed", price=state.price),
-    )
+    action = "More users" if state.users_more else "Wait for outcomes"
+    action += "" if looks == 1 else f", for look {done + 1} of {looks}"
+    closed = state.closed_control + state.closed_treatment
+    count = f"{wording.count(closed)} of {wording.count(plan.n_users)} planned users count so far"
+    why = f"{count}: those whose outcome window has closed"
+    came = sum(one.n_control + one.n_treatment for one in ratio)
+    kind = OPEN_WINDOWS if came and not closed else ""
+    return (Missing(action=action, why=why, price=state.price, kind=kind),)
+
+
+def _is_valid(ratio: tuple[PhaseUsers, ...]) -> bool:
+    return all(one.test.verdict != "invalid" for one in ratio)
 
 
 def _to_keep(test: Effect, margin: float, power: float) -> Missing:

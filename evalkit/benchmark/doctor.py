@@ -268,7 +268,9 @@ def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
             kind="near-duplicate",
             lines=tuple(sorted(lines[place] for place in group)),
             what=f"{len(group)} inputs, each at least {NEAR:.0%} alike to another",
-            remedy="keep one, or declare a cluster_field (doctor: --cluster) that they share",
+            remedy="keep one, or declare a cluster_field (doctor: --cluster) that they share"
+            if None in sources
+            else "keep one; their sources differ, so they count apart",
         )
     if found.n_left_out:
         what = f"{wording.plural(found.n_left_out, 'pair')} of long inputs that share part of their text not compared"

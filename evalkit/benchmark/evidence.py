@@ -117,13 +117,11 @@ OPEN_SLICES = "open_slices"  # what the regression chapter says anew, so an olde
 def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
     if comparison.conclusion not in {"no difference shown", "not shown", "too early"}:
         return
+    price, then = _price(comparison, power)
     if comparison.margin is not None and comparison.n:
         loss = wording.loss(comparison.margin, wording.scale_of(comparison.primary))
         seen = f"{wording.plural(comparison.n, 'example')} do not rule out a loss of {loss}"
-        price = _price(comparison, power)
-        yield Missing(action="Answer more held-out examples", why=seen, price=price)
-        return
-    if comparison.expects_nothing and comparison.primary.estimate is None:
+    elif comparison.expects_nothing and comparison.primary.estimate is None:
         yield Missing(
             action="Declare what a benchmark can measure without right answers: primary_metric: format (with a checker), or "
             "a scorer of your own; where people decide which is better, with benchmark_needs: not worse in the rules",
@@ -131,39 +129,53 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
             price="a line in study.yaml, before the answers are looked at; nothing is asked again",
         )
         return
-    seen = f"{wording.plural(comparison.primary.n, 'example')} cannot tell a difference of the size seen from chance"
-    yield Missing(action="Answer more held-out examples", why=seen, price=_price(comparison, power))
+    else:
+        n = wording.plural(comparison.primary.n, "example")
+        seen = f"{n} cannot tell a difference of the size seen from chance"
+    why = f"{seen}; {then}" if then else seen
+    yield Missing(action="Answer more held-out examples", why=why, price=price)
 
 
-def _price(comparison: Comparison, power: float) -> str:
+def _price(comparison: Comparison, power: float) -> tuple[str, str]:
+    """What a verdict costs, and what that buys: a price is read at a glance, its conditions are not."""
     if not comparison.n:
-        return f"{FIRST_SIZE} examples to begin with"
+        return f"{FIRST_SIZE} examples to begin with", ""
     margin = comparison.margin or 0.0
     needed = examples_to_settle(
         comparison.primary, margin=margin, alpha=comparison.price_level, power=power
     )
+    if needed and _second_look(comparison):
+        return more_examples(comparison, needed, power), ""
     if needed:
-        return more_examples(comparison, needed, power)
+        then = f"the price shows it {wording.times(power)}, if the rates seen are the true ones"
+        return _n_more(comparison, needed), f"{then}; test fresh examples alone"
     if margin:
-        return "no number of examples would: the loss seen is as large as the margin"
+        return "no number of examples would: the loss seen is as large as the margin", ""
     more = wording.count(3 * comparison.n)
-    return f"about {more} more examples to find half as small a difference as often; {_how(comparison)}"
+    then = "the price finds half as small a difference as often"
+    return f"about {more} more examples", f"{then}; test fresh examples alone"
+
+
+def _second_look(comparison: Comparison) -> bool:
+    return bool(comparison.extension and not comparison.extension.first_look)
+
+
+def _n_more(comparison: Comparison, needed: int) -> str:
+    more = wording.count(needed - comparison.primary.n)
+    return f"about {more} more examples, {wording.count(needed)} in all"
 
 
 def more_examples(comparison: Comparison, needed: int, power: float) -> str:
     """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
-    if comparison.extension and not comparison.extension.first_look:
+    if _second_look(comparison):
         n = comparison.n
         return f"the second look that was declared: {wording.count(n)} more examples, then first_look: {n}"
-    more = wording.count(needed - comparison.primary.n)
     shows = "a difference of the size seen"
     if comparison.margin is not None:
         loss = wording.loss(comparison.margin, wording.scale_of(comparison.primary))
         shows = f"that it is not worse by more than {loss}"
     found = f"{wording.times(power)} that shows {shows}, if the rates seen are the true ones"
-    return (
-        f"about {more} more examples, {wording.count(needed)} in all: {found}; {_how(comparison)}"
-    )
+    return f"{_n_more(comparison, needed)}: {found}; {_how(comparison)}"
 
 
 def _how(comparison: Comparison) -> str:

@@ -176,7 +176,9 @@ def _of_log(looks: list[Look]) -> Iterator[Concern]:
     for before, now in pairwise(real):
         had, has = before.n_requests or 0, now.n_requests or 0
         if has < had:
-            text = f"the log held {count(had)} requests on {before.at[:10]} and {count(has)} on {now.at[:10]}"
+            to = 10 if before.at[:10] != now.at[:10] else 16  # within a day the day tells nothing
+            then, later = (one.at[:to].replace("T", " ") for one in (before, now))
+            text = f"the log held {count(had)} requests on {then} and {count(has)} on {later}"
             yield Concern(layer="ab_test", text=text, about=("fewer", had, has))
     shown: dict[tuple[str, int | None], Look] = {}
     for one in real:

@@ -45,7 +45,7 @@ _AFTER_LEVELS = {
 
 _ENDS = ("estimate", "ci_low", "ci_high")
 _UNSAFE = {
-    "looks bad": ", which looks bad",
+    "looks bad": ", which looks bad, though chance alone may do that",
     "could not have been seen": ", too few to see a loss of the margin",
 }
 
@@ -131,7 +131,16 @@ def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:
     shown = found.verdict in {"better", "worse"}
     moves = _moves(before, after, rate=rate, shown=shown)
     whole = f"{name} {moves} {'of' if rate else 'over'} {_n(found)}: {then}."
-    return " ".join([whole, *(_stop(one, rate=rate) for one in _stopping(found))])
+    return " ".join(
+        [whole, *(_stop(one, rate=rate) for one in (*_stopping(found), *_worst(found)))]
+    )
+
+
+def _worst(found: LayerDecision) -> Iterable[Finding]:
+    """The slice that looks worst where it only warns: who reads the deck alone reads of it too."""
+    named = ("slice_looks_bad", "warns")
+    bad = [one for one in found.findings if (one.rule, one.effect) == named]
+    return sorted(bad, key=lambda one: one.numbers.get("gain") or one.numbers["estimate"])[:1]
 
 
 def _stop(one: Finding, *, rate: bool) -> str:

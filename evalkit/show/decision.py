@@ -13,7 +13,8 @@ from evalkit.show.tables import Html, answer, joined, note, sentences, table
 
 def layers(decision: Decision) -> Html:
     """Every layer against its limit: the picture of the report's first screen."""
-    caption = "Hatched at the left: simulated." if decision.simulated else ""
+    told = ["Hatched at the left: simulated."] if decision.simulated else []
+    caption = " ".join([*told, *([plots.ONE_OF_MANY] if plots.one_of_many(decision) else [])])
     alt = plots.alt(decision)
     return picture(plots.layers, decision, alt=alt, subline=plots.SUBLINE, caption=caption)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from evalkit.abtest.plan import Guardrail
-from evalkit.abtest.reading import read_ab_test
+from evalkit.abtest.reading import OPEN_WINDOWS, read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
 from evalkit.show import abtest as words
@@ -196,7 +196,14 @@ def test_a_file_of_another_kind_is_said(tmp_path):
 
 def test_open_windows_are_waited_for_not_more_users(make_log, small, locked):
     found = read_ab_test(make_log(*small), locked(), now=20_000 * DAY + 3 * DAY)
-    assert found.missing[0].price == "no more users, about 2 days until outcome windows have closed"
+    (missing,) = found.missing
+    assert missing.price == "no more users, about 2 days until outcome windows have closed"
+    assert missing.action == "Wait for outcomes"
+    assert missing.kind == ""  # some count already
+    at_once = read_ab_test(make_log(*small), locked(), now=20_000 * DAY + DAY)
+    assert (
+        at_once.missing[0].kind == OPEN_WINDOWS
+    )  # users came and none counts: the log is not empty
 
 
 def test_nothing_varied_is_said_without_an_empty_interval(small, read):

@@ -160,6 +160,12 @@ def test_each_of_the_three_words_has_a_rule_and_says_what_it_means(evidence):
         "A loss of 10.0 points on “rare” examples could not have been seen: "
         "the test would have found it 4 times in 10.",
     )
+    levels = {"base": {"estimate": 0.5, "successes": 1}, "fine_tuned": {"estimate": 0.7}}
+    details = {"slices": rows, "noise_floor": {"n": 1}, "metrics": {"exact_match": levels}}
+    rows[1] |= {"base_rate": 0.5, "fine_tuned_rate": 0.4375}
+    told = decide(found | {"benchmark": evidence("benchmark", details=details)}, study="tiny").deck
+    looks = "goes from 50.0% to 43.8% of 96, which looks bad, though chance alone may do that."
+    assert f"On “new” examples it {looks}" in told  # who reads the deck alone reads of the loss
     held = decide(found, study="tiny", rules=Rules(slice_looks_bad="holds"))
     assert held.verdict == "not yet"
     assert "“new” examples look bad" in held.headline

@@ -55,7 +55,7 @@ LIMITS = "## What this cannot tell you\n\nAnything else."
 def page_of(tmp_path):
     """The finished page of one chapter in a run that handed no evidence to the decision."""
 
-    def made(stem, *cells, error=None):
+    def made(stem, *cells, error=None, failed=""):
         book = new_notebook(cells=[new_markdown_cell("# A title?"), *cells])
         nbformat.write(book, tmp_path / f"{stem}.ipynb")
         record = {
@@ -65,7 +65,7 @@ def page_of(tmp_path):
             "seconds": 1.0,
             "parameters": {},
             "chapters": {stem: {"title": "t", "error": error, "seconds": 1.0, "skipped": False}},
-            "failed": {stem: error} if error else {},
+            "failed": {failed or stem: error or "stopped"} if error or failed else {},
             "versions": {"evalkit": "0"},
             "platform": "here",
             "journals": {},
@@ -150,3 +150,9 @@ def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(tmp
     }
     path.write_text('{"model": "a", "about": "no mapping"}\n')
     assert manifest._header(path) == {"problem": "its first line is no header"}
+
+
+def test_a_decision_without_all_chapters_is_not_read_as_a_verdict(page_of):
+    none = "No verdict: what could be said without the chapters that failed."
+    assert none in page_of("07_decision", *CELLS, failed="01_benchmark")[0]
+    assert none not in page_of("07_decision", *CELLS)[0]

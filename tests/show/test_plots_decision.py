@@ -4,8 +4,10 @@ from itertools import product
 import pytest
 from matplotlib import pyplot
 
+from evalkit import show
+from evalkit.abtest.reading import OPEN_WINDOWS
 from evalkit.decision import Rules, decide
-from evalkit.records import Evidence
+from evalkit.records import Evidence, Missing
 from evalkit.show import picture, style
 from evalkit.show.plots import decision as plots
 from evalkit.show.plots import history
@@ -151,6 +153,21 @@ def test_a_layer_without_data_withholds_nothing():
     told = _svg_texts(decide(found, study="x", stage="rollout"))
     assert told.count("nothing recorded yet") == 3  # the benchmark is missing altogether
     assert "withheld" not in told
+
+
+def test_users_whose_outcomes_are_awaited_are_not_called_nothing():
+    waits = Missing(action="Wait for outcomes", why="w", price="1 day", kind=OPEN_WINDOWS)
+    early = {"verdict": "too early", "n": 0}
+    found = {"ab_test": evidence("ab_test", "too early", primary=early, missing=(waits,))}
+    assert "users came, none counts yet" in _svg_texts(decide(found, study="x", stage="rollout"))
+
+
+@pytest.mark.parametrize("high", [-0.02, 0.02])
+def test_a_slice_that_warns_though_its_whole_interval_is_a_loss_is_explained(high):
+    looks = {"verdict": "no difference shown", "standing": "looks bad", "ci_high": high}
+    found = {"benchmark": evidence("benchmark", "better", details={"slices": [SLICE | looks]})}
+    shown = show.layers(decide(found, study="x"))._repr_html_()
+    assert (plots.ONE_OF_MANY in shown) is (high < 0)
 
 
 def test_users_of_another_model_are_not_called_nothing():

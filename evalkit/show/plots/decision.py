@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.patches import Rectangle
 
 from evalkit import wording
+from evalkit.abtest.reading import OPEN_WINDOWS
 from evalkit.decision import Decision, LayerDecision
 from evalkit.decision.findings import SLICE_RULES, Finding
 from evalkit.decision.layers import MISSING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TITLE = "A layer passes when its whole interval lies in the tinted zone"
 SUBLINE = "Fine-tuned minus base, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
+ONE_OF_MANY = "The slice warns and does not block: of several slices, one may lie wholly left of the line by chance."
 COLUMNS = {
     "evidence": "Evidence",
     "n": "n",
@@ -106,6 +108,17 @@ def rows_of(decision: Decision) -> list[Row]:
                 )
             )
     return rows
+
+
+def one_of_many(decision: Decision) -> bool:
+    """Whether a slice is drawn whose whole interval is a loss, though none is shown: p is adjusted for their number."""
+    drawn = {row.under for row in rows_of(decision)}
+    return any(
+        _gain(one) < 0 and (one.numbers.get("ci_low") or 0) * (one.numbers.get("ci_high") or 0) > 0
+        for layer in decision.layers
+        for one in layer.findings
+        if one.rule in SLICE_RULES[1:] and one.numbers.get("slice") in drawn
+    )
 
 
 def _gain(slice_: Finding) -> float:
@@ -232,6 +245,8 @@ def _why_empty(layer: LayerDecision) -> str:
         return (
             "users saw other models" if layer.stale == "other_models" else "made for other answers"
         )
+    if any(one.kind == OPEN_WINDOWS for one in layer.missing):
+        return "users came, none counts yet"
     if layer.verdict in {MISSING, "too early"} and not layer.n:
         return "nothing recorded yet"
     return (
