@@ -39,15 +39,18 @@ def test_commands_stand_in_the_order_of_a_studys_life(capsys):
     told = capsys.readouterr().out
     life = (
         "new",
+        "convert",
         "doctor",
         "run",
         "rate",
+        "batch",
+        "freeze",
         "gate",
+        "confirm",
+        "verify",
         "compare",
         "import",
         "export",
-        "verify",
-        "confirm",
     )
     places = [told.index(f"\n    {word} ") for word in life]
     assert places == sorted(places)

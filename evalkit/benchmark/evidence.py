@@ -147,7 +147,8 @@ def _price(comparison: Comparison, power: float) -> tuple[str, str]:
     if needed and _second_look(comparison):
         return more_examples(comparison, needed, power), ""
     if needed:
-        then = f"the price shows it {wording.times(power)}, if the rates seen are the true ones"
+        what = "it" if comparison.margin is None else _shown(comparison)
+        then = f"the price shows {what} {wording.times(power)}, if the rates seen are the true ones"
         return _n_more(comparison, needed), f"{then}; test fresh examples alone"
     if margin:
         return "no number of examples would: the loss seen is as large as the margin", ""
@@ -170,12 +171,15 @@ def more_examples(comparison: Comparison, needed: int, power: float) -> str:
     if _second_look(comparison):
         n = comparison.n
         return f"the second look that was declared: {wording.count(n)} more examples, then first_look: {n}"
-    shows = "a difference of the size seen"
-    if comparison.margin is not None:
-        loss = wording.loss(comparison.margin, wording.scale_of(comparison.primary))
-        shows = f"that it is not worse by more than {loss}"
-    found = f"{wording.times(power)} that shows {shows}, if the rates seen are the true ones"
+    found = f"{wording.times(power)} that shows {_shown(comparison)}, if the rates seen are the true ones"
     return f"{_n_more(comparison, needed)}: {found}; {_how(comparison)}"
+
+
+def _shown(comparison: Comparison) -> str:
+    if comparison.margin is None:
+        return "a difference of the size seen"
+    loss = wording.loss(comparison.margin, wording.scale_of(comparison.primary))
+    return f"that it is not worse by more than {loss}"
 
 
 def _how(comparison: Comparison) -> str:
