@@ -476,13 +476,8 @@ def days_said(found: Reading | NoReading) -> str:
     return f"A difference {show} {where}, after Holm's correction"
 
 
-def plan_said(found: Reading | NoReading) -> str:
-    """The locked plan in a few sentences."""
-    return f"{headline(found)}." if found.plan is None else locked_said(found.plan)
-
-
 def locked_said(locked: LockedPlan) -> str:
-    """The same of the plan itself."""
+    """The locked plan in a few sentences."""
     name = locked.plan.primary.name.replace("_", " ")
     said = (
         f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
@@ -796,11 +791,6 @@ def _margin(one: Guardrail) -> str:
     if one.kind == "rate":
         return f"{wording.points(one.margin, sign=False)} points"
     return f"{one.margin:g} ms" if one.name == "latency_ms" else f"{one.margin:g}"
-
-
-def amendment_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
-    """Every change of the plan since it was locked."""
-    return _amendments(found.plan) if found.plan else []
 
 
 def _amendments(locked: LockedPlan) -> list[dict[str, Any]]:

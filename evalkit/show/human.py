@@ -10,7 +10,7 @@ from evalkit import wording
 from evalkit.conversation import Conversation
 from evalkit.human.preference import Preference
 from evalkit.human.rounds import locked_before
-from evalkit.human.study_round import NOT_DRAWN, Otherwise, StudyRound
+from evalkit.human.study_round import NO_RATER, NOT_DRAWN, Otherwise, StudyRound
 from evalkit.show import say, style, tables
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
 from evalkit.show.tables import Html
@@ -175,8 +175,6 @@ def _figure(draw: Callable[..., Axes], found: Preference, alt: str, caption: str
 
 # ---- a round, in sentences
 
-NO_RATER = "Nobody sits in front of this run, or there is no round yet, so no rater is shown."
-
 
 def described(rating: StudyRound) -> str:
     """One sentence on what stands in a round."""
@@ -334,11 +332,6 @@ def reasons_title(found: Preference) -> str:
     top = max(given, key=lambda one: one.fine_tuned + one.base)
     votes = wording.plural(top.fine_tuned, "vote")
     return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
-
-
-def _to_draw(found: Preference) -> bool:
-    """Whether any reason came with a vote for either answer."""
-    return any(one.fine_tuned + one.base for one in found.reasons)
 
 
 def slices_title(found: Preference) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
-from evalkit.benchmark.frames import NO_VALUE, examples_frame
+from evalkit.benchmark.frames import NO_VALUE
 from evalkit.benchmark.slices import MIN_N
 from evalkit.conversation import Conversation
 from evalkit.show import say
@@ -16,7 +16,6 @@ from evalkit.show.tables import Html
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.answers.pairs import Pair
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.finder import Found
     from evalkit.benchmark.slices import SliceTable
@@ -145,25 +144,12 @@ EXAMPLE_COLUMNS = {
 }
 
 
-def example_rows(
-    pairs: Iterable[Pair], marks: Mapping[str, str], *, most: int = 30
-) -> list[dict[str, Any]]:
-    """Changed examples, the largest change of similarity first and flaky ones last; words that differ are marked.
+def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The examples of a frame in its order; its categories that are nothing else are slices.
 
     The input is the whole conversation, long messages folded; long answers are cut at `LONGEST` characters, and the
     files hold them whole.
     """
-    ordered = sorted(
-        pairs,
-        key=lambda one: (marks.get(one.example_id) == "flips", -abs(one.diff("similarity") or 0.0)),
-    )
-    frame = examples_frame(ordered[:most], ("similarity",))
-    frame["asked_again"] = [marks.get(one, "not re-asked") for one in frame["example_id"]]
-    return frame_rows(frame)
-
-
-def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The examples of a frame in its order; its categories that are nothing else are slices."""
     known = {"example_id", "status", "slice", "cluster", "asked_again", "flaky"}
     known |= {"outcome_base", "outcome_fine_tuned"}
     kinds = frame.dtypes.astype(str)

@@ -167,12 +167,6 @@ def chip(word: str, kind: str = "") -> Html:
     return Html(f'<span class="ek-chip-{kind} ek-verdict">{glyph}{html.escape(word)}</span>', word)
 
 
-def chips(words: Mapping[str, str]) -> Html:
-    """Several chips in a line: word -> kind."""
-    made = [chip(word, kind) for word, kind in words.items()]
-    return Html(f'<p class="ek-chips">{" ".join(one.body for one in made)}</p>', ", ".join(words))
-
-
 def _holds_prompts(records: list[Mapping[str, Any]]) -> bool:
     """Whether the rows are examples: a printed page shows a few of them, and caps their height."""
     return any(isinstance(value, Conversation) for record in records for value in record.values())
