@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evalkit.abtest.analysis import BIN, Log
+from evalkit.abtest.analysis import BIN, Log, Table
 from evalkit.abtest.effects import pairs, phase_tests
 from evalkit.abtest.plan import Guardrail
 from evalkit.stats import (
@@ -84,7 +84,7 @@ class Watched:
 
 
 def watch(
-    log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
+    log: Log, users: Table, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
 ) -> Watched:
     """A guardrail against its margin; one that the log says nothing on is too early to tell, never left out."""
     change = change_of(log, users, guardrail, experiment=experiment, window_s=window_s, alpha=alpha)
@@ -105,7 +105,7 @@ def watch(
 
 
 def watch_health(
-    log: Log, users: Any, guardrails: Sequence[Guardrail], *, experiment: str, alpha: float
+    log: Log, users: Table, guardrails: Sequence[Guardrail], *, experiment: str, alpha: float
 ) -> list[Watched]:
     """Failed and refused calls and p95 latency: with the plan's margin, or as they are when the plan has none for them."""
     declared = [one for one in guardrails if one.name in FROM_EXPOSURES]
@@ -128,7 +128,7 @@ def watch_health(
 
 
 def change_of(
-    log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
+    log: Log, users: Table, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
 ) -> Change | None:
     """The change of what a guardrail watches, phases kept apart."""
     if guardrail.kind == "p95":
@@ -196,7 +196,9 @@ def _carried(cells: pd.DataFrame) -> tuple[tuple[str, ...], str]:
     return (*notes, *([f"no verdict: {why}"] if why else [])), why
 
 
-def latency_change(log: Log, users: Any, experiment: str, *, alpha: float = 0.05) -> Change | None:
+def latency_change(
+    log: Log, users: Table, experiment: str, *, alpha: float = 0.05
+) -> Change | None:
     """Change of the p95 latency in ms: histograms and counts below their p95 come from the engine.
 
     Source: Woodruff 1952 by user; the difference as Zou & Donner 2008.
