@@ -118,16 +118,8 @@ def quantile_interval(
     array, q = numbers(values, "values"), between(q, "q")
     codes, n = codes_of(users, len(array))
     if not n:
-        return QuantileInterval(
-            estimate=None,
-            n=0,
-            ci_low=None,
-            ci_high=None,
-            alpha=alpha,
-            method="Woodruff by user",
-            notes=("no requests: the quantile is undefined",),
-            q=q,
-        )
+        none = ("no requests: the quantile is undefined",)
+        return QuantileInterval(n=0, alpha=alpha, method="Woodruff by user", notes=none, q=q)
     point = float(np.quantile(array, q, method="inverted_cdf"))
     sums = ratio_sums(np.bincount(codes), np.bincount(codes, weights=array <= point), "the group")
     low_q, high_q = quantile_levels(sums, q, alpha=alpha)

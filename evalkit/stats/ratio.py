@@ -10,9 +10,8 @@ from evalkit.errors import DesignError
 from evalkit.stats.null import FEW, Null, exact_p, null_of, p_under, residual_moments
 from evalkit.stats.proportions import wilson
 from evalkit.stats.result import (
-    Difference,
+    ByUser,
     Scale,
-    Verdict,
     between,
     numbers,
     two_sided_p,
@@ -71,17 +70,15 @@ class MeanSums:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserTest(Difference):
+class UserTest(ByUser):
     """Treatment - control with the user as the unit.
 
     Attributes:
         se: Standard error of the difference, each variant's own: that of the interval.
         z_score: The difference over the standard error of its test.
         lift: Relative change, None unless the control value is positive.
-        no_verdict: Why no verdict can be given; "" when it can.
     """
 
-    unit: ClassVar[str] = "user"
     n_control: int
     n_treatment: int
     se: float | None
@@ -89,12 +86,6 @@ class UserTest(Difference):
     lift: float | None
     lift_ci_low: float | None
     lift_ci_high: float | None
-    no_verdict: str = ""
-
-    @property
-    def verdict(self) -> Verdict:
-        """By the p-value; invalid where what carries the test does not bear it."""
-        return "invalid" if self.no_verdict else super(UserTest, self).verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,10 +38,10 @@ class Result:
     null: ClassVar[float] = 0.0
     unit: ClassVar[str] = "example"
 
-    estimate: float | None
+    estimate: float | None = None
     n: int
-    ci_low: float | None
-    ci_high: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
     alpha: float = 0.05
     p_value: float | None = None
     method: str
@@ -162,6 +162,23 @@ class Difference(Result):
     def diff(self) -> float | None:
         """`estimate` by its other name."""
         return self.estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByUser(Difference):
+    """A difference between variants whose users may not bear a verdict.
+
+    Attributes:
+        no_verdict: Why no verdict can be given; "" when it can.
+    """
+
+    unit: ClassVar[str] = "user"
+    no_verdict: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the p-value; invalid where what carries the numbers does not bear one."""
+        return "invalid" if self.no_verdict else super(ByUser, self).verdict
 
 
 def which_way(difference: float, *, lower_is_better: bool = False) -> Literal["better", "worse"]:
