@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.conversation import Conversation
@@ -13,7 +13,7 @@ from evalkit.human.rounds import locked_before
 from evalkit.human.study_round import NO_RATER, NOT_DRAWN, Otherwise, StudyRound
 from evalkit.show import say, style, tables
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
-from evalkit.show.tables import Html
+from evalkit.show.tables import Html, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -535,7 +535,7 @@ _DISAGREEMENT_COLUMNS = {
 }
 
 
-def _label_rows(found: Preference) -> list[dict[str, Any]]:
+def _label_rows(found: Preference) -> list[Row]:
     """First-time votes by label."""
     names = {
         "fine_tuned": "Fine-tuned is better",
@@ -554,7 +554,7 @@ def _label_rows(found: Preference) -> list[dict[str, Any]]:
     ]
 
 
-def _rater_rows(found: Preference) -> list[dict[str, Any]]:
+def _rater_rows(found: Preference) -> list[Row]:
     """One row a rater with everything that is checked."""
     rates = ("gold_rate", "self_agreement", "others_rate", "left_rate", "fast_rate")
     return [
@@ -570,7 +570,7 @@ def _rater_rows(found: Preference) -> list[dict[str, Any]]:
     ]
 
 
-def _metric_rows(found: Preference) -> list[dict[str, Any]]:
+def _metric_rows(found: Preference) -> list[Row]:
     """One row a metric: how often it names the model people name."""
     return [
         {
@@ -585,7 +585,7 @@ def _metric_rows(found: Preference) -> list[dict[str, Any]]:
     ]
 
 
-def _disagreement_rows(found: Preference) -> list[dict[str, Any]]:
+def _disagreement_rows(found: Preference) -> list[Row]:
     """The pairs on which people and the metric part most."""
     return [
         {name: getattr(one, name) for name in _DISAGREEMENT_COLUMNS}

@@ -11,7 +11,7 @@ from evalkit.benchmark.slices import MIN_N
 from evalkit.conversation import Conversation
 from evalkit.show import say
 from evalkit.show.difference import marked
-from evalkit.show.tables import Html
+from evalkit.show.tables import Html, Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ METRIC_COLUMNS = {
 METRIC_NUMBERS = ("base", "fine_tuned", "difference", "p")
 
 
-def metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def metric_rows(comparison: Comparison) -> list[Row]:
     """One row a metric: levels, difference with interval, verdict, p (adjusted but for the primary metric)."""
     verdicts, sides = say.metric_verdicts(comparison), (comparison.base, comparison.fine_tuned)
     rows = []
@@ -58,7 +58,7 @@ def metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def checkpoint_rows(
     compared: Mapping[str, Comparison], adjusted: Mapping[str, float | None]
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """One row a model against the same base."""
     return [
         {
@@ -85,7 +85,7 @@ SLICE_NUMBERS = (
 )
 
 
-def slice_rows(table: SliceTable) -> list[dict[str, Any]]:
+def slice_rows(table: SliceTable) -> list[Row]:
     """One row a slice: both levels, the difference with its interval, every p, the verdict, what would settle it."""
     rows = []
     for row in table:
@@ -115,7 +115,7 @@ def _difference(table: SliceTable) -> str:
     return "difference, points" if scales == {"points"} else "difference"
 
 
-def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict[str, Any]]:
+def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[Row]:
     """Both regressions side by side, one row a term; n/a where a model is always or never right."""
     by_term = {row.term: row for row in odds}
     return [
@@ -144,7 +144,7 @@ EXAMPLE_COLUMNS = {
 }
 
 
-def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def frame_rows(frame: pd.DataFrame) -> list[Row]:
     """The examples of a frame in its order; its categories that are nothing else are slices.
 
     The input is the whole conversation, long messages folded; long answers are cut at `LONGEST` characters, and the
@@ -176,7 +176,7 @@ def _known(value: float) -> float | None:
     return None if value != value else value  # noqa: PLR0124 - NaN alone differs from itself
 
 
-def segment_rows(found: Found) -> list[dict[str, Any]]:
+def segment_rows(found: Found) -> list[Row]:
     """What the slice finder found, one row a segment."""
     return [
         {
@@ -198,13 +198,13 @@ def _p(row: RegressionRow | None) -> str:
     return wording.NOTHING if row is None else wording.p_text(row.p_value)
 
 
-def _odds(row: Any) -> str:
+def _odds(row: RegressionRow | None) -> str:
     if row is None or row.estimate is None or row.ci_low is None:
         return "n/a"
     return f"{wording.number(row.estimate)} ({wording.number(row.ci_low)} to {wording.number(row.ci_high)})"
 
 
-def cost_rows(costs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def cost_rows(costs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """What the answers of each model took."""
     return [
         {

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from evalkit.errors import DesignError
 from evalkit.stats.ratio import RatioSums, ratio_sums, ratio_with_se
 from evalkit.stats.result import Difference, Result, Scale, between, codes_of, numbers, z_quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Requests = tuple[Sequence[Hashable], Any]
 
@@ -98,7 +101,7 @@ def quantile_test(control: QuantileInterval, treatment: QuantileInterval) -> Qua
 
 
 def quantile_interval(
-    users: Sequence[Hashable], values: Any, q: float = 0.95, *, alpha: float = 0.05
+    users: Sequence[Hashable], values: ArrayLike, q: float = 0.95, *, alpha: float = 0.05
 ) -> QuantileInterval:
     """A quantile of requests with a cluster-robust interval.
 

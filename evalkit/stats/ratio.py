@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from evalkit.errors import DesignError
 from evalkit.stats.null import FEW, Null, exact_p, null_of, p_under, residual_moments
@@ -19,6 +19,10 @@ from evalkit.stats.result import (
     z_quantile,
 )
 from evalkit.stats.tails import central, heavy, one_user
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 FEW_USERS = 30
 _OPTIONAL = {"max_x", "max_y", "min_y", "n_hit", "n_miss"} | {
@@ -243,7 +247,7 @@ def _nothing_happened(plain: RatioTest, both: tuple[RatioSums, RatioSums]) -> Ra
     return replace(plain, ci_low=low, ci_high=high, notes=(*notes, *kept))
 
 
-def mean_test(control: Any, treatment: Any, *, alpha: float = 0.05) -> MeanTest:
+def mean_test(control: ArrayLike, treatment: ArrayLike, *, alpha: float = 0.05) -> MeanTest:
     """Did a numeric metric change per user? Welch's t-test.
 
     Args:
@@ -346,7 +350,7 @@ def wilson_by_user(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
     return rate, min(low or 0.0, rate), max(high or 0.0, rate)
 
 
-def mean_sums(values: Any) -> MeanSums:
+def mean_sums(values: np.ndarray) -> MeanSums:
     """The sums of one variant from one number a user."""
     shape = _shape(values, values)
     return MeanSums(
@@ -357,7 +361,7 @@ def mean_sums(values: Any) -> MeanSums:
     )
 
 
-def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
+def ratio_sums(x: ArrayLike, y: ArrayLike, name: str = "the group") -> RatioSums:
     """The sums of one variant from two arrays, one entry a user.
 
     Raises:
@@ -379,7 +383,7 @@ def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
     )
 
 
-def _shape(x: Any, y: Any) -> dict[str, Any]:
+def _shape(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """What the sums say on tails, dominating users and few events; None where it overflows."""
     import numpy as np
 
@@ -397,7 +401,7 @@ def _shape(x: Any, y: Any) -> dict[str, Any]:
     return known | ends | {"n_hit": int((y > 0).sum()), "n_miss": int((y < x).sum())}
 
 
-def _level(values: Any) -> Levelled:
+def _level(values: np.ndarray) -> Levelled:
     """Mean and standard error by deviations from the mean: sums of raw squares lose small differences of large values."""
     if (n := len(values)) < 2:
         return float(values[0]) if n else None, None

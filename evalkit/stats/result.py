@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from evalkit import wording
 from evalkit.errors import DesignError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 Verdict = Literal[
     "better", "worse", "no difference shown", "too early", "invalid", "not worse", "not shown"
@@ -234,7 +238,7 @@ def between(
     return number
 
 
-def numbers(values: Any, name: str) -> Any:
+def numbers(values: ArrayLike, name: str) -> np.ndarray:
     """A flat float array without gaps.
 
     Raises:
@@ -255,7 +259,7 @@ def numbers(values: Any, name: str) -> Any:
     return array
 
 
-def codes_of(clusters: Iterable[Hashable], n: int) -> tuple[Any, int]:
+def codes_of(clusters: Iterable[Hashable], n: int) -> tuple[np.ndarray, int]:
     """Clusters as codes 0, 1, ... in order of appearance, and how many there are.
 
     Raises:
@@ -304,7 +308,7 @@ def _plain(value: Any) -> Any:
     return tuple(_plain(one) for one in value) if isinstance(value, tuple | list) else value
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return value.to_dict() if isinstance(value, Result) else asdict(value)
     if isinstance(value, Mapping):
