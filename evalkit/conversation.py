@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from evalkit import wording
 
-Messages = Sequence[Mapping[str, Any]]
+Message = Mapping[str, Any]
+Messages = Sequence[Message]
 INSTRUCTIONS = ("system", "developer")
 LONG, LONG_LINES = 400, 6  # characters and lines from which a message before the last is folded
 OPENING = 120  # characters of a folded message that stand in its summary
@@ -96,7 +97,7 @@ def turns(messages: Messages, *, folds_last: bool = False) -> tuple[Turn, ...]:
     )
 
 
-def structure(messages: Messages) -> dict[str, Any]:
+def structure(messages: Messages) -> dict[str, object]:
     """The conversation for a page's script: `turns`, and how many of the first of them are folded into one.
 
     Everything in it is plain text in which unseen characters stand as visible codes.
@@ -165,7 +166,7 @@ def conversation_css() -> str:
     return Path(__file__).with_name("conversation.css").read_text(encoding="utf-8")
 
 
-def spoken(message: Mapping[str, Any]) -> str:
+def spoken(message: Message) -> str:
     """What one message says, as one text: its words, then a line for each tool call, its arguments as canonical JSON.
 
     Example:
@@ -211,7 +212,7 @@ def own_messages(conversations: Sequence[Messages]) -> list[Messages]:
     n_with = Counter(name for one in conversations for name in {*map(_identity, one)})
     limit = max(3, COMMON * len(conversations))
 
-    def is_own(message: Mapping[str, Any]) -> bool:
+    def is_own(message: Message) -> bool:
         return n_with[_identity(message)] <= (1 if message.get("role") in INSTRUCTIONS else limit)
 
     return [
@@ -219,14 +220,12 @@ def own_messages(conversations: Sequence[Messages]) -> list[Messages]:
     ]
 
 
-def without_instructions(messages: Messages) -> list[Mapping[str, Any]]:
+def without_instructions(messages: Messages) -> list[Message]:
     """The messages without those by which the model was instructed."""
     return [message for message in messages if message.get("role") not in INSTRUCTIONS]
 
 
-def _turn(
-    message: Mapping[str, Any], called: Mapping[str, str], *, may_fold: bool, tight: bool
-) -> Turn:
+def _turn(message: Message, called: Mapping[str, str], *, may_fold: bool, tight: bool) -> Turn:
     name = message.get("name") or called.get(str(message.get("tool_call_id")))
     role = str(message.get("role") or "message")
     parts = (*_parts(message), *_calls(message)) or (Part(kind="named", text="[nothing]"),)
@@ -264,7 +263,7 @@ def _n_earlier(made: Sequence[Turn]) -> int:
     return len(made) - 4 if len(made) > RECENT else 0
 
 
-def _parts(message: Mapping[str, Any]) -> tuple[Part, ...]:
+def _parts(message: Message) -> tuple[Part, ...]:
     """Texts that follow each other are one text, as they are for the model."""
     parts: list[Part] = []
     for one in _listed(message.get("content")):
@@ -278,29 +277,29 @@ def _parts(message: Mapping[str, Any]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _listed(content: Any) -> list[Any]:
+def _listed(content: object) -> list[Any]:
     if isinstance(content, list | tuple):
         return [*content]
     return [] if content is None or content == "" else [content]
 
 
-def _part_text(part: Any) -> str | None:
+def _part_text(part: object) -> str | None:
     text = part.get("text") if isinstance(part, Mapping) else part
     return text if isinstance(text, str) else None
 
 
-def _calls(message: Mapping[str, Any]) -> tuple[Part, ...]:
+def _calls(message: Message) -> tuple[Part, ...]:
     return tuple(
         Part(kind="named", text=f"[call of {name or 'a tool'}{given and f': {given}'}]")
         for _, name, given in _tool_calls(message)
     )
 
 
-def _call_names(message: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _call_names(message: Message) -> list[tuple[str, str]]:
     return [(call_id, name) for call_id, name, _ in _tool_calls(message) if call_id]
 
 
-def _tool_calls(message: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _tool_calls(message: Message) -> list[tuple[str, str, str]]:
     """Id, name and arguments of each call, in any of the spellings in use."""
     calls = _listed(message.get("tool_calls")) + _listed(message.get("function_call"))
     made = []
@@ -314,7 +313,7 @@ def _tool_calls(message: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return made
 
 
-def _is_call(part: Any) -> bool:
+def _is_call(part: object) -> bool:
     return isinstance(part, Mapping) and part.get("type") in {"tool_use", "function_call"}
 
 
@@ -327,7 +326,7 @@ def _arguments(given: str) -> str:
     return json.dumps(_levelled(found), ensure_ascii=False, sort_keys=True)
 
 
-def _levelled(value: Any) -> Any:
+def _levelled(value: object) -> object:
     if isinstance(value, dict):
         return {name: _levelled(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -335,7 +334,7 @@ def _levelled(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _name_of(part: Any) -> str:
+def _name_of(part: object) -> str:
     """What something that is no text is: "image: image/png, 12 kB", "image: example.org/cat.png"."""
     if not isinstance(part, Mapping):
         return _json(part)[:80]
@@ -350,7 +349,7 @@ def _name_of(part: Any) -> str:
     return f"{noun}: {', '.join(told)}" if told else noun
 
 
-def _source(part: Mapping[str, Any]) -> tuple[str, str]:
+def _source(part: Message) -> tuple[str, str]:
     """Media type or address, and size."""
     kind = str(part.get("type") or "")
     found = _field(part, *_SOURCES, kind, kind.removeprefix("input_"))
@@ -364,7 +363,7 @@ def _source(part: Mapping[str, Any]) -> tuple[str, str]:
     return (media, _size(found, is_coded=True)) if media else (found[:80], "")
 
 
-def _field(part: Mapping[str, Any], *names: str) -> str:
+def _field(part: Message, *names: str) -> str:
     """The first text under one of these names, here or deeper."""
     for name in names:
         if isinstance(value := part.get(name), str) and value:
@@ -412,13 +411,13 @@ def _said(turn: Turn) -> str:
     )
 
 
-def _identity(message: Mapping[str, Any]) -> bytes:
+def _identity(message: Message) -> bytes:
     return hashlib.sha256(_canonical(message)).digest()
 
 
-def _canonical(value: Any) -> bytes:
+def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, default=str).encode()
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)

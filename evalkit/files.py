@@ -14,9 +14,9 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from evalkit.errors import DataError
@@ -80,12 +80,7 @@ class LineFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def append(self, line: bytes, *, sync: bool = False) -> Place:
@@ -262,7 +257,7 @@ def _partial(path: Path, content: bytes, mode: int) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _locked(path: Path, *, wait: bool) -> Any:
+def _locked(path: Path, *, wait: bool) -> FileIO:
     import fcntl
 
     try:
@@ -295,7 +290,7 @@ def _synced(descriptor: int) -> None:
             raise
 
 
-def _last_newline(file: Any, size: int) -> int:
+def _last_newline(file: FileIO, size: int) -> int:
     end = size
     while end > 0:
         start = max(0, end - 65536)
@@ -349,7 +344,7 @@ def read_record(path: Path, kind: type[Record], *, said: str, remedy: str) -> Re
     return as_record(read_json(path, said=said, remedy=remedy), kind, f"{path}: {said}", remedy)
 
 
-def as_record(value: Any, kind: type[Record], said: str, remedy: str) -> Record:
+def as_record(value: object, kind: type[Record], said: str, remedy: str) -> Record:
     """What was read from JSON as a record, every field of its type.
 
     Raises:
@@ -415,7 +410,7 @@ def no_number(value: object) -> str:
     return ""
 
 
-def _no_numbers(value: Any, name: str) -> Iterable[tuple[str, str]]:
+def _no_numbers(value: object, name: str) -> Iterable[tuple[str, str]]:
     if isinstance(value, Mapping):
         parts = [(str(key), one) for key, one in value.items()]
     elif isinstance(value, list):

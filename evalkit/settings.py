@@ -213,7 +213,7 @@ def checked(
     Raises:
         DesignError: Names nobody knows, wrong types and numbers that are not finite, one a line.
     """
-    problems = [told for name, value in values.items() for told in _problems(name, value, types)]
+    problems = [told for name, value in values.items() for told in misfits(name, value, types)]
     if problems:
         raise DesignError("\n  ".join([f"{where}:", *problems]))
     return {name: msgspec.convert(whole(value), types[name]) for name, value in values.items()}
@@ -328,10 +328,13 @@ def _declared_type(notebook: Path, name: str, value: Any, line: Any) -> type:
     return kind
 
 
-def _problems(name: str, value: Any, types: Mapping[str, type]) -> Iterator[str]:
+def misfits(
+    name: str, value: Any, types: Mapping[str, type], *, unknown: str = "no such setting"
+) -> Iterator[str]:
+    """What keeps a value from being the setting of that name; `unknown` is what is said of a name that `types` lacks."""
     if name not in types:
         shown = name.replace("\n", "\\n")  # a line that is forged is not one of ours
-        yield f"{shown}: no such setting{_nearest(name, types)}"
+        yield f"{shown}: {unknown}{_nearest(name, types)}"
     elif told := no_number(value):
         yield f"{name}: {told}"
     elif isinstance(value, str) and "://" in value and passwords_in(value):

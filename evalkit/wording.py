@@ -279,7 +279,7 @@ def whole(value: Any) -> Any:
     return [whole(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def flattened(content: Any) -> str:
+def flattened(content: object) -> str:
     """Message content as text: a string as it is, the text parts of a list joined, anything else is no text.
 
     Example:
@@ -316,7 +316,7 @@ def render_text(text: object) -> str:
     return f'<bdi class="ek-text tex2jax_ignore mathjax_ignore">{shown}</bdi>'
 
 
-def html_table(rows: Mapping[str, Any]) -> str:
+def html_table(rows: Mapping[str, object]) -> str:
     """A small two-column table, names to values, everything escaped."""
     body = "".join(
         f"<tr><th scope='row'>{render_text(name)}</th><td>{render_text('' if value is None else value)}</td></tr>"

@@ -11,13 +11,17 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Table: TypeAlias = (
+    Any  # of Ibis: which columns it has, and of which type, is known when the query runs
+)
+Column: TypeAlias = Any
 DAY_S = 86400.0
 KEYS = ("phase", "treated", "day")
 _NEEDED = {
@@ -47,8 +51,8 @@ class Log:
         notes: What a reader must know of how it was made.
     """
 
-    exposures: Any
-    outcomes: Any
+    exposures: Table
+    outcomes: Table
     simulated: bool = False
     where: str = "the log"
     engine: Any = None
@@ -60,12 +64,12 @@ class Log:
         if self.engine is not None:
             self.engine.disconnect()
 
-    def users(self, experiment: str) -> Any:
+    def users(self, experiment: str) -> Table:
         """`users_query`, kept by the engine while the result is in use: every other query starts from it."""
         with quiet():
             return self.users_query(experiment).cache()
 
-    def users_query(self, experiment: str) -> Any:
+    def users_query(self, experiment: str) -> Table:
         """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants."""
         rows = self._exposed(experiment)
         control, treated = rows.variant == "control", rows.variant == "treatment"
@@ -97,7 +101,7 @@ class Log:
             .cast("int64"),
         )
 
-    def counts(self, users: Any) -> pd.DataFrame:
+    def counts(self, users: Table) -> pd.DataFrame:
         """Users, users seen in both variants and requests, per phase, variant and day of first exposure.
 
         Raises:
@@ -128,14 +132,14 @@ class Log:
 
     def cells(
         self,
-        users: Any,
+        users: Table,
         experiment: str,
         metric: str,
         *,
         window_s: float = math.inf,
-        before: Any = None,
-        is_rate: bool = False,
+        before: Table = None,
         cap: tuple[str, float] | None = None,
+        is_rate: bool | None = False,
     ) -> pd.DataFrame:
         """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
 
@@ -149,41 +153,30 @@ class Log:
             window_s: Length of a user's outcome window.
             before: Table of user_id and value from before the experiment: x is its mean, and the usual one for users not
                 in it. Otherwise x is the user's requests.
-            is_rate: y is a part of x.
             cap: ("y", most) cuts a user's y; ("x", most) a user's x, and y with it in proportion.
+            is_rate: y is a part of x; None looks at no value: for a table that is cut before `cells_fault` looks at it.
 
         Raises:
             DataError: A value is not finite, or a user has more successes than requests where y is a part of x.
         """
-        table = self.all_cells(users, experiment, metric, window_s=window_s, before=before, cap=cap)
-        if fault := cells_fault(table, metric, is_rate=is_rate):
+        found = self.cells_query(
+            users, experiment, metric, window_s=window_s, before=before, cap=cap
+        )
+        table = _sorted(fetched(found))
+        if is_rate is not None and (fault := cells_fault(table, metric, is_rate=is_rate)):
             raise DataError(f"{self.where}: {fault}")
         return table
 
-    def all_cells(
-        self,
-        users: Any,
-        experiment: str,
-        metric: str,
-        *,
-        window_s: float = math.inf,
-        before: Any = None,
-        cap: tuple[str, float] | None = None,
-    ) -> pd.DataFrame:
-        """As `cells`, whatever the values are: for a table that is cut before `cells_fault` looks at it."""
-        options: dict[str, Any] = {"window_s": window_s, "before": before, "cap": cap}
-        return _sorted(fetched(self.cells_query(users, experiment, metric, **options)))
-
     def cells_query(
         self,
-        users: Any,
+        users: Table,
         experiment: str,
         metric: str,
         *,
         window_s: float = math.inf,
-        before: Any = None,
+        before: Table = None,
         cap: tuple[str, float] | None = None,
-    ) -> Any:
+    ) -> Table:
         """The query behind `cells`."""
         total = self._tallied(users, experiment, metric, window_s)
         usual, known = (
@@ -202,7 +195,7 @@ class Log:
         cells = cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0)))
         return _sums(_capped(cells, *cap) if cap else cells)
 
-    def exposure_cells(self, users: Any, experiment: str, name: str) -> pd.DataFrame | None:
+    def exposure_cells(self, users: Table, experiment: str, name: str) -> pd.DataFrame | None:
         """As `cells`, of requests (x) and what the exposures themselves say (y); None when they don't.
 
         Args:
@@ -223,7 +216,7 @@ class Log:
         return _cells(joined.select(*KEYS, x=_number(joined.x), y=_number(joined.y)))
 
     def slice_cells(
-        self, users: Any, experiment: str, metric: str, *, window_s: float = math.inf
+        self, users: Table, experiment: str, metric: str, *, window_s: float = math.inf
     ) -> dict[str, pd.DataFrame]:
         """The cells of each slice; outcomes find their slice through their request."""
         rows = self._windowed(self._exposed(experiment), users, window_s)
@@ -249,7 +242,7 @@ class Log:
             rows = rows.filter(rows.request_id.isnull() | (rows.request_id == ""))
         return int(fetched(rows.count()))
 
-    def latency_histogram(self, users: Any, experiment: str) -> pd.DataFrame | None:
+    def latency_histogram(self, users: Table, experiment: str) -> pd.DataFrame | None:
         """Requests per phase, variant and latency bin; `ms` is a bin's upper edge. None without latencies."""
         if "latency_ms" not in self.exposures.columns:
             return None
@@ -260,7 +253,7 @@ class Log:
         return table.sort_values(["phase", "treated", "bin"], ignore_index=True)
 
     def latency_cells(
-        self, users: Any, experiment: str, limits: Mapping[tuple[int, int], float]
+        self, users: Table, experiment: str, limits: Mapping[tuple[int, int], float]
     ) -> pd.DataFrame:
         """Cells of x = requests and y = requests at or below the limit of their (phase, treated)."""
         import ibis
@@ -281,7 +274,7 @@ class Log:
         """
         return fetched(self.answered_query(experiment))
 
-    def answered_query(self, experiment: str) -> Any:
+    def answered_query(self, experiment: str) -> Table:
         """The query behind `answered`."""
         import ibis
 
@@ -301,16 +294,16 @@ class Log:
             str(name): int(n) for name, n in zip(table["metric"], table["n"], strict=True) if name
         }
 
-    def recorded_query(self, experiment: str) -> Any:
+    def recorded_query(self, experiment: str) -> Table:
         """The query behind `recorded`."""
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
         return rows.group_by("metric").agg(n=rows.count())
 
-    def lags(self, users: Any, experiment: str, metric: str) -> pd.DataFrame:
+    def lags(self, users: Table, experiment: str, metric: str) -> pd.DataFrame:
         """Outcomes by `lag_s` after their user's first exposure, in bins of a minute, beyond two days of a day."""
         return fetched(self.lags_query(users, experiment, metric)).sort_values("lag_s")
 
-    def lags_query(self, users: Any, experiment: str, metric: str) -> Any:
+    def lags_query(self, users: Table, experiment: str, metric: str) -> Table:
         """The query behind `lags`."""
         import ibis
 
@@ -326,13 +319,13 @@ class Log:
         rows = self._of_metric(experiment, metric)
         return int(fetched(rows.filter(rows.at_s.isnull()).count()))
 
-    def known_by_request(self, users: Any, experiment: str, metric: str) -> int:
+    def known_by_request(self, users: Table, experiment: str, metric: str) -> int:
         """Outcomes of a user whom nobody exposed, though their request was logged: under another user id."""
         if not all("request_id" in table.columns for table in (self.exposures, self.outcomes)):
             return 0
         return int(fetched(self.known_by_request_query(users, experiment, metric)["n"])[0])
 
-    def known_by_request_query(self, users: Any, experiment: str, metric: str) -> Any:
+    def known_by_request_query(self, users: Table, experiment: str, metric: str) -> Table:
         """The query behind `known_by_request`."""
         strangers = self._of_metric(experiment, metric).anti_join(
             users.select("user_id"), "user_id"
@@ -340,15 +333,7 @@ class Log:
         known = self._exposed(experiment).select("request_id")
         return strangers.semi_join(known, "request_id").agg(n=lambda rows: rows.count())
 
-    def outcomes_of(self, experiment: str, metric: str) -> Any:
-        """The outcomes of one metric, whatever their time, as a table of user_id, value and at_s.
-
-        As a covariate for CUPED it is refused when any lies after its user's first exposure.
-        """
-        rows = _of(self.outcomes, "outcomes", experiment, self.where)
-        return rows.filter(rows.metric == metric).select("user_id", "value", "at_s")
-
-    def past(self, users: Any, experiment: str, metric: str) -> Any:
+    def past(self, users: Table, experiment: str, metric: str) -> Table:
         """Each user's sum of one metric before the first exposure, 0 without any: user_id and value."""
         known = self._joined(users, experiment, metric)
         known = known.filter(known.at_s < known.first_at)
@@ -356,7 +341,7 @@ class Log:
         joined = users.left_join(total, "user_id")
         return joined.select("user_id", value=joined.value.fill_null(0.0))
 
-    def after_exposure(self, users: Any, before: Any) -> int:
+    def after_exposure(self, users: Table, before: Table) -> int:
         """Rows of a covariate that lie after their user's first exposure; 0 where it has no times."""
         table = _as_table(before)
         if "at_s" not in table.columns:
@@ -367,43 +352,43 @@ class Log:
         known = rows.join(users.select("user_id", "first_at"), "user_id")
         return int(fetched(known.filter(known.at_s >= known.first_at).count()))
 
-    def _requests(self, users: Any, experiment: str, window_s: float) -> Any:
+    def _requests(self, users: Table, experiment: str, window_s: float) -> Table:
         if not math.isfinite(window_s):
             return users.select("user_id", x=users.n_rows)
         rows = self._windowed(self._exposed(experiment), users, window_s)
         return rows.group_by("user_id").agg(x=rows.count())
 
-    def _exposed(self, experiment: str) -> Any:
+    def _exposed(self, experiment: str) -> Table:
         """Exposures to one of the two variants; `answered` counts what else is there."""
         rows = _of(self.exposures, "exposures", experiment, self.where)
         return rows.filter(rows.variant.isin(VARIANTS))
 
-    def _latencies(self, users: Any, experiment: str) -> Any:
+    def _latencies(self, users: Table, experiment: str) -> Table:
         rows = self._exposed(experiment)
         rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select(
             "user_id", "latency_ms"
         )
         return rows.join(users.select("user_id", *KEYS), "user_id")
 
-    def _before(self, before: Any) -> tuple[float, Any]:
+    def _before(self, before: Table) -> tuple[float, Table]:
         rows = _as_table(before)
         rows = rows.select(user_id=text(rows.user_id), value=_float(rows.value))
         known = rows.group_by("user_id").agg(x=rows.value.mean())
         return float(fetched(known.x.mean()) or 0.0), known
 
-    def _of_metric(self, experiment: str, metric: str) -> Any:
+    def _of_metric(self, experiment: str, metric: str) -> Table:
         rows = _of(self.outcomes, "outcomes", experiment, self.where)
         # no value is no failure
         return rows.filter(rows.metric == metric).mutate(value=rows.value.fill_null(math.inf))
 
-    def _values(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
+    def _values(self, users: Table, experiment: str, metric: str, window_s: float) -> Table:
         return self._windowed(self._of_metric(experiment, metric), users, window_s)
 
-    def _joined(self, users: Any, experiment: str, metric: str) -> Any:
+    def _joined(self, users: Table, experiment: str, metric: str) -> Table:
         rows = self._of_metric(experiment, metric)
         return rows.join(users.select("user_id", "first_at"), "user_id")
 
-    def _tallied(self, users: Any, experiment: str, metric: str, window_s: float) -> Any:
+    def _tallied(self, users: Table, experiment: str, metric: str, window_s: float) -> Table:
         """Per user the sum y within the window, and how many outcomes lay there, before it, or at any time."""
         known = self._joined(users, experiment, metric)
         before, within = known.at_s < known.first_at, known.at_s >= known.first_at
@@ -416,7 +401,7 @@ class Log:
             joined=known.at_s.count(),
         )
 
-    def _windowed(self, rows: Any, users: Any, window_s: float) -> Any:
+    def _windowed(self, rows: Table, users: Table, window_s: float) -> Table:
         """Rows from their user's first exposure until the window closes."""
         known = rows.join(users.select("user_id", "first_at"), "user_id")
         known = known.filter(known.at_s >= known.first_at)
@@ -427,7 +412,7 @@ class Log:
         )
 
 
-def _as_table(frame: Any) -> Any:
+def _as_table(frame: Table) -> Table:
     import ibis
 
     with quiet():
@@ -446,7 +431,7 @@ def cells_fault(table: pd.DataFrame, metric: str, *, is_rate: bool) -> str:
     return ""
 
 
-def _of(table: Any, name: str, experiment: str, where: str) -> Any:
+def _of(table: Table, name: str, experiment: str, where: str) -> Table:
     if missing := [column for column in _NEEDED[name] if column not in table.columns]:
         raise DataError(
             f"{where}: {name} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}"
@@ -455,7 +440,7 @@ def _of(table: Any, name: str, experiment: str, where: str) -> Any:
     return table.filter(table.experiment == experiment) if "experiment" in table.columns else table
 
 
-def _readable(table: Any, name: str, where: str) -> dict[str, Any]:
+def _readable(table: Table, name: str, where: str) -> dict[str, Column]:
     """Columns of another type than the log's own: ids become text, timestamps seconds, counts numbers; text is no number."""
     kinds = table.schema()
     for column in ("at_s", "value"):
@@ -476,7 +461,7 @@ def _readable(table: Any, name: str, where: str) -> dict[str, Any]:
     )
 
 
-def text(column: Any) -> Any:
+def text(column: Column) -> Column:
     """Ids and names as text, whatever the column holds."""
     kind = column.type()
     whole = (
@@ -485,11 +470,11 @@ def text(column: Any) -> Any:
     return column if kind.is_string() else whole.cast("string")
 
 
-def _float(column: Any) -> Any:
+def _float(column: Column) -> Column:
     return (column.cast("int32") if column.type().is_boolean() else column).cast("float64")
 
 
-def _seconds(column: Any) -> Any:
+def _seconds(column: Column) -> Column:
     """DuckDB has timestamps that Ibis does not know by name: those of pandas, in nanoseconds with a time zone."""
     return (
         (column if column.type().is_timestamp() else column.cast("timestamp('UTC')"))
@@ -513,21 +498,21 @@ def fetched(expression: Any) -> Any:
         return expression.execute()
 
 
-def _ones(flag: Any) -> Any:
+def _ones(flag: Column) -> Column:
     """1 where true, else 0: some engines don't add booleans up."""
     return flag.ifelse(1, 0)
 
 
-def _is_finite(column: Any) -> Any:
+def _is_finite(column: Column) -> Column:
     """False for NaN too, which the engines hold to be the largest number."""
     return column.abs() < _ENDLESS
 
 
-def _number(column: Any, otherwise: float = 0.0) -> Any:
+def _number(column: Column, otherwise: float = 0.0) -> Column:
     return column.cast("float64").fill_null(otherwise)
 
 
-def _capped(cells: Any, what: str, most: float) -> Any:
+def _capped(cells: Table, what: str, most: float) -> Table:
     """Users cut to the most that one may bring."""
     if what == "y":
         return cells.mutate(y=(cells.y > most).ifelse(most, cells.y))
@@ -537,7 +522,7 @@ def _capped(cells: Any, what: str, most: float) -> Any:
     )
 
 
-def _sums(rows: Any, keys: Sequence[str] = KEYS) -> Any:
+def _sums(rows: Table, keys: Sequence[str] = KEYS) -> Table:
     x, y = rows.x, rows.y
     sums = {
         "sum_x": x.sum(),
@@ -560,7 +545,7 @@ def _sums(rows: Any, keys: Sequence[str] = KEYS) -> Any:
     return rows.group_by(list(keys)).agg(n=rows.count(), **sums)
 
 
-def _cells(rows: Any, keys: Sequence[str] = KEYS) -> pd.DataFrame:
+def _cells(rows: Table, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     return _sorted(fetched(_sums(rows, keys)), keys)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from evalkit.abtest.plan import Kind
 from evalkit.stats import (
@@ -21,7 +21,7 @@ from evalkit.stats import (
     proportion_z_test,
     ratio_test_from_sums,
 )
-from evalkit.stats.result import Result, Scale, Verdict, which_way, z_of_p, z_quantile
+from evalkit.stats.result import ByUser, Scale, Verdict, which_way, z_of_p, z_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +34,8 @@ _SMALLEST = 1e-250  # p below which a z-score is told as it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effect(Result):
-    """Treatment minus control of one metric, as the plan lets it be read; `estimate` is `diff`.
+class Effect(ByUser):
+    """`treatment_rate - control_rate` of one metric, as the plan lets it be read; `estimate` is `diff`.
 
     Attributes:
         control_rate: The control's level: a rate, a mean per user or a ratio per request. With several phases a mean over
@@ -43,7 +43,6 @@ class Effect(Result):
         treatment_rate: The treatment's.
         se: Standard error of the difference, by user: each variant's own, that of the interval.
         z_score: The z-score that has the p-value of the test by user, with the sign of the difference.
-        no_verdict: Why no verdict can be given; "" when it can.
         bound: Limit of |z| at this look of several; None when the plan has one look, where `p_value` decides.
         is_exact: Whether Fisher's exact test on users decided.
         look: The planned look it was read at, of `looks`.
@@ -51,7 +50,6 @@ class Effect(Result):
         margin: The loss still accepted where the plan asks whether treatment is no worse; None where it asks for better.
     """
 
-    unit: ClassVar[str] = "user"
     control_rate: float | None
     treatment_rate: float | None
     n_control: int
@@ -65,14 +63,8 @@ class Effect(Result):
     look: int = 1
     looks: int = 1
     is_exact: bool = False
-    no_verdict: str = ""
     shown_as: Scale = "points"
     margin: float | None = None
-
-    @property
-    def diff(self) -> float | None:
-        """`treatment_rate - control_rate`."""
-        return self.estimate
 
     @property
     def verdict(self) -> Verdict:
@@ -107,9 +99,7 @@ class Effect(Result):
         return limit * (self.estimate + margin) / abs(self.estimate - worst)
 
     def _tested(self) -> Verdict:
-        if self.no_verdict:
-            return "invalid"
-        if self.bound is None or self.estimate is None:
+        if self.no_verdict or self.bound is None or self.estimate is None:
             return super(Effect, self).verdict
         if self.z_score is not None and abs(self.z_score) >= self.bound:
             return which_way(self.z_score, lower_is_better=self.lower_is_better)

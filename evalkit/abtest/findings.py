@@ -168,7 +168,7 @@ class Question:
         plan, options = self.plan.plan, {"window_s": self.window_s, "before": before}
         if plan.cap_per_user is not None and metric.name == plan.primary.name:
             options["cap"] = ("y" if metric.kind == "mean" else "x", plan.cap_per_user)
-        return self.log.all_cells(self.all_users, self.experiment, metric.name, **options)
+        return self.log.cells(self.all_users, self.experiment, metric.name, is_rate=None, **options)
 
     def cells(self, metric: Metric, before: Any = None) -> pd.DataFrame:
         """Sums of one metric over the users of the latest look due."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evalkit.abtest.analysis import DAY_S, VARIANTS, quiet
+from evalkit.abtest.analysis import DAY_S, VARIANTS, Table, quiet
 from evalkit.abtest.looks import Look
 from evalkit.abtest.plan import ABPlan
 from evalkit.stats import obrien_fleming_bounds
@@ -90,7 +90,7 @@ def _by_day(table: pd.DataFrame, name: str | None) -> pd.DataFrame:
     return found.assign(slice=name, variant=[VARIANTS[arm] for arm in found["treated"]])
 
 
-def users(table: Any, *, timed: bool = True) -> Any:
+def users(table: Table | None, *, timed: bool = True) -> Table:
     """Users as an Ibis table without any outcome; None gives an empty one.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evalkit.abtest.analysis import BIN, Log
+from evalkit.abtest.analysis import BIN, VARIANTS, Log, Table
 from evalkit.abtest.effects import pairs, phase_tests
 from evalkit.abtest.plan import Guardrail
 from evalkit.stats import (
@@ -19,7 +19,7 @@ from evalkit.stats import (
     quantile_test,
 )
 from evalkit.stats.ratio import wilson_by_user
-from evalkit.stats.result import Result, Scale, Verdict
+from evalkit.stats.result import ByUser, Scale
 from evalkit.stats.tails import one_user
 
 if TYPE_CHECKING:
@@ -30,25 +30,17 @@ _P95 = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change(Result):
+class Change(ByUser):
     """Treatment minus control of something watched; it has no good direction of its own.
 
     Attributes:
         control: The control's level.
         treatment: The treatment's.
-        no_verdict: Why no verdict can be given; "" when it can.
     """
 
-    unit = "user"
-    control: float | None
-    treatment: float | None
-    no_verdict: str = ""
+    control: float | None = None
+    treatment: float | None = None
     shown_as: Scale = "points"
-
-    @property
-    def verdict(self) -> Verdict:
-        """Invalid where what carries the numbers does not bear a verdict."""
-        return "invalid" if self.no_verdict else super(Change, self).verdict
 
     def shown_in(self) -> Scale:
         """Points or a number."""
@@ -68,10 +60,10 @@ class Watched:
 
     name: str
     kind: str
-    better: str
+    better: str = "lower"
     change: Change
-    margin: float | None
-    verdict: str
+    margin: float | None = None
+    verdict: str = "no limit declared"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -84,7 +76,7 @@ class Watched:
 
 
 def watch(
-    log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
+    log: Log, users: Table, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
 ) -> Watched:
     """A guardrail against its margin; one that the log says nothing on is too early to tell, never left out."""
     change = change_of(log, users, guardrail, experiment=experiment, window_s=window_s, alpha=alpha)
@@ -105,30 +97,24 @@ def watch(
 
 
 def watch_health(
-    log: Log, users: Any, guardrails: Sequence[Guardrail], *, experiment: str, alpha: float
+    log: Log, users: Table, guardrails: Sequence[Guardrail], *, experiment: str, alpha: float
 ) -> list[Watched]:
     """Failed and refused calls and p95 latency: with the plan's margin, or as they are when the plan has none for them."""
     declared = [one for one in guardrails if one.name in FROM_EXPOSURES]
     names = {(one.name, one.kind) for one in declared}
-    usual = [("error", "rate"), ("refused", "rate"), ("latency_ms", "p95")]
+    usual: list[tuple[str, Any]] = [("error", "rate"), ("refused", "rate"), ("latency_ms", "p95")]
     options: dict[str, Any] = {"experiment": experiment, "window_s": math.inf, "alpha": alpha}
-    found: list[Watched | None] = [watch(log, users, one, **options) for one in declared]
+    found = [watch(log, users, one, **options) for one in declared]
     for name, kind in usual:
         if (name, kind) not in names:
-            change = change_of(log, users, Guardrail(name=name, kind=kind, margin=1.0), **options)  # pyright: ignore[reportArgumentType]
-            shown = {
-                "name": name,
-                "kind": kind,
-                "better": "lower",
-                "margin": None,
-                "verdict": "no limit declared",
-            }
-            found.append(change and Watched(change=change, **shown))
-    return [one for one in found if one]
+            change = change_of(log, users, Guardrail(name=name, kind=kind, margin=1.0), **options)
+            if change:
+                found.append(Watched(name=name, kind=kind, change=change))
+    return found
 
 
 def change_of(
-    log: Log, users: Any, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
+    log: Log, users: Table, guardrail: Guardrail, *, experiment: str, window_s: float, alpha: float
 ) -> Change | None:
     """The change of what a guardrail watches, phases kept apart."""
     if guardrail.kind == "p95":
@@ -196,7 +182,9 @@ def _carried(cells: pd.DataFrame) -> tuple[tuple[str, ...], str]:
     return (*notes, *([f"no verdict: {why}"] if why else [])), why
 
 
-def latency_change(log: Log, users: Any, experiment: str, *, alpha: float = 0.05) -> Change | None:
+def latency_change(
+    log: Log, users: Table, experiment: str, *, alpha: float = 0.05
+) -> Change | None:
     """Change of the p95 latency in ms: histograms and counts below their p95 come from the engine.
 
     Source: Woodruff 1952 by user; the difference as Zou & Donner 2008.
@@ -241,12 +229,8 @@ def _number_change(cells: pd.DataFrame, guardrail: Guardrail, alpha: float) -> C
     mean_of_requests = guardrail.name == "latency_ms" or guardrail.kind == "ratio"
     parts = phase_tests(cells, "ratio" if mean_of_requests else "mean", alpha=alpha)
     whole = parts[0] if len(parts) == 1 else combine_phases(parts, alpha=alpha)
-    levels = (
-        ("control_rate", "treatment_rate")
-        if mean_of_requests
-        else ("control_mean", "treatment_mean")
-    )
-    old, new = (getattr(whole, name, None) for name in levels)
+    level = "rate" if mean_of_requests else "mean"
+    old, new = (getattr(whole, f"{arm}_{level}", None) for arm in VARIANTS)
     return Change(
         estimate=whole.estimate,
         n=whole.n,
@@ -263,17 +247,7 @@ def _number_change(cells: pd.DataFrame, guardrail: Guardrail, alpha: float) -> C
 
 
 def _unknown(n: int, why: str, alpha: float) -> Change:
-    return Change(
-        estimate=None,
-        n=n,
-        ci_low=None,
-        ci_high=None,
-        alpha=alpha,
-        method="none",
-        notes=(why,),
-        control=None,
-        treatment=None,
-    )
+    return Change(n=n, alpha=alpha, method="none", notes=(why,))
 
 
 def _beyond(change: Change, guardrail: Guardrail) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from evalkit import wording
-from evalkit.abtest.analysis import DAY_S, VARIANTS, Log
+from evalkit.abtest.analysis import DAY_S, VARIANTS, Log, Table
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Joined:
 
 def joined(
     log: Log,
-    users: Any,
+    users: Table,
     experiment: str,
     metric: str,
     cells: pd.DataFrame,
@@ -190,7 +190,7 @@ def joined(
         users: All of them.
         experiment: Its name.
         metric: The outcome's name.
-        cells: From `Log.all_cells` over all users.
+        cells: From `Log.cells` over all users.
         level_is_low: Control lies well below what the plan expected, as it does when outcomes do not find their users.
     """
     names = log.recorded(experiment)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import wording
-from evalkit.abtest.analysis import VARIANTS, Log, fetched, quiet
+from evalkit.abtest.analysis import VARIANTS, Column, Log, Table, fetched, quiet
 from evalkit.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -67,7 +67,7 @@ def open_user_table(path: Path, columns: Columns) -> Log:
         raise
 
 
-def _read(path: Path, columns: Columns) -> tuple[Any, Any]:
+def _read(path: Path, columns: Columns) -> tuple[Any, Table]:
     import duckdb
     import ibis
 
@@ -92,7 +92,7 @@ def _read(path: Path, columns: Columns) -> tuple[Any, Any]:
     return engine, table
 
 
-def _log(path: Path, columns: Columns, engine: Any, table: Any) -> Log:
+def _log(path: Path, columns: Columns, engine: Any, table: Table) -> Log:
     values = [*columns.outcomes, *columns.before]
     import ibis
 
@@ -135,7 +135,7 @@ def lacks(name: str, there: Iterable[str]) -> str:
     return f"no column {name!r}; it has {', '.join(map(repr, there))}{hint}"
 
 
-def _named(column: Any) -> Any:
+def _named(column: Column) -> Column:
     """An id or a variant as text: 7 for 7.0, "true" for true, nothing for blanks."""
     if column.type().is_floating():
         whole = column.cast("int64").cast("string")
@@ -143,7 +143,7 @@ def _named(column: Any) -> Any:
     return column.cast("string").strip().nullif("")
 
 
-def number(table: Any, name: str, path: Path | str) -> Any:
+def number(table: Table, name: str, path: Path | str) -> Column:
     """An outcome: true is 1; NaN is missing, as a blank is."""
     column = table[name]
     if column.type().is_boolean():
@@ -158,7 +158,7 @@ def number(table: Any, name: str, path: Path | str) -> Any:
     return value.isnan().ifelse(None, value)
 
 
-def _variants(rows: Any) -> dict[tuple[str | None, bool], int]:
+def _variants(rows: Table) -> dict[tuple[str | None, bool], int]:
     """Rows by variant and whether they name a user, the most frequent first."""
     found = rows.group_by(variant=rows.variant, known=rows.user_id.notnull()).agg(n=rows.count())
     table = fetched(found).sort_values("n", ascending=False)
@@ -202,7 +202,7 @@ def _meant(name: str) -> float | str:
         return folded
 
 
-def _outcome(rows: Any, place: str, name: str, at_s: float) -> Any:
+def _outcome(rows: Table, place: str, name: str, at_s: float) -> Table:
     import ibis
 
     known = rows.filter(rows[place].notnull())
@@ -232,7 +232,7 @@ def _left_out(
         yield f"{_rows(sum(nobody), n)} without a user are left out ({_by_arm(nobody)})"
 
 
-def _on_several_rows(users: Any) -> Iterator[str]:
+def _on_several_rows(users: Table) -> Iterator[str]:
     """Users who stand on more than one row."""
     with quiet():
         mixed, twice = users.arms > 1, (users.arms == 1) & (users.n > 1)
@@ -251,7 +251,7 @@ def _on_several_rows(users: Any) -> Iterator[str]:
         yield f"{wording.plural(n, 'user')} {of} with several rows: {how}"
 
 
-def _gaps(kept: Any, names: Mapping[str, str], n: int) -> Iterator[str]:
+def _gaps(kept: Table, names: Mapping[str, str], n: int) -> Iterator[str]:
     """Outcomes that are missing."""
     with quiet():
         sums = {place: kept[place].isnull().ifelse(1, 0).sum() for place in names}

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DesignError
-from evalkit.files import no_number
 from evalkit.redaction import passwords_in, without_secrets, without_secrets_in
-from evalkit.settings import TYPES, Value, declared_parameters
-from evalkit.wording import listed, redacted, visible
+from evalkit.settings import TYPES, Value, declared_parameters, misfits
+from evalkit.wording import redacted, visible
 
 _START_TIMEOUT_S = 300  # a busy machine takes its time
 _SECRET_NAME = re.compile(
@@ -54,10 +54,7 @@ def checked_parameters(
     Raises:
         DesignError: With every problem, one a line.
     """
-    known: dict[str, set[type]] = {name: {kind} for name, kind in TYPES.items()}
-    for parameters in ({"study": str, "run": str}, *declared.values()):
-        for name, kind in parameters.items():
-            known.setdefault(name, set()).add(kind)
+    known = [TYPES, {"study": str, "run": str}, *declared.values()]
     problems = [
         problem for name, value in values.items() for problem in _problems(name, value, known)
     ]
@@ -177,37 +174,22 @@ def _own_loop() -> Iterator[None]:
             asyncio.set_event_loop(None)
 
 
-def _problems(name: str, value: Value, known: Mapping[str, set[type]]) -> Iterable[str]:
+def _problems(name: str, value: Value, known: Iterable[Mapping[str, type]]) -> Iterable[str]:
     if _SECRET_NAME.search(name):
         yield f"{name}: looks like a secret, and papermill writes parameters in plain text; use the environment"
     elif isinstance(value, str) and (
         _SECRET_VALUE.search(value) or passwords_in(value) or _is_our_key(value)
     ):
         yield f"{name}: the value looks like a secret, and papermill writes parameters in plain text; use the environment"
-    elif name not in known:
-        yield f"{name}: no such setting, and no notebook declares it{_nearest(name, known)}"
-    elif not all(_fits(value, kind) for kind in known[name]):
-        wanted = listed(sorted(kind.__name__ for kind in known[name]))
-        yield f"{name}: got {value!r} ({type(value).__name__}); need {wanted}"
-    elif why := no_number(value):
-        yield f"{name}: {why}"
+    else:
+        own = [types for types in known if name in types] or [dict(ChainMap(*map(dict, known)))]
+        unknown = "no such setting, and no notebook declares it"
+        told = (one for types in own for one in misfits(name, value, types, unknown=unknown))
+        yield from dict.fromkeys(told)
 
 
 def _is_our_key(value: str) -> bool:
     return without_secrets(value) != value
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _fits(value: Value, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is kind
 
 
 def _write_failed(notebook: Path, output: Path, error: str) -> None:

@@ -4,80 +4,19 @@ import sys
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
-    "picture": "evalkit.show.figure",
-    "table": "evalkit.show.tables",
-    "answer": "evalkit.show.tables",
-    "note": "evalkit.show.tables",
-    "sentences": "evalkit.show.tables",
-    "chip": "evalkit.show.tables",
-    "chips": "evalkit.show.tables",
-    **dict.fromkeys(
-        ("layers", "numbers", "missing", "would_change", "warnings", "rules", "history"),
-        "evalkit.show.decision",
-    ),
-    **dict.fromkeys(
-        (
-            *("goal", "power", "duration", "peeking", "margins", "clustering", "plan"),
-            *(
-                "sample_ratio",
-                "log_notes",
-                "watched",
-                "guardrails",
-                "z_test",
-                "by_hand",
-                "by_request",
-            ),
-            *(
-                "looks",
-                "later",
-                "over_time",
-                "cuped",
-                "effect_slices",
-                "days",
-                "ledger",
-                "effect_title",
-            ),
-        ),
-        "evalkit.show.abtest",
-    ),
-    **dict.fromkeys(
-        (
-            *("rating_round", "prospects", "progress"),
-            *("seal", "win_rate", "votes", "length", "population", "sides", "agreement", "raters"),
-            *("preference_slices", "reasons", "metric_agreement", "disagreements", "titled"),
-        ),
-        "evalkit.show.human",
-    ),
-    **dict.fromkeys(
-        (
-            "asked",
-            "checkup",
-            "rates",
-            "caveats",
-            "differences",
-            "metrics",
-            "cells",
-            "similarity",
-            "spread",
-            "costs",
-            "checkpoints",
-            "forest",
-            "slices",
-            "elsewhere",
-            "regression",
-            "coefficients",
-            "flips",
-            "examples",
-            "scatter",
-            "segments",
-            "detectable",
-            "handed_on",
-        ),
-        "evalkit.show.benchmark",
-    ),
-    "Explorer": "evalkit.show.explorer",
+_ROOMS = {
+    "figure": "picture",
+    "tables": "answer chip note sentences table",
+    "decision": "history layers missing numbers rules warnings would_change",
+    "abtest": "by_hand by_request clustering cuped days duration effect_slices effect_title goal guardrails later ledger "
+    "log_notes looks margins over_time peeking plan power sample_ratio watched z_test",
+    "human": "agreement disagreements length metric_agreement population preference_slices progress prospects raters "
+    "rating_round reasons seal sides titled votes win_rate",
+    "benchmark": "asked caveats cells checkpoints checkup coefficients costs detectable differences elsewhere examples flips "
+    "forest handed_on metrics rates regression scatter segments similarity slices spread",
+    "explorer": "Explorer",
 }
+_HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}
 _MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below
 

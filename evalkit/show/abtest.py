@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
@@ -15,11 +15,14 @@ from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import ABPlan, Guardrail
 from evalkit.abtest.reading import CAUSES, Reading
 from evalkit.show import tables
-from evalkit.show.tables import Html
+from evalkit.show.tables import Html, Row
 from evalkit.stats.result import two_sided_p
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+
+    from evalkit.abtest.findings import Findings
 
 NAMES = {
     "error": "Failed calls",
@@ -33,7 +36,7 @@ _FIRST = " The first look that leaves its limits decides, whenever it is read."
 _FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
 
 
-def goal(plan: ABPlan, differs: Sequence[Mapping[str, Any]] = ()) -> Html:
+def goal(plan: ABPlan, differs: Sequence[Row] = ()) -> Html:
     """What a plan wants to find, with which risks; `differs` is what the locked plan says otherwise, which counts."""
     said = tables.note(aim(plan))
     if not differs:
@@ -226,7 +229,7 @@ def _answer_of_a_plan(found: ABPlan) -> Html:
     return tables.answer(f"{needed(found)}. {plots.power_title(found)}.")
 
 
-def _of_a_plan(plot: Any, title: str, one: ABPlan, caption: str) -> Html:
+def _of_a_plan(plot: Callable[..., Axes], title: str, one: ABPlan, caption: str) -> Html:
     from evalkit.show.figure import picture
 
     return picture(plot, one, alt=alt_plan(title, one), caption=caption)
@@ -240,7 +243,7 @@ def _of_a_reading(name: str, found: Reading | NoReading, told: str, caption: str
     return picture(plot, found, alt=told, caption=caption, simulated=found.simulated)
 
 
-def _parts(rows: list[dict[str, Any]], title: str, found: Reading | NoReading) -> Html:
+def _parts(rows: list[Row], title: str, found: Reading | NoReading) -> Html:
     title = f"{title}{_of_whom(found)}" if rows else title
     numeric = ("n", "control", "treatment", "effect", "p")
     return tables.table(rows, caption=titled(title, found), columns=PART_COLUMNS, numeric=numeric)
@@ -283,7 +286,7 @@ def alt_over_time(found: Reading | NoReading) -> str:
     return _told(found, [headline(found), f"Users up to {'; up to '.join(said)}"])
 
 
-def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Row]) -> str:
     """A figure's rows as an alternative text."""
     return _told(
         found,
@@ -513,13 +516,8 @@ def days_said(found: Reading | NoReading) -> str:
     return f"A difference {show} {where}, after Holm's correction"
 
 
-def plan_said(found: Reading | NoReading) -> str:
-    """The locked plan in a few sentences."""
-    return f"{headline(found)}." if found.plan is None else locked_said(found.plan)
-
-
 def locked_said(locked: LockedPlan) -> str:
-    """The same of the plan itself."""
+    """The locked plan in a few sentences."""
     name = locked.plan.primary.name.replace("_", " ")
     said = (
         f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
@@ -596,9 +594,9 @@ def article_said(found: Reading | NoReading) -> str:
 
 def by_hand_said(found: Reading | NoReading, z: float) -> str:
     """Whether a z by hand is the one that decides, and why not where it is not."""
-    test = found.findings.primary if found.findings else None
-    if test is None:
+    if not found.findings:
         return f"{headline(found)}: no z by hand either."
+    test = found.findings.primary
     if test.z_score is None or not math.isfinite(z):
         return "z is undefined: the outcome never varied."
     which = "the z that decides" if test.margin is None else "the z of the difference"
@@ -608,7 +606,7 @@ def by_hand_said(found: Reading | NoReading, z: float) -> str:
     return f"{text} Users are simulated." if found.simulated else text
 
 
-def _why_another(done: Any, test: Effect) -> str:
+def _why_another(done: Findings, test: Effect) -> str:
     """Why the z that decides is not the one by hand."""
     if test.is_exact:
         few = "A variant expects fewer than 5 users with an event, or without one"
@@ -744,7 +742,7 @@ LEDGER_COLUMNS = {
 _LATEST = 12
 
 
-def sample_ratio_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+def sample_ratio_rows(found: Reading | NoReading) -> list[Row]:
     """Users per phase against the declared split."""
     if isinstance(found, NoReading):
         return []
@@ -767,7 +765,7 @@ def causes(found: Reading | NoReading) -> list[dict[str, str]]:
     return [] if found.valid else [{"cause": one} for one in CAUSES]
 
 
-def watched_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+def watched_rows(found: Reading | NoReading) -> list[Row]:
     """Health and guardrails; calls, waiting times and the like are not the effect and may be shown at any time."""
     if isinstance(found, NoReading):
         return []
@@ -775,7 +773,7 @@ def watched_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
     return [_watched_row(one) for one in shown]
 
 
-def part_rows(rows: Any, found: Reading | NoReading) -> list[dict[str, Any]]:
+def part_rows(rows: Sequence[Mapping[str, Any]], found: Reading | NoReading) -> list[Row]:
     """Days, slices or further metrics as table rows."""
     test = found.findings.primary if found.findings else None
     return [
@@ -820,17 +818,17 @@ def _without_interval(change: Change, text: str) -> str:
     return f"{wording.NOTHING if change.estimate is None else text} ({change.notes[0] if change.notes else 'no interval'})"
 
 
-def slice_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+def slice_rows(found: Reading | NoReading) -> list[Row]:
     """The effect in each slice."""
     return part_rows(found.findings.by_slice if found.findings else (), found)
 
 
-def day_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
+def day_rows(found: Reading | NoReading) -> list[Row]:
     """The effect on the users of each day."""
     return part_rows(found.findings.by_day if found.findings else (), found)
 
 
-def guardrail_rows(plan: ABPlan) -> list[dict[str, Any]]:
+def guardrail_rows(plan: ABPlan) -> list[Row]:
     """The plan's guardrails."""
     return [
         {"What is watched": label(one), "May be worse by": _margin(one), "Better": one.better}
@@ -844,12 +842,7 @@ def _margin(one: Guardrail) -> str:
     return f"{one.margin:g} ms" if one.name == "latency_ms" else f"{one.margin:g}"
 
 
-def amendment_rows(found: Reading | NoReading) -> list[dict[str, Any]]:
-    """Every change of the plan since it was locked."""
-    return _amendments(found.plan) if found.plan else []
-
-
-def _amendments(locked: LockedPlan) -> list[dict[str, Any]]:
+def _amendments(locked: LockedPlan) -> list[Row]:
     return [
         {
             "when": one.at[:10],
@@ -863,7 +856,7 @@ def _amendments(locked: LockedPlan) -> list[dict[str, Any]]:
     ]
 
 
-def ledger_rows(looks: pd.DataFrame) -> list[dict[str, Any]]:
+def ledger_rows(looks: pd.DataFrame) -> list[Row]:
     """The latest looks at the test, newest first."""
     latest = looks.tail(_LATEST).iloc[::-1].astype(object)
     latest = latest.where(latest.notna(), None)

@@ -9,6 +9,8 @@ from evalkit.decision.history import FILE, History
 from evalkit.decision.rules import NAMES
 from evalkit.wording import decimals, plural, points, visible
 
+Run = Mapping[str, Any]  # a row of the history, as it was read
+
 
 def told(history: History) -> str:
     """All there is to say, in a few sentences."""
@@ -21,7 +23,7 @@ def told(history: History) -> str:
     return " ".join(filter(None, (what_changed(rows, now), worn_out(rows, now), torn)))
 
 
-def what_changed(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
+def what_changed(rows: Sequence[Run], now: Run) -> str:
     """One sentence: what is different from the run before."""
     earlier = [row for row in rows if row.get("run") != now.get("run")]
     sound = [row for row in earlier if row.get("metrics") and not row.get("failed")]
@@ -42,7 +44,7 @@ def what_changed(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> s
     return f"Since the run of {_day(before)}: {'; '.join(changes)}."
 
 
-def worn_out(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
+def worn_out(rows: Sequence[Run], now: Run) -> str:
     """What it means that one test set has judged several sets of answers; "" when this is its first.
 
     Each look at a test set to choose by it makes the chosen model look better on it than it is.
@@ -62,9 +64,7 @@ def worn_out(rows: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
     )
 
 
-def _named(
-    earlier: Sequence[Mapping[str, Any]], before: Mapping[str, Any], now: Mapping[str, Any]
-) -> list[str]:
+def _named(earlier: Sequence[Run], before: Run, now: Run) -> list[str]:
     changes = []
     for name, words in (
         ("test_set", "the test set"),
@@ -83,9 +83,9 @@ def _named(
 
 def _otherwise(
     name: str,
-    earlier: Sequence[Mapping[str, Any]],
-    before: Mapping[str, Any],
-    now: Mapping[str, Any],
+    earlier: Sequence[Run],
+    before: Run,
+    now: Run,
 ) -> str:
     """What became of a hash; answers are new when no earlier run has seen them, and the model is the same."""
     if name == "test_set":
@@ -97,7 +97,7 @@ def _otherwise(
     return "are another model's" if old and new and old != new else "are new"
 
 
-def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _parameters(before: Run, now: Run) -> list[str]:
     old, new = (row.get("parameters") or {} for row in (before, now))
     changed = [name for name in new if name in old and old[name] != new[name]]
     code = [(row.get("own_code") or {}) for row in (before, now)]
@@ -112,11 +112,11 @@ def _parameters(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [*given, *(f"a rule is new: {one.rstrip('.')}" for one in rules)]
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return visible(str(value)) or "nothing"
 
 
-def _layers(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _layers(before: Run, now: Run) -> list[str]:
     """What the layers say; the benchmark's effects follow metric by metric, and older rows know no effects."""
     changes = []
     for layer in now.get("layers") or {}:
@@ -127,12 +127,12 @@ def _layers(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return changes
 
 
-def _said(row: Mapping[str, Any], layer: str, *, with_effect: bool) -> str:
+def _said(row: Run, layer: str, *, with_effect: bool) -> str:
     effect = row.get("effects", {}).get(layer)
     return f"{row['layers'][layer]}, {effect}" if with_effect and effect else row["layers"][layer]
 
 
-def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _metrics(before: Run, now: Run) -> list[str]:
     changes = []
     for name, metric in now.get("metrics", {}).items():
         old, new = before.get("metrics", {}).get(name, {}).get("estimate"), metric.get("estimate")
@@ -145,5 +145,5 @@ def _metrics(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return changes
 
 
-def _day(row: Mapping[str, Any]) -> str:
+def _day(row: Run) -> str:
     return str(row.get("made_at", ""))[:16].replace("T", " ") or str(row.get("run"))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.conversation import Conversation
 from evalkit.human.preference import Preference
 from evalkit.human.rounds import locked_before
-from evalkit.human.study_round import NOT_DRAWN, Otherwise, StudyRound
+from evalkit.human.study_round import NO_RATER, NOT_DRAWN, Otherwise, StudyRound
 from evalkit.show import say, style, tables
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
-from evalkit.show.tables import Html
+from evalkit.show.tables import Html, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,8 +180,6 @@ def _figure(draw: Callable[..., Axes], found: Preference, alt: str, caption: str
 
 # ---- a round, in sentences
 
-NO_RATER = "Nobody sits in front of this run, or there is no round yet, so no rater is shown."
-
 
 def described(rating: StudyRound) -> str:
     """One sentence on what stands in a round."""
@@ -344,11 +342,6 @@ def reasons_title(found: Preference) -> str:
     top = max(given, key=lambda one: one.fine_tuned + one.base)
     votes = wording.plural(top.fine_tuned, "vote")
     return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
-
-
-def _to_draw(found: Preference) -> bool:
-    """Whether any reason came with a vote for either answer."""
-    return any(one.fine_tuned + one.base for one in found.reasons)
 
 
 def slices_title(found: Preference) -> str:
@@ -552,7 +545,7 @@ _DISAGREEMENT_COLUMNS = {
 }
 
 
-def _label_rows(found: Preference) -> list[dict[str, Any]]:
+def _label_rows(found: Preference) -> list[Row]:
     """First-time votes by label."""
     names = {
         "fine_tuned": "Fine-tuned is better",
@@ -571,7 +564,7 @@ def _label_rows(found: Preference) -> list[dict[str, Any]]:
     ]
 
 
-def _rater_rows(found: Preference) -> list[dict[str, Any]]:
+def _rater_rows(found: Preference) -> list[Row]:
     """One row a rater with everything that is checked."""
     rates = ("gold_rate", "self_agreement", "others_rate", "left_rate", "fast_rate")
     return [
@@ -587,7 +580,7 @@ def _rater_rows(found: Preference) -> list[dict[str, Any]]:
     ]
 
 
-def _metric_rows(found: Preference) -> list[dict[str, Any]]:
+def _metric_rows(found: Preference) -> list[Row]:
     """One row a metric: how often it names the model people name."""
     return [
         {
@@ -602,7 +595,7 @@ def _metric_rows(found: Preference) -> list[dict[str, Any]]:
     ]
 
 
-def _disagreement_rows(found: Preference) -> list[dict[str, Any]]:
+def _disagreement_rows(found: Preference) -> list[Row]:
     """The pairs on which people and the metric part most."""
     return [
         {name: getattr(one, name) for name in _DISAGREEMENT_COLUMNS}

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
-from evalkit.benchmark.frames import NO_VALUE, examples_frame
+from evalkit.benchmark.frames import NO_VALUE
 from evalkit.benchmark.slices import MIN_N
 from evalkit.conversation import Conversation
 from evalkit.show import say
 from evalkit.show.difference import marked
-from evalkit.show.tables import Html
+from evalkit.show.tables import Html, Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.answers.pairs import Pair
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.finder import Found
     from evalkit.benchmark.slices import SliceTable
@@ -34,7 +33,7 @@ METRIC_COLUMNS = {
 METRIC_NUMBERS = ("base", "fine_tuned", "difference", "p")
 
 
-def metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def metric_rows(comparison: Comparison) -> list[Row]:
     """One row a metric: levels, difference with interval, verdict, p (adjusted but for the primary metric)."""
     verdicts, sides = say.metric_verdicts(comparison), (comparison.base, comparison.fine_tuned)
     rows = []
@@ -59,7 +58,7 @@ def metric_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def checkpoint_rows(
     compared: Mapping[str, Comparison], adjusted: Mapping[str, float | None]
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """One row a model against the same base."""
     return [
         {
@@ -88,7 +87,7 @@ SLICE_NUMBERS = (
 )
 
 
-def slice_rows(table: SliceTable) -> list[dict[str, Any]]:
+def slice_rows(table: SliceTable) -> list[Row]:
     """One row a slice: both levels, the difference with its interval, every p, the verdict, what would settle it."""
     rows = []
     for row in table:
@@ -118,7 +117,7 @@ def _difference(table: SliceTable) -> str:
     return "difference, points" if scales == {"points"} else "difference"
 
 
-def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[dict[str, Any]]:
+def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[Row]:
     """Both regressions side by side, one row a term; n/a where a model is always or never right."""
     by_term = {row.term: row for row in odds}
     return [
@@ -147,25 +146,12 @@ EXAMPLE_COLUMNS = {
 }
 
 
-def example_rows(
-    pairs: Iterable[Pair], marks: Mapping[str, str], *, most: int = 30
-) -> list[dict[str, Any]]:
-    """Changed examples, the largest change of similarity first and flaky ones last; words that differ are marked.
+def frame_rows(frame: pd.DataFrame) -> list[Row]:
+    """The examples of a frame in its order; its categories that are nothing else are slices.
 
     The input is the whole conversation, long messages folded; long answers are cut at `LONGEST` characters, and the
     files hold them whole.
     """
-    ordered = sorted(
-        pairs,
-        key=lambda one: (marks.get(one.example_id) == "flips", -abs(one.diff("similarity") or 0.0)),
-    )
-    frame = examples_frame(ordered[:most], ("similarity",))
-    frame["asked_again"] = [marks.get(one, "not re-asked") for one in frame["example_id"]]
-    return frame_rows(frame)
-
-
-def frame_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The examples of a frame in its order; its categories that are nothing else are slices."""
     known = {"example_id", "status", "slice", "cluster", "asked_again", "flaky"}
     known |= {"outcome_base", "outcome_fine_tuned"}
     kinds = frame.dtypes.astype(str)
@@ -192,7 +178,7 @@ def _known(value: float) -> float | None:
     return None if value != value else value  # noqa: PLR0124 - NaN alone differs from itself
 
 
-def segment_rows(found: Found) -> list[dict[str, Any]]:
+def segment_rows(found: Found) -> list[Row]:
     """What the slice finder found, one row a segment."""
     return [
         {
@@ -214,13 +200,13 @@ def _p(row: RegressionRow | None) -> str:
     return wording.NOTHING if row is None else wording.p_text(row.p_value)
 
 
-def _odds(row: Any) -> str:
+def _odds(row: RegressionRow | None) -> str:
     if row is None or row.estimate is None or row.ci_low is None:
         return "n/a"
     return f"{wording.number(row.estimate)} ({wording.number(row.ci_low)} to {wording.number(row.ci_high)})"
 
 
-def cost_rows(costs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def cost_rows(costs: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """What the answers of each model took."""
     return [
         {

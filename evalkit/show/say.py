@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit import wording
-from evalkit.stats.result import which_way
+from evalkit.stats.result import Result, which_way
 
 if TYPE_CHECKING:
     from evalkit.benchmark.comparison import Comparison
@@ -31,7 +31,7 @@ def label(metric: str) -> str:
     return _LABELS.get(metric, metric.replace("_", " "))
 
 
-def effect(test: Any) -> str:
+def effect(test: Result) -> str:
     """Verdict, size and interval in one phrase; the interval is never left out.
 
     Example:
@@ -300,7 +300,7 @@ def _fragile(comparison: Comparison) -> str:
     return ", but fragile" if comparison.fragility.fragile else ""
 
 
-def verdict_by(test: Any, p_value: float | None) -> str:
+def verdict_by(test: Result, p_value: float | None) -> str:
     """The verdict when another, adjusted p decides."""
     if test.estimate is None:
         return "too early"
@@ -381,7 +381,7 @@ def measured(field: str) -> tuple[str, str]:
     )
 
 
-def level(rate: Any) -> str:
+def level(rate: Result | None) -> str:
     """A rate in percent, a mean with two decimals."""
     if rate is None or rate.estimate is None:
         return wording.NOTHING
@@ -390,7 +390,7 @@ def level(rate: Any) -> str:
     )
 
 
-def size(test: Any) -> str:
+def size(test: Result) -> str:
     """A difference with its interval, without its unit: "+10.7 (+6.7 to +15.2)"."""
     scale, digits = (
         wording.scale_of(test),

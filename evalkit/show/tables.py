@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from functools import singledispatch
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.conversation import Conversation, conversation_css, folded
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
 _ROOMS = (  # where records learn what they answer
@@ -28,6 +31,7 @@ _CHIPS = {
 }
 
 
+Row = Mapping[str, object]  # of a table: what stands under each name
 MADE_HERE = "evalkit"  # in the metadata of an output
 
 
@@ -67,7 +71,7 @@ def notebook_css() -> str:
 
 
 def table(
-    rows: Any,
+    rows: pd.DataFrame | Iterable[Row],
     *,
     caption: str = "",
     columns: Mapping[str, str] | Sequence[str] | None = None,
@@ -119,7 +123,7 @@ def table(
 
 
 @singledispatch
-def answer(result: Any, *more: Any) -> Html:
+def answer(result: object, *more: object) -> Html:
     """The computed answer of a chapter; the report shows it under the chapter's title.
 
     Args:
@@ -167,13 +171,7 @@ def chip(word: str, kind: str = "") -> Html:
     return Html(f'<span class="ek-chip-{kind} ek-verdict">{glyph}{html.escape(word)}</span>', word)
 
 
-def chips(words: Mapping[str, str]) -> Html:
-    """Several chips in a line: word -> kind."""
-    made = [chip(word, kind) for word, kind in words.items()]
-    return Html(f'<p class="ek-chips">{" ".join(one.body for one in made)}</p>', ", ".join(words))
-
-
-def _holds_prompts(records: list[Mapping[str, Any]]) -> bool:
+def _holds_prompts(records: list[Row]) -> bool:
     """Whether the rows are examples: a printed page shows a few of them, and caps their height."""
     return any(isinstance(value, Conversation) for record in records for value in record.values())
 
@@ -188,16 +186,13 @@ def _paragraph(kind: str, text: str) -> Html:
     return Html(f'<p class="{kind}">{wording.render_text(text)}</p>', text)
 
 
-def _records(rows: Any) -> list[Mapping[str, Any]]:
-    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
-        return [
-            {str(name): value for name, value in row.items()} for row in rows.to_dict("records")
-        ]
-    return list(rows)
+def _records(rows: pd.DataFrame | Iterable[Row]) -> list[Row]:
+    made = rows if (frame := getattr(rows, "to_dict", None)) is None else frame("records")
+    return [{str(name): value for name, value in row.items()} for row in made]
 
 
 def _headings(
-    records: list[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str] | None
+    records: list[Row], columns: Mapping[str, str] | Sequence[str] | None
 ) -> dict[str, str]:
     if isinstance(columns, Mapping):
         return dict(columns)
@@ -209,7 +204,7 @@ def _headings(
     return {name: str(name).replace("_", " ") for name in names}
 
 
-def _all_numbers(values: Iterable[Any]) -> bool:
+def _all_numbers(values: Iterable[object]) -> bool:
     known = [value for value in values if value is not None]
     return bool(known) and all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in known
@@ -220,7 +215,7 @@ def _class(numeric: bool) -> str:
     return ' class="num"' if numeric else ""
 
 
-def _row(record: Mapping[str, Any], names: Mapping[str, str], right: set[str]) -> str:
+def _row(record: Row, names: Mapping[str, str], right: set[str]) -> str:
     cells = []
     for place, (name, title) in enumerate(names.items()):
         tag, scope = (
@@ -230,14 +225,14 @@ def _row(record: Mapping[str, Any], names: Mapping[str, str], right: set[str]) -
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, Conversation):
         return value.body
     text = value.text if isinstance(value, Html) else _value_text(value)
     return folded(text, value.body if isinstance(value, Html) else wording.render_text(text))
 
 
-def _value_text(value: Any) -> str:
+def _value_text(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return wording.NOTHING
     if isinstance(value, bool):
@@ -247,7 +242,7 @@ def _value_text(value: Any) -> str:
     return wording.number(value) if isinstance(value, float) else str(value)
 
 
-def _as_text(records: list[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+def _as_text(records: list[Row], names: Mapping[str, str]) -> str:
     lines = [
         list(names.values()),
         *([_value_text(record.get(name)) for name in names] for record in records),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from evalkit.errors import DesignError
 from evalkit.stats.result import Result, Scale, between
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Level = Literal["nominal", "ordinal", "interval"]
 
@@ -38,7 +41,7 @@ class KrippendorffAlpha(Result):
 
 
 def krippendorff_alpha(
-    ratings: Sequence[Sequence[Any]],
+    ratings: Sequence[Sequence[object]],
     level: Level = "nominal",
     *,
     alpha: float = 0.05,
@@ -92,7 +95,7 @@ def krippendorff_alpha(
     )
 
 
-def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, list[Any]]:
+def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[np.ndarray, list[Any]]:
     """Items x values: how many raters gave an item that value."""
     import numpy as np
 
@@ -124,7 +127,7 @@ def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[Any, li
     return counts, values
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     return (
         value is None
         or (isinstance(value, float) and math.isnan(value))
@@ -132,7 +135,7 @@ def _is_missing(value: Any) -> bool:
     )  # of pandas
 
 
-def _distance(level: str, values: list[Any]) -> Callable[[Any], Any]:
+def _distance(level: str, values: list[object]) -> Callable[[np.ndarray], np.ndarray]:
     """Squared distances between values, given how often each occurs (only ordinal asks)."""
     import numpy as np
 
@@ -149,7 +152,7 @@ def _distance(level: str, values: list[Any]) -> Callable[[Any], Any]:
     return _ordinal_distance
 
 
-def _ordinal_distance(totals: Any) -> Any:
+def _ordinal_distance(totals: np.ndarray) -> np.ndarray:
     """Between two ranks: how many values lie between them, each end counted half."""
     import numpy as np
 
@@ -157,7 +160,9 @@ def _ordinal_distance(totals: Any) -> Any:
     return np.subtract.outer(middle, middle) ** 2
 
 
-def _alpha(counts: Any, weights: Any, distance: Callable[[Any], Any]) -> float | None:
+def _alpha(
+    counts: np.ndarray, weights: np.ndarray, distance: Callable[[np.ndarray], np.ndarray]
+) -> float | None:
     totals = weights @ counts
     delta = distance(totals)
     within = ((counts @ delta) * counts).sum(axis=1) / (counts.sum(axis=1) - 1)
@@ -169,7 +174,7 @@ def _alpha(counts: Any, weights: Any, distance: Callable[[Any], Any]) -> float |
     )
 
 
-def _agreement(counts: Any) -> float | None:
+def _agreement(counts: np.ndarray) -> float | None:
     m = counts.sum(axis=1)
     return (
         float(((counts * (counts - 1)).sum(axis=1) / (m * (m - 1))).mean()) if len(counts) else None

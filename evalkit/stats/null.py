@@ -9,7 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from evalkit.stats.ratio import RatioSums
 
 FEW_EVENTS = 5.0  # users with an event that a variant expects: below, the exact test decides
 FEW = {
@@ -46,7 +51,7 @@ class Null:
     misses: tuple[int, int] | None = None
 
 
-def null_of(control: Any, treatment: Any) -> Null:
+def null_of(control: RatioSums, treatment: RatioSums) -> Null:
     """The null of a difference of ratios, from the sums of both variants.
 
     Every user's residual y - r x is taken about the common ratio r. Where y is a part of x (a rate) the variance of a variant
@@ -195,7 +200,7 @@ def exact_p(nulls: Sequence[Null]) -> float | None:
 
 def _split_chances(
     users: Sequence[tuple[int, int]], events: Sequence[int], arm: int
-) -> tuple[Any, int]:
+) -> tuple[np.ndarray, int]:
     """Chances of how many users with the event fall to one variant, from the lowest number on; phases are kept apart."""
     import numpy as np
 
@@ -209,14 +214,14 @@ def _split_chances(
     return chances, lowest
 
 
-def _log_choose(n: Any, k: Any) -> Any:
+def _log_choose(n: int, k: np.ndarray | int) -> np.ndarray:
     """Of scipy.stats, which loads for a second, a plan should have no need."""
     from scipy.special import gammaln
 
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
-def _at_most(chances: Any) -> Any:
+def _at_most(chances: np.ndarray) -> np.ndarray:
     """Fisher's two-sided p of each outcome: the chance of all that are no likelier."""
     import numpy as np
 
@@ -226,7 +231,7 @@ def _at_most(chances: Any) -> Any:
     return np.where(so_far[last] < 1 - 1e-7, so_far[last], 1.0)
 
 
-def is_part(sums: Any) -> bool:
+def is_part(sums: RatioSums) -> bool:
     """Whether y can be a part of x for every user: then y^2 <= x y <= x^2 in the sums too."""
     slack = 1e-9 * abs(sums.sum_xx)
     return (
@@ -244,11 +249,11 @@ def residual_moments(one: Any, ratio: float) -> tuple[float, float] | None:
     return _squares(one, ratio), straight - 3 * ratio * (one.sum_xyy - ratio * one.sum_xxy)
 
 
-def _squares(one: Any, ratio: float) -> float:
+def _squares(one: RatioSums, ratio: float) -> float:
     return max(0.0, one.sum_yy - 2 * ratio * one.sum_xy + ratio**2 * one.sum_xx)
 
 
-def _skew(both: Sequence[Any], ratio: float, total: float) -> float:
+def _skew(both: Sequence[RatioSums], ratio: float, total: float) -> float:
     """Skewness of the difference when users fall to treatment by chance p: (q - p) / sqrt(pq) sum e^3 / (sum e^2)^1.5."""
     moments = [residual_moments(one, ratio) for one in both]
     if not all(moments):
@@ -258,7 +263,7 @@ def _skew(both: Sequence[Any], ratio: float, total: float) -> float:
     return (n_old - n_new) / (n_old * n_new) ** 0.5 * cubes / total**1.5
 
 
-def _expected(both: Sequence[Any]) -> float:
+def _expected(both: Sequence[RatioSums]) -> float:
     """Events, or their absence, that the smaller variant expects: (sum y)^2 / sum y^2 users' worth, by its share of users."""
     x, y = sum(one.sum_x for one in both), sum(one.sum_y for one in both)
     xx, xy, yy = (
@@ -269,13 +274,13 @@ def _expected(both: Sequence[Any]) -> float:
     return worth * min(one.n for one in both) / sum(one.n for one in both)
 
 
-def _own_clustering(one: Any) -> float:
+def _own_clustering(one: RatioSums) -> float:
     """Variance by user over variance by request."""
     rate = one.sum_y / one.sum_x
     return one.n / (one.n - 1) * _squares(one, rate) / (rate * (1 - rate) * one.sum_x)
 
 
-def _counted(both: Sequence[Any], name: str) -> tuple[int, int] | None:
+def _counted(both: Sequence[RatioSums], name: str) -> tuple[int, int] | None:
     """Users with the outcome; sums of users with one request each, right or wrong, say it themselves."""
     found = []
     for one in both:

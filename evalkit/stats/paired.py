@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from evalkit import wording
 from evalkit.errors import DesignError
 from evalkit.stats.result import Difference, Scale, between, codes_of, numbers, whole, z_quantile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 FEW_PAIRS = 10
 FEW_CLUSTERS = 20
@@ -33,7 +37,7 @@ class PairedTest(Difference):
     def _own_p(self) -> float | None:
         return self.p_value
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As any result; `p_compared` only where several models were compared."""
         found = Difference.to_dict(self)
         return {k: v for k, v in found.items() if k != "p_compared" or v is not None}
@@ -185,7 +189,7 @@ def tango_interval(
 
 
 def paired_mean_test(
-    differences: Any,
+    differences: ArrayLike,
     clusters: Sequence[Hashable] | None = None,
     *,
     alpha: float = 0.05,
@@ -254,7 +258,7 @@ def paired_mean_test(
     )
 
 
-def sign_flip_p(units: Any) -> float:
+def sign_flip_p(units: ArrayLike) -> float:
     """Two-sided exact p that each unit's difference could as well have had the other sign.
 
     Every subset of the units is counted whose sum lies on the wrong side of 0 (Hartigan's typical values), in two
@@ -285,7 +289,7 @@ def sign_flip_p(units: Any) -> float:
     return min(1.0, 2 * min(wrong) / 2 ** len(moved))
 
 
-def _subset_sums(values: Any) -> Any:
+def _subset_sums(values: np.ndarray) -> np.ndarray:
     import numpy as np
 
     sums = np.zeros(1)
@@ -294,7 +298,7 @@ def _subset_sums(values: Any) -> Any:
     return sums
 
 
-def _exact_p(units: Any, flat: bool) -> float | None:
+def _exact_p(units: np.ndarray, flat: bool) -> float | None:
     """P of the exact test where it decides; None where t may."""
     n_moved = int((units != 0).sum())
     if flat and n_moved:
@@ -337,7 +341,9 @@ def _tango_score(b: int, c: int, n: int, delta: float) -> float:
     )
 
 
-def _score_sums(values: Any, clusters: Sequence[Hashable] | None) -> tuple[Any, int | None]:
+def _score_sums(
+    values: np.ndarray, clusters: Sequence[Hashable] | None
+) -> tuple[np.ndarray, int | None]:
     """Residuals from the mean, summed within each cluster."""
     import numpy as np
 
@@ -348,7 +354,7 @@ def _score_sums(values: Any, clusters: Sequence[Hashable] | None) -> tuple[Any, 
     return np.bincount(codes, weights=residuals, minlength=n_clusters), n_clusters
 
 
-def _unit_sums(values: Any, clusters: Sequence[Hashable] | None) -> Any:
+def _unit_sums(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray:
     """The differences themselves, summed within each cluster."""
     import numpy as np
 

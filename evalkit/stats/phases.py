@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from evalkit.errors import DesignError
 from evalkit.stats.null import FEW, Null, null_in, p_under
-from evalkit.stats.result import Difference, Scale, Verdict, z_quantile
+from evalkit.stats.result import ByUser, Scale, z_quantile
 
 _SMALL = 0.1  # share of what the users can tell up to which a phase that bears no verdict is left out, and the others decide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CombinedTest(Difference):
+class CombinedTest(ByUser):
     """Phases of one experiment combined by inverse variance; `estimate` is `diff`.
 
     Attributes:
@@ -23,22 +23,14 @@ class CombinedTest(Difference):
         z_score: The difference over its standard error if nothing differed.
         phases: The phases' own differences, in order.
         weights: What each phase counts in it, in order; they sum to 1.
-        no_verdict: Why no verdict can be given; "" when it can.
     """
 
-    unit: ClassVar[str] = "user"
     se: float | None
     z_score: float | None
     phases: tuple[float | None, ...]
     weights: tuple[float, ...] = ()
     p_exact: float | None = None
-    no_verdict: str = ""
     shown_as: Scale = "points"
-
-    @property
-    def verdict(self) -> Verdict:
-        """By the p-value; invalid where what carries a phase does not bear it."""
-        return "invalid" if self.no_verdict else super(CombinedTest, self).verdict
 
     def shown_in(self) -> Scale:
         """As the results it was made from."""
@@ -97,15 +89,7 @@ def combine_phases(results: Sequence[Any], *, alpha: float = 0.05) -> CombinedTe
         "method": f"inverse variance over {len(usable)} phases",
     }
     if not usable:
-        return CombinedTest(
-            **common,
-            estimate=None,
-            ci_low=None,
-            ci_high=None,
-            se=None,
-            z_score=None,
-            notes=tuple(notes),
-        )
+        return CombinedTest(**common, se=None, z_score=None, notes=tuple(notes))
     return _combined(
         [one for one, _ in usable], [null for _, null in usable], results, common, notes
     )

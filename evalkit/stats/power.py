@@ -6,13 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from evalkit.errors import DesignError
 from evalkit.stats.null import binary_p, skewed_quantile, skewed_tail
 from evalkit.stats.ratio import RatioSums, ratio_sums, ratio_with_se
 from evalkit.stats.result import between, whole, z_quantile
 from evalkit.stats.sequential import crossing_chance, single_look_power
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 _MANY_EVENTS = 200.0  # from so many in the smaller group the normal approximation has the power to a tenth of a point
 _FEWEST = 10.0  # users: what so few need is a matter of the least number planned, not of power
@@ -376,7 +380,7 @@ def ratings_needed_no_worse(
     return max(1, math.ceil(round(variance * (z / away) ** 2, 9)))
 
 
-def user_design_effect(requests: Any, successes: Any) -> float | None:
+def user_design_effect(requests: ArrayLike, successes: ArrayLike) -> float | None:
     """How many times more users a rate over requests takes than one with a single request of each user, from users seen before.
 
     Below 1 where many requests of a user say more than one; above 1 where few heavy users whose requests are alike hold many of
@@ -423,7 +427,7 @@ def days_needed(users: int, users_per_day: float, *, outcome_window_days: int = 
     return 7 * max(1, math.ceil(days / 7))
 
 
-def _sign_test_powers(n: Any, rate: float, alpha: float) -> Any:
+def _sign_test_powers(n: ArrayLike, rate: float, alpha: float) -> np.ndarray:
     """Chance of at most k or at least n - k wins, k the largest count still significant; for one n or many."""
     from scipy.stats import binom
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from evalkit import wording
 from evalkit.errors import DesignError
@@ -12,6 +12,9 @@ from evalkit.stats.paired import mcnemar, paired_mean_test, tango_interval
 from evalkit.stats.proportions import wilson
 from evalkit.stats.regression import fitted_logit
 from evalkit.stats.result import Result, Scale, between, codes_of, numbers, whole
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FEW_NEAR = 20  # votes near equal length below which the adjusted value rests on the fitted curve
 
@@ -285,7 +288,7 @@ def _too_few_to_sample(n: int, n_raters: int) -> tuple[str, ...]:
     return ("no two items were judged by every rater",) if n < 2 else ()
 
 
-def _variances(table: Any) -> list[tuple[float, float]]:
+def _variances(table: np.ndarray) -> list[tuple[float, float]]:
     """Variance of the grand mean and its degrees of freedom, crossed and among raters alone; items x raters.
 
     The residual is subtracted only as far as it leaves the larger of the two one-way variances. With two or three
@@ -336,8 +339,8 @@ def position_bias(slot_a: int, slot_b: int, *, alpha: float = 0.05) -> PositionB
 
 
 def length_adjusted_preference(
-    preferred: Any,
-    length_difference: Any,
+    preferred: Iterable[Any],
+    length_difference: Iterable[float],
     items: Sequence[Hashable] | None = None,
     *,
     alpha: float = 0.05,
@@ -406,7 +409,7 @@ def length_adjusted_preference(
     )
 
 
-def _near(votes: Any, lengths: Any, alpha: float) -> dict[str, Any]:
+def _near(votes: np.ndarray, lengths: np.ndarray, alpha: float) -> dict[str, Any]:
     """Raw rate among pairs whose lengths differ by at most a quarter of what they differ by in the middle."""
     import numpy as np
 
@@ -417,7 +420,9 @@ def _near(votes: Any, lengths: Any, alpha: float) -> dict[str, Any]:
     return {"near_rate": rate, "near_low": low, "near_high": high, "near_n": len(near)}
 
 
-def _equal_length_fit(votes: Any, lengths: Any, codes: Any, alpha: float) -> dict[str, Any]:
+def _equal_length_fit(
+    votes: np.ndarray, lengths: np.ndarray, codes: np.ndarray, alpha: float
+) -> dict[str, Any]:
     """Intercept (as a share) and slope of the logit; all None where it does not exist."""
     import numpy as np
     from scipy.special import expit

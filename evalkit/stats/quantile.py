@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from evalkit.errors import DesignError
 from evalkit.stats.ratio import RatioSums, ratio_sums, ratio_with_se
 from evalkit.stats.result import Difference, Result, Scale, between, codes_of, numbers, z_quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Requests = tuple[Sequence[Hashable], Any]
 
@@ -98,7 +101,7 @@ def quantile_test(control: QuantileInterval, treatment: QuantileInterval) -> Qua
 
 
 def quantile_interval(
-    users: Sequence[Hashable], values: Any, q: float = 0.95, *, alpha: float = 0.05
+    users: Sequence[Hashable], values: ArrayLike, q: float = 0.95, *, alpha: float = 0.05
 ) -> QuantileInterval:
     """A quantile of requests with a cluster-robust interval.
 
@@ -118,16 +121,8 @@ def quantile_interval(
     array, q = numbers(values, "values"), between(q, "q")
     codes, n = codes_of(users, len(array))
     if not n:
-        return QuantileInterval(
-            estimate=None,
-            n=0,
-            ci_low=None,
-            ci_high=None,
-            alpha=alpha,
-            method="Woodruff by user",
-            notes=("no requests: the quantile is undefined",),
-            q=q,
-        )
+        none = ("no requests: the quantile is undefined",)
+        return QuantileInterval(n=0, alpha=alpha, method="Woodruff by user", notes=none, q=q)
     point = float(np.quantile(array, q, method="inverted_cdf"))
     sums = ratio_sums(np.bincount(codes), np.bincount(codes, weights=array <= point), "the group")
     low_q, high_q = quantile_levels(sums, q, alpha=alpha)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from evalkit.errors import DesignError
 from evalkit.stats.null import FEW, Null, exact_p, null_of, p_under, residual_moments
 from evalkit.stats.proportions import wilson
 from evalkit.stats.result import (
-    Difference,
+    ByUser,
     Scale,
-    Verdict,
     between,
     numbers,
     two_sided_p,
@@ -20,6 +19,10 @@ from evalkit.stats.result import (
     z_quantile,
 )
 from evalkit.stats.tails import central, heavy, one_user
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 FEW_USERS = 30
 _OPTIONAL = {"max_x", "max_y", "min_y", "n_hit", "n_miss"} | {
@@ -71,17 +74,15 @@ class MeanSums:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserTest(Difference):
+class UserTest(ByUser):
     """Treatment - control with the user as the unit.
 
     Attributes:
         se: Standard error of the difference, each variant's own: that of the interval.
         z_score: The difference over the standard error of its test.
         lift: Relative change, None unless the control value is positive.
-        no_verdict: Why no verdict can be given; "" when it can.
     """
 
-    unit: ClassVar[str] = "user"
     n_control: int
     n_treatment: int
     se: float | None
@@ -89,12 +90,6 @@ class UserTest(Difference):
     lift: float | None
     lift_ci_low: float | None
     lift_ci_high: float | None
-    no_verdict: str = ""
-
-    @property
-    def verdict(self) -> Verdict:
-        """By the p-value; invalid where what carries the test does not bear it."""
-        return "invalid" if self.no_verdict else super(UserTest, self).verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +247,7 @@ def _nothing_happened(plain: RatioTest, both: tuple[RatioSums, RatioSums]) -> Ra
     return replace(plain, ci_low=low, ci_high=high, notes=(*notes, *kept))
 
 
-def mean_test(control: Any, treatment: Any, *, alpha: float = 0.05) -> MeanTest:
+def mean_test(control: ArrayLike, treatment: ArrayLike, *, alpha: float = 0.05) -> MeanTest:
     """Did a numeric metric change per user? Welch's t-test.
 
     Args:
@@ -355,7 +350,7 @@ def wilson_by_user(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
     return rate, min(low or 0.0, rate), max(high or 0.0, rate)
 
 
-def mean_sums(values: Any) -> MeanSums:
+def mean_sums(values: np.ndarray) -> MeanSums:
     """The sums of one variant from one number a user."""
     shape = _shape(values, values)
     return MeanSums(
@@ -366,7 +361,7 @@ def mean_sums(values: Any) -> MeanSums:
     )
 
 
-def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
+def ratio_sums(x: ArrayLike, y: ArrayLike, name: str = "the group") -> RatioSums:
     """The sums of one variant from two arrays, one entry a user.
 
     Raises:
@@ -388,7 +383,7 @@ def ratio_sums(x: Any, y: Any, name: str = "the group") -> RatioSums:
     )
 
 
-def _shape(x: Any, y: Any) -> dict[str, Any]:
+def _shape(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """What the sums say on tails, dominating users and few events; None where it overflows."""
     import numpy as np
 
@@ -406,7 +401,7 @@ def _shape(x: Any, y: Any) -> dict[str, Any]:
     return known | ends | {"n_hit": int((y > 0).sum()), "n_miss": int((y < x).sum())}
 
 
-def _level(values: Any) -> Levelled:
+def _level(values: np.ndarray) -> Levelled:
     """Mean and standard error by deviations from the mean: sums of raw squares lose small differences of large values."""
     if (n := len(values)) < 2:
         return float(values[0]) if n else None, None

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from evalkit import wording
 from evalkit.errors import DesignError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 Verdict = Literal[
     "better", "worse", "no difference shown", "too early", "invalid", "not worse", "not shown"
@@ -38,10 +42,10 @@ class Result:
     null: ClassVar[float] = 0.0
     unit: ClassVar[str] = "example"
 
-    estimate: float | None
+    estimate: float | None = None
     n: int
-    ci_low: float | None
-    ci_high: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
     alpha: float = 0.05
     p_value: float | None = None
     method: str
@@ -164,6 +168,23 @@ class Difference(Result):
         return self.estimate
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByUser(Difference):
+    """A difference between variants whose users may not bear a verdict.
+
+    Attributes:
+        no_verdict: Why no verdict can be given; "" when it can.
+    """
+
+    unit: ClassVar[str] = "user"
+    no_verdict: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the p-value; invalid where what carries the numbers does not bear one."""
+        return "invalid" if self.no_verdict else super(ByUser, self).verdict
+
+
 def which_way(difference: float, *, lower_is_better: bool = False) -> Literal["better", "worse"]:
     """Is a difference, new - old and not 0, good news? The one place that knows."""
     return "better" if (difference > 0) != lower_is_better else "worse"
@@ -217,7 +238,7 @@ def between(
     return number
 
 
-def numbers(values: Any, name: str) -> Any:
+def numbers(values: ArrayLike, name: str) -> np.ndarray:
     """A flat float array without gaps.
 
     Raises:
@@ -238,7 +259,7 @@ def numbers(values: Any, name: str) -> Any:
     return array
 
 
-def codes_of(clusters: Iterable[Hashable], n: int) -> tuple[Any, int]:
+def codes_of(clusters: Iterable[Hashable], n: int) -> tuple[np.ndarray, int]:
     """Clusters as codes 0, 1, ... in order of appearance, and how many there are.
 
     Raises:
@@ -287,7 +308,7 @@ def _plain(value: Any) -> Any:
     return tuple(_plain(one) for one in value) if isinstance(value, tuple | list) else value
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return value.to_dict() if isinstance(value, Result) else asdict(value)
     if isinstance(value, Mapping):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DesignError
 from evalkit.stats.result import between, two_sided_p, z_quantile
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Density = tuple[np.ndarray, np.ndarray]  # nodes, and the mass at each
 
 _NODES = (120, 800)
 _SURE = 9.0  # a drift that no look misses
@@ -196,7 +201,7 @@ def _nodes(times: Sequence[float]) -> int:
     return int(min(_NODES[1], max(_NODES[0], 30 / narrowest**0.5)))
 
 
-def _bound(spend: float, density: Any, step: float, time: float) -> float:
+def _bound(spend: float, density: Density | None, step: float, time: float) -> float:
     """The bound whose upper crossing costs `spend`, given the paths that have not crossed yet."""
     from scipy.optimize import brentq
     from scipy.special import ndtr, ndtri
@@ -213,13 +218,15 @@ def _bound(spend: float, density: Any, step: float, time: float) -> float:
 
 
 @lru_cache(maxsize=8)
-def _quadrature(n_nodes: int) -> Any:
+def _quadrature(n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     return np.polynomial.legendre.leggauss(n_nodes)
 
 
-def _carried_on(density: Any, step: float, limit: float, n_nodes: int, drift: float = 0.0) -> Any:
+def _carried_on(
+    density: Density | None, step: float, limit: float, n_nodes: int, drift: float = 0.0
+) -> Density:
     """Nodes and masses of the paths inside [-limit, limit] after one more step."""
     nodes, weights = _quadrature(n_nodes)
     reach = min(limit, 10.0)
@@ -230,7 +237,7 @@ def _carried_on(density: Any, step: float, limit: float, n_nodes: int, drift: fl
     return points, weights * (_bell(points[:, None] - old[None, :] - drift * step, step) @ mass)
 
 
-def _bell(values: Any, variance: float) -> Any:
+def _bell(values: np.ndarray, variance: float) -> np.ndarray:
     import numpy as np
 
     return np.exp(-(values**2) / (2 * variance)) / (2 * math.pi * variance) ** 0.5

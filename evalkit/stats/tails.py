@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evalkit.stats.ratio import MeanSums, RatioSums
 
 Moments = tuple[float, float]
 LARGE, DOMINATING = 0.1, 1 / 3  # shares of a variant's requests, or of its sum, that one user holds
@@ -13,7 +16,9 @@ LEANING = 0.2  # skewness of a difference from which its test rejects a true nul
 REMEDY = "declare a cap_per_user in the plan, run longer, or split the traffic equally"
 
 
-def one_user(arms: Mapping[str, Any], *, rate: bool = False) -> tuple[tuple[str, ...], str]:
+def one_user(
+    arms: Mapping[str, MeanSums | RatioSums], *, rate: bool = False
+) -> tuple[tuple[str, ...], str]:
     """Notes, and why there can be no verdict ("" when there can): the largest user's share of each variant.
 
     Of a rate only the requests are looked at: few events are a matter of the exact test.

@@ -88,12 +88,12 @@ def test_every_sentence_and_table_is_there_in_every_state(state, states):
     found = states(state)
     for say in (
         words.answer_said, words.alt, words.headline, words.watched_said, words.slices_said, words.days_said,
-        words.notes_said, words.plan_said, words.sample_ratio_said, words.article_said, words.alt_looks,
+        words.notes_said, words.sample_ratio_said, words.article_said, words.alt_looks,
         words.alt_over_time,
     ):  # fmt: skip
         assert faults(say(found)) == []
     for make in (
-        words.watched_rows, words.sample_ratio_rows, words.slice_rows, words.day_rows, words.causes, words.amendment_rows,
+        words.watched_rows, words.sample_ratio_rows, words.slice_rows, words.day_rows, words.causes,
     ):  # fmt: skip
         assert isinstance(make(found), list)
 

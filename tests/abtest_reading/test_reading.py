@@ -282,7 +282,7 @@ def test_cuped_is_the_regression_on_what_users_did_before(make_log, locked, late
         {"user_id": users, "metric": "spent", "value": data["y"], "at_s": START + 60}
     )
     earlier = outcomes.assign(value=x, at_s=START - 60)
-    before = make_log(exposures, earlier).outcomes_of("exp", "spent")
+    before = make_log(exposures, earlier).outcomes.select("user_id", "value", "at_s")
     plan = locked(kind="mean", name="spent", sd=1.0, expected=None, difference=1.0, min_samples=200)
     found = read_ab_test(make_log(exposures, outcomes), plan, now=later, before=before).findings
     fit = smf.ols("y ~ t + xc", data.astype(float)).fit(cov_type="HC1")

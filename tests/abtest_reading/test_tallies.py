@@ -395,7 +395,7 @@ def test_a_covariate_from_after_the_exposure_is_refused(form, spending, make_log
     exposures, now, past = spending
     late = pd.concat([past, past.iloc[:3].assign(at_s=START)])
     before = {
-        "table": make_log(exposures, late).outcomes_of("exp", "spent"),
+        "table": make_log(exposures, late).outcomes.select("user_id", "value", "at_s"),
         "frame": late[["user_id", "value", "at_s"]],
         "timestamps": late.assign(at_s=pd.to_datetime(late["at_s"], unit="s", utc=True))[
             ["user_id", "value", "at_s"]

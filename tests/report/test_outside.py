@@ -124,7 +124,7 @@ def test_a_name_without_a_break_does_not_widen_the_page(page_of, browser):
         ours(show.table(rows, caption=NAME)),
         ours(show.note(NAME)),
         ours(show.tables.sentences([NAME])),
-        ours(show.tables.chips({NAME: "worse"})),
+        ours(show.chip(NAME, "worse")),
         new_markdown_cell(f"## {NAME}\n\n{NAME}\n\n- {NAME}\n\n`{NAME}`\n\n> {NAME}"),
         output({"text/plain": NAME}),
         output({"text/html": f"<table class='dataframe'><tr><th>{NAME}</th></tr></table>"}),

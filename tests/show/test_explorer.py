@@ -5,12 +5,13 @@ import pytest
 
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.exports import write_examples
+from evalkit.benchmark.frames import examples_frame
 from evalkit.conversation import conversation_html
 from evalkit.errors import DataError
 from evalkit.records import EvalResult
 from evalkit.show.difference import marked
 from evalkit.show.explorer import Explorer, Filter, read_notes, select, side_by_side, write_note
-from evalkit.show.rows import example_rows
+from evalkit.show.rows import frame_rows
 from evalkit.show.tables import table
 
 HOSTILE = "<img src=x onerror=window.X=1><script>window.X=1</script>"
@@ -295,7 +296,7 @@ def test_explorer_table_and_files_show_the_whole_conversation_in_one_way(pairs, 
     pair = replace(pairs[2], base=replace(pairs[2].base, messages=CAPITAL))
     shown = conversation_html(CAPITAL)
     assert shown in side_by_side(pair)
-    assert shown in table(example_rows([pair], {})).body
+    assert shown in table(frame_rows(examples_frame([pair], ("similarity",)))).body
     explorer = Explorer([pair])
     explorer._text.value = "french madrid"
     assert explorer.found == ["2"]
@@ -306,8 +307,7 @@ def test_explorer_table_and_files_show_the_whole_conversation_in_one_way(pairs, 
 
 def test_a_long_prompt_of_a_row_is_folded_and_whole(pairs):
     text = "word " * 1_000
-    body = table(
-        example_rows([replace(pairs[2], base=replace(pairs[2].base, input_text=text))], {})
-    ).body
+    long = replace(pairs[2], base=replace(pairs[2].base, input_text=text))
+    body = table(frame_rows(examples_frame([long], ("similarity",)))).body
     assert text in body
     assert "<details" in body

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from grammar import faults
 
-from evalkit import stats, wording
+from evalkit import show, stats, wording
 from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.finder import find_slices
+from evalkit.benchmark.frames import examples_frame
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import examples_to_settle, regression_frame, slice_table, slice_tables
 from evalkit.records import EvalResult
@@ -242,12 +243,14 @@ def test_small_slices_show_no_p_in_the_regression_either(comparison_in):
     assert [row["p"] == "n < 30" for row in found] == [False, False, True, True]
 
 
-def test_the_example_table_marks_words_and_puts_flaky_rows_last(comparison_in):
+def test_the_example_table_marks_words_and_what_became_of_a_row_asked_again(comparison_in):
     found = comparison_in("worse")
     first = found.regressed[0].example_id
-    listed = rows.example_rows(found.regressed, {first: "flips"}, most=99)
+    frame = examples_frame(found.regressed, ("similarity",))
+    marks = ["flips" if one == first else "regressed again" for one in frame["example_id"]]
+    listed = rows.frame_rows(frame.assign(asked_again=marks))
     assert len(listed) == len(found.regressed) == found.primary.regressed
-    assert (listed[-1]["example"], listed[-1]["again"]) == (first, "flips")
+    assert (listed[0]["example"], listed[0]["again"]) == (first, "flips")
     assert "<del>" in listed[0]["base"].body
     assert "<ins>" in listed[0]["fine_tuned"].body
     assert listed[0]["drop"] == "−1.00"  # similarity runs from 0 to 1
@@ -256,13 +259,11 @@ def test_the_example_table_marks_words_and_puts_flaky_rows_last(comparison_in):
 def test_long_texts_are_cut_in_tables(comparison_in):
     one = comparison_in("worse").regressed[0]
     long = replace(one, base=replace(one.base, predicted="x" * 5000))
-    assert len(rows.example_rows([long], {})[0]["base"].text) < 900
+    assert len(rows.frame_rows(examples_frame([long], ("similarity",)))[0]["base"].text) < 900
 
 
 TABLES = {
-    "examples": lambda c, s, n: table(
-        rows.example_rows(c.pairs, n.marks), columns=rows.EXAMPLE_COLUMNS
-    ),
+    "examples": lambda c, s, n: show.examples(c.to_frame(by="example")),
     "slices": lambda c, s, n: table(rows.slice_rows(s), caption=say.slices_title(s)),
     "metrics": lambda c, s, n: table(rows.metric_rows(c), columns=rows.METRIC_COLUMNS),
     "segments": lambda c, s, n: table(rows.segment_rows(find_slices(c, min_support=5))),

@@ -11,8 +11,10 @@ from evalkit.show import style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Run = Mapping[str, Any]  # a row of the history, as it was read
 
-def differences(runs: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> Axes:
+
+def differences(runs: Sequence[Run], *, narrow: bool = False) -> Axes:
     """The primary metric's difference over training runs: one interval for each set of answers, newest at the right."""
     runs = distinct(runs)[-(6 if narrow else 12) :]
     _, ax = style.canvas(2.8, narrow=narrow)
@@ -44,7 +46,7 @@ def differences(runs: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> A
     return style.titled(ax, _title(runs), narrow=narrow, above="points over the base model")
 
 
-def alt(runs: Sequence[Mapping[str, Any]]) -> str:
+def alt(runs: Sequence[Run]) -> str:
     """The history in sentences."""
     shown = distinct(runs)[-12:]
     told = [
@@ -55,7 +57,7 @@ def alt(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{_title(shown)}. {' '.join(told)}"
 
 
-def distinct(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def distinct(runs: Sequence[Run]) -> list[Run]:
     """Runs with a primary effect, the last one only for each set of answers, oldest first."""
     kept = {
         str(sorted(run["bound_to"].items())): run
@@ -65,12 +67,12 @@ def distinct(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(kept.values(), key=lambda run: str(run.get("made_at") or "~"))
 
 
-def _primary(run: Mapping[str, Any]) -> Mapping[str, Any]:
+def _primary(run: Run) -> Run:
     metrics = run.get("metrics") or {}
     return metrics.get(run.get("primary")) or {}
 
 
-def _title(runs: Sequence[Mapping[str, Any]]) -> str:
+def _title(runs: Sequence[Run]) -> str:
     if not runs:
         return "No run has a primary effect yet"
     last, name = _primary(runs[-1]), str(runs[-1].get("primary")).replace("_", " ")
@@ -82,19 +84,19 @@ def _title(runs: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _size(metric: Mapping[str, Any]) -> str:
+def _size(metric: Run) -> str:
     return wording.points(metric["estimate"], _digits(metric))
 
 
-def _with_limits(metric: Mapping[str, Any]) -> str:
+def _with_limits(metric: Run) -> str:
     limits = wording.limits(metric["ci_low"], metric["ci_high"], digits=_digits(metric))
     return f"{_size(metric)} ({limits})"
 
 
-def _digits(metric: Mapping[str, Any]) -> int:
+def _digits(metric: Run) -> int:
     return wording.decimals(metric["estimate"], metric["ci_low"], metric["ci_high"])
 
 
-def _when(run: Mapping[str, Any]) -> str:
+def _when(run: Run) -> str:
     day = str(run["made_at"])[5:10] if run.get("made_at") else "this run"
     return f"{day}\n{str(run['models'].get('fine_tuned', ''))[:14]}"
