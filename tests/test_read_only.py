@@ -135,12 +135,13 @@ def test_a_study_that_is_read_only_gives_a_report(home):
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_costs_the_row_of_the_history_and_nothing_more(home):
+def test_a_ledger_that_cannot_be_written_costs_the_row_of_the_history_and_nothing_more(home):
     path = home.folder / history.FILE
     path.symlink_to("/dev/full")
     run = chain.run_study("tiny", root=home.root, say=lambda _: None)
     assert run.failed == {}
-    assert "No space left on device" in page(run)
+    assert "does not stand in the study" in page(run)
+    assert "not a file; need the study" in page(run)
     path.unlink()
     ledger.append(path, "run", {"run": "earlier"})
     path.write_bytes(path.read_bytes() + b'{"run": "torn on a full')

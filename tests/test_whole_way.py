@@ -13,10 +13,12 @@ import yaml
 from evalkit.abtest.lock import lock
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.answers.runner import run_automated_eval
+from evalkit.decision.concerns import confirm
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
 from evalkit.report import chain
 from evalkit.report.gate import gate
+from evalkit.study import Study
 
 pytestmark = pytest.mark.slow
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -139,6 +141,8 @@ def test_what_users_lost_stands_whatever_becomes_of_the_test_set_the_log_and_the
     assert decision["verdict"] == "don't ship", decision["headline"]
     assert decision["layers"][2]["stale"] == ""
     assert gate("tickets", root=root).code == 10
+    assert "test.jsonl" in decision["missing"][0]["why"], decision["missing"][0]
+    confirm(Study.open("tickets", root=root), "a near-duplicate was dropped")
 
     _rate_everything(home / "ratings/round2")
     shutil.rmtree(home / "log")

@@ -238,7 +238,7 @@ def _answers_of(home: Study, name: str) -> str:
 
 def _of_inputs(home: Study, kept: Ledger) -> Iterator[Concern]:
     for name, at, then, later in changed(home, kept):
-        text = f"{visible(name)} is not what results were read from on {at[:10]}: lines were changed or taken out"
+        text = f"the file {visible(name)} is not what results were read from on {at[:10]}: lines were changed or taken out"
         yield Concern(layer="benchmark", text=text, about=("input", name, then, later))
 
 
@@ -301,7 +301,9 @@ def _taken_up(kept: Ledger, round_name: str) -> Iterator[Concern]:
         for file in line.facts.get("files", {}):
             layer: Layer = "ab_test" if file == PLAN_FILE else "human"
             if file in {PLAN_FILE, f"ratings/{round_name}/lock.json"}:
-                text = f"{visible(file)} was sealed elsewhere and taken up on {line.at[:10]}"
+                text = (
+                    f"the file {visible(file)} was sealed elsewhere and taken up on {line.at[:10]}"
+                )
                 yield Concern(
                     layer=layer, text=text, about=("taken up", file), reason=line.facts["reason"]
                 )
