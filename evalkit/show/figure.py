@@ -28,6 +28,7 @@ _TEXT = re.compile(r'<text style="([^"]*)"[^>]*>(.*?)</text>', re.DOTALL)
 _MARKS = re.compile(
     r'<g (clip-path="[^"]*")><use [^>]*? style="([^"]*)"/></g>(?:<g \1><use [^>]*? style="\2"/></g>)+'
 )
+_USES = re.compile(r'<use [^>]*? style="([^"]*)"/>(?:<use [^>]*? style="\1"/>)+')
 _ROLES = {light: role.replace("_", "-") for role, (light, _) in style.PALETTE.items()}
 _HEX = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 
@@ -186,7 +187,12 @@ def _compacted(text: str) -> str:
     text = re.sub(r">\s+<", "><", text)
     named = set(re.findall(r"#([\w.-]+)", text))
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", text)
-    return _MARKS.sub(_grouped, text)
+    return _USES.sub(_under_one_look, _MARKS.sub(_grouped, text))
+
+
+def _under_one_look(uses: re.Match[str]) -> str:
+    look = f' style="{uses[1]}"'
+    return f"<g{look}>{uses[0].replace(look, '')}</g>"
 
 
 def _grouped(marks: re.Match[str]) -> str:
