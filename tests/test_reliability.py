@@ -106,7 +106,8 @@ class Project:
         plan = read_lock(self.plan)
         look = {"experiment": "exp", "plan_sha256": plan.sha256, "look": 1, "information": 1.0, "n_control": 100,
                 "n_treatment": 100, "effect_shown": True, "verdict": "better", "control_model": "old",
-                "treatment_model": "new", "simulated": False, "n_requests": 1000, "estimate": 0.1}  # fmt: skip
+                "treatment_model": "new", "simulated": False, "n_requests": 1000, "estimate": 0.1,
+                "last_user": "2026-11-24T10:00:00+00:00"}  # fmt: skip
         record_look(self.ledger, Look(**look | changes))
 
     def run(self, day=1, *, worse=False, left_out=()):
@@ -407,6 +408,8 @@ ALLOWED = {
         (edited("journals/base.jsonl", "yes", "no"), "benchmark", r"journals/base.jsonl is not what results"),
     "a scorer of one's own edited after a result": (edited("mine.py", "0.5", "1"), "benchmark", r"mine.py is not what"),
     "fewer rows of the test set after a result": (lambda p: p.say(limit=2), "benchmark", r"limit from 0 to 2"),
+    "the latest users taken out of the log, and others put in":
+        (lambda p: p.look(last_user="2026-11-20T10:00:00+00:00"), "A/B test", r"last user of .* on 2026-11-24 10:00 .* 2026-11-20"),
     "rows deleted from the log": (lambda p: p.look(n_requests=900), "A/B test", r"the log held 1,000 requests .* and 900"),
     "outcomes edited in the log": (lambda p: p.look(estimate=0.2), "A/B test", r"look 1 showed another effect"),
 }  # fmt: skip

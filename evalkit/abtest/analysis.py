@@ -114,6 +114,7 @@ class Log:
             unknown=users.unknown.sum(),
             nobody=_ones(users.user_id.isnull() | (users.user_id == "")).sum(),
             first_at=users.first_at.min(),
+            last_at=users.first_at.max(),
         )
         table = fetched(found).sort_values(list(KEYS), ignore_index=True)
         for column, what in (
@@ -124,9 +125,9 @@ class Log:
                 raise DataError(
                     f"{self.where}: exposures hold rows with {what}; repair them before the test is read"
                 )
-        if (table["first_at"].to_numpy() > _LATEST_S).any():
+        if (table["last_at"].to_numpy() > _LATEST_S).any():
             raise DataError(
-                f"{self.where}: exposures.at_s reaches {table['first_at'].max():g}; need seconds since 1970, not ms"
+                f"{self.where}: exposures.at_s reaches {table['last_at'].max():g}; need seconds since 1970, not ms"
             )
         return table.drop(columns=["unknown", "nobody"])
 

@@ -26,6 +26,7 @@ class Look:
         treatment_model: Likewise.
         simulated: Whether its users were; None in old lines.
         n_requests: Requests of the experiment that the log held; None in old lines.
+        last_user: When the last user in the log first came, ISO 8601; "" in old lines, and in a log without times.
         estimate: The effect that was shown, treatment - control; None when withheld.
     """
 
@@ -43,6 +44,7 @@ class Look:
     treatment_model: str = ""
     simulated: bool | None = None
     n_requests: int | None = None
+    last_user: str = ""
     estimate: float | None = None
 
 

@@ -461,9 +461,11 @@ def _to_keep(test: Effect, margin: float, power: float) -> Missing:
 def _came_first(counts: pd.DataFrame, plan: LockedPlan) -> str:
     """The time of the first user who came before the plan was locked; "" when nobody did."""
     first = counts["first_at"].to_numpy().min() if _total(counts, "n") else math.inf
-    if first >= datetime.fromisoformat(plan.locked_at).timestamp():
-        return ""
-    return datetime.fromtimestamp(float(first), UTC).isoformat(timespec="seconds")
+    return "" if first >= datetime.fromisoformat(plan.locked_at).timestamp() else _utc(first)
+
+
+def _utc(at_s: float) -> str:
+    return datetime.fromtimestamp(float(at_s), UTC).isoformat(timespec="seconds")
 
 
 def _notes(
@@ -515,6 +517,7 @@ def _total(counts: Any, column: str) -> int:
 def _ledger_line(reading: Reading, run: str) -> Look:
     state, look = reading.schedule, reading.findings.primary.look if reading.findings else None
     due = next((one for one in state.due if one.look == look), None)
+    came = reading.opened.counts["last_at"].to_numpy() if reading.opened and reading.timed else ()
     return Look(
         experiment=reading.plan.plan.experiment_name,
         plan_sha256=reading.plan.sha256,
@@ -529,5 +532,6 @@ def _ledger_line(reading: Reading, run: str) -> Look:
         treatment_model=reading.plan.plan.treatment_model,
         simulated=reading.simulated,
         n_requests=reading.n_requests,
+        last_user=_utc(max(came)) if len(came) else "",
         estimate=reading.findings.primary.estimate if reading.findings else None,
     )

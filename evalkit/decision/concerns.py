@@ -180,6 +180,12 @@ def _of_log(looks: list[Look]) -> Iterator[Concern]:
             then, later = (one.at[:to].replace("T", " ") for one in (before, now))
             text = f"the log held {count(had)} requests on {then} and {count(has)} on {later}"
             yield Concern(layer="ab_test", text=text, about=("fewer", had, has))
+        elif now.last_user and now.last_user < before.last_user:
+            then, later = (one.last_user[:16].replace("T", " ") for one in (before, now))
+            text = (
+                f"the last user of the log came on {then} by one look and on {later} by a later one"
+            )
+            yield Concern(layer="ab_test", text=text, about=("earlier", then, later))
     shown: dict[tuple[str, int | None], Look] = {}
     for one in real:
         if one.effect_shown and one.estimate is not None:
