@@ -409,7 +409,7 @@ ALLOWED = {
     "a scorer of one's own edited after a result": (edited("mine.py", "0.5", "1"), "benchmark", r"mine.py is not what"),
     "fewer rows of the test set after a result": (lambda p: p.say(limit=2), "benchmark", r"limit from 0 to 2"),
     "the latest users taken out of the log, and others put in":
-        (lambda p: p.look(last_user="2026-11-20T10:00:00+00:00"), "A/B test", r"last user of .* on 2026-11-24 10:00 .* 2026-11-20"),
+        (lambda p: p.look(last_user="2026-11-20T10:00:00+00:00"), "A/B test", r"last user .*11-24 10:00 .*11-20"),
     "rows deleted from the log": (lambda p: p.look(n_requests=900), "A/B test", r"the log held 1,000 requests .* and 900"),
     "outcomes edited in the log": (lambda p: p.look(estimate=0.2), "A/B test", r"look 1 showed another effect"),
 }  # fmt: skip
