@@ -1,25 +1,13 @@
 import os
-import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
 from evalkit.errors import DataError
 from evalkit.files import LineFile, alone, append_line, lines, write_new, write_whole
-
-
-@contextmanager
-def largest_file(size):
-    """A disk that is full after so many bytes: the write is cut short, then refused."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from tests.full_disk import largest_file
 
 
 def test_lines_come_back_with_number_and_offset(tmp_path):

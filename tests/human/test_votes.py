@@ -1,7 +1,5 @@
-import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +9,7 @@ import pytest
 
 from evalkit.errors import DataError, DesignError
 from evalkit.human.votes import Vote, VoteFile, read_standing
+from tests.full_disk import largest_file
 
 AT = "2026-11-24T12:00:00Z"
 WRITER = """
@@ -32,17 +31,6 @@ def writer(path, name, n):
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), name, str(n)], stdout=subprocess.PIPE, text=True
     )
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    """A disk that is full after so many bytes: the write is cut short, then refused."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_vote_is_one_line_and_reads_back_with_everything(tmp_path):
