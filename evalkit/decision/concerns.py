@@ -308,7 +308,7 @@ def _taken_up(kept: Ledger, round_name: str) -> Iterator[Concern]:
     """Files that no line knew when somebody took them up with a reason."""
     for line in kept.of(CONFIRMED):
         if line.facts.get("without_head"):
-            text = f"{ledger.HEAD} was gone on {line.at[:10]}: whether lines were dropped before line {line.number} cannot be told"
+            text = f"{ledger.HEAD} was gone on {line.at[:10]}: lines were dropped before line {line.number}, or none were"
             about = ("without head", line.number)
             yield Concern(layer="benchmark", text=text, about=about, reason=line.facts["reason"])
         for file in line.facts.get("files", {}):
