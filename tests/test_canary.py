@@ -191,14 +191,15 @@ def test_no_key_comes_through_batches_archives_other_tools_files_and_code_of_one
             (home / "batches/base.json").unlink(missing_ok=True)
     (home / "mine.py").write_text(LEAKY)
     rows = [json.loads(line) for line in (home / "test.jsonl").read_text().splitlines()]
-    foreign = [{"id": f"{n} {ALL}", "input": row["messages"][0]["content"], "output": ALL, "model": ALL}
+    foreign = [{"id": f"{n} {ALL}", "input": row["messages"][0]["content"], "output": ALL, "expected": "x", "model": ALL}
                for n, row in enumerate(rows)]  # fmt: skip
     (tmp_path / "foreign.jsonl").write_text("".join(json.dumps(one) + "\n" for one in foreign))
     with Echo(behave=lambda hit: hit.asked.split(maxsplit=1)[1]) as server:
         command(server, "freeze", "canary", "--as", "base")
         address = server.url.replace("://", f"://ann:{quote(PASSWORD, safe='')}@")
         command(server, "freeze", "canary", "--as", "fine_tuned", OPENAI_BASE_URL=address)
-        command(server, "import", "canary", "foreign.jsonl", "--as", "fine_tuned")
+        (home / "journals/fine_tuned.jsonl").unlink(missing_ok=True)
+        command(server, "import", "foreign.jsonl", "--study", "canary", "--as", "fine_tuned")
         command(server, "compare", "foreign.jsonl", "foreign.jsonl", "--metric", "similarity")
         columns = "--columns=input=input,expected=output"
         command(server, "convert", "foreign.jsonl", "--to", "made.jsonl", columns)
@@ -208,5 +209,6 @@ def test_no_key_comes_through_batches_archives_other_tools_files_and_code_of_one
         command(server, "export", "canary", "--to", "out")
     written = everything_written(tmp_path) | told
     assert {"made.jsonl", "data/canary/plan.lock.json"} <= written.keys()
-    assert sum(name.endswith(("frozen.json", ".html")) for name in written) == 3
+    assert sum(name.endswith(("frozen.json", ".html")) for name in written) == 3, told
+    assert "20 answers written to" in told["16 import foreign.jsonl --study canary --as fine_tuned"]
     assert holding_a_key(written) == []
