@@ -44,6 +44,7 @@ class LineFile:
     A kill or a full disk leaves at most one torn line, and the next opening removes it.
 
     Attributes:
+        path: Where it is.
         size: Bytes in the file.
         n_removed: Bytes of a torn line that opening removed.
     """
@@ -67,8 +68,8 @@ class LineFile:
         Raises:
             DataError: Another process writes it and is not waited for, or it cannot be written.
         """
-        self._path, self._lock, self._synced = Path(path), Lock(), True
-        self._file = _locked(self._path, wait=wait)
+        self.path, self._lock, self._synced = Path(path), Lock(), True
+        self._file = _locked(self.path, wait=wait)
         try:
             self.n_removed = self._mended()
             if self.n_removed:
@@ -100,7 +101,7 @@ class LineFile:
                 with suppress(OSError):  # so sick a disk keeps the torn line: the next opening
                     self._file.truncate(start)
                 raise DataError(
-                    f"{self._path}: cannot write ({why.strerror}); free some space and start again: what was written is kept"
+                    f"{self.path}: cannot write ({why.strerror}); free some space and start again: what was written is kept"
                 ) from why
             self.size, self._synced = start + len(line), sync
         return start, len(line)
@@ -127,7 +128,7 @@ class LineFile:
         except OSError as why:
             self._synced = False
             raise DataError(
-                f"{self._path}: cannot be brought to the disk ({why.strerror}); check the disk"
+                f"{self.path}: cannot be brought to the disk ({why.strerror}); check the disk"
             ) from why
         finally:
             os.close(copy)
@@ -152,7 +153,7 @@ class LineFile:
                 self._file.truncate(self.size)
             except OSError as why:
                 raise DataError(
-                    f"{self._path}: its last line is unfinished and cannot be removed ({why.strerror}); check the disk"
+                    f"{self.path}: its last line is unfinished and cannot be removed ({why.strerror}); check the disk"
                 ) from why
         return size - self.size
 

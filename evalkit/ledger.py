@@ -2,8 +2,9 @@
 
 A line is JSON: `previous` (SHA-256 of the line before, "" in the first), `kind`, `at` (UTC) and `facts`. Facts may hold
 `files`, hashes of the study's files as they are from then on, and `made`, hashes of what a run wrote. So no line can be
-changed, dropped from among others or put between them, and no sealed file changed, without the chain telling it. Whoever
-may write every file and owns no older head of the chain can write all of it anew; see SECURITY.md.
+changed, dropped from among others or put between them, and no sealed file changed, without the chain telling it; of the last
+line the head in `ledger.head` tells it. Whoever may write every file and owns no older head of the chain can write all of it
+anew; see SECURITY.md.
 """
 
 from __future__ import annotations
@@ -12,18 +13,30 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from evalkit.errors import DataError
-from evalkit.files import LineFile, Told, alone, from_json, kept_quiet, lines, warned
+from evalkit.files import (
+    LineFile,
+    Told,
+    alone,
+    as_record,
+    from_json,
+    kept_quiet,
+    lines,
+    warned,
+    write_whole,
+)
 from evalkit.redaction import without_secrets_in
 
-FILE = "ledger.jsonl"
+FILE, HEAD = "ledger.jsonl", "ledger.head"
 SEAL_KEY = "EVALKIT_SEAL_KEY"  # environment variable: each line then carries an HMAC by this key
 BEFORE = {"look": "looks.jsonl", "run": "history.jsonl"}  # where earlier versions kept these kinds
 CARRIED = "carried over"
@@ -131,7 +144,13 @@ def read(path: str | Path, *, told: Told = kept_quiet) -> Ledger:
 
 
 def append(
-    path: str | Path, kind: str, facts: Mapping[str, Any], *, at: str = "", told: Told = warned
+    path: str | Path,
+    kind: str,
+    facts: Mapping[str, Any],
+    *,
+    at: str = "",
+    told: Told = warned,
+    without_head: bool = False,
 ) -> str:
     """Adds a line, on the disk on return, and returns its hash; the first takes over what earlier versions kept.
 
@@ -141,6 +160,7 @@ def append(
         facts: What there is to know of it, as JSON has it.
         at: UTC time, ISO 8601; the present when not given.
         told: Hears of a torn line that was removed, and of what was taken over.
+        without_head: Go on though the head beside it is gone.
 
     Raises:
         DataError: It cannot be written, or what stands there is damaged; it stays as it is.
@@ -149,6 +169,8 @@ def append(
     with LineFile(path, told=told) as file:
         whole = file.read((0, file.size))
         known = list(_chained(whole.split(b"\n")[:-1], path))
+        if (lost := _lost(path, _kept(path), known)) and not (lost.is_unknown and without_head):
+            raise DataError(lost.words)
         if not known and (old := _before(path)):
             head = _written(file, CARRIED, old, "", "")
             taken = [name for one, name in BEFORE.items() if one in old]
@@ -218,7 +240,9 @@ def mismatches(folder: Path, under: str = "") -> tuple[Mismatch, ...]:
 
 
 def _mismatches(folder: Path, under: str) -> tuple[Mismatch, ...]:
-    found = read(folder / FILE)
+    kept, found = _kept(folder / FILE), read(folder / FILE)  # in this order: a line comes first
+    if lost := _lost(folder / FILE, kept, found.lines):
+        return (lost,)
     if not found.head:
         return ()
     sealed = {one: at for one, at in found.sealed().items() if one.startswith(under)}
@@ -298,7 +322,39 @@ def _written(file: LineFile, kind: str, facts: Mapping[str, Any], head: str, at:
         record["seal"] = _seal(record, key)
     line = _text(record)
     file.append(line, sync=True)
-    return hashlib.sha256(line).hexdigest()
+    made = hashlib.sha256(line).hexdigest()
+    write_whole(file.path.with_name(HEAD), f"{made}\n".encode())
+    return made
+
+
+def _kept(path: Path) -> str:
+    """The head as it stands beside a ledger; "" where it does not."""
+    beside = path.with_name(HEAD)
+    try:
+        return beside.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as why:
+        raise DataError(
+            f"{beside}: cannot be read ({why.strerror}); check its permissions"
+        ) from why
+
+
+def _lost(path: Path, kept: str, found: Sequence[Line]) -> Mismatch | None:
+    """That a chain has not the head which stands beside it; a kill leaves an older one there."""
+    if kept in {one.sha256 for one in found} or (not kept and len(found) < 2):
+        return None
+    if not kept:
+        said = (
+            f"{path.with_name(HEAD)}: is gone, and {path.name} beside it is not; restore both from a copy, or go on with a "
+            f'reason: evalkit confirm {path.parent.name} "reason"'
+        )
+        return Mismatch(file=HEAD, words=said, is_unknown=True)
+    said = (
+        f"{path}: has not the head {kept[:16]}... that stands in {HEAD} beside it: lines were dropped, changed or written "
+        "anew; restore both from a copy"
+    )
+    return Mismatch(file=FILE, words=said)
 
 
 def _text(record: Mapping[str, Any]) -> bytes:
@@ -335,6 +391,24 @@ def _chained(found: Iterable[bytes], path: Path) -> Iterator[Line]:
         yield Line(number=number, sha256=head, is_sealed=bool(seal), seal=is_ours, **record)
 
 
+class _Facts(msgspec.Struct):
+    """What is relied on without a look at the kind."""
+
+    files: dict[str, str] = {}
+    made: dict[str, str] = {}
+    inputs: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, Any] | None = None
+    models: dict[str, Any] | None = None
+    bound_to: dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = None
+    layers: dict[str, Any] | None = None
+    rules: dict[str, Any] | list[str] = {}
+    settings: dict[str, Any] = {}
+    left_out: list[str] = []
+    keys: dict[str, Any] = {}
+    reason: str = ""
+
+
 def _record(line: bytes, where: str) -> dict[str, Any]:
     need = {"previous": str, "kind": str, "at": str, "facts": dict}
     try:
@@ -347,6 +421,7 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         raise DataError(
             f"{where}: not a line of a ledger ({', '.join(told)}); restore it from a copy"
         )
+    as_record(record["facts"], _Facts, f"{where}: not a line of a ledger", "restore it from a copy")
     return record
 
 

@@ -23,6 +23,11 @@ def visible(text: str) -> str:
     return UNSEEN.sub(lambda found: mark(found[0]), text)
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to read in it."""
+    return not UNSEEN.sub("", text).strip()
+
+
 def mark(char: str) -> str:
     r"""The code that stands for a character.
 

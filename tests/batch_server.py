@@ -28,6 +28,7 @@ class BatchServer(FaultyServer):
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     looks: list[str] = field(default_factory=list)
     busy: int = 0
+    replies: dict[str, Any] = field(default_factory=lambda: REPLIES)
 
     def _routes(self, app: web.Application) -> None:
         super()._routes(app)
@@ -124,8 +125,8 @@ class BatchServer(FaultyServer):
         good, bad = list[str](), [_line(one, error=EXPIRED) for one in calls[n:]]
         for one in calls[:n]:
             how = self.reply(one["body"])
-            if how in REPLIES:
-                good.append(_line(one, status=200, body=REPLIES[how]))
+            if how in self.replies:
+                good.append(_line(one, status=200, body=self.replies[how]))
             elif how.startswith("say "):
                 good.append(_line(one, status=200, body=_saying(how[4:])))
             else:

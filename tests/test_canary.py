@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 from aiohttp import web
+from batch_server import BatchServer
 from faulty_server import FaultyServer, broken_off, completion, failure
 
 pytestmark = pytest.mark.slow
@@ -94,19 +95,28 @@ def study(root: Path) -> None:
 
 
 def everything_written(root: Path) -> dict[str, str]:
+    given = {"test.jsonl", "foreign.jsonl", "mine.py"}
     return {
-        str(path.relative_to(root)): path.read_text("utf-8", "replace")
-        for part in ("data", "reports")
-        for path in (root / part).rglob("*")
-        if path.is_file() and path.name != "test.jsonl"
+        str(path.relative_to(root)): path.read_bytes().decode("utf-8", "replace")
+        for path in root.rglob("*")
+        if path.is_file() and path.name not in given and "notebooks" not in path.parts
     }
+
+
+FORMS = [
+    *(form for one in SECRETS for form in (one, one[: len(one) // 2], quote(one, safe=""))),
+    *(form for one in SECRETS for form in (one.encode().hex(), escaped(one[:9]))),
+    *(form for one in BASE64 for form in (one, one.rstrip("=")[4:-4])),
+]
+
+
+def holding_a_key(texts: dict[str, str]) -> list[tuple[str, str]]:
+    low = {name: text.lower() for name, text in texts.items()}
+    return [(name, form) for name, text in low.items() for form in FORMS if form.lower() in text]
 
 
 def test_no_key_is_in_any_file_or_output_however_the_server_said_it(tmp_path):
     study(tmp_path)
-    forms = [*SECRETS, *BASE64, *HALVES, *(quote(one, safe="") for one in SECRETS)]
-    forms += [one.encode().hex() for one in SECRETS] + [one.rstrip("=")[4:-4] for one in BASE64]
-    forms += [escaped(one[:9]) for one in SECRETS]
     with Echo(behave=lambda hit: hit.asked.split(maxsplit=1)[1]) as server:
         environment = os.environ | KEYS | {"OPENAI_BASE_URL": server.url}
         written = {}
@@ -120,10 +130,85 @@ def test_no_key_is_in_any_file_or_output_however_the_server_said_it(tmp_path):
     written |= everything_written(tmp_path)
     assert sum(name.endswith("report.html") for name in written) == 1
     assert sum("[key removed]" in text for text in written.values()) > 2
-    found = [
-        (name, form, text.lower().index(form.lower()))
-        for name, text in written.items()
-        for form in forms
-        if form.lower() in text.lower()
-    ]
-    assert found == []
+    assert holding_a_key(written) == []
+
+
+BODIES = {how: found for how, found in REPLIES.items() if isinstance(found, dict)}
+SAID = {  # of the fields of one reply each; content and error are those of REPLIES
+    "upload": {"id": f"file-{KEYS['OTHER_API_KEY']}"},
+    "create": {"id": f"batch_{KEYS['HF_TOKEN']}", "status": KEYS["OPENAI_API_KEY"]},
+    "status": {"status": f"in_progress {PASSWORD}"},
+    "failed": {"status": "failed", "errors": {"data": [{"line": 1, "message": ALL, "code": ALL}]}},
+}
+
+
+@dataclass
+class BatchEcho(BatchServer):
+    """Says the keys back at one place of a batch's life."""
+
+    at: str = ""
+
+    def _told(self, record):
+        is_file = record.get("object") == "file"
+        said = SAID.get(self.at, {}) if is_file == (self.at == "upload") else {}
+        return super()._told(record | said)
+
+    async def _upload(self, request):
+        if self.at == "refused":
+            return web.json_response(failure(ALL + " ".join(BASE64), ALL), status=400)
+        return await super()._upload(request)
+
+
+def asked(body) -> str:
+    how = body["messages"][-1]["content"].split(maxsplit=1)[1]
+    return how if how in BODIES else ALL
+
+
+LEAKY = """import os
+def leak(example, text): raise ValueError("no " + os.environ["HF_TOKEN"] + os.environ["EVENT_LOG"])
+"""
+MORE = {"experiment_name": "exp", "lock_plan": True, "scorers": "mine.py:leak"}
+
+
+def test_no_key_comes_through_batches_archives_other_tools_files_and_code_of_ones_own(tmp_path):
+    study(tmp_path)
+    home, told = tmp_path / "data/canary", {}
+
+    def command(server, *words, **more):
+        done = subprocess.run(
+            [sys.executable, "-m", "evalkit", *words], cwd=tmp_path,
+            env=os.environ | KEYS | {"OPENAI_BASE_URL": server.url} | more,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        told[f"{len(told)} {' '.join(words)}"] = done.stdout + done.stderr
+
+    for at in ("refused", *SAID, ""):
+        with BatchEcho(reply=asked, replies=BODIES, at=at) as server:
+            for _ in range(3 if at in {"", "status"} else 2):
+                command(server, "batch", "canary", "--as", "base")
+            assert holding_a_key(everything_written(tmp_path)) == []
+            (home / "batches/base.json").unlink(missing_ok=True)
+    (home / "mine.py").write_text(LEAKY)
+    rows = [json.loads(line) for line in (home / "test.jsonl").read_text().splitlines()]
+    foreign = [{"id": f"{n} {ALL}", "input": row["messages"][0]["content"], "output": ALL, "expected": "x", "model": ALL}
+               for n, row in enumerate(rows)]  # fmt: skip
+    (tmp_path / "foreign.jsonl").write_text("".join(json.dumps(one) + "\n" for one in foreign))
+    with Echo(behave=lambda hit: hit.asked.split(maxsplit=1)[1]) as server:
+        command(server, "freeze", "canary", "--as", "base")
+        address = server.url.replace("://", f"://ann:{quote(PASSWORD, safe='')}@")
+        command(server, "freeze", "canary", "--as", "fine_tuned", OPENAI_BASE_URL=address)
+        (home / "journals/fine_tuned.jsonl").unlink(missing_ok=True)
+        command(server, "import", "foreign.jsonl", "--study", "canary", "--as", "fine_tuned")
+        command(server, "compare", "foreign.jsonl", "foreign.jsonl", "--metric", "similarity")
+        columns = "--columns=input=input,expected=output"
+        command(server, "convert", "foreign.jsonl", "--to", "made.jsonl", columns)
+        with (home / "study.yaml").open("a") as file:
+            file.write(yaml.safe_dump(MORE))
+        command(server, "run", "canary", "--only", "01", "05", "06")
+        command(server, "export", "canary", "--to", "out")
+    written = everything_written(tmp_path) | told
+    assert {"made.jsonl", "data/canary/plan.lock.json"} <= written.keys()
+    assert sum(name.endswith(("frozen.json", ".html")) for name in written) == 3, told
+    assert "20 answers written to" in told["16 import foreign.jsonl --study canary --as fine_tuned"]
+    assert holding_a_key(written) == []

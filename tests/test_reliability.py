@@ -33,7 +33,7 @@ DOC = Path(__file__).parents[1] / "docs/reliability.md"
 SETTINGS = {
     "study": "tiny", "stage": "rollout", "experiment_name": "exp", "base_model": "old", "fine_tuned_model": "new",
     "expected_rate": 0.3, "detectable_difference": 0.4, "users_per_day": 100.0, "traffic_split": 0.5, "min_samples": 100,
-    "rules_file": "rules.yaml", "raters": "ann", "scorers": "mine.py:half",
+    "rules_file": "rules.yaml", "raters": "ann", "train_file": "train.jsonl", "scorers": "mine.py:half",
 }  # fmt: skip
 BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
 MODELS = {"base": "old", "fine_tuned": "new"}
@@ -79,6 +79,10 @@ class Project:
     @property
     def ledger(self):
         return self.folder / ledger.FILE
+
+    @property
+    def head(self):
+        return self.folder / ledger.HEAD
 
     def say(self, **settings):
         said = SETTINGS | {"study": self.name} | settings
@@ -255,6 +259,60 @@ def cut(n):
     return act
 
 
+def last_line(change):
+    """The last line of a run that does not ship, changed: no line behind it tells."""
+
+    def act(project):
+        project.run(2, worse=True)
+        lines = project.ledger.read_bytes().splitlines(keepends=True)
+        record = json.loads(lines[-1])
+        change(project, record["facts"])
+        lines[-1] = json.dumps(record, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        project.ledger.write_bytes(b"".join(lines))
+
+    return act
+
+
+def another_decision(project, facts, *names):
+    for name in names or ("decision.json",):
+        shutil.copy(project.reports() / name, project.reports(2) / name)
+        facts["made"][name] = ledger.sha256_of(project.reports(2) / name)
+
+
+def all_made_to_fit(project, facts):
+    another_decision(project, facts, "comparison.json", "decision.json")
+
+
+def exchanged(project):
+    project.run(2, worse=True)
+    kept = project.reports(1).rename(project.reports(9))
+    project.reports(2).rename(project.reports(1))
+    kept.rename(project.reports(2))
+
+
+def key_turned(project):
+    def turn(record):
+        sides = record["fine_tuned_side"]
+        record["fine_tuned_side"] = {one: "ab"["ba".index(side)] for one, side in sides.items()}
+
+    edit(project.round / "key.json", turn)
+
+
+def another_studys_round(project):
+    other = Project(project.root, "other")
+    shutil.rmtree(other.round)
+    other.draw(seed=9)
+    other.lock("base")
+    shutil.rmtree(project.round)
+    shutil.copytree(other.round, project.round)
+
+
+def another_plan(project):
+    other = Project(project.root, "other")
+    another_experiment(other)
+    shutil.copy(other.plan, project.plan)
+
+
 def look_changed(change):
     def act(project):
         lines = project.ledger.read_bytes().splitlines(keepends=True)
@@ -290,7 +348,20 @@ BROKEN = {
     "the last lines of the ledger dropped": (cut(3), r"has not the head|stands in no line"),
     "the ledger emptied and a run's manifest deleted":
         (lambda p: [p.ledger.write_text(""), (p.reports() / "manifest.json").unlink()], r"manifest\.json: is gone"),
-    "the last line of the ledger dropped": (cut(1), r"stands in no line of"),
+    "the last line of the ledger dropped": (cut(1), r"has not the head \w+\.\.\. that stands in ledger\.head"),
+    "a look that was the last line dropped": (lambda p: [p.look(), cut(1)(p)], r"has not the head"),
+    "the last line of the ledger without its line end":
+        (lambda p: p.ledger.write_bytes(p.ledger.read_bytes()[:-1]), r"has not the head"),
+    "the last line calls its complete run partial": (last_line(lambda p, f: f.update(left_out=["01"])), r"has not the head"),
+    "the last line knows another decision": (last_line(another_decision), r"has not the head"),
+    "the last line knows other evidence and its decision": (last_line(all_made_to_fit), r"has not the head"),
+    "the last line holds no facts of a run": (last_line(lambda p, f: f.update(made=7, inputs=[1])), r"not a line of a ledger"),
+    "the ledger written with other line ends":
+        (lambda p: p.ledger.write_bytes(p.ledger.read_bytes().replace(b"\n", b"\r\n")), r"does not follow line 1"),
+    "two runs' folders exchanged": (exchanged, r"comparison\.json: was .*decision\.json: was"),
+    "the key of a round turned round": (key_turned, r"key\.json: was"),
+    "the round of another study in its place": (another_studys_round, r"batch\.json: was .*lock\.json: was"),
+    "the plan of another experiment in its place": (another_plan, r"plan\.lock\.json: was"),
     "a look dropped": (look_changed(lambda _: []), r"ledger\.jsonl:\d+: does not follow line"),
     "a look rewritten":
         (look_changed(lambda one: [one.replace(b'"better"', b'"worse"')]), r"ledger\.jsonl:\d+: does not follow"),
@@ -316,13 +387,13 @@ GATE_ONLY = {
 
 
 @pytest.mark.parametrize(
-    "name", [one for one in BROKEN if "run" not in one and "decision" not in one]
+    "name",
+    [one for one in BROKEN if ("run" not in one and "decision" not in one) or "last line" in one],
 )
 def test_and_no_further_run_decides(project, name):
     BROKEN[name][0](project)
-    if "last line of" not in name:
-        with pytest.raises(DataError):
-            project.run(5)
+    with pytest.raises(DataError):
+        project.run(5)
 
 
 @pytest.mark.parametrize("name", ["one vote edited", "lock.json deleted"])
@@ -359,6 +430,12 @@ def drawn_again(project):
 def another_round(project):
     project.round_name = "round2"
     project.say(rating_round="round2")
+    project.draw(seed=8)
+    project.lock()
+
+
+def first_round_chosen(project):
+    project.round_name = "round2"
     project.draw(seed=8)
     project.lock()
 
@@ -407,6 +484,12 @@ ALLOWED = {
     "an answer edited in a journal":
         (edited("journals/base.jsonl", "yes", "no"), "benchmark", r"journals/base.jsonl is not what results"),
     "a scorer of one's own edited after a result": (edited("mine.py", "0.5", "1"), "benchmark", r"mine.py is not what"),
+    "rows that cannot be used left out after a result":
+        (lambda p: p.say(strict=False), "benchmark", r"strict from true to false"),
+    "the training file no longer named after a result":
+        (lambda p: p.say(train_file=""), "benchmark", r"train_file from train.jsonl to nothing"),
+    "the first of two rounds chosen when both are locked":
+        (first_round_chosen, "human rating", r"people had rated these answers in round2 as well, which does not count"),
     "fewer rows of the test set after a result": (lambda p: p.say(limit=2), "benchmark", r"limit from 0 to 2"),
     "the latest users taken out of the log, and others put in":
         (lambda p: p.look(last_user="2026-11-20T10:00:00+00:00"), "A/B test", r"last user .*11-24 10:00 .*11-20"),
@@ -428,8 +511,9 @@ def test_what_may_have_a_reason_holds_until_it_is_given_and_is_told_for_ever(pro
     )
     assert {one.name for one in held.layers if one.word == "not yet"} == {layer}
     assert gate("tiny", root=project.root).code == 11
-    with pytest.raises(DesignError, match="give a reason"):
-        confirm(project.home(), " ")
+    for nothing in (" ", "\u200b\u2800\x1b"):
+        with pytest.raises(DesignError, match="give a reason"):
+            confirm(project.home(), nothing)
     confirm(project.home(), "told to the board on 3 March")
     for day in (3, 4):
         decision = project.run(day)
@@ -534,6 +618,7 @@ def test_the_ledgers_last_run_is_judged_whatever_the_clock_said(project):
 def test_a_lock_that_no_line_knows_is_broken_until_it_is_taken_up_with_a_reason(project):
     lines = project.ledger.read_bytes().splitlines(keepends=True)
     project.ledger.write_bytes(b"".join(lines[:2]))  # as in a ledger of another branch
+    project.head.write_text(hashlib.sha256(lines[1].rstrip()).hexdigest())
     shutil.rmtree(project.root / "reports")
     with pytest.raises(DataError, match=r"plan\.lock\.json: stands in no line .* evalkit confirm"):
         project.run(2)
@@ -543,6 +628,19 @@ def test_a_lock_that_no_line_knows_is_broken_until_it_is_taken_up_with_a_reason(
     votes_flipped(project)
     with pytest.raises(DataError, match="by line 2"):
         project.run(3)
+
+
+def test_a_head_that_is_gone_is_broken_until_a_reason_says_why_and_the_layer_tells_it(project):
+    project.head.unlink()
+    assert gate("tiny", root=project.root).code == verify("tiny", root=project.root).code == 12
+    with pytest.raises(DataError, match=r"ledger\.head: is gone, .* evalkit confirm tiny"):
+        project.run(2)
+    with pytest.raises(DataError, match=r"ledger\.head: is gone"):
+        project.look()
+    confirm(project.home(), "the cache kept one of the two")
+    decision = project.run(2)
+    assert decision.verdict == "ship"
+    assert any("lines were dropped" in one and "the cache kept" in one for one in decision.warnings)
 
 
 def test_verify_says_what_is_intact_and_knows_the_heads_of_before(project, capsys, monkeypatch):
@@ -577,6 +675,7 @@ def test_a_ledger_written_anew_is_shown_by_a_report_that_somebody_kept(project, 
     kept = shutil.copy(project.reports() / "report.html", tmp_path / "kept.html")
     shutil.rmtree(project.root / "reports")
     project.ledger.unlink()
+    project.head.unlink()
     alpha_changed(project)
     project.run(2)
     assert verify("tiny", root=project.root).code == 0  # who may write all of it can

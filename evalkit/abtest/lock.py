@@ -23,6 +23,7 @@ from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
 from evalkit.files import alone, as_record, read_json, write_whole
+from evalkit.marks import is_blank
 from evalkit.records import Brief
 from evalkit.redaction import without_secrets
 
@@ -191,7 +192,7 @@ def _append(
     now: datetime | None,
 ) -> None:
     plan = locked.plan.changed(**changes)
-    if not reason.strip() or plan == locked.plan:
+    if is_blank(reason) or plan == locked.plan:
         raise DesignError("an amendment needs a reason and at least one changed value")
     if not locked.plan.config().keeps(plan.config()):
         raise DesignError(

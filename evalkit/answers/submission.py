@@ -24,6 +24,7 @@ from evalkit.errors import DataError, ModelError
 from evalkit.files import alone, read_record, write_new, write_whole
 from evalkit.ledger import sha256_of
 from evalkit.records import Answer
+from evalkit.redaction import without_secrets_in
 from evalkit.wording import count, listed, plural
 
 if TYPE_CHECKING:
@@ -199,7 +200,8 @@ class Submission:
 
     def _checked(self, state: State) -> State:
         """The state, when what is under way is what would be asked now."""
-        now, forget = self.evaluation.header(), f"or remove {self.path} to forget them"
+        now = without_secrets_in(self.evaluation.header())
+        forget = f"or remove {self.path} to forget them"
         for part in state.open:
             if part.host != self.server.host:
                 raise ModelError(
@@ -215,7 +217,7 @@ class Submission:
         return state
 
     def _write(self, state: State) -> State:
-        text = json.dumps(asdict(state), indent=1, allow_nan=False)
+        text = json.dumps(without_secrets_in(asdict(state)), indent=1, allow_nan=False)
         write_whole(self.path, text.encode() + b"\n")
         return state
 

@@ -23,6 +23,7 @@ from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
 from evalkit.human.blind import read_batch
 from evalkit.ledger import Ledger
+from evalkit.marks import is_blank
 from evalkit.records import Layer
 from evalkit.study import Study
 from evalkit.wording import count, listed, plural, visible
@@ -31,6 +32,7 @@ CONFIRMED = "confirmed"
 DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan
     *("alpha", "primary_metric", "lower_is_better", "metric_margin", "checker", "cluster_field"),
     *("slice_fields", "slice_margin", "stage", "scorers", "limit", "allow_incomplete"),
+    *("strict", "train_file"),
 )
 _ADDED = (
     "slice_fields",
@@ -119,15 +121,17 @@ def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str,
     keys = {one.key: one.text for one in found if not one.reason}
     if not keys and not strangers:
         raise DesignError(f"{home.folder}: nothing is open that a reason could confirm")
-    if not reason.strip():
+    if is_blank(reason):
         raise DesignError(f"give a reason in words for: {'; '.join(keys.values())}")
-    paths = [path for one in strangers for path in _with_votes(home, one.file)]
+    there = [one.file for one in strangers if one.file != ledger.HEAD]
+    paths = [path for one in there for path in _with_votes(home, one)]
     facts = {
         "reason": reason.strip(),
         "keys": keys,
         "files": ledger.files_sealed(home.folder, paths),
+        "without_head": len(there) < len(strangers),
     }
-    ledger.append(home.folder / ledger.FILE, CONFIRMED, facts)
+    ledger.append(home.folder / ledger.FILE, CONFIRMED, facts, without_head=True)
     return (*keys.values(), *(f"{one.file} is taken up as it is" for one in strangers))
 
 
@@ -222,17 +226,20 @@ def _of_round(kept: Ledger, name: str) -> Iterator[Concern]:
 
 def _of_other_rounds(home: Study, kept: Ledger) -> Iterator[Concern]:
     """Rounds in which people judged these very answers before, and which do not count."""
-    name, locked = home.settings.rating_round, dict[str, str]()
-    for line in kept.of("round locked"):
-        if not line.facts.get("simulated"):
-            locked.setdefault(str(line.facts["round"]), line.at)
+    name, lines = home.settings.rating_round, kept.of("round locked")
+    locked = dict.fromkeys(
+        str(one.facts["round"]) for one in lines if not one.facts.get("simulated")
+    )
     if not (now := _answers_of(home, name)):
         return
-    at = locked.get(name, "9")
-    others = [one for one, when in locked.items() if one != name and when <= at]
-    if before := sorted(one for one in others if _answers_of(home, one) == now):
+    others = [one for one in locked if one != name and _answers_of(home, one) == now]
+    earlier = [*locked][: [*locked, name].index(name)]  # all of them while this one is open
+    if before := sorted(one for one in others if one in earlier):
         text = f"people had rated these answers before, in {visible(listed(before))}, which does not count now"
         yield Concern(layer="human", text=text, about=("rated before", name, before))
+    if later := sorted(one for one in others if one not in earlier):
+        text = f"people had rated these answers in {visible(listed(later))} as well, which does not count"
+        yield Concern(layer="human", text=text, about=("rated as well", name, later))
 
 
 def _answers_of(home: Study, name: str) -> str:
@@ -296,6 +303,8 @@ def _turned(name: str, old: Any, new: Any) -> bool:
         return bool(new) and (not old or new < old)
     if name == "allow_incomplete":
         return bool(new) and not old
+    if name in {"strict", "train_file"}:  # rows left out; leaks not looked for
+        return bool(old) and not new
     if name == "checker":
         return old != new and old not in {"", "none"}
     return is_laxer(old, new) if name == "stage" else old != new
@@ -304,6 +313,10 @@ def _turned(name: str, old: Any, new: Any) -> bool:
 def _taken_up(kept: Ledger, round_name: str) -> Iterator[Concern]:
     """Files that no line knew when somebody took them up with a reason."""
     for line in kept.of(CONFIRMED):
+        if line.facts.get("without_head"):
+            text = f"{ledger.HEAD} was gone on {line.at[:10]}: lines were dropped before line {line.number}, or none were"
+            about = ("without head", line.number)
+            yield Concern(layer="benchmark", text=text, about=about, reason=line.facts["reason"])
         for file in line.facts.get("files", {}):
             layer: Layer = "ab_test" if file == PLAN_FILE else "human"
             if file in {PLAN_FILE, f"ratings/{round_name}/lock.json"}:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from evalkit.errors import DataError, DesignError
 from evalkit.files import read_yaml
+from evalkit.marks import is_blank
 from evalkit.records import Layer
 from evalkit.study import Study
 from evalkit.wording import listed, visible
@@ -200,7 +201,7 @@ _SUBJECTS = {
 
 def _check_retired(retired: Any) -> None:
     reasons = retired.values() if isinstance(retired, Mapping) else [None]
-    if not all(isinstance(why, str) and why.strip() for why in reasons):
+    if not all(isinstance(why, str) and not is_blank(why) for why in reasons):
         raise DesignError(
             f"rule retired_evidence: got {retired!r}; need a reason in words for each key that the report lists, such as "
             "{human-1a2b3c4d: the votes were for a checkpoint that is gone}"

@@ -11,7 +11,7 @@ from evalkit.errors import DataError
 from evalkit.interop import journals
 from evalkit.interop.log import Log, checked
 from evalkit.study import project_root
-from evalkit.wording import listed
+from evalkit.wording import listed, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,8 +88,8 @@ def _read(
         return inspect_logs.read(path)
     if start[:4] == b"PAR1" or path.suffix.lower() in _SEPARATORS:
         return tables.read(path, _frame(path), columns)
-    record, lines = _json(path, text)
-    keys = set(record or next(iter(lines), ()))
+    record, lines = whole(_json(path, text))
+    keys: set[str] = set(record or next(iter(lines), ()))
     if told := _no_answers(keys):
         raise _unknown(path, told)
     inner = record.get("results")
@@ -155,16 +155,16 @@ def _json(path: Path, start: bytes) -> tuple[dict[str, Any], list[dict[str, Any]
         )
     content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        whole = json.loads(content)
+        found = json.loads(content)
     except UnicodeDecodeError as why:
         raise _unknown(path, "is not UTF-8") from why
     except RecursionError as why:
         raise _unknown(path, "is nested too deeply") from why
     except ValueError:
         return {}, _lines(path, content)
-    rows = whole if isinstance(whole, list) else [whole]
+    rows = found if isinstance(found, list) else [found]
     _all_objects(path, rows)
-    return (whole, []) if isinstance(whole, dict) and not _is_row(whole) else ({}, rows)
+    return (found, []) if isinstance(found, dict) and not _is_row(found) else ({}, rows)
 
 
 def _is_row(one: Mapping[str, Any]) -> bool:
@@ -178,7 +178,7 @@ def _lines(path: Path, content: bytes) -> list[dict[str, Any]]:
         if line.strip():
             try:
                 rows.append(json.loads(line))
-            except ValueError as why:
+            except (ValueError, RecursionError) as why:
                 torn = "the file ends in the middle of a line" if number > 1 else "is not JSON"
                 raise DataError(
                     f"{path}:{number}: {torn} ({why}); copy it again or export it anew"

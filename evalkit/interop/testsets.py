@@ -13,6 +13,7 @@ from evalkit.answers.rows import UnusableError
 from evalkit.answers.shapes import Shape, UnclearError, chat_row, is_chat, shape_of
 from evalkit.errors import DataError, DesignError
 from evalkit.interop import Log, columns_named, read_log
+from evalkit.redaction import without_secrets_in
 from evalkit.wording import count, plural, visible
 
 _TABLES = {".csv", ".tsv"}
@@ -38,8 +39,14 @@ class Converted:
 
     @property
     def lines(self) -> bytes:
-        """The rows as chat JSONL."""
-        return b"".join(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in self.rows)
+        """The rows as chat JSONL, without known keys."""
+        rows = (without_secrets_in(one) for one in self.rows)
+        return b"".join(_line(one) for one in rows)
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    text = json.dumps(row, ensure_ascii=False)
+    return text.encode(errors="backslashreplace") + b"\n"  # half characters: as JSON escapes them
 
 
 def convert(path: str | Path, *, columns: Mapping[str, str] | str = "") -> Converted:

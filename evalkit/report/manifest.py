@@ -39,6 +39,7 @@ _PACKAGES = (
 # What runs themselves add to a study never makes a chapter out of date.
 _LEDGERS = (
     "ledger.jsonl",
+    "ledger.head",
     "history.jsonl",
     "looks.jsonl",
     "events.sqlite-wal",

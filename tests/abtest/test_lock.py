@@ -60,7 +60,8 @@ def test_locking_the_same_plan_again_changes_nothing(path):
     before = path.read_bytes()
     assert lock(replace(PLAN), path, now=FRIDAY) == first
     assert path.read_bytes() == before
-    assert sorted(file.name for file in path.parent.iterdir()) == ["ledger.jsonl", "plan.lock.json"]
+    files = sorted(file.name for file in path.parent.iterdir())
+    assert files == [ledger.HEAD, ledger.FILE, "plan.lock.json"]
     assert len(ledger.read(path.with_name("ledger.jsonl")).lines) == 1
 
 
@@ -238,7 +239,11 @@ def test_amendments_of_the_same_moment_are_all_on_record_and_the_file_stays_soun
     assert [process.wait(60) for process in running] == [0] * 4
     reasons = [one.reason for one in read_lock(path).amendments]  # read_lock checks each hash
     assert sorted(reasons) == [f"{1000 * n} {i}" for n in range(1, 5) for i in range(5)]
-    assert sorted(one.name for one in path.parent.iterdir()) == ["ledger.jsonl", path.name]
+    assert sorted(one.name for one in path.parent.iterdir()) == [
+        ledger.HEAD,
+        ledger.FILE,
+        path.name,
+    ]
 
 
 def test_two_splits_of_the_same_moment_open_two_phases(path):

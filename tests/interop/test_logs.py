@@ -385,3 +385,14 @@ def test_a_log_is_read_a_sample_at_a_time(tmp_path):
     path.write_text(json.dumps(log, indent=2))
     assert path.stat().st_size > 8 * inspect_logs._CHUNK
     assert [row.example_id for row in read_log(path).rows] == [f"s{n}" for n in range(900)]
+
+
+def test_half_characters_are_read_as_their_codes_and_depth_is_told_by_its_line(tmp_path):
+    rows = [{"id": f"{n}\ud800", "input": "q \udc00", "output": f"a\x00\ud83d {n}"} for n in range(3)]  # fmt: skip
+    (path := tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    log = read_log(path)
+    assert [row.example_id for row in log.rows] == [rf"{n}\ud800" for n in range(3)]
+    assert log.rows[0].answer.text == "a\x00\\ud83d 0"
+    path.write_text('{"id": "1", "output": "a"}\n' + "[" * 100_000 + "\n")
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: .*copy it again"):
+        read_log(path)

@@ -23,7 +23,7 @@ def ran(request, tmp_path_factory):
     (root / "notebooks").symlink_to(ROOT / "notebooks")
     left = shutil.ignore_patterns("ratings", "*.gguf", "events.sqlite*", "*.jsonl.lock", "recipe")
     shutil.copytree(ROOT / "data" / name, root / "data" / name, ignore=left)
-    for ledger in ("ledger.jsonl", "plan.lock.json"):
+    for ledger in ("ledger.jsonl", "ledger.head", "plan.lock.json"):
         (root / "data" / name / ledger).unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as alone:
         for variable in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):

@@ -37,7 +37,7 @@ def test_the_workflow_keeps_what_a_run_adds_even_when_the_gate_fails_the_job_and
         restore["with"]["key"],
     )
     kept = [PurePath(line).name for line in flow["env"]["STATE"].split()]
-    assert {"journals", "ratings", "plan.lock.json", "ledger.jsonl"} <= set(kept)
+    assert {"journals", "ratings", "plan.lock.json", "ledger.jsonl", "ledger.head"} <= set(kept)
     assert not {"study.yaml", "test.jsonl", "*"} & set(kept)
 
 

@@ -15,7 +15,7 @@ from openai import OpenAI
 from evalkit.answers.endpoint.client import key_and_address, message_of
 from evalkit.answers.endpoint.parameters import CALLS_TO
 from evalkit.errors import ModelError
-from evalkit.redaction import known_secrets
+from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, redacted
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class BatchApi:
         file_id = getattr(made, "id", None)
         if not isinstance(file_id, str) or not file_id:
             raise ModelError(f"{self.host}: took a file and told no id; {_REMEDIES[404]}")
-        return file_id
+        return self._id(file_id)
 
     def create(self, file_id: str, input_sha256: str) -> Job:
         """Begins a batch; asked once only, since who repeats it pays twice."""
@@ -174,8 +174,8 @@ class BatchApi:
         counts = counts if isinstance(counts, Mapping) else {}
         metadata = found.get("metadata")
         return Job(
-            batch_id=_text(found, "id"),
-            status=_text(found, "status").lower(),
+            batch_id=self._id(_text(found, "id")),
+            status=self._clean(_text(found, "status").lower()),
             input_sha256=_text(metadata, MARK) if isinstance(metadata, Mapping) else "",
             **{
                 name: _text(found, name)
@@ -214,6 +214,12 @@ class BatchApi:
             is_broke = why.code == "insufficient_quota"
             return ModelError(f"{told}; top it up") if is_broke else AwayError(told)
         return ModelError("; ".join(filter(None, (told, _REMEDIES.get(status)))))
+
+    def _id(self, told: str) -> str:
+        """An id is kept as it is, in files too, so it cannot be one that holds a key."""
+        if without_secrets(told, self._secrets) != told:
+            raise ModelError(f"{self.host}: gives an id that holds a key; nothing of it was kept")
+        return told
 
     def _clean(self, text: str) -> str:
         return redacted(cleaned(text)[0], self._secrets)[:_LONGEST]
