@@ -181,7 +181,7 @@ def slices_caption(table: SliceTable, power: float) -> str:
         f"; {name} has {wording.count(n)} values: the largest are shown, the rest together"
         for name, n in table.folded.items()
     )
-    return f"Every declared slice, {label(table.metric)}{folded}; to settle it: {told}"
+    return f"Every slice, {label(table.metric)}{folded}; to settle it: {told}"
 
 
 def slice_sentence(row: SliceRow, metric: str) -> str:
