@@ -119,6 +119,7 @@ class Checkup(Brief):
 
     def __str__(self) -> str:
         found = wording.listed(self.told())
+        fit = "Fit to test with." if self.healthy else "Mend it before a run."
         against = (
             f", compared with {self.train}" if self.train else ", not compared with a training file"
         )
@@ -131,7 +132,7 @@ class Checkup(Brief):
             if d is not None
         )
         lines = [
-            f"{self.path}: {wording.plural(self.n, 'row')}{sources}{against}. Found: {found or 'nothing'}.",
+            f"{self.path}: {wording.plural(self.n, 'row')}{sources}{against}. Found: {found or 'nothing'}. {fit}",
             *(
                 [
                     f"Differences it finds, in points, by share of examples the models disagree on: {sees}."

@@ -288,7 +288,8 @@ def _raw_table(
     known = dict.fromkeys(name for one in comparison.pairs for name in one.base.slices)
     if unknown := [name for name in fields if name not in known and comparison.pairs]:
         raise DesignError(
-            f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}"
+            f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}; "
+            "need it among the slice_fields with which the test set was asked"
         )
     groups = slices_of(comparison.pairs, fields or tuple(known))
     rows = tuple(

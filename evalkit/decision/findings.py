@@ -274,7 +274,7 @@ def _slice_said(row: Mapping[str, Any], diff: float | None) -> tuple[str, str]:
         found = "" if chance is None else f": the test would have found it {wording.times(chance)}"
         though = _though(row, diff)
         could = "is not ruled out" if though else "could not have been seen"
-        return "slice_could_not_be_seen", f"a loss of {loss} on {examples} {could}{though}{found}"
+        return "slice_could_not_be_seen", f"a loss of {loss} on {examples} {could}{though or found}"
     if standing is None and "not shown" in {row.get("safety"), row.get("verdict")}:
         # Evidence written before the three words were told apart.
         return "slice_could_not_be_seen", f"{examples} are not shown safe{_though(row, diff)}"

@@ -159,6 +159,7 @@ def read_layer(
     standing, changes = standing or Standing(), tuple(one for one in concerns if one.layer == layer)
     stood = (*of_standing(layer, standing), *of_concerns(changes))
     open_ = (*_to_settle(layer, standing), *_to_confirm(changes))
+    price = _price(layer, rules.limit(layer))
     if evidence is None or stale:
         why, action = WORDS[layer]
         words = stale.words if stale else why
@@ -171,7 +172,7 @@ def read_layer(
             reason=" ".join(reasons),
             required=required,
             findings=stood,
-            missing=(*open_, Missing(action=action, why=words, price=_price(layer), kind="stale")),
+            missing=(*open_, Missing(action=action, why=words, price=price, kind="stale")),
             stale=stale.kind if stale else "",
         )
     ours = tuple(one for one in (*told, *find(evidence, rules)) if one.effect != "ignored")
@@ -192,8 +193,8 @@ def read_layer(
         scale=str((evidence.primary or {}).get("shown_as") or "points"),
         need=rules.needs(layer),
         findings=findings,
-        missing=(*open_, *_still_missing(layer, word, evidence, findings))
-        or _fallback(layer, word, verdict),
+        missing=(*open_, *_still_missing(layer, word, evidence, findings, price))
+        or _fallback(layer, word, verdict, price),
         **numbers,
     )
     return with_reason(found, evidence.details)
@@ -244,7 +245,7 @@ def _word(verdict: str, need: str, simulated: bool, findings: Iterable[Finding])
 
 
 def _still_missing(
-    layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding]
+    layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding], price: str
 ) -> Iterable[Missing]:
     if word == "passes":
         yield from _warned_slices(evidence, findings)
@@ -256,7 +257,7 @@ def _still_missing(
         yield Missing(
             action=WORDS[layer][1],
             why="What stands here is simulated and decides nothing",
-            price=_price(layer),
+            price=price,
         )
     if any(one.rule == "fragile" and one.effect == "holds" for one in findings):
         yield Missing(
@@ -303,7 +304,7 @@ def _to_confirm(concerns: Iterable[Concern]) -> Iterable[Missing]:
             )
 
 
-def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
+def _fallback(layer: Layer, word: Word, verdict: str, price: str) -> tuple[Missing, ...]:
     """A price even when the layer itself named none."""
     if word == "passes":
         return ()
@@ -312,11 +313,11 @@ def _fallback(layer: Layer, word: Word, verdict: str) -> tuple[Missing, ...]:
             Missing(
                 action=f"Mend the {NAMES[layer]}, then start it again",
                 why="Its result is invalid",
-                price=_price(layer),
+                price=price,
             ),
         )
     why = f"What is there says: {verdict}"
-    return (Missing(action=WORDS[layer][1] + ", more of it", why=why, price=_price(layer)),)
+    return (Missing(action=WORDS[layer][1] + ", more of it", why=why, price=price),)
 
 
 def _mend(layer: Layer, evidence: Evidence, blocks: list[Finding]) -> Missing:
@@ -344,13 +345,18 @@ def _mend(layer: Layer, evidence: Evidence, blocks: list[Finding]) -> Missing:
 
 
 @cache
-def _price(layer: Layer) -> str:
-    from evalkit.stats import ratings_needed, users_needed
+def _price(layer: Layer, limit: float) -> str:
+    from evalkit.stats import ratings_needed, ratings_needed_no_worse, users_needed
 
     if layer == "benchmark":
         return "one run over the test set; its cost is printed before it starts"
     if layer == "human":
-        n = ratings_needed(0.65)
-        return f"about {n} decided ratings to show a true 65%, {n / 60:.1f} rater hours at one a minute"
+        n = ratings_needed_no_worse(0.5, -limit) if limit else ratings_needed(0.65)
+        what = (
+            f"rule out a loss of {wording.points(-limit, sign=False)} points where both are alike"
+            if limit
+            else "show a true 65%"
+        )
+        return f"about {wording.count(n)} decided ratings to {what}, {n / 60:,.1f} rater hours at one a minute"
     n = users_needed(0.30, 0.35).total
     return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the fine-tuned model"

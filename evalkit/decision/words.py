@@ -37,7 +37,7 @@ _LOWER_IS_BETTER = "it is worse by {amount} in {metric} with users"  # nobody "l
 _UNKNOWN: dict[Layer, dict[str, str]] = {
     "benchmark": {
         MISSING: "no benchmark of these answers is there",
-        "too early": "the benchmark has no answers to compare",
+        "too early": "the benchmark cannot be read yet",
     },
     "human": {MISSING: "no person has rated these answers", "too early": "too few ratings are in"},
     "ab_test": {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.files import from_json, write_new, write_whole
 from evalkit.human.rounds import Round, locked_before, round_folder
@@ -161,9 +162,10 @@ def page_of_links(round_: Round, token: str, port: int) -> str:
         if round_.batch.simulated
         else f"Rating round {round_.folder.name}"
     )
-    return "\n".join(
-        [f"{what}: {len(round_.batch)} pairs. One link a rater:", *lines, "Stop with Ctrl+C."]
-    )
+    pairs = wording.plural(len(round_.batch), "pair")
+    again = len(round_.batch.repeats)
+    pairs += f", {again} of them shown twice" if again else ""
+    return "\n".join([f"{what}: {pairs}. One link a rater:", *lines, "Stop with Ctrl+C."])
 
 
 def page(environment: Mapping[str, str] = os.environ) -> Any:

@@ -181,7 +181,7 @@ def slices_caption(table: SliceTable, power: float) -> str:
         f"; {name} has {wording.count(n)} values: the largest are shown, the rest together"
         for name, n in table.folded.items()
     )
-    return f"Every declared slice, {label(table.metric)}{folded}; to settle it: {told}"
+    return f"Every slice, {label(table.metric)}{folded}; to settle it: {told}"
 
 
 def slice_sentence(row: SliceRow, metric: str) -> str:
@@ -237,13 +237,13 @@ def noise_title(noise: NoiseFloor | None) -> str:
 
 
 def scatter_title(comparison: Comparison, metric: str) -> str:
-    """How many answers came closer and how many went away, and whether that is more than chance."""
+    """How many answers came closer and how many moved away, and whether that is more than chance."""
     diffs = [diff for one in comparison.pairs if (diff := one.diff(metric)) is not None]
     if not diffs:
         return "No answers to compare"
     closer, away = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
     same = wording.count(len(diffs) - closer - away)
-    told = f"{wording.plural(closer, 'answer')} came closer, {wording.count(away)} went away, {same} stayed"
+    told = f"{wording.plural(closer, 'answer')} came closer, {wording.count(away)} moved away, {same} stayed"
     shown = metric_verdicts(comparison).get(metric) in {"better", "worse"}
     return told if shown else f"{told}: no difference shown"
 

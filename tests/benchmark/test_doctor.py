@@ -200,10 +200,17 @@ def test_near_duplicates_are_remembered_in_a_file(written, tmp_path):
 
 
 def test_without_detectable_differences_nothing_is_said_of_them():
-    found = Checkup(path="x", n=0, findings=(), detectable={0.1: None}, slices={}, train=None)
+    found = Checkup(path="x", n=9, findings=(), detectable={0.1: None}, slices={}, train=None)
     assert str(found).splitlines() == [
-        "x: 0 rows, not compared with a training file. Found: nothing."
+        "x: 9 rows, not compared with a training file. Found: nothing. Fit to test with."
     ]
+
+
+def test_what_must_be_mended_is_said_in_words_as_in_the_exit_code(written):
+    conflict = [row(TEXT), row(TEXT, expected="another")]
+    assert " Mend it before a run." in str(examine(written(conflict))).splitlines()[0]
+    alike = [row(TEXT), row(f"{TEXT} x")]
+    assert " Fit to test with." in str(examine(written(alike))).splitlines()[0]
 
 
 def talk(*said, expected="yes"):

@@ -290,7 +290,9 @@ def test_examples_without_a_value_are_not_counted(answers):
 
 
 def test_an_undeclared_field_is_named(sliced):
-    with pytest.raises(DesignError, match=r"'colour'.*known are kind"):
+    with pytest.raises(
+        DesignError, match=r"'colour'.*known are kind.*; need it among the slice_fields"
+    ):
         slice_table(sliced, fields=["colour"])
 
 

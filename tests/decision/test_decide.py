@@ -129,7 +129,7 @@ def test_a_slice_that_gained_and_is_doubted_says_why_and_what_it_would_cost(evid
         found["benchmark"] = evidence("benchmark", details=details, missing=(price,))
         decision = decide(found, study="tiny")
         assert decision.verdict == "ship"
-        assert "though 12.5 points were gained over only 24 examples" in decision.headline
+        assert decision.headline.endswith("though 12.5 points were gained over only 24 examples.")
         assert [(one["word"], one["price"]) for one in decision.missing] == [("warns", "about 300")]
     found["benchmark"] = evidence("benchmark", details=details)
     assert decide(found, study="tiny").missing[0]["price"].startswith("no number of examples")
@@ -390,6 +390,16 @@ def test_no_evidence_at_all_is_an_answer_not_an_error():
     assert decision.headline.startswith("Not yet this version: no gain is shown, and ")
 
 
+def test_where_no_loss_is_to_be_shown_the_price_of_ratings_is_that_of_ruling_it_out(evidence):
+    asked = Rules.read(None, question="no_worse", margin=0.05)
+    decision = decide({"benchmark": evidence("benchmark")}, study="tiny", rules=asked)
+    # (1.960 + 0.842)^2 * 0.25 / 0.05^2 = 785
+    told = "about 785 decided ratings to rule out a loss of 5.0 points where both are alike, 13.1 rater hours"
+    assert told in str(decision.missing)
+    better = decide({"benchmark": evidence("benchmark")}, study="tiny")
+    assert "about 90 decided ratings to show a true 65%, 1.5 rater hours" in str(better.missing)
+
+
 @pytest.mark.parametrize(
     ("benchmark", "human", "told"),
     [
@@ -407,7 +417,7 @@ def test_no_evidence_at_all_is_an_answer_not_an_error():
         (
             "too early",
             "too early",
-            "no gain is shown, and the benchmark has no answers to compare and too few ratings are in.",
+            "no gain is shown, and the benchmark cannot be read yet and too few ratings are in.",
         ),
         (
             "better",

@@ -30,6 +30,12 @@ def test_links_are_random_kept_and_private(new_round):
     assert all(f"http://127.0.0.1:9000/?token=tok&rater={code}" in text for code in codes)
 
 
+def test_the_number_of_pairs_is_that_of_the_page(new_round):
+    round_ = new_round(repeat_share=0.1)  # 20 pairs and 2 repeats: the page counts to 22
+    text = serve.page_of_links(round_, "tok", 9000)
+    assert text.startswith(f"Rating round {round_.folder.name}: 20 pairs, 2 of them shown twice.")
+
+
 def test_links_that_were_sent_live_as_long_as_their_round(new_round):
     round_ = new_round(raters=("ann", "bob"))
     sent = serve.page_of_links(round_, serve.round_token(round_), 9000)

@@ -228,7 +228,7 @@ def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
         say.slices_caption(slice_table(found, margin=margin), 0.8) for margin in (0.05, None)
     )
     assert with_margin == (
-        "Every declared slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
+        "Every slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
         "with power 80% at the rates seen"
     )
     assert "shows the difference, with power 80%" in without

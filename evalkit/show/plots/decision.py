@@ -277,9 +277,11 @@ def _slice_row(finding: Any, name: str) -> Row:
     return Row(
         name=name,
         under=str(row.get("slice")),
-        n=f"{wording.count(row.get('n') or 0)} examples",
+        n=wording.plural(row.get("n") or 0, "example"),
         word={"blocks": "don't ship", "holds": "not yet"}.get(finding.effect, "warns"),
-        verdict=str(row.get("standing") or row.get("verdict")),
+        verdict=str(row.get("standing") or row.get("verdict")).replace(
+            "could not have been seen", "too few to see a loss"
+        ),
         value=f"{effect} ({wording.limits(low, high, scale, digits=digits)})",
         estimate=row["estimate"],
         lower_is_better=_gain(finding) * row["estimate"] < 0,
