@@ -80,8 +80,8 @@ def _read(path: Path, columns: Columns) -> tuple[Any, Table]:
         else:
             options: dict[str, Any] = {"sample_size": -1, "nullstr": _MISSING}
             there = engine.read_csv(str(path), **options).columns
-            ids = {one: "string" for one in (columns.user, columns.variant) if one in there}
-            table = engine.read_csv(str(path), types=ids, **options)  # "007" is not 7
+            texts = {one: "string" for one in named if one in there}
+            table = engine.read_csv(str(path), types=texts, **options)  # "007" is not 7
     except (duckdb.Error, OSError) as why:
         engine.disconnect()
         first = str(why).strip().splitlines()[0]
@@ -89,7 +89,23 @@ def _read(path: Path, columns: Columns) -> tuple[Any, Table]:
     if lacking := [one for one in named if one not in table.columns]:
         engine.disconnect()
         raise DataError(f"{path}: {lacks(lacking[0], table.columns)}")
-    return engine, table
+    values = (*columns.outcomes, *columns.before)
+    return engine, table.mutate(**{name: _read_as_number(table[name]) for name in values})
+
+
+def _read_as_number(column: Column) -> Column:
+    """Texts that are all numbers or truths as numbers; of others, those that are not."""
+    import ibis
+
+    if not column.type().is_string():
+        return column
+    text = column.strip()
+    text = text.isin(_MISSING).ifelse(None, text)
+    truth = text.try_cast("boolean").cast("int32").cast("float64")
+    value = ibis.coalesce(text.try_cast("float64"), truth)
+    strange = text.notnull() & value.isnull()
+    is_strange = fetched(strange.any().fill_null(False).as_table()).iloc[0, 0]
+    return strange.ifelse(text, None) if is_strange else value
 
 
 def _log(path: Path, columns: Columns, engine: Any, table: Table) -> Log:
@@ -101,6 +117,7 @@ def _log(path: Path, columns: Columns, engine: Any, table: Table) -> Log:
     with quiet():
         arms = _named(table[columns.variant])
         rows = engine.create_table("rows_read", table.select(user_id=user, variant=arms, **numbers))
+        _check_finite(rows, dict(zip(numbers, values, strict=True)), path)
         seen = _variants(rows)
         control, treatment = _sides(columns, seen, path)
         rows = rows.filter(rows.variant.isin([control, treatment]) & rows.user_id.notnull())
@@ -126,6 +143,15 @@ def _log(path: Path, columns: Columns, engine: Any, table: Table) -> Log:
         timed=False,
         notes=told,
     )
+
+
+def _check_finite(rows: Table, names: Mapping[str, str], path: Path) -> None:
+    endless = fetched(rows.agg(**{place: rows[place].isinf().any() for place in names}))
+    for place, name in names.items():
+        if endless[place].fillna(value=False).iloc[0]:
+            raise DataError(
+                f"{path}: column {name!r} holds a number that is not finite; mend it, or leave it empty"
+            )
 
 
 def lacks(name: str, there: Iterable[str]) -> str:
@@ -190,6 +216,10 @@ def _sides(
                 f"is which, control_variant and treatment_variant in study.yaml, variants=(control, treatment) in open_log"
             )
         sides += found
+    if sides[0] == sides[1]:
+        raise DataError(
+            f"{path}: {sides[0]!r} is named as control and as treatment; say which is which"
+        )
     return sides[0], sides[1]
 
 

@@ -34,6 +34,7 @@ NOT_SENT = {  # what is asked of all rows alike; a row that says otherwise would
     "modalities",
     "web_search_options",
 }
+SYSTEM = ("system", "systemInstruction", "system_instruction")  # beside the messages, not in them
 _NO_TEXT = {"role", "content", "name", "weight", "id", "type"}
 _NOTHING = (None, "", [], {})
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -191,6 +192,12 @@ def request(row: dict[str, Any], labels: Collection[str] = ()) -> dict[str, Any]
             f"the row has its own {name}, which cannot be sent for one row alone",
             "move it into metadata if it is a label; say it for all rows in study.yaml or request.yaml",
         )
+    for name in SYSTEM:
+        if name not in labels and row.get(name) not in _NOTHING:
+            raise UnusableError(
+                f"{name} stands beside the messages, where nothing is sent",
+                "`evalkit convert` puts it in front of them; move it into metadata if it is a label",
+            )
     said = {name: row[name] for name in REQUEST if row.get(name) not in (None, [], {}, "")}
     for name, value in said.items():
         if not isinstance(value, REQUEST[name]):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evalkit.answers.rows import REQUEST, ROLES, UnusableError, shown
+from evalkit.answers.rows import REQUEST, ROLES, SYSTEM, UnusableError, shown
 from evalkit.wording import listed
 
 _ROLES = {
@@ -23,6 +23,7 @@ _ROLES = {
 _CALL = {"function_call", "tool_call"}
 _TALK = ("messages", "conversations", "conversation", "contents")
 _INPUT = ("input", "prompt", "question", "instruction", "query", "turns")
+_UNDER = ("context",)  # what a question is about (Dolly, SQuAD), asked with it
 _EXPECTED = (
     "output",
     "completion",
@@ -40,8 +41,8 @@ _EXPECTED = (
 )
 _ID = ("id", "question_id", "example_id", "sample_id")
 _BESIDE = {"system", "history", "metadata", "rejected", "non_preferred_output", "category"}
-_SYSTEM = ("system", "systemInstruction", "system_instruction")
 COLUMNS = ("input", "expected", "id")
+_KNOWN = {*_TALK, *_INPUT, *_EXPECTED, *_ID}
 
 
 class UnclearError(Exception):
@@ -68,9 +69,16 @@ class Shape:
 
     def __str__(self) -> str:
         asked = self.talk or listed([*self.question])
-        told = f"{asked} asks" if not self.talk else f"{asked} is the conversation"
+        asks = "ask" if len(self.question) > 1 else "asks"
+        told = f"{asked} {asks}" if not self.talk else f"{asked} is the conversation"
         right = f", {self.expected} is the expected answer" if self.expected else ""
         return f"{self.name}: {told}{right}"
+
+
+def spelled(name: str) -> str:
+    """A field's name as it is known here, whatever its case and the spaces around it."""
+    plain = name.strip()
+    return plain.lower() if plain.lower() in _KNOWN else plain
 
 
 def guess(row: Mapping[str, Any]) -> str:
@@ -83,8 +91,11 @@ def guess(row: Mapping[str, Any]) -> str:
 
 
 def is_chat(row: Mapping[str, Any]) -> bool:
-    """Whether a row is a chat row already, by its messages' roles."""
-    said = row.get("messages")
+    """Whether a row is a chat row already: by its messages' roles, and nothing said to the model stands beside them."""
+    return _has_roles(row.get("messages")) and not any(_system(row))
+
+
+def _has_roles(said: Any) -> bool:
     return isinstance(said, list) and all(
         isinstance(one, Mapping) and one.get("role") in ROLES for one in said
     )
@@ -147,7 +158,7 @@ def chat_row(row: Mapping[str, Any], shape: Shape, *, columns: Mapping[str, str]
         last, also = _right(row.get(shape.expected))
         said += last
     used = {shape.talk, *shape.question, shape.expected, shape.row_id, *REQUEST, "metadata"}
-    used |= {*_SYSTEM, "history"}
+    used |= {*SYSTEM, "history"}
     own = row.get("metadata")
     rest = {
         **(own if isinstance(own, Mapping) else {}),
@@ -201,7 +212,8 @@ def _question(names: Any, columns: Mapping[str, str]) -> tuple[str, ...]:
         raise UnclearError(
             f"no field is known to hold the question; there are {listed([*names])}: say --columns input=NAME,expected=NAME"
         )
-    return (_only("the question", "input", found),)
+    asked = _only("the question", "input", found)
+    return (asked, *(name for name in _UNDER if name in names))
 
 
 def _is_answered(row: Mapping[str, Any], talk: str) -> bool:
@@ -217,7 +229,9 @@ def _talk_name(talk: str, row: Mapping[str, Any]) -> str:
         return "Gemini"
     if talk != "messages":
         return "ShareGPT"
-    return "chat" if is_chat(row) else "chat with other roles"
+    if not _has_roles(_loaded(row[talk])):
+        return "chat with other roles"
+    return "chat with its system prompt beside" if any(_system(row)) else "chat"
 
 
 def _plain_name(question: tuple[str, ...], expected: str) -> str:
@@ -232,10 +246,11 @@ def _plain_name(question: tuple[str, ...], expected: str) -> str:
 
 
 def _system(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name in _SYSTEM:
+    for name in SYSTEM:
         given = row.get(name)
-        text = _parts_text(given) if isinstance(given, Mapping) else given
-        if isinstance(text, str) and text.strip():
+        given = given.get("parts") if isinstance(given, Mapping) else given
+        text = given if isinstance(given, str) else _parts_text(given)
+        if text.strip():
             yield {"role": "system", "content": text}
 
 
@@ -375,8 +390,7 @@ def _loaded(value: Any) -> Any:
         return value
 
 
-def _parts_text(given: Mapping[str, Any]) -> str:
-    parts = given.get("parts") or []
+def _parts_text(parts: Any) -> str:
     listing = parts if isinstance(parts, list) else [parts]
     return "".join(str(one.get("text") or "") for one in listing if isinstance(one, Mapping))
 

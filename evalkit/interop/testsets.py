@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evalkit.answers.rows import UnusableError
-from evalkit.answers.shapes import Shape, UnclearError, chat_row, is_chat, shape_of
+from evalkit.answers.shapes import Shape, UnclearError, chat_row, is_chat, shape_of, spelled
 from evalkit.errors import DataError, DesignError
 from evalkit.interop import Log, columns_named, read_log
 from evalkit.redaction import without_secrets_in
-from evalkit.wording import count, plural, visible
+from evalkit.wording import count, listed, plural, visible
 
 _TABLES = {".csv", ".tsv"}
+_SHEETS = {".xlsx", ".xls", ".ods"}
+_OTHER = {  # by how a file begins, in lower case
+    b"\x1f\x8b": "packed (gzip); unpack it first",
+    b"\x28\xb5\x2f\xfd": "packed (zstd); unpack it first",
+    b"bzh": "packed (bzip2); unpack it first",
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+    b"<!doctype": "no JSON and no table but a web page; download the file itself",
+    b"<html": "no JSON and no table but a web page; download the file itself",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; `git lfs pull` brings it",
+}
 _LOGS = {"testIdx", "doc_id", "custom_id", "datasource_item", "eval", "results"}
 _NEED = (
     "need a JSON array or JSON lines of chat, ShareGPT, Gemini, Alpaca, prompt and completion, input and ideal or "
@@ -79,6 +90,8 @@ def _converted(
     if not named and all(map(is_chat, rows)):
         told = f"{path.name}: {kind}, {plural(len(rows), 'row')} of chat"
         return Converted(rows=tuple(rows), understood=told, is_chat=kind == "JSON lines")
+    named = {what: spelled(name) for what, name in named.items()}
+    rows = [_spelled(path, one) for one in rows]
     fields = dict.fromkeys(name for one in rows for name in one)
     shape = shape_of(rows[0], fields, named)
     made = []
@@ -91,6 +104,19 @@ def _converted(
     return Converted(
         rows=tuple(_with_ids_apart(made, shape)), understood=_told(path, kind, shape, made)
     )
+
+
+def _spelled(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row under the names known here; none is lost to another."""
+    found = {spelled(name): value for name, value in row.items()}
+    if len(found) < len(row):
+        raise DataError(_twice(path, [spelled(name) for name in row]))
+    return found
+
+
+def _twice(path: Path, names: Sequence[str]) -> str:
+    name = next(name for name in names if names.count(name) > 1)
+    return f"{path}: the field {visible(repr(name))} stands twice; give each a name of its own"
 
 
 def _with_ids_apart(rows: list[dict[str, Any]], shape: Shape) -> list[dict[str, Any]]:
@@ -116,6 +142,8 @@ def _told(path: Path, kind: str, shape: Shape, rows: list[dict[str, Any]]) -> st
     of = "any" if open_ended == len(rows) else f"{count(open_ended)}"
     told += [f"nothing is expected of {of}"] * bool(open_ended)
     told += [f"{shape.row_id} repeats, so it is a label"] * (len({*ids}) < len(ids))
+    labels = [*dict.fromkeys(name for one in rows for name in one.get("metadata", ()))]
+    told += [f"kept as metadata: {listed(labels)}"] * bool(labels)
     return visible("; ".join(told))
 
 
@@ -145,6 +173,12 @@ def _rows(path: Path) -> tuple[str, list[dict[str, Any]]]:
     try:
         with path.open("rb") as file:
             start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if other := next(
+            (told for begin, told in _OTHER.items() if start.lower().startswith(begin)), ""
+        ):
+            raise DataError(f"{path}: is {other}")
+        if path.suffix.lower() in _SHEETS:
+            raise DataError(f"{path}: is a spreadsheet; save the sheet as CSV")
         if start[:2] == b"PK" or b'"evalkit-journal"' in start:
             return "log", []
         if start[:4] == b"PAR1" or path.suffix.lower() == ".parquet":
@@ -168,7 +202,7 @@ def _json(path: Path) -> tuple[str, list[dict[str, Any]]]:
     except RecursionError as why:
         raise DataError(f"{path}: nested too deeply; {_NEED}") from why
     except ValueError as why:
-        if text.lstrip()[:1] == "[":
+        if text.lstrip()[:1] == "[" and not _is_json(text.lstrip().split("\n", 1)[0]):
             raise DataError(
                 f"{path}: not a whole JSON array ({why}); copy it again or export it anew"
             ) from why
@@ -177,17 +211,26 @@ def _json(path: Path) -> tuple[str, list[dict[str, Any]]]:
         if _LOGS & whole.keys():
             return "log", []
         whole, kind = _one(whole)
+    whole = [{"messages": one} if isinstance(one, list) else one for one in whole]
     wrong = next((n for n, one in enumerate(whole, start=1) if not isinstance(one, dict)), None)
     if wrong:
         raise DataError(f"{path}: row {wrong} is no object; {_NEED}")
     return ("log", []) if whole and _LOGS & whole[0].keys() else (kind, whole)
 
 
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _one(whole: Mapping[str, Any]) -> tuple[list[Any], str]:
     """One object: a row by itself, or the only list of objects in it."""
     lists = [one for one in whole.values() if isinstance(one, list) and one]
     wrapped = [one for one in lists if isinstance(one[0], Mapping) and "role" not in one[0]]
-    if len(wrapped) == 1 and not {"conversations", "contents"} & whole.keys():
+    if len(wrapped) == 1 and not {"messages", "conversations", "contents"} & whole.keys():
         return wrapped[0], "a JSON array"
     return [dict(whole)], "JSON lines"
 
@@ -200,7 +243,7 @@ def _lines(path: Path, text: str) -> list[Any]:
                 rows.append(json.loads(line))
             except (ValueError, RecursionError) as why:
                 what = f"{path}:{number}: not JSON ({type(why).__name__}: {str(why)[:80]})"
-                raise DataError(f"{what}; copy it again or export it anew") from why
+                raise DataError(f"{what}; write one JSON object on each line") from why
     return rows
 
 
@@ -212,9 +255,12 @@ def _csv(path: Path) -> list[dict[str, Any]]:
     csv.field_size_limit(2**27)
     try:
         reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+        names = [*(reader.fieldnames or ())]
         rows = [*reader]
     except csv.Error as why:
         raise DataError(f"{path}: not a whole table ({why}); export it again") from why
+    if len({*names}) < len(names):
+        raise DataError(_twice(path, names))
     ragged = next((n for n, one in enumerate(rows, 1) if None in one or None in one.values()), None)
     if ragged:
         raise DataError(

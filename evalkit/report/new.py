@@ -116,10 +116,11 @@ def convert_file(
 
 
 def _converted(test: Path, columns: Mapping[str, str] | str) -> testsets.Converted | None:
-    """None of a file that is chat JSONL, or means to be: its faults are told line by line."""
-    if not columns and not dataset.looks_otherwise(test):
+    """None of a file with rows of chat JSONL: the faults of the others are told line by line."""
+    if not columns and dataset.read_examples(test, strict=False).examples:
         return None
-    return testsets.convert(test, columns=columns)
+    made = testsets.convert(test, columns=columns)
+    return None if made.is_chat else made
 
 
 def _put_checked(path: Path, content: bytes) -> None:

@@ -180,6 +180,32 @@ def test_an_outcome_in_words_is_refused_by_name_and_example(tmp_path):
         open_log(path, **COLUMNS)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("truths", [("yes", "no"), ("True", "False"), ("1 ", "0"), ("1.0", "0.0")])
+def test_an_outcome_may_be_told_in_truths_or_numbers_as_text(suffix, truths, locked, tmp_path):
+    frame = table()
+    said = frame.assign(came_back=np.where(frame.came_back, *truths))
+    found = read(written(said, tmp_path / f"cats{suffix}"), locked).findings.primary
+    rates = tuple(frame.groupby("version")["came_back"].mean())
+    assert (found.control_rate, found.treatment_rate) == rates
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_one_value_that_is_no_number_is_named(suffix, tmp_path):
+    words = ["1"] * 399 + ["n.d."]
+    with pytest.raises(DataError, match=r"'came_back' holds string, such as 'n\.d\.'"):
+        open_log(written(table().assign(came_back=words), tmp_path / f"x{suffix}"), **COLUMNS)
+    endless = written(table().assign(came_back=np.inf), tmp_path / f"y{suffix}")
+    with pytest.raises(DataError, match="'came_back' holds a number that is not finite"):
+        open_log(endless, **COLUMNS)
+
+
+def test_one_variant_is_not_both_sides(tmp_path):
+    path = written(table(), tmp_path / "cats.csv")
+    with pytest.raises(DataError, match="'gate_30' is named as control and as treatment"):
+        open_log(path, **COLUMNS | {"variants": ("gate_30", "GATE_30")})
+
+
 def test_a_file_without_named_columns_says_what_is_missing(tmp_path):
     path = written(table(), tmp_path / "cats.csv")
     with pytest.raises(DataError, match=r"log_variant, log_user and log_outcomes in study\.yaml"):

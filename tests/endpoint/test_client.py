@@ -92,6 +92,7 @@ def test_the_request_holds_what_was_asked_for_and_nothing_else():
         ("refusal", "refused", "I cannot help with that.", "stop"),
         ("content_filter", "refused", "", "content_filter"),
         ("400 filter", "refused", "", "content_filter"),
+        ("403 flagged", "refused", "", "content_filter"),
         ("length", "truncated", "R07.0: Pain in", "length"),
         ("list content", "ok", ANSWER, "stop"),
     ],
@@ -214,6 +215,21 @@ def test_a_key_or_a_quota_refused_inside_a_200_stops_the_run(fault):
         with pytest.raises(ModelError, match=r"quota|not accepted"):
             ask(server)
         assert len(server.hits) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", ["429 out of credits", "429 quota in a list", "400 out of credits"]
+)
+def test_a_quota_that_only_words_call_spent_stops_the_run(fault):
+    with FaultyServer(lambda hit: fault) as server:
+        with pytest.raises(ModelError, match=r"no quota left \(4..: You[^{]*\)"):
+            ask(server, patience_s=5)
+        assert len(server.hits) == 1
+
+
+def test_a_quota_that_comes_back_in_a_moment_is_a_rate_limit():
+    with FaultyServer(once("429 quota of a minute")) as server:
+        assert ask(server, patience_s=5).text == ANSWER
 
 
 def test_retry_after_is_waited_for():

@@ -108,8 +108,16 @@ def test_of_two_limits_one_is_left_out_and_no_third_is_told():
     )
 
 
-def test_a_limit_the_server_misses_is_told():
-    assert refused("max_tokens: Field required", {}).startswith("the server wants max_tokens: set")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("max_tokens: Field required", "max_tokens: set max_tokens: 1024"),
+        ("Missing required parameter: 'reasoning_effort'.", "reasoning_effort: set reasoning_effort: low"),
+        ("temperature must be given", "temperature: set send_temperature: true"),
+    ],
+)  # fmt: skip
+def test_what_the_server_misses_is_told(text, told):
+    assert refused(text, {}).startswith(f"the server wants {told}{HERE}")
 
 
 @pytest.mark.parametrize(

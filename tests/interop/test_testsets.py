@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -39,6 +40,13 @@ ROWS = {  # a row of each form, and the messages it means
             "system": SAID,
         },
         WITH_SYSTEM,
+    ),
+    "chat, system beside": ({"messages": QA, "system": SAID}, WITH_SYSTEM),
+    "chat, system beside as parts": ({"messages": QA, "system": [{"text": SAID}]}, WITH_SYSTEM),
+    "fields in capitals": ({"Question ": "2+2?", " ANSWER": "4"}, QA),
+    "Dolly": (
+        {"instruction": "2+2?", "context": "Digits.", "response": "4"},
+        [{"role": "user", "content": "2+2?\n\nDigits."}, QA[1]],
     ),
     "ShareGPT, open": ({"conversations": [{"from": "human", "value": "2+2?"}]}, OPEN),
     "Gemini": (
@@ -111,7 +119,7 @@ def test_the_line_says_what_was_understood(tmp_path):
     made = convert(array(tmp_path / "x.json", *rows, indent=1))
     assert made.understood == (
         "x.json: a JSON array, 3 rows, OpenAI Evals: input asks, ideal is the expected answer; "
-        "1 row with several right answers; nothing is expected of 1"
+        "1 row with several right answers; nothing is expected of 1; kept as metadata: topic"
     )
     assert made.rows[0] == {
         "id": 0,
@@ -287,6 +295,56 @@ def test_bad_input_is_one_line_that_names_the_file(tmp_path, name):
     assert str(caught.value).startswith(str(tmp_path / name))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("begins", "told"),
+    [
+        (gzip.compress(b'{"messages": []}'), r"packed \(gzip\); unpack it"),
+        ('{"question": "a"}'.encode("utf-16"), "UTF-16; save it as UTF-8"),
+        (b"\n<!DOCTYPE html><p>", "no JSON and no table but a web page; download"),
+        (b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS, .*`git lfs pull`"),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.parquet"])
+def test_a_file_that_is_something_else_is_named_with_what_to_do(tmp_path, name, begins, told):
+    (tmp_path / name).write_bytes(begins)
+    with pytest.raises(DataError, match=f"{name}: is (a )?{told}"):
+        convert(tmp_path / name)
+
+
+def test_a_field_that_stands_twice_is_not_lost(tmp_path):
+    (tmp_path / "x.csv").write_text("question,Question,answer\na,b,c\n")
+    with pytest.raises(DataError, match="'question' stands twice"):
+        convert(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("write", [array, lined])
+def test_rows_may_be_bare_lists_of_messages(tmp_path, write):
+    made = convert(write(tmp_path / "x.json", QA, QA))
+    assert [one["messages"] for one in made.rows] == [QA, QA]
+
+
+def test_a_system_prompt_beside_the_messages_is_never_dropped(tmp_path):
+    path = lined(
+        tmp_path / "x.jsonl", {"messages": QA, "system": SAID}, {"messages": OPEN, "system": ""}
+    )
+    with pytest.raises(DataError, match=r"system stands beside the messages(.|\n)*evalkit convert"):
+        read_examples(path)
+    assert read_examples(path, slice_fields=["system"])
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"prompt": "a", "completion": "b", "label": True}, "--columns expected=NAME"),
+        ({"message": "a", "response": "b"}, "--columns input=NAME,expected=NAME"),
+    ],
+)
+def test_a_new_study_asks_what_convert_asks(tmp_path, row, told):
+    path = lined(tmp_path / "x.jsonl", row, row)
+    with pytest.raises(DesignError, match=told):
+        new_study("s", test=path, base="b", fine_tuned="f", root=tmp_path)
 
 
 def test_a_missing_file_is_said(tmp_path):

@@ -54,6 +54,14 @@ _STOPS = {
 _LONGEST = 1000  # characters kept of a message
 _NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
+    r"insufficient (?:quota|balance|credits?|funds)|out of (?:quota|credits?|funds)"
+    r"|exceeded your (?:current|monthly|plan'?s) (?:quota|budget|spend)|(?:credit )?balance is (?:too low|empty)"
+    r"|(?:quota|credits?) (?:has|have|is|are) (?:been )?(?:exhausted|used up|depleted|spent)",
+    re.IGNORECASE,
+)
+_SPENT_WITHIN = 100
+_FLAGGED = re.compile(r"flagged|moderation|content (?:policy|filter)|safety", re.IGNORECASE)
 _WRONG_REQUEST = {
     "model_not_found",
     "unsupported_parameter",
@@ -369,6 +377,8 @@ class Endpoint:
         message = f"{why.status_code}: {self._clean(message_of(why))}"
         if told := self._refused(why.status_code, names, message, why.param):
             return told
+        if why.status_code == 403 and _FLAGGED.search(message):
+            return _FilteredError(message)  # this prompt, not this key
         wait_s = seconds_asked(why.response.headers, message)
         return self._by_status(why.status_code, names, message, wait_s)
 
@@ -389,7 +399,8 @@ class Endpoint:
     def _by_status(
         self, status: int, names: set[str], message: str, wait_s: float | None = None
     ) -> Exception:
-        if names & _NO_QUOTA:
+        says_so = status in {400, 403, 429} and _SPENT.search(message[:_SPENT_WITHIN])
+        if names & _NO_QUOTA or (says_so and wait_s is None):
             return ModelError(f"{self.host}: no quota left ({message}); top it up and start again")
         if status in _STOPS or names & _WRONG_REQUEST:
             what = _STOPS.get(
@@ -450,7 +461,9 @@ def key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str
 
 def message_of(why: openai.APIStatusError) -> str:
     """What a server says of its refusal, in one line; of a web page only that it is one."""
-    body = why.body
+    body = why.body[0] if isinstance(why.body, list) and why.body else why.body
+    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
+        body = body["error"]
     if isinstance(body, Mapping):
         body = body.get("message") or body.get("error") or body
     text = " ".join(str(body or why.message).split())

@@ -40,6 +40,13 @@ _LEFT_OUT = {
     "reasoning_effort": 'reasoning_effort: ""',
 }
 _LIMITS = ("max_tokens", "max_completion_tokens")
+_WANTED = {
+    "temperature": "send_temperature: true",
+    "max_tokens": "max_tokens: 1024",
+    "max_completion_tokens": "max_completion_tokens: 1024",
+    "seed": "request_seed: 1",
+    "reasoning_effort": "reasoning_effort: low",
+}
 _WHERE = "in study.yaml (or in request.yaml for this model alone)"
 
 
@@ -60,8 +67,8 @@ def refused(text: str, sent: Mapping[str, Any], *, param: str | None = None) -> 
         return ""
     is_unknown = bool(_UNKNOWN.search(text))
     name = _named(text, [*sent, *(one for one in REQUEST if one not in sent)], param)
-    if not name and _MISSING.search(text) and (wanted := _named(text, _LIMITS, param)):
-        return f"the server wants {wanted}: set {wanted}: 1024 {_WHERE}"
+    if not name and _MISSING.search(text) and (wanted := _named(text, _WANTED, param)):
+        return f"the server wants {wanted}: set {_WANTED[wanted]} {_WHERE}"
     if name in REQUEST:
         return f"the server refuses {name}, which rows of the test set hold" if is_unknown else ""
     if not name or not (is_unknown or param or _VALUE.search(text)):
