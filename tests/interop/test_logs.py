@@ -31,6 +31,19 @@ def test_a_laid_out_log_and_the_same_in_one_line_are_the_same(tmp_path):
     assert read_log(packed).rows == read_log(LOGS / "inspect_base.json").rows
 
 
+def test_reductions_of_several_scorers_are_no_samples(tmp_path):
+    log = json.loads((LOGS / "inspect_base.json").read_text())
+    log["reductions"] *= 2  # one list a scorer, laid out as the samples are
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(log, indent=2))
+    assert read_log(path).rows == read_log(LOGS / "inspect_base.json").rows
+
+
+def test_the_one_score_of_version_1_is_kept(sample, tmp_path):
+    log = read_log(sample(tmp_path, version=1, scores=None, score={"value": "C"}))
+    assert log.rows[0].scores == {"score": 1.0}
+
+
 def test_two_logs_of_inspect_are_compared_in_pairs_of_examples_not_of_epochs():
     base, tuned = (read_log(LOGS / f"inspect_{side}.eval") for side in ("base", "ft"))
     compared = compare_models(base.results, tuned.results, primary_metric="match")
@@ -77,6 +90,8 @@ def sample():
         (True, {"match": 1.0}),
         (0.25, {"match": 0.25}),
         ({"f1": 0.5, "em": "C"}, {"match_f1": 0.5, "match_em": 1.0}),
+        (float("nan"), {"match": None}),
+        ({"a": float("inf"), "b": 0.5}, {"match_a": None, "match_b": 0.5}),
         ("refused to say", {"match": None}),
     ],
 )
