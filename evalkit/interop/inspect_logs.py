@@ -204,6 +204,15 @@ def _zipped(path: Path) -> tuple[_Head, Iterator[_Sample]]:
         raise DataError(
             f"{path}: a ZIP file, but no log of Inspect: neither header.json nor _journal/start.json"
         )
+    size, packed = (
+        sum(getattr(one, name) for one in members.values())
+        for name in ("file_size", "compress_size")
+    )
+    if size > MOST_BYTES and size > MOST_RATIO * packed:
+        raise DataError(
+            f"{path}: unpacks to {size / 2**20:,.0f} MB, {size // max(packed, 1)} times its size, which no log does; "
+            "nothing was read"
+        )
     return _head(_member(log, members[first], path), path), _samples(log, members, path)
 
 
