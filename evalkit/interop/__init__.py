@@ -107,7 +107,7 @@ def _read(
         ({"custom_id", "response"} <= keys, lambda: openai_files.read_batch(path, lines)),
         (
             bool(items) and "datasource_item" in items[0],
-            lambda: openai_files.read_evals(path, items),
+            lambda: openai_files.read_evals(path, items, is_page=bool(record.get("has_more"))),
         ),
         (bool(lines), lambda: tables.read(path, _rows_frame(lines), columns)),
     )
@@ -205,7 +205,9 @@ def _frame(path: Path) -> pd.DataFrame:
     separator = _SEPARATORS.get(path.suffix.lower())
     try:
         if separator:
-            return pd.read_csv(path, sep=separator, keep_default_na=False, na_values=[""])
+            return pd.read_csv(
+                path, sep=separator, dtype=str, keep_default_na=False, na_values=[""]
+            )  # texts as they stand: "007" is an id and an answer, not 7
         return pd.read_parquet(path)
     except (ValueError, OSError) as why:
         raise DataError(f"{path}: not a whole table ({why}); export it again") from why

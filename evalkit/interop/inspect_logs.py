@@ -5,12 +5,13 @@ Fields: https://inspect.aisi.org.uk/eval-logs.html. A log of version 2 or 3; kil
 
 from __future__ import annotations
 
+import json
 import struct
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -59,6 +60,7 @@ class _Sample(msgspec.Struct, gc=False):
     choices: list[str] | None = None
     target: str | list[str] = ""
     output: _Output | None = None
+    score: _Score | None = None
     scores: dict[str, _Score] | None = None
     metadata: dict[str, Any] | None = None
     error: Any = None
@@ -88,6 +90,21 @@ class _Version(msgspec.Struct, gc=False):
 
 _VERSION = msgspec.json.Decoder(_Version)
 _HEAD, _SAMPLE = msgspec.json.Decoder(_Head), msgspec.json.Decoder(_Sample)
+_Read = TypeVar("_Read")
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Read], text: bytes) -> _Read:
+    """The object; Inspect writes the constants NaN and Infinity too, which msgspec takes for damage."""
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as why:
+        try:
+            plain = json.loads(text)
+        except ValueError:
+            raise why from None
+        return msgspec.convert(plain, decoder.type)
 
 
 def read(path: Path) -> Log:
@@ -129,13 +146,13 @@ def _notes(head: _Head, rows: tuple[Row, ...]) -> Iterator[str]:
 
 
 def _head(content: bytes, path: Path) -> _Head:
-    version = _VERSION.decode(content).version
+    version = _decoded(_VERSION, content).version
     if version not in _VERSIONS:
         raise DataError(
             f"{path}: a log of Inspect's version {version}, this evalkit reads {_VERSIONS[0]} to {_VERSIONS[-1]}; "
             f"update evalkit, or with an older Inspect {CONVERT}"
         )
-    return _HEAD.decode(content)
+    return _decoded(_HEAD, content)
 
 
 def _plain(path: Path) -> tuple[_Head, Iterator[_Sample]]:
@@ -164,10 +181,12 @@ def _laid_out(path: Path, start: int) -> Iterator[_Sample]:
         file.seek(start)
         rest = b""
         while chunk := file.read(_CHUNK):
-            *whole, rest = (rest + chunk).split(_BETWEEN)
-            yield from (_SAMPLE.decode(b"{" + one + b"}") for one in whole)
-            if (end := rest.find(_LAST)) >= 0:
-                yield _SAMPLE.decode(b"{" + rest[:end] + b"}")
+            text = rest + chunk
+            end = text.find(_LAST)  # what follows, the reductions, is laid out as samples are
+            *whole, rest = text[: end if end >= 0 else None].split(_BETWEEN)
+            yield from (_decoded(_SAMPLE, b"{" + one + b"}") for one in whole)
+            if end >= 0:
+                yield _decoded(_SAMPLE, b"{" + rest + b"}")
                 return
     raise EOFError("it ends in the middle of its samples")
 
@@ -185,6 +204,15 @@ def _zipped(path: Path) -> tuple[_Head, Iterator[_Sample]]:
         raise DataError(
             f"{path}: a ZIP file, but no log of Inspect: neither header.json nor _journal/start.json"
         )
+    size, packed = (
+        sum(getattr(one, name) for one in members.values())
+        for name in ("file_size", "compress_size")
+    )
+    if size > MOST_BYTES and size > MOST_RATIO * packed:
+        raise DataError(
+            f"{path}: unpacks to {size / 2**20:,.0f} MB, {size // max(packed, 1)} times its size, which no log does; "
+            "nothing was read"
+        )
     return _head(_member(log, members[first], path), path), _samples(log, members, path)
 
 
@@ -194,7 +222,7 @@ def _samples(
     with log:
         for name, one in members.items():
             if name.startswith("samples/") and name.endswith(".json"):
-                yield _SAMPLE.decode(_member(log, one, path))
+                yield _decoded(_SAMPLE, _member(log, one, path))
 
 
 def _member(log: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
@@ -234,9 +262,10 @@ def _row(one: _Sample) -> Row:
     error = _error(one.error) or _error(output.error)
     if not error and one.output is None:
         error = "the sample was not finished"
+    given = one.scores or ({"score": one.score} if one.score else {})  # version 1 has one, unnamed
     scores = {
         score_name(name, "inspect"): number
-        for scorer, score in (one.scores or {}).items()
+        for scorer, score in given.items()
         for name, number in score_values(scorer, score.value)
     }
     usage = (one.model_usage or {}).get(output.model or "") or next(

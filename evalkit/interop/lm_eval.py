@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ def read(path: Path, lines: list[dict[str, Any]], *, filter_name: str = "") -> L
     kept = chosen(
         "filter", (str(one.get("filter", "none")) for one in lines), filter_name, path, "--filter"
     )
+    lines_kept = [one for one in lines if str(one.get("filter", "none")) == kept]
+    hashes = Counter(one.get("doc_hash") for one in lines_kept)
     run = _run(path)
     task = path.stem.removeprefix("samples_").rsplit("_", 1)[0]
     better = (run.get("higher_is_better") or {}).get(task) or {}
@@ -28,7 +31,7 @@ def read(path: Path, lines: list[dict[str, Any]], *, filter_name: str = "") -> L
     for number, one in enumerate(lines, start=1):
         if str(one.get("filter", "none")) == kept:
             try:
-                rows.append(_row(one, task))
+                rows.append(_row(one, task, is_alone=hashes[one.get("doc_hash")] == 1))
             except (KeyError, TypeError, IndexError, ValueError) as why:
                 raise DataError(
                     f"{path}:{number}: not a sample of lm-eval ({type(why).__name__}: {why})"
@@ -63,9 +66,12 @@ def _run(path: Path) -> Mapping[str, Any]:
         raise DataError(f"{found[0]}: not JSON ({why}); copy it again, or move it away") from why
 
 
-def _row(one: Mapping[str, Any], task: str) -> Row:
+def _row(one: Mapping[str, Any], task: str, *, is_alone: bool) -> Row:
+    """One sample; a document that the task holds more than once is known by its place as well."""
+    name = str(one.get("doc_hash") or task)
     said = one["filtered_resps"]
-    requests = list((one.get("arguments") or {}).values())
+    asked = one.get("arguments") or {}
+    requests = list(asked.values() if isinstance(asked, Mapping) else asked)
     names = one.get("metrics") or [name for name, value in one.items() if isinstance(value, float)]
     scores = {
         score_name(key, "lm_eval"): number
@@ -74,7 +80,7 @@ def _row(one: Mapping[str, Any], task: str) -> Row:
     }
     text, expected = _picked(said, requests, one.get("target"))
     return Row(
-        example_id=str(one.get("doc_hash") or f"{task}-{one['doc_id']}"),
+        example_id=name if is_alone and one.get("doc_hash") else f"{name}-{one['doc_id']}",
         answer=answer_of(text),
         messages=({"role": "user", "content": text_of(_argument(requests[0], "arg_0"))},)
         if requests
@@ -89,8 +95,8 @@ def _picked(said: Any, requests: list[Any], target: Any) -> tuple[str, list[str]
     """The answer: the text that was made, or of several options the likeliest, by their logarithms."""
     first = said[0] if isinstance(said, list) and said else said
     is_scored = (
-        isinstance(first, list | tuple) and len(first) == 2 and not isinstance(first[0], str)
-    )
+        isinstance(first, list) and len(first) == 2 and str(first[1]) in {"True", "False"}
+    )  # logarithm and is-greedy; lm-eval writes both as texts
     if is_scored and len(requests) == len(said) > 1:
         options = [text_of(_argument(one, "arg_1")).strip() for one in requests]
         best = max(range(len(said)), key=lambda n: float(said[n][0]))

@@ -147,7 +147,9 @@ def chosen(
         return asked
     if not asked and len(names) == 1 and by_itself:
         return names[0]
-    few = listed([repr(visible(name)) for name in names[:20]]) or "none"
+    if not names:
+        raise DataError(f"{path}: holds no rows; name a run that has some")
+    few = listed([repr(visible(name)) for name in names[:20]])
     problem = f"no {what} {asked!r}" if asked else f"several {what}s, none is guessed"
     raise DesignError(f"{path}: {problem}; it holds {few}; name one with {option}")
 
@@ -169,19 +171,20 @@ def score_values(name: str, value: Any) -> Iterator[tuple[str, float | None]]:
         for key, one in value.items():
             yield from score_values(f"{name}_{key}", one)
     else:
-        yield name, _number(value)
+        yield name, number(value)
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """A grade, a yes or no or a number as a number; None for all else."""
     if isinstance(value, str):
         told = _GRADES.get(value, _YES_NO.get(value.strip().lower()))
         if told is not None:
             return told
     try:
-        number = float(value)
+        told = float(value)
     except (TypeError, ValueError):
         return None
-    return number if abs(number) < float("inf") else None
+    return told if abs(told) < float("inf") else None
 
 
 def text_of(content: Any) -> str:

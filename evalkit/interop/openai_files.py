@@ -49,12 +49,47 @@ def read_batch(path: Path, lines: list[dict[str, Any]]) -> Log:
 def _batch_answer(one: Mapping[str, Any], body: Mapping[str, Any]) -> Answer:
     """The reply as the endpoint reads one: its thoughts apart, a refusal and a cut answer as such."""
     told = _told(one.get("error") or body.get("error"))
+    if body.get("object") == "response":
+        body = _as_chat(body)
     if not told and not body.get("choices"):
         told = f"HTTP {(one.get('response') or {}).get('status_code', 'without a reply')}"
     try:
         return answer_of("", error=told) if told else answer(body)
     except NoAnswerError as why:
         return answer_of("", error=str(why))
+
+
+def _as_chat(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply of the Responses API in the form of a chat completion."""
+    turns = [one for one in body.get("output") or () if one.get("type") == "message"]
+    parts = [part for turn in turns for part in turn.get("content") or ()]
+    calls = [one for one in body.get("output") or () if one.get("type") == "function_call"]
+    refusals = [part["refusal"] for part in parts if part.get("type") == "refusal"]
+    usage = body.get("usage") or {}
+    message = {
+        "role": "assistant",
+        "content": "".join(part.get("text") or "" for part in parts),
+        "refusal": refusals[0] if refusals else None,
+        "tool_calls": [
+            {
+                "id": one.get("call_id"),
+                "type": "function",
+                "function": {"name": one.get("name"), "arguments": one.get("arguments")},
+            }
+            for one in calls
+        ]
+        or None,
+    }
+    why = (body.get("incomplete_details") or {}).get("reason")
+    reason = {"max_output_tokens": "length", None: "stop"}.get(why, why)
+    return {
+        "model": body.get("model"),
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+        "usage": {
+            "prompt_tokens": usage.get("input_tokens"),
+            "completion_tokens": usage.get("output_tokens"),
+        },
+    }
 
 
 def split_id(custom_id: str) -> tuple[str, int]:
@@ -68,8 +103,8 @@ def split_id(custom_id: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (custom_id, 0)
 
 
-def read_evals(path: Path, items: list[dict[str, Any]]) -> Log:
-    """Output items of a hosted eval, each with what its graders said.
+def read_evals(path: Path, items: list[dict[str, Any]], *, is_page: bool = False) -> Log:
+    """Output items of a hosted eval, each with what its graders said; of a list with `has_more` it says so.
 
     Raises:
         DataError: An item lacks what every one has.
@@ -89,6 +124,9 @@ def read_evals(path: Path, items: list[dict[str, Any]]) -> Log:
         model=_one_of(models),
         run=_one_of(one.get("run_id") for one in items),
         rows=tuple(rows),
+        notes=("the list says has_more: this is one page of the items, the rest is in the next",)
+        if is_page
+        else (),
     )
 
 

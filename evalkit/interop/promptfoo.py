@@ -25,11 +25,12 @@ def read(
     version = whole.get("version", 3) if isinstance(whole, Mapping) else 3
     if version != 3:
         raise DataError(
-            f"{path}: promptfoo results of version {version!r}, this evalkit reads 3; export with a newer promptfoo"
+            f"{path}: promptfoo results of version {version!r}, this evalkit reads 3; "
+            + ("update evalkit" if str(version) > "3" else "export with a newer promptfoo")
         )
     try:
         arms = _arms(lines)
-        kept = chosen("arm", arms, arm, path, "--arm")
+        kept = chosen("arm", arms, arm, path, "--arm, of compare --arms")
         rows = tuple(_row(one) for one, name in zip(lines, arms, strict=True) if name == kept)
     except (KeyError, TypeError, AttributeError) as why:
         raise DataError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError, DesignError
-from evalkit.interop.log import Log, Row, answer_of, score_name, score_values, text_of
+from evalkit.interop.log import Log, Row, answer_of, number, score_name, score_values, text_of
 from evalkit.wording import listed
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "completion_tokens": ("completion_tokens",),
 }
 _NEEDED = ("id", "predicted")
+_COUNTS = {"sample", "latency_ms", "prompt_tokens", "completion_tokens"}
 
 
 def read(path: Path, frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:
@@ -62,7 +63,7 @@ def read(path: Path, frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     others = [name for name in frame.columns if name not in found.values()]
-    numbers = [name for name in others if frame[name].dtype.kind in "iufb"]
+    numbers = [name for name in others if _are_numbers(frame[name])]
     texts: list[str] = [
         name
         for name in others
@@ -79,8 +80,18 @@ def read(path: Path, frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:
         model="".join(map(str, models)),
         rows=tuple(
             _row({name: one[column] for name, column in found.items()}, one, numbers, texts)
-            for one in records
+            for one in _with_ids(path, records, found)
         ),
+    )
+
+
+def _are_numbers(column: Any) -> bool:
+    """Also of a CSV, whose cells are texts: numbers, or true and false; letters may be any label."""
+    if column.dtype.kind in "iufb":
+        return True
+    told = {str(one).lower() for one in column.dropna()}
+    return bool(told) and all(
+        number(one) is not None and (not one.isalpha() or one in {"true", "false"}) for one in told
     )
 
 
@@ -115,6 +126,20 @@ def _found(path: Path, there: list[str], given: Mapping[str, str]) -> dict[str, 
     return found
 
 
+def _with_ids(
+    path: Path, records: list[dict[Any, Any]], found: Mapping[str, str]
+) -> Iterator[dict[Any, Any]]:
+    """Each row, once its id is there and its counts are numbers."""
+    for n, one in enumerate(records, start=1):
+        if one[found["id"]] is None:
+            raise DataError(f"{path}: row {n} has no {found['id']}; give each row an id")
+        for what in _COUNTS & found.keys():
+            if one[found[what]] is not None and number(one[found[what]]) is None:
+                told = f"{found[what]} is {one[found[what]]!r}, need a number"
+                raise DataError(f"{path}: row {n}: {told}; name another column with --columns")
+        yield one
+
+
 def _row(
     known: Mapping[str, Any], one: Mapping[str, Any], numbers: list[str], texts: list[str]
 ) -> Row:
@@ -122,21 +147,26 @@ def _row(
     right = expected if isinstance(expected, list) else [expected]
     return Row(
         example_id=str(known["id"]),
-        sample=int(known.get("sample") or 0),
+        sample=int(number(known.get("sample")) or 0),
         messages=({"role": "user", "content": text_of(asked)},) if asked is not None else (),
         expected=tuple(text for text in map(text_of, right) if text.strip()),
         answer=answer_of(
             text_of(known["predicted"]),
             error=text_of(known.get("error")),
             finish_reason=known.get("finish_reason"),
-            latency_ms=known.get("latency_ms"),
-            prompt_tokens=known.get("prompt_tokens"),
-            completion_tokens=known.get("completion_tokens"),
+            latency_ms=number(known.get("latency_ms")),
+            prompt_tokens=_whole(known.get("prompt_tokens")),
+            completion_tokens=_whole(known.get("completion_tokens")),
         ),
         scores={
             score_name(key, "table"): told
             for name in numbers
-            for key, told in score_values(name, None if one[name] is None else float(one[name]))
+            for key, told in score_values(name, one[name])
         },
         slices={name: text_of(one[name]) for name in texts if one[name] is not None},
     )
+
+
+def _whole(value: Any) -> int | None:
+    told = number(value)
+    return None if told is None else int(told)

@@ -31,6 +31,19 @@ def test_a_laid_out_log_and_the_same_in_one_line_are_the_same(tmp_path):
     assert read_log(packed).rows == read_log(LOGS / "inspect_base.json").rows
 
 
+def test_reductions_of_several_scorers_are_no_samples(tmp_path):
+    log = json.loads((LOGS / "inspect_base.json").read_text())
+    log["reductions"] *= 2  # one list a scorer, laid out as the samples are
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(log, indent=2))
+    assert read_log(path).rows == read_log(LOGS / "inspect_base.json").rows
+
+
+def test_the_one_score_of_version_1_is_kept(sample, tmp_path):
+    log = read_log(sample(tmp_path, version=1, scores=None, score={"value": "C"}))
+    assert log.rows[0].scores == {"score": 1.0}
+
+
 def test_two_logs_of_inspect_are_compared_in_pairs_of_examples_not_of_epochs():
     base, tuned = (read_log(LOGS / f"inspect_{side}.eval") for side in ("base", "ft"))
     compared = compare_models(base.results, tuned.results, primary_metric="match")
@@ -77,6 +90,8 @@ def sample():
         (True, {"match": 1.0}),
         (0.25, {"match": 0.25}),
         ({"f1": 0.5, "em": "C"}, {"match_f1": 0.5, "match_em": 1.0}),
+        (float("nan"), {"match": None}),
+        ({"a": float("inf"), "b": 0.5}, {"match_a": None, "match_b": 0.5}),
         ("refused to say", {"match": None}),
     ],
 )
@@ -395,4 +410,91 @@ def test_half_characters_are_read_as_their_codes_and_depth_is_told_by_its_line(t
     assert log.rows[0].answer.text == "a\x00\\ud83d 0"
     path.write_text('{"id": "1", "output": "a"}\n' + "[" * 100_000 + "\n")
     with pytest.raises(DataError, match=r"rows\.jsonl:2: .*copy it again"):
+        read_log(path)
+
+
+def test_what_a_table_of_texts_says_stays_as_it_stands(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "id,prediction,target,acc,ok,letter\n001,007,007,0.5,True,C\n01,1.0,1,,False,N\n"
+    )
+    log = read_log(path)
+    assert [row.example_id for row in log.rows] == ["001", "01"]
+    assert [row.answer.text for row in log.rows] == ["007", "1.0"]
+    assert [row.scores for row in log.rows] == [{"acc": 0.5, "ok": 1.0}, {"acc": None, "ok": 0.0}]
+    assert [one.exact_match for one in log.results] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("id,prediction\na,x\n,y\n", "row 2 has no id"),
+        ("id,prediction,epoch\na,x,one\n", "row 1: epoch is 'one', need a number"),
+    ],
+)
+def test_a_row_of_a_table_that_cannot_be_placed_is_named(text, told, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=told):
+        read_log(path)
+
+
+def test_lm_evals_texts_of_logarithms_are_options_too(tmp_path):
+    line = {"doc_id": 0, "doc_hash": "h", "target": "1", "filter": "none", "metrics": ["acc"]}
+    said = {"filtered_resps": [["-9.5", "False"], ["-10.5", "False"]], "acc": 0.0}
+    path = tmp_path / "samples_t_1.jsonl"
+    path.write_text(json.dumps(line | said | {"arguments": [["q", " no"], ["q", " yes"]]}) + "\n")
+    row = read_log(path).rows[0]  # -9.5 > -10.5, though "-9.5" is the later text
+    assert (row.answer.text, row.expected) == ("no", ("yes",))
+
+
+def test_a_document_that_lm_eval_holds_twice_is_two_examples(tmp_path):
+    line = {"doc_hash": "h", "target": "a", "filter": "none", "metrics": ["acc"], "acc": 1.0}
+    path = tmp_path / "samples_t_1.jsonl"
+    path.write_text(
+        "".join(json.dumps(line | {"doc_id": n, "filtered_resps": [str(n)]}) + "\n" for n in (0, 1))
+    )
+    assert [row.example_id for row in read_log(path).rows] == ["h-0", "h-1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "outcome"),
+    [
+        ({}, "hi", "ok"),
+        ({"incomplete_details": {"reason": "max_output_tokens"}}, "hi", "truncated"),
+        (
+            {"output": [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]},
+            "no",
+            "refused",
+        ),
+        (
+            {"output": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
+            "[call of f: {}]",
+            "ok",
+        ),
+    ],
+)
+def test_a_batch_of_the_responses_api_is_read_as_chat_is(changes, text, outcome, tmp_path):
+    said = [{"type": "output_text", "text": "hi"}]
+    body = {
+        "object": "response",
+        "model": "m",
+        "output": [{"type": "reasoning"}, {"type": "message", "content": said}],
+        "usage": {"input_tokens": 3, "output_tokens": 4},
+    }
+    path = tmp_path / "out.jsonl"
+    reply = {"status_code": 200, "body": body | changes}
+    path.write_text(json.dumps(_batch_line("r1", response=reply)) + "\n")
+    answer = read_log(path).rows[0].answer
+    assert (answer.text, answer.outcome, answer.prompt_tokens) == (text, outcome, 3)
+
+
+def test_a_bomb_spread_over_many_members_is_refused(tmp_path):
+    path = tmp_path / "x.eval"
+    head = json.dumps({"version": 2, "eval": {}})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as log:
+        log.writestr("header.json", head)
+        for n in range(36):  # 36 * 15 MB, each below what one sample may be
+            log.writestr(f"samples/{n}_epoch_1.json", bytes(15 * 2**20))
+    with pytest.raises(DataError, match="unpacks to 540 MB"):
         read_log(path)
