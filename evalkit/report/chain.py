@@ -26,7 +26,14 @@ from evalkit.report.notebook import (
     title_of,
 )
 from evalkit.report.page import write_page
-from evalkit.settings import Value, declared_parameters, retirement, settings_of, whole_question
+from evalkit.settings import (
+    Value,
+    declared_parameters,
+    retirement,
+    settings_of,
+    settled_parameters,
+    whole_question,
+)
 from evalkit.study import PINNED, Study, new_run_name
 
 # What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
@@ -105,9 +112,9 @@ def run_study(
     all_books = sorted((notebooks or study.root / "notebooks").glob("[0-9]*.ipynb"))
     run_name = new_run_name()
     declared = {book: declared_parameters(book) for book in all_books}
-    values = study.given | (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
-    values |= {"study": name, "run": run_name}
-    values = wording.whole(values)
+    said_now = (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
+    said_now |= {"study": name, "run": run_name}
+    values = wording.whole(study.given | said_now)
     checked_parameters(values, declared)
     said = whole_question(settings_of(values))
     folder = study.run_folder(run_name)
@@ -125,6 +132,7 @@ def run_study(
             _run_one,
             folder=folder,
             values=values,
+            said_now=said_now,
             root=study.root,
             kernels=opened.manager_class(),
             say=say,
@@ -202,12 +210,16 @@ def _run_one(
     *,
     folder: Path,
     values: Mapping[str, Value],
+    said_now: Mapping[str, Value],
     root: Path,
     kernels: type | None,
     say: Callable[[str], None],
 ) -> Executed:
     printed = lambda line: say(f"  {book.stem}: {line}")  # noqa: E731
-    return execute(book, folder / book.name, values, folder=root, kernels=kernels, say=printed)
+    # A setting that the notebook itself says holds against study.yaml, as it does by hand, but not against the command.
+    own = settled_parameters(book) - said_now.keys()
+    left = {name: value for name, value in values.items() if name not in own}
+    return execute(book, folder / book.name, left, folder=root, kernels=kernels, say=printed)
 
 
 def _run_all(
