@@ -87,7 +87,6 @@ def metrics(comparison: Comparison) -> Html:
     made = table(
         rows.metric_rows(comparison),
         caption="Every metric, with its test",
-        columns=rows.METRIC_COLUMNS,
         numeric=rows.METRIC_NUMBERS,
     )
     return joined(made, note(answers.footnotes(comparison)))
@@ -256,15 +255,11 @@ def examples(frame: pd.DataFrame, *, most: int = 30, open_rows: int | None = 5) 
         open_rows: How many rows stand open; the rest is folded away.
     """
     shown = frame.head(most)
-    columns = dict(rows.EXAMPLE_COLUMNS)
-    if "asked_again" not in frame.columns:
-        columns.pop("again")
     counts = frame["status"].astype(str).value_counts().to_dict()
     return table(
         rows.frame_rows(shown),
         caption=f"{say.examples_title(counts, len(shown))}. Marked: words that stand in only one of the two answers.",
-        columns=columns,
-        numeric=("drop",),
+        numeric=("Similarity",),
         open_rows=open_rows,
     )
 
