@@ -83,7 +83,6 @@ def run_study(
     only: Sequence[str] = (),
     skip_up_to_date: bool = False,
     parameters: Mapping[str, Value] | None = None,
-    notebooks: Path | None = None,
     workers: int = 2,
     fresh: bool = False,
     cold: bool = False,
@@ -97,7 +96,6 @@ def run_study(
         only: Numbers or file stems of the notebooks to run; all by default.
         skip_up_to_date: Take a chapter from the run before when nothing it reads has changed.
         parameters: Settings that replace those of the study file, for this run.
-        notebooks: Folder of the notebooks, `notebooks/` of the project by default.
         workers: How many notebooks run side by side.
         fresh: Ask everything again, into journals of this run's own; the study's recorded ones stay as they are.
         cold: Start every kernel by itself instead of forking it from a process that has imported everything.
@@ -108,8 +106,8 @@ def run_study(
         DataError: There is no such study or study file.
     """
     study = Study.open(name, root=root)
-    books = chosen_notebooks(notebooks or study.root / "notebooks", only)
-    all_books = sorted((notebooks or study.root / "notebooks").glob("[0-9]*.ipynb"))
+    books = chosen_notebooks(study.root / "notebooks", only)
+    all_books = chosen_notebooks(study.root / "notebooks")
     run_name = new_run_name()
     declared = {book: declared_parameters(book) for book in all_books}
     said_now = (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
