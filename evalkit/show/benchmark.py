@@ -173,10 +173,9 @@ def slices(found: SliceTable) -> Html:
     """Every slice in numbers, with what would settle it."""
     if not len(found):
         return joined()
-    power = found.rows[0].wanted_chance
     return table(
         rows.slice_rows(found),
-        caption=say.slices_caption(found, power),
+        caption=say.slices_caption(found),
         numeric=rows.SLICE_NUMBERS,
     )
 
@@ -299,8 +298,7 @@ def detectable(comparison: Comparison) -> Html:
     return _picture(
         "detectable",
         comparison,
-        power=power,
-        alt=f"{say.detectable_alt(comparison, power)} {answers.settle(comparison, power=power)}",
+        alt=f"{say.detectable_alt(comparison)} {answers.settle(comparison)}",
         subline=f"{found}at the share of examples on which these two models disagree.",
         caption=f"{source}, two-sided level {alpha:g}, power {power:.0%}. {comparison.fragility}",
     )

@@ -22,7 +22,7 @@ SENTENCES = {
     "cells title": lambda found: say.cells_title(found.cells),
     "similarity title": say.similarity_title,
     "scatter title": lambda found: say.scatter_title(found, "similarity"),
-    "detectable": lambda found: say.detectable_alt(found, 0.8),
+    "detectable": say.detectable_alt,
     "slices": lambda found: say.slices_alt(slice_table(found, margin=0.05)),
     "rates": say.rates_alt,
     "differences": say.differences_alt,
@@ -225,7 +225,7 @@ def test_titles_are_sentences(comparison_in, metrics, title):
 def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
     found = comparison_in("better")
     with_margin, without = (
-        say.slices_caption(slice_table(found, margin=margin), 0.8) for margin in (0.05, None)
+        say.slices_caption(slice_table(found, margin=margin)) for margin in (0.05, None)
     )
     assert with_margin == (
         "Every declared slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
