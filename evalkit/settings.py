@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
@@ -14,6 +14,9 @@ from evalkit.errors import DataError, DesignError
 from evalkit.files import as_record, no_number, read_json, read_record, read_yaml
 from evalkit.redaction import passwords_in
 from evalkit.wording import plural, visible, whole
+
+if TYPE_CHECKING:
+    import ast
 
 Value = str | int | float | bool
 
@@ -248,6 +251,25 @@ def declared_parameters(notebook: Path) -> dict[str, type]:
         DesignError: A parameter is neither text, int, float nor bool, or their cell is not Python.
         DataError: The file is no notebook.
     """
+    return {
+        name: _declared_type(notebook, name, value, line)
+        for name, value, line in _assigned(notebook)
+    }
+
+
+def settled_parameters(notebook: Path) -> set[str]:
+    """The settings that a notebook gives a value of its own, instead of leaving them to the study (None or "")."""
+    import ast
+
+    return {
+        name
+        for name, value, _ in _assigned(notebook)
+        if name in TYPES and ast.literal_eval(value) not in {None, ""}
+    }
+
+
+def _assigned(notebook: Path) -> Iterator[tuple[str, ast.expr, ast.stmt]]:
+    """Name, value and line of each parameter."""
     import ast
 
     tagged = (
@@ -261,12 +283,9 @@ def declared_parameters(notebook: Path) -> dict[str, type]:
         raise DesignError(
             f"{notebook}: the parameters cell is not Python ({why.msg}: {why.text}); need one assignment a line"
         ) from why
-    return {
-        name: _declared_type(notebook, name, value, line)
-        for line in lines
-        if isinstance(line, ast.Assign | ast.AnnAssign) and (value := line.value) is not None
-        for name in _names(line)
-    }
+    for line in lines:
+        if isinstance(line, ast.Assign | ast.AnnAssign) and (value := line.value) is not None:
+            yield from ((name, value, line) for name in _names(line))
 
 
 def read_notebook(path: Path) -> dict[str, Any]:

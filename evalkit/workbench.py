@@ -403,7 +403,7 @@ class Study(study.Study):
             noise_notes=noise.notes if noise else (),
             marks=marks,
             finder=(segments or comparison.find_slices()).to_dict(),
-            settle=answers.settle(comparison, power=self.settings.power),
+            settle=answers.settle(comparison),
         )
 
     def _evidence(self, comparison: Comparison) -> Evidence:

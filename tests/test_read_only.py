@@ -81,7 +81,7 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
         "Missing: Make ledger.jsonl writable and read the test again (minutes). Users are simulated."
     )
     assert "Read-only file system" in " ".join(found.notes)
-    evidence = chapter.ab_evidence(found, study="tiny", models={}, bound_to={})
+    evidence = chapter.ab_evidence(found, study="tiny")
     assert "control_rate" not in json.dumps(evidence.details)
     assert read_looks(tested.path(chapter.LEDGER)) == ()
 

@@ -400,18 +400,15 @@ def ab_evidence(
     found: Reading | NoReading,
     *,
     study: str,
-    models: Mapping[str, str] | None = None,
-    bound_to: Mapping[str, str] | None = None,
     differs: Sequence[Mapping[str, Any]] = (),
 ) -> Evidence:
     """The layer's record; a withheld effect stands nowhere in it.
 
+    It is bound to the models of its plan by name: users never saw the test set, so no change of it touches what they showed.
+
     Args:
         found: The reading, or what is missing for one.
         study: The study's name.
-        models: Names of base and fine_tuned; those of the plan when not given, and none without a plan.
-        bound_to: Fingerprints `base` and `fine_tuned` of these models' answers, where they are known. Users never saw
-            the test set, so no change of it touches what they showed, and a fingerprint of it is not kept.
         differs: From `plan_differs`.
     """
     metric = found.plan.plan.primary.name if found.plan else ""
@@ -419,8 +416,8 @@ def ab_evidence(
         layer="ab_test",
         study=study,
         made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        models=model_names(found) if models is None else models,
-        bound_to={side: one for side, one in (bound_to or {}).items() if side != "test_set"},
+        models=model_names(found),
+        bound_to={},
         simulated=found.simulated,
         metric=metric.replace("_", " "),
         unit="users",

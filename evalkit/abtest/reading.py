@@ -149,9 +149,10 @@ class Reading(Brief):
     def sums(self) -> pd.DataFrame:
         """A row a variant: what the database summed over the users of the look that decides, phases together.
 
-        Columns: `users`, `requests`, `successes` (the sum of the outcome, capped as planned), then, a term a user,
-        `requests_squared`, `successes_requests`, `successes_squared`, and users with a success and with a failure. While the
-        effect is withheld or not read: users and requests of all seen, the rest missing.
+        Index: `variant`. Columns: `users`, `requests`, `successes` (the sum of the outcome, capped as planned); summed with a
+        term a user, `requests_squared`, `successes_requests`, `successes_squared`; `users_with_success` and
+        `users_with_failure` (users with at least one; one with both is in both). While the effect is withheld or not read:
+        users and requests of all seen, the rest missing.
         """
         return frames.sums(self._decided(), self.opened.counts if self.opened else None)
 

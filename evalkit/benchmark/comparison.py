@@ -270,7 +270,7 @@ class Comparison(Brief):
             fields = (by,)
         elif hasattr(by, "isna"):
             cut = own_slice(self, by)  # pyright: ignore[reportArgumentType] - a series
-            fields = tuple(dict.fromkeys(name for one in cut.pairs for name in one.base.slices))
+            fields = frames.slice_fields(cut.pairs)
         elif by is not None:
             fields = tuple(by)
         first, *others = slice_tables(

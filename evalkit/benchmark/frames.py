@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import stats, wording
 from evalkit.answers.pairs import Pair
 from evalkit.conversation import conversation_text
-from evalkit.errors import DataError
+from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult
 
 if TYPE_CHECKING:
@@ -100,13 +100,24 @@ def slice_columns(
     pairs: Sequence[Pair], field: str, taken: set[str]
 ) -> Iterator[tuple[str, list[str]]]:
     """The column `slice` by one field, the first by default, then every field's own values."""
-    fields = list(dict.fromkeys(name for one in pairs for name in one.base.slices))
+    fields = slice_fields(pairs, [field] if field else [])
     field = field or next(iter(fields), "")
     yield "slice", labels(pairs, field) if field else [ALL] * len(pairs)
     for name in fields:
         free = _free(name, "slice_", taken, {})
         taken = {*taken, free}
         yield free, _texts(value_of(one, name) for one in pairs)
+
+
+def slice_fields(pairs: Sequence[Pair], asked: Sequence[str] = ()) -> list[str]:
+    """The slice fields that the examples carry; those asked for must be among them."""
+    known = list(dict.fromkeys(name for one in pairs for name in one.base.slices))
+    if pairs and (unknown := [name for name in asked if name not in known]):
+        raise DesignError(
+            f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}. Other fields of "
+            'the test set are read where they are named: Study.open(..., slice_fields="kind,style")'
+        )
+    return known
 
 
 def value_of(pair: Pair, field: str) -> str:

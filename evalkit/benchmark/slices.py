@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit import stats, wording
 from evalkit.answers.pairs import Pair, mean, paired_test
 from evalkit.benchmark.comparison import Comparison, Question
-from evalkit.benchmark.frames import NO_VALUE, label, shown_values, value_of
-from evalkit.errors import DataError, DesignError
+from evalkit.benchmark.frames import NO_VALUE, label, shown_values, slice_fields, value_of
+from evalkit.errors import DataError
 from evalkit.records import Brief
 
 if TYPE_CHECKING:
@@ -285,18 +285,14 @@ def slice_table(
 def _raw_table(
     comparison: Comparison, metric: str, fields: Sequence[str], margin: float | None
 ) -> SliceTable:
-    known = dict.fromkeys(name for one in comparison.pairs for name in one.base.slices)
-    if unknown := [name for name in fields if name not in known and comparison.pairs]:
-        raise DesignError(
-            f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}; "
-            "need it among the slice_fields with which the test set was asked"
-        )
-    groups = slices_of(comparison.pairs, fields or tuple(known))
+    fields = fields or slice_fields(comparison.pairs)
+    slice_fields(comparison.pairs, fields)
+    groups = slices_of(comparison.pairs, fields)
     rows = tuple(
         _row(name, group, comparison, metric=metric, margin=margin or None, n_slices=len(groups))
         for name, group in groups.items()
     )
-    shown = {name: shown_values(comparison.pairs, name) for name in fields or tuple(known)}
+    shown = {name: shown_values(comparison.pairs, name) for name in fields}
     return SliceTable(
         metric=metric,
         rows=rows,

@@ -26,7 +26,14 @@ from evalkit.report.notebook import (
     title_of,
 )
 from evalkit.report.page import write_page
-from evalkit.settings import Value, declared_parameters, retirement, settings_of, whole_question
+from evalkit.settings import (
+    Value,
+    declared_parameters,
+    retirement,
+    settings_of,
+    settled_parameters,
+    whole_question,
+)
 from evalkit.study import PINNED, Study, new_run_name
 
 # What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
@@ -76,7 +83,6 @@ def run_study(
     only: Sequence[str] = (),
     skip_up_to_date: bool = False,
     parameters: Mapping[str, Value] | None = None,
-    notebooks: Path | None = None,
     workers: int = 2,
     fresh: bool = False,
     cold: bool = False,
@@ -90,7 +96,6 @@ def run_study(
         only: Numbers or file stems of the notebooks to run; all by default.
         skip_up_to_date: Take a chapter from the run before when nothing it reads has changed.
         parameters: Settings that replace those of the study file, for this run.
-        notebooks: Folder of the notebooks, `notebooks/` of the project by default.
         workers: How many notebooks run side by side.
         fresh: Ask everything again, into journals of this run's own; the study's recorded ones stay as they are.
         cold: Start every kernel by itself instead of forking it from a process that has imported everything.
@@ -101,13 +106,13 @@ def run_study(
         DataError: There is no such study or study file.
     """
     study = Study.open(name, root=root)
-    books = chosen_notebooks(notebooks or study.root / "notebooks", only)
-    all_books = sorted((notebooks or study.root / "notebooks").glob("[0-9]*.ipynb"))
+    books = chosen_notebooks(study.root / "notebooks", only)
+    all_books = chosen_notebooks(study.root / "notebooks")
     run_name = new_run_name()
     declared = {book: declared_parameters(book) for book in all_books}
-    values = study.given | (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
-    values |= {"study": name, "run": run_name}
-    values = wording.whole(values)
+    said_now = (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
+    said_now |= {"study": name, "run": run_name}
+    values = wording.whole(study.given | said_now)
     checked_parameters(values, declared)
     said = whole_question(settings_of(values))
     folder = study.run_folder(run_name)
@@ -125,6 +130,7 @@ def run_study(
             _run_one,
             folder=folder,
             values=values,
+            said_now=said_now,
             root=study.root,
             kernels=opened.manager_class(),
             say=say,
@@ -202,12 +208,16 @@ def _run_one(
     *,
     folder: Path,
     values: Mapping[str, Value],
+    said_now: Mapping[str, Value],
     root: Path,
     kernels: type | None,
     say: Callable[[str], None],
 ) -> Executed:
     printed = lambda line: say(f"  {book.stem}: {line}")  # noqa: E731
-    return execute(book, folder / book.name, values, folder=root, kernels=kernels, say=printed)
+    # A setting that the notebook itself says holds against study.yaml, as it does by hand, but not against the command.
+    own = settled_parameters(book) - said_now.keys()
+    left = {name: value for name, value in values.items() if name not in own}
+    return execute(book, folder / book.name, left, folder=root, kernels=kernels, say=printed)
 
 
 def _run_all(

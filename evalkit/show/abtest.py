@@ -105,9 +105,7 @@ def sample_ratio(found: Reading | NoReading) -> Html:
     drawn = _of_a_reading("sample_ratio", found, alt_rows(found, title, rows), caption)
     if not causes(found):
         return drawn
-    usual = tables.table(
-        causes(found), caption="Usual causes of a broken split", columns={"cause": "Cause"}
-    )
+    usual = tables.table(causes(found), caption="Usual causes of a broken split")
     return tables.joined(drawn, usual)
 
 
@@ -122,12 +120,9 @@ def log_notes(found: Reading | NoReading, *, since: Reading | NoReading | None =
 
 def watched(found: Reading | NoReading) -> Html:
     """What is watched, in a table: levels, differences, limits."""
-    return tables.table(
-        watched_rows(found),
-        caption=titled("What is watched", found),
-        columns=WATCHED_COLUMNS,
-        numeric=("control", "treatment", "change", "limit"),
-    )
+    numeric = ("Control", "Treatment", _DIFFERENCE, "Limit")
+    title = titled("What is watched", found)
+    return tables.table(watched_rows(found), caption=title, numeric=numeric)
 
 
 def guardrails(found: Reading | NoReading) -> Html:
@@ -214,7 +209,7 @@ def ledger(found: pd.DataFrame) -> Html:
     """The latest looks, newest first, from `Study.ledger`."""
     simulated = bool(found["simulated"].fillna(False).any())
     title = f"The latest looks{' (simulated users)' if simulated else ''}"
-    return tables.table(ledger_rows(found), caption=title, columns=LEDGER_COLUMNS)
+    return tables.table(ledger_rows(found), caption=title)
 
 
 @tables.answer.register
@@ -245,8 +240,8 @@ def _of_a_reading(name: str, found: Reading | NoReading, told: str, caption: str
 
 def _parts(rows: list[Row], title: str, found: Reading | NoReading) -> Html:
     title = f"{title}{_of_whom(found)}" if rows else title
-    numeric = ("n", "control", "treatment", "effect", "p")
-    return tables.table(rows, caption=titled(title, found), columns=PART_COLUMNS, numeric=numeric)
+    numeric = ("Users", "Control", "Treatment", _DIFFERENCE, "p (Holm)")
+    return tables.table(rows, caption=titled(title, found), numeric=numeric)
 
 
 def answer_said(found: Reading | NoReading) -> str:
@@ -714,31 +709,7 @@ def p_said(p_value: float | None) -> str:
     return text if text.startswith("<") else "undefined" if p_value is None else f"= {text}"
 
 
-WATCHED_COLUMNS = {
-    "name": "What is watched",
-    "control": "Control",
-    "treatment": "Treatment",
-    "change": "Difference (95% interval)",
-    "limit": "Limit",
-    "status": "Status",
-}
-PART_COLUMNS = {
-    "name": "Part",
-    "n": "Users",
-    "control": "Control",
-    "treatment": "Treatment",
-    "effect": "Difference (95% interval)",
-    "p": "p (Holm)",
-}
-LEDGER_COLUMNS = {
-    "at": "When",
-    "run": "Run",
-    "look": "Look",
-    "information": "Information",
-    "users": "Users",
-    "effect_shown": "Effect shown",
-    "verdict": "Verdict",
-}
+_DIFFERENCE = "Difference (95% interval)"
 _LATEST = 12
 
 
@@ -762,7 +733,7 @@ def sample_ratio_rows(found: Reading | NoReading) -> list[Row]:
 
 def causes(found: Reading | NoReading) -> list[dict[str, str]]:
     """The usual causes of a broken split; none when it is not broken."""
-    return [] if found.valid else [{"cause": one} for one in CAUSES]
+    return [] if found.valid else [{"Cause": one} for one in CAUSES]
 
 
 def watched_rows(found: Reading | NoReading) -> list[Row]:
@@ -778,12 +749,12 @@ def part_rows(rows: Sequence[Mapping[str, Any]], found: Reading | NoReading) -> 
     test = found.findings.primary if found.findings else None
     return [
         {
-            "name": one["name"],
-            "n": wording.count(one["n"]),
-            "control": level(test, one["control_rate"]),
-            "treatment": level(test, one["treatment_rate"]),
-            "effect": f"{difference(test, one['estimate'])} ({span(test, one['ci_low'], one['ci_high'])})",
-            "p": wording.p_text(one["p_adjusted"]),
+            "Part": one["name"],
+            "Users": wording.count(one["n"]),
+            "Control": level(test, one["control_rate"]),
+            "Treatment": level(test, one["treatment_rate"]),
+            _DIFFERENCE: f"{difference(test, one['estimate'])} ({span(test, one['ci_low'], one['ci_high'])})",
+            "p (Holm)": wording.p_text(one["p_adjusted"]),
         }
         for one in rows
         if test
@@ -803,14 +774,14 @@ def _watched_row(one: Watched) -> dict[str, Any]:
     )
     old, new = (amount(change, value, name) for value in (change.control, change.treatment))
     return {
-        "name": label(one),
-        "control": f"{old}{level_suffix}",
-        "treatment": f"{new}{level_suffix}",
-        "change": _without_interval(change, middle + suffix)
+        "What is watched": label(one),
+        "Control": f"{old}{level_suffix}",
+        "Treatment": f"{new}{level_suffix}",
+        _DIFFERENCE: _without_interval(change, middle + suffix)
         if change.ci_low is None
         else f"{middle}{suffix} ({low} to {high})",
-        "limit": most if limit is None else f"{most}{suffix}",
-        "status": one.verdict,
+        "Limit": most if limit is None else f"{most}{suffix}",
+        "Status": one.verdict,
     }
 
 
@@ -862,13 +833,13 @@ def ledger_rows(looks: pd.DataFrame) -> list[Row]:
     latest = latest.where(latest.notna(), None)
     return [
         {
-            "at": f"{one.at:%Y-%m-%d %H:%M}",
-            "run": one.run or "by hand",
-            "look": wording.NOTHING if one.look is None else one.look,
-            "information": wording.percent(one.information, 0),
-            "users": wording.count(one.n_control + one.n_treatment),
-            "effect_shown": "yes" if one.effect_shown else "no",
-            "verdict": one.verdict,
+            "When": f"{one.at:%Y-%m-%d %H:%M}",
+            "Run": one.run or "by hand",
+            "Look": wording.NOTHING if one.look is None else one.look,
+            "Information": wording.percent(one.information, 0),
+            "Users": wording.count(one.n_control + one.n_treatment),
+            "Effect shown": "yes" if one.effect_shown else "no",
+            "Verdict": one.verdict,
         }
         for one in latest.itertuples()
     ]

@@ -285,7 +285,7 @@ def footnotes(comparison: Comparison) -> str:
     )
 
 
-def settle(comparison: Comparison, *, power: float = 0.8) -> str:
+def settle(comparison: Comparison) -> str:
     """What it would take to settle the primary question at the size and disagreement seen."""
     from evalkit.benchmark.evidence import more_examples
     from evalkit.benchmark.slices import examples_to_settle
@@ -297,7 +297,7 @@ def settle(comparison: Comparison, *, power: float = 0.8) -> str:
         if comparison.conclusion == "not worse":
             size = f"{say.against(comparison)}, {wording.effect(comparison.primary)}"
         return f"The question is settled for {say.label(comparison.primary_metric)}: {size}."
-    margin = comparison.margin or 0.0
+    margin, power = comparison.margin or 0.0, comparison.declared.power
     needed = examples_to_settle(
         comparison.primary, margin=margin, alpha=comparison.price_level, power=power
     )

@@ -87,7 +87,6 @@ def metrics(comparison: Comparison) -> Html:
     made = table(
         rows.metric_rows(comparison),
         caption="Every metric, with its test",
-        columns=rows.METRIC_COLUMNS,
         numeric=rows.METRIC_NUMBERS,
     )
     return joined(made, note(answers.footnotes(comparison)))
@@ -174,10 +173,9 @@ def slices(found: SliceTable) -> Html:
     """Every slice in numbers, with what would settle it."""
     if not len(found):
         return joined()
-    power = found.rows[0].wanted_chance
     return table(
         rows.slice_rows(found),
-        caption=say.slices_caption(found, power),
+        caption=say.slices_caption(found),
         numeric=rows.SLICE_NUMBERS,
     )
 
@@ -256,15 +254,11 @@ def examples(frame: pd.DataFrame, *, most: int = 30, open_rows: int | None = 5) 
         open_rows: How many rows stand open; the rest is folded away.
     """
     shown = frame.head(most)
-    columns = dict(rows.EXAMPLE_COLUMNS)
-    if "asked_again" not in frame.columns:
-        columns.pop("again")
     counts = frame["status"].astype(str).value_counts().to_dict()
     return table(
         rows.frame_rows(shown),
         caption=f"{say.examples_title(counts, len(shown))}. Marked: words that stand in only one of the two answers.",
-        columns=columns,
-        numeric=("drop",),
+        numeric=("Similarity",),
         open_rows=open_rows,
     )
 
@@ -304,8 +298,7 @@ def detectable(comparison: Comparison) -> Html:
     return _picture(
         "detectable",
         comparison,
-        power=power,
-        alt=f"{say.detectable_alt(comparison, power)} {answers.settle(comparison, power=power)}",
+        alt=f"{say.detectable_alt(comparison)} {answers.settle(comparison)}",
         subline=f"{found}at the share of examples on which these two models disagree.",
         caption=f"{source}, two-sided level {alpha:g}, power {power:.0%}. {comparison.fragility}",
     )

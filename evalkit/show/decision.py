@@ -24,8 +24,7 @@ def numbers(decision: Decision) -> Html:
     return table(
         plots.numbers(decision),
         caption="Each layer against its limit",
-        columns=plots.COLUMNS,
-        numeric=("difference", "limit"),
+        numeric=("Difference (95% interval)", "Limit"),
     )
 
 

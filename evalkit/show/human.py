@@ -45,15 +45,14 @@ def progress(rating: StudyRound) -> Html:
     """How far each rater is."""
     rows = [
         {
-            "rater": one.rater,
-            "done": one.done,
-            "total": one.total,
-            "last_at": (one.last_at or "").replace("T", " ")[:16] or None,
+            "Rater": one.rater,
+            "Rated": one.done,
+            "Pairs": one.total,
+            "Last vote (UTC)": (one.last_at or "").replace("T", " ")[:16] or None,
         }
         for one in rating.progress()
     ]
-    columns = {"rater": "Rater", "done": "Rated", "total": "Pairs", "last_at": "Last vote (UTC)"}
-    return tables.table(rows, caption="Progress by rater", columns=columns)
+    return tables.table(rows, caption="Progress by rater")
 
 
 def no_rater() -> Html:
@@ -82,9 +81,8 @@ def win_rate(found: Preference) -> Html:
 
 def votes(found: Preference) -> Html:
     """First-time votes by label."""
-    columns = {"label": "Said", "votes": "Votes", "share": "Share"}
     title = _titled("First-time votes, decoded", found)
-    return tables.table(_label_rows(found), caption=title, columns=columns, numeric=("share",))
+    return tables.table(_label_rows(found), caption=title, numeric=("Share",))
 
 
 def length(found: Preference) -> Html:
@@ -114,12 +112,9 @@ def agreement(found: Preference) -> Html:
 
 def raters(found: Preference) -> Html:
     """Each rater with everything that is checked."""
-    return tables.table(
-        _rater_rows(found),
-        caption=_titled(raters_title(found), found),
-        columns=_RATER_COLUMNS,
-        numeric=tuple(_RATER_COLUMNS)[1:-1],
-    )
+    numeric = ("Fine-tuned wins", *_RATER_RATES, "Median seconds")
+    title = _titled(raters_title(found), found)
+    return tables.table(_rater_rows(found), caption=title, numeric=numeric)
 
 
 def preference_slices(found: Preference) -> Html:
@@ -141,19 +136,14 @@ def reasons(found: Preference) -> Html:
 
 def metric_agreement(found: Preference) -> Html:
     """How often each metric names the model that people name."""
-    headings = ("Metric", "Same model", "Interval", "Metric undecided")
-    return tables.table(
-        _metric_rows(found),
-        caption=_titled(metrics_title(found), found),
-        columns=dict(zip(("metric", "share", "interval", "undecided"), headings, strict=True)),
-        numeric=("share", "interval"),
-    )
+    title = _titled(metrics_title(found), found)
+    return tables.table(_metric_rows(found), caption=title, numeric=("Same model", "Interval"))
 
 
 def disagreements(found: Preference) -> Html:
     """The pairs on which people and the metric part most, side by side."""
     title = _titled(disagreements_title(found), found)
-    return tables.table(_disagreement_rows(found), caption=title, columns=_DISAGREEMENT_COLUMNS)
+    return tables.table(_disagreement_rows(found), caption=title)
 
 
 def titled(title: str, found: Preference) -> str:
@@ -522,26 +512,12 @@ def _level(result: Result, value: float | None) -> str:
 
 # ---- a result, row by row
 
-_RATER_COLUMNS = {
-    "rater": "Rater",
-    "votes": "Votes",
-    "win_rate": "Fine-tuned wins",
-    "gold_rate": "Known winners found",
-    "self_agreement": "Same on repeats",
-    "others_rate": "With the others",
-    "left_rate": "Left chosen",
-    "fast_rate": "Under 3 s",
-    "median_s": "Median seconds",
-    "flags": "Flags",
-}
-_DISAGREEMENT_COLUMNS = {
-    "example_id": "Example",
-    "input": "Input",
-    "expected": "Expected",
-    "base": "Base answer",
-    "fine_tuned": "Fine-tuned answer",
-    "people": "People prefer",
-    "metric": "Metric's gain, points",
+_RATER_RATES = {
+    "Known winners found": "gold_rate",
+    "Same on repeats": "self_agreement",
+    "With the others": "others_rate",
+    "Left chosen": "left_rate",
+    "Under 3 s": "fast_rate",
 }
 
 
@@ -556,9 +532,9 @@ def _label_rows(found: Preference) -> list[Row]:
     total = sum(found.labels.values())
     return [
         {
-            "label": names[label],
-            "votes": votes,
-            "share": wording.percent(votes / total if total else None),
+            "Said": names[label],
+            "Votes": votes,
+            "Share": wording.percent(votes / total if total else None),
         }
         for label, votes in found.labels.items()
     ]
@@ -566,15 +542,14 @@ def _label_rows(found: Preference) -> list[Row]:
 
 def _rater_rows(found: Preference) -> list[Row]:
     """One row a rater with everything that is checked."""
-    rates = ("gold_rate", "self_agreement", "others_rate", "left_rate", "fast_rate")
     return [
         {
-            "rater": one.rater,
-            "votes": one.votes,
-            "win_rate": wording.percent(found.by_rater[one.rater].estimate, 0),
-            **{name: wording.percent(getattr(one, name), 0) for name in rates},
-            "median_s": wording.number(one.median_s, 1),
-            "flags": "; ".join(one.flags) or "nothing stands out",
+            "Rater": one.rater,
+            "Votes": one.votes,
+            "Fine-tuned wins": wording.percent(found.by_rater[one.rater].estimate, 0),
+            **{told: wording.percent(getattr(one, name), 0) for told, name in _RATER_RATES.items()},
+            "Median seconds": wording.number(one.median_s, 1),
+            "Flags": "; ".join(one.flags) or "nothing stands out",
         }
         for one in found.raters
     ]
@@ -584,12 +559,12 @@ def _metric_rows(found: Preference) -> list[Row]:
     """One row a metric: how often it names the model people name."""
     return [
         {
-            "metric": say.label(one.metric),
-            "share": wording.share(one.agreement.successes, one.agreement.n),
-            "interval": f"{wording.percent(one.agreement.ci_low)} to {wording.percent(one.agreement.ci_high)}"
+            "Metric": say.label(one.metric),
+            "Same model": wording.share(one.agreement.successes, one.agreement.n),
+            "Interval": f"{wording.percent(one.agreement.ci_low)} to {wording.percent(one.agreement.ci_high)}"
             if one.agreement.n
             else wording.NOTHING,
-            "undecided": one.undecided_by_metric,
+            "Metric undecided": one.undecided_by_metric,
         }
         for one in found.metrics
     ]
@@ -598,11 +573,14 @@ def _metric_rows(found: Preference) -> list[Row]:
 def _disagreement_rows(found: Preference) -> list[Row]:
     """The pairs on which people and the metric part most."""
     return [
-        {name: getattr(one, name) for name in _DISAGREEMENT_COLUMNS}
-        | {
-            "input": Conversation(one.messages),
-            "people": "fine-tuned" if one.people > 0 else "base",
-            "metric": wording.points(one.metric),
+        {
+            "Example": one.example_id,
+            "Input": Conversation(one.messages),
+            "Expected": one.expected,
+            "Base answer": one.base,
+            "Fine-tuned answer": one.fine_tuned,
+            "People prefer": "fine-tuned" if one.people > 0 else "base",
+            "Metric's gain, points": wording.points(one.metric),
         }
         for one in found.disagreements
     ]

@@ -21,16 +21,7 @@ if TYPE_CHECKING:
     from evalkit.benchmark.slices import SliceTable
     from evalkit.stats import RegressionRow, RegressionTable
 
-METRIC_COLUMNS = {
-    "metric": "Metric",
-    "base": "Base",
-    "fine_tuned": "Fine-tuned",
-    "difference": "Difference (rates: points)",
-    "verdict": "Verdict",
-    "p": "p",
-    "method": "Test",
-}
-METRIC_NUMBERS = ("base", "fine_tuned", "difference", "p")
+METRIC_NUMBERS = ("Base", "Fine-tuned", "Difference (rates: points)", "p")
 
 
 def metric_rows(comparison: Comparison) -> list[Row]:
@@ -44,13 +35,13 @@ def metric_rows(comparison: Comparison) -> list[Row]:
         old, new = (say.level(side.by_metric.get(name)) for side in sides)
         rows.append(
             {
-                "metric": say.label(name) + (" (primary)" if primary else ""),
-                "base": old,
-                "fine_tuned": new,
-                "difference": say.size(test),
-                "verdict": verdicts[name],
+                "Metric": say.label(name) + (" (primary)" if primary else ""),
+                "Base": old,
+                "Fine-tuned": new,
+                "Difference (rates: points)": say.size(test),
+                "Verdict": verdicts[name],
                 "p": wording.p_text(p_value) + (" adjusted" if adjusted else ""),
-                "method": test.method,
+                "Test": test.method,
             }
         )
     return rows
@@ -134,16 +125,6 @@ def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[Row]
 
 
 LONGEST = 800
-EXAMPLE_COLUMNS = {
-    "example": "Example",
-    "input": "Input",
-    "expected": "Expected",
-    "base": "Base",
-    "fine_tuned": "Fine-tuned",
-    "drop": "Similarity",
-    "slices": "Slice",
-    "again": "Asked again",
-}
 
 
 def frame_rows(frame: pd.DataFrame) -> list[Row]:
@@ -161,15 +142,15 @@ def frame_rows(frame: pd.DataFrame) -> list[Row]:
         old, new = marked(_cut(row["answer_base"]), _cut(row["answer_fine_tuned"]))
         rows.append(
             {
-                "example": row["example_id"],
-                "input": Conversation(row["messages"]),
-                "expected": _cut(row["expected"]),
-                "base": Html(old, _cut(row["answer_base"])),
-                "fine_tuned": Html(new, _cut(row["answer_fine_tuned"])),
-                "drop": wording.signed(_known(row["similarity_change"])),
-                "slices": ", ".join(str(row[name]) for name in slices if row[name] != NO_VALUE),
-                "again": row.get("asked_again", "not re-asked"),
+                "Example": row["example_id"],
+                "Input": Conversation(row["messages"]),
+                "Expected": _cut(row["expected"]),
+                "Base": Html(old, _cut(row["answer_base"])),
+                "Fine-tuned": Html(new, _cut(row["answer_fine_tuned"])),
+                "Similarity": wording.signed(_known(row["similarity_change"])),
+                "Slice": ", ".join(str(row[name]) for name in slices if row[name] != NO_VALUE),
             }
+            | ({"Asked again": row["asked_again"]} if "asked_again" in row else {})
         )
     return rows
 

@@ -169,14 +169,14 @@ def slices_title(table: SliceTable) -> str:
     return f"No slice shown worse on {label(table.metric)}; {gains}"
 
 
-def slices_caption(table: SliceTable, power: float) -> str:
+def slices_caption(table: SliceTable) -> str:
     """What the table of slices holds, and what its last column is the price of."""
     margin = (
         f"it no worse than {wording.points(table.margin, sign=False)} points, or worse"
         if table.margin
         else "the difference"
     )
-    told = f"shows {margin}, with power {power:.0%} at the rates seen"
+    told = f"shows {margin}, with power {table.rows[0].wanted_chance:.0%} at the rates seen"
     folded = "".join(
         f"; {name} has {wording.count(n)} values: the largest are shown, the rest together"
         for name, n in table.folded.items()
@@ -248,11 +248,12 @@ def scatter_title(comparison: Comparison, metric: str) -> str:
     return told if shown else f"{told}: no difference shown"
 
 
-def detects(comparison: Comparison, n: int, *, power: float = 0.8) -> float | None:
+def detects(comparison: Comparison, n: int) -> float | None:
     """What n examples find at this run's disagreement: the smallest difference, or the smallest loss that is ruled out."""
     from evalkit import stats
 
-    share, level = comparison.disagreement, {"alpha": comparison.alpha, "power": power}
+    share = comparison.disagreement
+    level = {"alpha": comparison.alpha, "power": comparison.declared.power}
     if not share or not n:
         return None
     if comparison.margin is None:
@@ -260,10 +261,10 @@ def detects(comparison: Comparison, n: int, *, power: float = 0.8) -> float | No
     return stats.detectable_margin(n, share, **level)
 
 
-def detectable_title(comparison: Comparison, detectable: float | None, power: float = 0.8) -> str:
+def detectable_title(comparison: Comparison, detectable: float | None) -> str:
     """What this test set could have found in right or wrong answers, against what was seen."""
     cells = comparison.cells
-    n = sum(cells.values())
+    n, often = sum(cells.values()), wording.times(comparison.declared.power)
     if not n:
         return "No example is right or wrong, so nothing can be found"
     if not comparison.disagreement:
@@ -271,17 +272,17 @@ def detectable_title(comparison: Comparison, detectable: float | None, power: fl
     if detectable is None:
         return (
             f"{wording.plural(n, 'example')} do not find even a difference as large as the models' disagreement "
-            f"{wording.times(power)}"
+            f"{often}"
         )
     if comparison.margin is not None:
         out = f"{wording.plural(n, 'example')} rule out a loss of {wording.points(detectable, sign=False)} points or more"
         return (
-            f"{out} in {label(comparison.status_metric)} {wording.times(power)} when the models are truly alike; "
+            f"{out} in {label(comparison.status_metric)} {often} when the models are truly alike; "
             f"the margin is {wording.loss(comparison.margin, wording.scale_of(comparison.primary))}"
         )
     saw = wording.points(abs(cells["fixed"] - cells["regressed"]) / n, sign=False)
     find = f"{wording.plural(n, 'example')} find a difference of {wording.points(detectable, sign=False)} points or more"
-    return f"{find} in {label(comparison.status_metric)} {wording.times(power)}; {saw} were seen"
+    return f"{find} in {label(comparison.status_metric)} {often}; {saw} were seen"
 
 
 def primary_levels(comparison: Comparison) -> tuple[str, str, str]:
@@ -430,7 +431,6 @@ def examples_title(counts: Mapping[str, int], shown: int) -> str:
     return f"{wording.plural(n, 'example')}: {wording.listed(parts)}{rest}"
 
 
-def detectable_alt(comparison: Comparison, power: float) -> str:
+def detectable_alt(comparison: Comparison) -> str:
     """What this many examples find, in a sentence."""
-    found = detects(comparison, comparison.n, power=power)
-    return f"{detectable_title(comparison, found, power)}."
+    return f"{detectable_title(comparison, detects(comparison, comparison.n))}."

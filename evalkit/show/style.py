@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["better", "worse", "unsure", "base", "fine_tuned"]
 
-WIDE, HALF, FULL, NARROW = 7.5, 5.3, 11.2, 3.6
+WIDE, HALF, NARROW = 7.5, 5.3, 3.6
 """Widths of figures in inches; a narrow twin of each is drawn for phones at the same font size."""
 
 # Each pair is (light, dark), and every light value is used once only: the page finds a role by its colour.

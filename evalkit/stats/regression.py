@@ -174,7 +174,8 @@ def clustered_fit(model: Any, clusters: Any) -> Any:
     """A statsmodels least-squares model, fitted with standard errors clustered by the source of each row.
 
     The same as `model.fit(cov_type="cluster", cov_kwds={"groups": ...}, use_t=True)`; but where nothing is left over to
-    estimate a spread from (fewer than two clusters, or no more rows than terms) it is None instead of an error.
+    estimate a spread from (fewer than two clusters, or no more rows than terms) it is None instead of an error, and a
+    standard error is 0 or NaN where nothing varied.
 
     Args:
         model: Such as `smf.ols("right.astype(float) ~ fine_tuned", frame)`.
@@ -182,12 +183,18 @@ def clustered_fit(model: Any, clusters: Any) -> Any:
 
     Source: Liang & Zeger 1986, with the small-sample factor G/(G-1) * (N-1)/(N-K); t with G - 1 degrees of freedom.
     """
+    import numpy as np
     import pandas as pd
 
     codes = pd.factorize(clusters)[0]
     if len(set(codes.tolist())) < 2 or len(model.exog) <= model.exog.shape[1]:
         return None
-    return model.fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
+    fit = model.fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
+    with np.errstate(
+        invalid="ignore"
+    ):  # where nothing varied a variance may come out a hair below 0
+        _ = fit.bse  # kept by the fit: NaN there, which says it without a warning
+    return fit
 
 
 def fitted_logit(outcome: Any, design: Any, clusters: Any) -> Any:

@@ -211,8 +211,8 @@ def test_nothing_varied_is_said_without_an_empty_interval(small, read):
     found = read(exposures.assign(latency_ms=200.0), outcomes.assign(value=0.0))
     # 0 of 100 requests by 100 users and more: how much is left open has an interval, though there is no test
     assert "Difference 0.0 points (95% interval −" in words.answer_said(found)
-    shown = [row["change"] for row in words.watched_rows(found)] + [
-        row["effect"] for row in words.day_rows(found)
+    shown = [row["Difference (95% interval)"] for row in words.watched_rows(found)] + [
+        row["Difference (95% interval)"] for row in words.day_rows(found)
     ]
     assert not [text for text in shown if "– to –" in text]
     with style.style():
@@ -252,4 +252,4 @@ def test_a_guardrail_that_nobody_logged_is_not_left_out(name, small, read):
 
 def test_mean_latency_is_not_called_a_percentile(small, read):
     found = read(*small, guardrails=(Guardrail(name="latency_ms", kind="mean", margin=50.0),))
-    assert words.watched_rows(found)[0]["name"] == "Mean waiting time"
+    assert words.watched_rows(found)[0]["What is watched"] == "Mean waiting time"

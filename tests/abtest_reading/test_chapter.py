@@ -18,7 +18,6 @@ FIELDS = {
     "expected_rate": 0.3, "detectable_difference": 0.4, "users_per_day": 100.0, "traffic_split": 0.5, "min_samples": 100,
     "outcome_window_days": 2,
 }  # fmt: skip
-BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_no_plan_is_said(home):
         "No A/B plan is locked. Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
         "then run notebook 05."
     )
-    evidence = chapter.ab_evidence(found, study="toy", models={}, bound_to=BOUND)
+    evidence = chapter.ab_evidence(found, study="toy")
     assert evidence.primary is None
     assert evidence.missing[0].price == "minutes"
 
@@ -116,9 +115,7 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
     assert "already" in chapter.simulate(home, [results(3), results(6)])
     found = chapter.open_reading(Study.open("toy", root=home.root, run="nightly"))
     assert isinstance(found, Reading)
-    evidence = chapter.ab_evidence(
-        found, study="toy", models={"base": "a", "fine_tuned": "b"}, bound_to=BOUND
-    )
+    evidence = chapter.ab_evidence(found, study="toy")
     read = Evidence.read(evidence.write(tmp_path / "ab_test.json"))
     assert read.simulated
     assert read.details["users"] == 500
@@ -135,10 +132,10 @@ def test_an_ab_test_is_bound_to_the_models_of_its_plan_and_to_no_test_set(home):
     nothing = chapter.ab_evidence(chapter.open_reading(home), study="toy")
     assert (nothing.models, nothing.bound_to, nothing.metric) == ({}, {}, "")
     chapter.lock_plan(home, chapter.make_plan(home))
-    planned = chapter.ab_evidence(chapter.open_reading(home), study="toy", bound_to=BOUND)
+    planned = chapter.ab_evidence(chapter.open_reading(home), study="toy")
     names = {"base": FIELDS["control_model"], "fine_tuned": FIELDS["treatment_model"]}
     assert planned.models == names
-    assert planned.bound_to == {side: BOUND[side] for side in BOUND if side != "test_set"}
+    assert planned.bound_to == {}
 
 
 LOOK = {

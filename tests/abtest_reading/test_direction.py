@@ -82,7 +82,7 @@ def test_each_secondary_metric_has_its_own_direction(churn):
 @pytest.mark.parametrize(("lift", "ships"), [(-0.08, True), (0.08, False)])
 def test_falling_churn_ships_and_rising_churn_does_not(lift, ships, churn):
     found = churn(lift, "lower")
-    evidence = chapter.ab_evidence(found, study="toy", models={}, bound_to={})
+    evidence = chapter.ab_evidence(found, study="toy")
     made = decide({"ab_test": evidence}, study="toy", stage="rollout")
     layer = next(one for one in made.layers if one.layer == "ab_test")
     assert layer.word == ("passes" if ships else "don't ship")

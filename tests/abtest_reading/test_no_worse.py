@@ -62,7 +62,7 @@ def test_the_interval_against_the_margin_decides(
             if draw is plots.over_time:
                 assert [one for one in shown if "margin" in one]
         pyplot.close("all")
-    evidence = chapter.ab_evidence(found, study="toy", models={}, bound_to={})
+    evidence = chapter.ab_evidence(found, study="toy")
     rules = Rules.read(None, question="no_worse", margin=margin)
     layer = decide({"ab_test": evidence}, study="toy", stage="rollout", rules=rules).layers[-1]
     assert layer.verdict == verdict

@@ -146,8 +146,11 @@ def test_an_own_slice_needs_a_value_an_example(comparison):
         comparison.slices(by=examples["kind"])
     with pytest.raises(DataError, match="two values for example 'e0'"):
         comparison.slices(by=pd.Series(1, index=["e0", "e0"]))
-    with pytest.raises(DesignError, match="no example carries it"):
+    with pytest.raises(DesignError, match=r"no example carries it; known are kind.*slice_fields="):
         comparison.slices(by="kid")
+    for by in ("answer", "example"):
+        with pytest.raises(DesignError, match="'kid': no example carries it"):
+            comparison.to_frame(by, field="kid")
     some = examples.set_index("example_id")["kind"].where(examples.index.to_numpy() > 5)
     assert {row.value for row in comparison.slices(by=some)} == {"even", "odd", NO_VALUE}
 

@@ -81,13 +81,34 @@ def test_its_parameter_is_checked_like_any_setting(mine):
             chain.run_study("tiny", root=mine, parameters=given, say=lambda _: None)
 
 
+@pytest.mark.slow
+def test_a_setting_the_notebook_says_holds_against_the_study_but_not_against_the_command(mine):
+    shown = "from IPython.display import HTML\nHTML(f'<p>alpha {alpha}</p>')"
+    for stem, start in (("09_own", "alpha = 0.02"), ("10_left", "alpha = None")):
+        written(mine / f"notebooks/{stem}.ipynb", "Own?", f'study = "x"\nrun = ""\n{start}', shown)
+    (mine / "data/tiny/study.yaml").write_text("study: tiny\nalpha: 0.01\n")
+    for given, told in (({}, ("0.02", "0.01")), ({"alpha": 0.1}, ("0.1", "0.1"))):
+        run = chain.run_study(
+            "tiny", root=mine, only=["09", "10"], parameters=given, say=lambda _: None
+        )
+        assert not run.failed
+        books = [(run.folder / f"{stem}.ipynb").read_text() for stem in ("09_own", "10_left")]
+        assert all(f"alpha {one}</p>" in book for one, book in zip(told, books, strict=True))
+
+
 def guide_cells(heading: str) -> list[str]:
     part = re.search(rf"## {heading}\n(.*?)(?:\n## |\Z)", GUIDE, re.DOTALL)[1]
     return re.findall(r"```python\n(.*?)\n```", part, re.DOTALL)
 
 
 def test_each_recipe_takes_ten_lines():
-    for heading in ("Fork a chapter", "Add a metric", "Add a plot", "Write a chapter of your own"):
+    for heading in (
+        "Fork a chapter",
+        "Add a metric",
+        "Add a plot",
+        "Three changes tried",
+        "Write a chapter of your own",
+    ):
         part = re.search(rf"## {heading}\n(.*?)(?:\n## |\Z)", GUIDE, re.DOTALL)[1]
         blocks = re.findall(r"```\w*\n(.*?)\n```", part, re.DOTALL)
         assert blocks
@@ -121,6 +142,46 @@ def test_the_guides_chapter_metric_and_plot_run_in_a_copy_of_the_demo(copied):
     assert "Of inputs of more than 45 characters" in shown
     assert shown.count("Drawn: ") >= 2
     assert "as long" in shown.lower()
+
+
+def forked(chapter: str, path: Path, cells: list[str]) -> None:
+    """A copy of a chapter as the guide makes one: other parameters, nothing handed on, cells of one's own at the end."""
+    book = nbformat.read(ROOT / f"notebooks/{chapter}.ipynb", as_version=4)
+    start = next(one for one in book.cells if one.metadata.get("tags") == ["parameters"])
+    for one in book.cells:
+        lines = one.source.splitlines()
+        kept = [line for line in lines if "here.write(" not in line and "handed_on" not in line]
+        one.source = "\n".join(kept)
+    for cell in cells:
+        if re.fullmatch(r"(\w+) = \S+", cell):
+            name = cell.split(" = ", maxsplit=1)[0]
+            assert f"\n{name} = None" in start.source
+            start.source += f"\n{cell}"
+        else:
+            book.cells.append(nbformat.v4.new_code_cell(cell))
+    nbformat.write(book, path)
+
+
+@pytest.mark.slow
+def test_the_changes_the_guide_tried_run_in_copies_of_the_chapters(tmp_path):
+    left = shutil.ignore_patterns("ratings", "*.gguf", "events.sqlite*", "recipe", "*.pyc")
+    shutil.copytree(ROOT / "data/icd10", tmp_path / "data/icd10", ignore=left)
+    (tmp_path / "notebooks").mkdir()
+    slices, means, metric, changes, plot, test = guide_cells("Three changes tried")
+    forked("02_regressions", tmp_path / "notebooks/08_slice.ipynb", [slices, means, plot])
+    forked("01_benchmark", tmp_path / "notebooks/09_metric.ipynb", [metric, changes])
+    forked("06_ab_test", tmp_path / "notebooks/10_test.ipynb", [test])
+    run = chain.run_study("icd10", root=tmp_path, only=["08", "09", "10"], say=lambda _: None)
+    assert not run.failed
+    shown = {
+        path.stem: str([cell.get("outputs") for cell in json.loads(path.read_text())["cells"]])
+        for path in run.folder.glob("*.ipynb")
+    }
+    assert "distractors = near" in shown["08_slice"]
+    assert "Do the distractors matter?" in shown["08_slice"]
+    assert "better on similarity" in shown["09_metric"]
+    assert "of users: z = " in shown["10_test"]
+    assert "RuntimeWarning" not in str(shown)
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,25 @@ def test_coefficients_are_those_of_the_fit_that_hold_the_word(comparison):
     assert "too few examples" in show.coefficients(None).text
 
 
+@pytest.mark.parametrize("n", range(3, 11))
+def test_a_slice_without_any_right_answer_has_no_interval_and_warns_of_nothing(n):
+    import statsmodels.formula.api as smf
+
+    rows = [
+        {"right": float(one == "some" and (i % 3 == 0 or new)), "slice": one, "new": new, "c": i}
+        for one, size in (("none", n), ("some", 7))
+        for i in range(size)
+        for new in (0, 1)
+    ]
+    frame = pd.DataFrame(rows)
+    fit = clustered_fit(
+        smf.ols("right ~ C(slice) + C(slice):new", frame), frame["slice"] + frame["c"].astype(str)
+    )
+    told = show.coefficients(fit, keep="[none]").text
+    assert "n/a" in told
+    assert "nan" not in told
+
+
 def test_records_answer_and_a_sentence_is_its_own_answer(comparison):
     assert "better" in show.answer(comparison).text
     told = show.answer(comparison.slices(), NoiseFloor(marks={"e0": "not re-asked"}))

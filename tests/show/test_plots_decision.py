@@ -112,7 +112,7 @@ def test_the_limit_of_the_worst_slice_says_what_it_does(effect, narrow):
     with style.style():
         ax = plots.layers(decision, narrow=narrow)
     assert [one.get_text() for one in ax.texts].count(f"limit 0, {effect} if shown worse") == 1
-    assert [row["limit"] for row in plots.numbers(decision)] == [
+    assert [row["Limit"] for row in plots.numbers(decision)] == [
         "0.0",
         f"0, {effect} if shown worse",
         "50%",
@@ -137,7 +137,7 @@ def test_too_early_shows_no_number_anywhere():
         "ab_test": evidence("ab_test", "too early")
     }
     decision = decide(found, study="x", stage="rollout")
-    assert plots.numbers(decision)[2]["difference"] == "–"
+    assert plots.numbers(decision)[2]["Difference (95% interval)"] == "–"
     assert (
         "3 A/B test, a metric with a rather long name indeed: not yet, too early, –."
         in plots.alt(decision)

@@ -22,7 +22,7 @@ SENTENCES = {
     "cells title": lambda found: say.cells_title(found.cells),
     "similarity title": say.similarity_title,
     "scatter title": lambda found: say.scatter_title(found, "similarity"),
-    "detectable": lambda found: say.detectable_alt(found, 0.8),
+    "detectable": say.detectable_alt,
     "slices": lambda found: say.slices_alt(slice_table(found, margin=0.05)),
     "rates": say.rates_alt,
     "differences": say.differences_alt,
@@ -199,7 +199,7 @@ def test_an_outcome_that_counts_as_wrong_is_said(comparison_in):
 
 def test_the_metric_table_names_the_primary_and_adjusts_the_rest(comparison_in):
     found = rows.metric_rows(comparison_in("better"))
-    assert [row["metric"] for row in found] == ["exact match (primary)", "format", "similarity"]
+    assert [row["Metric"] for row in found] == ["exact match (primary)", "format", "similarity"]
     assert [row["p"].endswith("adjusted") for row in found] == [False, True, True]
 
 
@@ -225,7 +225,7 @@ def test_titles_are_sentences(comparison_in, metrics, title):
 def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
     found = comparison_in("better")
     with_margin, without = (
-        say.slices_caption(slice_table(found, margin=margin), 0.8) for margin in (0.05, None)
+        say.slices_caption(slice_table(found, margin=margin)) for margin in (0.05, None)
     )
     assert with_margin == (
         "Every slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
@@ -250,22 +250,22 @@ def test_the_example_table_marks_words_and_what_became_of_a_row_asked_again(comp
     marks = ["flips" if one == first else "regressed again" for one in frame["example_id"]]
     listed = rows.frame_rows(frame.assign(asked_again=marks))
     assert len(listed) == len(found.regressed) == found.primary.regressed
-    assert (listed[0]["example"], listed[0]["again"]) == (first, "flips")
-    assert "<del>" in listed[0]["base"].body
-    assert "<ins>" in listed[0]["fine_tuned"].body
-    assert listed[0]["drop"] == "−1.00"  # similarity runs from 0 to 1
+    assert (listed[0]["Example"], listed[0]["Asked again"]) == (first, "flips")
+    assert "<del>" in listed[0]["Base"].body
+    assert "<ins>" in listed[0]["Fine-tuned"].body
+    assert listed[0]["Similarity"] == "−1.00"  # similarity runs from 0 to 1
 
 
 def test_long_texts_are_cut_in_tables(comparison_in):
     one = comparison_in("worse").regressed[0]
     long = replace(one, base=replace(one.base, predicted="x" * 5000))
-    assert len(rows.frame_rows(examples_frame([long], ("similarity",)))[0]["base"].text) < 900
+    assert len(rows.frame_rows(examples_frame([long], ("similarity",)))[0]["Base"].text) < 900
 
 
 TABLES = {
     "examples": lambda c, s, n: show.examples(c.to_frame(by="example")),
     "slices": lambda c, s, n: table(rows.slice_rows(s), caption=say.slices_title(s)),
-    "metrics": lambda c, s, n: table(rows.metric_rows(c), columns=rows.METRIC_COLUMNS),
+    "metrics": lambda c, s, n: table(rows.metric_rows(c)),
     "segments": lambda c, s, n: table(rows.segment_rows(find_slices(c, min_support=5))),
     "comparison": lambda c, s, n: c,
     "metrics of one model": lambda c, s, n: c.base,

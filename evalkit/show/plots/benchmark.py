@@ -257,11 +257,11 @@ def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool 
     )
 
 
-def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = False) -> Axes:
+def detectable(comparison: Comparison, *, narrow: bool = False) -> Axes:
     """The smallest difference a test set of each size finds, at this run's disagreement; this run is marked."""
     _, ax = style.canvas(2.8 if narrow else 3.0, narrow=narrow)
     n = comparison.n
-    detects = partial(say.detects, comparison, power=power)
+    detects = partial(say.detects, comparison)
     sizes = [int(size) for size in np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))]
     found = [(size, at * 100) for size in sizes if (at := detects(size)) is not None]
     here = detects(n)
@@ -287,10 +287,8 @@ def detectable(comparison: Comparison, *, power: float = 0.8, narrow: bool = Fal
     ax.locator_params(axis="x", nbins=4 if narrow else 8)
     ax.xaxis.set_major_formatter(lambda value, _: wording.count(int(value)))
     what = "points found" if comparison.margin is None else "loss ruled out, points,"
-    above = f"{what} with power {wording.percent(power, 0)}"
-    return style.titled(
-        ax, say.detectable_title(comparison, here, power), narrow=narrow, above=above
-    )
+    above = f"{what} with power {wording.percent(comparison.declared.power, 0)}"
+    return style.titled(ax, say.detectable_title(comparison, here), narrow=narrow, above=above)
 
 
 def _scale_of(tests: Sequence[Any]) -> dict[str, Any]:

@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 TITLE = "A layer passes when its whole interval lies in the tinted zone"
 SUBLINE = "Fine-tuned minus base, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
 ONE_OF_MANY = "The slice warns and does not block: of several slices, one may lie wholly left of the line by chance."
-COLUMNS = {
-    "evidence": "Evidence",
-    "n": "n",
-    "difference": "Difference (95% interval)",
-    "limit": "Limit",
-    "verdict": "Verdict",
-    "gate": "Gate",
-}
 MISSING_COLUMNS = {"name": "Layer", "action": "What", "why": "Why", "price": "Price"}
 _WIDTH = 7.7
 _NAMES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
@@ -160,13 +152,13 @@ def numbers(decision: Decision) -> list[dict[str, str]]:
     """The numbers of the picture, a row a track."""
     return [
         {
-            "evidence": f"{row.name}, {row.under}" + (" (simulated)" if row.simulated else ""),
+            "Evidence": f"{row.name}, {row.under}" + (" (simulated)" if row.simulated else ""),
             "n": row.n,
-            "difference": row.value,
-            "limit": row.at_limit
+            "Difference (95% interval)": row.value,
+            "Limit": row.at_limit
             or (row.text(row.limit) if row.shift else wording.points(row.limit)),
-            "verdict": row.verdict,
-            "gate": row.word,
+            "Verdict": row.verdict,
+            "Gate": row.word,
         }
         for row in rows_of(decision)
     ]
