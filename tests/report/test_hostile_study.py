@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from evalkit.answers.runner import run_automated_eval
-from evalkit.report import chain
+from evalkit.report import chain, compare
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -20,6 +20,7 @@ HOSTILE = [
     f"<svg onload=alert(1)><iframe src={AWAY}></iframe><form action={AWAY}><input type=submit></form>",
     "W" * 400,
     "\u202eabc\u2066\x1b[2J\u200b\ufffe\U000e0041 $\\mathrm{x}$ {{ model }} \\(x\\)",
+    f'=HYPERLINK("{AWAY}") </summary></details> ${{alert(1)}} \x00\x1b]8;;{AWAY}\x07link\x1b]8;;\x07 [a](<javascript:X>)',
     '--></script><xmp><template><noscript><plaintext><div style="position:fixed;inset:0;z-index:9999">',
 ]
 BASE, TUNED = f"base {HOSTILE[0]}", f"{HOSTILE[5][:90]}{HOSTILE[2]}"
@@ -52,6 +53,25 @@ def page_file(tmp_path_factory):
     return run.report
 
 
+@pytest.fixture(scope="module")
+def compared_file(tmp_path_factory):
+    """The page of two files of another tool, in which everything is hostile: models, columns, slices, files' own names."""
+    root = tmp_path_factory.mktemp("compared")
+    (root / "notebooks").symlink_to(NOTEBOOKS)
+    files = []
+    for name, right in ((BASE, 2), (TUNED + HOSTILE[8], 4)):
+        rows = [
+            {"id": f"{n} {text}", "input": f"{n} {text}", "expected": text, "model": name, HOSTILE[0]: float(n < right),
+             "output": text if n < right else f"no {text} \ud800", HOSTILE[1]: text}
+            for n in range(6) for text in HOSTILE
+        ]  # fmt: skip
+        files.append(root / f"{HOSTILE[2][:4]}{'w' * 80}{right}<b onload=alert(1)>.jsonl")
+        files[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"metric": "exact_match", "columns": "", "base_arm": "", "fine_tuned_arm": ""}
+    given |= {"test_file": "", "filter_name": "", "margin": 0.0}
+    return compare.compare(*files, given, root=root)[0]
+
+
 def _answering(name, right):
     def model(messages):
         number, text = messages[-1]["content"].split(" ", 1)
@@ -62,7 +82,9 @@ def _answering(name, right):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_runs_nothing_leaves_and_the_page_keeps_its_width(browser, page_file, width):
+@pytest.mark.parametrize("made", ["page_file", "compared_file"])
+def test_nothing_runs_nothing_leaves_and_the_page_keeps_its_width(browser, request, made, width):
+    page_file = request.getfixturevalue(made)
     page = browser.new_page(viewport={"width": width, "height": 844}, bypass_csp=True)
     asked, told = [], []
     page.on("request", lambda request: asked.append(request.url))
