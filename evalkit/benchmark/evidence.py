@@ -218,10 +218,11 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
         price = f"{more} more {'example' if one else 'examples'}" + (
             "; the rest stands in the table of slices" if n_more else ""
         )
+        noun = "example" if named[-1].n == 1 else "examples"
         yield Missing(
             kind=OPEN_SLICES,
             action=f"Collect more examples with {wording.listed(names)}",
-            why=f"{why} examples, not settled; the price settles each {wording.times(named[0].wanted_chance)}",
+            why=f"{why} {noun}, not settled; the price settles each {wording.times(named[0].wanted_chance)}",
             price=price,
         )
 

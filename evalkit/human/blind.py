@@ -137,7 +137,8 @@ class Batch(Brief, Sequence[Pair]):
         shown = stats.sign_test_power(len(self), 0.6)
         needed = {rate: stats.ratings_needed(rate) for rate in (0.6, 0.65, 0.7)}
         return (
-            f"{len(self)} pairs without ties show a true win rate of 60% with probability {wording.percent(shown, 0)}; "
+            f"{wording.plural(len(self), 'pair')} without ties can show a true win rate of 60% "
+            f"with probability {wording.percent(shown, 0)}; "
             f"80% would need {needed[0.6]} pairs at 60%, {needed[0.65]} at 65%, {needed[0.7]} at 70%."
         )
 

@@ -87,7 +87,7 @@ def close(
     record = round_.lock(unfinished=unfinished)
     round_.key()  # also of a round that was closed before: what is told below is checked now
     sealed = [
-        f"  {rater}: {one['votes']} votes, sha256 {one['sha256'][:16]}..."
+        f"  {rater}: {wording.plural(one['votes'], 'vote')}, sha256 {one['sha256'][:16]}..."
         for rater, one in record["votes"].items()
     ]
     state = f"was closed already, {record['locked_at']}" if already else "is closed now, for good"

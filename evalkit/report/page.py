@@ -354,7 +354,11 @@ def _about(
             if {"base", "fine_tuned"} <= set(models)
             else []
         ),
-        *([f"{wording.count(n)} held-out {comparison['unit']}"] if n else []),
+        *(
+            [wording.plural(n, f"held-out {str(comparison['unit']).removesuffix('s')}")]
+            if n
+            else []
+        ),
         *([f"stage: {STAGES[decision.stage]}"] if decision else []),
         record["made_at"][:16].replace("T", " ") + " UTC",
     ]

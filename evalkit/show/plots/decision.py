@@ -214,7 +214,9 @@ def _layer_row(layer: LayerDecision) -> Row:
     return Row(
         name=_NAMES[layer.layer],
         under=layer.metric or "not there yet",
-        n=f"{wording.count(layer.n)} {layer.unit}" if layer.n is not None else wording.NOTHING,
+        n=wording.plural(layer.n, layer.unit.removesuffix("s"), layer.unit)
+        if layer.n is not None
+        else wording.NOTHING,
         word=_track_word(layer),
         verdict=layer.verdict,
         value=layer.effect_text(),
