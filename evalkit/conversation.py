@@ -314,7 +314,7 @@ def _tool_calls(message: Message) -> list[tuple[str, str, str]]:
 
 
 def _is_call(part: object) -> bool:
-    return isinstance(part, Mapping) and part.get("type") in {"tool_use", "function_call"}
+    return isinstance(part, Mapping) and part.get("type") in ("tool_use", "function_call")
 
 
 def _arguments(given: str) -> str:

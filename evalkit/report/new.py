@@ -119,8 +119,18 @@ def _converted(test: Path, columns: Mapping[str, str] | str) -> testsets.Convert
     """None of a file with rows of chat JSONL: the faults of the others are told line by line."""
     if not columns and dataset.read_examples(test, strict=False).examples:
         return None
-    made = testsets.convert(test, columns=columns)
+    try:
+        made = testsets.convert(test, columns=columns)
+    except DataError:
+        if columns or dataset.looks_otherwise(test) or not _holds_objects(test):
+            raise
+        return None
     return None if made.is_chat else made
+
+
+def _holds_objects(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4096).lstrip()[:1] == b"{"
 
 
 def _put_checked(path: Path, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """Whatever JSON a server sends is either an answer or said to be none."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evalkit.answers.endpoint.reply import NoAnswerError, answer
@@ -39,6 +39,7 @@ REPLIES = st.fixed_dictionaries(
 
 
 @settings(deadline=None)
+@example(reply={"choices": [{"message": {"content": [{"text": "4", "type": []}]}}]})
 @given(reply=REPLIES | VALUES)
 def test_any_json_is_an_answer_or_no_answer_and_never_another_exception(reply):
     try:
