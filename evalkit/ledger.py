@@ -131,7 +131,7 @@ def read(path: str | Path, *, told: Told = kept_quiet) -> Ledger:
 
 
 def append(
-    path: str | Path, kind: str, facts: Mapping[str, Any], *, at: str = "", told: Told = warned
+    path: str | Path, kind: str, facts: Mapping[str, object], *, at: str = "", told: Told = warned
 ) -> str:
     """Adds a line, on the disk on return, and returns its hash; the first takes over what earlier versions kept.
 
@@ -161,7 +161,7 @@ def append(
 
 @contextmanager
 def sealing(
-    folder: Path | None, kind: str, facts: Mapping[str, Any], files: Mapping[Path, str]
+    folder: Path | None, kind: str, facts: Mapping[str, object], files: Mapping[Path, str]
 ) -> Iterator[None]:
     """Puts on record which hashes files of a study will have, and holds its folder until they are there.
 
@@ -287,7 +287,7 @@ def _differing(folder: Path, name: str, sha256: str, line: Line) -> Mismatch | N
     return Mismatch(file=name, words=f"{path}: was {was} {since}, is {now}; {remedy}")
 
 
-def _written(file: LineFile, kind: str, facts: Mapping[str, Any], head: str, at: str) -> str:
+def _written(file: LineFile, kind: str, facts: Mapping[str, object], head: str, at: str) -> str:
     record = {
         "previous": head,
         "kind": kind,
@@ -301,11 +301,11 @@ def _written(file: LineFile, kind: str, facts: Mapping[str, Any], head: str, at:
     return hashlib.sha256(line).hexdigest()
 
 
-def _text(record: Mapping[str, Any]) -> bytes:
+def _text(record: Mapping[str, object]) -> bytes:
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _seal(record: Mapping[str, Any], key: str) -> str:
+def _seal(record: Mapping[str, object], key: str) -> str:
     body = _text({name: value for name, value in record.items() if name != "seal"})
     return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
 

@@ -198,7 +198,7 @@ _SUBJECTS = {
 }
 
 
-def _check_retired(retired: Any) -> None:
+def _check_retired(retired: object) -> None:
     reasons = retired.values() if isinstance(retired, Mapping) else [None]
     if not all(isinstance(why, str) and why.strip() for why in reasons):
         raise DesignError(
@@ -228,7 +228,7 @@ def _renamed(found: dict[Any, Any], path: Path) -> dict[Any, Any]:
     return rules
 
 
-def _check(name: str, value: Any, default: Any) -> None:
+def _check(name: str, value: object, default: object) -> None:
     wanted: Iterable[Any] = ()
     if name.endswith("_needs"):
         wanted = ("better", "not worse")

@@ -176,7 +176,7 @@ def _json(path: Path) -> tuple[str, list[dict[str, Any]]]:
     return ("log", []) if whole and _LOGS & whole[0].keys() else (kind, whole)
 
 
-def _one(whole: Mapping[str, Any]) -> tuple[list[Any], str]:
+def _one(whole: Mapping[str, object]) -> tuple[list[Any], str]:
     """One object: a row by itself, or the only list of objects in it."""
     lists = [one for one in whole.values() if isinstance(one, list) and one]
     wrapped = [one for one in lists if isinstance(one[0], Mapping) and "role" not in one[0]]
