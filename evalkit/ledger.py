@@ -183,7 +183,7 @@ def append(
 
 @contextmanager
 def sealing(
-    folder: Path | None, kind: str, facts: Mapping[str, Any], files: Mapping[Path, str]
+    folder: Path | None, kind: str, facts: Mapping[str, object], files: Mapping[Path, str]
 ) -> Iterator[None]:
     """Puts on record which hashes files of a study will have, and holds its folder until they are there.
 
@@ -311,7 +311,7 @@ def _differing(folder: Path, name: str, sha256: str, line: Line) -> Mismatch | N
     return Mismatch(file=name, words=f"{path}: was {was} {since}, is {now}; {remedy}")
 
 
-def _written(file: LineFile, kind: str, facts: Mapping[str, Any], head: str, at: str) -> str:
+def _written(file: LineFile, kind: str, facts: Mapping[str, object], head: str, at: str) -> str:
     record = {
         "previous": head,
         "kind": kind,
@@ -357,11 +357,11 @@ def _lost(path: Path, kept: str, found: Sequence[Line]) -> Mismatch | None:
     return Mismatch(file=FILE, words=said)
 
 
-def _text(record: Mapping[str, Any]) -> bytes:
+def _text(record: Mapping[str, object]) -> bytes:
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _seal(record: Mapping[str, Any], key: str) -> str:
+def _seal(record: Mapping[str, object], key: str) -> str:
     body = _text({name: value for name, value in record.items() if name != "seal"})
     return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
 

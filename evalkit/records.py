@@ -60,13 +60,13 @@ class Results(list[Any]):
         return _several(self)
 
 
-def _several(records: Sequence[Any]) -> str:
+def _several(records: Sequence[object]) -> str:
     first = f", the first: {_cut(repr(records[0]), _LONGEST)}" if records else ""
     kind = type(records[0]).__name__ if records else "record"
     return f"<{len(records)} x {kind}{first}>"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     if isinstance(value, str):
@@ -79,7 +79,7 @@ def _short(value: Any) -> str:
     return f"<{type(value).__name__}>"
 
 
-def _holds(value: Any) -> bool:
+def _holds(value: object) -> bool:
     """Whether a value is more than a text or a number."""
     return not (value is None or isinstance(value, str | bool | int | float))
 
@@ -164,7 +164,7 @@ class Answer(Brief):
         return None if n is None else round(n * len(self.thinking) / n_chars)
 
 
-def ends_in_error(finish_reason: Any) -> bool:
+def ends_in_error(finish_reason: object) -> bool:
     """Whether a server says by its finish reason that it broke the answer off: error, network_error, abort ...
 
     Example:
@@ -349,13 +349,13 @@ def answers_hash(results: Iterable[EvalResult]) -> str:
     )
 
 
-def hash_rows(rows: Iterable[Sequence[Any]]) -> str:
+def hash_rows(rows: Iterable[Sequence[object]]) -> str:
     """SHA-256 hex over rows of texts and numbers, whatever their order."""
     text = json.dumps(sorted(map(list, rows)), separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):

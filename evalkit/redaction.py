@@ -54,7 +54,7 @@ def without_secrets(text: str, secrets: Iterable[str] | None = None) -> str:
     return text
 
 
-def without_secrets_in(value: Any, secrets: Iterable[str] | None = None) -> Any:
+def without_secrets_in(value: object, secrets: Iterable[str] | None = None) -> Any:
     """The same for everything that is text in a JSON value."""
     known = tuple(known_secrets() if secrets is None else secrets)
     if isinstance(value, str):

@@ -204,7 +204,10 @@ def named(words: str) -> tuple[str, ...]:
 
 
 def checked(
-    values: Mapping[str, Any], *, types: Mapping[str, type] = TYPES, where: str = "settings refused"
+    values: Mapping[str, object],
+    *,
+    types: Mapping[str, type] = TYPES,
+    where: str = "settings refused",
 ) -> dict[str, Value]:
     """The values, each of its setting's type.
 
@@ -348,7 +351,7 @@ def _declared_type(notebook: Path, name: str, value: Any, line: Any) -> type:
 
 
 def misfits(
-    name: str, value: Any, types: Mapping[str, type], *, unknown: str = "no such setting"
+    name: str, value: object, types: Mapping[str, type], *, unknown: str = "no such setting"
 ) -> Iterator[str]:
     """What keeps a value from being the setting of that name; `unknown` is what is said of a name that `types` lacks."""
     if name not in types:

@@ -265,7 +265,7 @@ def cleaned(text: str) -> tuple[str, bool]:
     return safe, safe != text
 
 
-def whole(value: Any) -> Any:
+def whole(value: object) -> Any:
     r"""Plain values, as JSON or YAML hold them, with every text `cleaned`: what a file may escape, no other can keep.
 
     Example:

@@ -170,7 +170,7 @@ def _in_settings(plan: ABPlan) -> dict[str, Any]:
     }
 
 
-def _both_said(differs: Sequence[Mapping[str, Any]]) -> str:
+def _both_said(differs: Sequence[Mapping[str, object]]) -> str:
     told = [f"{one['name']} is {one['study']} there and {one['plan']} here" for one in differs]
     return wording.visible(wording.listed(told))
 
@@ -400,7 +400,7 @@ def ab_evidence(
     found: Reading | NoReading,
     *,
     study: str,
-    differs: Sequence[Mapping[str, Any]] = (),
+    differs: Sequence[Mapping[str, object]] = (),
 ) -> Evidence:
     """The layer's record; a withheld effect stands nowhere in it.
 

@@ -282,7 +282,7 @@ def _z_of(p_value: float | None, z_score: float | None, estimate: float | None) 
     return z_score if p_value < _SMALLEST else math.copysign(z_of_p(p_value), estimate)
 
 
-def _levels(parts: Sequence[Any], weights: Sequence[float]) -> tuple[float | None, float | None]:
+def _levels(parts: Sequence[object], weights: Sequence[float]) -> tuple[float | None, float | None]:
     """Each variant's level; over several phases with the weights of the difference, so that they differ by just that."""
     if len(parts) == 1:
         return _level(parts[0], "control"), _level(parts[0], "treatment")
@@ -295,7 +295,7 @@ def _levels(parts: Sequence[Any], weights: Sequence[float]) -> tuple[float | Non
     return old, new
 
 
-def _level(test: Any, arm: str) -> float | None:
+def _level(test: object, arm: str) -> float | None:
     return (
         getattr(test, f"{arm}_rate")
         if hasattr(test, f"{arm}_rate")

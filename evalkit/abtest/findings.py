@@ -163,14 +163,14 @@ class Question:
         """Its name."""
         return self.plan.plan.experiment_name
 
-    def everyone(self, metric: Metric, before: Any = None) -> pd.DataFrame:
+    def everyone(self, metric: Metric, before: object = None) -> pd.DataFrame:
         """Sums of one metric over all users in the log; only what `due_part` leaves of them may be shown."""
         plan, options = self.plan.plan, {"window_s": self.window_s, "before": before}
         if plan.cap_per_user is not None and metric.name == plan.primary.name:
             options["cap"] = ("y" if metric.kind == "mean" else "x", plan.cap_per_user)
         return self.log.cells(self.all_users, self.experiment, metric.name, is_rate=None, **options)
 
-    def cells(self, metric: Metric, before: Any = None) -> pd.DataFrame:
+    def cells(self, metric: Metric, before: object = None) -> pd.DataFrame:
         """Sums of one metric over the users of the latest look due."""
         return self.due_part(self.everyone(metric, before), metric)
 
@@ -188,7 +188,7 @@ class Question:
             raise DataError(f"{self.log.where}: {nothing_counts(tally, self.experiment)}")
         return found
 
-    def covariate(self, given: Any) -> Any:
+    def covariate(self, given: object) -> Any:
         """What users did before, as given or as the plan names it; None without either.
 
         Raises:
@@ -234,7 +234,7 @@ class Question:
         return watch(self.log, self.users, guardrail, **options)
 
 
-def findings(ask: Question, *, before: Any = None, slices: bool = True) -> Findings:
+def findings(ask: Question, *, before: object = None, slices: bool = True) -> Findings:
     """All that is read at the looks due; the first one that leaves the limits decides."""
     plan = ask.plan.plan
     kind, alpha = plan.primary.kind, plan.alpha

@@ -188,7 +188,7 @@ def _append(
     path: Path,
     locked: LockedPlan,
     reason: str,
-    changes: Mapping[str, Any],
+    changes: Mapping[str, object],
     now: datetime | None,
 ) -> None:
     plan = locked.plan.changed(**changes)
@@ -273,7 +273,7 @@ def plan_hashes(path: str | Path) -> set[str]:
     return {record["sha256"], *(one["sha256"] for one in record["amendments"])}
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """JSON that is the same for the same value: sorted keys, no spaces, ASCII."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
@@ -285,11 +285,11 @@ def _differences(old: ABPlan, new: ABPlan) -> dict[str, tuple[Any, Any]]:
     return {name: (getattr(old, name), getattr(new, name)) for name in names}
 
 
-def _hash(value: Any) -> str:
+def _hash(value: object) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def _check(sha256: str, value: Any, path: Path) -> None:
+def _check(sha256: str, value: object, path: Path) -> None:
     if _hash(value) != sha256:
         raise DataError(f"{path}: the plan no longer matches its hash; {_REMEDY}")
 
@@ -328,7 +328,7 @@ class _Amended(msgspec.Struct):
     amendments: list[_Entry]
 
 
-def _plan(record: Mapping[str, Any], path: Path) -> ABPlan:
+def _plan(record: Mapping[str, object], path: Path) -> ABPlan:
     try:
         return ABPlan.from_dict(record)
     except (DataError, DesignError) as why:
@@ -346,7 +346,7 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _as_json(record: Mapping[str, Any]) -> bytes:
+def _as_json(record: Mapping[str, object]) -> bytes:
     return json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 

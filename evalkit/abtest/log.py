@@ -132,7 +132,7 @@ class EventLog:
         self.record_outcomes([row])
         return row["outcome_id"]
 
-    def record_outcomes(self, rows: Sequence[dict[str, Any]]) -> None:
+    def record_outcomes(self, rows: Sequence[dict[str, object]]) -> None:
         """Writes many outcomes, as `outcome_row` makes them, in one commit.
 
         Raises:
@@ -226,7 +226,7 @@ class EventLog:
         return {"experiment": experiment, "user_id": self.stored_user(user_id)}
 
     def _insert(
-        self, table: sa.Table, rows: Sequence[dict[str, Any]], same: tuple[str, ...]
+        self, table: sa.Table, rows: Sequence[dict[str, object]], same: tuple[str, ...]
     ) -> None:
         insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
         with self._engine.begin() as connection:
@@ -237,7 +237,7 @@ class EventLog:
             self._check_replays(table, rows, same)
 
     def _check_replays(
-        self, table: sa.Table, rows: Sequence[dict[str, Any]], same: tuple[str, ...]
+        self, table: sa.Table, rows: Sequence[dict[str, object]], same: tuple[str, ...]
     ) -> None:
         key = next(iter(table.primary_key.columns))
         with self._engine.connect() as connection:

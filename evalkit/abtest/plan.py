@@ -395,7 +395,7 @@ class ABPlan:
         return {name: getattr(self, name) for name in ("alpha", "power", "design_effect", "looks")}
 
 
-def _metric(record: Mapping[str, Any]) -> Metric:
+def _metric(record: Mapping[str, object]) -> Metric:
     """A metric as recorded; one locked without a direction was read as "higher" and still is."""
     known = {name: one for name, one in record.items() if name != "question"}  # the margin says it
     return Metric(**{"better": "higher", **known})

@@ -176,7 +176,7 @@ class _Draft:
         self,
         user_id: str,
         config: ABTestConfig,
-        client: Any,
+        client: object,
         assigned: tuple[Variant | None, str | None],
         *,
         request_id: str | None,

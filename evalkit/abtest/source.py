@@ -91,7 +91,7 @@ def _named(
 
 
 def _opened(
-    where: str | Path, tables: tuple[str, str], texts: set[str], settings: Mapping[str, Any]
+    where: str | Path, tables: tuple[str, str], texts: set[str], settings: Mapping[str, object]
 ) -> Log:
     if Path(where).is_dir():
         return _open_folder(Path(where), tables, texts, settings)
@@ -188,7 +188,7 @@ def _table(engine: Any, name: str) -> Any:
 
 
 def _open_folder(
-    folder: Path, tables: tuple[str, str], texts: set[str], settings: Mapping[str, Any]
+    folder: Path, tables: tuple[str, str], texts: set[str], settings: Mapping[str, object]
 ) -> Log:
     import ibis
 

@@ -149,7 +149,7 @@ def _read(line: bytes, strip_think: bool | None) -> Line:
     return Line(custom_id=record["custom_id"], answer=_answer(record, strip_think))
 
 
-def _answer(record: Mapping[str, Any], strip_think: bool | None) -> Answer | None:
+def _answer(record: Mapping[str, object], strip_think: bool | None) -> Answer | None:
     reply, error = record.get("response"), record.get("error")
     if isinstance(error, Mapping) and error.get("code") in _NOT_ASKED:
         return None
@@ -168,7 +168,7 @@ def _answer(record: Mapping[str, Any], strip_think: bool | None) -> Answer | Non
         )
 
 
-def _line(custom_id: str, body: Mapping[str, Any]) -> bytes:
+def _line(custom_id: str, body: Mapping[str, object]) -> bytes:
     record = {"custom_id": custom_id, "method": "POST", "url": CALLS_TO, "body": body}
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=dict)
     return text.encode("utf-8") + b"\n"

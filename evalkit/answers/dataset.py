@@ -391,13 +391,13 @@ def _with(messages: list[Any], asked: dict[str, Any]) -> Any:
     return [messages, asked] if asked else messages
 
 
-def _digest(value: Any) -> bytes:
+def _digest(value: object) -> bytes:
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
     ).digest()
 
 
-def _label(value: Any) -> str:
+def _label(value: object) -> str:
     return (
         value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
     )

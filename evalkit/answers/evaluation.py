@@ -386,7 +386,7 @@ def warn_of_changes(tally: Tally) -> None:
         )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = f"{value:g}" if isinstance(value, float) else flattened(value) or json.dumps(value)
     return text if len(text) <= _LONG_VALUE else f"{text[:_LONG_VALUE]}…"
 

@@ -66,7 +66,7 @@ class Journal(Brief):
 def call_key(
     model: str,
     endpoint: str,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     messages: list[Any] | tuple[Any, ...],
     sample: int,
 ) -> str:
@@ -86,7 +86,7 @@ def header(
     model: str,
     *,
     endpoint: str,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     system_prompt: str = "",
     system_prompt_mode: str = "auto",
     test_set: str = "",
@@ -174,7 +174,7 @@ class Writer:
     Opening repairs an unfinished last line, refuses a header that contradicts, and finds the answers already there.
     """
 
-    def __init__(self, path: str | Path, head: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, head: Mapping[str, object]) -> None:
         """Opens or begins the journal at `path`.
 
         Raises:
@@ -253,7 +253,7 @@ class Writer:
             self._file.clear()  # no answer stands in it, as after a misspelt name: it binds nothing
             self._write(head)
 
-    def _write(self, record: Mapping[str, Any]) -> Place:
+    def _write(self, record: Mapping[str, object]) -> Place:
         safe = without_secrets_in(record, self._secrets)
         line = json.dumps(safe, ensure_ascii=False, allow_nan=False).encode(
             "utf-8", "backslashreplace"
@@ -365,7 +365,7 @@ def _as_it_ended(answer: Answer) -> Answer:
     return replace(answer, text="", outcome="error", error=answer.error or why)
 
 
-def _canonical(value: Any) -> bytes:
+def _canonical(value: object) -> bytes:
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode("ascii")

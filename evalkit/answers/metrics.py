@@ -217,7 +217,7 @@ def score_answer(
     )
 
 
-def input_text(messages: Sequence[Mapping[str, Any]]) -> str:
+def input_text(messages: Sequence[Mapping[str, object]]) -> str:
     """What the user asked last; the last message of any kind when no user speaks."""
     asked = [one for one in messages if one.get("role") == "user"] or list(messages)
     return wording.flattened(asked[-1].get("content")) if asked else ""
@@ -454,7 +454,7 @@ def _has_form(check: Checker, row: Example, text: str) -> bool:
     return given
 
 
-def _plain(given: Any) -> Any:
+def _plain(given: object) -> Any:
     """NumPy's booleans as Python's."""
     return bool(given) if getattr(getattr(given, "dtype", None), "kind", "") == "b" else given
 

@@ -72,7 +72,7 @@ def _read(path: Path, role: Role) -> dict[str, Any]:
     return {**shared, **own, **{name: one for name, one in rich.items() if one}}
 
 
-def _checked(said: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _checked(said: Mapping[str, object], where: str) -> dict[str, Any]:
     types = {**{name: TYPES[name] for name in _PLAIN}, **dict.fromkeys(_RICH, dict)}
     try:
         return checked({str(name): one for name, one in said.items()}, types=types, where=where)

@@ -214,12 +214,12 @@ def request(row: dict[str, Any], labels: Collection[str] = ()) -> dict[str, Any]
     return said
 
 
-def _is_said(name: str, value: Any) -> bool:
+def _is_said(name: str, value: object) -> bool:
     """Exports write every name a message may have, most of them null; a tool call's content may be null indeed."""
     return value is not None or name == "content"
 
 
-def _check_message(number: int, message: Any) -> None:
+def _check_message(number: int, message: object) -> None:
     if not isinstance(message, dict):
         raise UnusableError(
             f"message {number} is {_kind(message)}", "write it as an object with role and content"
@@ -261,7 +261,7 @@ def _empty(what: str, message: dict[str, Any]) -> UnusableError:
     )
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """What it is, with its article."""
     known = {
         dict: "an object",
@@ -273,5 +273,5 @@ def _kind(value: Any) -> str:
     return known.get(type(value), "a number")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     return json.dumps(value, default=str)[:60]

@@ -140,7 +140,9 @@ def shape_of(row: Mapping[str, Any], names: Any, columns: Mapping[str, str]) -> 
     )
 
 
-def chat_row(row: Mapping[str, Any], shape: Shape, *, columns: Mapping[str, str]) -> dict[str, Any]:
+def chat_row(
+    row: Mapping[str, object], shape: Shape, *, columns: Mapping[str, str]
+) -> dict[str, Any]:
     """A row in chat form: messages, further right answers, tools, and all else as metadata.
 
     Raises:
@@ -216,7 +218,7 @@ def _question(names: Any, columns: Mapping[str, str]) -> tuple[str, ...]:
     return (asked, *(name for name in _UNDER if name in names))
 
 
-def _is_answered(row: Mapping[str, Any], talk: str) -> bool:
+def _is_answered(row: Mapping[str, object], talk: str) -> bool:
     """Whether the conversation itself ends in an answer, so that other fields are labels."""
     given = _loaded(row.get(talk))
     last = given[-1] if isinstance(given, list) and given else {}
@@ -224,7 +226,7 @@ def _is_answered(row: Mapping[str, Any], talk: str) -> bool:
     return _ROLES.get(said, said) == "assistant" or said in _CALL
 
 
-def _talk_name(talk: str, row: Mapping[str, Any]) -> str:
+def _talk_name(talk: str, row: Mapping[str, object]) -> str:
     if talk == "contents":
         return "Gemini"
     if talk != "messages":
@@ -263,7 +265,7 @@ def _history(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _asked(
-    row: Mapping[str, Any], names: Sequence[str], columns: Mapping[str, str]
+    row: Mapping[str, object], names: Sequence[str], columns: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     values = [_loaded(row.get(name)) for name in names]
     if names == ("turns",) and isinstance(values[0], list):
@@ -284,7 +286,7 @@ def _asked(
     yield {"role": "user", "content": "\n\n".join(filter(str.strip, texts))}
 
 
-def _talk(given: Any) -> Iterator[dict[str, Any]]:
+def _talk(given: object) -> Iterator[dict[str, Any]]:
     said = _loaded(given)
     if not isinstance(said, list) or not said:
         raise UnusableError(f"the conversation is {shown(given)}", "write a list of messages")
@@ -297,7 +299,7 @@ def _talk(given: Any) -> Iterator[dict[str, Any]]:
             yield message
 
 
-def _message(number: int, one: Mapping[str, Any], n_calls: int) -> Iterator[dict[str, Any]]:
+def _message(number: int, one: Mapping[str, object], n_calls: int) -> Iterator[dict[str, Any]]:
     said = str(one.get("role", one.get("from", "user" if "parts" in one else "")))
     role = _ROLES.get(said.lower(), said.lower())
     content = one.get("content", one.get("value"))
@@ -359,7 +361,7 @@ def _called(calls: list[Any], n_calls: int) -> dict[str, Any]:
     return {"role": "assistant", "content": None, "tool_calls": made}
 
 
-def _right(given: Any) -> tuple[list[dict[str, Any]], list[str]]:
+def _right(given: object) -> tuple[list[dict[str, Any]], list[str]]:
     """The expected answer as a message, and further right ones; neither where the field is empty."""
     value = _loaded(given)
     if value in (None, "", []):
@@ -374,13 +376,13 @@ def _right(given: Any) -> tuple[list[dict[str, Any]], list[str]]:
     return [{"role": "assistant", "content": first}], also
 
 
-def _tool(one: Any) -> Any:
+def _tool(one: object) -> Any:
     """A bare function, as LLaMA-Factory writes it, as a tool."""
     is_bare = isinstance(one, Mapping) and "name" in one and "type" not in one
     return {"type": "function", "function": one} if is_bare else one
 
 
-def _loaded(value: Any) -> Any:
+def _loaded(value: object) -> Any:
     """A list or an object that a table or an export keeps as JSON text; any other text stays what it is."""
     if not isinstance(value, str) or value[:2] not in {"[{", '["', '{"'}:
         return value
@@ -395,5 +397,5 @@ def _parts_text(parts: Any) -> str:
     return "".join(str(one.get("text") or "") for one in listing if isinstance(one, Mapping))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

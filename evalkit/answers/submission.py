@@ -237,7 +237,7 @@ class Submission:
         limits = {"most_requests": self.most_requests, "most_bytes": self.most_bytes}
         return batch_files.inputs(self.evaluation, known, **limits)
 
-    def _asked(self, part: Part, header: Mapping[str, Any]) -> dict[str, Asked]:
+    def _asked(self, part: Part, header: Mapping[str, object]) -> dict[str, Asked]:
         path = self._file(part.sha256)
         if sha256_of(path) not in {"", part.sha256}:
             raise DataError(
@@ -313,7 +313,7 @@ class Submission:
         if not state.open:
             yield self._standing()
 
-    def _collected(self, part: Part, job: Job, header: Mapping[str, Any]) -> Iterator[str]:
+    def _collected(self, part: Part, job: Job, header: Mapping[str, object]) -> Iterator[str]:
         """Brings a batch's answers into the journal; all of its files are read before the first is written."""
         wanted, lines = self._asked(part, header), list(self._lines(job, header))
         if lines and not any(line.custom_id in wanted for line in lines):

@@ -235,7 +235,7 @@ class Bench:
             },
         )
 
-    def evaluation(self, role: Role, *, about: Mapping[str, Any]) -> Evaluation:
+    def evaluation(self, role: Role, *, about: Mapping[str, object]) -> Evaluation:
         """What would be asked of a model, call by call; nothing is."""
         how = self._request(role)
         how["about"] = {**(how["about"] or {}), **about}

@@ -563,7 +563,7 @@ def _fragility(
     return Fragility(n_errors=len(pairs) - len(kept), all_pairs=primary, without_errors=without)
 
 
-def _noninferiority(primary: Any, margin: float | None, question: Question = "better") -> Any:
+def _noninferiority(primary: object, margin: float | None, question: Question = "better") -> Any:
     if not margin:
         if question == "no_worse":
             raise DesignError(

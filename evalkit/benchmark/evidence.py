@@ -24,7 +24,7 @@ def evidence_of(
     study: str,
     models: Mapping[str, str],
     bound_to: Mapping[str, str],
-    costs: Mapping[str, Any],
+    costs: Mapping[str, object],
     slices: Iterable[SliceTable] = (),
     power: float = 0.8,
     now: datetime | None = None,

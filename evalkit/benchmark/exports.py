@@ -70,7 +70,7 @@ _COLUMNS = (
 )
 
 
-def _for_people(value: Any) -> Any:
+def _for_people(value: object) -> Any:
     if isinstance(value, Mapping):
         value = "; ".join(f"{name} = {one}" for name, one in value.items())
     return (

@@ -150,7 +150,7 @@ def _told(bench: Bench, questions: Path, answers: Path, *, is_test: bool) -> dic
     }
 
 
-def _same(home: Path, record: Mapping[str, Any]) -> Path | None:
+def _same(home: Path, record: Mapping[str, object]) -> Path | None:
     """The archive that holds the very same files."""
     for path in sorted(home.glob(f"*/{journal.ARCHIVE}")):
         said = read_json(path, said="not an archive's record", remedy="restore it from a copy")
@@ -159,7 +159,7 @@ def _same(home: Path, record: Mapping[str, Any]) -> Path | None:
     return None
 
 
-def _put(study: Path, partial: Path, record: Mapping[str, Any], at: datetime) -> Path:
+def _put(study: Path, partial: Path, record: Mapping[str, object], at: datetime) -> Path:
     """Seals the files in the study's ledger and puts the folder there, under a name that is free."""
     model = re.sub(r"[^A-Za-z0-9._]+", "-", str(record["model"])).strip("-.")[:60] or "model"
     name = f"{model}-{at.astimezone(UTC):%Y-%m-%d}"

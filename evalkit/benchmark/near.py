@@ -61,7 +61,7 @@ def groups_of(texts: Sequence[str], alike: float, *, memory: Path | None = None)
     return near
 
 
-def run_hashes(values: Any, size: int) -> Any:
+def run_hashes(values: object, size: int) -> Any:
     """64-bit hashes of all runs of `size` values in a row; one of all values when there are fewer."""
     values = np.asarray(values, dtype=np.uint64)
     size = max(1, min(size, len(values)))

@@ -255,7 +255,7 @@ def _of_inputs(home: Study, kept: Ledger) -> Iterator[Concern]:
         yield Concern(layer="benchmark", text=text, about=("input", name, then, later))
 
 
-def _of_rules(kept: Ledger, now: Mapping[str, Mapping[str, Any]]) -> Iterator[Concern]:
+def _of_rules(kept: Ledger, now: Mapping[str, Mapping[str, object]]) -> Iterator[Concern]:
     """Rules that are looser, and settings that are others, than those by which the first result was read."""
     if (first := _at_first_result(kept)) is None:
         return

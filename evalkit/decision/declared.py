@@ -32,7 +32,7 @@ def ruled(rules: Rules) -> dict[str, Any]:
     return {name: value for name, value in asdict(rules).items() if name != "retired_evidence"}
 
 
-def is_laxer(old: Any, new: Any) -> bool:
+def is_laxer(old: object, new: object) -> bool:
     """Whether a value asks less than one before it: an effect, a need, a stage, a switch or a margin."""
     for words in _STRICT_FIRST:
         if old in words and new in words:
@@ -42,12 +42,12 @@ def is_laxer(old: Any, new: Any) -> bool:
     return isinstance(old, int | float) and isinstance(new, int | float) and new > old
 
 
-def asks_less(name: str, old: Any, new: Any) -> bool:
+def asks_less(name: str, old: object, new: object) -> bool:
     """Whether a watched setting asks less than before, or another thing."""
     return bool(_WATCHED[name](name, old, new))
 
 
-def said(value: Any) -> str:
+def said(value: object) -> str:
     """A value as study.yaml has it."""
     return str(value).lower() if isinstance(value, bool) else str(value) or "nothing"
 
@@ -97,11 +97,11 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[tuple[
             yield f"rules.{name}", clause
 
 
-def _another(name: str, old: Any, new: Any) -> str:
+def _another(name: str, old: object, new: object) -> str:
     return "" if _as_set(old) == _as_set(new) else _went(name, old, new)
 
 
-def _fewer(name: str, old: Any, new: Any) -> str:
+def _fewer(name: str, old: object, new: object) -> str:
     if lost := [one for one in named(str(old)) if one not in named(str(new))]:
         were = "was" if len(lost) == 1 else "were"
         return f"{listed(lost)} {were} taken out of {name}"
@@ -117,11 +117,11 @@ def _larger_or_none(name: str, old: Any, new: Any) -> str:
     return _went(name, old, new) if old and (not new or new > old) else ""
 
 
-def _went(name: str, old: Any, new: Any) -> str:
+def _went(name: str, old: object, new: object) -> str:
     return f"{name} went from {said(old)} to {said(new)}"
 
 
-def _as_set(value: Any) -> set[str]:
+def _as_set(value: object) -> set[str]:
     return set(named(str(value)))
 
 

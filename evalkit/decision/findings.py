@@ -170,7 +170,7 @@ def _test_set_findings(kinds: Mapping[str, int], rules: Rules) -> Iterable[Findi
             )
 
 
-def _rater_findings(raters: Sequence[Mapping[str, Any]], rules: Rules) -> Iterable[Finding]:
+def _rater_findings(raters: Sequence[Mapping[str, object]], rules: Rules) -> Iterable[Finding]:
     careless = [wording.visible(str(one.get("rater"))) for one in raters if one.get("flags")]
     if careless:
         verb = "looks" if len(careless) == 1 else "look"
@@ -290,7 +290,7 @@ def _though(row: Mapping[str, Any], diff: float | None) -> str:
     return f", though {_amount(row, diff)} {'were' if _is_points(row) else 'was'} gained {few}"
 
 
-def _is_points(row: Mapping[str, Any]) -> bool:
+def _is_points(row: Mapping[str, object]) -> bool:
     return str(row.get("shown_as") or "points") == "points"
 
 

@@ -309,7 +309,7 @@ def _one(metric: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _level(rate: Any) -> Any:
+def _level(rate: object) -> Any:
     return rate.get("estimate") if isinstance(rate, Mapping) else rate
 
 

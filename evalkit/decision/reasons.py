@@ -50,7 +50,7 @@ _UNSAFE = {
 }
 
 
-def with_reason(found: LayerDecision, details: Mapping[str, Any]) -> LayerDecision:
+def with_reason(found: LayerDecision, details: Mapping[str, object]) -> LayerDecision:
     """The layer with its reason.
 
     Args:

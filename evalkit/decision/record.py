@@ -389,7 +389,7 @@ def _regressed(benchmark: Evidence | None) -> int | None:
     return cells.get("regressed") if cells else None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, LayerDecision):
         return {name: _plain(getattr(value, name)) for name in value.__slots__}
     if isinstance(value, Finding | Missing):

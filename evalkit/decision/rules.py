@@ -199,7 +199,7 @@ _SUBJECTS = {
 }
 
 
-def _check_retired(retired: Any) -> None:
+def _check_retired(retired: object) -> None:
     reasons = retired.values() if isinstance(retired, Mapping) else [None]
     if not all(isinstance(why, str) and not is_blank(why) for why in reasons):
         raise DesignError(
@@ -229,7 +229,7 @@ def _renamed(found: dict[Any, Any], path: Path) -> dict[Any, Any]:
     return rules
 
 
-def _check(name: str, value: Any, default: Any) -> None:
+def _check(name: str, value: object, default: object) -> None:
     wanted: Iterable[Any] = ()
     if name.endswith("_needs"):
         wanted = ("better", "not worse")

@@ -262,7 +262,7 @@ def _as_json(kind: str, record: Any, without: tuple[str, ...]) -> bytes:
     return text.encode() + b"\n"
 
 
-def read_record(path: Path, kind: str, shape: Mapping[str, Any]) -> dict[str, Any]:
+def read_record(path: Path, kind: str, shape: Mapping[str, object]) -> dict[str, Any]:
     """A file of a round, checked and without its kind and version.
 
     Raises:

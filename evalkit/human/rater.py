@@ -29,7 +29,7 @@ class Rater(anywidget.AnyWidget):
         super().__init__(view={**session.view(), "banner": banner})
         self.on_msg(self._received)
 
-    def _received(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
+    def _received(self, _widget: object, message: dict[str, Any], _buffers: object) -> None:
         reply = {"kind": "ack", "seq": message.get("seq"), "ok": True}
         try:
             self._act(message)

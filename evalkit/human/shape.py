@@ -41,13 +41,13 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
     return next((said for at, (one, of) in inner.items() if (said := misfit(one, of, at))), "")
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is(value: object, kind: type) -> bool:
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     return type(value) is kind
 
 
-def _needs(where: str, value: Any, what: str) -> str:
+def _needs(where: str, value: object, what: str) -> str:
     kind = (
         "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else ""
     )

@@ -113,7 +113,7 @@ class VoteFile:
             _apply(parse_line(line, f"{self.path}:{self._lines}"), self._standing)
         self._offset += len(new)
 
-    def _write(self, file: LineFile, record: Mapping[str, Any]) -> None:
+    def _write(self, file: LineFile, record: Mapping[str, object]) -> None:
         line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
         self._offset += file.append(line, sync=True)[1]
         self._lines += 1

@@ -121,7 +121,7 @@ def _is_inspect(text: bytes) -> bool:
     return text[:1] == b"{" and b'"eval"' in text and b'"status"' in text
 
 
-def _items(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _items(record: Mapping[str, object]) -> list[dict[str, Any]]:
     listing = record.get("data") if record else None
     return (
         listing if isinstance(listing, list) and listing and "datasource_item" in listing[0] else []
@@ -167,7 +167,7 @@ def _json(path: Path, start: bytes) -> tuple[dict[str, Any], list[dict[str, Any]
     return (found, []) if isinstance(found, dict) and not _is_row(found) else ({}, rows)
 
 
-def _is_row(one: Mapping[str, Any]) -> bool:
+def _is_row(one: Mapping[str, object]) -> bool:
     """A file of JSON lines that has one line."""
     return any({"testIdx", "doc_id", "custom_id", "datasource_item"} & set(one))
 

@@ -294,7 +294,7 @@ def _row(one: _Sample) -> Row:
     )
 
 
-def _error(error: Any) -> str:
+def _error(error: object) -> str:
     return str(error.get("message") or "error") if isinstance(error, Mapping) else str(error or "")
 
 

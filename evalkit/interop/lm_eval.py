@@ -106,7 +106,7 @@ def _picked(said: Any, requests: list[Any], target: Any) -> tuple[str, list[str]
     return text_of(first).strip(), [text for text in map(text_of, targets) if text.strip()]
 
 
-def _argument(request: Any, name: str) -> Any:
+def _argument(request: object, name: str) -> Any:
     if isinstance(request, Mapping):
         return request.get(name)
     return (

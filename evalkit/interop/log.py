@@ -165,7 +165,7 @@ def score_name(name: str, tool: str) -> str:
     return f"{tool}_{plain}" if plain in _OURS else plain
 
 
-def score_values(name: str, value: Any) -> Iterator[tuple[str, float | None]]:
+def score_values(name: str, value: object) -> Iterator[tuple[str, float | None]]:
     """A score as numbers: grades and yes or no as Inspect reads them, a mapping key by key; None for other texts."""
     if isinstance(value, Mapping):
         for key, one in value.items():
@@ -187,7 +187,7 @@ def number(value: Any) -> float | None:
     return told if abs(told) < float("inf") else None
 
 
-def text_of(content: Any) -> str:
+def text_of(content: object) -> str:
     """A message's text: parts of another kind by their kind, calls of tools as JSON."""
     if isinstance(content, list):
         parts = (one if isinstance(one, str) else _part(one) for one in content)
@@ -197,7 +197,7 @@ def text_of(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
-def _part(one: Any) -> str:
+def _part(one: object) -> str:
     if not isinstance(one, Mapping):
         return str(one)
     if isinstance(text := one.get("text"), str):

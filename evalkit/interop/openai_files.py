@@ -168,16 +168,16 @@ def _item(one: Mapping[str, Any]) -> Row:
     )
 
 
-def _grader(result: Mapping[str, Any]) -> str:
+def _grader(result: Mapping[str, object]) -> str:
     """A grader's name without the id that the service adds: `match-1f0c...`."""
     return re.sub(r"-[0-9a-f-]{8,}\Z", "", str(result.get("name") or "grader"))
 
 
-def _told(error: Any) -> str:
+def _told(error: object) -> str:
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("code")
     return str(error or "")
 
 
-def _one_of(names: Iterable[Any]) -> str:
+def _one_of(names: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(str(name) for name in names if name))

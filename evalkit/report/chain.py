@@ -246,7 +246,7 @@ def _run_all(
     return done
 
 
-def _ready(books: Sequence[Path], done: Mapping[Path, Any], running: Any) -> list[Path]:
+def _ready(books: Sequence[Path], done: Mapping[Path, object], running: Any) -> list[Path]:
     waiting = [book for book in books if book not in done and book not in set(running)]
     open_numbers = {_number(book) for book in books if book not in done}
     return [book for book in waiting if not open_numbers & _before(book, books)]

@@ -106,7 +106,7 @@ def newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
     return complete[0], f"judged {complete[0]}{passed if newer else ''}"
 
 
-def _newest_first(study: Study, ended: Mapping[str, Mapping[str, Any]]) -> list[Path]:
+def _newest_first(study: Study, ended: Mapping[str, Mapping[str, object]]) -> list[Path]:
     """Newer runs that the ledger does not know, then those it knows, last first, then older ones it does not know.
 
     A complete run that it knows stands among them though its folder is gone; an earlier version's may have been cleared.
@@ -149,7 +149,7 @@ def _study_of(folder: Path) -> Study | None:
     return Study.open(name, root=root) if (root / "data" / name).is_dir() else None
 
 
-def _check_place(record: Mapping[str, Any], folder: Path) -> None:
+def _check_place(record: Mapping[str, object], folder: Path) -> None:
     """Refuses a run that was copied from another study, or under another name."""
     here = {"study": folder.resolve().parent.name, "run": folder.resolve().name}
     if odd := [f"{one} {record[one]}" for one in here if record.get(one, here[one]) != here[one]]:

@@ -156,7 +156,7 @@ class Warm:
             raise OSError("the warm process has stopped")
         return Forked(int(answer))
 
-    def started_cold(self, kernel: Any) -> None:
+    def started_cold(self, kernel: object) -> None:
         """Takes note of a cold kernel's process, and kills it if it came too late."""
         self._cold_ones.append(kernel)
         if self._stopped:

@@ -122,7 +122,7 @@ def note(folder: Path, sentence: str) -> None:
     _write(folder, record | {"notes": [*record.get("notes", ()), sentence]})
 
 
-def _write(folder: Path, record: Mapping[str, Any]) -> None:
+def _write(folder: Path, record: Mapping[str, object]) -> None:
     text = json.dumps(record, indent=1, sort_keys=True)
     write_whole(folder / FILE, text.encode() + b"\n")
 

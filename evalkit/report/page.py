@@ -318,7 +318,7 @@ def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
     return lacking
 
 
-def _verdict(decision: Decision | None, record: Mapping[str, Any]) -> dict[str, Any]:
+def _verdict(decision: Decision | None, record: Mapping[str, object]) -> dict[str, Any]:
     if decision is None:
         failed, said = bool(record["failed"]), record.get("headline")
         words = "This report is incomplete" if failed else "No decision was made in this run"
@@ -400,7 +400,7 @@ def _facts(
     return {name: wording.visible(value) for name, value in facts.items() if value}
 
 
-def _flat(value: Any) -> str:
+def _flat(value: object) -> str:
     if isinstance(value, Mapping):
         return "; ".join(
             f"{str(name).replace('_', ' ')}: {_flat(one)}"

@@ -77,7 +77,7 @@ def _head(comparison: Comparison) -> str:
     )
 
 
-def sent(declared: Mapping[str, Mapping[str, Any]]) -> str:
+def sent(declared: Mapping[str, Mapping[str, object]]) -> str:
     """How the two models were asked differently; "" when they were asked alike.
 
     Example:

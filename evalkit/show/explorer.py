@@ -242,7 +242,7 @@ class Explorer:
             text=self._text.value,
         )
 
-    def _search(self, _change: Any = None) -> None:
+    def _search(self, _change: object = None) -> None:
         self._leave()
         self._found = select(
             self._pairs,
@@ -461,7 +461,7 @@ def _narrow() -> widgets.Layout:
     return widgets.Layout(width="auto", min_width="9em", flex="1 1 12em")
 
 
-def _choice(name: str, options: Sequence[Any]) -> widgets.Dropdown:
+def _choice(name: str, options: Sequence[object]) -> widgets.Dropdown:
     return widgets.Dropdown(options=options, description=name, layout=_narrow())
 
 

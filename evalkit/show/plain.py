@@ -6,7 +6,7 @@ import html
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.category import StrCategoryLocator
@@ -171,7 +171,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {wording.count(more)} more" if more > 0 else "")
 
 
-def _line(text: Any) -> str:
+def _line(text: object) -> str:
     return wording.visible(" ".join(str(text).split()))
 
 

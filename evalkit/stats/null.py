@@ -147,7 +147,7 @@ def skewed_tail(value: Any, skew: Any) -> Any:
     return float(tail) if np.ndim(tail) == 0 else tail
 
 
-def binary_p(k_old: Any, n_old: int, k_new: Any, n_new: int) -> Any:
+def binary_p(k_old: object, n_old: int, k_new: object, n_new: int) -> Any:
     """The p of `ratio_test` for users with one request each, from arrays of successes; 1 where nothing varies.
 
     Source: as `null_of`, `skewed_p` and `exact_p`, all outcomes at once; for power, and for simulations.

@@ -96,7 +96,7 @@ def combine_phases(results: Sequence[Any], *, alpha: float = 0.05) -> CombinedTe
 
 
 def _without_small(
-    usable: Sequence[tuple[Any, Null]],
+    usable: Sequence[tuple[object, Null]],
 ) -> tuple[Sequence[tuple[Any, Null]], Sequence[Any]]:
     """The phases that count, and those that bear no verdict and have so few users that the others decide without them.
 

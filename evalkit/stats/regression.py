@@ -96,7 +96,7 @@ class RegressionTable:
 
 
 def linear_probability_table(
-    frame: Any, *, cluster: str = "example_id", alpha: float = 0.05
+    frame: object, *, cluster: str = "example_id", alpha: float = 0.05
 ) -> RegressionTable:
     """What the fine-tuned model changes, in points, overall and in each slice.
 
@@ -134,7 +134,7 @@ def linear_probability_table(
 
 
 def gee_odds_table(
-    frame: Any, *, cluster: str = "example_id", alpha: float = 0.05
+    frame: object, *, cluster: str = "example_id", alpha: float = 0.05
 ) -> RegressionTable:
     """What the fine-tuned model does to the odds of a right answer, overall and in each slice.
 

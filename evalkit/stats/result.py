@@ -207,7 +207,7 @@ def whole(value: Any, name: str) -> int:
     return count
 
 
-def part_of(count: Any, total: Any, name: str, total_name: str) -> tuple[int, int]:
+def part_of(count: object, total: object, name: str, total_name: str) -> tuple[int, int]:
     """A count and its total, checked against each other.
 
     Raises:

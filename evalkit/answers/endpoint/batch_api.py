@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx2
 import openai
@@ -239,7 +239,7 @@ def _errors(found: object) -> Iterator[str]:
             yield f"{where}{one.get('message') or one.get('code')}"
 
 
-def _text(record: Mapping[Any, Any], name: str) -> str:
+def _text(record: Mapping[object, object], name: str) -> str:
     value = record.get(name)
     return value if isinstance(value, str) else ""
 

@@ -186,7 +186,7 @@ class Endpoint:
 
     async def ask(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Sequence[Mapping[str, object]],
         *,
         request: Mapping[str, Any] | None = None,
         first: bool = False,
@@ -218,7 +218,7 @@ class Endpoint:
         finally:
             self._n_asking -= 1
 
-    async def _tried(self, asked: Mapping[str, Any], call: _Call) -> Answer | float:
+    async def _tried(self, asked: Mapping[str, object], call: _Call) -> Answer | float:
         """One attempt: its answer, or the seconds to wait for another one."""
         async with self.access.alone_while_away():
             call.n, begun = call.n + 1, time.monotonic()
@@ -316,7 +316,7 @@ class Endpoint:
         """Closes the connections."""
         await self._client.close()
 
-    async def _reply(self, asked: Mapping[str, Any]) -> Answer | Exception:
+    async def _reply(self, asked: Mapping[str, object]) -> Answer | Exception:
         """One attempt: the answer, or what went wrong, without the SDK's exception."""
         started = time.perf_counter()
         try:

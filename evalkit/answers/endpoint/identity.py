@@ -86,7 +86,7 @@ def _described(value: Any, inside: tuple[int, ...]) -> Any:
     return _described_by_name(value, inside)
 
 
-def _described_by_name(value: Any, inside: tuple[int, ...]) -> Any:
+def _described_by_name(value: object, inside: tuple[int, ...]) -> Any:
     if isinstance(value, ModuleType | type | BuiltinFunctionType):
         return [getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)]
     if isinstance(value, FunctionType):

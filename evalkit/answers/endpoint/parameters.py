@@ -38,7 +38,7 @@ class Parameters:
     def call(
         self,
         model: str,
-        messages: Sequence[Mapping[str, Any]],
+        messages: Sequence[Mapping[str, object]],
         request: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The whole body of one call; `request` is what its row adds: tools and the like."""

@@ -50,7 +50,7 @@ _WANTED = {
 _WHERE = "in study.yaml (or in request.yaml for this model alone)"
 
 
-def refused(text: str, sent: Mapping[str, Any], *, param: str | None = None) -> str:
+def refused(text: str, sent: Mapping[str, object], *, param: str | None = None) -> str:
     """Says which part of a request a server refuses and what to set instead; "" when its words are about neither.
 
     Args:
@@ -89,7 +89,7 @@ def _named(text: str, names: Any, param: str | None) -> str:
     return min(found, key=lambda name: found[name], default="")
 
 
-def _remedy(name: str, text: str, sent: Mapping[str, Any], *, is_unknown: bool) -> str:
+def _remedy(name: str, text: str, sent: Mapping[str, object], *, is_unknown: bool) -> str:
     if name == "temperature" and _ONLY_ONE.search(text) and sent[name] != 1:
         return f"set temperature: 1 {_WHERE}"
     by_value = _VALUE.search(text) and not (is_unknown and name in _LIMITS)

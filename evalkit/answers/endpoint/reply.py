@@ -85,7 +85,7 @@ def answer(reply: Any, *, strip_think: bool | None = None) -> Answer:
     )
 
 
-def _said(message: Mapping[str, Any], *, strip_think: bool) -> tuple[str, str]:
+def _said(message: Mapping[str, object], *, strip_think: bool) -> tuple[str, str]:
     """A message as (thoughts, answer), from fields and parts of its own or from its text."""
     content = message.get("content")
     parts = content if isinstance(content, list) else []
@@ -100,14 +100,14 @@ def _said(message: Mapping[str, Any], *, strip_think: bool) -> tuple[str, str]:
     return "\n\n".join(filter(None, thoughts)), spoken({**message, "content": content})
 
 
-def _is_thought(part: Any) -> bool:
+def _is_thought(part: object) -> bool:
     if not isinstance(part, Mapping):
         return False
     kind = part.get("type")
     return part.get("thought") is True or (isinstance(kind, str) and kind in _THOUGHT_TYPES)
 
 
-def _thought(value: Any) -> str:
+def _thought(value: object) -> str:
     """The text of thoughts: plain, or as a list of parts, under `thinking`, `text`, `content` or `summary`."""
     if isinstance(value, str):
         return value
@@ -125,7 +125,7 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _first_choice(reply: Any) -> tuple[Mapping[str, Any], str | None]:
+def _first_choice(reply: object) -> tuple[Mapping[str, Any], str | None]:
     if not isinstance(reply, Mapping):
         raise NoAnswerError(_not_an_api(reply), is_page=isinstance(reply, str))
     if not isinstance(choices := reply.get("choices"), list) or not choices:
@@ -139,7 +139,7 @@ def _first_choice(reply: Any) -> tuple[Mapping[str, Any], str | None]:
     return message, _name(choice.get("finish_reason"))
 
 
-def _error_of(reply: Mapping[str, Any], choice: Any) -> Any:
+def _error_of(reply: Mapping[str, object], choice: object) -> Any:
     """The error that stands in a reply with choices; None when there is none."""
     if not isinstance(choice, Mapping):
         return None
@@ -154,7 +154,7 @@ def _error_of(reply: Mapping[str, Any], choice: Any) -> Any:
     return broken and f"finish_reason {broken!r}"
 
 
-def _is_error(error: Any) -> bool:
+def _is_error(error: object) -> bool:
     """Some servers send an empty or a "success" error with each good answer."""
     if isinstance(error, list):
         return any(_is_error(one) for one in error)
@@ -164,7 +164,7 @@ def _is_error(error: Any) -> bool:
     return not codes <= _FINE if codes else any(error.get(name) for name in _WORDS)
 
 
-def _told(what: str, error: Any, *, in_choice: bool = False) -> NoAnswerError:
+def _told(what: str, error: object, *, in_choice: bool = False) -> NoAnswerError:
     """An error as told: with its status where one of its codes is a number that HTTP knows."""
     error = error[0] if isinstance(error, list) and error else error
     codes = [_code(error.get(name)) for name in _CODES] if isinstance(error, Mapping) else []
@@ -174,19 +174,19 @@ def _told(what: str, error: Any, *, in_choice: bool = False) -> NoAnswerError:
     return NoAnswerError(text + _own_words(error), status=status, names=names, in_choice=in_choice)
 
 
-def _is_status(value: Any) -> bool:
+def _is_status(value: object) -> bool:
     """Whether HTTP knows the number as an error."""
     return re.fullmatch("[45][0-9][0-9]", _code(value)) is not None
 
 
-def _code(value: Any) -> str:
+def _code(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     is_code = isinstance(value, str | int) and not isinstance(value, bool)
     return str(value).strip().lower() if is_code else ""
 
 
-def _flat_error(reply: Mapping[str, Any]) -> Any:
+def _flat_error(reply: Mapping[str, object]) -> Any:
     """Some servers spread the error over the reply itself: `{"object": "error", "message": ..., "code": ...}`."""
     return reply.get("errors") or reply.get("base_resp") or reply
 
@@ -199,7 +199,7 @@ def _outcome(text: str, finish_reason: str | None, *, refused: bool) -> Outcome:
     return "ok" if text.strip() else "empty"
 
 
-def _not_an_api(reply: Any) -> str:
+def _not_an_api(reply: object) -> str:
     if isinstance(reply, str):
         what = (
             "a web page"
@@ -210,14 +210,14 @@ def _not_an_api(reply: Any) -> str:
     return f"the reply is JSON but no completion ({type(reply).__name__})"
 
 
-def _own_words(error: Any) -> str:
+def _own_words(error: object) -> str:
     """The server's words, whole: they are cut where they are stored, once keys are out of them."""
     if isinstance(error, Mapping):
         error = next((w for name in _WORDS if isinstance(w := error.get(name), str) and w), None)
     return f": {error}" if isinstance(error, str) else ""
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: object) -> int | None:
     return (
         int(value)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53
@@ -225,5 +225,5 @@ def _whole(value: Any) -> int | None:
     )
 
 
-def _name(value: Any) -> str | None:
+def _name(value: object) -> str | None:
     return cleaned(value)[0][:200] if isinstance(value, str) else None
