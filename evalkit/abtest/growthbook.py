@@ -1,8 +1,8 @@
 """Users as GrowthBook's SDKs spread them, so that an experiment or a roll-out that runs there can be read and served here.
 
 Source: GrowthBook's SDK specification (hash, getBucketRanges, inRange, isIncludedInRollout); the tests hold its vectors.
-Its SDKs differ: here a character outside ASCII counts by its code point, and the last bucket of a roll-out is within it, as in
-JavaScript (the Python SDK leaves it out from 4.0 on).
+Its SDKs differ: here characters outside ASCII count by their UTF-16 units, and the last bucket of a roll-out is within it, as
+in JavaScript (the Python SDK leaves it out from 4.0 on).
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def _seeded(seed: str) -> int:
 
 
 def _fnv1a(text: str, state: int = _OFFSET) -> int:
-    """FNV-1a of 32 bits."""
-    for char in text:
-        state = (state ^ ord(char)) * _PRIME & _MASK
+    """FNV-1a of 32 bits, over UTF-16 units as JavaScript's charCodeAt gives them."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    for low, high in zip(units[::2], units[1::2], strict=True):
+        state = (state ^ (low | high << 8)) * _PRIME & _MASK
     return state

@@ -43,7 +43,7 @@ def compare_files(
         DesignError: Several scores could decide, and none was named.
     """
     logs = [
-        one if isinstance(one, Log) else read_log(one, test_file=test_file)
+        _with_numbers(one if isinstance(one, Log) else read_log(one, test_file=test_file))
         for one in (base, fine_tuned)
     ]
     old, new = logs[0], _aligned(*logs)
@@ -73,6 +73,14 @@ def _unmatched(old: Log, new: Log) -> Iterable[str]:
     return filter(None, (matched(old, ids[0]), matched(new, ids[1])))
 
 
+def _with_numbers(log: Log) -> Log:
+    """The log without the scores that are never a number: nothing can be compared on them."""
+    there = set(log.scores)
+    scores = ({name: row.scores[name] for name in row.scores if name in there} for row in log.rows)
+    rows = zip(log.rows, scores, strict=True)
+    return replace(log, rows=tuple(replace(row, scores=kept) for row, kept in rows))
+
+
 def _aligned(old: Log, new: Log) -> Log:
     """The second log under the first one's prompts where the tool vouches for the question: templates may differ by model."""
     if not all(log.tool.startswith("lm-eval") for log in (old, new)):
@@ -86,7 +94,6 @@ def _aligned(old: Log, new: Log) -> Log:
 
 def _decides(old: Log, new: Log, metric: str) -> str:
     both = [name for name in old.scores if name in new.scores]
-    both = [name for name in both if any(row.scores.get(name) is not None for row in old.rows)]
     expects = any(row.expected for row in old.rows)
     if metric or len(both) > 1:
         named = [*both, *(["exact_match", "similarity"] if expects else [])]

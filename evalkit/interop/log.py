@@ -87,8 +87,9 @@ class Log:
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The scores its rows carry, in the order they come."""
-        return tuple(dict.fromkeys(name for row in self.rows for name in row.scores))
+        """The scores of which its rows hold a number, in the order they come."""
+        told = (one for row in self.rows for one in row.scores.items())
+        return tuple(dict.fromkeys(name for name, value in told if value is not None))
 
     @property
     def results(self) -> list[EvalResult]:

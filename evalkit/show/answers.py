@@ -36,9 +36,12 @@ def benchmark_answer(comparison: Comparison, chance_rate: float | None = None) -
     if comparison.n_compared > 1:
         p_text += f" adjusted for {comparison.n_compared} models compared"
     size = f"{wording.effect(test).removesuffix(')')}, {p_text})"
-    changed = f"{wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
+    changed = f"; {wording.plural(cells['fixed'], 'example')} fixed, {wording.count(cells['regressed'])} regressed"
+    if comparison.status_metric != comparison.primary_metric:
+        changed += f" by {say.label(comparison.status_metric)}"
+    changed = changed if sum(cells.values()) else ""  # a score says neither: nothing was counted
     lines = [
-        f"{head.format(name=name)}: {old} to {new} over {wording.plural(test.n, 'example')}, {size}; {changed}."
+        f"{head.format(name=name)}: {old} to {new} over {wording.plural(test.n, 'example')}, {size}{changed}."
     ]
     if comparison.noninferiority is not None:
         lines.append(f"Against the margin it is {_margin(comparison.noninferiority)}.")

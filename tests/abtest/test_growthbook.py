@@ -32,6 +32,10 @@ PLACES = [
     ("89123klj", "8952klfjas09ujkasdf", 2, 0.124),
     ("90850943850283058242805", "123", 2, 0.7516),
     ("()**(%$##$%#$#", '___)((*":&', 2, 0.0128),
+    # outside ASCII, by the Python SDK 4.0, which counts as charCodeAt does: the face is two units
+    ("seed", "é日本", 2, 0.8282),
+    ("seed", "u\N{GRINNING FACE}", 1, 0.54),
+    ("seed", "u\N{GRINNING FACE}", 2, 0.5964),
 ]
 # share of treatment, coverage, ranges
 RANGES = [

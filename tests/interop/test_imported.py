@@ -13,6 +13,7 @@ from evalkit.answers import journal
 from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.imported import import_answers
 from evalkit.errors import DataError, DesignError
+from evalkit.show.answers import benchmark_answer
 from evalkit.study import Study
 
 LOGS = Path(__file__).with_name("logs")
@@ -36,6 +37,24 @@ def test_the_only_score_decides_and_both_tools_are_named():
     assert compared.primary_metric == "match"
     assert compared.cells == {"both_right": 6, "fixed": 6, "regressed": 0, "both_wrong": 0}
     assert sum("Inspect 0.3.285, run" in note for note in compared.notes) == 2
+
+
+def test_a_score_that_is_never_a_number_is_not_compared_and_a_mean_fixes_nothing(tmp_path):
+    rows = [
+        {"id": n, "epoch": 1, "input": f"q{n}", "output": {"completion": "a"}} for n in range(9)
+    ]
+    for side in (0, 1):
+        said = [
+            {"f1": {"value": 0.1 * n + 0.01 * side * n}, "tone": {"value": "warm"}}
+            for n in range(9)
+        ]
+        samples = [row | {"scores": scores} for row, scores in zip(rows, said, strict=True)]
+        log = {"version": 2, "status": "success", "eval": {"model": str(side)}, "samples": samples}
+        (tmp_path / f"{side}.json").write_text(json.dumps(log))
+    compared = ek.compare_files(tmp_path / "0.json", tmp_path / "1.json")  # f1 alone can decide
+    assert compared.primary_metric == "f1"
+    assert "tone" not in compared.tests
+    assert "fixed" not in benchmark_answer(compared)
 
 
 def test_of_several_scores_none_is_guessed(table):

@@ -305,6 +305,7 @@ def test_bad_input_is_one_line_that_names_the_file(tmp_path, name):
         (b"\n<!DOCTYPE html><p>", "no JSON and no table but a web page; download"),
         (b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS, .*`git lfs pull`"),
     ],
+    ids=["gzip", "utf-16", "web page", "git lfs"],
 )
 @pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.parquet"])
 def test_a_file_that_is_something_else_is_named_with_what_to_do(tmp_path, name, begins, told):
