@@ -127,7 +127,8 @@ def difference_axes(
         "" if numbers else "points (of scores: hundredths), " if "number" in scales else "points, "
     )
     sides = {"right": "worse ←  {}  → better", "left": "better ←  {}  → worse", "": "{}"}[better]
-    ax.set_xlabel(sides.format(f"{what}fine-tuned − base"))
+    below = f"\n{what.removesuffix(', ')}" if narrow else ""
+    ax.set_xlabel(sides.format(f"{'' if narrow else what}fine-tuned − base") + below)
     return ax
 
 
