@@ -15,6 +15,8 @@ import msgspec
 
 import evalkit
 from evalkit import ledger
+from evalkit.abtest.chapter import PLAN_FILE
+from evalkit.abtest.log_address import is_elsewhere
 from evalkit.decision.concerns import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files import as_record, from_json, read_json, write_whole
@@ -36,6 +38,7 @@ _PACKAGES = (
     "duckdb",
     "papermill",
 )
+_BEFORE_USERS = {"01", "02", "03", "04"}  # numbers of chapters that read nothing of an A/B test
 # What runs themselves add to a study never makes a chapter out of date.
 _LEDGERS = (
     "ledger.jsonl",
@@ -165,7 +168,10 @@ def hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
 def fingerprint(
     study: Study, books: Sequence[Path], parameters: Mapping[str, Value]
 ) -> dict[str, str]:
-    """One hash a chapter over all it may depend on: its notebook, the parameters, the study's files and this code."""
+    """One hash a chapter over all it may depend on: its notebook, the parameters, the study's files and this code.
+
+    For chapters that may read an A/B log also over what no file tells of it.
+    """
     code = sorted(
         path
         for path in Path(evalkit.__file__).parent.rglob("*")
@@ -179,9 +185,21 @@ def fingerprint(
         "code": hashes(code, Path(evalkit.__file__).parent),
     }
     text = json.dumps(shared, sort_keys=True)
-    return {
-        book.stem: hashlib.sha256(text.encode() + book.read_bytes()).hexdigest() for book in books
+    told = {
+        book: text + (_of_log(study, parameters) if book.stem[:2] not in _BEFORE_USERS else "")
+        for book in books
     }
+    return {
+        book.stem: hashlib.sha256(told[book].encode() + book.read_bytes()).hexdigest()
+        for book in books
+    }
+
+
+def _of_log(study: Study, parameters: Mapping[str, Value]) -> str:
+    """A log outside the study may hold more by the next run; in one inside, looks fall due as days go by."""
+    if is_elsewhere(str(parameters.get("event_log") or "")):
+        return str(parameters.get("run"))
+    return f"{datetime.now(UTC):%F}" if study.path(PLAN_FILE).exists() else ""
 
 
 def _confirmed(study: Study) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from evalkit.decision import history
 from evalkit.errors import DataError, DesignError
-from evalkit.report import chain, gate
+from evalkit.report import chain, gate, manifest
 from evalkit.show import changes
 from evalkit.study import Study
 
@@ -122,6 +122,19 @@ def test_the_second_night_keeps_what_stands_in_the_study_and_takes_over_what_is_
     assert any("nothing is taken over" in one and "01_fine.ipynb: was" in one for one in lines)
     kept["journals/base.jsonl"].write_text("another answer")
     assert run(root, skip_up_to_date=True).skipped == ()
+
+
+def test_a_chapter_that_reads_a_log_outside_the_study_is_never_up_to_date(project):
+    root = project("01_fine")
+    study = Study.open("tiny", root=root)
+    books = [root / "notebooks/01_fine.ipynb", root / "notebooks/06_users.ipynb"]
+    books[1].write_bytes(books[0].read_bytes())
+    for log, is_same in (("events.sqlite", True), ("LOG_URL", False), ("postgresql://h/d", False)):
+        first, second = (
+            manifest.fingerprint(study, books, {"event_log": log, "run": run}) for run in ("a", "b")
+        )
+        assert first["01_fine"] == second["01_fine"]
+        assert (first["06_users"] == second["06_users"]) is is_same
 
 
 def test_chapters_wait_for_what_they_read_and_for_nothing_else():
