@@ -57,6 +57,7 @@ class Line:
         sha256: Hash of this line, which the next one names.
         is_sealed: Whether it carries a seal.
         seal: Whether it was written by the holder of the key at hand: None without a key.
+        version: 2 for lines whose head was kept beside the ledger; 1 before that.
     """
 
     number: int
@@ -66,6 +67,7 @@ class Line:
     sha256: str = ""
     is_sealed: bool = False
     seal: bool | None = None
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,7 +314,8 @@ def _differing(folder: Path, name: str, sha256: str, line: Line) -> Mismatch | N
 
 
 def _written(file: LineFile, kind: str, facts: Mapping[str, object], head: str, at: str) -> str:
-    record = {
+    record: dict[str, object] = {
+        "version": 2,
         "previous": head,
         "kind": kind,
         "at": at or datetime.now(UTC).isoformat(timespec="seconds"),
@@ -341,8 +344,9 @@ def _kept(path: Path) -> str:
 
 
 def _lost(path: Path, kept: str, found: Sequence[Line]) -> Mismatch | None:
-    """That a chain has not the head which stands beside it; a kill leaves an older one there."""
-    if kept in {one.sha256 for one in found} or (not kept and len(found) < 2):
+    """That a chain has not the head which stands beside it; a kill leaves an older one there, or none at first."""
+    had_one = [one for one in found if one.version > 1]
+    if kept in {one.sha256 for one in found} or (not kept and len(had_one) < 2):
         return None
     if not kept:
         said = (
@@ -414,7 +418,8 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
     try:
         record = from_json(line)
         told = [one for one, kind in need.items() if not isinstance(record.get(one), kind)]
-        told += sorted(record.keys() - {*need, "seal"})
+        told += sorted(record.keys() - {*need, "seal", "version"})
+        told += [] if record.get("version", 2) == 2 else ["version"]
     except (AttributeError, ValueError) as why:
         raise DataError(f"{where}: not a line of a ledger ({why}); restore it from a copy") from why
     if told:

@@ -1,5 +1,6 @@
 """The ledger is one chain: whatever is changed in it or beside it is told, with the place and what to do."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -170,3 +171,19 @@ def test_a_sealed_file_is_told_with_what_it_was_what_it_is_and_since_when(tmp_pa
     batch.write_text("{}")
     with pytest.raises(DataError, match="stands in no line of the ledger"):
         ledger.check(tmp_path, "ratings/r2")
+
+
+def test_a_ledger_from_before_its_head_was_kept_goes_on_and_has_one_then(tmp_path):
+    lines, head = [], ""
+    for n in range(3):
+        record = {"previous": head, "kind": "look", "at": f"2026-11-2{n}", "facts": {"n": n}}
+        lines.append(json.dumps(record).encode())
+        head = hashlib.sha256(lines[-1]).hexdigest()
+    (path := tmp_path / ledger.FILE).write_bytes(b"\n".join(lines) + b"\n")
+    assert ledger.mismatches(tmp_path) == ()
+    made = ledger.append(path, "look", {"n": 3})
+    assert (tmp_path / ledger.HEAD).read_text().strip() == made
+    ledger.append(path, "look", {"n": 4})
+    (tmp_path / ledger.HEAD).unlink()  # two lines know of it now
+    (lost,) = ledger.mismatches(tmp_path)
+    assert "ledger.head: is gone" in lost.words
