@@ -11,7 +11,7 @@ QUIET := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", 
 SERVE := $(BIN)/python data/icd10/serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install report live lab test test-all lint lock clean
+.PHONY: help install report live lab test test-slow test-all lint lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,8 +31,10 @@ lab: .venv/run.stamp  ## JupyterLab in the project, with the notebooks open
 test: .venv/dev.stamp  ## the quick tests: nothing but Python needed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not postgres and not spark and not model"
 
-test-all: .venv/all.stamp  ## every test: needs chromium, PostgreSQL and Java 17; a missing tool is a failure
-	$(BIN)/python -m pytest
+test-slow: .venv/all.stamp  ## the others: need chromium, PostgreSQL and Java 17; a missing tool is a failure
+	$(BIN)/python -m pytest -m "slow or browser or postgres or spark or model"
+
+test-all: test test-slow  ## every test
 
 lint: .venv/dev.stamp  ## formatting, lints, types, import floors
 	$(BIN)/ruff format --check .
