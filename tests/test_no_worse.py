@@ -298,6 +298,14 @@ def test_the_rules_file_wins_over_the_question_layer_by_layer(tmp_path):
     assert Rules.read(None, question="better", margin=0.02) == Rules()
 
 
+def test_a_question_of_which_the_rules_file_leaves_nothing_is_refused(tmp_path):
+    every = "".join(f"{one}_needs: better\n" for one in ("benchmark", "human", "ab_test"))
+    with pytest.raises(
+        DesignError, match=r"better in every layer.*take benchmark_needs, human_needs and"
+    ):
+        asked(tmp_path, every)
+
+
 def test_a_verdict_made_against_another_margin_is_read_again_at_the_gate(tmp_path):
     evidence = {"ab_test": layer("ab_test", -0.01, -0.03, 0.01, verdict="not worse")}
     strict = decide(evidence, study="s", stage="rollout", rules=asked(tmp_path, margin=0.02))

@@ -110,7 +110,7 @@ class Rules:
 
         Raises:
             DataError: The file is missing or is not `name: value` lines.
-            DesignError: A rule is unknown or has an impossible value.
+            DesignError: A rule is unknown or has an impossible value, or nothing is left of the question.
         """
         asked: dict[str, Any] = {}
         if question == "no_worse":
@@ -128,6 +128,8 @@ class Rules:
             raise DesignError(
                 f"{path}: no rule is called {listed(unknown)}; there are {listed(known)}"
             )
+        if against := [one for one in asked if found.get(one) == "better"]:
+            _check_asked(against, path)
         try:
             return cls(**{**asked, **found})
         except DesignError as why:
@@ -197,6 +199,14 @@ _SUBJECTS = {
     "plan_differs": "A study.yaml that says otherwise than the locked A/B plan, which counts,",
     "declared_after_results": "What was declared otherwise after results on this test set were seen",
 }
+
+
+def _check_asked(against: list[str], path: Path) -> None:
+    if len(against) == len(NAMES):
+        raise DesignError(
+            f"{path}: asks for better in every layer, where study.yaml asks `question: no_worse`; take {listed(against)} out, "
+            "or the question"
+        )
 
 
 def _check_retired(retired: object) -> None:

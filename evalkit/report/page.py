@@ -223,10 +223,8 @@ def _page(
         ],
         version=record["versions"]["evalkit"],
         run=record["run"],
-        notes=[
-            wording.visible(one)
-            for one in (*_retires(record), *record.get("notes", ()), *_changes(decision))
-        ],
+        notes=[wording.visible(one) for one in (*record.get("notes", ()), *_changes(decision))],
+        retires=[wording.visible(one) for one in _retires(record)],
         head=record.get("ledger", ""),
         made_at=record["made_at"],
         **_verdict(decision, record),

@@ -7,6 +7,7 @@ from matplotlib import pyplot
 from evalkit import show
 from evalkit.abtest.reading import OPEN_WINDOWS
 from evalkit.decision import Rules, decide
+from evalkit.decision.concerns import Concern
 from evalkit.records import Evidence, Missing
 from evalkit.show import picture, style
 from evalkit.show.plots import decision as plots
@@ -84,6 +85,13 @@ def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_eff
         ("2 Human rating", "passes"),
         ("3 A/B test", "comes later"),
     ]
+
+
+def test_what_holds_a_layer_beside_its_slice_stands_on_the_layers_own_track():
+    benchmark = evidence("benchmark", "better", details={"slices": [SLICE]})
+    changed = Concern(layer="benchmark", text="alpha was changed after a result", about=("alpha",))
+    rows = plots.rows_of(decide({"benchmark": benchmark}, study="x", concerns=(changed,)))
+    assert [row.word for row in rows[:2]] == ["not yet", "don't ship"]
 
 
 def test_the_slice_that_blocks_is_shown_before_a_greater_loss_that_only_warns():

@@ -254,13 +254,14 @@ def _track_word(layer: LayerDecision) -> str:
     """The word of the layer's own effect: what a slice blocks is said on the slice's track."""
     if not layer.speaks:
         return "comes later"
-    stopping = {one.rule for one in layer.findings if one.effect in {"blocks", "holds"}}
-    only_slices = stopping <= set(SLICE_RULES)
-    if layer.simulated or not only_slices:
+    slices = {one.effect for one in layer.findings if one.rule in SLICE_RULES}
+    others = {one.effect for one in layer.findings if one.rule not in SLICE_RULES}
+    if layer.simulated or not slices & {"blocks", "holds"} or "blocks" in others:
         return layer.word
-    return {"better": "passes", "not worse": "passes", "worse": "don't ship"}.get(
-        layer.verdict, "not yet"
-    )
+    if layer.verdict == "worse":
+        return "don't ship"
+    passes = layer.verdict in {"better", "not worse"} and "holds" not in others
+    return "passes" if passes else "not yet"
 
 
 def _slice_row(finding: Any, name: str) -> Row:
