@@ -223,8 +223,13 @@ def _page(
         ],
         version=record["versions"]["evalkit"],
         run=record["run"],
-        notes=[wording.visible(one) for one in (*record.get("notes", ()), *_changes(decision))],
-        retires=[wording.visible(one) for one in _retires(record)],
+        notes=[
+            wording.visible(one)
+            for one in (*record.get("notes", ()), *_changes(decision, UNCONFIRMED))
+        ],
+        notices=[
+            wording.visible(one) for one in (*_changes(decision, CONFIRMED), *_retires(record))
+        ],
         head=record.get("ledger", ""),
         made_at=record["made_at"],
         **_verdict(decision, record),
@@ -266,13 +271,13 @@ def _retires(record: Mapping[str, Any]) -> list[str]:
     return [f"{told}."] if told else []
 
 
-def _changes(decision: Decision | None) -> list[str]:
-    """What was changed after a result, with the reason or without one: the first screen says it."""
+def _changes(decision: Decision | None, rule: str) -> list[str]:
+    """What was changed after a result, with a reason or without one: the first screen says it."""
     return [
         f"{NAMES[layer.layer].capitalize().replace('A/b', 'A/B')}: {one.text}."
         for layer in (decision.layers if decision else ())
         for one in layer.findings
-        if one.rule in {CONFIRMED, UNCONFIRMED}
+        if one.rule == rule
     ]
 
 
