@@ -309,7 +309,9 @@ def _tool_calls(message: Message) -> list[tuple[str, str, str]]:
         inner = {**outer, **next((one for one in nested if isinstance(one, Mapping)), {})}
         given = inner.get("arguments", inner.get("input"))
         text = given if isinstance(given, str) else "" if given is None else _json(given)
-        made.append((str(inner.get("id") or ""), str(inner.get("name") or ""), text))
+        name = inner.get("name") or inner.get("function")  # the latter is a text in Inspect's logs
+        called = name if isinstance(name, str) else ""
+        made.append((str(inner.get("id") or ""), called, text))
     return made
 
 

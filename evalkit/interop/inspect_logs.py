@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from evalkit.conversation import spoken
 from evalkit.errors import DataError
 from evalkit.interop.log import Log, Row, answer_of, score_name, score_values, text_of
 from evalkit.wording import listed, plural
@@ -258,7 +259,7 @@ def _row(one: _Sample) -> Row:
     choice = output.choices[0] if output.choices else _Choice()
     text = text_of(choice.message.content) or output.completion or ""
     if not text and choice.message.tool_calls:
-        text = msgspec.json.encode(choice.message.tool_calls).decode()
+        text = spoken({"tool_calls": choice.message.tool_calls})
     error = _error(one.error) or _error(output.error)
     if not error and one.output is None:
         error = "the sample was not finished"

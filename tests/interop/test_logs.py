@@ -121,10 +121,17 @@ def test_a_score_of_inspect_is_a_number_or_is_told_to_be_none(value, scores, sam
         (
             {
                 "output": {
-                    "choices": [{"message": {"content": "", "tool_calls": [{"function": "f"}]}}]
+                    "choices": [
+                        {
+                            "message": {
+                                "content": "",
+                                "tool_calls": [{"id": "1", "function": "f", "arguments": {"n": 1}}],
+                            }
+                        }
+                    ]
                 }
             },
-            '[{"function":"f"}]',
+            '[call of f: {"n": 1}]',
             "ok",
         ),
     ],
