@@ -164,14 +164,19 @@ def forked(chapter: str, path: Path, cells: list[str]) -> None:
 
 @pytest.mark.slow
 def test_the_changes_the_guide_tried_run_in_copies_of_the_chapters(tmp_path):
-    left = shutil.ignore_patterns("ratings", "*.gguf", "events.sqlite*", "recipe", "*.pyc")
+    made = ("ratings", "events.sqlite*", "plan.lock.json", "ledger.*")  # by runs in this checkout
+    left = shutil.ignore_patterns(*made, "*.gguf", "recipe", "*.pyc")
     shutil.copytree(ROOT / "data/icd10", tmp_path / "data/icd10", ignore=left)
     (tmp_path / "notebooks").mkdir()
+    for name in ("05_plan.ipynb", "06_ab_test.ipynb"):  # users need a plan
+        shutil.copy(ROOT / "notebooks" / name, tmp_path / "notebooks")
     slices, means, metric, changes, plot, test = guide_cells("Three changes tried")
     forked("02_regressions", tmp_path / "notebooks/08_slice.ipynb", [slices, means, plot])
     forked("01_benchmark", tmp_path / "notebooks/09_metric.ipynb", [metric, changes])
     forked("06_ab_test", tmp_path / "notebooks/10_test.ipynb", [test])
-    run = chain.run_study("icd10", root=tmp_path, only=["08", "09", "10"], say=lambda _: None)
+    run = chain.run_study(
+        "icd10", root=tmp_path, only=["05", "06", "08", "09", "10"], say=lambda _: None
+    )
     assert not run.failed
     shown = {
         path.stem: str([cell.get("outputs") for cell in json.loads(path.read_text())["cells"]])
