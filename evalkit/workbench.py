@@ -121,11 +121,12 @@ class Study(study.Study):
         from evalkit.abtest import chapter
 
         locked = self.plan()
-        return (
-            ()
-            if isinstance(locked, chapter.NoReading)
-            else chapter.plan_differs(self, locked, margin=self.margin("ab_test"))
-        )
+        return () if isinstance(locked, chapter.NoReading) else self._differs(locked)
+
+    def _differs(self, locked: LockedPlan) -> Sequence[Mapping[str, Any]]:
+        from evalkit.abtest import chapter
+
+        return chapter.plan_differs(self, locked, margin=self.margin("ab_test"))
 
     def lock(self, draft: ABPlan) -> tuple[ABPlan, str]:
         """Locks a plan that names its experiment; returns the plan in force, and what happened."""
@@ -191,11 +192,7 @@ class Study(study.Study):
     def _write_reading(self, found: Reading | NoReading) -> Path:
         from evalkit.abtest import chapter
 
-        differs = (
-            chapter.plan_differs(self, found.plan, margin=self.margin("ab_test"))
-            if found.plan
-            else ()
-        )
+        differs = self._differs(found.plan) if found.plan else ()
         record = chapter.ab_evidence(found, study=self.name, differs=differs)
         return record.write(self.run_folder() / "ab_test.json")
 

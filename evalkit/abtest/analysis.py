@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from evalkit.abtest.assignment import VARIANTS
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _NEEDED = {
 }
 _TEXTS = ("user_id", "variant", "metric", "request_id", "experiment", "outcome", "error", "slice")
 BIN = 0.002  # histogram bins of latency are 0.2% wide
-VARIANTS = ("control", "treatment")
 TALLIED = ("found", "over", "within", "before", "joined")
 _FINE_S, _COARSE_S = 60.0, 86400.0  # bins of a lag: minutes up to two days, then days
 _ENDLESS = 1e300

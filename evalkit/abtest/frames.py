@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from evalkit.abtest.analysis import DAY_S, VARIANTS, Table, quiet
+from evalkit.abtest.analysis import DAY_S, Table, quiet
+from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.looks import Look
 from evalkit.abtest.plan import ABPlan
 from evalkit.stats import obrien_fleming_bounds

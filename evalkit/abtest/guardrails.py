@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evalkit.abtest.analysis import BIN, VARIANTS, Log, Table
+from evalkit.abtest.analysis import BIN, Log, Table
+from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.effects import pairs, phase_tests
 from evalkit.abtest.plan import Guardrail
 from evalkit.stats import (

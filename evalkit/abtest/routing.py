@@ -135,7 +135,8 @@ async def run_ab_request_async(
 
     A cancelled request (a timeout of the caller, a closed connection) is logged as an error too, then cancelled.
     """
-    assigned = await asyncio.to_thread(_assigned, user_id, config, assign)
+    who = (user_id, config, assign)
+    assigned = await asyncio.to_thread(_assigned, *who) if assign else _assigned(*who)
     draft = _Draft(
         user_id, config, client, assigned, request_id=request_id, cut=slice, at_s=now, clock=clock
     )

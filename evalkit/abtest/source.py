@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from evalkit.abtest.analysis import VARIANTS, Log, fetched, quiet, text
+from evalkit.abtest.analysis import Log, fetched, quiet, text
+from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.log_address import log_url, read_url, shown
 from evalkit.abtest.user_table import Columns, is_user_table, open_user_table
 from evalkit.abtest.warehouse import with_columns

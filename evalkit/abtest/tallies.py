@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from evalkit import wording
-from evalkit.abtest.analysis import DAY_S, VARIANTS, Log, Table
+from evalkit.abtest.analysis import DAY_S, Log, Table
+from evalkit.abtest.assignment import VARIANTS
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import wording
-from evalkit.abtest.analysis import VARIANTS, Column, Log, Table, fetched, quiet
+from evalkit.abtest.analysis import Column, Log, Table, fetched, quiet
+from evalkit.abtest.assignment import VARIANTS
 from evalkit.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -90,22 +91,29 @@ def _read(path: Path, columns: Columns) -> tuple[Any, Table]:
         engine.disconnect()
         raise DataError(f"{path}: {lacks(lacking[0], table.columns)}")
     values = (*columns.outcomes, *columns.before)
-    return engine, table.mutate(**{name: _read_as_number(table[name]) for name in values})
+    return engine, _read_as_numbers(table, values)
 
 
-def _read_as_number(column: Column) -> Column:
-    """Texts that are all numbers or truths as numbers; of others, those that are not."""
+def _read_as_numbers(table: Table, names: Iterable[str]) -> Table:
+    """Columns of texts that are all numbers or truths as numbers; of others, those texts that are not. Looks once."""
+    read = {name: _number_in(table[name]) for name in names if table[name].type().is_string()}
+    if not read:
+        return table
+    found = {name: one.notnull().any().fill_null(False) for name, (_, one) in read.items()}
+    odd = fetched(table.agg(**found))
+    told = {name: odd[name].iloc[0] for name in read}
+    return table.mutate(**{name: one[1] if told[name] else one[0] for name, one in read.items()})
+
+
+def _number_in(column: Column) -> tuple[Column, Column]:
+    """What a text says as a number, and the texts that say none."""
     import ibis
 
-    if not column.type().is_string():
-        return column
     text = column.strip()
     text = text.isin(_MISSING).ifelse(None, text)
     truth = text.try_cast("boolean").cast("int32").cast("float64")
     value = ibis.coalesce(text.try_cast("float64"), truth)
-    strange = text.notnull() & value.isnull()
-    is_strange = fetched(strange.any().fill_null(False).as_table()).iloc[0, 0]
-    return strange.ifelse(text, None) if is_strange else value
+    return value, (text.notnull() & value.isnull()).ifelse(text, None)
 
 
 def _log(path: Path, columns: Columns, engine: Any, table: Table) -> Log:

@@ -285,8 +285,8 @@ def slice_table(
 def _raw_table(
     comparison: Comparison, metric: str, fields: Sequence[str], margin: float | None
 ) -> SliceTable:
-    fields = fields or slice_fields(comparison.pairs)
-    slice_fields(comparison.pairs, fields)
+    known = slice_fields(comparison.pairs, fields)
+    fields = fields or known
     groups = slices_of(comparison.pairs, fields)
     rows = tuple(
         _row(name, group, comparison, metric=metric, margin=margin or None, n_slices=len(groups))

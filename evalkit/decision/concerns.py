@@ -34,13 +34,13 @@ DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan
     *("slice_fields", "slice_margin", "stage", "scorers", "limit", "allow_incomplete"),
     *("strict", "train_file"),
 )
-_ADDED = (
+_ADDED = {
     "slice_fields",
     "cluster_field",
     "metric_margin",
     "slice_margin",
     "scorers",
-)  # to what is asked
+}  # to what is asked
 _NO_RESULT = {"missing", "too early", "invalid"}
 _OF_LAYER: dict[str, Layer] = {
     "human_needs": "human",

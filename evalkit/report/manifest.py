@@ -185,14 +185,12 @@ def fingerprint(
         "code": hashes(code, Path(evalkit.__file__).parent),
     }
     text = json.dumps(shared, sort_keys=True)
-    told = {
-        book: text + (_of_log(study, parameters) if book.stem[:2] not in _BEFORE_USERS else "")
-        for book in books
-    }
-    return {
-        book.stem: hashlib.sha256(told[book].encode() + book.read_bytes()).hexdigest()
-        for book in books
-    }
+    of_log = _of_log(study, parameters)
+    made = {}
+    for book in books:
+        known = text if book.stem[:2] in _BEFORE_USERS else text + of_log
+        made[book.stem] = hashlib.sha256(known.encode() + book.read_bytes()).hexdigest()
+    return made
 
 
 def _of_log(study: Study, parameters: Mapping[str, Value]) -> str:
