@@ -313,6 +313,14 @@ def _differing(folder: Path, name: str, sha256: str, line: Line) -> Mismatch | N
     return Mismatch(file=name, words=f"{path}: was {was} {since}, is {now}; {remedy}")
 
 
+def head_of(folder: Path) -> str:
+    """The head of a study's ledger; "" where it is damaged, which whoever decides by it says."""
+    try:
+        return read(folder / FILE).head
+    except DataError:
+        return ""
+
+
 def _written(file: LineFile, kind: str, facts: Mapping[str, object], head: str, at: str) -> str:
     record: dict[str, object] = {
         "version": 2,

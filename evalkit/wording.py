@@ -13,6 +13,7 @@ from evalkit.redaction import REMOVED, without_secrets
 
 MINUS = "\u2212"
 NOTHING = "\u2013"
+_LONGEST_FAULT = 1_000  # characters
 UNDEFINED = "interval undefined"
 
 _SAYS_NOTHING = {
@@ -303,6 +304,11 @@ def redacted(message: str, secrets: Iterable[str] | None = None) -> str:
     Texts of examples and answers go through `redaction.without_secrets` alone, which guesses nothing.
     """
     return _KEY.sub(REMOVED, without_secrets(message, secrets))
+
+
+def told_by(text: str, secrets: Iterable[str] | None = None) -> str:
+    """What a server says of a fault, as it is kept: no key, whole characters, and not more than people read."""
+    return redacted(cleaned(text)[0], secrets)[:_LONGEST_FAULT]
 
 
 def render_text(text: object) -> str:

@@ -15,13 +15,12 @@ from evalkit.answers.endpoint.reply import NoAnswerError, answer
 from evalkit.answers.evaluation import Evaluation
 from evalkit.errors import DataError, ModelError
 from evalkit.records import Answer
-from evalkit.wording import cleaned, redacted
+from evalkit.wording import told_by
 
 MOST_REQUESTS = 50_000  # of one input file, and
 MOST_BYTES = 200_000_000
 _FILTERED = {"content_filter", "content_policy_violation"}
 _NOT_ASKED = {"batch_expired", "batch_cancelled"}  # codes of calls that were not made
-_LONGEST = 1000  # characters kept of a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +163,7 @@ def _answer(record: Mapping[str, object], strip_think: bool | None) -> Answer | 
             text="",
             outcome="refused" if refused else "error",
             finish_reason="content_filter" if refused else None,
-            error=redacted(cleaned(told)[0])[:_LONGEST],
+            error=told_by(told),
         )
 
 

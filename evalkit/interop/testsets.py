@@ -121,8 +121,7 @@ def _twice(path: Path, names: Sequence[str]) -> str:
 
 def _with_ids_apart(rows: list[dict[str, Any]], shape: Shape) -> list[dict[str, Any]]:
     """Ids that repeat name nothing: they become a label, and rows are known by their content."""
-    ids = [str(one["id"]) for one in rows if "id" in one]
-    if len({*ids}) == len(ids):
+    if not _ids_repeat(rows):
         return rows
     return [
         {
@@ -133,15 +132,19 @@ def _with_ids_apart(rows: list[dict[str, Any]], shape: Shape) -> list[dict[str, 
     ]
 
 
+def _ids_repeat(rows: list[dict[str, Any]]) -> bool:
+    ids = [str(one["id"]) for one in rows if "id" in one]
+    return len({*ids}) < len(ids)
+
+
 def _told(path: Path, kind: str, shape: Shape, rows: list[dict[str, Any]]) -> str:
     open_ended = sum(one["messages"][-1]["role"] != "assistant" for one in rows)
     several = sum("also_right" in one for one in rows)
-    ids = [str(one["id"]) for one in rows if "id" in one]
     told = [f"{path.name}: {kind}, {plural(len(rows), 'row')}, {shape}"]
     told += [f"{plural(several, 'row')} with several right answers"] * bool(several)
     of = "any" if open_ended == len(rows) else f"{count(open_ended)}"
     told += [f"nothing is expected of {of}"] * bool(open_ended)
-    told += [f"{shape.row_id} repeats, so it is a label"] * (len({*ids}) < len(ids))
+    told += [f"{shape.row_id} repeats, so it is a label"] * _ids_repeat(rows)
     labels = [*dict.fromkeys(name for one in rows for name in one.get("metadata", ()))]
     told += [f"kept as metadata: {listed(labels)}"] * bool(labels)
     return visible("; ".join(told))

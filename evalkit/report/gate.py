@@ -160,10 +160,7 @@ def _check_place(record: Mapping[str, object], folder: Path) -> None:
 
 def _head(folder: Path) -> str:
     study = _study_of(folder)
-    try:
-        return ledger.read(study.folder / ledger.FILE).head if study else ""
-    except DataError:  # the sentence says it
-        return ""
+    return ledger.head_of(study.folder) if study else ""
 
 
 def _retires(folder: Path, today: date) -> str:

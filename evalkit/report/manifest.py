@@ -103,20 +103,12 @@ def write(
         "platform": platform.platform(),
         "journals": _journals(study, parameters),
         "files": hashes([*files(study), *books], study.root),
-        "ledger": _head(study),
+        "ledger": ledger.head_of(study.folder),
         "fingerprint": fingerprint(study, books, parameters),
     }
     record = without_secrets_in(record)
     _write(folder, record)
     return record
-
-
-def _head(study: Study) -> str:
-    """Head of the study's ledger; "" where it is damaged, which the chapters that decide say."""
-    try:
-        return ledger.read(study.folder / ledger.FILE).head
-    except EvalkitError:
-        return ""
 
 
 def note(folder: Path, sentence: str) -> None:

@@ -16,14 +16,13 @@ from evalkit.answers.endpoint.client import key_and_address, message_of
 from evalkit.answers.endpoint.parameters import CALLS_TO
 from evalkit.errors import ModelError
 from evalkit.redaction import known_secrets, without_secrets
-from evalkit.wording import cleaned, redacted
+from evalkit.wording import told_by
 
 T = TypeVar("T")
 MARK = "evalkit_input"  # in a batch's metadata: SHA-256 of its input
 _OVER = {"completed", "failed", "expired", "cancelled", "canceled"}  # some servers spell it so
 _PAGES = 50  # of a hundred batches each: one that was lost is among the newest
 _MOST_BYTES = 4 * 2**30
-_LONGEST = 1000  # characters kept of a message
 _REMEDIES = {
     401: "the key is not accepted, check OPENAI_API_KEY",
     402: "the account must be paid for",
@@ -53,7 +52,6 @@ class Job:
     input_file_id: str = ""
     output_file_id: str = ""
     error_file_id: str = ""
-    n: int = 0
     n_answered: int = 0
     errors: str = ""
 
@@ -181,7 +179,6 @@ class BatchApi:
                 name: _text(found, name)
                 for name in ("input_file_id", "output_file_id", "error_file_id")
             },
-            n=_whole(counts.get("total")),
             n_answered=_whole(counts.get("completed")),
             errors=self._clean("; ".join(_errors(found.get("errors")))),
         )
@@ -222,7 +219,7 @@ class BatchApi:
         return told
 
     def _clean(self, text: str) -> str:
-        return redacted(cleaned(text)[0], self._secrets)[:_LONGEST]
+        return told_by(text, self._secrets)
 
 
 def _no_record(found: object) -> str:

@@ -28,7 +28,7 @@ from evalkit.answers.endpoint.size import TooLargeError, read_within
 from evalkit.errors import ModelError
 from evalkit.records import Answer
 from evalkit.redaction import known_secrets, without_secrets
-from evalkit.wording import cleaned, redacted
+from evalkit.wording import told_by
 
 ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000
 WAIT_MAX_S = 60.0
@@ -51,7 +51,6 @@ _STOPS = {
     403: "this key may not use it",
     404: "not found, check the model's name; does OPENAI_BASE_URL end in /v1?",
 }
-_LONGEST = 1000  # characters kept of a message
 _NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
@@ -426,7 +425,7 @@ class Endpoint:
 
     def _clean(self, text: str) -> str:
         """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
-        return redacted(cleaned(text)[0], self._secrets)[:_LONGEST]
+        return told_by(text, self._secrets)
 
 
 def key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
