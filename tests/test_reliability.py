@@ -111,6 +111,7 @@ class Project:
         look = {"experiment": "exp", "plan_sha256": plan.sha256, "look": 1, "information": 1.0, "n_control": 100,
                 "n_treatment": 100, "effect_shown": True, "verdict": "better", "control_model": "old",
                 "treatment_model": "new", "simulated": False, "n_requests": 1000, "estimate": 0.1,
+                "sum_control": 50.0, "sum_treatment": 60.0,
                 "last_user": "2026-11-24T10:00:00+00:00"}  # fmt: skip
         record_look(self.ledger, Look(**look | changes))
 
@@ -494,6 +495,8 @@ ALLOWED = {
     "the latest users taken out of the log, and others put in":
         (lambda p: p.look(last_user="2026-11-20T10:00:00+00:00"), "A/B test", r"last user .*11-24 10:00 .*11-20"),
     "rows deleted from the log": (lambda p: p.look(n_requests=900), "A/B test", r"the log held 1,000 requests .* and 900"),
+    "outcomes of both variants edited alike in the log":
+        (lambda p: p.look(sum_control=60.0, sum_treatment=70.0), "A/B test", r"look 1 rests on other outcomes"),
     "outcomes edited in the log": (lambda p: p.look(estimate=0.2), "A/B test", r"look 1 showed another effect"),
 }  # fmt: skip
 

@@ -28,6 +28,8 @@ class Look:
         n_requests: Requests of the experiment that the log held; None in old lines.
         last_user: When the last user in the log first came, ISO 8601; "" in old lines, and in a log without times.
         estimate: The effect that was shown, treatment - control; None when withheld.
+        sum_control: Sum of the deciding outcome over control's users of this look; None when withheld, and in old lines.
+        sum_treatment: Likewise.
     """
 
     experiment: str
@@ -46,6 +48,8 @@ class Look:
     n_requests: int | None = None
     last_user: str = ""
     estimate: float | None = None
+    sum_control: float | None = None
+    sum_treatment: float | None = None
 
 
 def record_look(path: str | Path, look: Look) -> Look:

@@ -519,6 +519,9 @@ def _ledger_line(reading: Reading, run: str) -> Look:
     state, look = reading.schedule, reading.findings.primary.look if reading.findings else None
     due = next((one for one in state.due if one.look == look), None)
     came = reading.opened.counts["last_at"].to_numpy() if reading.opened and reading.timed else ()
+    summed: list[float | None] = [None, None]
+    if reading.findings:
+        summed = reading.sums()["successes"].to_numpy(dtype=float).tolist()
     return Look(
         experiment=reading.plan.plan.experiment_name,
         plan_sha256=reading.plan.sha256,
@@ -535,4 +538,6 @@ def _ledger_line(reading: Reading, run: str) -> Look:
         n_requests=reading.n_requests,
         last_user=_utc(max(came)) if len(came) else "",
         estimate=reading.findings.primary.estimate if reading.findings else None,
+        sum_control=summed[0],
+        sum_treatment=summed[1],
     )

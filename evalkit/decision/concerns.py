@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -202,6 +203,19 @@ def _of_log(looks: list[Look]) -> Iterator[Concern]:
                     about=("another effect", first.estimate, one.estimate),
                 )
                 shown[(one.plan_sha256, one.look)] = one
+            elif not _same_sums(first, one):
+                text = f"look {one.look} rests on other outcomes on {one.at[:10]} than on {first.at[:10]}: the log has changed"
+                about = ("other outcomes", one.sum_control, one.sum_treatment)
+                yield Concern(layer="ab_test", text=text, about=about)
+                shown[(one.plan_sha256, one.look)] = one
+
+
+def _same_sums(first: Look, later: Look) -> bool:
+    """Whether two readings of a look summed the same, as far as both lines say it."""
+    both = (
+        (getattr(first, name), getattr(later, name)) for name in ("sum_control", "sum_treatment")
+    )
+    return all(a is None or b is None or math.isclose(a, b, rel_tol=1e-6) for a, b in both)
 
 
 def _of_round(kept: Ledger, name: str) -> Iterator[Concern]:
