@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 from evalkit.errors import DataError
 from evalkit.marks import visible
 
+JsonObject = dict[str, Any]  # what a file or a server holds, before it is checked
 Record = TypeVar("Record")
 Place = tuple[int, int]  # offset and length of a line
 Told = Callable[[str], None]
