@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from evalkit.abtest.lock import LockedPlan
     from evalkit.abtest.plan import ABPlan
     from evalkit.abtest.reading import Reading
-    from evalkit.benchmark.bench import Bench, Costs
+    from evalkit.benchmark.bench import Bench, Costs, Gaps
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.doctor import Checkup
-    from evalkit.benchmark.finder import Found
-    from evalkit.benchmark.gaps import Gaps
     from evalkit.benchmark.noise import NoiseFloor
-    from evalkit.benchmark.slices import SliceTable
+    from evalkit.benchmark.slices import Found, SliceTable
     from evalkit.decision import Decision, Rules
     from evalkit.decision.history import History
     from evalkit.human.preference import Preference
@@ -382,8 +380,8 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.benchmark import evidence, exports
-        from evalkit.show import answers
+        from evalkit.benchmark import evidence, frames
+        from evalkit.show import say
 
         path = self.run_folder() / evidence.FILE
         if slices is None:
@@ -391,7 +389,7 @@ class Study(study.Study):
             record.write(path)
             return record
         marks = noise.marks if noise else {}
-        exports.write_examples(comparison.regressed, marks, path.parent)
+        frames.write_examples(comparison.regressed, marks, path.parent)
         return evidence.amended(
             path,
             bound_to=self.bench.bound_to,
@@ -400,7 +398,7 @@ class Study(study.Study):
             noise_notes=noise.notes if noise else (),
             marks=marks,
             finder=(segments or comparison.find_slices()).to_dict(),
-            settle=answers.settle(comparison),
+            settle=say.settle(comparison),
         )
 
     def _evidence(self, comparison: Comparison) -> Evidence:
