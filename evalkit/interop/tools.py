@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.answers.endpoint.reply import NoAnswerError, answer
+from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.errors import DataError, DesignError
 from evalkit.interop import Log, Row, answer_of, chosen, number, score_name, score_values, text_of
 from evalkit.records import Answer
