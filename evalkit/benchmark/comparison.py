@@ -13,8 +13,7 @@ from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
 from evalkit.errors import DesignError
-from evalkit.interop import Log, read_log
-from evalkit.interop.log import chosen, matched
+from evalkit.interop import Log, chosen, matched, read_log
 from evalkit.records import Brief, EvalResult, Many
 from evalkit.wording import listed, plural
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from evalkit import stats, wording
 from evalkit.answers import dataset
-from evalkit.answers.checkers import icd10cm_format
-from evalkit.answers.metrics import common_start
+from evalkit.answers.metrics import common_start, icd10cm_format
 from evalkit.conversation import (
     INSTRUCTIONS,
     Messages,
