@@ -305,9 +305,7 @@ class Study(study.Study):
             DataError: What a layer handed over is damaged, or a sealed file is not what the ledger knows.
         """
         from evalkit.decision import decide, history, read_evidence
-        from evalkit.decision.against import results_against
-        from evalkit.decision.concerns import concerns
-        from evalkit.decision.declared import changed_after_results, declared
+        from evalkit.decision.concerns import changed_after_results, concerns, declared
         from evalkit.decision.intact import refuse_changed
 
         if rules is None:
@@ -324,7 +322,7 @@ class Study(study.Study):
             study=self.name,
             stage=self.settings.stage,
             rules=rules,
-            against=results_against(self, folder),
+            against=history.results_against(self, folder),
             concerns=open_,
             declared=says,
             changed=changed_after_results(history.read(self), says, test_set=test_set, but=told),
@@ -337,7 +335,7 @@ class Study(study.Study):
         return read_history(self, self.run_folder())
 
     def _write_decision(self, decision: Decision) -> Path:
-        from evalkit.show.plots.decision import summary
+        from evalkit.show.decision import summary
 
         path = decision.write(self.run_folder())
         summary(decision, path.with_name("summary.png"), title=self.settings.title or self.name)
