@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from evalkit.abtest.assignment import VARIANTS, ABTestConfig, Variant, assign_variant
 from evalkit.abtest.flags import Assign
 from evalkit.abtest.log_tables import Exposure, new_request_id
-from evalkit.answers.endpoint.reply import NoAnswerError, answer
+from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, Outcome
 from evalkit.redaction import known_secrets

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.answers import journal
-from evalkit.answers.evaluation import Call, Evaluation
+from evalkit.answers.runner import Call, Evaluation
 from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.comparison import Comparison, Declared, compare_models
 from evalkit.errors import DataError, DesignError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import ledger
-from evalkit.answers import own
+from evalkit.answers.metrics import own_hashes
 from evalkit.errors import DataError
 from evalkit.ledger import FILE, Ledger, Line
 from evalkit.settings import named
@@ -78,7 +78,7 @@ def inputs(home: Study, kept: Ledger) -> dict[str, Any]:
     """Size and hashes of a run's test file and journals, for its line in the ledger; `as_before` where one only grew."""
     said, known = home.settings, {name: one for _, name, one in _seen(kept)}
     names = [said.test_file, said.base_journal, said.fine_tuned_journal]
-    names += own.hashes((said.checker, *named(said.scorers)), home.folder)
+    names += own_hashes((said.checker, *named(said.scorers)), home.folder)
     names += [said.checker.removeprefix("schema:")] if said.checker.startswith("schema:") else []
     found = {name: _read(home.path(name), known.get(name) or {}) for name in names}
     return {name: one for name, one in found.items() if one}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.answers.endpoint.reply import NoAnswerError, answer
+from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.errors import DataError
 from evalkit.interop.log import Log, Row, answer_of, score_name, score_values, text_of
 from evalkit.records import Answer
