@@ -23,9 +23,7 @@ from evalkit.benchmark.frames import write_examples
 from evalkit.benchmark.noise import NoiseFloor, ask_twice
 from evalkit.benchmark.slices import Found, SliceTable, slice_table
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
-from evalkit.decision.against import results_against
-from evalkit.decision.concerns import concerns
-from evalkit.decision.declared import changed_after_results, declared
+from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError
 from evalkit.human import study_round
@@ -279,7 +277,7 @@ class Study(study.Study):
             study=self.name,
             stage=self.settings.stage,
             rules=rules,
-            against=results_against(self, folder),
+            against=history.results_against(self, folder),
             concerns=open_,
             declared=says,
             changed=changed_after_results(history.read(self), says, test_set=test_set, but=told),
@@ -321,7 +319,7 @@ class Study(study.Study):
         return record.write(folder / "ab_test.json")
 
     def _write_decision(self, found: Decision, folder: Path) -> Path:
-        from evalkit.show.plots.decision import summary
+        from evalkit.show.decision import summary
 
         path = found.write(folder)
         summary(found, path.with_name("summary.png"), title=self.settings.title or self.name)
