@@ -15,10 +15,9 @@ from evalkit.settings import named
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.abtest.chapter import NoReading
     from evalkit.abtest.lock import LockedPlan
     from evalkit.abtest.plan import ABPlan
-    from evalkit.abtest.reading import Reading
+    from evalkit.abtest.reading import NoReading, Reading
     from evalkit.benchmark.bench import Bench, Costs
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.doctor import Checkup
@@ -163,7 +162,7 @@ class Study(study.Study):
         """The log as the plan allows it to be read, up to where outcomes begin; its `effect()` is a look, on record."""
         from evalkit.abtest import chapter
 
-        return chapter.read_up_to_the_effect(self, plan)
+        return chapter.open_reading(self, plan)
 
     def design_effect(self) -> float | None:
         """What the plan's `design_effect` would be by the control users in the study's log; None without such a log.
@@ -183,11 +182,11 @@ class Study(study.Study):
         Raises:
             DesignError: Another kind.
         """
-        from evalkit.abtest import chapter, frames, looks
+        from evalkit.abtest import lock
 
         if kind != "look":
             raise DesignError(f"ledger of {kind!r}: there is one of looks, kind='look'")
-        return frames.looks(looks.read_looks(self.path(chapter.LEDGER)))
+        return lock.looks_frame(lock.read_looks(self.path(lock.LEDGER)))
 
     def _write_reading(self, found: Reading | NoReading) -> Path:
         from evalkit.abtest import chapter

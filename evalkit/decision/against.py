@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evalkit.abtest import chapter
+from evalkit.abtest import lock
 from evalkit.decision import history
 from evalkit.human import evidence
 from evalkit.records import Against
@@ -20,7 +20,7 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
     """
     now = history.row_now(folder)
     return (
-        *chapter.results_against(home),
+        *lock.results_against(home),
         *evidence.results_against(home, alpha=home.settings.alpha),
         *history.results_against(history.read(home), now),
     )
