@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.answers import dataset, journal, metrics, own, request, runner
-from evalkit.answers.evaluation import Evaluation
+from evalkit.answers import dataset, journal, metrics, request, runner
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
 from evalkit.answers.request import Role
+from evalkit.answers.runner import Evaluation
 from evalkit.answers.submission import Submission
 from evalkit.answers.thinking import holds_thoughts
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
@@ -336,7 +336,7 @@ class Bench:
     def own_code(self) -> dict[str, str]:
         """SHA-256 of each file of the study that scores answers, by name."""
         said = self.settings
-        return own.hashes((said.checker, *named(said.scorers)), self.study.folder)
+        return metrics.own_hashes((said.checker, *named(said.scorers)), self.study.folder)
 
     @cached_property
     def _scoring(self) -> dict[str, Any]:

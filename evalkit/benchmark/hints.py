@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evalkit import wording
 from evalkit.answers import dataset
-from evalkit.answers.checkers import icd10cm_format
+from evalkit.answers.metrics import icd10cm_format
 from evalkit.records import Example
 
 MOST_SLICES = 20  # values of a field that is cut by; more make slices of a few rows

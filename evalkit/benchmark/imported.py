@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.answers import journal
-from evalkit.answers.evaluation import Call, Evaluation
+from evalkit.answers.runner import Call, Evaluation
 from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.comparison import Comparison, Declared, compare_models
 from evalkit.errors import DataError, DesignError
-from evalkit.interop import Log, read_log
-from evalkit.interop.log import Row, chosen, matched
+from evalkit.interop import Log, Row, chosen, matched, read_log
 from evalkit.wording import listed, plural
 
 Role = Literal["base", "fine_tuned"]

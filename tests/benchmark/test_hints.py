@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from evalkit.answers.checkers import checker
+from evalkit.answers.metrics import checker
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.hints import hints
 from evalkit.decision import Rules, decide
