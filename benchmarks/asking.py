@@ -113,8 +113,7 @@ def stream(path: Path, concurrency: int) -> int:
     """The same as an iterator that holds no rows and no results."""
     import asyncio
 
-    from evalkit.answers.evaluation import Evaluation
-    from evalkit.answers.runner import stream_eval
+    from evalkit.answers.runner import Evaluation, stream_eval
 
     async def main() -> int:
         journal = path.with_suffix(".journal")
@@ -135,7 +134,7 @@ CLIENTS = {"article": article, "plain": plain, "evalkit": evalkit, "stream": str
 def warm() -> None:
     """Imports count as start-up, not as asking."""
     importlib.import_module("openai.resources.chat")
-    importlib.import_module("evalkit.answers.endpoint.client")
+    importlib.import_module("evalkit.answers.endpoint")
     importlib.import_module("evalkit.answers.runner")
     importlib.import_module("evalkit.answers.metrics").similarity("a", "b")
 

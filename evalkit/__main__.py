@@ -120,8 +120,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from evalkit.benchmark.bench import Bench
-    from evalkit.benchmark.imported import import_answers
+    from evalkit.benchmark.bench import Bench, import_answers
     from evalkit.interop import read_log
     from evalkit.study import Study
 

@@ -72,6 +72,7 @@ def tested(home):
 def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     with read_only(tested.folder):
         found = chapter.open_reading(tested).effect()
+        found.opened.log.close()
         assert simulated(tested).startswith("Nothing was simulated: ")
     assert isinstance(found, Reading)
     assert (found.recorded, found.findings, found.verdict) == (False, None, "too early")
@@ -88,8 +89,10 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
 
 def test_a_look_on_record_may_be_read_again(tested):
     first = chapter.open_reading(tested).effect()
+    first.opened.log.close()
     with read_only(tested.folder):
         again = chapter.open_reading(tested).effect()
+        again.opened.log.close()
     assert again.primary_dict() == first.primary_dict()
     assert again.recorded
     assert "the same look was recorded before" in " ".join(again.notes)

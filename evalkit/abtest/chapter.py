@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import cast
 
 from evalkit import ledger, wording
-from evalkit.abtest import log_address
 from evalkit.abtest.analysis import Log
 from evalkit.abtest.assignment import Hash
 from evalkit.abtest.effects import design_effect_in
 from evalkit.abtest.findings import FROM_EXPOSURES
 from evalkit.abtest.lock import LEDGER, PLAN_FILE, LockedPlan, lock, read_lock
-from evalkit.abtest.log import EventLog
+from evalkit.abtest.log import EventLog, is_elsewhere, place_of
 from evalkit.abtest.plan import UNNAMED, ABPlan, Metric, read_guardrails
 from evalkit.abtest.reading import NoReading, Reading, read_health
 from evalkit.abtest.simulate import simulate_traffic
@@ -167,7 +166,7 @@ def simulate(home: Study, answers: Sequence[Sequence[EvalResult]]) -> str:
         answers: Recorded and scored answers of control and treatment; none = don't simulate.
     """
     said = home.settings
-    if not answers or not home.path(PLAN_FILE).exists() or log_address.is_elsewhere(said.event_log):
+    if not answers or not home.path(PLAN_FILE).exists() or is_elsewhere(said.event_log):
         return ""
     config = read_lock(home.path(PLAN_FILE)).config
     try:
@@ -247,7 +246,7 @@ def design_effect_seen(home: Study) -> float | None:
 def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
     """The study's log, with the outcomes that the plan speaks of, or what is missing."""
     said, planned = home.settings, plan.plan
-    where = log_address.place(home, said.event_log or SIMULATED_LOG)
+    where = place_of(home, said.event_log or SIMULATED_LOG)
     there = where.exists() if isinstance(where, Path) else "://" in where or os.environ.get(where)
     if there:
         metrics = [one.name for one in (planned.primary, *planned.secondary)]
@@ -267,7 +266,7 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
     why, price = "No user has been logged yet", f"{plan.n_users:,} users, about {plan.days} days"
     action = "Route users through evalkit.run_ab_request, or name the log in event_log"
     if said.event_log not in {"", SIMULATED_LOG}:
-        what = "The variable" if log_address.is_elsewhere(said.event_log) else "The log"
+        what = "The variable" if is_elsewhere(said.event_log) else "The log"
         why = f"{what} {said.event_log} that event_log names is not there"
         action = "Put it there, or correct event_log in study.yaml"
     return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))

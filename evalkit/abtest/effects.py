@@ -33,7 +33,7 @@ from evalkit.stats import (
 )
 from evalkit.stats.ratio import UserTest, wilson_by_user
 from evalkit.stats.result import ByUser, Scale, Verdict, which_way, z_of_p, z_quantile
-from evalkit.stats.tails import one_user
+from evalkit.stats.sums import one_user
 
 SUMS = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
 THIRDS = ("sum_xxx", "sum_xxy", "sum_xyy", "sum_yyy", "n_hit", "n_miss")

@@ -11,12 +11,19 @@ import pandas as pd
 
 from evalkit import wording
 from evalkit.abtest import effects
-from evalkit.abtest.analysis import DAY_S, Log, Table, cells_fault
+from evalkit.abtest.analysis import (
+    DAY_S,
+    Joined,
+    Log,
+    Table,
+    cells_fault,
+    joined,
+    nothing_counts,
+)
 from evalkit.abtest.effects import Effect, Row, Watched, effect, up_to
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import ABPlan, Guardrail, Kind, Metric
 from evalkit.abtest.schedule import DueLook, date_of
-from evalkit.abtest.tallies import Joined, joined, nothing_counts
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.stats import ProportionTest, confidence_sequence, keeps_margin

@@ -12,13 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from evalkit import wording
-from evalkit.abtest.analysis import DAY_S, Log, Table, quiet
+from evalkit.abtest.analysis import DAY_S, Log, Table, exposed, quiet
 from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.effects import Effect, Watched
 from evalkit.abtest.findings import WEEK, Findings, Question, findings
 from evalkit.abtest.lock import LEDGER, LockedPlan, Look, read_looks, record_look
 from evalkit.abtest.schedule import Schedule, limits, schedule
-from evalkit.abtest.tallies import exposed
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.records import Brief, Missing

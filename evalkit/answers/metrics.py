@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import re
+import runpy
+import traceback
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,17 +19,225 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import conversation, wording
-from evalkit.answers import checkers, own
-from evalkit.answers.checkers import (  # noqa: F401 - part of metrics
-    CHECKERS,
-    Checker,
-    check_format,
-    checker,
-    icd10cm_format,
-    unchecked,
-)
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
+from evalkit.files import read_json
 from evalkit.records import Answer, Brief, EvalResult, Example
+from evalkit.study import inside
+
+_NAMED = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[^\W\d]\w*)\Z")
+
+
+class OwnFunction:
+    """A function from a study's file; a metric is named by it, whatever the function calls itself."""
+
+    def __init__(self, choice: str, function: Callable[..., Any]) -> None:
+        """`choice` is what the study calls it: `mine.py:half`."""
+        self.choice, self.__name__ = choice, choice.rpartition(":")[2]
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function returns."""
+        return self._function(*arguments)
+
+    def __repr__(self) -> str:
+        return self.choice
+
+
+def is_own(choice: object) -> bool:
+    """Whether a name is of the form `mine.py:half`."""
+    return isinstance(choice, str) and _NAMED.match(choice) is not None
+
+
+def own_function(choice: str, *, kind: str, folder: Path | None = None) -> OwnFunction:
+    """The function that `mine.py:half` names; the file is executed.
+
+    Args:
+        choice: A file, relative to `folder` and inside it, and a name in it.
+        kind: "scorer" or "checker", for messages.
+        folder: The study's; the working directory by default.
+
+    Raises:
+        DesignError: There is no such file or no such function, or executing the file fails.
+    """
+    named = _NAMED.match(choice)
+    if not named:
+        raise DesignError(f"{kind} {choice!r}: need FILE.py:NAME")
+    path = _file(folder or Path(), named["file"], f"{kind} {choice}")
+    try:
+        found = runpy.run_path(str(path)).get(named["name"])
+    except (Exception, SystemExit) as why:
+        line = why.lineno if isinstance(why, SyntaxError) else _line_in(path, why)
+        told = f"{path}:{line}: {kind} {choice}: the file fails: {_said(why)}"
+        raise DesignError(f"{told}; mend it") from why
+    if not callable(found):
+        raise DesignError(f"{path}: {kind} {choice}: no function {named['name']} in it")
+    return OwnFunction(choice, found)
+
+
+def own_hashes(choices: Iterable[str], folder: Path) -> dict[str, str]:
+    """SHA-256 hex of each file that such names come from, by its name; other names have none."""
+    files = {named["file"] for one in choices if (named := _NAMED.match(one))}
+    return {
+        name: hashlib.sha256(_file(folder, name, name).read_bytes()).hexdigest()
+        for name in sorted(files)
+    }
+
+
+def called(what: str, function: Callable[..., Any], example: Example, *texts: str) -> Any:
+    """What a scorer or checker says of one row.
+
+    Raises:
+        DesignError: It raised; the message names it, the row and the line.
+    """
+    try:
+        return function(*texts)
+    except Exception as why:
+        raise refused(what, example, f"{_said(why)}{_place(why)}") from why
+
+
+def refused(what: str, example: Example, told: str) -> DesignError:
+    """The error that names a scorer or checker and the row it failed at."""
+    line = f" (line {example.line})" if example.line else ""
+    return DesignError(f"{what}, row {example.example_id!r}{line}: {told}")
+
+
+def _file(folder: Path, name: str, what: str) -> Path:
+    try:
+        path = inside(folder, name)
+    except DataError as why:
+        raise DesignError(f"{what}: {why}") from None
+    if not path.is_file():
+        raise DesignError(f"{what}: {path}: no such file")
+    return path
+
+
+def _line_in(path: Path, why: BaseException) -> int:
+    lines = [one.lineno or 0 for one in _frames(why) if one.filename == str(path)]
+    return lines[-1] if lines else 1
+
+
+def _place(why: BaseException) -> str:
+    """Where in the function's own file it went wrong, not in the library it called."""
+    frames = [one for one in _frames(why) if one.filename != __file__]
+    same = [one for one in frames if one.filename == frames[0].filename]
+    return f" ({same[-1].filename}:{same[-1].lineno})" if same else ""
+
+
+def _frames(why: BaseException) -> traceback.StackSummary:
+    return traceback.extract_tb(why.__traceback__)
+
+
+def _said(why: BaseException) -> str:
+    return f"{type(why).__name__}: {why}" if str(why) else type(why).__name__
+
+
+Checker = Callable[[str], bool | None]
+
+_ARTICLE_LINE = re.compile(r"^[A-Z]\d{2}\.\d{1,2}: .+")
+_ICD10CM_LINE = re.compile(r"[A-Z]\d[0-9AB](\.[0-9A-Z]{1,4})?(:\s.+)?\Z")
+
+
+def check_format(output: str) -> bool:
+    """The article's checker: every line reads `A00.0: description`.
+
+    It knows only codes with one or two digits after the point; `checker("icd10cm")` knows them all.
+
+    Example:
+        >>> check_format("E11.65: Type 2 diabetes with hyperglycemia"), check_format("I10: Hypertension")
+        (True, False)
+    """
+    return all(_ARTICLE_LINE.match(line) for line in output.strip().split("\n"))
+
+
+def icd10cm_format(output: str) -> bool:
+    """Every line that is not blank starts with a code of ICD-10-CM's syntax, alone or followed by `: description`.
+
+    Example:
+        >>> [icd10cm_format(f"{code}: x") for code in ("I10", "E11.649", "S72.001A", "M1A.0110", "11.6")]
+        [True, True, True, True, False]
+    """
+    lines = [line.strip() for line in output.split("\n") if line.strip()]
+    return bool(lines) and all(_ICD10CM_LINE.match(line) for line in lines)
+
+
+def unchecked(output: str) -> None:
+    """The checker "none": no answer has a right or a wrong form, and no results carry the metric `format`."""
+
+
+def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
+    """A checker by name: article, icd10cm, none, `regex:<pattern>` (whole answer), `schema:<file>`; or any callable.
+
+    `mine.py:name` is a function of one's own: (answer) -> True or False.
+
+    Args:
+        choice: Name or callable(answer) -> bool.
+        folder: Where a relative path starts; the working directory by default.
+
+    Raises:
+        DesignError: No such checker, a broken pattern, no readable schema, or a file that fails.
+    """
+    if callable(choice):
+        return choice
+    kind, _, rest = str(choice).partition(":")
+    if kind == "regex" and rest:
+        return _regex_checker(rest)
+    if kind == "schema" and rest:
+        return _schema_checker(inside(folder, rest) if folder else Path(rest))
+    if is_own(choice):
+        return own_function(choice, kind="checker", folder=folder)
+    if choice not in CHECKERS:
+        names = ", ".join(CHECKERS)
+        raise DesignError(
+            f"checker {choice!r}: use {names}, regex:<pattern>, schema:<file>, FILE.py:NAME or a callable"
+        )
+    return CHECKERS[choice]
+
+
+_checker_of = checker  # for where a parameter has its name
+CHECKERS: Mapping[str, Checker] = {
+    "article": check_format,
+    "icd10cm": icd10cm_format,
+    "none": unchecked,
+}
+
+
+def _regex_checker(pattern: str) -> Checker:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as why:
+        raise DesignError(f"checker regex:{pattern}: not a regular expression ({why})") from why
+    return lambda output: compiled.fullmatch(output.strip()) is not None
+
+
+def _schema_checker(path: Path) -> Checker:
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    remedy = "name another file, or checker: none"
+    try:
+        schema = read_json(path, said="no readable JSON schema", remedy=remedy)
+        if not isinstance(schema, dict):
+            raise SchemaError("it is no object")
+        kind = validator_for(schema)
+        kind.check_schema(schema)
+    except DataError as why:
+        raise DesignError(f"checker schema:{why}") from why
+    except SchemaError as why:
+        said = " ".join(why.message.split())[:200]
+        raise DesignError(f"checker schema:{path}: no JSON schema ({said}); {remedy}") from why
+    validator = kind(
+        schema, registry=Registry()
+    )  # an empty registry: a schema never fetches another one
+    return lambda output: _is_valid_json(output, validator)
+
+
+def _is_valid_json(output: str, validator: Any) -> bool:
+    try:
+        return validator.is_valid(json.loads(output))
+    except (ValueError, RecursionError):
+        return False
+
 
 MOST_CELLS = 1_000_000_000  # length times length: about 20 ms of matching
 PIECE = 10_000  # characters
@@ -134,8 +347,8 @@ def scorer(choice: str | Scorer, *, folder: Path | None = None) -> Scorer:
     """
     if callable(choice):
         return choice
-    if own.is_own(choice):
-        return own.own_function(choice, kind="scorer", folder=folder)
+    if is_own(choice):
+        return own_function(choice, kind="scorer", folder=folder)
     if choice not in SCORERS:
         raise DesignError(
             f"scorer {choice!r}: use {', '.join(SCORERS)}, FILE.py:NAME or a callable(expected, predicted)"
@@ -169,7 +382,7 @@ def score_answer(
     answer: Answer,
     sample: int = 0,
     *,
-    checker: str | Checker = "article",  # noqa: F811 - its name in every call
+    checker: str | Checker = "article",
     scorers: Iterable[str | Scorer] = ("similarity",),
 ) -> EvalResult:
     """Joins an example with one answer and scores it.
@@ -179,7 +392,7 @@ def score_answer(
     where nothing is expected only scorers of one's own are asked, with an empty expectation.
     """
     text, ok = answer.text.strip(), answer.outcome == "ok"
-    check = checkers.checker(checker)
+    check = _checker_of(checker)
     chosen = {
         name: one
         for name, one in scorers_by_name(scorers).items()
@@ -433,7 +646,7 @@ def _own_score(one: Scorer, row: Example, expected: str, predicted: str) -> floa
         DesignError: It raised, or gave something else.
     """
     what = f"scorer {getattr(one, '__name__', one)}"
-    given = _plain(own.called(what, one, row, expected, predicted))
+    given = _plain(called(what, one, row, expected, predicted))
     if given is None or isinstance(given, bool):
         return given
     number = float(given) if isinstance(given, Real) else math.inf
@@ -442,15 +655,15 @@ def _own_score(one: Scorer, row: Example, expected: str, predicted: str) -> floa
     if not -_ROUNDING <= number <= 1 + _ROUNDING:
         got = f"gave {given!r:.80} ({type(given).__name__})"
         need = "need a number from 0 to 1, True, False, or None where it is undefined"
-        raise own.refused(what, row, f"{got}; {need}")
+        raise refused(what, row, f"{got}; {need}")
     return min(1.0, max(0.0, number))
 
 
 def _has_form(check: Checker, row: Example, text: str) -> bool:
     what = f"checker {getattr(check, '__name__', check)}"
-    given = _plain(own.called(what, check, row, text))
+    given = _plain(called(what, check, row, text))
     if not isinstance(given, bool):
-        raise own.refused(what, row, f"gave {given!r:.80}; need True or False")
+        raise refused(what, row, f"gave {given!r:.80}; need True or False")
     return given
 
 

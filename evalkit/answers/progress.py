@@ -18,7 +18,7 @@ from evalkit.records import Answer
 from evalkit.wording import count, listed, plural
 
 if TYPE_CHECKING:
-    from evalkit.answers.endpoint.access import Access
+    from evalkit.answers.endpoint import Access
 
 LINE_EVERY_S = 10.0
 

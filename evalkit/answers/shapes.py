@@ -7,9 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evalkit.answers.rows import REQUEST, ROLES, SYSTEM, UnusableError, shown
 from evalkit.wording import listed
 
+REQUEST = {  # what a row itself may add to the request, and the type it must have
+    "tools": list,
+    "tool_choice": str | dict,
+    "parallel_tool_calls": bool,
+    "response_format": dict,
+    "functions": list,
+    "function_call": str | dict,
+}
+SYSTEM = ("system", "systemInstruction", "system_instruction")  # beside the messages, not in them
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _ROLES = {
     "human": "user",
     "gpt": "assistant",
@@ -43,6 +52,14 @@ _ID = ("id", "question_id", "example_id", "sample_id")
 _BESIDE = {"system", "history", "metadata", "rejected", "non_preferred_output", "category"}
 COLUMNS = ("input", "expected", "id")
 _KNOWN = {*_TALK, *_INPUT, *_EXPECTED, *_ID}
+
+
+class UnusableError(Exception):
+    """Why one row cannot be used."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.problem, self.remedy = problem, remedy
 
 
 class UnclearError(Exception):
@@ -399,3 +416,7 @@ def _parts_text(parts: Any) -> str:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def shown(value: object) -> str:
+    return json.dumps(value, default=str)[:60]

@@ -6,29 +6,187 @@ batch's creation and the state's write leaves the intent behind: the next step f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.answers import batch_files, journal
-from evalkit.answers.batch_files import Asked, Input, Line
-from evalkit.answers.evaluation import Evaluation
+from evalkit.answers import journal
+from evalkit.answers.reply import NoAnswerError, answer
+from evalkit.answers.request import CALLS_TO
+from evalkit.answers.runner import Evaluation
 from evalkit.errors import DataError, ModelError
 from evalkit.files import alone, read_record, write_new, write_whole
 from evalkit.ledger import sha256_of
 from evalkit.records import Answer
 from evalkit.redaction import without_secrets_in
-from evalkit.wording import count, listed, plural
+from evalkit.wording import count, listed, plural, told_by
 
 if TYPE_CHECKING:
-    from evalkit.answers.endpoint.batch_api import BatchApi, Job
+    from evalkit.answers.batch_api import BatchApi, Job
+
+MOST_REQUESTS = 50_000  # of one input file, and
+MOST_BYTES = 200_000_000
+_FILTERED = {"content_filter", "content_policy_violation"}
+_NOT_ASKED = {"batch_expired", "batch_cancelled"}  # codes of calls that were not made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One input file, whole.
+
+    Attributes:
+        n: Calls in it.
+    """
+
+    content: bytes
+    n: int
+
+    @property
+    def sha256(self) -> str:
+        """What the file is known by."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A call as it stands in an input file, and the key under which its answer is kept."""
+
+    example_id: str
+    sample: int
+    key: str
+
+
+def inputs(
+    evaluation: Evaluation,
+    known: Container[str] = (),
+    *,
+    most_requests: int = MOST_REQUESTS,
+    most_bytes: int = MOST_BYTES,
+) -> Iterator[Input]:
+    """The calls of an evaluation whose keys are not known, each prompt once, as few files as the limits allow."""
+    lines, size, written = list[bytes](), 0, set[str]()
+    for call in evaluation.calls():
+        if call.key in known or call.key in written:
+            continue
+        written.add(call.key)
+        row = call.example
+        body = evaluation.parameters.call(evaluation.model_name, row.messages, row.request)
+        line = _line(f"{row.example_id}#{call.sample}", body)
+        if lines and (len(lines) == most_requests or size + len(line) > most_bytes):
+            yield Input(content=b"".join(lines), n=len(lines))
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line)
+    if lines:
+        yield Input(content=b"".join(lines), n=len(lines))
+
+
+def asked(path: Path, header: Mapping[str, Any]) -> dict[str, Asked]:
+    """The calls of an input file by `custom_id`: what was asked says itself which answer it gets.
+
+    Args:
+        path: The file.
+        header: Of the journal that is to hold the answers.
+
+    Raises:
+        DataError: It is not what this kit wrote.
+    """
+    parameters = header["parameters"]
+    unsent = {name: parameters[name] for name in ("strip_think",) if name in parameters}
+    found = {}
+    try:
+        for line in path.read_bytes().splitlines():
+            record = json.loads(line)
+            sent = dict(record["body"])
+            name, _, sample = record["custom_id"].rpartition("#")
+            model, messages = sent.pop("model"), sent.pop("messages")
+            key = journal.call_key(
+                model, header["endpoint"], {**sent, **unsent}, messages, int(sample)
+            )
+            found[record["custom_id"]] = Asked(example_id=name, sample=int(sample), key=key)
+    except OSError as why:
+        raise DataError(
+            f"{path}: the input of a batch cannot be read ({why.strerror}); restore it from a copy"
+        ) from why
+    except (KeyError, TypeError, ValueError) as why:
+        raise DataError(
+            f"{path}: not the input of a batch ({why}); restore it from a copy"
+        ) from why
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What came back for one call; `answer` is None where the call was not made, `custom_id` "" where nobody can read it."""
+
+    custom_id: str
+    answer: Answer | None
+
+
+def answers(path: Path, named: str, *, strip_think: bool | None) -> Iterator[Line]:
+    """The lines of an output or an error file, read as the replies of single calls are.
+
+    Args:
+        path: The file.
+        named: What messages call it.
+        strip_think: As in `reply.answer`.
+
+    Raises:
+        ModelError: It is no such file: a web page, or no line of it can be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if start[:1] not in (b"{", b""):
+            what = "a web page" if start[:1] == b"<" else "no JSON lines"
+            raise ModelError(f"{named} is {what}; nothing was taken, ask again later")
+        file.seek(0)
+        for line in file:
+            if line.strip():
+                yield _read(line.removeprefix(b"\xef\xbb\xbf"), strip_think)
+
+
+def _read(line: bytes, strip_think: bool | None) -> Line:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, Mapping) or not isinstance(record.get("custom_id"), str):
+        return Line(custom_id="", answer=None)
+    return Line(custom_id=record["custom_id"], answer=_answer(record, strip_think))
+
+
+def _answer(record: Mapping[str, object], strip_think: bool | None) -> Answer | None:
+    reply, error = record.get("response"), record.get("error")
+    if isinstance(error, Mapping) and error.get("code") in _NOT_ASKED:
+        return None
+    reply = reply if isinstance(reply, Mapping) else {}
+    status, body = reply.get("status_code"), {"error": error} if error else reply.get("body")
+    try:
+        return answer(body, strip_think=strip_think)
+    except NoAnswerError as why:
+        told = f"{why}" if why.status or status in {200, None} else f"{status}: {why}"
+        refused = bool(why.names & _FILTERED)
+        return Answer(
+            text="",
+            outcome="refused" if refused else "error",
+            finish_reason="content_filter" if refused else None,
+            error=told_by(told),
+        )
+
+
+def _line(custom_id: str, body: Mapping[str, object]) -> bytes:
+    record = {"custom_id": custom_id, "method": "POST", "url": CALLS_TO, "body": body}
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=dict)
+    return text.encode("utf-8") + b"\n"
+
 
 KIND, VERSION = "evalkit-submission", 1
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _GROWTH = 5.0, 300.0, 1.5
@@ -86,13 +244,13 @@ class Submission:
 
     evaluation: Evaluation
     path: Path
-    most_requests: int = batch_files.MOST_REQUESTS
-    most_bytes: int = batch_files.MOST_BYTES
+    most_requests: int = MOST_REQUESTS
+    most_bytes: int = MOST_BYTES
 
     @cached_property
     def server(self) -> BatchApi:
         """Where batches are made, once something must be asked of it."""
-        from evalkit.answers.endpoint.batch_api import BatchApi  # openai takes most of a second
+        from evalkit.answers.batch_api import BatchApi  # openai takes most of a second
 
         said = self.evaluation
         return BatchApi(base_url=said.base_url, timeout_s=said.timeout_s, attempts=said.attempts)
@@ -152,7 +310,7 @@ class Submission:
         Raises:
             ModelError: As `step`; a server that is away for a while is waited for as long as `patience_s` says.
         """
-        from evalkit.answers.endpoint.batch_api import AwayError
+        from evalkit.answers.batch_api import AwayError
 
         wait_s, away_s, said = _FIRST_WAIT_S, 0.0, list[str]()
         while self.is_under_way:
@@ -235,7 +393,7 @@ class Submission:
 
     def _inputs(self, known: set[str]) -> Iterator[Input]:
         limits = {"most_requests": self.most_requests, "most_bytes": self.most_bytes}
-        return batch_files.inputs(self.evaluation, known, **limits)
+        return inputs(self.evaluation, known, **limits)
 
     def _asked(self, part: Part, header: Mapping[str, object]) -> dict[str, Asked]:
         path = self._file(part.sha256)
@@ -243,7 +401,7 @@ class Submission:
             raise DataError(
                 f"{path}: is not the file that was sent as {part.batch_id}; restore it from a copy"
             )
-        return batch_files.asked(path, header)
+        return asked(path, header)
 
     def _found_again(self, state: State) -> State:
         """Takes up batches of the same input that the state does not know: a kill, or whoever removed it, left them behind."""
@@ -348,7 +506,7 @@ class Submission:
             for name, file_id in files.items():
                 if file_id:
                     self.server.save(file_id, path := Path(folder) / "lines.jsonl")
-                    yield from batch_files.answers(
+                    yield from answers(
                         path, f"{job.batch_id}: its {name} {file_id}", strip_think=strip_think
                     )
 

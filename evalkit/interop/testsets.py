@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.answers.rows import UnusableError
-from evalkit.answers.shapes import Shape, UnclearError, chat_row, is_chat, shape_of, spelled
+from evalkit.answers.shapes import (
+    Shape,
+    UnclearError,
+    UnusableError,
+    chat_row,
+    is_chat,
+    shape_of,
+    spelled,
+)
 from evalkit.errors import DataError, DesignError
 from evalkit.interop import Log, columns_named, read_log
 from evalkit.redaction import without_secrets_in

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evalkit import wording
-from evalkit.benchmark.imported import compare_files
+from evalkit.benchmark.comparison import compare_files
 from evalkit.errors import ModelError
 from evalkit.interop import Log, read_log
 from evalkit.report import manifest

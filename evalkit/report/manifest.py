@@ -16,7 +16,7 @@ import msgspec
 import evalkit
 from evalkit import ledger
 from evalkit.abtest.lock import PLAN_FILE
-from evalkit.abtest.log_address import is_elsewhere
+from evalkit.abtest.log import is_elsewhere
 from evalkit.decision.concerns import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files import as_record, from_json, read_json, write_whole

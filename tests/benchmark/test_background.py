@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from evalkit.answers.background import in_pool, run_apart
+from evalkit.answers.runner import in_pool, run_apart
 
 
 def pooled(items, work, size):

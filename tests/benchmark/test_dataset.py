@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.answers import rows as lines
+from evalkit.answers import dataset as lines
 from evalkit.answers.dataset import read_examples
 from evalkit.errors import DataError
 

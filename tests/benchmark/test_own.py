@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evalkit.answers import metrics, own
+from evalkit.answers import metrics
 from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.comparison import compare_models
 from evalkit.errors import DesignError
@@ -308,6 +308,6 @@ def test_a_score_that_some_answers_of_a_side_lack_is_undefined_there(answers):
 
 
 def test_names_are_files_and_functions():
-    assert own.is_own("mine.py:half")
-    assert own.is_own("scoring/mine.py:half")
-    assert not any(map(own.is_own, ("similarity", "regex:mine.py:half", "mine:half", None)))
+    assert metrics.is_own("mine.py:half")
+    assert metrics.is_own("scoring/mine.py:half")
+    assert not any(map(metrics.is_own, ("similarity", "regex:mine.py:half", "mine:half", None)))

@@ -14,9 +14,13 @@ import pytest
 from faulty_server import ANSWER, FaultyServer
 
 from evalkit import run_automated_eval
-from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.journal import answers_hash, read_journal
-from evalkit.answers.runner import results_from_journal, run_automated_eval_async, stream_eval
+from evalkit.answers.runner import (
+    Evaluation,
+    results_from_journal,
+    run_automated_eval_async,
+    stream_eval,
+)
 from evalkit.errors import DataError, DesignError, ModelError
 
 

@@ -9,7 +9,7 @@ from faulty_server import THOUGHTS, FaultyServer
 
 from evalkit.__main__ import main
 from evalkit.answers import journal
-from evalkit.answers.endpoint.batch_api import AwayError
+from evalkit.answers.batch_api import AwayError
 from evalkit.answers.submission import Submission
 from evalkit.benchmark.bench import Bench
 from evalkit.errors import DataError, ModelError

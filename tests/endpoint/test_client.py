@@ -8,7 +8,8 @@ import time
 import pytest
 from faulty_server import ANSWER, FaultyServer
 
-from evalkit.answers.endpoint import Endpoint, Parameters
+from evalkit.answers.endpoint import Endpoint
+from evalkit.answers.request import Parameters
 from evalkit.errors import DesignError, ModelError
 
 KEY = "sk-canary-0123456789abcdef"

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from evalkit.answers.endpoint import identity
+from evalkit.answers.functions import identity
 from evalkit.answers.journal import read_header
 from evalkit.answers.runner import results_from_journal, run_automated_eval
 from evalkit.errors import DataError, DesignError, EvalkitError

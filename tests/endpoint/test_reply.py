@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evalkit.answers.endpoint.reply import NoAnswerError, answer
+from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.records import Answer
 
 VALUES = st.recursive(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
+from evalkit.answers.shapes import REQUEST
 from evalkit.answers.thinking import split
 from evalkit.conversation import spoken
 from evalkit.records import Answer, Outcome, ends_in_error
@@ -227,3 +231,198 @@ def _whole(value: object) -> int | None:
 
 def _name(value: object) -> str | None:
     return cleaned(value)[0][:200] if isinstance(value, str) else None
+
+
+_RESET_AT_MOST_S = 60.0  # a limit often resets little by little: to be whole again takes longer than to let one through
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = (
+    r"(\d+(?:\.\d+)?)\s*"
+    r"(ms|milliseconds?|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])"
+)
+_PARTS = re.compile(_PART, re.IGNORECASE)
+_WHOLE = re.compile(rf"(?:{_PART}[\s,]*)+", re.IGNORECASE)
+_IN_WORDS = re.compile(
+    rf"(?:again|retry(?:ing)?|wait|resets?|available)\W+(?:(?:in|after|for|again|about|at least|another)\W+){{0,3}}"
+    rf"((?:{_PART}(?:[\s,]|and)*)+)",
+    re.IGNORECASE,
+)
+_RESET = re.compile(r"(?:x-|[a-z]+-)?ratelimit-(?:(?P<before>.+)-)?reset(?:-(?P<after>.+))?")
+
+
+def seconds_asked(headers: Mapping[str, str], words: str = "") -> float | None:
+    """Seconds the server asks to wait: `retry-after-ms`, `retry-after`, its words, or when its limit resets.
+
+    Example:
+        >>> seconds_asked({}, "Please try again in 1m30s."), seconds_asked({"retry-after-ms": "350"})
+        (90.0, 0.35)
+    """
+    if (ms := _number(headers.get("retry-after-ms"))) is not None:
+        return max(0.0, ms / 1000)
+    text = headers.get("retry-after")
+    if text and (asked := _seconds(text)) is not None:
+        return asked
+    if (asked := seconds_in_words(words)) is not None:
+        return asked
+    return _until_reset(headers)
+
+
+def seconds_in_words(words: str) -> float | None:
+    """Seconds from "try again in 4.1s", "retry after 43 seconds", "wait 1m30s"; None where nothing of the kind stands."""
+    found = _IN_WORDS.search(words)
+    return _sum(found[1]) if found else None
+
+
+def _until_reset(headers: Mapping[str, str]) -> float | None:
+    """Of several limits (requests, tokens) the used-up ones count, the last of them; else the one that resets first."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    resets = dict(_resets(lower))
+    spent = [asked for name, asked in resets.items() if _is_spent(lower, name)]
+    found = max(spent) if spent else min(resets.values(), default=None)
+    return None if found is None else min(found, _RESET_AT_MOST_S)
+
+
+def _resets(headers: Mapping[str, str]) -> Iterator[tuple[str, float]]:
+    for name, value in headers.items():
+        if _RESET.fullmatch(name) and (asked := _seconds(value)) is not None:
+            yield name, asked
+
+
+def _is_spent(headers: Mapping[str, str], reset: str) -> bool:
+    return _number(headers.get(reset.replace("reset", "remaining"))) == 0
+
+
+def _seconds(text: str) -> float | None:
+    """A number of seconds, a time of day (as seconds or milliseconds since 1970, ISO or HTTP date), or "6m0s"."""
+    now = datetime.now(UTC)
+    if (number := _number(text)) is not None:
+        since_1970 = number / 1000 if number > 1e11 else number
+        return max(0.0, since_1970 - now.timestamp() if since_1970 > 1e9 else number)
+    if _WHOLE.fullmatch(text.strip()):
+        return _sum(text)
+    at = _date(text)
+    return (
+        None
+        if at is None
+        else max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    )
+
+
+def _date(text: str) -> datetime | None:
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            return read(text.strip())
+        except ValueError:
+            continue
+    return None
+
+
+def _sum(text: str) -> float:
+    parts = _PARTS.findall(text)
+    return sum(float(number) * _UNITS[_unit(name.lower())] for number, name in parts)
+
+
+def _unit(name: str) -> str:
+    return "ms" if name.startswith(("ms", "milli")) else name[0]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+_READ = 600  # characters: further on servers quote what they were sent
+_ROW = re.compile(  # about this row's length or messages: another row may go well
+    r"context (?:length|window|limit|size)|prompt is too long|messages?(?:\[|\.\d|['\"],)", re.IGNORECASE
+)  # fmt: skip
+_UNKNOWN = re.compile(
+    r"unsupported|(?:not|n't) support|not (?:allowed|permitted|accepted|available|enabled|implemented)|extra_forbidden"
+    r"|unrecogni[sz]ed|unknown|unexpected|additional propert|deprecated|cannot (?:both )?be|at the same time"
+    r"|that support|requires? --|no such|cannot both",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(
+    r"too (?:large|high|big|small|low)|at (?:most|least)|(?:must|should) be|may only|supports only|(?:less|greater) than"
+    r"|maximum|range|only .{0,40}(?:supported|allowed)|(?:supported|valid|allowed) values|one of|invalid|literal_error|> \d",
+    re.IGNORECASE,
+)
+_MISSING = re.compile(r"field required|missing|is required|must be (?:set|given|provided)", re.I)
+_ONLY_ONE = re.compile(
+    r"\(1\)|temperature ?= ?1(?:\.0)?\b|set to 1\b|be 1\b|only 1\b|to 1 when", re.IGNORECASE
+)
+_ALSO_CALLED = {
+    "tools": r"tools|tool[ _](?:use|calling|call)|function calling",
+    "reasoning_effort": r"reasoning[_ .]?effort|thinking",
+}
+_SETTINGS = {"seed": "request_seed"}  # by another name in a study than in the request
+_LEFT_OUT = {
+    "temperature": "send_temperature: false",
+    "max_tokens": "max_tokens: 0",
+    "max_completion_tokens": "max_completion_tokens: 0",
+    "seed": "request_seed: 0",
+    "reasoning_effort": 'reasoning_effort: ""',
+}
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_WANTED = {
+    "temperature": "send_temperature: true",
+    "max_tokens": "max_tokens: 1024",
+    "max_completion_tokens": "max_completion_tokens: 1024",
+    "seed": "request_seed: 1",
+    "reasoning_effort": "reasoning_effort: low",
+}
+_WHERE = "in study.yaml (or in request.yaml for this model alone)"
+
+
+def refused(text: str, sent: Mapping[str, object], *, param: str | None = None) -> str:
+    """Says which part of a request a server refuses and what to set instead; "" when its words are about neither.
+
+    Args:
+        text: The server's message.
+        sent: The request's fields besides model and messages.
+        param: The field, where the server names it apart from the message.
+
+    Example:
+        >>> refused("Unsupported parameter: 'seed' is not supported with this model.", {"seed": 1})
+        'the server refuses seed: set request_seed: 0 in study.yaml (or in request.yaml for this model alone)'
+    """
+    text = text[:_READ]
+    if _ROW.search(text) or (param or "").partition("[")[0] in {"messages", "model"}:
+        return ""
+    is_unknown = bool(_UNKNOWN.search(text))
+    name = _named(text, [*sent, *(one for one in REQUEST if one not in sent)], param)
+    if not name and _MISSING.search(text) and (wanted := _named(text, _WANTED, param)):
+        return f"the server wants {wanted}: set {_WANTED[wanted]} {_WHERE}"
+    if name in REQUEST:
+        return f"the server refuses {name}, which rows of the test set hold" if is_unknown else ""
+    if not name or not (is_unknown or param or _VALUE.search(text)):
+        return ""
+    return f"the server refuses {name}: {_remedy(name, text, sent, is_unknown=is_unknown)}"
+
+
+def _named(text: str, names: Any, param: str | None) -> str:
+    """The field the text speaks of first, as a word or in camelCase."""
+    head = re.split(r"[.\[]", param or "")[0]
+    if head in names:
+        return head
+    found = {}
+    for name in names:
+        spelled = _ALSO_CALLED.get(name) or "[_ ]?".join(map(re.escape, name.split("_")))
+        if at := re.search(rf"(?<![a-z0-9])(?:{spelled})(?![a-z0-9_])", text, re.IGNORECASE):
+            found[name] = at.start()
+    return min(found, key=lambda name: found[name], default="")
+
+
+def _remedy(name: str, text: str, sent: Mapping[str, object], *, is_unknown: bool) -> str:
+    if name == "temperature" and _ONLY_ONE.search(text) and sent[name] != 1:
+        return f"set temperature: 1 {_WHERE}"
+    by_value = _VALUE.search(text) and not (is_unknown and name in _LIMITS)
+    if name not in _LEFT_OUT:
+        what = "change" if by_value else "take out"
+        return f"{what} {name} under extra_body in request.yaml"
+    if by_value and not (is_unknown and name == "temperature"):
+        return f"change {_SETTINGS.get(name, name)}, now {sent[name]!r}, {_WHERE}"
+    other = next((one for one in _LIMITS if name in _LIMITS and one != name), None)
+    instead = f" and {other}: {sent[name]}" if other and other not in sent else ""
+    return f"set {_LEFT_OUT[name]}{instead} {_WHERE}"

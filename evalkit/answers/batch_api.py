@@ -12,8 +12,8 @@ import httpx2
 import openai
 from openai import OpenAI
 
-from evalkit.answers.endpoint.client import key_and_address, message_of
-from evalkit.answers.endpoint.parameters import CALLS_TO
+from evalkit.answers.endpoint import key_and_address, message_of
+from evalkit.answers.request import CALLS_TO
 from evalkit.errors import ModelError
 from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import told_by
