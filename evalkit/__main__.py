@@ -354,7 +354,7 @@ def _bench(options: argparse.Namespace) -> Bench:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from evalkit.benchmark.imported import import_answers
+    from evalkit.benchmark.bench import import_answers
     from evalkit.interop import read_log
 
     bench = _bench(options)

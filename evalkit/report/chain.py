@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from evalkit import ledger, wording
-from evalkit.benchmark.imported import compare_files
+from evalkit.benchmark.comparison import compare_files
 from evalkit.decision import history
 from evalkit.decision.intact import changed_files
 from evalkit.errors import DataError, DesignError, EvalkitError, ModelError

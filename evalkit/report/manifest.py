@@ -15,7 +15,7 @@ import msgspec
 import evalkit
 from evalkit import ledger
 from evalkit.abtest.chapter import PLAN_FILE
-from evalkit.abtest.log_address import is_elsewhere
+from evalkit.abtest.log import is_elsewhere
 from evalkit.decision.concerns import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files import from_json, read_record, write_whole

@@ -17,8 +17,8 @@ from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_decision, read_evidence
 from evalkit.decision.findings import CONFIRMED, UNCONFIRMED
 from evalkit.decision.layers import MISSING
+from evalkit.decision.record import VERDICTS
 from evalkit.decision.rules import NAMES, STAGES
-from evalkit.decision.words import VERDICTS
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, write_whole
 from evalkit.records import Evidence, Layer
@@ -291,7 +291,7 @@ def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, 
     """The first screen's rows: what each says, its chapter, and the table behind it."""
     if decision is None:
         return []
-    from evalkit.show.plots.decision import rows_of
+    from evalkit.show.decision import rows_of
 
     known = {one.id: one for one in chapters}
     led = {_TITLES[layer]: known.get(stems[-1]) for layer, stems in _LAYERS.items()}
