@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import ledger
-from evalkit.abtest.chapter import PLAN_FILE
-from evalkit.abtest.lock import plan_hashes, read_lock
-from evalkit.abtest.looks import Look, read_looks
+from evalkit.abtest.lock import PLAN_FILE, Look, plan_hashes, read_lock, read_looks
 from evalkit.decision.intact import changed_inputs
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
@@ -48,8 +46,14 @@ _ADDED = {
     "metric_margin",
 }  # to what is asked
 _WATCHED = (
-    *("primary_metric", "lower_is_better", "cluster_field", "slice_fields", "scorers"),
-    *("slice_margin", "metric_margin", "alpha"),
+    "primary_metric",
+    "lower_is_better",
+    "cluster_field",
+    "slice_fields",
+    "scorers",
+    "slice_margin",
+    "metric_margin",
+    "alpha",
 )
 _STRICT_FIRST = (
     ("blocks", "holds", "warns", "ignored"),
@@ -58,9 +62,14 @@ _STRICT_FIRST = (
 )
 _NO_RESULT = {"missing", "too early", "invalid"}
 _OF_LAYER: dict[str, Layer] = {
-    **dict.fromkeys(("human_needs", "human_margin", "length_explains", "few_raters"), "human"),
-    **dict.fromkeys(("careless_raters",), "human"),
-    **dict.fromkeys(("ab_test_needs", "ab_test_margin", "guardrail_not_shown"), "ab_test"),
+    "human_needs": "human",
+    "human_margin": "human",
+    "length_explains": "human",
+    "few_raters": "human",
+    "careless_raters": "human",
+    "ab_test_needs": "ab_test",
+    "ab_test_margin": "ab_test",
+    "guardrail_not_shown": "ab_test",
 }
 
 

@@ -21,8 +21,19 @@ _RESULTS: dict[Layer, tuple[str, str]] = {
     "ab_test": ("an A/B result", "A/B results"),
 }
 _SLICE_NUMBERS = (
-    *("slice", "n", "base_rate", "fine_tuned_rate", "gain", "ci_low", "ci_high", "p_adjusted"),
-    *("verdict", "standing", "margin", "chance_to_see", "shown_as"),
+    "slice",
+    "n",
+    "base_rate",
+    "fine_tuned_rate",
+    "gain",
+    "ci_low",
+    "ci_high",
+    "p_adjusted",
+    "verdict",
+    "standing",
+    "margin",
+    "chance_to_see",
+    "shown_as",
 )
 
 

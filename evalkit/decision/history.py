@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from evalkit import ledger
-from evalkit.abtest import chapter
+from evalkit.abtest import lock
 from evalkit.decision.concerns import in_force
 from evalkit.decision.intact import inputs, made_in
 from evalkit.decision.record import FILE as DECISION
@@ -169,7 +169,7 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
         folder: The folder of the run that decides now.
     """
     return (
-        *chapter.results_against(home),
+        *lock.results_against(home),
         *evidence.results_against(home, alpha=home.settings.alpha),
         *against_in(read(home), row_now(folder)),
     )

@@ -39,7 +39,10 @@ _CONFIRM: dict[Layer, str] = {
     "ab_test": "Confirm it by reading that test again",
 }
 _BEFORE_THE_FACTS = (
-    *("plan_after_exposures", "not_whole_weeks", "plan_differs", "declared_after_results"),
+    "plan_after_exposures",
+    "not_whole_weeks",
+    "plan_differs",
+    "declared_after_results",
 )
 _SHOWS = {
     "better": "shows the fine-tuned model better in {metric} by {measured} over {n}",
