@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evalkit.abtest import chapter
 from evalkit.decision import history
-from evalkit.human import evidence
+from evalkit.human import preference
 from evalkit.records import Against
 from evalkit.study import Study
 
@@ -21,6 +21,6 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
     now = history.row_now(folder)
     return (
         *chapter.results_against(home),
-        *evidence.results_against(home, alpha=home.settings.alpha),
+        *preference.results_against(home, alpha=home.settings.alpha),
         *history.results_against(history.read(home), now),
     )

@@ -22,7 +22,7 @@ from evalkit.decision.declared import asks_less, is_laxer, ruled, said
 from evalkit.decision.inputs import changed
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
-from evalkit.human.blind import read_batch
+from evalkit.human.batch import read_batch
 from evalkit.ledger import Ledger
 from evalkit.marks import is_blank
 from evalkit.records import Layer
