@@ -15,18 +15,15 @@ from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import ABPlan
 from evalkit.abtest.reading import Reading
 from evalkit.answers.runner import results_from_journal
-from evalkit.benchmark import doctor, evidence, exports
-from evalkit.benchmark.bench import Bench, Costs
+from evalkit.benchmark import doctor, evidence
+from evalkit.benchmark.bench import Bench, Costs, Gaps
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.doctor import Checkup
-from evalkit.benchmark.finder import Found
-from evalkit.benchmark.gaps import Gaps
+from evalkit.benchmark.frames import write_examples
 from evalkit.benchmark.noise import NoiseFloor, ask_twice
-from evalkit.benchmark.slices import SliceTable, slice_table
+from evalkit.benchmark.slices import Found, SliceTable, slice_table
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
-from evalkit.decision.against import results_against
-from evalkit.decision.concerns import concerns
-from evalkit.decision.declared import changed_after_results, declared
+from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError
 from evalkit.human.preference import Preference, human_evidence, read_preference
@@ -263,7 +260,7 @@ class Study(study.Study):
             study=self.name,
             stage=self.settings.stage,
             rules=rules,
-            against=results_against(self, folder),
+            against=history.results_against(self, folder),
             concerns=open_,
             declared=says,
             changed=changed_after_results(history.read(self), says, test_set=test_set, but=told),
@@ -305,7 +302,7 @@ class Study(study.Study):
         return record.write(folder / "ab_test.json")
 
     def _write_decision(self, found: Decision, folder: Path) -> Path:
-        from evalkit.show.plots.decision import summary
+        from evalkit.show.decision import summary
 
         path = found.write(folder)
         summary(found, path.with_name("summary.png"), title=self.settings.title or self.name)
@@ -318,11 +315,11 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.show import answers
+        from evalkit.show import say
 
         path = self.run_folder() / evidence.FILE
         marks = noise.marks if noise else {}
-        exports.write_examples(found.regressed, marks, path.parent)
+        write_examples(found.regressed, marks, path.parent)
         return evidence.amended(
             path,
             bound_to=self.bench.bound_to,
@@ -331,7 +328,7 @@ class Study(study.Study):
             noise_notes=noise.notes if noise else (),
             marks=marks,
             finder=(segments or found.find_slices()).to_dict(),
-            settle=answers.settle(found),
+            settle=say.settle(found),
         )
 
     def _evidence(self, found: Comparison, path: Path) -> Evidence:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from evalkit import ledger, wording
-from evalkit.abtest import frames, log_address
+from evalkit.abtest import frames
 from evalkit.abtest.analysis import Log
 from evalkit.abtest.assignment import Hash
 from evalkit.abtest.guardrails import FROM_EXPOSURES
 from evalkit.abtest.lock import LockedPlan, lock, read_lock
+from evalkit.abtest.log import is_elsewhere, place_of
 from evalkit.abtest.looks import Look, read_looks
 from evalkit.abtest.plan import ABPlan, Better, Kind, Metric, read_guardrails
 from evalkit.abtest.reading import Reading, read_health
@@ -232,7 +233,7 @@ def simulate(home: Study, answers: Sequence[Sequence[EvalResult]]) -> str:
         answers: Recorded and scored answers of control and treatment; none = don't simulate.
     """
     said = home.settings
-    if not answers or not home.path(PLAN_FILE).exists() or log_address.is_elsewhere(said.event_log):
+    if not answers or not home.path(PLAN_FILE).exists() or is_elsewhere(said.event_log):
         return ""
     from evalkit.abtest.log import EventLog
     from evalkit.abtest.simulate import simulate_traffic
@@ -344,7 +345,7 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
     price = f"{plan.n_users:,} users, about {plan.days} days"
     why = "No user has been logged yet"
     if event_log not in {"", SIMULATED_LOG}:
-        what = "The variable" if log_address.is_elsewhere(event_log) else "The log"
+        what = "The variable" if is_elsewhere(event_log) else "The log"
         why = f"{what} {event_log} that event_log names is not there"
         action = "Put it there, or correct event_log in study.yaml"
     return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
@@ -430,6 +431,6 @@ def ab_evidence(
 
 def _place(home: Study, event_log: str) -> str | Path | None:
     """Where the log is; None when it is not there yet."""
-    where = log_address.place(home, event_log or SIMULATED_LOG)
+    where = place_of(home, event_log or SIMULATED_LOG)
     there = where.exists() if isinstance(where, Path) else "://" in where or os.environ.get(where)
     return where if there else None

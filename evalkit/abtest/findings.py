@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
-from evalkit.abtest.analysis import DAY_S, Log, cells_fault
+from evalkit.abtest.analysis import DAY_S, Joined, Log, cells_fault, joined, nothing_counts
 from evalkit.abtest.effects import (
     Effect,
     article_test,
@@ -23,7 +23,6 @@ from evalkit.abtest.guardrails import FROM_EXPOSURES, Watched, watch
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.schedule import DueLook, date_of
-from evalkit.abtest.tallies import Joined, joined, nothing_counts
 from evalkit.errors import DataError
 from evalkit.stats import ProportionTest, confidence_sequence, keeps_margin
 

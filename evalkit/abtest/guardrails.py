@@ -21,7 +21,7 @@ from evalkit.stats import (
 )
 from evalkit.stats.ratio import wilson_by_user
 from evalkit.stats.result import ByUser, Scale
-from evalkit.stats.tails import one_user
+from evalkit.stats.sums import one_user
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
 from evalkit.abtest import frames
-from evalkit.abtest.analysis import Log
+from evalkit.abtest.analysis import Log, exposed
 from evalkit.abtest.effects import Effect
 from evalkit.abtest.findings import WEEK, Findings, Question, findings
 from evalkit.abtest.guardrails import Watched, watch_health
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.looks import Look, read_looks, record_look
 from evalkit.abtest.schedule import Schedule, limits, schedule
-from evalkit.abtest.tallies import exposed
 from evalkit.errors import DataError
 from evalkit.records import Brief, Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean

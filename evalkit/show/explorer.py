@@ -28,7 +28,7 @@ from evalkit.errors import DataError
 from evalkit.human.study_round import in_jupyter
 from evalkit.records import EvalResult
 from evalkit.show import say
-from evalkit.show.difference import marked, merged
+from evalkit.show.benchmark import marked, merged
 from evalkit.show.selection import (
     ALL,
     CHANGE,

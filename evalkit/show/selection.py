@@ -14,8 +14,7 @@ import pandas as pd
 
 from evalkit import wording
 from evalkit.answers.pairs import Pair
-from evalkit.benchmark.exports import example_record
-from evalkit.benchmark.frames import examples_frame
+from evalkit.benchmark.frames import example_record, examples_frame
 from evalkit.conversation import conversation_text
 from evalkit.files import append_line, lines, write_whole
 from evalkit.redaction import without_secrets
