@@ -19,7 +19,7 @@ from evalkit.decision.rules import Rules
 from evalkit.decision.standing import against_of
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, Told, warned
-from evalkit.human import evidence
+from evalkit.human import preference
 from evalkit.ledger import FILE
 from evalkit.records import Against, Brief, Evidence
 from evalkit.settings import Settings, read_notebook, read_pinned
@@ -170,7 +170,7 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
     """
     return (
         *lock.results_against(home),
-        *evidence.results_against(home, alpha=home.settings.alpha),
+        *preference.results_against(home, alpha=home.settings.alpha),
         *against_in(read(home), row_now(folder)),
     )
 
