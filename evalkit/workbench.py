@@ -6,31 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from evalkit import study
+from evalkit.abtest import chapter, lock
+from evalkit.abtest.lock import LockedPlan
+from evalkit.abtest.plan import ABPlan
+from evalkit.abtest.reading import NoReading, Reading
+from evalkit.answers.runner import results_from_journal
+from evalkit.benchmark import doctor, evidence
+from evalkit.benchmark.bench import Bench, Costs, Gaps
+from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.doctor import Checkup
+from evalkit.benchmark.frames import write_examples
+from evalkit.benchmark.noise import NoiseFloor, ask_twice
+from evalkit.benchmark.slices import Found, SliceTable, slice_table
+from evalkit.decision import Decision, Rules, decide, history, read_evidence
+from evalkit.decision.concerns import changed_after_results, concerns, declared
+from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError
+from evalkit.human.preference import Preference, human_evidence, read_preference
+from evalkit.human.session import simulate_votes
+from evalkit.human.study_round import StudyRound, find_round, in_jupyter, open_round
+from evalkit.records import EvalResult, Evidence
 from evalkit.settings import named
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.abtest.chapter import NoReading
-    from evalkit.abtest.lock import LockedPlan
-    from evalkit.abtest.plan import ABPlan
-    from evalkit.abtest.reading import Reading
-    from evalkit.benchmark.bench import Bench, Costs
-    from evalkit.benchmark.comparison import Comparison
-    from evalkit.benchmark.doctor import Checkup
-    from evalkit.benchmark.finder import Found
-    from evalkit.benchmark.gaps import Gaps
-    from evalkit.benchmark.noise import NoiseFloor
-    from evalkit.benchmark.slices import SliceTable
-    from evalkit.decision import Decision, Rules
-    from evalkit.decision.history import History
-    from evalkit.human.preference import Preference
-    from evalkit.human.study_round import StudyRound
-    from evalkit.records import EvalResult, Evidence
     from evalkit.show.explorer import Explorer
 
 
@@ -44,8 +47,6 @@ class Study(study.Study):
     @cached_property
     def bench(self) -> Bench:
         """The benchmark behind the methods below: test set, journals, scoring."""
-        from evalkit.benchmark.bench import Bench
-
         return Bench(study=self, margin=self.margin("benchmark"))
 
     def answers(self, role: Literal["base", "fine_tuned"]) -> list[EvalResult]:
@@ -72,8 +73,6 @@ class Study(study.Study):
     @cached_property
     def checkup(self) -> Checkup:
         """The test set, examined: repeated rows, contradictions, leaks from training, thin slices, size."""
-        from evalkit.benchmark import doctor
-
         return doctor.examine(
             self.bench.path,
             self.optional(self.settings.train_file),
@@ -90,8 +89,6 @@ class Study(study.Study):
 
     def ask_twice(self, comparison: Comparison) -> NoiseFloor:
         """Asks both models twice, as many examples as `reask_n` says; without an endpoint it says so and goes on."""
-        from evalkit.benchmark.noise import ask_twice
-
         said = self.settings
         return ask_twice(self.bench, comparison, self.run_folder(), n=said.reask_n, seed=said.seed)
 
@@ -112,32 +109,22 @@ class Study(study.Study):
 
     def draft(self) -> ABPlan:
         """The A/B plan that the settings describe; nothing is locked by it."""
-        from evalkit.abtest import chapter
-
         return chapter.make_plan(self, margin=self.margin("ab_test"))
 
-    def plan_differs(self) -> Sequence[Mapping[str, Any]]:
+    def plan_differs(self) -> Sequence[Mapping[str, object]]:
         """What the study's settings say otherwise than its locked plan: `name`, `study`, `plan`; nothing before a lock."""
-        from evalkit.abtest import chapter
-
         locked = self.plan()
-        return () if isinstance(locked, chapter.NoReading) else self._differs(locked)
+        return () if isinstance(locked, NoReading) else self._differs(locked)
 
-    def _differs(self, locked: LockedPlan) -> Sequence[Mapping[str, Any]]:
-        from evalkit.abtest import chapter
-
+    def _differs(self, locked: LockedPlan) -> Sequence[Mapping[str, object]]:
         return chapter.plan_differs(self, locked, margin=self.margin("ab_test"))
 
     def lock(self, draft: ABPlan) -> tuple[ABPlan, str]:
         """Locks a plan that names its experiment; returns the plan in force, and what happened."""
-        from evalkit.abtest import chapter
-
         return chapter.settle_plan(self, draft)
 
     def plan(self) -> LockedPlan | NoReading:
         """The locked A/B plan with its amendments, or what is missing."""
-        from evalkit.abtest import chapter
-
         return chapter.plan_in_force(self)
 
     def simulate_users(self) -> str:
@@ -145,15 +132,17 @@ class Study(study.Study):
 
         Only where the settings ask for it (`simulate_users`), a plan is locked, and the log is a file of the study.
         """
-        from evalkit.abtest import chapter
-        from evalkit.answers.runner import results_from_journal
-
         said = self.settings
         journals = (said.base_journal, said.fine_tuned_journal) if said.simulate_users else ()
-        cut = {"slice_fields": named(said.slice_fields), "limit": said.limit or None}
-        cut["strict"] = said.strict
         answers = [
-            results_from_journal(self.path(one), self.path(said.test_file), scorers=(), **cut)
+            results_from_journal(
+                self.path(one),
+                self.path(said.test_file),
+                scorers=(),
+                slice_fields=named(said.slice_fields),
+                limit=said.limit or None,
+                strict=said.strict,
+            )
             for one in journals
         ]
         told = chapter.simulate(self, answers)
@@ -161,17 +150,13 @@ class Study(study.Study):
 
     def reading(self, plan: LockedPlan | NoReading) -> Reading | NoReading:
         """The log as the plan allows it to be read, up to where outcomes begin; its `effect()` is a look, on record."""
-        from evalkit.abtest import chapter
-
-        return chapter.read_up_to_the_effect(self, plan)
+        return chapter.open_reading(self, plan)
 
     def design_effect(self) -> float | None:
         """What the plan's `design_effect` would be by the control users in the study's log; None without such a log.
 
         It changes no plan: it is for the next one.
         """
-        from evalkit.abtest import chapter
-
         return chapter.design_effect_seen(self)
 
     def ledger(self, kind: Literal["look"] = "look") -> pd.DataFrame:
@@ -183,18 +168,9 @@ class Study(study.Study):
         Raises:
             DesignError: Another kind.
         """
-        from evalkit.abtest import chapter, frames, looks
-
         if kind != "look":
             raise DesignError(f"ledger of {kind!r}: there is one of looks, kind='look'")
-        return frames.looks(looks.read_looks(self.path(chapter.LEDGER)))
-
-    def _write_reading(self, found: Reading | NoReading) -> Path:
-        from evalkit.abtest import chapter
-
-        differs = self._differs(found.plan) if found.plan else ()
-        record = chapter.ab_evidence(found, study=self.name, differs=differs)
-        return record.write(self.run_folder() / "ab_test.json")
+        return lock.looks_frame(lock.read_looks(self.path(lock.LEDGER)))
 
     def gaps(self) -> Gaps:
         """What both models' answers still lack of the test set."""
@@ -205,50 +181,30 @@ class Study(study.Study):
 
         None is drawn before raters are named, nor while answers are missing, unless `allow_incomplete` says so.
         """
-        from evalkit.human import study_round
-
-        said, bench = self.settings, self.bench
-        answers, bound_to = (bench.base, bench.fine_tuned), bench.bound_to
-        given = {name: getattr(said, name) for name in ("sample_size", "raters", "rubric_file")}
-        found = study_round.open_round(
+        bench = self.bench
+        return open_round(
             self,
-            said.rating_round,
-            *answers,
-            **given,
-            bound_to=bound_to,
+            bench.base,
+            bench.fine_tuned,
+            bound_to=bench.bound_to,
             models=bench.models,
-            seed=said.rating_seed,
-            repeat_share=said.repeat_share,
             stratify_by="".join(bench.fields[:1]),
-            gold_file=said.gold_file,
-            simulate_raters=said.simulate_raters,
             n_unanswered=self.gaps().n,
-            allow_incomplete=said.allow_incomplete,
-        )
-        otherwise = study_round.drawn_otherwise(found, self, *answers, **given)
-        who = said.raters.strip() or said.simulate_raters
-        return study_round.StudyRound(
-            round=found,
-            bound_to=bound_to,
-            otherwise=otherwise,
-            not_drawn=study_round.NOT_DRAWN if who else study_round.NOBODY_NAMED,
         )
 
     def simulate_votes(self, rating: StudyRound) -> None:
         """Lets the simulated raters of a demo's round finish and lock it; a round of people is left as it is."""
-        from evalkit.human.simulate import simulate_votes
-
         if rating.round and rating.simulated:
             expected = {str(one.example_id): one.expected for one in self.bench.base}
             simulate_votes(rating.round, expected, seed=self.settings.rating_seed)
 
-    def rater(self, rating: StudyRound) -> Any:
+    def rater(self, rating: StudyRound) -> object:
         """The rater for a notebook cell, for the code in the setting `rater`; a note where nobody sits, as in a run.
 
         Raises:
             DesignError: The code is missing or not on the round's list.
         """
-        from evalkit.human.study_round import in_jupyter, inline_rater
+        from evalkit.human.rater import inline_rater
         from evalkit.show.human import no_rater
 
         if self.run or rating.round is None or not in_jupyter():
@@ -257,11 +213,8 @@ class Study(study.Study):
 
     def preference(self) -> Preference:
         """Everything the rating round says of the present answers; until it is locked how far it is, and no result."""
-        from evalkit.human.preference import read_preference
-        from evalkit.human.study_round import find_round
-
         bench, bound_to = self.bench, self.bench.bound_to
-        found = find_round(self, self.settings.rating_round, bound_to)
+        found = find_round(self, bound_to)
         if found:
             found.check()
         return read_preference(
@@ -275,19 +228,9 @@ class Study(study.Study):
             margin=self.margin("human"),
         )
 
-    def _write_preference(self, preference: Preference) -> Path:
-        from evalkit.human.evidence import human_evidence
-
-        record = human_evidence(
-            preference, study=self.name, models=self.bench.models, bound_to=self.bench.bound_to
-        )
-        return record.write(self.run_folder() / "preference.json")
-
     @cached_property
     def rules(self) -> Rules:
         """The rules of the decision: the study's own, or the defaults."""
-        from evalkit.decision import Rules
-
         return Rules.of(self)
 
     def margin(self, layer: Literal["benchmark", "human", "ab_test"]) -> float | None:
@@ -304,44 +247,27 @@ class Study(study.Study):
         Raises:
             DataError: What a layer handed over is damaged, or a sealed file is not what the ledger knows.
         """
-        from evalkit.decision import decide, history, read_evidence
-        from evalkit.decision.against import results_against
-        from evalkit.decision.concerns import concerns
-        from evalkit.decision.declared import changed_after_results, declared
-        from evalkit.decision.intact import refuse_changed
-
         if rules is None:
             refuse_changed(self)
         folder, rules = self.run_folder(), rules or self.rules
-        evidence, says = read_evidence(folder), declared(self.settings, rules)
-        test_set = (
-            evidence["benchmark"].bound_to.get("test_set") if "benchmark" in evidence else None
-        )
+        found, says = read_evidence(folder), declared(self.settings, rules)
+        test_set = found["benchmark"].bound_to.get("test_set") if "benchmark" in found else None
         open_ = concerns(self, self.rules)
         told = {name for one in open_ for name in one.names}
         return decide(
-            evidence,
+            found,
             study=self.name,
             stage=self.settings.stage,
             rules=rules,
-            against=results_against(self, folder),
+            against=history.results_against(self, folder),
             concerns=open_,
             declared=says,
             changed=changed_after_results(history.read(self), says, test_set=test_set, but=told),
         )
 
-    def history(self) -> History:
+    def history(self) -> history.History:
         """The runs of this study, and the row that this one would add."""
-        from evalkit.decision.history import read_history
-
-        return read_history(self, self.run_folder())
-
-    def _write_decision(self, decision: Decision) -> Path:
-        from evalkit.show.plots.decision import summary
-
-        path = decision.write(self.run_folder())
-        summary(decision, path.with_name("summary.png"), title=self.settings.title or self.name)
-        return path
+        return history.read_history(self, self.run_folder())
 
     def write(
         self,
@@ -360,38 +286,39 @@ class Study(study.Study):
         Returns:
             The benchmark's record (None, and no file, when its chapter has not written it for these answers), else the file.
         """
-        from evalkit.benchmark.comparison import Comparison
-        from evalkit.decision import Decision
-        from evalkit.human.preference import Preference
-
+        folder = self.run_folder()
+        if isinstance(found, Comparison) and slices is not None:
+            return self._amend(found, slices, noise, segments)
         if isinstance(found, Comparison):
-            return self._write_comparison(found, slices=slices, noise=noise, segments=segments)
+            return self._evidence(found, folder / evidence.FILE)
         if isinstance(found, Preference):
-            return self._write_preference(found)
-        return (
-            self._write_decision(found)
-            if isinstance(found, Decision)
-            else self._write_reading(found)
-        )
+            said = {"models": self.bench.models, "bound_to": self.bench.bound_to}
+            return human_evidence(found, study=self.name, **said).write(folder / "preference.json")
+        if isinstance(found, Decision):
+            return self._write_decision(found, folder)
+        differs = self._differs(found.plan) if found.plan else ()
+        record = chapter.ab_evidence(found, study=self.name, differs=differs)
+        return record.write(folder / "ab_test.json")
 
-    def _write_comparison(
+    def _write_decision(self, found: Decision, folder: Path) -> Path:
+        from evalkit.show.decision import summary
+
+        path = found.write(folder)
+        summary(found, path.with_name("summary.png"), title=self.settings.title or self.name)
+        return path
+
+    def _amend(
         self,
-        comparison: Comparison,
-        *,
-        slices: SliceTable | None,
+        found: Comparison,
+        slices: SliceTable,
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.benchmark import evidence, exports
-        from evalkit.show import answers
+        from evalkit.show import say
 
         path = self.run_folder() / evidence.FILE
-        if slices is None:
-            record = self._evidence(comparison)
-            record.write(path)
-            return record
         marks = noise.marks if noise else {}
-        exports.write_examples(comparison.regressed, marks, path.parent)
+        write_examples(found.regressed, marks, path.parent)
         return evidence.amended(
             path,
             bound_to=self.bench.bound_to,
@@ -399,31 +326,30 @@ class Study(study.Study):
             noise=noise.to_dict() if noise and noise.n else None,
             noise_notes=noise.notes if noise else (),
             marks=marks,
-            finder=(segments or comparison.find_slices()).to_dict(),
-            settle=answers.settle(comparison),
+            finder=(segments or found.find_slices()).to_dict(),
+            settle=say.settle(found),
         )
 
-    def _evidence(self, comparison: Comparison) -> Evidence:
-        from evalkit.benchmark.evidence import evidence_of
-        from evalkit.benchmark.slices import slice_table
-
-        said = self.settings
+    def _evidence(self, found: Comparison, path: Path) -> Evidence:
+        said, bench = self.settings, self.bench
         primary = slice_table(
-            comparison,
+            found,
             metric=said.primary_metric,
-            fields=self.bench.fields,
+            fields=bench.fields,
             margin=said.slice_margin,
             power=said.power,
         )
-        return evidence_of(
-            comparison,
+        record = evidence.evidence_of(
+            found,
             study=self.name,
-            models=self.bench.models,
+            models=bench.models,
             costs=self.costs.to_dict(),
             slices=[primary],
-            bound_to=self.bench.bound_to,
+            bound_to=bench.bound_to,
             power=said.power,
-            chance_rate=comparison.declared.chance_rate,
+            chance_rate=found.declared.chance_rate,
             test_set_findings=self.checkup.counts(),
-            own_code=self.bench.own_code,
+            own_code=bench.own_code,
         )
+        record.write(path)
+        return record

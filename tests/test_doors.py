@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from evalkit.__main__ import main
-from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_tables import Exposure
+from evalkit.abtest.log import EventLog, Exposure
 from evalkit.answers.endpoint import Endpoint
 from evalkit.answers.journal import Writer, header, read_journal
 from evalkit.answers.metrics import checker

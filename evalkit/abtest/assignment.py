@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from evalkit.abtest import growthbook
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +100,7 @@ class ABTestConfig:
             return _n_treated_buckets(self) / _ARTICLES
         if not self._is_growthbook:
             return self.traffic_split
-        found = [self._placed(place) for place in growthbook.places(self._version)]
+        found = [self._placed(place) for place in _places(self._version)]
         control, treatment = map(found.count, VARIANTS)
         return treatment / (control + treatment) if control + treatment else self.traffic_split
 
@@ -108,7 +108,7 @@ class ABTestConfig:
         """True when nobody treated under the smaller of two splits is out of treatment under the larger."""
         if not (self._is_growthbook and later._is_growthbook):
             return True
-        places = growthbook.places(self._version)
+        places = _places(self._version)
         one, other = (
             {place for place in places if config._placed(place) == "treatment"}
             for config in (self, later)
@@ -130,11 +130,11 @@ class ABTestConfig:
     def _placed(self, place: float) -> Variant | None:
         """The variant at one of GrowthBook's places."""
         if not self._is_experiment:
-            return "treatment" if growthbook.rolled_out(place, self.traffic_split) else "control"
-        control, treatment = growthbook.ranges(self.traffic_split, self.coverage)
-        if growthbook.within(place, treatment):
+            return "treatment" if _rolled_out(place, self.traffic_split) else "control"
+        control, treatment = growthbook_ranges(self.traffic_split, self.coverage)
+        if _within(place, treatment):
             return "treatment"
-        return "control" if growthbook.within(place, control) else None
+        return "control" if _within(place, control) else None
 
     def model(self, variant: Variant | None) -> str:
         """The model that serves a variant; whoever is not in the test gets control's."""
@@ -157,7 +157,7 @@ def assign_variant(user_id: str, config: ABTestConfig) -> Variant | None:
     """
     if config._is_growthbook:
         seed = config.hash_seed or config.experiment_name
-        return config._placed(growthbook.bucket(seed, str(user_id), config._version))
+        return config._placed(growthbook_place(seed, str(user_id), config._version))
     refuse_external(config)
     text = (_prefix(config) + str(user_id)).encode("utf-8", "backslashreplace")
     if config.hash == "md5-1000":
@@ -300,3 +300,121 @@ def _column(user_ids: Iterable[str]) -> Any:
             f"{column.null_count} user ids are missing; drop or name these rows first"
         )
     return pa.table({"user_id": column.cast(pa.large_string())})
+
+
+_OFFSET, _PRIME, _MASK = 0x811C9DC5, 0x01000193, 0xFFFFFFFF
+_PLACES = {1: 1_000, 2: 10_000}
+_DIGITS = 10  # 1 - 0.7 is 0.30000000000000004, where people gave GrowthBook the weight 0.3
+
+_Range = tuple[float, float]
+
+
+def growthbook_place(seed: str, user_id: str, version: int = 2) -> float:
+    """The user's place, 0..1, in thousandths (hash version 1) or ten thousandths (2).
+
+    Example:
+        >>> growthbook_place("seed", "a"), growthbook_place("", "a", 1)
+        (0.0505, 0.22)
+    """
+    hashed = _fnv1a(user_id + seed) if version == 1 else _fnv1a(str(_fnv1a(user_id, _seeded(seed))))
+    return hashed % _PLACES[version] / _PLACES[version]
+
+
+def growthbook_ranges(treated: float, coverage: float = 1.0) -> tuple[_Range, _Range]:
+    """Where control and treatment of an experiment of two variations lie: each covers a part of its own weight."""
+    control = round(1 - treated, _DIGITS)
+    return (0.0, coverage * control), (control, control + coverage * treated)
+
+
+def _rolled_out(place: float, coverage: float) -> bool:
+    """True for who gets the forced value of a roll-out: one bucket more than the coverage says, but for 0."""
+    return coverage > 0 and place <= coverage
+
+
+def _within(place: float, range_: _Range) -> bool:
+    """True for a place in a range; its end is outside."""
+    return range_[0] <= place < range_[1]
+
+
+def _places(version: int) -> list[float]:
+    """All places there are."""
+    return [place / _PLACES[version] for place in range(_PLACES[version])]
+
+
+@lru_cache(maxsize=64)
+def _seeded(seed: str) -> int:
+    return _fnv1a(seed)
+
+
+def _fnv1a(text: str, state: int = _OFFSET) -> int:
+    """FNV-1a of 32 bits, over UTF-16 units as JavaScript's charCodeAt gives them."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    for low, high in zip(units[::2], units[1::2], strict=True):
+        state = (state ^ (low | high << 8)) * _PRIME & _MASK
+    return state
+
+
+Assign = Callable[[str], Variant | None]
+_NOBODY = ""  # no flag's variant: comes back when nobody decided
+
+
+def openfeature_assigner(
+    client: Any,
+    flag: str,
+    *,
+    treatment: str | bool = True,
+    control: str | bool = False,
+    attributes: Mapping[str, Any] | None = None,
+) -> Assign:
+    """What an OpenFeature flag says of a user, for `run_ab_request(..., assign=...)`; the user's id is the targeting key.
+
+    A flag that is off, unknown or not served, and a client without a provider, decide nothing: then the function raises, and
+    the router counts no exposure. An undecided flag of True and False comes back as the default value, like one that was
+    decided so; to tell them apart, a flag that gives `control` is asked once more with the other default.
+
+    Args:
+        client: `openfeature.api.get_client()`, or anything with its `get_boolean_details` and `get_string_details`.
+        flag: The flag's key.
+        treatment: The flag's value for treatment: True, or a text for a flag of texts.
+        control: The flag's value for control.
+        attributes: Of the evaluation context, the same for all users.
+
+    Raises:
+        DesignError: The two values are not two texts or True and False.
+    """
+    if type(treatment) is not type(control) or treatment == control:
+        raise DesignError(
+            f"treatment is {treatment!r} and control {control!r}; need True and False, or two different texts"
+        )
+    is_text = isinstance(treatment, str)
+    ask = client.get_string_details if is_text else client.get_boolean_details
+    defaults = (_NOBODY,) if is_text else (control, treatment)
+
+    def assign(user_id: str) -> Variant:
+        from openfeature.evaluation_context import EvaluationContext
+
+        context = EvaluationContext(targeting_key=user_id, attributes=dict(attributes or {}))
+        for default in defaults:
+            value = _decided(ask(flag, default, context), flag)
+            if value != default:
+                break
+        else:
+            raise DataError(f"flag {flag!r}: nobody decided, the default value came back")
+        if value not in (treatment, control):
+            raise DataError(f"flag {flag!r} gave {value!r}; need {treatment!r} or {control!r}")
+        return "treatment" if value == treatment else "control"
+
+    return assign
+
+
+def _decided(details: Any, flag: str) -> Any:
+    """The value of an evaluation that did not fail."""
+    if details.error_code is not None:
+        told = f": {details.error_message}" if details.error_message else ""
+        code = getattr(details.error_code, "value", details.error_code)
+        raise DataError(f"flag {flag!r}: {code}{told}")
+    if details.reason in ("DISABLED", "ERROR"):
+        raise DataError(
+            f"flag {flag!r}: reason {details.reason}; what it gives then is no assignment"
+        )
+    return details.value

@@ -1,32 +1,270 @@
 """The event log: what each user was shown, and what came of it; in SQLite or PostgreSQL through SQLAlchemy.
 
-`log_tables` explains the rows. Every write is one transaction: after a crash a row is there whole, or not at all.
+Every write is one transaction: after a crash a row is there whole, or not at all.
+
+`exposures`, one row a request, committed before the caller gets the answer:
+
+| column | type | meaning |
+|---|---|---|
+| request_id | text, primary key | the caller's, or a fresh one |
+| experiment | text | the plan's experiment name |
+| phase | integer | 1, and one more for each change of the split |
+| user_id | text | as given, or hashed with the log's salt |
+| variant | text | "control" or "treatment", as assigned |
+| model | text | the model that gave the answer |
+| at_s | double | UTC, seconds since 1970 |
+| latency_ms | double | around the model call(s) only |
+| outcome | text | ok, error, refused, truncated, empty, oversized |
+| error | text or null | what failed, also when a fallback answered |
+| fallback | boolean | the control model answered for a failed treatment |
+| prompt_tokens, completion_tokens | integer or null | as the endpoint counted |
+| slice | text or null | a value to cut the result by |
+
+`outcomes`, one row an event that followed:
+
+| column | type | meaning |
+|---|---|---|
+| outcome_id | text, primary key | the caller's, or made from what the row says |
+| experiment, user_id | text | copied from the exposure when a request is named |
+| request_id | text or null | null: the event belongs to the user, not to one request |
+| metric | text | what was measured, e.g. "accepted" |
+| value | double | 0 or 1 for a rate, a number otherwise |
+| at_s | double | UTC, seconds since 1970 |
+
+`log_meta` holds names and values about the log as a whole: `simulated` = "1" when its users are simulated.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import json
+import math
 import os
+import re
 import time
+import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalkit.abtest.log_address import log_url
-from evalkit.abtest.log_address import shown as _shown
-from evalkit.abtest.log_tables import EXPOSURES, META, OUTCOMES, TABLES, Exposure, outcome_row
 from evalkit.errors import DataError, DesignError
-from evalkit.redaction import known_secrets, without_secrets, without_secrets_in
+from evalkit.records import Outcome
+from evalkit.redaction import known_secrets, passwords_in, without_secrets, without_secrets_in
+from evalkit.study import Study
 from evalkit.wording import cleaned, redacted
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")
+_NEED = "need a file or folder of the study, postgresql://host/database, or the name of an environment variable with a URL"
+
+
+def is_elsewhere(event_log: str) -> bool:
+    """Whether a study names a database by URL or environment variable, and no file of its own."""
+    return "://" in event_log or _VARIABLE.fullmatch(event_log) is not None
+
+
+def place_of(home: Study, event_log: str) -> str | Path:
+    """What `event_log` names in a study's settings, files as whole paths, and never one outside the study's folder.
+
+    Where the log is outside of it, an environment variable says so: it belongs to who runs the study, not to the study.
+
+    Raises:
+        DesignError: The URL holds a password, or is of no database that a study may name.
+        DataError: The path leaves the study's folder.
+    """
+    if not is_elsewhere(event_log):
+        return home.path(event_log)
+    if "://" not in event_log:
+        return event_log
+    if passwords_in(event_log):
+        raise DesignError(
+            "event_log holds a password; put the URL into an environment variable and name the variable in event_log"
+        )
+    url = read_url(event_log)
+    kind = url.drivername.partition("+")[0]
+    if kind in {"sqlite", "duckdb"} and url.database:
+        path = home.path(url.database)
+        return path if kind == "sqlite" else f"duckdb:///{quote(str(path))}"
+    if kind != "postgresql":
+        raise DesignError(f"event_log {shown(event_log)}: {_NEED}")
+    return event_log
+
+
+def log_url(where: str | Path) -> str:
+    """An SQLAlchemy URL for a file, a URL, or the upper-case name of an environment variable that holds one.
+
+    Raises:
+        DesignError: The environment variable is not set.
+        DataError: The URL cannot be read.
+    """
+    text = str(where)
+    if _VARIABLE.fullmatch(text) and not (text := os.environ.get(text, "").strip()):
+        raise DesignError(
+            f"the environment variable {where} is not set; put the URL of the event log in it"
+        )
+    if "://" not in text:
+        return f"sqlite:///{Path(text).resolve()}"
+    if text.startswith("sqlite:///"):
+        return text
+    return read_url(text).render_as_string(hide_password=False)
+
+
+def read_url(text: str) -> URL:
+    """A database's URL, taken apart by SQLAlchemy; `/`, `#`, `?` and `@` may stand in the password as they are.
+
+    Raises:
+        DataError: It is no URL; the message shows nothing of it.
+    """
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(_escaped(text))
+    except (ArgumentError, ValueError):
+        raise DataError(
+            "the event log's URL cannot be read; need such as postgresql://user:password@host:5432/database"
+        ) from None
+    if url.drivername in {"postgres", "postgresql"}:
+        url = url.set(drivername="postgresql+psycopg")
+    return url
+
+
+def shown(where: str | Path) -> str:
+    """A file as it is; of a URL the kind, host and database alone: its user, password and query stand in no message."""
+    if "://" not in str(where):
+        return str(where)
+    try:
+        url = read_url(str(where))
+    except DataError:
+        return "the event log"
+    port = f":{url.port}" if url.port else ""
+    return f"{url.drivername}://{url.host or ''}{port}/{url.database or ''}"
+
+
+def _escaped(text: str) -> str:
+    """The URL with its password escaped, which ends at the last "@" before the query; SQLAlchemy takes it to the first one."""
+    scheme, _, rest = text.partition("://")
+    main, mark, query = rest.partition("?")
+    user, colon, behind = main.partition(":")
+    if "@" not in main and (not colon or re.match(r"\d+(/|$)", behind)):  # a port, no password
+        return f"{scheme}://{main}{mark}{query.replace('@', '%40')}"
+    if not colon or "/" in user or "@" in user:
+        return text
+    if "@" not in main or not re.match(r"[\w.]+=", query):  # the "?" is the password's
+        behind, mark, query = rest.partition(":")[2], "", ""
+    password, _, host = behind.rpartition("@")
+    return f"{scheme}://{user}:{quote(unquote(password), safe='')}@{host}{mark}{query}"
+
+
+TABLES = sa.MetaData()
+EXPOSURES = sa.Table(
+    "exposures",
+    TABLES,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("experiment", sa.Text, nullable=False),
+    sa.Column("phase", sa.Integer, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("variant", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("at_s", sa.Double, nullable=False),
+    sa.Column("latency_ms", sa.Double, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("fallback", sa.Boolean, nullable=False),
+    sa.Column("prompt_tokens", sa.Integer),
+    sa.Column("completion_tokens", sa.Integer),
+    sa.Column("slice", sa.Text),
+)
+OUTCOMES = sa.Table(
+    "outcomes",
+    TABLES,
+    sa.Column("outcome_id", sa.Text, primary_key=True),
+    sa.Column("experiment", sa.Text, nullable=False),
+    sa.Column("request_id", sa.Text),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("metric", sa.Text, nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("at_s", sa.Double, nullable=False),
+)
+META = sa.Table(
+    "log_meta",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """One row of `exposures`; the module's docstring explains the columns."""
+
+    request_id: str
+    experiment: str
+    user_id: str
+    variant: str
+    model: str
+    at_s: float
+    latency_ms: float
+    phase: int = 1
+    outcome: Outcome = "ok"
+    error: str | None = None
+    fallback: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    slice: str | None = None
+
+
+def outcome_row(
+    *,
+    experiment: str,
+    user_id: str,
+    metric: str,
+    value: float,
+    at_s: float,
+    request_id: str | None = None,
+    outcome_id: str | None = None,
+) -> dict[str, Any]:
+    """One row of `outcomes`, its id made from what it says unless given; `user_id` is the stored one.
+
+    Raises:
+        DesignError: The value is not finite.
+    """
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise DesignError(f"outcome {metric!r}: value {value!r} is not a finite number")
+    named = (
+        [experiment, request_id, metric]
+        if request_id
+        else [experiment, user_id, metric, float(value), at_s]
+    )
+    return {
+        "outcome_id": outcome_id or hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32],
+        "experiment": experiment,
+        "request_id": request_id,
+        "user_id": user_id,
+        "metric": metric,
+        "value": float(value),
+        "at_s": at_s,
+    }
+
+
+def new_request_id() -> str:
+    """A fresh request id."""
+    return uuid.uuid4().hex
+
 
 _BUSY_S = 30.0
 _CHUNK = 50_000
@@ -60,7 +298,7 @@ class EventLog:
             self._tables = _there(self._engine, self.url) if only_read else _create(self._engine)
         except (SQLAlchemyError, ImportError) as why:
             raise DataError(
-                f"{_shown(self.url)}: cannot be opened as an event log "
+                f"{shown(self.url)}: cannot be opened as an event log "
                 f"({without_secrets(str(getattr(why, 'orig', why)), known_secrets(self.url))})"
             ) from None
         os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(self._engine)))
@@ -216,7 +454,7 @@ class EventLog:
             found = connection.execute(wanted).first()
         if found is None:
             raise DataError(
-                f"{_shown(self.url)}: no exposure has request_id {request_id!r}; outcomes follow exposures"
+                f"{shown(self.url)}: no exposure has request_id {request_id!r}; outcomes follow exposures"
             )
         return dict(found._mapping)
 
@@ -283,7 +521,7 @@ def _there(engine: sa.Engine, url: str) -> set[str]:
     known = set(sa.inspect(engine).get_table_names())
     if missing := {EXPOSURES.name, OUTCOMES.name} - known:
         raise DataError(
-            f"{_shown(url)}: no table {' or '.join(sorted(missing))}; it is not an event log, name another in event_log"
+            f"{shown(url)}: no table {' or '.join(sorted(missing))}; it is not an event log, name another in event_log"
         )
     return known & set(TABLES.tables)
 

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
-from evalkit.abtest.assignment import VARIANTS, ABTestConfig, Variant, assign_variant
-from evalkit.abtest.flags import Assign
-from evalkit.abtest.log_tables import Exposure, new_request_id
+from evalkit.abtest.assignment import VARIANTS, ABTestConfig, Assign, Variant, assign_variant
+from evalkit.abtest.log import Exposure, new_request_id
 from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, Outcome

@@ -14,8 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evalkit.abtest.assignment import ABTestConfig, refuse_external
-from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_tables import Exposure, outcome_row
+from evalkit.abtest.log import EventLog, Exposure, outcome_row
 from evalkit.abtest.routing import ABTestResult, run_ab_request
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import EvalResult

@@ -17,7 +17,7 @@ import msgspec
 
 from evalkit.conversation import spoken
 from evalkit.errors import DataError
-from evalkit.interop.log import Log, Row, answer_of, score_name, score_values, text_of
+from evalkit.interop import Log, Row, answer_of, score_name, score_values, text_of
 from evalkit.wording import listed, plural
 
 CONVERT = "`inspect log convert --to json --output-dir OUT FILE` writes it anew"

@@ -51,12 +51,10 @@ def _answers(study: Study, folder: Path) -> list[Path]:
 
 
 def _log(study: Study, folder: Path) -> list[Path]:
-    from evalkit.abtest.log import EventLog
-    from evalkit.abtest.log_address import place as named
-    from evalkit.abtest.source import is_duckdb
-    from evalkit.abtest.user_table import is_user_table
+    from evalkit.abtest.log import EventLog, place_of
+    from evalkit.abtest.source import is_duckdb, is_user_table
 
-    place = named(study, study.settings.event_log)
+    place = place_of(study, study.settings.event_log)
     if isinstance(place, str) and "://" not in place and not os.environ.get(place):
         return []
     if isinstance(place, Path) and (place.is_dir() or is_user_table(place)):

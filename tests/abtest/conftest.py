@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from evalkit.abtest.assignment import ABTestConfig, assign_variants
-from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_tables import Exposure, outcome_row
+from evalkit.abtest.log import EventLog, Exposure, outcome_row
 
 DAY_S = 86400.0
 START_S = 1_790_000_000.0 // DAY_S * DAY_S

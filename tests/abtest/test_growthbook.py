@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.abtest import growthbook
 from evalkit.abtest.assignment import (
     ABTestConfig,
     assign_variant,
     assign_variants,
+    growthbook_place,
+    growthbook_ranges,
     variant_expression,
 )
 from evalkit.abtest.lock import amend, lock, read_lock
@@ -54,12 +55,12 @@ def config(split=0.5, *, name="exp", scheme="growthbook", **fields):
 
 @pytest.mark.parametrize(("seed", "user", "version", "place"), PLACES)
 def test_a_user_stands_where_growthbook_puts_it(seed, user, version, place):
-    assert growthbook.bucket(seed, user, version) == place
+    assert growthbook_place(seed, user, version) == place
 
 
 @pytest.mark.parametrize(("treated", "coverage", "ranges"), RANGES)
 def test_variations_have_growthbooks_ranges(treated, coverage, ranges):
-    assert growthbook.ranges(treated, coverage) == ranges
+    assert growthbook_ranges(treated, coverage) == ranges
 
 
 @pytest.mark.parametrize("user", [str(n) for n in range(1, 10)])
@@ -80,7 +81,7 @@ def test_a_rollout_forces_whom_growthbook_forces():
 
 
 def test_the_end_of_a_rollout_is_within_it_and_of_a_range_is_not():
-    # growthbook.bucket("seed", "a") = 0.0505; treatment of an experiment is [1 - split, 1)
+    # growthbook_place("seed", "a") = 0.0505; treatment of an experiment is [1 - split, 1)
     at = {"name": "seed", "scheme": "growthbook-rollout"}
     assert assign_variant("a", config(0.0505, **at)) == "treatment"
     assert assign_variant("a", config(0.0504, **at)) == "control"
@@ -90,7 +91,7 @@ def test_the_end_of_a_rollout_is_within_it_and_of_a_range_is_not():
 
 def test_weights_are_those_people_typed_not_their_floating_remainders():
     # 1 - 0.7 = 0.30000000000000004; a user at 0.3 is in GrowthBook's second variation of weights 0.3 and 0.7
-    user = next(one for one in map(str, range(99_999)) if growthbook.bucket("exp", one) == 0.3)
+    user = next(one for one in map(str, range(99_999)) if growthbook_place("exp", one) == 0.3)
     assert assign_variant(user, config(0.7)) == "treatment"
 
 

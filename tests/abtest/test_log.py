@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from evalkit.abtest.log import EventLog, log_url
-from evalkit.abtest.log_tables import EXPOSURES, OUTCOMES, Exposure
+from evalkit.abtest.log import EXPOSURES, OUTCOMES, EventLog, Exposure, log_url
 from evalkit.errors import DataError, DesignError
 
 SEEN = Exposure(
@@ -164,7 +163,7 @@ def test_threads_may_share_a_log(log):
 WRITER = """
 import sys
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_tables import Exposure
+from evalkit.abtest.log import Exposure
 place, name, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 log = EventLog(place)
 for number in range(n):
@@ -240,9 +239,9 @@ def test_a_log_is_named_by_file_url_or_environment_variable(tmp_path, monkeypatc
 
 
 def test_no_message_shows_the_databases_password():
-    from evalkit.abtest.log import _shown
+    from evalkit.abtest.log import shown
 
-    assert "secret" not in _shown("postgresql+psycopg://me:secret@db.example/x")
+    assert "secret" not in shown("postgresql+psycopg://me:secret@db.example/x")
 
 
 def test_a_log_in_a_folder_that_is_not_there_is_refused(tmp_path):

@@ -1,7 +1,6 @@
 import pytest
 
-from evalkit.abtest.log import EventLog, log_url
-from evalkit.abtest.log_address import place, read_url, shown
+from evalkit.abtest.log import EventLog, log_url, place_of, read_url, shown
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.redaction import known_secrets, passwords_in, without_secrets
@@ -63,7 +62,7 @@ def test_a_url_that_cannot_be_read_is_not_quoted(url, monkeypatch):
 def test_a_study_file_holds_no_password_wherever_it_stands_in_the_url(study, url):
     assert passwords_in(url)
     with pytest.raises(DesignError, match="holds a password") as caught:
-        place(study, url)
+        place_of(study, url)
     assert "hush" not in str(caught.value)
     (study.folder / "study.yaml").write_text(f"study: s\nevent_log: '{url}'\n")
     with pytest.raises(EvalkitError, match="event_log: the value looks like a secret") as caught:
@@ -82,19 +81,19 @@ def test_a_study_file_holds_no_password_wherever_it_stands_in_the_url(study, url
 def test_a_study_names_no_log_outside_its_folder(study, named, tmp_path):
     (study.folder / "link").symlink_to(tmp_path)
     with pytest.raises(EvalkitError, match=r"leaves .*s; name|need a file or folder|is no path"):
-        place(study, named)
+        place_of(study, named)
 
 
 def test_inside_the_folder_every_form_is_taken(study):
-    assert place(study, "events.sqlite") == study.folder / "events.sqlite"
-    assert place(study, "sqlite:///events.sqlite") == study.folder / "events.sqlite"
-    assert place(study, "duckdb:///x.duckdb") == f"duckdb:///{study.folder}/x.duckdb"
-    assert place(study, "EVENTS_URL") == "EVENTS_URL"
+    assert place_of(study, "events.sqlite") == study.folder / "events.sqlite"
+    assert place_of(study, "sqlite:///events.sqlite") == study.folder / "events.sqlite"
+    assert place_of(study, "duckdb:///x.duckdb") == f"duckdb:///{study.folder}/x.duckdb"
+    assert place_of(study, "EVENTS_URL") == "EVENTS_URL"
 
 
 def test_a_duckdb_file_that_is_not_there_is_not_made(study):
     with pytest.raises(DataError, match="no event log there"):
-        open_log(place(study, "duckdb:///x.duckdb"))
+        open_log(place_of(study, "duckdb:///x.duckdb"))
     assert not (study.folder / "x.duckdb").exists()
 
 

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from evalkit.abtest.lock import amend, lock
-from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_tables import OUTCOMES, Exposure
+from evalkit.abtest.log import OUTCOMES, EventLog, Exposure
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log

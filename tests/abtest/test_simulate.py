@@ -2,8 +2,7 @@ import pandas as pd
 import pytest
 
 from evalkit.abtest.assignment import ABTestConfig, assign_variant
-from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_tables import OUTCOMES, Exposure
+from evalkit.abtest.log import OUTCOMES, EventLog, Exposure
 from evalkit.abtest.simulate import Behaviour, RecordedClient, simulate_traffic
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import EvalResult

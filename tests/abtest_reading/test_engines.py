@@ -5,8 +5,7 @@ from contextlib import closing
 import pytest
 
 from evalkit.abtest.analysis import Log
-from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_tables import Exposure
+from evalkit.abtest.log import EventLog, Exposure
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
