@@ -26,8 +26,17 @@ SystemPromptMode = Literal["auto", "prepend", "replace"]
 FEW = 100  # below this single rows have too much influence
 MAX_LINE_BYTES = 16 * 2**20  # some 4 million tokens: no model reads that, and it fills no memory
 NOT_SENT = {  # what is asked of all rows alike; a row that says otherwise would be asked something else than it says
-    *("temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "stop", "logit_bias"),
-    *("frequency_penalty", "presence_penalty", "reasoning_effort", "modalities"),
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "logit_bias",
+    "frequency_penalty",
+    "presence_penalty",
+    "reasoning_effort",
+    "modalities",
     "web_search_options",
 }
 _NO_TEXT = {"role", "content", "name", "weight", "id", "type"}

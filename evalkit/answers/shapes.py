@@ -23,17 +23,33 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 NOTHING = (None, "", [], {})
 COLUMNS = ("input", "expected", "id")
 _ROLES = {  # other tools' names for some of them
-    **dict.fromkeys(("gpt", "model", "bot", "ai", "chatgpt"), "assistant"),
-    **dict.fromkeys(("observation", "function_response"), "tool"),
     "human": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
+    "chatgpt": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
 }
 _CALL = {"function_call", "tool_call"}
 _TALK = ("messages", "conversations", "conversation", "contents")
 _INPUT = ("input", "prompt", "question", "instruction", "query", "turns")
 _UNDER = ("context",)  # what a question is about (Dolly, SQuAD), asked with it
 _EXPECTED = (
-    *("output", "completion", "ideal", "expected", "target", "reference", "answer", "response"),
-    *("label", "gold", "ground_truth", "chosen", "preferred_output"),
+    "output",
+    "completion",
+    "ideal",
+    "expected",
+    "target",
+    "reference",
+    "answer",
+    "response",
+    "label",
+    "gold",
+    "ground_truth",
+    "chosen",
+    "preferred_output",
 )
 _ID = ("id", "question_id", "example_id", "sample_id")
 _BESIDE = {"system", "history", "metadata", "rejected", "non_preferred_output", "category"}
