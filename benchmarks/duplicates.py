@@ -16,7 +16,7 @@ import time
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
-from evalkit.benchmark import near
+from evalkit.benchmark import doctor as near
 
 
 def texts(n: int, size: int) -> list[str]:

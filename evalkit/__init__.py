@@ -10,7 +10,7 @@ _HOMES = {
     "check_format": "evalkit.answers.metrics",
     "compute_metrics": "evalkit.answers.metrics",
     "compare_models": "evalkit.benchmark.comparison",
-    "compare_files": "evalkit.benchmark.imported",
+    "compare_files": "evalkit.benchmark.comparison",
     "read_log": "evalkit.interop",
     "prepare_human_eval_batch": "evalkit.human.batch",
     "ABTestConfig": "evalkit.abtest.assignment",

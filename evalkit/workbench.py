@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evalkit import study
-from evalkit.abtest import chapter, frames, looks
-from evalkit.abtest.chapter import NoReading
+from evalkit.abtest import chapter, lock
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import ABPlan
-from evalkit.abtest.reading import Reading
+from evalkit.abtest.reading import NoReading, Reading
 from evalkit.answers.runner import results_from_journal
-from evalkit.benchmark import doctor, evidence, exports
-from evalkit.benchmark.bench import Bench, Costs
+from evalkit.benchmark import doctor, evidence
+from evalkit.benchmark.bench import Bench, Costs, Gaps
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.doctor import Checkup
-from evalkit.benchmark.finder import Found
-from evalkit.benchmark.gaps import Gaps
+from evalkit.benchmark.frames import write_examples
 from evalkit.benchmark.noise import NoiseFloor, ask_twice
-from evalkit.benchmark.slices import SliceTable, slice_table
+from evalkit.benchmark.slices import Found, SliceTable, slice_table
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
-from evalkit.decision.against import results_against
-from evalkit.decision.concerns import concerns
-from evalkit.decision.declared import changed_after_results, declared
+from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError
 from evalkit.human import study_round
@@ -156,7 +152,7 @@ class Study(study.Study):
 
     def reading(self, plan: LockedPlan | NoReading) -> Reading | NoReading:
         """The log as the plan allows it to be read, up to where outcomes begin; its `effect()` is a look, on record."""
-        return chapter.read_up_to_the_effect(self, plan)
+        return chapter.open_reading(self, plan)
 
     def design_effect(self) -> float | None:
         """What the plan's `design_effect` would be by the control users in the study's log; None without such a log.
@@ -176,7 +172,7 @@ class Study(study.Study):
         """
         if kind != "look":
             raise DesignError(f"ledger of {kind!r}: there is one of looks, kind='look'")
-        return frames.looks(looks.read_looks(self.path(chapter.LEDGER)))
+        return lock.looks_frame(lock.read_looks(self.path(lock.LEDGER)))
 
     def gaps(self) -> Gaps:
         """What both models' answers still lack of the test set."""
@@ -280,7 +276,7 @@ class Study(study.Study):
             study=self.name,
             stage=self.settings.stage,
             rules=rules,
-            against=results_against(self, folder),
+            against=history.results_against(self, folder),
             concerns=open_,
             declared=says,
             changed=changed_after_results(history.read(self), says, test_set=test_set, but=told),
@@ -322,7 +318,7 @@ class Study(study.Study):
         return record.write(folder / "ab_test.json")
 
     def _write_decision(self, found: Decision, folder: Path) -> Path:
-        from evalkit.show.plots.decision import summary
+        from evalkit.show.decision import summary
 
         path = found.write(folder)
         summary(found, path.with_name("summary.png"), title=self.settings.title or self.name)
@@ -335,11 +331,11 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.show import answers
+        from evalkit.show import say
 
         path = self.run_folder() / evidence.FILE
         marks = noise.marks if noise else {}
-        exports.write_examples(found.regressed, marks, path.parent)
+        write_examples(found.regressed, marks, path.parent)
         return evidence.amended(
             path,
             bound_to=self.bench.bound_to,
@@ -348,7 +344,7 @@ class Study(study.Study):
             noise_notes=noise.notes if noise else (),
             marks=marks,
             finder=(segments or found.find_slices()).to_dict(),
-            settle=answers.settle(found),
+            settle=say.settle(found),
         )
 
     def _evidence(self, found: Comparison, path: Path) -> Evidence:

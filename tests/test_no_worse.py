@@ -11,11 +11,10 @@ from matplotlib import pyplot
 from scipy.stats import norm
 
 from evalkit import settings, stats
-from evalkit.abtest import prospect
 from evalkit.abtest.effects import Effect, at_look
 from evalkit.abtest.findings import deciding
 from evalkit.abtest.lock import lock, read_lock
-from evalkit.abtest.plan import ABPlan, Metric
+from evalkit.abtest.plan import ABPlan, Metric, power_at
 from evalkit.abtest.reading import _to_keep
 from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.comparison import compare_models
@@ -28,7 +27,7 @@ from evalkit.records import EvalResult, Evidence
 from evalkit.report import chain
 from evalkit.report.gate import gate
 from evalkit.settings import Settings, retirement
-from evalkit.show import answers, say
+from evalkit.show import say
 from evalkit.show.plots import benchmark as plots
 from evalkit.study import Study
 from evalkit.workbench import Study as Workbench
@@ -64,8 +63,8 @@ def test_the_question_is_answered_in_its_own_words(said):
     found = compared(*CASES[said])
     assert found.conclusion == said
     spoken = [
-        answers.benchmark_answer(found), answers.settle(found), say.rates_title(found), say.rates_alt(found), str(found),
-        answers.footnotes(found), say.differences_title(found).split(";")[0],
+        say.benchmark_answer(found), say.settle(found), say.rates_title(found), say.rates_alt(found), str(found),
+        say.footnotes(found), say.differences_title(found).split(";")[0],
     ]  # fmt: skip
     assert not [one for one in spoken if "no difference" in one.lower()]
     words = {
@@ -74,13 +73,13 @@ def test_the_question_is_answered_in_its_own_words(said):
         "better": "The replacement is better on exact match",
         "worse": "The replacement is worse on exact match",
     }
-    assert answers.benchmark_answer(found).startswith(words[said])
+    assert say.benchmark_answer(found).startswith(words[said])
 
 
 def test_the_same_answers_with_the_question_better_read_as_before():
     found = compared(*CASES["not worse"], question="better")
     assert (found.conclusion, found.margin) == ("no difference shown", None)
-    assert answers.benchmark_answer(found).startswith("No difference between the models is shown")
+    assert say.benchmark_answer(found).startswith("No difference between the models is shown")
 
 
 def test_a_loss_that_is_shown_but_within_the_margin_is_not_worse():
@@ -100,7 +99,7 @@ def test_what_is_not_shown_has_its_price():
     assert f"{needed:,} in all" in missing.price
     assert "not worse by more than 2 points" in missing.why
     assert "do not rule out a loss of 2 points" in missing.why
-    assert f"{needed:,}" in answers.settle(found)
+    assert f"{needed:,}" in say.settle(found)
     lost = compared(200, 6, 13, 81)  # 2.3 points lost: no number would
     assert (
         "no number"
@@ -168,9 +167,9 @@ def test_users_follow_from_the_margin_as_tost_of_statsmodels_has_it():
         effect_size=0.02 / 0.21**0.5, alpha=0.025, power=0.8, alternative="larger"
     )
     assert plan().n_control == pytest.approx(sized, abs=2)
-    assert prospect.power_at(plan(), 0.0) == pytest.approx(0.8, abs=0.001)
-    assert prospect.power_at(plan(looks=4), 0.0) == pytest.approx(0.8, abs=0.001)
-    assert prospect.power_at(plan(), -MARGIN) == pytest.approx(0.025, abs=0.001)
+    assert power_at(plan(), 0.0) == pytest.approx(0.8, abs=0.001)
+    assert power_at(plan(looks=4), 0.0) == pytest.approx(0.8, abs=0.001)
+    assert power_at(plan(), -MARGIN) == pytest.approx(0.025, abs=0.001)
 
 
 def test_the_lock_holds_question_and_margin_and_neither_can_be_amended(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +13,16 @@ from evalkit.answers import dataset, journal, metrics, request, runner
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
 from evalkit.answers.request import Role
-from evalkit.answers.runner import Evaluation
+from evalkit.answers.runner import Call, Evaluation
 from evalkit.answers.submission import Submission
 from evalkit.answers.thinking import holds_thoughts
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
-from evalkit.benchmark.gaps import Gaps, gaps
 from evalkit.errors import DataError, DesignError
-from evalkit.records import EvalResult, answers_hash
+from evalkit.interop import Log, Row
+from evalkit.records import EvalResult, Example, answers_hash
 from evalkit.settings import Settings, named
 from evalkit.study import Study
+from evalkit.wording import count, listed, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -387,3 +388,153 @@ def _spent(results: list[EvalResult]) -> dict[str, Any]:
 def _total(results: Iterable[EvalResult], name: str) -> int | None:
     known = [value for one in results if (value := getattr(one, name)) is not None]
     return sum(known) if known else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """What is missing of the answers of both models.
+
+    Attributes:
+        n_calls: Answers a complete comparison has.
+        base: Answers the base model lacks.
+        fine_tuned: Answers the fine-tuned model lacks.
+        n_failed: How many of them were asked for and failed; the others stand in no journal.
+    """
+
+    n_calls: int
+    base: int
+    fine_tuned: int
+    n_failed: int
+
+    @property
+    def n(self) -> int:
+        """Answers missing in all; 0 when the comparison is complete."""
+        return self.base + self.fine_tuned
+
+    def __str__(self) -> str:
+        if not self.n:
+            return f"The comparison is complete: {plural(self.n_calls, 'answer')}."
+        sides = {"the base model": self.base, "the fine-tuned model": self.fine_tuned}
+        who = listed([f"{count(n)} of {name}" for name, n in sides.items() if n])
+        failed = f"; {plural(self.n_failed, 'call')} of these failed" if self.n_failed else ""
+        return (
+            f"The comparison is not complete: {count(self.n)} of {plural(self.n_calls, 'answer')} "
+            f"{'is' if self.n == 1 else 'are'} missing ({who}{failed})."
+        )
+
+
+def gaps(
+    examples: Sequence[Example],
+    base: Iterable[EvalResult],
+    fine_tuned: Iterable[EvalResult],
+    *,
+    samples: int = 1,
+) -> Gaps:
+    """Counts the answers that both models should have given to these examples and have not.
+
+    A refused, truncated or empty answer is an answer; an error is none, as it is asked again.
+
+    Args:
+        examples: The test set's rows.
+        base: The base model's answers.
+        fine_tuned: The fine-tuned model's.
+        samples: Answers asked for each row; more when either model has given more to any.
+    """
+    both = {"base": list(base), "fine_tuned": list(fine_tuned)}
+    asked = max([samples, *(1 + one.sample for results in both.values() for one in results)])
+    wanted = {(one.example_id, sample) for one in examples for sample in range(asked)}
+    lacking = {}
+    for role, results in both.items():
+        given = {(str(one.example_id), one.sample) for one in results if one.outcome != "error"}
+        lacking[role] = len(wanted - given)
+    failed = [one for results in both.values() for one in results if one.outcome == "error"]
+    return Gaps(n_calls=2 * len(wanted), n_failed=len(failed), **lacking)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What came of a file in a study.
+
+    Attributes:
+        n: Answers written.
+        unused: Ids of the file that no row of the test set has.
+        unanswered: Rows of the test set without an answer now.
+        named: The model's name in the study, which the file's may differ from.
+    """
+
+    journal: Path
+    log: Log
+    n: int
+    unused: tuple[str, ...]
+    unanswered: int
+    named: str
+
+    def __str__(self) -> str:
+        told = [f"{self.log}", f"{plural(self.n, 'answer')} written to {self.journal}"]
+        if self.unused:
+            few = listed([repr(one) for one in self.unused[:3]])
+            told.append(
+                f"{plural(len(self.unused), 'id')} of the file stand in no row of the test set, first {few}"
+            )
+        if self.unanswered:
+            verb = "has" if self.unanswered == 1 else "have"
+            rows = plural(self.unanswered, "row")
+            told.append(f"{rows} of the test set {verb} no answer; a run with live: true asks")
+        if self.log.model and self.log.model != self.named:
+            told.append(
+                f"the study calls this model {self.named!r}, the file {self.log.model!r}; the journal notes both"
+            )
+        return "\n".join([*told, *self.log.notes])
+
+
+def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
+    """Writes a file's answers into a study's journal, as if the study had asked; it will not ask them again.
+
+    Answers are joined on the id of a row, else on the very same question. All or nothing: the journal is written once
+    every answer has its place, and a journal that is there already takes only answers it lacks.
+
+    Raises:
+        DataError: No row of the test set is answered, or the journal belongs to other answers.
+    """
+    said = bench.settings
+    path = bench.study.path(said.base_journal if role == "base" else said.fine_tuned_journal)
+    asked = bench.evaluation(role, about={"imported": log.about})
+    places = list(_places(asked, log))
+    if not places:
+        raise DataError(
+            f"{log.path}: none of its {plural(len(log.rows), 'answer')} is to a row of {bench.path}, by id or by question; "
+            "is it another test set?"
+        )
+    with journal.Writer(path, asked.header()) as writer:
+        for call, row in places:
+            if call.key not in writer:
+                writer.append(call.key, call.example.example_id, call.sample, row.scored)
+    used = {row.example_id for _, row in places}
+    answered = {call.example.example_id for call, _ in places}
+    return Imported(
+        journal=path,
+        log=log,
+        n=len(places),
+        unused=tuple(
+            dict.fromkeys(row.example_id for row in log.rows if row.example_id not in used)
+        ),
+        unanswered=sum(one.example_id not in answered for one in asked.test_set),
+        named=bench.models[role],
+    )
+
+
+def _places(asked: Evaluation, log: Log) -> Iterable[tuple[Call, Row]]:
+    by_id = {(row.example_id, row.sample): row for row in log.rows}
+    by_question = {(_question(row.messages), row.sample): row for row in log.rows if row.messages}
+    for call in asked.calls():
+        example = call.example
+        row = by_id.get((example.example_id, call.sample))
+        row = row or by_question.get((_question(example.messages), call.sample))
+        if row:
+            yield call, row
+
+
+def _question(messages: Iterable[Mapping[str, object]]) -> str:
+    return "\n".join(
+        str(one.get("content")).strip() for one in messages if one.get("role") == "user"
+    )

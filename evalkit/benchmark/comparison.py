@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import stats, wording
@@ -12,14 +13,14 @@ from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
 from evalkit.errors import DesignError
+from evalkit.interop import Log, chosen, matched, read_log
 from evalkit.records import Brief, EvalResult, Many
+from evalkit.wording import listed, plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evalkit.benchmark.finder import Found
-    from evalkit.benchmark.slices import SliceTable
-
+    from evalkit.benchmark.slices import Found, SliceTable
 
 Question = Literal["better", "no_worse"]
 
@@ -283,7 +284,7 @@ class Comparison(Brief):
 
     def find_slices(self) -> Found:
         """Where else the losses lie: found by looking, so a hunch that needs fresh examples."""
-        from evalkit.benchmark.finder import find_slices
+        from evalkit.benchmark.slices import find_slices
 
         pattern = self.declared.finder_pattern
         return find_slices(
@@ -608,3 +609,90 @@ def _effect(test: Any, said: str = "") -> str:
     if test.estimate is None:
         return test.verdict
     return f"{said or test.verdict}, {wording.effect(test)}"
+
+
+def compare_files(
+    base: str | Path | Log,
+    fine_tuned: str | Path | Log,
+    *,
+    metric: str = "",
+    test_file: str | Path | None = None,
+    margin: float | None = None,
+    alpha: float = 0.05,
+) -> Comparison:
+    """Compares the answers of two files - logs of other tools, tables, journals - joined on the example; nothing is asked.
+
+    Args:
+        base: The base model's file, or a `Log` that `read_log` made of it (with an arm, a filter or columns named).
+        fine_tuned: The fine-tuned model's.
+        metric: What decides: a score that both files carry, or `exact_match`. "" takes the only score there is.
+        test_file: Chat JSONL with the questions, for files that hold answers only (a batch's output, a journal).
+        margin: Largest loss, as a fraction, that would still count as "not worse"; asks that question too.
+        alpha: Two-sided level of the tests.
+
+    Raises:
+        DataError: A file cannot be read, or no example is in both.
+        DesignError: Several scores could decide, and none was named.
+    """
+    logs = [
+        _with_numbers(one if isinstance(one, Log) else read_log(one, test_file=test_file))
+        for one in (base, fine_tuned)
+    ]
+    old, new = logs[0], _aligned(*logs)
+    decides = _decides(old, new, metric)
+    lower = {*old.lower_is_better, *new.lower_is_better} & {*old.scores, *new.scores}
+    compared = compare_models(
+        old.results,
+        new.results,
+        primary_metric=decides,
+        lower_is_better=lower,
+        metric_margin=margin,
+        alpha=alpha,
+    )
+    names = {role: log.model or log.path.name for role, log in (("base", old), ("fine_tuned", new))}
+    if names["base"] == names["fine_tuned"]:
+        names = {
+            "base": f"{names['base']} ({old.path.name})",
+            "fine_tuned": f"{names['fine_tuned']} ({new.path.name})",
+        }
+    told = [str(old), str(new), *old.notes, *new.notes, *_unmatched(old, new)]
+    notes = (*compared.notes, *(f"{one}." for one in told))
+    return replace(compared, declared=Declared(models=names), notes=notes)
+
+
+def _unmatched(old: Log, new: Log) -> Iterable[str]:
+    ids = [[row.example_id for row in log.rows] for log in (new, old)]
+    return filter(None, (matched(old, ids[0]), matched(new, ids[1])))
+
+
+def _with_numbers(log: Log) -> Log:
+    """The log without the scores that are never a number: nothing can be compared on them."""
+    there = set(log.scores)
+    scores = ({name: row.scores[name] for name in row.scores if name in there} for row in log.rows)
+    rows = zip(log.rows, scores, strict=True)
+    return replace(log, rows=tuple(replace(row, scores=kept) for row, kept in rows))
+
+
+def _aligned(old: Log, new: Log) -> Log:
+    """The second log under the first one's prompts where the tool vouches for the question: templates may differ by model."""
+    if not all(log.tool.startswith("lm-eval") for log in (old, new)):
+        return new
+    asked = {row.example_id: row.messages for row in old.rows}
+    rows = tuple(replace(row, messages=asked.get(row.example_id, row.messages)) for row in new.rows)
+    n = sum(one.messages != other.messages for one, other in zip(rows, new.rows, strict=True))
+    note = f"{plural(n, 'prompt')} of {new.path.name} are worded otherwise than the base model's (a template?)"
+    return replace(new, rows=rows, notes=(*new.notes, *([note] if n else [])))
+
+
+def _decides(old: Log, new: Log, metric: str) -> str:
+    both = [name for name in old.scores if name in new.scores]
+    expects = any(row.expected for row in old.rows)
+    if metric or len(both) > 1:
+        named = [*both, *(["exact_match", "similarity"] if expects else [])]
+        return chosen("score", named, metric, new.path, "--metric", by_itself=False)
+    if not both and not expects:
+        raise DesignError(
+            f"{old.path} and {new.path} carry no score in common and name no right answers, so nothing can be compared; "
+            f"scores: {listed(list(old.scores)) or 'none'} and {listed(list(new.scores)) or 'none'}"
+        )
+    return both[0] if both else "exact_match"

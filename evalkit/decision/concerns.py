@@ -9,23 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from evalkit import ledger
-from evalkit.abtest.chapter import PLAN_FILE
-from evalkit.abtest.lock import plan_hashes, read_lock
-from evalkit.abtest.looks import Look, read_looks
-from evalkit.decision.declared import asks_less, is_laxer, ruled, said
-from evalkit.decision.inputs import changed
+from evalkit.abtest.lock import PLAN_FILE, Look, plan_hashes, read_lock, read_looks
+from evalkit.decision.intact import changed_inputs
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
 from evalkit.human.blind import read_batch
 from evalkit.ledger import Ledger
 from evalkit.marks import is_blank
 from evalkit.records import Layer
+from evalkit.settings import Settings, named
 from evalkit.study import Study
 from evalkit.wording import count, listed, plural, visible
 
@@ -264,7 +262,7 @@ def _answers_of(home: Study, name: str) -> str:
 
 
 def _of_inputs(home: Study, kept: Ledger) -> Iterator[Concern]:
-    for name, at, then, later in changed(home, kept):
+    for name, at, then, later in changed_inputs(home, kept):
         text = f"the file {visible(name)} is not what results were read from on {at[:10]}: lines were changed or taken out"
         yield Concern(layer="benchmark", text=text, about=("input", name, then, later))
 
@@ -345,3 +343,125 @@ def _taken_up(kept: Ledger, round_name: str) -> Iterator[Concern]:
 def _with_votes(home: Study, file: str) -> Iterable[Any]:
     path = home.folder / file
     return [path, *(path.parent.glob("votes/*.jsonl") if path.name == "lock.json" else ())]
+
+
+_STRICT_FIRST = (
+    ("blocks", "holds", "warns", "ignored"),
+    ("better", "not worse"),
+    ("rollout", "pre_deploy"),
+)
+
+
+def declared(settings: Settings, rules: Rules) -> dict[str, Any]:
+    """What decides, as plain values: the settings and the rules whose change is watched."""
+    return {name: getattr(settings, name) for name in _WATCHED} | {"rules": ruled(rules)}
+
+
+def ruled(rules: Rules) -> dict[str, Any]:
+    """The rules as plain values; what was retired stands in each report by itself."""
+    return {name: value for name, value in asdict(rules).items() if name != "retired_evidence"}
+
+
+def is_laxer(old: object, new: object) -> bool:
+    """Whether a value asks less than one before it: an effect, a need, a stage, a switch or a margin."""
+    for words in _STRICT_FIRST:
+        if old in words and new in words:
+            return words.index(new) > words.index(old)
+    if isinstance(old, bool) or isinstance(new, bool):  # a layer that was needed
+        return bool(old) and not new
+    return isinstance(old, int | float) and isinstance(new, int | float) and new > old
+
+
+def asks_less(name: str, old: object, new: object) -> bool:
+    """Whether a watched setting asks less than before, or another thing."""
+    return bool(_WATCHED[name](name, old, new))
+
+
+def said(value: object) -> str:
+    """A value as study.yaml has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value) or "nothing"
+
+
+def changed_after_results(
+    rows: Iterable[Mapping[str, Any]],
+    now: Mapping[str, Any],
+    *,
+    test_set: str | None,
+    but: Container[str] = (),
+) -> list[str]:
+    """What is declared otherwise than in earlier runs that showed results on this test set, as clauses, one a name.
+
+    Args:
+        rows: The study's runs, oldest first, as `history` keeps them.
+        now: From `declared`.
+        test_set: Hash of the present test set; without one nothing was seen.
+        but: Names of which a concern tells already, with what it takes to go on.
+    """
+    seen = [
+        row
+        for row in rows
+        if test_set
+        and row.get("metrics")
+        and (row.get("bound_to") or {}).get("test_set") == test_set
+    ]
+    told: dict[str, str] = {}
+    for row in seen:
+        known = {"primary_metric": row["primary"]} if row.get("primary") else {}  # in old rows
+        then = known | (row.get("parameters") or {}) | (row.get("declared") or {})
+        for name, clause in _changes(then, now):
+            if name.removeprefix("rules.") in but:
+                continue
+            seen_on = str(row.get("made_at"))[:10]
+            told[name] = f"after results were seen (run of {seen_on}), {clause}"
+    return [visible(one) for one in told.values()]
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for name, easier in _WATCHED.items():
+        if name in then and (clause := easier(name, then[name], now.get(name))):
+            yield name, clause
+    rules = now.get("rules") or {}
+    for name, old in (then.get("rules") or {}).items():
+        if name in rules and is_laxer(old, rules[name]):
+            clause = f"the rule {name} went from {said(old)} to {said(rules[name])}"
+            yield f"rules.{name}", clause
+
+
+def _another(name: str, old: object, new: object) -> str:
+    return "" if _as_set(old) == _as_set(new) else _went(name, old, new)
+
+
+def _fewer(name: str, old: object, new: object) -> str:
+    if lost := [one for one in named(str(old)) if one not in named(str(new))]:
+        were = "was" if len(lost) == 1 else "were"
+        return f"{listed(lost)} {were} taken out of {name}"
+    return ""
+
+
+def _larger(name: str, old: Any, new: Any) -> str:
+    return _went(name, old, new) if new > old else ""
+
+
+def _larger_or_none(name: str, old: Any, new: Any) -> str:
+    """A margin of 0 asks for none, which is the easiest to keep."""
+    return _went(name, old, new) if old and (not new or new > old) else ""
+
+
+def _went(name: str, old: object, new: object) -> str:
+    return f"{name} went from {said(old)} to {said(new)}"
+
+
+def _as_set(value: object) -> set[str]:
+    return set(named(str(value)))
+
+
+_WATCHED: Mapping[str, Callable[[str, Any, Any], str]] = {
+    "primary_metric": _another,
+    "lower_is_better": _another,
+    "cluster_field": _fewer,
+    "slice_fields": _fewer,
+    "scorers": _fewer,
+    "slice_margin": _larger_or_none,
+    "metric_margin": _larger,
+    "alpha": _larger,
+}

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from evalkit import ledger
+from evalkit.abtest import lock
 from evalkit.decision import LayerDecision, Rules, read_decision, read_evidence
 from evalkit.decision.concerns import in_force
-from evalkit.decision.inputs import inputs
-from evalkit.decision.intact import made_in
+from evalkit.decision.intact import inputs, made_in
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.errors import DataError
 from evalkit.files import Told, warned
+from evalkit.human import evidence
 from evalkit.ledger import FILE
 from evalkit.records import Against, Brief, Evidence
 from evalkit.settings import Settings, read_notebook, read_pinned
@@ -26,6 +27,7 @@ from evalkit.wording import decimals, points
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 _OF_NO_STUDY = (
     "run",
@@ -163,9 +165,7 @@ def row_now(folder: Path) -> dict[str, Any]:
     return known | _decision(folder) | _benchmark(folder) | {"against": _against(folder)}
 
 
-def results_against(
-    rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]
-) -> tuple[Against, ...]:
+def against_in(rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> tuple[Against, ...]:
     """What earlier runs of a study have found against its models, whatever has become of their reports.
 
     A benchmark that was asked again later - the same metric on the same test set against the same base - counts by its
@@ -329,3 +329,18 @@ def _observed(run: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         values = {new: metric.get(old) for old, new in (_TEST | _LEVELS).items()}
         known = {"metric": name, "is_primary": name is not None and name == run.get("primary")}
         yield same | known | values | {"verdict": metric.get("verdict")}
+
+
+def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
+    """From the ledger of looks, the locked rating rounds and the history of runs in `data/<study>`.
+
+    Args:
+        home: The study.
+        folder: The folder of the run that decides now.
+    """
+    now = row_now(folder)
+    return (
+        *lock.results_against(home),
+        *evidence.results_against(home, alpha=home.settings.alpha),
+        *against_in(read(home), now),
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from evalkit.answers import dataset
-from evalkit.benchmark.hints import hints
+from evalkit.benchmark.doctor import hints
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_new
 from evalkit.interop import testsets

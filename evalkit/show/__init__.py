@@ -35,10 +35,10 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: Any) -> None:
     """`%load_ext evalkit.show`, and warm kernels, in which this package was imported before there was a shell."""
-    import_module(f"{__name__}.theme").use_in(shell)
+    import_module(f"{__name__}.style").use_in(shell)
 
 
 if (
     "IPython" in sys.modules
 ):  # a script's figures keep the look they have, and importing loads no plotting library
-    import_module(f"{__name__}.theme").use_where_read()
+    import_module(f"{__name__}.style").use_where_read()

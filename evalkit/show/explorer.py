@@ -24,7 +24,7 @@ from evalkit.conversation import (
 from evalkit.errors import DataError
 from evalkit.records import EvalResult
 from evalkit.show import say
-from evalkit.show.difference import marked, merged
+from evalkit.show.benchmark import marked, merged
 from evalkit.show.notes import Kept, read_kept, read_notes, write_note
 from evalkit.show.selection import (
     ALL,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from evalkit.benchmark.gaps import Gaps
+    from evalkit.benchmark.bench import Gaps
     from evalkit.stats.result import Result
 
 # ---- a round

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.answers.pairs import Pair
-from evalkit.benchmark.exports import example_record
-from evalkit.benchmark.frames import examples_frame
+from evalkit.benchmark.frames import example_record, examples_frame
 from evalkit.conversation import conversation_text
 from evalkit.files import write_whole
 from evalkit.show.notes import Kept

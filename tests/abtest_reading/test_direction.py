@@ -14,9 +14,9 @@ from evalkit.decision import decide
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
 from evalkit.show import abtest as words
+from evalkit.show import decision as decision_plots
 from evalkit.show import style
 from evalkit.show.plots import abtest as plots
-from evalkit.show.plots import decision as decision_plots
 from evalkit.stats import noninferiority_test, paired_binary_test, paired_mean_test
 from evalkit.study import Study
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evalkit.benchmark import evidence, exports
+from evalkit.benchmark import evidence, frames
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.slices import slice_tables
 from evalkit.records import EvalResult, Evidence, Missing
@@ -156,7 +156,7 @@ def test_files_for_people_run_no_formula_and_files_for_programs_are_raw(tmp_path
     base = [EvalResult(i, text, "yes", "yes", True, True) for i, text in enumerate(HOSTILE)]
     tuned = [EvalResult(i, text, "yes", text, False, True) for i, text in enumerate(HOSTILE)]
     pairs = compare_models(base, tuned).regressed
-    table, lines = exports.write_examples(pairs, {"0": "flips"}, tmp_path)
+    table, lines = frames.write_examples(pairs, {"0": "flips"}, tmp_path)
     with table.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(HOSTILE)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.finder import find_slices
+from evalkit.benchmark.slices import find_slices
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
 

@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from evalkit.answers.metrics import checker
-from evalkit.benchmark.doctor import examine
-from evalkit.benchmark.hints import hints
+from evalkit.benchmark.doctor import examine, hints
 from evalkit.decision import Rules, decide
 from evalkit.report.new import new_study, next_step
 from evalkit.show import benchmark as shown

@@ -15,7 +15,7 @@ from evalkit.benchmark.doctor import examine
 from evalkit.records import Answer, Example
 from evalkit.report import chain
 from evalkit.report.new import new_study
-from evalkit.show.answers import benchmark_answer
+from evalkit.show.say import benchmark_answer
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from evalkit.decision import decide, history
-from evalkit.decision.against import results_against
 from evalkit.errors import DataError
 from evalkit.records import Evidence
 from evalkit.show.changes import what_changed
@@ -52,7 +51,7 @@ def night(tmp_path):
         (folder / "01_x.ipynb").write_text(json.dumps(book))
         for one in evidence:
             one.write(folder / f"{FILES[one.layer]}.json")
-        against = results_against(home, folder)
+        against = history.results_against(home, folder)
         decision = decide({one.layer: one for one in evidence}, study="tiny", against=against)
         if decides:
             decision.write(folder)
@@ -111,11 +110,11 @@ def test_a_row_from_before_rows_named_them_still_says_what_its_benchmark_said():
     primary = {"estimate": -0.1, "verdict": "worse"}
     row = {"run": "a", "models": MODELS, "bound_to": {"test_set": "t0"}, "primary": "exact_match",
            "metrics": {"exact_match": primary}, "parameters": {}}  # fmt: skip
-    (found,) = history.results_against([row], {})
+    (found,) = history.against_in([row], {})
     assert (found.source, found.models, found.said) == ("exact match", MODELS, "−10.0")
     fine = row | {"metrics": {"exact_match": primary | {"verdict": "better"}}}
-    assert history.results_against([row, fine], {}) == ()
-    assert history.results_against([{"run": "b", "failed": ["01"]}], {}) == ()
+    assert history.against_in([row, fine], {}) == ()
+    assert history.against_in([{"run": "b", "failed": ["01"]}], {}) == ()
 
 
 def test_a_row_of_the_history_holds_every_setting_of_its_run_not_only_what_notebooks_declare(
@@ -142,7 +141,7 @@ def test_a_row_of_the_history_holds_every_setting_of_its_run_not_only_what_noteb
 def test_a_row_that_names_half_a_result_is_told_with_its_run():
     row = {"run": "a", "against": [{"layer": "human"}]}
     with pytest.raises(DataError, match=r"ledger\.jsonl: the row of run a .* restore the file"):
-        history.results_against([row], {})
+        history.against_in([row], {})
 
 
 @pytest.mark.parametrize(

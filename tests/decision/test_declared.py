@@ -5,7 +5,7 @@ import json
 import pytest
 
 from evalkit.decision import Rules, decide, history, read_decision
-from evalkit.decision.declared import changed_after_results, declared
+from evalkit.decision.concerns import changed_after_results, declared
 from evalkit.settings import Settings
 from evalkit.workbench import Study
 

@@ -10,10 +10,9 @@ from lab import project_copy
 import evalkit as ek
 from evalkit.__main__ import main
 from evalkit.answers import journal
-from evalkit.benchmark.bench import Bench
-from evalkit.benchmark.imported import import_answers
+from evalkit.benchmark.bench import Bench, import_answers
 from evalkit.errors import DataError, DesignError
-from evalkit.show.answers import benchmark_answer
+from evalkit.show.say import benchmark_answer
 from evalkit.study import Study
 
 LOGS = Path(__file__).with_name("logs")

@@ -4,14 +4,12 @@ from dataclasses import replace
 import pytest
 
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.exports import write_examples
-from evalkit.benchmark.frames import examples_frame
+from evalkit.benchmark.frames import examples_frame, write_examples
 from evalkit.conversation import conversation_html
 from evalkit.errors import DataError
 from evalkit.records import EvalResult
-from evalkit.show.difference import marked
+from evalkit.show.benchmark import frame_rows, marked
 from evalkit.show.explorer import Explorer, Filter, read_notes, select, side_by_side, write_note
-from evalkit.show.rows import frame_rows
 from evalkit.show.tables import table
 
 HOSTILE = "<img src=x onerror=window.X=1><script>window.X=1</script>"

@@ -9,9 +9,9 @@ from evalkit.abtest.reading import OPEN_WINDOWS
 from evalkit.decision import Rules, decide
 from evalkit.decision.concerns import Concern
 from evalkit.records import Evidence, Missing
+from evalkit.show import changes as history
+from evalkit.show import decision as plots
 from evalkit.show import picture, style
-from evalkit.show.plots import decision as plots
-from evalkit.show.plots import history
 
 LAYERS = ("benchmark", "human", "ab_test")
 SLICE = {
@@ -64,9 +64,9 @@ def test_every_combination_can_be_drawn_and_said(narrow):
         }
         decision = decide(found, study="x", stage="rollout")
         with style.style():
-            plots.layers(decision, narrow=narrow)
-        assert plots.alt(decision).count(".") >= 4
-        assert len(plots.numbers(decision)) == 3
+            plots.tracks(decision, narrow=narrow)
+        assert plots.described(decision).count(".") >= 4
+        assert len(plots.number_rows(decision)) == 3
         pyplot.close("all")
 
 
@@ -118,9 +118,9 @@ def test_the_limit_of_the_worst_slice_says_what_it_does(effect, narrow):
     found = {"benchmark": evidence("benchmark", "better", details={"slices": [SLICE]})}
     decision = decide(found, study="x", rules=Rules(slice_worse=effect))
     with style.style():
-        ax = plots.layers(decision, narrow=narrow)
+        ax = plots.tracks(decision, narrow=narrow)
     assert [one.get_text() for one in ax.texts].count(f"limit 0, {effect} if shown worse") == 1
-    assert [row["Limit"] for row in plots.numbers(decision)] == [
+    assert [row["Limit"] for row in plots.number_rows(decision)] == [
         "0.0",
         f"0, {effect} if shown worse",
         "50%",
@@ -133,7 +133,7 @@ def test_the_picture_knows_no_old_and_new():
     found = {layer: evidence(layer, "better") for layer in LAYERS}
     told = (
         plots.SUBLINE
-        + plots.alt(decide(found, study="x"))
+        + plots.described(decide(found, study="x"))
         + str(decide(found, study="x").to_dict())
     )
     assert "Fine-tuned minus base" in told
@@ -145,10 +145,10 @@ def test_too_early_shows_no_number_anywhere():
         "ab_test": evidence("ab_test", "too early")
     }
     decision = decide(found, study="x", stage="rollout")
-    assert plots.numbers(decision)[2]["Difference (95% interval)"] == "–"
+    assert plots.number_rows(decision)[2]["Difference (95% interval)"] == "–"
     assert (
         "3 A/B test, a metric with a rather long name indeed: not yet, too early, –."
-        in plots.alt(decision)
+        in plots.described(decision)
     )
     assert "withheld until the plan allows it" in _svg_texts(decision)
 
@@ -199,7 +199,7 @@ def test_human_rating_has_a_tick_at_half_and_what_is_simulated_is_hatched(narrow
     decision = decide({"human": evidence("human", "better", simulated=True)}, study="x")
     plain = decide({"human": evidence("human", "better")}, study="x")
     with style.style():
-        hatched, bare = (plots.layers(one, narrow=narrow) for one in (decision, plain))
+        hatched, bare = (plots.tracks(one, narrow=narrow) for one in (decision, plain))
     assert [one.get_text() for one in hatched.texts].count("50%") == 1
     strokes = [
         line
@@ -248,11 +248,11 @@ def test_history_shows_each_set_of_answers_once():
         "metrics": {"exact_match": metrics["exact_match"] | {"estimate": 0.12}},
     }
     assert len(history.distinct([night, night | {"made_at": "2026-11-23T12:00"}, other])) == 2
-    made = picture(history.differences, [night, other], alt=history.alt([night, other]))
+    made = picture(history.differences, [night, other], alt=history.described([night, other]))
     told = "Exact match is +12.0 (+5.0 to +15.0) points over base, the answers before +10.0 (+5.0"
     assert str(made).startswith(told)  # two runs are not tested against each other
     assert "No run has a primary effect yet" in str(
-        picture(history.differences, [], alt=history.alt([]))
+        picture(history.differences, [], alt=history.described([]))
     )
 
 
@@ -260,7 +260,7 @@ def _svg_texts(decision):
     from evalkit.show.figure import svg
 
     with style.style():
-        ax = plots.layers(decision)
+        ax = plots.tracks(decision)
         text = svg(ax.figure)
         pyplot.close(ax.figure)
     return text

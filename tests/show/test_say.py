@@ -8,12 +8,18 @@ from evalkit import show, stats, wording
 from evalkit.benchmark.bench import Bench
 from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.doctor import examine
-from evalkit.benchmark.finder import find_slices
 from evalkit.benchmark.frames import examples_frame
 from evalkit.benchmark.noise import NoiseFloor
-from evalkit.benchmark.slices import examples_to_settle, regression_frame, slice_table, slice_tables
+from evalkit.benchmark.slices import (
+    examples_to_settle,
+    find_slices,
+    regression_frame,
+    slice_table,
+    slice_tables,
+)
 from evalkit.records import EvalResult
-from evalkit.show import answers, rows, say, table
+from evalkit.show import benchmark as shown
+from evalkit.show import say, table
 from evalkit.study import Study
 
 SENTENCES = {
@@ -27,24 +33,24 @@ SENTENCES = {
     "rates": say.rates_alt,
     "differences": say.differences_alt,
     "spread": lambda found: say.spread_alt(found, "latency_ms"),
-    "answer": lambda found: answers.benchmark_answer(found, 0.2),
-    "regressions": lambda found: answers.regression_answer(
+    "answer": lambda found: say.benchmark_answer(found, 0.2),
+    "regressions": lambda found: say.regression_answer(
         slice_tables(found), None, len(found.regressed)
     ),
-    "settle": answers.settle,
-    "asked": lambda found: answers.asked(found, "old", "new"),
-    "chance": lambda found: answers.chance(found, 0.2),
-    "footnotes": answers.footnotes,
-    "truncated": lambda found: answers.truncated(answers.outcomes(found)),
-    "accident": lambda found: answers.rewarded_by_accident(found.tests),
+    "settle": say.settle,
+    "asked": lambda found: say.asked(found, "old", "new"),
+    "chance": lambda found: say.chance(found, 0.2),
+    "footnotes": say.footnotes,
+    "truncated": lambda found: say.truncated(say.outcomes(found)),
+    "accident": lambda found: say.rewarded_by_accident(found.tests),
 }
 
 
 def test_what_was_not_answered_is_not_called_answered(comparison_in):
-    assert answers.asked(comparison_in("better"), "old", "new") == (
+    assert say.asked(comparison_in("better"), "old", "new") == (
         "old against new on 100 examples both answered."
     )
-    assert answers.asked(comparison_in("fragile"), "old", "new") == (
+    assert say.asked(comparison_in("fragile"), "old", "new") == (
         "old against new on 100 examples both were asked. Counted as wrong: base 20 error; fine-tuned none."
     )
 
@@ -78,29 +84,29 @@ def test_every_sentence_is_whole_in_every_state(state, name):
     ],
 )
 def test_the_answer_says_the_verdict_of_the_test(comparison_in, state, start):
-    assert answers.benchmark_answer(comparison_in(state)).startswith(start)
+    assert say.benchmark_answer(comparison_in(state)).startswith(start)
 
 
 def test_a_metric_known_of_no_example_is_said_to_be_so(comparison_in):
     unknown = stats.paired_mean_test([])
     found = replace(comparison_in("better"), primary=unknown, tests={"exact_match": unknown})
     assert (
-        answers.benchmark_answer(found)
+        say.benchmark_answer(found)
         == "Nothing can be said: exact match is not known of any example."
     )
-    assert answers.settle(found).startswith("Nothing was seen")
+    assert say.settle(found).startswith("Nothing was seen")
 
 
 def test_no_difference_always_comes_with_its_interval(comparison_in):
     for text in (
-        answers.benchmark_answer(comparison_in("no difference shown")),
+        say.benchmark_answer(comparison_in("no difference shown")),
         say.effect(stats.paired_binary_test(5, 3, 3, 5)),
     ):
         assert "95% interval" in text
 
 
 def test_fragile_gives_both_results_in_one_sentence(comparison_in):
-    text = answers.benchmark_answer(comparison_in("fragile"))
+    text = say.benchmark_answer(comparison_in("fragile"))
     assert (
         "Fragile: the verdict changes when the 20 pairs with a failed call are left out: better, +20.0 points"
         in text
@@ -109,20 +115,20 @@ def test_fragile_gives_both_results_in_one_sentence(comparison_in):
 
 
 def test_the_margin_is_answered_in_its_own_words(comparison_in):
-    assert "not worse" in answers.benchmark_answer(comparison_in("better"))
-    assert "not shown to be safe" in answers.benchmark_answer(comparison_in("worse"))
+    assert "not worse" in say.benchmark_answer(comparison_in("better"))
+    assert "not shown to be safe" in say.benchmark_answer(comparison_in("worse"))
 
 
 def test_a_model_no_better_than_chance_is_told(comparison_in):
-    assert "not above the 65.0%" in answers.benchmark_answer(comparison_in("better"), 0.65)
-    assert "random" not in answers.benchmark_answer(comparison_in("better"), 0.1)
+    assert "not above the 65.0%" in say.benchmark_answer(comparison_in("better"), 0.65)
+    assert "random" not in say.benchmark_answer(comparison_in("better"), 0.1)
 
 
 def test_what_it_takes_to_settle_is_a_number(comparison_in):
     found = comparison_in("no difference shown")
     needed = stats.examples_needed(0.12, 0.10)
-    assert f"about {needed - 100:,} more examples" in answers.settle(found)
-    assert "no number of examples" in answers.settle(comparison_in("identical"))
+    assert f"about {needed - 100:,} more examples" in say.settle(found)
+    assert "no number of examples" in say.settle(comparison_in("identical"))
 
 
 def test_what_it_takes_counts_from_the_examples_the_metric_is_known_of(comparison_in):
@@ -130,13 +136,13 @@ def test_what_it_takes_counts_from_the_examples_the_metric_is_known_of(compariso
     found = replace(comparison_in("no difference shown"), primary=known)
     needed = examples_to_settle(known)
     assert needed is not None
-    assert f"about {needed - 10} more" in answers.settle(found)
+    assert f"about {needed - 10} more" in say.settle(found)
 
 
 def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
     found = comparison_in("worse")
     tables = slice_tables(found)
-    text = answers.regression_answer(tables, NoiseFloor(), len(found.regressed))
+    text = say.regression_answer(tables, NoiseFloor(), len(found.regressed))
     assert text.startswith("40 examples got worse. Worse on “big” examples: exact match falls from")
     assert "over 90 examples (" in text
     assert "adjusted p" in text
@@ -149,16 +155,12 @@ def test_slices_nobody_declared_are_not_said_to_be_no_worse(comparison_in):
     found = comparison_in("worse")
     undeclared = [replace(table, rows=()) for table in slice_tables(found)]
     for tables in (undeclared, []):
-        assert answers.regression_answer(tables, None, 40).startswith(
-            "40 examples got worse. Whether"
-        )
+        assert say.regression_answer(tables, None, 40).startswith("40 examples got worse. Whether")
 
 
 def test_what_nobody_knows_a_metric_to_reward_is_not_said():
-    assert (
-        answers.rewarded_by_accident(["normalised_exact"]) == answers.rewarded_by_accident([]) == ""
-    )
-    assert answers.rewarded_by_accident(["normalised_exact", "similarity"]).endswith(
+    assert say.rewarded_by_accident(["normalised_exact"]) == say.rewarded_by_accident([]) == ""
+    assert say.rewarded_by_accident(["normalised_exact", "similarity"]).endswith(
         "an answer, right or wrong."
     )
 
@@ -171,13 +173,13 @@ def test_ignoring_shared_sources_is_called_optimistic_only_where_it_is(compariso
             beside, p_value=beside.p_value / factor
         )  # the clustered p is larger, then smaller
         changed = replace(found, primary=primary, beside={"exact_match": beside})
-        said.append("too optimistic" in answers.footnotes(changed))
+        said.append("too optimistic" in say.footnotes(changed))
     assert said == [True, False]
 
 
 def test_the_notes_of_a_test_are_sentences(comparison_in):
     few = stats.paired_binary_test(20, 2, 1, 2)  # 3 examples decide, which the test notes
-    said = answers.footnotes(replace(comparison_in("no difference shown"), primary=few))
+    said = say.footnotes(replace(comparison_in("no difference shown"), primary=few))
     assert said.endswith(f" Only{few.notes[-1].removeprefix('only')}.")
 
 
@@ -185,20 +187,20 @@ def test_marks_are_counted():
     floor = NoiseFloor(
         marks={"a": "flips", "b": "stable", "c": "stable", "d": "not re-asked"}, n_gone=1
     )
-    assert answers.marks(floor) == (
+    assert say.marks(floor) == (
         "Of 4 regressions: 1 flips, 2 stable and 1 not re-asked. Of the stable ones 1 are no regression on this machine."
     )
 
 
 def test_an_outcome_that_counts_as_wrong_is_said(comparison_in):
     assert (
-        answers.truncated(answers.outcomes(comparison_in("fragile")))
+        say.truncated(say.outcomes(comparison_in("fragile")))
         == "Counted as wrong: base 20 error; fine-tuned none."
     )
 
 
 def test_the_metric_table_names_the_primary_and_adjusts_the_rest(comparison_in):
-    found = rows.metric_rows(comparison_in("better"))
+    found = shown.metric_rows(comparison_in("better"))
     assert [row["Metric"] for row in found] == ["exact match (primary)", "format", "similarity"]
     assert [row["p"].endswith("adjusted") for row in found] == [False, True, True]
 
@@ -236,7 +238,9 @@ def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
 
 def test_small_slices_show_no_p_in_the_regression_either(comparison_in):
     frame = regression_frame(comparison_in("worse"), field="kind")
-    found = rows.regression_rows(stats.linear_probability_table(frame), stats.gee_odds_table(frame))
+    found = shown.regression_rows(
+        stats.linear_probability_table(frame), stats.gee_odds_table(frame)
+    )
     assert [row["term"] for row in found][1:] == [
         "Fine-tuned, kind = big", "Fine-tuned, kind = small", "Fine-tuned, kind = small against kind = big",
     ]  # fmt: skip
@@ -248,7 +252,7 @@ def test_the_example_table_marks_words_and_what_became_of_a_row_asked_again(comp
     first = found.regressed[0].example_id
     frame = examples_frame(found.regressed, ("similarity",))
     marks = ["flips" if one == first else "regressed again" for one in frame["example_id"]]
-    listed = rows.frame_rows(frame.assign(asked_again=marks))
+    listed = shown.frame_rows(frame.assign(asked_again=marks))
     assert len(listed) == len(found.regressed) == found.primary.regressed
     assert (listed[0]["Example"], listed[0]["Asked again"]) == (first, "flips")
     assert "<del>" in listed[0]["Base"].body
@@ -259,14 +263,14 @@ def test_the_example_table_marks_words_and_what_became_of_a_row_asked_again(comp
 def test_long_texts_are_cut_in_tables(comparison_in):
     one = comparison_in("worse").regressed[0]
     long = replace(one, base=replace(one.base, predicted="x" * 5000))
-    assert len(rows.frame_rows(examples_frame([long], ("similarity",)))[0]["Base"].text) < 900
+    assert len(shown.frame_rows(examples_frame([long], ("similarity",)))[0]["Base"].text) < 900
 
 
 TABLES = {
     "examples": lambda c, s, n: show.examples(c.to_frame(by="example")),
-    "slices": lambda c, s, n: table(rows.slice_rows(s), caption=say.slices_title(s)),
-    "metrics": lambda c, s, n: table(rows.metric_rows(c)),
-    "segments": lambda c, s, n: table(rows.segment_rows(find_slices(c, min_support=5))),
+    "slices": lambda c, s, n: table(shown.slice_rows(s), caption=say.slices_title(s)),
+    "metrics": lambda c, s, n: table(shown.metric_rows(c)),
+    "segments": lambda c, s, n: table(shown.segment_rows(find_slices(c, min_support=5))),
     "comparison": lambda c, s, n: c,
     "metrics of one model": lambda c, s, n: c.base,
     "slice table": lambda c, s, n: s,
@@ -304,8 +308,8 @@ def test_costs_without_prices_are_a_dash(comparison_in, tmp_path):
     (tmp_path / "data/s/study.yaml").write_text("study: s\n")
     found = [one.base for one in comparison_in("better").pairs]
     bench = Bench(study=Study(name="s", root=tmp_path, overrides={"prices_file": ""}))
-    shown = rows.cost_rows({"base": bench.cost("m", found)})[0]
-    assert (shown["answers"], shown["money"], shown["tokens in"]) == (100, "–", None)
+    costs = shown.cost_rows({"base": bench.cost("m", found)})[0]
+    assert (costs["answers"], costs["money"], costs["tokens in"]) == (100, "–", None)
 
 
 def test_training_is_spoken_of_only_as_searched():
@@ -339,11 +343,11 @@ def test_similarity_is_no_percentage():
     told = " ".join(
         [
             say.slices_alt(table_of),
-            str(rows.slice_rows(table_of)),
-            answers.benchmark_answer(found),
+            str(shown.slice_rows(table_of)),
+            say.benchmark_answer(found),
             say.similarity_title(found),
             say.effect(found.primary),
-            answers.settle(found),
+            say.settle(found),
         ]
     )
     assert "%" not in told.replace("95% interval", "")
@@ -366,12 +370,12 @@ def test_the_adjusted_p_is_said_where_several_models_were_compared(comparison_in
     found = comparison_in("better")
     base, tuned = ([getattr(one, side) for one in found.pairs] for side in ("base", "fine_tuned"))
     several, _ = compare_many(base, {"v1": tuned, "v2": base})
-    assert "adjusted for 2 models compared" in answers.benchmark_answer(several["v1"])
-    assert rows.metric_rows(several["v1"])[0]["p"].endswith("adjusted")
+    assert "adjusted for 2 models compared" in say.benchmark_answer(several["v1"])
+    assert shown.metric_rows(several["v1"])[0]["p"].endswith("adjusted")
 
 
 def test_a_price_names_its_chance_and_how_to_test_again(comparison_in):
-    told = answers.settle(comparison_in("no difference shown"))
+    told = say.settle(comparison_in("no difference shown"))
     assert "4 times in 5" in told
     assert "fresh examples alone" in told
     assert "extension: true" in told

@@ -15,7 +15,8 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from evalkit.show import plain, style, theme
+from evalkit.show import figure as plain
+from evalkit.show import style
 
 PAYLOAD = "<script>window.x=1</script> $5 \u202eabc"
 
@@ -111,7 +112,7 @@ def test_an_empty_figure_says_so():
 
 def test_the_theme_is_the_kits_and_our_own_figures_do_not_depend_on_it():
     with matplotlib.rc_context():
-        theme.use()
+        style.use()
         cycle = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
         assert [f"#{one}" if one[0] != "#" else one for one in cycle][:2] == [
             style.COLOURS["base"],
@@ -127,8 +128,8 @@ def test_a_kernel_shows_figures_whole_and_a_terminal_only_gets_the_look():
     shell = SimpleNamespace(display_formatter=DisplayFormatter())
     kernel = SimpleNamespace(display_formatter=DisplayFormatter(), kernel=object())
     with matplotlib.rc_context():
-        theme.use_in(shell)
-        theme.use_in(kernel)
+        style.use_in(shell)
+        style.use_in(kernel)
     figure = pyplot.figure()
     axes = figure.subplots()
     try:
