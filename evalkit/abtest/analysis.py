@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from evalkit import wording
 from evalkit.abtest.assignment import VARIANTS, Column
+from evalkit.abtest.log import TEXTS
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ _NEEDED = {
     "exposures": ("user_id", "variant", "at_s"),
     "outcomes": ("user_id", "metric", "value", "at_s"),
 }
-TEXTS = (
-    *("user_id", "variant", "metric", "request_id", "outcome_id", "experiment"),
-    *("model", "outcome", "error", "slice"),
-)
 BIN = 0.002  # histogram bins of latency are 0.2% wide
 TALLIED = ("found", "over", "within", "before", "joined")
 _FINE_S, _COARSE_S = 60.0, 86400.0  # bins of a lag: minutes up to two days, then days

@@ -209,6 +209,12 @@ OUTCOMES = sa.Table(
     sa.Column("value", sa.Double, nullable=False),
     sa.Column("at_s", sa.Double, nullable=False),
 )
+TEXTS = {
+    one.name
+    for table in (EXPOSURES, OUTCOMES)
+    for one in table.columns
+    if isinstance(one.type, sa.Text)
+}
 META = sa.Table(
     "log_meta",
     TABLES,

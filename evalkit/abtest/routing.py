@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Protocol
 
 from evalkit.abtest.assignment import VARIANTS, ABTestConfig, Assign, Variant, assign_variant
@@ -18,10 +18,7 @@ from evalkit.records import Answer, Outcome
 from evalkit.redaction import known_secrets
 from evalkit.wording import cleaned, redacted
 
-_AS_TOLD = (  # of a result, in the log too
-    *("request_id", "model", "latency_ms", "outcome", "error", "fallback"),
-    *("prompt_tokens", "completion_tokens"),
-)
+_LOGGED = {one.name for one in fields(Exposure)}
 
 
 class ExposureLog(Protocol):
@@ -231,11 +228,9 @@ class _Request:
         exposure = Exposure(
             experiment=self._config.experiment_name,
             phase=self._config.phase,
-            user_id=told.user_id,
-            variant=self._variant,
             at_s=told.timestamp,
             slice=self._slice,
-            **{name: getattr(told, name) for name in _AS_TOLD},
+            **{one.name: getattr(told, one.name) for one in fields(told) if one.name in _LOGGED},
         )
         log.record_exposure(exposure)
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from evalkit import wording
-from evalkit.abtest.analysis import TEXTS, Log, Table, fetched, quiet, text
+from evalkit.abtest.analysis import Log, Table, fetched, quiet, text
 from evalkit.abtest.assignment import VARIANTS, Column
-from evalkit.abtest.log import log_url, read_url, shown
+from evalkit.abtest.log import TEXTS, log_url, read_url, shown
 from evalkit.errors import DataError, EvalkitError
 from evalkit.redaction import known_secrets, without_secrets
 

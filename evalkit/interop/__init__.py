@@ -41,8 +41,14 @@ _ROW = {"testIdx", "doc_id", "custom_id", "datasource_item"}  # of a file of JSO
 _OURS = {"exact_match", "format", *metrics.SCORERS}  # what these names mean is said by this kit
 _NO_NAME = re.compile(r"[^\w-]+")
 _NUMBERS = {  # Inspect's CORRECT, PARTIAL, INCORRECT, NOANSWER; yes and no
-    **{"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0},
-    **{"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0},
+    "C": 1.0,
+    "P": 0.5,
+    "I": 0.0,
+    "N": 0.0,
+    "yes": 1.0,
+    "true": 1.0,
+    "no": 0.0,
+    "false": 0.0,
 }
 _ENDED: Mapping[str | None, Outcome] = {
     "length": "truncated",

@@ -37,12 +37,23 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "id": ("example_id", "id", "question_id", "sample_id", "idx", "index", "key"),
     "input": ("input", "input_text", "prompt", "question", "instruction", "query"),
     "expected": (
-        *("expected", "target", "ideal", "reference", "label", "gold"),
-        *("ground_truth", "answer"),
+        "expected",
+        "target",
+        "ideal",
+        "reference",
+        "label",
+        "gold",
+        "ground_truth",
+        "answer",
     ),
     "predicted": (
-        *("predicted", "prediction", "output", "response", "completion"),
-        *("generated_text", "model_output"),
+        "predicted",
+        "prediction",
+        "output",
+        "response",
+        "completion",
+        "generated_text",
+        "model_output",
     ),
     "sample": ("sample", "epoch", "repeat"),
     "error": ("error",),
@@ -54,8 +65,14 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 _COUNTS = {"sample", "latency_ms", "prompt_tokens", "completion_tokens"}
 _RIGHT = (  # of a row of OpenAI Evals
-    *("expected", "ideal", "reference", "target", "label", "answer"),
-    *("correct_label", "expected_output"),
+    "expected",
+    "ideal",
+    "reference",
+    "target",
+    "label",
+    "answer",
+    "correct_label",
+    "expected_output",
 )
 _SAMPLE = re.compile(r"(.*)#(\d+)\Z", re.DOTALL)  # as `evalkit batch` writes a custom_id
 _FAILED = 2  # promptfoo's failureReason; 1 is an assertion that did not hold
