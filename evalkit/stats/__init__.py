@@ -7,26 +7,22 @@ from importlib import import_module
 from typing import Any
 
 _ROOMS = {
-    "agreement": "KrippendorffAlpha krippendorff_alpha",
-    "cuped": "cuped_test cuped_test_from_sums",
-    "folding": "MOST_VALUES folded",
-    "multiplicity": "adjust",
-    "noninferiority": "NonInferiorityTest against_margin keeps_margin noninferiority_test",
+    "multiplicity": "MOST_VALUES RuleTest adjust folded less_than_others rule_test tarone_level",
     "paired": "PairedBinaryTest PairedMeanTest paired_binary_test paired_mean_test tango_interval",
-    "phases": "CombinedTest combine_phases",
     "power": "SampleSize chance_to_find chance_to_find_mean days_needed detectable_difference detectable_margin "
     "examples_needed ratings_needed ratings_needed_no_worse sign_test_power "
     "user_design_effect user_design_effect_from_sums users_needed "
     "users_needed_mean users_power",
-    "preference": "LengthAdjustedPreference PositionBias RaterSampleTest WinRate item_mean_test length_adjusted_preference "
-    "position_bias rater_sample_test win_rate",
+    "preference": "KrippendorffAlpha LengthAdjustedPreference PositionBias RaterSampleTest WinRate item_mean_test "
+    "krippendorff_alpha length_adjusted_preference position_bias rater_sample_test win_rate",
     "proportions": "ProportionTest RateInterval SampleRatioTest proportion_z_test rate_interval sample_ratio_test",
-    "quantile": "QuantileInterval QuantileTest quantile_by_user quantile_interval quantile_levels quantile_test",
-    "ratio": "MeanSums MeanTest RatioSums RatioTest mean_test mean_test_from_sums ratio_sums ratio_test ratio_test_from_sums",
+    "ratio": "MeanTest QuantileInterval QuantileTest RatioTest cuped_test cuped_test_from_sums mean_test mean_test_from_sums "
+    "quantile_by_user quantile_interval quantile_levels quantile_test ratio_test ratio_test_from_sums",
     "regression": "RegressionRow RegressionTable clustered_fit gee_odds_table linear_probability_table",
-    "result": "Result Verdict",
-    "rules": "RuleTest less_than_others rule_test tarone_level",
-    "sequential": "confidence_sequence crossing_chance extension_levels obrien_fleming_bounds single_look_power spent_alpha",
+    "result": "NonInferiorityTest Result Verdict against_margin keeps_margin noninferiority_test",
+    "sequential": "CombinedTest combine_phases confidence_sequence crossing_chance extension_levels obrien_fleming_bounds "
+    "single_look_power spent_alpha",
+    "sums": "MeanSums RatioSums ratio_sums",
 }
 _HOMES = {name: f"evalkit.stats.{room}" for room, names in _ROOMS.items() for name in names.split()}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below

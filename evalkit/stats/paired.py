@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from evalkit import wording
 from evalkit.errors import DesignError
-from evalkit.stats.result import Difference, Scale, between, codes_of, numbers, whole, z_quantile
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike
+from evalkit.files import JsonObject
+from evalkit.stats.result import (
+    UNKNOWN,
+    Difference,
+    Limits,
+    Scale,
+    between,
+    codes_of,
+    measured,
+    numbers,
+    root,
+    whole,
+    z_quantile,
+)
 
 FEW_PAIRS = 10
 FEW_CLUSTERS = 20
@@ -29,15 +41,10 @@ class PairedTest(Difference):
         p_compared: p after the correction for several models compared with one base; where it is given it decides.
     """
 
+    deciding: ClassVar[tuple[str, ...]] = ("p_compared", "p_value")
     p_compared: float | None = None
 
-    def _deciding_p(self) -> float | None:
-        return self._own_p() if self.p_compared is None else self.p_compared
-
-    def _own_p(self) -> float | None:
-        return self.p_value
-
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> JsonObject:
         """As any result; `p_compared` only where several models were compared."""
         found = Difference.to_dict(self)
         return {k: v for k, v in found.items() if k != "p_compared" or v is not None}
@@ -88,22 +95,17 @@ class PairedMeanTest(PairedTest):
         se: Standard error, cluster-robust when clusters are declared.
         df: Degrees of freedom of t: `n - 1`, or clusters - 1.
         n_clusters: Distinct clusters, None when each example stands alone.
+        shown_as: Points where the score is right or wrong, averaged over samples or tested by clusters.
     """
 
     scale: ClassVar[Scale] = "number"
+    deciding: ClassVar[tuple[str, ...]] = ("p_compared", "p_exact", "p_value")
     se: float | None
     df: int
     t_score: float | None
     n_clusters: int | None = None
     p_exact: float | None = None
     shown_as: Scale = field(default="number", compare=False)
-
-    def shown_in(self) -> Scale:
-        """Points where the score is right or wrong, averaged over samples or tested by clusters."""
-        return self.shown_as
-
-    def _own_p(self) -> float | None:
-        return self.p_value if self.p_exact is None else self.p_exact
 
 
 def paired_binary_test(
@@ -122,36 +124,29 @@ def paired_binary_test(
         >>> print(paired_binary_test(61, 38, 6, 195))
         Better: +10.7 points (95% interval +6.7 to +15.2, p < 0.0001, McNemar mid-p, n = 300 examples).
     """
-    named = {
-        "both_right": both_right,
-        "fixed": fixed,
-        "regressed": regressed,
-        "both_wrong": both_wrong,
-    }
-    cells = {name: whole(value, name) for name, value in named.items()}
-    b, c, n = cells["fixed"], cells["regressed"], sum(cells.values())
+    both = whole(both_right, "both_right")
+    b, c = whole(fixed, "fixed"), whole(regressed, "regressed")
+    neither = whole(both_wrong, "both_wrong")
+    n = both + b + c + neither
     mid_p, exact = mcnemar(b, c) if n else (None, None)
-    low, high = tango_interval(b, c, n, alpha=alpha)
-    notes = []
+    note = ""
     if not n:
-        notes.append("no examples: nothing to compare")
+        note = "no examples: nothing to compare"
     elif b + c == 0:
-        notes.append("the models are never right on different examples: p is 1")
+        note = "the models are never right on different examples: p is 1"
     elif b + c < FEW_PAIRS:
-        notes.append(
-            f"only {wording.plural(b + c, 'example')} decided it: mid-p can exceed its level slightly, see p_exact"
-        )
+        decided = wording.plural(b + c, "example")
+        note = f"only {decided} decided it: mid-p can exceed its level slightly, see p_exact"
+    limits = tango_interval(b, c, n, alpha=alpha)
     return PairedBinaryTest(
-        estimate=(b - c) / n if n else None,
-        n=n,
-        ci_low=low,
-        ci_high=high,
-        alpha=alpha,
-        p_value=mid_p,
+        **measured((b - c) / n if n else None, n, limits, alpha=alpha, p_value=mid_p),
         method="McNemar mid-p",
-        notes=tuple(notes),
+        notes=(note,) if note else (),
         p_exact=exact,
-        **cells,  # pyright: ignore[reportArgumentType] - the four counts, and nothing else
+        both_right=both,
+        fixed=b,
+        regressed=c,
+        both_wrong=neither,
     )
 
 
@@ -167,9 +162,7 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
     return (1 - pmf / 2 if b == c else exact - pmf), exact
 
 
-def tango_interval(
-    b: int, c: int, n: int, *, alpha: float = 0.05
-) -> tuple[float | None, float | None]:
+def tango_interval(b: int, c: int, n: int, *, alpha: float = 0.05) -> Limits:
     """Score interval of the paired difference `(b - c) / n`; None, None when n is 0.
 
     Source: Tango 1998: the limits solve `(b - c - n d) / sqrt(n (2 q + d (1 - d))) = z` and `= -z` in d, where q is
@@ -181,10 +174,20 @@ def tango_interval(
     """
     z = z_quantile(alpha)
     if n == 0:
-        return None, None
+        return UNKNOWN
     estimate = (b - c) / n
-    low = -1.0 if c == n else _tango_limit(b, c, n, z, (-1.0, estimate))
-    high = 1.0 if b == n else _tango_limit(b, c, n, -z, (estimate, 1.0))
+
+    def score(delta: float) -> float:
+        linear = -b - c + (2 * n - b + c) * delta
+        rate = (max(0.0, linear**2 + 8 * n * c * delta * (1 - delta)) ** 0.5 - linear) / (4 * n)
+        variance = n * (2 * rate + delta * (1 - delta))
+        gap = b - c - n * delta
+        if variance > 1e-15:
+            return gap / variance**0.5
+        return 1e9 if gap > 0 else -1e9 if gap < 0 else 0.0
+
+    low = -1.0 if c == n else root(lambda delta: score(delta) - z, -1.0, estimate, xtol=1e-12)
+    high = 1.0 if b == n else root(lambda delta: score(delta) + z, estimate, 1.0, xtol=1e-12)
     return min(low, estimate), max(high, estimate)
 
 
@@ -224,36 +227,50 @@ def paired_mean_test(
     from scipy.stats import t as student
 
     values, alpha = numbers(differences, "differences"), between(alpha, "alpha")
-    n = len(values)
+    n, noun = len(values), "example" if clusters is None else "cluster"
     mean = float(values.mean()) if n else None
-    sums, n_clusters = _score_sums(values, clusters)
-    df = max((n if n_clusters is None else n_clusters) - 1, 0)
-    se = float((sums @ sums * (df + 1) / df) ** 0.5 / n) if df else None
+    n_units, units, residuals = n, values, values - values.mean() if n else values
+    if clusters is not None:
+        codes, n_units = codes_of(clusters, n)
+        units, residuals = (
+            np.bincount(codes, weights=one, minlength=n_units) for one in (values, residuals)
+        )
+    df = max(n_units - 1, 0)
+    se = float((residuals @ residuals * (df + 1) / df) ** 0.5 / n) if df else None
     flat = se is not None and se <= 1e-12 * max(1.0, abs(mean or 0.0))
-    low = high = score = p_value = exact = None
+    limits, method = UNKNOWN, "paired t" if clusters is None else "cluster-robust t"
+    score = p_value = exact = None
     if mean is not None and se is not None:
-        exact = _exact_p(_unit_sums(values, clusters), flat)
+        exact = _exact_p(units, flat)
         if flat:
-            p_value, (low, high) = exact, _no_spread_interval(mean, df + 1, alpha, largest)
+            method = "exact sign test" if clusters is None else "exact sign test on clusters"
+            p_value, limits = exact, _no_spread_interval(mean, n_units, alpha, largest)
         else:
             half, score = float(student.isf(alpha / 2, df)) * se, mean / se
-            low, high, p_value = mean - half, mean + half, float(2 * student.sf(abs(score), df))
-    named = "paired t" if n_clusters is None else "cluster-robust t"
+            limits, p_value = (mean - half, mean + half), float(2 * student.sf(abs(score), df))
+    notes = []
+    if n_units < 2:
+        notes.append(f"{wording.plural(n_units, noun)}: need at least two for an interval")
+    elif flat:
+        notes.append(
+            f"all differences are equal: the exact sign test on {wording.plural(n_units, noun)} decides, "
+            "and the interval is what so many leave open"
+        )
+    if p_value is not None and exact is not None and (p_value < alpha) != (exact < alpha):
+        notes.append(
+            f"few {noun}s moved: the exact test of their signs decides (p_exact), and it does not say what the "
+            "interval, from t, seems to say"
+        )
+    if clusters is not None and 2 <= n_units < FEW_CLUSTERS:
+        notes.append(f"only {n_units} clusters: below {FEW_CLUSTERS} the interval is approximate")
     return PairedMeanTest(
-        estimate=mean,
-        n=n,
-        ci_low=low,
-        ci_high=high,
-        alpha=alpha,
-        p_value=p_value,
-        method=("exact sign test" if n_clusters is None else "exact sign test on clusters")
-        if flat
-        else named,
-        notes=_mean_notes(n, n_clusters, flat=flat, parted=_parted(p_value, exact, alpha)),
+        **measured(mean, n, limits, alpha=alpha, p_value=p_value),
+        method=method,
+        notes=tuple(notes),
         se=se,
         df=df,
         t_score=score,
-        n_clusters=n_clusters,
+        n_clusters=None if clusters is None else n_units,
         p_exact=exact,
     )
 
@@ -273,8 +290,6 @@ def sign_flip_p(units: ArrayLike) -> float:
         >>> sign_flip_p([1, 1, 1, 1, 1]), sign_flip_p([3, 1, 0, -1])
         (0.0625, 0.75)
     """
-    import numpy as np
-
     # In order of size, so that the rows' order and rounding cannot matter.
     moved = np.sort(numbers(units, "units"))
     moved = moved[moved != 0]
@@ -290,8 +305,6 @@ def sign_flip_p(units: ArrayLike) -> float:
 
 
 def _subset_sums(values: np.ndarray) -> np.ndarray:
-    import numpy as np
-
     sums = np.zeros(1)
     for one in values:
         sums = np.concatenate([sums, sums + one])
@@ -307,85 +320,16 @@ def _exact_p(units: np.ndarray, flat: bool) -> float | None:
     return sign_flip_p(units) if n_moved < FEW_MOVED else None
 
 
-def _no_spread_interval(
-    value: float, n_units: int, alpha: float, largest: float | None
-) -> tuple[float | None, float | None]:
+def _no_spread_interval(value: float, n_units: int, alpha: float, largest: float | None) -> Limits:
     """Limits where n units all show one value: the share that may be otherwise, of the other sign and the same size.
 
     It leaves out 0 exactly when the sign test does; where the value is 0, the others may be as large as can be.
     """
     otherwise = 1 - (alpha / 2) ** (1 / n_units)
     if value == 0:
-        return (None, None) if largest is None else (-otherwise * largest, otherwise * largest)
+        return UNKNOWN if largest is None else (-otherwise * largest, otherwise * largest)
     reach = 2 * otherwise * abs(value)
     low, high = value - reach, value + reach
     if largest is None or abs(value) > largest:
         return low, high
     return max(low, -largest), min(high, largest)
-
-
-def _tango_limit(b: int, c: int, n: int, z: float, bracket: tuple[float, float]) -> float:
-    from scipy.optimize import brentq
-
-    return float(brentq(lambda delta: _tango_score(b, c, n, delta) - z, *bracket, xtol=1e-12))  # pyright: ignore[reportArgumentType]
-
-
-def _tango_score(b: int, c: int, n: int, delta: float) -> float:
-    linear = -b - c + (2 * n - b + c) * delta
-    root = max(0.0, linear**2 + 8 * n * c * delta * (1 - delta)) ** 0.5
-    rate = (root - linear) / (4 * n)
-    variance = n * (2 * rate + delta * (1 - delta))
-    gap = b - c - n * delta
-    return (
-        gap / variance**0.5 if variance > 1e-15 else (1e9 if gap > 0 else -1e9 if gap < 0 else 0.0)
-    )
-
-
-def _score_sums(
-    values: np.ndarray, clusters: Sequence[Hashable] | None
-) -> tuple[np.ndarray, int | None]:
-    """Residuals from the mean, summed within each cluster."""
-    import numpy as np
-
-    residuals = values - values.mean() if len(values) else values
-    if clusters is None:
-        return residuals, None
-    codes, n_clusters = codes_of(clusters, len(values))
-    return np.bincount(codes, weights=residuals, minlength=n_clusters), n_clusters
-
-
-def _unit_sums(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray:
-    """The differences themselves, summed within each cluster."""
-    import numpy as np
-
-    if clusters is None:
-        return values
-    codes, n_clusters = codes_of(clusters, len(values))
-    return np.bincount(codes, weights=values, minlength=n_clusters)
-
-
-def _parted(p_value: float | None, exact: float | None, alpha: float) -> bool:
-    """Do t and the exact test disagree on the verdict?"""
-    return None not in (p_value, exact) and (p_value < alpha) != (exact < alpha)  # pyright: ignore[reportOptionalOperand]
-
-
-def _mean_notes(n: int, n_clusters: int | None, *, flat: bool, parted: bool) -> tuple[str, ...]:
-    units, noun = (n, "example") if n_clusters is None else (n_clusters, "cluster")
-    if units < 2:
-        return (f"{wording.plural(units, noun)}: need at least two for an interval",)
-    notes = []
-    if flat:
-        notes.append(
-            f"all differences are equal: the exact sign test on {wording.plural(units, noun)} decides, "
-            "and the interval is what so many leave open"
-        )
-    if parted:
-        notes.append(
-            f"few {noun}s moved: the exact test of their signs decides (p_exact), and it does not say what the "
-            "interval, from t, seems to say"
-        )
-    if n_clusters is not None and n_clusters < FEW_CLUSTERS:
-        notes.append(
-            f"only {n_clusters} clusters: below {FEW_CLUSTERS} the interval is approximate"
-        )
-    return tuple(notes)

@@ -6,17 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
 
 from evalkit.errors import DesignError
-from evalkit.stats.null import binary_p, skewed_quantile, skewed_tail
-from evalkit.stats.ratio import RatioSums, ratio_sums, ratio_with_se
-from evalkit.stats.result import between, whole, z_quantile
+from evalkit.stats.result import between, root, whole, z_quantile
 from evalkit.stats.sequential import crossing_chance, single_look_power
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike
+from evalkit.stats.sums import RatioSums, binary_p, ratio_sums, skewed_quantile, skewed_tail
 
 _MANY_EVENTS = 200.0  # from so many in the smaller group the normal approximation has the power to a tenth of a point
 _FEWEST = 10.0  # users: what so few need is a matter of the least number planned, not of power
@@ -123,8 +121,6 @@ def detectable_margin(
         >>> round(detectable_margin(644, 0.20), 3)
         0.05
     """
-    from scipy.optimize import brentq
-
     size, psi = whole(n, "n"), between(disagreement, "disagreement", closed=True)
     z_a, z_b = z_quantile(alpha), _z_power(power)
 
@@ -133,7 +129,7 @@ def detectable_margin(
         return margin * size**0.5 - z_a * max(0.0, null) ** 0.5 - z_b * psi**0.5
 
     most = 1.0 - 1e-9
-    return float(brentq(spare, 0.0, most)) if psi and spare(most) > 0 else None  # pyright: ignore[reportArgumentType]
+    return root(spare, 0.0, most) if psi and spare(most) > 0 else None
 
 
 def chance_to_find(n: int, disagreement: float, loss: float, *, alpha: float = 0.05) -> float:
@@ -151,7 +147,6 @@ def chance_to_find(n: int, disagreement: float, loss: float, *, alpha: float = 0
         >>> round(chance_to_find(100, 0.2, 0.1), 2), round(chance_to_find(29, 0.2, 0.1), 2)
         (0.54, 0.09)
     """
-    import numpy as np
     from scipy.stats import binom
 
     examples, size = whole(n, "n"), between(loss, "loss", closed=True)
@@ -172,8 +167,6 @@ def chance_to_find_mean(se: float, loss: float, *, alpha: float = 0.05) -> float
         >>> round(chance_to_find_mean(0.05, 0.14), 2)
         0.8
     """
-    from scipy.special import ndtr
-
     error = between(se, "se", 0, math.inf)
     return float(ndtr(between(loss, "loss", 0, math.inf) / error - z_quantile(alpha)))
 
@@ -251,8 +244,6 @@ def users_power(
         >>> round(users_power(1377, 1377, 0.30, 0.35), 3)
         0.8
     """
-    from scipy.special import ndtri
-
     inflation = between(design_effect, "design_effect", 0, math.inf)
     sizes = [between(n, "users", 0, math.inf) / inflation for n in (n_control, n_treatment)]
     rates = [
@@ -328,8 +319,6 @@ def ratings_needed(
         >>> ratings_needed(0.6), ratings_needed(0.65), ratings_needed(0.7)
         (199, 90, 49)
     """
-    import numpy as np
-
     rate, ties = (
         between(true_win_rate, "true_win_rate", closed=True),
         between(tie_rate, "tie_rate", closed=True),
@@ -404,7 +393,7 @@ def user_design_effect(requests: ArrayLike, successes: ArrayLike) -> float | Non
 
 def user_design_effect_from_sums(sums: RatioSums) -> float | None:
     """`user_design_effect` from a few sums, as a database makes them."""
-    rate, se = ratio_with_se(sums, "the log")
+    rate, se = sums.rate("the log")
     if not se or rate is None or not 0 < rate < 1:
         return None
     return sums.n * se**2 / (rate * (1 - rate))
@@ -489,7 +478,7 @@ def _side_chance(sizes: Sequence[float], rates: Sequence[float], alpha: float, s
         for k in (2, 3)
     )
     away = (limit * se - side * (new - old)) / max(variance, 1e-300) ** 0.5
-    return skewed_tail(away, third / max(variance, 1e-300) ** 1.5)
+    return float(skewed_tail(away, third / max(variance, 1e-300) ** 1.5))
 
 
 def _cumulant(n: float, p: float, order: int) -> float:
@@ -498,9 +487,6 @@ def _cumulant(n: float, p: float, order: int) -> float:
 
 def _counted_chance(sizes: Sequence[int], rates: Sequence[float], alpha: float) -> float:
     """Summed over all counts that can come out."""
-    import numpy as np
-    from scipy.special import gammaln, xlog1py, xlogy
-
     counts, chances = [], []
     for n, p in zip(sizes, rates, strict=True):
         reach = 5 * (n * p * (1 - p)) ** 0.5 + 5
@@ -521,8 +507,6 @@ def _variance_at_loss(fixed: float, regressed: float, margin: float) -> float:
 
 
 def _z_power(power: float) -> float:
-    from scipy.special import ndtri
-
     return float(ndtri(between(power, "power")))
 
 

@@ -1,26 +1,49 @@
-"""Human votes: who wins, do sides matter, and what remains at equal length."""
+"""Human votes: who wins, do sides matter, what remains at equal length, and do the raters agree."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from scipy.special import expit
 
 from evalkit import wording
 from evalkit.errors import DesignError
 from evalkit.stats.paired import mcnemar, paired_mean_test, tango_interval
 from evalkit.stats.proportions import wilson
 from evalkit.stats.regression import fitted_logit
-from evalkit.stats.result import Result, Scale, between, codes_of, numbers, whole
-
-if TYPE_CHECKING:
-    import numpy as np
+from evalkit.stats.result import (
+    UNKNOWN,
+    Limits,
+    Result,
+    Scale,
+    between,
+    codes_of,
+    measured,
+    moved,
+    numbers,
+    whole,
+)
 
 FEW_NEAR = 20  # votes near equal length below which the adjusted value rests on the fitted curve
+Rank = Literal["nominal", "ordinal", "interval"]
+Distance = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WinRate(Result):
+class Preference(Result):
+    """A share of people or votes, of which 0.5 is even."""
+
+    scale: ClassVar[Scale] = "percent"
+    null: ClassVar[float] = 0.5
+    unit: ClassVar[str] = "item"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinRate(Preference):
     """Win rate of the fine-tuned model, ties counted half; `estimate` is `score`, and 0.5 is even.
 
     Attributes:
@@ -30,9 +53,7 @@ class WinRate(Result):
         p_exact: With several raters, the exact sign-flip p over items where it decides (see `paired_mean_test`).
     """
 
-    scale: ClassVar[Scale] = "percent"
-    null: ClassVar[float] = 0.5
-    unit: ClassVar[str] = "item"
+    deciding: ClassVar[tuple[str, ...]] = ("p_exact", "p_value")
     wins: int
     losses: int
     ties: int
@@ -43,12 +64,9 @@ class WinRate(Result):
         """`(wins + ties / 2) / n`, or the mean of the items' scores."""
         return self.estimate
 
-    def _deciding_p(self) -> float | None:
-        return self.p_value if self.p_exact is None else self.p_exact
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RaterSampleTest(Result):
+class RaterSampleTest(Preference):
     """Preference among raters like these, who are a sample as the items are; 0.5 is even.
 
     Attributes:
@@ -57,22 +75,17 @@ class RaterSampleTest(Result):
         df: Degrees of freedom of t (Satterthwaite).
     """
 
-    scale: ClassVar[Scale] = "percent"
-    null: ClassVar[float] = 0.5
-    unit: ClassVar[str] = "item"
     n_raters: int
     df: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PositionBias(Result):
+class PositionBias(Preference):
     """How often the answer on side A was chosen, of all decided votes; `estimate` is `rate_slot_a`.
 
     `verdict` reads "better" when A is favoured and "worse" when B is: use the sentence, not the word.
     """
 
-    scale: ClassVar[Scale] = "percent"
-    null: ClassVar[float] = 0.5
     unit: ClassVar[str] = "vote"
 
     @property
@@ -86,7 +99,7 @@ class PositionBias(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LengthAdjustedPreference(Result):
+class LengthAdjustedPreference(Preference):
     """Preference for the fine-tuned model were both answers equally long; 0.5 is even.
 
     Attributes:
@@ -97,8 +110,6 @@ class LengthAdjustedPreference(Result):
         near_n: Votes behind it.
     """
 
-    scale: ClassVar[Scale] = "percent"
-    null: ClassVar[float] = 0.5
     unit: ClassVar[str] = "vote"
     raw_rate: float | None
     length_odds_ratio: float | None = None
@@ -114,6 +125,28 @@ class LengthAdjustedPreference(Result):
             return False
         left, raw = self.estimate - 0.5, self.raw_rate - 0.5
         return self.p_value >= self.alpha and left * raw <= raw * raw / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KrippendorffAlpha(Result):
+    """Agreement beyond chance: 1 is perfect, 0 is chance.
+
+    Attributes:
+        n: Items with at least two ratings.
+        percent_agreement: Share of agreeing pairs of ratings, averaged over those items.
+        level: nominal, ordinal or interval.
+        n_raters: Raters.
+    """
+
+    scale: ClassVar[Scale] = "number"
+    unit: ClassVar[str] = "item"
+    with_sign: ClassVar[bool] = False
+    percent_agreement: float | None
+    level: str
+    n_raters: int
+
+    def _headline(self) -> str:
+        return "Krippendorff's alpha"
 
 
 def win_rate(wins: int, losses: int, ties: int, *, alpha: float = 0.05) -> WinRate:
@@ -132,40 +165,29 @@ def win_rate(wins: int, losses: int, ties: int, *, alpha: float = 0.05) -> WinRa
     n, alpha = won + lost + tied, between(alpha, "alpha")
     low, high = tango_interval(won, lost, n, alpha=alpha)
     p_value = mcnemar(won, lost)[1] if n else None
-    notes = ("every vote is a tie: p is 1",) if n and not won + lost else ()
-    notes = (*notes, *_parted(p_value, low, high, alpha)) if n else ("no votes yet",)
+    notes = [] if n else ["no votes yet"]
+    if n and not won + lost:
+        notes.append("every vote is a tie: p is 1")
+    if p_value is not None and low is not None and high is not None:
+        is_shown, is_even = p_value < alpha, low <= 0 <= high
+        if is_shown and is_even:
+            notes.append(
+                "the interval reaches even, but the exact test shows a difference: the verdict follows the test"
+            )
+        elif not is_shown and not is_even:
+            notes.append(
+                "the interval lies on one side of even, but the exact test, which leaves ties out, shows no difference: "
+                "the verdict follows the test"
+            )
+    limits = moved((low, high), 0.5, 0.5)
     return WinRate(
-        estimate=(won + tied / 2) / n if n else None,
-        n=n,
-        ci_low=None if low is None else 0.5 + low / 2,
-        ci_high=None if high is None else 0.5 + high / 2,
-        alpha=alpha,
-        p_value=p_value,
+        **measured((won + tied / 2) / n if n else None, n, limits, alpha=alpha, p_value=p_value),
         method="exact sign test",
-        notes=notes,
+        notes=tuple(notes),
         wins=won,
         losses=lost,
         ties=tied,
     )
-
-
-def _parted(
-    p_value: float | None, low: float | None, high: float | None, alpha: float
-) -> tuple[str, ...]:
-    """Says so where the test and the interval part: the test is exact and leaves ties out, the interval does neither."""
-    if (
-        p_value is None
-        or low is None
-        or high is None
-        or (p_value < alpha) is not (low <= 0 <= high)
-    ):
-        return ()
-    parted = (
-        "the interval reaches even, but the exact test shows a difference"
-        if p_value < alpha
-        else "the interval lies on one side of even, but the exact test, which leaves ties out, shows no difference"
-    )
-    return (f"{parted}: the verdict follows the test",)
 
 
 def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05) -> WinRate:
@@ -190,8 +212,6 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
         >>> print(item_mean_test([[1, 1, 1]] * 50))
         Better: 100.0% (95% interval 92.9% to 100.0%, p < 0.0001, exact sign test on items, n = 50 items).
     """
-    import numpy as np
-
     if not all(hasattr(votes, "__len__") for votes in item_votes):
         raise DesignError(
             "item_votes needs a list of votes for each item; for one vote each use win_rate"
@@ -200,27 +220,28 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
     if any(vote not in (-1, 0, 1) for votes in voted for vote in votes):
         raise DesignError("a vote is not -1 (base), 0 (tie) or 1 (fine-tuned)")
     means = np.array([float(np.mean(votes)) for votes in voted])
-    won, lost = int((means > 0).sum()), int((means < 0).sum())
-    if len(voted) == 1 or all(len(votes) == 1 for votes in voted):
-        return win_rate(won, lost, len(voted) - won - lost, alpha=alpha)
+    n, won, lost = len(voted), int((means > 0).sum()), int((means < 0).sum())
+    if n == 1 or all(len(votes) == 1 for votes in voted):
+        return win_rate(won, lost, n - won - lost, alpha=alpha)
     test = paired_mean_test(means / 2, alpha=alpha, largest=0.5)
-    low, high = test.ci_low, test.ci_high
+    score = None if test.estimate is None else 0.5 + test.estimate
+    limits = _within(moved((test.ci_low, test.ci_high), 0.5))
+    is_exact = test.t_score is None and test.p_value is not None
     return WinRate(
-        estimate=None if test.estimate is None else 0.5 + test.estimate,
-        n=len(voted),
-        ci_low=None if low is None else max(0.0, 0.5 + low),
-        ci_high=None if high is None else min(1.0, 0.5 + high),
-        alpha=alpha,
-        p_value=test.p_value,
-        method="exact sign test on items"
-        if test.t_score is None and test.p_value is not None
-        else "t-test of item means",
+        **measured(score, n, limits, alpha=alpha, p_value=test.p_value),
+        method="exact sign test on items" if is_exact else "t-test of item means",
         notes=tuple(one.replace("example", "item") for one in test.notes),
         p_exact=test.p_exact,
         wins=won,
         losses=lost,
-        ties=len(voted) - won - lost,
+        ties=n - won - lost,
     )
+
+
+def _within(limits: Limits) -> Limits:
+    """Limits of a share, from 0 to 1."""
+    low, high = limits
+    return None if low is None else max(0.0, low), None if high is None else min(1.0, high)
 
 
 def rater_sample_test(votes: Sequence[Sequence[float]], *, alpha: float = 0.05) -> RaterSampleTest:
@@ -247,7 +268,6 @@ def rater_sample_test(votes: Sequence[Sequence[float]], *, alpha: float = 0.05) 
         >>> rater_sample_test([one, [-vote for vote in one]]).estimate
         0.5
     """
-    import numpy as np
     from scipy.stats import t as student
 
     if len({len(row) for row in votes}) > 1:
@@ -258,34 +278,27 @@ def rater_sample_test(votes: Sequence[Sequence[float]], *, alpha: float = 0.05) 
     table = np.array(whole_items, dtype=float).reshape(len(whole_items), len(votes)) / 2
     n, n_raters = table.shape
     mean = float(table.mean()) if table.size else None
-    low = high = p_value = df = None
-    notes = _too_few_to_sample(n, n_raters)
-    if mean is not None and not notes:
-        widest = [(float(student.isf(alpha / 2, df)), v, df) for v, df in _variances(table) if v]
-        notes = () if widest else ("every vote is the same: nothing tells raters or items apart",)
-        if widest:
-            quantile, variance, df = max(widest, key=lambda one: one[0] * one[1] ** 0.5)
+    limits, p_value, df, note = UNKNOWN, None, None, ""
+    if n_raters < 2:
+        note = "one rater speaks for nobody else: at least two are needed, better five"
+    elif n < 2:
+        note = "no two items were judged by every rater"
+    elif mean is not None:
+        spread = [(float(student.isf(alpha / 2, df)), v, df) for v, df in _variances(table) if v]
+        note = "" if spread else "every vote is the same: nothing tells raters or items apart"
+        if spread:
+            quantile, variance, df = max(spread, key=lambda one: one[0] * one[1] ** 0.5)
             half = quantile * variance**0.5
-            low, high = max(0.0, 0.5 + mean - half), min(1.0, 0.5 + mean + half)
-            p_value = max(float(2 * student.sf(abs(mean) / v**0.5, df)) for _, v, df in widest)
+            limits = _within((0.5 + mean - half, 0.5 + mean + half))
+            p_value = max(float(2 * student.sf(abs(mean) / v**0.5, df)) for _, v, df in spread)
+    score = None if mean is None else 0.5 + mean
     return RaterSampleTest(
-        estimate=None if mean is None else 0.5 + mean,
-        n=n,
-        ci_low=low,
-        ci_high=high,
-        alpha=alpha,
-        p_value=p_value,
+        **measured(score, n, limits, alpha=alpha, p_value=p_value),
         method="raters and items crossed, the larger p of quasi-t and raters' t",
-        notes=notes,
+        notes=(note,) if note else (),
         n_raters=n_raters,
         df=df,
     )
-
-
-def _too_few_to_sample(n: int, n_raters: int) -> tuple[str, ...]:
-    if n_raters < 2:
-        return ("one rater speaks for nobody else: at least two are needed, better five",)
-    return ("no two items were judged by every rater",) if n < 2 else ()
 
 
 def _variances(table: np.ndarray) -> list[tuple[float, float]]:
@@ -325,14 +338,9 @@ def position_bias(slot_a: int, slot_b: int, *, alpha: float = 0.05) -> PositionB
     """
     a, b = whole(slot_a, "slot_a"), whole(slot_b, "slot_b")
     n, alpha = a + b, between(alpha, "alpha")
-    low, high = wilson(a, n, alpha)
+    rate, p_value = (a / n, mcnemar(a, b)[1]) if n else (None, None)
     return PositionBias(
-        estimate=a / n if n else None,
-        n=n,
-        ci_low=low,
-        ci_high=high,
-        alpha=alpha,
-        p_value=mcnemar(a, b)[1] if n else None,
+        **measured(rate, n, wilson(a, n, alpha), alpha=alpha, p_value=p_value),
         method="exact binomial",
         notes=() if n else ("no decided votes yet",),
     )
@@ -365,8 +373,6 @@ def length_adjusted_preference(
         >>> round(test.raw_rate, 3), test.verdict
         (0.625, 'no difference shown')
     """
-    import numpy as np
-
     preferred, lengths = list(preferred), list(length_difference)
     owners = list(items) if items is not None else list(range(len(preferred)))
     if not len(preferred) == len(lengths) == len(owners):
@@ -376,71 +382,183 @@ def length_adjusted_preference(
     lengths = numbers([lengths[place] for place in kept], "length_difference")
     codes, _ = codes_of([owners[place] for place in kept], len(kept))
     fitted = _equal_length_fit(votes, lengths, codes, between(alpha, "alpha"))
-    dropped = len(preferred) - len(kept)
-    notes = [f"{wording.plural(dropped, 'tie')} left out"] if dropped else []
-    near = _near(votes, lengths, alpha)
-    if fitted["estimate"] is not None and not near["near_n"]:
-        fitted = dict.fromkeys(fitted)
-        notes.append("no pair is of nearly equal length: no adjusted value exists")
-    elif fitted["estimate"] is None:
+    # Near in length are pairs that differ by at most a quarter of what they differ by in the middle.
+    near = votes[abs(lengths) <= np.median(abs(lengths)) / 4] if len(votes) else votes
+    near_low, near_high = wilson(int(near.sum()), len(near), alpha)
+    notes, n_dropped = [], len(preferred) - len(kept)
+    if n_dropped:
+        notes.append(f"{wording.plural(n_dropped, 'tie')} left out")
+    if fitted is None:
         notes.append(
             "votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists"
         )
-    elif (
-        near["near_n"] >= FEW_NEAR
-        and not near["near_low"] <= fitted["estimate"] <= near["near_high"]
-    ):
-        notes.append(
-            "the fitted value lies outside the interval of the pairs of nearly equal length"
-        )
-    elif near["near_n"] < FEW_NEAR:
-        told = wording.plural(near["near_n"], "vote")
+    elif near_low is None or near_high is None:
+        fitted = None
+        notes.append("no pair is of nearly equal length: no adjusted value exists")
+    elif len(near) < FEW_NEAR:
+        told = wording.plural(len(near), "vote")
         notes.append(
             f"only {told} on pairs of nearly equal length: the value rests on the fitted curve"
         )
+    elif not near_low <= fitted[0] <= near_high:
+        notes.append(
+            "the fitted value lies outside the interval of the pairs of nearly equal length"
+        )
+    estimate, low, high, p_value, odds_ratio = fitted or [None] * 5
     return LengthAdjustedPreference(
-        **fitted,
-        **near,
-        n=len(kept),
-        alpha=alpha,
+        **measured(estimate, len(kept), (low, high), alpha=alpha, p_value=p_value),
         method="logistic regression on tanh(length difference / sd), clustered by item",
         notes=tuple(notes),
         raw_rate=float(votes.mean()) if len(votes) else None,
+        length_odds_ratio=odds_ratio,
+        near_rate=float(near.mean()) if len(near) else None,
+        near_low=near_low,
+        near_high=near_high,
+        near_n=len(near),
     )
-
-
-def _near(votes: np.ndarray, lengths: np.ndarray, alpha: float) -> dict[str, Any]:
-    """Raw rate among pairs whose lengths differ by at most a quarter of what they differ by in the middle."""
-    import numpy as np
-
-    apart = abs(lengths)
-    near = votes[apart <= np.median(apart) / 4] if len(lengths) else votes
-    low, high = wilson(int(near.sum()), len(near), alpha)
-    rate = float(near.mean()) if len(near) else None
-    return {"near_rate": rate, "near_low": low, "near_high": high, "near_n": len(near)}
 
 
 def _equal_length_fit(
     votes: np.ndarray, lengths: np.ndarray, codes: np.ndarray, alpha: float
-) -> dict[str, Any]:
-    """Intercept (as a share) and slope of the logit; all None where it does not exist."""
-    import numpy as np
-    from scipy.special import expit
-
+) -> list[float] | None:
+    """The logit's intercept as a share, its limits and p, and the odds ratio of the slope; None where it does not exist."""
     spread = float(lengths.std()) if len(lengths) else 0.0
-    names = ("estimate", "ci_low", "ci_high", "p_value", "length_odds_ratio")
     if spread == 0 or len(set(codes.tolist())) < 3:
-        return dict.fromkeys(names)
-    bounded = np.tanh(lengths / spread)
-    fit = fitted_logit(votes, np.column_stack([np.ones(len(votes)), bounded]), codes)
+        return None
+    design = np.column_stack([np.ones(len(votes)), np.tanh(lengths / spread)])
+    fit = fitted_logit(votes, design, codes)
     if fit is None:
-        return dict.fromkeys(names)
-    low, high = fit.conf_int(alpha=alpha)[0]
-    slope = float(np.exp(fit.params[1] * np.tanh(1)))
-    return dict(
-        zip(
-            names,
-            (expit(fit.params[0]), expit(low), expit(high), fit.pvalues[0], slope),
-            strict=True,
-        )
+        return None
+    shares = expit([fit.params[0], *fit.conf_int(alpha=alpha)[0]])
+    return [*shares.tolist(), float(fit.pvalues[0]), float(np.exp(fit.params[1] * np.tanh(1)))]
+
+
+def krippendorff_alpha(
+    ratings: Sequence[Sequence[object]],
+    level: Rank = "nominal",
+    *,
+    alpha: float = 0.05,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> KrippendorffAlpha:
+    """Krippendorff's alpha with a bootstrap interval over items.
+
+    Args:
+        ratings: Raters x items, also as a mapping or a table with a row a rater; None where a rater did not rate.
+            Labels must mean the same for every rater.
+        level: "nominal" for names, "ordinal" for ranks, "interval" for numbers.
+        alpha: Two-sided level of the interval.
+        resamples: Bootstrap samples of items.
+        seed: Seed of the bootstrap.
+
+    Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability".
+
+    Raises:
+        DesignError: Ragged rows, an unknown level, or labels without order on an ordered level.
+
+    Example:
+        >>> round(krippendorff_alpha([["a", "b", "b", "a"], ["a", "b", "a", None]]).estimate, 3)
+        0.444
+    """
+    counts, values = _value_counts(ratings, level)
+    alpha = between(alpha, "alpha")
+    pairable = counts[counts.sum(axis=1) > 1]
+    n, distance = len(pairable), _distance(level, values)
+    point = _alpha(pairable, np.ones(n), distance) if n else None
+    limits = UNKNOWN
+    if point is not None and n > 1:
+        draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+        sample = [
+            one for weights in draws if (one := _alpha(pairable, weights, distance)) is not None
+        ]
+        limits = np.quantile(sample, alpha / 2), np.quantile(sample, 1 - alpha / 2)
+    note = ""
+    if n == 0:
+        note = "no item has two ratings: agreement is undefined"
+    elif point is None:
+        note = "only one category was used: agreement beyond chance is undefined"
+    elif n == 1:
+        note = "a single item: no interval"
+    m = pairable.sum(axis=1)
+    agreeing = (pairable * (pairable - 1)).sum(axis=1) / (m * (m - 1))
+    return KrippendorffAlpha(
+        **measured(point, n, limits, alpha=alpha),
+        method=f"{level}, bootstrap over items",
+        notes=(note,) if note else (),
+        percent_agreement=float(agreeing.mean()) if n else None,
+        level=level,
+        n_raters=len(ratings),
+    )
+
+
+def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[np.ndarray, list[Any]]:
+    """Items x values: how many raters gave an item that value."""
+    if level not in ("nominal", "ordinal", "interval"):
+        raise DesignError(f"level is {level!r}; need 'nominal', 'ordinal' or 'interval'")
+    ratings = (
+        list(ratings.values())
+        if isinstance(ratings, Mapping)
+        else getattr(ratings, "to_numpy", lambda: ratings)()
+    )
+    if not all(hasattr(row, "__len__") and not isinstance(row, str) for row in ratings):
+        raise DesignError("ratings need a list for each rater, with one entry for each item")
+    if len({len(row) for row in ratings}) > 1:
+        raise DesignError("every rater needs one entry for each item, None where not rated")
+    rows = [[None if _is_missing(one) else one for one in row] for row in ratings]
+    found = {one for row in rows for one in row if one is not None}
+    try:
+        values = sorted(found) if level != "nominal" else sorted(found, key=repr)
+    except TypeError:
+        raise DesignError(
+            f"level is {level!r} but the labels have no order; use 'nominal' or numbers"
+        ) from None
+    place = {value: column for column, value in enumerate(values)}
+    counts = np.zeros((len(rows[0]) if rows else 0, len(values)))
+    for row in rows:
+        for item, value in enumerate(row):
+            if value is not None:
+                counts[item, place[value]] += 1
+    return counts, values
+
+
+def _is_missing(value: object) -> bool:
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or type(value).__name__ == "NAType"
+    )  # of pandas
+
+
+def _distance(level: str, values: list[object]) -> Callable[[np.ndarray], np.ndarray]:
+    """Squared distances between values, given how often each occurs (only ordinal asks)."""
+    if level == "nominal":
+        return lambda _: 1 - np.eye(len(values))
+    if level == "interval":
+        try:
+            place = np.array(values, dtype=float)
+        except (TypeError, ValueError):
+            raise DesignError(
+                "level is 'interval' but a label is not a number; use 'nominal'"
+            ) from None
+        return lambda _: np.subtract.outer(place, place) ** 2
+    return _ordinal_distance
+
+
+def _ordinal_distance(totals: np.ndarray) -> np.ndarray:
+    """Between two ranks: how many values lie between them, each end counted half."""
+    middle = np.cumsum(totals) - totals / 2
+    return np.subtract.outer(middle, middle) ** 2
+
+
+def _alpha(
+    counts: np.ndarray, weights: np.ndarray, distance: Callable[[np.ndarray], np.ndarray]
+) -> float | None:
+    totals = weights @ counts
+    delta = distance(totals)
+    within = ((counts @ delta) * counts).sum(axis=1) / (counts.sum(axis=1) - 1)
+    expected = float(totals @ delta @ totals)
+    return (
+        None
+        if expected <= 0
+        else 1 - float(weights @ within) * (float(totals.sum()) - 1) / expected
     )

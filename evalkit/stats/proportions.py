@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import chdtrc
 
 from evalkit.errors import DesignError
 from evalkit.stats.result import (
+    UNKNOWN,
     Difference,
+    Limits,
     Result,
     Scale,
     Verdict,
     between,
+    measured,
+    moved,
     part_of,
+    root,
     two_sided_p,
     whole,
     z_quantile,
@@ -25,6 +33,7 @@ CAUSES = (
     "usual causes: a redirect or crash on one side, bots, users logged before they are assigned, "
     "a changed split, joins that lose rows"
 )
+Groups = Sequence[float] | Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +59,7 @@ class ProportionTest(Difference):
     """
 
     unit: ClassVar[str] = "user"
+    deciding: ClassVar[tuple[str, ...]] = ("p_exact", "p_value")
     control_rate: float
     treatment_rate: float
     n_control: int
@@ -64,18 +74,14 @@ class ProportionTest(Difference):
     @property
     def se_null(self) -> float:
         """Standard error of the difference under the common rate, the pooled z-test's."""
-        pooled = (
-            self.n_control * self.control_rate + self.n_treatment * self.treatment_rate
-        ) / self.n
-        return (pooled * (1 - pooled) * (1 / self.n_control + 1 / self.n_treatment)) ** 0.5
+        n_old, n_new = self.n_control, self.n_treatment
+        pooled = (n_old * self.control_rate + n_new * self.treatment_rate) / self.n
+        return (pooled * (1 - pooled) * (1 / n_old + 1 / n_new)) ** 0.5
 
     @property
     def significant(self) -> bool:
         """The pooled z-test's `p_value < alpha`, in either direction."""
         return self.p_value is not None and self.p_value < self.alpha
-
-    def _deciding_p(self) -> float | None:
-        return self.p_value if self.p_exact is None else self.p_exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,29 +126,22 @@ def rate_interval(successes: int, n: int, *, alpha: float = 0.05) -> RateInterva
     """
     k, n = part_of(successes, n, "successes", "n")
     alpha = between(alpha, "alpha")
-    low, high = wilson(k, n, alpha)
-    notes = () if n else ("no examples: the rate is undefined",)
-    rate = k / n if n else None
     return RateInterval(
-        estimate=rate,
-        n=n,
-        ci_low=low,
-        ci_high=high,
-        alpha=alpha,
+        **measured(k / n if n else None, n, wilson(k, n, alpha), alpha=alpha),
         method="Wilson",
-        notes=notes,
+        notes=() if n else ("no examples: the rate is undefined",),
         successes=k,
     )
 
 
-def wilson(k: int, n: int, alpha: float) -> tuple[float | None, float | None]:
+def wilson(k: float, n: float, alpha: float) -> Limits:
     """Wilson limits clipped to [0, 1] and to the rate itself; None, None for 0 of 0."""
     from statsmodels.stats.proportion import proportion_confint
 
     if n == 0:
-        return None, None
-    limits: Any = proportion_confint(k, n, alpha=alpha, method="wilson")
-    return min(max(0.0, float(limits[0])), k / n), max(min(1.0, float(limits[1])), k / n)
+        return UNKNOWN
+    low, high = np.asarray(proportion_confint(k, n, alpha=alpha, method="wilson")).tolist()
+    return min(max(0.0, low), k / n), max(min(1.0, high), k / n)
 
 
 def proportion_z_test(
@@ -163,6 +162,8 @@ def proportion_z_test(
         >>> print(proportion_z_test(80, 1000, 110, 1000))
         Better: +3.0 points (95% interval +0.4 to +5.6, p = 0.022, pooled z, n = 2,000 users).
     """
+    from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
+
     k_a, n_a = part_of(successes_a, total_a, "successes_a", "total_a")
     k_b, n_b = part_of(successes_b, total_b, "successes_b", "total_b")
     if not (n_a and n_b):
@@ -170,19 +171,23 @@ def proportion_z_test(
             f"total_a is {n_a} and total_b is {n_b}; need at least one unit in each group"
         )
     alpha = between(alpha, "alpha")
-    rate_a, rate_b = k_a / n_a, k_b / n_b
-    z_score = _pooled_z(k_a, n_a, k_b, n_b)
-    p_value = None if z_score is None else two_sided_p(z_score)
-    p_exact = _fisher(k_a, n_a, k_b, n_b) if _is_tiny(k_a, n_a, k_b, n_b) else None
-    low, high = _newcombe(k_a, n_a, k_b, n_b, alpha)
-    lift, lift_low, lift_high = _lift(k_a, n_a, k_b, n_b, z_quantile(alpha))
+    rate_a, rate_b, n = k_a / n_a, k_b / n_b, n_a + n_b
+    z_score = p_value = p_exact = None
+    if 0 < k_a + k_b < n:
+        z_score = float(proportions_ztest([k_b, k_a], [n_b, n_a])[0])
+        p_value = two_sided_p(z_score)
+    pooled = (k_a + k_b) / n
+    if min(n_a, n_b) * min(pooled, 1 - pooled) < TINY:
+        p_exact = _fisher(k_a, n_a, k_b, n_b)
+    low, high = np.asarray(
+        confint_proportions_2indep(
+            k_b, n_b, k_a, n_a, compare="diff", method="newcomb", alpha=alpha
+        )
+    ).tolist()
+    lift, (lift_low, lift_high) = _lift(k_a, n_a, k_b, n_b, z_quantile(alpha))
+    limits = max(-1.0, low), min(1.0, high)
     return ProportionTest(
-        estimate=rate_b - rate_a,
-        n=n_a + n_b,
-        ci_low=low,
-        ci_high=high,
-        alpha=alpha,
-        p_value=p_value,
+        **measured(rate_b - rate_a, n, limits, alpha=alpha, p_value=p_value),
         method="pooled z" if p_exact is None else "Fisher's exact test",
         notes=_notes(p_value, p_exact, lift, alpha),
         control_rate=rate_a,
@@ -210,7 +215,7 @@ def sample_ratio_test(
         expected_shares: Declared shares, in the same order or under the same names; they sum to 1.
         alpha: Alarm level; small, because it is looked at every day.
 
-    Source: Fabijan et al. 2019; Pearson's chi-square.
+    Source: Fabijan et al. 2019; Pearson's chi-square; the exact binomial p where two groups are too small for it.
 
     Raises:
         DesignError: Shares that are not positive or do not sum to 1, or groups that do not match.
@@ -221,61 +226,41 @@ def sample_ratio_test(
     """
     counts, shares = _groups(observed, expected_shares)
     alpha, n = between(alpha, "alpha"), sum(counts)
-    low, high = (
-        None if limit is None else limit - shares[-1] for limit in wilson(counts[-1], n, alpha)
-    )
-    statistic, p_value, method = _split_test(counts, [share * n for share in shares])
-    alarm = p_value is not None and p_value < alpha
-    return SampleRatioTest(
-        estimate=counts[-1] / n - shares[-1] if n else None,
-        n=n,
-        ci_low=low,
-        ci_high=high,
-        alpha=alpha,
-        p_value=p_value,
-        method=method,
-        notes=("no users yet",) if not n else (CAUSES,) if alarm else (),
-        statistic=statistic,
-        observed=tuple(counts),
-        expected=tuple(share * n for share in shares),
-    )
-
-
-def _split_test(counts: list[int], expected: list[float]) -> tuple[float | None, float | None, str]:
-    """Chi-square; its p gives way to the exact one where two groups are too small for it."""
-    from scipy.special import chdtrc
-
-    n = sum(counts)
-    if not n:
-        return None, None, "chi-square against the declared split"
-    statistic = sum(
-        (count - mean) ** 2 / mean for count, mean in zip(counts, expected, strict=True)
-    )
-    if len(counts) == 2 and min(expected) < TINY:
+    expected = [share * n for share in shares]
+    statistic = p_value = None
+    method = "chi-square against the declared split"
+    if n:
+        pairs = zip(counts, expected, strict=True)
+        statistic = sum((count - mean) ** 2 / mean for count, mean in pairs)
+        p_value = float(chdtrc(len(counts) - 1, statistic))
+    if n and len(counts) == 2 and min(expected) < TINY:
         from scipy.stats import binomtest
 
-        return (
-            statistic,
-            float(binomtest(counts[-1], n, expected[-1] / n).pvalue),
-            "exact binomial against the declared split",
-        )
-    return (
-        statistic,
-        float(chdtrc(len(counts) - 1, statistic)),
-        "chi-square against the declared split",
+        p_value = float(binomtest(counts[-1], n, expected[-1] / n).pvalue)
+        method = "exact binomial against the declared split"
+    return SampleRatioTest(
+        **measured(
+            counts[-1] / n - shares[-1] if n else None,
+            n,
+            moved(wilson(counts[-1], n, alpha), -shares[-1]),
+            alpha=alpha,
+            p_value=p_value,
+        ),
+        method=method,
+        notes=("no users yet",) if p_value is None else (CAUSES,) if p_value < alpha else (),
+        statistic=statistic,
+        observed=tuple(counts),
+        expected=tuple(expected),
     )
 
 
-def _groups(observed: Any, shares: Any) -> tuple[list[int], list[float]]:
-    if (
-        isinstance(observed, Mapping) != isinstance(shares, Mapping)
-        or len(observed) != len(shares)
-        or len(shares) < 2
-    ):
+def _groups(observed: Groups, shares: Groups) -> tuple[list[int], list[float]]:
+    by_name = isinstance(observed, Mapping), isinstance(shares, Mapping)
+    if len({*by_name}) > 1 or len(observed) != len(shares) or len(shares) < 2:
         raise DesignError(
             "observed and expected_shares need the same groups, at least two, both as lists or both by name"
         )
-    if isinstance(shares, Mapping):
+    if isinstance(observed, Mapping) and isinstance(shares, Mapping):
         if set(observed) != set(shares):
             raise DesignError(
                 f"observed has groups {sorted(observed)}, expected_shares has {sorted(shares)}; need the same names"
@@ -285,23 +270,8 @@ def _groups(observed: Any, shares: Any) -> tuple[list[int], list[float]]:
     total = sum(declared)
     if abs(total - 1) > 1e-6:
         raise DesignError(f"expected_shares sum to {total:g}; need 1")
-    return [whole(count, "a group's user count") for count in observed], [
-        share / total for share in declared
-    ]
-
-
-def _pooled_z(k_a: int, n_a: int, k_b: int, n_b: int) -> float | None:
-    from statsmodels.stats.proportion import proportions_ztest
-
-    if k_a + k_b in (0, n_a + n_b):
-        return None
-    return float(proportions_ztest([k_b, k_a], [n_b, n_a])[0])
-
-
-def _is_tiny(k_a: int, n_a: int, k_b: int, n_b: int) -> bool:
-    """True where a group expects fewer than 5 of an outcome under the pooled rate."""
-    rate = (k_a + k_b) / (n_a + n_b)
-    return min(n_a, n_b) * min(rate, 1 - rate) < TINY
+    counts = [whole(count, "a group's user count") for count in observed]
+    return counts, [share / total for share in declared]
 
 
 def _fisher(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
@@ -310,46 +280,26 @@ def _fisher(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
     return min(1.0, float(fisher_exact([[k_b, n_b - k_b], [k_a, n_a - k_a]])[1]))  # pyright: ignore[reportArgumentType, reportIndexIssue]
 
 
-def _newcombe(k_a: int, n_a: int, k_b: int, n_b: int, alpha: float) -> tuple[float, float]:
-    from statsmodels.stats.proportion import confint_proportions_2indep
+def _lift(k_a: int, n_a: int, k_b: int, n_b: int, z: float) -> tuple[float | None, Limits]:
+    """Relative change, its limits by root finding: statsmodels' closed form fails at rates of 100%."""
 
-    limits: Any = confint_proportions_2indep(
-        k_b, n_b, k_a, n_a, compare="diff", method="newcomb", alpha=alpha
-    )
-    return max(-1.0, float(limits[0])), min(1.0, float(limits[1]))
+    def score(log_ratio: float) -> float:
+        """Miettinen and Nurminen's statistic for `rate_b / rate_a = ratio`, at the constrained rates."""
+        ratio = math.exp(log_ratio)
+        b = ratio * (n_b + k_a) + k_b + n_a
+        square = max(0.0, b * b - 4 * (n_a + n_b) * ratio * (k_a + k_b))
+        rate_b = min(1.0, 2 * ratio * (k_a + k_b) / (b + square**0.5))
+        rate_a = min(1.0, rate_b / ratio)
+        correction = (n_a + n_b) / (n_a + n_b - 1)
+        spread = rate_b * (1 - rate_b) / n_b + ratio**2 * rate_a * (1 - rate_a) / n_a
+        gap, variance = k_b / n_b - ratio * k_a / n_a, spread * correction
+        return gap / variance**0.5 if variance > 0 else math.copysign(1e9, gap) if gap else 0.0
 
-
-def _lift(
-    k_a: int, n_a: int, k_b: int, n_b: int, z: float
-) -> tuple[float | None, float | None, float | None]:
-    def limit(target: float) -> float:
-        root: Any = brentq(
-            lambda log_ratio: _ratio_score(k_a, n_a, k_b, n_b, math.exp(log_ratio)) - target,
-            -40,
-            40,
-        )
-        return math.expm1(root)
-
-    from scipy.optimize import (
-        brentq,
-    )  # by root finding: statsmodels' closed form fails at rates of 100%
-
-    low = limit(z) if k_b else -1.0
+    low = math.expm1(root(lambda at: score(at) - z, -40, 40)) if k_b else -1.0
     if k_a == 0:
-        return None, low if k_b else None, None
-    return (k_b / n_b) / (k_a / n_a) - 1, low, limit(-z)
-
-
-def _ratio_score(k_a: int, n_a: int, k_b: int, n_b: int, ratio: float) -> float:
-    """Miettinen and Nurminen's score statistic for `rate_b / rate_a = ratio`, at the constrained rates."""
-    b = ratio * (n_b + k_a) + k_b + n_a
-    root = max(0.0, b * b - 4 * (n_a + n_b) * ratio * (k_a + k_b)) ** 0.5
-    rate_b = min(1.0, 2 * ratio * (k_a + k_b) / (b + root))
-    rate_a = min(1.0, rate_b / ratio)
-    correction = (n_a + n_b) / (n_a + n_b - 1)
-    variance = (rate_b * (1 - rate_b) / n_b + ratio**2 * rate_a * (1 - rate_a) / n_a) * correction
-    gap = k_b / n_b - ratio * k_a / n_a
-    return gap / variance**0.5 if variance > 0 else math.copysign(1e9, gap) if gap else 0.0
+        return None, (low if k_b else None, None)
+    high = math.expm1(root(lambda at: score(at) + z, -40, 40))
+    return (k_b / n_b) / (k_a / n_a) - 1, (low, high)
 
 
 def _notes(

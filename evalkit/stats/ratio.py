@@ -1,76 +1,50 @@
-"""Production metrics with the user as the unit: ratios of sums, and means per user."""
+"""Production metrics with the user as the unit: ratios of sums, means per user, and quantiles of requests."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import stdtr, stdtrit
 
 from evalkit.errors import DesignError
-from evalkit.stats.null import FEW, Null, exact_p, null_of, p_under, residual_moments
 from evalkit.stats.proportions import wilson
 from evalkit.stats.result import (
+    UNKNOWN,
     ByUser,
+    Difference,
+    Limits,
+    Result,
     Scale,
     between,
+    codes_of,
+    measured,
     numbers,
     two_sided_p,
-    whole,
     z_quantile,
 )
-from evalkit.stats.tails import central, heavy, one_user
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike
+from evalkit.stats.sums import (
+    FEW,
+    Level,
+    MeanSums,
+    Moments,
+    Null,
+    RatioSums,
+    burdens,
+    exact_p,
+    null_of,
+    of_metric,
+    p_under,
+    ratio_sums,
+)
 
 FEW_USERS = 30
-_OPTIONAL = {"max_x", "max_y", "min_y", "n_hit", "n_miss"} | {
-    "sum_xxx",
-    "sum_xxy",
-    "sum_xyy",
-    "sum_yyy",
-}
-Pair = tuple[Any, Any]
-Levelled = tuple[float | None, float | None]  # a level and its standard error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatioSums:
-    """All that is needed of one variant: over its users, x = requests and y = successes of each.
-
-    For CUPED x is the covariate from before the experiment and y the metric. What may be None is looked at where it is there:
-    third powers for the skewness, the largest and smallest user for one who outweighs the rest, `n_hit` (users with y > 0) and
-    `n_miss` (users with y < x) for the exact test.
-    """
-
-    n: int
-    sum_x: float
-    sum_y: float
-    sum_xx: float
-    sum_xy: float
-    sum_yy: float
-    sum_xxx: float | None = None
-    sum_xxy: float | None = None
-    sum_xyy: float | None = None
-    sum_yyy: float | None = None
-    max_x: float | None = None
-    max_y: float | None = None
-    min_y: float | None = None
-    n_hit: int | None = None
-    n_miss: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeanSums:
-    """All that is needed of one variant for a per-user mean; the rest is looked at where it is there."""
-
-    n: int
-    sum_y: float
-    sum_yy: float
-    sum_yyy: float | None = None
-    max_y: float | None = None
-    min_y: float | None = None
+Pair = tuple[ArrayLike, ArrayLike]
+Requests = tuple[Sequence[Hashable], ArrayLike]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +98,43 @@ class MeanTest(UserTest):
     """
 
     scale: ClassVar[Scale] = "number"
+    deciding: ClassVar[tuple[str, ...]] = ("p_exact", "p_value")
     control_mean: float | None
     treatment_mean: float | None
     df: float | None
     p_exact: float | None = None
 
-    def _deciding_p(self) -> float | None:
-        return self.p_value if self.p_exact is None else self.p_exact
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantileInterval(Result):
+    """A quantile of requests, in their own unit; `n` counts users."""
+
+    scale: ClassVar[Scale] = "number"
+    unit: ClassVar[str] = "user"
+    with_sign: ClassVar[bool] = False
+    q: float
+
+    def _headline(self) -> str:
+        return f"p{self.q * 100:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantileTest(Difference):
+    """Difference of two quantiles, treatment - control; positive means higher, for latency that is the bad side.
+
+    Attributes:
+        control: The control's quantile.
+        treatment: The treatment's.
+    """
+
+    scale: ClassVar[Scale] = "number"
+    unit: ClassVar[str] = "user"
+    control: float | None
+    treatment: float | None
+    q: float
+
+    def _headline(self) -> str:
+        return f"p{self.q * 100:g}, treatment minus control"
 
 
 def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioTest:
@@ -144,7 +148,7 @@ def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioT
     The interval has each variant's own errors, the test those both share when nothing differs. Where a variant expects fewer
     than 5 users with an event (or without one) Fisher's exact test on users decides, and the interval is Newcombe's.
 
-    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances; the test as in `evalkit.stats.null`.
+    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances; the test as in `evalkit.stats.sums`.
 
     Raises:
         DesignError: Arrays that do not match, or missing or negative requests.
@@ -174,45 +178,41 @@ def ratio_test_from_sums(
         >>> ratio_test_from_sums(sums, sums).diff
         0.0
     """
-    old, new = ratio_with_se(control, "control"), ratio_with_se(treatment, "treatment")
+    both = control, treatment
+    old, new = control.rate("control"), treatment.rate("treatment")
     plain = RatioTest(
-        **_difference(old, new, (control.n, treatment.n), alpha, None),
+        **_compared(old, new, (control.n, treatment.n), alpha),
         method="delta method by user",
         control_rate=old[0],
         treatment_rate=new[0],
-        n_control=control.n,
-        n_treatment=treatment.n,
     )
     null = null_of(control, treatment)
-    if plain.diff == 0 and plain.se == 0 and null.se is None and _no_event(control, treatment):
-        return _nothing_happened(plain, (control, treatment))
+    varied = tuple(one for one in plain.notes if not one.startswith("no variance"))
+    if plain.diff == 0 and plain.se == 0 and null.se is None:
+        never = all(one.sum_yy == 0 for one in both)
+        always = all(
+            one.sum_y == one.sum_x and one.sum_xx == one.sum_xy == one.sum_yy for one in both
+        )
+        if never or always:
+            low, high = newcombe_by_user(control, treatment, alpha)
+            note = (
+                "both variants are at 0% or both at 100%: no test, but the interval is Newcombe's"
+            )
+            return replace(plain, ci_low=low, ci_high=high, notes=(note, *varied))
     if plain.diff is None or null.se is None or plain.se is None:
         return plain
-    return _tested(plain, null, (control, treatment))
-
-
-def _tested(plain: RatioTest, null: Null, both: tuple[RatioSums, RatioSums]) -> RatioTest:
-    """The test under the null, and what stands against a verdict."""
-    diff, se = plain.diff or 0.0, null.se or 1.0
-    p_value, source = p_under([null], diff, se)
-    notes, no_verdict = one_user(
-        dict(zip(("control", "treatment"), both, strict=True)), rate=null.expected is not None
-    )
-    if null.expected is None and not no_verdict:
-        own = [residual_moments(one, one.sum_y / one.sum_x) for one in both]
-        more, no_verdict = heavy(own, null.n)
-        notes += more
-    low, high, method = plain.ci_low, plain.ci_high, plain.method
-    if null.expected is not None and (source or not all(0 < one.sum_y < one.sum_x for one in both)):
-        low, high = newcombe_by_user(*both, plain.alpha)
-    if source == "exact":
-        method = "Fisher's exact test on users"
-    kept = tuple(one for one in plain.notes if low is None or not one.startswith("no variance"))
+    p_value, source = p_under([null], plain.diff, null.se)
+    is_rate = null.expected is not None
+    moments = () if is_rate else [one.moments(one.sum_y / one.sum_x) for one in both]
+    notes, no_verdict = burdens(both, moments, rate=is_rate)
+    low, high = plain.ci_low, plain.ci_high
+    if is_rate and (source or not all(one.varies() for one in both)):
+        low, high = newcombe_by_user(control, treatment, alpha)
     return replace(
         plain,
         ci_low=low,
         ci_high=high,
-        z_score=diff / se,
+        z_score=plain.diff / null.se,
         p_value=p_value,
         p_exact=p_value if source == "exact" else None,
         se_null=null.se,
@@ -220,31 +220,34 @@ def _tested(plain: RatioTest, null: Null, both: tuple[RatioSums, RatioSums]) -> 
         expected_events=null.expected,
         n_hit=null.hits,
         n_miss=null.misses,
-        method=method,
-        notes=(*kept, *FEW[source], *notes, *([f"no verdict: {no_verdict}"] if no_verdict else [])),
+        method="Fisher's exact test on users" if source == "exact" else plain.method,
+        notes=(*(plain.notes if low is None else varied), *FEW[source], *notes),
         no_verdict=no_verdict,
     )
 
 
-def _no_event(*both: RatioSums) -> bool:
-    """No success in either variant, or nothing but successes."""
-    return any(all(part(one) for one in both) for part in (_never, _always))
+def newcombe_by_user(control: RatioSums, treatment: RatioSums, alpha: float) -> tuple[float, float]:
+    """Interval of a difference of rates that holds for rare events too.
+
+    Source: Newcombe 1998 method 10, on effective sample sizes as Rao & Scott 1992.
+    """
+    old, old_low, old_high = wilson_by_user(control, alpha)
+    new, new_low, new_high = wilson_by_user(treatment, alpha)
+    fall, rise = (
+        math.hypot(new - new_low, old_high - old),
+        math.hypot(new_high - new, old - old_low),
+    )
+    return max(-1.0, new - old - fall), min(1.0, new - old + rise)
 
 
-def _never(one: RatioSums) -> bool:
-    return one.sum_yy == 0
-
-
-def _always(one: RatioSums) -> bool:
-    return one.sum_y == one.sum_x and one.sum_xx == one.sum_xy == one.sum_yy
-
-
-def _nothing_happened(plain: RatioTest, both: tuple[RatioSums, RatioSums]) -> RatioTest:
-    """Both at 0% or both at 100%: nothing to test, but Newcombe says how much of a difference is left open."""
-    low, high = newcombe_by_user(*both, plain.alpha)
-    notes = ("both variants are at 0% or both at 100%: no test, but the interval is Newcombe's",)
-    kept = tuple(one for one in plain.notes if not one.startswith("no variance"))
-    return replace(plain, ci_low=low, ci_high=high, notes=(*notes, *kept))
+def wilson_by_user(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
+    """A rate with Wilson limits at the number of independent requests that its users are worth."""
+    rate = sums.sum_y / sums.sum_x
+    alone = rate * (1 - rate) * sums.sum_x
+    # where there is no event at all, users are counted
+    inflation = max(1.0, sums.squares(rate) / alone if alone > 0 else sums.sum_x / sums.n)
+    low, high = wilson(rate * sums.sum_x / inflation, sums.sum_x / inflation, alpha)
+    return rate, min(low or 0.0, rate), max(high or 0.0, rate)
 
 
 def mean_test(control: ArrayLike, treatment: ArrayLike, *, alpha: float = 0.05) -> MeanTest:
@@ -265,8 +268,8 @@ def mean_test(control: ArrayLike, treatment: ArrayLike, *, alpha: float = 0.05) 
         No difference shown: +2.00 (95% interval −0.234 to +4.23, p = 0.071, Welch's t, n = 8 users).
     """
     old, new = numbers(control, "control"), numbers(treatment, "treatment")
-    plain = welch(_level(old), _level(new), (len(old), len(new)), alpha, "Welch's t")
-    return _weighed(plain, mean_sums(old), mean_sums(new))
+    plain = _welch((_level(old), _level(new)), (len(old), len(new)), alpha)
+    return _of_means(plain, [of_metric(ratio_sums(one, one)) for one in (old, new)])
 
 
 def mean_test_from_sums(control: MeanSums, treatment: MeanSums, *, alpha: float = 0.05) -> MeanTest:
@@ -279,129 +282,99 @@ def mean_test_from_sums(control: MeanSums, treatment: MeanSums, *, alpha: float 
         >>> mean_test_from_sums(MeanSums(n=4, sum_y=10, sum_yy=30), MeanSums(n=4, sum_y=18, sum_yy=86)).diff
         2.0
     """
-    plain = welch(
-        _mean(control, "control"),
-        _mean(treatment, "treatment"),
-        (control.n, treatment.n),
-        alpha,
-        "Welch's t",
-    )
-    return _weighed(plain, control, treatment)
+    levels = control.mean("control"), treatment.mean("treatment")
+    return _of_means(_welch(levels, (control.n, treatment.n), alpha), [control, treatment])
 
 
-def _weighed(plain: MeanTest, control: MeanSums, treatment: MeanSums) -> MeanTest:
-    """With what stands against a verdict; without any spread by the exact test on users."""
-    if plain.se == 0 and plain.diff:
-        null = Null(
-            se=None, n=(control.n, treatment.n), hits=(0, treatment.n), misses=(control.n, 0)
-        )
-        note = "all users of a variant have the same value: Fisher's exact test on users decides (p_exact)"
-        reach = abs(plain.diff) * _left_open(control.n, treatment.n, plain.alpha)
-        return replace(
-            plain,
-            ci_low=plain.diff - reach,
-            ci_high=plain.diff + reach,
-            p_exact=exact_p([null]),
-            method="Fisher's exact test on users",
-            notes=(*(one for one in plain.notes if not one.startswith("no variance")), note),
-        )
-    notes, no_verdict = one_user({"control": control, "treatment": treatment})
-    if not no_verdict:
-        pair = (control, treatment)
-        own = [central(one.n, one.sum_y, one.sum_yy, one.sum_yyy) for one in pair]
-        more, no_verdict = heavy(own, [one.n for one in pair])
-        notes += more
-    notes += (f"no verdict: {no_verdict}",) if no_verdict else ()
-    return replace(plain, notes=(*plain.notes, *notes), no_verdict=no_verdict)
+def _of_means(plain: MeanTest, both: Sequence[MeanSums]) -> MeanTest:
+    """With what stands against a verdict; without any spread by the exact test on users.
 
-
-def newcombe_by_user(control: RatioSums, treatment: RatioSums, alpha: float) -> tuple[float, float]:
-    """Interval of a difference of rates that holds for rare events too.
-
-    Source: Newcombe 1998 method 10, on effective sample sizes as Rao & Scott 1992.
+    Source of the limits then: Clopper & Pearson 1934 in each variant for the users who may be of the other's kind, combined as
+    Newcombe 1998.
     """
-    (old, old_low, old_high), (new, new_low, new_high) = (
-        wilson_by_user(one, alpha) for one in (control, treatment)
+    if not (plain.se == 0 and plain.diff):
+        return _weighed(plain, both, [one.tails() for one in both])
+    n_old, n_new = (one.n for one in both)
+    null = Null(se=None, n=(n_old, n_new), hits=(0, n_new), misses=(n_old, 0))
+    note = (
+        "all users of a variant have the same value: Fisher's exact test on users decides (p_exact)"
     )
-    fall, rise = (
-        math.hypot(new - new_low, old_high - old),
-        math.hypot(new_high - new, old - old_low),
-    )
-    return max(-1.0, new - old - fall), min(1.0, new - old + rise)
-
-
-def _left_open(n_old: int, n_new: int, alpha: float) -> float:
-    """Share of users who may be of the other variant's kind, where all that were seen are of their own.
-
-    Source: Clopper & Pearson 1934 in each variant, combined as Newcombe 1998.
-    """
-    return math.hypot(*(1 - (alpha / 2) ** (1 / n) for n in (n_old, n_new)))
-
-
-def wilson_by_user(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
-    """A rate with Wilson limits at the number of independent requests that its users are worth."""
-    rate = sums.sum_y / sums.sum_x
-    squares = sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx
-    alone = rate * (1 - rate) * sums.sum_x
-    inflation = (
-        max(1.0, squares / alone) if alone > 0 else max(1.0, sums.sum_x / sums.n)
-    )  # no event at all: count users
-    low, high = wilson(rate * sums.sum_x / inflation, sums.sum_x / inflation, alpha)  # pyright: ignore[reportArgumentType]
-    return rate, min(low or 0.0, rate), max(high or 0.0, rate)
-
-
-def mean_sums(values: np.ndarray) -> MeanSums:
-    """The sums of one variant from one number a user."""
-    shape = _shape(values, values)
-    return MeanSums(
-        n=len(values),
-        sum_y=float(values.sum()),
-        sum_yy=float(values @ values),
-        **{name: shape.get(name) for name in ("sum_yyy", "max_y", "min_y")},
+    left_open = math.hypot(*(1 - (plain.alpha / 2) ** (1 / n) for n in (n_old, n_new)))
+    reach = abs(plain.diff) * left_open
+    return replace(
+        plain,
+        ci_low=plain.diff - reach,
+        ci_high=plain.diff + reach,
+        p_exact=exact_p([null]),
+        method="Fisher's exact test on users",
+        notes=(*(one for one in plain.notes if not one.startswith("no variance")), note),
     )
 
 
-def ratio_sums(x: ArrayLike, y: ArrayLike, name: str = "the group") -> RatioSums:
-    """The sums of one variant from two arrays, one entry a user.
+def cuped_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> MeanTest:
+    """`mean_test` made sharper by what each user did before the experiment; not for ratio metrics.
+
+    Each variant is two arrays `(before, metric)`, one entry a user.
+
+    Source: Deng, Xu, Kohavi & Walker 2013; as `ols("y ~ t + x_centred")` with HC1 errors, to order 1/n.
 
     Raises:
         DesignError: Arrays that do not match, or missing values.
+
+    Example:
+        >>> before, after = [1, 2, 3, 4], [1.1, 2.0, 3.1, 3.9]
+        >>> round(cuped_test((before, after), (before, [y + 1 for y in after])).diff, 6)
+        1.0
     """
-    requests, successes = numbers(x, f"{name}'s x"), numbers(y, f"{name}'s y")
-    if len(requests) != len(successes):
-        raise DesignError(
-            f"{name} has x for {len(requests)} users and y for {len(successes)}; need both for each user"
-        )
-    return RatioSums(
-        n=len(requests),
-        sum_x=float(requests.sum()),
-        sum_y=float(successes.sum()),
-        sum_xx=float(requests @ requests),
-        sum_xy=float(requests @ successes),
-        sum_yy=float(successes @ successes),
-        **_shape(requests, successes),
+    return cuped_test_from_sums(
+        ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment"), alpha=alpha
     )
 
 
-def _shape(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """What the sums say on tails, dominating users and few events; None where it overflows."""
-    import numpy as np
+def cuped_test_from_sums(
+    control: RatioSums, treatment: RatioSums, *, alpha: float = 0.05
+) -> MeanTest:
+    """`cuped_test` from a few sums per variant: x is the covariate, y the metric.
 
-    if not len(x):
-        return {}
-    with np.errstate(over="ignore", invalid="ignore"):
-        cubes = {
-            "sum_xxx": float(x @ (x * x)),
-            "sum_xxy": float(y @ (x * x)),
-            "sum_xyy": float(x @ (y * y)),
-            "sum_yyy": float(y @ (y * y)),
-        }
-    known = {name: one if math.isfinite(one) else None for name, one in cubes.items()}
-    ends = {"max_x": float(x.max()), "max_y": float(y.max()), "min_y": float(y.min())}
-    return known | ends | {"n_hit": int((y > 0).sum()), "n_miss": int((y < x).sum())}
+    Raises:
+        DesignError: Sums that no data can have.
+    """
+    both, n = (control, treatment), control.n + treatment.n
+    products = [control.centred("control"), treatment.centred("treatment")]
+    spread, shared = sum(xx for xx, _, _ in products), sum(xy for _, xy, _ in products)
+    slope = shared / spread if spread else 0.0
+    centre = (control.sum_x + treatment.sum_x) / n if n else 0.0
+    old, new = (
+        _adjusted(one, squares, slope, centre) for one, squares in zip(both, products, strict=True)
+    )
+    plain = _welch(
+        (old, new), (control.n, treatment.n), alpha, "CUPED, Welch's t on adjusted means"
+    )
+    return _weighed(plain, [of_metric(one) for one in both], [one.tails(slope) for one in both])
 
 
-def _level(values: np.ndarray) -> Levelled:
+def _adjusted(
+    one: RatioSums, products: tuple[float, float, float], slope: float, centre: float
+) -> Level:
+    """Mean and standard error of y - slope (x - centre)."""
+    n, (xx, xy, yy) = one.n, products
+    if n == 0:
+        return None, None
+    squares = max(0.0, yy - 2 * slope * xy + slope**2 * xx)
+    squares = 0.0 if squares < 1e-13 * yy else squares
+    mean = one.sum_y / n - slope * (one.sum_x / n - centre)
+    return mean, (squares / (n - 1) / n) ** 0.5 if n > 1 else None
+
+
+def _weighed(
+    plain: MeanTest, both: Sequence[MeanSums], tails: Sequence[Moments | None]
+) -> MeanTest:
+    """With what stands against a verdict."""
+    notes, refused = burdens(both, tails)
+    return replace(plain, notes=(*plain.notes, *notes), no_verdict=refused)
+
+
+def _level(values: np.ndarray) -> Level:
     """Mean and standard error by deviations from the mean: sums of raw squares lose small differences of large values."""
     if (n := len(values)) < 2:
         return float(values[0]) if n else None, None
@@ -411,87 +384,41 @@ def _level(values: np.ndarray) -> Levelled:
     return float(values.mean()), (squares / (n - 1) / n) ** 0.5
 
 
-def checked_n(sums: RatioSums | MeanSums, name: str) -> int:
-    """The users of one variant, once its sums are finite numbers."""
-    for field, value in asdict(sums).items():
-        if value is None and field in _OPTIONAL:
-            continue
-        if value is None or not math.isfinite(value):
-            raise DesignError(
-                f"{name}'s {field} is {value!r}; need a finite number (0 for a group without users)"
-            )
-    return whole(sums.n, f"{name}'s n")
-
-
-def ratio_with_se(sums: RatioSums, name: str) -> tuple[float | None, float | None]:
-    """The ratio and its standard error; the residuals y - ratio x sum to 0, so raw sums of squares do."""
-    n = checked_n(sums, name)
-    if sums.sum_x < 0:
-        raise DesignError(f"{name}'s requests sum to {sums.sum_x:g}; need 0 or more")
-    if sums.sum_x == 0:
-        return None, None
-    rate = sums.sum_y / sums.sum_x
-    squares = square_sum(
-        sums.sum_yy - 2 * rate * sums.sum_xy + rate**2 * sums.sum_xx, sums.sum_yy, name
-    )
-    return rate, (n * squares / (n - 1)) ** 0.5 / sums.sum_x if n > 1 else None
-
-
-def _mean(sums: MeanSums, name: str) -> tuple[float | None, float | None]:
-    n = checked_n(sums, name)
-    if n == 0:
-        return None, None
-    squares = square_sum(sums.sum_yy - sums.sum_y**2 / n, sums.sum_yy, name)
-    return sums.sum_y / n, (squares / (n - 1) / n) ** 0.5 if n > 1 else None
-
-
-def square_sum(squares: float, scale: float, name: str) -> float:
-    """A sum of squares that rounding may leave a hair below 0; clearly below, the sums are wrong."""
-    if squares < -1e-9 * abs(scale) - 1e-12:
-        raise DesignError(
-            f"{name}'s sums cannot come from data: a variance is negative; check how they were made"
-        )
-    return 0.0 if squares < 1e-13 * abs(scale) else squares
-
-
-def welch(
-    old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, method: str
+def _welch(
+    levels: tuple[Level, Level], sizes: tuple[int, int], alpha: float, method: str = "Welch's t"
 ) -> MeanTest:
     """Welch's test of two means with their standard errors."""
-    parts, df, (n_old, n_new) = [(se or 0.0) ** 2 for _, se in (old, new)], None, sizes
+    (old, new), df, (n_old, n_new) = levels, None, sizes
+    parts = [(se or 0.0) ** 2 for _, se in levels]
     if min(n_old, n_new) > 1 and sum(parts) > 0:
         df = sum(parts) ** 2 / (parts[0] ** 2 / (n_old - 1) + parts[1] ** 2 / (n_new - 1))
     return MeanTest(
-        **_difference(old, new, sizes, alpha, df),
+        **_compared(old, new, sizes, alpha, df),
         method=method,
         df=df,
         control_mean=old[0],
         treatment_mean=new[0],
-        n_control=n_old,
-        n_treatment=n_new,
     )
 
 
-def _difference(
-    old: Levelled, new: Levelled, sizes: tuple[int, int], alpha: float, df: float | None
+def _compared(
+    old: Level, new: Level, sizes: tuple[int, int], alpha: float, df: float | None = None
 ) -> dict[str, Any]:
     """The fields both tests share, by t with `df` degrees of freedom, or by z when df is None."""
-    quantile, (rate_old, se_old), (rate_new, se_new) = _quantile(alpha, df), old, new
+    tail = between(alpha, "alpha") / 2
+    quantile = z_quantile(alpha) if df is None else -float(stdtrit(df, tail))
+    (rate_old, se_old), (rate_new, se_new) = old, new
     diff = None if rate_old is None or rate_new is None else rate_new - rate_old
     se = None if se_old is None or se_new is None else math.hypot(se_old, se_new)
-    low = high = score = p_value = None
+    limits, score, p_value = UNKNOWN, None, None
     if diff is not None and se:
-        low, high, score = diff - quantile * se, diff + quantile * se, diff / se
-        p_value = _p(score, df)
-    lift, lift_low, lift_high = _log_lift(old, new, quantile)
-    return {
-        "estimate": diff,
-        "n": sum(sizes),
-        "ci_low": low,
-        "ci_high": high,
-        "alpha": alpha,
-        "p_value": p_value,
+        limits, score = (diff - quantile * se, diff + quantile * se), diff / se
+        p_value = two_sided_p(score) if df is None else float(2 * stdtr(df, -abs(score)))
+    lift, (lift_low, lift_high) = _log_lift(old, new, quantile)
+    return measured(diff, sum(sizes), limits, alpha=alpha, p_value=p_value) | {
         "notes": _notes(diff, se, lift, min(sizes)),
+        "n_control": sizes[0],
+        "n_treatment": sizes[1],
         "se": se,
         "z_score": score,
         "lift": lift,
@@ -500,31 +427,20 @@ def _difference(
     }
 
 
-def _quantile(alpha: float, df: float | None) -> float:
-    from scipy.special import stdtrit
-
-    return z_quantile(alpha) if df is None else -float(stdtrit(df, between(alpha, "alpha") / 2))
-
-
-def _p(score: float, df: float | None) -> float:
-    from scipy.special import stdtr
-
-    return two_sided_p(score) if df is None else float(2 * stdtr(df, -abs(score)))
-
-
-def _log_lift(
-    old: Levelled, new: Levelled, quantile: float
-) -> tuple[float | None, float | None, float | None]:
+def _log_lift(old: Level, new: Level, quantile: float) -> tuple[float | None, Limits]:
     """Relative change; its interval by the delta method on the log of the ratio."""
     (rate_old, se_old), (rate_new, se_new) = old, new
     if rate_old is None or rate_new is None or rate_old <= 0:
-        return None, None, None
+        return None, UNKNOWN
     lift = rate_new / rate_old - 1
     if rate_new <= 0 or se_old is None or se_new is None:
-        return lift, None, None
+        return lift, UNKNOWN
     half = quantile * math.hypot(se_old / rate_old, se_new / rate_new)
     log_ratio = math.log(rate_new) - math.log(rate_old)
-    return lift, math.expm1(min(700.0, log_ratio - half)), math.expm1(min(700.0, log_ratio + half))
+    return lift, (
+        math.expm1(min(700.0, log_ratio - half)),
+        math.expm1(min(700.0, log_ratio + half)),
+    )
 
 
 def _notes(
@@ -542,3 +458,110 @@ def _notes(
     if lift is None:
         notes.append("the control value is not above 0: the relative lift is undefined")
     return tuple(notes)
+
+
+def quantile_by_user(
+    control: Requests, treatment: Requests, q: float = 0.95, *, alpha: float = 0.05
+) -> QuantileTest:
+    """Did a quantile of requests change, with the user as the unit? For `noninferiority_test(lower_is_better=True)`.
+
+    Each variant is `(users, values)`, one entry a request.
+
+    Raises:
+        DesignError: Values are missing or do not match the users.
+
+    Example:
+        >>> users, ms = [n % 50 for n in range(500)], [100.0 + n for n in range(500)]
+        >>> quantile_by_user((users, ms), (users, [value + 20 for value in ms])).diff
+        20.0
+    """
+    old, new = (quantile_interval(*one, q, alpha=alpha) for one in (control, treatment))
+    return quantile_test(old, new)
+
+
+def quantile_test(control: QuantileInterval, treatment: QuantileInterval) -> QuantileTest:
+    """The difference of two quantiles from their intervals.
+
+    Source: Zou & Donner 2008, recovering the variance from the limits (MOVER).
+
+    Raises:
+        DesignError: Different quantiles or levels.
+    """
+    if (control.q, control.alpha) != (treatment.q, treatment.alpha):
+        raise DesignError("the two intervals are of different quantiles or levels; need the same")
+    old, new, diff, limits = control, treatment, None, UNKNOWN
+    if old.estimate is not None and new.estimate is not None:
+        diff = new.estimate - old.estimate
+        fall = _apart((new.estimate, new.ci_low), (old.estimate, old.ci_high))
+        rise = _apart((new.estimate, new.ci_high), (old.estimate, old.ci_low))
+        limits = None if fall is None else diff - fall, None if rise is None else diff + rise
+    return QuantileTest(
+        **measured(diff, old.n + new.n, limits, alpha=old.alpha),
+        method="Woodruff intervals by user, MOVER",
+        notes=tuple(dict.fromkeys(old.notes + new.notes)),
+        control=old.estimate,
+        treatment=new.estimate,
+        q=old.q,
+    )
+
+
+def _apart(*ends: tuple[float, float | None]) -> float | None:
+    """Root of the sum of squares of the ways from estimates to limits."""
+    ways = [limit - estimate for estimate, limit in ends if limit is not None]
+    return math.hypot(*ways) if len(ways) == len(ends) else None
+
+
+def quantile_interval(
+    users: Sequence[Hashable], values: ArrayLike, q: float = 0.95, *, alpha: float = 0.05
+) -> QuantileInterval:
+    """A quantile of requests with a cluster-robust interval.
+
+    The share of requests at or below the quantile gets a by-user standard error; its limits are turned back into values.
+
+    Source: Woodruff 1952; Francisco & Fuller 1991.
+
+    Raises:
+        DesignError: Values are missing or do not match the users.
+
+    Example:
+        >>> print(quantile_interval([n % 50 for n in range(500)], range(500)))
+        p95: 474 (95% interval 468 to 481, Woodruff by user, n = 50 users).
+    """
+    array, q = numbers(values, "values"), between(q, "q")
+    codes, n = codes_of(users, len(array))
+    point, limits = None, UNKNOWN
+    if n:
+        point = float(np.quantile(array, q, method="inverted_cdf"))
+        seen = np.bincount(codes), np.bincount(codes, weights=array <= point)
+        low, high = (
+            None if level is None else float(np.quantile(array, level, method="inverted_cdf"))
+            for level in quantile_levels(ratio_sums(*seen), q, alpha=alpha)
+        )
+        limits = low, high
+    too_few = (
+        "too few users for a limit on both sides" if n else "no requests: the quantile is undefined"
+    )
+    return QuantileInterval(
+        **measured(point, n, limits, alpha=alpha),
+        method="Woodruff by user",
+        notes=(too_few,) if None in limits else (),
+        q=q,
+    )
+
+
+def quantile_levels(sums: RatioSums, q: float, *, alpha: float = 0.05) -> Limits:
+    """Levels whose quantiles are the limits of the q-quantile; None where a limit lies beyond the data.
+
+    In `sums`, over users, x = requests and y = requests at or below the q-quantile.
+
+    Source: Woodruff 1952, with the delta-method standard error by user.
+
+    Raises:
+        DesignError: Sums that no data can have.
+    """
+    _, se = sums.rate("the group")
+    if not se:
+        return UNKNOWN
+    half = z_quantile(alpha) * se
+    low, high = between(q, "q") - half, q + half
+    return low if low > 0 else None, high if high < 1 else None

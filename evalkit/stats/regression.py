@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit import wording
 from evalkit.errors import DesignError
-from evalkit.stats.folding import folded
+from evalkit.stats.multiplicity import folded
 from evalkit.stats.result import Result, between
 
 NEEDED = ("example_id", "fine_tuned", "correct")

@@ -18,11 +18,17 @@ from evalkit.stats import (
     users_needed,
     users_power,
 )
-from evalkit.stats.cuped import _tails
-from evalkit.stats.null import Null, binary_p, exact_p, skewed_p, skewed_quantile, skewed_tail
-from evalkit.stats.ratio import ratio_sums
 from evalkit.stats.result import two_sided_p
 from evalkit.stats.sequential import crossing_chance, obrien_fleming_bounds
+from evalkit.stats.sums import (
+    Null,
+    binary_p,
+    exact_p,
+    ratio_sums,
+    skewed_p,
+    skewed_quantile,
+    skewed_tail,
+)
 
 
 def once(n, k):
@@ -264,6 +270,6 @@ def test_the_tails_of_what_is_left_are_those_of_the_residuals():
     x = rng.gamma(2, 1, 400)
     y = 3 * x + rng.exponential(1, 400) ** 2
     left = y - 3 * x
-    squares, cubes = _tails(ratio_sums(x, y), 3.0)
+    squares, cubes = ratio_sums(x, y).tails(3.0)
     assert squares == pytest.approx(((left - left.mean()) ** 2).sum())
     assert cubes == pytest.approx(((left - left.mean()) ** 3).sum())
