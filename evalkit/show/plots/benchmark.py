@@ -172,9 +172,9 @@ def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
     """How often each model's answer changed between two live passes: other words, and another verdict."""
     rows = []
     for role, one in noise.by_model.items() if noise else ():
-        for name, rate in (("other words", one.text_rate), ("right ↔ wrong", one.flip_rate)):
+        for change, rate in (("other words", one.text_rate), ("right ↔ wrong", one.flip_rate)):
             marks = _mark(rate, "base" if role == "base" else "fine_tuned")
-            name, value = f"{role.capitalize()}: {name}", wording.share(rate.successes, rate.n)
+            name, value = f"{role.capitalize()}: {change}", wording.share(rate.successes, rate.n)
             rows.append(Track(name=name, under="", marks=marks, value=value))
     return style.titled(rate_axes(rows, narrow=narrow), say.noise_title(noise), narrow=narrow)
 
@@ -185,10 +185,6 @@ def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool 
     known = [one for one in comparison.pairs if one.diff(metric) is not None]
     for status, (marker, role, size) in _LOOKS.items():
         mine = [one for one in known if one.status == status]
-        colours = {
-            "color": COLOURS["paper" if role == "base" else role],
-            "edgecolor": COLOURS[role],
-        }
         sns.scatterplot(
             x=[one.base_values[metric] for one in mine],
             y=[one.fine_tuned_values[metric] for one in mine],
