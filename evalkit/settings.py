@@ -142,9 +142,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 TYPES: Mapping[str, type] = get_type_hints(Settings)
 
 
-def settings_of(values: JsonObject) -> Settings:
+def settings_of(values: Mapping[str, Value]) -> Settings:
     """The settings among some values, which were checked before; defaults for the rest."""
-    return Settings(**{name: value for name, value in values.items() if name in TYPES})
+    return msgspec.convert({k: one for k, one in values.items() if k in TYPES}, Settings)
 
 
 QUESTIONS = ("better", "no_worse")
