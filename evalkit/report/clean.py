@@ -23,8 +23,16 @@ from evalkit.show.tables import MADE_HERE
 from evalkit.wording import plural, visible
 
 _TAGS = nh3.ALLOWED_TAGS | {
-    *("figure", "figcaption", "picture", "source", "details", "summary"),
-    *("caption", "bdi", "section", "tfoot"),
+    "figure",
+    "figcaption",
+    "picture",
+    "source",
+    "details",
+    "summary",
+    "caption",
+    "bdi",
+    "section",
+    "tfoot",
 }
 _ATTRIBUTES = {
     **nh3.ALLOWED_ATTRIBUTES,

@@ -20,12 +20,24 @@ from typing import Any, Self, TextIO, cast
 
 # What most notebooks need. None of these starts a thread or opens a socket when imported, which a fork would break.
 PRELOADED = (
-    *("ipykernel.kernelapp", "ipykernel.debugger", "debugpy.server.api"),
-    *("matplotlib_inline.backend_inline", "seaborn", "statsmodels.formula.api"),
-    *("statsmodels.stats.proportion", "statsmodels.stats.contingency_tables"),
-    *("scipy.stats", "scipy.optimize", "rapidfuzz", "sqlalchemy", "yaml"),
-    *("PIL.PngImagePlugin", "fontTools.subset"),
-    *("evalkit.show.figure", "evalkit.benchmark.comparison", "evalkit.answers.journal"),
+    "ipykernel.kernelapp",
+    "ipykernel.debugger",
+    "debugpy.server.api",
+    "matplotlib_inline.backend_inline",
+    "seaborn",
+    "statsmodels.formula.api",
+    "statsmodels.stats.proportion",
+    "statsmodels.stats.contingency_tables",
+    "scipy.stats",
+    "scipy.optimize",
+    "rapidfuzz",
+    "sqlalchemy",
+    "yaml",
+    "PIL.PngImagePlugin",
+    "fontTools.subset",
+    "evalkit.show.figure",
+    "evalkit.benchmark.comparison",
+    "evalkit.answers.journal",
 )
 _BACKEND = "module://matplotlib_inline.backend_inline"
 # What these do when a notebook imports them they could not do in a process without a shell.
