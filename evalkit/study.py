@@ -126,6 +126,10 @@ class Study:
         """`reports/<study>`."""
         return self.root / "reports" / self.name
 
+    def runs(self) -> dict[str, Path]:
+        """The folders of its runs by name."""
+        return {path.name: path for path in self.reports.glob("*T*Z-*") if path.is_dir()}
+
     def path(self, relative: str) -> Path:
         """A file the study names, relative to its folder, and never outside it.
 

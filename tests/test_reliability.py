@@ -25,8 +25,7 @@ from evalkit.human.rounds import Round
 from evalkit.human.session import Session
 from evalkit.records import EvalResult, Evidence
 from evalkit.report import manifest
-from evalkit.report.gate import gate
-from evalkit.report.verify import verify
+from evalkit.report.gate import gate, verify
 from evalkit.workbench import Study
 
 DOC = Path(__file__).parents[1] / "docs/reliability.md"

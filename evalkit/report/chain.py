@@ -1,30 +1,31 @@
-"""The chain: all notebooks of a study in the order of their files, two at a time, into one run's folder and one page."""
+"""The chain: all notebooks of a study in the order of their files, two at a time, into one run's folder and one page.
+
+`compare` is the same of one notebook, on two files that other tools have left.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from evalkit import ledger, wording
+from evalkit.benchmark.comparison import compare_files
 from evalkit.decision import history
-from evalkit.decision.intact import changed_files, run_line
-from evalkit.errors import DataError, DesignError, EvalkitError
+from evalkit.decision.intact import changed_files
+from evalkit.errors import DataError, DesignError, EvalkitError, ModelError
 from evalkit.files import write_whole
+from evalkit.interop import read_log
 from evalkit.report import kernels, manifest
-from evalkit.report.notebook import (
-    Executed,
-    checked_parameters,
-    execute,
-    title_of,
-)
+from evalkit.report.notebook import Executed, checked_parameters, execute
 from evalkit.report.page import write_page
 from evalkit.settings import (
     Value,
@@ -34,7 +35,7 @@ from evalkit.settings import (
     settled_parameters,
     whole_question,
 )
-from evalkit.study import PINNED, Study, new_run_name
+from evalkit.study import PINNED, Study, new_run_name, project_root
 
 # What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
 WAITS_FOR: Mapping[str, tuple[str, ...]] = {
@@ -60,20 +61,23 @@ class Run:
 
     Attributes:
         folder: `reports/<study>/<UTC time>-<8 hex>`.
-        chapters: What came of each notebook, in the order of their files.
-        skipped: File stems of chapters that were up to date and taken from the run before.
+        chapters: What came of each notebook, by its file's stem, in the order of their files.
         report: The page.
     """
 
     folder: Path
     chapters: Mapping[str, Executed]
     report: Path
-    skipped: tuple[str, ...] = ()
 
     @property
     def failed(self) -> dict[str, str]:
         """File stem to error of each chapter that failed."""
         return {name: chapter.error for name, chapter in self.chapters.items() if chapter.error}
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """File stems of chapters that were up to date and taken from the run before."""
+        return tuple(name for name, chapter in self.chapters.items() if chapter.skipped)
 
 
 def run_study(
@@ -109,11 +113,10 @@ def run_study(
     books = chosen_notebooks(study.root / "notebooks", only)
     all_books = chosen_notebooks(study.root / "notebooks")
     run_name = new_run_name()
-    declared = {book: declared_parameters(book) for book in all_books}
     said_now = (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
     said_now |= {"study": name, "run": run_name}
     values = wording.whole(study.given | said_now)
-    checked_parameters(values, declared)
+    checked_parameters(values, {book: declared_parameters(book) for book in all_books})
     said = whole_question(settings_of(values))
     folder = study.run_folder(run_name)
     write_whole(folder / PINNED, json.dumps(values, indent=1).encode() + b"\n")
@@ -126,39 +129,43 @@ def run_study(
         say(f"  {book.stem}: up to date, taken from the run before")
     todo = [book for book in books if book not in taken]
     with kernels.Warm(cold=cold or len(todo) < 2 or not kernels.available()) as opened:
-        run_one = partial(
-            _run_one,
-            folder=folder,
-            values=values,
-            said_now=said_now,
-            root=study.root,
-            kernels=opened.manager_class(),
-            say=say,
-        )
+        forked = opened.manager_class()
+
+        def run_one(book: Path) -> Executed:
+            # A setting that the notebook itself says holds against study.yaml, as by hand, but not against the command.
+            own = settled_parameters(book) - said_now.keys()
+            left = {name: value for name, value in values.items() if name not in own}
+            return execute(
+                book,
+                folder / book.name,
+                left,
+                folder=study.root,
+                kernels=forked,
+                say=lambda line: say(f"  {book.stem}: {line}"),
+            )
+
         ran = _run_all(todo, run_one, workers=workers, say=say, stop=opened.stop)
-    chapters = {book.stem: (taken | ran)[book] for book in books}
     told = _on_record(partial(history.append_decision, study, folder), say)
-    skipped = tuple(book.stem for book in taken)
+    chapters = {book.stem: (taken | ran)[book] for book in books}
     made = manifest.write(
         study,
         folder,
         chapters,
         books=books,
         parameters=values,
-        skipped=skipped,
         seconds=time.monotonic() - began,
         left_out=[book.stem for book in all_books if book not in books],
     )
     report = write_page(folder)  # before the line of the run, which knows its hash
-    known = {name: made[name] for name in ("made_at", "failed", "left_out")}
+    known = {name: getattr(made, name) for name in ("made_at", "failed", "left_out")}
     told = told or _on_record(partial(history.append, study, folder, **known), say)
     if told:
         manifest.note(folder, told)
         report = write_page(folder)
-    return Run(folder=folder, chapters=chapters, skipped=skipped, report=report)
+    return Run(folder=folder, chapters=chapters, report=report)
 
 
-def _on_record(append: Callable[..., Any], say: Callable[[str], None]) -> str:
+def _on_record(append: Callable[..., object], say: Callable[[str], None]) -> str:
     """Adds to the study's ledger; the report comes even where that cannot be written, and says so."""
     try:
         append(told=lambda what: say(f"  {what}"))
@@ -203,23 +210,6 @@ def _fits(book: Path, name: str) -> bool:
     ] == name.zfill(2)
 
 
-def _run_one(
-    book: Path,
-    *,
-    folder: Path,
-    values: Mapping[str, Value],
-    said_now: Mapping[str, Value],
-    root: Path,
-    kernels: type | None,
-    say: Callable[[str], None],
-) -> Executed:
-    printed = lambda line: say(f"  {book.stem}: {line}")  # noqa: E731
-    # A setting that the notebook itself says holds against study.yaml, as it does by hand, but not against the command.
-    own = settled_parameters(book) - said_now.keys()
-    left = {name: value for name, value in values.items() if name not in own}
-    return execute(book, folder / book.name, left, folder=root, kernels=kernels, say=printed)
-
-
 def _run_all(
     books: list[Path],
     run_one: Callable[[Path], Executed],
@@ -246,8 +236,10 @@ def _run_all(
     return done
 
 
-def _ready(books: Sequence[Path], done: Mapping[Path, object], running: Any) -> list[Path]:
-    waiting = [book for book in books if book not in done and book not in set(running)]
+def _ready(
+    books: Sequence[Path], done: Mapping[Path, object], running: Iterable[Path]
+) -> list[Path]:
+    waiting = [book for book in books if book not in {*done, *running}]
     open_numbers = {_number(book) for book in books if book not in done}
     return [book for book in waiting if not open_numbers & _before(book, books)]
 
@@ -273,38 +265,104 @@ def _taken_over(
     values: Mapping[str, Value],
     say: Callable[[str], None],
 ) -> dict[Path, Executed]:
-    """Copies what is up to date and as the run before left it; a chapter is only when all it waits for are too."""
-    last = _last_sound_run(study)
-    if last is None:
+    """Copies what is up to date and as the run before left it; a chapter is only when all it waits for are too.
+
+    The run before is the ledger's last without a failure whose folder is still there.
+    """
+    for line in reversed([*ledger.read(study.folder / ledger.FILE).of("run")]):
+        last = study.reports / str(line.facts.get("run"))
+        if not line.facts.get("failed") and (last / manifest.FILE).is_file():
+            break
+    else:
         return {}
-    line = run_line(ledger.read(study.folder / ledger.FILE), last.name)
-    if line is None or "made" not in line.facts:  # a run of an earlier version
+    if "made" not in line.facts:  # a run of an earlier version
         return {}
     if told := [*changed_files(last, line)]:
         say(f"  nothing is taken over: {'; '.join(told)}")
         return {}
-    known = manifest.read(last)
-    now = manifest.fingerprint(study, books, values)
-    fresh: dict[Path, Executed] = {}
+    known, now = manifest.read(last), manifest.fingerprint(study, books, values)
+    taken: dict[Path, Executed] = {}
     for book in books:
-        waits = _before(book, books) - {_number(one) for one in fresh}
-        same = known.get("fingerprint", {}).get(book.stem) == now[book.stem]
-        made = known.get("chapters", {}).get(book.stem)
+        waits = _before(book, books) - {_number(one) for one in taken}
+        same = known.fingerprint.get(book.stem) == now[book.stem]
+        made = known.chapters.get(book.stem)
         if made and same and not waits and (last / book.name).is_file():
             shutil.copy2(last / book.name, folder / book.name)
-            fresh[book] = Executed(
-                path=folder / book.name, title=title_of(folder / book.name), error=None, seconds=0.0
-            )
+            taken[book] = msgspec.structs.replace(made, seconds=0.0, skipped=True)
+    numbers = {_number(book) for book in taken}
     for file, maker in _MADE_BY.items():
-        if (last / file).is_file() and any(_number(book) == maker for book in fresh):
+        if maker in numbers and (last / file).is_file():
             shutil.copy2(last / file, folder / file)
-    return fresh
+    return taken
 
 
-def _last_sound_run(study: Study) -> Path | None:
-    """The ledger's last run without a failure whose folder is still there."""
-    for line in reversed([*ledger.read(study.folder / ledger.FILE).of("run")]):
-        folder = study.reports / str(line.facts.get("run"))
-        if not line.facts.get("failed") and (folder / manifest.FILE).is_file():
-            return folder
-    return None
+def compare(
+    base: Path,
+    fine_tuned: Path,
+    *,
+    metric: str = "",
+    test_file: str = "",
+    base_arm: str = "",
+    fine_tuned_arm: str = "",
+    filter_name: str = "",
+    columns: str = "",
+    margin: float = 0.0,
+    root: Path | None = None,
+) -> tuple[Path, str]:
+    """Compares two files by the notebook `compare.ipynb` and writes the page below `reports/compare`; no model is called.
+
+    Args:
+        base: The base model's file.
+        fine_tuned: The fine-tuned model's.
+        metric: The score that decides, where there are several; like all that follow a parameter of the notebook.
+        test_file: The questions, for files that hold answers only.
+        base_arm: Of promptfoo's arms the base model's.
+        fine_tuned_arm: And the fine-tuned model's.
+        filter_name: Of lm-eval's filters the one that is meant.
+        columns: Of a table, which column holds what.
+        margin: The loss, as a fraction, that would still be accepted; 0 does not ask.
+        root: The project's folder; found from here by default.
+
+    Returns:
+        The page, and the comparison in a sentence.
+
+    Raises:
+        DataError: A file cannot be read; before anything is written.
+        DesignError: Something could be meant in several ways, and was not named.
+        ModelError: The notebook failed.
+    """
+    root = root or project_root()
+    questions = test_file or None
+    opened = partial(read_log, filter_name=filter_name, columns=columns, test_file=questions)
+    logs = opened(base, arm=base_arm), opened(fine_tuned, arm=fine_tuned_arm)
+    sentence = str(compare_files(*logs, metric=metric, margin=margin or None))
+    study = Study(name="compare", root=root, run=new_run_name())
+    folder, book = study.run_folder(), root / "notebooks/compare.ipynb"
+    values: dict[str, Value] = {
+        "base": str(base.resolve()),
+        "fine_tuned": str(fine_tuned.resolve()),
+        "metric": metric,
+        "test_file": test_file and str(Path(test_file).resolve()),
+        "base_arm": base_arm,
+        "fine_tuned_arm": fine_tuned_arm,
+        "filter_name": filter_name,
+        "columns": columns,
+        "margin": margin,
+        "run": study.run,
+    }
+    began = time.monotonic()
+    made = execute(book, folder / book.name, values, folder=root)
+    manifest.write(
+        study,
+        folder,
+        {book.stem: made},
+        books=[book],
+        parameters={**values, "title": f"{fine_tuned.name} against {base.name}"},
+        headline=wording.visible(sentence),
+        deck=wording.visible(". ".join([*map(str, logs), "No model was called."])),
+        seconds=time.monotonic() - began,
+    )
+    page = write_page(folder)
+    if made.error:
+        raise ModelError(f"{made.error}; the page so far: {page}")
+    return page, sentence

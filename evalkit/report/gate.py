@@ -1,26 +1,40 @@
-"""The gate: a run's answer as an exit code, for schedulers and deployment pipelines."""
+"""The two commands that judge: a run's answer as an exit code, and whether a study's record is whole.
+
+The gate is for schedulers and deployment pipelines. `verify` looks at the chain, the files it seals, its runs, and the
+decision made from their evidence.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from evalkit import ledger
-from evalkit.decision import read_decision
-from evalkit.decision.intact import refuse_changed_run
+from evalkit.decision import Decision, Rules, decide, read_decision, read_evidence
+from evalkit.decision.findings import STANDS_AGAINST, UNCONFIRMED
+from evalkit.decision.intact import changed_files, refuse_changed_run, run_line
 from evalkit.decision.record import FILE as DECISION
 from evalkit.errors import DataError, DesignError, EvalkitError
-from evalkit.ledger import Ledger
+from evalkit.ledger import FILE, SEAL_KEY, Ledger, Line
 from evalkit.report import manifest
+from evalkit.report.manifest import Manifest
 from evalkit.settings import retirement
 from evalkit.study import Study, checked_run, project_root
 from evalkit.wording import listed, plural
 
 SHIP, DONT_SHIP, NOT_YET, BROKEN = 0, 10, 11, 12
 _CODES = {"ship": SHIP, "don't ship": DONT_SHIP, "not yet": NOT_YET}
+_HEAD = re.compile(r'(?i)ledger(?: head)?["\s:]*(?:<code[^>]*>)?["\s]*([0-9a-f]{64})')
+_NUMBERS = (
+    *("verdict", "simulated", "stale", "n"),
+    *("estimate", "ci_low", "ci_high", "p_value", "alpha"),
+)
+_Found = Iterator[tuple[bool | None, str]]  # whether it is intact, None for what cannot be said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,34 +68,40 @@ def gate(run_or_study: str, *, root: Path | None = None, today: date | None = No
     if folder is None:
         study = Study.open(run_or_study, root=root)
         try:
-            kept = ledger.read(study.folder / ledger.FILE)
+            kept = ledger.read(study.folder / FILE)
         except DataError as why:
             return Gate(code=BROKEN, sentence=f"Broken record: {why}")
-        folder, judged = newest_run(study, kept)
-    code, sentence = _answer(folder)
+        folder, judged = _newest_run(study, kept)
+    study = _study_of(folder)
+    code, sentence = _answer(folder, study)
     if code == SHIP and not judged:
-        judged = _newer(folder)
-    warning = _retires(folder, today or datetime.now(UTC).date())
-    return Gate(code=code, sentence=sentence, judged=judged, head=_head(folder), warning=warning)
+        judged = _newer(folder, study)
+    return Gate(
+        code=code,
+        sentence=sentence,
+        judged=judged,
+        head=ledger.head_of(study.folder) if study else "",
+        warning=_retires(study, today or datetime.now(UTC).date()),
+    )
 
 
-def _newer(folder: Path) -> str:
+def _newer(folder: Path, study: Study | None) -> str:
     """What stands beside a run that was named and ships: the newest one of its study, where that does not."""
-    if (study := _study_of(folder)) is None:
+    if study is None:
         return (
             f"judged {folder} by itself: the ledger of its study is not there to check it against"
         )
     try:
-        newest, _ = newest_run(study, ledger.read(study.folder / ledger.FILE))
+        newest, _ = _newest_run(study, ledger.read(study.folder / FILE))
     except DataError:  # the sentence says it
         return ""
-    code, sentence = _answer(newest)
+    code, sentence = _answer(newest, study)
     if code == SHIP:
         return ""
     return f"judged {folder}, as named; the newest complete run of {study.name} is {newest.name}: {sentence}"
 
 
-def newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
+def _newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
     """The newest run that left out no notebook, the newest of all when none is complete, and a sentence that says which.
 
     Newest is the ledger's last, whatever the clock said that named the folder. A run that did not finish may have been a
@@ -90,50 +110,54 @@ def newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
     Raises:
         DataError: The study has never run.
     """
-    ended = {str(line.facts.get("run")): line.facts for line in kept.of("run")}
+    ended = {str(line.facts.get("run")): line for line in kept.of("run")}
     runs = _newest_first(study, ended)
     if not runs:
         raise DataError(
             f"{study.reports}: the study has never run; start it with `evalkit run {study.name}`"
         )
-    complete = [one for one in runs if not _left_out(one, ended.get(one.name, {}))]
-    if not complete:
-        return runs[
-            0
-        ], f"judged {runs[0]}, a partial run (--only): {study.name} has no complete one yet"
-    newer = runs[: runs.index(complete[0])]
-    passed = f"; passed over {plural(len(newer), 'newer partial run')} (--only): {listed([one.name for one in newer])}"
-    return complete[0], f"judged {complete[0]}{passed if newer else ''}"
+    newer = list(takewhile(lambda one: _left_out(one, ended.get(one.name)), runs))
+    if len(newer) == len(runs):
+        return (
+            runs[0],
+            f"judged {runs[0]}, a partial run (--only): {study.name} has no complete one yet",
+        )
+    judged = f"judged {runs[len(newer)]}"
+    if newer:
+        names = listed([one.name for one in newer])
+        judged += f"; passed over {plural(len(newer), 'newer partial run')} (--only): {names}"
+    return runs[len(newer)], judged
 
 
-def _newest_first(study: Study, ended: Mapping[str, Mapping[str, object]]) -> list[Path]:
+def _newest_first(study: Study, ended: Mapping[str, Line]) -> list[Path]:
     """Newer runs that the ledger does not know, then those it knows, last first, then older ones it does not know.
 
     A complete run that it knows stands among them though its folder is gone; an earlier version's may have been cleared.
     """
-    there = {path.name for path in study.reports.glob("*T*Z-*") if path.is_dir()}
+    there = study.runs()
     known = [
         one
-        for one, facts in reversed([*ended.items()])
-        if one in there or (there and facts.get("left_out") == [])
+        for one, line in reversed([*ended.items()])
+        if one in there or (there and line.facts.get("left_out") == [])
     ]
-    others = sorted(there - ended.keys(), reverse=True)
+    others = sorted(there.keys() - ended.keys(), reverse=True)
     newer = [one for one in others if one > (known[0] if known else "")]
     return [study.reports / one for one in (*newer, *known, *others[len(newer) :])]
 
 
-def _answer(folder: Path) -> tuple[int, str]:
+def _answer(folder: Path, study: Study | None) -> tuple[int, str]:
     """Exit code and sentence of one run, once it and all it rests on is what the study's ledger knows."""
     try:
-        if (study := _study_of(folder)) is not None:
+        if study:
             refuse_changed_run(study, folder)
         record = manifest.read(folder)
         _check_place(record, folder)
-        if record["failed"]:
-            return BROKEN, f"Broken run: {', '.join(record['failed'])} failed; no verdict is given."
-        if (lacking := _left_out(folder, {})) and not (folder / DECISION).is_file():
-            why = f"it was a partial run (--only) without {listed(lacking)}; `evalkit run {folder.parent.name}` runs all"
-            return BROKEN, f"No decision in this run: {why}."
+        if record.failed:
+            return BROKEN, f"Broken run: {', '.join(record.failed)} failed; no verdict is given."
+        if record.left_out and not (folder / DECISION).is_file():
+            why = f"it was a partial run (--only) without {listed(record.left_out)}"
+            remedy = f"`evalkit run {folder.parent.name}` runs all"
+            return BROKEN, f"No decision in this run: {why}; {remedy}."
         decision = read_decision(folder)
         if study and decision.study != study.name:
             return BROKEN, f"Broken run: {folder}: its decision is of the study {decision.study}."
@@ -149,34 +173,29 @@ def _study_of(folder: Path) -> Study | None:
     return Study.open(name, root=root) if (root / "data" / name).is_dir() else None
 
 
-def _check_place(record: Mapping[str, object], folder: Path) -> None:
+def _check_place(record: Manifest, folder: Path) -> None:
     """Refuses a run that was copied from another study, or under another name."""
-    here = {"study": folder.resolve().parent.name, "run": folder.resolve().name}
-    if odd := [f"{one} {record[one]}" for one in here if record.get(one, here[one]) != here[one]]:
+    here = folder.resolve()
+    said = (("study", record.study, here.parent.name), ("run", record.run, here.name))
+    if odd := [f"{what} {told}" for what, told, name in said if told not in ("", name)]:
         raise DataError(
             f"{folder}: holds {listed(odd)}, which is not what its folder says; run the study again"
         )
 
 
-def _head(folder: Path) -> str:
-    study = _study_of(folder)
-    return ledger.head_of(study.folder) if study else ""
-
-
-def _retires(folder: Path, today: date) -> str:
-    study = _study_of(folder)
+def _retires(study: Study | None, today: date) -> str:
     try:
         return retirement(study.settings, today) if study else ""
     except EvalkitError:  # a study file that was broken since: the run's own answer stands
         return ""
 
 
-def _left_out(folder: Path, ended: Mapping[str, Any]) -> list[str]:
+def _left_out(folder: Path, ended: Line | None) -> list[str]:
     """Notebooks that a run did not have, by the ledger where it knows."""
     try:
-        return (
-            ended["left_out"] if "left_out" in ended else manifest.read(folder).get("left_out", [])
-        )
+        if ended and "left_out" in ended.facts:
+            return ended.facts["left_out"]
+        return manifest.read(folder).left_out
     except DataError:
         return []
 
@@ -204,3 +223,168 @@ def _checked_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such run; name a study to judge its newest one")
     return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was looked at, in the order of looking.
+
+    Attributes:
+        told: Whether it is intact, None for what cannot be said, and a sentence.
+        head: Head of the chain; "" where there is none.
+    """
+
+    told: tuple[tuple[bool | None, str], ...]
+    head: str = ""
+
+    @property
+    def code(self) -> int:
+        """Exit code: 0 when nothing is amiss, else 12."""
+        return BROKEN if any(one is False for one, _ in self.told) else 0
+
+    def __str__(self) -> str:
+        words = {True: "intact      ", False: "NOT INTACT  ", None: "            "}
+        return "\n".join(f"{words[one]}{said}" for one, said in self.told)
+
+
+def verify(name: str, *, against: str = "", root: Path | None = None) -> Verified:
+    """Recomputes every hash of a study's ledger, and its last decision from the evidence.
+
+    Args:
+        name: The study.
+        against: A head of the ledger as somebody kept it (at least 8 hex digits), or a report or manifest that names one.
+        root: The project's folder; found from here by default.
+
+    Raises:
+        DesignError: `against` is neither.
+        DataError: There is no such study.
+    """
+    home = Study.open(name, root=root)
+    path = home.folder / FILE
+    try:
+        kept = ledger.read(path)
+    except DataError as why:
+        return Verified(told=((False, str(why)),))
+    if not kept.head:
+        return Verified(told=((False, f"{path}: holds no line, so nothing can be verified"),))
+    n = plural(len(kept.lines), "line")
+    return Verified(
+        told=(
+            (True, f"{path}: {n}, each names the one before; head {kept.head}"),
+            *_seals(kept),
+            *_files(home, kept),
+            *_runs(home, kept),
+            *_decision(home, kept),
+            *(_against(kept, against) if against else ()),
+        ),
+        head=kept.head,
+    )
+
+
+def _seals(kept: Ledger) -> _Found:
+    if not os.environ.get(SEAL_KEY):
+        if any(line.is_sealed for line in kept.lines):
+            yield None, f"seals are not checked: {SEAL_KEY} is not set"
+        return
+    odd = [str(line.number) for line in kept.lines if not line.seal]
+    if odd:
+        yield False, f"not written by the holder of {SEAL_KEY}: line {', '.join(odd)}"
+    else:
+        yield True, f"every line was written by the holder of {SEAL_KEY}"
+
+
+def _files(home: Study, kept: Ledger) -> _Found:
+    changed = {one.file: one.words for one in ledger.mismatches(home.folder)}
+    for name, (_, line) in kept.sealed().items():
+        if name not in changed:
+            yield True, f"{home.folder / name}: as sealed by line {line.number} ({line.at})"
+    for words in changed.values():
+        yield False, words
+    for one in ledger.lost_heads(home.folder, home.reports):
+        yield False, one.words
+
+
+def _runs(home: Study, kept: Ledger) -> _Found:
+    there = home.runs()
+    ended = {str(line.facts.get("run")): line for line in kept.of("run")}
+    last = next(reversed(ended), "")
+    for run, folder in sorted(there.items()):
+        if run not in ended:  # the gate passes over one that is older than the last that ended
+            said = f"{folder}: stands in no line of the ledger: it did not end, or was copied"
+            yield (False, said) if run > last else (None, f"{said}; nothing rests on it")
+        elif told := [*changed_files(folder, ended[run])]:
+            yield from ((False, one) for one in told)
+        elif "made" in ended[run].facts:
+            yield True, f"{folder}: every file as the run left it"
+    if gone := len(ended.keys() - there.keys()):
+        yield None, f"{plural(gone, 'run')} of the ledger without a folder in {home.reports}"
+
+
+def _decision(home: Study, kept: Ledger) -> _Found:
+    """The last decision, made again from its evidence by the rules that the ledger has for it."""
+    rules = by = decision = None
+    for line in kept.of("rules", "decision"):
+        if line.kind == "rules":
+            rules = line
+        else:
+            decision, by = line, rules
+    if decision is None or by is None:
+        return
+    folder = home.reports / str(decision.facts["run"])
+    if not (folder / DECISION).is_file() or run_line(kept, folder.name) is None:
+        return
+    try:
+        found = read_decision(folder)
+        same = {"study": home.name, "stage": found.stage, "rules": Rules(**by.facts["rules"])}
+        again = decide(read_evidence(folder), **same)
+    except (EvalkitError, TypeError) as why:
+        yield False, f"{folder / DECISION}: {why}"
+        return
+    if odd := _differing(found, again):
+        yield False, f"{folder / DECISION}: its evidence makes another {', '.join(odd)}"
+    else:
+        yield True, f"{folder / DECISION}: {found.verdict}, as its evidence makes it"
+
+
+def _differing(found: Decision, again: Decision) -> list[str]:
+    """Where a decision is not what its evidence makes; what stands against a model is not in the evidence."""
+    odd = []
+    for then, now in zip(found.layers, again.layers, strict=True):
+        names = [one for one in _NUMBERS if getattr(then, one) != getattr(now, one)]
+        held = any(one.rule in {STANDS_AGAINST, UNCONFIRMED} for one in then.findings)
+        names += ["word"] if then.word != now.word and not held else []
+        odd += [f"{then.name} ({name})" for name in names]
+    return odd
+
+
+def _against(kept: Ledger, against: str) -> _Found:
+    text, place = against.strip().lower(), Path(against)
+    if not re.fullmatch(r"[0-9a-f]{8,64}", text):
+        try:
+            found = _HEAD.search(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as why:
+            raise DesignError(
+                f"--against {against}: need a head of at least 8 hex digits, or a report.html ({why})"
+            ) from why
+        if found is None:
+            raise DesignError(f"--against {against}: names no head of a ledger")
+        text = found[1].lower()
+        if place.suffix == ".html":
+            yield _is_ours(kept, place)
+    places = [number for head, number in kept.heads.items() if head.startswith(text)]
+    said = f"the head {text[:16]}..."
+    if places:
+        yield (
+            True,
+            f"{said} is line {places[0]} of {len(kept.lines)}: what was before it is unchanged",
+        )
+    else:
+        yield False, f"{said} is none of this ledger's: it was written anew, or is another study's"
+
+
+def _is_ours(kept: Ledger, report: Path) -> tuple[bool | None, str]:
+    sha256 = ledger.sha256_of(report)
+    for line in kept.of("run"):
+        if line.facts.get("made", {}).get("report.html") == sha256:
+            return True, f"{report}: the report of run {line.facts['run']}, unchanged"
+    return False, f"{report}: no run of the ledger has left a report with this hash"

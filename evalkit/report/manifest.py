@@ -7,9 +7,8 @@ import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -19,7 +18,7 @@ from evalkit.abtest.chapter import PLAN_FILE
 from evalkit.abtest.log import is_elsewhere
 from evalkit.decision.concerns import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
-from evalkit.files import as_record, from_json, read_json, write_whole
+from evalkit.files import from_json, read_record, write_whole
 from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
 from evalkit.settings import Value
@@ -27,39 +26,45 @@ from evalkit.study import Study
 
 FILE = "manifest.json"
 _PACKAGES = (
-    "openai",
-    "pandas",
-    "numpy",
-    "scipy",
-    "statsmodels",
-    "rapidfuzz",
-    "matplotlib",
-    "ibis-framework",
-    "duckdb",
-    "papermill",
+    *("openai", "pandas", "numpy", "scipy", "statsmodels", "rapidfuzz", "matplotlib"),
+    *("ibis-framework", "duckdb", "papermill"),
 )
 _BEFORE_USERS = {"01", "02", "03", "04"}  # numbers of chapters that read nothing of an A/B test
 # What runs themselves add to a study never makes a chapter out of date.
 _LEDGERS = (
-    "ledger.jsonl",
-    "ledger.head",
-    "history.jsonl",
-    "looks.jsonl",
-    "events.sqlite-wal",
-    "events.sqlite-shm",
-    ".lock",
-    ".partial",
+    *("ledger.jsonl", "ledger.head", "history.jsonl", "looks.jsonl"),
+    *("events.sqlite-wal", "events.sqlite-shm", ".lock", ".partial"),
 )
 
 
-class _Needed(msgspec.Struct):
-    """What readers of an earlier run's manifest rely on."""
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A run's own record; of an earlier version's only `failed` is relied on.
+
+    Attributes:
+        headline: What the page begins with where no decision is made; `deck` is the line below it.
+        left_out: Notebooks that the run was told not to run.
+        files: sha256 by path.
+        fingerprint: By chapter, one hash over all it may depend on.
+        notes: What the page says above the run's answer.
+    """
 
     failed: dict[str, str]
-    chapters: dict[str, dict[str, Any]] = {}
-    fingerprint: dict[str, str] = {}
+    study: str = ""
+    run: str = ""
+    made_at: str = ""
+    seconds: float = 0.0
+    headline: str = ""
+    deck: str = ""
+    parameters: dict[str, Value] = {}
+    chapters: dict[str, Executed] = {}
     left_out: list[str] = []
-    notes: list[str] = []
+    versions: dict[str, str] = {}
+    platform: str = ""
+    journals: dict[str, dict[str, object]] = {}
+    files: dict[str, str] = {}
+    ledger: str = ""
+    fingerprint: dict[str, str] = {}
+    notes: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 def write(
@@ -69,60 +74,51 @@ def write(
     *,
     books: Sequence[Path],
     parameters: Mapping[str, Value],
-    skipped: Sequence[str],
-    left_out: Sequence[str] = (),
     seconds: float,
+    left_out: Sequence[str] = (),
     headline: str = "",
     deck: str = "",
-) -> dict[str, Any]:
-    """Writes the manifest of a run and returns it; `left_out` are the notebooks it was told not to run.
-
-    `headline` and `deck` are what the page begins with where no decision is made.
-    """
-    record = {
-        "study": study.name,
-        "run": folder.name,
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
-        "headline": headline,
-        "deck": deck,
-        "parameters": dict(parameters),
-        "chapters": {
-            name: {
-                "title": one.title,
-                "error": one.error,
-                "seconds": round(one.seconds, 1),
-                "skipped": name in skipped,
-            }
+) -> Manifest:
+    """Writes the manifest of a run and returns it."""
+    versions = {"evalkit": evalkit.__version__, "python": platform.python_version()}
+    made = Manifest(
+        study=study.name,
+        run=folder.name,
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 1),
+        headline=headline,
+        deck=deck,
+        parameters=dict(parameters),
+        chapters={
+            name: msgspec.structs.replace(one, seconds=round(one.seconds, 1))
             for name, one in chapters.items()
         },
-        "failed": {name: one.error for name, one in chapters.items() if one.error},
-        "left_out": list(left_out),
-        "versions": {"evalkit": evalkit.__version__, "python": platform.python_version()}
-        | dict(_versions()),
-        "platform": platform.platform(),
-        "journals": _journals(study, parameters),
-        "files": hashes([*files(study), *books], study.root),
-        "ledger": ledger.head_of(study.folder),
-        "fingerprint": fingerprint(study, books, parameters),
-    }
-    record = without_secrets_in(record)
-    _write(folder, record)
-    return record
+        failed={name: one.error for name, one in chapters.items() if one.error},
+        left_out=list(left_out),
+        versions=versions | {name: version(name) for name in _PACKAGES},
+        platform=platform.platform(),
+        journals=_journals(study, parameters),
+        files=hashes([*files(study), *books], study.root),
+        ledger=ledger.head_of(study.folder),
+        fingerprint=fingerprint(study, books, parameters),
+    )
+    return _write(folder, made)
 
 
 def note(folder: Path, sentence: str) -> None:
     """Adds a sentence to what the page says above a run's answer."""
-    record = read(folder)
-    _write(folder, record | {"notes": [*record.get("notes", ()), sentence]})
+    made = read(folder)
+    _write(folder, msgspec.structs.replace(made, notes=[*(made.notes or ()), sentence]))
 
 
-def _write(folder: Path, record: Mapping[str, object]) -> None:
+def _write(folder: Path, made: Manifest) -> Manifest:
+    record = without_secrets_in(msgspec.to_builtins(made))
     text = json.dumps(record, indent=1, sort_keys=True)
     write_whole(folder / FILE, text.encode() + b"\n")
+    return msgspec.convert(record, Manifest)
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Manifest:
     """Reads a run's manifest.
 
     Raises:
@@ -131,20 +127,17 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.exists():
         raise DataError(f"{folder}: no {FILE}; the run did not finish")
-    said, remedy = "not a manifest", "run the study again"
-    found = read_json(path, said=said, remedy=remedy)
-    as_record(found, _Needed, f"{path}: {said}", remedy)
-    return found
+    return read_record(path, Manifest, said="not a manifest", remedy="run the study again")
 
 
 def files(study: Study) -> list[Path]:
     """Every file of the study that a run may read, without ledgers and locks."""
-    found = (
-        path
-        for path in sorted(study.folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    )
-    return [path for path in found if not path.name.endswith(_LEDGERS)]
+    return [path for path in _below(study.folder) if not path.name.endswith(_LEDGERS)]
+
+
+def _below(folder: Path) -> list[Path]:
+    found = sorted(folder.rglob("*"))
+    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
 
 
 def hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
@@ -164,17 +157,13 @@ def fingerprint(
 
     For chapters that may read an A/B log also over what no file tells of it.
     """
-    code = sorted(
-        path
-        for path in Path(evalkit.__file__).parent.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    )
+    code = Path(evalkit.__file__).parent
     shared = {
         "parameters": {name: value for name, value in parameters.items() if name != "run"},
         "journals": _journals(study, parameters),
         "files": hashes(files(study), study.root),
         "confirmed": _confirmed(study),
-        "code": hashes(code, Path(evalkit.__file__).parent),
+        "code": hashes(_below(code), code),
     }
     text = json.dumps(shared, sort_keys=True)
     of_log = _of_log(study, parameters)
@@ -199,7 +188,7 @@ def _confirmed(study: Study) -> list[str]:
         return ["damaged"]
 
 
-def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, Any]:
+def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, dict[str, object]]:
     """What the answers' journals say of themselves: model, server, settings."""
     made = {}
     for name in ("base_journal", "fine_tuned_journal"):
@@ -214,7 +203,7 @@ def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, Any]:
     return made
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> dict[str, object]:
     with path.open(encoding="utf-8", errors="replace") as file:
         line = file.readline()
     try:
@@ -222,19 +211,7 @@ def _header(path: Path) -> dict[str, Any]:
         if (header.get("about") or {}).get("system_prompt_use") == "none":
             # Written before the rows' own were told apart: what it says is that the study gave none.
             header["about"]["system_prompt_use"] = "none beside the rows' own"
-        return {
-            key: header.get(key)
-            for key in ("model", "endpoint", "parameters", "versions", "created_at", "about")
-        }
-    except (ValueError, AttributeError):
-        return {
-            "problem": "its first line is no header"
-        }  # its chapter says more; the report must still come
-
-
-def _versions() -> Iterable[tuple[str, str]]:
-    for name in _PACKAGES:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            continue
+    except (ValueError, AttributeError):  # its chapter says more; the report must still come
+        return {"problem": "its first line is no header"}
+    names = ("model", "endpoint", "parameters", "versions", "created_at", "about")
+    return {name: header.get(name) for name in names}

@@ -10,9 +10,9 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from evalkit.errors import DesignError
 from evalkit.redaction import passwords_in, without_secrets, without_secrets_in
@@ -29,21 +29,20 @@ _SECRET_VALUE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Executed:
-    """What came of one notebook.
+class Executed(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one notebook, as the manifest keeps it.
 
     Attributes:
-        path: The executed notebook; complete, or up to the cell that failed.
         title: The notebook's title, else its first heading or file name.
         error: None, or the exception in one line.
         seconds: Wall-clock time.
+        skipped: It was up to date, and taken from the run before.
     """
 
-    path: Path
-    title: str
-    error: str | None
-    seconds: float
+    title: str = ""
+    error: str | None = None
+    seconds: float = 0.0
+    skipped: bool = False
 
 
 def checked_parameters(
@@ -55,13 +54,9 @@ def checked_parameters(
         DesignError: With every problem, one a line.
     """
     known = [TYPES, {"study": str, "run": str}, *declared.values()]
-    problems = [
-        problem for name, value in values.items() for problem in _problems(name, value, known)
-    ]
+    problems = [told for name, value in values.items() for told in _problems(name, value, known)]
     if problems:
-        raise DesignError(
-            "parameters refused:\n" + "\n".join(f"  {problem}" for problem in problems)
-        )
+        raise DesignError("\n  ".join(["parameters refused:", *problems]))
 
 
 def execute(
@@ -83,14 +78,13 @@ def execute(
         kernels: A kernel manager class, cold kernels by default.
         say: Receives each line that the notebook prints while it runs, such as how far asking is and what it waits for.
     """
+    from jupyter_client.manager import AsyncKernelManager
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
     began = time.monotonic()
     partial = output.with_suffix(".partial.ipynb")
     declared = declared_parameters(notebook)
-    options: dict[str, Any] = {"kernel_manager_class": kernels} if kernels else {}
-    options |= {"stdout_file": _Printed(say)} if say else {}
     error = None
     try:
         with _own_loop():
@@ -105,7 +99,8 @@ def execute(
                 autosave_cell_every=0,
                 resources={"metadata": {"path": str(folder)}},
                 extra_arguments=["--log-level=CRITICAL"],
-                **options,
+                stdout_file=_Printed(say) if say else None,
+                kernel_manager_class=kernels or AsyncKernelManager,
             )
     except PapermillExecutionError as why:
         error = one_line(f"{why.ename}: {why.evalue}")
@@ -114,9 +109,7 @@ def execute(
         _write_failed(notebook, partial, error)
     _without_keys(partial)
     os.replace(partial, output)
-    return Executed(
-        path=output, title=title_of(output), error=error, seconds=time.monotonic() - began
-    )
+    return Executed(title=title_of(output), error=error, seconds=time.monotonic() - began)
 
 
 class _Printed:
@@ -175,12 +168,11 @@ def _own_loop() -> Iterator[None]:
 
 
 def _problems(name: str, value: Value, known: Iterable[Mapping[str, type]]) -> Iterable[str]:
+    told = "looks like a secret, and papermill writes parameters in plain text; use the environment"
     if _SECRET_NAME.search(name):
-        yield f"{name}: looks like a secret, and papermill writes parameters in plain text; use the environment"
-    elif isinstance(value, str) and (
-        _SECRET_VALUE.search(value) or passwords_in(value) or _is_our_key(value)
-    ):
-        yield f"{name}: the value looks like a secret, and papermill writes parameters in plain text; use the environment"
+        yield f"{name}: {told}"
+    elif isinstance(value, str) and _is_secret(value):
+        yield f"{name}: the value {told}"
     else:
         own = [types for types in known if name in types] or [dict(ChainMap(*map(dict, known)))]
         unknown = "no such setting, and no notebook declares it"
@@ -188,8 +180,10 @@ def _problems(name: str, value: Value, known: Iterable[Mapping[str, type]]) -> I
         yield from dict.fromkeys(told)
 
 
-def _is_our_key(value: str) -> bool:
-    return without_secrets(value) != value
+def _is_secret(value: str) -> bool:
+    """By its form, or as a key that the environment holds."""
+    by_form = _SECRET_VALUE.search(value) or passwords_in(value)
+    return bool(by_form) or without_secrets(value) != value
 
 
 def _write_failed(notebook: Path, output: Path, error: str) -> None:

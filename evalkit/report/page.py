@@ -5,24 +5,29 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evalkit import wording
+from markupsafe import Markup
+
 from evalkit.conversation import conversation_css
-from evalkit.decision import Decision, read_decision
+from evalkit.decision import Decision, read_decision, read_evidence
 from evalkit.decision.findings import CONFIRMED, UNCONFIRMED
 from evalkit.decision.layers import MISSING
 from evalkit.decision.record import VERDICTS
 from evalkit.decision.rules import NAMES, STAGES
-from evalkit.files import read_record, write_whole
+from evalkit.errors import DataError
+from evalkit.files import JsonObject, write_whole
+from evalkit.records import Evidence, Layer
 from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
-from evalkit.report.notebook import title_of
+from evalkit.report.manifest import Manifest
+from evalkit.report.notebook import Executed
 from evalkit.settings import retirement, settings_of
+from evalkit.wording import listed, number, plural, visible
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
@@ -54,21 +59,21 @@ _ANSWER = re.compile(r'<p class="ek-answer( ek-simulated)?">.*?</p>', re.DOTALL)
 _CHIP = re.compile(r'<[^<>]*class="[^"<>]*\bek-chip-simulated\b')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Chapter:
     """One notebook as a section of the page.
 
     Attributes:
+        id: The notebook's stem, such as `01_benchmark`.
         answer: What it found.
         picture: The one picture that stands open below the answer, and why it stopped if it did.
         limits: What it cannot tell.
         rest: Everything else.
         first: What it puts on the first screen.
+        lacking: Where its layer has no evidence, what is missing and its price.
     """
 
     id: str
-    number: str
-    short: str
     title: str
     answer: str
     picture: str
@@ -76,6 +81,17 @@ class Chapter:
     rest: str
     first: str
     error: str | None
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def number(self) -> str:
+        """As it is counted."""
+        return self.id.partition("_")[0].lstrip("0")
+
+    @property
+    def short(self) -> str:
+        """Its file's name in words."""
+        return self.id.partition("_")[2].replace("_", " ").capitalize().replace("Ab ", "A/B ")
 
     @property
     def body(self) -> str:
@@ -93,23 +109,61 @@ class Chapter:
         marks = _ANSWER.findall(self.body)
         return any(marks) if marks else _CHIP.search(self.body) is not None
 
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """What is told in place of an answer; a chapter that stopped says why instead."""
+        return {} if self.error or self.id in _PREPARES else self.lacking
+
+    @property
+    def found(self) -> str:
+        """How its answer begins, for the list of contents."""
+        said = html.unescape(re.sub(r"<[^>]*>", "", self.answer))
+        return re.split(r"(?<=[.;]) ", said, maxsplit=1)[0].rstrip(";")
+
+    @property
+    def told(self) -> Markup:
+        """What stands open: without evidence its answer at most, and no limits once it stopped."""
+        told = "" if self.lacks else self.answer
+        if self.error or not self.lacking:
+            told += self.picture + ("" if self.error else self.limits)
+        return Markup(told)  # noqa: S704 - cleaned
+
+    @property
+    def folded(self) -> Markup:
+        """What is folded away."""
+        parts = (self.answer, self.picture, self.limits, self.rest)
+        return Markup("".join(part for part in parts if part not in self.told))  # noqa: S704 - cleaned
+
+    @property
+    def inside(self) -> str:
+        """What is folded away, counted."""
+        counts = {name: self.folded.count(f"<{name}") for name in ("figure", "table")}
+        return listed([plural(n, name) for name, n in counts.items() if n])
+
 
 def write_page(folder: Path) -> Path:
     """Writes `report.html` into a run's folder, from what stands there.
 
     Raises:
-        DataError: The run has no manifest.
+        DataError: The run has no manifest, or its decision is damaged.
     """
-    record = manifest.read(folder)
-    chapters = list[Chapter]()
-    for stem, made in record["chapters"].items():
-        taken = any(one.first for one in chapters)
-        chapters.append(chapter(folder / f"{stem}.ipynb", made, lift=not taken))
+    made = manifest.read(folder)
     decision = read_decision(folder) if (folder / "decision.json").is_file() else None
-    sections = [_section(one, _lacking(decision).get(one.id)) for one in chapters]
-    text = _page(record, chapters, sections, None if record["failed"] else decision, folder)
-    page = wording.visible(without_secrets(_with_letters(clean.with_unique_names(text))))
+    lacking, chapters = _lacking(decision), list[Chapter]()
+    for stem, one in made.chapters.items():
+        taken = any(one.first for one in chapters)
+        found = chapter(folder / f"{stem}.ipynb", one, lift=not taken)
+        chapters.append(replace(found, lacking=lacking.get(stem, {})))
+    text = _page(made, chapters, None if made.failed else decision, _evidence(folder))
+    page = visible(without_secrets(_with_letters(clean.with_unique_names(text))))
     return write_whole(folder / FILE, page.encode())
+
+
+def _evidence(folder: Path) -> Mapping[Layer, Evidence]:
+    try:
+        return read_evidence(folder)
+    except DataError:  # the decision says so; the report must still come
+        return {}
 
 
 def _with_letters(text: str) -> str:
@@ -121,7 +175,7 @@ def _with_letters(text: str) -> str:
     return text.replace("<style>", f"<style>{fonts}", 1)
 
 
-def chapter(notebook: Path, made: Mapping[str, Any], *, lift: bool = True) -> Chapter:
+def chapter(notebook: Path, made: Executed, *, lift: bool = True) -> Chapter:
     """Renders one executed notebook: its answer first, code left out.
 
     Args:
@@ -131,28 +185,25 @@ def chapter(notebook: Path, made: Mapping[str, Any], *, lift: bool = True) -> Ch
     """
     body, _ = _exporter().from_filename(str(notebook))
     parts = _slots(body)
-    first = "".join(text for slot, text in parts if slot == FIRST_SCREEN and lift)
-    picture = "".join(text for slot, text in parts if slot in {"picture", "stopped"})
-    limits = "".join(text for slot, text in parts if slot == "limits")
+    if not lift:
+        parts = [("rest" if slot == FIRST_SCREEN else slot, text) for slot, text in parts]
+    in_slots = {name: "".join(text for slot, text in parts if slot == name) for name, _ in parts}
     rest = ""
     for slot, text in parts:
         if slot == _NUMBERS and text.strip() and f'id="{_anchor(notebook.stem)}"' not in rest:
             rest += _behind(notebook.stem, text)
-        elif slot not in _OPEN and (slot != FIRST_SCREEN or not lift):
+        elif slot not in {*_OPEN, FIRST_SCREEN}:
             rest += text
-    answers = [found[0] for found in _ANSWER.finditer(rest)]
-    number, _, name = notebook.stem.partition("_")
+    limits = in_slots.get("limits", "")
     return Chapter(
         id=notebook.stem,
-        number=number.lstrip("0"),
-        short=name.replace("_", " ").capitalize().replace("Ab ", "A/B "),
-        title=title_of(notebook),
-        answer="".join(answers),
-        picture=picture,
+        title=made.title,
+        answer="".join(found[0] for found in _ANSWER.finditer(rest)),
+        picture="".join(text for slot, text in parts if slot in {"picture", "stopped"}),
         limits=f'<div class="limits">{clean.with_heading_levels(limits)}</div>' if limits else "",
         rest=clean.with_heading_levels(_ANSWER.sub("", rest)).strip(),
-        first=first,
-        error=made["error"],
+        first=in_slots.get(FIRST_SCREEN, ""),
+        error=made.error,
     )
 
 
@@ -162,7 +213,7 @@ def _slots(body: str) -> list[tuple[str, str]]:
     return [("rest", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
 
 
-def _slot(cell: Mapping[str, Any], stopped: bool = False) -> str:
+def _slot(cell: JsonObject, stopped: bool = False) -> str:
     """An output of a cell stands where the cell's tag says; failures and limits stand open by themselves."""
     if stopped or (cell["cell_type"] == "markdown" and _LIMITS.match(cell["source"])):
         return "stopped" if stopped else "limits"
@@ -194,81 +245,36 @@ def _exporter() -> HTMLExporter:
 
 
 def _page(
-    record: Mapping[str, Any],
+    made: Manifest,
     chapters: list[Chapter],
-    sections: list[dict[str, Any]],
     decision: Decision | None,
-    folder: Path,
+    evidence: Mapping[Layer, Evidence],
 ) -> str:
     from jinja2 import Environment, FileSystemLoader
-    from markupsafe import Markup
 
-    page = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True).get_template(
-        "page.html.j2"
-    )
-    evidence = _evidence(folder)
-    return page.render(
+    page = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True)
+    day = datetime.fromisoformat(made.made_at).date()
+    retires = retirement(settings_of(made.parameters), day)
+    notices = [*_changes(decision, CONFIRMED), *([f"{retires}."] if retires else [])]
+    return page.get_template("page.html.j2").render(
         css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
-        title=str(record["parameters"].get("title") or record["study"]),
-        about=_about(record, decision, evidence),
-        failed=record["failed"],
+        title=str(made.parameters.get("title") or made.study),
+        about=_about(made, decision, evidence.get("benchmark")),
+        failed=made.failed,
         sound=[one.short for one in chapters if not one.error],
         first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
-        chapters=sections,
+        chapters=chapters,
         rows=_rows(decision, chapters),
-        facts=_facts(record, decision, evidence),
-        tables=[
-            {"summary": name, "body": Markup(body)}  # noqa: S704 - escaped
-            for name, body in _tables(record, evidence).items()
-        ],
-        version=record["versions"]["evalkit"],
-        run=record["run"],
-        notes=[
-            wording.visible(one)
-            for one in (*record.get("notes", ()), *_changes(decision, UNCONFIRMED))
-        ],
-        notices=[
-            wording.visible(one) for one in (*_changes(decision, CONFIRMED), *_retires(record))
-        ],
-        head=record.get("ledger", ""),
-        made_at=record["made_at"],
-        **_verdict(decision, record),
+        facts=_facts(made, decision, evidence),
+        tables=_tables(made, evidence),
+        version=made.versions["evalkit"],
+        run=made.run,
+        notes=[visible(one) for one in (*(made.notes or ()), *_changes(decision, UNCONFIRMED))],
+        notices=[visible(one) for one in notices],
+        head=made.ledger,
+        made_at=made.made_at,
+        **_verdict(made, decision),
     )
-
-
-def _section(one: Chapter, lacks: Mapping[str, str] | None) -> dict[str, Any]:
-    """A chapter's two depths: what stands open, and what is folded away and counted.
-
-    A layer without evidence says what is missing instead; a chapter that stopped says why and no more.
-    """
-    from markupsafe import Markup
-
-    lacks = None if one.error else lacks
-    is_bare = bool(lacks) and one.id not in _PREPARES
-    told = "" if is_bare else one.answer
-    if not lacks:
-        told += one.picture + ("" if one.error else one.limits)
-    parts = (one.answer, one.picture, one.limits, one.rest)
-    folded = "".join(part for part in parts if part not in told)
-    counts = {name: folded.count(f"<{name}") for name in ("figure", "table")}
-    return {
-        **{
-            name: getattr(one, name)
-            for name in ("id", "number", "short", "title", "error", "simulated")
-        },
-        "lacks": lacks if is_bare else None,
-        "found": _first_sentence(one.answer),
-        "told": Markup(told),  # noqa: S704 - cleaned
-        "folded": Markup(folded),  # noqa: S704 - cleaned
-        "inside": wording.listed([wording.plural(n, name) for name, n in counts.items() if n]),
-    }
-
-
-def _retires(record: Mapping[str, Any]) -> list[str]:
-    """That the base model retires soon, counted from the day of the run."""
-    day = datetime.fromisoformat(record["made_at"]).date()
-    told = retirement(settings_of(record["parameters"]), day)
-    return [f"{told}."] if told else []
 
 
 def _changes(decision: Decision | None, rule: str) -> list[str]:
@@ -281,12 +287,6 @@ def _changes(decision: Decision | None, rule: str) -> list[str]:
     ]
 
 
-def _first_sentence(answer: str) -> str:
-    """How an answer begins, for the list of contents."""
-    said = html.unescape(re.sub(r"<[^>]*>", "", answer))
-    return re.split(r"(?<=[.;]) ", said, maxsplit=1)[0].rstrip(";")
-
-
 def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, str]]:
     """The first screen's rows: what each says, its chapter, and the table behind it."""
     if decision is None:
@@ -295,6 +295,7 @@ def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, 
 
     known = {one.id: one for one in chapters}
     led = {_TITLES[layer]: known.get(stems[-1]) for layer, stems in _LAYERS.items()}
+    benchmark = known.get(_LAYERS["benchmark"][0])
     told = [
         {
             "name": row.name,
@@ -303,7 +304,7 @@ def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, 
             "kind": row.kind,
         }
         for row in rows_of(decision)
-        if (one := led.get(row.name, known.get(_LAYERS["benchmark"][0])))
+        if (one := led.get(row.name, benchmark))
     ]
     together = [one.numbers for one in chapters if one.first and one.numbers]
     return told + [{"name": "All in numbers", "at": at, "word": ""} for at in together]
@@ -321,17 +322,12 @@ def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
     return lacking
 
 
-def _verdict(decision: Decision | None, record: Mapping[str, object]) -> dict[str, Any]:
+def _verdict(made: Manifest, decision: Decision | None) -> Mapping[str, object]:
     if decision is None:
-        failed, said = bool(record["failed"]), record.get("headline")
-        words = "This report is incomplete" if failed else "No decision was made in this run"
-        return {
-            "headline": f"{words}." if failed or not said else said,
-            "verdict_word": words,
-            "kind": "unsure",
-            "deck": record.get("deck", ""),
-            "missing": [],
-        }
+        words = "This report is incomplete" if made.failed else "No decision was made in this run"
+        said = "" if made.failed else made.headline
+        told = {"headline": said or f"{words}.", "deck": made.deck, "missing": []}
+        return told | {"verdict_word": words, "kind": "unsure"}
     missing = [
         {**one, "name": _TITLES[one["layer"]], "word": one["word"].replace("'", "’")}
         for one in decision.missing
@@ -345,62 +341,41 @@ def _verdict(decision: Decision | None, record: Mapping[str, object]) -> dict[st
     }
 
 
-def _about(
-    record: Mapping[str, Any], decision: Decision | None, evidence: Mapping[str, Any]
-) -> list[str]:
-    comparison = evidence.get("comparison.json", {})
-    models = comparison.get("models") or (decision.models if decision else {})
-    n = (comparison.get("primary") or {}).get("n")
-    return [
-        *(
-            [f"{models['fine_tuned']} against {models['base']}"]
-            if {"base", "fine_tuned"} <= set(models)
-            else []
-        ),
-        *(
-            [wording.plural(n, f"held-out {str(comparison['unit']).removesuffix('s')}")]
-            if n
-            else []
-        ),
-        *([f"stage: {STAGES[decision.stage]}"] if decision else []),
-        record["made_at"][:16].replace("T", " ") + " UTC",
-    ]
-
-
-def _evidence(folder: Path) -> dict[str, Any]:
-    found = (folder / name for name in ("comparison.json", "preference.json", "ab_test.json"))
-    return {
-        path.name: read_record(
-            path, dict[str, Any], said="not a record of evidence", remedy="run its chapter again"
-        )
-        for path in found
-        if path.is_file()
-    }
+def _about(made: Manifest, decision: Decision | None, benchmark: Evidence | None) -> list[str]:
+    told = []
+    models = (benchmark and benchmark.models) or (decision and decision.models) or {}
+    if {"base", "fine_tuned"} <= set(models):
+        told += [f"{models['fine_tuned']} against {models['base']}"]
+    if benchmark and benchmark.primary and (n := benchmark.primary.get("n")):
+        told += [plural(n, f"held-out {benchmark.unit.removesuffix('s')}")]
+    if decision:
+        told += [f"stage: {STAGES[decision.stage]}"]
+    return [*told, made.made_at[:16].replace("T", " ") + " UTC"]
 
 
 def _facts(
-    record: Mapping[str, Any], decision: Decision | None, evidence: Mapping[str, Any]
+    made: Manifest, decision: Decision | None, evidence: Mapping[Layer, Evidence]
 ) -> dict[str, str]:
-    bound = evidence.get("comparison.json", {}).get("bound_to", {})
-    plan = evidence.get("ab_test.json", {}).get("details", {}).get("plan_hash")
-    seeds = {name: value for name, value in record["parameters"].items() if name.endswith("seed")}
-    facts = {
-        "Study and run": f"{record['study']}, {record['run']}",
-        **{f"sha256 of {name.replace('_', ' ')}": str(value) for name, value in bound.items()},
-        "A/B plan": f"sha256 {plan}" if plan else "",
-        "Simulated": wording.listed([NAMES[layer] for layer in decision.simulated])
-        if decision
-        else "",
-        "Seeds": ", ".join(f"{name} {value}" for name, value in seeds.items()),
-        **{
-            f"Answers, {name.removesuffix('_journal').replace('_', '-')}": _flat(one)
-            for name, one in record["journals"].items()
-        },
-        "Duration": f"{record['seconds']:.0f} s, {wording.plural(len(record['chapters']), 'chapter')}",
-        "Versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
-        "Machine": record["platform"],
+    bound = evidence["benchmark"].bound_to if "benchmark" in evidence else {}
+    plan = evidence["ab_test"].details.get("plan_hash") if "ab_test" in evidence else None
+    simulated = [NAMES[layer] for layer in decision.simulated] if decision else []
+    seeds = [f"{name} {value}" for name, value in made.parameters.items() if name.endswith("seed")]
+    journals = {
+        f"Answers, {name.removesuffix('_journal').replace('_', '-')}": _flat(one)
+        for name, one in made.journals.items()
     }
-    return {name: wording.visible(value) for name, value in facts.items() if value}
+    facts = {
+        "Study and run": f"{made.study}, {made.run}",
+        **{f"sha256 of {name.replace('_', ' ')}": value for name, value in bound.items()},
+        "A/B plan": f"sha256 {plan}" if plan else "",
+        "Simulated": listed(simulated),
+        "Seeds": ", ".join(seeds),
+        **journals,
+        "Duration": f"{made.seconds:.0f} s, {plural(len(made.chapters), 'chapter')}",
+        "Versions": ", ".join(f"{name} {number}" for name, number in made.versions.items()),
+        "Machine": made.platform,
+    }
+    return {name: visible(value) for name, value in facts.items() if value}
 
 
 def _flat(value: object) -> str:
@@ -410,34 +385,32 @@ def _flat(value: object) -> str:
             for name, one in value.items()
             if one not in (None, {}, "")
         )
-    return wording.number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)
 
 
-def _tables(record: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, str]:
+def _tables(made: Manifest, evidence: Mapping[Layer, Evidence]) -> list[dict[str, object]]:
     from evalkit.show import table
 
     parameters = [
-        {"name": name, "value": str(value)} for name, value in sorted(record["parameters"].items())
+        {"name": name, "value": str(made.parameters[name])} for name in sorted(made.parameters)
     ]
-    files = [{"file": name, "sha256": value} for name, value in record["files"].items()]
+    files = [{"file": name, "sha256": value} for name, value in made.files.items()]
     times = [
-        {"chapter": name, "seconds": f"{made['seconds']:.1f}"}
-        for name, made in record["chapters"].items()
+        {"chapter": name, "seconds": f"{one.seconds:.1f}"} for name, one in made.chapters.items()
     ]
-    costs = evidence.get("comparison.json", {}).get("details", {}).get("costs") or {}
-    looks = evidence.get("ab_test.json", {}).get("details", {}).get("looks") or []
-    made = {
+    tables = {
         "Parameters": table(parameters, caption="Parameters"),
         "Files and their hashes": table(files, caption="Files"),
         "Duration of each chapter": table(times, caption="Duration", numeric=("seconds",)),
     }
+    costs = evidence["benchmark"].details.get("costs") if "benchmark" in evidence else None
+    looks = evidence["ab_test"].details.get("looks") if "ab_test" in evidence else None
     if costs and all(isinstance(one, Mapping) for one in costs.values()):
         spent = [{"answers of": name.replace("_", "-"), **one} for name, one in costs.items()]
-        made["Cost of the answers"] = table(
-            spent, caption="Tokens, waiting time and money by model"
-        )
-    if looks and all(isinstance(look, Mapping) for look in looks):
-        made["Looks at the A/B test"] = table(
+        told = "Tokens, waiting time and money by model"
+        tables["Cost of the answers"] = table(spent, caption=told)
+    if looks and all(isinstance(one, Mapping) for one in looks):
+        tables["Looks at the A/B test"] = table(
             looks, caption="Looks", columns=_LOOK_COLUMNS, numeric=tuple(_LOOK_COLUMNS)
         )
-    return {name: one.body for name, one in made.items()}
+    return [{"summary": name, "body": Markup(one.body)} for name, one in tables.items()]  # noqa: S704 - escaped

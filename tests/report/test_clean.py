@@ -18,7 +18,7 @@ def test_our_own_progress_is_left_out_and_other_messages_stay():
 
 def simulated(body):
     """Whether a chapter of this body counts as simulated."""
-    words = {"id": "x", "number": "5", "short": "Plan", "title": "t", "first": ""}
+    words = {"id": "05_plan", "title": "t", "first": ""}
     parts = {"answer": "", "picture": "", "limits": "", "rest": body}
     return Chapter(**words, **parts, error=None).simulated
 

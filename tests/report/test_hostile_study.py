@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from evalkit.answers.runner import run_automated_eval
-from evalkit.report import chain, compare
+from evalkit.report import chain
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -67,9 +67,7 @@ def compared_file(tmp_path_factory):
         ]  # fmt: skip
         files.append(root / f"{HOSTILE[2][:4]}{'w' * 80}{right}<b onload=alert(1)>.jsonl")
         files[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given = {"metric": "exact_match", "columns": "", "base_arm": "", "fine_tuned_arm": ""}
-    given |= {"test_file": "", "filter_name": "", "margin": 0.0}
-    return compare.compare(*files, given, root=root)[0]
+    return chain.compare(*files, metric="exact_match", root=root)[0]
 
 
 def _answering(name, right):

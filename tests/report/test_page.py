@@ -6,6 +6,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from evalkit.decision import decide
 from evalkit.report import manifest, page
+from evalkit.report.notebook import Executed
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def body_of(tmp_path):
     def made(*cells):
         path = tmp_path / "03_rate.ipynb"
         nbformat.write(new_notebook(cells=[new_markdown_cell("# A title?"), *cells]), path)
-        return page.chapter(path, {"error": None}).body
+        return page.chapter(path, Executed()).body
 
     return made
 
@@ -135,10 +136,8 @@ def test_a_chapter_that_stopped_says_why_and_folds_the_rest(page_of):
 
 
 def test_one_chapter_is_told_as_one():
-    record = dict.fromkeys(("study", "run", "platform"), "x") | {
-        "parameters": {}, "journals": {}, "versions": {}, "seconds": 12.0, "chapters": {"01_benchmark": {}},
-    }  # fmt: skip
-    assert page._facts(record, None, {})["Duration"] == "12 s, 1 chapter"
+    made = manifest.Manifest(failed={}, seconds=12.0, chapters={"01_benchmark": Executed()})
+    assert page._facts(made, None, {})["Duration"] == "12 s, 1 chapter"
 
 
 def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(tmp_path):
