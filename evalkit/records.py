@@ -16,10 +16,11 @@ from evalkit.redaction import without_secrets_in
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
 
-Message = Mapping[str, Any]  # of a conversation, as it is sent
+Held = Mapping[str, Any]  # a JSON object that stays as it is
+Message = Held  # of a conversation, as it is sent
 Messages = Sequence[Message]
 _LONGEST, _LONG_TEXT, _FEW = 1000, 60, 4  # characters of a repr and of a text in it; items shown
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Held = MappingProxyType({})
 _BROKEN_OFF = {
     *("abort", "aborted", "cancelled", "canceled", "failed", "timeout", "overloaded"),
     "insufficient_system_resource",
@@ -97,7 +98,7 @@ class Example(Brief):
     slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     cluster: str | None = None
     line: int = 0
-    request: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    request: Held = field(default_factory=lambda: _NOTHING)
     also_right: tuple[str, ...] = ()
     expects: bool = True
 
@@ -310,9 +311,9 @@ class Evidence(Brief):
     simulated: bool
     metric: str
     unit: str
-    primary: Mapping[str, Any] | None
+    primary: Held | None
     missing: tuple[Missing, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    details: Held = field(default_factory=lambda: _NOTHING)
 
     def write(self, path: Path) -> Path:
         """Writes the evidence as JSON; refuses NaN, which is not JSON."""
