@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evalkit import study
-from evalkit.abtest import chapter, frames, looks
-from evalkit.abtest.chapter import NoReading
+from evalkit.abtest import chapter, lock
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import ABPlan
-from evalkit.abtest.reading import Reading
+from evalkit.abtest.reading import NoReading, Reading
 from evalkit.answers.runner import results_from_journal
 from evalkit.benchmark import doctor, evidence
 from evalkit.benchmark.bench import Bench, Costs, Gaps
@@ -153,7 +152,7 @@ class Study(study.Study):
 
     def reading(self, plan: LockedPlan | NoReading) -> Reading | NoReading:
         """The log as the plan allows it to be read, up to where outcomes begin; its `effect()` is a look, on record."""
-        return chapter.read_up_to_the_effect(self, plan)
+        return chapter.open_reading(self, plan)
 
     def design_effect(self) -> float | None:
         """What the plan's `design_effect` would be by the control users in the study's log; None without such a log.
@@ -173,7 +172,7 @@ class Study(study.Study):
         """
         if kind != "look":
             raise DesignError(f"ledger of {kind!r}: there is one of looks, kind='look'")
-        return frames.looks(looks.read_looks(self.path(chapter.LEDGER)))
+        return lock.looks_frame(lock.read_looks(self.path(lock.LEDGER)))
 
     def gaps(self) -> Gaps:
         """What both models' answers still lack of the test set."""

@@ -11,11 +11,10 @@ from matplotlib import pyplot
 from scipy.stats import norm
 
 from evalkit import settings, stats
-from evalkit.abtest import prospect
 from evalkit.abtest.effects import Effect, at_look
 from evalkit.abtest.findings import deciding
 from evalkit.abtest.lock import lock, read_lock
-from evalkit.abtest.plan import ABPlan, Metric
+from evalkit.abtest.plan import ABPlan, Metric, power_at
 from evalkit.abtest.reading import _to_keep
 from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.comparison import compare_models
@@ -168,9 +167,9 @@ def test_users_follow_from_the_margin_as_tost_of_statsmodels_has_it():
         effect_size=0.02 / 0.21**0.5, alpha=0.025, power=0.8, alternative="larger"
     )
     assert plan().n_control == pytest.approx(sized, abs=2)
-    assert prospect.power_at(plan(), 0.0) == pytest.approx(0.8, abs=0.001)
-    assert prospect.power_at(plan(looks=4), 0.0) == pytest.approx(0.8, abs=0.001)
-    assert prospect.power_at(plan(), -MARGIN) == pytest.approx(0.025, abs=0.001)
+    assert power_at(plan(), 0.0) == pytest.approx(0.8, abs=0.001)
+    assert power_at(plan(looks=4), 0.0) == pytest.approx(0.8, abs=0.001)
+    assert power_at(plan(), -MARGIN) == pytest.approx(0.025, abs=0.001)
 
 
 def test_the_lock_holds_question_and_margin_and_neither_can_be_amended(tmp_path):

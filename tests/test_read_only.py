@@ -12,7 +12,7 @@ import pytest
 from evalkit import ledger
 from evalkit.abtest import chapter
 from evalkit.abtest.analysis import fetched
-from evalkit.abtest.looks import read_looks
+from evalkit.abtest.lock import read_looks
 from evalkit.abtest.reading import Reading
 from evalkit.abtest.source import open_log
 from evalkit.decision import history
@@ -71,7 +71,8 @@ def tested(home):
 
 def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     with read_only(tested.folder):
-        found = chapter.open_reading(tested)
+        found = chapter.open_reading(tested).effect()
+        found.opened.log.close()
         assert simulated(tested).startswith("Nothing was simulated: ")
     assert isinstance(found, Reading)
     assert (found.recorded, found.findings, found.verdict) == (False, None, "too early")
@@ -87,9 +88,11 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
 
 
 def test_a_look_on_record_may_be_read_again(tested):
-    first = chapter.open_reading(tested)
+    first = chapter.open_reading(tested).effect()
+    first.opened.log.close()
     with read_only(tested.folder):
-        again = chapter.open_reading(tested)
+        again = chapter.open_reading(tested).effect()
+        again.opened.log.close()
     assert again.primary_dict() == first.primary_dict()
     assert again.recorded
     assert "the same look was recorded before" in " ".join(again.notes)

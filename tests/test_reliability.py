@@ -15,8 +15,7 @@ import yaml
 from evalkit import ledger
 from evalkit.__main__ import main
 from evalkit.abtest import chapter
-from evalkit.abtest.lock import amend, canonical, read_lock
-from evalkit.abtest.looks import Look, record_look
+from evalkit.abtest.lock import Look, amend, canonical, read_lock, record_look
 from evalkit.decision import history
 from evalkit.decision.concerns import confirm
 from evalkit.errors import DataError, DesignError

@@ -1,16 +1,22 @@
-"""From sums per phase, variant and day to one tested difference: phases kept apart, the user as the unit."""
+"""From sums per phase, variant and day to one difference, tested or against a margin: phases apart, the user as the unit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields, replace
+from operator import mul
+from typing import Any
 
-from evalkit.abtest.plan import Kind
+import pandas as pd
+
+from evalkit.abtest.analysis import BIN, Log, Table
+from evalkit.abtest.plan import Better, Guardrail, Kind
 from evalkit.stats import (
     MeanSums,
     ProportionTest,
+    QuantileInterval,
+    QuantileTest,
     RatioSums,
     adjust,
     against_margin,
@@ -18,24 +24,31 @@ from evalkit.stats import (
     cuped_test_from_sums,
     keeps_margin,
     mean_test_from_sums,
+    noninferiority_test,
     proportion_z_test,
+    quantile_levels,
+    quantile_test,
     ratio_test_from_sums,
+    user_design_effect_from_sums,
 )
+from evalkit.stats.ratio import UserTest, wilson_by_user
 from evalkit.stats.result import ByUser, Scale, Verdict, which_way, z_of_p, z_quantile
-
-if TYPE_CHECKING:
-    import pandas as pd
+from evalkit.stats.sums import one_user
 
 SUMS = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
 THIRDS = ("sum_xxx", "sum_xxy", "sum_xyy", "sum_yyy", "n_hit", "n_miss")
 ENDS = {"max_x": max, "max_y": max, "min_y": min}
 FEW_USERS = 30
+Row = Mapping[str, Any]  # numbers of one part: a day, a slice, a further metric
 _SMALLEST = 1e-250  # p below which a z-score is told as it is
+_P95 = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect(ByUser):
     """`treatment_rate - control_rate` of one metric, as the plan lets it be read; `estimate` is `diff`.
+
+    Of what is only watched it says no more than levels, difference and interval.
 
     Attributes:
         control_rate: The control's level: a rate, a mean per user or a ratio per request. With several phases a mean over
@@ -50,15 +63,15 @@ class Effect(ByUser):
         margin: The loss still accepted where the plan asks whether treatment is no worse; None where it asks for better.
     """
 
-    control_rate: float | None
-    treatment_rate: float | None
-    n_control: int
-    n_treatment: int
-    se: float | None
-    z_score: float | None
-    lift: float | None
-    lift_ci_low: float | None
-    lift_ci_high: float | None
+    control_rate: float | None = None
+    treatment_rate: float | None = None
+    n_control: int = 0
+    n_treatment: int = 0
+    se: float | None = None
+    z_score: float | None = None
+    lift: float | None = None
+    lift_ci_low: float | None = None
+    lift_ci_high: float | None = None
     bound: float | None = None
     look: int = 1
     looks: int = 1
@@ -121,8 +134,17 @@ def effect(
         alpha: Two-sided level.
         lower_is_better: The metric's direction; it turns the verdict, never the sign.
     """
-    shown_as = "points" if kind == "rate" else "number"
-    whole = _joined(phase_tests(cells, kind, alpha=alpha), shown_as, alpha)
+    both = pairs(cells)
+    if kind == "mean":
+        names = [one.name for one in fields(MeanSums)]
+        of_users = [
+            [MeanSums(**{name: getattr(arm, name) for name in names}) for arm in pair]
+            for pair in both
+        ]
+        tests = [mean_test_from_sums(*pair, alpha=alpha) for pair in of_users]
+    else:
+        tests = [ratio_test_from_sums(*pair, alpha=alpha) for pair in both]
+    whole = _joined(tests, "points" if kind == "rate" else "number", alpha)
     return replace(whole, lower_is_better=lower_is_better)
 
 
@@ -162,18 +184,6 @@ def cuped_effect(
     return replace(_joined(tests, "number", alpha), lower_is_better=lower_is_better)
 
 
-def phase_tests(cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05) -> list[Any]:
-    """One test a phase, in order."""
-    both = pairs(cells)
-    if kind != "mean":
-        return [ratio_test_from_sums(*pair, alpha=alpha) for pair in both]
-    means = [
-        [MeanSums(**{one.name: getattr(arm, one.name) for one in fields(MeanSums)}) for arm in pair]
-        for pair in both
-    ]
-    return [mean_test_from_sums(*pair, alpha=alpha) for pair in means]
-
-
 def article_test(cells: pd.DataFrame, *, alpha: float = 0.05) -> ProportionTest | None:
     """The article's z-test over requests, as if each were a user of its own; None when they are no counts of one phase."""
     phases = pairs(cells)
@@ -190,7 +200,7 @@ def design_effect(test: Effect, article: ProportionTest | None) -> float | None:
     return (test.se / article.se) ** 2 if article is not None and test.se and article.se else None
 
 
-def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[dict[str, Any], ...]:
+def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[Row, ...]:
     """Differences by name (days, slices, metrics), p adjusted by Holm.
 
     Means of few users are shown without p, as theirs is approximate. The test of a rate holds at any number: where few
@@ -202,30 +212,22 @@ def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[d
         else None
         for test in tests.values()
     ]
-    fields = ("n", "control_rate", "treatment_rate", "estimate", "ci_low", "ci_high")
-    return tuple(
-        {
-            "name": name,
-            **{field: getattr(test, field) for field in fields},
-            "p_value": p,
-            "p_adjusted": adjusted,
-        }
-        | {"verdict": "invalid" if test.no_verdict else _holm_verdict(test, adjusted, alpha)}
-        for (name, test), p, adjusted in zip(
-            tests.items(), raw, adjust(raw, method="holm"), strict=True
-        )
-    )
+    names = ("n", "control_rate", "treatment_rate", "estimate", "ci_low", "ci_high")
+    rows = []
+    for (name, test), p, adjusted in zip(
+        tests.items(), raw, adjust(raw, method="holm"), strict=True
+    ):
+        verdict = "invalid" if test.no_verdict else "no difference shown"
+        if not test.no_verdict and test.estimate and adjusted is not None and adjusted < alpha:
+            verdict = which_way(test.estimate, lower_is_better=test.lower_is_better)
+        row = {"name": name} | {one: getattr(test, one) for one in names}
+        rows.append(row | {"p_value": p, "p_adjusted": adjusted, "verdict": verdict})
+    return tuple(rows)
 
 
 def up_to(cells: pd.DataFrame, day: float) -> pd.DataFrame:
     """The cells of users who came on that day or before."""
     return cells.loc[cells["day"] <= day]
-
-
-def _holm_verdict(test: Effect, p_adjusted: float | None, alpha: float) -> str:
-    if test.estimate is None or p_adjusted is None or p_adjusted >= alpha:
-        return "no difference shown"
-    return which_way(test.estimate, lower_is_better=test.lower_is_better)
 
 
 def pairs(cells: pd.DataFrame) -> list[list[RatioSums]]:
@@ -246,31 +248,25 @@ def pairs(cells: pd.DataFrame) -> list[list[RatioSums]]:
     return [[sums(one, arm) for arm in (0, 1)] for one in sorted(set(phase.tolist())) or [1]]
 
 
-def _joined(parts: Sequence[Any], shown_as: Scale, alpha: float) -> Effect:
+def _joined(parts: Sequence[UserTest], shown_as: Scale, alpha: float) -> Effect:
     whole = parts[0] if len(parts) == 1 else combine_phases(parts, alpha=alpha)
     old, new = _levels(parts, getattr(whole, "weights", ()))
     exact = getattr(whole, "p_exact", None)
     p_value = whole.p_value if exact is None else exact
+    same = ("estimate", "n", "ci_low", "ci_high", "method", "notes", "se", "no_verdict")
     return Effect(
-        estimate=whole.estimate,
-        n=whole.n,
-        ci_low=whole.ci_low,
-        ci_high=whole.ci_high,
+        **{name: getattr(whole, name) for name in same},
         alpha=alpha,
         p_value=None if whole.no_verdict else p_value,
-        method=whole.method,
-        notes=whole.notes,
         control_rate=old,
         treatment_rate=new,
         n_control=sum(one.n_control for one in parts),
         n_treatment=sum(one.n_treatment for one in parts),
-        se=whole.se,
         z_score=_z_of(p_value, whole.z_score, whole.estimate),
         lift=new / old - 1 if old and old > 0 and new is not None else None,
         lift_ci_low=getattr(whole, "lift_ci_low", None),
         lift_ci_high=getattr(whole, "lift_ci_high", None),
         is_exact=exact is not None,
-        no_verdict=whole.no_verdict,
         shown_as=shown_as,
     )
 
@@ -282,22 +278,182 @@ def _z_of(p_value: float | None, z_score: float | None, estimate: float | None) 
     return z_score if p_value < _SMALLEST else math.copysign(z_of_p(p_value), estimate)
 
 
-def _levels(parts: Sequence[object], weights: Sequence[float]) -> tuple[float | None, float | None]:
+def _levels(parts: Sequence[UserTest], weights: Sequence[float]) -> Sequence[float | None]:
     """Each variant's level; over several phases with the weights of the difference, so that they differ by just that."""
+    what = "rate" if hasattr(parts[0], "control_rate") else "mean"
+    levels = [[getattr(one, f"{arm}_{what}") for one in parts] for arm in ("control", "treatment")]
     if len(parts) == 1:
-        return _level(parts[0], "control"), _level(parts[0], "treatment")
+        return [of_arm[0] for of_arm in levels]
     if not any(weights):
         return None, None
-    old, new = (
-        sum(w * (_level(one, arm) or 0.0) for w, one in zip(weights, parts, strict=True))
-        for arm in ("control", "treatment")
-    )
-    return old, new
+    return [sum(map(mul, weights, (one or 0.0 for one in of_arm))) for of_arm in levels]
 
 
-def _level(test: object, arm: str) -> float | None:
-    return (
-        getattr(test, f"{arm}_rate")
-        if hasattr(test, f"{arm}_rate")
-        else getattr(test, f"{arm}_mean")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """One guardrail as it came out.
+
+    Attributes:
+        change: Treatment minus control; it has no good direction of its own.
+        margin: How much worse is acceptable; None when the plan declares no limit and it is only shown.
+        verdict: "not worse", "not shown", "worse" (the whole interval lies beyond the margin), "too early" (no users on a
+            side), "invalid" (the change's notes say why), or "no limit declared".
+    """
+
+    name: str
+    kind: Kind
+    better: Better = "lower"
+    change: Effect
+    margin: float | None = None
+    verdict: str = "no limit declared"
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain numbers."""
+        own = {name: getattr(self, name) for name in ("name", "kind", "better", "margin")}
+        change, names = self.change, ("estimate", "ci_low", "ci_high")
+        levels = {"control": change.control_rate, "treatment": change.treatment_rate}
+        rest = {"n": change.n, "method": change.method, "notes": list(change.notes)}
+        numbers = {name: getattr(change, name) for name in names}
+        return own | {"verdict": self.verdict} | numbers | levels | rest
+
+
+def against_its_margin(change: Effect, rail: Guardrail) -> Watched:
+    """A guardrail's change against its margin."""
+    lower_is_better = rail.better == "lower"
+    test = noninferiority_test(change, rail.margin, lower_is_better=lower_is_better)
+    best = change.ci_low if lower_is_better else change.ci_high
+    beyond = best is not None and (best if lower_is_better else -best) > rail.margin
+    verdict = "worse" if beyond and not change.no_verdict else test.verdict
+    return Watched(**asdict(rail), change=change, verdict=verdict)
+
+
+def unknown(n: int, why: str, alpha: float) -> Effect:
+    """No change can be told."""
+    return Effect(n=n, alpha=alpha, method="none", notes=(why,))
+
+
+def change(cells: pd.DataFrame, kind: Kind, alpha: float) -> Effect:
+    """The change of something watched that is counted in cells; each variant's levels where the split was one."""
+    if kind == "rate":
+        return rate_change(cells, alpha=alpha)
+    found = effect(cells, kind, alpha=alpha)
+    one_split = len(set(cells["phase"])) < 2
+    return found if one_split else replace(found, control_rate=None, treatment_rate=None)
+
+
+def rate_change(cells: pd.DataFrame, *, alpha: float = 0.05) -> Effect:
+    """Change of a rate over requests: Newcombe's interval on effective sample sizes, which holds for rare events too.
+
+    Phases are weighted by n_control x n_treatment / n, whatever came out.
+
+    Source: Newcombe 1998 method 10; effective sizes as Rao & Scott 1992.
+    """
+    both, n = pairs(cells), int(cells["n"].to_numpy().sum())
+    parts = [_newcombe(old, new, alpha) for old, new in both if old.sum_x and new.sum_x]
+    if not parts:
+        return unknown(n, "a variant has no requests", alpha)
+    weights, *columns = zip(*parts, strict=True)
+    shares = [one / sum(weights) for one in weights]
+    old, new, diff = (sum(map(mul, shares, column)) for column in columns[:3])
+    fall, rise = (math.hypot(*map(mul, shares, column)) for column in columns[3:])
+    carried = [one_user({"control": old, "treatment": new}, rate=True) for old, new in both]
+    why = next((one for _, one in carried if one), "")
+    notes = [note for some, _ in carried for note in some]
+    return Effect(
+        estimate=diff,
+        n=n,
+        ci_low=diff - fall,
+        ci_high=diff + rise,
+        alpha=alpha,
+        method="Newcombe by user",
+        notes=(*notes, *([f"no verdict: {why}"] if why else [])),
+        control_rate=old,
+        treatment_rate=new,
+        no_verdict=why,
     )
+
+
+def _newcombe(old: RatioSums, new: RatioSums, alpha: float) -> tuple[float, ...]:
+    """Weight, both rates, their difference, and how far it reaches down and up."""
+    rate_old, low_old, high_old = wilson_by_user(old, alpha)
+    rate_new, low_new, high_new = wilson_by_user(new, alpha)
+    fall = math.hypot(rate_new - low_new, high_old - rate_old)
+    rise = math.hypot(high_new - rate_new, rate_old - low_old)
+    return old.n * new.n / (old.n + new.n), rate_old, rate_new, rate_new - rate_old, fall, rise
+
+
+def latency_change(
+    log: Log, users: Table, experiment: str, *, alpha: float = 0.05
+) -> Effect | None:
+    """Change of the p95 latency in ms: histograms and counts below their p95 come from the engine.
+
+    Source: Woodruff 1952 by user; the difference as Zou & Donner 2008.
+    """
+    histogram = log.latency_histogram(users, experiment)
+    if histogram is None or histogram.empty:
+        return None
+    curves: dict[Any, pd.DataFrame] = dict(iter(histogram.groupby(["phase", "treated"])))
+    limits = {arm: _quantile(part, _P95) for arm, part in curves.items()}
+    sums = pairs(log.latency_cells(users, experiment, limits))
+    tests = []
+    for phase, both in zip(sorted({phase for phase, _ in curves}), sums, strict=True):
+        if (phase, 0) in curves and (phase, 1) in curves:
+            arms = (_woodruff(curves[phase, arm], both[arm], alpha) for arm in (0, 1))
+            tests.append(quantile_test(*arms))
+    return _joined_quantiles(tests, alpha) if tests else None
+
+
+def _woodruff(curve: pd.DataFrame, sums: RatioSums, alpha: float) -> QuantileInterval:
+    levels = quantile_levels(sums, _P95, alpha=alpha)
+    low, high = (None if level is None else _quantile(curve, level) for level in levels)
+    return QuantileInterval(
+        estimate=_quantile(curve, _P95),
+        n=sums.n,
+        ci_low=low,
+        ci_high=high,
+        alpha=alpha,
+        method="Woodruff by user",
+        q=_P95,
+    )
+
+
+def _quantile(curve: pd.DataFrame, level: float) -> float:
+    """The value at a level of a histogram, straight across the bin that reaches it."""
+    n, ms = curve["n"].to_numpy(), curve["ms"].to_numpy()
+    so_far = n.cumsum()
+    at = int((so_far / so_far[-1]).searchsorted(level - 1e-12))
+    inside = (level * so_far[-1] - (so_far[at] - n[at])) / n[at]
+    return float(ms[at] * (1 - BIN * (1 - min(1.0, max(0.0, inside)))))
+
+
+def _joined_quantiles(tests: Sequence[QuantileTest], alpha: float) -> Effect:
+    """One difference; several phases weighted by the inverse square of their intervals' width."""
+    first, n = tests[0], sum(one.n for one in tests)
+    named = {"n": n, "alpha": alpha, "method": "p95, Woodruff by user", "notes": first.notes}
+    found = Effect(**named, shown_as="number")
+    if len(tests) == 1:
+        ends = {name: getattr(first, name) for name in ("estimate", "ci_low", "ci_high")}
+        return replace(found, **ends, control_rate=first.control, treatment_rate=first.treatment)
+    known = [
+        (one.estimate or 0.0, max(one.ci_high - one.ci_low, 1e-9))
+        for one in tests
+        if one.ci_low is not None and one.ci_high is not None
+    ]
+    if not known:
+        return unknown(n, "too few users for an interval", alpha)
+    weights = [1 / width**2 for _, width in known]
+    middle = sum(w * one for w, (one, _) in zip(weights, known, strict=True)) / sum(weights)
+    half = sum(weights) ** -0.5 / 2  # widths are twice a half
+    return replace(found, estimate=middle, ci_low=middle - half, ci_high=middle + half)
+
+
+def design_effect_in(log: Log, experiment: str, metric: str) -> float | None:
+    """The plan's `design_effect` for a rate, from the control users of an experiment in a log; None when nothing varies.
+
+    Raises:
+        DataError: The log cannot be read.
+    """
+    cells = log.cells(log.users(experiment), experiment, metric, is_rate=True)
+    control = [old for old, _ in pairs(cells)]
+    joined = {name: sum(getattr(one, name) for one in control) for name in SUMS}
+    return user_design_effect_from_sums(RatioSums(**joined))

@@ -1,20 +1,21 @@
-"""A plan made binding: one JSON file with the plan, its hash and its time; what changes later is appended for ever.
+"""A plan made binding: one JSON file with the plan, its hash and its time; what changes later, and every look, stays for ever.
 
 `plan.lock.json`: `{"kind": "evalkit-plan", "version": 1, "plan": {...}, "sha256": ..., "locked_at": ..., "amendments": [...]}`.
 `sha256` is taken over the plan as canonical JSON; an amendment holds the whole plan as it stands from then on, and hashes what
-came before it along with itself; each look in the ledger names the hash it was read under. The ledger beside the file knows
-the file's own hash since each lock and amendment, so that no time in it can be changed and no last amendment dropped unseen.
+came before it along with itself. The ledger beside the file knows the file's own hash since each lock and amendment, so that no
+time in it can be changed and no last amendment dropped unseen; and it has a line for every time somebody read the effect, which
+names the hash it was read under.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -22,25 +23,20 @@ from evalkit import ledger
 from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
-from evalkit.files import alone, as_record, read_json, write_whole
+from evalkit.files import JsonObject, alone, as_record, read_json, warned, write_whole
 from evalkit.marks import is_blank
-from evalkit.records import Brief
+from evalkit.records import Against, Brief
 from evalkit.redaction import without_secrets
+from evalkit.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KIND = "evalkit-plan"
+PLAN_FILE, LEDGER = "plan.lock.json", ledger.FILE
 _REMEDY = "a locked plan is changed by amend() only. Restore the file"
-_FIXED = (
-    "experiment_name",
-    "control_model",
-    "treatment_model",
-    "primary",
-    "hash",
-    "hash_seed",
-    "alpha",
-    "covariate",
-    "control_variant",
-    "treatment_variant",
-)
+_FIXED = {"experiment_name", "control_model", "treatment_model", "primary", "hash", "hash_seed"}
+_FIXED |= {"alpha", "covariate", "control_variant", "treatment_variant"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +45,12 @@ class Amendment:
 
     at: str
     reason: str
-    changed: Mapping[str, tuple[Any, Any]]
+    changed: Mapping[str, tuple[object, object]]
     phase: int
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Phase:
     """A stretch of time with one split."""
 
@@ -109,9 +105,11 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
     path = Path(path)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        record = {"kind": KIND, "version": 1, "plan": plan.to_dict(), "locked_at": _utc(now)}
+        record |= {"sha256": _hash(record["plan"]), "amendments": []}
         with alone(path.parent):  # of several runs at once one locks
             if not path.exists():
-                _put(path, "plan locked", _record(plan, now))
+                _put(path, "plan locked", record)
     locked = read_lock(path)
     if plan not in (locked.plan, locked.first):
         names = ", ".join(_differences(locked.plan, plan))
@@ -122,19 +120,14 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
     return locked
 
 
-def _record(plan: ABPlan, now: datetime | None) -> dict[str, Any]:
-    made = {"kind": KIND, "version": 1, "plan": plan.to_dict(), "sha256": _hash(plan.to_dict())}
-    return made | {"locked_at": _utc(now), "amendments": []}
-
-
-def _put(path: Path, kind: str, record: Mapping[str, Any]) -> None:
+def _put(path: Path, kind: str, record: JsonObject) -> None:
     """The plan's file, once the ledger beside it knows its hash: all of it, the times too."""
     text, last = _as_json(record), (record["amendments"] or [record])[-1]
     facts = {"experiment": record["plan"]["experiment_name"], "plan_sha256": last["sha256"]}
     if record["amendments"]:
         facts |= {"before": ledger.sha256_of(path), "amendment": last}
     sealed = {path.name: hashlib.sha256(text).hexdigest()}
-    ledger.append(path.with_name(ledger.FILE), kind, facts | {"files": sealed})
+    ledger.append(path.with_name(LEDGER), kind, facts | {"files": sealed})
     write_whole(path, text)
 
 
@@ -167,14 +160,17 @@ def amend(
         return whole
     ledger.check(path.parent, path.name)
     with alone(path.parent):  # so that an amendment of the same moment is not lost
-        _append(path, read_lock(path), reason, changes, now)
+        locked, record = read_lock(path), _read(path)
+        entry = {"at": _utc(now)} | _amendment(locked, reason, locked.plan.changed(**changes))
+        record["amendments"].append(entry | {"sha256": _hash([locked.sha256, entry])})
+        _put(path, "plan amended", record)
         return read_lock(path)
 
 
 def _completed(path: Path) -> bool:
     """Whether the last amendment stood in the ledger alone, for a kill kept it from the file, where it is now."""
     with alone(path.parent):
-        lines = [*ledger.read(path.with_name(ledger.FILE)).of("plan locked", "plan amended")]
+        lines = [*ledger.read(path.with_name(LEDGER)).of("plan locked", "plan amended")]
         last = lines[-1].facts if lines else {}
         if last.get("before") != ledger.sha256_of(path):
             return False
@@ -184,14 +180,7 @@ def _completed(path: Path) -> bool:
         return True
 
 
-def _append(
-    path: Path,
-    locked: LockedPlan,
-    reason: str,
-    changes: Mapping[str, object],
-    now: datetime | None,
-) -> None:
-    plan = locked.plan.changed(**changes)
+def _amendment(locked: LockedPlan, reason: str, plan: ABPlan) -> JsonObject:
     if is_blank(reason) or plan == locked.plan:
         raise DesignError("an amendment needs a reason and at least one changed value")
     if not locked.plan.config().keeps(plan.config()):
@@ -201,15 +190,7 @@ def _append(
             f"not the split"
         )
     phase = locked.phases[-1].phase + (plan.traffic_split != locked.plan.traffic_split)
-    entry = {
-        "at": _utc(now),
-        "reason": without_secrets(reason),
-        "phase": phase,
-        "plan": plan.to_dict(),
-    }
-    record = _read(path)
-    record["amendments"].append(entry | {"sha256": _hash([locked.sha256, entry])})
-    _put(path, "plan amended", record)
+    return {"reason": without_secrets(reason), "phase": phase, "plan": plan.to_dict()}
 
 
 def read_lock(path: str | Path) -> LockedPlan:
@@ -220,44 +201,26 @@ def read_lock(path: str | Path) -> LockedPlan:
     """
     path = Path(path)
     record = _read(path)
-    head, plan = record["sha256"], record["plan"]
-    _check(head, plan, path)
-    first = now = _plan(plan, path)
-    phases, amendments = (
-        [Phase(phase=1, from_at=record["locked_at"], traffic_split=first.traffic_split)],
-        [],
-    )
+    head, last, at = record["sha256"], record["plan"], record["locked_at"]
+    _check(head, last, path)
+    first = plan = _plan(last, path)
+    amendments, phases = list[Amendment](), [Phase(1, at, first.traffic_split)]
     for entry in record["amendments"]:
         body = {name: value for name, value in entry.items() if name != "sha256"}
         _check(entry["sha256"], [head, body], path)
-        before, now, head, plan = (
-            now,
-            _plan(entry["plan"], path),
-            entry["sha256"],
-            entry["plan"],
-        )
-        changed = _differences(before, now)
-        amendments.append(
-            Amendment(
-                at=entry["at"],
-                reason=entry["reason"],
-                changed=changed,
-                phase=entry["phase"],
-                sha256=head,
-            )
-        )
+        head, last, before = entry["sha256"], entry["plan"], plan
+        plan = _plan(last, path)
+        own = {name: entry[name] for name in ("at", "reason", "phase", "sha256")}
+        amendments.append(Amendment(**own, changed=_differences(before, plan)))
         if entry["phase"] != phases[-1].phase:
-            phases.append(
-                Phase(phase=entry["phase"], from_at=entry["at"], traffic_split=now.traffic_split)
-            )
-    needs = {name: plan["needs"][name] for name in ("n_control", "n_treatment", "days")}
+            phases.append(Phase(entry["phase"], entry["at"], plan.traffic_split))
     return LockedPlan(
         path=path,
-        plan=now,
+        plan=plan,
         first=first,
-        **needs,
+        **{name: last["needs"][name] for name in ("n_control", "n_treatment", "days")},
         sha256=head,
-        locked_at=record["locked_at"],
+        locked_at=at,
         amendments=tuple(amendments),
         phases=tuple(phases),
     )
@@ -280,9 +243,9 @@ def canonical(value: object) -> str:
     )
 
 
-def _differences(old: ABPlan, new: ABPlan) -> dict[str, tuple[Any, Any]]:
-    names = [name for name in ABPlan.__slots__ if getattr(old, name) != getattr(new, name)]
-    return {name: (getattr(old, name), getattr(new, name)) for name in names}
+def _differences(old: ABPlan, new: ABPlan) -> dict[str, tuple[object, object]]:
+    both = {name: (getattr(old, name), getattr(new, name)) for name in ABPlan.__slots__}
+    return {name: (one, other) for name, (one, other) in both.items() if one != other}
 
 
 def _hash(value: object) -> str:
@@ -328,14 +291,14 @@ class _Amended(msgspec.Struct):
     amendments: list[_Entry]
 
 
-def _plan(record: Mapping[str, object], path: Path) -> ABPlan:
+def _plan(record: JsonObject, path: Path) -> ABPlan:
     try:
         return ABPlan.from_dict(record)
     except (DataError, DesignError) as why:
         raise DataError(f"{path}: {why}; {_REMEDY}") from why
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     if not path.exists():
         raise DataError(f"{path}: no plan is locked; notebook 05 makes and locks one")
     record = read_json(path, said="not JSON", remedy=_REMEDY)
@@ -346,9 +309,116 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _as_json(record: Mapping[str, object]) -> bytes:
+def _as_json(record: JsonObject) -> bytes:
     return json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def _utc(now: datetime | None) -> str:
     return (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One reading.
+
+    Attributes:
+        at: UTC time, ISO 8601; the present when not given.
+        look: Number of the planned look; None for one that was not planned.
+        information: Fraction of the planned information at hand.
+        effect_shown: False when the plan withheld the effect.
+        verdict: As shown.
+        run: Name of the run that looked; "" by hand.
+        control_model: As the plan names it, so that the result is known even when the plan is not; "" in old lines.
+        treatment_model: Likewise.
+        simulated: Whether its users were; None in old lines.
+        n_requests: Requests of the experiment that the log held; None in old lines.
+        last_user: When the last user in the log first came, ISO 8601; "" in old lines, and in a log without times.
+        estimate: The effect that was shown, treatment - control; None when withheld.
+        sum_control: Sum of the deciding outcome over control's users of this look; None when withheld, and in old lines.
+        sum_treatment: Likewise.
+    """
+
+    experiment: str
+    plan_sha256: str
+    look: int | None
+    information: float
+    n_control: int
+    n_treatment: int
+    effect_shown: bool
+    verdict: str
+    run: str = ""
+    at: str = ""
+    control_model: str = ""
+    treatment_model: str = ""
+    simulated: bool | None = None
+    n_requests: int | None = None
+    last_user: str = ""
+    estimate: float | None = None
+    sum_control: float | None = None
+    sum_treatment: float | None = None
+
+
+def record_look(path: str | Path, look: Look) -> Look:
+    """Appends a look and brings it to the disk before anything is shown.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    look = look if look.at else replace(look, at=datetime.now(UTC).isoformat(timespec="seconds"))
+    ledger.append(path, "look", asdict(look), at=look.at)
+    return look
+
+
+def read_looks(path: str | Path) -> tuple[Look, ...]:
+    """The looks so far, oldest first; none when nobody has looked. A torn last line is left out with a warning.
+
+    Raises:
+        DataError: The ledger is damaged, or a line is not a look.
+    """
+    found = []
+    for line in ledger.read(path, told=warned).of("look"):
+        try:
+            found.append(Look(**line.facts))
+        except TypeError as why:
+            what = f"{path}:{line.number}: not a look ({why})"
+            raise DataError(f"{what}; restore the file from a copy") from why
+    return tuple(found)
+
+
+def looks_frame(looks: Iterable[Look]) -> pd.DataFrame:
+    """A row a look, oldest first."""
+    import pandas as pd
+
+    table = pd.DataFrame(map(asdict, looks), columns=[one.name for one in fields(Look)])
+    kinds = dict.fromkeys(("effect_shown", "simulated"), "boolean")
+    kinds |= dict.fromkeys(("look", "n_control", "n_treatment"), "Int64")
+    kinds |= dict.fromkeys(("experiment", "verdict"), "category") | {"information": "float64"}
+    return table.assign(at=pd.to_datetime(table["at"], utc=True)).astype(kinds)
+
+
+def results_against(home: Study) -> tuple[Against, ...]:
+    """What a look at any A/B test of this study has shown against its treatment, from the ledger of looks.
+
+    The ledger outlives the plan and the log: neither another plan, nor a log that is gone or another one, takes back
+    what users have shown. Looks at simulated users show nothing.
+    """
+    path = home.path(PLAN_FILE)
+    now = read_lock(path).plan if path.exists() else None
+    return tuple(
+        Against(
+            layer="ab_test",
+            source=one.experiment,
+            models=_models_seen(one, now),
+            said=f"worse at look {one.look}, {one.n_control:,} users of control against {one.n_treatment:,} of treatment",
+            at=one.at,
+        )
+        for one in read_looks(home.path(LEDGER))
+        if one.effect_shown and one.verdict == "worse" and not one.simulated
+    )
+
+
+def _models_seen(look: Look, plan: ABPlan | None) -> dict[str, str]:
+    """The models a look was about; those of the plan for a line that does not name them, if it is of this plan."""
+    if look.treatment_model:
+        return {"base": look.control_model, "fine_tuned": look.treatment_model}
+    return plan.models if plan is not None and plan.experiment_name == look.experiment else {}

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
-from evalkit.files import no_number, read_yaml
-from evalkit.stats import days_needed, users_needed, users_needed_mean
+from evalkit.files import JsonObject, no_number, read_yaml
+from evalkit.stats import (
+    crossing_chance,
+    days_needed,
+    obrien_fleming_bounds,
+    users_needed,
+    users_needed_mean,
+    users_power,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
 Better = Literal["higher", "lower"]
+UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
+SPLITS = (0.05, 0.1, 0.2, 0.3, 0.5)
+_NORMAL = NormalDist()
+_LATER = {"covariate", "cap_per_user", "control_variant", "treatment_variant", "hash_seed"}
+_LATER |= {"coverage"}  # not in plans locked before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,36 +66,38 @@ class Metric:
         Raises:
             DesignError: It does not.
         """
+        for fault in self._faults():
+            raise DesignError(f"metric {self.name!r}: {fault}")
+        object.__setattr__(self, "better", self.better or "higher")
+
+    def _faults(self) -> Iterator[str]:
+        difference = self.detectable_difference
         if self.kind not in ("rate", "mean", "ratio"):
-            raise DesignError(
-                f"metric {self.name!r}: kind is {self.kind!r}; need rate, mean or ratio"
-            )
-        if (
-            not self.name
-            or no_number(self.detectable_difference)
-            or self.detectable_difference == 0
-        ):
-            raise DesignError(
-                f"metric {self.name!r}: need a name and a detectable_difference other than 0"
-            )
-        _refuse_no_numbers(f"metric {self.name!r}: ", self)
+            yield f"kind is {self.kind!r}; need rate, mean or ratio"
+        if not self.name or no_number(difference) or difference == 0:
+            yield "need a name and a detectable_difference other than 0"
+        yield from _no_numbers(self)
         if self.kind == "rate" and (self.expected is None or not 0 < self.expected < 1):
-            raise DesignError(
-                f"metric {self.name!r}: a rate needs the expected control rate, between 0 and 1"
+            yield "a rate needs the expected control rate, between 0 and 1"
+        if self.better not in (None, "higher", "lower"):
+            yield f"better is {self.better!r}; need higher or lower"
+        if self.better is None and difference < 0:
+            yield (
+                f"detectable_difference is {difference}, a fall, and nothing says that a fall is good; if it is, say "
+                f"better: lower (ab_metric_better in study.yaml), else give the size without a sign"
             )
-        self._check_direction()
         if self.margin is not None and not self.margin > 0:
-            raise DesignError(
-                f"metric {self.name!r}: margin is {self.margin}; need a number above 0"
-            )
-        sized = self.expected is not None and self.kind == "rate" and self.margin is None
-        if sized and not 0 <= self.aimed_at <= 1:
-            size, sign = abs(self.detectable_difference), "-" if self.lower_is_better else "+"
-            raise DesignError(f"metric {self.name!r}: {self.expected} {sign} {size} is no rate")
-        if self.kind != "rate" and not (self.sd and self.sd > 0):
-            raise DesignError(
-                f"metric {self.name!r}: a {self.kind} needs sd, the standard deviation between users (metric_sd in study.yaml)"
-            )
+            yield f"margin is {self.margin}; need a number above 0"
+        if self.is_rate and self.margin is None and not 0 <= self.aimed_at <= 1:
+            sign = "-" if self.lower_is_better else "+"
+            yield f"{self.expected} {sign} {abs(difference)} is no rate"
+        if not self.is_rate and not (self.sd and self.sd > 0):
+            yield f"a {self.kind} needs sd, the standard deviation between users (metric_sd in study.yaml)"
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it is read in percent and points."""
+        return self.kind == "rate"
 
     @property
     def lower_is_better(self) -> bool:
@@ -99,7 +115,16 @@ class Metric:
         """The level in treatment that would be worth finding."""
         return (self.expected or 0.0) + self.aim
 
-    def to_dict(self) -> dict[str, Any]:
+    def rate_after(self, difference: float) -> float:
+        """The treatment's rate after a true difference."""
+        return min(1.0, max(0.0, (self.expected or 0.0) + difference))
+
+    def variance(self, difference: float = 0.0) -> float:
+        """Between users with one request each, after a true difference."""
+        level = self.rate_after(difference)
+        return level * (1 - level) if self.is_rate else (self.sd or 0.0) ** 2
+
+    def to_dict(self) -> JsonObject:
         """The fields; "higher" and "better" are what a plan means that says nothing, as those of before do."""
         record = asdict(self)
         if not self.lower_is_better:
@@ -109,17 +134,11 @@ class Metric:
             return record
         return record | {"question": "no_worse"}
 
-    def _check_direction(self) -> None:
-        if self.better not in (None, "higher", "lower"):
-            raise DesignError(
-                f"metric {self.name!r}: better is {self.better!r}; need higher or lower"
-            )
-        if self.better is None and self.detectable_difference < 0:
-            raise DesignError(
-                f"metric {self.name!r}: detectable_difference is {self.detectable_difference}, a fall, and nothing says that a "
-                f"fall is good; if it is, say better: lower (ab_metric_better in study.yaml), else give the size without a sign"
-            )
-        object.__setattr__(self, "better", self.better or "higher")
+    @classmethod
+    def from_dict(cls, record: JsonObject) -> Metric:
+        """Reads what `to_dict` made; one locked without a direction was read as "higher" and still is."""
+        known = {name: one for name, one in record.items() if name != "question"}  # margin says it
+        return cls(**{"better": "higher", **known})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,27 +164,19 @@ class Guardrail:
         Raises:
             DesignError: It is not a number above 0, or another field has a value unknown here.
         """
+        named = f"guardrail {self.name!r}: "
         if no_number(self.margin) or self.margin <= 0:
-            raise DesignError(
-                f"guardrail {self.name!r}: margin is {self.margin}; need a number above 0"
-            )
-        if self.kind not in ("rate", "mean", "ratio", "p95") or self.better not in (
-            "lower",
-            "higher",
-        ):
-            raise DesignError(
-                f"guardrail {self.name!r}: kind is rate, mean, ratio or p95; better is lower or higher"
-            )
+            raise DesignError(f"{named}margin is {self.margin}; need a number above 0")
+        kinds = ("rate", "mean", "ratio", "p95")
+        if self.kind not in kinds or self.better not in ("lower", "higher"):
+            raise DesignError(f"{named}kind is rate, mean, ratio or p95; better is lower or higher")
 
 
-_LATER: Mapping[str, Any] = {
-    "covariate": "",
-    "cap_per_user": None,
-    "control_variant": "",
-    "treatment_variant": "",
-    "hash_seed": "",
-    "coverage": 1.0,
-}  # not in plans locked before
+class _Risks(TypedDict):
+    alpha: float
+    power: float
+    design_effect: float
+    looks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,47 +235,52 @@ class ABPlan:
         Raises:
             DesignError: A field cannot be used.
         """
-        _refuse_no_numbers("", self)
+        for fault in _no_numbers(self):
+            raise DesignError(fault)
         config = self.config()
-        for name, plain in {
-            "traffic_split": config.traffic_split,
-            "min_samples": config.min_samples,
-            "coverage": config.coverage,
-        }.items():
-            object.__setattr__(self, name, plain)
-        for name in ("secondary", "guardrails"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        plain = {
+            name: getattr(config, name) for name in ("traffic_split", "min_samples", "coverage")
+        }
+        lists = {name: tuple(getattr(self, name)) for name in ("secondary", "guardrails")}
+        for name, value in (plain | lists).items():
+            object.__setattr__(self, name, value)
+        for fault in self._faults():
+            raise DesignError(fault)
+
+    def _faults(self) -> Iterator[str]:
         if not 0 < self.traffic_split < 1:
-            raise DesignError(
-                f"traffic_split is {self.traffic_split}; a comparison needs users on both sides"
-            )
+            yield f"traffic_split is {self.traffic_split}; a comparison needs users on both sides"
         for name in ("users_per_day", "design_effect"):
             if not getattr(self, name) > 0:
-                raise DesignError(f"{name} is {getattr(self, name)}; need a number above 0")
+                yield f"{name} is {getattr(self, name)}; need a number above 0"
         for name in ("alpha", "power"):
             if not 0 < getattr(self, name) < 1:
-                raise DesignError(f"{name} is {getattr(self, name)}; need a number between 0 and 1")
+                yield f"{name} is {getattr(self, name)}; need a number between 0 and 1"
         for name, lowest in (("looks", 1), ("outcome_window_days", 0)):
             if not isinstance(n := getattr(self, name), int) or isinstance(n, bool) or n < lowest:
-                raise DesignError(f"{name} is {n!r}; need a whole number of at least {lowest}")
+                yield f"{name} is {n!r}; need a whole number of at least {lowest}"
         if self.covariate and self.primary.kind != "mean":
-            raise DesignError(
-                f"covariate {self.covariate!r}: only a mean per user can be adjusted by it; {self.primary.name!r} is a "
-                f"{self.primary.kind}"
-            )
+            what = f"only a mean per user can be adjusted by it; {self.primary.name!r} is a {self.primary.kind}"
+            yield f"covariate {self.covariate!r}: {what}"
         if self.cap_per_user is not None and not self.cap_per_user > 0:
-            raise DesignError(
-                f"cap_per_user is {self.cap_per_user}; need a number above 0, or None"
-            )
-        self._check_variants()
+            yield f"cap_per_user is {self.cap_per_user}; need a number above 0, or None"
+        given = self.control_variant, self.treatment_variant
+        if any(given) and (not all(given) or len(set(given)) < 2):
+            told = f"control_variant is {given[0]!r} and treatment_variant {given[1]!r}"
+            yield f"{told}; need both, and two different names"
         names = [metric.name for metric in (self.primary, *self.secondary)]
         if len(set(names)) < len(names):
-            raise DesignError(f"metrics {names}: each name may stand once")
+            yield f"metrics {names}: each name may stand once"
 
     @property
     def variants(self) -> tuple[str, str]:
         """What the log calls control and treatment."""
         return self.control_variant or "control", self.treatment_variant or "treatment"
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Control and treatment as every layer calls the two."""
+        return {"base": self.control_model, "fine_tuned": self.treatment_model}
 
     @property
     def n_control(self) -> int:
@@ -295,110 +311,78 @@ class ABPlan:
 
     def config(self, *, phase: int = 1) -> ABTestConfig:
         """What the router needs."""
-        return ABTestConfig(
-            self.experiment_name,
-            self.control_model,
-            self.treatment_model,
-            self.traffic_split,
-            self.min_samples,
-            hash=self.hash,
-            phase=phase,
-            hash_seed=self.hash_seed,
-            coverage=self.coverage,
-        )
+        shared = {name: getattr(self, name) for name in ABTestConfig.__slots__ if name != "phase"}
+        return ABTestConfig(**shared, phase=phase)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The fields, and the numbers that follow from them, as JSON has them."""
-        needs = {
-            "n_control": self.n_control,
-            "n_treatment": self.n_treatment,
-            "n_users": self.n_users,
-            "days": self.days,
+        own = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in _LATER or getattr(self, one.name) != one.default
         }
-        metrics = {
+        needs = ("n_control", "n_treatment", "n_users", "days")
+        return own | {
             "primary": self.primary.to_dict(),
             "secondary": [one.to_dict() for one in self.secondary],
             "guardrails": [asdict(one) for one in self.guardrails],
+            "needs": {name: getattr(self, name) for name in needs},
         }
-        own = {
-            name: value
-            for name, value in asdict(self).items()
-            if name not in _LATER or value != _LATER[name]
-        }
-        return {**own, **metrics, "needs": needs}
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> ABPlan:
+    def from_dict(cls, record: JsonObject) -> ABPlan:
         """Reads what `to_dict` made.
 
         Raises:
             DataError: The record is not a plan.
         """
         try:
-            record = {**_LATER, **record}
-            known = {field.name: record[field.name] for field in fields(cls)}
-            return cls(
-                **known
-                | {
-                    "primary": _metric(record["primary"]),
-                    "secondary": tuple(map(_metric, record["secondary"])),
-                    "guardrails": tuple(Guardrail(**one) for one in record["guardrails"]),
-                }
-            )
+            names = [
+                one.name for one in fields(cls) if one.name in record or one.name not in _LATER
+            ]
+            metrics = {
+                "primary": Metric.from_dict(record["primary"]),
+                "secondary": tuple(map(Metric.from_dict, record["secondary"])),
+                "guardrails": tuple(Guardrail(**one) for one in record["guardrails"]),
+            }
+            return cls(**{name: record[name] for name in names} | metrics)
         except (KeyError, TypeError) as why:
             raise DataError(f"not a plan: {why}") from why
 
     def to_frame(self) -> pd.DataFrame:
         """A row a planned look: `look`, `information` (share), users so far by variant, and `z_limit`, which |z| must reach."""
-        from evalkit.abtest.frames import planned_looks
+        import pandas as pd
 
-        return planned_looks(self)
+        shares = self.look_fractions
+        return pd.DataFrame(
+            {
+                "look": range(1, self.looks + 1),
+                "information": shares,
+                "n_control": [round(one * self.n_control) for one in shares],
+                "n_treatment": [round(one * self.n_treatment) for one in shares],
+                "z_limit": obrien_fleming_bounds(shares, alpha=self.alpha),
+            }
+        )
 
     def changed(self, **values: Any) -> ABPlan:
         """A copy with other values."""
         return replace(self, **values)
 
-    def _check_variants(self) -> None:
-        given = self.control_variant, self.treatment_variant
-        if any(given) and (not all(given) or len(set(given)) < 2):
-            raise DesignError(
-                f"control_variant is {given[0]!r} and treatment_variant {given[1]!r}; need both, and two different names"
-            )
-
     def _users(self) -> tuple[int, int]:
-        needed = self._needed()
-        share = self.traffic_split
+        one, share = self.primary, self.traffic_split
+        risks = _Risks(
+            alpha=self.alpha, power=self.power, design_effect=self.design_effect, looks=self.looks
+        )
+        if one.is_rate and one.expected is not None and not one.margin:
+            needed = users_needed(one.expected, one.aimed_at, share, **risks)
+        else:  # against a margin both are alike, so both groups vary alike
+            needed = users_needed_mean(one.variance() ** 0.5, one.aim, share, **risks)
         total = max(
             needed.n_treatment / share,
             needed.n_control / (1 - share),
             self.min_samples / min(share, 1 - share),
         )
         return math.ceil(round(total * (1 - share), 6)), math.ceil(round(total * share, 6))
-
-    def _needed(self) -> Any:
-        if (
-            self.primary.margin
-        ):  # alike, so both groups vary alike, and the margin is what lies between
-            sd = self.primary.sd or 0.0
-            if self.primary.kind == "rate" and self.primary.expected:
-                sd = (self.primary.expected * (1 - self.primary.expected)) ** 0.5
-            wanted = (sd, self.primary.margin, self.traffic_split)
-            return users_needed_mean(*wanted, **self._risks())
-        metric, options = self.primary, self._risks()
-        if metric.kind == "rate" and metric.expected is not None:
-            return users_needed(metric.expected, metric.aimed_at, self.traffic_split, **options)
-        return users_needed_mean(
-            metric.sd or 0.0, metric.detectable_difference, self.traffic_split, **options
-        )
-
-    def _risks(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("alpha", "power", "design_effect", "looks")}
-
-
-def _metric(record: Mapping[str, object]) -> Metric:
-    """A metric as recorded; one locked without a direction was read as "higher" and still is."""
-    known = {name: one for name, one in record.items() if name != "question"}  # the margin says it
-    return Metric(**{"better": "higher", **known})
 
 
 def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
@@ -415,8 +399,113 @@ def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
         raise DataError(f"{path}: {why}; need {need}") from why
 
 
-def _refuse_no_numbers(where: str, record: Metric | ABPlan) -> None:
-    """Raises a DesignError for a field that holds a number nobody can compute with."""
-    for field in fields(record):
-        if told := no_number(getattr(record, field.name)):
-            raise DesignError(f"{where}{field.name}: {told}")
+def _no_numbers(record: Metric | ABPlan) -> Iterable[str]:
+    """Fields that hold a number nobody can compute with."""
+    told = {one.name: no_number(getattr(record, one.name)) for one in fields(record)}
+    return [f"{name}: {fault}" for name, fault in told.items() if fault]
+
+
+def power_at(plan: ABPlan, difference: float) -> float:
+    """Chance that the planned users show a true difference of this size, in either direction and at any of the looks.
+
+    Against a margin: that it is shown no worse, z being of the difference and the margin together, within the same limits.
+
+    Source: `stats.users_power` for a rate; two-sample normal formula for means; Jennison & Turnbull 1989 for a margin.
+    """
+    metric = plan.primary
+    if metric.is_rate and metric.expected is not None and not metric.margin:
+        return users_power(
+            plan.n_control,
+            plan.n_treatment,
+            metric.expected,
+            metric.rate_after(difference),
+            alpha=plan.alpha,
+            design_effect=plan.design_effect,
+            looks=plan.looks,
+        )
+    spread = metric.variance() / plan.n_control + metric.variance(difference) / plan.n_treatment
+    se, away = (plan.design_effect * spread) ** 0.5, difference
+    if metric.margin:
+        away = metric.margin + (-difference if metric.lower_is_better else difference)
+    drift, limit = away / se, _NORMAL.inv_cdf(1 - plan.alpha / 2)
+    if metric.margin and drift <= 0:
+        return _NORMAL.cdf(drift - limit)
+    chance = crossing_chance(plan.look_fractions, drift, alpha=plan.alpha)
+    # on the wrong side nothing is ruled out; that of one look, for over several it is hardly another
+    return chance - _NORMAL.cdf(-drift - limit) if metric.margin else chance
+
+
+def power_curve(plan: ABPlan, *, points: int = 61) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Sizes of a difference in the direction that is better, 0 to twice the planned one, and the power at each.
+
+    Where the question is whether treatment is no worse: from a loss of the margin to a gain as large.
+    """
+    aim, expected = plan.primary.aim, plan.primary.expected or 0.0
+    most, turn = 2 * abs(aim), math.copysign(1, aim)
+    if plan.primary.is_rate:
+        most = min(most, 0.999 * expected if aim < 0 else 0.999 - expected)
+    sizes = [most * at / (points - 1) for at in range(points)]
+    if margin := plan.primary.margin:
+        sizes = [margin * (2 * at / (points - 1) - 1) for at in range(points)]
+    return tuple(sizes), tuple(power_at(plan, turn * one) for one in sizes)
+
+
+def durations(plan: ABPlan, splits: Sequence[float] = SPLITS) -> list[ABPlan]:
+    """The same plan under other splits, and under its own."""
+    return [plan.changed(traffic_split=one) for one in sorted({*splits, plan.traffic_split})]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peeking:
+    """Simulated A/A tests, in which nothing differs, looked at every day.
+
+    Attributes:
+        days: The days looked at.
+        naive: Share of tests that had shown p < alpha on any day so far.
+        after_minimum: The same when looking begins once both variants have `min_samples` users.
+        bounded: The same when each day's look is read against its O'Brien-Fleming limit.
+        once: Share that shows p < alpha at the end, looked at once.
+        n_runs: Simulated tests.
+    """
+
+    days: tuple[int, ...]
+    naive: tuple[float, ...]
+    after_minimum: tuple[float, ...]
+    bounded: tuple[float, ...]
+    once: float
+    n_runs: int
+    alpha: float
+
+
+def peeking(plan: ABPlan, *, n_runs: int = 10_000, seed: int = 0) -> Peeking:
+    """Runs so many A/A tests of the planned size, one request a user, and looks at each of them every day.
+
+    Source: Armitage, McPherson & Rowe 1969, by simulation.
+    """
+    import numpy as np
+
+    days = max(2, min(plan.days, math.ceil(plan.n_users / plan.users_per_day)))
+    rate = (plan.primary.expected if plan.primary.is_rate else None) or 0.5
+    rng, a_day = np.random.default_rng(seed), plan.n_users / days
+    shares = [1 - plan.traffic_split, plan.traffic_split]
+    n = np.outer(shares, np.diff(np.arange(days + 1) * a_day)).round().astype(int)
+    hits = rng.binomial(n[:, None, :], rate, (2, n_runs, days)).cumsum(axis=2)
+    so_far = n.cumsum(axis=1)[:, None, :]
+    pooled = hits.sum(axis=0) / so_far.sum(axis=0)
+    se = np.sqrt(np.maximum(pooled * (1 - pooled), 1e-12) * (1 / so_far).sum(axis=0))
+    z = np.abs(hits[1] / so_far[1] - hits[0] / so_far[0]) / se
+    limit, least = _NORMAL.inv_cdf(1 - plan.alpha / 2), so_far.min(axis=0)[0]
+    bounds = obrien_fleming_bounds([(day + 1) / days for day in range(days)], alpha=plan.alpha)
+
+    def ever(shown: np.ndarray) -> tuple[float, ...]:
+        return tuple(np.maximum.accumulate(shown, axis=1).mean(axis=0).tolist())
+
+    return Peeking(
+        days=tuple(range(1, days + 1)),
+        naive=ever(z > limit),
+        after_minimum=ever((z > limit) & (least >= min(plan.min_samples, least[-1]))),
+        bounded=ever(z > np.array(bounds)),
+        once=float((z[:, -1] > limit).mean()),
+        n_runs=n_runs,
+        alpha=plan.alpha,
+    )

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from evalkit import wording
-from evalkit.abtest import frames
-from evalkit.abtest.analysis import Log, exposed
-from evalkit.abtest.effects import Effect
+from evalkit.abtest.analysis import DAY_S, Log, Table, exposed, quiet
+from evalkit.abtest.assignment import VARIANTS
+from evalkit.abtest.effects import Effect, Watched
 from evalkit.abtest.findings import WEEK, Findings, Question, findings
-from evalkit.abtest.guardrails import Watched, watch_health
-from evalkit.abtest.lock import LockedPlan
-from evalkit.abtest.looks import Look, read_looks, record_look
+from evalkit.abtest.lock import LEDGER, LockedPlan, Look, read_looks, record_look
 from evalkit.abtest.schedule import Schedule, limits, schedule
 from evalkit.errors import DataError
+from evalkit.files import JsonObject
 from evalkit.records import Brief, Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 OPEN_WINDOWS = "open_windows"  # users came, and none counts yet: not the same as an empty log
 CAUSES = (
@@ -32,7 +30,17 @@ CAUSES = (
     "the split was changed without an amendment of the plan, or two routers run with different splits",
     "user ids that change (signed out, several devices), or two logs joined",
 )
-_LARGER = "Run a larger test, under a new plan"
+_SUMS = {
+    "users": "n",
+    "requests": "sum_x",
+    "successes": "sum_y",
+    "requests_squared": "sum_xx",
+    "successes_requests": "sum_xy",
+    "successes_squared": "sum_yy",
+    "users_with_success": "n_hit",
+    "users_with_failure": "n_miss",
+}
+_DAILY = ["day", "slice", "variant", "users", "requests", "successes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,26 +53,52 @@ class PhaseUsers:
     n_treatment: int
     test: SampleRatioTest
 
+    def to_dict(self) -> JsonObject:
+        """Plain numbers."""
+        names = ("phase", "traffic_split", "n_control", "n_treatment")
+        tested = {"p_value": self.test.p_value, "verdict": self.test.verdict}
+        return {name: getattr(self, name) for name in names} | tested
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """What a reading came from: the log, while it is open, and where a look goes.
+class NoReading:
+    """Nothing to read yet, and what to do about it; stands where a `Reading` would."""
 
-    Attributes:
-        users: From `Log.users`, kept by the engine until the effect is read; then None.
-        at_s: When it is read, seconds since 1970.
-        counts: Users and requests a phase, variant and day.
-        before: As for `read_ab_test`, and so are `slices`, `ledger` and `run`.
-    """
+    missing: tuple[Missing, ...]
+    plan: LockedPlan | None = None
+    simulated: bool = False
+    findings: None = None
+    guardrails: tuple[()] = ()
+    verdict: str = "too early"
+    valid: bool = True
+    is_read: bool = True
+    notes: tuple[str, ...] = ()
 
-    log: Log
-    users: Any
-    at_s: float
-    counts: pd.DataFrame
-    before: Any = None
-    slices: bool = True
-    ledger: Path | None = None
-    run: str = ""
+    def effect(self) -> NoReading:
+        """Itself: there is nothing to read an effect from."""
+        return self
+
+    def to_frame(self) -> pd.DataFrame:
+        """As of a `Reading`, without a row."""
+        return _daily(None, None)
+
+    def sums(self) -> pd.DataFrame:
+        """As of a `Reading`, with nothing known."""
+        return _sums(None, None)
+
+    def users(self) -> Table:
+        """As of a `Reading`, without a user."""
+        import ibis
+
+        kinds = {"user_id": "string", "variant": "string", "phase": "int64"}
+        kinds |= {"first_at_s": "float64", "requests": "int64", "in_both": "boolean"}
+        with quiet():
+            return ibis.memtable([], schema=ibis.schema(kinds))
+
+    @property
+    def why(self) -> str:
+        """The first thing missing, as a sentence."""
+        return f"{self.missing[0].why}. {self.missing[0].action}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -75,37 +109,29 @@ class Reading(Brief):
 
     Attributes:
         sample_ratio: Users against the declared split, phase by phase, before anything else.
-        n_mixed: Users seen in both variants; they count where they were seen first.
         schedule: How far the test has come, and which looks are due.
-        bounds: Limits of |z| at the looks due and, as planned, at those to come.
         health: Failures, refusals and latency: from exposures alone, so always there.
         findings: The effect; None while it is withheld.
-        missing: What would settle it, and its price.
         recorded: False when the effect was due and is withheld, as this look could not be put on record.
         is_read: False before `effect()`: no outcome has been looked at.
         timed: False where the log knows no times, so that nothing is shown by day.
-        came_first: When the first user came, if that was before the plan was locked; "" when the plan was first.
+        counts: Users and requests a phase, variant and day.
         opened: The log behind it.
     """
 
     plan: LockedPlan
     simulated: bool
     read_at: str
-    n_requests: int
-    days_seen: int
     sample_ratio: tuple[PhaseUsers, ...]
-    n_mixed: int
     schedule: Schedule
-    bounds: tuple[float, ...]
     health: tuple[Watched, ...]
-    findings: Findings | None
-    missing: tuple[Missing, ...]
-    notes: tuple[str, ...]
+    findings: Findings | None = None
+    notes: tuple[str, ...] = ()
     recorded: bool = True
-    is_read: bool = True
+    is_read: bool = False
     timed: bool = True
-    came_first: str = ""
-    opened: Opened | None = field(default=None, repr=False, compare=False)
+    counts: pd.DataFrame = field(repr=False, compare=False)
+    opened: Question = field(repr=False, compare=False)
 
     def effect(self) -> Reading:
         """Reads the effect if a look is due, and puts the look on record; where it is withheld, says why in `missing`.
@@ -113,24 +139,18 @@ class Reading(Brief):
         Raises:
             DataError: The outcomes cannot be read.
         """
-        ask = self.opened
-        if self.is_read or ask is None:
+        ask, due = self.opened, self.schedule.due
+        if self.is_read:
             return self
-        found = None
-        if self.valid and self.schedule.due:
-            question = Question(
-                ask.log, ask.users, self.plan, self.schedule.due, self.bounds, ask.at_s
-            )
-            found = findings(question, before=ask.before, slices=ask.slices)
-        read = replace(
-            self,
-            findings=found,
-            is_read=True,
-            missing=_missing(self.sample_ratio, self.schedule, found, self.plan),
-            notes=(*self.notes, *_notes_on_effect(found)),
-            opened=replace(ask, users=None),
-        )
-        return read if ask.ledger is None else _on_record(read, ask.ledger, ask.run)
+        found = findings(ask, due, self.bounds) if self.valid and due else None
+        notes = [*self.notes, *(found.notes if found else ())]
+        if found and found.days % WEEK:
+            came = f"the users of this look came on {wording.plural(found.days, 'day')}"
+            told = f"{came}, not in whole weeks: weekdays may weigh unevenly"
+            notes.insert(len(self.notes), told)
+        opened = replace(ask, users=None)
+        read = replace(self, findings=found, is_read=True, notes=tuple(notes), opened=opened)
+        return read if ask.ledger is None else _on_record(read, ask.ledger)
 
     def to_frame(self) -> pd.DataFrame:
         """A row a day, slice and variant, of the users of the look that decides, as in the tables of days and slices.
@@ -140,9 +160,7 @@ class Reading(Brief):
         and `successes` (the sum of the outcome of the metric that decides). While the effect is withheld or not read: all
         users seen, not by slice, and no successes.
         """
-        done = self.findings
-        counts = self.opened.counts if self.opened else None
-        found = frames.daily(done.cells if done else None, done.slice_cells if done else {}, counts)
+        found = _daily(self.findings, self.counts)
         return found if self.timed else found.assign(day=found["day"].mask(found["day"].notna()))
 
     def sums(self) -> pd.DataFrame:
@@ -153,32 +171,33 @@ class Reading(Brief):
         `users_with_failure` (users with at least one; one with both is in both). While the effect is withheld or not read:
         users and requests of all seen, the rest missing.
         """
-        return frames.sums(self._decided(), self.opened.counts if self.opened else None)
+        return _sums(self.findings, self.counts)
 
-    def _decided(self) -> pd.DataFrame | None:
-        """The cells of the look that decides."""
-        return None if self.findings is None else self.findings.cells
-
-    def users(self) -> Any:
+    def users(self) -> Table:
         """All users seen, as an Ibis table of the log's database; it holds no outcome, so it adds no look.
 
         Columns: `user_id`, `variant` and `phase` of the first request, `first_at_s` (its time, seconds since 1970; missing
         where the log knows none), `requests`, `in_both` (seen in both variants).
         """
-        ask = self.opened
-        if ask is None:
-            return frames.users(None)
-        known = (
-            ask.users
-            if ask.users is not None
-            else ask.log.users_query(self.plan.plan.experiment_name)
+        import ibis
+
+        ask, table = self.opened, self.opened.users
+        if table is None:
+            table = ask.log.users_query(ask.experiment)
+        return table.select(
+            "user_id",
+            variant=(table.treated == 1).ifelse(VARIANTS[1], VARIANTS[0]),
+            phase=table.phase,
+            # not every engine makes a time of it
+            first_at_s=table.first_at if self.timed else ibis.null("float64"),
+            requests=table.n_rows,
+            in_both=table.mixed == 1,
         )
-        return frames.users(known, timed=self.timed)
 
     @property
     def valid(self) -> bool:
         """False when a phase's users do not fit the declared split."""
-        return _is_valid(self.sample_ratio)
+        return all(one.test.verdict != "invalid" for one in self.sample_ratio)
 
     @property
     def verdict(self) -> str:
@@ -188,67 +207,102 @@ class Reading(Brief):
         return self.findings.primary.verdict if self.findings else "too early"
 
     @property
+    def bounds(self) -> tuple[float, ...]:
+        """Limits of |z| at the looks due and, as planned, at those to come."""
+        return limits(self.schedule, self.plan)
+
+    @property
     def guardrails(self) -> tuple[Watched, ...]:
         """Every declared guardrail that may be shown now."""
-        return (
-            *(one for one in self.health if one.margin is not None),
-            *(self.findings.guardrails if self.findings else ()),
-        )
+        declared = [one for one in self.health if one.margin is not None]
+        return (*declared, *(self.findings.guardrails if self.findings else ()))
 
     @property
     def n_users(self) -> int:
         """Users seen."""
-        return sum(one.n_control + one.n_treatment for one in self.sample_ratio)
+        return _total(self.counts, "n")
 
-    def primary_dict(self) -> dict[str, Any]:
+    @property
+    def n_requests(self) -> int:
+        """Their requests."""
+        return _total(self.counts, "requests")
+
+    @property
+    def n_mixed(self) -> int:
+        """Users seen in both variants; they count where they were seen first."""
+        return _total(self.counts, "mixed")
+
+    @property
+    def days_seen(self) -> int:
+        """Days on which users came; 0 where no times are known."""
+        return len(set(self.counts["day"])) if self.timed else 0
+
+    @property
+    def came_first(self) -> str:
+        """When the first user came, if that was before the plan was locked; "" when the plan was first."""
+        if not self.n_users or not self.timed or self.simulated:
+            return ""
+        first = self.counts["first_at"].to_numpy().min()
+        locked_s = datetime.fromisoformat(self.plan.locked_at).timestamp()
+        return "" if first >= locked_s else _utc(first)
+
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """What would settle it, and its price."""
+        state, plan = self.schedule, self.plan
+        test, kind = self.findings.primary if self.findings else None, ""
+        closed = state.closed_control + state.closed_treatment
+        if not self.valid:
+            action = "Find out why the sample ratio is off, and start again"
+            why = "users do not fit the declared split, so no difference between the variants can be trusted"
+            price = "a new test"
+        elif not self.recorded:
+            action = f"Make {LEDGER} writable and read the test again"
+            why = "a look off the record is a peek, so the effect is withheld"
+            price = "minutes"
+        elif state.due and not self.is_read:
+            action, price = "Read the effect", "a line in the ledger"
+            why = "a look is due, and the effect is not read yet"
+        elif test and test.no_verdict:
+            action = "Cap what one user may bring, run longer or split the traffic equally, under a new plan"
+            why, price = test.no_verdict, "a new test"
+        elif test and test.verdict == "not shown" and test.margin:
+            return (_to_keep(test, test.margin, plan.plan.power),)
+        elif test and test.verdict != "too early":
+            return ()
+        else:
+            looks, done = plan.plan.looks, state.due[-1].look if state.due else 0
+            action = "More users" if state.users_more else "Wait for outcomes"
+            action += "" if looks == 1 else f", for look {done + 1} of {looks}"
+            count = f"{wording.count(closed)} of {wording.count(plan.n_users)} planned users count so far"
+            why, price = f"{count}: those whose outcome window has closed", state.price
+            kind = OPEN_WINDOWS if self.n_users and not closed else ""
+        return (Missing(action=action, why=why, price=price, kind=kind),)
+
+    def primary_dict(self) -> JsonObject:
         """The primary result as plain numbers; without any effect while that is withheld."""
         if self.findings and self.valid:
             return self.findings.primary.to_dict()
-        return {
-            "verdict": self.verdict,
-            "n": self.schedule.closed_control + self.schedule.closed_treatment,
-        }
+        closed = self.schedule.closed_control + self.schedule.closed_treatment
+        return {"verdict": self.verdict, "n": closed}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Everything as plain numbers; where the effect is withheld nothing in it depends on an outcome."""
-        own = (
-            "simulated",
-            "read_at",
-            "n_requests",
-            "days_seen",
-            "n_mixed",
-            "n_users",
-            "verdict",
-            "recorded",
-            "came_first",
-        )
+        plan, primary = self.plan, self.plan.plan.primary
+        own = ("simulated", "read_at", "n_requests", "days_seen", "n_mixed", "n_users", "verdict")
+        sizes = {name: getattr(plan, name) for name in ("n_control", "n_treatment", "days")}
+        due = [asdict(one) | {"date": one.date} for one in self.schedule.due]
         looks = self.findings.looks if self.findings else ()
-        plan = self.plan
         return {
-            **{name: getattr(self, name) for name in own},
+            **{name: getattr(self, name) for name in (*own, "recorded", "came_first")},
             "experiment": plan.plan.experiment_name,
             "plan_hash": plan.sha256,
             "locked_at": plan.locked_at,
-            "planned": {
-                "n_control": plan.n_control,
-                "n_treatment": plan.n_treatment,
-                "days": plan.days,
-                "looks": plan.plan.looks,
-            },
-            "metric": {"name": plan.plan.primary.name, "kind": plan.plan.primary.kind},
+            "planned": sizes | {"looks": plan.plan.looks},
+            "metric": {"name": primary.name, "kind": primary.kind},
             "amendments": [asdict(one) for one in plan.amendments],
-            "sample_ratio": [
-                {
-                    name: getattr(one, name)
-                    for name in ("phase", "traffic_split", "n_control", "n_treatment")
-                }
-                | {"p_value": one.test.p_value, "verdict": one.test.verdict}
-                for one in self.sample_ratio
-            ],
-            "schedule": {
-                **asdict(self.schedule),
-                "due": [asdict(one) | {"date": one.date} for one in self.schedule.due],
-            },
+            "sample_ratio": [one.to_dict() for one in self.sample_ratio],
+            "schedule": asdict(self.schedule) | {"due": due},
             "bounds": list(self.bounds),
             "health": [one.to_dict() for one in self.health],
             "guardrails": [one.to_dict() for one in self.guardrails],
@@ -291,8 +345,8 @@ def read_ab_test(
     Raises:
         DataError: The log has no users of this experiment, or is not this test's log.
     """
-    opened = {"before": before, "slices": slices, "ledger": ledger, "run": run}
-    return read_health(log, plan, now=now, **opened).effect()
+    options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
+    return read_health(log, plan, now=now, **options).effect()
 
 
 def read_health(
@@ -310,233 +364,165 @@ def read_health(
     seen = exposed(log, plan.plan.experiment_name)
     users = log.users(plan.plan.experiment_name)
     counts = log.counts(users)
-    ratio = _sample_ratio(counts, plan)
-    state = schedule(counts, plan, at)
-    watched = {"experiment": plan.plan.experiment_name, "alpha": plan.plan.alpha}
-    health = watch_health(log, users, plan.plan.guardrails, **watched) if len(counts) else ()
-    came_first = _came_first(counts, plan) if log.timed and not log.simulated else ""
-    return Reading(
+    options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
+    ask = Question(log=log, plan=plan, users=users, at_s=at, **options)
+    found = Reading(
         plan=plan,
         simulated=log.simulated,
-        read_at=datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
-        n_requests=_total(counts, "requests"),
-        days_seen=len(set(counts["day"].tolist())) if log.timed else 0,
-        sample_ratio=ratio,
-        n_mixed=_total(counts, "mixed"),
-        schedule=state,
-        bounds=limits(state, plan),
-        health=tuple(health),
-        findings=None,
-        missing=_unread(ratio, state, plan),
-        notes=(
-            *log.notes,
-            *seen.notes(plan.plan),
-            *_notes(counts, plan, came_first, timed=log.timed),
-        ),
-        is_read=False,
+        read_at=_utc(at),
+        sample_ratio=_sample_ratio(counts, plan),
+        schedule=schedule(counts, plan, at),
+        health=ask.health() if len(counts) else (),
         timed=log.timed,
-        came_first=came_first,
-        opened=Opened(
-            log=log,
-            users=users,
-            at_s=at,
-            counts=counts,
-            before=before,
-            slices=slices,
-            ledger=ledger,
-            run=run,
-        ),
+        counts=counts,
+        opened=ask,
     )
+    return replace(found, notes=(*log.notes, *seen.notes(plan.plan), *_notes(found)))
 
 
-def _on_record(reading: Reading, ledger: Path, run: str) -> Reading:
+def _on_record(reading: Reading, path: Path) -> Reading:
     """The reading, once its look is on record.
 
     Where the ledger cannot be written (a read-only folder, a full disk) the effect is withheld, as a look that is not on
     record is a peek; not so when this very look, planned and of the same plan, was recorded before: it keeps its users.
     """
-    look = _ledger_line(reading, run)
+    look = _ledger_line(reading)
     try:
-        record_look(ledger, look)
+        record_look(path, look)
         return reading
     except DataError as why:
         told = f"this look could not be put on record ({why})"
-    if reading.findings is None:
-        return replace(reading, notes=(*reading.notes, told))
-    if look.look is not None and any(_same(one, look) for one in read_looks(ledger)):
+    same = ("experiment", "plan_sha256", "look")
+    before = [one for one in read_looks(path) if one.effect_shown] if look.look is not None else []
+    known = any(all(getattr(one, k) == getattr(look, k) for k in same) for one in before)
+    if reading.findings and known:
         told += "; the same look was recorded before, so its effect is shown"
-        return replace(reading, notes=(*reading.notes, told))
-    action, why = (
-        f"Make {ledger.name} writable and read the test again",
-        "a look off the record is a peek",
-    )
-    return replace(
-        reading,
-        findings=None,
-        recorded=False,
-        missing=(Missing(action=action, why=f"{why}, so the effect is withheld", price="minutes"),),
-        notes=(*reading.notes, told),
-    )
-
-
-def _same(one: Look, other: Look) -> bool:
-    return one.effect_shown and all(
-        getattr(one, name) == getattr(other, name) for name in ("experiment", "plan_sha256", "look")
-    )
+    read = replace(reading, notes=(*reading.notes, told))
+    withheld = reading.findings is not None and not known
+    return replace(read, findings=None, recorded=False) if withheld else read
 
 
 def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, ...]:
     found = []
-    for phase in plan.phases:
-        rows = counts[counts["phase"] == phase.phase]
-        control, treatment = (_total(rows[rows["treated"] == arm], "n") for arm in (0, 1))
-        if control + treatment or phase.phase == 1:
-            share = plan.plan.changed(traffic_split=phase.traffic_split).config().treated_share
-            test = sample_ratio_test([control, treatment], [1 - share, share])
-            users = {"n_control": control, "n_treatment": treatment}
-            found.append(
-                PhaseUsers(phase=phase.phase, traffic_split=phase.traffic_split, test=test, **users)
-            )
+    for one in plan.phases:
+        rows = counts.loc[counts["phase"] == one.phase]
+        users = [_total(rows.loc[rows["treated"] == arm], "n") for arm in (0, 1)]
+        if any(users) or one.phase == 1:
+            share = plan.plan.changed(traffic_split=one.traffic_split).config().treated_share
+            test = sample_ratio_test(users, [1 - share, share])
+            named = {"n_control": users[0], "n_treatment": users[1], "test": test}
+            found.append(PhaseUsers(phase=one.phase, traffic_split=one.traffic_split, **named))
     return tuple(found)
-
-
-def _unread(
-    ratio: tuple[PhaseUsers, ...], state: Schedule, plan: LockedPlan
-) -> tuple[Missing, ...]:
-    if state.due and _is_valid(ratio):
-        why, price = "a look is due, and the effect is not read yet", "a line in the ledger"
-        return (Missing(action="Read the effect", why=why, price=price),)
-    return _missing(ratio, state, None, plan)
-
-
-def _missing(
-    ratio: tuple[PhaseUsers, ...], state: Schedule, found: Findings | None, plan: LockedPlan
-) -> tuple[Missing, ...]:
-    if not _is_valid(ratio):
-        why = "users do not fit the declared split, so no difference between the variants can be trusted"
-        return (
-            Missing(
-                action="Find out why the sample ratio is off, and start again",
-                why=why,
-                price="a new test",
-            ),
-        )
-    if found and found.primary.no_verdict:
-        action = (
-            "Cap what one user may bring, run longer or split the traffic equally, under a new plan"
-        )
-        return (Missing(action=action, why=found.primary.no_verdict, price="a new test"),)
-    if found and found.primary.verdict == "not shown" and found.primary.margin:
-        return (_to_keep(found.primary, found.primary.margin, plan.plan.power),)
-    if found and found.primary.verdict != "too early":
-        return ()
-    looks, done = plan.plan.looks, state.due[-1].look if state.due else 0
-    action = "More users" if state.users_more else "Wait for outcomes"
-    action += "" if looks == 1 else f", for look {done + 1} of {looks}"
-    closed = state.closed_control + state.closed_treatment
-    count = f"{wording.count(closed)} of {wording.count(plan.n_users)} planned users count so far"
-    why = f"{count}: those whose outcome window has closed"
-    came = sum(one.n_control + one.n_treatment for one in ratio)
-    kind = OPEN_WINDOWS if came and not closed else ""
-    return (Missing(action=action, why=why, price=state.price, kind=kind),)
-
-
-def _is_valid(ratio: tuple[PhaseUsers, ...]) -> bool:
-    return all(one.test.verdict != "invalid" for one in ratio)
 
 
 def _to_keep(test: Effect, margin: float, power: float) -> Missing:
     """A test that rules out a loss of the margin, at the difference and the spread seen."""
-    why, action = f"a loss of {wording.loss(margin, test.shown_as)} is not ruled out", _LARGER
+    why = f"a loss of {wording.loss(margin, test.shown_as)} is not ruled out"
     gain = -(test.estimate or 0.0) if test.lower_is_better else test.estimate or 0.0
-    if gain + margin <= 0 or not test.se:
-        price = "no number of users would: the loss seen is as large as the margin"
-        return Missing(action=action, why=why, price=price)
-    sd = test.se * test.n**0.5 / 2  # of two equal groups with this error
-    n = users_needed_mean(sd, gain + margin, alpha=test.alpha, power=power).total
-    price = f"about {wording.count(n)} users, if the difference seen is the true one"
-    return Missing(action=action, why=why, price=price)
+    price = "no number of users would: the loss seen is as large as the margin"
+    if gain + margin > 0 and test.se:
+        sd = test.se * test.n**0.5 / 2  # of two equal groups with this error
+        n = users_needed_mean(sd, gain + margin, alpha=test.alpha, power=power).total
+        price = f"about {wording.count(n)} users, if the difference seen is the true one"
+    return Missing(action="Run a larger test, under a new plan", why=why, price=price)
 
 
-def _came_first(counts: pd.DataFrame, plan: LockedPlan) -> str:
-    """The time of the first user who came before the plan was locked; "" when nobody did."""
-    first = counts["first_at"].to_numpy().min() if _total(counts, "n") else math.inf
-    return "" if first >= datetime.fromisoformat(plan.locked_at).timestamp() else _utc(first)
+def _notes(found: Reading) -> Iterator[str]:
+    plan, primary = found.plan, found.plan.plan.primary
+    if not found.n_users:
+        yield f"the log has no users of experiment {plan.plan.experiment_name}"
+    if found.n_mixed:
+        raised = len(plan.phases) > 1
+        why = (
+            "the split was raised while they used it"
+            if raised
+            else "ids shared, or two splits at work"
+        )
+        share = f"{wording.plural(found.n_mixed, 'user')} of {wording.count(found.n_users)}"
+        yield f"{share} seen in both variants ({why}); each counts where seen first"
+    if found.came_first:
+        yield (
+            f"the plan was locked on {plan.locked_at[:10]}, after users had come (from {found.came_first[:10]}): it was not "
+            f"made before the facts"
+        )
+    if primary.detectable_difference < 0 and not primary.lower_is_better:
+        yield (
+            f"the plan looks for a fall of {primary.name} and counts higher as better; where a fall is good, a new plan says "
+            f"better: lower"
+        )
+    if found.timed and not plan.plan.outcome_window_days:
+        yield "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
+
+
+def _ledger_line(reading: Reading) -> Look:
+    state, done, plan = reading.schedule, reading.findings, reading.plan
+    look = done.primary.look if done else None
+    due = next((one for one in state.due if one.look == look), None)
+    last = reading.counts["last_at"].to_numpy() if reading.timed else ()
+    control, treatment = reading.sums()["successes"].to_numpy(dtype=float).tolist()
+    return Look(
+        experiment=plan.plan.experiment_name,
+        plan_sha256=plan.sha256,
+        look=look,
+        run=reading.opened.run,
+        information=due.information if due else state.information,
+        verdict=reading.verdict,
+        n_control=due.n_control if due else state.closed_control,
+        n_treatment=due.n_treatment if due else state.closed_treatment,
+        effect_shown=done is not None,
+        control_model=plan.plan.control_model,
+        treatment_model=plan.plan.treatment_model,
+        simulated=reading.simulated,
+        n_requests=reading.n_requests,
+        last_user=_utc(max(last)) if len(last) else "",
+        estimate=done.primary.estimate if done else None,
+        sum_control=control if done else None,
+        sum_treatment=treatment if done else None,
+    )
 
 
 def _utc(at_s: float) -> str:
     return datetime.fromtimestamp(float(at_s), UTC).isoformat(timespec="seconds")
 
 
-def _notes(
-    counts: pd.DataFrame, plan: LockedPlan, came_first: str, *, timed: bool
-) -> tuple[str, ...]:
-    notes, n, mixed = [], _total(counts, "n"), _total(counts, "mixed")
-    if not n:
-        notes.append(f"the log has no users of experiment {plan.plan.experiment_name}")
-    if mixed:
-        why = (
-            "the split was raised while they used it"
-            if len(plan.phases) > 1
-            else "ids shared, or two splits at work"
-        )
-        share = f"{wording.plural(mixed, 'user')} of {wording.count(n)}"
-        notes.append(f"{share} seen in both variants ({why}); each counts where seen first")
-    if came_first:
-        notes.append(
-            f"the plan was locked on {plan.locked_at[:10]}, after users had come (from {came_first[:10]}): it was not made "
-            f"before the facts"
-        )
-    primary = plan.plan.primary
-    if primary.detectable_difference < 0 and not primary.lower_is_better:
-        notes.append(
-            f"the plan looks for a fall of {primary.name} and counts higher as better; where a fall is good, a new plan says "
-            f"better: lower"
-        )
-    if timed and not plan.plan.outcome_window_days:
-        notes.append(
-            "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
-        )
-    return tuple(notes)
-
-
-def _notes_on_effect(found: Findings | None) -> tuple[str, ...]:
-    if found is None:
-        return ()
-    came = wording.plural(found.days, "day")
-    weeks = (
-        f"the users of this look came on {came}, not in whole weeks: weekdays may weigh unevenly"
-    )
-    return (*((weeks,) if found.days % WEEK else ()), *found.notes)
-
-
-def _total(counts: Any, column: str) -> int:
+def _total(counts: pd.DataFrame, column: str) -> int:
     return int(counts[column].to_numpy().sum())
 
 
-def _ledger_line(reading: Reading, run: str) -> Look:
-    state, look = reading.schedule, reading.findings.primary.look if reading.findings else None
-    due = next((one for one in state.due if one.look == look), None)
-    came = reading.opened.counts["last_at"].to_numpy() if reading.opened and reading.timed else ()
-    summed: list[float | None] = [None, None]
-    if reading.findings:
-        summed = reading.sums()["successes"].to_numpy(dtype=float).tolist()
-    return Look(
-        experiment=reading.plan.plan.experiment_name,
-        plan_sha256=reading.plan.sha256,
-        look=look,
-        run=run,
-        information=due.information if due else state.information,
-        verdict=reading.verdict,
-        n_control=due.n_control if due else state.closed_control,
-        n_treatment=due.n_treatment if due else state.closed_treatment,
-        effect_shown=reading.findings is not None,
-        control_model=reading.plan.plan.control_model,
-        treatment_model=reading.plan.plan.treatment_model,
-        simulated=reading.simulated,
-        n_requests=reading.n_requests,
-        last_user=_utc(max(came)) if len(came) else "",
-        estimate=reading.findings.primary.estimate if reading.findings else None,
-        sum_control=summed[0],
-        sum_treatment=summed[1],
-    )
+def _sums(found: Findings | None, counts: pd.DataFrame | None) -> pd.DataFrame:
+    """A row a variant: what the database summed over users; while the effect is withheld, only what `counts` has."""
+    variants = pd.CategoricalIndex(VARIANTS, categories=VARIANTS, name="variant")
+    sums = pd.DataFrame(math.nan, index=variants, columns=list(_SUMS))
+    table = found.cells if found else counts
+    for name, column in (_SUMS if found else {"users": "n", "requests": "requests"}).items():
+        if table is not None:
+            values, treated = table[column].to_numpy(dtype=float), table["treated"].to_numpy()
+            sums[name] = [values[treated == arm].sum() for arm in (0, 1)]
+    return sums.fillna({"users": 0.0}).astype({"users": "int64"})
+
+
+def _daily(found: Findings | None, counts: pd.DataFrame | None) -> pd.DataFrame:
+    """A row a day, slice and variant; arguments as for `_sums`."""
+    slices = dict(sorted(found.slice_cells.items())) if found else {}
+    whole = found.cells if found else counts
+    parts = [_by_day(cells, name) for name, cells in slices.items()]
+    if not parts and whole is not None:
+        parts = [_by_day(whole, None)]
+    table: pd.DataFrame = pd.concat(parts) if parts else pd.DataFrame(columns=_DAILY)
+    table = table.assign(
+        day=pd.to_datetime(table["day"].astype(float) * DAY_S, unit="s", utc=True),
+        slice=pd.Categorical(table["slice"], categories=list(slices)),
+        variant=pd.Categorical(table["variant"], categories=VARIANTS),
+    ).astype({"users": "Int64", "requests": float, "successes": float})
+    table = table.reindex(columns=_DAILY)
+    return table.sort_values(by=["day", "slice", "variant"], ignore_index=True)
+
+
+def _by_day(table: pd.DataFrame, name: str | None) -> pd.DataFrame:
+    names = {"users": "n", "requests": "sum_x", "successes": "sum_y"}
+    if "sum_y" not in table.columns:  # counts: no outcome has been looked at
+        table = table.assign(sum_x=table["requests"], sum_y=float("nan"))
+    by_day = table.groupby(["day", "treated"])
+    found = pd.DataFrame({new: by_day[old].sum(min_count=1) for new, old in names.items()})
+    found = found.reset_index()
+    return found.assign(slice=name, variant=[VARIANTS[arm] for arm in found["treated"]])

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
+
+import pandas as pd
 
 from evalkit import wording
 from evalkit.abtest.lock import LockedPlan
 from evalkit.errors import DataError
 from evalkit.stats import obrien_fleming_bounds
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 DAY_S = 86400.0
+
+
+class _Day(NamedTuple):
+    """Users who came on a day, and users and information so far at its end."""
+
+    day: int = 0
+    new: int = 0
+    information: float = 0.0
+    n_control: int = 0
+    n_treatment: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +89,13 @@ def schedule(counts: pd.DataFrame, plan: LockedPlan, now_s: float) -> Schedule:
     """
     days = _by_day(counts, plan)
     window_s = plan.plan.outcome_window_days * DAY_S
-    closed = [day for day in days if (day["day"] + 1) * DAY_S + window_s <= now_s]
-    due = _due(closed, plan)
-    last = closed[-1] if closed else {"information": 0.0, "n_control": 0, "n_treatment": 0}
-    users_more, days_more = _still(days, last, len(due) and due[-1].look, plan)
+    closed = [one for one in days if (one.day + 1) * DAY_S + window_s <= now_s]
+    due, last = _due(closed, plan), closed[-1] if closed else _Day()
+    users_more, days_more = _still(days, due[-1].look if due else 0, plan)
     return Schedule(
-        closed_control=last["n_control"],
-        closed_treatment=last["n_treatment"],
-        information=min(1.0, last["information"]),
+        closed_control=last.n_control,
+        closed_treatment=last.n_treatment,
+        information=min(1.0, last.information),
         due=tuple(due),
         users_more=users_more,
         days_more=days_more,
@@ -96,12 +105,8 @@ def schedule(counts: pd.DataFrame, plan: LockedPlan, now_s: float) -> Schedule:
 def limits(state: Schedule, plan: LockedPlan) -> tuple[float, ...]:
     """Limits of |z| at the looks due, at the information they had, and at those to come, as planned."""
     done = [one.information for one in state.due]
-    looks = plan.plan.look_fractions
-    ahead = [
-        fraction
-        for fraction in looks[state.due[-1].look if state.due else 0 :]
-        if fraction > (done[-1] if done else 0)
-    ]
+    to_come = plan.plan.look_fractions[state.due[-1].look if state.due else 0 :]
+    ahead = [one for one in to_come if one > (done[-1] if done else 0)]
     return tuple(obrien_fleming_bounds([*done, *ahead], alpha=plan.plan.alpha))
 
 
@@ -110,8 +115,7 @@ def date_of(day: int) -> str:
     return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
 
 
-def _by_day(counts: pd.DataFrame, plan: LockedPlan) -> list[dict[str, Any]]:
-    """Users and information so far at the end of each day."""
+def _by_day(counts: pd.DataFrame, plan: LockedPlan) -> list[_Day]:
     splits = {phase.phase: phase.traffic_split for phase in plan.phases}
     if unknown := set(counts["phase"].tolist()) - set(splits):
         raise DataError(
@@ -119,66 +123,56 @@ def _by_day(counts: pd.DataFrame, plan: LockedPlan) -> list[dict[str, Any]]:
         )
     now = plan.plan.traffic_split
     worth = {phase: split * (1 - split) / (now * (1 - now)) for phase, split in splits.items()}
-    so_far, days = {"information": 0.0, "n_control": 0, "n_treatment": 0}, []
+    so_far, days = _Day(), []
     for day, rows in counts.groupby("day", sort=True):
-        users = rows["n"].to_numpy()
-        so_far["information"] += (
-            sum(worth[p] * n for p, n in zip(rows["phase"], users, strict=True)) / plan.n_users
+        users, treated = rows["n"].to_numpy(), rows["treated"].to_numpy() == 1
+        told = sum(worth[p] * n for p, n in zip(rows["phase"], users, strict=True))
+        so_far = _Day(
+            day=int(str(day)),
+            new=int(users.sum()),
+            information=so_far.information + told / plan.n_users,
+            n_control=so_far.n_control + int(users[~treated].sum()),
+            n_treatment=so_far.n_treatment + int(users[treated].sum()),
         )
-        so_far["n_treatment"] += int(users[rows["treated"].to_numpy() == 1].sum())
-        so_far["n_control"] += int(users[rows["treated"].to_numpy() == 0].sum())
-        days.append({"day": int(str(day)), "new": int(users.sum()), **so_far})
+        days.append(so_far)
     return days
 
 
-def _due(closed: list[dict[str, Any]], plan: LockedPlan) -> list[DueLook]:
-    fractions, due = plan.plan.look_fractions, []
+def _due(closed: Sequence[_Day], plan: LockedPlan) -> list[DueLook]:
+    fractions, due = plan.plan.look_fractions, list[DueLook]()
     for look, fraction in enumerate(fractions, 1):
         final = look == len(fractions)
-        full = (
-            day
-            for day in closed
-            if day["information"] >= fraction - 1e-9 and not (final and _short(day, plan))
-        )
-        if (day := next(full, None)) is None:
+        full = [one for one in closed if one.information >= fraction - 1e-9]
+        full = [one for one in full if not (final and _short(one, plan))]
+        if not full:
             break
-        information = 1.0 if final else min(day["information"], 0.999)
-        due = [
-            one for one in due if one.day < day["day"] and one.information < information
-        ]  # a busy day may jump a look
-        due.append(
-            DueLook(
-                look=look,
-                information=information,
-                **{k: day[k] for k in ("day", "n_control", "n_treatment")},
-            )
-        )
+        first = full[0]._replace(information=1.0 if final else min(full[0].information, 0.999))
+        # a busy day may jump a look
+        due = [x for x in due if x.day < first.day and x.information < first.information]
+        named = {"n_control": first.n_control, "n_treatment": first.n_treatment}
+        due.append(DueLook(look=look, information=first.information, day=first.day, **named))
     return due
 
 
-def _short(day: dict[str, Any], plan: LockedPlan) -> float:
+def _short(seen: _Day, plan: LockedPlan) -> float:
     """Users still missing so that both variants are full."""
     least, share = plan.plan.min_samples, plan.plan.traffic_split
-    control, treatment = (
-        (least, least) if len(plan.phases) > 1 else (plan.n_control, plan.n_treatment)
-    )
-    return max(
-        0.0, (control - day["n_control"]) / (1 - share), (treatment - day["n_treatment"]) / share
-    )
+    ramped = len(plan.phases) > 1
+    control, treatment = (least, least) if ramped else (plan.n_control, plan.n_treatment)
+    of_control, of_treatment = control - seen.n_control, treatment - seen.n_treatment
+    return max(0.0, of_control / (1 - share), of_treatment / share)
 
 
-def _still(
-    days: list[dict[str, Any]], closed: dict[str, Any], done: int, plan: LockedPlan
-) -> tuple[int, int]:
+def _still(days: Sequence[_Day], done: int, plan: LockedPlan) -> tuple[int, int]:
     """Users still to come for the next look, and days until their windows have closed."""
     fractions = plan.plan.look_fractions
     if done == len(fractions):
         return 0, 0
-    seen = days[-1] if days else closed
-    more = max(0.0, (fractions[done] - seen["information"]) * plan.n_users)
+    seen = days[-1] if days else _Day()
+    more = max(0.0, (fractions[done] - seen.information) * plan.n_users)
     more = max(more, _short(seen, plan)) if done + 1 == len(fractions) else more
-    recent = [day["new"] for day in days[-8:-1]]  # without today, which is not over
+    recent = [one.new for one in days[-8:-1]]  # without today, which is not over
     a_day = sum(recent) / len(recent) if recent else plan.plan.users_per_day
-    return math.ceil(round(more, 6)), math.ceil(round(more / max(a_day, 1e-9), 6)) + max(
-        1, plan.plan.outcome_window_days
-    )
+    window_days = max(1, plan.plan.outcome_window_days)
+    days_more = math.ceil(round(more / max(a_day, 1e-9), 6)) + window_days
+    return math.ceil(round(more, 6)), days_more

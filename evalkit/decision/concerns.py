@@ -15,9 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from evalkit import ledger
-from evalkit.abtest.chapter import PLAN_FILE
-from evalkit.abtest.lock import plan_hashes, read_lock
-from evalkit.abtest.looks import Look, read_looks
+from evalkit.abtest.lock import PLAN_FILE, Look, plan_hashes, read_lock, read_looks
 from evalkit.decision.intact import changed_inputs
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from evalkit import ledger
-from evalkit.abtest import chapter
+from evalkit.abtest import lock
 from evalkit.decision import LayerDecision, Rules, read_decision, read_evidence
 from evalkit.decision.concerns import in_force
 from evalkit.decision.intact import inputs, made_in
@@ -340,7 +340,7 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
     """
     now = row_now(folder)
     return (
-        *chapter.results_against(home),
+        *lock.results_against(home),
         *evidence.results_against(home, alpha=home.settings.alpha),
         *against_in(read(home), now),
     )

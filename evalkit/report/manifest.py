@@ -14,7 +14,7 @@ import msgspec
 
 import evalkit
 from evalkit import ledger
-from evalkit.abtest.chapter import PLAN_FILE
+from evalkit.abtest.lock import PLAN_FILE
 from evalkit.abtest.log import is_elsewhere
 from evalkit.decision.concerns import CONFIRMED
 from evalkit.errors import DataError, EvalkitError

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evalkit import wording
-from evalkit.abtest import prospect
-from evalkit.abtest.chapter import UNNAMED, NoReading
-from evalkit.abtest.effects import Effect
-from evalkit.abtest.guardrails import Change, Watched
+from evalkit.abtest import plan as plans
+from evalkit.abtest.effects import Effect, Watched
 from evalkit.abtest.lock import LockedPlan
-from evalkit.abtest.plan import ABPlan, Guardrail
-from evalkit.abtest.reading import CAUSES, Reading
+from evalkit.abtest.plan import UNNAMED, ABPlan, Guardrail
+from evalkit.abtest.reading import CAUSES, NoReading, Reading
 from evalkit.show import tables
 from evalkit.show.tables import Html, Row
 from evalkit.stats.result import two_sided_p
@@ -48,7 +46,7 @@ def goal(plan: ABPlan, differs: Sequence[Row] = ()) -> Html:
 
 def power(plan: ABPlan) -> Html:
     """The chance to show a true difference, by its size."""
-    from evalkit.show.plots import plan as plots
+    from evalkit.show.plots import abtest as plots
 
     caption = "Two-sided test, pooled under the null. The zone is the wanted power."
     if plan.primary.margin:
@@ -58,7 +56,7 @@ def power(plan: ABPlan) -> Html:
 
 def duration(plan: ABPlan) -> Html:
     """Days until the answer, by the treatment's share of users."""
-    from evalkit.show.plots import plan as plots
+    from evalkit.show.plots import abtest as plots
 
     caption = "Whole weeks, at least one, with the outcome window of the last user."
     return _of_a_plan(plots.duration, plots.duration_title(plan), plan, caption)
@@ -67,9 +65,9 @@ def duration(plan: ABPlan) -> Html:
 def peeking(plan: ABPlan, *, seed: int = 0, n_runs: int = 10_000) -> Html:
     """False alarms of daily looks, in that many A/A tests of the planned size, simulated now."""
     from evalkit.show.figure import picture
-    from evalkit.show.plots import plan as plots
+    from evalkit.show.plots import abtest as plots
 
-    runs = prospect.peeking(plan, seed=seed, n_runs=n_runs)
+    runs = plans.peeking(plan, seed=seed, n_runs=n_runs)
     title = f"{plots.peeking_title(runs)}; looked at once, {runs.once:.1%}"
     caption = f"{runs.n_runs:,} tests of {len(runs.days)} days. Dashed: the level that was meant. Limits: O'Brien-Fleming."
     return picture(plots.peeking, runs, alt=alt_plan(title, plan), caption=caption, simulated=True)
@@ -219,7 +217,7 @@ def _answer_of_a_reading(found: Reading | NoReading) -> Html:
 
 @tables.answer.register
 def _answer_of_a_plan(found: ABPlan) -> Html:
-    from evalkit.show.plots import plan as plots
+    from evalkit.show.plots import abtest as plots
 
     return tables.answer(f"{needed(found)}. {plots.power_title(found)}.")
 
@@ -454,7 +452,7 @@ def label(one: Guardrail | Watched) -> str:
     return NAMES.get(one.name, one.name.replace("_", " ").capitalize())
 
 
-def amount(change: Change, value: float | None, name: str = "", *, sign: bool = False) -> str:
+def amount(change: Effect, value: float | None, name: str = "", *, sign: bool = False) -> str:
     """A level or difference of something watched, in its unit."""
     if value is None:
         return wording.NOTHING
@@ -465,7 +463,7 @@ def amount(change: Change, value: float | None, name: str = "", *, sign: bool = 
     return wording.count(value) if name == "latency_ms" else wording.number(value)
 
 
-def unit(change: Change, name: str) -> str:
+def unit(change: Effect, name: str) -> str:
     """The unit of a difference of something watched, with a space before it; "" when it has none."""
     return " points" if change.shown_as == "points" else " ms" if name == "latency_ms" else ""
 
@@ -772,7 +770,9 @@ def _watched_row(one: Watched) -> dict[str, Any]:
         amount(change, v, sign=True)
         for v in (change.estimate, change.ci_low, change.ci_high, limit)
     )
-    old, new = (amount(change, value, name) for value in (change.control, change.treatment))
+    old, new = (
+        amount(change, value, name) for value in (change.control_rate, change.treatment_rate)
+    )
     return {
         "What is watched": label(one),
         "Control": f"{old}{level_suffix}",
@@ -785,7 +785,7 @@ def _watched_row(one: Watched) -> dict[str, Any]:
     }
 
 
-def _without_interval(change: Change, text: str) -> str:
+def _without_interval(change: Effect, text: str) -> str:
     return f"{wording.NOTHING if change.estimate is None else text} ({change.notes[0] if change.notes else 'no interval'})"
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from evalkit import ledger
-from evalkit.abtest.looks import Look, read_looks, record_look
+from evalkit.abtest.lock import Look, read_looks, record_look
 from evalkit.errors import DataError
 
 LOOK = Look(

@@ -142,7 +142,7 @@ def test_a_study_file_that_differs_from_the_locked_plan_names_both_and_holds(say
     assert "Locked plan" not in words.goal(locked.plan).body
     unnamed = saying(experiment_name="", detectable_difference=0.2)
     assert chapter.plan_differs(unnamed, locked) == ()
-    found = chapter.NoReading(plan=locked, missing=chapter.open_reading(home).missing)
+    found = chapter.NoReading(plan=locked, missing=chapter.open_reading(home).effect().missing)
     assert decided(found, differs).layers[2].findings[0].rule == "plan_differs"
 
 
@@ -152,5 +152,5 @@ def test_an_amended_plan_is_told_and_the_value_first_locked_is_no_fault(saying):
     amended = amend(locked.path, "fewer users come", users_per_day=50.0)
     (one,) = chapter.plan_differs(home, amended)
     assert (one["name"], one["amended"]) == ("users_per_day", True)
-    found = chapter.NoReading(plan=amended, missing=chapter.open_reading(home).missing)
+    found = chapter.NoReading(plan=amended, missing=chapter.open_reading(home).effect().missing)
     assert decided(found, [one]).layers[2].findings == ()

@@ -9,7 +9,7 @@ import pytest
 
 from evalkit.abtest.effects import article_test, effect
 from evalkit.abtest.findings import deciding, read_looks
-from evalkit.abtest.prospect import peeking
+from evalkit.abtest.plan import peeking
 from evalkit.abtest.schedule import limits, schedule
 from evalkit.stats import obrien_fleming_bounds, ratio_test
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from evalkit.abtest import chapter
-from evalkit.abtest.looks import Look, read_looks, record_look
+from evalkit.abtest import chapter, lock
+from evalkit.abtest.lock import Look, read_looks, record_look
 from evalkit.abtest.reading import Reading
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult, Evidence
@@ -49,7 +49,7 @@ def results(right):
 
 
 def test_no_plan_is_said(home):
-    found = chapter.open_reading(home)
+    found = chapter.open_reading(home).effect()
     assert found.why == (
         "No A/B plan is locked. Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
         "then run notebook 05."
@@ -61,7 +61,7 @@ def test_no_plan_is_said(home):
 
 def test_no_log_is_said_with_its_price(home):
     chapter.lock_plan(home, chapter.make_plan(home))
-    found = chapter.open_reading(home)
+    found = chapter.open_reading(home).effect()
     assert "No user has been logged yet" in found.why
     assert found.missing[0].price == "200 users, about 7 days"
 
@@ -88,7 +88,7 @@ def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
     )
     assert [path.name for path in home.folder.iterdir()] == ["study.yaml"]
     assert chapter.simulate(home, [results(3), results(6)]) == ""
-    assert chapter.open_reading(home).missing
+    assert chapter.open_reading(home).effect().missing
     home = saying(home.root)
     asked, said = chapter.settle_plan(home, chapter.make_plan(home))
     assert said == chapter.NOT_ASKED
@@ -113,7 +113,7 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
     said = chapter.simulate(home, [results(3), results(6)])
     assert said.startswith("Simulated: 500 users")
     assert "already" in chapter.simulate(home, [results(3), results(6)])
-    found = chapter.open_reading(Study.open("toy", root=home.root, run="nightly"))
+    found = chapter.open_reading(Study.open("toy", root=home.root, run="nightly")).effect()
     assert isinstance(found, Reading)
     evidence = chapter.ab_evidence(found, study="toy")
     read = Evidence.read(evidence.write(tmp_path / "ab_test.json"))
@@ -129,10 +129,10 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
 
 
 def test_an_ab_test_is_bound_to_the_models_of_its_plan_and_to_no_test_set(home):
-    nothing = chapter.ab_evidence(chapter.open_reading(home), study="toy")
+    nothing = chapter.ab_evidence(chapter.open_reading(home).effect(), study="toy")
     assert (nothing.models, nothing.bound_to, nothing.metric) == ({}, {}, "")
     chapter.lock_plan(home, chapter.make_plan(home))
-    planned = chapter.ab_evidence(chapter.open_reading(home), study="toy")
+    planned = chapter.ab_evidence(chapter.open_reading(home).effect(), study="toy")
     names = {"base": FIELDS["control_model"], "fine_tuned": FIELDS["treatment_model"]}
     assert planned.models == names
     assert planned.bound_to == {}
@@ -150,10 +150,10 @@ LOOK = {
 def test_what_a_look_has_shown_against_a_model_outlives_its_plan_and_its_log(home, unshown):
     ledger = home.path(chapter.LEDGER)
     record_look(ledger, Look(**LOOK | unshown))
-    assert chapter.results_against(home) == ()
+    assert lock.results_against(home) == ()
     record_look(ledger, Look(**LOOK))
     record_look(ledger, Look(**LOOK | {"verdict": "too early", "effect_shown": False}))
-    (found,) = chapter.results_against(home)
+    (found,) = lock.results_against(home)
     assert (found.source, found.models) == ("toy", {"base": "a", "fine_tuned": "b"})
     assert found.key.startswith("ab_test-")
 
@@ -165,7 +165,7 @@ def test_a_look_from_before_looks_named_their_models_is_of_the_plan_of_that_name
         record_look(
             home.path(chapter.LEDGER), Look(**old | {"experiment": experiment, "simulated": None})
         )
-    of_plan, of_another = chapter.results_against(home)
+    of_plan, of_another = lock.results_against(home)
     assert of_plan.models == {
         "base": FIELDS["control_model"],
         "fine_tuned": FIELDS["treatment_model"],
@@ -182,5 +182,5 @@ def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monke
     monkeypatch.delenv("EVENTS_URL", raising=False)
     assert (
         "The variable EVENTS_URL that event_log names is not there"
-        in chapter.open_reading(elsewhere).why
+        in chapter.open_reading(elsewhere).effect().why
     )

@@ -7,15 +7,12 @@ import matplotlib.pyplot as plt
 import pytest
 from grammar import faults
 
-from evalkit.abtest.chapter import NoReading
-from evalkit.abtest.plan import Guardrail
-from evalkit.abtest.prospect import durations, peeking, power_at, power_curve
-from evalkit.abtest.reading import read_ab_test
+from evalkit.abtest.plan import Guardrail, durations, peeking, power_at, power_curve
+from evalkit.abtest.reading import NoReading, read_ab_test
 from evalkit.records import Missing
 from evalkit.show import abtest as words
 from evalkit.show import figure, style
 from evalkit.show.plots import abtest as plots
-from evalkit.show.plots import plan as plan_plots
 
 OF_A_READING = (plots.z_test, plots.looks, plots.over_time, plots.sample_ratio, plots.guardrails)
 NOTHING = NoReading(
@@ -228,7 +225,7 @@ def test_power_curve_meets_the_plan(locked):
 
 
 def test_an_uneven_split_takes_longer(locked):
-    days = {row["split"]: row["days"] for row in durations(locked(difference=0.05).plan)}
+    days = {one.traffic_split: one.days for one in durations(locked(difference=0.05).plan)}
     assert days[0.1] > days[0.5]
 
 
@@ -238,9 +235,9 @@ def test_figures_of_a_plan_draw(locked):
     for narrow in (False, True):
         with style.style():
             for draw, what in (
-                (plan_plots.power, plan),
-                (plan_plots.duration, plan),
-                (plan_plots.peeking, runs),
+                (plots.power, plan),
+                (plots.duration, plan),
+                (plots.peeking, runs),
             ):
                 ax = draw(what, narrow=narrow)
                 assert ax.get_title("left") or ax.get_title()

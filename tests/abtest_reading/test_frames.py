@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.abtest import frames
 from evalkit.abtest.analysis import fetched
-from evalkit.abtest.looks import Look, read_looks, record_look
+from evalkit.abtest.lock import Look, looks_frame, read_looks, record_look
 from evalkit.abtest.reading import read_ab_test, read_health
 from evalkit.errors import DataError
 from evalkit.show import abtest as show
@@ -138,13 +137,13 @@ def test_looks_are_a_frame_with_times_and_gaps(tmp_path):
     ledger = tmp_path / "ledger.jsonl"
     record_look(ledger, Look(**one, look=None, effect_shown=False, verdict="too early"))
     record_look(ledger, Look(**one, look=1, effect_shown=True, verdict="better", simulated=True))
-    table = frames.looks(read_looks(ledger))
+    table = looks_frame(read_looks(ledger))
     assert (str(table["at"].dt.tz), str(table["look"].dtype)) == ("UTC", "Int64")
     assert table["simulated"].isna().tolist() == [True, False]
     assert table["effect_shown"].tolist() == [False, True]
     assert "(simulated users)" in show.ledger(table).body
-    assert frames.looks(()).empty
-    assert "None." in show.ledger(frames.looks(())).body
+    assert looks_frame(()).empty
+    assert "None." in show.ledger(looks_frame(())).body
 
 
 def test_a_plan_is_a_frame_of_its_looks(locked):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evalkit.abtest.looks import read_looks
+from evalkit.abtest.lock import read_looks
 from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
@@ -334,7 +334,7 @@ def test_p95_latency_is_as_from_the_requests_themselves(
         for one in read_ab_test(make_log(exposures, outcomes), locked(), now=later).health
     }
     found = health["latency_ms"]
-    assert (found.control, found.treatment) == pytest.approx(
+    assert (found.control_rate, found.treatment_rate) == pytest.approx(
         (whole.control, whole.treatment), rel=0.002
     )
     assert (found.ci_low, found.ci_high) == pytest.approx(

@@ -262,7 +262,7 @@ def test_a_table_goes_from_its_file_to_the_evidence_by_settings_alone(tmp_path):
     written(table(), folder / "cats.csv")
     home = Study.open("cats", root=tmp_path)
     chapter.lock_plan(home, chapter.make_plan(home))
-    found = chapter.open_reading(home)
+    found = chapter.open_reading(home).effect()
     assert found.verdict == "better"
     assert found.plan.plan.variants == GATES
     record = chapter.ab_evidence(found, study="cats")

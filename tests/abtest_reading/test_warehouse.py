@@ -124,7 +124,7 @@ def test_a_warehouse_goes_to_the_evidence_by_settings_alone(warehouse, expected,
     warehouse.rename(folder / "warehouse.duckdb")
     home = Study.open("w", root=tmp_path)
     chapter.lock_plan(home, chapter.make_plan(home))
-    found = chapter.open_reading(home)
+    found = chapter.open_reading(home).effect()
     assert found.plan.plan.hash == "external"
     assert found.findings.primary.estimate == expected.estimate
     with pytest.raises(DataError, match="nothing to export"):

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.abtest.effects import effect, side_by_side
+from evalkit.abtest.effects import design_effect_in, effect, side_by_side
 from evalkit.abtest.findings import deciding, read_looks
-from evalkit.abtest.prospect import design_effect_in
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.schedule import limits, schedule
 from evalkit.stats import combine_phases, ratio_test
