@@ -19,7 +19,7 @@ from evalkit.abtest.lock import PLAN_FILE, Look, plan_hashes, read_lock, read_lo
 from evalkit.decision.intact import changed_inputs
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
-from evalkit.human.blind import read_batch
+from evalkit.human.batch import read_batch
 from evalkit.ledger import Ledger
 from evalkit.marks import is_blank
 from evalkit.records import Layer

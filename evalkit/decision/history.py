@@ -18,7 +18,7 @@ from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import against_of
 from evalkit.errors import DataError
 from evalkit.files import Told, warned
-from evalkit.human import evidence
+from evalkit.human import preference
 from evalkit.ledger import FILE
 from evalkit.records import Against, Brief, Evidence
 from evalkit.settings import Settings, read_notebook, read_pinned
@@ -341,6 +341,6 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
     now = row_now(folder)
     return (
         *lock.results_against(home),
-        *evidence.results_against(home, alpha=home.settings.alpha),
+        *preference.results_against(home, alpha=home.settings.alpha),
         *against_in(read(home), now),
     )
