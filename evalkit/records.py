@@ -22,7 +22,13 @@ Messages = Sequence[Message]
 _LONGEST, _LONG_TEXT, _FEW = 1000, 60, 4  # characters of a repr and of a text in it; items shown
 _NOTHING: Held = MappingProxyType({})
 _BROKEN_OFF = {
-    *("abort", "aborted", "cancelled", "canceled", "failed", "timeout", "overloaded"),
+    "abort",
+    "aborted",
+    "cancelled",
+    "canceled",
+    "failed",
+    "timeout",
+    "overloaded",
     "insufficient_system_resource",
 }
 
