@@ -25,11 +25,9 @@ from evalkit.decision import Decision, Rules, decide, history, read_evidence
 from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError
-from evalkit.human import study_round
-from evalkit.human.evidence import human_evidence
-from evalkit.human.preference import Preference, read_preference
-from evalkit.human.simulate import simulate_votes
-from evalkit.human.study_round import StudyRound
+from evalkit.human.preference import Preference, human_evidence, read_preference
+from evalkit.human.session import simulate_votes
+from evalkit.human.study_round import StudyRound, find_round, in_jupyter, open_round
 from evalkit.records import EvalResult, Evidence
 from evalkit.settings import named
 
@@ -183,31 +181,15 @@ class Study(study.Study):
 
         None is drawn before raters are named, nor while answers are missing, unless `allow_incomplete` says so.
         """
-        said, bench = self.settings, self.bench
-        answers, bound_to = (bench.base, bench.fine_tuned), bench.bound_to
-        given = {name: getattr(said, name) for name in ("sample_size", "raters", "rubric_file")}
-        found = study_round.open_round(
+        bench = self.bench
+        return open_round(
             self,
-            said.rating_round,
-            *answers,
-            **given,
-            bound_to=bound_to,
+            bench.base,
+            bench.fine_tuned,
+            bound_to=bench.bound_to,
             models=bench.models,
-            seed=said.rating_seed,
-            repeat_share=said.repeat_share,
             stratify_by="".join(bench.fields[:1]),
-            gold_file=said.gold_file,
-            simulate_raters=said.simulate_raters,
             n_unanswered=self.gaps().n,
-            allow_incomplete=said.allow_incomplete,
-        )
-        otherwise = study_round.drawn_otherwise(found, self, *answers, **given)
-        who = said.raters.strip() or said.simulate_raters
-        return StudyRound(
-            round=found,
-            bound_to=bound_to,
-            otherwise=otherwise,
-            not_drawn=study_round.NOT_DRAWN if who else study_round.NOBODY_NAMED,
         )
 
     def simulate_votes(self, rating: StudyRound) -> None:
@@ -222,16 +204,17 @@ class Study(study.Study):
         Raises:
             DesignError: The code is missing or not on the round's list.
         """
+        from evalkit.human.rater import inline_rater
         from evalkit.show.human import no_rater
 
-        if self.run or rating.round is None or not study_round.in_jupyter():
+        if self.run or rating.round is None or not in_jupyter():
             return no_rater()
-        return study_round.inline_rater(rating.round, self.settings.rater)
+        return inline_rater(rating.round, self.settings.rater)
 
     def preference(self) -> Preference:
         """Everything the rating round says of the present answers; until it is locked how far it is, and no result."""
         bench, bound_to = self.bench, self.bench.bound_to
-        found = study_round.find_round(self, self.settings.rating_round, bound_to)
+        found = find_round(self, bound_to)
         if found:
             found.check()
         return read_preference(

@@ -7,11 +7,11 @@ import pytest
 from evalkit.answers.journal import answers_hash
 from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.bench import Bench
-from evalkit.human import draw, evidence, study_round
-from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.preference import read_preference
+from evalkit.human.batch import hashes_of, prepare_human_eval_batch
+from evalkit.human.preference import human_evidence, read_preference
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
+from evalkit.human.study_round import find_round
 from evalkit.study import Study
 
 JOURNALS = ("base.jsonl", "tuned.jsonl")
@@ -68,7 +68,7 @@ def rated(study, results, **options):
 
 def read(study, *, limit=0):
     bound_to = Bench(study=Study.open("s", root=study.root, limit=limit)).bound_to
-    round_ = study_round.find_round(study, "round1", bound_to)
+    round_ = find_round(study, bound_to)
     return read_preference(round_, bound_to=bound_to), bound_to
 
 
@@ -85,7 +85,7 @@ def test_votes_through_the_articles_function_count_for_the_same_answers(study, o
     rated(study, answered(study, **options))
     found, bound_to = read(study, limit=limit)
     assert (found.stale, found.win_rate.estimate) == (False, 1.0)
-    record = evidence.human_evidence(found, study="s", models={}, bound_to={})
+    record = human_evidence(found, study="s", models={}, bound_to={})
     assert record.bound_to == bound_to  # so the decision sees one set of answers too
 
 
@@ -106,7 +106,7 @@ def test_one_other_answer_makes_votes_stale(study):
 
 def test_results_and_study_agree_on_the_hash(study):
     results = answered(study)
-    assert draw.bound_to(*results).items() <= Bench(study=study).bound_to.items()
+    assert hashes_of(*results).items() <= Bench(study=study).bound_to.items()
 
 
 def test_a_round_bound_to_whole_journals_as_earlier_versions_did_still_counts(study):

@@ -1,23 +1,31 @@
-"""A blind batch: which pairs people see, on which side; what decodes it goes into a sealed key."""
+"""A blind batch: which pairs people see, on which side, in which order; what decodes it goes into a sealed key."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any
+from types import MappingProxyType
+from typing import Literal, TypedDict, overload
 
-from evalkit import wording
-from evalkit.conversation import conversation_text, without_instructions
-from evalkit.errors import DesignError
-from evalkit.human import draw
-from evalkit.human.blind import NOTHING, Batch, Key, Pair, Side
-from evalkit.records import EvalResult
+from evalkit import ledger, wording
+from evalkit.conversation import Messages, conversation_text, without_instructions
+from evalkit.errors import DataError, DesignError
+from evalkit.files import JsonObject, Record, alone, as_record, read_json, write_whole
+from evalkit.records import Brief, EvalResult, answers_hash
 from evalkit.study import checked_name
 
+Side = Literal["a", "b"]
+Matched = tuple[EvalResult, EvalResult]
+OTHER: Mapping[Side, Side] = {"a": "b", "b": "a"}
+VERSION = 1
+RESTORE = "restore it or start a new round"
 QUESTION = "Which answer is better?"
 REASONS = (
     "tone",
@@ -26,6 +34,167 @@ REASONS = (
     "addresses the user's intent",
     "hallucination",
 )
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_GAP = 10  # pairs between an item and its repeat, where the round is long enough
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Pair(Brief, Mapping[str, object]):
+    """One input with two answers, readable by attribute or as a mapping.
+
+    Attributes:
+        item_id: What a vote names; says nothing about the pair.
+        input: The conversation as plain text; of a single user message, what it says.
+        response_a: One of the two answers; only the key knows whose.
+        slices: Named values by which the result may be cut; never shown to raters.
+        messages: The conversation as it was sent; empty in rounds drawn before it was kept, and of gold pairs.
+    """
+
+    item_id: str
+    example_id: str
+    input: str
+    response_a: str
+    response_b: str
+    slices: Mapping[str, str] = field(default_factory=dict)
+    messages: Messages = field(default_factory=list)
+
+    @property
+    def prompt(self) -> Messages:
+        """The messages to show; the input alone where they are not kept."""
+        return self.messages or [{"role": "user", "content": self.input}]
+
+    def __getitem__(self, name: str) -> object:
+        if name not in self.__slots__:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__slots__)
+
+    def __len__(self) -> int:
+        return len(fields(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What decodes a batch; a file of its own that opens only when the round is locked.
+
+    Attributes:
+        seed: Everything drawn follows from it, so it stands here and never in the batch.
+        fine_tuned_side: The fine-tuned model's side in the batch, by item, repeats included.
+        repeats: Item shown a second time -> the item it repeats.
+        gold: The better side of each pair whose winner is known beforehand.
+        bound_to: Hashes of the test set and of both models' answers.
+    """
+
+    seed: int
+    fine_tuned_side: Mapping[str, Side]
+    repeats: Mapping[str, str]
+    gold: Mapping[str, Side]
+    models: Mapping[str, str]
+    bound_to: Mapping[str, str]
+
+    def to_bytes(self) -> bytes:
+        """The key's file; its sha256 stands in the batch."""
+        return _as_json("evalkit-key", asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Batch(Brief, Sequence[Pair]):
+    """The pairs of one round; as a sequence, the article's list.
+
+    Attributes:
+        items: The sampled pairs, each once.
+        repeats: Some of them again with sides swapped, to see whether raters agree with themselves.
+        gold: Pairs whose winner is known.
+        identical: Examples with the same answer from both models: ties, never asked.
+        left_out: Why examples could not be drawn, e.g. `{"no answer": 2, "unmatched": 0}`.
+        orders: Rater -> item ids in the order shown.
+        swapped: Rater -> the items shown with `response_b` on the left.
+        bound_to: `test_set` and `answers`, hashes of what the batch was made from.
+        key_sha256: Hash of the key's file.
+        key: Only in the memory of whoever made the batch; None when read from a file.
+    """
+
+    items: tuple[Pair, ...]
+    repeats: tuple[Pair, ...]
+    gold: tuple[Pair, ...]
+    identical: tuple[str, ...]
+    left_out: Mapping[str, int]
+    raters: tuple[str, ...]
+    orders: Mapping[str, tuple[str, ...]]
+    swapped: Mapping[str, tuple[str, ...]]
+    question: str
+    rubric: str
+    reasons: tuple[str, ...]
+    study: str
+    round: str
+    simulated: bool
+    created_at: str
+    bound_to: Mapping[str, str]
+    key_sha256: str
+    key: Key | None = field(default=None, repr=False, compare=False)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Pair, ...]: ...
+    def __getitem__(self, index: int | slice) -> Pair | tuple[Pair, ...]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def advice(self) -> str:
+        """What this many pairs can show, from the exact sign test's power."""
+        from evalkit import stats
+
+        shown = stats.sign_test_power(len(self), 0.6)
+        needed = {rate: stats.ratings_needed(rate) for rate in (0.6, 0.65, 0.7)}
+        return (
+            f"{wording.plural(len(self), 'pair')} without ties can show a true win rate of 60% "
+            f"with probability {wording.percent(shown, 0)}; "
+            f"80% would need {needed[0.6]} pairs at 60%, {needed[0.65]} at 65%, {needed[0.7]} at 70%."
+        )
+
+    @property
+    def pairs(self) -> Mapping[str, Pair]:
+        """Every pair a rater may see, by item id."""
+        return {pair.item_id: pair for pair in (*self.items, *self.repeats, *self.gold)}
+
+    def made_from(self, bound_to: Mapping[str, str]) -> bool:
+        """Whether it was drawn from the answers of these hashes, and from this test set as far as both name one.
+
+        A batch made from results alone names no test set. Rounds of earlier versions are bound to all that the journals held.
+        """
+        answers = {answers_seal(bound_to), answers_seal(bound_to, of="_journal")}
+        made_of, asked = self.bound_to.get("test_set"), bound_to.get("test_set")
+        same_test = made_of == asked or not made_of or not asked
+        return self.bound_to.get("answers") in answers and same_test
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes batch.json and key.json (readable by its owner only) into a new round's folder.
+
+        Raises:
+            DesignError: The folder holds a batch already, or the key is not at hand.
+        """
+        folder = Path(folder)
+        if self.key is None:
+            raise DesignError(
+                "only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file"
+            )
+        (folder / "votes").mkdir(parents=True, exist_ok=True)
+        with alone(folder):  # else two runs leave the batch of one and the key of the other
+            if (folder / "batch.json").exists():
+                raise DesignError(f"{folder}: holds a batch already; name a new round")
+            shown = {name: value for name, value in asdict(self).items() if name != "key"}
+            key, text = self.key.to_bytes(), _as_json("evalkit-batch", shown)
+            sealed = {folder / "key.json": sha256(key), folder / "batch.json": sha256(text)}
+            about = {"round": folder.name, "simulated": self.simulated}
+            with ledger.sealing(study_folder(folder), "round drawn", about, sealed):
+                write_whole(folder / "key.json", key, mode=0o600)
+                return write_whole(folder / "batch.json", text)
 
 
 def prepare_human_eval_batch(
@@ -43,8 +212,8 @@ def prepare_human_eval_batch(
     reasons: Sequence[str] = REASONS,
     study: str = "",
     round: str = "",  # noqa: A002 - the word people use for it
-    models: Mapping[str, str] = NOTHING,
-    bound_to: Mapping[str, str] = NOTHING,
+    models: Mapping[str, str] = _NOTHING,
+    bound_to: Mapping[str, str] = _NOTHING,
     simulated: bool = False,
     folder: str | Path | None = None,
 ) -> Batch:
@@ -76,17 +245,19 @@ def prepare_human_eval_batch(
     _check(sample_size, repeat_share, raters)
     seed = secrets.randbits(128) if seed is None else seed
     shown, sealed = _stream(seed, "shown"), _stream(seed, "sealed")
-    matched, left_out = draw.matched(base_results, ft_results)
-    asked, identical = draw.sample(matched, sample_size, shown, stratify_by)
-    pairs, sides = _blinded(asked, shown, sealed)
-    repeats, repeat_of = _repeats(pairs, shown, repeat_share)
-    gold_pairs, better = _gold_pairs(gold, shown, sealed)
-    sides |= {again: draw.other(sides[first]) for again, first in repeat_of.items()}
-    seen = [pair.item_id for pair in (*pairs, *gold_pairs)]
-    orders = {rater: draw.order(seen, repeat_of, shown) for rater in raters}
-    items = [pair.item_id for pair in pairs]
-    swapped = {rater: draw.swaps(items, sides, repeat_of, list(better), sealed) for rater in raters}
-    bound = dict(bound_to) or draw.bound_to(base_results, ft_results)
+    found, left_out = matched(base_results, ft_results)
+    asked, identical = _sample(found, sample_size, shown, stratify_by)
+    items = _item_ids(len(asked), shown)
+    sides = dict(zip(items, _balanced(len(asked), sealed), strict=True))
+    pairs = [_pair(one, sides[one], *both) for one, both in zip(items, asked, strict=True)]
+    again = _again(pairs, repeat_share, shown)
+    repeat_of = {item_id: pair.item_id for item_id, pair in again.items()}
+    gold_ids = _item_ids(len(gold), shown)
+    better = dict(zip(gold_ids, _balanced(len(gold), sealed), strict=True))
+    orders = {rater: _order([*items, *gold_ids], repeat_of, shown) for rater in raters}
+    sides |= {item_id: OTHER[sides[one]] for item_id, one in repeat_of.items()}
+    swapped = {rater: _swaps(items, sides, repeat_of, gold_ids, sealed) for rater in raters}
+    bound = dict(bound_to) or hashes_of(base_results, ft_results)
     key = Key(
         seed=seed,
         fine_tuned_side=sides,
@@ -96,9 +267,9 @@ def prepare_human_eval_batch(
         bound_to=bound,
     )
     batch = Batch(
-        items=pairs,
-        repeats=repeats,
-        gold=gold_pairs,
+        items=tuple(pairs),
+        repeats=tuple(_turned(item_id, pair) for item_id, pair in again.items()),
+        gold=tuple(_gold_pair(*one) for one in zip(gold_ids, better.values(), gold, strict=True)),
         identical=identical,
         left_out=left_out,
         raters=tuple(raters),
@@ -112,7 +283,7 @@ def prepare_human_eval_batch(
         simulated=simulated,
         created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         bound_to={"test_set": bound.get("test_set", ""), "answers": answers_seal(bound)},
-        key_sha256=hashlib.sha256(key.to_bytes()).hexdigest(),
+        key_sha256=sha256(key.to_bytes()),
         key=key,
     )
     if folder is not None:
@@ -120,30 +291,136 @@ def prepare_human_eval_batch(
     return batch
 
 
-def answers_seal(bound_to: Mapping[str, str]) -> str:
-    """One hash over both models' answers that does not say which is which."""
-    return _seal(bound_to.get("base"), bound_to.get("fine_tuned"))
+def matched(
+    base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]
+) -> tuple[list[Matched], dict[str, int]]:
+    """Pairs the first samples by example id; a call that failed has no answer to show and is left out.
 
-
-def _seal(base: str | None, fine_tuned: str | None) -> str:
-    return hashlib.sha256(f"{base} {fine_tuned}".encode()).hexdigest()
-
-
-def made_from(batch: Batch, bound_to: Mapping[str, str]) -> bool:
-    """Whether a batch was drawn from the answers of these hashes, and from this test set as far as both name one.
-
-    A batch made from results alone names no test set. Rounds of earlier versions are bound to all that the journals held.
+    Raises:
+        DataError: No id matches, or the same id carries different inputs.
     """
-    earlier = _seal(bound_to.get("base_journal"), bound_to.get("fine_tuned_journal"))
-    made_of, asked = batch.bound_to.get("test_set"), bound_to.get("test_set")
-    return batch.bound_to.get("answers") in {answers_seal(bound_to), earlier} and (
-        made_of == asked or not made_of or not asked
-    )
+    first, second = first_samples(base), first_samples(fine_tuned)
+    both = [(first[who], second[who]) for who in first if who in second]
+    if not both:
+        raise DataError(
+            "no example id stands in both sets of results; were they made from the same test set?"
+        )
+    for one, other in both:
+        said = [without_instructions(side.messages) for side in (one, other) if side.messages]
+        if one.input_text != other.input_text or (len(said) == 2 and said[0] != said[1]):
+            raise DataError(
+                f"example {one.example_id}: the two models got different inputs; use the same test set"
+            )
+    shown = [pair for pair in both if "error" not in {one.outcome for one in pair}]
+    unmatched = len(first) + len(second) - 2 * len(both)
+    return shown, {"no answer": len(both) - len(shown), "unmatched": unmatched}
 
 
-def _stream(seed: int, what: str) -> Random:
-    """A generator whose draws tell nothing of another's: a few hundred item ids give away the state that drew them."""
-    return Random(hashlib.sha256(f"evalkit rating {what} {seed}".encode()).hexdigest())
+def first_samples(results: Iterable[EvalResult]) -> dict[str, EvalResult]:
+    """The first sample of each example, by id."""
+    first: dict[str, EvalResult] = {}
+    for one in sorted(results, key=lambda one: one.sample):
+        first.setdefault(str(one.example_id), one)
+    return first
+
+
+def n_differing(base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) -> int:
+    """How many examples have two answers that differ, so that people could be shown them."""
+    return sum(one.predicted != other.predicted for one, other in matched(base, fine_tuned)[0])
+
+
+def hashes_of(base: Iterable[EvalResult], fine_tuned: Iterable[EvalResult]) -> dict[str, str]:
+    """Hashes of both models' answers, from the results alone: which file of tests they came from is not known."""
+    return {"base": answers_hash(base), "fine_tuned": answers_hash(fine_tuned)}
+
+
+def answers_seal(bound_to: Mapping[str, str], of: str = "") -> str:
+    """One hash over both models' answers that does not say which is which."""
+    return sha256(f"{bound_to.get(f'base{of}')} {bound_to.get(f'fine_tuned{of}')}".encode())
+
+
+def study_folder(round_folder: Path) -> Path | None:
+    """The folder of the study that a round in `data/<study>/ratings/<round>` belongs to; None for one elsewhere."""
+    return round_folder.parents[1] if round_folder.parent.name == "ratings" else None
+
+
+def read_batch(folder: Path) -> Batch:
+    """The batch of a round's folder, without its key.
+
+    Raises:
+        DataError: There is none, or it is not readable.
+    """
+    path = folder / "batch.json"
+    batch = read_sealed(path, "evalkit-batch", Batch)
+    raters, known = set(batch.raters), set(batch.pairs)
+    odd = [who for who, ids in batch.orders.items() if sorted(ids) != sorted(known)]
+    odd += [who for who, ids in batch.swapped.items() if not set(ids) <= known]
+    if set(batch.orders) != raters or set(batch.swapped) != raters:
+        said = "its raters are not those it has orders for"
+    elif len(known) < len(batch.items) + len(batch.repeats) + len(batch.gold):
+        said = "an item stands in it twice"
+    elif odd:
+        said = f"rater {odd[0]!r} is shown other pairs than it holds"
+    else:
+        return batch
+    raise DataError(f"{path}: {said}; {RESTORE}")
+
+
+def read_key(folder: Path, sealed_with: str) -> Key:
+    """The key of a round's folder, when its hash is the one the batch carries.
+
+    Raises:
+        DataError: It is missing, unreadable, or not the key this batch was sealed with.
+    """
+    path = folder / "key.json"
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file; bring it from the machine that drew the round, as git ignores it until it is added"
+        )
+    key, found = read_sealed(path, "evalkit-key", Key), sha256(path.read_bytes())
+    if found != sealed_with:
+        raise DataError(
+            f"{path}: sha256 is {found[:12]}..., the batch was sealed with {sealed_with[:12]}...; restore the key"
+        )
+    return key
+
+
+class _Head(TypedDict):
+    kind: str
+    version: int
+
+
+def read_sealed(path: Path, kind: str, shape: type[Record]) -> Record:
+    """A file of a round as the record that was written there, checked, without its kind and version.
+
+    Raises:
+        DataError: It is missing, half, of another kind or version, or a value is not what it should be.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file; prepare the round first (notebook 03_rate)")
+    found = read_json(path, said="not readable", remedy=RESTORE)
+    said = f"{path}: not readable"
+    head = as_record(found, _Head, said, RESTORE)
+    if (head["kind"], head["version"]) != (kind, VERSION):
+        raise DataError(
+            f"{path}: holds {head['kind']} version {head['version']}; need {kind} version {VERSION}"
+        )
+    if strange := sorted(found.keys() - {*head, *shape.__annotations__}):
+        raise DataError(f"{said} (an unknown {strange[0]!r} stands in it); {RESTORE}")
+    return as_record(found, shape, said, RESTORE)
+
+
+def _as_json(kind: str, values: JsonObject) -> bytes:
+    text = json.dumps({"kind": kind, "version": VERSION, **values}, indent=1, ensure_ascii=True)
+    return text.encode() + b"\n"
+
+
+def sha256(content: bytes) -> str:
+    """In hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+# ---- what chance decides: which examples, which side, which order
 
 
 def _check(sample_size: int, repeat_share: float, raters: Sequence[str]) -> None:
@@ -161,24 +438,99 @@ def _check(sample_size: int, repeat_share: float, raters: Sequence[str]) -> None
         checked_name(rater, what="rater")
 
 
-def _blinded(
-    asked: Sequence[draw.Matched], shown: Random, sealed: Random
-) -> tuple[tuple[Pair, ...], dict[str, Side]]:
-    ids = _item_ids(len(asked), shown)
-    sides = dict(zip(ids, draw.balanced(len(asked), sealed), strict=True))
-    pairs = (
-        _pair(item_id, *one, side=sides[item_id]) for item_id, one in zip(ids, asked, strict=True)
-    )
-    return tuple(pairs), sides
+def _stream(seed: int, what: str) -> Random:
+    """A generator whose draws tell nothing of another's: a few hundred item ids give away the state that drew them."""
+    return Random(sha256(f"evalkit rating {what} {seed}".encode()))
 
 
-def _pair(item_id: str, base: EvalResult, fine_tuned: EvalResult, *, side: Side) -> Pair:
-    a, b = (
-        (fine_tuned.predicted, base.predicted)
-        if side == "a"
-        else (base.predicted, fine_tuned.predicted)
-    )
-    messages = _both_got(base, fine_tuned)
+def _item_ids(n: int, rng: Random) -> list[str]:
+    return [f"{rng.getrandbits(48):012x}" for _ in range(n)]
+
+
+def _sample(
+    pairs: Sequence[Matched], size: int, rng: Random, stratify_by: str | None
+) -> tuple[list[Matched], tuple[str, ...]]:
+    """Walks through the examples in random order until `size` pairs differ; identical answers met on the way are ties."""
+    asked: list[Matched] = []
+    identical: list[str] = []
+    for one, other in _shuffled(pairs, rng, stratify_by):
+        if len(asked) == size:
+            break
+        if one.predicted == other.predicted:
+            identical.append(str(one.example_id))
+        else:
+            asked.append((one, other))
+    return asked, tuple(identical)
+
+
+def _shuffled(pairs: Sequence[Matched], rng: Random, stratify_by: str | None) -> list[Matched]:
+    known = {name: None for pair in pairs for name in pair[0].slices}
+    if stratify_by is not None and stratify_by not in known and pairs:
+        raise DesignError(
+            f"no example carries a slice {stratify_by!r} to stratify by; known are {', '.join(known) or 'none'}"
+        )
+    strata: dict[str, list[Matched]] = defaultdict(list)
+    for pair in pairs:
+        strata["" if stratify_by is None else str(pair[0].slices.get(stratify_by, ""))].append(pair)
+    placed = []
+    for name in sorted(strata):
+        stratum = rng.sample(strata[name], len(strata[name]))
+        # evenly spread places: any first part of the whole holds each stratum in proportion
+        placed += [((i + rng.random()) / len(stratum), pair) for i, pair in enumerate(stratum)]
+    return [pair for _, pair in sorted(placed, key=lambda one: one[0])]
+
+
+def _balanced(n: int, rng: Random) -> list[Side]:
+    """`n` sides, each equally often (one more of either when n is odd), in random order."""
+    both: tuple[Side, Side] = ("a", "b")
+    sides: list[Side] = [*both * (n // 2), *rng.sample(both, n % 2)]
+    rng.shuffle(sides)
+    return sides
+
+
+def _order(item_ids: Sequence[str], repeat_of: Mapping[str, str], rng: Random) -> tuple[str, ...]:
+    """A random order in which a repeat stands well after the item it repeats."""
+    shown = rng.sample(item_ids, len(item_ids))
+    for again, first in repeat_of.items():
+        earliest = min(shown.index(first) + 1 + _GAP, len(shown))
+        shown.insert(rng.randint(earliest, len(shown)), again)
+    return tuple(shown)
+
+
+def _swaps(
+    item_ids: Sequence[str],
+    sides: Mapping[str, Side],
+    repeat_of: Mapping[str, str],
+    gold: Sequence[str],
+    rng: Random,
+) -> tuple[str, ...]:
+    """The items one rater sees with `response_b` on the left.
+
+    The fine-tuned answer stands on the left equally often (+-1) among the items, and among all shown: the items that
+    are repeated are balanced among themselves, so their repeats, which show the other side, are too.
+    """
+    repeated = set(repeat_of.values())
+    again = [one for one in item_ids if one in repeated]
+    once = [one for one in item_ids if one not in repeated]
+    lefts_again, lefts_once = _balanced(len(again), rng), _balanced(len(once), rng)
+    lean = [lefts.count("a") - lefts.count("b") for lefts in (lefts_again, lefts_once)]
+    if lean[0] and lean[0] == lean[1]:  # both are odd, and their ones too many would add up
+        lefts_once = [OTHER[side] for side in lefts_once]
+    lefts = zip([*again, *once], [*lefts_again, *lefts_once], strict=True)
+    turned = {one for one, left in lefts if left != sides[one]}  # a: fine-tuned stands left
+    turned |= {repeat for repeat, first in repeat_of.items() if first in turned}
+    turned |= {
+        one for one, side in zip(gold, _balanced(len(gold), rng), strict=True) if side == "b"
+    }
+    return tuple(one for one in (*item_ids, *repeat_of, *gold) if one in turned)
+
+
+def _pair(item_id: str, side: Side, base: EvalResult, fine_tuned: EvalResult) -> Pair:
+    """A pair as shown; system prompts that differ would tell who answered, and are left out."""
+    known = base.messages or fine_tuned.messages
+    differ = bool(base.messages and fine_tuned.messages) and base.messages != fine_tuned.messages
+    messages = [dict(one) for one in (without_instructions(known) if differ else known)]
+    a, b = on_sides(fine_tuned.predicted, base.predicted, side)
     return Pair(
         item_id=item_id,
         example_id=str(base.example_id),
@@ -190,50 +542,23 @@ def _pair(item_id: str, base: EvalResult, fine_tuned: EvalResult, *, side: Side)
     )
 
 
-def _both_got(base: EvalResult, fine_tuned: EvalResult) -> list[dict[str, Any]]:
-    """The conversation both models were given; system prompts that differ would tell who answered, and are left out."""
-    known = base.messages or fine_tuned.messages
-    differ = bool(base.messages and fine_tuned.messages) and base.messages != fine_tuned.messages
-    return [dict(message) for message in (without_instructions(known) if differ else known)]
+def _again(pairs: Sequence[Pair], share: float, rng: Random) -> dict[str, Pair]:
+    """The pairs that come back, by the id under which they do."""
+    first = rng.sample(pairs, round(share * len(pairs)))
+    return dict(zip(_item_ids(len(first), rng), first, strict=True))
 
 
-def _repeats(
-    pairs: Sequence[Pair], rng: Random, share: float
-) -> tuple[tuple[Pair, ...], dict[str, str]]:
-    again = rng.sample(list(pairs), round(share * len(pairs)))
-    ids = _item_ids(len(again), rng)
-    made = tuple(
-        Pair(
-            **{
-                **pair,
-                "item_id": item_id,
-                "response_a": pair.response_b,
-                "response_b": pair.response_a,
-            }
-        )
-        for item_id, pair in zip(ids, again, strict=True)
+def _turned(item_id: str, pair: Pair) -> Pair:
+    return replace(pair, item_id=item_id, response_a=pair.response_b, response_b=pair.response_a)
+
+
+def _gold_pair(item_id: str, side: Side, given: Mapping[str, str]) -> Pair:
+    a, b = on_sides(given["better"], given["worse"], side)
+    return Pair(
+        item_id=item_id, example_id=given["id"], input=given["input"], response_a=a, response_b=b
     )
-    return made, {item_id: pair.item_id for item_id, pair in zip(ids, again, strict=True)}
 
 
-def _gold_pairs(
-    gold: Sequence[Mapping[str, str]], shown: Random, sealed: Random
-) -> tuple[tuple[Pair, ...], dict[str, Side]]:
-    ids, sides = _item_ids(len(gold), shown), draw.balanced(len(gold), sealed)
-    made = []
-    for item_id, one, side in zip(ids, gold, sides, strict=True):
-        a, b = (one["better"], one["worse"]) if side == "a" else (one["worse"], one["better"])
-        made.append(
-            Pair(
-                item_id=item_id,
-                example_id=one["id"],
-                input=one["input"],
-                response_a=a,
-                response_b=b,
-            )
-        )
-    return tuple(made), dict(zip(ids, sides, strict=True))
-
-
-def _item_ids(n: int, rng: Random) -> list[str]:
-    return [f"{rng.getrandbits(48):012x}" for _ in range(n)]
+def on_sides(first: str, other: str, side: Side) -> tuple[str, str]:
+    """Both answers, the first one where its side is a."""
+    return (first, other) if side == "a" else (other, first)

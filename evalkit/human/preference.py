@@ -1,28 +1,48 @@
-"""Which answers do people prefer? Everything a locked round can say, the item as the unit."""
+"""Which answers do people prefer? Everything a locked round can say, the item as the unit, and the evidence made of it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
 
-from evalkit.human import benchmark_view, checks, draw, missing, ratings
-from evalkit.human.batch import made_from
-from evalkit.human.ratings import LABELS, Rating
-from evalkit.human.rounds import Progress, Round
-from evalkit.records import Brief, EvalResult, Missing
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from evalkit import stats, wording
+from evalkit.errors import DesignError
+from evalkit.files import JsonObject
+from evalkit.human import ratings
+from evalkit.human.batch import first_samples, n_differing
+from evalkit.human.ratings import LABELS, Columns, RaterCheck, first_votes
+from evalkit.human.rounds import LOCK, LOCKS, Lock, Progress, Round
+from evalkit.records import Against, Brief, EvalResult, Evidence, Missing
+from evalkit.study import Study
 
-    from evalkit.stats import (
-        KrippendorffAlpha,
-        PositionBias,
-        RateInterval,
-        RaterSampleTest,
-        WinRate,
-    )
+FIRST_ROUND = "50 pairs for a start"
+EVEN = 0.02  # so close to an even split no round of people is long enough
+MEASURED_VOTES, SLOWEST_GLANCE_S = 20, 5.0  # fewer or faster votes measure no pace
+MOST_DISAGREEMENTS = 10
+
+_RATES = dict.fromkeys(("win_rate", "ci_low", "ci_high"), "Float64")
+_CHECKS = ("gold_rate", "self_agreement", "others_rate", "left_rate", "left_p", "fast_rate")
+_RATER: Columns = {
+    "rater": "string",
+    "votes": "Int64",
+    **_RATES,
+    **dict.fromkeys((*_CHECKS, "median_s"), "Float64"),
+    "flags": "string",
+}
+_SLICE: Columns = {
+    "field": "category",
+    "slice": "string",
+    **dict.fromkeys(("n", "wins", "losses", "ties"), "Int64"),
+    **_RATES,
+    **dict.fromkeys(("p_value", "p_adjusted"), "Float64"),
+    "shown": "boolean",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +51,7 @@ class SlicePreference:
 
     field: str
     slice: str
-    result: WinRate
+    result: stats.WinRate
     p_adjusted: float | None
 
     @property
@@ -56,6 +76,45 @@ class ReasonCount:
     neither: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricAgreement:
+    """Of the examples on which metric and people both decide: how many name the same model."""
+
+    metric: str
+    agreement: stats.RateInterval
+    undecided_by_metric: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One rated example with both answers.
+
+    Attributes:
+        people: The mean vote, -1 (base) to 1 (fine-tuned).
+        metric: What the fine-tuned answer gains by the metric that ranks the disagreements; None where undefined.
+    """
+
+    example_id: str
+    people: float
+    base: EvalResult
+    fine_tuned: EvalResult
+    metric: float | None = None
+
+    @property
+    def gap(self) -> float:
+        """How far people and the metric pull apart, 0 to 2; 0 where they name the same model."""
+        gain = self.metric or 0.0
+        return abs(gain - self.people) if gain * self.people < 0 else 0.0
+
+    def gain(self, metric: str) -> float | None:
+        """The metric's fine-tuned value minus its base value."""
+        base, fine_tuned = (
+            {**one.scores, "exact_match": one.exact_match, "format": one.format_correct}.get(metric)
+            for one in (self.base, self.fine_tuned)
+        )
+        return None if base is None or fine_tuned is None else float(fine_tuned) - float(base)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Preference(Brief):
     """What people prefer.
@@ -75,38 +134,38 @@ class Preference(Brief):
         length_adjusted: Preference were both answers equally long; None when that cannot be fitted.
         metrics: Where a metric and people both decide: how often they name the same model.
         disagreements: Pairs on which people and the benchmark disagree most.
-        ratings: The votes themselves, un-blinded; none while nothing is shown.
+        votes: The votes themselves, un-blinded (see `ratings.unblind`); none while nothing is shown.
         margin: The loss against 50% still accepted, where the question is whether the fine-tuned answers are no worse.
     """
 
     simulated: bool
-    win_rate: WinRate
-    asked_only: WinRate
-    without_flagged: WinRate | None
-    by_rater: Mapping[str, WinRate]
-    rater_sample: RaterSampleTest
+    win_rate: stats.WinRate
+    asked_only: stats.WinRate
+    without_flagged: stats.WinRate | None
+    by_rater: Mapping[str, stats.WinRate]
+    rater_sample: stats.RaterSampleTest
     identical: int
     labels: Mapping[str, int]
-    position: PositionBias
-    as_left: RateInterval
-    as_right: RateInterval
-    agreement: KrippendorffAlpha
-    self_agreement: RateInterval
-    raters: tuple[checks.RaterCheck, ...]
+    position: stats.PositionBias
+    as_left: stats.RateInterval
+    as_right: stats.RateInterval
+    agreement: stats.KrippendorffAlpha
+    self_agreement: stats.RateInterval
+    raters: tuple[RaterCheck, ...]
     reasons: tuple[ReasonCount, ...]
+    votes: pd.DataFrame = field(repr=False, compare=False)
     round: str = ""
     withheld: str = ""
     stale: bool = False
     progress: tuple[Progress, ...] = ()
-    lock: Mapping[str, Any] = field(default_factory=dict)
+    lock: Lock | None = None
     models: Mapping[str, str] = field(default_factory=dict)
     bound_to: Mapping[str, str] = field(default_factory=dict)
-    length_adjusted: Any = None
+    length_adjusted: stats.LengthAdjustedPreference | None = None
     slices: tuple[SlicePreference, ...] = ()
-    metrics: tuple[benchmark_view.MetricAgreement, ...] = ()
-    disagreements: tuple[benchmark_view.Disagreement, ...] = ()
+    metrics: tuple[MetricAgreement, ...] = ()
+    disagreements: tuple[Compared, ...] = ()
     missing: tuple[Missing, ...] = ()
-    ratings: tuple[Rating, ...] = field(default=(), repr=False)
     margin: float | None = None
 
     @property
@@ -114,10 +173,8 @@ class Preference(Brief):
         """The verdict of the win rate, or where the question is "no worse" its interval against 50% less the margin."""
         return self.concluded(self.win_rate)
 
-    def concluded(self, rate: Any) -> str:
+    def concluded(self, rate: stats.WinRate) -> str:
         """The same of the win rate counted in another way."""
-        from evalkit import stats
-
         if self.margin is None or rate.estimate is None:
             return rate.verdict
         kept = rate.ci_low is not None and rate.ci_low > rate.no_effect() - self.margin
@@ -127,13 +184,28 @@ class Preference(Brief):
         """The votes as a tidy frame, or what was found of each rater or slice; without rows while results are sealed.
 
         Args:
-            by: "vote" for one row a vote (see `frames.votes`), "rater" (`frames.raters`) or "slice" (`frames.slices`).
+            by: "vote" for one row a vote (see `ratings.votes_frame`). "rater" for rater; votes, repeats and known pairs
+                included; win_rate with ci_low and ci_high, over the pairs this rater judged; gold_rate, self_agreement,
+                others_rate, left_rate, left_p, fast_rate and median_s (see `RaterCheck`); flags (joined by "; ", "" when
+                nothing stands out); shares are fractions, missing where nothing tells. "slice" for field, slice; n, wins,
+                losses and ties (items); win_rate with ci_low and ci_high; p_value, the one that decides; p_adjusted (Holm
+                over all slices); shown (whether a preference is shown after it).
         """
-        from evalkit.human import frames
-
         if by == "vote":
-            return frames.votes(self.ratings)
-        return frames.raters(self) if by == "rater" else frames.slices(self)
+            return ratings.votes_frame(self.votes)
+        if by == "rater":
+            rows = [
+                _counted(self.by_rater[one.rater], asdict(one) | {"flags": "; ".join(one.flags)})
+                for one in self.raters
+            ]
+            return ratings.typed(pd.DataFrame(rows), _RATER)
+        rows = [_counted(one.result, asdict(one) | {"shown": one.shown}) for one in self.slices]
+        return ratings.typed(pd.DataFrame(rows), _SLICE)
+
+
+def _counted(result: stats.WinRate, more: JsonObject) -> JsonObject:
+    own = {"win_rate": result.estimate, "p_value": result.p_decides}
+    return asdict(result) | own | more
 
 
 def read_preference(
@@ -165,43 +237,76 @@ def read_preference(
         DataError: A file of the round changed after the lock.
     """
     withheld = _withheld(round_)
-    stale = round_ is not None and bound_to is not None and not made_from(round_.batch, bound_to)
-    if round_ is None or withheld:
-        return replace(_nothing_yet(round_, withheld, stale=stale, alpha=alpha), margin=margin)
-    votes, key = ratings.unblind(round_), round_.key()
-    found = _analysed(
-        votes, identical=len(round_.batch.identical), reasons=round_.batch.reasons, alpha=alpha
-    )
-    pairs = () if stale else benchmark_view.compared(votes, base_results, ft_results)
-    found = replace(
-        found,
+    stale = round_ is not None and bound_to is not None and not round_.batch.made_from(bound_to)
+    opened = None if withheld else round_
+    votes = ratings.unblind(opened) if opened else ratings.NO_VOTES
+    asked = first_votes(votes)
+    decided = asked.query("score != 0")
+    raters, same = ratings.check_raters(votes), ratings.same_again(votes)
+    flagged = [one.rater for one in raters if one.flags]
+    kept = asked.query("rater not in @flagged")
+    identical = len(opened.batch.identical) if opened else 0
+    choices, labels = Counter(decided["choice"]), Counter(asked["label"])
+    pairs = _compared(asked, base_results, ft_results, metric) if opened and not stale else ()
+    found = Preference(
+        simulated=bool(votes["simulated"].any()),
+        win_rate=_win_rate(asked, identical, alpha),
+        asked_only=_win_rate(asked, 0, alpha),
+        without_flagged=_win_rate(kept, identical, alpha) if flagged and len(kept) else None,
+        by_rater={
+            who: _win_rate(asked.query("rater == @who"), 0, alpha)
+            for who in (one.rater for one in raters)
+        },
+        rater_sample=stats.rater_sample_test(_table(asked, "score"), alpha=alpha),
+        identical=identical,
+        labels={label: labels[label] for label in LABELS},
+        position=stats.position_bias(choices["left"], choices["right"], alpha=alpha),
+        as_left=_rate(decided.query("side == 'left'")["score"] > 0, alpha),
+        as_right=_rate(decided.query("side == 'right'")["score"] > 0, alpha),
+        agreement=stats.krippendorff_alpha(_table(asked, "label"), alpha=alpha),
+        self_agreement=_rate(same, alpha),
+        raters=raters,
+        reasons=tuple(_reason(one, asked) for one in (opened.batch.reasons if opened else ())),
+        votes=votes,
+        withheld=withheld,
         stale=stale,
+        slices=_slices(votes, slice_fields if opened else (), alpha),
+        metrics=_metrics(pairs, alpha),
+        disagreements=tuple(
+            sorted((one for one in pairs if one.gap), key=lambda one: (-one.gap, one.example_id))
+        )[:MOST_DISAGREEMENTS],
         margin=margin,
-        round=round_.folder.name,
-        progress=round_.progress(),
-        lock=round_.lock_record(),
-        models=key.models,
-        bound_to=key.bound_to if stale or bound_to is None else bound_to,
-        ratings=votes,
-        slices=_slices(votes, slice_fields, alpha),
-        length_adjusted=_length_adjusted([one for one in votes if one.kind == "asked"], alpha),
-        metrics=benchmark_view.metric_agreement(pairs, alpha=alpha),
-        disagreements=benchmark_view.disagreements(pairs, metric),
     )
-    if stale:
-        return replace(found, missing=(missing.for_present_answers(round_),))
-    differing = draw.differing(base_results, ft_results) if base_results and ft_results else None
-    return replace(found, missing=missing.to_settle(found, differing=differing, power=power))
+    if round_:
+        found = replace(found, round=round_.folder.name, progress=round_.progress())
+    if round_ and withheld:
+        found = replace(found, simulated=round_.batch.simulated)
+    if opened:
+        key = opened.key()
+        found = replace(
+            found,
+            lock=opened.lock_record(),
+            models=key.models,
+            bound_to=key.bound_to if stale or bound_to is None else bound_to,
+            length_adjusted=stats.length_adjusted_preference(
+                (decided["score"] > 0).tolist(),
+                decided["longer"].tolist(),
+                decided["item_id"].tolist(),
+                alpha=alpha,
+            ),
+        )
+    differing = n_differing(base_results, ft_results) if base_results and ft_results else None
+    return replace(found, missing=_missing(found, round_, differing, power))
 
 
-def win_rate_of(round_: Round, *, alpha: float = 0.05) -> WinRate:
+def win_rate_of(round_: Round, *, alpha: float = 0.05) -> stats.WinRate:
     """The primary result of a locked round, and nothing else of it.
 
     Raises:
         DesignError: The round is still open.
         DataError: A file of the round changed after the lock.
     """
-    asked = [one for one in ratings.unblind(round_) if one.kind == "asked"]
+    asked = first_votes(ratings.unblind(round_))
     return _win_rate(asked, len(round_.batch.identical), alpha)
 
 
@@ -210,128 +315,275 @@ def _withheld(round_: Round | None) -> str:
         return "No rating round was drawn yet: name the raters in study.yaml, then run notebook 03_rate."
     if round_.locked:
         return ""
-    done, total = (
-        sum(getattr(one, name) for one in round_.progress()) for name in ("done", "total")
-    )
+    done, total = map(sum, zip(*((one.done, one.total) for one in round_.progress()), strict=True))
     return f"The round is open: {done} of {total} ratings are in. Results open when it is locked."
 
 
-def _nothing_yet(round_: Round | None, withheld: str, *, stale: bool, alpha: float) -> Preference:
-    empty = _analysed((), identical=0, reasons=(), alpha=alpha)
-    if round_ is None:
-        return replace(empty, withheld=withheld, missing=(missing.first_round(),))
-    next_step = missing.for_present_answers(round_) if stale else missing.to_finish(round_)
-    return replace(
-        empty,
-        withheld=withheld,
-        stale=stale,
-        missing=(next_step,),
-        round=round_.folder.name,
-        progress=round_.progress(),
-        simulated=round_.batch.simulated,
-    )
-
-
-def _analysed(
-    votes: Sequence[Rating], *, identical: int, reasons: Sequence[str], alpha: float
-) -> Preference:
-    from evalkit import stats
-
-    asked = [one for one in votes if one.kind == "asked"]
-    raters = checks.check_raters(votes)
-    flagged = {one.rater for one in raters if one.flags}
-    kept = [one for one in asked if one.rater not in flagged]
-    decided = [one for one in asked if one.score]
-    same = [first.label == again.label for first, again in checks.repeat_pairs(votes)]
-    labels = Counter(one.label for one in asked)
-    return Preference(
-        simulated=any(one.simulated for one in votes),
-        win_rate=_win_rate(asked, identical, alpha),
-        asked_only=_win_rate(asked, 0, alpha),
-        without_flagged=_win_rate(kept, identical, alpha) if flagged and kept else None,
-        by_rater={one.rater: _rater_rate(asked, one.rater, alpha) for one in raters},
-        rater_sample=stats.rater_sample_test(_table(asked, "score"), alpha=alpha),
-        identical=identical,
-        labels={label: labels[label] for label in LABELS},
-        position=stats.position_bias(
-            sum(one.choice == "left" for one in decided),
-            sum(one.choice == "right" for one in decided),
-            alpha=alpha,
-        ),
-        as_left=_wins([one for one in decided if one.fine_tuned_left], alpha),
-        as_right=_wins([one for one in decided if not one.fine_tuned_left], alpha),
-        agreement=stats.krippendorff_alpha(_table(asked, "label"), alpha=alpha),
-        self_agreement=stats.rate_interval(sum(same), len(same), alpha=alpha),
-        raters=raters,
-        reasons=tuple(_reason(reason, asked) for reason in reasons),
-    )
-
-
-def _win_rate(asked: Sequence[Rating], identical: int, alpha: float) -> WinRate:
-    from evalkit import stats
-
-    items = [[one.score for one in votes] for votes in ratings.by_item(asked).values()]
+def _win_rate(asked: pd.DataFrame, identical: int, alpha: float) -> stats.WinRate:
+    items = [own.tolist() for _, own in asked.groupby("item_id", sort=False)["score"]]
     return stats.item_mean_test([*items, *[[0]] * identical], alpha=alpha)
 
 
-def _wins(decided: Sequence[Rating], alpha: float) -> RateInterval:
-    from evalkit import stats
-
-    return stats.rate_interval(sum(one.score > 0 for one in decided), len(decided), alpha=alpha)
-
-
-def _rater_rate(asked: Sequence[Rating], rater: str, alpha: float) -> WinRate:
-    return _win_rate([one for one in asked if one.rater == rater], 0, alpha)
+def _rate(hits: Iterable[bool], alpha: float) -> stats.RateInterval:
+    marks = [*hits]
+    return stats.rate_interval(sum(marks), len(marks), alpha=alpha)
 
 
-def _table(asked: Sequence[Rating], field: str) -> list[list[Any]]:
+def _table(asked: pd.DataFrame, column: str) -> list[list[object]]:
     """Raters x items, None where a rater did not vote."""
-    said = {(one.rater, one.item_id): getattr(one, field) for one in asked}
-    items = list(dict.fromkeys(one.item_id for one in asked))
-    return [
-        [said.get((rater, item)) for item in items]
-        for rater in sorted({one.rater for one in asked})
-    ]
+    table = asked.pivot(index="rater", columns="item_id", values=column)
+    table = table.reindex(columns=asked["item_id"].unique()).astype(object)
+    return table.where(table.notna(), None).to_numpy().tolist()
 
 
-def _reason(reason: str, asked: Sequence[Rating]) -> ReasonCount:
-    given = Counter(one.score for one in asked if reason in one.reasons)
+def _reason(reason: str, asked: pd.DataFrame) -> ReasonCount:
+    named = [reason in one for one in asked["reasons"]]
+    given = Counter(asked.loc[named, "score"])
     return ReasonCount(reason=reason, fine_tuned=given[1], base=given[-1], neither=given[0])
 
 
 def _slices(
-    votes: Sequence[Rating], fields: Sequence[str], alpha: float
+    votes: pd.DataFrame, fields: Sequence[str], alpha: float
 ) -> tuple[SlicePreference, ...]:
-    from evalkit import stats
-
-    shown = {
-        field: stats.folded([one.slices[field] for one in votes if field in one.slices])
-        for field in fields
-    }
-    cuts = [(field, value) for field in fields for value in sorted(set(shown[field].values()))]
-    asked = [one for one in votes if one.kind == "asked"]
-    results = [
-        _win_rate(
-            [one for one in asked if shown[field].get(one.slices.get(field, "")) == value],
-            0,
-            alpha,
-        )
-        for field, value in cuts
-    ]
+    asked, cuts = first_votes(votes), []
+    for name in fields:
+        shown = stats.folded([one[name] for one in votes["slices"] if name in one])
+        own = asked.assign(cut=[shown.get(one.get(name, "")) for one in asked["slices"]])
+        cuts += [(name, str(value), part) for value, part in own.groupby("cut")]
+    results = [_win_rate(own, 0, alpha) for _, _, own in cuts]
     adjusted = stats.adjust([result.p_decides for result in results], method="holm")
     return tuple(
-        SlicePreference(field=field, slice=value, result=result, p_adjusted=p)
-        for (field, value), result, p in zip(cuts, results, adjusted, strict=True)
+        SlicePreference(field=name, slice=value, result=result, p_adjusted=p)
+        for (name, value, _), result, p in zip(cuts, results, adjusted, strict=True)
     )
 
 
-def _length_adjusted(asked: Sequence[Rating], alpha: float) -> Any:
-    from evalkit import stats
+# ---- people beside the benchmark: where a metric and the raters name the same model, and where they part
 
-    decided = [one for one in asked if one.score]
-    return stats.length_adjusted_preference(
-        [one.score > 0 for one in decided],
-        [one.longer for one in decided],
-        [one.item_id for one in decided],
-        alpha=alpha,
+
+def _compared(
+    asked: pd.DataFrame, base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult], metric: str
+) -> list[Compared]:
+    """The rated examples whose answers are at hand; where no answer carries the metric, exact match takes its place."""
+    first, second = first_samples(base), first_samples(fine_tuned)
+    people = {str(who): own["score"] for who, own in asked.groupby("example_id", sort=False)}
+    pairs = [
+        Compared(
+            example_id=who, people=sum(own) / len(own), base=first[who], fine_tuned=second[who]
+        )
+        for who, own in people.items()
+        if who in first and who in second
+    ]
+    known = metric if any(metric in one.base.scores for one in pairs) else "exact_match"
+    return [replace(one, metric=one.gain(known)) for one in pairs]
+
+
+def _metrics(pairs: Sequence[Compared], alpha: float) -> tuple[MetricAgreement, ...]:
+    """One row a metric that the results carry; the form of an answer is none where it was not checked."""
+    found, scores = [], (name for one in pairs for name in one.base.scores)
+    for metric in dict.fromkeys(["exact_match", "format", *scores]):
+        known = [(gain, one.people) for one in pairs if (gain := one.gain(metric)) is not None]
+        same = [(gain > 0) == (people > 0) for gain, people in known if gain and people]
+        undecided = sum(not gain for gain, _ in known)
+        if known:
+            rate = _rate(same, alpha)
+            found.append(
+                MetricAgreement(metric=metric, agreement=rate, undecided_by_metric=undecided)
+            )
+    return tuple(found)
+
+
+# ---- what would settle it, priced in pairs that the test set has and in hours at a pace that was really measured
+
+
+def _missing(
+    found: Preference, round_: Round | None, differing: int | None, power: float
+) -> tuple[Missing, ...]:
+    """What the round needs next; votes of two rounds are not added up, so a number is that of a whole new round.
+
+    Args:
+        found: The analysed round.
+        round_: The round; None where there is none.
+        differing: Pairs with different answers in the whole test set; None when not known.
+        power: Wanted probability to show the preference.
+    """
+    if round_ is None:
+        why = "nobody was asked yet: name the raters in study.yaml, then run notebook 03"
+        return (Missing(action="Prepare a rating round", why=why, price=FIRST_ROUND),)
+    if found.stale:
+        why = f"round {found.round} was made from other answers or another test set, and is never drawn anew"
+        action = "Name another rating_round and have the present answers rated"
+        price = _price(len(round_.batch), None) if len(round_.batch) else FIRST_ROUND
+        return (Missing(action=action, why=why, price=price),)
+    if found.withheld:
+        left = sum(one.total - one.done for one in found.progress)
+        first = f"{wording.plural(left, 'rating')}, then" if left else "one command:"
+        action, why = "Finish and lock the rating round", "results open only then"
+        return (Missing(action=action, why=why, price=f"{first} lock the round"),)
+    if found.conclusion in {"better", "worse", "not worse"}:
+        return ()
+    if not found.win_rate.n:
+        why = "no example had two answers to show"
+        return (Missing(action="Prepare another rating round", why=why, price=FIRST_ROUND),)
+    return (_further(found, differing, power),)
+
+
+def _further(found: Preference, differing: int | None, power: float) -> Missing:
+    """A round that would show what this one did not: a preference, or a win rate not below 50% by the margin."""
+    result, asked = found.win_rate, found.asked_only
+    decided, n = asked.wins + asked.losses, wording.plural(result.n, "item")
+    rate = asked.wins / decided if decided else 0.5
+    even = found.margin is None and abs(rate - 0.5) < EVEN
+    level = {"alpha": result.alpha, "power": power}
+    if found.margin is None:
+        why = f"{wording.percent(result.estimate)} is not shown to differ from 50% with {n}"
+    else:
+        why = f"a win rate below {wording.percent(0.5 - found.margin)} is not ruled out with {n}"
+    try:
+        if found.margin is None:
+            ties = asked.ties / asked.n if decided else 0.0
+            needed = stats.ratings_needed(0.5 + EVEN if even else rate, ties, **level)
+        else:  # at the rate and the ties seen
+            rate = 0.5 if result.estimate is None else result.estimate
+            ties = min(result.ties / result.n, 2 * min(rate, 1 - rate))
+            needed = stats.ratings_needed_no_worse(rate, found.margin, ties, **level)
+    except DesignError as why_not:
+        return Missing(action="Rate more pairs", why=why, price=str(why_not))
+    needed = max(needed, asked.n + 1)
+    short = differing is not None and differing < needed
+    has = wording.plural(differing or 0, "pair")
+    only = f"; the test set has only {has} with different answers" if short else ""
+    pairs = wording.plural(needed, "pair")
+    if even:
+        price = f"more than {pairs} at so even a split{only}"
+        return Missing(action="Look for a larger effect", why=why, price=price)
+    first = "Add examples to the test set, then rate" if short else "Rate"
+    action = f"{first} {pairs} in another rating_round"
+    return Missing(action=action, why=why, price=_price(needed, _pace_s(found)) + only)
+
+
+def _pace_s(found: Preference) -> float | None:
+    """The middle of the raters' median times; None where people gave too few votes, or glanced."""
+    medians = sorted(one.median_s for one in found.raters if one.median_s is not None)
+    middle = medians[len(medians) // 2] if medians else 0.0
+    measured = len(found.votes) >= MEASURED_VOTES and middle >= SLOWEST_GLANCE_S
+    return middle if measured and not found.simulated else None
+
+
+def _price(pairs: int, pace_s: float | None) -> str:
+    minutes = pairs * (pace_s or 60) / 60
+    time = (
+        f"{wording.number(minutes / 60, 1)} hours"
+        if minutes >= 90
+        else wording.plural(max(round(minutes), 1), "minute")
     )
+    pace = f"the {wording.number(pace_s, 0)} s a pair of this round" if pace_s else "one a minute"
+    return f"{wording.plural(pairs, 'pair')}, about {time} a rater at {pace}"
+
+
+# ---- what the decision reads
+
+
+def human_evidence(
+    found: Preference, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]
+) -> Evidence:
+    """The layer's record; an open round carries no result.
+
+    Args:
+        found: The analysed round.
+        study: Its study.
+        models: Names for a round that is not decoded yet.
+        bound_to: Hashes for a round that is not decoded yet; a decoded one brings its own.
+    """
+    return Evidence(
+        layer="human",
+        study=study,
+        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        models=found.models or models,
+        bound_to=found.bound_to or bound_to,
+        simulated=found.simulated,
+        metric="win rate, ties counted half",
+        unit="items",
+        primary=None if found.withheld else found.win_rate.to_dict(),
+        missing=found.missing,
+        details=_details(found),
+    )
+
+
+def results_against(home: Study, *, alpha: float = 0.05) -> tuple[Against, ...]:
+    """Every locked round of people in this study that prefers the base, whatever answers it was made from.
+
+    A round for former answers of a model of the same name still speaks: the name is all that says which model it was,
+    and a model that people did not prefer is not mended by asking it again. A checkpoint with a name of its own is
+    another model, of which the round says nothing. Further votes on the same answers, in another round, do not take
+    back the first ones either. A locked round that cannot be read any more could have said anything, so it stands too;
+    and so does one whose lock somebody removed.
+    """
+    rounds = sorted({path.parent for path in (home.folder / "ratings").glob("*/lock*.json*")})
+    was_locked = [one for one in rounds if any((one / name).exists() for name in (LOCK, LOCKS))]
+    return tuple(found for one in was_locked if (found := _of_round(one, alpha)))
+
+
+def _of_round(folder: Path, alpha: float) -> Against | None:
+    try:
+        round_ = Round.open(folder)
+        key, result = round_.key(), win_rate_of(round_, alpha=alpha)
+        locked_at = round_.lock_record()["locked_at"]
+    except (ValueError, KeyError, TypeError, OSError) as why:  # a DataError is a ValueError
+        said = f"the locked round cannot be read any more: {' '.join(str(why).split())}"
+        return Against(layer="human", source=folder.name, models={}, said=said)
+    if round_.batch.simulated or result.verdict != "worse":
+        return None
+    return Against(
+        layer="human",
+        source=folder.name,
+        models=key.models,
+        bound_to=key.bound_to,
+        said=f"the fine-tuned answers win {wording.percent(result.estimate)}, over {wording.plural(result.n, 'item')}",
+        at=locked_at,
+    )
+
+
+def _details(found: Preference) -> JsonObject:
+    progress = [asdict(one) for one in found.progress]
+    if found.withheld:
+        return {
+            "round": found.round,
+            "withheld": found.withheld,
+            "progress": progress,
+            "votes": 0,
+            "raters": [],
+        }
+    result = found.win_rate
+    return {
+        "round": found.round,
+        "votes": sum(found.labels.values()),
+        "raters": [asdict(one) for one in found.raters],
+        "progress": progress,
+        "lock": found.lock,
+        "labels": dict(found.labels),
+        "ties": found.labels["tie"],
+        "both_bad": found.labels["both_bad"],
+        "identical": found.identical,
+        "margin": found.margin,
+        "conclusion": found.conclusion,
+        "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
+        "asked_only": found.asked_only.to_dict(),
+        "without_flagged": found.without_flagged and found.without_flagged.to_dict(),
+        "by_rater": {rater: one.to_dict() for rater, one in found.by_rater.items()},
+        "rater_sample": found.rater_sample.to_dict(),
+        "agreement": found.agreement.to_dict(),
+        "self_agreement": found.self_agreement.to_dict(),
+        "position_bias": found.position.to_dict(),
+        "shown_left": found.as_left.to_dict(),
+        "shown_right": found.as_right.to_dict(),
+        "length_adjusted": found.length_adjusted and found.length_adjusted.to_dict(),
+        "reasons": [asdict(one) for one in found.reasons],
+        "slices": [
+            {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
+            | one.result.to_dict()
+            | {"verdict": one.verdict}
+            for one in found.slices
+        ],
+        "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],
+    }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import anywidget
 import traitlets
 
 from evalkit.conversation import conversation_css
-from evalkit.errors import EvalkitError
+from evalkit.errors import DesignError, EvalkitError
+from evalkit.files import JsonObject
+from evalkit.human.rounds import PRACTICE, Round
 from evalkit.human.session import Session
 
 
@@ -29,21 +30,20 @@ class Rater(anywidget.AnyWidget):
         super().__init__(view={**session.view(), "banner": banner})
         self.on_msg(self._received)
 
-    def _received(self, _widget: object, message: dict[str, Any], _buffers: object) -> None:
+    def _received(self, _widget: object, message: JsonObject, _buffers: object) -> None:
         reply = {"kind": "ack", "seq": message.get("seq"), "ok": True}
         try:
             self._act(message)
         except Exception as why:  # whatever went wrong, the page must hear that nothing was stored
-            reply |= {
-                "ok": False,
-                "error": str(why)
-                if isinstance(why, EvalkitError)
-                else f"{type(why).__name__}: {why}",
-            }
-        self._show()
+            said = str(why) if isinstance(why, EvalkitError) else f"{type(why).__name__}: {why}"
+            reply |= {"ok": False, "error": said}
+        try:
+            self.view = {**self._session.view(), "banner": self._banner}
+        except (EvalkitError, OSError) as why:  # the acknowledgement still goes out
+            self.view = {**self.view, "rev": self.view["rev"] + 1, "notice": str(why)}
         self.send(reply)
 
-    def _act(self, message: dict[str, Any]) -> None:
+    def _act(self, message: JsonObject) -> None:
         if message.get("kind") == "undo":
             self._session.undo()
         elif message.get("kind") == "vote":
@@ -56,8 +56,22 @@ class Rater(anywidget.AnyWidget):
                 via="key" if message.get("via") == "key" else "click",
             )
 
-    def _show(self) -> None:
-        try:
-            self.view = {**self._session.view(), "banner": self._banner}
-        except (EvalkitError, OSError) as why:  # the acknowledgement still goes out
-            self.view = {**self.view, "rev": self.view["rev"] + 1, "notice": str(why)}
+
+def inline_rater(round_: Round, rater: str = "") -> Rater:
+    """The rater for a notebook cell; a simulated round is shown as practice.
+
+    Args:
+        round_: The round.
+        rater: A code of the batch; the only one when empty.
+
+    Raises:
+        DesignError: The code is missing or not on the list.
+    """
+    raters = round_.batch.raters
+    if round_.batch.simulated:
+        return Rater(Session(round_.practice_copy(), raters[0]), banner=PRACTICE)
+    if not rater and len(raters) > 1:
+        raise DesignError(
+            f"set the parameter rater to your code, one of the {len(raters)} on this round's list"
+        )
+    return Rater(Session(round_, rater or next(iter(raters))))

@@ -1,77 +1,102 @@
-"""Votes un-blinded: what each rater said about which model, once the round is locked."""
+"""Votes un-blinded: what each rater said about which model once the round is locked, and which raters look careless."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from evalkit.human.blind import Batch, Key, Pair, Side
-from evalkit.human.rounds import Round
-from evalkit.human.votes import Vote
-from evalkit.records import Brief, RatedPair
+import numpy as np
+import pandas as pd
+
+from evalkit import stats, wording
+from evalkit.human.batch import Key, Pair
+from evalkit.human.rounds import CHOICES, Progress, Round, Vote
+from evalkit.records import RatedPair
 
 Label = Literal["fine_tuned", "base", "tie", "both_bad"]
 LABELS: tuple[Label, ...] = ("fine_tuned", "base", "tie", "both_bad")
-_SCORES: Mapping[Label, int] = {"fine_tuned": 1, "base": -1, "tie": 0, "both_bad": 0}
+FAST_S = 3.0
+# What somebody who looks at the pairs keeps to. A flag needs a count that would surprise from one who just keeps it.
+GOLD_LEAST, REPEATS_LEAST, FAST_MOST = 0.7, 0.5, 0.3
+
+Columns = Mapping[str, str | tuple[str, ...]]
+_VOTE: Columns = {
+    "rater": "category",
+    "item_id": "string",
+    "example_id": "string",
+    "shown_as": ("asked", "repeat", "gold"),
+    "label": LABELS,
+    "score": "Int8",
+    "choice": CHOICES,
+    "side": ("left", "right"),
+    "longer": "Int64",
+    "seconds": "Float64",
+    "reasons": "string",
+    "note": "string",
+    "at": "datetime64[us, UTC]",
+    "simulated": "boolean",
+}
+_PAIR = ("item_id", "example_id", "input", "response_a", "response_b")
+_PROGRESS: Columns = {
+    "rater": "string",
+    "done": "Int64",
+    "total": "Int64",
+    "last_at": "datetime64[us, UTC]",
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Rating(Brief):
-    """One vote, un-blinded.
-
-    Attributes:
-        kind: asked, repeat (shown before with the sides swapped) or gold (the winner is known).
-        item_id: For a repeat, the item it repeats.
-        label: Who won; of a gold pair, "fine_tuned" stands for the better answer.
-        fine_tuned_left: Whether the fine-tuned (or better) answer stood on the left.
-        longer: Characters by which the fine-tuned (or better) answer is longer than the other.
-        at: UTC time of the vote, ISO 8601.
-    """
-
-    rater: str
-    kind: Literal["asked", "repeat", "gold"]
-    item_id: str
-    example_id: str
-    label: Label
-    choice: str
-    fine_tuned_left: bool
-    seconds: float
-    reasons: tuple[str, ...]
-    note: str
-    slices: Mapping[str, str]
-    simulated: bool
-    longer: int = 0
-    at: str = ""
-
-    @property
-    def score(self) -> int:
-        """1 for the fine-tuned model, -1 for the base model, 0 for a tie or both bad."""
-        return _SCORES[self.label]
+NO_VOTES = pd.DataFrame(columns=[*_VOTE, "slices"])
 
 
-def unblind(round_: Round) -> tuple[Rating, ...]:
-    """All votes of a locked round, decoded.
+def unblind(round_: Round) -> pd.DataFrame:
+    """All votes of a locked round, decoded, a row each; `votes_frame` says the columns.
+
+    Here `reasons` are a tuple and `slices` a mapping; of a gold pair, "fine_tuned" stands for the better answer.
 
     Raises:
         DesignError: The round is still open.
         DataError: A file changed after the lock.
     """
-    key = round_.key()
-    return tuple(
-        _decoded(rater, vote, round_.batch, key)
+    key, pairs = round_.key(), round_.batch.pairs
+    rows = [
+        {"rater": rater, **_decoded(vote, pairs[vote.item_id], key)}
         for rater in round_.batch.raters
         for vote in round_.standing(rater)
-    )
+    ]
+    return pd.DataFrame(rows, columns=NO_VOTES.columns)
 
 
-def by_item(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
-    """The first-time votes of each item."""
-    items: dict[str, list[Rating]] = {}
-    for one in ratings:
-        if one.kind == "asked":
-            items.setdefault(one.item_id, []).append(one)
-    return items
+def _decoded(vote: Vote, pair: Pair, key: Key) -> dict[str, object]:
+    better_side = key.gold.get(vote.item_id) or key.fine_tuned_side[vote.item_id]
+    side = "left" if vote.left == better_side else "right"
+    won: dict[str, Label] = {side: "fine_tuned", "tie": "tie", "both_bad": "both_bad"}
+    label = won.get(vote.choice, "base")
+    a_longer = len(pair.response_a) - len(pair.response_b)
+    shown_as = "repeat" if vote.item_id in key.repeats else "asked"
+    return {
+        **asdict(vote),
+        "item_id": key.repeats.get(vote.item_id, vote.item_id),
+        "example_id": pair.example_id,
+        "shown_as": "gold" if vote.item_id in key.gold else shown_as,
+        "label": label,
+        "score": {"fine_tuned": 1, "base": -1}.get(label, 0),
+        "side": side,
+        "longer": a_longer if better_side == "a" else -a_longer,
+        "slices": pair.slices,
+    }
+
+
+def first_votes(votes: pd.DataFrame) -> pd.DataFrame:
+    """Those on pairs shown for the first time, which alone make the result."""
+    return votes.query("shown_as == 'asked'")
+
+
+def same_again(votes: pd.DataFrame) -> list[bool]:
+    """For each repeat, whether it got the label of the same rater's first vote on that item."""
+    again = votes.query("shown_as == 'repeat'")
+    both = again.merge(first_votes(votes), on=["rater", "item_id"])
+    return [one == other for one, other in zip(both["label_x"], both["label_y"], strict=True)]
 
 
 def rated_pairs(round_: Round) -> tuple[RatedPair, ...]:
@@ -82,50 +107,201 @@ def rated_pairs(round_: Round) -> tuple[RatedPair, ...]:
         DataError: A file changed after the lock.
     """
     sides, pairs = round_.key().fine_tuned_side, round_.batch.pairs
+    made = []
+    for item_id, votes in first_votes(unblind(round_)).groupby("item_id", sort=False):
+        pair = pairs[str(item_id)]
+        answers = (pair.response_a, pair.response_b)
+        told = votes.assign(fine_tuned_left=votes["side"] == "left")
+        told = told.filter(["rater", "label", "reasons", "note", "fine_tuned_left"])
+        rated = RatedPair(
+            example_id=pair.example_id,
+            input=pair.input,
+            base=answers[sides[pair.item_id] == "a"],
+            fine_tuned=answers[sides[pair.item_id] == "b"],
+            votes=tuple(told.to_dict("records")),
+            slices=pair.slices,
+            simulated=bool(votes["simulated"].any()),
+            messages=pair.messages,
+        )
+        made.append(rated)
+    return tuple(made)
+
+
+# ---- careless raters: flagged with the figure that shows it, never dropped in silence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaterCheck:
+    """What one rater's votes look like; shares are fractions, None where there is nothing to judge by.
+
+    Attributes:
+        gold_rate: Known winners found.
+        self_agreement: Same judgement on a hidden repeat.
+        left_rate: Left chosen, of all decided votes; `left_p` is its exact test against a half.
+        fast_rate: Votes given in under 3 seconds.
+        others_rate: Agreement with the majority of the other raters.
+        flags: Why this rater looks careless; empty when nothing stands out.
+    """
+
+    rater: str
+    votes: int
+    gold_rate: float | None
+    self_agreement: float | None
+    left_rate: float | None
+    left_p: float | None
+    fast_rate: float | None
+    others_rate: float | None
+    median_s: float | None
+    flags: tuple[str, ...]
+
+
+def check_raters(votes: pd.DataFrame, *, alpha: float = 0.05) -> tuple[RaterCheck, ...]:
+    """One check a rater, in order of their codes.
+
+    Each flag is an exact one-sided test against its rule, at a level at which a round of careful raters has a flag in at
+    most `alpha` of rounds: the page names a person.
+    """
+    labels = _labels(votes)
+    by_rater = list(votes.groupby("rater"))
+    tested = [_tests(own, labels, place) for place, (_, own) in enumerate(by_rater)]
+    level = stats.tarone_level([one for tests in tested for one in tests.values()], alpha=alpha)
     return tuple(
-        _with_answers(pairs[item_id], sides[item_id], votes)
-        for item_id, votes in by_item(unblind(round_)).items()
+        RaterCheck(
+            rater=str(rater),
+            votes=len(own),
+            gold_rate=tests["gold"].rate,
+            self_agreement=tests["repeats"].rate,
+            left_rate=tests["left"].rate,
+            left_p=tests["left"].p_value if tests["left"].n else None,
+            fast_rate=tests["fast"].rate,
+            others_rate=tests["others"].rate,
+            median_s=sorted(own["seconds"])[len(own) // 2],
+            flags=tuple(
+                _flag(*one) for one in tests.items() if one[1].p_value <= level and one[1].n
+            ),
+        )
+        for (rater, own), tests in zip(by_rater, tested, strict=True)
     )
 
 
-def _with_answers(pair: Pair, side: Side, votes: list[Rating]) -> RatedPair:
-    answers = (pair.response_a, pair.response_b)
-    names = ("rater", "label", "reasons", "note", "fine_tuned_left")
-    return RatedPair(
-        example_id=pair.example_id,
-        input=pair.input,
-        base=answers[side == "a"],
-        fine_tuned=answers[side == "b"],
-        votes=tuple({name: getattr(vote, name) for name in names} for vote in votes),
-        slices=pair.slices,
-        simulated=any(vote.simulated for vote in votes),
-        messages=pair.messages,
-    )
+def _tests(own: pd.DataFrame, labels: np.ndarray, place: int) -> dict[str, stats.RuleTest]:
+    gold = own.query("shown_as == 'gold'")["label"] == "fine_tuned"
+    left = own.query("choice in ('left', 'right')")["choice"] == "left"
+    return {
+        "gold": _ruled(gold, GOLD_LEAST),
+        "repeats": _ruled(same_again(own), REPEATS_LEAST),
+        "left": _ruled(left, 0.5, "two-sided"),
+        "fast": _ruled(own["seconds"] < FAST_S, FAST_MOST, "greater"),
+        "others": _against_others(labels, place),
+    }
 
 
-def _decoded(rater: str, vote: Vote, batch: Batch, key: Key) -> Rating:
-    pair = batch.pairs[vote.item_id]
-    better_side = key.gold.get(vote.item_id) or key.fine_tuned_side[vote.item_id]
-    left = vote.left == better_side
-    won: Label = "fine_tuned" if (vote.choice == "left") == left else "base"
-    a_longer = len(pair.response_a) - len(pair.response_b)
-    return Rating(
-        rater=rater,
-        kind="gold"
-        if vote.item_id in key.gold
-        else "repeat"
-        if vote.item_id in key.repeats
-        else "asked",
-        item_id=key.repeats.get(vote.item_id, vote.item_id),
-        example_id=pair.example_id,
-        slices=pair.slices,
-        label=vote.choice if vote.choice in {"tie", "both_bad"} else won,  # pyright: ignore[reportArgumentType]
-        choice=vote.choice,
-        fine_tuned_left=left,
-        seconds=vote.seconds,
-        reasons=vote.reasons,
-        note=vote.note,
-        simulated=vote.simulated,
-        longer=a_longer if better_side == "a" else -a_longer,
-        at=vote.at,
-    )
+def _ruled(
+    kept: Iterable[bool],
+    rule: float,
+    side: Literal["less", "greater", "two-sided"] = "less",
+) -> stats.RuleTest:
+    marks = [*kept]
+    return stats.rule_test(sum(marks), len(marks), rule, side)
+
+
+def _against_others(labels: np.ndarray, place: int) -> stats.RuleTest:
+    """Fewer agreements than the others have among themselves; p is 1 where two alone could not say who is careless,
+    and where agreement is shown to be above chance.
+    """
+    mine, theirs = _with_others(labels, place)
+    agrees, rest = mine == theirs, np.delete(labels, place, axis=0)
+    pairs = [_with_others(rest, one) for one in range(len(rest))]
+    others = np.concatenate([one == other for one, other in pairs] or [agrees[:0]])
+    test = stats.less_than_others(int(agrees.sum()), len(agrees), int(others.sum()), len(others))
+    # agreement of two who choose these labels as often, without looking
+    chosen = [np.bincount(one, minlength=len(LABELS)) for one in (mine, theirs)]
+    by_chance = float(chosen[0] @ chosen[1]) / len(mine) ** 2 if len(mine) else 0.0
+    above_chance = _ruled(agrees, by_chance, "greater").p_value < 0.05
+    if len(labels) > 2 and not above_chance:
+        return test
+    return replace(test, p_value=1.0, p_least=test.p_least if len(mine) else 1.0)
+
+
+def _labels(votes: pd.DataFrame) -> np.ndarray:
+    """Raters x items x labels: 1 where a rater gave an item that label at first sight."""
+    asked = first_votes(votes)
+    raters = pd.Index(sorted(votes["rater"].unique()))
+    items = pd.Index(asked["item_id"].unique())
+    found = np.zeros((len(raters), len(items), len(LABELS)), dtype=int)
+    places = (raters.get_indexer([*asked["rater"]]), items.get_indexer([*asked["item_id"]]))
+    found[(*places, pd.Index(LABELS).get_indexer([*asked["label"]]))] = 1
+    return found
+
+
+def _with_others(labels: np.ndarray, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """This rater's label and the one most of the other raters gave, on each item where one leads."""
+    others = np.delete(labels, place, axis=0).sum(axis=0)
+    leads = (others == others.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    both = leads & labels[place].any(axis=1)
+    return labels[place][both].argmax(axis=1), others[both].argmax(axis=1)
+
+
+def _flag(name: str, test: stats.RuleTest) -> str:
+    counted = wording.share(test.successes, test.n)
+    rate = wording.percent(test.rate, 0)
+    told = {
+        "gold": f"finds {counted} of the known winners",
+        "repeats": f"judges the same again on {counted} repeats",
+        "left": f"chooses left in {rate} of decided votes",
+        "fast": f"votes in under {FAST_S:g} s {rate} of the time",
+        "others": f"agrees with the others on {counted}, no more than by chance",
+    }
+    return f"{told[name]} (p {wording.p_phrase(test.p_value)})"
+
+
+# ---- tidy frames, documented columns, none that is a whole object
+
+
+def votes_frame(votes: pd.DataFrame) -> pd.DataFrame:
+    """One row a vote, un-blinded.
+
+    Returns:
+        rater (category); item_id, of a repeat that of the item it repeats; example_id; shown_as (asked, repeat or gold:
+        only asked ones enter the result); label (fine_tuned, base, tie, both_bad); score (1, -1, 0, 0); choice (left,
+        right, tie, both_bad); side (where the fine-tuned answer stood); longer (characters by which it is longer);
+        seconds; reasons (joined by "; "); note; at (UTC); simulated. Then a category for each slice field under its own
+        name, `slice_<field>` when a column above has that name.
+    """
+    joined = votes.assign(reasons=votes["reasons"].map("; ".join))
+    return _with_slices(typed(joined, _VOTE), votes["slices"])
+
+
+def progress_frame(found: Iterable[Progress]) -> pd.DataFrame:
+    """One row a rater: rater, done and total (votes, repeats included), last_at (UTC)."""
+    return typed(pd.DataFrame([asdict(one) for one in found]), _PROGRESS)
+
+
+def pairs_frame(items: Sequence[Pair]) -> pd.DataFrame:
+    """One row a pair as raters see it, blind: item_id, example_id, input, response_a, response_b; then the slice fields."""
+    frame = typed(pd.DataFrame(map(asdict, items)), dict.fromkeys(_PAIR, "string"))
+    return _with_slices(frame, [one.slices for one in items])
+
+
+def typed(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """These columns of the rows, in this order, each of its type; a tuple stands for the categories."""
+    frame = rows.reindex(columns=list(columns))
+    for name, kind in columns.items():
+        if isinstance(kind, tuple):
+            frame[name] = pd.Categorical(frame[name], kind)
+        elif kind.startswith("datetime"):
+            known = frame[name].astype("string").replace("", None)
+            times = pd.to_datetime(known, utc=True, format="ISO8601")
+            frame[name] = times.astype("datetime64[us, UTC]")
+        else:
+            frame[name] = frame[name].astype(kind)  # pyright: ignore[reportArgumentType]
+    return frame
+
+
+def _with_slices(frame: pd.DataFrame, slices: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    own, slices = set(frame.columns), list(slices)
+    for name in sorted({name for one in slices for name in one}):
+        values = [one.get(name) for one in slices]
+        kinds = sorted({one for one in values if one is not None})
+        frame[f"slice_{name}" if name in own else name] = pd.Categorical(values, kinds)
+    return frame

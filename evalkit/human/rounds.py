@@ -7,30 +7,206 @@ its ledger knows all of them, so that those who rewrite them together are found 
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Literal, NotRequired, TypedDict, get_args
+
+import msgspec
 
 from evalkit import ledger, wording
 from evalkit.errors import DataError, DesignError
-from evalkit.files import LineFile, append_line, from_json, kept_quiet, lines, write_whole
-from evalkit.human.blind import Batch, Key, read_batch, read_key, read_record, study_folder
-from evalkit.human.shape import ANY_NAME, misfit
-from evalkit.human.votes import Vote, VoteFile, read_standing
+from evalkit.files import (
+    JsonObject,
+    LineFile,
+    append_line,
+    from_json,
+    kept_quiet,
+    lines,
+    write_whole,
+)
+from evalkit.human.batch import (
+    Batch,
+    Key,
+    Side,
+    read_batch,
+    read_key,
+    read_sealed,
+    sha256,
+    study_folder,
+)
 from evalkit.records import Brief
 from evalkit.study import Study, checked_name
 
+Choice = Literal["left", "right", "tie", "both_bad"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 LOCK, LOCKS = "lock.json", "locks.jsonl"
-_LOCK = {
-    **dict.fromkeys(("locked_at", "batch_sha256", "key_sha256"), str),
-    "votes": {ANY_NAME: {"votes": int, "sha256": str}},
-    "complete": bool,
-}
+PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """One judgement of one pair.
+
+    Attributes:
+        choice: Where the better answer stood on the screen (left = shown as A), tie or both_bad.
+        left: The side of the batch (a or b) that stood on the left.
+        seconds: From the pair's appearance to the vote.
+        via: click, key or simulated.
+        at: UTC time, ISO 8601.
+    """
+
+    item_id: str
+    choice: Choice
+    left: Side
+    seconds: float
+    at: str
+    reasons: tuple[str, ...] = ()
+    note: str = ""
+    via: str = ""
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.seconds):
+            raise DesignError(f"seconds is {self.seconds}; need a number")
+
+
+class _Undo(msgspec.Struct):
+    item_id: str
+    at: str
+
+
+_LINES: Mapping[str, type[Vote | _Undo]] = {"vote": Vote, "undo": _Undo}
+
+
+class VoteFile:
+    """One rater's append-only file. Safe with several writers at once, a kill at any moment, a torn tail and a full disk.
+
+    Each append takes a lock, reads what others wrote since, writes one line and syncs it; when that fails, nothing of
+    the line stays in the file and the caller is told.
+    """
+
+    def __init__(self, path: Path, *, refuse: Callable[[], None] = lambda: None) -> None:
+        """`refuse` is called under the lock before each write and raises when votes are no longer taken."""
+        self.path = path
+        self.repaired = 0
+        self._refuse = refuse
+        self._standing: dict[str, Vote] = {}
+        self._offset = self._lines = 0
+
+    def standing(self) -> Mapping[str, Vote]:
+        """The votes that count, in the order given: the last one of each item, without those undone."""
+        with self._opened():
+            return dict(self._standing)
+
+    def append(self, vote: Vote) -> bool:
+        """Stores a vote; True when it replaces one that another page of the same rater stored meanwhile.
+
+        Raises:
+            DataError: The file cannot be written; the vote is not stored.
+        """
+        with self._opened() as file:
+            self._refuse()
+            replaces = vote.item_id in self._standing
+            self._write(file, {"kind": "vote", **asdict(vote)})
+        return replaces
+
+    def undo(self, at: str) -> Vote | None:
+        """Takes back the vote given last, by a line of its own; None when there is none."""
+        with self._opened() as file:
+            self._refuse()
+            if not self._standing:
+                return None
+            last = list(self._standing.values())[-1]
+            self._write(file, {"kind": "undo", "item_id": last.item_id, "at": at})
+        return last
+
+    @contextmanager
+    def _opened(self) -> Iterator[LineFile]:
+        """The file, locked, and read as far as it goes; a torn line in it was never confirmed to anybody."""
+        try:
+            with LineFile(self.path, told=kept_quiet) as file:  # the rater is told on the page
+                self.repaired += bool(file.n_removed)
+                if file.size < self._offset:  # replaced by hand: start again
+                    self._standing, self._offset, self._lines = {}, 0, 0
+                self._take(file.read((self._offset, file.size - self._offset)))
+                yield file
+        except DataError as why:
+            if not isinstance(cause := why.__cause__, OSError):
+                raise
+            raise DataError(
+                f"{self.path}: cannot be written ({cause.strerror}); make room and the folder writable, then vote again"
+            ) from why
+
+    def _write(self, file: LineFile, record: Mapping[str, object]) -> None:
+        line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
+        file.append(line, sync=True)
+        self._take(line + b"\n")
+
+    def _take(self, new: bytes) -> None:
+        for line in new.split(b"\n")[:-1]:
+            self._lines += 1
+            _apply(line, f"{self.path}:{self._lines}", self._standing)
+        self._offset += len(new)
+
+
+def read_standing(path: Path) -> dict[str, Vote]:
+    """The votes of a file that count, read without touching it; an unfinished last line counts for nothing."""
+    standing: dict[str, Vote] = {}
+    for number, _, line in lines(path, told=kept_quiet):  # its rater is told on the page
+        _apply(line, f"{path}:{number}", standing)
+    return standing
+
+
+def _apply(line: bytes, where: str, standing: dict[str, Vote]) -> None:
+    """What one line of a vote file does to the votes that count."""
+    try:
+        record = from_json(line)
+        if (kind := record.pop("kind", None)) not in _LINES:
+            raise ValueError(f"kind {kind!r}; need vote or undo")
+        if kind == "vote" and (odd := sorted(record.keys() ^ set(Vote.__slots__))):
+            raise ValueError(f"{odd[0]!r} is missing or unknown")
+        found = msgspec.convert(record, _LINES[kind])
+    except (ValueError, TypeError) as why:
+        raise DataError(f"{where}: not a vote ({why}); restore the file from a copy") from why
+    standing.pop(found.item_id, None)
+    if isinstance(found, Vote):
+        standing[found.item_id] = found
+
+
+class Sealed(TypedDict):
+    """What a lock says of one rater's file."""
+
+    votes: int
+    sha256: str
+
+
+class Lock(TypedDict):
+    """A lock's record: when, the hashes of batch, key and each rater's votes, whether all were done.
+
+    `locked_before` tells when it was locked before, if somebody removed that lock.
+    """
+
+    locked_at: str
+    batch_sha256: str
+    key_sha256: str
+    votes: dict[str, Sealed]
+    complete: bool
+    locked_before: NotRequired[list[str]]
+
+
+class _Kept(TypedDict):
+    """A line of the record of locks."""
+
+    locked_at: str
+    lock_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,32 +261,36 @@ class Round(Brief):
         """
         path, swapped = self.votes(rater).path, set(self.batch.swapped[rater])
         votes = tuple(read_standing(path).values())
-        foreign = [vote.item_id for vote in votes if vote.item_id not in self.batch.orders[rater]]
-        if foreign:
-            raise DataError(
-                f"{path}: a vote on {foreign[0]!r}, a pair that is not of this round; restore the file from a copy"
-            )
-        turned = [one.item_id for one in votes if (one.left == "b") != (one.item_id in swapped)]
-        if turned:
-            raise DataError(
-                f"{path}: the vote on {turned[0]!r} has the answers on other sides than the batch showed {rater}; "
-                "restore the file from a copy"
-            )
+        for vote in votes:
+            if vote.item_id not in self.batch.orders[rater]:
+                raise DataError(
+                    f"{path}: a vote on {vote.item_id!r}, a pair that is not of this round; restore the file from a copy"
+                )
+            if (vote.left == "b") != (vote.item_id in swapped):
+                raise DataError(
+                    f"{path}: the vote on {vote.item_id!r} has the answers on other sides than the batch showed {rater}; "
+                    "restore the file from a copy"
+                )
         return votes
 
     def progress(self) -> tuple[Progress, ...]:
         """How far every rater is."""
-        return tuple(self._progress(rater) for rater in self.batch.raters)
+        found = {rater: self.standing(rater) for rater in self.batch.raters}
+        return tuple(
+            Progress(
+                rater=rater,
+                done=len(votes),
+                total=len(self.batch.orders[rater]),
+                last_at=max((vote.at for vote in votes), default=None),
+            )
+            for rater, votes in found.items()
+        )
 
-    def lock(self, *, unfinished: bool = False) -> dict[str, Any]:
+    def lock(self, *, unfinished: bool = False) -> Lock:
         """Closes the round for good; locking it twice changes nothing.
 
         Args:
             unfinished: Close it even though raters have not finished.
-
-        Returns:
-            The lock's record: when, the hashes of batch, key and each rater's votes, whether all were done, and when it
-            was locked before, if somebody removed that lock.
 
         Raises:
             DataError: The key is missing or not the one the batch was sealed with, or another file does not fit.
@@ -128,20 +308,25 @@ class Round(Brief):
                 self._write_lock(unfinished=unfinished)
         return self.lock_record()
 
-    def lock_record(self) -> dict[str, Any]:
+    def lock_record(self) -> Lock:
         """What stood when the round was locked; the files it speaks of are checked by `key`.
 
         Raises:
             DataError: It is not whole, or speaks of another key or other raters than the batch.
         """
         path = self.folder / LOCK
-        record = read_record(path, "evalkit-lock", _LOCK)
+        record = read_sealed(path, "evalkit-lock", Lock)
         if record["key_sha256"] != self.batch.key_sha256:
             raise DataError(
                 f"{path}: sealed with another key than the batch carries; restore batch, key and lock from a copy"
             )
         for at in (record["locked_at"], *record.get("locked_before", ())):
-            _refuse_no_time(at, path)
+            try:
+                datetime.fromisoformat(at)
+            except ValueError:
+                raise DataError(
+                    f"{path}: says it was locked at {at!r}, need a time such as 2026-11-24T12:00:00Z; restore it from a copy"
+                ) from None
         if odd := sorted(set(self.batch.raters) ^ set(record["votes"])):
             raise DataError(
                 f"{path}: the batch and the lock do not name the same raters ({', '.join(odd)}); restore both from a copy"
@@ -168,7 +353,7 @@ class Round(Brief):
         sealed["batch.json"] = record["batch_sha256"]
         if locks := self._locks():
             sealed[LOCK] = locks[-1]["lock_sha256"]
-        changed = [name for name, sha256 in sealed.items() if _sha256(self.folder / name) != sha256]
+        changed = [name for name, sha256 in sealed.items() if self._sha256(name) != sha256]
         if changed:
             raise DataError(
                 f"{self.folder}: changed after the round was locked: {', '.join(changed)}; restore from a copy"
@@ -176,7 +361,7 @@ class Round(Brief):
         self._refuse_strangers()
         if (record["complete"], record["votes"]) != self._counted():
             raise DataError(
-                f"{self.folder / 'lock.json'}: counts other votes than there are; restore it from a copy"
+                f"{self.folder / LOCK}: counts other votes than there are; restore it from a copy"
             )
         return self._sealed_key()
 
@@ -192,36 +377,40 @@ class Round(Brief):
         if study := study_folder(self.folder):
             ledger.check(study, f"ratings/{self.folder.name}/{only}")
 
+    def practice_copy(self) -> Round:
+        """The same pairs without votes, to try the rater out, in a folder that goes with the copy, or when Python ends."""
+        folder = Path(tempfile.mkdtemp(prefix="evalkit-practice-"))
+        for name in ("batch.json", "key.json"):
+            shutil.copy(self.folder / name, folder / name)
+        copy = Round.open(folder)
+        weakref.finalize(copy, shutil.rmtree, folder, ignore_errors=True)
+        return copy
+
     def _sealed_key(self) -> Key:
         key = read_key(self.folder, self.batch.key_sha256)
-        decoded = {**key.fine_tuned_side, **key.gold}
-        if set(decoded) != set(self.batch.pairs) or not set(decoded.values()) <= {"a", "b"}:
+        if {*key.fine_tuned_side, *key.gold} != set(self.batch.pairs):
             raise DataError(
                 f"{self.folder / 'key.json'}: does not decode every pair of the batch; restore batch and key from a copy"
             )
         return key
 
-    def _counted(self) -> tuple[bool, dict[str, dict[str, Any]]]:
+    def _counted(self) -> tuple[bool, dict[str, Sealed]]:
         """Whether every rater finished, and each one's number of votes with the hash of the file."""
-        votes = {
-            rater: {
-                "votes": len(self.standing(rater)),
-                "sha256": _sha256(self.folder / "votes" / f"{rater}.jsonl"),
-            }
-            for rater in self.batch.raters
+        seen = self.progress()
+        votes: dict[str, Sealed] = {
+            one.rater: {"votes": one.done, "sha256": self._sha256(f"votes/{one.rater}.jsonl")}
+            for one in seen
         }
-        return all(one.done >= one.total for one in self.progress()), votes
+        return all(one.done >= one.total for one in seen), votes
 
-    def _locks(self) -> list[dict[str, Any]]:
+    def _locks(self) -> list[_Kept]:
         """Every lock this round was given, oldest first; none for a round locked before they were kept."""
         path, found = self.folder / LOCKS, []
         for number, _, line in lines(path):
             try:
-                found.append(from_json(line))
+                found.append(msgspec.convert(from_json(line), _Kept))
             except ValueError as why:
                 raise DataError(f"{path}:{number}: {why}; restore the file from a copy") from why
-            if said := misfit(found[-1], {"locked_at": str, "lock_sha256": str}):
-                raise DataError(f"{path}:{number}: {said}; restore the file from a copy")
         return found
 
     def _refuse_strangers(self) -> None:
@@ -235,13 +424,6 @@ class Round(Brief):
         if self.locked:
             raise DesignError("this round is closed; the vote was not stored")
 
-    def _progress(self, rater: str) -> Progress:
-        standing = self.standing(rater)
-        last = max((vote.at for vote in standing), default=None)
-        return Progress(
-            rater=rater, done=len(standing), total=len(self.batch.orders[rater]), last_at=last
-        )
-
     def _write_lock(self, *, unfinished: bool) -> None:
         complete, votes = self._counted()
         n_votes = sum(one["votes"] for one in votes.values())
@@ -254,11 +436,11 @@ class Round(Brief):
             raise DesignError(
                 f"{self.folder}: {n_votes} of {total} votes are in ({who}); wait, or close it anyway: --unfinished"
             )
-        record = {
+        record: JsonObject = {
             "kind": "evalkit-lock",
             "version": 1,
             "locked_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "batch_sha256": _sha256(self.folder / "batch.json"),
+            "batch_sha256": self._sha256("batch.json"),
             "key_sha256": self.batch.key_sha256,
             "votes": votes,
             "complete": complete,
@@ -266,33 +448,25 @@ class Round(Brief):
         if before := [one["locked_at"] for one in self._locks()]:
             record["locked_before"] = before
         text = json.dumps(record, indent=1).encode() + b"\n"
-        about = {
-            "locked_at": record["locked_at"],
-            "lock_sha256": hashlib.sha256(text).hexdigest(),
-        }
+        kept = {"locked_at": record["locked_at"], "lock_sha256": sha256(text)}
         names = ("batch.json", "key.json", *(f"votes/{rater}.jsonl" for rater in votes))
-        sealed = {self.folder / name: _sha256(self.folder / name) for name in names}
-        sealed[self.folder / LOCK] = about["lock_sha256"]
-        known = {"round": self.folder.name, "simulated": self.batch.simulated}
-        with ledger.sealing(study_folder(self.folder), "round locked", known, sealed):
-            append_line(self.folder / LOCKS, json.dumps(about).encode())  # a lock never lacks it
+        sealed = {self.folder / name: self._sha256(name) for name in names}
+        sealed[self.folder / LOCK] = kept["lock_sha256"]
+        about = {"round": self.folder.name, "simulated": self.batch.simulated}
+        with ledger.sealing(study_folder(self.folder), "round locked", about, sealed):
+            append_line(self.folder / LOCKS, json.dumps(kept).encode())  # a lock never lacks it
             write_whole(self.folder / LOCK, text)
 
-
-def _refuse_no_time(at: str, path: Path) -> None:
-    try:
-        datetime.fromisoformat(at)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{path}: says it was locked at {at!r}, need a time such as 2026-11-24T12:00:00Z; restore it from a copy"
-        ) from None
+    def _sha256(self, name: str) -> str:
+        path = self.folder / name
+        return sha256(path.read_bytes()) if path.exists() else ""
 
 
-def locked_before(record: Mapping[str, Any]) -> str:
+def locked_before(record: Lock) -> str:
     """What a lock tells of an earlier one that was removed; "" when there was none."""
-    times = record.get("locked_before", ())
+    times = record.get("locked_before", [])
     return (
-        f" It had been locked before ({wording.listed(list(times))}) and was opened again by removing that lock: "
+        f" It had been locked before ({wording.listed(times)}) and was opened again by removing that lock: "
         "votes may have been given after results were seen."
         if times
         else ""
@@ -302,7 +476,3 @@ def locked_before(record: Mapping[str, Any]) -> str:
 def round_folder(study: Study, name: str) -> Path:
     """Where a round of this name lives."""
     return study.folder / "ratings" / checked_name(name, what="rating_round")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import os
@@ -14,16 +13,20 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
-from evalkit.files import from_json, write_new, write_whole
-from evalkit.human.rounds import Round, locked_before, round_folder
-from evalkit.human.shape import ANY_NAME, misfit
-from evalkit.human.study_round import PRACTICE, practice_copy
+from evalkit.files import JsonObject, as_record, read_json, write_new, write_whole
+from evalkit.human.batch import sha256
+from evalkit.human.rounds import PRACTICE, Round, locked_before, round_folder
 from evalkit.study import Study
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+    from evalkit.human.rater import Rater
 
 ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
 IDLE_S = 1800
@@ -101,7 +104,7 @@ def _round_to_serve(study: Study, name: str) -> Round:
     folder = round_folder(study, name)
     simulated = sorted(folder.parent.glob(f"{folder.name}-simulated-*"))
     if simulated and not folder.exists():
-        return practice_copy(Round.open(simulated[-1]))
+        return Round.open(simulated[-1]).practice_copy()
     return _prepared(study, name)
 
 
@@ -135,20 +138,14 @@ def links(round_: Round) -> Mapping[str, str]:
     if not path.exists():
         codes = {secrets.token_urlsafe(12): rater for rater in round_.batch.raters}
         write_new(path, json.dumps(codes, indent=1).encode(), mode=0o600)
-    try:
-        found = from_json(path.read_bytes())
-        if said := misfit(found, {ANY_NAME: str}):
-            raise ValueError(said)
-        return found
-    except (OSError, ValueError) as why:
-        raise DataError(
-            f"{path}: not readable ({why}); delete it, start again and send the new links"
-        ) from why
+    remedy = "delete it, start again and send the new links"
+    found = read_json(path, said="not readable", remedy=remedy)
+    return as_record(found, dict[str, str], f"{path}: not readable", remedy)
 
 
 def round_token(round_: Round) -> str:
     """What opens the server, made of the round's codes: it lives as long as they do, and no further file holds it."""
-    return hashlib.sha256(json.dumps(sorted(links(round_))).encode()).hexdigest()[:32]
+    return sha256(json.dumps(sorted(links(round_))).encode())[:32]
 
 
 def page_of_links(round_: Round, token: str, port: int) -> str:
@@ -168,52 +165,37 @@ def page_of_links(round_: Round, token: str, port: int) -> str:
     return "\n".join([f"{what}: {pairs}. One link a rater:", *lines, "Stop with Ctrl+C."])
 
 
-def page(environment: Mapping[str, str] = os.environ) -> Any:
+def page(environment: Mapping[str, str] = os.environ) -> Rater | HTML:
     """The one cell of the served notebook: the rater whose code stands in the address, or a plain refusal."""
-    round_ = Round.open(Path(environment[ROUND]))
-    code = parse_qs(environment.get("QUERY_STRING", "")).get("rater", [""])[0]
+    from IPython.display import HTML
+
     from evalkit.human.rater import Rater
     from evalkit.human.session import Session
 
+    round_ = Round.open(Path(environment[ROUND]))
+    code = parse_qs(environment.get("QUERY_STRING", "")).get("rater", [""])[0]
     try:
-        rater = links(round_).get(code)
-        if rater is None:
-            return Refusal(DEAD)
-        return Rater(Session(round_, rater), banner=PRACTICE if round_.batch.simulated else "")
+        if rater := links(round_).get(code):
+            return Rater(Session(round_, rater), banner=PRACTICE if round_.batch.simulated else "")
+        refusal = DEAD
     except DataError as why:
-        return Refusal(f"Ratings cannot be stored just now, so none are taken. {why}")
-
-
-class Refusal:
-    """A sentence in place of the rater."""
-
-    def __init__(self, text: str) -> None:
-        """`text` is shown as it is."""
-        self.text = text
-
-    def _repr_html_(self) -> str:
-        return f'<p role="alert">{html.escape(self.text)}</p>'
+        refusal = f"Ratings cannot be stored just now, so none are taken. {why}"
+    return HTML(f'<p role="alert">{html.escape(refusal)}</p>')
 
 
 def _furnish(folder: Path, token: str, port: int) -> None:
     """A folder with nothing but the page's notebook and the server's settings; the token never stands in a command line."""
-    source = "from evalkit.human import serve\n\nserve.page()"
-    cell = {
-        "cell_type": "code",
-        "id": "rate",
-        "metadata": {},
-        "execution_count": None,
-        "outputs": [],
-        "source": source,
-    }
+    from nbformat import v4
+
+    cell = v4.new_code_cell("from evalkit.human import serve\n\nserve.page()", id="rate")
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": spec, "title": "Blind rating"}
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}
+    notebook = v4.new_notebook(cells=[cell], metadata=metadata, nbformat_minor=5)
     (folder / "rate.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     write_whole(folder / "voila.json", json.dumps(_settings(token, port)).encode(), mode=0o600)
 
 
-def _settings(token: str, port: int) -> dict[str, Any]:
+def _settings(token: str, port: int) -> JsonObject:
     return {
         "Voila": {
             "ip": "127.0.0.1",

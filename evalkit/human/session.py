@@ -1,20 +1,25 @@
-"""One rater's session: what to show next, and what to do with a vote. Pure Python; any page or test can drive it."""
+"""One rater's session: what to show next, and what to do with a vote. Pure Python: any page or test can drive it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
+from random import Random
 from threading import RLock
-from typing import Any
 
 from evalkit import wording
 from evalkit.conversation import structure
 from evalkit.errors import DesignError
-from evalkit.human.rounds import Round
-from evalkit.human.votes import CHOICES, Choice, Vote
+from evalkit.files import JsonObject
+from evalkit.human.batch import Pair, Side, on_sides
+from evalkit.human.rounds import CHOICES, Choice, Round, Vote
 
 LONGEST_NOTE = 2000
+NOISE = 0.08  # spread of a simulated rater's impression of one answer, on a scale from 0 to 1
+LEFT_LEAN = 0.02  # raters like what stands on the left a little better
+JUST_NOTICED = 0.06
+POOR = 0.35
 
 
 class Session:
@@ -32,9 +37,7 @@ class Session:
         """
         self.round, self.rater = round_, rater
         self._file = round_.votes(rater)
-        self._order = round_.batch.orders[rater]
         self._pairs = round_.batch.pairs
-        self._swapped = frozenset(round_.batch.swapped[rater])
         self._guard = RLock()  # JupyterLab calls from threads of its own
         self._rev = 0
         done = len(self._file.standing())
@@ -76,10 +79,14 @@ class Session:
             DesignError: The pair is not the one shown, the choice or a tag is unknown, or the round is closed.
             DataError: The vote could not be stored.
         """
+        batch = self.round.batch
         with self._guard:
             if item_id != self._current:
                 raise DesignError("that pair is no longer on the screen; nothing was stored")
-            self._check(choice, reasons)
+            if choice not in CHOICES:
+                raise DesignError(f"choice {choice!r}: use {', '.join(CHOICES)}")
+            if unknown := [reason for reason in reasons if reason not in batch.reasons]:
+                raise DesignError(f"reason {unknown[0]!r} is not on this round's list")
             if not isfinite(seconds):
                 raise DesignError(f"seconds is {seconds}; need a number")
             vote = Vote(
@@ -91,7 +98,7 @@ class Session:
                 reasons=tuple(reasons),
                 note=wording.cleaned(note)[0][:LONGEST_NOTE],
                 via=via,
-                simulated=self.round.batch.simulated,
+                simulated=batch.simulated,
             )
             replaced = self._file.append(vote)
             self.notice = (
@@ -115,19 +122,20 @@ class Session:
             )
             self._current = undone.item_id if undone else self._next()
 
-    def view(self) -> dict[str, Any]:
+    def view(self) -> JsonObject:
         """What the page shows: plain values, cleaned text, nothing that tells whose answer is whose."""
         with self._guard:
             self._rev += 1
             done = len(self._file.standing())
             batch, closed = self.round.batch, self.round.locked
+            pair = self._pairs[self._current] if self._current and not closed else None
             return {
                 "rev": self._rev,
-                "state": "closed" if closed else "rating" if self._current else "done",
-                "item": self._shown() if self._current and not closed else {},
-                "conversation": self._conversation() if self._current and not closed else {},
+                "state": "closed" if closed else "rating" if pair else "done",
+                "item": self._shown(pair) if pair else {},
+                "conversation": structure(pair.prompt) if pair else {},
                 "done": done,
-                "total": len(self._order),
+                "total": len(batch.orders[self.rater]),
                 "can_undo": bool(done) and not closed,
                 "notice": self.notice,
                 "question": wording.visible(batch.question),
@@ -135,32 +143,17 @@ class Session:
                 "reasons": list(batch.reasons),
             }
 
-    def _shown(self) -> Mapping[str, str]:
-        pair = self._pairs[self._current or ""]
-        answers = (
-            (pair.response_a, pair.response_b)
-            if self._left(pair.item_id) == "a"
-            else (pair.response_b, pair.response_a)
-        )
-        left, right = (_text(answer) for answer in answers)
-        return {"id": pair.item_id, "input": _text(pair.input), "left": left, "right": right}
+    def _shown(self, pair: Pair) -> Mapping[str, str]:
+        left, right = on_sides(pair.response_a, pair.response_b, self._left(pair.item_id))
+        shown = {"input": pair.input, "left": left, "right": right}
+        return {"id": pair.item_id} | {name: _text(text) for name, text in shown.items()}
 
-    def _conversation(self) -> Mapping[str, Any]:
-        return structure(self._pairs[self._current or ""].prompt)
-
-    def _left(self, item_id: str) -> Any:
-        return "b" if item_id in self._swapped else "a"
+    def _left(self, item_id: str) -> Side:
+        return "b" if item_id in self.round.batch.swapped[self.rater] else "a"
 
     def _next(self) -> str | None:
-        standing = self._file.standing()
-        return next((item_id for item_id in self._order if item_id not in standing), None)
-
-    def _check(self, choice: str, reasons: Sequence[str]) -> None:
-        if choice not in CHOICES:
-            raise DesignError(f"choice {choice!r}: use {', '.join(CHOICES)}")
-        unknown = [reason for reason in reasons if reason not in self.round.batch.reasons]
-        if unknown:
-            raise DesignError(f"reason {unknown[0]!r} is not on this round's list")
+        standing, order = self._file.standing(), self.round.batch.orders[self.rater]
+        return next((item_id for item_id in order if item_id not in standing), None)
 
 
 def _text(text: str) -> str:
@@ -169,3 +162,51 @@ def _text(text: str) -> str:
 
 def _now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def simulate_votes(round_: Round, expected: Mapping[str, str], *, seed: int = 0) -> None:
+    """Lets simulated raters of a demo finish a round and locks it; done twice, it changes nothing.
+
+    They like what is close to the expected answer, with noise, and every vote says that it is simulated.
+
+    Args:
+        round_: A round made with `simulated=True`.
+        expected: Example id -> the expected answer.
+        seed: Decides their noise.
+
+    Raises:
+        DesignError: The round is for real people.
+    """
+    if not round_.batch.simulated:
+        raise DesignError(
+            f"{round_.folder}: this round is for people; simulated votes would spoil it"
+        )
+    try:
+        for rater in () if round_.locked else round_.batch.raters:
+            _finish(Session(round_, rater), expected, Random(f"{seed} {rater}"))
+        round_.lock()
+    except DesignError:
+        if not round_.locked:  # else another run has just finished it
+            raise
+
+
+def _finish(session: Session, expected: Mapping[str, str], rng: Random) -> None:
+    batch = session.round.batch
+    while session.current:
+        shown = session.view()["item"]
+        aim = expected.get(batch.pairs[session.current].example_id, "")
+        left = _impression(shown["left"], aim, rng) + LEFT_LEAN
+        right = _impression(shown["right"], aim, rng)
+        choice: Choice = "both_bad" if max(left, right) < POOR else "tie"
+        if abs(left - right) > JUST_NOTICED:
+            choice = "left" if left > right else "right"
+        gives_one = batch.reasons and rng.random() < 0.6
+        reasons = rng.sample(batch.reasons, 1) if gives_one else []
+        seconds = 2 + rng.lognormvariate(2, 0.5)
+        session.vote(session.current, choice, seconds=seconds, reasons=reasons, via="simulated")
+
+
+def _impression(answer: str, aim: str, rng: Random) -> float:
+    from rapidfuzz.distance import Indel
+
+    return Indel.normalized_similarity(answer, aim) + rng.gauss(0, NOISE)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import anywidget
 import ipywidgets as widgets
 import traitlets
+from IPython.display import display
 
 from evalkit import wording
 from evalkit.answers import metrics
@@ -22,28 +25,29 @@ from evalkit.conversation import (
     conversation_text,
 )
 from evalkit.errors import DataError
+from evalkit.human.study_round import in_jupyter
 from evalkit.records import EvalResult
 from evalkit.show import say
 from evalkit.show.benchmark import marked, merged
-from evalkit.show.notes import Kept, read_kept, read_notes, write_note
 from evalkit.show.selection import (
     ALL,
     CHANGE,
     MARKED,
+    NONE_KEPT,
     NOTED,
     STATUSES,
     TAG,
     TAKEN,
     Filter,
+    Kept,
     Selection,
-    searchable,
+    read_kept,
     select,
     slice_values,
     value_of,
+    write_kept,
 )
 from evalkit.show.tables import note
-
-__all__ = ["Explorer", "Filter", "Selection", "read_notes", "select", "side_by_side", "write_note"]
 
 LONG, LONG_LINES = 800, 10  # characters and lines from which a text scrolls in its own box
 EXPORT = "selection.jsonl"
@@ -100,39 +104,38 @@ class Explorer:
         others: Mapping[str, Sequence[Pair]] | None = None,
         lower_is_better: Sequence[str] = (),
     ) -> None:
-        self._pairs = pairs
-        self._metrics = metrics
-        self._lower = lower_is_better
-        self._others = {
-            name: {one.example_id: one for one in theirs} for name, theirs in (others or {}).items()
-        }
-        self._texts = [searchable(pair, self._others) for pair in pairs]
-        self._places = {pair.example_id: place for place, pair in enumerate(pairs)}
-        self._flaky = flaky or {}
-        self._notes_file = notes_file
+        self._notes_file, self._lower = notes_file, lower_is_better
         self._on_file = read_kept(notes_file)
         self._kept = dict(self._on_file)
+        self._all = Selection(
+            pairs=pairs,
+            metrics=metrics,
+            kept=self._kept,
+            flaky=flaky or {},
+            others={
+                name: {one.example_id: one for one in theirs}
+                for name, theirs in (others or {}).items()
+            },
+        )
+        self._texts = [self._all.searchable(pair) for pair in pairs]
+        self._places = {pair.example_id: place for place, pair in enumerate(pairs)}
         self._found: list[int] = []
         self._at = 0
+        self._quiet = False
         self._build()
         self._search()
 
     @property
     def found(self) -> list[str]:
         """Ids of the examples that the filter leaves, in the order of stepping."""
-        return [self._pairs[index].example_id for index in self._found]
+        return [self._all.pairs[index].example_id for index in self._found]
 
     @property
     def selected(self) -> Selection:
         """The examples that the filter leaves, with what is kept on them; `.to_frame()` and `.write(path)` go on with them."""
         typed = {self._here: self._typed} if self._found else {}
-        return Selection(
-            pairs=[self._pairs[index] for index in self._found],
-            metrics=self._metrics,
-            kept={**self._kept, **typed},
-            flaky=self._flaky,
-            others=self._others,
-        )
+        pairs = [self._all.pairs[index] for index in self._found]
+        return replace(self._all, pairs=pairs, kept={**self._kept, **typed})
 
     def show(self, example_id: str) -> None:
         """Goes to one example, such as a point of a figure or a row of a frame; a filter that hides it is taken off.
@@ -144,95 +147,84 @@ class Explorer:
         if place is None:
             near = difflib.get_close_matches(str(example_id), self._places, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"no example {str(example_id)!r} among {len(self._pairs):,}{hint}")
+            raise DataError(f"no example {str(example_id)!r} among {len(self._places):,}{hint}")
         self._leave()
         if place not in self._found:
-            self._take_off()
+            with self._quietly():  # the order stays
+                self._status.value = self._slice.value = self._only.value = ALL
+                self._text.value = ""
+            self._search()
         self._at = self._found.index(place)
         self._draw()
 
     def _build(self) -> None:
-        every = sorted({value for pair in self._pairs for value in slice_values(pair)})
-        taken = [one for one in TAKEN if any(getattr(p.base, one) is not None for p in self._pairs)]
-        orders = [("file order", "")]
-        orders += [(say.label(name), name) for name in self._metrics]
-        orders += [(say.measured(name)[0], name) for name in taken]
-        sides = [CHANGE, "base", "fine-tuned", *self._others]
-        self._status = _choice("Status", [ALL, *STATUSES])
-        self._slice = _choice("Slice", [ALL, *every])
-        self._only = _choice("Kept", self._kept_options())
-        self._metric = _choice("Worst first", orders)
-        self._of = _choice("Judged by", sides)
-        self._text = widgets.Text(
-            placeholder="words in any text", description="Search", layout=_narrow()
-        )
-        self._against = _choice("Compare with", [_OTHER, _EXPECTED])
-        self._reverse = _toggle("Best first", "Turn the order round")
-        self._picture = _toggle("Points", "One mark an example; a click goes to it")
-        self._back, self._next = (
-            _button("Previous", "Previous example"),
-            _button("Next", "Next example"),
-        )
+        pairs, metrics = self._all.pairs, self._all.metrics
+        every = sorted({value for pair in pairs for value in slice_values(pair)})
+        taken = [one for one in TAKEN if any(getattr(p.base, one) is not None for p in pairs)]
+        orders = [("file order", ""), *((_metric_name(name), name) for name in (*metrics, *taken))]
+        sides = [CHANGE, "base", "fine-tuned", *self._all.others]
+        self._status = self._choice("Status", [ALL, *STATUSES])
+        self._slice = self._choice("Slice", [ALL, *every])
+        self._only = self._choice("Kept", self._kept_options())
+        self._metric = self._choice("Worst first", orders)
+        self._of = self._choice("Judged by", sides)
+        self._reverse = _toggle("Best first", "Turn the order round", self._search)
+        self._text = _words("Search", "words in any text")
+        self._text.observe(self._search, "value")
+        self._against = _dropdown("Compare with", [_OTHER, _EXPECTED], self._draw_body)
+        self._back = _button("Previous", "Previous example", lambda _: self._step(-1))
+        self._next = _button("Next", "Next example", lambda _: self._step(+1))
         self._place = widgets.Label().add_class("ek-place")
+        self._picture = _toggle(
+            "Points", "One mark an example; a click goes to it", self._draw_points
+        )
         self._points = Points(layout={"display": "none"})
+        self._points.observe(self._pick, "picked")
         self._body = widgets.HTML()
         self._note = widgets.Textarea(
             placeholder="to yourself", description="Note", layout={"width": "auto"}
         )
-        self._tags = widgets.Text(
-            placeholder="words, separated by commas", description="Tags", layout=_narrow()
-        )
-        self._save = _button("Save note", "Save note and tags")
-        self._mark = _toggle("Mark", "Mark this example")
+        self._tags = _words("Tags", "words, separated by commas")
+        self._save = _button("Save note", "Save note and tags", self._save_note)
+        self._mark = _toggle("Mark", "Mark this example", self._keep_mark)
         self._export = _button(
-            "Export", "Write the examples that the filter leaves, a JSON line each"
+            "Export",
+            "Write the examples that the filter leaves, a JSON line each",
+            self._write_selection,
         )
         self._export.disabled = self._notes_file is None
         self._saved = widgets.Label().add_class("ek-saved")
-        self._wire()
-
-    @property
-    def _filters(self) -> tuple[Any, ...]:
         chosen = (self._status, self._slice, self._only, self._metric, self._of)
-        return (*chosen, self._reverse, self._text)
-
-    def _wire(self) -> None:
-        for control in self._filters:
-            control.observe(self._search, "value")
-        self._back.on_click(lambda _: self._step(-1))
-        self._next.on_click(lambda _: self._step(+1))
-        self._save.on_click(lambda _: self._save_note())
-        self._export.on_click(lambda _: self._write_selection())
-        self._mark.observe(lambda _: self._keep_mark(), "value")
-        self._against.observe(lambda _: self._draw_body(), "value")
-        self._picture.observe(lambda _: self._draw_points(), "value")
-        self._points.observe(self._pick, "picked")
-        row = widgets.Layout(display="flex", flex_flow="row wrap", align_items="center")
-        filters = widgets.Box([*self._filters, self._against], layout=row)
-        steps = widgets.Box([self._back, self._next, self._place, self._picture], layout=row)
-        notes = widgets.Box(
-            [self._tags, self._save, self._mark, self._export, self._saved], layout=row
-        )
+        filters = _row(*chosen, self._reverse, self._text, self._against)
+        steps = _row(self._back, self._next, self._place, self._picture)
+        notes = _row(self._tags, self._save, self._mark, self._export, self._saved)
         guard = Guard().add_class("ek-guard")
-        self.widget = widgets.VBox(
-            [guard, filters, steps, self._points, self._body, self._note, notes]
-        ).add_class("ek-explorer")
+        rows = [guard, filters, steps, self._points, self._body, self._note, notes]
+        self.widget = widgets.VBox(rows).add_class("ek-explorer")
+
+    def _choice(self, name: str, options: Sequence[object]) -> widgets.Dropdown:
+        return _dropdown(name, options, self._search)
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        from evalkit.human.study_round import in_jupyter
-
-        many = wording.plural(len(self._pairs), "example")
+        many = wording.plural(len(self._all), "example")
         display(
             self.widget
             if in_jupyter()
             else note(f"Open this notebook in JupyterLab to step through the {many} one by one.")
         )
 
-    @property
-    def _chosen(self) -> Filter:
-        return Filter(
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Filters are set without searching."""
+        self._quiet = True
+        yield
+        self._quiet = False
+
+    def _search(self, _change: object = None) -> None:
+        if self._quiet:
+            return
+        self._leave()
+        chosen = Filter(
             status=self._status.value or ALL,
             slice_value=self._slice.value or ALL,
             kept=self._only.value or ALL,
@@ -241,27 +233,10 @@ class Explorer:
             reverse=self._reverse.value,
             text=self._text.value,
         )
-
-    def _search(self, _change: object = None) -> None:
-        self._leave()
-        self._found = select(
-            self._pairs,
-            self._texts,
-            self._chosen,
-            kept=self._kept,
-            others=self._others,
-            lower_is_better=self._lower,
-        )
+        self._found = select(self._all, chosen, self._texts, lower_is_better=self._lower)
         self._at = 0
         self._draw()
         self._draw_points()
-
-    def _take_off(self) -> None:
-        """Takes every filter off; the order stays."""
-        for control, value in ((self._status, ALL), (self._slice, ALL), (self._only, ALL)):
-            _set(control, self._search, value=value)
-        _set(self._text, self._search, value="")
-        self._search()
 
     def _step(self, by: int) -> None:
         self._leave()
@@ -269,7 +244,7 @@ class Explorer:
             self._at = (self._at + by) % len(self._found)
         self._draw()
 
-    def _pick(self, change: Any) -> None:
+    def _pick(self, change: traitlets.Bunch) -> None:
         if not 0 <= change.new < len(self._found):
             return
         self._leave()
@@ -277,95 +252,94 @@ class Explorer:
         self._draw()
 
     def _draw(self) -> None:
-        self._back.disabled = self._next.disabled = len(self._found) < 2
-        self._note.disabled = self._tags.disabled = self._mark.disabled = not self._found
-        self._save.disabled = not self._found or self._notes_file is None
-        self._points.at = self._at if self._found else -1
-        kept = self._kept.get(self._here, Kept()) if self._found else Kept()
-        self._place.value = "no example fits"
-        if self._found:
-            of = wording.count(len(self._found))
-            self._place.value = f"{wording.count(self._at + 1)} of {of}"
+        n_found = len(self._found)
+        self._back.disabled = self._next.disabled = n_found < 2
+        self._note.disabled = self._tags.disabled = self._mark.disabled = not n_found
+        self._save.disabled = not n_found or self._notes_file is None
+        self._points.at = self._at if n_found else -1
+        kept = self._kept.get(self._here, NONE_KEPT) if n_found else NONE_KEPT
+        place = f"{wording.count(self._at + 1)} of {wording.count(n_found)}"
+        self._place.value = place if n_found else "no example fits"
         self._draw_body()
         self._note.value, self._tags.value = kept.note, ", ".join(kept.tags)
         self._mark.value = kept.marked
 
-    def _draw_body(self) -> None:
+    def _draw_body(self, _change: object = None) -> None:
         if not self._found:
             self._body.value = ""
             return
-        here = self._here
-        others = {name: pairs[here] for name, pairs in self._others.items() if here in pairs}
+        here, others = self._here, self._all.others
         self._body.value = side_by_side(
-            self._pairs[self._found[self._at]],
-            flaky=self._flaky.get(here, ""),
-            others={name: one.fine_tuned for name, one in others.items()},
+            self._all.pairs[self._found[self._at]],
+            flaky=self._all.flaky.get(here, ""),
+            others={name: one[here].fine_tuned for name, one in others.items() if here in one},
             against="expected" if self._against.value == _EXPECTED else "other",
         )
 
-    def _draw_points(self) -> None:
+    def _draw_points(self, _change: object = None) -> None:
         """Sends the marks of what the filter leaves, only while the picture is open."""
         self._points.layout.display = "" if self._picture.value else "none"
         if not self._picture.value:
             return
-        metric = self._metric.value or next(iter(self._metrics), "")
-        found = [(place, self._pairs[index]) for place, index in enumerate(self._found)]
-        values = [
-            (value_of(one, metric, tuned=False), value_of(one, metric, tuned=True), one, place)
-            for place, one in found
-        ]
+        metric = self._metric.value or next(iter(self._all.metrics), "")
+        points = []
+        for place, index in enumerate(self._found):
+            one = self._all.pairs[index]
+            x, y = (value_of(one, metric, tuned=tuned) for tuned in (False, True))
+            if x is not None and y is not None:
+                points.append([x, y, STATUSES.index(one.status), place])
         self._points.axes = [f"{side}, {_metric_name(metric)}" for side in ("base", "fine-tuned")]
-        self._points.points = [
-            [x, y, STATUSES.index(one.status), place]
-            for x, y, one, place in values
-            if x is not None and y is not None
-        ]
+        self._points.points = points
 
     def _leave(self) -> None:
         """Saves what was typed on the example that stood here, if anything was."""
         self._saved.value = ""
-        if self._found and self._typed != self._on_file.get(self._here, Kept()):
+        if self._found and self._typed != self._on_file.get(self._here, NONE_KEPT):
             self._save_note()
 
     @property
     def _here(self) -> str:
-        return self._pairs[self._found[self._at]].example_id
+        return self._all.pairs[self._found[self._at]].example_id
 
     @property
     def _typed(self) -> Kept:
         tags = (word.strip() for word in self._tags.value.split(","))
-        is_marked = self._kept.get(self._here, Kept()).marked
         kept = tuple(dict.fromkeys(word for word in tags if word))
+        is_marked = self._kept.get(self._here, NONE_KEPT).marked
         return Kept(note=self._note.value, tags=kept, marked=is_marked)
 
-    def _keep_mark(self) -> None:
+    def _keep_mark(self, _change: object) -> None:
         """Keeps a changed mark at once, and the note with it; showing another example changes none."""
         if not self._found or self._mark.value == self._typed.marked:
             return
-        typed = self._typed
-        self._kept[self._here] = Kept(note=typed.note, tags=typed.tags, marked=self._mark.value)
+        self._kept[self._here] = replace(self._typed, marked=self._mark.value)
         self._save_note()
 
-    def _save_note(self) -> None:
+    def _save_note(self, _button: object = None) -> None:
         if not self._found:
             return
         here, typed = self._here, self._typed
         self._kept[here] = typed
-        _set(self._only, self._search, options=self._kept_options())
+        was, options = self._only.value, self._kept_options()
+        if list(self._only.options) != options:
+            with self._quietly():
+                self._only.options = options
+                self._only.value = was if was in options else ALL
         if self._notes_file is None:
             return
+        about = f"note on {wording.visible(here)}"
         try:
-            write_note(self._notes_file, here, typed.note, marked=typed.marked, tags=typed.tags)
+            write_kept(self._notes_file, here, typed)
             self._on_file[here] = typed
-            self._saved.value = f"note on {wording.visible(here)} saved to {self._notes_file.name}"
+            self._saved.value = f"{about} saved to {self._notes_file.name}"
         except DataError as why:
-            self._saved.value = f"NOT SAVED: note on {wording.visible(here)} ({why})"
+            self._saved.value = f"NOT SAVED: {about} ({why})"
 
     def _kept_options(self) -> list[str]:
         tags = sorted({tag for one in self._kept.values() for tag in one.tags})
         return [ALL, MARKED, NOTED, *(f"{TAG}{tag}" for tag in tags)]
 
-    def _write_selection(self) -> None:
+    def _write_selection(self, _button: object) -> None:
         if self._notes_file is None:
             return
         try:
@@ -446,28 +420,34 @@ def _metric_name(metric: str) -> str:
     return say.measured(metric)[0] if metric in TAKEN else say.label(metric)
 
 
-def _set(control: Any, observer: Any, **traits: Any) -> None:
-    """Sets a filter without searching; a choice that is still among the options stays."""
-    value, was = traits.get("value", control.value), control.value
-    control.unobserve(observer, "value")
-    if "options" in traits and list(control.options) != traits["options"]:
-        control.options = traits["options"]
-        value = was if was in traits["options"] else ALL
-    control.value = value
-    control.observe(observer, "value")
+def _dropdown(
+    name: str, options: Sequence[object], changed: Callable[..., None]
+) -> widgets.Dropdown:
+    made = widgets.Dropdown(options=options, description=name, layout=_narrow())
+    made.observe(changed, "value")
+    return made
+
+
+def _words(name: str, hint: str) -> widgets.Text:
+    return widgets.Text(placeholder=hint, description=name, layout=_narrow())
+
+
+def _button(name: str, tooltip: str, pressed: Callable[..., None]) -> widgets.Button:
+    made = widgets.Button(description=name, tooltip=tooltip, layout={"width": "auto"})
+    made.on_click(pressed)
+    return made
+
+
+def _toggle(name: str, tooltip: str, changed: Callable[..., None]) -> widgets.ToggleButton:
+    made = widgets.ToggleButton(description=name, tooltip=tooltip, layout={"width": "auto"})
+    made.observe(changed, "value")
+    return made
 
 
 def _narrow() -> widgets.Layout:
     return widgets.Layout(width="auto", min_width="9em", flex="1 1 12em")
 
 
-def _choice(name: str, options: Sequence[object]) -> widgets.Dropdown:
-    return widgets.Dropdown(options=options, description=name, layout=_narrow())
-
-
-def _button(name: str, tooltip: str) -> widgets.Button:
-    return widgets.Button(description=name, tooltip=tooltip, layout={"width": "auto"})
-
-
-def _toggle(name: str, tooltip: str) -> widgets.ToggleButton:
-    return widgets.ToggleButton(description=name, tooltip=tooltip, layout={"width": "auto"})
+def _row(*held: widgets.Widget) -> widgets.Box:
+    look = widgets.Layout(display="flex", flex_flow="row wrap", align_items="center")
+    return widgets.Box(held, layout=look)

@@ -449,9 +449,9 @@ def _slice_rows(found: Preference) -> dict[str, Result | None]:
 
 def seal_said(found: Preference) -> str:
     """When the round was locked and that nothing changed since."""
-    if found.withheld:
-        return found.withheld
     record = found.lock
+    if record is None:
+        return found.withheld
     state = "every rater had finished" if record["complete"] else "some raters had not finished"
     return (
         f"Locked {record['locked_at']}, {state}. The key's sha256 {record['key_sha256'][:16]}... matches the batch; "
@@ -575,10 +575,10 @@ def _disagreement_rows(found: Preference) -> list[Row]:
     return [
         {
             "Example": one.example_id,
-            "Input": Conversation(one.messages),
-            "Expected": one.expected,
-            "Base answer": one.base,
-            "Fine-tuned answer": one.fine_tuned,
+            "Input": Conversation(one.base.prompt),
+            "Expected": one.base.expected_text,
+            "Base answer": one.base.predicted,
+            "Fine-tuned answer": one.fine_tuned.predicted,
             "People prefer": "fine-tuned" if one.people > 0 else "base",
             "Metric's gain, points": wording.points(one.metric),
         }

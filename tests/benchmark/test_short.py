@@ -74,7 +74,7 @@ def test_evidence_counts_what_it_holds():
     [
         "answers.dataset.TestSet",
         "answers.journal.Journal",
-        "human.blind.Batch",
+        "human.batch.Batch",
         "human.preference.Preference",
         "human.study_round.StudyRound",
         "abtest.reading.Reading",

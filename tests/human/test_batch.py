@@ -10,7 +10,7 @@ import pytest
 
 from evalkit import prepare_human_eval_batch
 from evalkit.errors import DataError, DesignError
-from evalkit.human.blind import read_batch, read_key
+from evalkit.human.batch import read_batch, read_key
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from evalkit.human.blind import read_key
-from evalkit.human.evidence import results_against
+from evalkit.human.batch import read_key
+from evalkit.human.preference import results_against
 from evalkit.study import Study
 
 MODELS = {"base": "old", "fine_tuned": "new"}

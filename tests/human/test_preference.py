@@ -2,15 +2,15 @@ import random
 from dataclasses import replace
 from random import Random
 
+import pandas as pd
 import pytest
 from matplotlib import pyplot
 
 from evalkit import prepare_human_eval_batch, stats
 from evalkit.errors import DesignError
-from evalkit.human import evidence, ratings
-from evalkit.human.checks import check_raters
-from evalkit.human.preference import SlicePreference, read_preference
-from evalkit.human.ratings import LABELS, Rating
+from evalkit.human import ratings
+from evalkit.human.preference import SlicePreference, human_evidence, read_preference
+from evalkit.human.ratings import LABELS, check_raters
 from evalkit.human.rounds import Round
 from evalkit.records import Evidence
 from evalkit.show import human, style
@@ -37,7 +37,7 @@ def test_a_bot_that_prefers_the_fine_tuned_text_scores_one_whatever_the_sides(
     assert found.self_agreement.estimate == 1.0
     assert found.agreement.percent_agreement == 1.0
     assert abs(found.position.estimate - 0.5) < 0.06
-    assert {one.label for one in ratings.unblind(round_)} == {"fine_tuned"}
+    assert set(ratings.unblind(round_)["label"]) == {"fine_tuned"}
 
 
 def test_a_bot_that_prefers_the_base_text_scores_zero(new_round, rate, likes):
@@ -130,7 +130,7 @@ def test_an_open_round_shows_progress_and_nothing_else(new_round, rate, likes, t
     found = read_preference(round_)
     assert found.win_rate.estimate is None
     assert "22 of 44 ratings are in" in found.withheld
-    record = evidence.human_evidence(found, study="s", models={}, bound_to={"base": "x"})
+    record = human_evidence(found, study="s", models={}, bound_to={"base": "x"})
     assert record.primary is None
     assert "win_rate" not in record.details
     assert record.missing[0].price == "22 ratings, then lock the round"
@@ -142,7 +142,7 @@ def test_an_open_round_shows_progress_and_nothing_else(new_round, rate, likes, t
 def test_no_round_at_all_is_missing_evidence():
     found = read_preference(None)
     assert found.missing[0].action == "Prepare a rating round"
-    assert evidence.human_evidence(found, study="s", models={}, bound_to={}).primary is None
+    assert human_evidence(found, study="s", models={}, bound_to={}).primary is None
 
 
 def test_the_evidence_survives_the_disk_and_holds_the_contract(
@@ -159,7 +159,7 @@ def test_the_evidence_survives_the_disk_and_holds_the_contract(
     found = read_preference(
         round_, base_results=results(), ft_results=results(who="tuned"), slice_fields=["kind"]
     )
-    path = evidence.human_evidence(found, study="s", models={}, bound_to={}).write(
+    path = human_evidence(found, study="s", models={}, bound_to={}).write(
         tmp_path / "preference.json"
     )
     read = Evidence.read(path)
@@ -226,7 +226,7 @@ def test_people_beside_the_benchmark(new_round, rate, likes, results):
     assert by_name["format"].undecided_by_metric == 20
     worst = found.disagreements[0]
     assert (worst.people, worst.metric, worst.gap) == (-1.0, 0.5, 1.5)
-    assert worst.fine_tuned.startswith("tuned answer")
+    assert worst.fine_tuned.predicted.startswith("tuned answer")
     assert len(found.disagreements) == 10
     unchecked = [
         [replace(one, format_correct=None) for one in results(who=who)] for who in ("base", "tuned")
@@ -253,11 +253,7 @@ def test_careless_raters_are_flagged_and_the_result_stands_with_and_without(new_
 
 def test_a_side_bias_beyond_the_smallest_number_is_flagged():
     # 1,100 times left: p = 2 * 0.5 ** 1100 = 1.5e-331, which a float holds as 0
-    left = Rating(
-        rater="ann", kind="asked", item_id="i", example_id="e", label="base", choice="left", fine_tuned_left=False,
-        seconds=9.0, reasons=(), note="", slices={}, simulated=False,
-    )  # fmt: skip
-    (ann,) = check_raters([left] * 1100)
+    (ann,) = check_raters(pd.DataFrame([vote("ann", "i", "base")] * 1100))
     assert ann.left_p == 0
     assert any("chooses left" in flag for flag in ann.flags)
 
@@ -509,10 +505,8 @@ def test_two_identical_models_need_no_rater_and_tie(new_round, likes):
 
 
 def vote(rater, item, label, *, choice="left", kind="asked", seconds=9.0):
-    return Rating(
-        rater=rater, kind=kind, item_id=item, example_id=item, label=label, choice=choice,
-        fine_tuned_left=True, seconds=seconds, reasons=(), note="", slices={}, simulated=False,
-    )  # fmt: skip
+    said = {"rater": rater, "item_id": item, "shown_as": kind, "label": label}
+    return said | {"choice": choice, "seconds": seconds}
 
 
 def honest_round(seed, *, n_raters=3, n=50, repeats=5, again=0.65):
@@ -535,7 +529,8 @@ def honest_round(seed, *, n_raters=3, n=50, repeats=5, again=0.65):
 @pytest.mark.parametrize("shape", [{}, {"n_raters": 5, "n": 100}, {"repeats": 3, "again": 0.5}])
 def test_honest_rounds_have_a_flag_in_at_most_five_of_a_hundred(shape):
     flagged = sum(
-        any(one.flags for one in check_raters(honest_round(seed, **shape))) for seed in range(200)
+        any(one.flags for one in check_raters(pd.DataFrame(honest_round(seed, **shape))))
+        for seed in range(200)
     )
     assert flagged <= 10  # thresholds on 3 to 5 repeats called 17 to 47% of honest raters careless
 
@@ -545,7 +540,7 @@ def test_a_rater_who_does_not_look_is_found_among_honest_ones(n_raters):
     draw = random.Random(1)
     votes = honest_round(1, n_raters=n_raters)
     votes += [vote("zed", f"i{i}", draw.choice(LABELS)) for i in range(50)]
-    found = {one.rater: one.flags for one in check_raters(votes)}
+    found = {one.rater: one.flags for one in check_raters(pd.DataFrame(votes))}
     assert any("no more than by chance" in flag for flag in found.pop("zed"))
     assert not any(found.values())
 
@@ -553,7 +548,7 @@ def test_a_rater_who_does_not_look_is_found_among_honest_ones(n_raters):
 def test_of_two_who_disagree_nobody_is_called_careless():
     votes = [vote("ann", f"i{i}", "base", choice="tie") for i in range(40)]
     votes += [vote("bob", f"i{i}", "fine_tuned", choice="tie") for i in range(40)]
-    assert not any(one.flags for one in check_raters(votes))
+    assert not any(one.flags for one in check_raters(pd.DataFrame(votes)))
 
 
 def test_repeats_do_not_count_one_judgement_of_a_side_twice(new_round, rate):

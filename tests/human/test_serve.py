@@ -1,5 +1,6 @@
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,16 @@ BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
 @pytest.fixture
 def study(tmp_path):
     (tmp_path / "data" / "s").mkdir(parents=True)
+    (tmp_path / "data" / "s" / "study.yaml").write_text("study: s\n")
     return Study(name="s", root=tmp_path)
+
+
+def draw(study, results, raters):
+    """The study's round r1, of three pairs."""
+    said = {"rating_round": "r1", "sample_size": 3, "raters": raters}
+    answers = results(), results(who="tuned")
+    home = replace(study, overrides=said)
+    return open_round(home, *answers, bound_to=BOUND, models={}).round
 
 
 def test_links_are_random_kept_and_private(new_round):
@@ -61,7 +71,7 @@ def test_broken_links_are_said_to_the_rater_not_thrown(new_round):
 def test_without_a_code_from_the_list_nobody_gets_in(new_round, query):
     round_ = new_round(raters=("ann",))
     shown = serve.page({serve.ROUND: str(round_.folder), "QUERY_STRING": query})
-    assert "not complete or not valid" in shown.text
+    assert "not complete or not valid" in shown.data
     assert "<script>" not in shown._repr_html_()
 
 
@@ -104,10 +114,7 @@ def test_a_study_without_a_round_says_what_to_do(study):
 
 
 def test_a_port_in_use_is_said_before_any_link(study, results, capsys):
-    open_round(
-        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3,
-        raters="rater1",
-    )  # fmt: skip
+    draw(study, results, raters="rater1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(DesignError, match=rf"port {port} cannot be used.*--port"):
@@ -120,16 +127,7 @@ def test_closing_waits_for_all_raters_and_says_what_was_sealed(study, results, r
     with pytest.raises(DataError, match=r"evalkit run s --only 03 -p rating_round=r1$"):
         serve.close("s", rating_round="r1", root=study.root)
     (study.folder / "study.yaml").write_text("rating_round: r1\n")
-    round_ = open_round(
-        study,
-        "r1",
-        results(),
-        results(who="tuned"),
-        bound_to=BOUND,
-        models={},
-        sample_size=3,
-        raters="ann,bob",
-    )
+    round_ = draw(study, results, raters="ann,bob")
     rate(round_, "ann", lambda _: "left")
     total = len(round_.batch.orders["ann"])
     with pytest.raises(
@@ -145,10 +143,7 @@ def test_closing_waits_for_all_raters_and_says_what_was_sealed(study, results, r
 
 
 def test_a_closed_round_is_not_served(study, results, rate):
-    round_ = open_round(
-        study, "r1", results(), results(who="tuned"), bound_to=BOUND, models={}, sample_size=3,
-        raters="rater1",
-    )  # fmt: skip
+    round_ = draw(study, results, raters="rater1")
     rate(round_, "rater1", lambda _: "left")
     round_.lock()
     with pytest.raises(DesignError, match="closed"):

@@ -5,9 +5,8 @@ import pytest
 
 from evalkit.errors import DataError, DesignError
 from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.rounds import Round
+from evalkit.human.rounds import Round, read_standing
 from evalkit.human.session import Session
-from evalkit.human.votes import read_standing
 
 
 def rows(round_, rater="rater1"):

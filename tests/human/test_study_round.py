@@ -1,13 +1,15 @@
 import gc
 import json
+from dataclasses import replace
 
 import pytest
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human import simulate, study_round
+from evalkit.human import session, study_round
 from evalkit.human.preference import read_preference
+from evalkit.human.rater import inline_rater
+from evalkit.human.rounds import PRACTICE, read_standing
 from evalkit.human.study_round import StudyRound
-from evalkit.human.votes import read_standing
 from evalkit.show import human
 from evalkit.study import Study
 
@@ -17,14 +19,18 @@ BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}
 @pytest.fixture
 def study(tmp_path):
     (tmp_path / "data" / "s").mkdir(parents=True)
-    return Study(name="s", root=tmp_path)
+    (tmp_path / "data" / "s" / "study.yaml").write_text("study: s\n")
+    said = {"rating_round": "r1", "sample_size": 10, "rating_seed": 3}
+    return Study(name="s", root=tmp_path, overrides=said)
 
 
 @pytest.fixture
 def open_round(study, results):
-    def make(**options):
-        given = {"bound_to": BOUND, "models": {}, "sample_size": 10, "seed": 3, **options}
-        return study_round.open_round(study, "r1", results(), results(who="tuned"), **given)
+    def make(bound_to=BOUND, n_unanswered=0, **said):
+        home = replace(study, overrides={**study.overrides, **said})
+        answers = results(), results(who="tuned")
+        given = {"bound_to": bound_to, "models": {}, "n_unanswered": n_unanswered}
+        return study_round.open_round(home, *answers, **given).round
 
     return make
 
@@ -33,7 +39,7 @@ def test_a_round_is_made_once_and_its_votes_are_kept(open_round, rate):
     first = open_round(raters="ann, bob")
     assert first.batch.raters == ("ann", "bob")
     rate(first, "ann", lambda _: "left")
-    again = open_round(raters="someone-else", seed=99)
+    again = open_round(raters="someone-else", rating_seed=99)
     assert again.batch == first.batch
     assert len(read_standing(again.votes("ann").path)) == 11
 
@@ -55,9 +61,10 @@ def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, stud
 
     def kept(sample_size=10, raters="bob,ann", rubric_file="", same=()):
         answers = results(same=same), results(who="tuned", same=same)
-        options = {"sample_size": sample_size, "raters": raters, "rubric_file": rubric_file}
-        otherwise = study_round.drawn_otherwise(round_, study, *answers, **options)
-        rating = StudyRound(round=round_, bound_to=BOUND, otherwise=otherwise)
+        said = {"sample_size": sample_size, "raters": raters, "rubric_file": rubric_file}
+        home = replace(study, overrides={**study.overrides, **said})
+        rating = study_round.open_round(home, *answers, bound_to=BOUND, models={})
+        assert rating.round.batch == round_.batch
         return human.otherwise_said(rating)
 
     assert kept() == ""
@@ -95,27 +102,27 @@ def test_a_simulated_round_stands_apart_and_follows_the_answers(open_round, stud
     other = {**BOUND, "fine_tuned": "newer"}
     second = open_round(simulate_raters=2, bound_to=other)
     assert second.folder != first.folder
-    assert study_round.find_round(study, "r1", other).folder == second.folder
-    assert study_round.find_round(study, "r1", BOUND).folder == first.folder
+    assert study_round.find_round(study, other).folder == second.folder
+    assert study_round.find_round(study, BOUND).folder == first.folder
     assert open_round(simulate_raters=2, bound_to=other).folder == second.folder
 
 
 def test_a_simulated_round_without_a_seed_is_the_same_on_every_machine(open_round):
     import shutil
 
-    first = open_round(simulate_raters=2, seed=0)
+    first = open_round(simulate_raters=2, rating_seed=0)
     shutil.rmtree(first.folder)
-    assert open_round(simulate_raters=2, seed=0).batch.items == first.batch.items
-    people = open_round(raters="ann", seed=0)
+    assert open_round(simulate_raters=2, rating_seed=0).batch.items == first.batch.items
+    people = open_round(raters="ann", rating_seed=0)
     shutil.rmtree(people.folder)
-    assert open_round(raters="ann", seed=0).batch.items != people.batch.items
+    assert open_round(raters="ann", rating_seed=0).batch.items != people.batch.items
 
 
 def test_named_raters_are_people_whatever_the_demo_would_simulate(open_round, study):
     open_round(simulate_raters=2)
     people = open_round(raters="ann", simulate_raters=2)
     assert not people.batch.simulated
-    assert study_round.find_round(study, "r1", BOUND).folder == people.folder
+    assert study_round.find_round(study, BOUND).folder == people.folder
 
 
 def test_a_run_whose_round_another_run_finishes_goes_on(open_round):
@@ -125,10 +132,10 @@ def test_a_run_whose_round_another_run_finishes_goes_on(open_round):
         """The expected answers; while they are looked up, another run finishes the round."""
 
         def get(self, *_):
-            simulate.simulate_votes(round_, {})
+            session.simulate_votes(round_, {})
             return ""
 
-    simulate.simulate_votes(round_, Overtaken())
+    session.simulate_votes(round_, Overtaken())
     assert round_.locked
     assert round_.lock_record()["complete"]
 
@@ -136,7 +143,7 @@ def test_a_run_whose_round_another_run_finishes_goes_on(open_round):
 def test_simulated_raters_finish_lock_and_are_labelled(open_round):
     round_ = open_round(simulate_raters=3, sample_size=30)
     expected = {str(i): f"tuned answer {i}" for i in range(40)}
-    simulate.simulate_votes(round_, expected, seed=1)
+    session.simulate_votes(round_, expected, seed=1)
     assert round_.locked
     assert all(one.done == one.total == 33 for one in round_.progress())
     votes = [
@@ -146,7 +153,7 @@ def test_simulated_raters_finish_lock_and_are_labelled(open_round):
     ]
     assert all(vote.simulated and vote.via == "simulated" for vote in votes)
     before = [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters]
-    simulate.simulate_votes(round_, expected, seed=1)
+    session.simulate_votes(round_, expected, seed=1)
     assert [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters] == before
     assert (
         read_preference(round_).win_rate.verdict == "better"
@@ -158,7 +165,7 @@ def test_simulated_raters_finish_lock_and_are_labelled(open_round):
 def test_a_round_of_people_is_never_simulated(open_round):
     round_ = open_round(raters="ann")
     with pytest.raises(DesignError, match="for people"):
-        simulate.simulate_votes(round_, {})
+        session.simulate_votes(round_, {})
     with pytest.raises(DesignError, match="a round of people"):
         open_round(simulate_raters=2)
 
@@ -190,7 +197,7 @@ def test_gold_pairs_are_read_line_by_line(tmp_path):
 
 
 def test_practice_leaves_no_folder_behind(open_round):
-    copy = study_round.practice_copy(open_round(simulate_raters=1))
+    copy = open_round(simulate_raters=1).practice_copy()
     folder = copy.folder
     assert (folder / "batch.json").exists()
     del copy
@@ -200,7 +207,7 @@ def test_practice_leaves_no_folder_behind(open_round):
 
 def test_practice_is_a_copy_without_votes(open_round, rate):
     round_ = open_round(simulate_raters=1)
-    copy = study_round.practice_copy(round_)
+    copy = round_.practice_copy()
     rate(copy, "simulated-1", lambda _: "left")
     assert not round_.votes("simulated-1").path.exists()
 
@@ -218,13 +225,13 @@ def test_the_description_counts_everything(open_round):
 def test_in_a_notebook_a_simulated_round_is_practice_and_one_of_many_raters_says_who_he_is(
     open_round,
 ):
-    shown = study_round.inline_rater(open_round(simulate_raters=2))
-    assert shown.view["banner"] == study_round.PRACTICE
+    shown = inline_rater(open_round(simulate_raters=2))
+    assert shown.view["banner"] == PRACTICE
     people = open_round(raters="ann,bob")
-    assert study_round.inline_rater(people, "bob").view["banner"] == ""
+    assert inline_rater(people, "bob").view["banner"] == ""
     for code in ("", "cid"):
         with pytest.raises(DesignError):
-            study_round.inline_rater(people, code)
+            inline_rater(people, code)
 
 
 def test_a_rubric_that_is_named_must_be_there(open_round, study):

@@ -29,16 +29,8 @@ def closed_round(root):
         [EvalResult(i, f"q{i}", "x", f"{who} {i}", False, True) for i in range(4)]
         for who in ("base", "tuned")
     )
-    round_ = open_round(
-        Study.open("tiny", root=root),
-        "round1",
-        base,
-        tuned,
-        bound_to=BOUND,
-        models={},
-        sample_size=3,
-        raters="rater1",
-    )
+    study = Study.open("tiny", root=root, sample_size=3, raters="rater1")
+    round_ = open_round(study, base, tuned, bound_to=BOUND, models={}).round
     session = Session(round_, "rater1")
     while session.current:
         session.vote(session.current, "left", seconds=1)

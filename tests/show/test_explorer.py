@@ -9,7 +9,8 @@ from evalkit.conversation import conversation_html
 from evalkit.errors import DataError
 from evalkit.records import EvalResult
 from evalkit.show.benchmark import frame_rows, marked
-from evalkit.show.explorer import Explorer, Filter, read_notes, select, side_by_side, write_note
+from evalkit.show.explorer import Explorer, side_by_side
+from evalkit.show.selection import Filter, Kept, Selection, read_kept, select, write_kept
 from evalkit.show.tables import table
 
 HOSTILE = "<img src=x onerror=window.X=1><script>window.X=1</script>"
@@ -48,7 +49,12 @@ def ids(pairs, **chosen):
         f"{p.example_id} {p.base.input_text} {p.base.predicted} {p.fine_tuned.predicted}".casefold()
         for p in pairs
     ]
-    return [pairs[index].example_id for index in select(pairs, texts, Filter(**chosen))]
+    found = select(Selection(pairs=pairs), Filter(**chosen), texts)
+    return [pairs[index].example_id for index in found]
+
+
+def read_notes(path):
+    return {example_id: one.note for example_id, one in read_kept(path).items()}
 
 
 def test_filters_by_status_slice_text_and_sorts_by_loss(pairs):
@@ -92,7 +98,7 @@ def test_a_note_is_kept_for_the_next_session_and_the_last_one_wins(pairs, tmp_pa
     explorer._note.value = "ask the coders"
     explorer._save.click()
     assert Explorer(pairs, notes_file=notes)._note.value == "ask the coders"
-    write_note(notes, "0", "settled \ud800")
+    write_kept(notes, "0", Kept(note="settled \ud800"))
     assert read_notes(notes)["0"] == r"settled \ud800"
     assert len(notes.read_text().splitlines()) == 2
     assert json.loads(notes.read_text().splitlines()[0])["example_id"] == "0"
@@ -116,7 +122,7 @@ def test_a_note_after_a_torn_line_is_whole(tmp_path):
     notes = tmp_path / "notes.jsonl"
     notes.write_text('{"example_id": "0", "note": "kept", "at": ""}\n{"example_id": "1", "no')
     with pytest.warns(UserWarning, match="unfinished"):
-        write_note(notes, "2", "after the crash")
+        write_kept(notes, "2", Kept(note="after the crash"))
     assert read_notes(notes) == {"0": "kept", "2": "after the crash"}
 
 
@@ -166,9 +172,11 @@ def test_any_metric_sorts_by_change_or_by_a_model_either_way_and_the_unknown_com
     assert order(of="base") == [1, 3, 0, 2]
     assert order(of="fine-tuned", reverse=True) == [0, 1, 2, 3]
     texts = ["" for _ in pairs]
-    assert select(pairs, texts, Filter(metric="similarity"), lower_is_better=["similarity"])[0] == 1
+    chosen = Filter(metric="similarity")
+    turned = select(Selection(pairs=pairs), chosen, texts, lower_is_better=["similarity"])
+    assert turned[0] == 1
     unknown = [replace(pairs[0], base_values={}), *pairs[1:]]
-    assert select(unknown, texts, Filter(metric="similarity")) == [2, 3, 1, 0]
+    assert select(Selection(pairs=unknown), chosen, texts) == [2, 3, 1, 0]
 
 
 def test_the_longest_wait_is_the_worst():
