@@ -250,15 +250,24 @@ def write_examples(
     text = "".join(json.dumps(one, ensure_ascii=True) + "\n" for one in records)
     lines.write_text(text, encoding="utf-8")
     with table.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS.split(), extrasaction="ignore")
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: _for_people(one) for k, one in row.items()} for row in records)
     return table, lines
 
 
-_COLUMNS = (
-    "example_id status input expected base fine_tuned similarity_drop base_outcome fine_tuned_outcome "
-    "slices asked_again"
+_COLUMNS = (  # of a record, but for `messages`
+    "example_id",
+    "status",
+    "input",
+    "expected",
+    "base",
+    "fine_tuned",
+    "similarity_drop",
+    "base_outcome",
+    "fine_tuned_outcome",
+    "slices",
+    "asked_again",
 )
 
 

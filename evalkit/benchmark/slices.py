@@ -32,17 +32,30 @@ MAX_VALUES = 20  # a field with more values names examples, not slices
 
 Standing = Literal["worse", "shown safe", "looks bad", "could not have been seen"]
 Predicate = Callable[[Pair], bool]
-_NUMBERS = "base_rate fine_tuned_rate estimate ci_low ci_high p_value p_exact p_adjusted margin chance_to_see"
-_DTYPES = {
-    **dict.fromkeys(("slice", "field"), "category"),
-    **{"value": "str", "metric": "category", "n": "Int64", "n_to_settle": "Int64"},
-    **dict.fromkeys(_NUMBERS.split(), "Float64"),
-    **{"verdict": "category", "standing": "category", "few": "boolean"},
-}
-_RECORDED = (
-    "slice field value n base_rate fine_tuned_rate estimate ci_low ci_high p_value p_exact p_adjusted "
-    "verdict safety standing margin chance_to_see n_to_settle gain"
+_FLOATS = (
+    "base_rate",
+    "fine_tuned_rate",
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_exact",
+    "p_adjusted",
+    "margin",
+    "chance_to_see",
 )
+_DTYPES = {
+    "slice": "category",
+    "field": "category",
+    "value": "str",
+    "metric": "category",
+    "n": "Int64",
+    "n_to_settle": "Int64",
+    **dict.fromkeys(_FLOATS, "Float64"),
+    "verdict": "category",
+    "standing": "category",
+    "few": "boolean",
+}
 _FOUND = {
     "where": "str",
     **dict.fromkeys(("n", "n_fixed", "n_regressed"), "Int64"),
@@ -194,7 +207,9 @@ class SliceRow:
 
     def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
-        plain = {name: getattr(self, name) for name in _RECORDED.split()}
+        said = ("verdict", "safety", "standing", "margin", "chance_to_see", "n_to_settle", "gain")
+        names = ("slice", "field", "value", "n", *_FLOATS[:-2], *said)
+        plain = {name: getattr(self, name) for name in names}
         return {**plain, "diff": self.estimate, "shown_as": self.test.shown_in()}
 
 

@@ -585,7 +585,7 @@ def chance(
             continue
         above, below = one.ci_low > rate, one.ci_high < rate
         place = "is above it" if above else "is below it" if below else "cannot be told from it"
-        ends = wording.interval(one.ci_low, one.ci_high, as_points=False)
+        ends = wording.interval(one.ci_low, one.ci_high, scale="percent")
         told.append(f"the {role} model {place} ({percent(one.estimate)}, {ends})")
     return f"{sentence(choice)} would reach {percent(rate)} exact match: {listed(told)}."
 
