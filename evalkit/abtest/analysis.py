@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Table: TypeAlias = Any  # of Ibis: which columns it has is known when the query runs
 DAY_S = 86400.0
+Cause = Literal["", "clock", "past", "ids", "unit"]
 KEYS = ("phase", "treated", "day")
 _NEEDED = {
     "exposures": ("user_id", "variant", "at_s"),
@@ -34,6 +36,12 @@ BIN = 0.002  # histogram bins of latency are 0.2% wide
 TALLIED = ("found", "over", "within", "before", "joined")
 _FINE_S, _COARSE_S = 60.0, 86400.0  # bins of a lag: minutes up to two days, then days
 _ENDLESS = 1e300
+STRAY = 0.01  # share of exposures in no variant from which the log is refused: more than a handful is a fault of the router
+_FEW = 0.01  # share of outcomes from which a loss needs a cause
+_FEWEST = 5
+_OTHERS = 5  # names that a sentence holds
+_CLOCK_S = 36 * 3600.0  # the furthest that a clock or a time zone is off; beyond lies a past
+_FAR = 0.99  # share of the outcomes before the exposure that lies within the shift of the clock
 _LATEST_S = 1e11  # the year 5138: a larger time is in milliseconds
 
 
@@ -511,102 +519,50 @@ def _sorted(table: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     return table.sort_values(list(keys), ignore_index=True)
 
 
-STRAY = 0.01  # share of exposures in no variant from which the log is refused: more than a handful is a fault of the router
-_FEW = 0.01  # share of outcomes from which a loss needs a cause
-_FEWEST = 5
-_OTHERS = 5  # names that a sentence holds
-_CLOCK_S = 36 * 3600.0  # the furthest that a clock or a time zone is off; beyond lies a past
-_FAR = (
-    0.99  # of the outcomes before the exposure, the share that lies within the shift of the clock
-)
+def exposed(log: Log, plan: ABPlan) -> list[str]:
+    """What a reader must know of a plan's exposures: those in no variant, and those another model answered.
 
-Cause = Literal["", "clock", "past", "ids", "unit"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exposed:
-    """Requests by variant and by the model that answered.
-
-    Attributes:
-        n: Rows in all.
-        strays: Rows by a value of `variant` that is neither control nor treatment; they are left out.
-        n_stray: All of them, named or not.
-        models: Requests by (variant, model), without those that a fallback answered.
-    """
-
-    n: int
-    n_stray: int
-    strays: Mapping[str, int]
-    models: Mapping[tuple[str, str | None], int]
-
-    def swapped(self, plan: ABPlan) -> dict[str, tuple[int, int]]:
-        """Requests that a model other than the variant's own answered, and all of them, by variant.
-
-        A variant that never names its own model, nor the other one's, goes by another name in the log and is no fault.
-        """
-        own = {"control": plan.control_model, "treatment": plan.treatment_model}
-        found = {}
-        for variant, model in own.items():
-            by = {name: n for (arm, name), n in self.models.items() if arm == variant and name}
-            known = set(own.values()) & set(by)
-            wrong = sum(n for name, n in by.items() if name != model)
-            if wrong and known and len(set(own.values())) > 1:
-                found[variant] = (wrong, sum(by.values()))
-        return found
-
-    def notes(self, plan: ABPlan) -> Iterator[str]:
-        """What a reader must know of them."""
-        if self.n_stray:
-            yield f"{_strays(self)}; they are left out"
-        for variant, (wrong, n) in self.swapped(plan).items():
-            own = plan.control_model if variant == "control" else plan.treatment_model
-            others = [
-                f"{_name(name)} ({wording.count(k)})"
-                for (arm, name), k in self.models.items()
-                if arm == variant and name not in (own, None)
-            ]
-            yield (
-                f"{wording.percent(wrong / n)} of requests in {variant} ({wording.count(wrong)} of {wording.count(n)}) were "
-                f"not answered by {_name(own)}, as planned, but by {wording.listed(others[:_OTHERS])}: the difference "
-                f"between the models is larger than what is shown"
-            )
-
-
-def exposed(log: Log, experiment: str) -> Exposed:
-    """Counts the exposures of an experiment by variant and model.
+    A variant that never names its own model, nor the other one's, goes by another name in the log and is no fault.
 
     Raises:
         DataError: More than `STRAY` of them are in no variant; the message names the values.
     """
-    table = fetched(log.answered(experiment))
+    table = fetched(log.answered(plan.experiment_name))
     total = int(table["total"].iloc[0]) if len(table) else 0
-    strays: dict[str, int] = {}
-    models: dict[tuple[str, str | None], int] = {}
+    strays = Counter[str]()
+    models = {variant: Counter[str]() for variant in VARIANTS}
     for variant, model, n in zip(table["variant"], table["model"], table["n"], strict=True):
-        if variant in VARIANTS:
-            models[variant, model if isinstance(model, str) else None] = int(n)
+        if variant in models:
+            models[variant][model if isinstance(model, str) else ""] += int(n)
         else:
-            name = variant if isinstance(variant, str) else ""
-            strays[name] = strays.get(name, 0) + int(n)
-    found = Exposed(n=total, n_stray=total - sum(models.values()), strays=strays, models=models)
-    if found.n_stray > max(STRAY * total, min(_FEWEST, total / 10)):
-        raise DataError(
-            f"{log.where}: {_strays(found)}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
-            f"variants control and treatment before the test is read, or say what they are called: control_variant and "
-            f"treatment_variant in study.yaml"
+            strays[variant if isinstance(variant, str) else ""] += int(n)
+    notes = []
+    if n_stray := total - sum(by.total() for by in models.values()):
+        share = f"{wording.plural(total, 'exposure')} ({wording.percent(n_stray / total)})"
+        more = ["others"] if len(strays) > _OTHERS else []
+        told = (
+            f"{wording.count(n_stray)} of {share} have a variant other than control and treatment: "
+            f"{wording.listed([*_counted(strays)[:_OTHERS], *more])}"
         )
-    return found
-
-
-def _strays(found: Exposed) -> str:
-    named = [f"{_name(one)} ({wording.count(n)})" for one, n in found.strays.items()]
-    more = ["others"] if len(named) > _OTHERS else []
-    rows = f"{wording.count(found.n_stray)} of {wording.plural(found.n, 'exposure')}"
-    share = wording.percent(found.n_stray / found.n)
-    return (
-        f"{rows} ({share}) have a variant other than control and treatment: "
-        f"{wording.listed(named[:_OTHERS] + more)}"
-    )
+        if n_stray > max(STRAY * total, min(_FEWEST, total / 10)):
+            raise DataError(
+                f"{log.where}: {told}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
+                f"variants control and treatment before the test is read, or say what they are called: control_variant and "
+                f"treatment_variant in study.yaml"
+            )
+        notes.append(f"{told}; they are left out")
+    both = {plan.control_model, plan.treatment_model}
+    for variant, own in zip(VARIANTS, (plan.control_model, plan.treatment_model), strict=True):
+        named = {name: n for name, n in models[variant].items() if name}
+        others = {name: n for name, n in named.items() if name != own}
+        if others and len(both) > 1 and both & {*named}:
+            n, wrong = sum(named.values()), sum(others.values())
+            notes.append(
+                f"{wording.percent(wrong / n)} of requests in {variant} ({wording.count(wrong)} of {wording.count(n)}) were "
+                f"not answered by {_name(own)}, as planned, but by {wording.listed(_counted(others)[:_OTHERS])}: the "
+                f"difference between the models is larger than what is shown"
+            )
+    return notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -653,7 +609,11 @@ class Joined:
             "of users who were never exposed": self.n_unknown,
             "without a time": self.n_untimed,
         }
-        told = [f"{_part(n, self.n)} {where}" for where, n in parts.items() if n]
+        told = [
+            f"{wording.count(n)} ({wording.percent(n / self.n)}) {where}"
+            for where, n in parts.items()
+            if n
+        ]
         if not told:
             return ""
         text = f"of {wording.plural(self.n, 'outcome')} of {_name(self.metric)} these do not count: {wording.listed(told)}"
@@ -694,12 +654,12 @@ def joined(
     within, before, known = (
         int(cells[name].to_numpy().sum()) for name in ("n_within", "n_before", "n_joined")
     )
-    cause: Cause = ""
-    behind = None
+    cause, behind = "", None
     if _many(before, known):
         cause, behind = _cause_before(fetched(log.lags(users, experiment, metric)), within)
     elif known and not within:
-        cause = _unit(fetched(log.lags(users, experiment, metric)))
+        first = fetched(log.lags(users, experiment, metric))["lag_s"].to_numpy().min()
+        cause = "unit" if first > 1000 * 365 * DAY_S else ""
     untimed = int(fetched(log.untimed(experiment, metric))) if n > known else 0
     unknown = max(0, n - known - untimed)
     if not cause and _many(unknown, n):
@@ -726,9 +686,8 @@ def nothing_counts(found: Joined, experiment: str) -> str:
     said = f"no outcome {found.metric!r} of {experiment!r} within any user's outcome window"
     if found.n:
         return f"{said}: {found.sentence()}"
-    by_size = sorted(found.others.items(), key=lambda one: -one[1])
-    named = [f"{_name(one)} ({wording.count(n)})" for one, n in by_size[:_OTHERS]]
-    others = f"the log holds {wording.listed(named)}" if named else "the log holds no outcome of it"
+    named = wording.listed(_counted(dict(Counter(found.others).most_common(_OTHERS))))
+    others = f"the log holds {named}" if named else "the log holds no outcome of it"
     return f"{said}: {others}; record it under the plan's name"
 
 
@@ -746,10 +705,6 @@ def _cause_before(lags: pd.DataFrame, within: int) -> tuple[Cause, float | None]
     return "past", None
 
 
-def _unit(lags: pd.DataFrame) -> Cause:
-    return "unit" if float(lags["lag_s"].to_numpy().min()) > 1000 * 365 * DAY_S else ""
-
-
 def _span(seconds: float) -> str:
     """A time to the precision that an estimate has: minutes, half hours, days."""
     if seconds < 5400:
@@ -759,10 +714,10 @@ def _span(seconds: float) -> str:
     return f"about {round(seconds / DAY_S):,} days"
 
 
-def _part(n: int, of: int) -> str:
-    return f"{wording.count(n)} ({wording.percent(n / of)})"
+def _counted(by: Mapping[str, int]) -> list[str]:
+    return [f"{_name(one)} ({wording.count(n)})" for one, n in by.items()]
 
 
-def _name(value: str | None) -> str:
+def _name(value: str) -> str:
     """A name of the log or the plan, as it may be shown."""
     return wording.visible(repr(value)) if value else "none"

@@ -361,7 +361,7 @@ def read_health(
 ) -> Reading:
     """As `read_ab_test`, up to where outcomes begin: the sample ratio and what exposures say; no look, none on record."""
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
-    seen = exposed(log, plan.plan.experiment_name)
+    seen = exposed(log, plan.plan)
     users = log.users(plan.plan.experiment_name)
     counts = log.counts(users)
     options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
@@ -377,7 +377,7 @@ def read_health(
         counts=counts,
         opened=ask,
     )
-    return replace(found, notes=(*log.notes, *seen.notes(plan.plan), *_notes(found)))
+    return replace(found, notes=(*log.notes, *seen, *_notes(found)))
 
 
 def _on_record(reading: Reading, path: Path) -> Reading:
