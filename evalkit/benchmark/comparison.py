@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
+
 from evalkit import stats
 from evalkit.answers import metrics
 from evalkit.answers.metrics import Metrics
@@ -19,8 +21,6 @@ from evalkit.records import Brief, EvalResult, Many
 from evalkit.wording import count, effect, html_table, listed, plural
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from evalkit.benchmark.slices import Found, SliceTable
     from evalkit.stats import NonInferiorityTest, Result
 
@@ -276,11 +276,14 @@ class Comparison(Brief):
         from evalkit.benchmark.slices import own_slice, slice_tables
 
         said, cut = self.declared, self
-        fields = said.slice_fields if by is None else (by,) if isinstance(by, str) else ()
-        if isinstance(by, Iterable) and not isinstance(by, str):
-            if hasattr(by, "isna"):
-                cut = own_slice(self, by)  # pyright: ignore[reportArgumentType] - a series
-            fields = frames.slice_fields(cut.pairs) if cut is not self else tuple(map(str, by))
+        fields = said.slice_fields
+        if isinstance(by, pd.Series):
+            cut = own_slice(self, by)
+            fields = frames.slice_fields(cut.pairs)
+        elif isinstance(by, str):
+            fields = (by,)
+        elif by is not None:
+            fields = tuple(by)
         margin = said.slice_margin if margin is None else margin
         first, *others = slice_tables(cut, fields=fields, margin=margin, power=said.power)
         return replace(first, others=tuple(others))
@@ -589,35 +592,30 @@ def compare_files(
         DataError: A file cannot be read, or no example is in both.
         DesignError: Several scores could decide, and none was named.
     """
-    logs = [
+    old, new = (
         _with_numbers(one if isinstance(one, Log) else read_log(one, test_file=test_file))
         for one in (base, fine_tuned)
-    ]
-    old, new = logs[0], _aligned(*logs)
-    decides = _decides(old, new, metric)
+    )
+    new = _aligned(old, new)
     lower = {*old.lower_is_better, *new.lower_is_better} & {*old.scores, *new.scores}
     compared = compare_models(
         old.results,
         new.results,
-        primary_metric=decides,
+        primary_metric=_decides(old, new, metric),
         lower_is_better=lower,
         metric_margin=margin,
         alpha=alpha,
     )
-    names = {role: log.model or log.path.name for role, log in (("base", old), ("fine_tuned", new))}
-    if names["base"] == names["fine_tuned"]:
-        names = {
-            "base": f"{names['base']} ({old.path.name})",
-            "fine_tuned": f"{names['fine_tuned']} ({new.path.name})",
-        }
-    told = [str(old), str(new), *old.notes, *new.notes, *_unmatched(old, new)]
+    names = [log.model or log.path.name for log in (old, new)]
+    if names[0] == names[1]:
+        names = [f"{names[0]} ({log.path.name})" for log in (old, new)]
+    ids = [[row.example_id for row in log.rows] for log in (old, new)]
+    unmatched = filter(None, (matched(old, ids[1]), matched(new, ids[0])))
+    told = [str(old), str(new), *old.notes, *new.notes, *unmatched]
     notes = (*compared.notes, *(f"{one}." for one in told))
-    return replace(compared, declared=Declared(models=names), notes=notes)
-
-
-def _unmatched(old: Log, new: Log) -> Iterable[str]:
-    ids = [[row.example_id for row in log.rows] for log in (new, old)]
-    return filter(None, (matched(old, ids[0]), matched(new, ids[1])))
+    return replace(
+        compared, declared=Declared(models={"base": names[0], "fine_tuned": names[1]}), notes=notes
+    )
 
 
 def _with_numbers(log: Log) -> Log:
@@ -646,8 +644,9 @@ def _decides(old: Log, new: Log, metric: str) -> str:
         named = [*both, *(["exact_match", "similarity"] if expects else [])]
         return chosen("score", named, metric, new.path, "--metric", by_itself=False)
     if not both and not expects:
+        scores = " and ".join(listed(list(log.scores)) or "none" for log in (old, new))
         raise DesignError(
             f"{old.path} and {new.path} carry no score in common and name no right answers, so nothing can be compared; "
-            f"scores: {listed(list(old.scores)) or 'none'} and {listed(list(new.scores)) or 'none'}"
+            f"scores: {scores}"
         )
     return both[0] if both else "exact_match"
