@@ -353,11 +353,11 @@ class Explorer:
         taken = [one for one in TAKEN if any(getattr(p.base, one) is not None for p in pairs)]
         orders = [("file order", ""), *((_metric_name(name), name) for name in (*metrics, *taken))]
         sides = [CHANGE, "base", "fine-tuned", *self._all.others]
-        self._status = self._choice("Status", [ALL, *STATUSES])
-        self._slice = self._choice("Slice", [ALL, *every])
-        self._only = self._choice("Kept", self._kept_options())
-        self._metric = self._choice("Worst first", orders)
-        self._of = self._choice("Judged by", sides)
+        self._status = _dropdown("Status", [ALL, *STATUSES], self._search)
+        self._slice = _dropdown("Slice", [ALL, *every], self._search)
+        self._only = _dropdown("Kept", self._kept_options(), self._search)
+        self._metric = _dropdown("Worst first", orders, self._search)
+        self._of = _dropdown("Judged by", sides, self._search)
         self._reverse = _toggle("Best first", "Turn the order round", self._search)
         self._text = _words("Search", "words in any text")
         self._text.observe(self._search, "value")
@@ -391,9 +391,6 @@ class Explorer:
         guard = Guard().add_class("ek-guard")
         rows = [guard, filters, steps, self._points, self._body, self._note, notes]
         self.widget = widgets.VBox(rows).add_class("ek-explorer")
-
-    def _choice(self, name: str, options: Sequence[object]) -> widgets.Dropdown:
-        return _dropdown(name, options, self._search)
 
     def _ipython_display_(self) -> None:
         many = wording.plural(len(self._all), "example")
