@@ -1,23 +1,24 @@
-"""A row a run in the study's ledger: the metrics over training runs and checkpoints."""
+"""A row a run in the study's ledger: the metrics over training runs and checkpoints, and what speaks against a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from evalkit import ledger
 from evalkit.abtest import lock
-from evalkit.decision import LayerDecision, Rules, read_decision, read_evidence
 from evalkit.decision.concerns import in_force
 from evalkit.decision.intact import inputs, made_in
 from evalkit.decision.record import FILE as DECISION
-from evalkit.decision.record import against_of
+from evalkit.decision.record import read_decision, read_evidence
+from evalkit.decision.rules import Rules
+from evalkit.decision.standing import against_of
 from evalkit.errors import DataError
-from evalkit.files import Told, warned
+from evalkit.files import JsonObject, Told, warned
 from evalkit.human import preference
 from evalkit.ledger import FILE
 from evalkit.records import Against, Brief, Evidence
@@ -28,18 +29,9 @@ from evalkit.wording import decimals, points
 if TYPE_CHECKING:
     import pandas as pd
 
-
-_OF_NO_STUDY = (
-    "run",
-    "study",
-    "title",
-    "stage",
-    "concurrency",
-)  # nor the journals: their answers are compared
-
-_TEST = {"estimate": "estimate", "ci_low": "ci_low", "ci_high": "ci_high", "n": "n"}
-_LEVELS = {"base": "base_value", "fine_tuned": "fine_tuned_value"}
-_TEXTS = ("stage", "decision", "base", "fine_tuned", "answers", "metric", "verdict")
+# nor the journals: their answers are compared
+_OF_NO_STUDY = ("run", "study", "title", "stage", "concurrency")
+_NUMBERS = ("estimate", "ci_low", "ci_high", "n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -52,12 +44,12 @@ class History(Brief):
         torn: Whether a killed run or a full disk left the last line unfinished; it is left out.
     """
 
-    rows: tuple[Mapping[str, Any], ...]
-    now: Mapping[str, Any]
+    rows: tuple[JsonObject, ...]
+    now: JsonObject
     torn: bool = False
 
     @property
-    def runs(self) -> tuple[Mapping[str, Any], ...]:
+    def runs(self) -> tuple[JsonObject, ...]:
         """All of them, this one last."""
         return (*self.rows, self.now)
 
@@ -72,25 +64,34 @@ class History(Brief):
         """
         import pandas as pd
 
-        columns = [
-            "run",
-            "made_at",
-            *_TEXTS[:6],
-            "is_primary",
-            *_TEST,
-            *_LEVELS.values(),
-            "verdict",
-            "failed",
-        ]
-        frame = pd.DataFrame([one for run in self.runs for one in _observed(run)], columns=columns)
-        kinds = dict.fromkeys(_TEXTS, "category") | {
-            "n": "Int64",
-            "is_primary": bool,
-            "failed": bool,
-        }
-        numbers = dict.fromkeys(("estimate", "ci_low", "ci_high", *_LEVELS.values()), float)
+        frame = pd.DataFrame([one for run in self.runs for one in _observed(run)])
+        texts = ("stage", "decision", "base", "fine_tuned", "answers", "metric", "verdict")
+        numbers = ("estimate", "ci_low", "ci_high", "base_value", "fine_tuned_value")
+        kinds = dict.fromkeys(texts, "category") | dict.fromkeys(numbers, "float") | {"n": "Int64"}
         times = pd.to_datetime(frame["made_at"], utc=True, format="ISO8601").dt.as_unit("us")
-        return frame.astype(kinds | numbers).assign(made_at=times)
+        return frame.astype(kinds).assign(made_at=times)
+
+
+def _observed(run: JsonObject) -> Iterable[JsonObject]:
+    """A row of the frame for each metric of a run."""
+    models, bound_to = run.get("models") or {}, run.get("bound_to") or {}
+    for name, metric in (run.get("metrics") or {None: {}}).items():
+        yield {
+            "run": run.get("run"),
+            "made_at": run.get("made_at"),
+            "stage": run.get("stage"),
+            "decision": run.get("verdict"),
+            "base": models.get("base"),
+            "fine_tuned": models.get("fine_tuned"),
+            "answers": bound_to.get("fine_tuned"),
+            "metric": name,
+            "is_primary": name is not None and name == run.get("primary"),
+            **{one: metric.get(one) for one in _NUMBERS},
+            "base_value": metric.get("base"),
+            "fine_tuned_value": metric.get("fine_tuned"),
+            "verdict": metric.get("verdict"),
+            "failed": bool(run.get("failed")),
+        }
 
 
 def read_history(study: Study, folder: Path) -> History:
@@ -117,11 +118,10 @@ def append_decision(study: Study, folder: Path, *, told: Told = warned) -> None:
     before = [*ledger.read(path).of("rules")]
     if not before or dict(before[-1].facts) != now:
         ledger.append(path, "rules", now, told=told)
-    if not row["verdict"]:
-        return
-    facts = {name: row[name] for name in ("run", "verdict", "stage", "layers")}
-    made = {DECISION: ledger.sha256_of(folder / DECISION)}
-    ledger.append(path, "decision", facts | {"made": made}, told=told)
+    if row["verdict"]:
+        facts = {name: row[name] for name in ("run", "verdict", "stage", "layers")}
+        made = {DECISION: ledger.sha256_of(folder / DECISION)}
+        ledger.append(path, "decision", facts | {"made": made}, told=told)
 
 
 def append(
@@ -138,14 +138,14 @@ def append(
     Raises:
         DataError: It cannot be written; what was there stays whole.
     """
-    row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
     path, home = study.folder / FILE, replace(study, run=folder.name)
+    row = row_now(folder) | {"made_at": made_at, "failed": sorted(failed)}
     row |= {"left_out": list(left_out), "made": made_in(folder)}
     row |= {"inputs": inputs(home, ledger.read(path))}
     return ledger.append(path, "run", row, told=told)
 
 
-def read(study: Study) -> list[dict[str, Any]]:
+def read(study: Study) -> list[JsonObject]:
     """All rows, oldest first; a torn last line, left by a killed run, is passed over.
 
     Raises:
@@ -159,13 +159,23 @@ def torn(study: Study) -> bool:
     return ledger.read(study.folder / FILE).torn
 
 
-def row_now(folder: Path) -> dict[str, Any]:
-    """The row this run would add, from the evidence that stands in its folder."""
-    known = {"run": folder.name, "made_at": None, "failed": [], "parameters": _given(folder)}
-    return known | _decision(folder) | _benchmark(folder) | {"against": _against(folder)}
+def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
+    """Every result against a model that a study's own folder knows of, so that nothing in `reports/` has to be kept for it.
+
+    From the ledger of looks, the locked rating rounds and the history of runs in `data/<study>`.
+
+    Args:
+        home: The study.
+        folder: The folder of the run that decides now.
+    """
+    return (
+        *lock.results_against(home),
+        *preference.results_against(home, alpha=home.settings.alpha),
+        *against_in(read(home), row_now(folder)),
+    )
 
 
-def against_in(rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> tuple[Against, ...]:
+def against_in(rows: Iterable[JsonObject], now: JsonObject) -> tuple[Against, ...]:
     """What earlier runs of a study have found against its models, whatever has become of their reports.
 
     A benchmark that was asked again later - the same metric on the same test set against the same base - counts by its
@@ -173,32 +183,32 @@ def against_in(rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> tup
     does not outlive a run on more of them, and does not answer one either. Whether the rest still stands,
     `evalkit.decision.standing` says.
     """
-    latest: dict[tuple[Any, ...], tuple[Against, ...]] = {}
+    latest: dict[tuple[object, ...], list[Against]] = {}
     others: list[Against] = []
     for row in rows:
         found = _of_row(row)
         others += [one for one in found if one.layer != "benchmark"]
-        if row.get("bound_to") and not _is_trial(row, now):
-            place = (
-                row.get("primary"),
-                row["bound_to"].get("test_set"),
-                row.get("models", {}).get("base"),
-            )
-            name, of_all = row.get("models", {}).get("fine_tuned"), _is_trial(now, row)
-            benchmarks = (one for one in found if one.layer == "benchmark")
-            latest[(*place, name, of_all)] = tuple(
-                _of_more_rows(one) if of_all else one for one in benchmarks
-            )
+        benchmarks = [one for one in found if one.layer == "benchmark"]
+        if (bound := row.get("bound_to")) and not _is_trial(row, now):
+            models, of_all = row.get("models", {}), _is_trial(now, row)
+            sides = (models.get("base"), models.get("fine_tuned"))
+            place = (row.get("primary"), bound.get("test_set"), *sides, of_all)
+            latest[place] = [*map(_of_more_rows, benchmarks)] if of_all else benchmarks
     return (*others, *(one for found in latest.values() for one in found))
+
+
+def _is_trial(row: JsonObject, now: JsonObject) -> bool:
+    then, today = ((one.get("parameters") or {}).get("limit") or 0 for one in (row, now))
+    return bool(then) and (not today or today > then)
 
 
 def _of_more_rows(one: Against) -> Against:
     """A result on more rows of the test set than are asked now: as one on another test set, so fewer do not settle it."""
-    bound = dict(one.bound_to)
-    return replace(one, bound_to=bound | {"test_set": f"more rows of {bound.get('test_set', '')}"})
+    more = {"test_set": f"more rows of {one.bound_to.get('test_set', '')}"}
+    return replace(one, bound_to={**one.bound_to, **more})
 
 
-def _of_row(row: Mapping[str, Any]) -> list[Against]:
+def _of_row(row: JsonObject) -> list[Against]:
     """A row's results against; older rows name none, and know only what the benchmark's own test said."""
     if "against" in row:
         try:
@@ -211,136 +221,94 @@ def _of_row(row: Mapping[str, Any]) -> list[Against]:
     primary = (row.get("metrics") or {}).get(row.get("primary")) or {}
     if primary.get("verdict") != "worse":
         return []
-    return [
-        Against(
-            layer="benchmark",
-            source=str(row["primary"]).replace("_", " "),
-            models=row.get("models") or {},
-            bound_to=row.get("bound_to") or {},
-            said=_size(primary),
-            at=str(row.get("made_at") or ""),
-        )
-    ]
-
-
-def _size(primary: Mapping[str, Any]) -> str:
-    ends = [primary.get(name) for name in ("estimate", "ci_low", "ci_high")]
-    return points(ends[0], decimals(*ends))
-
-
-def _is_trial(row: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    then, today = ((one.get("parameters") or {}).get("limit") or 0 for one in (row, now))
-    return bool(then) and (not today or today > then)
-
-
-def _against(folder: Path) -> list[dict[str, Any]]:
-    """What this run finds against its models, also where it is not for the present answers."""
-    decided = read_decision(folder).layers if (folder / DECISION).is_file() else ()
-    gate = {one.layer: one for one in decided if not one.stale}
-    found = (
-        against_of(one, *_word(one, gate.get(layer)))
-        for layer, one in read_evidence(folder).items()
+    ends = [primary.get(name) for name in _NUMBERS[:3]]
+    found = Against(
+        layer="benchmark",
+        source=str(row["primary"]).replace("_", " "),
+        models=row.get("models") or {},
+        bound_to=row.get("bound_to") or {},
+        said=points(ends[0], decimals(*ends)),
+        at=str(row.get("made_at") or ""),
     )
-    return [asdict(one) for one in found if one]
+    return [found]
 
 
-def _word(one: Evidence, gate: LayerDecision | None) -> tuple[str, str]:
-    """By the rules where they have judged it, else by the layer's own test."""
-    if gate:
-        return gate.word, gate.effect_text()
-    return "don't ship" if (one.primary or {}).get("verdict") == "worse" else "", ""
+def row_now(folder: Path) -> JsonObject:
+    """The row this run would add, from the evidence that stands in its folder."""
+    known = {"run": folder.name, "made_at": None, "failed": [], "parameters": _given(folder)}
+    return known | _decision(folder) | _benchmark(folder) | {"against": _against(folder)}
 
 
-def _decision(folder: Path) -> dict[str, Any]:
-    if not (folder / DECISION).is_file():
-        return {"verdict": None, "stage": None, "layers": {}}
-    made = read_decision(folder)
-    layers = {one.layer: one.verdict for one in made.layers}
-    effects = {one.layer: one.effect_text() for one in made.layers if one.estimate is not None}
-    return {
-        "verdict": made.verdict,
-        "stage": made.stage,
-        "layers": layers,
-        "effects": effects,
-        "rules": list(made.rules),
-        "declared": dict(made.declared),
-    }
-
-
-def _given(folder: Path) -> dict[str, Any]:
+def _given(folder: Path) -> JsonObject:
     """Every setting of a run: what it began with, the defaults for the rest, and what its notebooks were given."""
-    pinned = folder / PINNED
-    given = read_pinned(pinned) if pinned.is_file() else {}
+    given: JsonObject = {}
+    if (pinned := folder / PINNED).is_file():
+        given = msgspec.structs.asdict(Settings()) | read_pinned(pinned)
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         if ".partial" not in path.suffixes:
             metadata = read_notebook(path)["metadata"]
             given |= metadata.get("papermill", {}).get("parameters", {})
-    defaults = msgspec.structs.asdict(Settings()) if pinned.is_file() else {}
     return {
         name: value
-        for name, value in (defaults | given).items()
+        for name, value in given.items()
         if name not in _OF_NO_STUDY and not name.endswith("_journal")
     }
 
 
-def _benchmark(folder: Path) -> dict[str, Any]:
+def _decision(folder: Path) -> JsonObject:
+    if not (folder / DECISION).is_file():
+        return {"verdict": None, "stage": None, "layers": {}}
+    made = read_decision(folder)
+    shown = [one for one in made.layers if one.estimate is not None]
+    return {
+        "verdict": made.verdict,
+        "stage": made.stage,
+        "layers": {one.layer: one.verdict for one in made.layers},
+        "effects": {one.layer: one.effect_text() for one in shown},
+        "rules": list(made.rules),
+        "declared": made.declared,
+    }
+
+
+def _benchmark(folder: Path) -> JsonObject:
     path = folder / "comparison.json"
     if not path.is_file():
         return {"models": {}, "bound_to": {}, "metrics": {}, "primary": None}
-    evidence = Evidence.read(path)
-    metrics = evidence.details.get("metrics", {})
-    named = {name: _one(metric) for name, metric in metrics.items()}
-    primary = evidence.metric.replace(" ", "_")
+    found = Evidence.read(path)
+    metrics = found.details.get("metrics", {})
     return {
-        "models": evidence.models,
-        "bound_to": evidence.bound_to,
-        "metrics": named,
-        "primary": primary,
-        "n_compared": evidence.details.get("n_compared") or 1,
-        "own_code": evidence.details.get("own_code") or {},
+        "models": found.models,
+        "bound_to": found.bound_to,
+        "metrics": {name: _metric(one) for name, one in metrics.items()},
+        "primary": found.metric.replace(" ", "_"),
+        "n_compared": found.details.get("n_compared") or 1,
+        "own_code": found.details.get("own_code") or {},
     }
 
 
-def _one(metric: Mapping[str, Any]) -> dict[str, Any]:
-    test = metric.get("test") or {}
-    levels = {side: _level(metric.get(side)) for side in ("base", "fine_tuned")}
-    return levels | {
-        name: test.get(name) for name in ("estimate", "ci_low", "ci_high", "n", "verdict")
+def _metric(metric: JsonObject) -> JsonObject:
+    """Both levels, which are numbers or rates with an interval, and the test."""
+    test, sides = metric.get("test") or {}, ("base", "fine_tuned")
+    rates = {side: metric.get(side) for side in sides}
+    levels = {
+        side: rate.get("estimate") if isinstance(rate, Mapping) else rate
+        for side, rate in rates.items()
     }
+    return levels | {name: test.get(name) for name in (*_NUMBERS, "verdict")}
 
 
-def _level(rate: object) -> Any:
-    return rate.get("estimate") if isinstance(rate, Mapping) else rate
+def _against(folder: Path) -> list[JsonObject]:
+    """What this run finds against its models, also where it is not for the present answers.
 
-
-def _observed(run: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    models, bound_to = run.get("models") or {}, run.get("bound_to") or {}
-    same = {
-        "run": run.get("run"),
-        "made_at": run.get("made_at"),
-        "stage": run.get("stage"),
-        "decision": run.get("verdict"),
-        "base": models.get("base"),
-        "fine_tuned": models.get("fine_tuned"),
-        "answers": bound_to.get("fine_tuned"),
-        "failed": bool(run.get("failed")),
-    }
-    for name, metric in (run.get("metrics") or {None: {}}).items():
-        values = {new: metric.get(old) for old, new in (_TEST | _LEVELS).items()}
-        known = {"metric": name, "is_primary": name is not None and name == run.get("primary")}
-        yield same | known | values | {"verdict": metric.get("verdict")}
-
-
-def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
-    """From the ledger of looks, the locked rating rounds and the history of runs in `data/<study>`.
-
-    Args:
-        home: The study.
-        folder: The folder of the run that decides now.
+    By the rules where they have judged it, else by the layer's own test.
     """
-    now = row_now(folder)
-    return (
-        *lock.results_against(home),
-        *preference.results_against(home, alpha=home.settings.alpha),
-        *against_in(read(home), now),
-    )
+    decided = read_decision(folder).layers if (folder / DECISION).is_file() else ()
+    gate = {one.layer: one for one in decided if not one.stale}
+    rows = []
+    for layer, one in read_evidence(folder).items():
+        word, said = "don't ship" if (one.primary or {}).get("verdict") == "worse" else "", ""
+        if judged := gate.get(layer):
+            word, said = judged.word, judged.effect_text()
+        if found := against_of(one, word, said):
+            rows.append(asdict(found))
+    return rows

@@ -1,20 +1,21 @@
-"""Whether what decides is what the ledger knows: the study's sealed files, a run's own files, and its decision."""
+"""Whether what decides is what the ledger knows: sealed files, a run's own files, and what its results were read from."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from evalkit import ledger
 from evalkit.answers.metrics import own_hashes
 from evalkit.errors import DataError
+from evalkit.files import JsonObject
 from evalkit.ledger import FILE, Ledger, Line
 from evalkit.settings import named
 from evalkit.study import Study
 
 _MADE = {".json", ".ipynb", ".html"}
+_JOURNAL = b'{"kind": "evalkit-journal"'
 
 
 def refuse_changed(home: Study) -> None:
@@ -71,11 +72,11 @@ def refuse_changed_run(home: Study, folder: Path) -> None:
         raise DataError("; ".join(told))
 
 
-_JOURNAL = b'{"kind": "evalkit-journal"'
+def inputs(home: Study, kept: Ledger) -> JsonObject:
+    """Size and hashes of what a run read, for its line in the ledger; `as_before` where one only grew.
 
-
-def inputs(home: Study, kept: Ledger) -> dict[str, Any]:
-    """Size and hashes of a run's test file and journals, for its line in the ledger; `as_before` where one only grew."""
+    A test file and journals grow, and what they held when results were seen stays as it was; own code that scores does too.
+    """
     said, known = home.settings, {name: one for _, name, one in _seen(kept)}
     names = [said.test_file, said.base_journal, said.fine_tuned_journal]
     names += own_hashes((said.checker, *named(said.scorers)), home.folder)
@@ -94,7 +95,7 @@ def changed_inputs(home: Study, kept: Ledger) -> Iterator[tuple[str, str, str, s
         known[name] = at, one["sha256"]
 
 
-def _seen(kept: Ledger) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _seen(kept: Ledger) -> Iterator[tuple[str, str, JsonObject]]:
     """Each input as a run with results left it, oldest first."""
     for line in kept.of("run"):
         if line.facts.get("metrics"):
@@ -102,21 +103,18 @@ def _seen(kept: Ledger) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
                 yield line.at, name, one
 
 
-def _read(path: Path, before: Mapping[str, Any]) -> dict[str, Any]:
+def _read(path: Path, before: JsonObject) -> JsonObject:
     """Nothing of a file that is not there: its chapter says so."""
     if not path.is_file():
         return {}
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1] or text  # without what a kill left of a last line
-    made = {
-        "size": len(whole),
-        "sha256": _sha256(whole),
-        "first": _sha256(whole.split(b"\n", 1)[0]),
-    }
+    sha256, first = _sha256(whole), _sha256(whole.split(b"\n", 1)[0])
     # A journal with another header was begun anew: its answers are others, which their hash tells.
-    anew = bool(before) and whole.startswith(_JOURNAL) and before["first"] != made["first"]
+    anew = bool(before) and whole.startswith(_JOURNAL) and before["first"] != first
     then = text[: before["size"]] if before and path.suffix == ".jsonl" else whole
-    return made | {"as_before": not before or anew or _sha256(then) == before["sha256"]}
+    as_before = not before or anew or _sha256(then) == before["sha256"]
+    return {"size": len(whole), "sha256": sha256, "first": first, "as_before": as_before}
 
 
 def _sha256(text: bytes) -> str:

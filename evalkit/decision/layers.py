@@ -1,45 +1,75 @@
-"""One layer's evidence -> its gate word, with the reason in one computed sentence."""
+"""One layer's evidence -> its gate word, with the reason in computed sentences: levels first, then the difference."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from evalkit import wording
 from evalkit.benchmark.evidence import OPEN_SLICES
 from evalkit.decision.concerns import Concern
 from evalkit.decision.findings import (
-    BEFORE_THE_FACTS,
     SLICE_RULES,
     STANDS_AGAINST,
     UNCONFIRMED,
     Finding,
-    clause,
     find,
     of_concerns,
     of_standing,
     sentence,
 )
-from evalkit.decision.rules import NAMES, Rules
+from evalkit.decision.rules import NAMES, Need, Rules
 from evalkit.decision.standing import Stale, Standing
 from evalkit.records import Evidence, Layer, Missing
+from evalkit.stats import against_margin
 
 Word = Literal["passes", "don't ship", "not yet"]
 
 MISSING = "missing"
-WORDS: dict[Layer, tuple[str, str]] = {
+ABSENT: dict[Layer, tuple[str, str]] = {
     "benchmark": ("No benchmark has been run", "Answer the test set with both models"),
     "human": ("No person has rated these answers", "Have people rate pairs of answers, blind"),
     "ab_test": ("No user has seen this version", "Run an A/B test on production traffic"),
 }
-
-
 _CONFIRM: dict[Layer, str] = {
     "benchmark": "Confirm it on the test set and against the base it was made for",
     "human": "Confirm it under its own rating_round, with the answers it was made from",
     "ab_test": "Confirm it by reading that test again",
+}
+_BEFORE_THE_FACTS = (
+    "plan_after_exposures",
+    "not_whole_weeks",
+    "plan_differs",
+    "declared_after_results",
+)
+_SHOWS = {
+    "better": "shows the fine-tuned model better in {metric} by {measured} over {n}",
+    "worse": "shows the fine-tuned model worse in {metric} by {measured} over {n}",
+    "not worse": "shows the fine-tuned model not worse by more than {margin} in {metric}: {effect}",
+    "not shown": "does not rule out a loss of {margin} in {metric}: {effect}",
+    "no difference shown": "does not show a difference in {metric}: {effect}",
+    "too early": "cannot be read yet",
+    "invalid": "is invalid, so no winner can be named",
+}
+_PREFERRED = _SHOWS | {
+    "better": "prefers the fine-tuned answers: they win {effect}, over {n}",
+    "worse": "prefers the base answers: the fine-tuned ones win {effect}, over {n}",
+    "no difference shown": "does not show a preference: the fine-tuned answers win {effect}, over {n}",
+    "not worse": "shows that the fine-tuned answers do not win less than {level}: they win {effect}, over {n}",
+    "not shown": "does not rule out that the fine-tuned answers win less than {level}: they win {effect}, over {n}",
+}
+_AFTER_LEVELS = {
+    "better": "better by {measured}",
+    "worse": "worse by {measured}",
+    "not worse": "not worse by more than {margin}, {effect}",
+    "not shown": "a loss of {margin} is not ruled out, {effect}",
+    "no difference shown": "no difference shown, {effect}",
+}
+_UNSAFE = {
+    "looks bad": ", which looks bad, though chance alone may do that",
+    "could not have been seen": ", too few to see a loss of the margin",
 }
 
 
@@ -86,12 +116,6 @@ class LayerDecision:
     need: str = "better"
 
     @property
-    def margin_text(self) -> str:
-        """The loss still accepted, in words: "2 points", "2 points below 50%"."""
-        below = " below 50%" if self.layer == "human" else ""
-        return f"{wording.loss(abs(self.limit), self.scale)}{below}"
-
-    @property
     def stands_against(self) -> bool:
         """Whether a result against this model stands that nothing at the gate answers."""
         return any(one.rule == STANDS_AGAINST for one in self.findings)
@@ -106,32 +130,71 @@ class LayerDecision:
         """The layer in words."""
         return NAMES[self.layer]
 
-    @property
-    def metric_text(self) -> str:
-        """The metric in a sentence: quoted where the study named it itself."""
-        return f"“{self.metric}”" if self.layer == "ab_test" else self.metric
+    def told(self, *effects: str) -> list[Finding]:
+        """The findings whose rule does one of these: blocks, holds, warns."""
+        return [one for one in self.findings if one.effect in effects]
 
     def effect_text(self) -> str:
         """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
-        if self.estimate is None:
-            return wording.NOTHING
-        effect, ends = self.effect_parts()
-        return f"{effect} ({ends})"
+        effect, ends = self._effect_parts()
+        return effect if self.estimate is None else f"{effect} ({ends})"
 
-    def effect_parts(self) -> tuple[str, str]:
+    def fill(self, text: str) -> str:
+        """A sentence with this layer's metric, n, margin and effect in the places that it names."""
+        quoted = (
+            f"“{self.metric}”" if self.layer == "ab_test" else self.metric
+        )  # named by the study
+        below = " below 50%" if self.layer == "human" else ""
+        return text.format(
+            metric=quoted,
+            n=wording.plural(self.n or 0, self.unit.removesuffix("s")),
+            effect=self.difference(),
+            measured=self._measured(),
+            size=self._size(self.estimate or 0.0, with_unit=True),
+            percent=wording.percent(0.5 + (self.estimate or 0.0)),
+            margin=f"{wording.loss(abs(self.limit), self.scale)}{below}",
+            level=wording.percent(0.5 + self.limit),
+        )
+
+    def difference(self) -> str:
+        """The difference with its sign: "+2.0 points (95% interval −3.0 to +7.0)"."""
+        effect, ends = self._effect_parts()
+        if self.estimate is None:
+            return effect
+        said = "" if ends == wording.UNDEFINED else f"{wording.confidence(self.alpha)} interval "
+        return f"{effect}{self._unit} ({said}{ends})"
+
+    def _measured(self) -> str:
+        """The difference as a size, when its whole interval lies on one side: "10.0 points (95% interval 5.0 to 15.0)"."""
+        low, high = self.ci_low, self.ci_high
+        if self.estimate is None or low is None or high is None or low * high <= 0:
+            return self.difference().lstrip("+" + wording.MINUS)
+        ends = sorted((abs(low), abs(high)))
+        size, near, far = (self._size(value) for value in (abs(self.estimate), *ends))
+        return f"{size}{self._unit} ({wording.confidence(self.alpha)} interval {near} to {far})"
+
+    def _effect_parts(self) -> tuple[str, str]:
         """The effect and its interval's ends ("interval undefined" without any), each in words."""
         if self.estimate is None:
             return wording.NOTHING, wording.UNDEFINED
+        low, high = self.ci_low, self.ci_high
         if self.layer == "human":
-            low, high = (
-                wording.percent(None if end is None else end + 0.5).rstrip("%")
-                for end in (self.ci_low, self.ci_high)
-            )
-            ends = wording.UNDEFINED if self.ci_low is self.ci_high is None else f"{low} to {high}"
-            return wording.percent(self.estimate + 0.5), ends
-        digits = wording.decimals(self.estimate, self.ci_low, self.ci_high)
+            ends = [None if end is None else end + 0.5 for end in (low, high)]
+            said = " to ".join(wording.percent(end).rstrip("%") for end in ends)
+            said = wording.UNDEFINED if low is high is None else said
+            return wording.percent(self.estimate + 0.5), said
+        digits = wording.decimals(self.estimate, low, high)
         effect = wording.amount(self.estimate, self.scale, digits=digits).removesuffix(" points")
-        return effect, wording.limits(self.ci_low, self.ci_high, self.scale, digits=digits)
+        return effect, wording.limits(low, high, self.scale, digits=digits)
+
+    def _size(self, value: float, *, with_unit: bool = False) -> str:
+        digits = wording.decimals(self.estimate, self.ci_low, self.ci_high)
+        size = wording.amount(value, self.scale, digits=digits, sign=False)
+        return size if with_unit else size.removesuffix(" points")
+
+    @property
+    def _unit(self) -> str:
+        return " points" if self.layer != "human" and self.scale == "points" else ""
 
 
 def read_layer(
@@ -157,14 +220,15 @@ def read_layer(
         concerns: Changes of this layer after it could be known how it turns out.
         told: Findings that are not in the evidence, told first.
     """
-    standing, changes = standing or Standing(), tuple(one for one in concerns if one.layer == layer)
+    standing, changes = standing or Standing(), [one for one in concerns if one.layer == layer]
     stood = (*of_standing(layer, standing), *of_concerns(changes))
     open_ = (*_to_settle(layer, standing), *_to_confirm(changes))
-    price = _price(layer, rules.limit(layer))
+    need, limit = rules.needs(layer), rules.limit(layer)
+    price = _price(layer, limit)
     if evidence is None or stale:
-        why, action = WORDS[layer]
-        words = stale.words if stale else why
-        reasons = [f"The {NAMES[layer]} was {words}." if stale else f"{why}."]
+        why, action = ABSENT[layer]
+        why = stale.words if stale else why
+        reasons = [f"The {NAMES[layer]} was {why}." if stale else f"{why}."]
         reasons += [sentence(one.text) for one in stood if one.effect == "holds"]
         return LayerDecision(
             layer=layer,
@@ -173,14 +237,24 @@ def read_layer(
             reason=" ".join(reasons),
             required=required,
             findings=stood,
-            missing=(*open_, Missing(action=action, why=words, price=price, kind="stale")),
+            missing=(*open_, Missing(action=action, why=why, price=price, kind="stale")),
             stale=stale.kind if stale else "",
         )
-    ours = tuple(one for one in (*told, *find(evidence, rules)) if one.effect != "ignored")
+    ours = [one for one in (*told, *find(evidence, rules)) if one.effect != "ignored"]
     findings = (*stood, *ours)
-    numbers = _numbers(layer, _against_margin(evidence, rules.needs(layer)))
-    verdict = _verdict(evidence.primary, numbers, rules.limit(layer), rules.needs(layer))
-    word = _word(verdict, rules.needs(layer), evidence.simulated, findings)
+    primary = dict(evidence.primary or {})
+    if primary and need == "not worse":  # where several models were compared, another counts
+        primary |= evidence.details.get("widened") or {}
+    shift, turned = 0.5 if layer == "human" else 0.0, bool(primary.get("lower_is_better"))
+    estimate, low, high = (
+        None if value is None else value - shift
+        for value in (primary.get(name) for name in ("estimate", "ci_low", "ci_high"))
+    )
+    verdict = str(primary.get("verdict") or "too early")
+    if need == "not worse":
+        worst = low if not turned else None if high is None else -high
+        verdict = against_margin(verdict, worst is not None and worst > limit)
+    word = _word(verdict, need, evidence.simulated, findings)
     found = LayerDecision(
         layer=layer,
         word=word,
@@ -190,52 +264,24 @@ def read_layer(
         required=required,
         metric=wording.visible(evidence.metric),
         unit=evidence.unit,
-        limit=-rules.limit(layer) if numbers["lower_is_better"] else rules.limit(layer),
-        scale=str((evidence.primary or {}).get("shown_as") or "points"),
-        need=rules.needs(layer),
+        n=primary.get("n"),
+        estimate=estimate,
+        ci_low=low,
+        ci_high=high,
+        p_value=primary.get("p_decides", primary.get("p_value")),
+        alpha=primary.get("alpha") or 0.05,
+        limit=-limit if turned else limit,
+        lower_is_better=turned,
+        scale=str(primary.get("shown_as") or "points"),
         findings=findings,
         missing=(*open_, *_still_missing(layer, word, evidence, findings, price))
         or _fallback(layer, word, verdict, price),
-        **numbers,
+        need=need,
     )
-    return with_reason(found, evidence.details)
+    return replace(found, reason=_reason(found, evidence))
 
 
-def _against_margin(evidence: Evidence, need: str) -> Mapping[str, Any] | None:
-    """The primary result, with the interval that counts against a margin where several models were compared."""
-    widened = evidence.details.get("widened") if need == "not worse" else None
-    return evidence.primary and {**evidence.primary, **(widened or {})}
-
-
-def _numbers(layer: Layer, primary: Mapping[str, Any] | None) -> dict[str, Any]:
-    primary = primary or {}
-    shift = 0.5 if layer == "human" else 0.0
-    values = {name: primary.get(name) for name in ("estimate", "ci_low", "ci_high")}
-    shifted = {name: None if value is None else value - shift for name, value in values.items()}
-    return shifted | {
-        "n": primary.get("n"),
-        "p_value": primary.get("p_decides", primary.get("p_value")),
-        "alpha": primary.get("alpha") or 0.05,
-        "lower_is_better": bool(primary.get("lower_is_better")),
-    }
-
-
-def _verdict(
-    primary: Mapping[str, Any] | None, numbers: Mapping[str, Any], limit: float, need: str
-) -> str:
-    from evalkit.stats import against_margin
-
-    verdict = str((primary or {}).get("verdict") or "too early")
-    low, high = numbers["ci_low"], numbers["ci_high"]
-    worst = low if not numbers["lower_is_better"] else None if high is None else -high
-    return (
-        against_margin(verdict, worst is not None and worst > limit)
-        if need == "not worse"
-        else verdict
-    )
-
-
-def _word(verdict: str, need: str, simulated: bool, findings: Iterable[Finding]) -> Word:
+def _word(verdict: str, need: Need, simulated: bool, findings: Iterable[Finding]) -> Word:
     if simulated:
         return "not yet"
     effects = {one.effect for one in findings}
@@ -247,41 +293,38 @@ def _word(verdict: str, need: str, simulated: bool, findings: Iterable[Finding])
 
 def _still_missing(
     layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding], price: str
-) -> Iterable[Missing]:
+) -> Iterator[Missing]:
     if word == "passes":
         yield from _warned_slices(evidence, findings)
         return
-    blocks = [one for one in findings if one.effect == "blocks"]
     if word == "don't ship":
-        yield _mend(layer, evidence, blocks)
+        yield _mend(layer, evidence, [one for one in findings if one.effect == "blocks"])
     if evidence.simulated:
-        yield Missing(
-            action=WORDS[layer][1],
-            why="What stands here is simulated and decides nothing",
-            price=price,
-        )
-    if any(one.rule == "fragile" and one.effect == "holds" for one in findings):
+        why = "What stands here is simulated and decides nothing"
+        yield Missing(action=ABSENT[layer][1], why=why, price=price)
+    held = [one for one in findings if one.effect == "holds"]
+    if any(one.rule == "fragile" for one in held):
         yield Missing(
             action="Ask the failed calls again",
             why="The verdict hangs on them",
             price="one more run; only failed calls are made",
         )
-    yield from (one.missing for one in findings if one.missing and one.effect == "holds")
+    yield from (one.missing for one in held if one.missing)
     yield from evidence.missing
 
 
 def _warned_slices(evidence: Evidence, findings: Iterable[Finding]) -> Iterable[Missing]:
     """The price of slices that a passing benchmark warns of, as the benchmark names it."""
     warned = [one for one in findings if one.rule in SLICE_RULES and one.effect == "warns"]
+    if not warned:
+        return ()
     priced = [one for one in evidence.missing if one.kind == OPEN_SLICES]
-    if warned and not priced:
-        price = "no number of examples is known that would settle it at the rates seen"
-        why = sentence(warned[0].text).rstrip(".")
-        priced = [Missing(action="Collect more such examples", why=why, price=price)]
-    yield from priced if warned else ()
+    price = "no number of examples is known that would settle it at the rates seen"
+    why = sentence(warned[0].text).rstrip(".")
+    return priced or [Missing(action="Collect more such examples", why=why, price=price)]
 
 
-def _to_settle(layer: Layer, standing: Standing) -> Iterable[Missing]:
+def _to_settle(layer: Layer, standing: Standing) -> Iterator[Missing]:
     for one in standing.against:
         when = f", {one.at[:10]}" if one.at else ""
         told = f": {one.said}" if one.said else ""
@@ -294,7 +337,7 @@ def _to_settle(layer: Layer, standing: Standing) -> Iterable[Missing]:
         )
 
 
-def _to_confirm(concerns: Iterable[Concern]) -> Iterable[Missing]:
+def _to_confirm(concerns: Iterable[Concern]) -> Iterator[Missing]:
     for one in concerns:
         if not one.reason:
             yield Missing(
@@ -309,196 +352,112 @@ def _fallback(layer: Layer, word: Word, verdict: str, price: str) -> tuple[Missi
     """A price even when the layer itself named none."""
     if word == "passes":
         return ()
+    action, why = f"{ABSENT[layer][1]}, more of it", f"What is there says: {verdict}"
     if verdict == "invalid":
-        return (
-            Missing(
-                action=f"Mend the {NAMES[layer]}, then start it again",
-                why="Its result is invalid",
-                price=price,
-            ),
-        )
-    why = f"What is there says: {verdict}"
-    return (Missing(action=WORDS[layer][1] + ", more of it", why=why, price=price),)
+        action, why = f"Mend the {NAMES[layer]}, then start it again", "Its result is invalid"
+    return (Missing(action=action, why=why, price=price),)
 
 
 def _mend(layer: Layer, evidence: Evidence, blocks: list[Finding]) -> Missing:
-    n, told = (evidence.primary or {}).get("n"), wording.listed([one.text for one in blocks])
-    why = f"The {NAMES[layer]} shows the fine-tuned model worse"
+    what, why = "Train another version", f"The {NAMES[layer]} shows the fine-tuned model worse"
     if blocks:
-        why = (
-            f"The fine-tuned model is {told}"
-            if blocks[0].is_loss
-            else f"{told[:1].upper()}{told[1:]}"
-        )
-    what = "Train another version"
-    if blocks:
-        what = (
-            "Mend what got worse: train again"
-            if any(one.is_loss or one.numbers.get("verdict") == "worse" for one in blocks)
-            else "Mend that"
-        )
-    price = (
-        f"a training run, then {wording.count(n)} {evidence.unit} again"
-        if n
-        else "a training run, then this layer again"
-    )
+        told = wording.listed([one.text for one in blocks])
+        lost = any(one.is_loss or one.numbers.get("verdict") == "worse" for one in blocks)
+        what = "Mend what got worse: train again" if lost else "Mend that"
+        why = f"{told[:1].upper()}{told[1:]}"
+        if blocks[0].is_loss:
+            why = f"The fine-tuned model is {told}"
+    price = "a training run, then this layer again"
+    if n := (evidence.primary or {}).get("n"):
+        price = f"a training run, then {wording.count(n)} {evidence.unit} again"
     return Missing(action=f"{what}, then repeat the {NAMES[layer]}", why=why, price=price)
 
 
 @cache
 def _price(layer: Layer, limit: float) -> str:
-    from evalkit.stats import ratings_needed, ratings_needed_no_worse, users_needed
+    from evalkit.stats import ratings_needed, ratings_needed_no_worse, users_needed  # loads scipy
 
     if layer == "benchmark":
         return "one run over the test set; its cost is printed before it starts"
     if layer == "human":
-        n = ratings_needed_no_worse(0.5, -limit) if limit else ratings_needed(0.65)
-        what = (
-            f"rule out a loss of {wording.points(-limit, sign=False)} points where both are alike"
-            if limit
-            else "show a true 65%"
-        )
+        n, what = ratings_needed(0.65), "show a true 65%"
+        if limit:
+            n, loss = ratings_needed_no_worse(0.5, -limit), wording.points(-limit, sign=False)
+            what = f"rule out a loss of {loss} points where both are alike"
         return f"about {wording.count(n)} decided ratings to {what}, {n / 60:,.1f} rater hours at one a minute"
     n = users_needed(0.30, 0.35).total
     return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the fine-tuned model"
 
 
-_SAID = {
-    "better": "shows the fine-tuned model better in {metric} by {amount}",
-    "worse": "shows the fine-tuned model worse in {metric} by {amount}",
-    "not worse": "shows the fine-tuned model not worse by more than {margin} in {metric}: {effect}",
-    "not shown": "does not rule out a loss of {margin} in {metric}: {effect}",
-    "no difference shown": "does not show a difference in {metric}: {effect}",
-    "too early": "cannot be read yet",
-    "invalid": "is invalid, so no winner can be named",
-}
-_PREFERRED = {
-    "better": "prefers the fine-tuned answers: they win {effect}, over {n}",
-    "worse": "prefers the base answers: the fine-tuned ones win {effect}, over {n}",
-    "no difference shown": "does not show a preference: the fine-tuned answers win {effect}, over {n}",
-    "not worse": "shows that the fine-tuned answers do not win less than {level}: they win {effect}, over {n}",
-    "not shown": "does not rule out that the fine-tuned answers win less than {level}: they win {effect}, over {n}",
-}
-_AFTER_LEVELS = {
-    "better": "better by {amount}",
-    "worse": "worse by {amount}",
-    "not worse": "not worse by more than {margin}, {effect}",
-    "not shown": "a loss of {margin} is not ruled out, {effect}",
-    "no difference shown": "no difference shown, {effect}",
-}
-
-
-_ENDS = ("estimate", "ci_low", "ci_high")
-_UNSAFE = {
-    "looks bad": ", which looks bad, though chance alone may do that",
-    "could not have been seen": ", too few to see a loss of the margin",
-}
-
-
-def with_reason(found: LayerDecision, details: Mapping[str, object]) -> LayerDecision:
-    """The layer with its reason.
-
-    Args:
-        found: The layer at the gate.
-        details: Its evidence's details, where the benchmark keeps the levels of both models.
-    """
+def _reason(found: LayerDecision, evidence: Evidence) -> str:
+    """Why a layer stands where it stands; the levels of both models are in the benchmark's evidence."""
     if found.simulated:
         stands = [sentence(one.text) for one in found.findings if one.rule == STANDS_AGAINST]
-        whole = " ".join([f"The {found.name} is simulated, so it decides nothing.", *stands])
-        return replace(found, reason=whole)
-    told = (_levels(found, details) or _plainly(found), _later(found, details), *_beside(found))
-    return replace(found, reason=" ".join(one for one in told if one))
+        return " ".join([f"The {found.name} is simulated, so it decides nothing.", *stands])
+    # What was not settled before the facts belongs beside the verdict, also where it only warns.
+    beside = [sentence(one.text) for one in found.told("warns") if one.rule in _BEFORE_THE_FACTS]
+    told = (_levels(found, evidence) or _plainly(found), _later(found, evidence), *beside)
+    return " ".join(one for one in told if one)
 
 
-def _later(found: LayerDecision, details: Mapping[str, Any]) -> str:
+def _later(found: LayerDecision, evidence: Evidence) -> str:
     """Whose numbers the A/B test's are, when more users are in its log than the look had that decides."""
-    done, primary = details.get("findings") or {}, details.get("primary") or {}
+    done, primary = evidence.details.get("findings") or {}, evidence.details.get("primary") or {}
     if found.layer != "ab_test" or not done.get("n_later") or found.estimate is None:
         return ""
     several = (primary.get("looks") or 1) > 1
     look = f"look {primary['look']} of {primary['looks']}" if several else "the one look planned"
-    first = f"That is {look}, {_n(found)}"
+    first = found.fill(f"That is {look}, {{n}}")
     if several and found.verdict in {"better", "worse"}:
         first += ": the first look that leaves its limits decides, whenever it is read"
     whole = done.get("over_all")
     if not whole:
-        return f"{first}; {_came(done['n_later'])} later, and their outcome windows are still open."
-    over = replace(found, findings=(), **{end: whole.get(end) for end in _ENDS})
-    n = wording.count(whole.get("n") or 0)
-    return f"{first}; over all {n} whose outcome window has closed the difference is {_effect(over)}, and decides nothing."
-
-
-def _came(n: int) -> str:
-    return f"{wording.plural(n, 'user')} came"
-
-
-def _beside(found: LayerDecision) -> Iterable[str]:
-    """What was not settled before the facts, where it only warns: it belongs beside the verdict all the same."""
-    return [
-        sentence(one.text)
-        for one in found.findings
-        if one.effect == "warns" and one.rule in BEFORE_THE_FACTS
-    ]
+        came = f"{wording.plural(done['n_later'], 'user')} came"
+        return f"{first}; {came} later, and their outcome windows are still open."
+    ends = {name: whole.get(name) for name in ("estimate", "ci_low", "ci_high")}
+    n, over = wording.count(whole.get("n") or 0), replace(found, findings=(), **ends)
+    return (
+        f"{first}; over all {n} whose outcome window has closed the difference is {over.difference()}, "
+        "and decides nothing."
+    )
 
 
 def _plainly(found: LayerDecision) -> str:
     """Without levels: what the layer shows, then what stops it."""
-    said = (_PREFERRED if found.layer == "human" else {}).get(found.verdict) or _SAID.get(
-        found.verdict, found.verdict
-    )
-    amount = f"{_amount(found)} over {_n(found)}"
-    words = {
-        "metric": found.metric_text,
-        "n": _n(found),
-        "effect": _effect(found),
-        "amount": amount,
-        "margin": found.margin_text,
-        "level": wording.percent(0.5 + found.limit),
-    }
-    told = [f", but {clause(one)}" if one.is_loss else f"; {one.text}" for one in _stopping(found)]
-    return "".join([f"The {found.name} {said.format(**words)}", *told]) + "."
+    said = (_PREFERRED if found.layer == "human" else _SHOWS).get(found.verdict, found.verdict)
+    stops = found.told("blocks", "holds")
+    told = [f", but {one.clause}" if one.is_loss else f"; {one.text}" for one in stops]
+    return "".join([f"The {found.name} {found.fill(said)}", *told]) + "."
 
 
-def _levels(found: LayerDecision, details: Mapping[str, Any]) -> str:
+def _levels(found: LayerDecision, evidence: Evidence) -> str:
     """Levels of both models, the difference, then each slice or other thing that stops it; "" where levels are absent."""
     if found.layer != "benchmark" or found.estimate is None or found.verdict not in _AFTER_LEVELS:
         return ""  # the other layers keep lists of their own under "metrics"
-    metric = (details.get("metrics") or {}).get(found.metric.replace(" ", "_")) or {}
+    metric = (evidence.details.get("metrics") or {}).get(found.metric.replace(" ", "_")) or {}
     base, tuned = metric.get("base") or {}, metric.get("fine_tuned") or {}
-    before, after = base.get("estimate"), tuned.get("estimate")
+    before, after, rate = base.get("estimate"), tuned.get("estimate"), "successes" in base
     if before is None or after is None:
         return ""
-    rate = "successes" in base
-    then = _AFTER_LEVELS[found.verdict].format(
-        amount=_amount(found), effect=_effect(found), margin=found.margin_text
-    )
+    moves = _moves(before, after, rate=rate, shown=found.verdict in {"better", "worse"})
     name = found.metric[:1].upper() + found.metric[1:]
-    shown = found.verdict in {"better", "worse"}
-    moves = _moves(before, after, rate=rate, shown=shown)
-    whole = f"{name} {moves} {'of' if rate else 'over'} {_n(found)}: {then}."
-    return " ".join(
-        [whole, *(_stop(one, rate=rate) for one in (*_stopping(found), *_worst(found)))]
-    )
-
-
-def _worst(found: LayerDecision) -> Iterable[Finding]:
-    """The slice that looks worst where it only warns: who reads the deck alone reads of it too."""
-    named = ("slice_looks_bad", "warns")
-    bad = [one for one in found.findings if (one.rule, one.effect) == named]
-    return sorted(bad, key=lambda one: one.numbers.get("gain") or one.numbers["estimate"])[:1]
+    size = found.fill("of {n}" if rate else "over {n}")
+    whole = f"{name} {moves} {size}: {found.fill(_AFTER_LEVELS[found.verdict])}."
+    # The slice that looks worst is told where it only warns, too: some read the deck alone.
+    bad = [one for one in found.told("warns") if one.rule == "slice_looks_bad"]
+    worst = sorted(bad, key=lambda one: one.numbers.get("gain") or one.numbers["estimate"])[:1]
+    stops = [*found.told("blocks", "holds"), *worst]
+    return " ".join([whole, *(_stop(one, rate=rate) for one in stops)])
 
 
 def _stop(one: Finding, *, rate: bool) -> str:
     row = one.numbers
-    if (
-        one.rule not in SLICE_RULES
-        or row.get("base_rate") is None
-        or row.get("fine_tuned_rate") is None
-    ):
-        return sentence(clause(one))
-    rate = row.get("shown_as") != "number" if row.get("shown_as") else rate
+    before, after = row.get("base_rate"), row.get("fine_tuned_rate")
+    if one.rule not in SLICE_RULES or before is None or after is None:
+        return sentence(one.clause)
+    rate = row["shown_as"] != "number" if row.get("shown_as") else rate
     shown = one.rule == "slice_worse"
-    moves = _moves(row["base_rate"], row["fine_tuned_rate"], rate=rate, shown=shown)
+    moves = _moves(before, after, rate=rate, shown=shown)
     size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
     unsafe = _UNSAFE.get(str(row.get("standing")), "" if shown else ", not shown safe")
     return f"On {wording.examples_of(str(row['slice']))} it {moves} {size}{unsafe}."
@@ -511,46 +470,3 @@ def _moves(base: float, tuned: float, *, rate: bool, shown: bool) -> str:
         return f"stays at {text(base)}"
     way = "goes" if not shown else "rises" if tuned > base else "falls"
     return f"{way} from {text(base)} to {text(tuned)}"
-
-
-def _stopping(found: LayerDecision) -> Iterable[Finding]:
-    return [one for one in found.findings if one.effect in {"blocks", "holds"}]
-
-
-def _n(found: LayerDecision) -> str:
-    return wording.plural(found.n or 0, found.unit.removesuffix("s"))
-
-
-def _effect(found: LayerDecision) -> str:
-    """The difference with its sign: "+2.0 points (95% interval −3.0 to +7.0)"."""
-    if found.estimate is None:
-        return found.effect_text()
-    effect, ends = found.effect_parts()
-    if ends == wording.UNDEFINED:
-        return f"{effect}{_unit(found)} ({ends})"
-    return f"{effect}{_unit(found)} ({_interval(found)} {ends})"
-
-
-def _amount(found: LayerDecision) -> str:
-    """The difference as a size, when its whole interval lies on one side: "10.0 points (95% interval 5.0 to 15.0)"."""
-    low, high = found.ci_low, found.ci_high
-    if found.estimate is None or low is None or high is None or low * high <= 0:
-        return _effect(found).lstrip("+" + wording.MINUS)
-    near, far = sorted((abs(low), abs(high)))
-    size, first, last = (_size(found, value) for value in (abs(found.estimate), near, far))
-    return f"{size}{_unit(found)} ({_interval(found)} {first} to {last})"
-
-
-def _size(found: LayerDecision, value: float) -> str:
-    if found.scale == "number":
-        return wording.amount(value, "number", sign=False)
-    digits = wording.decimals(found.estimate, found.ci_low, found.ci_high)
-    return wording.points(value, digits, sign=False)
-
-
-def _unit(found: LayerDecision) -> str:
-    return " points" if found.layer != "human" and found.scale == "points" else ""
-
-
-def _interval(found: LayerDecision) -> str:
-    return f"{wording.confidence(found.alpha)} interval"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 from evalkit.errors import DataError, DesignError
-from evalkit.files import read_yaml
+from evalkit.files import JsonObject, read_yaml
 from evalkit.marks import is_blank
 from evalkit.records import Layer
 from evalkit.study import Study
@@ -20,7 +20,6 @@ Stage = Literal["pre_deploy", "rollout"]
 
 NAMES: dict[str, str] = {"benchmark": "benchmark", "human": "human rating", "ab_test": "A/B test"}
 STAGES: dict[Stage, str] = {"pre_deploy": "before deployment", "rollout": "rollout"}
-_EFFECTS = ("blocks", "holds", "warns", "ignored")
 _WORDS = {
     "blocks": "blocks shipping",
     "holds": "holds the decision until it is settled",
@@ -88,9 +87,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            if one.name != "retired_evidence":
-                _check(one.name, getattr(self, one.name), one.default)
-        _check_retired(self.retired_evidence)
+            _check(one.name, getattr(self, one.name), one.default)
 
     @classmethod
     def of(cls, home: Study) -> Rules:
@@ -112,7 +109,7 @@ class Rules:
             DataError: The file is missing or is not `name: value` lines.
             DesignError: A rule is unknown or has an impossible value, or nothing is left of the question.
         """
-        asked: dict[str, Any] = {}
+        asked: JsonObject = {}
         if question == "no_worse":
             asked = {f"{layer}_needs": "not worse" for layer in NAMES}
             asked |= {f"{layer}_margin": margin for layer in NAMES}
@@ -121,17 +118,18 @@ class Rules:
         found = read_yaml(path, need="`name: value` lines") or {}
         if not isinstance(found, dict):
             raise DataError(f"{path}: not rules; need `name: value` lines")
-        found = _renamed(found, path)
-        known = [one.name for one in fields(cls)]
-        unknown = [str(name) for name in found if name not in known]
-        if unknown:
-            raise DesignError(
-                f"{path}: no rule is called {listed(unknown)}; there are {listed(known)}"
-            )
-        if against := [one for one in asked if found.get(one) == "better"]:
-            _check_asked(against, path)
         try:
-            return cls(**{**asked, **found})
+            said, known = _renamed(found), [one.name for one in fields(cls)]
+            if unknown := [str(name) for name in said if name not in known]:
+                told = f"no rule is called {listed(unknown)}; there are {listed(known)}"
+                raise DesignError(told)
+            against = [one for one in asked if said.get(one) == "better"]
+            if len(against) == len(NAMES):
+                raise DesignError(
+                    "asks for better in every layer, where study.yaml asks `question: no_worse`; take "
+                    f"{listed(against)} out, or the question"
+                )
+            return cls(**{**asked, **said})
         except DesignError as why:
             raise DesignError(f"{path}: {why}") from None
 
@@ -155,10 +153,11 @@ class Rules:
             stage: Which layers are needed.
             sliced: Whether any slice is declared; without one the rule about slices shown worse has nothing to stop.
         """
-        shown = [
-            f"The {NAMES[layer]} must show the fine-tuned model {self._shown(layer)}."
-            for layer in self.required(stage)
-        ]
+        shown = []
+        for layer in self.required(stage):
+            margin = f"not worse by more than {-self.limit(layer) * 100:g} points"
+            must = "better" if self.needs(layer) == "better" else margin
+            shown.append(f"The {NAMES[layer]} must show the fine-tuned model {must}.")
         effects = [f"{words} {_WORDS[getattr(self, name)]}." for name, words in _SUBJECTS.items()]
         if not sliced:
             effects[0] = f"{effects[0][:-1]}: no slice is declared, so this rule stops nothing."
@@ -173,13 +172,6 @@ class Rules:
             for key, why in self.retired_evidence.items()
         ]
         return [*shown, *effects, *fixed, *retired]
-
-    def _shown(self, layer: Layer) -> str:
-        return (
-            "better"
-            if self.needs(layer) == "better"
-            else f"not worse by more than {-self.limit(layer) * 100:g} points"
-        )
 
 
 _SUBJECTS = {
@@ -201,61 +193,40 @@ _SUBJECTS = {
 }
 
 
-def _check_asked(against: list[str], path: Path) -> None:
-    if len(against) == len(NAMES):
-        raise DesignError(
-            f"{path}: asks for better in every layer, where study.yaml asks `question: no_worse`; take {listed(against)} out, "
-            "or the question"
-        )
-
-
-def _check_retired(retired: object) -> None:
-    reasons = retired.values() if isinstance(retired, Mapping) else [None]
-    if not all(isinstance(why, str) and not is_blank(why) for why in reasons):
-        raise DesignError(
-            f"rule retired_evidence: got {retired!r}; need a reason in words for each key that the report lists, such as "
-            "{human-1a2b3c4d: the votes were for a checkpoint that is gone}"
-        )
-
-
 _SPLIT = {"slice_not_shown_safe": ("slice_looks_bad", "slice_could_not_be_seen")}
 
 
-def _renamed(found: dict[Any, Any], path: Path) -> dict[Any, Any]:
+def _renamed(found: JsonObject) -> JsonObject:
     """An old rule by the names it has now; both of them at once would contradict each other.
 
     Raises:
-        DesignError: The file has an old name and one of its new ones.
+        DesignError: There is an old name and one of its new ones.
     """
     rules = dict(found)
-    for old, names in _SPLIT.items():
-        if old not in rules:
-            continue
+    for old in rules.keys() & _SPLIT.keys():
+        names, value = _SPLIT[old], rules.pop(old)
         if twice := [name for name in names if name in rules]:
-            raise DesignError(
-                f"{path}: {old} is now {listed([*names])}, and {listed(twice)} stands there too; remove {old}"
-            )
-        rules |= dict.fromkeys(names, rules.pop(old))
+            now = f"{old} is now {listed([*names])}, and {listed(twice)} stands there too"
+            raise DesignError(f"{now}; remove {old}")
+        rules |= dict.fromkeys(names, value)
     return rules
 
 
 def _check(name: str, value: object, default: object) -> None:
-    wanted: Iterable[Any] = ()
-    if name.endswith("_needs"):
-        wanted = ("better", "not worse")
-    elif name in _SUBJECTS:
-        wanted = _EFFECTS
-    elif isinstance(default, bool):
+    got, wanted = f"rule {name}: got {value!r}; need", ()
+    if name == "retired_evidence":
+        reasons = value.values() if isinstance(value, Mapping) else [None]
+        if not all(isinstance(why, str) and not is_blank(why) for why in reasons):
+            raise DesignError(
+                f"{got} a reason in words for each key that the report lists, such as "
+                "{human-1a2b3c4d: the votes were for a checkpoint that is gone}"
+            )
+        return
+    if isinstance(default, bool):
         wanted = (True, False)
-    if wanted and not any(
-        value is one or (value == one and type(value) is type(one)) for one in wanted
-    ):
-        raise DesignError(
-            f"rule {name}: got {value!r}; need {' or '.join(str(one).lower() for one in wanted)}"
-        )
-    if not wanted and (
-        isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1
-    ):
-        raise DesignError(
-            f"rule {name}: got {value!r}; need a fraction of at least 0 and below 1, such as 0.02"
-        )
+    elif isinstance(default, str):
+        wanted = get_args(Need if name.endswith("_needs") else Effect)
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise DesignError(f"{got} a fraction of at least 0 and below 1, such as 0.02")
+    if wanted and not any(type(value) is type(one) and value == one for one in wanted):
+        raise DesignError(f"{got} {' or '.join(str(one).lower() for one in wanted)}")

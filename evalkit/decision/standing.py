@@ -18,9 +18,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from evalkit import wording
 from evalkit.records import Against, Evidence, Layer
 
 StaleKind = Literal["other_answers", "other_models", "unbound"]
+_OTHERS = {
+    "test_set": "another test set",
+    "base": "other answers of the base model",
+    "fine_tuned": "other answers of the fine-tuned model",
+    "base_journal": "other answers of the base model",
+    "fine_tuned_journal": "other answers of the fine-tuned model",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +62,11 @@ def standing(
         stale: Which of it is not about the present answers or models.
         retired: Reasons by key, from the study's rules.
     """
-    at_gate: dict[Layer, Evidence] = {
-        layer: one for layer, one in evidence.items() if not stale.get(layer)
-    }
+    at_gate = {layer: one for layer, one in evidence.items() if not stale.get(layer)}
     once = {
-        one.key: one for one in found if _is_about(one, evidence) and not _settled(one, at_gate)
+        one.key: one
+        for one in found
+        if _is_about(one, evidence) and not _settled(one, at_gate.get(one.layer))
     }
     layers: dict[Layer, Standing] = {}
     for layer in stale:
@@ -80,11 +88,12 @@ def _is_about(one: Against, evidence: Mapping[Layer, Evidence]) -> bool:
     return name == now.models["fine_tuned"] or same_answers
 
 
-def _settled(one: Against, at_gate: Mapping[Layer, Evidence]) -> bool:
+def _settled(one: Against, now: Evidence | None) -> bool:
     """Whether what is at the gate is the present answer to the question that this result answered."""
-    now = at_gate.get(one.layer)
-    if now is None or now.simulated or (now.primary or {}).get("estimate") is None:
+    primary = (now.primary if now else None) or {}
+    if now is None or now.simulated or primary.get("estimate") is None:
         return False
+    is_worse = primary.get("verdict") == "worse"
     if one.layer == "benchmark":
         same_base = one.models.get("base") == now.models.get("base")
         same_test = one.bound_to.get("test_set") == now.bound_to.get("test_set")
@@ -92,7 +101,60 @@ def _settled(one: Against, at_gate: Mapping[Layer, Evidence]) -> bool:
     if one.layer == "human":
         same = dict(one.bound_to) == dict(now.bound_to)
         opened_again = bool((now.details.get("lock") or {}).get("locked_before"))
-        turned = opened_again and (now.primary or {}).get("verdict") != "worse"
-        return same and one.source == now.details.get("round") and not turned
-    repeated = one.replaced_by_later or (now.primary or {}).get("verdict") == "worse"
-    return repeated and one.source == now.details.get("experiment")
+        return same and one.source == now.details.get("round") and (is_worse or not opened_again)
+    return (one.replaced_by_later or is_worse) and one.source == now.details.get("experiment")
+
+
+def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:
+    """A layer's evidence as a result against the model; None when it says nothing against it, or is simulated."""
+    if word != "don't ship" or evidence.simulated:
+        return None
+    of_users = evidence.layer == "ab_test"
+    named = {"human": "round", "ab_test": "experiment"}.get(evidence.layer)
+    return Against(
+        layer=evidence.layer,
+        source=str(evidence.details.get(named, "")) if named else evidence.metric,
+        models=dict(evidence.models),
+        bound_to={} if of_users else dict(evidence.bound_to),
+        said=said,
+        at=evidence.made_at,
+        replaced_by_later=of_users and (evidence.primary or {}).get("verdict") != "worse",
+    )
+
+
+def stale_in(evidence: Mapping[Layer, Evidence], layer: Layer) -> Stale | None:
+    """Why a layer's evidence is not about what the benchmark compared; None when it is.
+
+    Raters saw these very answers, so all the hashes that both know must agree. Users saw the models that the plan names,
+    never the test set; without a plan (no metric) nothing can be stale.
+    """
+    this, benchmark, of_users = evidence.get(layer), evidence.get("benchmark"), layer == "ab_test"
+    if this is None or benchmark is None or layer == "benchmark" or (of_users and not this.metric):
+        return None
+    if of_users and (told := _other_models(this, benchmark)):
+        return Stale(kind="other_models", words=f"made for {wording.listed(told)}")
+    ours, theirs = this.bound_to, benchmark.bound_to
+    names = ("base", "fine_tuned") if of_users else [*theirs]
+    both = [name for name in names if ours.get(name) and theirs.get(name)]
+    if differ := [_OTHERS.get(name, name) for name in both if ours[name] != theirs[name]]:
+        return Stale(kind="other_answers", words=f"made for {wording.listed(differ)}")
+    named, bound = (
+        this.models.get("fine_tuned"),
+        ours.get("fine_tuned") and theirs.get("fine_tuned"),
+    )
+    told = ""
+    if of_users and not named and (this.primary or {}).get("estimate") is not None:
+        told = "made for another model, or names none"
+    if not of_users and named != benchmark.models.get("fine_tuned"):
+        told = "made for another model, or not bound to any answers"
+    return Stale(kind="unbound", words=told) if told and not bound else None
+
+
+def _other_models(ab_test: Evidence, benchmark: Evidence) -> list[str]:
+    """The log holds no answers to hash, so the plan's names say who answered."""
+    named, compared = ab_test.models, benchmark.models
+    return [
+        f"another {words} model, {wording.visible(named[side])} instead of {wording.visible(compared[side])}"
+        for side, words in (("base", "base"), ("fine_tuned", "fine-tuned"))
+        if named.get(side) and compared.get(side) and named[side] != compared[side]
+    ]
