@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from evalkit import wording
-from evalkit.abtest.assignment import VARIANTS
+from evalkit.abtest.assignment import VARIANTS, Column
+from evalkit.abtest.log import TEXTS
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,14 +26,12 @@ if TYPE_CHECKING:
 Table: TypeAlias = (
     Any  # of Ibis: which columns it has, and of which type, is known when the query runs
 )
-Column: TypeAlias = Any
 DAY_S = 86400.0
 KEYS = ("phase", "treated", "day")
 _NEEDED = {
     "exposures": ("user_id", "variant", "at_s"),
     "outcomes": ("user_id", "metric", "value", "at_s"),
 }
-_TEXTS = ("user_id", "variant", "metric", "request_id", "experiment", "outcome", "error", "slice")
 BIN = 0.002  # histogram bins of latency are 0.2% wide
 TALLIED = ("found", "over", "within", "before", "joined")
 _FINE_S, _COARSE_S = 60.0, 86400.0  # bins of a lag: minutes up to two days, then days
@@ -451,7 +450,7 @@ def _readable(table: Table, name: str, where: str) -> dict[str, Column]:
         if column in kinds and kinds[column].is_string():
             need = "seconds since 1970 or a timestamp" if column == "at_s" else "a number"
             raise DataError(f"{where}: {name}.{column} is text; need {need}")
-    texts = [column for column in _TEXTS if column in kinds and not kinds[column].is_string()]
+    texts = [column for column in TEXTS if column in kinds and not kinds[column].is_string()]
     floats = [
         column
         for column in ("value", "latency_ms")

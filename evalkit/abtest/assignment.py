@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from evalkit.errors import DataError, DesignError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 Variant = Literal["control", "treatment"]
+Assign = Callable[[str], Variant | None]
 Hash = Literal[
     "sha256",
     "md5-1000",
@@ -24,10 +26,14 @@ Hash = Literal[
     "growthbook-rollout-v1",
     "external",
 ]
+Column: TypeAlias = Any  # of Ibis: its type is known when the query runs
 
-_BUCKETS = 2**64
-_ARTICLES = 1000
 VARIANTS: tuple[Variant, Variant] = ("control", "treatment")
+_BUCKETS, _ARTICLES = 2**64, 1000
+_GROWTHBOOKS = {1: 1_000, 2: 10_000}  # by its hash version
+_OFFSET, _PRIME, _MASK = 0x811C9DC5, 0x01000193, 0xFFFFFFFF  # of FNV-1a
+_DIGITS = 10  # 1 - 0.7 is 0.30000000000000004, where people gave GrowthBook the weight 0.3
+_NOBODY = ""  # no flag's variant: comes back when nobody decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class ABTestConfig:
             return _n_treated_buckets(self) / _ARTICLES
         if not self._is_growthbook:
             return self.traffic_split
-        found = [self._placed(place) for place in _places(self._version)]
+        found = [*self._places().values()]
         control, treatment = map(found.count, VARIANTS)
         return treatment / (control + treatment) if control + treatment else self.traffic_split
 
@@ -108,9 +114,8 @@ class ABTestConfig:
         """True when nobody treated under the smaller of two splits is out of treatment under the larger."""
         if not (self._is_growthbook and later._is_growthbook):
             return True
-        places = _places(self._version)
         one, other = (
-            {place for place in places if config._placed(place) == "treatment"}
+            {place for place in self._places() if config._placed(place) == "treatment"}
             for config in (self, later)
         )
         return one <= other or other <= one
@@ -127,14 +132,20 @@ class ABTestConfig:
     def _version(self) -> int:
         return 1 if self.hash.endswith("-v1") else 2
 
+    def _places(self) -> dict[float, Variant | None]:
+        """All of GrowthBook's places, each with its variant."""
+        n = _GROWTHBOOKS[self._version]
+        return {bucket / n: self._placed(bucket / n) for bucket in range(n)}
+
     def _placed(self, place: float) -> Variant | None:
         """The variant at one of GrowthBook's places."""
-        if not self._is_experiment:
-            return "treatment" if _rolled_out(place, self.traffic_split) else "control"
-        control, treatment = growthbook_ranges(self.traffic_split, self.coverage)
-        if _within(place, treatment):
-            return "treatment"
-        return "control" if _within(place, control) else None
+        if not self._is_experiment:  # a roll-out treats one bucket more than it says, but for 0
+            return "treatment" if self.traffic_split and place <= self.traffic_split else "control"
+        ranges = growthbook_ranges(self.traffic_split, self.coverage)
+        for variant, (start, end) in zip(VARIANTS, ranges, strict=True):
+            if start <= place < end:
+                return variant
+        return None
 
     def model(self, variant: Variant | None) -> str:
         """The model that serves a variant; whoever is not in the test gets control's."""
@@ -195,7 +206,7 @@ def assign_variants(user_ids: Iterable[str], config: ABTestConfig) -> np.ndarray
     return np.array(VARIANTS, dtype=object)[found["treated"].astype(int)]
 
 
-def variant_expression(user_id: Any, config: ABTestConfig) -> Any:
+def variant_expression(user_id: Column, config: ABTestConfig) -> Column:
     """The variant as an expression over an Ibis text column, for engines in which Ibis can hash (DuckDB, Spark).
 
     GrowthBook's hash is no function of any engine: there Ibis hands the engine a Python function.
@@ -212,13 +223,11 @@ def variant_expression(user_id: Any, config: ABTestConfig) -> Any:
 
         return ibis.udf.scalar.python(growthbook_variant)(user_id).nullif(ibis.literal(""))
     refuse_external(config)
-    name = "md5" if config.hash == "md5-1000" else "sha256"
-    digest = (_prefix(config) + user_id).hexdigest(name)
-    treated = (
-        _article_bucket(digest) < _n_treated_buckets(config)
-        if name == "md5"
-        else digest < _hex_threshold(config)
-    )
+    text = _prefix(config) + user_id
+    if config.hash == "md5-1000":
+        treated = _article_bucket(text.hexdigest("md5")) < _n_treated_buckets(config)
+    else:
+        treated = text.hexdigest("sha256") < _hex_threshold(config)
     return treated.ifelse("treatment", "control")
 
 
@@ -259,39 +268,32 @@ def _sql(config: ABTestConfig) -> str:
     return f"SELECT {bucket} < {_n_treated_buckets(config)} AS treated FROM ({digests})"  # noqa: S608
 
 
-def _article_bucket(digest: Any) -> Any:
+def _article_bucket(digest: Column) -> Column:
     """A 128-bit digest modulo 1000, digit by digit, since few engines know numbers that large."""
     digits = (digest.substr(place, 1) for place in range(32))
     return sum(_digit(one) * pow(16, 31 - place, 1000) for place, one in enumerate(digits)) % 1000
 
 
-def _digit(char: Any) -> Any:
+def _digit(char: Column) -> Column:
     return char.ascii_str() - (char >= "a").ifelse(87, 48)
 
 
-def _column(user_ids: Iterable[str]) -> Any:
+def _column(user_ids: Iterable[str]) -> pa.Table:
     import pyarrow as pa
 
-    values = (
-        user_ids
-        if hasattr(user_ids, "__array__") or hasattr(user_ids, "__arrow_array__")
-        else list(user_ids)
-    )
+    is_array = hasattr(user_ids, "__array__") or hasattr(user_ids, "__arrow_array__")
     try:
-        column = pa.array(values)
+        column = pa.array(user_ids if is_array else list(user_ids))
     except (pa.ArrowException, UnicodeEncodeError) as why:
         raise DesignError(
             f"the user ids are no column of texts or of whole numbers: {why}"
         ) from why
-    column = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    column = (
-        column.cast(pa.string()) if pa.types.is_null(column.type) and not len(column) else column
-    )
-    if not (
-        pa.types.is_integer(column.type)
-        or pa.types.is_string(column.type)
-        or pa.types.is_large_string(column.type)
-    ):
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_null(column.type) and not len(column):
+        column = column.cast(pa.string())
+    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
+    if not any(is_kind(column.type) for is_kind in kinds):
         raise DesignError(
             f"user ids are {column.type}; need texts or whole numbers (a gap turns whole numbers into fractions)"
         )
@@ -302,11 +304,10 @@ def _column(user_ids: Iterable[str]) -> Any:
     return pa.table({"user_id": column.cast(pa.large_string())})
 
 
-_OFFSET, _PRIME, _MASK = 0x811C9DC5, 0x01000193, 0xFFFFFFFF
-_PLACES = {1: 1_000, 2: 10_000}
-_DIGITS = 10  # 1 - 0.7 is 0.30000000000000004, where people gave GrowthBook the weight 0.3
-
-_Range = tuple[float, float]
+# Users as GrowthBook's SDKs spread them, so that an experiment or a roll-out that runs there can be read and served here.
+# Source: GrowthBook's SDK specification (hash, getBucketRanges, inRange, isIncludedInRollout); the tests hold its vectors.
+# Its SDKs differ: here characters outside ASCII count by their UTF-16 units, and the last bucket of a roll-out is within it,
+# as in JavaScript (the Python SDK leaves it out from 4.0 on).
 
 
 def growthbook_place(seed: str, user_id: str, version: int = 2) -> float:
@@ -317,28 +318,15 @@ def growthbook_place(seed: str, user_id: str, version: int = 2) -> float:
         (0.0505, 0.22)
     """
     hashed = _fnv1a(user_id + seed) if version == 1 else _fnv1a(str(_fnv1a(user_id, _seeded(seed))))
-    return hashed % _PLACES[version] / _PLACES[version]
+    return hashed % _GROWTHBOOKS[version] / _GROWTHBOOKS[version]
 
 
-def growthbook_ranges(treated: float, coverage: float = 1.0) -> tuple[_Range, _Range]:
-    """Where control and treatment of an experiment of two variations lie: each covers a part of its own weight."""
+def growthbook_ranges(
+    treated: float, coverage: float = 1.0
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where control and treatment of an experiment lie, each a part of its own weight; the end is outside."""
     control = round(1 - treated, _DIGITS)
     return (0.0, coverage * control), (control, control + coverage * treated)
-
-
-def _rolled_out(place: float, coverage: float) -> bool:
-    """True for who gets the forced value of a roll-out: one bucket more than the coverage says, but for 0."""
-    return coverage > 0 and place <= coverage
-
-
-def _within(place: float, range_: _Range) -> bool:
-    """True for a place in a range; its end is outside."""
-    return range_[0] <= place < range_[1]
-
-
-def _places(version: int) -> list[float]:
-    """All places there are."""
-    return [place / _PLACES[version] for place in range(_PLACES[version])]
 
 
 @lru_cache(maxsize=64)
@@ -352,10 +340,6 @@ def _fnv1a(text: str, state: int = _OFFSET) -> int:
     for low, high in zip(units[::2], units[1::2], strict=True):
         state = (state ^ (low | high << 8)) * _PRIME & _MASK
     return state
-
-
-Assign = Callable[[str], Variant | None]
-_NOBODY = ""  # no flag's variant: comes back when nobody decided
 
 
 def openfeature_assigner(
@@ -407,7 +391,7 @@ def openfeature_assigner(
     return assign
 
 
-def _decided(details: Any, flag: str) -> Any:
+def _decided(details: Any, flag: str) -> object:
     """The value of an evaluation that did not fail."""
     if details.error_code is not None:
         told = f": {details.error_message}" if details.error_message else ""

@@ -47,27 +47,27 @@ import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from evalkit.errors import DataError, DesignError
+from evalkit.files import JsonObject
 from evalkit.records import Outcome
 from evalkit.redaction import known_secrets, passwords_in, without_secrets, without_secrets_in
 from evalkit.study import Study
 from evalkit.wording import cleaned, redacted
 
-if TYPE_CHECKING:
-    from sqlalchemy import URL
-
+_BUSY_S = 30.0
+_CHUNK = 50_000  # rows
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")
 _NEED = "need a file or folder of the study, postgresql://host/database, or the name of an environment variable with a URL"
 
@@ -123,17 +123,14 @@ def log_url(where: str | Path) -> str:
     return read_url(text).render_as_string(hide_password=False)
 
 
-def read_url(text: str) -> URL:
+def read_url(text: str) -> sa.URL:
     """A database's URL, taken apart by SQLAlchemy; `/`, `#`, `?` and `@` may stand in the password as they are.
 
     Raises:
         DataError: It is no URL; the message shows nothing of it.
     """
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
     try:
-        url = make_url(_escaped(text))
+        url = sa.make_url(_escaped(text))
     except (ArgumentError, ValueError):
         raise DataError(
             "the event log's URL cannot be read; need such as postgresql://user:password@host:5432/database"
@@ -170,25 +167,37 @@ def _escaped(text: str) -> str:
     return f"{scheme}://{user}:{quote(unquote(password), safe='')}@{host}{mark}{query}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """One row of `exposures`; the module's docstring explains the columns."""
+
+    request_id: str
+    experiment: str
+    phase: int = 1
+    user_id: str
+    variant: str
+    model: str
+    at_s: float
+    latency_ms: float
+    outcome: Outcome = "ok"
+    error: str | None = None
+    fallback: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    slice: str | None = None
+
+
+def _columns(record: type[Exposure]) -> Iterator[sa.Column[object]]:
+    """A column a field; the first is the key, and what may be None may be null."""
+    known = {"str": sa.Text, "Outcome": sa.Text, "int": sa.Integer}
+    known |= {"float": sa.Double, "bool": sa.Boolean}
+    for place, one in enumerate(fields(record)):
+        kind, _, or_none = str(one.type).partition(" | ")
+        yield sa.Column(one.name, known[kind], primary_key=place == 0, nullable=bool(or_none))
+
+
 TABLES = sa.MetaData()
-EXPOSURES = sa.Table(
-    "exposures",
-    TABLES,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("experiment", sa.Text, nullable=False),
-    sa.Column("phase", sa.Integer, nullable=False),
-    sa.Column("user_id", sa.Text, nullable=False),
-    sa.Column("variant", sa.Text, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("at_s", sa.Double, nullable=False),
-    sa.Column("latency_ms", sa.Double, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("error", sa.Text),
-    sa.Column("fallback", sa.Boolean, nullable=False),
-    sa.Column("prompt_tokens", sa.Integer),
-    sa.Column("completion_tokens", sa.Integer),
-    sa.Column("slice", sa.Text),
-)
+EXPOSURES = sa.Table("exposures", TABLES, *_columns(Exposure))
 OUTCOMES = sa.Table(
     "outcomes",
     TABLES,
@@ -200,32 +209,18 @@ OUTCOMES = sa.Table(
     sa.Column("value", sa.Double, nullable=False),
     sa.Column("at_s", sa.Double, nullable=False),
 )
+TEXTS = {
+    one.name
+    for table in (EXPOSURES, OUTCOMES)
+    for one in table.columns
+    if isinstance(one.type, sa.Text)
+}
 META = sa.Table(
     "log_meta",
     TABLES,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exposure:
-    """One row of `exposures`; the module's docstring explains the columns."""
-
-    request_id: str
-    experiment: str
-    user_id: str
-    variant: str
-    model: str
-    at_s: float
-    latency_ms: float
-    phase: int = 1
-    outcome: Outcome = "ok"
-    error: str | None = None
-    fallback: bool = False
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    slice: str | None = None
 
 
 def outcome_row(
@@ -237,7 +232,7 @@ def outcome_row(
     at_s: float,
     request_id: str | None = None,
     outcome_id: str | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """One row of `outcomes`, its id made from what it says unless given; `user_id` is the stored one.
 
     Raises:
@@ -245,13 +240,10 @@ def outcome_row(
     """
     if not isinstance(value, Real) or not math.isfinite(value):
         raise DesignError(f"outcome {metric!r}: value {value!r} is not a finite number")
-    named = (
-        [experiment, request_id, metric]
-        if request_id
-        else [experiment, user_id, metric, float(value), at_s]
-    )
+    of_user = [experiment, user_id, metric, float(value), at_s]
+    named = json.dumps([experiment, request_id, metric] if request_id else of_user)
     return {
-        "outcome_id": outcome_id or hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32],
+        "outcome_id": outcome_id or hashlib.sha256(named.encode()).hexdigest()[:32],
         "experiment": experiment,
         "request_id": request_id,
         "user_id": user_id,
@@ -264,10 +256,6 @@ def outcome_row(
 def new_request_id() -> str:
     """A fresh request id."""
     return uuid.uuid4().hex
-
-
-_BUSY_S = 30.0
-_CHUNK = 50_000
 
 
 class EventLog:
@@ -297,9 +285,9 @@ class EventLog:
             self._engine = _engine(self.url, only_read=only_read)
             self._tables = _there(self._engine, self.url) if only_read else _create(self._engine)
         except (SQLAlchemyError, ImportError) as why:
+            told = without_secrets(str(getattr(why, "orig", why)), known_secrets(self.url))
             raise DataError(
-                f"{shown(self.url)}: cannot be opened as an event log "
-                f"({without_secrets(str(getattr(why, 'orig', why)), known_secrets(self.url))})"
+                f"{shown(self.url)}: cannot be opened as an event log ({told})"
             ) from None
         os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(self._engine)))
 
@@ -321,9 +309,8 @@ class EventLog:
         Raises:
             DataError: Another exposure with one of the request ids stands in the log.
         """
-        self._insert(
-            EXPOSURES, [self._row(one) for one in exposures], ("experiment", "user_id", "variant")
-        )
+        rows = [self._row(one) for one in exposures]
+        self._insert(EXPOSURES, rows, ("experiment", "user_id", "variant"))
 
     def record_outcome(
         self,
@@ -370,7 +357,7 @@ class EventLog:
         self.record_outcomes([row])
         return row["outcome_id"]
 
-    def record_outcomes(self, rows: Sequence[dict[str, object]]) -> None:
+    def record_outcomes(self, rows: Sequence[JsonObject]) -> None:
         """Writes many outcomes, as `outcome_row` makes them, in one commit.
 
         Raises:
@@ -392,7 +379,7 @@ class EventLog:
         with self._engine.connect() as connection:
             return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
 
-    def rows(self, table: sa.Table = EXPOSURES) -> Iterator[dict[str, Any]]:
+    def rows(self, table: sa.Table = EXPOSURES) -> Iterator[JsonObject]:
         """The rows of a table, streamed."""
         with self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=_CHUNK).execute(sa.select(table)):
@@ -401,57 +388,44 @@ class EventLog:
     def stored_user(self, user_id: str) -> str:
         """A user's id as it stands in the log: cleaned, and hashed when the log has a salt."""
         user_id = _storable(str(user_id))
-        return (
-            user_id
-            if self._salt is None
-            else hmac.new(self._salt.encode(), user_id.encode(), "sha256").hexdigest()
-        )
+        if self._salt is None:
+            return user_id
+        return hmac.new(self._salt.encode(), user_id.encode(), "sha256").hexdigest()
 
     def export(self, folder: str | Path) -> tuple[Path, ...]:
         """Writes `exposures.parquet`, `outcomes.parquet` and `log_meta.parquet`, and returns their paths."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        return tuple(
-            self._export(table, folder / f"{table.name}.parquet")
-            for table in (EXPOSURES, OUTCOMES, META)
-            if table.name in self._tables
-        )
+        there = [table for table in (EXPOSURES, OUTCOMES, META) if table.name in self._tables]
+        return tuple(self._export(table, folder / f"{table.name}.parquet") for table in there)
 
     def _export(self, table: sa.Table, path: Path) -> Path:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds = {
-            sa.Text: pa.string(),
-            sa.Integer: pa.int64(),
-            sa.Double: pa.float64(),
-            sa.Boolean: pa.bool_(),
-        }
+        kinds = {sa.Text: pa.string(), sa.Integer: pa.int64()}
+        kinds |= {sa.Double: pa.float64(), sa.Boolean: pa.bool_()}
         schema = pa.schema([(column.name, kinds[type(column.type)]) for column in table.columns])
         half = path.with_suffix(".tmp")
         with pq.ParquetWriter(half, schema) as writer, self._engine.connect() as connection:
-            found = (
-                connection.execution_options(yield_per=_CHUNK).execute(sa.select(table)).mappings()
-            )
-            for some in found.partitions():
+            found = connection.execution_options(yield_per=_CHUNK).execute(sa.select(table))
+            for some in found.mappings().partitions():
                 rows = [_without_keys(dict(row)) for row in some]
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
         os.replace(half, path)
         return path
 
-    def _row(self, exposure: Exposure) -> dict[str, Any]:
-        values = ((name, getattr(exposure, name)) for name in Exposure.__slots__)
+    def _row(self, exposure: Exposure) -> JsonObject:
         row = {
-            name: _storable(value) if isinstance(value, str) else value for name, value in values
+            name: _storable(value) if isinstance(value, str) else value
+            for name, value in asdict(exposure).items()
         }
         return _without_keys(row) | {"user_id": self.stored_user(exposure.user_id)}
 
     def _of_request(self, request_id: str) -> dict[str, str]:
-        wanted = sa.select(EXPOSURES.c.experiment, EXPOSURES.c.user_id).where(
-            EXPOSURES.c.request_id == request_id
-        )
+        wanted = sa.select(EXPOSURES.c.experiment, EXPOSURES.c.user_id)
         with self._engine.connect() as connection:
-            found = connection.execute(wanted).first()
+            found = connection.execute(wanted.where(EXPOSURES.c.request_id == request_id)).first()
         if found is None:
             raise DataError(
                 f"{shown(self.url)}: no exposure has request_id {request_id!r}; outcomes follow exposures"
@@ -463,28 +437,20 @@ class EventLog:
             raise DesignError("an outcome needs request_id, or user_id together with experiment")
         return {"experiment": experiment, "user_id": self.stored_user(user_id)}
 
-    def _insert(
-        self, table: sa.Table, rows: Sequence[dict[str, object]], same: tuple[str, ...]
-    ) -> None:
+    def _insert(self, table: sa.Table, rows: Sequence[JsonObject], same: tuple[str, ...]) -> None:
+        """Rows that are not there yet; those that are must say the `same`."""
+        if not rows:
+            return
         insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
         with self._engine.begin() as connection:
-            done = (
-                connection.execute(insert(table).on_conflict_do_nothing(), rows) if rows else None
-            )
-        if done is not None and done.rowcount != len(rows):
-            self._check_replays(table, rows, same)
-
-    def _check_replays(
-        self, table: sa.Table, rows: Sequence[dict[str, object]], same: tuple[str, ...]
-    ) -> None:
+            done = connection.execute(insert(table).on_conflict_do_nothing(), rows)
+        if done.rowcount == len(rows):
+            return
         key = next(iter(table.primary_key.columns))
         with self._engine.connect() as connection:
             for row in rows:
-                there = (
-                    connection.execute(sa.select(table).where(key == row[key.name]))
-                    .mappings()
-                    .one()
-                )
+                wanted = sa.select(table).where(key == row[key.name])
+                there = connection.execute(wanted).mappings().one()
                 if any(there[name] != row[name] for name in same):
                     told = {name: there[name] for name in same}
                     raise DataError(
@@ -528,19 +494,16 @@ def _there(engine: sa.Engine, url: str) -> set[str]:
 
 def _create(engine: sa.Engine) -> set[str]:
     with engine.begin() as connection:
-        if (
-            engine.dialect.name == "postgresql"
-        ):  # IF NOT EXISTS alone is not safe against a twin there
+        if engine.dialect.name == "postgresql":  # IF NOT EXISTS alone is not safe against a twin
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(732201)"))
         for table in TABLES.sorted_tables:
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
     return set(TABLES.tables)
 
 
-def _without_keys(row: dict[str, Any]) -> dict[str, Any]:
+def _without_keys(row: JsonObject) -> JsonObject:
     """Logs that others write, and those of older versions, may quote a key that a server refused."""
-    told = {name: row[name] for name in ("model", "slice") if row.get(name)}
-    safe = without_secrets_in(told)
+    safe = without_secrets_in({name: row[name] for name in ("model", "slice") if row.get(name)})
     return row | safe | ({"error": redacted(row["error"])} if row.get("error") else {})
 
 

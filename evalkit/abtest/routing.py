@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Protocol
 
 from evalkit.abtest.assignment import VARIANTS, ABTestConfig, Assign, Variant, assign_variant
 from evalkit.abtest.log import Exposure, new_request_id
 from evalkit.answers.reply import NoAnswerError, answer
+from evalkit.conversation import Messages
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, Outcome
 from evalkit.redaction import known_secrets
 from evalkit.wording import cleaned, redacted
 
-Messages = Sequence[Mapping[str, Any]]
+_LOGGED = {one.name for one in fields(Exposure)}
 
 
 class ExposureLog(Protocol):
@@ -100,18 +101,18 @@ def run_ab_request(
         Exception: Whatever the client raised.
     """
     assigned = _assigned(user_id, config, assign)
-    draft = _Draft(
+    request = _Request(
         user_id, config, client, assigned, request_id=request_id, cut=slice, at_s=now, clock=clock
     )
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
-        for model, is_last in draft.models(fallback=fallback):
-            with draft.asking(model, is_last=is_last) as heard:
+        for model in request.models(fallback=fallback):
+            with request.asking(model) as heard:
                 heard(client.chat.completions.create(model=model, **body))
                 break
     finally:
-        draft.write(log)
-    return draft.result()
+        request.write(log)
+    return request.result()
 
 
 async def run_ab_request_async(
@@ -136,18 +137,18 @@ async def run_ab_request_async(
     """
     who = (user_id, config, assign)
     assigned = await asyncio.to_thread(_assigned, *who) if assign else _assigned(*who)
-    draft = _Draft(
+    request = _Request(
         user_id, config, client, assigned, request_id=request_id, cut=slice, at_s=now, clock=clock
     )
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
-        for model, is_last in draft.models(fallback=fallback):
-            with draft.asking(model, is_last=is_last) as heard:
+        for model in request.models(fallback=fallback):
+            with request.asking(model) as heard:
                 heard(await client.chat.completions.create(model=model, **body))
                 break
     finally:
-        await asyncio.shield(asyncio.to_thread(draft.write, log))
-    return draft.result()
+        await asyncio.shield(asyncio.to_thread(request.write, log))
+    return request.result()
 
 
 def _assigned(
@@ -169,7 +170,7 @@ def _assigned(
     return None, f"assignment: gave {found!r}; need 'control', 'treatment' or None"
 
 
-class _Draft:
+class _Request:
     """A request on its way: becomes the row in the log, and the result."""
 
     def __init__(
@@ -184,32 +185,27 @@ class _Draft:
         at_s: float | None,
         clock: Callable[[], float],
     ) -> None:
-        self._config, self._user_id, self._slice = config, str(user_id), cut
-        self._client = client
+        self._user_id, self._config, self._client = str(user_id), config, client
         self._variant, self._error = assigned
-        self._model = config.model(self._variant)
-        self._request_id = str(request_id or new_request_id())
-        self._at_s = time.time() if at_s is None else at_s
-        self._clock, self._latency_ms, self._n_asked = clock, 0.0, 0
-        self._answer = Answer(text="", outcome="error")
+        self._request_id, self._slice = str(request_id or new_request_id()), cut
+        self._at_s, self._clock = time.time() if at_s is None else at_s, clock
+        self._models, self._latency_ms = [config.model(self._variant)], 0.0
+        self._n_asked, self._answer = 0, Answer(text="", outcome="error")
 
-    def models(self, *, fallback: bool) -> list[tuple[str, bool]]:
-        """Whom to ask, one after the other, and whether that is the last one."""
-        second = (
-            [(self._config.control_model, True)]
-            if fallback and self._variant == "treatment"
-            else []
-        )
-        return [(self._model, not second), *second]
+    def models(self, *, fallback: bool) -> list[str]:
+        """Whom to ask, one after the other."""
+        if fallback and self._variant == "treatment":
+            self._models.append(self._config.control_model)
+        return self._models
 
     @contextmanager
-    def asking(self, model: str, *, is_last: bool) -> Iterator[Callable[[Any], None]]:
+    def asking(self, model: str) -> Iterator[Callable[[object], None]]:
         """Times one call, from here until its reply is handed to what this gives; its failure is noted down.
 
         A failure that is not the last word is kept back, for the next model to be asked.
         """
-        self._model, self._n_asked = model, self._n_asked + 1
-        replies: list[Any] = []
+        self._n_asked += 1
+        replies: list[tuple[float, object]] = []
         started = self._clock()
         try:
             try:
@@ -218,50 +214,42 @@ class _Draft:
                 self._latency_ms += (replies[0][0] if replies else self._clock() - started) * 1000
             self._answer = _answer(replies[0][1])
         except BaseException as why:
-            self._error = "; then ".join(
-                filter(None, [self._error, f"{model}: {type(why).__name__}: {why}"])
-            )
+            told = [self._error, f"{model}: {type(why).__name__}: {why}"]
+            self._error = "; then ".join(filter(None, told))
             why.add_note(f"evalkit request_id: {self._request_id}")
-            if is_last or not isinstance(why, Exception):
+            if self._n_asked == len(self._models) or not isinstance(why, Exception):
                 raise
 
     def write(self, log: ExposureLog | None) -> None:
         """Commits the row of a user who is in the test."""
-        if log is not None and self._variant is not None:
-            log.record_exposure(
-                Exposure(
-                    request_id=self._request_id,
-                    experiment=self._config.experiment_name,
-                    phase=self._config.phase,
-                    user_id=self._user_id,
-                    variant=self._variant,
-                    at_s=self._at_s,
-                    slice=self._slice,
-                    **self._shared(),
-                )
-            )
+        if log is None or self._variant is None:
+            return
+        told = self.result()
+        exposure = Exposure(
+            experiment=self._config.experiment_name,
+            phase=self._config.phase,
+            at_s=told.timestamp,
+            slice=self._slice,
+            **{one.name: getattr(told, one.name) for one in fields(told) if one.name in _LOGGED},
+        )
+        log.record_exposure(exposure)
 
     def result(self) -> ABTestResult:
         """What the caller gets."""
         return ABTestResult(
+            model=self._models[max(0, self._n_asked - 1)],
             variant=self._variant,
             user_id=self._user_id,
             response=self._answer.text,
+            latency_ms=self._latency_ms,
             timestamp=self._at_s,
             request_id=self._request_id,
-            **self._shared(),
+            outcome=self._answer.outcome,
+            error=self._error and self._without_keys(self._error)[:2000],
+            fallback=self._n_asked > 1,
+            prompt_tokens=self._answer.prompt_tokens,
+            completion_tokens=self._answer.completion_tokens,
         )
-
-    def _shared(self) -> dict[str, Any]:
-        return {
-            "model": self._model,
-            "latency_ms": self._latency_ms,
-            "outcome": self._answer.outcome,
-            "error": self._error and self._without_keys(self._error)[:2000],
-            "fallback": self._n_asked > 1,
-            "prompt_tokens": self._answer.prompt_tokens,
-            "completion_tokens": self._answer.completion_tokens,
-        }
 
     def _without_keys(self, error: str) -> str:
         """A server may quote the key it refuses: the client's own as well as the environment's."""

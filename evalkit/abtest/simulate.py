@@ -9,22 +9,24 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+
+import numpy as np
 
 from evalkit.abtest.assignment import ABTestConfig, refuse_external
 from evalkit.abtest.log import EventLog, Exposure, outcome_row
 from evalkit.abtest.routing import ABTestResult, run_ab_request
+from evalkit.conversation import Messages
 from evalkit.errors import DesignError, ModelError
+from evalkit.files import JsonObject
 from evalkit.records import EvalResult
 
 DAY_S = 86400.0
 _BATCH = 1000
 
-_UNSAID = (
-    ", hash_seed='', coverage=1.0"  # not in the signs of logs simulated before there were these
-)
+# not in the signs of logs simulated before there were these
+_UNSAID = ", hash_seed='', coverage=1.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,23 +76,16 @@ class RecordedClient:
         """Whether the model's recorded answer was the expected one."""
         return bool(self._said[model][input_text].exact_match)
 
-    def _create(
-        self, *, model: str, messages: Sequence[Mapping[str, Any]], temperature: float
-    ) -> Any:
+    def _create(self, *, model: str, messages: Messages, temperature: float) -> SimpleNamespace:
         del temperature  # as recorded
         result = self._said[model][messages[-1]["content"]]
         self._now_s += (result.latency_ms or 0.0) / 1000
         if result.outcome == "error":
             raise ModelError(result.error or "the recorded call failed")
-        message = SimpleNamespace(
-            content=result.predicted,
-            refusal=result.predicted if result.outcome == "refused" else None,
-        )
+        refusal = result.predicted if result.outcome == "refused" else None
+        message = SimpleNamespace(content=result.predicted, refusal=refusal)
         choice = SimpleNamespace(message=message, finish_reason=result.finish_reason)
-        usage = SimpleNamespace(
-            prompt_tokens=result.prompt_tokens, completion_tokens=result.completion_tokens
-        )
-        return SimpleNamespace(choices=[choice], usage=usage)
+        return SimpleNamespace(choices=[choice], usage=result)  # which counts tokens by these names
 
 
 def simulate_traffic(
@@ -125,50 +120,45 @@ def simulate_traffic(
     """
     refuse_external(config)
     behaviour = behaviour or Behaviour()
-    asked = sorted(
-        {one.input_text for one in base_results} & {one.input_text for one in ft_results}
-    )
-    visits = _visits(n_users, len(asked), seed, behaviour)
-    traffic = Traffic(
-        n_users=len({user for user, *_ in visits}), n_requests=len(visits), added=False
-    )
-    if _is_there(
-        log, config, _sign(config, base_results, ft_results, n_users, seed, metric, behaviour)
-    ):
-        return traffic
+    asked = {one.input_text for one in base_results} & {one.input_text for one in ft_results}
+    questions = sorted(asked)
+    visits = _visits(n_users, len(questions), seed, behaviour)
+    n_seen = len({user for user, *_ in visits})
+    sign = _sign(config, base_results, ft_results, n_users, seed, metric, behaviour)
+    if _is_there(log, config, sign):
+        return Traffic(n_users=n_seen, n_requests=len(visits), added=False)
     client = RecordedClient(
         {config.control_model: base_results, config.treatment_model: ft_results}
     )
     slices = {one.input_text: one.slices.get(slice_field) for one in base_results}
-    start_at_s = (
-        time.time() // DAY_S * DAY_S - behaviour.days * DAY_S if start_at_s is None else start_at_s
-    )
+    if start_at_s is None:
+        start_at_s = time.time() // DAY_S * DAY_S - behaviour.days * DAY_S
     batch = _Batch(log, config)
     for n, (user, at_s, question, mood, luck) in enumerate(visits):
-        text, now = asked[question], start_at_s + at_s
-        row = {
-            "request_id": f"sim-{config.experiment_name}-{seed}-{n}",
-            "slice": slices[text],
-            "now": now,
-        }
+        text, now = questions[question], start_at_s + at_s
         try:
-            messages = [{"role": "user", "content": text}]
             result = run_ab_request(
-                f"sim-{seed}-{user}", messages, config, client, log=batch, clock=client.clock, **row
+                f"sim-{seed}-{user}",
+                [{"role": "user", "content": text}],
+                config,
+                client,
+                log=batch,
+                clock=client.clock,
+                request_id=f"sim-{config.experiment_name}-{seed}-{n}",
+                slice=slices[text],
+                now=now,
             )
         except ModelError:
             continue  # the router has logged it; nobody accepts an answer that never came
         if result.variant is None:
             continue  # not in the test
-        share = (
-            behaviour.accept_right if client.right(result.model, text) else behaviour.accept_wrong
-        )
-        batch.record_outcome(
-            result, metric, float(luck < share + mood), at_s=now + result.latency_ms / 1000
-        )
+        is_right = client.right(result.model, text)
+        share = behaviour.accept_right if is_right else behaviour.accept_wrong
+        accepted = float(luck < share + mood)
+        batch.record_outcome(result, metric, accepted, at_s=now + result.latency_ms / 1000)
     batch.flush()
     log.set_meta(f"{_name(config)}, complete", "1")
-    return replace(traffic, added=True)
+    return Traffic(n_users=n_seen, n_requests=len(visits), added=True)
 
 
 class _Batch:
@@ -177,20 +167,23 @@ class _Batch:
     def __init__(self, log: EventLog, config: ABTestConfig) -> None:
         self._log, self._experiment = log, config.experiment_name
         self._exposures: list[Exposure] = []
-        self._outcomes: list[dict[str, Any]] = []
+        self._outcomes: list[JsonObject] = []
 
     def record_exposure(self, exposure: Exposure) -> None:
         self._exposures.append(exposure)
         if len(self._exposures) >= _BATCH:
             self.flush()
 
-    def record_outcome(
-        self, result: ABTestResult, metric: str, value: float, *, at_s: float
-    ) -> None:
-        who = {"experiment": self._experiment, "user_id": self._log.stored_user(result.user_id)}
-        self._outcomes.append(
-            outcome_row(**who, metric=metric, value=value, at_s=at_s, request_id=result.request_id)
+    def record_outcome(self, told: ABTestResult, metric: str, value: float, *, at_s: float) -> None:
+        row = outcome_row(
+            experiment=self._experiment,
+            user_id=self._log.stored_user(told.user_id),
+            metric=metric,
+            value=value,
+            at_s=at_s,
+            request_id=told.request_id,
         )
+        self._outcomes.append(row)
 
     def flush(self) -> None:
         self._log.record_exposures(self._exposures)
@@ -202,13 +195,10 @@ def _visits(
     n_users: int, n_questions: int, seed: int, behaviour: Behaviour
 ) -> list[tuple[int, float, int, float, float]]:
     """User, seconds since the start, question, mood of the user and luck of the draw; in order of time."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     busy = np.where(np.arange(behaviour.days) % 7 < 5, 1.0, 0.5)
-    first = rng.choice(behaviour.days, n_users, p=busy / busy.sum()) + rng.uniform(
-        0.25, 0.9, n_users
-    )
+    first = rng.choice(behaviour.days, n_users, p=busy / busy.sum())
+    first = first + rng.uniform(0.25, 0.9, n_users)
     n_requests = rng.geometric(1 / behaviour.requests_per_user, n_users)
     user = np.repeat(np.arange(n_users), n_requests)
     gaps = rng.exponential(2.0, len(user))
@@ -244,12 +234,11 @@ def _name(config: ABTestConfig) -> str:
 
 
 def _sign(
-    config: ABTestConfig, base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult], *rest: Any
+    config: ABTestConfig, base: Sequence[EvalResult], tuned: Sequence[EvalResult], *rest: object
 ) -> str:
     """A hash of all that the simulated rows depend on."""
     said = [
-        [(one.input_text, one.predicted, one.exact_match) for one in some]
-        for some in (base, fine_tuned)
+        [(one.input_text, one.predicted, one.exact_match) for one in some] for some in (base, tuned)
     ]
     text = repr((config, said, rest)).replace(_UNSAID, "")
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()

@@ -7,19 +7,24 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import BinaryIO, Literal, NoReturn, get_args
 
 from evalkit.answers import shapes
-from evalkit.answers.shapes import REQUEST, ROLES, SYSTEM, UnusableError, shown
+from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableError, shown
 from evalkit.answers.thinking import split
 from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
+from evalkit.files import JsonObject
 from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, flattened, listed, plural, visible
 
+SystemPromptMode = Literal["auto", "prepend", "replace"]
+FEW = 100  # below this single rows have too much influence
+MAX_LINE_BYTES = 16 * 2**20  # some 4 million tokens: no model reads that, and it fills no memory
 NOT_SENT = {  # what is asked of all rows alike; a row that says otherwise would be asked something else than it says
     "temperature",
     "top_p",
@@ -35,236 +40,7 @@ NOT_SENT = {  # what is asked of all rows alike; a row that says otherwise would
     "web_search_options",
 }
 _NO_TEXT = {"role", "content", "name", "weight", "id", "type"}
-_NOTHING = (None, "", [], {})
-MAX_LINE_BYTES = (
-    16 * 2**20
-)  # some 4 million tokens: no model reads that, and a file without line ends would fill the memory
-
-
-def lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:
-    """Numbered lines as bytes; only a newline ends a line, and one that is too long is never held."""
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES):
-                number += 1
-                if number == 1 and line[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-                    yield 1, UnusableError("the file is UTF-16", "save it as UTF-8")
-                    return
-                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    yield number, _too_long(len(line) + _skipped(file))
-                else:
-                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-    except OSError as why:
-        raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
-
-
-def _skipped(file: Any) -> int:
-    n = 0
-    while chunk := file.readline(2**20):
-        n += len(chunk)
-        if chunk.endswith(b"\n"):
-            break
-    return n
-
-
-def _too_long(n_bytes: int) -> UnusableError:
-    return UnusableError(
-        f"the line is {n_bytes / 2**20:.0f} MB long, more than {MAX_LINE_BYTES // 2**20} MB, which no model reads",
-        "shorten or remove it; is there a line end after each row?",
-    )
-
-
-def parsed(raw: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
-        )
-    except UnicodeDecodeError as why:
-        raise UnusableError(
-            f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})", "save the file as UTF-8"
-        ) from why
-    except json.JSONDecodeError as why:
-        raise UnusableError(
-            f"not JSON: {why.msg}, column {why.colno}", "write one JSON object on each line"
-        ) from why
-    except RecursionError as why:
-        raise UnusableError(
-            "nested too deeply", "write one JSON object with a list of messages"
-        ) from why
-    except ValueError as why:
-        raise UnusableError("a number too long to read", "write it as text") from why
-    if not isinstance(row, dict):
-        raise UnusableError(
-            f"{_kind(row)}, not a JSON object", 'write {"messages": [...]} on each line'
-        )
-    if (b"\\ud" in raw or b"\\uD" in raw) and cleaned(json.dumps(row, ensure_ascii=False))[1]:
-        raise UnusableError(
-            "holds half a character (a lone surrogate), which no file can keep",
-            "mend the export that cut it",
-        )
-    return row
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
-        raise UnusableError(
-            f"the name {shown(twice)} stands twice in one object", "keep one of them"
-        )
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise UnusableError(f"{name} is not JSON", "write null, or leave it out")
-
-
-def messages(row: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The row's prompt, checked, and its last message when that is the expected answer; None when nothing is expected."""
-    messages = row.get("messages")
-    if messages is None:
-        raise UnusableError(
-            f"no 'messages'; the row has {listed(list(row)[:5]) or 'nothing'}",
-            "write the chat as a list named messages",
-        )
-    if not isinstance(messages, list) or not messages:
-        raise UnusableError(
-            "messages is empty" if messages == [] else f"messages is {_kind(messages)}",
-            "write a list of messages",
-        )
-    for number, message in enumerate(messages, start=1):
-        _check_message(number, message)
-    said = [
-        {name: one for name, one in message.items() if name != "weight" and _is_said(name, one)}
-        for message in messages
-    ]
-    if messages[-1]["role"] in {"system", "developer"}:
-        raise UnusableError(
-            f"last message has role {messages[-1]['role']!r}, so nothing is asked",
-            "end the row with the expected answer, or with a question of which nothing is expected",
-        )
-    if messages[-1]["role"] != "assistant":
-        return said, None
-    if len(messages) == 1:
-        raise UnusableError("nothing stands before the expected answer", "add the user's message")
-    if not spoken(messages[-1]).strip():
-        raise _empty("the expected answer", messages[-1])
-    return said[:-1], said[-1]
-
-
-def also_right(row: dict[str, Any], *, expects: bool) -> tuple[str, ...]:
-    """Further right answers, which a row lists beside the expected one."""
-    given = row.get("also_right")
-    if given in (None, []):
-        return ()
-    if not isinstance(given, list) or not all(isinstance(x, str) and x.strip() for x in given):
-        raise UnusableError(
-            f"also_right is {shown(given)}", "write a list of texts, none of them empty"
-        )
-    if not expects:
-        raise UnusableError(
-            "also_right stands beside no expected answer",
-            "end the messages with the first right answer, as the assistant's",
-        )
-    return tuple(dict.fromkeys(given))
-
-
-def request(row: dict[str, Any], labels: Collection[str] = ()) -> dict[str, Any]:
-    """What the row adds to the request: tools and the like; null and empty ones are not said.
-
-    Args:
-        row: The row.
-        labels: Its fields by which results are cut, which are no part of a request whatever their names.
-    """
-    for name in sorted(NOT_SENT & row.keys() - set(labels)):
-        raise UnusableError(
-            f"the row has its own {name}, which cannot be sent for one row alone",
-            "move it into metadata if it is a label; say it for all rows in study.yaml or request.yaml",
-        )
-    for name in SYSTEM:
-        if name not in labels and row.get(name) not in _NOTHING:
-            raise UnusableError(
-                f"{name} stands beside the messages, where nothing is sent",
-                "`evalkit convert` puts it in front of them; move it into metadata if it is a label",
-            )
-    said = {name: row[name] for name in REQUEST if row.get(name) not in (None, [], {}, "")}
-    for name, value in said.items():
-        if not isinstance(value, REQUEST[name]):
-            need = {list: "a list of objects", bool: "true or false"}.get(
-                REQUEST[name], "an object"
-            )
-            raise UnusableError(f"{name} is {_kind(value)}, which cannot be sent", f"write {need}")
-    for name in {"tools", "functions"} & said.keys():
-        if wrong := [one for one in said[name] if not isinstance(one, dict)]:
-            raise UnusableError(
-                f"{name} has {_kind(wrong[0])} in it, which cannot be sent",
-                "write each as an object",
-            )
-    return said
-
-
-def _is_said(name: str, value: object) -> bool:
-    """Exports write every name a message may have, most of them null; a tool call's content may be null indeed."""
-    return value is not None or name == "content"
-
-
-def _check_message(number: int, message: object) -> None:
-    if not isinstance(message, dict):
-        raise UnusableError(
-            f"message {number} is {_kind(message)}", "write it as an object with role and content"
-        )
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        raise UnusableError(
-            f"message {number} has role {shown(role)}", f"use one of {listed(list(ROLES))}"
-        )
-    if content is not None and not isinstance(content, str | list):
-        raise UnusableError(
-            f"message {number} has content that is {_kind(content)}", "write it as text"
-        )
-    if (
-        not flattened(content).strip()
-        and not isinstance(content, list)
-        and not (message.get("tool_calls") or message.get("function_call"))
-    ):
-        raise _empty(f"message {number} (role {role!r})", message)
-
-
-def _empty(what: str, message: dict[str, Any]) -> UnusableError:
-    """A message without text or tool call: what it has under another name is no reason to remove the row."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    names = [name for name in message if name not in _NO_TEXT and message[name] not in _NOTHING]
-    names += [str(name) for part in parts if isinstance(part, dict) for name in part]
-    names = [*dict.fromkeys(name for name in names if name not in {"type", "text"})]
-    if names:
-        return UnusableError(
-            f"{what} has no text in its content; it has {listed(names[:5])}",
-            'write text as content, or as parts {"type": "text", "text": ...}; a call of a tool as tool_calls',
-        )
-    return UnusableError(
-        f"{what} is empty",
-        "write its content; a row of which nothing is expected ends with the question"
-        if message["role"] == "assistant"
-        else "write its content, or remove the row",
-    )
-
-
-def _kind(value: object) -> str:
-    """What it is, with its article."""
-    known = {
-        dict: "an object",
-        list: "a list",
-        str: "a text",
-        bool: "true or false",
-        type(None): "null",
-    }
-    return known.get(type(value), "a number")
-
-
-SystemPromptMode = Literal["auto", "prepend", "replace"]
-FEW = 100  # below this single rows have too much influence
+_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
 _LISTED = 100
 _ALIKE = 3  # rows with the very same fault, from which only the first is named
 
@@ -316,128 +92,6 @@ class TestSet(Brief):
         return iter(self.examples) if self.examples else self.again()
 
 
-@dataclass(slots=True)
-class _Reader:
-    """One pass over a file: yields examples, collects everything else."""
-
-    path: Path
-    system_prompt: str = ""
-    mode: SystemPromptMode = "auto"
-    slice_fields: tuple[str, ...] = ()
-    cluster_field: str | None = None
-    problems: list[Problem] = field(default_factory=list)
-    blank: list[int] = field(default_factory=list)
-    open_ended: list[int] = field(default_factory=list)
-    lines_by_id: dict[str, int] = field(default_factory=dict)
-    prompts: dict[bytes, int] = field(default_factory=dict)
-    repeats: Counter[str] = field(default_factory=Counter)
-    repeated_prompts: list[str] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    prompt_use: Counter[str] = field(default_factory=Counter)
-    fields_seen: Counter[str] = field(default_factory=Counter)
-    requests: Counter[str] = field(default_factory=Counter)
-
-    def examples(self) -> Iterator[Example]:
-        """Yields the usable rows."""
-        for line, raw in lines(self.path):
-            try:
-                if isinstance(raw, UnusableError):
-                    raise raw
-                if not raw.strip():
-                    self.blank.append(line)
-                    continue
-                yield self._example(line, parsed(raw))
-            except UnusableError as why:
-                self.problems.append(Problem(line=line, problem=why.problem, remedy=why.remedy))
-
-    def _example(self, line: int, row: dict[str, Any]) -> Example:
-        prompt, last = messages(row)
-        expected = split(cleaned(spoken(last))[0])[1] if last else ""
-        if last and not expected.strip():
-            raise UnusableError("the expected answer is nothing but thoughts", "write the answer")
-        also = also_right(row, expects=last is not None)
-        asked = request(row, (*self.slice_fields, self.cluster_field or ""))
-        slices, cluster = self._labels(row)
-        example_id = self._identity(line, row, asked)
-        self._remember(line, example_id, (prompt, last), asked, also)
-        if last is None:
-            self.open_ended.append(line)
-        return Example(
-            example_id=example_id,
-            messages=self._with_system_prompt(prompt),
-            expected=expected,
-            slices=slices,
-            cluster=cluster,
-            line=line,
-            request=asked,
-            also_right=also,
-            expects=last is not None,
-        )
-
-    def _identity(self, line: int, row: dict[str, Any], asked: dict[str, Any]) -> str:
-        own = row.get("id")
-        if own is None:
-            digest = _digest(_with(row["messages"], asked)).hex()[:16]
-            self.repeats[digest] += 1
-            example_id = digest if self.repeats[digest] == 1 else f"{digest}-{self.repeats[digest]}"
-        elif isinstance(own, bool) or not isinstance(own, str | int) or not str(own).strip():
-            raise UnusableError(
-                f"id is {shown(own)}", "make it a text or a whole number, or leave it out"
-            )
-        else:
-            example_id = str(own)
-        if example_id in self.lines_by_id:
-            raise UnusableError(
-                f"id {shown(own)} stands on line {self.lines_by_id[example_id]} too",
-                "give each row an id of its own",
-            )
-        self.lines_by_id[example_id] = line
-        return example_id
-
-    def _remember(
-        self,
-        line: int,
-        example_id: str,
-        said: tuple[list[Any], Any],
-        asked: dict[str, Any],
-        also: tuple[str, ...],
-    ) -> None:
-        prompt, last = said
-        self.requests.update(asked.keys())
-        whole = [*prompt, last] if last else prompt
-        more = {**asked, "also_right": [*also]} if also else asked
-        self.digests.append(_digest([example_id, _with(whole, more)]))
-        first = self.prompts.setdefault(_digest(_with(prompt, asked))[:16], line)
-        if first != line:
-            self.repeated_prompts.append(f"{line} repeats {first}")
-
-    def _labels(self, row: dict[str, Any]) -> tuple[dict[str, str], str | None]:
-        metadata = row.get("metadata")
-        known = {**row, **(metadata if isinstance(metadata, dict) else {})}
-        self.fields_seen.update(name for name in known if name not in {"messages", "also_right"})
-        slices = {
-            name: _label(known[name]) for name in self.slice_fields if known.get(name) is not None
-        }
-        if self.cluster_field is None:
-            return slices, None
-        if known.get(self.cluster_field) is None:
-            raise UnusableError(
-                f"no {self.cluster_field!r} to cluster by",
-                "add it to the row's metadata, or cluster by another field",
-            )
-        return slices, _label(known[self.cluster_field])
-
-    def _with_system_prompt(self, prompt: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-        own = [message for message in prompt if message["role"] in {"system", "developer"}]
-        if not self.system_prompt:
-            self.prompt_use["the row's own" if own else "none"] += 1
-            return tuple(prompt)
-        replaces = self.mode == "replace" or (self.mode == "auto" and bool(own))
-        self.prompt_use["replaced" if replaces and own else "prepended"] += 1
-        rest = [message for message in prompt if message not in own] if replaces else prompt
-        return ({"role": "system", "content": self.system_prompt}, *rest)
-
-
 def read_examples(
     path: str | Path,
     *,
@@ -473,20 +127,16 @@ def read_examples(
         raise DesignError(
             f"system_prompt_mode {system_prompt_mode!r}, limit {limit}: need auto, prepend or replace; 0 or more"
         )
-    how = (
-        Path(path),
-        cleaned(system_prompt)[0],
-        system_prompt_mode,
-        tuple(slice_fields),
-        cluster_field or None,
-    )
-    reader, kept = _Reader(*how), []
+    prompt, cluster = cleaned(system_prompt)[0], cluster_field or None
+    how = (Path(path), prompt, system_prompt_mode, tuple(slice_fields), cluster)
+    reader, kept = _Reader(*how), list[Example]()
     for n, example in enumerate(reader.examples()):
         if keep and (not limit or n < limit):
             kept.append(example)
-    _check(reader, strict=strict)
-    if repeats := _repeats(reader):
-        warnings.warn(visible(f"{reader.path}: {repeats}"), stacklevel=2)
+    reader.check(strict=strict)
+    if reader.repeated:
+        warnings.warn(visible(f"{reader.path}: {reader.repeated}"), stacklevel=2)
+    uses = [f"{use} in {plural(n, 'row')}" for use, n in sorted(reader.prompt_use.items())]
     return TestSet(
         path=reader.path,
         examples=tuple(kept),
@@ -495,9 +145,9 @@ def read_examples(
         fingerprint=hashlib.sha256(b"".join(sorted(reader.digests))).hexdigest(),
         again=lambda: islice(_Reader(*how).examples(), limit or None),
         problems=tuple(reader.problems),
-        notes=tuple(_notes(reader)),
+        notes=tuple(reader.notes()),
         system_prompt=reader.system_prompt,
-        system_prompt_mode=_prompt_use(reader.prompt_use),
+        system_prompt_mode=listed(uses) if len(uses) > 1 else next(iter(reader.prompt_use), "none"),
         requests=dict(reader.requests),
         fields=tuple(name for name in reader.fields_seen if name not in {"id", "metadata"}),
     )
@@ -510,10 +160,8 @@ def looks_otherwise(path: str | Path) -> str:
         DataError: It cannot be read.
     """
     path = Path(path)
-    first = next(
-        (raw for _, raw in lines(path) if isinstance(raw, UnusableError) or raw.strip()), b""
-    )
-    if isinstance(first, UnusableError):
+    first = next((raw for _, raw in _lines(path) if not isinstance(raw, bytes) or raw.strip()), b"")
+    if not isinstance(first, bytes):
         return ""
     start, is_table = first.lstrip()[:4], path.suffix.lower() in {".csv", ".tsv", ".parquet"}
     seems = (
@@ -522,117 +170,382 @@ def looks_otherwise(path: str | Path) -> str:
         (start[:2] == b"PK", "an archive, perhaps a log of Inspect"),
         (first.strip() == b"{", "one JSON object over many lines"),
     )
-    return next((what for fits, what in seems if fits), "") or _guessed(first)
+    if what := next((what for fits, what in seems if fits), ""):
+        return what
+    with suppress(UnusableError):
+        return shapes.guess(_parsed(first))
+    return ""
 
 
-def _guessed(raw: bytes) -> str:
-    try:
-        return shapes.guess(parsed(raw))
-    except UnusableError:
-        return ""
+@dataclass(slots=True)
+class _Reader:
+    """One pass over a file: yields examples, collects everything else."""
 
+    path: Path
+    system_prompt: str
+    mode: SystemPromptMode
+    slice_fields: tuple[str, ...]
+    cluster_field: str | None
+    problems: list[Problem] = field(default_factory=list)
+    blank: list[int] = field(default_factory=list)
+    open_ended: list[int] = field(default_factory=list)
+    lines_by_id: dict[str, int] = field(default_factory=dict)
+    prompts: dict[bytes, int] = field(default_factory=dict)
+    repeats: Counter[str] = field(default_factory=Counter)
+    repeated_prompts: list[str] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    prompt_use: Counter[str] = field(default_factory=Counter)
+    fields_seen: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
 
-def _check(reader: _Reader, *, strict: bool) -> None:
-    problems, path = reader.problems, reader.path
-    n_good = len(reader.digests)
-    if not n_good and problems and (seems := looks_otherwise(path)):
-        problems[:] = [
-            Problem(
-                line=1,
-                problem=f"no row is chat; this looks like {seems}",
-                remedy=f"evalkit convert {path} --to test.jsonl",
-            )
-        ]
-    if not n_good and not problems:
-        problems.append(
-            Problem(
-                line=1, problem="the file has no rows", remedy="write one JSON object on each line"
-            )
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Fields to cut and to cluster by."""
+        return (*self.slice_fields, *([self.cluster_field] if self.cluster_field else []))
+
+    def examples(self) -> Iterator[Example]:
+        """Yields the usable rows."""
+        for line, raw in _lines(self.path):
+            try:
+                if not isinstance(raw, bytes):
+                    raise raw
+                if raw.strip():
+                    yield self._example(line, _parsed(raw))
+                else:
+                    self.blank.append(line)
+            except UnusableError as why:
+                self.problems.append(Problem(line=line, problem=why.problem, remedy=why.remedy))
+
+    def _example(self, line: int, row: JsonObject) -> Example:
+        prompt, last = _messages(row)
+        expected = split(cleaned(spoken(last))[0])[1] if last else ""
+        if last and not expected.strip():
+            raise UnusableError("the expected answer is nothing but thoughts", "write the answer")
+        also = _also_right(row, expects=last is not None)
+        asked = _request(row, self.labels)
+        labels = self._labels_of(row)
+        example_id = self._identity(line, row, asked)
+        self.requests.update(asked.keys())
+        more = {**asked, "also_right": [*also]} if also else asked
+        whole = [*prompt, last] if last else prompt
+        self.digests.append(_digest([example_id, _with(whole, more)]))
+        first = self.prompts.setdefault(_digest(_with(prompt, asked))[:16], line)
+        if first != line:
+            self.repeated_prompts.append(f"{line} repeats {first}")
+        if last is None:
+            self.open_ended.append(line)
+        return Example(
+            example_id=example_id,
+            messages=self._with_system_prompt(prompt),
+            expected=expected,
+            slices={name: labels[name] for name in self.slice_fields if name in labels},
+            cluster=labels.get(self.cluster_field) if self.cluster_field else None,
+            line=line,
+            request=asked,
+            also_right=also,
+            expects=last is not None,
         )
-    named = [*reader.slice_fields, *([reader.cluster_field] if reader.cluster_field else [])]
-    unknown = [name for name in named if reader.fields_seen and name not in reader.fields_seen]
-    if unknown:
-        raise DataError(
-            f"{path}: no row has {listed([repr(name) for name in unknown])}; the rows have {listed(sorted(reader.fields_seen))}"
-        )
-    if problems and strict:
-        told = [*_told(problems)]
-        listing = [f"{path}:{one}" for one in told[:_LISTED]]
-        more = [f"... and {count(len(told) - _LISTED)} more"] if len(told) > _LISTED else []
-        heading = f"{path}: {plural(len(problems), 'problem')}, {plural(n_good, 'usable row')}; nothing was asked"
-        raise DataError(
-            "\n".join(
-                [heading, *listing, *more, "strict=False leaves these rows out and counts them."]
+
+    def _identity(self, line: int, row: JsonObject, asked: JsonObject) -> str:
+        own = row.get("id")
+        if own is None:
+            digest = _digest(_with(row["messages"], asked)).hex()[:16]
+            self.repeats[digest] += 1
+            n = self.repeats[digest]
+            example_id = digest if n == 1 else f"{digest}-{n}"
+        elif isinstance(own, bool) or not isinstance(own, str | int) or not str(own).strip():
+            need = "make it a text or a whole number, or leave it out"
+            raise UnusableError(f"id is {shown(own)}", need)
+        else:
+            example_id = str(own)
+        if (first := self.lines_by_id.setdefault(example_id, line)) != line:
+            problem = f"id {shown(own)} stands on line {first} too"
+            raise UnusableError(problem, "give each row an id of its own")
+        return example_id
+
+    def _labels_of(self, row: JsonObject) -> dict[str, str]:
+        metadata = row.get("metadata")
+        known = {**row, **(metadata if isinstance(metadata, dict) else {})}
+        self.fields_seen.update(name for name in known if name not in {"messages", "also_right"})
+        labels = {
+            name: value if isinstance(value, str) else _json(value, ensure_ascii=False)
+            for name in self.labels
+            if (value := known.get(name)) is not None
+        }
+        if self.cluster_field and self.cluster_field not in labels:
+            remedy = "add it to the row's metadata, or cluster by another field"
+            raise UnusableError(f"no {self.cluster_field!r} to cluster by", remedy)
+        return labels
+
+    def _with_system_prompt(self, prompt: list[JsonObject]) -> tuple[JsonObject, ...]:
+        own = [message for message in prompt if message["role"] in {"system", "developer"}]
+        if not self.system_prompt:
+            self.prompt_use["the row's own" if own else "none"] += 1
+            return tuple(prompt)
+        replaces = self.mode == "replace" or (self.mode == "auto" and bool(own))
+        self.prompt_use["replaced" if replaces and own else "prepended"] += 1
+        rest = [message for message in prompt if message not in own] if replaces else prompt
+        return ({"role": "system", "content": self.system_prompt}, *rest)
+
+    def check(self, *, strict: bool) -> None:
+        """Refuses a file without usable rows, a field that no row has, and when `strict` any problem."""
+        problems, path, n_good = self.problems, self.path, len(self.digests)
+        if not n_good and problems and (seems := looks_otherwise(path)):
+            what = f"no row is chat; this looks like {seems}"
+            remedy = f"evalkit convert {path} --to test.jsonl"
+            problems[:] = [Problem(line=1, problem=what, remedy=remedy)]
+        if not n_good and not problems:
+            remedy = "write one JSON object on each line"
+            problems.append(Problem(line=1, problem="the file has no rows", remedy=remedy))
+        unknown = [repr(one) for one in self.labels if one not in self.fields_seen]
+        if unknown and self.fields_seen:
+            there = listed(sorted(self.fields_seen))
+            raise DataError(f"{path}: no row has {listed(unknown)}; the rows have {there}")
+        if problems and strict:
+            told = [f"{path}:{one}" for one in _told(problems)]
+            more = [f"... and {count(len(told) - _LISTED)} more"] if len(told) > _LISTED else []
+            heading = f"{path}: {plural(len(problems), 'problem')}, {plural(n_good, 'usable row')}; nothing was asked"
+            remedy = "strict=False leaves these rows out and counts them."
+            raise DataError("\n".join([heading, *told[:_LISTED], *more, remedy]))
+
+    @property
+    def repeated(self) -> str:
+        """That rows without id stand there more than once; "" when none does."""
+        copies = sum(times - 1 for times in self.repeats.values())
+        said = "without id stand in the file more than once; their ids end in -2, -3 ..."
+        return f"{plural(copies, 'row')} {said}" if copies else ""
+
+    def notes(self) -> Iterator[str]:
+        """What is no obstacle but should be known."""
+        n, n_open = len(self.digests), len(self.open_ended)
+        if self.problems:
+            yield f"{plural(len(self.problems), 'row')} left out that cannot be used, the first is line {self.problems[0].line}"
+        if self.repeated:
+            yield self.repeated
+        if n_open == n > 0:
+            yield (
+                "nothing is expected of any row, so there is no exact match or similarity: people decide, or as "
+                "primary_metric format (with a checker) or a scorer of your own"
             )
-        )
+        elif n_open:
+            named = f"{plural(n_open, 'row')} of {count(n)}, the first is line {self.open_ended[0]}"
+            yield f"nothing is expected of {named}: they count nowhere in exact match and similarity"
+        if self.repeated_prompts:
+            few = listed(self.repeated_prompts[:5])
+            yield f"{plural(len(self.repeated_prompts), 'prompt')} asked before (line {few}): such rows are not independent"
+        if self.blank:
+            yield f"{plural(len(self.blank), 'blank line')} passed over, the first is line {self.blank[0]}"
+        if 0 < n < FEW:
+            yield f"only {plural(n, 'example')}: below {FEW} single rows have too much influence; 200 to 500 are better"
 
 
 def _told(problems: list[Problem]) -> Iterator[str]:
     """Each problem with its line; of one that many rows have the first alone, and how many more."""
     alike = Counter((one.problem, one.remedy) for one in problems)
-    seen: set[tuple[str, str]] = set()
+    seen = set[tuple[str, str]]()
     for one in problems:
-        same = (one.problem, one.remedy)
+        same, said = (one.problem, one.remedy), f"{one.line}: {one.problem}; {one.remedy}"
         if alike[same] <= _ALIKE:
-            yield f"{one.line}: {one.problem}; {one.remedy}"
+            yield said
         elif same not in seen:
             seen.add(same)
-            yield f"{one.line}: {one.problem}; {one.remedy} ({plural(alike[same] - 1, 'more row')} alike)"
+            yield f"{said} ({plural(alike[same] - 1, 'more row')} alike)"
 
 
-def _repeats(reader: _Reader) -> str:
-    copies = sum(times - 1 for times in reader.repeats.values())
-    return (
-        f"{plural(copies, 'row')} without id stand in the file more than once; their ids end in -2, -3 ..."
-        * bool(copies)
-    )
-
-
-def _notes(reader: _Reader) -> Iterator[str]:
-    n = len(reader.digests)
-    if reader.problems:
-        yield f"{plural(len(reader.problems), 'row')} left out that cannot be used, the first is line {reader.problems[0].line}"
-    if repeats := _repeats(reader):
-        yield repeats
-    if reader.open_ended:
-        yield _open_ended(reader.open_ended, n)
-    if reader.repeated_prompts:
-        few = listed(reader.repeated_prompts[:5])
-        yield f"{plural(len(reader.repeated_prompts), 'prompt')} asked before (line {few}): such rows are not independent"
-    if reader.blank:
-        yield f"{plural(len(reader.blank), 'blank line')} passed over, the first is line {reader.blank[0]}"
-    if 0 < n < FEW:
-        yield f"only {plural(n, 'example')}: below {FEW} single rows have too much influence; 200 to 500 are better"
-
-
-def _open_ended(rows: list[int], n: int) -> str:
-    if len(rows) == n:
-        return (
-            "nothing is expected of any row, so there is no exact match or similarity: people decide, or as primary_metric "
-            "format (with a checker) or a scorer of your own"
-        )
-    named = f"{plural(len(rows), 'row')} of {count(n)}, the first is line {rows[0]}"
-    return f"nothing is expected of {named}: they count nowhere in exact match and similarity"
-
-
-def _prompt_use(use: Mapping[str, int]) -> str:
-    if len(use) > 1:
-        return listed([f"{how} in {plural(n, 'row')}" for how, n in sorted(use.items())])
-    return next(iter(use), "none")
-
-
-def _with(messages: list[Any], asked: dict[str, Any]) -> Any:
+def _with(messages: list[JsonObject], asked: JsonObject) -> list[JsonObject] | list[object]:
     """Rows without tools keep the identity they had before any could have them."""
     return [messages, asked] if asked else messages
 
 
 def _digest(value: object) -> bytes:
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
-    ).digest()
+    return hashlib.sha256(_json(value, separators=(",", ":")).encode("ascii")).digest()
 
 
-def _label(value: object) -> str:
-    return (
-        value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-    )
+def _json(
+    value: object, *, separators: tuple[str, str] | None = None, ensure_ascii: bool = True
+) -> str:
+    return json.dumps(value, sort_keys=True, separators=separators, ensure_ascii=ensure_ascii)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:
+    """Numbered lines as bytes; only a newline ends a line, and one that is too long is never held."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE_BYTES):
+                number += 1
+                if number == 1 and line[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+                    yield 1, UnusableError("the file is UTF-16", "save it as UTF-8")
+                    return
+                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    n_mb, most = (len(line) + _skipped(file)) / 2**20, MAX_LINE_BYTES // 2**20
+                    told = (
+                        f"the line is {n_mb:.0f} MB long, more than {most} MB, which no model reads"
+                    )
+                    remedy = "shorten or remove it; is there a line end after each row?"
+                    yield number, UnusableError(told, remedy)
+                else:
+                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+    except OSError as why:
+        raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
+
+
+def _skipped(file: BinaryIO) -> int:
+    n = 0
+    while chunk := file.readline(2**20):
+        n += len(chunk)
+        if chunk.endswith(b"\n"):
+            break
+    return n
+
+
+def _parsed(raw: bytes) -> JsonObject:
+    one_object = "write one JSON object on each line"
+    try:
+        text = raw.decode("utf-8")
+        row = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as why:
+        told = f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})"
+        raise UnusableError(told, "save the file as UTF-8") from why
+    except json.JSONDecodeError as why:
+        raise UnusableError(f"not JSON: {why.msg}, column {why.colno}", one_object) from why
+    except RecursionError as why:
+        remedy = "write one JSON object with a list of messages"
+        raise UnusableError("nested too deeply", remedy) from why
+    except ValueError as why:
+        raise UnusableError("a number too long to read", "write it as text") from why
+    if not isinstance(row, dict):
+        remedy = 'write {"messages": [...]} on each line'
+        raise UnusableError(f"{_kind(row)}, not a JSON object", remedy)
+    if (b"\\ud" in raw or b"\\uD" in raw) and cleaned(json.dumps(row, ensure_ascii=False))[1]:
+        problem = "holds half a character (a lone surrogate), which no file can keep"
+        raise UnusableError(problem, "mend the export that cut it")
+    return row
+
+
+def _unique(pairs: list[tuple[str, object]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        problem = f"the name {shown(twice)} stands twice in one object"
+        raise UnusableError(problem, "keep one of them")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise UnusableError(f"{name} is not JSON", "write null, or leave it out")
+
+
+def _messages(row: JsonObject) -> tuple[list[JsonObject], JsonObject | None]:
+    """The row's prompt, checked, and its last message when that is the expected answer; None when nothing is expected."""
+    messages = row.get("messages")
+    if messages is None:
+        there = listed(list(row)[:5]) or "nothing"
+        remedy = "write the chat as a list named messages"
+        raise UnusableError(f"no 'messages'; the row has {there}", remedy)
+    if not isinstance(messages, list) or not messages:
+        what = "empty" if messages == [] else _kind(messages)
+        raise UnusableError(f"messages is {what}", "write a list of messages")
+    for number, message in enumerate(messages, start=1):
+        _check_message(number, message)
+    said = [  # exports write every name a message may have, most of them null
+        {k: v for k, v in one.items() if k == "content" or (k != "weight" and v is not None)}
+        for one in messages
+    ]
+    last = said[-1]
+    if last["role"] in {"system", "developer"}:
+        raise UnusableError(
+            f"last message has role {last['role']!r}, so nothing is asked",
+            "end the row with the expected answer, or with a question of which nothing is expected",
+        )
+    if last["role"] != "assistant":
+        return said, None
+    if len(said) == 1:
+        raise UnusableError("nothing stands before the expected answer", "add the user's message")
+    if not spoken(messages[-1]).strip():
+        raise _empty("the expected answer", messages[-1])
+    return said[:-1], last
+
+
+def _check_message(number: int, message: object) -> None:
+    what = f"message {number}"
+    if not isinstance(message, dict):
+        remedy = "write it as an object with role and content"
+        raise UnusableError(f"{what} is {_kind(message)}", remedy)
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise UnusableError(f"{what} has role {shown(role)}", f"use one of {listed([*ROLES])}")
+    if content is not None and not isinstance(content, str | list):
+        raise UnusableError(f"{what} has content that is {_kind(content)}", "write it as text")
+    is_call = message.get("tool_calls") or message.get("function_call")
+    if not flattened(content).strip() and not isinstance(content, list) and not is_call:
+        raise _empty(f"{what} (role {role!r})", message)
+
+
+def _empty(what: str, message: JsonObject) -> UnusableError:
+    """A message without text or tool call: what it has under another name is no reason to remove the row."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    names = [name for name in message if name not in _NO_TEXT and message[name] not in NOTHING]
+    names += [str(name) for part in parts if isinstance(part, dict) for name in part]
+    names = [*dict.fromkeys(name for name in names if name not in {"type", "text"})]
+    if names:
+        return UnusableError(
+            f"{what} has no text in its content; it has {listed(names[:5])}",
+            'write text as content, or as parts {"type": "text", "text": ...}; a call of a tool as tool_calls',
+        )
+    remedy = "write its content, or remove the row"
+    if message["role"] == "assistant":
+        remedy = "write its content; a row of which nothing is expected ends with the question"
+    return UnusableError(f"{what} is empty", remedy)
+
+
+def _also_right(row: JsonObject, *, expects: bool) -> tuple[str, ...]:
+    """Further right answers, which a row lists beside the expected one."""
+    given = row.get("also_right")
+    if given in (None, []):
+        return ()
+    if not isinstance(given, list) or not all(isinstance(x, str) and x.strip() for x in given):
+        problem = f"also_right is {shown(given)}"
+        raise UnusableError(problem, "write a list of texts, none of them empty")
+    if not expects:
+        raise UnusableError(
+            "also_right stands beside no expected answer",
+            "end the messages with the first right answer, as the assistant's",
+        )
+    return tuple(dict.fromkeys(given))
+
+
+def _request(row: JsonObject, labels: Collection[str]) -> JsonObject:
+    """What the row adds to the request: tools and the like; null and empty ones are not said.
+
+    Args:
+        row: The row.
+        labels: Its fields by which results are cut, which are no part of a request whatever their names.
+    """
+    for name in sorted(NOT_SENT & row.keys() - set(labels)):
+        raise UnusableError(
+            f"the row has its own {name}, which cannot be sent for one row alone",
+            "move it into metadata if it is a label; say it for all rows in study.yaml or request.yaml",
+        )
+    for name in SYSTEM:
+        if name not in labels and row.get(name) not in NOTHING:
+            raise UnusableError(
+                f"{name} stands beside the messages, where nothing is sent",
+                "`evalkit convert` puts it in front of them; move it into metadata if it is a label",
+            )
+    said = {name: row[name] for name in REQUEST if row.get(name) not in NOTHING}
+    for name, value in said.items():
+        if not isinstance(value, kind := REQUEST[name]):
+            need = {list: "a list of objects", bool: "true or false"}.get(kind, "an object")
+            raise UnusableError(f"{name} is {_kind(value)}, which cannot be sent", f"write {need}")
+    for name in {"tools", "functions"} & said.keys():
+        if wrong := [one for one in said[name] if not isinstance(one, dict)]:
+            problem = f"{name} has {_kind(wrong[0])} in it, which cannot be sent"
+            raise UnusableError(problem, "write each as an object")
+    return said
+
+
+def _kind(value: object) -> str:
+    """What it is, with its article."""
+    return "null" if value is None else _KINDS.get(type(value), "a number")

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from random import uniform
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,45 +24,378 @@ from openai import AsyncOpenAI, DefaultAioHttpClient
 from evalkit.answers.reply import NoAnswerError, answer, refused, seconds_asked
 from evalkit.answers.request import Parameters
 from evalkit.errors import ModelError
-from evalkit.records import Answer
+from evalkit.records import Answer, Outcome
 from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import told_by
 
-
-class TooLargeError(Exception):
-    """A reply went beyond the limit; the message says how large it is, as far as is known."""
-
-
-async def read_within(response: httpx2.Response, *, max_bytes: int) -> None:
-    """Reads a reply before the client does; of an error's page only the beginning is kept.
-
-    Raises:
-        TooLargeError: An answer of more than `max_bytes`, unpacked; its connection is closed.
-    """
-    parts, n_bytes = [], 0
-    async for part in response.aiter_bytes():
-        n_bytes += len(part)
-        if n_bytes > max_bytes:
-            if response.is_success:
-                raise TooLargeError(_said(response, max_bytes))
-            break
-        parts.append(part)
-    response._content = b"".join(parts)  # what `aread` would set, so that it need not read
-
-
-def _said(response: httpx2.Response, max_bytes: int) -> str:
-    length = response.headers.get("content-length", "")
-    says_so = length.isdigit() and "content-encoding" not in response.headers
-    known = f", {int(length) / 1e6:,.1f} MB" if says_so else ""
-    return f"the reply is larger than {max_bytes / 1e6:g} MB (max_reply_mb){known}; it was not read to its end"
-
-
+ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000
+WAIT_MAX_S = 60.0
+MAX_TIMEOUTS = 3  # at 2% slow calls one is lost in 125,000; and a server that hangs costs three time-outs, not six
+IMPATIENT_ATTEMPTS = 2  # after a call for which all attempts were in vain, until the next answer
 _PROBE_EVERY_S = 15.0  # at the longest: a server that is back should not stand idle
 _SPREAD = 0.25  # of a wait the server asked for, on top: those it asked must not come back as one
+_STARVED = 10  # times the concurrency: so many others answered, and it is no bad luck any more
+_AWAY = {  # signs that the server is away, unless others are answered meanwhile
+    "unreachable": "no connection",
+    "dropped": "no connection",
+    "timeout": "no answer",
+    "gone": "no answer",
+}
+_LAST: Mapping[str, tuple[Outcome, str | None]] = {  # faults that no repeating cures
+    "row": ("error", None),
+    "filtered": ("refused", "content_filter"),
+    "oversized": ("oversized", None),
+}
+_GONE = {502, 503, 504, 529, *range(520, 525)}  # what gateways say of a server behind them
+_TOO_LARGE_FOR_THE_RATE = re.compile(
+    r"request too large|reduce (?:the|your) (?:prompt|input)", re.I
+)
+_STOPS = {
+    401: "the key is not accepted, check OPENAI_API_KEY",
+    402: "the account must be paid for",
+    403: "this key may not use it",
+    404: "not found, check the model's name; does OPENAI_BASE_URL end in /v1?",
+}
+_NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
+_NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
+    r"insufficient (?:quota|balance|credits?|funds)|out of (?:quota|credits?|funds)"
+    r"|exceeded your (?:current|monthly|plan'?s) (?:quota|budget|spend)|(?:credit )?balance is (?:too low|empty)"
+    r"|(?:quota|credits?) (?:has|have|is|are) (?:been )?(?:exhausted|used up|depleted|spent)",
+    re.IGNORECASE,
+)
+_SPENT_WITHIN = 100
+_FLAGGED = re.compile(r"flagged|moderation|content (?:policy|filter)|safety", re.IGNORECASE)
+_WRONG_NAME = {"model_not_found", "invalid_model"}
+_WRONG_REQUEST = _WRONG_NAME | {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
+_FILTERED = {"content_filter", "content_policy_violation"}
+_TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
+_WRONG_ROW = {"invalid_request_error", "invalid_argument", "badrequesterror"}
+_RATE = {"rate_limit_exceeded", "rate_limit_error", "rate_limited"}
+_LIMITED = _RATE | {"too_many_requests", "resource_exhausted"}
+_CURELESS = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _TOO_LONG | _WRONG_ROW  # told without a status
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """An attempt without an answer.
+
+    Attributes:
+        said: What the row keeps of it; no key stands in it.
+        kind: Worth repeating: limited, gone, unreachable, dropped, timeout, status, reply, page. Only this row fails: row,
+            filtered, oversized. No row can be answered: end.
+        wait_s: How long the server asks to wait.
+    """
+
+    said: str
+    kind: str
+    wait_s: float | None = None
+
+
+@dataclass(slots=True)
+class _Call:
+    """What one row has been through.
+
+    Attributes:
+        n: Attempts made.
+        n_failed: Those that speak against the row itself, the last of them at `failed_at`.
+        limited_at: When it was first refused for the rate; `n_answered` others had been answered by then.
+    """
+
+    first: bool
+    n: int = 0
+    n_failed: int = 0
+    n_timeouts: int = 0
+    failed_at: float = -math.inf
+    limited_at: float = math.inf
+    n_answered: float = math.inf
+    had_place: bool = False
+
+    def after(self, said: str) -> str:
+        """What is said of its last fault."""
+        return f"{said} (after {self.n} attempts)" if self.n > 1 else said
+
+
+class Endpoint:
+    """One model behind an OpenAI-compatible address; `await endpoint.ask(messages)` never raises for one bad row.
+
+    Address and key come from OPENAI_BASE_URL and OPENAI_API_KEY unless given.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        parameters: Parameters | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        attempts: int = ATTEMPTS,
+        concurrency: int = 16,
+        patience_s: float = 0.0,
+        max_reply_mb: float = 4.0,
+        wait_initial_s: float = 0.5,
+        wait_max_s: float = WAIT_MAX_S,
+    ) -> None:
+        """Prepares the client; nothing is sent yet.
+
+        Args:
+            model: The name the server knows the model by.
+            parameters: Sent with every call.
+            base_url: Address up to and with `/v1`.
+            api_key: Better left to the environment.
+            timeout_s: Seconds one attempt may take in all.
+            attempts: Attempts at one call, the first included.
+            concurrency: Calls under way at once; fewer while the server limits their rate.
+            patience_s: How long a rate limit or an outage is waited for, which then ends no row; 0: not at all.
+            max_reply_mb: The largest reply, in millions of bytes, unpacked; a larger one is not read to its end.
+            wait_initial_s: First pause between attempts; it doubles, with full jitter.
+            wait_max_s: Longest pause of our own; without patience also the longest a server may ask for.
+
+        Raises:
+            ModelError: Neither key nor address is known.
+        """
+        self.model, self.parameters = model, parameters or Parameters()
+        self._timeout_s, self._attempts, self._concurrency = timeout_s, attempts, concurrency
+        self._patience_s, self._wait_max_s = patience_s, wait_max_s
+        self._n_asking, self._in_vain, self._has_answered = 0, False, False
+        waits = {"wait_initial_s": wait_initial_s, "wait_max_s": wait_max_s}
+        self.access = Access(concurrency, patience_s=patience_s, **waits)
+        self._key, address = key_and_address(api_key, base_url)
+        self._secrets = known_secrets(self._key, address)
+        self.host = urlsplit(address).hostname or address
+        reading = partial(read_within, max_bytes=int(max_reply_mb * 1e6))
+        self._client = AsyncOpenAI(
+            api_key=self._key,
+            base_url=address,
+            max_retries=0,
+            timeout=timeout_s,
+            http_client=DefaultAioHttpClient(
+                timeout=timeout_s, event_hooks={"response": [reading]}
+            ),
+        )
+        self._url = f"{address.rstrip('/')}/chat/completions"  # absolute: saves the SDK joining it for every call
+
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        request: Mapping[str, object] | None = None,
+        first: bool = False,
+    ) -> Answer:
+        """Asks once, repeating what is worth repeating; `first` marks the call that finds out whether the endpoint works.
+
+        Args:
+            messages: The prompt.
+            request: What this row adds to the request: tools and the like.
+            first: Whether this is the call that finds out.
+
+        Raises:
+            ModelError: The endpoint cannot be used: key, model name, quota; nothing was answered for `patience_s`; with
+                `first` also the address.
+        """
+        asked = self.parameters.call(self.model, messages, request)
+        call = _Call(first=first)
+        self._n_asking += 1
+        try:
+            while True:
+                async with self.access.place(in_front=call.had_place):
+                    found = await self._tried(asked, call)
+                    if isinstance(found, Answer):
+                        return found
+                    if keeps_place := self.access.is_scarce:
+                        await asyncio.sleep(found)
+                if not keeps_place:
+                    await asyncio.sleep(found)
+        finally:
+            self._n_asking -= 1
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.close()
+
+    async def _tried(self, asked: Mapping[str, object], call: _Call) -> Answer | float:
+        """One attempt: its answer, or the seconds to wait for another one."""
+        async with self.access.alone_while_away():
+            call.n, begun = call.n + 1, time.monotonic()
+            reply = await self._reply(asked)
+            is_away = self._heard(reply, begun)
+        if isinstance(reply, Answer):
+            return reply if call.n == 1 else replace(reply, attempts=call.n)
+        if reply.kind == "end":
+            raise ModelError(
+                reply.said
+            )  # out here it drags no exception along that may hold the key
+        if reply.kind in _LAST:
+            outcome, reason = _LAST[reply.kind]
+            said = {"error": reply.said, "finish_reason": reason}
+            return Answer(text="", outcome=outcome, attempts=call.n, **said)
+        if self._is_over(call, reply, is_away=is_away):
+            self._in_vain = True
+            return Answer(text="", outcome="error", attempts=call.n, error=call.after(reply.said))
+        call.had_place = not is_away  # while the server is away each row has its turn to probe
+        return 0.0 if is_away else self.access.pause_s(call.n, reply.wait_s)
+
+    def _heard(self, reply: Answer | _Fault, begun: float) -> bool:
+        """Tells all calls what one reply says of account and server; whether the server is away."""
+        if isinstance(reply, Answer) or reply.kind not in {*_AWAY, "limited"}:
+            self.access.replied(is_answer=isinstance(reply, Answer))
+        elif reply.kind in _AWAY:
+            return self.access.unanswered(_AWAY[reply.kind], begun, reply.wait_s)
+        else:
+            self.access.limited()
+        return False
+
+    def _is_over(self, call: _Call, why: _Fault, *, is_away: bool) -> bool:
+        """Whether the row gets an error; a rate limit costs it no attempt, an outage two at most as it begins.
+
+        Raises:
+            ModelError: No row can be answered.
+        """
+        no_endpoint = "is OPENAI_BASE_URL right, and is the server running?"
+        if call.first and why.kind == "unreachable" and call.n > 1:
+            raise ModelError(f"{self.host}: {call.after(why.said)}; {no_endpoint}")
+        waits = self._patience_s > 0 and (is_away or why.kind == "limited")
+        if why.wait_s and why.wait_s > (self._patience_s if waits else self._wait_max_s):
+            if not waits:
+                return True
+            raise ModelError(
+                f"{self.host}: {why.said}; the server asks to wait {why.wait_s:,.0f} s, patience_s is {self._patience_s:g}: "
+                "start again later to go on from what was answered"
+            )
+        others_fare_better = self.access.answered_at > call.failed_at
+        if not waits or (why.kind not in {"limited", "unreachable"} and others_fare_better):
+            call.n_failed, call.failed_at = call.n_failed + 1, time.monotonic()
+            call.n_timeouts += why.kind == "timeout"
+        attempts = min(self._attempts, IMPATIENT_ATTEMPTS) if self._in_vain else self._attempts
+        if call.n_failed >= attempts or call.n_timeouts >= MAX_TIMEOUTS:
+            if call.first and why.kind == "page":
+                raise ModelError(f"{self.host}: {call.after(why.said)}; {no_endpoint}")
+            return True
+        return waits and self._waited_in_vain(call, why)
+
+    def _waited_in_vain(self, call: _Call, why: _Fault) -> bool:
+        """Ends the run when patience does; a call that is alone, or alone refused, may itself be to blame and fails alone."""
+        if self.access.exhausted:
+            if not (call.first or why.kind == "unreachable" or self._n_asking > 1):
+                return True
+            raise ModelError(
+                f"{self.host}: {self.access}, the last time: {why.said}; given up after patience_s = {self._patience_s:g}: "
+                "start again to go on from what was answered"
+            )
+        return why.kind == "limited" and self._is_starved(call)
+
+    def _is_starved(self, call: _Call) -> bool:
+        """Whether a call is refused for the rate while all others get through: a row too large for the limit."""
+        call.limited_at = min(call.limited_at, time.monotonic())
+        call.n_answered = min(call.n_answered, self.access.n_answered)
+        others = self.access.n_answered - call.n_answered
+        waited_s = time.monotonic() - call.limited_at
+        return waited_s > self._patience_s and others > _STARVED * self._concurrency
+
+    async def _reply(self, asked: Mapping[str, object]) -> Answer | _Fault:
+        """One attempt: the answer, or what went wrong, without the SDK's exception."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reply = await self._client.post(self._url, cast_to=object, body=asked)
+            found = answer(reply, strip_think=self.parameters.strip_think)
+        except Exception as why:
+            return self._fault(why)
+        latency_ms, self._in_vain = (time.perf_counter() - started) * 1000, False
+        self._has_answered = True
+        kept = ("text", "thinking", "served_model", "finish_reason", "error")
+        said = {name: getattr(found, name) for name in kept}
+        safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
+        return replace(found, **safe, latency_ms=round(latency_ms, 3))
+
+    def _fault(self, why: Exception) -> _Fault:
+        """What an exception of the SDK means for the row, without its key and without its past."""
+        if isinstance(why, openai.APIStatusError):
+            return self._refusal(why)
+        if isinstance(why, NoAnswerError):
+            return self._told(why)
+        if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
+            return _Fault("the reply is not JSON", "reply")
+        return self._unread(why, [why, *_causes(why)])
+
+    def _unread(self, why: Exception, causes: list[BaseException]) -> _Fault:
+        """No reply, or one that could not be read."""
+        if too_large := next((one for one in causes if isinstance(one, TooLargeError)), None):
+            return _Fault(str(too_large), "oversized")
+        if any(isinstance(cause, httpx2.DecodingError) for cause in causes):
+            return _Fault("the reply cannot be unpacked", "reply")
+        if isinstance(why, TimeoutError) or isinstance(causes[-1], TimeoutError):
+            return _Fault(f"no answer within {self._timeout_s:g} s", "timeout")
+        if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
+            said = f"no connection ({type(causes[-1]).__name__}: {causes[-1]})"
+            is_there = not any(isinstance(one, aiohttp.ClientConnectorError) for one in causes)
+            return _Fault(self._clean(said), "dropped" if is_there else "unreachable")
+        return _Fault(self._clean(f"{type(why).__name__}: {why}"), "row")
+
+    def _told(self, why: NoAnswerError) -> _Fault:
+        """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
+        message, names = self._clean(str(why)), why.names
+        status = 429 if why.status is None and names & _LIMITED else why.status
+        if status is None and not names & _CURELESS:
+            return _Fault(message, "page" if why.is_page else "reply")
+        found = self._by_status(status or 400, names, message, seconds_asked({}, message))
+        if why.in_choice and found.kind == "end" and not names & _NO_QUOTA:
+            return _Fault(
+                message, "row"
+            )  # the model was found and had begun: the next row may go well
+        return found
+
+    def _refusal(self, why: openai.APIStatusError) -> _Fault:
+        status, names = why.status_code, {str(name) for name in (why.code, why.type) if name}
+        message = f"{status}: {self._clean(message_of(why))}"
+        is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
+        is_about = is_about and not names & (_FILTERED | _NO_QUOTA | _TOO_LONG)
+        if is_about and (told := refused(message, self.parameters.body(), param=why.param)):
+            told, others_went_well = f"{told} ({message})", self._has_answered
+            is_row = others_went_well and not names & _WRONG_REQUEST
+            return _Fault(told, "row") if is_row else self._end(told)
+        if status == 403 and _FLAGGED.search(message):
+            return _Fault(message, "filtered")  # this prompt, not this key
+        return self._by_status(status, names, message, seconds_asked(why.response.headers, message))
+
+    def _by_status(
+        self, status: int, names: set[str] | frozenset[str], message: str, wait_s: float | None
+    ) -> _Fault:
+        says_so = status in {400, 403, 429} and _SPENT.search(message[:_SPENT_WITHIN])
+        if names & _NO_QUOTA or (says_so and wait_s is None):
+            said = f"{self.host}: no quota left ({message}); top it up and start again"
+            return _Fault(said, "end")
+        if status in _STOPS or names & _WRONG_REQUEST:
+            what = "request refused; a parameter set to None is left out, extra_body adds others"
+            if status == 401 and self._key == _NO_KEY:
+                what = "it wants a key, and OPENAI_API_KEY is not set"
+            else:
+                what = _STOPS.get(status, what)
+            return self._end(f"{what} ({message})")
+        if names & _FILTERED:
+            return _Fault(message, "filtered")
+        if status == 429 and _TOO_LARGE_FOR_THE_RATE.search(message):
+            return _Fault(message, "row")
+        if status not in {408, 409, 425, 429} and status < 500:
+            return _Fault(message, "row")
+        if not self._patience_s and wait_s is not None and wait_s > self._wait_max_s:
+            message = f"{message}; the server asks to wait {wait_s:g} s, the limit is {self._wait_max_s:g} s: start again later"
+        kind = "limited" if status == 429 else "gone" if status in _GONE else "status"
+        return _Fault(message, kind, wait_s)
+
+    def _end(self, said: str) -> _Fault:
+        return _Fault(f"{self.host}: model {self.model!r}: {said}", "end")
+
+    def _clean(self, text: str) -> str:
+        """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
+        return told_by(text, self._secrets)
 
 
 class Access:
-    """The places for calls under way, fewer when the server limits them, and one at a time while it is away.
+    """Who may call now: the places for calls under way, fewer when the server limits them, one at a time while it is away.
+
+    A rate limit is a state of the account, an outage one of the server; all calls of a run share both.
 
     The number of places follows DCTCP (RFC 8257, section 3.3): an answer adds 1/places, a refusal for the rate takes one
     half, so that a round of refusals halves them and a round of answers adds one; one refusal in twenty costs nothing.
@@ -197,402 +529,32 @@ class Access:
                 place.set_result(None)
 
 
-ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000
-WAIT_MAX_S = 60.0
-MAX_TIMEOUTS = 3  # at 2% slow calls one is lost in 125,000; and a server that hangs costs three time-outs, not six
-IMPATIENT_ATTEMPTS = 2  # after a call for which all attempts were in vain, until the next answer
-_STARVED = 10  # times the concurrency: so many others answered, and it is no bad luck any more
-_AWAY = {  # signs that the server is away, unless others are answered meanwhile
-    "unreachable": "no connection",
-    "dropped": "no connection",
-    "timeout": "no answer",
-    "gone": "no answer",
-}
-_GONE = {502, 503, 504, 529, *range(520, 525)}  # what gateways say of a server behind them
-_TOO_LARGE_FOR_THE_RATE = re.compile(
-    r"request too large|reduce (?:the|your) (?:prompt|input)", re.I
-)
-_STOPS = {
-    401: "the key is not accepted, check OPENAI_API_KEY",
-    402: "the account must be paid for",
-    403: "this key may not use it",
-    404: "not found, check the model's name; does OPENAI_BASE_URL end in /v1?",
-}
-_NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
-_NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
-    r"insufficient (?:quota|balance|credits?|funds)|out of (?:quota|credits?|funds)"
-    r"|exceeded your (?:current|monthly|plan'?s) (?:quota|budget|spend)|(?:credit )?balance is (?:too low|empty)"
-    r"|(?:quota|credits?) (?:has|have|is|are) (?:been )?(?:exhausted|used up|depleted|spent)",
-    re.IGNORECASE,
-)
-_SPENT_WITHIN = 100
-_FLAGGED = re.compile(r"flagged|moderation|content (?:policy|filter)|safety", re.IGNORECASE)
-_WRONG_REQUEST = {
-    "model_not_found",
-    "unsupported_parameter",
-    "unsupported_value",
-    "unknown_parameter",
-    "invalid_model",
-}
-_FILTERED = {"content_filter", "content_policy_violation"}
-_TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
-_WRONG_ROW = {  # told inside an HTTP 200 without a status: no repeating cures them
-    *_TOO_LONG,
-    "invalid_request_error",
-    "invalid_argument",
-    "badrequesterror",
-}
-_LIMITED = {
-    "rate_limit_exceeded",
-    "rate_limit_error",
-    "rate_limited",
-    "too_many_requests",
-    "resource_exhausted",
-}
-_SORTED_NAMES = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _WRONG_ROW
+class TooLargeError(Exception):
+    """A reply went beyond the limit; the message says how large it is, as far as is known."""
 
 
-class _TransientError(Exception):
-    """An attempt worth repeating; `kind` is limited, gone, unreachable, dropped, timeout, status, reply or page."""
+async def read_within(response: httpx2.Response, *, max_bytes: int) -> None:
+    """Reads a reply before the client does, unpacked piece by piece; of an error's page only the beginning is kept.
 
-    def __init__(self, message: str, kind: str, wait_s: float | None = None) -> None:
-        super().__init__(message)
-        self.kind, self.wait_s = kind, wait_s
-
-
-class _RowError(Exception):
-    """An attempt not worth repeating; only this row fails."""
-
-
-class _FilteredError(Exception):
-    """The server's filter refused the prompt."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """What one row has been through.
-
-    Attributes:
-        n: Attempts made.
-        n_failed: Those that speak against the row itself, the last of them at `failed_at`.
-        limited_at: When it was first refused for the rate; `n_answered` others had been answered by then.
+    Raises:
+        TooLargeError: An answer of more than `max_bytes`, unpacked; its connection is closed.
     """
+    parts, n_bytes = [], 0
+    async for part in response.aiter_bytes():
+        n_bytes += len(part)
+        if n_bytes > max_bytes:
+            if response.is_success:
+                raise TooLargeError(_too_large(response, max_bytes))
+            break
+        parts.append(part)
+    response._content = b"".join(parts)  # what `aread` would set, so that it need not read
 
-    first: bool
-    n: int = 0
-    n_failed: int = 0
-    n_timeouts: int = 0
-    failed_at: float = -math.inf
-    limited_at: float = math.inf
-    n_answered: float = math.inf
-    had_place: bool = False
 
-
-class Endpoint:
-    """One model behind an OpenAI-compatible address; `await endpoint.ask(messages)` never raises for one bad row.
-
-    Address and key come from OPENAI_BASE_URL and OPENAI_API_KEY unless given.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        *,
-        parameters: Parameters | None = None,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        timeout_s: float = 120.0,
-        attempts: int = ATTEMPTS,
-        concurrency: int = 16,
-        patience_s: float = 0.0,
-        max_reply_mb: float = 4.0,
-        wait_initial_s: float = 0.5,
-        wait_max_s: float = WAIT_MAX_S,
-    ) -> None:
-        """Prepares the client; nothing is sent yet.
-
-        Args:
-            model: The name the server knows the model by.
-            parameters: Sent with every call.
-            base_url: Address up to and with `/v1`.
-            api_key: Better left to the environment.
-            timeout_s: Seconds one attempt may take in all.
-            attempts: Attempts at one call, the first included.
-            concurrency: Calls under way at once; fewer while the server limits their rate.
-            patience_s: How long a rate limit or an outage is waited for, which then ends no row; 0: not at all.
-            max_reply_mb: The largest reply, in millions of bytes, unpacked; a larger one is not read to its end.
-            wait_initial_s: First pause between attempts; it doubles, with full jitter.
-            wait_max_s: Longest pause of our own; without patience also the longest a server may ask for.
-
-        Raises:
-            ModelError: Neither key nor address is known.
-        """
-        self.model, self.parameters = model, parameters or Parameters()
-        self._timeout_s, self._attempts, self._concurrency = timeout_s, attempts, concurrency
-        self._patience_s, self._wait_max_s = patience_s, wait_max_s
-        self._n_asking, self._in_vain, self._has_answered = 0, False, False
-        self.access = Access(
-            concurrency, patience_s=patience_s, wait_initial_s=wait_initial_s, wait_max_s=wait_max_s
-        )
-        self._key, address = key_and_address(api_key, base_url)
-        self._secrets = known_secrets(self._key, address)
-        self.host = urlsplit(address).hostname or address
-        self._client = AsyncOpenAI(
-            api_key=self._key,
-            base_url=address,
-            max_retries=0,
-            timeout=timeout_s,
-            http_client=DefaultAioHttpClient(
-                timeout=timeout_s,
-                event_hooks={"response": [partial(read_within, max_bytes=int(max_reply_mb * 1e6))]},
-            ),
-        )
-        self._url = f"{address.rstrip('/')}/chat/completions"  # absolute: saves the SDK joining it for every call
-
-    async def ask(
-        self,
-        messages: Sequence[Mapping[str, object]],
-        *,
-        request: Mapping[str, Any] | None = None,
-        first: bool = False,
-    ) -> Answer:
-        """Asks once, repeating what is worth repeating; `first` marks the call that finds out whether the endpoint works.
-
-        Args:
-            messages: The prompt.
-            request: What this row adds to the request: tools and the like.
-            first: Whether this is the call that finds out.
-
-        Raises:
-            ModelError: The endpoint cannot be used: key, model name, quota; nothing was answered for `patience_s`; with
-                `first` also the address.
-        """
-        asked = self.parameters.call(self.model, messages, request)
-        call = _Call(first=first)
-        self._n_asking += 1
-        try:
-            while True:
-                async with self.access.place(in_front=call.had_place):
-                    found = await self._tried(asked, call)
-                    if isinstance(found, Answer):
-                        return found
-                    if keeps_place := self.access.is_scarce:
-                        await asyncio.sleep(found)
-                if not keeps_place:
-                    await asyncio.sleep(found)
-        finally:
-            self._n_asking -= 1
-
-    async def _tried(self, asked: Mapping[str, object], call: _Call) -> Answer | float:
-        """One attempt: its answer, or the seconds to wait for another one."""
-        async with self.access.alone_while_away():
-            call.n, begun = call.n + 1, time.monotonic()
-            reply = await self._reply(asked)
-            is_away = self._heard(reply, begun)
-        if isinstance(reply, Answer):
-            return reply if call.n == 1 else replace(reply, attempts=call.n)
-        if isinstance(reply, ModelError):
-            raise reply  # out here it drags no exception along that may hold the key
-        if not isinstance(reply, _TransientError):
-            return self._without_answer(reply, call)
-        if self._is_over(call, reply, is_away=is_away):
-            self._in_vain = True
-            return self._without_answer(reply, call)
-        call.had_place = not is_away  # while the server is away each row has its turn to probe
-        return 0.0 if is_away else self.access.pause_s(call.n, reply.wait_s)
-
-    def _heard(self, reply: Answer | Exception, begun: float) -> bool:
-        """Tells all calls what one reply says of account and server; whether the server is away."""
-        kind = reply.kind if isinstance(reply, _TransientError) else ""
-        if kind == "limited":
-            self.access.limited()
-        elif kind in _AWAY and isinstance(reply, _TransientError):
-            return self.access.unanswered(_AWAY[kind], begun, reply.wait_s)
-        else:
-            self.access.replied(is_answer=isinstance(reply, Answer))
-        return False
-
-    def _is_over(self, call: _Call, why: _TransientError, *, is_away: bool) -> bool:
-        """Whether the row gets an error; a rate limit costs it no attempt, an outage two at most as it begins.
-
-        Raises:
-            ModelError: No row can be answered.
-        """
-        if call.first and why.kind == "unreachable" and call.n > 1:
-            raise self._no_endpoint(call, why)
-        waits = self._patience_s > 0 and (is_away or why.kind == "limited")
-        if why.wait_s and why.wait_s > (self._patience_s if waits else self._wait_max_s):
-            if waits:
-                raise self._asked_too_long(why)
-            return True
-        others_fare_better = self.access.answered_at > call.failed_at
-        if not waits or (why.kind not in {"limited", "unreachable"} and others_fare_better):
-            call.n_failed, call.failed_at = call.n_failed + 1, time.monotonic()
-            call.n_timeouts += why.kind == "timeout"
-        attempts = min(self._attempts, IMPATIENT_ATTEMPTS) if self._in_vain else self._attempts
-        if call.n_failed >= attempts or call.n_timeouts >= MAX_TIMEOUTS:
-            if call.first and why.kind == "page":
-                raise self._no_endpoint(call, why)
-            return True
-        return waits and self._waited_in_vain(call, why)
-
-    def _waited_in_vain(self, call: _Call, why: _TransientError) -> bool:
-        """Ends the run when patience does; a call that is alone, or alone refused, may itself be to blame and fails alone."""
-        if self.access.exhausted:
-            if call.first or why.kind == "unreachable" or self._n_asking > 1:
-                raise self._gave_up(why)
-            return True
-        return why.kind == "limited" and self._is_starved(call)
-
-    def _is_starved(self, call: _Call) -> bool:
-        """Whether a call is refused for the rate while all others get through: a row too large for the limit."""
-        call.limited_at = min(call.limited_at, time.monotonic())
-        call.n_answered = min(call.n_answered, self.access.n_answered)
-        others = self.access.n_answered - call.n_answered
-        waited_s = time.monotonic() - call.limited_at
-        return waited_s > self._patience_s and others > _STARVED * self._concurrency
-
-    def _gave_up(self, why: _TransientError) -> ModelError:
-        return ModelError(
-            f"{self.host}: {self.access}, the last time: {why}; given up after patience_s = {self._patience_s:g}: "
-            "start again to go on from what was answered"
-        )
-
-    def _asked_too_long(self, why: _TransientError) -> ModelError:
-        return ModelError(
-            f"{self.host}: {why}; the server asks to wait {why.wait_s:,.0f} s, patience_s is {self._patience_s:g}: "
-            "start again later to go on from what was answered"
-        )
-
-    def _no_endpoint(self, call: _Call, why: _TransientError) -> ModelError:
-        return ModelError(
-            f"{self.host}: {_after(why, call)}; is OPENAI_BASE_URL right, and is the server running?"
-        )
-
-    def _without_answer(self, why: Exception, call: _Call) -> Answer:
-        if isinstance(why, _FilteredError):
-            reason, outcome = "content_filter", "refused"
-        else:
-            reason, outcome = None, "oversized" if isinstance(why, TooLargeError) else "error"
-        said = _after(why, call) if isinstance(why, _TransientError) else str(why)
-        return Answer(text="", outcome=outcome, finish_reason=reason, error=said, attempts=call.n)
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self._client.close()
-
-    async def _reply(self, asked: Mapping[str, object]) -> Answer | Exception:
-        """One attempt: the answer, or what went wrong, without the SDK's exception."""
-        started = time.perf_counter()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                reply = await self._client.post(self._url, cast_to=object, body=asked)
-            found = answer(reply, strip_think=self.parameters.strip_think)
-        except Exception as why:
-            return self._sorted(why)
-        latency_ms, self._in_vain = (time.perf_counter() - started) * 1000, False
-        self._has_answered = True
-        kept = ("text", "thinking", "served_model", "finish_reason", "error")
-        said = {name: getattr(found, name) for name in kept}
-        safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
-        return replace(found, **safe, latency_ms=round(latency_ms, 3))
-
-    def _sorted(self, why: Exception) -> Exception:
-        """What an exception of the SDK means for the row, without its key and without its past."""
-        if isinstance(why, openai.APIStatusError):
-            return self._status(why)
-        if isinstance(why, NoAnswerError):
-            return self._told(why)
-        if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
-            return _TransientError("the reply is not JSON", "reply")
-        return self._unread(why, [why, *_causes(why)])
-
-    def _unread(self, why: Exception, causes: list[BaseException]) -> Exception:
-        """No reply, or one that could not be read."""
-        if too_large := next((one for one in causes if isinstance(one, TooLargeError)), None):
-            return TooLargeError(str(too_large))
-        if any(isinstance(cause, httpx2.DecodingError) for cause in causes):
-            return _TransientError("the reply cannot be unpacked", "reply")
-        if any(isinstance(cause, TimeoutError) for cause in (why, causes[-1])):
-            return _TransientError(f"no answer within {self._timeout_s:g} s", "timeout")
-        if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
-            kind = (
-                "unreachable"
-                if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes)
-                else "dropped"
-            )
-            return _TransientError(
-                self._clean(f"no connection ({type(causes[-1]).__name__}: {causes[-1]})"), kind
-            )
-        return _RowError(self._clean(f"{type(why).__name__}: {why}"))
-
-    def _told(self, why: NoAnswerError) -> Exception:
-        """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
-        message, names = self._clean(str(why)), set(why.names)
-        status = 429 if why.status is None and names & _LIMITED else why.status
-        if status is None and not names & _SORTED_NAMES:
-            return _TransientError(message, "page" if why.is_page else "reply")
-        found = self._by_status(status or 400, names, message, seconds_asked({}, message))
-        if why.in_choice and isinstance(found, ModelError) and not names & _NO_QUOTA:
-            return _RowError(message)  # the model was found and had begun: the next row may go well
-        return found
-
-    def _status(self, why: openai.APIStatusError) -> Exception:
-        names = {str(name) for name in (why.code, why.type) if name}
-        message = f"{why.status_code}: {self._clean(message_of(why))}"
-        if told := self._refused(why.status_code, names, message, why.param):
-            return told
-        if why.status_code == 403 and _FLAGGED.search(message):
-            return _FilteredError(message)  # this prompt, not this key
-        wait_s = seconds_asked(why.response.headers, message)
-        return self._by_status(why.status_code, names, message, wait_s)
-
-    def _refused(
-        self, status: int, names: set[str], message: str, param: str | None = None
-    ) -> Exception | None:
-        """A refusal of what is sent with every call; once a call went well it can only be this row's fault."""
-        is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
-        if not is_about or names & (_FILTERED | _NO_QUOTA | _TOO_LONG):
-            return None
-        told = refused(message, self.parameters.body(), param=param)
-        if not told:
-            return None
-        if self._has_answered and not names & _WRONG_REQUEST:
-            return _RowError(f"{told} ({message})")
-        return ModelError(f"{self.host}: model {self.model!r}: {told} ({message})")
-
-    def _by_status(
-        self, status: int, names: set[str], message: str, wait_s: float | None = None
-    ) -> Exception:
-        says_so = status in {400, 403, 429} and _SPENT.search(message[:_SPENT_WITHIN])
-        if names & _NO_QUOTA or (says_so and wait_s is None):
-            return ModelError(f"{self.host}: no quota left ({message}); top it up and start again")
-        if status in _STOPS or names & _WRONG_REQUEST:
-            what = _STOPS.get(
-                status,
-                "request refused; a parameter set to None is left out, extra_body adds others",
-            )
-            if status == 401 and self._key == _NO_KEY:
-                what = "it wants a key, and OPENAI_API_KEY is not set"
-            return ModelError(f"{self.host}: model {self.model!r}: {what} ({message})")
-        if names & _FILTERED:
-            return _FilteredError(message)
-        if status == 429 and _TOO_LARGE_FOR_THE_RATE.search(message):
-            return _RowError(message)
-        if status in {408, 409, 425, 429} or status >= 500:
-            kind = "limited" if status == 429 else "gone" if status in _GONE else "status"
-            return self._busy(message, kind, wait_s)
-        return _RowError(message)
-
-    def _busy(self, message: str, kind: str, wait_s: float | None) -> _TransientError:
-        if not self._patience_s and wait_s is not None and wait_s > self._wait_max_s:
-            message = f"{message}; the server asks to wait {wait_s:g} s, the limit is {self._wait_max_s:g} s: start again later"
-        return _TransientError(message, kind, wait_s)
-
-    def _clean(self, text: str) -> str:
-        """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
-        return told_by(text, self._secrets)
+def _too_large(response: httpx2.Response, max_bytes: int) -> str:
+    length = response.headers.get("content-length", "")
+    says_so = length.isdigit() and "content-encoding" not in response.headers
+    known = f", {int(length) / 1e6:,.1f} MB" if says_so else ""
+    return f"the reply is larger than {max_bytes / 1e6:g} MB (max_reply_mb){known}; it was not read to its end"
 
 
 def key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
@@ -634,10 +596,6 @@ def message_of(why: openai.APIStatusError) -> str:
         body = body.get("message") or body.get("error") or body
     text = " ".join(str(body or why.message).split())
     return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text
-
-
-def _after(why: Exception, call: _Call) -> str:
-    return f"{why} (after {call.n} attempts)" if call.n > 1 else str(why)
 
 
 def _causes(why: BaseException) -> Iterator[BaseException]:

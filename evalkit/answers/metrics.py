@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -13,17 +12,30 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
+from functools import partial
 from itertools import pairwise
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from evalkit import conversation, wording
+from evalkit import conversation, stats, wording
 from evalkit.errors import DataError, DesignError
-from evalkit.files import read_json
+from evalkit.files import JsonObject, read_json
+from evalkit.ledger import sha256_of
 from evalkit.records import Answer, Brief, EvalResult, Example
 from evalkit.study import inside
 
+Scorer = Callable[[str, str], float | bool | None]
+Checker = Callable[[str], bool | None]
+
+MOST_CELLS = 1_000_000_000  # length times length: about 20 ms of matching
+PIECE = 10_000  # characters
+_ROUNDING = 1e-9  # a cosine of 1.0000000000000002 is a 1
+_IGNORED = dict.fromkeys(
+    [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]
+)
+_ARTICLE_LINE = re.compile(r"^[A-Z]\d{2}\.\d{1,2}: .+")
+_ICD10CM_LINE = re.compile(r"[A-Z]\d[0-9AB](\.[0-9A-Z]{1,4})?(:\s.+)?\Z")
 _NAMED = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[^\W\d]\w*)\Z")
 
 
@@ -32,15 +44,15 @@ class OwnFunction:
 
     def __init__(self, choice: str, function: Callable[..., Any]) -> None:
         """`choice` is what the study calls it: `mine.py:half`."""
-        self.choice, self.__name__ = choice, choice.rpartition(":")[2]
+        self._choice, self.__name__ = choice, choice.rpartition(":")[2]
         self._function = function
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: str) -> Any:
         """What the function returns."""
         return self._function(*arguments)
 
     def __repr__(self) -> str:
-        return self.choice
+        return self._choice
 
 
 def is_own(choice: object) -> bool:
@@ -66,7 +78,9 @@ def own_function(choice: str, *, kind: str, folder: Path | None = None) -> OwnFu
     try:
         found = runpy.run_path(str(path)).get(named["name"])
     except (Exception, SystemExit) as why:
-        line = why.lineno if isinstance(why, SyntaxError) else _line_in(path, why)
+        frames = traceback.extract_tb(why.__traceback__)
+        lines = [1, *(one.lineno or 0 for one in frames if one.filename == str(path))]
+        line = why.lineno if isinstance(why, SyntaxError) else lines[-1]
         told = f"{path}:{line}: {kind} {choice}: the file fails: {_said(why)}"
         raise DesignError(f"{told}; mend it") from why
     if not callable(found):
@@ -77,25 +91,23 @@ def own_function(choice: str, *, kind: str, folder: Path | None = None) -> OwnFu
 def own_hashes(choices: Iterable[str], folder: Path) -> dict[str, str]:
     """SHA-256 hex of each file that such names come from, by its name; other names have none."""
     files = {named["file"] for one in choices if (named := _NAMED.match(one))}
-    return {
-        name: hashlib.sha256(_file(folder, name, name).read_bytes()).hexdigest()
-        for name in sorted(files)
-    }
+    return {name: sha256_of(_file(folder, name, name)) for name in sorted(files)}
 
 
-def called(what: str, function: Callable[..., Any], example: Example, *texts: str) -> Any:
-    """What a scorer or checker says of one row.
+def _called(what: str, function: Callable[..., Any], example: Example, *texts: str) -> Any:
+    """What a scorer or checker says of one row, NumPy's booleans as Python's.
 
     Raises:
         DesignError: It raised; the message names it, the row and the line.
     """
     try:
-        return function(*texts)
+        given = function(*texts)
     except Exception as why:
-        raise refused(what, example, f"{_said(why)}{_place(why)}") from why
+        raise _refused(what, example, f"{_said(why)}{_place(why)}") from why
+    return bool(given) if getattr(getattr(given, "dtype", None), "kind", "") == "b" else given
 
 
-def refused(what: str, example: Example, told: str) -> DesignError:
+def _refused(what: str, example: Example, told: str) -> DesignError:
     """The error that names a scorer or checker and the row it failed at."""
     line = f" (line {example.line})" if example.line else ""
     return DesignError(f"{what}, row {example.example_id!r}{line}: {told}")
@@ -111,30 +123,15 @@ def _file(folder: Path, name: str, what: str) -> Path:
     return path
 
 
-def _line_in(path: Path, why: BaseException) -> int:
-    lines = [one.lineno or 0 for one in _frames(why) if one.filename == str(path)]
-    return lines[-1] if lines else 1
-
-
 def _place(why: BaseException) -> str:
     """Where in the function's own file it went wrong, not in the library it called."""
-    frames = [one for one in _frames(why) if one.filename != __file__]
+    frames = [one for one in traceback.extract_tb(why.__traceback__) if one.filename != __file__]
     same = [one for one in frames if one.filename == frames[0].filename]
     return f" ({same[-1].filename}:{same[-1].lineno})" if same else ""
 
 
-def _frames(why: BaseException) -> traceback.StackSummary:
-    return traceback.extract_tb(why.__traceback__)
-
-
 def _said(why: BaseException) -> str:
     return f"{type(why).__name__}: {why}" if str(why) else type(why).__name__
-
-
-Checker = Callable[[str], bool | None]
-
-_ARTICLE_LINE = re.compile(r"^[A-Z]\d{2}\.\d{1,2}: .+")
-_ICD10CM_LINE = re.compile(r"[A-Z]\d[0-9AB](\.[0-9A-Z]{1,4})?(:\s.+)?\Z")
 
 
 def check_format(output: str) -> bool:
@@ -226,27 +223,15 @@ def _schema_checker(path: Path) -> Checker:
     except SchemaError as why:
         said = " ".join(why.message.split())[:200]
         raise DesignError(f"checker schema:{path}: no JSON schema ({said}); {remedy}") from why
-    validator = kind(
-        schema, registry=Registry()
-    )  # an empty registry: a schema never fetches another one
-    return lambda output: _is_valid_json(output, validator)
+    validator = kind(schema, registry=Registry())  # an empty one: a schema never fetches another
 
+    def is_valid(output: str) -> bool:
+        try:
+            return validator.is_valid(json.loads(output))
+        except (ValueError, RecursionError):
+            return False
 
-def _is_valid_json(output: str, validator: Any) -> bool:
-    try:
-        return validator.is_valid(json.loads(output))
-    except (ValueError, RecursionError):
-        return False
-
-
-MOST_CELLS = 1_000_000_000  # length times length: about 20 ms of matching
-PIECE = 10_000  # characters
-Scorer = Callable[[str, str], float | bool | None]
-
-_ROUNDING = 1e-9  # a cosine of 1.0000000000000002 is a 1
-_IGNORED = dict.fromkeys(
-    [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]
-)
+    return is_valid
 
 
 def similarity(expected: str, predicted: str) -> float:
@@ -309,6 +294,10 @@ def normalised_exact(expected: str, predicted: str) -> bool:
     return _levelled(expected) == _levelled(predicted)
 
 
+def _levelled(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).translate(_IGNORED).casefold().split())
+
+
 def all_lines_present(expected: str, predicted: str) -> bool:
     """Every expected line stands in the answer. It rewards listing everything: show it beside exact match."""
     given = {line.strip() for line in predicted.split("\n")}
@@ -324,17 +313,8 @@ def tool_call(expected: str, predicted: str) -> bool | None:
     return sorted(wanted) == sorted(conversation.calls_in(predicted)) if wanted else None
 
 
-SCORERS: Mapping[str, Scorer] = {
-    one.__name__: one
-    for one in (
-        exact,
-        normalised_exact,
-        similarity,
-        article_similarity,
-        all_lines_present,
-        tool_call,
-    )
-}
+_OURS = (exact, normalised_exact, similarity, article_similarity, all_lines_present, tool_call)
+SCORERS: Mapping[str, Scorer] = {one.__name__: one for one in _OURS}
 
 
 def scorer(choice: str | Scorer, *, folder: Path | None = None) -> Scorer:
@@ -391,31 +371,22 @@ def score_answer(
     answer keeps the similarity its text earns; the other failures score 0. Of several right answers the best counts;
     where nothing is expected only scorers of one's own are asked, with an empty expectation.
     """
-    text, ok = answer.text.strip(), answer.outcome == "ok"
-    check = _checker_of(checker)
-    chosen = {
-        name: one
-        for name, one in scorers_by_name(scorers).items()
-        if example.expects or not _is_ours(one)
-    }
+    text, ok, check = answer.text.strip(), answer.outcome == "ok", _checker_of(checker)
+    matches = ok and any(exact(one, text) for one in example.right)
+    scores = dict(answer.scores)
+    for name, one in scorers_by_name(scorers).items():
+        if example.expects or not _is_ours(one):
+            scores[name] = _score(one, example.right, text, answer.outcome, example)
     return EvalResult(
         example_id=example.example_id,
         input_text=input_text(example.messages),
         expected=example.expected,
         predicted=text,
-        exact_match=ok and any(exact(one, text) for one in example.right)
-        if example.expects
-        else None,
+        exact_match=matches if example.expects else None,
         format_correct=None if check is unchecked else ok and _has_form(check, example, text),
         outcome=answer.outcome,
         sample=sample,
-        scores={
-            **answer.scores,
-            **{
-                name: _score(one, example.right, text, answer.outcome, example)
-                for name, one in chosen.items()
-            },
-        },
+        scores=scores,
         slices=example.slices,
         cluster=example.cluster,
         finish_reason=answer.finish_reason,
@@ -441,10 +412,9 @@ def value(result: EvalResult, metric: str) -> float | None:
 
     None where it is undefined, and of an answer that was scored without it.
     """
-    if metric == "exact_match":
-        return None if result.exact_match is None else float(result.exact_match)
-    if metric == "format":
-        return None if result.format_correct is None else float(result.format_correct)
+    if metric in {"exact_match", "format"}:
+        given = result.exact_match if metric == "exact_match" else result.format_correct
+        return None if given is None else float(given)
     if metric in result.scores:
         return result.scores[metric]
     if metric not in SCORERS or result.exact_match is None:  # of the latter nothing is expected
@@ -469,11 +439,8 @@ def carries(results: Iterable[EvalResult], metric: str) -> bool:
 def metric_names(results: Sequence[EvalResult]) -> tuple[str, ...]:
     """Every metric these results carry: exact_match, format, similarity (where they are defined) first."""
     own = dict.fromkeys(name for one in results for name in one.scores if name != "exact")
-    ours = [
-        name
-        for name in ("exact_match", "format", "similarity")
-        if not results or carries(results, name)
-    ]
+    first = ("exact_match", "format", "similarity")
+    ours = [name for name in first if not results or carries(results, name)]
     return tuple(dict.fromkeys([*ours, *own]))
 
 
@@ -500,43 +467,31 @@ class Metrics(Brief):
     outcomes: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain values, ready for JSON."""
         plain = {name: getattr(self, name) for name in self.__slots__}
         by_metric = {name: one.to_dict() for name, one in self.by_metric.items()}
-        return {
-            **plain,
-            "by_metric": by_metric,
-            "outcomes": dict(self.outcomes),
-            "notes": list(self.notes),
-        }
+        more = {"outcomes": dict(self.outcomes), "notes": list(self.notes)}
+        return {**plain, "by_metric": by_metric, **more}
 
     def __str__(self) -> str:
         if not self.total_examples:
             return "No examples, so no rates."
-        form = (
-            ""
-            if self.format_accuracy is None
-            else f"format {wording.percent(self.format_accuracy)}, "
-        )
+        form, percent = self.format_accuracy, wording.percent
         return (
-            f"{wording.plural(self.total_examples, 'example')}: exact match {wording.percent(self.exact_match_rate)}, "
-            f"{form}similarity {wording.number(self.avg_similarity)}."
+            f"{wording.plural(self.total_examples, 'example')}: exact match {percent(self.exact_match_rate)}, "
+            f"{'' if form is None else f'format {percent(form)}, '}similarity {wording.number(self.avg_similarity)}."
         )
 
     def _repr_html_(self) -> str:
-        intervals = {
-            name: f"{wording.number(one.estimate, 3)} ({wording.number(one.ci_low, 3)} to {wording.number(one.ci_high, 3)})"
-            for name, one in self.by_metric.items()
-        }
-        return wording.html_table(
-            {
-                "examples": self.total_examples,
-                **intervals,
-                **self.outcomes,
-                "notes": " ".join(self.notes),
-            }
-        )
+        rows: dict[str, object] = {"examples": self.total_examples}
+        for name, one in self.by_metric.items():
+            value, low, high = map(_in_table, (one.estimate, one.ci_low, one.ci_high))
+            rows[name] = f"{value} ({low} to {high})"
+        return wording.html_table({**rows, **self.outcomes, "notes": " ".join(self.notes)})
+
+
+_in_table = partial(wording.number, digits=3)
 
 
 def compute_metrics(results: Iterable[EvalResult], *, alpha: float = 0.05) -> Metrics:
@@ -556,14 +511,14 @@ def compute_metrics(results: Iterable[EvalResult], *, alpha: float = 0.05) -> Me
     """
     answers = list(results)
     groups, notes = _examples(answers)
-    per_example = {name: _means(groups, name) for name in metric_names(answers)}
-    by_metric = {name: _with_interval(values, alpha) for name, values in per_example.items()}
+    by_metric = {name: _interval(groups, name, alpha) for name in metric_names(answers)}
+    rates = {name: one.estimate for name, one in by_metric.items()}
     similarities = [value(one, "similarity") for one in answers]
     return Metrics(
         total_examples=len(groups),
-        exact_match_rate=_estimate(by_metric, "exact_match"),
-        format_accuracy=_estimate(by_metric, "format"),
-        avg_similarity=_estimate(by_metric, "similarity"),
+        exact_match_rate=rates.get("exact_match"),
+        format_accuracy=rates.get("format"),
+        avg_similarity=rates.get("similarity"),
         min_similarity=min((one for one in similarities if one is not None), default=None),
         total_answers=len(answers),
         by_metric=by_metric,
@@ -572,36 +527,30 @@ def compute_metrics(results: Iterable[EvalResult], *, alpha: float = 0.05) -> Me
     )
 
 
-def _estimate(by_metric: Mapping[str, Any], name: str) -> float | None:
-    return by_metric[name].estimate if name in by_metric else None
-
-
 def _examples(answers: list[EvalResult]) -> tuple[list[list[EvalResult]], tuple[str, ...]]:
-    seen: Counter[tuple[str, int]] = Counter()
-    groups: dict[tuple[str, int], list[EvalResult]] = defaultdict(list)
+    """The samples of each example; an id's n-th row is an example of its own."""
+    seen = Counter[tuple[str, int]]()
+    groups = defaultdict[tuple[str, int], list[EvalResult]](list)
     for one in answers:
         who = (str(one.example_id), one.sample)
-        groups[str(one.example_id), seen[who]].append(one)
+        groups[who[0], seen[who]].append(one)
         seen[who] += 1
+    if not answers:
+        return [], ("No examples: nothing can be said.",)
     repeated = sum(times > 1 for times in seen.values())
-    notes = (
-        [f"{wording.plural(repeated, 'id')} stand more than once; each row counts as an example."]
-        if repeated
-        else []
-    )
-    return list(groups.values()), tuple(notes if answers else ["No examples: nothing can be said."])
+    said = f"{wording.plural(repeated, 'id')} stand more than once; each row counts as an example."
+    return list(groups.values()), (said,) if repeated else ()
 
 
-def _means(groups: Iterable[Sequence[EvalResult]], metric: str) -> list[float]:
-    per_example = (
-        [v for one in group if (v := value(one, metric)) is not None] for group in groups
-    )
-    return [math.fsum(values) / len(values) for values in per_example if values]
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the known values; None when there is none."""
+    known = [one for one in values if one is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
-def _with_interval(values: list[float], alpha: float) -> Any:
-    from evalkit import stats
-
+def _interval(groups: Iterable[Sequence[EvalResult]], metric: str, alpha: float) -> Any:
+    means = (mean(value(one, metric) for one in group) for group in groups)
+    values = [one for one in means if one is not None]
     if all(one in (0.0, 1.0) for one in values):
         return stats.rate_interval(int(sum(values)), len(values), alpha=alpha)
     test = stats.paired_mean_test(values, alpha=alpha)
@@ -646,7 +595,7 @@ def _own_score(one: Scorer, row: Example, expected: str, predicted: str) -> floa
         DesignError: It raised, or gave something else.
     """
     what = f"scorer {getattr(one, '__name__', one)}"
-    given = _plain(called(what, one, row, expected, predicted))
+    given = _called(what, one, row, expected, predicted)
     if given is None or isinstance(given, bool):
         return given
     number = float(given) if isinstance(given, Real) else math.inf
@@ -655,22 +604,13 @@ def _own_score(one: Scorer, row: Example, expected: str, predicted: str) -> floa
     if not -_ROUNDING <= number <= 1 + _ROUNDING:
         got = f"gave {given!r:.80} ({type(given).__name__})"
         need = "need a number from 0 to 1, True, False, or None where it is undefined"
-        raise refused(what, row, f"{got}; {need}")
+        raise _refused(what, row, f"{got}; {need}")
     return min(1.0, max(0.0, number))
 
 
 def _has_form(check: Checker, row: Example, text: str) -> bool:
     what = f"checker {getattr(check, '__name__', check)}"
-    given = _plain(called(what, check, row, text))
+    given = _called(what, check, row, text)
     if not isinstance(given, bool):
-        raise refused(what, row, f"gave {given!r:.80}; need True or False")
+        raise _refused(what, row, f"gave {given!r:.80}; need True or False")
     return given
-
-
-def _plain(given: object) -> Any:
-    """NumPy's booleans as Python's."""
-    return bool(given) if getattr(getattr(given, "dtype", None), "kind", "") == "b" else given
-
-
-def _levelled(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).translate(_IGNORED).casefold().split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from evalkit import stats, wording
 from evalkit.answers import metrics
+from evalkit.answers.metrics import mean
 from evalkit.errors import DataError
 from evalkit.records import Brief, EvalResult
 
@@ -43,10 +43,8 @@ class Pair(Brief):
     @property
     def cluster(self) -> str:
         """The source it shares with others, as either side declares it; its own id when neither does."""
-        return next(
-            (str(one.cluster) for one in (self.base, self.fine_tuned) if one.cluster is not None),
-            self.example_id,
-        )
+        declared = (one.cluster for one in (self.base, self.fine_tuned))
+        return next((str(one) for one in declared if one is not None), self.example_id)
 
     def diff(self, metric: str) -> float | None:
         """Fine-tuned minus base; None when either is undefined."""
@@ -76,15 +74,14 @@ def check_matches(
             f"no example id is in both results ({len(old)} base, {len(new)} fine-tuned); both models must answer the same file"
         )
     faulty = [
-        name
+        repr(name)
         for name in matched
         if len({(one.input_text, one.expected) for one in (*old[name], *new[name])}) > 1
     ]
     if faulty:
-        some = ", ".join(map(repr, faulty[:5]))
         raise DataError(
-            f"{wording.plural(len(faulty), 'id')} with different input or expected text in the two results, first: {some}; "
-            "answer the same version of the test file with both models"
+            f"{wording.plural(len(faulty), 'id')} with different input or expected text in the two results, first: "
+            f"{', '.join(faulty[:5])}; answer the same version of the test file with both models"
         )
 
 
@@ -128,19 +125,14 @@ def paired_test(
     lower_is_better: bool = False,
 ) -> Any:
     """The paired test that fits: mid-p for right or wrong, t for numbers, cluster-robust t where a source is shared."""
-    test = _paired_test(pairs, metric, alpha=alpha, clustered=clustered)
-    return replace(test, lower_is_better=True) if lower_is_better else test
-
-
-def _paired_test(pairs: Sequence[Pair], metric: str, *, alpha: float, clustered: bool) -> Any:
     known = [one for one in pairs if one.diff(metric) is not None]
     old = [one.base_values[metric] for one in known]
     new = [one.fine_tuned_values[metric] for one in known]
     if not clustered and all(v in (0.0, 1.0) for v in (*old, *new)):
         cells = Counter(_STATUS[bool(a), bool(b)] for a, b in zip(old, new, strict=True))
-        return stats.paired_binary_test(
-            *(cells[status] for status in _STATUS.values()), alpha=alpha
-        )
+        counts = (cells[status] for status in _STATUS.values())
+        test = stats.paired_binary_test(*counts, alpha=alpha)
+        return replace(test, lower_is_better=lower_is_better)
     is_share = all(0 <= v <= 1 for v in (*old, *new) if v is not None)
     test = stats.paired_mean_test(
         [one.diff(metric) or 0.0 for one in known],
@@ -148,7 +140,8 @@ def _paired_test(pairs: Sequence[Pair], metric: str, *, alpha: float, clustered:
         alpha=alpha,
         largest=1.0 if is_share else None,
     )
-    test = replace(test, shown_as="points" if is_rate(known, metric) else "number")
+    unit = "points" if is_rate(known, metric) else "number"
+    test = replace(test, shown_as=unit, lower_is_better=lower_is_better)
     return metrics.within(test, -1.0, 1.0) if is_share else test
 
 
@@ -181,12 +174,6 @@ def cells_of(pairs: Iterable[Pair]) -> dict[str, int]:
     """Examples by status: both_right, fixed, regressed, both_wrong; those without one count nowhere."""
     counted: Counter[str] = Counter(one.status for one in pairs)
     return {status.replace(" ", "_"): counted[status] for status in _STATUS.values()}
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of the known values; None when there is none."""
-    known = [one for one in values if one is not None]
-    return math.fsum(known) / len(known) if known else None
 
 
 def quantile(values: Iterable[float | None], share: float) -> float | None:

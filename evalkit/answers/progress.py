@@ -8,19 +8,22 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 from evalkit.answers.thinking import holds_thoughts
 from evalkit.errors import DataError
-from evalkit.files import no_number, read_yaml
+from evalkit.files import JsonObject, no_number, read_yaml
 from evalkit.marks import visible
 from evalkit.records import Answer
 from evalkit.wording import count, listed, plural
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from evalkit.answers.endpoint import Access
 
 LINE_EVERY_S = 10.0
+PriceList = Mapping[str, "Prices | JsonObject"]
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
-    served: dict[str, int] = field(default_factory=dict)
+    served: Counter[str] = field(default_factory=Counter)
     n_unstripped: int = 0
     started: float = field(default_factory=time.monotonic)
     access: Access | None = None
@@ -74,7 +77,7 @@ class Tally:
         self.outcomes[answer.outcome] += 1
         self.n_unstripped += holds_thoughts(answer.text)
         if answer.served_model:
-            self.served[answer.served_model] = self.served.get(answer.served_model, 0) + 1
+            self.served[answer.served_model] += 1
 
     def __str__(self) -> str:
         """What came of it, in one line."""
@@ -112,10 +115,8 @@ class Prices:
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """The money for so many tokens."""
-        return (
-            prompt_tokens * self.prompt_per_million
-            + completion_tokens * self.completion_per_million
-        ) / 1e6
+        asked = prompt_tokens * self.prompt_per_million
+        return (asked + completion_tokens * self.completion_per_million) / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,15 +139,12 @@ class Estimate:
 
     def after(self, tally: Tally) -> Estimate:
         """The same in the light of the answers there are."""
-        n = max(self.n_to_ask - tally.n_asked, 0)
-        seconds = (
-            None
-            if tally.latency_ms is None
-            else n * tally.latency_ms / 1000 / min(self.concurrency, max(n, 1))
-        )
-        money = self.price and n * self.price.cost(
-            tally.prompt_tokens, tally.completion_tokens
-        ) / max(tally.n_asked, 1)
+        n, seconds, money = max(self.n_to_ask - tally.n_asked, 0), None, None
+        if tally.latency_ms is not None:
+            seconds = n * tally.latency_ms / 1000 / min(self.concurrency, max(n, 1))
+        if self.price:
+            spent = self.price.cost(tally.prompt_tokens, tally.completion_tokens)
+            money = n * spent / max(tally.n_asked, 1)
         return replace(self, n_to_ask=n, seconds=seconds, money=money, is_bound=False)
 
     def __str__(self) -> str:
@@ -155,33 +153,28 @@ class Estimate:
         if self.seconds is not None and self.n_to_ask:
             parts.append(f"about {_duration(self.seconds)} at {self.concurrency} at a time")
         if self.money is not None and self.price is not None and self.n_to_ask:
-            parts.append(
-                f"{'at most' if self.is_bound else 'about'} {self.money:,.2f} {self.price.currency}"
-            )
+            bound = "at most" if self.is_bound else "about"
+            parts.append(f"{bound} {self.money:,.2f} {self.price.currency}")
         return ", ".join(parts)
 
 
-def prices_of(prices: str | Path | Mapping[str, Any] | None, model: str) -> Prices | None:
+def prices_of(prices: str | Path | PriceList | None, model: str) -> Prices | None:
     """The model's prices from a mapping or a YAML file of that form; None when it is not listed.
 
     Raises:
         DataError: The file or the entry is not of the form `model: {prompt_per_million, completion_per_million, currency}`.
     """
     if isinstance(prices, str | Path):
-        prices = _from_file(Path(prices))
+        path = Path(prices)
+        prices = read_yaml(path, need="prices: model names, each with its prices")
+        if not isinstance(prices, Mapping):
+            raise DataError(f"{path}: not prices; need model names, each with its prices")
     entry = (prices or {}).get(model)
     if entry is None or isinstance(entry, Prices):
         return entry
     try:
-        return Prices(
-            **{
-                **entry,
-                **{
-                    name: float(entry[name])
-                    for name in ("prompt_per_million", "completion_per_million")
-                },
-            }
-        )
+        named = ("prompt_per_million", "completion_per_million")
+        return Prices(**{**entry, **{name: float(entry[name]) for name in named}})
     except (TypeError, KeyError, ValueError, OverflowError) as why:
         raise DataError(
             f"prices of {model!r}: {entry!r}; need prompt_per_million and completion_per_million as numbers, and a currency"
@@ -192,28 +185,23 @@ class Progress:
     """Draws a tally: a bar in notebooks and terminals, plain lines elsewhere, nothing without an estimate."""
 
     def __init__(
-        self,
-        tally: Tally,
-        estimate: Estimate | None,
-        *,
-        name: str,
-        every_s: float = LINE_EVERY_S,
+        self, tally: Tally, estimate: Estimate | None, *, name: str, every_s: float = LINE_EVERY_S
     ) -> None:
         """Prepares the bar or the lines for a run of `name`; without an estimate nothing is ever shown."""
-        self._every_s = every_s
-        self._tally, self._estimate, self._name, self._said_at = (
-            tally,
-            estimate,
-            name,
-            time.monotonic(),
-        )
+        self._tally, self._estimate, self._name = tally, estimate, name
+        self._every_s, self._said_at = every_s, time.monotonic()
         self._bar = _bar(tally.n_calls, visible(name)) if estimate and tally.n_calls else None
         self.say(str(estimate))
 
     def say(self, text: str) -> None:
         """One line, beside the bar if there is one."""
-        if self._estimate:
-            _write(f"{self._name}: {text}", self._bar)
+        if not self._estimate:
+            return
+        line, out = visible(f"{self._name}: {text}"), sys.stdout if _kernel() else sys.stderr
+        if self._bar is not None:
+            self._bar.write(line, file=out)
+        else:
+            print(line, file=out, flush=True)
 
     def draw(self) -> None:
         """Moves the bar, or writes a line every ten seconds; after the first answer says what is left to do.
@@ -223,9 +211,8 @@ class Progress:
         tally = self._tally
         if self._estimate and tally.latency_ms is not None and self._estimate.seconds is None:
             self._estimate = self._estimate.after(tally)
-            self.say(
-                f"the first answer took {_duration(tally.latency_ms / 1000)}; {self._estimate}"
-            )
+            took = _duration(tally.latency_ms / 1000)
+            self.say(f"the first answer took {took}; {self._estimate}")
         if self._bar is not None and self._bar.n != tally.n_done:
             self._bar.update(tally.n_done - self._bar.n)
         if time.monotonic() - self._said_at < self._every_s:
@@ -243,44 +230,23 @@ class Progress:
         self.say(str(self._tally))
 
 
-def _bar(n: int, name: str) -> Any:
+def _bar(n: int, name: str) -> tqdm[NoReturn] | None:
     kernel = _kernel()
-    if kernel is not None and getattr(
-        kernel, "_allow_stdin", False
-    ):  # somebody sits in front of it
+    if getattr(kernel, "_allow_stdin", False):  # somebody sits in front of it
         from tqdm.notebook import tqdm
-
-        return tqdm(total=n, desc=name, unit="answer")
-    if kernel is None and sys.stderr.isatty():
+    elif kernel is None and sys.stderr.isatty():
         from tqdm import tqdm
+    else:
+        return None
+    return tqdm(total=n, desc=name, unit="answer")
 
-        return tqdm(total=n, desc=name, unit="answer")
-    return None
 
-
-def _kernel() -> Any:
+def _kernel() -> object:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return getattr(shell, "kernel", None)
-
-
-def _write(line: str, bar: Any) -> None:
-    line = visible(line)
-    out = sys.stderr if _kernel() is None else sys.stdout
-    if bar is not None:
-        bar.write(line, file=out)
-    else:
-        out.write(line + "\n")
-        out.flush()
 
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _from_file(path: Path) -> Mapping[str, Any]:
-    prices = read_yaml(path, need="prices: model names, each with its prices")
-    if not isinstance(prices, Mapping):
-        raise DataError(f"{path}: not prices; need model names, each with its prices")
-    return prices

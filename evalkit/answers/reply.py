@@ -1,14 +1,15 @@
-"""What a chat completion's JSON means: text, outcome, tokens; or that it is no answer at all."""
+"""What a server says: a chat completion's text, outcome and tokens, that it is no answer, how long to wait, what it refuses."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from evalkit.answers.shapes import REQUEST
 from evalkit.answers.thinking import split
@@ -16,87 +17,71 @@ from evalkit.conversation import spoken
 from evalkit.records import Answer, Outcome, ends_in_error
 from evalkit.wording import cleaned, flattened
 
-_THOUGHTS = (  # of a message, beside its content: the first that holds any
-    "reasoning_content",
-    "reasoning",
-    "thinking",
-    "thought",
-    "thinking_blocks",
-    "reasoning_details",
-)
 _THOUGHT_TYPES = {"thinking", "reasoning", "reasoning_content", "thought", "redacted_thinking"}
-_FINE = {
-    "",
-    "0",
-    "200",
-    "ok",
-    "success",
-    "none",
-    "null",
-}  # codes by which a server says that nothing went wrong
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")  # beside a message's content
+_THOUGHT_PARTS = ("thinking_blocks", "reasoning_details")
+_FINE = {"", "0", "200", "ok", "success", "none", "null"}  # codes that say: nothing went wrong
 _CODES = ("code", "status", "status_code", "error_code", "type", "error_type")
 _WORDS = ("message", "error_msg", "status_msg", "msg", "detail", "reason")
 
 
+@dataclass(eq=False)
 class NoAnswerError(Exception):
     """The reply holds no answer.
 
     Attributes:
+        said: What it is instead.
         is_page: It is not even JSON.
         status: The HTTP status the server told inside its reply, as a gateway does for a server behind it.
         names: The error's codes and types that are words, e.g. `rate_limit_exceeded`.
         in_choice: The error stands in the answer's place: the model was found and had begun.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        is_page: bool = False,
-        status: int | None = None,
-        names: frozenset[str] = frozenset(),
-        in_choice: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.is_page, self.status, self.names, self.in_choice = is_page, status, names, in_choice
+    said: str
+    is_page: bool = False
+    status: int | None = None
+    names: frozenset[str] = frozenset()
+    in_choice: bool = False
+
+    def __str__(self) -> str:
+        return self.said
 
 
-def answer(reply: Any, *, strip_think: bool | None = None) -> Answer:
+def answer(reply: object, *, strip_think: bool | None = None) -> Answer:
     """Reads a chat completion; `strip_think=False` leaves thoughts that stand in the content where they stand.
 
     Raises:
         NoAnswerError: The reply is not one; the message says what it is.
     """
-    reply = _parsed(reply) if isinstance(reply, str) else reply
-    message, finish_reason = _first_choice(reply)
+    completion = _completion(reply)
+    choice = _choice(completion)
+    message, finish_reason = _mapping(choice["message"]), _name(choice.get("finish_reason"))
     refusal = flattened(message.get("refusal"))
     thinking, text = _said(message, strip_think=strip_think is not False)
     text, sanitized = cleaned(text or refusal)
-    usage = reply.get("usage")
-    usage = usage if isinstance(usage, Mapping) else {}
+    usage = _mapping(completion.get("usage"))
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    details = {**usage, **(details if isinstance(details, Mapping) else {})}
     return Answer(
         text=text,
         outcome=_outcome(text, finish_reason, refused=bool(refusal)),
         finish_reason=finish_reason,
         prompt_tokens=_whole(usage.get("prompt_tokens")),
         completion_tokens=_whole(usage.get("completion_tokens")),
-        served_model=_name(reply.get("model")),
+        served_model=_name(completion.get("model")),
         sanitized=sanitized,
         thinking=cleaned(thinking)[0],
-        thinking_tokens=_whole(details.get("reasoning_tokens")) or None,
+        thinking_tokens=_whole({**usage, **_mapping(details)}.get("reasoning_tokens")) or None,
     )
 
 
 def _said(message: Mapping[str, object], *, strip_think: bool) -> tuple[str, str]:
     """A message as (thoughts, answer), from fields and parts of its own or from its text."""
     content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    thoughts = [next(filter(None, (_thought(message.get(name)) for name in _THOUGHTS)), "")]
-    thoughts += [_thought([one]) for one in parts if _is_thought(one)]
-    if parts:
-        content = [one for one in parts if not _is_thought(one)]
+    fields = (_thought(message.get(name)) for name in (*_THOUGHTS, *_THOUGHT_PARTS))
+    thoughts = [next(filter(None, fields), "")]
+    if isinstance(content, list):
+        thoughts += [_thought([one]) for one in content if _is_thought(one)]
+        content = [one for one in content if not _is_thought(one)]
     if strip_think:
         inside, text = split(written := flattened(content))
         thoughts.append(inside)
@@ -105,10 +90,9 @@ def _said(message: Mapping[str, object], *, strip_think: bool) -> tuple[str, str
 
 
 def _is_thought(part: object) -> bool:
-    if not isinstance(part, Mapping):
-        return False
-    kind = part.get("type")
-    return part.get("thought") is True or (isinstance(kind, str) and kind in _THOUGHT_TYPES)
+    kind = _mapping(part).get("type")
+    is_named = isinstance(kind, str) and kind in _THOUGHT_TYPES
+    return is_named or _mapping(part).get("thought") is True
 
 
 def _thought(value: object) -> str:
@@ -121,35 +105,36 @@ def _thought(value: object) -> str:
     return "".join(map(_thought, value)) if isinstance(value, list) else ""
 
 
-def _parsed(text: str) -> Any:
-    """JSON whose content type does not say so; any other text as it is."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+def _completion(reply: object) -> Mapping[str, object]:
+    """A reply as the object that it is; as text it may be JSON whose content type does not say so."""
+    if isinstance(reply, str):
+        with suppress(ValueError, RecursionError):
+            reply = json.loads(reply)
+    if isinstance(reply, Mapping):
+        return reply
+    if not isinstance(reply, str):
+        raise NoAnswerError(f"the reply is JSON but no completion ({type(reply).__name__})")
+    is_page = "<html" in reply[:2000].lower() or "<!doctype" in reply[:200].lower()
+    what = "a web page" if is_page else "plain text"
+    raise NoAnswerError(f"the address answers with {what}, not with JSON", is_page=True)
 
 
-def _first_choice(reply: object) -> tuple[Mapping[str, Any], str | None]:
-    if not isinstance(reply, Mapping):
-        raise NoAnswerError(_not_an_api(reply), is_page=isinstance(reply, str))
-    if not isinstance(choices := reply.get("choices"), list) or not choices:
-        raise _told("the reply has no choices", reply.get("error") or _flat_error(reply))
-    choice = choices[0]
-    if (error := _error_of(reply, choice)) is not None:
+def _choice(reply: Mapping[str, object]) -> Mapping[str, object]:
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or not choices:  # some spread an error over the reply itself
+        error = reply.get("error") or reply.get("errors") or reply.get("base_resp") or reply
+        raise _told("the reply has no choices", error)
+    choice = _mapping(choices[0])
+    if isinstance(choices[0], Mapping) and (error := _error_of(reply, choice)) is not None:
         raise _told("the server told an error instead of an answer", error, in_choice=True)
-    message = choice.get("message") if isinstance(choice, Mapping) else None
-    if not isinstance(message, Mapping):
+    if not isinstance(choice.get("message"), Mapping):
         raise NoAnswerError("the reply's first choice has no message")
-    return message, _name(choice.get("finish_reason"))
+    return choice
 
 
-def _error_of(reply: Mapping[str, object], choice: object) -> Any:
+def _error_of(reply: Mapping[str, object], choice: Mapping[str, object]) -> object:
     """The error that stands in a reply with choices; None when there is none."""
-    if not isinstance(choice, Mapping):
-        return None
-    message = choice.get("message")
-    places = [choice, message if isinstance(message, Mapping) else {}, reply]
-    told = [one.get("error") for one in places]
+    told = [one.get("error") for one in (choice, _mapping(choice.get("message")), reply)]
     told += [reply.get("base_resp"), reply if _is_status(reply.get("code")) else None]
     if (error := next((one for one in told if _is_error(one)), None)) is not None:
         return error
@@ -169,13 +154,23 @@ def _is_error(error: object) -> bool:
 
 
 def _told(what: str, error: object, *, in_choice: bool = False) -> NoAnswerError:
-    """An error as told: with its status where one of its codes is a number that HTTP knows."""
+    """An error as told, in the server's words, whole: they are cut where they are stored, once keys are out of them.
+
+    Its status is that code which is a number that HTTP knows as an error.
+    """
     error = error[0] if isinstance(error, list) and error else error
-    codes = [_code(error.get(name)) for name in _CODES] if isinstance(error, Mapping) else []
+    codes = [_code(_mapping(error).get(name)) for name in _CODES]
     status = next((int(code) for code in codes if _is_status(code)), None)
-    names = frozenset(code for code in codes if code and not code.isdigit())
-    text = f"{status}: {what}" if status else what
-    return NoAnswerError(text + _own_words(error), status=status, names=names, in_choice=in_choice)
+    if isinstance(error, Mapping):
+        words = (error.get(name) for name in _WORDS)
+        error = next((one for one in words if isinstance(one, str) and one), None)
+    return NoAnswerError(
+        (f"{status}: {what}" if status else what)
+        + (f": {error}" if isinstance(error, str) else ""),
+        status=status,
+        names=frozenset(code for code in codes if code and not code.isdigit()),
+        in_choice=in_choice,
+    )
 
 
 def _is_status(value: object) -> bool:
@@ -190,11 +185,6 @@ def _code(value: object) -> str:
     return str(value).strip().lower() if is_code else ""
 
 
-def _flat_error(reply: Mapping[str, object]) -> Any:
-    """Some servers spread the error over the reply itself: `{"object": "error", "message": ..., "code": ...}`."""
-    return reply.get("errors") or reply.get("base_resp") or reply
-
-
 def _outcome(text: str, finish_reason: str | None, *, refused: bool) -> Outcome:
     if refused or finish_reason == "content_filter":
         return "refused"
@@ -203,34 +193,18 @@ def _outcome(text: str, finish_reason: str | None, *, refused: bool) -> Outcome:
     return "ok" if text.strip() else "empty"
 
 
-def _not_an_api(reply: object) -> str:
-    if isinstance(reply, str):
-        what = (
-            "a web page"
-            if "<html" in reply[:2000].lower() or "<!doctype" in reply[:200].lower()
-            else "plain text"
-        )
-        return f"the address answers with {what}, not with JSON"
-    return f"the reply is JSON but no completion ({type(reply).__name__})"
-
-
-def _own_words(error: object) -> str:
-    """The server's words, whole: they are cut where they are stored, once keys are out of them."""
-    if isinstance(error, Mapping):
-        error = next((w for name in _WORDS if isinstance(w := error.get(name), str) and w), None)
-    return f": {error}" if isinstance(error, str) else ""
-
-
 def _whole(value: object) -> int | None:
-    return (
-        int(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53
-        else None
-    )
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return int(value) if 0 <= value < 2**53 else None
 
 
 def _name(value: object) -> str | None:
     return cleaned(value)[0][:200] if isinstance(value, str) else None
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 _RESET_AT_MOST_S = 60.0  # a limit often resets little by little: to be whole again takes longer than to let one through
@@ -240,13 +214,13 @@ _PART = (
     r"(ms|milliseconds?|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])"
 )
 _PARTS = re.compile(_PART, re.IGNORECASE)
-_WHOLE = re.compile(rf"(?:{_PART}[\s,]*)+", re.IGNORECASE)
+_ALL_PARTS = re.compile(rf"(?:{_PART}[\s,]*)+", re.IGNORECASE)
 _IN_WORDS = re.compile(
     rf"(?:again|retry(?:ing)?|wait|resets?|available)\W+(?:(?:in|after|for|again|about|at least|another)\W+){{0,3}}"
     rf"((?:{_PART}(?:[\s,]|and)*)+)",
     re.IGNORECASE,
 )
-_RESET = re.compile(r"(?:x-|[a-z]+-)?ratelimit-(?:(?P<before>.+)-)?reset(?:-(?P<after>.+))?")
+_RESET = re.compile(r"(?:x-|[a-z]+-)?ratelimit-(?:.+-)?reset(?:-.+)?")
 
 
 def seconds_asked(headers: Mapping[str, str], words: str = "") -> float | None:
@@ -258,12 +232,11 @@ def seconds_asked(headers: Mapping[str, str], words: str = "") -> float | None:
     """
     if (ms := _number(headers.get("retry-after-ms"))) is not None:
         return max(0.0, ms / 1000)
-    text = headers.get("retry-after")
-    if text and (asked := _seconds(text)) is not None:
+    if (asked := _seconds(headers.get("retry-after") or "")) is not None:
         return asked
     if (asked := seconds_in_words(words)) is not None:
         return asked
-    return _until_reset(headers)
+    return _until_reset({name.lower(): value for name, value in headers.items()})
 
 
 def seconds_in_words(words: str) -> float | None:
@@ -274,21 +247,12 @@ def seconds_in_words(words: str) -> float | None:
 
 def _until_reset(headers: Mapping[str, str]) -> float | None:
     """Of several limits (requests, tokens) the used-up ones count, the last of them; else the one that resets first."""
-    lower = {name.lower(): value for name, value in headers.items()}
-    resets = dict(_resets(lower))
-    spent = [asked for name, asked in resets.items() if _is_spent(lower, name)]
+    told = {name: _seconds(value) for name, value in headers.items() if _RESET.fullmatch(name)}
+    resets = {name: asked for name, asked in told.items() if asked is not None}
+    left = {name: _number(headers.get(name.replace("reset", "remaining"))) for name in resets}
+    spent = [asked for name, asked in resets.items() if left[name] == 0]
     found = max(spent) if spent else min(resets.values(), default=None)
     return None if found is None else min(found, _RESET_AT_MOST_S)
-
-
-def _resets(headers: Mapping[str, str]) -> Iterator[tuple[str, float]]:
-    for name, value in headers.items():
-        if _RESET.fullmatch(name) and (asked := _seconds(value)) is not None:
-            yield name, asked
-
-
-def _is_spent(headers: Mapping[str, str], reset: str) -> bool:
-    return _number(headers.get(reset.replace("reset", "remaining"))) == 0
 
 
 def _seconds(text: str) -> float | None:
@@ -297,32 +261,21 @@ def _seconds(text: str) -> float | None:
     if (number := _number(text)) is not None:
         since_1970 = number / 1000 if number > 1e11 else number
         return max(0.0, since_1970 - now.timestamp() if since_1970 > 1e9 else number)
-    if _WHOLE.fullmatch(text.strip()):
+    if _ALL_PARTS.fullmatch(text.strip()):
         return _sum(text)
-    at = _date(text)
-    return (
-        None
-        if at is None
-        else max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
-    )
-
-
-def _date(text: str) -> datetime | None:
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
-            return read(text.strip())
+            at = read(text.strip())
         except ValueError:
             continue
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
     return None
 
 
 def _sum(text: str) -> float:
-    parts = _PARTS.findall(text)
-    return sum(float(number) * _UNITS[_unit(name.lower())] for number, name in parts)
-
-
-def _unit(name: str) -> str:
-    return "ms" if name.startswith(("ms", "milli")) else name[0]
+    parts = [(float(number), unit.lower()) for number, unit in _PARTS.findall(text)]
+    short = ["ms" if unit.startswith(("ms", "milli")) else unit[0] for _, unit in parts]
+    return sum(n * _UNITS[unit] for (n, _), unit in zip(parts, short, strict=True))
 
 
 def _number(text: str | None) -> float | None:
@@ -356,22 +309,14 @@ _ALSO_CALLED = {
     "tools": r"tools|tool[ _](?:use|calling|call)|function calling",
     "reasoning_effort": r"reasoning[_ .]?effort|thinking",
 }
-_SETTINGS = {"seed": "request_seed"}  # by another name in a study than in the request
-_LEFT_OUT = {
-    "temperature": "send_temperature: false",
-    "max_tokens": "max_tokens: 0",
-    "max_completion_tokens": "max_completion_tokens: 0",
-    "seed": "request_seed: 0",
-    "reasoning_effort": 'reasoning_effort: ""',
+_SETTINGS = {  # of a field of the request: what leaves it out, and what sends it
+    "temperature": ("send_temperature: false", "send_temperature: true"),
+    "max_tokens": ("max_tokens: 0", "max_tokens: 1024"),
+    "max_completion_tokens": ("max_completion_tokens: 0", "max_completion_tokens: 1024"),
+    "seed": ("request_seed: 0", "request_seed: 1"),
+    "reasoning_effort": ('reasoning_effort: ""', "reasoning_effort: low"),
 }
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_WANTED = {
-    "temperature": "send_temperature: true",
-    "max_tokens": "max_tokens: 1024",
-    "max_completion_tokens": "max_completion_tokens: 1024",
-    "seed": "request_seed: 1",
-    "reasoning_effort": "reasoning_effort: low",
-}
 _WHERE = "in study.yaml (or in request.yaml for this model alone)"
 
 
@@ -392,8 +337,8 @@ def refused(text: str, sent: Mapping[str, object], *, param: str | None = None) 
         return ""
     is_unknown = bool(_UNKNOWN.search(text))
     name = _named(text, [*sent, *(one for one in REQUEST if one not in sent)], param)
-    if not name and _MISSING.search(text) and (wanted := _named(text, _WANTED, param)):
-        return f"the server wants {wanted}: set {_WANTED[wanted]} {_WHERE}"
+    if not name and _MISSING.search(text) and (wanted := _named(text, _SETTINGS, param)):
+        return f"the server wants {wanted}: set {_SETTINGS[wanted][1]} {_WHERE}"
     if name in REQUEST:
         return f"the server refuses {name}, which rows of the test set hold" if is_unknown else ""
     if not name or not (is_unknown or param or _VALUE.search(text)):
@@ -401,12 +346,12 @@ def refused(text: str, sent: Mapping[str, object], *, param: str | None = None) 
     return f"the server refuses {name}: {_remedy(name, text, sent, is_unknown=is_unknown)}"
 
 
-def _named(text: str, names: Any, param: str | None) -> str:
+def _named(text: str, names: Iterable[str], param: str | None) -> str:
     """The field the text speaks of first, as a word or in camelCase."""
     head = re.split(r"[.\[]", param or "")[0]
     if head in names:
         return head
-    found = {}
+    found = dict[str, int]()
     for name in names:
         spelled = _ALSO_CALLED.get(name) or "[_ ]?".join(map(re.escape, name.split("_")))
         if at := re.search(rf"(?<![a-z0-9])(?:{spelled})(?![a-z0-9_])", text, re.IGNORECASE):
@@ -418,11 +363,12 @@ def _remedy(name: str, text: str, sent: Mapping[str, object], *, is_unknown: boo
     if name == "temperature" and _ONLY_ONE.search(text) and sent[name] != 1:
         return f"set temperature: 1 {_WHERE}"
     by_value = _VALUE.search(text) and not (is_unknown and name in _LIMITS)
-    if name not in _LEFT_OUT:
+    if name not in _SETTINGS:
         what = "change" if by_value else "take out"
         return f"{what} {name} under extra_body in request.yaml"
     if by_value and not (is_unknown and name == "temperature"):
-        return f"change {_SETTINGS.get(name, name)}, now {sent[name]!r}, {_WHERE}"
+        setting = "request_seed" if name == "seed" else name
+        return f"change {setting}, now {sent[name]!r}, {_WHERE}"
     other = next((one for one in _LIMITS if name in _LIMITS and one != name), None)
     instead = f" and {other}: {sent[name]}" if other and other not in sent else ""
-    return f"set {_LEFT_OUT[name]}{instead} {_WHERE}"
+    return f"set {_SETTINGS[name][0]}{instead} {_WHERE}"

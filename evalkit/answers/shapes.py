@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
+from evalkit.files import JsonObject
 from evalkit.wording import listed
 
 REQUEST = {  # what a row itself may add to the request, and the type it must have
@@ -19,7 +20,9 @@ REQUEST = {  # what a row itself may add to the request, and the type it must ha
 }
 SYSTEM = ("system", "systemInstruction", "system_instruction")  # beside the messages, not in them
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_ROLES = {
+NOTHING = (None, "", [], {})
+COLUMNS = ("input", "expected", "id")
+_ROLES = {  # other tools' names for some of them
     "human": "user",
     "gpt": "assistant",
     "model": "assistant",
@@ -50,8 +53,14 @@ _EXPECTED = (
 )
 _ID = ("id", "question_id", "example_id", "sample_id")
 _BESIDE = {"system", "history", "metadata", "rejected", "non_preferred_output", "category"}
-COLUMNS = ("input", "expected", "id")
 _KNOWN = {*_TALK, *_INPUT, *_EXPECTED, *_ID}
+_NAMES = {  # of forms by their fields for question and right answer
+    ("instruction", "output"): "Alpaca",
+    ("input", "ideal"): "OpenAI Evals",
+    ("prompt", "chosen"): "preference data",
+}
+
+Row = Mapping[str, object]
 
 
 class UnusableError(Exception):
@@ -85,9 +94,10 @@ class Shape:
     row_id: str = ""
 
     def __str__(self) -> str:
-        asked = self.talk or listed([*self.question])
         asks = "ask" if len(self.question) > 1 else "asks"
-        told = f"{asked} {asks}" if not self.talk else f"{asked} is the conversation"
+        told = f"{listed([*self.question])} {asks}"
+        if self.talk:
+            told = f"{self.talk} is the conversation"
         right = f", {self.expected} is the expected answer" if self.expected else ""
         return f"{self.name}: {told}{right}"
 
@@ -98,27 +108,25 @@ def spelled(name: str) -> str:
     return plain.lower() if plain.lower() in _KNOWN else plain
 
 
-def guess(row: Mapping[str, Any]) -> str:
+def guess(row: Row) -> str:
     """The name of the form a row has, for a hint; "" for chat and for what is not known."""
-    try:
-        found = shape_of(row, row.keys(), {})
-    except (UnclearError, UnusableError):
-        found = None
-    return found.name if found and not is_chat(row) else ""
+    with suppress(UnclearError, UnusableError):
+        return "" if is_chat(row) else shape_of(row, row.keys(), {}).name
+    return ""
 
 
-def is_chat(row: Mapping[str, Any]) -> bool:
+def is_chat(row: Row) -> bool:
     """Whether a row is a chat row already: by its messages' roles, and nothing said to the model stands beside them."""
     return _has_roles(row.get("messages")) and not any(_system(row))
 
 
-def _has_roles(said: Any) -> bool:
+def _has_roles(said: object) -> bool:
     return isinstance(said, list) and all(
         isinstance(one, Mapping) and one.get("role") in ROLES for one in said
     )
 
 
-def shape_of(row: Mapping[str, Any], names: Any, columns: Mapping[str, str]) -> Shape:
+def shape_of(row: Row, names: Collection[str], columns: Mapping[str, str]) -> Shape:
     """The form of a file's rows.
 
     Args:
@@ -131,111 +139,66 @@ def shape_of(row: Mapping[str, Any], names: Any, columns: Mapping[str, str]) -> 
     """
     _check_columns(columns, names)
     row_id = columns.get("id", next((name for name in _ID if name in names), ""))
-    talks = [name for name in _TALK if name in names]
-    if nested := isinstance(row.get("input"), Mapping) and "messages" in row["input"]:
+    talks, given = [name for name in _TALK if name in names], row.get("input")
+    if nested := isinstance(given, Mapping) and "messages" in given:
         talks.append("input")
     if len(talks) > 1 and "input" not in columns:
-        raise UnclearError(_which("the conversation", "input", talks))
-    if talks and columns.get("input") in {None, *talks}:
-        talk = columns.get("input") or talks[0]
-        beside = [name for name in _EXPECTED if name in names and not _is_answered(row, talk)]
-        expected = _expected(columns, beside)
+        raise _several("the conversation", "input", talks)
+    is_talk = bool(talks) and columns.get("input") in {None, *talks}
+    talk = (columns.get("input") or talks[0]) if is_talk else ""
+    question = [] if is_talk else _question(names, columns)
+    taken = {*question, row_id} if question else set[str]()
+    expected = columns.get("expected")
+    if expected is None:
+        is_answered = is_talk and _is_answered(row, talk)
+        found = [] if is_answered else [name for name in _EXPECTED if name in {*names} - taken]
+        if len(found) > 1:
+            raise _several("the right answer", "expected", found)
+        expected = next(iter(found), "")
+    if is_talk:
         name = "preference data" if nested else _talk_name(talk, row)
         return Shape(name=name, talk=talk, expected=expected, row_id=row_id)
-    question = _question(names, columns)
-    taken = {*question, row_id}
-    beside = [name for name in _EXPECTED if name in names and name not in taken]
-    expected = _expected(columns, beside)
     others = [name for name in names if name not in {*taken, *_BESIDE, *REQUEST}]
     if not expected and others and "expected" not in columns and "turns" not in question:
         raise UnclearError(
             f"no field is known to hold the right answer; there are {listed(others)}: say --columns expected=NAME, or "
             "--columns expected= where nothing is expected"
         )
-    return Shape(
-        name=_plain_name(question, expected), question=question, expected=expected, row_id=row_id
-    )
+    name = " and ".join(filter(None, (question[0], expected)))
+    name = _NAMES.get((question[0], expected), "MT-bench" if question[0] == "turns" else name)
+    return Shape(name=name, question=tuple(question), expected=expected, row_id=row_id)
 
 
-def chat_row(
-    row: Mapping[str, object], shape: Shape, *, columns: Mapping[str, str]
-) -> dict[str, Any]:
-    """A row in chat form: messages, further right answers, tools, and all else as metadata.
-
-    Raises:
-        UnusableError: It cannot be said as chat without a guess.
-    """
-    given = row.get(shape.talk) if shape.talk else None
-    nested = given if isinstance(given, Mapping) else {}
-    said = [*_system(row)]
-    if shape.talk:
-        said += _talk(nested.get("messages", given))
-    else:
-        said += [*_history(row), *_asked(row, shape.question, columns)]
-    also: list[str] = []
-    if shape.expected and (not said or said[-1]["role"] != "assistant"):
-        last, also = _right(row.get(shape.expected))
-        said += last
-    used = {shape.talk, *shape.question, shape.expected, shape.row_id, *REQUEST, "metadata"}
-    used |= {*SYSTEM, "history"}
-    own = row.get("metadata")
-    rest = {
-        **(own if isinstance(own, Mapping) else {}),
-        **{k: row[k] for k in row if k not in used},
-    }
-    metadata = {name: value for name, value in rest.items() if value not in (None, "")}
-    asked = {name: _loaded(value) for name, value in {**nested, **row}.items() if name in REQUEST}
-    if isinstance(asked.get("tools"), list):
-        asked["tools"] = [_tool(one) for one in asked["tools"]]
-    return {
-        **({"id": row[shape.row_id]} if row.get(shape.row_id) not in (None, "") else {}),
-        "messages": said,
-        **({"also_right": also} if also else {}),
-        **{name: value for name, value in asked.items() if value not in (None, "", [], {})},
-        **({"metadata": metadata} if metadata else {}),
-    }
-
-
-def _check_columns(columns: Mapping[str, str], names: Any) -> None:
+def _check_columns(columns: Mapping[str, str], names: Collection[str]) -> None:
     for what, name in columns.items():
+        told = f"--columns {what}={name}"
         if what not in COLUMNS:
-            raise UnclearError(f"--columns {what}={name}: {what!r} is none of {listed([*COLUMNS])}")
+            raise UnclearError(f"{told}: {what!r} is none of {listed([*COLUMNS])}")
         if name and name not in names:
-            raise UnclearError(
-                f"--columns {what}={name}: no such field; there are {listed([*names])}"
-            )
+            raise UnclearError(f"{told}: no such field; there are {listed([*names])}")
 
 
-def _expected(columns: Mapping[str, str], found: Sequence[str]) -> str:
-    named = columns.get("expected")
-    return _only("the right answer", "expected", found) if named is None else named
+def _several(what: str, option: str, found: Sequence[str]) -> UnclearError:
+    could = listed([repr(one) for one in found])
+    return UnclearError(f"{what} could be {could}: say --columns {option}=NAME")
 
 
-def _only(what: str, option: str, found: Sequence[str]) -> str:
-    if len(found) > 1:
-        raise UnclearError(_which(what, option, found))
-    return next(iter(found), "")
-
-
-def _which(what: str, option: str, found: Sequence[str]) -> str:
-    return f"{what} could be {listed([repr(one) for one in found])}: say --columns {option}=NAME"
-
-
-def _question(names: Any, columns: Mapping[str, str]) -> tuple[str, ...]:
+def _question(names: Collection[str], columns: Mapping[str, str]) -> list[str]:
     if named := columns.get("input"):
-        return (named,)
+        return [named]
     found = [name for name in _INPUT if name in names and name not in {*columns.values()}]
     if {*found} == {"instruction", "input"}:
-        return ("instruction", "input")
+        return ["instruction", "input"]
     if not found:
         raise UnclearError(
             f"no field is known to hold the question; there are {listed([*names])}: say --columns input=NAME,expected=NAME"
         )
-    asked = _only("the question", "input", found)
-    return (asked, *(name for name in _UNDER if name in names))
+    if len(found) > 1:
+        raise _several("the question", "input", found)
+    return [*found, *(name for name in _UNDER if name in names)]
 
 
-def _is_answered(row: Mapping[str, object], talk: str) -> bool:
+def _is_answered(row: Row, talk: str) -> bool:
     """Whether the conversation itself ends in an answer, so that other fields are labels."""
     given = _loaded(row.get(talk))
     last = given[-1] if isinstance(given, list) and given else {}
@@ -243,67 +206,92 @@ def _is_answered(row: Mapping[str, object], talk: str) -> bool:
     return _ROLES.get(said, said) == "assistant" or said in _CALL
 
 
-def _talk_name(talk: str, row: Mapping[str, object]) -> str:
-    if talk == "contents":
-        return "Gemini"
+def _talk_name(talk: str, row: Row) -> str:
     if talk != "messages":
-        return "ShareGPT"
+        return "Gemini" if talk == "contents" else "ShareGPT"
     if not _has_roles(_loaded(row[talk])):
         return "chat with other roles"
     return "chat with its system prompt beside" if any(_system(row)) else "chat"
 
 
-def _plain_name(question: tuple[str, ...], expected: str) -> str:
-    known = {
-        ("instruction", "output"): "Alpaca",
-        ("input", "ideal"): "OpenAI Evals",
-        ("prompt", "chosen"): "preference data",
+def chat_row(row: Row, shape: Shape, *, columns: Mapping[str, str]) -> JsonObject:
+    """A row in chat form: messages, further right answers, tools, and all else as metadata.
+
+    Raises:
+        UnusableError: It cannot be said as chat without a guess.
+    """
+    given = row.get(shape.talk) if shape.talk else None
+    nested = given if isinstance(given, Mapping) else {}
+    said, also = [*_system(row)], list[str]()
+    if shape.talk:
+        said += _talk(nested.get("messages", given))
+    else:
+        said += [*_history(row), *_asked(row, shape.question, columns)]
+    if shape.expected and (not said or said[-1]["role"] != "assistant"):
+        last, also = _right(row.get(shape.expected))
+        said += last
+    asked = {name: _loaded(value) for name, value in {**nested, **row}.items() if name in REQUEST}
+    if isinstance(tools := asked.get("tools"), list):
+        asked["tools"] = [_tool(one) for one in tools]
+    used = {shape.talk, *shape.question, shape.expected, shape.row_id, *REQUEST, *SYSTEM}
+    own, rest = row.get("metadata"), row.keys() - used - {"metadata", "history"}
+    metadata = {
+        **(own if isinstance(own, Mapping) else {}),
+        **{name: value for name, value in row.items() if name in rest},
     }
-    if question[0] == "turns":
-        return "MT-bench"
-    return known.get((question[0], expected), " and ".join(filter(None, (question[0], expected))))
+    more = {
+        "also_right": also,
+        **asked,
+        "metadata": {name: one for name, one in metadata.items() if one not in (None, "")},
+    }
+    return {
+        **({"id": row[shape.row_id]} if row.get(shape.row_id) not in (None, "") else {}),
+        "messages": said,
+        **{name: value for name, value in more.items() if value not in NOTHING},
+    }
 
 
-def _system(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _system(row: Row) -> Iterator[JsonObject]:
     for name in SYSTEM:
         given = row.get(name)
         given = given.get("parts") if isinstance(given, Mapping) else given
-        text = given if isinstance(given, str) else _parts_text(given)
+        parts = given if isinstance(given, list) else [given]
+        texts = (str(one.get("text") or "") for one in parts if isinstance(one, Mapping))
+        text = given if isinstance(given, str) else "".join(texts)
         if text.strip():
             yield {"role": "system", "content": text}
 
 
-def _history(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for pair in row.get("history") or ():
+def _history(row: Row) -> Iterator[JsonObject]:
+    history = row.get("history") or []
+    for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise UnusableError(f"history has {shown(pair)}", "write pairs of question and answer")
         yield {"role": "user", "content": pair[0]}
         yield {"role": "assistant", "content": pair[1]}
 
 
-def _asked(
-    row: Mapping[str, object], names: Sequence[str], columns: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
+def _asked(row: Row, names: Sequence[str], columns: Mapping[str, str]) -> Iterator[JsonObject]:
     values = [_loaded(row.get(name)) for name in names]
-    if names == ("turns",) and isinstance(values[0], list):
-        if len(values[0]) > 1 and columns.get("input") != "turns":
+    first = values[0]
+    if names == ("turns",) and isinstance(first, list):
+        if len(first) > 1 and columns.get("input") != "turns":
             raise UnclearError(
-                f"turns holds {len(values[0])} questions, of which the later ones need the model's own answers: say "
+                f"turns holds {len(first)} questions, of which the later ones need the model's own answers: say "
                 "--columns input=turns to ask the first alone"
             )
-        values = values[0][:1]
+        values = first[:1]
     if len(values) == 1 and isinstance(values[0], list):
         yield from _talk(values[0])
         return
     texts = [_text(value) for value in values if value not in (None, "")]
     if not "".join(texts).strip():
-        raise UnusableError(
-            f"{listed([*names])} is empty, so nothing is asked", "write the question"
-        )
+        told = f"{listed([*names])} is empty, so nothing is asked"
+        raise UnusableError(told, "write the question")
     yield {"role": "user", "content": "\n\n".join(filter(str.strip, texts))}
 
 
-def _talk(given: object) -> Iterator[dict[str, Any]]:
+def _talk(given: object) -> Iterator[JsonObject]:
     said = _loaded(given)
     if not isinstance(said, list) or not said:
         raise UnusableError(f"the conversation is {shown(given)}", "write a list of messages")
@@ -316,7 +304,7 @@ def _talk(given: object) -> Iterator[dict[str, Any]]:
             yield message
 
 
-def _message(number: int, one: Mapping[str, object], n_calls: int) -> Iterator[dict[str, Any]]:
+def _message(number: int, one: Row, n_calls: int) -> Iterator[JsonObject]:
     said = str(one.get("role", one.get("from", "user" if "parts" in one else "")))
     role = _ROLES.get(said.lower(), said.lower())
     content = one.get("content", one.get("value"))
@@ -326,59 +314,55 @@ def _message(number: int, one: Mapping[str, object], n_calls: int) -> Iterator[d
         call = _loaded(content)
         yield _called([*call] if isinstance(call, list) else [call], n_calls)
     elif role not in ROLES:
-        raise UnusableError(
-            f"message {number} has role {shown(said)}", f"use one of {listed([*ROLES])}"
-        )
+        told = f"message {number} has role {shown(said)}"
+        raise UnusableError(told, f"use one of {listed([*ROLES])}")
     elif role == "tool" and "tool_call_id" not in one:
-        yield {"role": "tool", "tool_call_id": f"call_{n_calls}", "content": _text(content)}
+        yield _given(n_calls, content)
     else:
         rest = {k: v for k, v in one.items() if k not in {"role", "from", "content", "value"}}
         yield {"role": role, "content": content, **rest}
 
 
-def _parts(number: int, role: str, parts: Any, n_calls: int) -> Iterator[dict[str, Any]]:
+def _parts(number: int, role: str, given: object, n_calls: int) -> Iterator[JsonObject]:
     """Gemini's parts: texts, calls of functions and what these gave."""
-    listing = parts if isinstance(parts, list) else [parts]
-    other = [
-        one
-        for one in listing
-        if not isinstance(one, Mapping)
-        or not {"text", "functionCall", "functionResponse"} & one.keys()
-    ]
-    if other:
-        raise UnusableError(
-            f"message {number} has a part {shown(other[0])}, which has no place in a chat row here",
-            "write it as OpenAI's parts do",
-        )
-    calls = [one["functionCall"] for one in listing if "functionCall" in one]
-    given = [one["functionResponse"] for one in listing if "functionResponse" in one]
-    text = "".join(str(one["text"]) for one in listing if "text" in one)
+    kinds = {"text", "functionCall", "functionResponse"}
+    parts = list[Mapping[str, object]]()
+    for one in given if isinstance(given, list) else [given]:
+        if not isinstance(one, Mapping) or not kinds & one.keys():
+            told = (
+                f"message {number} has a part {shown(one)}, which has no place in a chat row here"
+            )
+            raise UnusableError(told, "write it as OpenAI's parts do")
+        parts.append(one)
+    calls = [one["functionCall"] for one in parts if "functionCall" in one]
+    gave = [one["functionResponse"] for one in parts if "functionResponse" in one]
+    text = "".join(str(one["text"]) for one in parts if "text" in one)
     if calls:
         yield {**_called(calls, n_calls), "content": text or None}
     elif text:
         yield {"role": role, "content": text}
-    for place, one in enumerate(given, start=n_calls - len(given) + 1):
-        yield {
-            "role": "tool",
-            "tool_call_id": f"call_{place}",
-            "content": _text(one.get("response")),
-        }
+    for place, one in enumerate(gave, start=n_calls - len(gave) + 1):
+        yield _given(place, one.get("response") if isinstance(one, Mapping) else one)
 
 
-def _called(calls: list[Any], n_calls: int) -> dict[str, Any]:
-    made = []
+def _given(place: int, content: object) -> JsonObject:
+    """What a tool gave to the call of that place."""
+    return {"role": "tool", "tool_call_id": f"call_{place}", "content": _text(content)}
+
+
+def _called(calls: list[object], n_calls: int) -> JsonObject:
+    made = list[JsonObject]()
     for place, call in enumerate(calls, start=n_calls + 1):
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
-            raise UnusableError(
-                f"a call of a tool is {shown(call)}", "write its name and arguments"
-            )
+            told = f"a call of a tool is {shown(call)}"
+            raise UnusableError(told, "write its name and arguments")
         arguments = call.get("arguments", call.get("args", {}))
         function = {"name": call["name"], "arguments": _text(arguments)}
         made.append({"id": f"call_{place}", "type": "function", "function": function})
     return {"role": "assistant", "content": None, "tool_calls": made}
 
 
-def _right(given: object) -> tuple[list[dict[str, Any]], list[str]]:
+def _right(given: object) -> tuple[list[JsonObject], list[str]]:
     """The expected answer as a message, and further right ones; neither where the field is empty."""
     value = _loaded(given)
     if value in (None, "", []):
@@ -387,31 +371,23 @@ def _right(given: object) -> tuple[list[dict[str, Any]], list[str]]:
         value = [value]
     if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
         return [*_talk(value)][-1:], []
-    first, *also = dict.fromkeys(
-        _text(one) for one in (value if isinstance(value, list) else [given])
-    )
+    texts = map(_text, value if isinstance(value, list) else [given])
+    first, *also = dict.fromkeys(texts)
     return [{"role": "assistant", "content": first}], also
 
 
-def _tool(one: object) -> Any:
+def _tool(one: object) -> object:
     """A bare function, as LLaMA-Factory writes it, as a tool."""
     is_bare = isinstance(one, Mapping) and "name" in one and "type" not in one
     return {"type": "function", "function": one} if is_bare else one
 
 
-def _loaded(value: object) -> Any:
+def _loaded(value: object) -> object:
     """A list or an object that a table or an export keeps as JSON text; any other text stays what it is."""
-    if not isinstance(value, str) or value[:2] not in {"[{", '["', '{"'}:
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-
-
-def _parts_text(parts: Any) -> str:
-    listing = parts if isinstance(parts, list) else [parts]
-    return "".join(str(one.get("text") or "") for one in listing if isinstance(one, Mapping))
+    if isinstance(value, str) and value[:2] in {"[{", '["', '{"'}:
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
 
 
 def _text(value: object) -> str:
@@ -419,4 +395,5 @@ def _text(value: object) -> str:
 
 
 def shown(value: object) -> str:
+    """The beginning of a value, for a message."""
     return json.dumps(value, default=str)[:60]

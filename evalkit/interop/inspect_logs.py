@@ -8,24 +8,24 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, BinaryIO, TypeVar, cast
 
 import msgspec
+import pyarrow as pa
 
-from evalkit.conversation import spoken
+from evalkit.conversation import Message, spoken
 from evalkit.errors import DataError
-from evalkit.interop import Log, Row, answer_of, score_name, score_values, text_of
+from evalkit.files import JsonObject
+from evalkit.interop import Log, Row, finished, labels_of, scores_of, text_of, texts_of
+from evalkit.records import Answer
 from evalkit.wording import listed, plural
 
 CONVERT = "`inspect log convert --to json --output-dir OUT FILE` writes it anew"
 MOST_BYTES = 512 * 2**20  # of one member; a sample of an agent's run has some 10 MB
-MOST_RATIO, LARGE = (
-    500,
-    16 * 2**20,
-)  # a log shrinks to a tenth, seldom to a hundredth; a bomb to a thousandth
+# a log shrinks to a tenth, seldom to a hundredth; a bomb to a thousandth
+MOST_RATIO, LARGE = 500, 16 * 2**20
 _VERSIONS = (1, 2, 3)
 _ZSTD = 93
 _BEFORE, _BETWEEN, _LAST = b'\n  "samples": [\n    {\n', b"\n    },\n    {\n", b"\n    }\n  ]"
@@ -34,8 +34,8 @@ _CHUNK = 2**20
 
 class _Message(msgspec.Struct, gc=False):
     role: str = "user"
-    content: Any = None
-    tool_calls: list[Any] | None = None
+    content: object = None
+    tool_calls: list[object] | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -47,11 +47,11 @@ class _Output(msgspec.Struct, gc=False):
     model: str | None = None
     choices: list[_Choice] = []
     completion: str | None = None
-    error: Any = None
+    error: object = None
 
 
 class _Score(msgspec.Struct, gc=False):
-    value: Any = None
+    value: object = None
 
 
 class _Sample(msgspec.Struct, gc=False):
@@ -63,35 +63,33 @@ class _Sample(msgspec.Struct, gc=False):
     output: _Output | None = None
     score: _Score | None = None
     scores: dict[str, _Score] | None = None
-    metadata: dict[str, Any] | None = None
-    error: Any = None
+    metadata: JsonObject | None = None
+    error: object = None
     total_time: float | None = None
-    model_usage: dict[str, dict[str, Any]] | None = None
+    model_usage: dict[str, JsonObject] | None = None
     attachments: dict[str, str] | None = None
 
 
 class _Eval(msgspec.Struct, gc=False):
     model: str = ""
-    task: str = ""
     run_id: str = ""
     created: str = ""
-    packages: dict[str, Any] | None = None
-
-
-class _Head(msgspec.Struct, gc=False):
-    eval: _Eval
-    version: int = 1
-    status: str = "started"
-    samples: list[_Sample] | None = None
+    packages: JsonObject | None = None
 
 
 class _Version(msgspec.Struct, gc=False):
     version: int = 1
 
 
+class _Head(_Version, kw_only=True):
+    eval: _Eval
+    status: str = "started"
+    samples: list[_Sample] | None = None
+
+
+_Read = TypeVar("_Read")
 _VERSION = msgspec.json.Decoder(_Version)
 _HEAD, _SAMPLE = msgspec.json.Decoder(_Head), msgspec.json.Decoder(_Sample)
-_Read = TypeVar("_Read")
 
 
 def _decoded(decoder: msgspec.json.Decoder[_Read], text: bytes) -> _Read:
@@ -115,17 +113,20 @@ def read(path: Path) -> Log:
         DataError: It is damaged, of another version, or holds no samples.
     """
     try:
-        head, samples = _zipped(path) if zipfile.is_zipfile(path) else _plain(path)
-        rows = tuple(_row(one) for one in samples)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as log:
+                head, samples = _zipped(log, path)
+                rows = tuple(map(_row, samples))
+        else:
+            head, samples = _plain(path)
+            rows = tuple(map(_row, samples))
     except (msgspec.DecodeError, zipfile.BadZipFile, EOFError, struct.error, OSError) as why:
         raise DataError(
             f"{path}: not a whole log of Inspect ({why}); copy it again, or {CONVERT}"
         ) from why
     return Log(
         path=path,
-        tool=" ".join(
-            filter(None, ["Inspect", str((head.eval.packages or {}).get("inspect_ai", ""))])
-        ),
+        tool=f"Inspect {(head.eval.packages or {}).get('inspect_ai', '')}".strip(),
         model=head.eval.model,
         run=head.eval.run_id,
         made_at=head.eval.created,
@@ -137,12 +138,11 @@ def read(path: Path) -> Log:
 def _notes(head: _Head, rows: tuple[Row, ...]) -> Iterator[str]:
     if head.status != "success":
         yield f"the run's status is {head.status!r}: it holds the {plural(len(rows), 'sample')} that were finished"
-    values: dict[str, list[float | None]] = defaultdict(list)
+    told = dict[str, bool]()  # by score: whether any of its values is a number
     for row in rows:
         for name, value in row.scores.items():
-            values[name].append(value)
-    no_number = [name for name, all_of_it in values.items() if set(all_of_it) == {None}]
-    if no_number:
+            told[name] = told.get(name, False) or value is not None
+    if no_number := [name for name, is_number in told.items() if not is_number]:
         yield f"scores that are no numbers are left out: {listed(no_number)}"
 
 
@@ -192,8 +192,7 @@ def _laid_out(path: Path, start: int) -> Iterator[_Sample]:
     raise EOFError("it ends in the middle of its samples")
 
 
-def _zipped(path: Path) -> tuple[_Head, Iterator[_Sample]]:
-    log = zipfile.ZipFile(path)  # open while its samples are read
+def _zipped(log: zipfile.ZipFile, path: Path) -> tuple[_Head, Iterator[_Sample]]:
     members = {one.filename: one for one in log.infolist()}
     bad = next((name for name in members if name.startswith("/") or ".." in name.split("/")), None)
     if bad is not None:
@@ -205,25 +204,16 @@ def _zipped(path: Path) -> tuple[_Head, Iterator[_Sample]]:
         raise DataError(
             f"{path}: a ZIP file, but no log of Inspect: neither header.json nor _journal/start.json"
         )
-    size, packed = (
-        sum(getattr(one, name) for one in members.values())
-        for name in ("file_size", "compress_size")
-    )
+    size = sum(one.file_size for one in members.values())
+    packed = sum(one.compress_size for one in members.values())
     if size > MOST_BYTES and size > MOST_RATIO * packed:
         raise DataError(
             f"{path}: unpacks to {size / 2**20:,.0f} MB, {size // max(packed, 1)} times its size, which no log does; "
             "nothing was read"
         )
-    return _head(_member(log, members[first], path), path), _samples(log, members, path)
-
-
-def _samples(
-    log: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], path: Path
-) -> Iterator[_Sample]:
-    with log:
-        for name, one in members.items():
-            if name.startswith("samples/") and name.endswith(".json"):
-                yield _decoded(_SAMPLE, _member(log, one, path))
+    named = [name for name in members if name.startswith("samples/") and name.endswith(".json")]
+    samples = (_decoded(_SAMPLE, _member(log, members[name], path)) for name in named)
+    return _head(_member(log, members[first], path), path), samples
 
 
 def _member(log: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
@@ -236,9 +226,7 @@ def _member(log: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
     if member.compress_type != _ZSTD:
         with log.open(member) as file:
             return _bounded(file, member, path)
-    import pyarrow as pa
-
-    raw: Any = log.fp
+    raw = cast("BinaryIO", log.fp)
     raw.seek(member.header_offset)
     *_, n_name, n_extra = struct.unpack("<4s5H3L2H", raw.read(30))
     raw.seek(n_name + n_extra, 1)
@@ -247,7 +235,9 @@ def _member(log: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
         return _bounded(stream, member, path)
 
 
-def _bounded(file: Any, member: zipfile.ZipInfo, path: Path) -> bytes:
+def _bounded(
+    file: IO[bytes] | pa.CompressedInputStream, member: zipfile.ZipInfo, path: Path
+) -> bytes:
     text = file.read(member.file_size + 1)
     if len(text) != member.file_size:
         raise DataError(f"{path}: {member.filename} has not the size it names; copy the file again")
@@ -260,38 +250,29 @@ def _row(one: _Sample) -> Row:
     text = text_of(choice.message.content) or output.completion or ""
     if not text and choice.message.tool_calls:
         text = spoken({"tool_calls": choice.message.tool_calls})
-    error = _error(one.error) or _error(output.error)
-    if not error and one.output is None:
-        error = "the sample was not finished"
+    unfinished = "the sample was not finished" if one.output is None else ""
     given = one.scores or ({"score": one.score} if one.score else {})  # version 1 has one, unnamed
-    scores = {
-        score_name(name, "inspect"): number
-        for scorer, score in given.items()
-        for name, number in score_values(scorer, score.value)
-    }
-    usage = (one.model_usage or {}).get(output.model or "") or next(
-        iter((one.model_usage or {}).values()), {}
-    )
+    used = one.model_usage or {}
+    usage = used.get(output.model or "") or next(iter(used.values()), {})
     return Row(
         example_id=str(one.id),
         sample=one.epoch - 1,
         messages=tuple(_messages(one)),
-        expected=tuple(_targets(one)),
-        answer=answer_of(
-            _attached(text, one),
-            error=error,
-            finish_reason=choice.stop_reason,
-            latency_ms=None if one.total_time is None else one.total_time * 1_000,
-            prompt_tokens=usage.get("input_tokens"),
-            completion_tokens=usage.get("output_tokens"),
-            served_model=output.model,
+        expected=texts_of([one.target] if isinstance(one.target, str) else one.target),
+        answer=finished(
+            Answer(
+                text=_attached(text, one),
+                outcome="ok",
+                error=_error(one.error) or _error(output.error) or unfinished,
+                finish_reason=choice.stop_reason,
+                latency_ms=None if one.total_time is None else one.total_time * 1_000,
+                prompt_tokens=usage.get("input_tokens"),
+                completion_tokens=usage.get("output_tokens"),
+                served_model=output.model,
+            )
         ),
-        scores=scores,
-        slices={
-            name: text_of(value)
-            for name, value in (one.metadata or {}).items()
-            if isinstance(value, str | int | bool) and len(str(value)) <= 80
-        },
+        scores=scores_of("inspect", [(name, score.value) for name, score in given.items()]),
+        slices=labels_of(one.metadata or {}),
     )
 
 
@@ -299,12 +280,7 @@ def _error(error: object) -> str:
     return str(error.get("message") or "error") if isinstance(error, Mapping) else str(error or "")
 
 
-def _targets(one: _Sample) -> list[str]:
-    named = [one.target] if isinstance(one.target, str) else one.target
-    return [text for text in named if text.strip()]
-
-
-def _messages(one: _Sample) -> Iterator[dict[str, Any]]:
+def _messages(one: _Sample) -> Iterator[Message]:
     given = [_Message(content=one.input)] if isinstance(one.input, str) else one.input
     listing = "".join(f"\n{chr(65 + n)}) {text}" for n, text in enumerate(one.choices or ()))
     for n, message in enumerate(given, start=1):

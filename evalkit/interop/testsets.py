@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from evalkit.answers.shapes import (
     Shape,
     UnclearError,
@@ -19,22 +22,13 @@ from evalkit.answers.shapes import (
     spelled,
 )
 from evalkit.errors import DataError, DesignError
-from evalkit.interop import Log, columns_named, read_log
+from evalkit.files import JsonObject
+from evalkit.interop import Log, columns_named, read_json, read_log, start_of, text_in
 from evalkit.redaction import without_secrets_in
 from evalkit.wording import count, listed, plural, visible
 
 _TABLES = {".csv", ".tsv"}
 _SHEETS = {".xlsx", ".xls", ".ods"}
-_OTHER = {  # by how a file begins, in lower case
-    b"\x1f\x8b": "packed (gzip); unpack it first",
-    b"\x28\xb5\x2f\xfd": "packed (zstd); unpack it first",
-    b"bzh": "packed (bzip2); unpack it first",
-    b"\xff\xfe": "UTF-16; save it as UTF-8",
-    b"\xfe\xff": "UTF-16; save it as UTF-8",
-    b"<!doctype": "no JSON and no table but a web page; download the file itself",
-    b"<html": "no JSON and no table but a web page; download the file itself",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; `git lfs pull` brings it",
-}
 _LOGS = {"testIdx", "doc_id", "custom_id", "datasource_item", "eval", "results"}
 _NEED = (
     "need a JSON array or JSON lines of chat, ShareGPT, Gemini, Alpaca, prompt and completion, input and ideal or "
@@ -51,7 +45,7 @@ class Converted:
         is_chat: The file is chat JSONL already; it need not be converted.
     """
 
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[JsonObject, ...]
     understood: str
     is_chat: bool = False
 
@@ -62,7 +56,7 @@ class Converted:
         return b"".join(_line(one) for one in rows)
 
 
-def _line(row: dict[str, Any]) -> bytes:
+def _line(row: JsonObject) -> bytes:
     text = json.dumps(row, ensure_ascii=False)
     return text.encode(errors="backslashreplace") + b"\n"  # half characters: as JSON escapes them
 
@@ -92,7 +86,7 @@ def convert(path: str | Path, *, columns: Mapping[str, str] | str = "") -> Conve
 
 
 def _converted(
-    path: Path, kind: str, rows: list[dict[str, Any]], named: Mapping[str, str]
+    path: Path, kind: str, rows: list[JsonObject], named: Mapping[str, str]
 ) -> Converted:
     if not named and all(map(is_chat, rows)):
         told = f"{path.name}: {kind}, {plural(len(rows), 'row')} of chat"
@@ -108,12 +102,14 @@ def _converted(
         except UnusableError as why:
             what = f"{path}: row {number}: {why.problem}; {why.remedy}"
             raise DataError(visible(what)) from why
-    return Converted(
-        rows=tuple(_with_ids_apart(made, shape)), understood=_told(path, kind, shape, made)
-    )
+    told = _told(path, kind, shape, made)
+    if _ids_repeat(made):
+        for one in made:  # a label, as it names nothing: rows are known by their content
+            one["metadata"] = {**one.get("metadata", {}), shape.row_id: one.pop("id", None)}
+    return Converted(rows=tuple(made), understood=told)
 
 
-def _spelled(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+def _spelled(path: Path, row: JsonObject) -> JsonObject:
     """A row under the names known here; none is lost to another."""
     found = {spelled(name): value for name, value in row.items()}
     if len(found) < len(row):
@@ -126,25 +122,12 @@ def _twice(path: Path, names: Sequence[str]) -> str:
     return f"{path}: the field {visible(repr(name))} stands twice; give each a name of its own"
 
 
-def _with_ids_apart(rows: list[dict[str, Any]], shape: Shape) -> list[dict[str, Any]]:
-    """Ids that repeat name nothing: they become a label, and rows are known by their content."""
-    if not _ids_repeat(rows):
-        return rows
-    return [
-        {
-            **{name: value for name, value in one.items() if name != "id"},
-            "metadata": {**one.get("metadata", {}), shape.row_id: one.get("id")},
-        }
-        for one in rows
-    ]
-
-
-def _ids_repeat(rows: list[dict[str, Any]]) -> bool:
+def _ids_repeat(rows: list[JsonObject]) -> bool:
     ids = [str(one["id"]) for one in rows if "id" in one]
     return len({*ids}) < len(ids)
 
 
-def _told(path: Path, kind: str, shape: Shape, rows: list[dict[str, Any]]) -> str:
+def _told(path: Path, kind: str, shape: Shape, rows: list[JsonObject]) -> str:
     open_ended = sum(one["messages"][-1]["role"] != "assistant" for one in rows)
     several = sum("also_right" in one for one in rows)
     told = [f"{path.name}: {kind}, {plural(len(rows), 'row')}, {shape}"]
@@ -159,84 +142,50 @@ def _told(path: Path, kind: str, shape: Shape, rows: list[dict[str, Any]]) -> st
 
 def _of_log(log: Log) -> Converted:
     """The questions and right answers of a log; its answers are left out (`evalkit import` takes them)."""
-    first = {row.example_id: row for row in reversed(log.rows)}
-    rows = []
-    for row in reversed(first.values()):
+    rows: dict[str, JsonObject] = {}
+    for row in log.rows:
         if not row.messages:
             raise DataError(f"{log.path}: {log.tool}: it holds no questions, so no test set")
         right = [{"role": "assistant", "content": one} for one in row.expected[:1]]
-        rows.append(
-            {
-                "id": row.example_id,
-                "messages": [*map(dict, row.messages), *right],
-                **({"also_right": [*row.expected[1:]]} if row.expected[1:] else {}),
-                **({"metadata": dict(row.slices)} if row.slices else {}),
-            }
-        )
-    open_ended = sum(not row.expected for row in first.values())
+        made = {"id": row.example_id, "messages": [*map(dict, row.messages), *right]}
+        more = {"also_right": [*row.expected[1:]], "metadata": {**row.slices}}
+        rows.setdefault(row.example_id, made | {name: one for name, one in more.items() if one})
+    open_ended = len({row.example_id for row in log.rows if not row.expected})
     told = f"{log.path.name}: the questions of {log.tool}, {plural(len(rows), 'row')}"
     told += f"; nothing is expected of {count(open_ended)}" if open_ended else ""
-    return Converted(rows=tuple(rows), understood=visible(told))
+    return Converted(rows=tuple(rows.values()), understood=visible(told))
 
 
-def _rows(path: Path) -> tuple[str, list[dict[str, Any]]]:
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-        if other := next(
-            (told for begin, told in _OTHER.items() if start.lower().startswith(begin)), ""
-        ):
-            raise DataError(f"{path}: is {other}")
-        if path.suffix.lower() in _SHEETS:
-            raise DataError(f"{path}: is a spreadsheet; save the sheet as CSV")
-        if start[:2] == b"PK" or b'"evalkit-journal"' in start:
-            return "log", []
-        if start[:4] == b"PAR1" or path.suffix.lower() == ".parquet":
-            return "a Parquet table", _parquet(path)
-        if start[:1] not in {b"{", b"["} and path.suffix.lower() in _TABLES:
-            return "a table", _csv(path)
-        if start[:1] not in {b"{", b"["}:
-            what = "no JSON and no table" if start else "empty"
-            raise DataError(f"{path}: is {what}; {_NEED}")
+def _rows(path: Path) -> tuple[str, list[JsonObject]]:
+    start, suffix = start_of(path), path.suffix.lower()
+    if suffix in _SHEETS:
+        raise DataError(f"{path}: is a spreadsheet; save the sheet as CSV")
+    if start[:2] == b"PK" or b'"evalkit-journal"' in start:
+        return "log", []
+    if start[:4] == b"PAR1" or suffix == ".parquet":
+        return "a Parquet table", _parquet(path)
+    if start[:1] in {b"{", b"["}:
         return _json(path)
-    except OSError as why:
-        raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
-    except UnicodeDecodeError as why:
-        raise DataError(f"{path}: not UTF-8 (byte {why.start + 1}); save it as UTF-8") from why
+    if suffix in _TABLES:
+        return "a table", _csv(path)
+    what = "no JSON and no table" if start else "empty"
+    raise DataError(f"{path}: is {what}; {_NEED}")
 
 
-def _json(path: Path) -> tuple[str, list[dict[str, Any]]]:
-    text = path.read_text(encoding="utf-8-sig")
-    try:
-        whole, kind = json.loads(text), "a JSON array"
-    except RecursionError as why:
-        raise DataError(f"{path}: nested too deeply; {_NEED}") from why
-    except ValueError as why:
-        if text.lstrip()[:1] == "[" and not _is_json(text.lstrip().split("\n", 1)[0]):
-            raise DataError(
-                f"{path}: not a whole JSON array ({why}); copy it again or export it anew"
-            ) from why
-        whole, kind = _lines(path, text), "JSON lines"
-    if isinstance(whole, Mapping):
-        if _LOGS & whole.keys():
+def _json(path: Path) -> tuple[str, list[JsonObject]]:
+    found, is_lines = read_json(path, _NEED)
+    kind = "JSON lines" if is_lines else "a JSON array"
+    if isinstance(found, dict):
+        if _LOGS & found.keys():
             return "log", []
-        whole, kind = _one(whole)
-    whole = [{"messages": one} if isinstance(one, list) else one for one in whole]
-    wrong = next((n for n, one in enumerate(whole, start=1) if not isinstance(one, dict)), None)
-    if wrong:
+        found, kind = _one(found)
+    rows: list[Any] = [{"messages": one} if isinstance(one, list) else one for one in found]
+    if wrong := next((n for n, one in enumerate(rows, start=1) if not isinstance(one, dict)), None):
         raise DataError(f"{path}: row {wrong} is no object; {_NEED}")
-    return ("log", []) if whole and _LOGS & whole[0].keys() else (kind, whole)
+    return ("log", []) if rows and _LOGS & rows[0].keys() else (kind, rows)
 
 
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _one(whole: Mapping[str, Any]) -> tuple[list[Any], str]:
+def _one(whole: JsonObject) -> tuple[list[object], str]:
     """One object: a row by itself, or the only list of objects in it."""
     lists = [one for one in whole.values() if isinstance(one, list) and one]
     wrapped = [one for one in lists if isinstance(one[0], Mapping) and "role" not in one[0]]
@@ -245,21 +194,9 @@ def _one(whole: Mapping[str, Any]) -> tuple[list[Any], str]:
     return [dict(whole)], "JSON lines"
 
 
-def _lines(path: Path, text: str) -> list[Any]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError) as why:
-                what = f"{path}:{number}: not JSON ({type(why).__name__}: {str(why)[:80]})"
-                raise DataError(f"{what}; write one JSON object on each line") from why
-    return rows
-
-
-def _csv(path: Path) -> list[dict[str, Any]]:
+def _csv(path: Path) -> list[JsonObject]:
     """A table's rows as texts: 007 stays 007, NA stays NA."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = text_in(path)
     head = text.split("\n", 1)[0]
     separator = max(",;\t", key=head.count)
     csv.field_size_limit(2**27)
@@ -279,12 +216,9 @@ def _csv(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _parquet(path: Path) -> list[JsonObject]:
     try:
         return pq.read_table(path).to_pylist()
-    except (pa.ArrowException, ValueError) as why:
+    except (pa.ArrowException, ValueError, OSError) as why:
         told = str(why).split("\n")[0][:200]
         raise DataError(f"{path}: not a whole table ({told}); export it again") from why

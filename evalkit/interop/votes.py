@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from evalkit.conversation import INSTRUCTIONS
+from evalkit.files import JsonObject
 from evalkit.records import RatedPair
 from evalkit.redaction import without_secrets_in
 
@@ -33,10 +34,8 @@ def write_dpo(
         The number of pairs written.
     """
     rows = [_dpo_row(pair, system_prompt, style) for pair in pairs if _mean_score(pair)]
-    Path(path).write_text(
-        "".join(json.dumps(without_secrets_in(row), ensure_ascii=True) + "\n" for row in rows),
-        encoding="utf-8",
-    )
+    lines = [json.dumps(without_secrets_in(row)) + "\n" for row in rows]
+    Path(path).write_text("".join(lines), encoding="utf-8")
     return len(rows)
 
 
@@ -53,8 +52,8 @@ def write_llm_comparator(
     Returns:
         The number of pairs written.
     """
-    examples = [_example(pair) for pair in pairs]
-    simulated = any(example["custom_fields"]["simulated"] == "yes" for example in examples)
+    pairs = list(pairs)
+    simulated = any(pair.simulated for pair in pairs)
     schema = [{"name": "example_id", "type": "string"}, {"name": "simulated", "type": "category"}]
     record = {
         "metadata": {
@@ -65,42 +64,35 @@ def write_llm_comparator(
             {"name": models.get("fine_tuned", "fine-tuned")},
             {"name": models.get("base", "base")},
         ],
-        "examples": examples,
+        "examples": [_example(pair) for pair in pairs],
     }
-    text = json.dumps(without_secrets_in(record), indent=1, ensure_ascii=True)
+    text = json.dumps(without_secrets_in(record), indent=1)
     Path(path).write_text(text + "\n", encoding="utf-8")
-    return len(examples)
+    return len(pairs)
 
 
 def _mean_score(pair: RatedPair) -> float:
-    return (
-        sum(_SCORES.get(vote["label"], 0.0) for vote in pair.votes) / len(pair.votes)
-        if pair.votes
-        else 0.0
-    )
+    scores = [_SCORES.get(vote["label"], 0.0) for vote in pair.votes]
+    return sum(scores) / len(scores) if scores else 0.0
 
 
-def _dpo_row(pair: RatedPair, system_prompt: str, style: str) -> dict[str, Any]:
-    better, worse = (
-        (pair.fine_tuned, pair.base) if _mean_score(pair) > 0 else (pair.base, pair.fine_tuned)
-    )
-    asked = [*pair.messages] or [{"role": "user", "content": pair.input}]
-    has_own = any(message.get("role") in INSTRUCTIONS for message in asked)
-    first = [{"role": "system", "content": system_prompt}] if system_prompt and not has_own else []
-    prompt = [*first, *asked]
-    chosen, rejected = ([{"role": "assistant", "content": text}] for text in (better, worse))
-    label = {"simulated": True} if pair.simulated else {}
+def _dpo_row(pair: RatedPair, system_prompt: str, style: str) -> JsonObject:
+    prompt = [*pair.messages] or [{"role": "user", "content": pair.input}]
+    if system_prompt and not any(message.get("role") in INSTRUCTIONS for message in prompt):
+        prompt = [{"role": "system", "content": system_prompt}, *prompt]
+    answers = [[{"role": "assistant", "content": text}] for text in (pair.fine_tuned, pair.base)]
+    chosen, rejected = answers if _mean_score(pair) > 0 else reversed(answers)
+    row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
     if style == "openai":
-        return {
+        row = {
             "input": {"messages": prompt},
             "preferred_output": chosen,
             "non_preferred_output": rejected,
-            **label,
         }
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **label}
+    return row | ({"simulated": True} if pair.simulated else {})
 
 
-def _example(pair: RatedPair) -> dict[str, Any]:
+def _example(pair: RatedPair) -> JsonObject:
     return {
         "input_text": pair.input,
         "tags": list(pair.slices.values()),
@@ -111,9 +103,7 @@ def _example(pair: RatedPair) -> dict[str, Any]:
             {
                 "is_flipped": not vote["fine_tuned_left"],
                 "score": _SCORES.get(vote["label"], 0.0),
-                "rationale": "; ".join(
-                    [*vote["reasons"], *([vote["note"]] if vote["note"] else [])]
-                ),
+                "rationale": "; ".join(filter(None, [*vote["reasons"], vote["note"]])),
             }
             for vote in pair.votes
         ],

@@ -660,7 +660,7 @@ def _against(rate: Any, level: float) -> str:
         if rate.ci_high < level
         else "cannot be told from it"
     )
-    return f"{place} ({wording.percent(rate.estimate)}, {wording.interval(rate.ci_low, rate.ci_high, as_points=False)})"
+    return f"{place} ({wording.percent(rate.estimate)}, {wording.interval(rate.ci_low, rate.ci_high, scale='percent')})"
 
 
 def _margin(test: Any) -> str:
