@@ -168,7 +168,7 @@ def read_standing(path: Path) -> dict[str, Vote]:
 def _apply(line: bytes, where: str, standing: dict[str, Vote]) -> None:
     """What one line of a vote file does to the votes that count."""
     try:
-        record = from_json(line)
+        record = msgspec.convert(from_json(line), JsonObject)
         if (kind := record.pop("kind", None)) not in _LINES:
             raise ValueError(f"kind {kind!r}; need vote or undo")
         if kind == "vote" and (odd := sorted(record.keys() ^ set(Vote.__slots__))):
