@@ -149,7 +149,8 @@ def _of_runs(command: _Adds) -> None:
     run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help=names)
     run.flag("--skip-up-to-date", "take over chapters whose inputs have not changed")
     run.add_argument(
-        *("-p", "--parameter"),
+        "-p",
+        "--parameter",
         action="append",
         default=[],
         type=_parameter,

@@ -10,24 +10,21 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from evalkit import wording
+from evalkit.records import Message, Messages
 
-Message = Mapping[str, Any]
-Messages = Sequence[Message]
 INSTRUCTIONS = ("system", "developer")
 LONG, LONG_LINES = 400, 6  # characters and lines from which a message before the last is folded
 OPENING = 120  # characters of a folded message that stand in its summary
 _RUN = re.compile(r"(.{1,16}?)\1{9,}", re.DOTALL)
-_SHORT_RUN, _LONG_RUN, _SEARCHED = (
-    40,
-    200,
-    4000,
-)  # in characters; a short one folds where it is half of the text
+_SHORT_RUN, _LONG_RUN = 40, 200  # characters; a short one folds where it is half of the text
+_SEARCHED = 4000
 RECENT = 6  # of more messages than this, all but the last four are folded into one
 COMMON = 0.05  # a message in more conversations than this is the template of the set, not one's own
 _CALL = re.compile(r"^\[call of ([^\s:\]]+): (.*)\]$", re.MULTILINE)
@@ -89,8 +86,8 @@ def turns(messages: Messages, *, folds_last: bool = False) -> tuple[Turn, ...]:
         folds_last: Fold the last message too when it is long, and instructions, which rows of a table mostly share, when
             their first words would not hold them; else the last stands open, as it is what was answered.
     """
-    called = dict(pair for message in messages for pair in _call_names(message))
-    last = len(messages) - 1
+    calls = [call for message in messages for call in _tool_calls(message)]
+    called, last = {call_id: name for call_id, name, _ in calls if call_id}, len(messages) - 1
     return tuple(
         _turn(message, called, may_fold=folds_last or place < last, tight=folds_last)
         for place, message in enumerate(messages)
@@ -105,10 +102,9 @@ def structure(messages: Messages) -> dict[str, object]:
     made = turns(messages)
     shown = [
         {
-            **asdict(turn),
             "role": wording.visible(turn.role),
+            "parts": [{"kind": one.kind, "text": wording.visible(one.text)} for one in turn.parts],
             "opening": wording.visible(turn.opening),
-            "parts": [{**asdict(part), "text": wording.visible(part.text)} for part in turn.parts],
         }
         for turn in made
     ]
@@ -135,14 +131,14 @@ def conversation_text(messages: Messages) -> str:
 def conversation_html(messages: Messages, *, folds_last: bool = False) -> str:
     """The whole conversation as safe HTML: roles marked, long messages and the earlier ones of many folded."""
     made = turns(messages, folds_last=folds_last)
-    if _is_bare(made):
-        return _said(made[0]) if not made[0].opening else _talk([_shown(made[0])])
+    if _is_bare(made) and not made[0].opening:
+        return _said(made[0])
     shown, n_earlier = [_shown(turn) for turn in made], _n_earlier(made)
     if n_earlier:
         name = f"<summary>{wording.plural(n_earlier, 'earlier message')}</summary>"
         earlier = f'<details class="ek-turn">{name}{"".join(shown[:n_earlier])}</details>'
         shown = [earlier, *shown[n_earlier:]]
-    return _talk(shown)
+    return f'<div class="ek-talk">{"".join(shown)}</div>'
 
 
 def folded(text: str, markup: str) -> str:
@@ -228,7 +224,11 @@ def without_instructions(messages: Messages) -> list[Message]:
 def _turn(message: Message, called: Mapping[str, str], *, may_fold: bool, tight: bool) -> Turn:
     name = message.get("name") or called.get(str(message.get("tool_call_id")))
     role = str(message.get("role") or "message")
-    parts = (*_parts(message), *_calls(message)) or (Part(kind="named", text="[nothing]"),)
+    calls = [
+        Part(kind="named", text=f"[call of {tool or 'a tool'}{given and f': {given}'}]")
+        for _, tool, given in _tool_calls(message)
+    ]
+    parts = (*_parts(message), *calls) or (Part(kind="named", text="[nothing]"),)
     text = " ".join(part.text for part in parts)
     most = OPENING if tight and role in INSTRUCTIONS else LONG
     is_long = len(text) > most or text.count("\n") >= LONG_LINES
@@ -266,18 +266,16 @@ def _n_earlier(made: Sequence[Turn]) -> int:
 def _parts(message: Message) -> tuple[Part, ...]:
     """Texts that follow each other are one text, as they are for the model."""
     parts: list[Part] = []
-    for one in _listed(message.get("content")):
-        text = _part_text(one)
-        if text is None:
-            parts.append(Part(kind="named", text=f"[{_name_of(one)}]"))
-        elif parts and parts[-1].kind == "text":
-            parts[-1] = Part(kind="text", text=parts[-1].text + text)
+    listed = _listed(message.get("content"))
+    for is_text, several in groupby(listed, lambda one: _part_text(one) is not None):
+        if is_text:
+            parts.append(Part(kind="text", text="".join(_part_text(one) or "" for one in several)))
         else:
-            parts.append(Part(kind="text", text=text))
+            parts += [Part(kind="named", text=f"[{_name_of(one)}]") for one in several]
     return tuple(parts)
 
 
-def _listed(content: object) -> list[Any]:
+def _listed(content: object) -> list[object]:
     if isinstance(content, list | tuple):
         return [*content]
     return [] if content is None or content == "" else [content]
@@ -286,17 +284,6 @@ def _listed(content: object) -> list[Any]:
 def _part_text(part: object) -> str | None:
     text = part.get("text") if isinstance(part, Mapping) else part
     return text if isinstance(text, str) else None
-
-
-def _calls(message: Message) -> tuple[Part, ...]:
-    return tuple(
-        Part(kind="named", text=f"[call of {name or 'a tool'}{given and f': {given}'}]")
-        for _, name, given in _tool_calls(message)
-    )
-
-
-def _call_names(message: Message) -> list[tuple[str, str]]:
-    return [(call_id, name) for call_id, name, _ in _tool_calls(message) if call_id]
 
 
 def _tool_calls(message: Message) -> list[tuple[str, str, str]]:
@@ -322,18 +309,15 @@ def _is_call(part: object) -> bool:
 def _arguments(given: str) -> str:
     """Arguments by their meaning: the order of names, spaces and 1.0 for 1 make no difference; what is no JSON is a text."""
     try:
-        found = json.loads(given) if given.strip() else {}
+        found = json.loads(given, parse_float=_whole_or_not) if given.strip() else {}
     except (ValueError, RecursionError):
         found = given
-    return json.dumps(_levelled(found), ensure_ascii=False, sort_keys=True)
+    return json.dumps(found, ensure_ascii=False, sort_keys=True)
 
 
-def _levelled(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _levelled(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_levelled(one) for one in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _whole_or_not(digits: str) -> float:
+    number = float(digits)
+    return int(number) if number.is_integer() else number
 
 
 def _name_of(part: object) -> str:
@@ -387,10 +371,6 @@ def _size(content: str, *, is_coded: bool) -> str:
     if n < 1_000:
         return f"{n} B"
     return f"{n / 1e3:.0f} kB" if n < 999_500 else f"{n / 1e6:.1f} MB"
-
-
-def _talk(shown: Sequence[str]) -> str:
-    return f'<div class="ek-talk">{"".join(shown)}</div>'
 
 
 def _shown(turn: Turn) -> str:

@@ -39,6 +39,15 @@ def kept_quiet(_what: str) -> None:
     """For who tells people of a torn line in another way."""
 
 
+@contextmanager
+def _tried(path: str | Path, what: str, remedy: str) -> Iterator[None]:
+    """What the system refuses within, as an error that says where, why and what to do."""
+    try:
+        yield
+    except OSError as why:
+        raise DataError(f"{path}: {what} ({why.strerror}); {remedy}") from why
+
+
 class LineFile:
     """An append-only file of whole lines, locked while it is open and mended when it opens.
 
@@ -92,18 +101,17 @@ class LineFile:
             DataError: It cannot be written; the lines before it stay whole, and nothing of it stays.
         """
         line += b"\n"
-        with self._lock:
+        remedy = "free some space and start again: what was written is kept"
+        with self._lock, _tried(self.path, "cannot write", remedy):
             start = self.size
             try:
                 self._write_all(line)
                 if sync:
                     _synced(self._file.fileno())
-            except OSError as why:
+            except OSError:
                 with suppress(OSError):  # so sick a disk keeps the torn line: the next opening
                     self._file.truncate(start)
-                raise DataError(
-                    f"{self.path}: cannot write ({why.strerror}); free some space and start again: what was written is kept"
-                ) from why
+                raise
             self.size, self._synced = start + len(line), sync
         return start, len(line)
 
@@ -125,12 +133,11 @@ class LineFile:
                 return
             self._synced, copy = True, os.dup(self._file.fileno())
         try:
-            _synced(copy)
-        except OSError as why:
+            with _tried(self.path, "cannot be brought to the disk", "check the disk"):
+                _synced(copy)
+        except DataError:
             self._synced = False
-            raise DataError(
-                f"{self.path}: cannot be brought to the disk ({why.strerror}); check the disk"
-            ) from why
+            raise
         finally:
             os.close(copy)
 
@@ -150,12 +157,9 @@ class LineFile:
         size = self._file.seek(0, os.SEEK_END)
         self.size = _last_newline(self._file, size) + 1
         if self.size < size:
-            try:
+            unfinished = "its last line is unfinished and cannot be removed"
+            with _tried(self.path, unfinished, "check the disk"):
                 self._file.truncate(self.size)
-            except OSError as why:
-                raise DataError(
-                    f"{self.path}: its last line is unfinished and cannot be removed ({why.strerror}); check the disk"
-                ) from why
         return size - self.size
 
 
@@ -226,60 +230,52 @@ def alone(folder: str | Path) -> Iterator[None]:
     Raises:
         DataError: There is no such folder.
     """
-    import fcntl  # not on Windows, where only WSL is supported
-
-    try:
+    with _tried(folder, "cannot be held", "need a folder"):
         held = os.open(folder, os.O_RDONLY)
-    except OSError as why:
-        raise DataError(f"{folder}: cannot be held ({why.strerror}); need a folder") from why
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        _lock(held)
         yield
     finally:
         os.close(held)
+
+
+def _lock(descriptor: int, *, wait: bool = True) -> None:
+    import fcntl  # not on Windows, where only WSL is supported
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 @contextmanager
 def _partial(path: Path, content: bytes, mode: int) -> Iterator[Path]:
     """The whole content on the disk beside its place; a name of its own, as others may write there too."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    remedy = "free some space, or make its folder writable"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-            file.flush()
-            _synced(file.fileno())
-        yield partial
-    except OSError as why:
-        raise DataError(
-            f"{path}: cannot write ({why.strerror}); free some space, or make its folder writable"
-        ) from why
+        with _tried(path, "cannot write", remedy):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+                file.flush()
+                _synced(file.fileno())
+            yield partial
     finally:
         with suppress(OSError):  # gone after a replace
             partial.unlink(missing_ok=True)
 
 
 def _locked(path: Path, *, wait: bool) -> FileIO:
-    import fcntl
-
-    try:
+    with _tried(path, "cannot write here", "choose a folder you may write to"):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
-    except OSError as why:
-        raise DataError(
-            f"{path}: cannot write here ({why.strerror}); choose a folder you may write to"
-        ) from why
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError as why:
+        with _tried(path, "cannot be locked", "write it on a local disk"):
+            _lock(file.fileno(), wait=wait)
+    except DataError as why:
         file.close()
+        if not isinstance(why.__cause__, BlockingIOError):
+            raise
         raise DataError(
             f"{path}: another run is writing this journal; wait for it to end, or name another journal"
-        ) from why
-    except OSError as why:
-        file.close()
-        raise DataError(
-            f"{path}: cannot be locked ({why.strerror}); write it on a local disk"
         ) from why
     return file
 
@@ -314,10 +310,9 @@ def read_text(path: Path, *, said: str, remedy: str) -> str:
         DataError: It is missing, cannot be read, is empty, or is no UTF-8.
     """
     try:
-        found = path.read_text(encoding="utf-8-sig")
-    except OSError as why:
-        raise DataError(f"{path}: {said} ({why.strerror}); {remedy}") from why
-    except ValueError as why:
+        with _tried(path, said, remedy):
+            found = path.read_text(encoding="utf-8-sig")
+    except UnicodeError as why:
         raise DataError(f"{path}: {said} (not UTF-8: {why}); {remedy}") from why
     if not found.strip():
         raise DataError(f"{path}: {said} (it is empty); {remedy}")
@@ -413,13 +408,9 @@ def no_number(value: object) -> str:
 
 
 def _no_numbers(value: object, name: str) -> Iterable[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        parts = [(str(key), one) for key, one in value.items()]
-    elif isinstance(value, list):
-        parts = [(str(place), one) for place, one in enumerate(value, start=1)]
-    else:
-        parts = []
-        if why := no_number(value):
-            yield name, why
-    for part, one in parts:
-        yield from _no_numbers(one, f"{name}.{part}" if name else part)
+    if isinstance(value, Mapping | list):
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value, start=1)
+        for part, one in parts:
+            yield from _no_numbers(one, f"{name}.{part}" if name else str(part))
+    elif why := no_number(value):
+        yield name, why

@@ -10,14 +10,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
-from evalkit.files import read_record, write_whole
+from evalkit.files import Record, read_record, write_whole
 from evalkit.redaction import without_secrets_in
 
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
 
+Held = Mapping[str, Any]  # a JSON object that stays as it is
+Message = Held  # of a conversation, as it is sent
+Messages = Sequence[Message]
 _LONGEST, _LONG_TEXT, _FEW = 1000, 60, 4  # characters of a repr and of a text in it; items shown
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Held = MappingProxyType({})
 _BROKEN_OFF = {
     "abort",
     "aborted",
@@ -36,25 +39,15 @@ class Brief:
     __slots__ = ()
 
     def __repr__(self) -> str:
-        shown = (
-            f"{one.name}={_short(getattr(self, one.name))}"
-            for one in fields(cast(Any, self))
-            if one.repr
-        )
+        told = [one.name for one in fields(cast(Any, self)) if one.repr]
+        shown = (f"{name}={_short(getattr(self, name))}" for name in told)
         return _cut(f"{type(self).__name__}({', '.join(shown)})", _LONGEST)
 
 
-class Many(tuple[Any, ...]):
+class Many(tuple[Record, ...]):
     """Several records; it says how many, and shows the first."""
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        return _several(self)
-
-
-class Results(list[Any]):
-    """One model's scored answers: a list that says how many they are, and shows the first."""
 
     def __repr__(self) -> str:
         return _several(self)
@@ -106,12 +99,12 @@ class Example(Brief):
     """
 
     example_id: str
-    messages: tuple[Mapping[str, Any], ...]
+    messages: tuple[Message, ...]
     expected: str
     slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     cluster: str | None = None
     line: int = 0
-    request: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    request: Held = field(default_factory=lambda: _NOTHING)
     also_right: tuple[str, ...] = ()
     expects: bool = True
 
@@ -207,7 +200,7 @@ class EvalResult(Brief):
     completion_tokens: int | None = None
     latency_ms: float | None = None
     error: str | None = None
-    messages: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    messages: tuple[Message, ...] = field(default=(), repr=False)
     has_thoughts: bool = False
     thinking_tokens: int | None = None
     also_right: tuple[str, ...] = ()
@@ -223,9 +216,16 @@ class EvalResult(Brief):
         return "\n or \n".join(self.right) if self.right else "(nothing is expected)"
 
     @property
-    def prompt(self) -> Sequence[Mapping[str, Any]]:
+    def prompt(self) -> Messages:
         """The messages as sent; the input alone where they are not known."""
         return self.messages or ({"role": "user", "content": self.input_text},)
+
+
+class Results(list[EvalResult]):
+    """One model's scored answers: a list that says how many they are, and shows the first."""
+
+    def __repr__(self) -> str:
+        return _several(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -243,10 +243,10 @@ class RatedPair(Brief):
     input: str
     base: str
     fine_tuned: str
-    votes: tuple[Mapping[str, Any], ...]
+    votes: tuple[Message, ...]
     slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     simulated: bool = False
-    messages: Sequence[Mapping[str, Any]] = ()
+    messages: Messages = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,14 +317,14 @@ class Evidence(Brief):
     simulated: bool
     metric: str
     unit: str
-    primary: Mapping[str, Any] | None
+    primary: Held | None
     missing: tuple[Missing, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    details: Held = field(default_factory=lambda: _NOTHING)
 
     def write(self, path: Path) -> Path:
         """Writes the evidence as JSON; refuses NaN, which is not JSON."""
-        record = without_secrets_in({name: _plain(getattr(self, name)) for name in self.__slots__})
-        text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
+        record = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        text = json.dumps(without_secrets_in(record), indent=1, allow_nan=False)
         return write_whole(path, text.encode() + b"\n")
 
     @classmethod
@@ -355,7 +355,7 @@ def hash_rows(rows: Iterable[Sequence[object]]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import get_type_hints
 
 import msgspec
 
 from evalkit.errors import DataError, DesignError
-from evalkit.files import as_record, no_number, read_json, read_record, read_yaml
+from evalkit.files import JsonObject, as_record, no_number, read_json, read_record, read_yaml
 from evalkit.redaction import passwords_in
 from evalkit.wording import plural, visible, whole
-
-if TYPE_CHECKING:
-    import ast
 
 Value = str | int | float | bool
 
@@ -144,9 +142,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 TYPES: Mapping[str, type] = get_type_hints(Settings)
 
 
-def settings_of(values: Mapping[str, Any]) -> Settings:
+def settings_of(values: Mapping[str, Value]) -> Settings:
     """The settings among some values, which were checked before; defaults for the rest."""
-    return Settings(**{name: value for name, value in values.items() if name in TYPES})
+    return msgspec.convert({k: one for k, one in values.items() if k in TYPES}, Settings)
 
 
 QUESTIONS = ("better", "no_worse")
@@ -182,11 +180,10 @@ def retirement(said: Settings, today: date) -> str:
     if days > RETIRES_SOON_DAYS:
         return ""
     name, on = visible(said.base_model), said.retires_on
-    if days > 0:
-        return f"{name} retires on {on}, in {plural(days, 'day')}"
-    if days == 0:
-        return f"{name} retires on {on}, today"
-    return f"{name} retired on {on}, {plural(-days, 'day')} ago: it may no longer answer"
+    if days < 0:
+        return f"{name} retired on {on}, {plural(-days, 'day')} ago: it may no longer answer"
+    when = f"in {plural(days, 'day')}" if days else "today"
+    return f"{name} retires on {on}, {when}"
 
 
 def _retirement_day(said: Settings) -> date:
@@ -234,15 +231,15 @@ def read_flat(path: Path) -> dict[str, Value]:
     if not path.exists():
         raise DataError(f"{path}: no such file; `evalkit new {path.parent.name}` writes one")
     found = read_yaml(path, need="flat `name: value` lines")
-    if isinstance(found, dict):  # YAML reads 2027-01-15 as a date of its own
-        found = {k: str(one) if type(one) is date else one for k, one in found.items()}
     pairs = found.items() if isinstance(found, dict) else ()
-    wrong = [name for name, value in pairs if not isinstance(value, str | int | float | bool)]
+    # YAML reads 2027-01-15 as a date of its own
+    values = {str(name): str(one) if type(one) is date else one for name, one in pairs}
+    wrong = [name for name, one in values.items() if not isinstance(one, str | int | float | bool)]
     if wrong or not isinstance(found, dict):
-        told = f"; not so: {', '.join(map(str, wrong))}" if wrong else ""
+        told = f"; not so: {', '.join(wrong)}" if wrong else ""
         need = "need flat `name: value` lines with text, numbers, true or false"
         raise DataError(f"{path}: not settings; {need}{told}")
-    return whole({str(name): value for name, value in found.items()})
+    return whole(values)
 
 
 def declared_parameters(notebook: Path) -> dict[str, type]:
@@ -255,15 +252,13 @@ def declared_parameters(notebook: Path) -> dict[str, type]:
         DataError: The file is no notebook.
     """
     return {
-        name: _declared_type(notebook, name, value, line)
-        for name, value, line in _assigned(notebook)
+        name: _declared_type(notebook, name, value, said)
+        for name, value, said in _assigned(notebook)
     }
 
 
 def settled_parameters(notebook: Path) -> set[str]:
     """The settings that a notebook gives a value of its own, instead of leaving them to the study (None or "")."""
-    import ast
-
     return {
         name
         for name, value, _ in _assigned(notebook)
@@ -271,10 +266,8 @@ def settled_parameters(notebook: Path) -> set[str]:
     }
 
 
-def _assigned(notebook: Path) -> Iterator[tuple[str, ast.expr, ast.stmt]]:
-    """Name, value and line of each parameter."""
-    import ast
-
+def _assigned(notebook: Path) -> Iterator[tuple[str, ast.expr, str]]:
+    """Name, value and annotation ("" without one) of each parameter."""
     tagged = (
         "".join(cell["source"])
         for cell in read_notebook(notebook).get("cells", ())
@@ -287,11 +280,29 @@ def _assigned(notebook: Path) -> Iterator[tuple[str, ast.expr, ast.stmt]]:
             f"{notebook}: the parameters cell is not Python ({why.msg}: {why.text}); need one assignment a line"
         ) from why
     for line in lines:
-        if isinstance(line, ast.Assign | ast.AnnAssign) and (value := line.value) is not None:
-            yield from ((name, value, line) for name in _names(line))
+        if not isinstance(line, ast.Assign | ast.AnnAssign) or line.value is None:
+            continue
+        said = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else ""
+        for target in line.targets if isinstance(line, ast.Assign) else [line.target]:
+            if isinstance(target, ast.Name):
+                yield target.id, line.value, said
 
 
-def read_notebook(path: Path) -> dict[str, Any]:
+def _declared_type(notebook: Path, name: str, value: ast.expr, said: str) -> type:
+    kinds = {kind.__name__: kind for kind in (str, int, float, bool)}
+    try:
+        default = ast.literal_eval(value)
+    except ValueError:
+        default = ...
+    kind = kinds.get(said) or TYPES.get(name) or (str if default is None else type(default))
+    if kind not in kinds.values() or default is ...:
+        raise DesignError(
+            f"{notebook}: parameter {name} = {ast.unparse(value)}; use str, int, float or bool"
+        )
+    return kind
+
+
+def read_notebook(path: Path) -> JsonObject:
     """A notebook as the JSON it is: cells and metadata, of the shape that every reader relies on.
 
     Raises:
@@ -317,37 +328,12 @@ def read_pinned(path: Path) -> dict[str, Value]:
 class _Cell(msgspec.Struct):
     cell_type: str
     source: str | list[str]
-    metadata: dict[str, Any]
+    metadata: JsonObject
 
 
 class _Notebook(msgspec.Struct):
-    metadata: dict[str, Any]
+    metadata: JsonObject
     cells: list[_Cell] = []
-
-
-def _names(line: Any) -> list[str]:
-    targets = line.targets if hasattr(line, "targets") else [line.target]
-    return [target.id for target in targets if hasattr(target, "id")]
-
-
-def _declared_type(notebook: Path, name: str, value: Any, line: Any) -> type:
-    import ast
-
-    try:
-        default = ast.literal_eval(value)
-    except ValueError:
-        default = ...
-    said = {"str": str, "int": int, "float": float, "bool": bool}.get(
-        getattr(getattr(line, "annotation", None), "id", "")
-    )
-    kind = said or TYPES.get(name) or type(default)
-    if default is None and name not in TYPES and not said:
-        kind = str
-    if kind not in {str, int, float, bool} or default is ...:
-        raise DesignError(
-            f"{notebook}: parameter {name} = {ast.unparse(value)}; use str, int, float or bool"
-        )
-    return kind
 
 
 def misfits(
@@ -356,7 +342,8 @@ def misfits(
     """What keeps a value from being the setting of that name; `unknown` is what is said of a name that `types` lacks."""
     if name not in types:
         shown = name.replace("\n", "\\n")  # a line that is forged is not one of ours
-        yield f"{shown}: {unknown}{_nearest(name, types)}"
+        close = difflib.get_close_matches(name, [*types], n=1)
+        yield f"{shown}: {unknown}{f'; did you mean {close[0]}?' if close else ''}"
     elif told := no_number(value):
         yield f"{name}: {told}"
     elif isinstance(value, str) and "://" in value and passwords_in(value):
@@ -366,8 +353,3 @@ def misfits(
             msgspec.convert(value, types[name])
         except msgspec.ValidationError:
             yield f"{name}: got {value!r} ({type(value).__name__}); need {types[name].__name__}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from evalkit.errors import DataError, DesignError
 from evalkit.settings import (
@@ -22,15 +19,15 @@ from evalkit.settings import (
     declared_parameters,
     read_flat,
     read_pinned,
+    settings_of,
     whole_question,
 )
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 BY_HAND = "by-hand"
 FILE = "study.yaml"
-PINNED = (
-    "settings.json"  # in a run's folder: what the study file and the command said when it began
-)
+# In a run's folder: what the study file and the command said when it began.
+PINNED = "settings.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,7 @@ class Study:
     name: str
     root: Path
     run: str = ""
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Value] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -103,18 +100,17 @@ class Study:
     @cached_property
     def settings(self) -> Settings:
         """The settings, with defaults where the study says nothing; raises as `given` does, and for half a question."""
-        said = {name: value for name, value in self.given.items() if name in TYPES}
-        return whole_question(msgspec.convert(said, Settings))
+        return whole_question(settings_of(self.given))
 
     def _known(self, values: Mapping[str, Value]) -> dict[str, type]:
         """Types by name: the settings', and where those don't do, what the notebooks declare."""
-        known = {"study": str, "run": str, **TYPES}
-        if values.keys() <= known.keys():
-            return known
-        books = sorted((self.root / "notebooks").glob("[0-9]*.ipynb"))
-        return {
-            name: kind for book in books for name, kind in declared_parameters(book).items()
-        } | known
+        own = {"study": str, "run": str, **TYPES}
+        if values.keys() <= own.keys():
+            return own
+        known = dict[str, type]()
+        for book in sorted((self.root / "notebooks").glob("[0-9]*.ipynb")):
+            known |= declared_parameters(book)
+        return known | own
 
     @property
     def folder(self) -> Path:
@@ -149,8 +145,7 @@ class Study:
 
     def run_folder(self, run: str = "") -> Path:
         """The folder of one run, this study's own by default. Created when absent."""
-        run = run or self.run
-        folder = self.reports / ((run and checked_run(run)) or BY_HAND)
+        folder = self.reports / checked_run(run or self.run or BY_HAND)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

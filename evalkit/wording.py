@@ -111,8 +111,10 @@ def limits(low: float | None, high: float | None, scale: str = "points", *, digi
     """Both limits of an interval: "+1.0 to +9.0"; that there is none, where there is none."""
     if low is None and high is None:
         return UNDEFINED
-    text = (lambda end: points(end, digits)) if scale == "points" else signed
-    return f"{text(low)} to {text(high)}"
+    if scale == "number":
+        return f"{signed(low)} to {signed(high)}"
+    text = percent if scale == "percent" else points
+    return f"{text(low, digits)} to {text(high, digits)}"
 
 
 def effect(test: Any, *, sign: bool = True) -> str:
@@ -192,11 +194,8 @@ def share(k: int, n: int) -> str:
     """A share with its count: "6 of 96 (6.2%)"; the percent first once n is 100 or more."""
     if n == 0:
         return f"{k} of 0"
-    return (
-        f"{k} of {n} ({percent(k / n)})"
-        if n < 100
-        else f"{percent(k / n)} ({count(k)} of {count(n)})"
-    )
+    part, rate = f"{count(k)} of {count(n)}", percent(k / n)
+    return f"{part} ({rate})" if n < 100 else f"{rate} ({part})"
 
 
 def plural(n: int, noun: str, nouns: str = "") -> str:
@@ -239,20 +238,13 @@ def interval(
     low: float | None,
     high: float | None,
     *,
-    as_points: bool = True,
     scale: str = "points",
     digits: int = 1,
     alpha: float = 0.05,
 ) -> str:
     """An interval in words: "95% interval +14.4 to +24.7"; that it is undefined, where it is."""
-    if low is None and high is None:
-        return UNDEFINED
-    ends = (
-        limits(low, high, scale, digits=digits)
-        if as_points
-        else f"{percent(low)} to {percent(high)}"
-    )
-    return f"{confidence(alpha)} interval {ends}"
+    ends = limits(low, high, scale, digits=digits)
+    return ends if ends == UNDEFINED else f"{confidence(alpha)} interval {ends}"
 
 
 def confidence(alpha: float) -> str:
@@ -291,10 +283,7 @@ def flattened(content: object) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    texts = (
-        part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None
-        for part in content
-    )
+    texts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
     return "".join(text for text in texts if isinstance(text, str))
 
 

@@ -18,12 +18,12 @@ from evalkit.abtest.findings import FROM_EXPOSURES
 from evalkit.abtest.lock import LEDGER, PLAN_FILE, LockedPlan, lock, read_lock
 from evalkit.abtest.log import EventLog, is_elsewhere, place_of
 from evalkit.abtest.plan import UNNAMED, ABPlan, Metric, read_guardrails
-from evalkit.abtest.reading import NoReading, Reading, read_health
+from evalkit.abtest.reading import NoReading, Reading, read_ab_test
 from evalkit.abtest.simulate import simulate_traffic
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult, Evidence, Missing
-from evalkit.settings import named
+from evalkit.settings import TYPES, named
 from evalkit.study import Study
 
 SIMULATED_LOG = "events.sqlite"
@@ -39,8 +39,7 @@ _METRIC = {  # what study.yaml calls the fields of the metric that decides
     "detectable_difference": "detectable_difference",
     "sd": "metric_sd",
 }
-_SAME = ("traffic_split", "min_samples", "design_effect", "outcome_window_days", "users_per_day")
-_SAME += ("looks", "alpha", "power")  # fields of a plan that study.yaml calls the same
+_SAME = [name for name in ABPlan.__slots__ if name in TYPES]  # called the same in study.yaml
 
 
 def make_plan(home: Study, *, margin: float | None = None) -> ABPlan:
@@ -54,20 +53,22 @@ def make_plan(home: Study, *, margin: float | None = None) -> ABPlan:
     metric = {field: getattr(said, name) for field, name in _METRIC.items()}
     metric |= {"sd": said.metric_sd or None, "better": said.ab_metric_better or None}
     guardrails = home.named_file(said.guardrails_file)
+    names = {name: getattr(said, name) for name in _SAME} | {
+        "experiment_name": said.experiment_name.strip() or UNNAMED,
+        "control_model": said.control,
+        "treatment_model": said.treatment,
+        "cap_per_user": said.cap_per_user or None,
+        "control_variant": said.control_variant.strip(),
+        "treatment_variant": said.treatment_variant.strip(),
+    }
     return ABPlan(
-        experiment_name=said.experiment_name.strip() or UNNAMED,
-        control_model=said.control,
-        treatment_model=said.treatment,
+        **names,
         hash=cast(Hash, said.ab_hash),
         hash_seed=said.ab_hash_seed,
         coverage=said.ab_coverage,
-        primary=Metric(**metric, margin=margin),
         covariate=said.ab_covariate.strip(),
-        cap_per_user=said.cap_per_user or None,
-        control_variant=said.control_variant.strip(),
-        treatment_variant=said.treatment_variant.strip(),
+        primary=Metric(**metric, margin=margin),
         guardrails=read_guardrails(guardrails) if guardrails else (),
-        **{name: getattr(said, name) for name in _SAME},
     )
 
 
@@ -93,7 +94,7 @@ def plan_differs(
 
 def _in_settings(plan: ABPlan) -> dict[str, object]:
     """A plan in the names and values of study.yaml."""
-    metric, models = plan.primary, ("experiment_name", "control_model", "treatment_model")
+    metric = plan.primary
     rails = [
         f"{one.name} {one.kind}, {one.better} is better, at most {one.margin:g} worse"
         for one in plan.guardrails
@@ -103,7 +104,7 @@ def _in_settings(plan: ABPlan) -> dict[str, object]:
         "metric_sd": metric.sd or 0.0,
         "question": "no_worse" if metric.margin else "better",
         "question_margin": metric.margin or 0.0,
-        **{name: getattr(plan, name) for name in (*models, *_SAME)},
+        **{name: getattr(plan, name) for name in _SAME},
         "ab_covariate": plan.covariate,
         "cap_per_user": plan.cap_per_user or 0.0,
         "guardrails_file": "; ".join(rails) or "none",
@@ -225,7 +226,7 @@ def open_reading(
         return opened
     if (connection := getattr(opened.engine, "con", None)) is not None:
         weakref.finalize(opened.engine, connection.close)  # as long as any table of it is in use
-    return read_health(opened, plan, ledger=home.path(LEDGER), run=home.run, now=now)
+    return read_ab_test(opened, plan, ledger=home.path(LEDGER), run=home.run, now=now, effect=False)
 
 
 def design_effect_seen(home: Study) -> float | None:

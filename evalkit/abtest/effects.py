@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from operator import mul
 from typing import Any
 
@@ -13,7 +13,6 @@ import pandas as pd
 from evalkit.abtest.analysis import BIN, Log, Table
 from evalkit.abtest.plan import Better, Guardrail, Kind
 from evalkit.stats import (
-    MeanSums,
     ProportionTest,
     QuantileInterval,
     QuantileTest,
@@ -33,7 +32,7 @@ from evalkit.stats import (
 )
 from evalkit.stats.ratio import UserTest, wilson_by_user
 from evalkit.stats.result import ByUser, Scale, Verdict, which_way, z_of_p, z_quantile
-from evalkit.stats.sums import one_user
+from evalkit.stats.sums import of_metric, one_user
 
 SUMS = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
 THIRDS = ("sum_xxx", "sum_xxy", "sum_xyy", "sum_yyy", "n_hit", "n_miss")
@@ -134,16 +133,11 @@ def effect(
         alpha: Two-sided level.
         lower_is_better: The metric's direction; it turns the verdict, never the sign.
     """
-    both = pairs(cells)
     if kind == "mean":
-        names = [one.name for one in fields(MeanSums)]
-        of_users = [
-            [MeanSums(**{name: getattr(arm, name) for name in names}) for arm in pair]
-            for pair in both
-        ]
-        tests = [mean_test_from_sums(*pair, alpha=alpha) for pair in of_users]
+        means = [map(of_metric, pair) for pair in pairs(cells)]
+        tests = [mean_test_from_sums(*pair, alpha=alpha) for pair in means]
     else:
-        tests = [ratio_test_from_sums(*pair, alpha=alpha) for pair in both]
+        tests = [ratio_test_from_sums(*pair, alpha=alpha) for pair in pairs(cells)]
     whole = _joined(tests, "points" if kind == "rate" else "number", alpha)
     return replace(whole, lower_is_better=lower_is_better)
 

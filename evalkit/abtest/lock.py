@@ -35,8 +35,18 @@ if TYPE_CHECKING:
 KIND = "evalkit-plan"
 PLAN_FILE, LEDGER = "plan.lock.json", ledger.FILE
 _REMEDY = "a locked plan is changed by amend() only. Restore the file"
-_FIXED = {"experiment_name", "control_model", "treatment_model", "primary", "hash", "hash_seed"}
-_FIXED |= {"alpha", "covariate", "control_variant", "treatment_variant"}
+_FIXED = (
+    "experiment_name",
+    "control_model",
+    "treatment_model",
+    "primary",
+    "hash",
+    "hash_seed",
+    "alpha",
+    "covariate",
+    "control_variant",
+    "treatment_variant",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,6 @@ Better = Literal["higher", "lower"]
 UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
 SPLITS = (0.05, 0.1, 0.2, 0.3, 0.5)
 _NORMAL = NormalDist()
-_LATER = {"covariate", "cap_per_user", "control_variant", "treatment_variant", "hash_seed"}
-_LATER |= {"coverage"}  # not in plans locked before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,9 +335,7 @@ class ABPlan:
             DataError: The record is not a plan.
         """
         try:
-            names = [
-                one.name for one in fields(cls) if one.name in record or one.name not in _LATER
-            ]
+            names = [one for one in _NAMES if one in record or one not in _LATER]
             metrics = {
                 "primary": Metric.from_dict(record["primary"]),
                 "secondary": tuple(map(Metric.from_dict, record["secondary"])),
@@ -383,6 +379,10 @@ class ABPlan:
             self.min_samples / min(share, 1 - share),
         )
         return math.ceil(round(total * (1 - share), 6)), math.ceil(round(total * share, 6))
+
+
+_NAMES = [one.name for one in fields(ABPlan)]
+_LATER = _NAMES[_NAMES.index("covariate") :]  # not in plans locked before
 
 
 def read_guardrails(path: Path) -> tuple[Guardrail, ...]:

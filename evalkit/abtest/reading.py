@@ -105,7 +105,7 @@ class NoReading:
 class Reading(Brief):
     """An A/B test as it may be read now.
 
-    `read_health` makes one whose effect has not been read; its `effect()` is the same with the effect, if a look is due.
+    `read_ab_test` makes one whose effect has not been read too; its `effect()` is the same with the effect, if a look is due.
 
     Attributes:
         sample_ratio: Users against the declared split, phase by phase, before anything else.
@@ -326,6 +326,7 @@ def read_ab_test(
     slices: bool = True,
     ledger: Path | None = None,
     run: str = "",
+    effect: bool = True,
 ) -> Reading:
     """Reads a test as its plan allows: sample ratio first, then health, then the effect if a look is due.
 
@@ -341,27 +342,13 @@ def read_ab_test(
         slices: Also by slice, when the log has any.
         ledger: File to which this look is appended before anything is returned; where it cannot be, no effect is.
         run: Name of the run, for the ledger.
+        effect: False stops where outcomes begin, with the sample ratio and what exposures say: no look, none on record.
 
     Raises:
         DataError: The log has no users of this experiment, or is not this test's log.
     """
-    options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
-    return read_health(log, plan, now=now, **options).effect()
-
-
-def read_health(
-    log: Log,
-    plan: LockedPlan,
-    *,
-    now: datetime | float | None = None,
-    before: object = None,
-    slices: bool = True,
-    ledger: Path | None = None,
-    run: str = "",
-) -> Reading:
-    """As `read_ab_test`, up to where outcomes begin: the sample ratio and what exposures say; no look, none on record."""
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
-    seen = exposed(log, plan.plan.experiment_name)
+    seen = exposed(log, plan.plan)
     users = log.users(plan.plan.experiment_name)
     counts = log.counts(users)
     options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
@@ -377,7 +364,8 @@ def read_health(
         counts=counts,
         opened=ask,
     )
-    return replace(found, notes=(*log.notes, *seen.notes(plan.plan), *_notes(found)))
+    found = replace(found, notes=(*log.notes, *seen, *_notes(found)))
+    return found.effect() if effect else found
 
 
 def _on_record(reading: Reading, path: Path) -> Reading:

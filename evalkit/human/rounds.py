@@ -168,13 +168,13 @@ def read_standing(path: Path) -> dict[str, Vote]:
 def _apply(line: bytes, where: str, standing: dict[str, Vote]) -> None:
     """What one line of a vote file does to the votes that count."""
     try:
-        record = from_json(line)
+        record = msgspec.convert(from_json(line), JsonObject)
         if (kind := record.pop("kind", None)) not in _LINES:
             raise ValueError(f"kind {kind!r}; need vote or undo")
         if kind == "vote" and (odd := sorted(record.keys() ^ set(Vote.__slots__))):
             raise ValueError(f"{odd[0]!r} is missing or unknown")
         found = msgspec.convert(record, _LINES[kind])
-    except (ValueError, TypeError) as why:
+    except (ValueError, TypeError, AttributeError) as why:
         raise DataError(f"{where}: not a vote ({why}); restore the file from a copy") from why
     standing.pop(found.item_id, None)
     if isinstance(found, Vote):

@@ -1,4 +1,8 @@
-"""What a notebook put out, made safe for the page: an allow list of tags, data images only, no script, no style."""
+"""What a notebook put out, made safe for the page: an allow list of tags, data images only, no script, no style.
+
+Tags are told apart from what stands between them by a parser, and what is not changed stays as it is: a pattern over a
+whole page cannot know a tag from a quoted one, and an example about HTML would be rewritten with the page.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,14 @@ import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from itertools import pairwise
-from types import MappingProxyType
-from typing import Any
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from itertools import accumulate, pairwise
 
 import nh3
 
+from evalkit.files import JsonObject
 from evalkit.redaction import without_secrets
-from evalkit.report.tags import read_tags, with_changes
 from evalkit.show.tables import MADE_HERE
 from evalkit.wording import plural, visible
 
@@ -31,18 +34,18 @@ _TAGS = nh3.ALLOWED_TAGS | {
     "section",
     "tfoot",
 }
-_EVERYWHERE = {"class", "title", "lang", "dir"}
 _ATTRIBUTES = {
     **nh3.ALLOWED_ATTRIBUTES,
-    "*": _EVERYWHERE,
-    "div": {"tabindex", "role", "aria-label"},
+    "*": {"class", "title", "lang", "dir"},
     "span": {"aria-hidden"},
+    "div": {"aria-label"},
     "img": {"src", "alt", "width", "height"},
     "source": {"media", "srcset"},
     "td": {"colspan", "rowspan", "data-l"},
     "th": {"colspan", "rowspan", "scope"},
     "details": {"open"},
 }
+_VALUES = {"div": {"tabindex": {"0"}, "role": {"region", "group", "img"}}}
 _IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
 _PLAIN_CLASSES = {"dataframe", "num", "ek-chip", "ek-result", "ek-text"}
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -54,6 +57,74 @@ _OBJECT = re.compile(  # what plotting calls return besides the picture: an addr
 )
 _FIGURE = re.compile(r"<Figure size [\dx.]+ with (\d+) Axes>")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_BOX = '<div class="ek-scroll" tabindex="0" role="region" aria-label="Table">'
+_UNDESCRIBED = "A figure without a description"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """One start or end tag.
+
+    Attributes:
+        start: Its first character's place in the markup; `end` is the place after its last one.
+        closes: True for an end tag.
+    """
+
+    name: str
+    attributes: dict[str, str]
+    start: int
+    end: int
+    closes: bool = False
+
+    def written(self, name: str = "", changed: Mapping[str, str] = {}) -> str:
+        """The tag with another name or some attributes changed; what could end a value or a tag is escaped."""
+        if self.closes:
+            return f"</{name or self.name}>"
+        known = {**self.attributes, **changed}
+        told = "".join(f' {key}="{html.escape(value)}"' for key, value in known.items())
+        return f"<{name or self.name}{told}>"
+
+
+_END = Tag(name="", attributes={}, start=-1, end=-1)
+
+
+def read_tags(markup: str) -> list[Tag]:
+    """All tags in their order; comments and the content of style and script hold none."""
+    reader = _Reader(markup)
+    reader.feed(markup)
+    reader.close()
+    return reader.tags
+
+
+def with_changes(markup: str, changes: Iterable[tuple[Tag, str]]) -> str:
+    """The markup with some of its tags written anew; not one character outside of them is touched."""
+    made, done = [], 0
+    for tag, new in changes:
+        made += [markup[done : tag.start], new]
+        done = tag.end
+    return "".join([*made, markup[done:]])
+
+
+class _Reader(HTMLParser):
+    def __init__(self, markup: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self._lines = [0, *accumulate(len(line) + 1 for line in markup.split("\n"))]
+        self._markup = markup
+        self.tags: list[Tag] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        start, known = self._place(), {name: value or "" for name, value in attrs}
+        end = start + len(self.get_starttag_text() or "")
+        self.tags.append(Tag(name=tag, attributes=known, start=start, end=end))
+
+    def handle_endtag(self, tag: str) -> None:
+        start = self._place()
+        end = self._markup.index(">", start) + 1
+        self.tags.append(Tag(name=tag, attributes={}, start=start, end=end, closes=True))
+
+    def _place(self) -> int:
+        line, column = self.getpos()
+        return self._lines[line - 1] + column
 
 
 def cleaned(markup: str, *, ours: bool = False) -> str:
@@ -62,6 +133,7 @@ def cleaned(markup: str, *, ours: bool = False) -> str:
         visible(markup),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
+        tag_attribute_values=_VALUES,
         attribute_filter=_kept if ours else _kept_of_others,
         clean_content_tags={"script", "style"},
         url_schemes={"http", "https", "mailto", "data"},
@@ -82,22 +154,23 @@ def printed(text: str) -> str:
     return f"<details><summary>Messages while it ran</summary>{_preformatted(text)}</details>"
 
 
-def shown(data: Mapping[str, Any], metadata: Mapping[str, Any] = MappingProxyType({})) -> str:
+def shown(data: JsonObject, metadata: JsonObject | None = None) -> str:
     """One output, in the richest form the page can hold; its metadata say whether `show` has made it."""
     if _WIDGET in data:
         return '<p class="ek-note">An interactive part stands here in the notebook; the page shows its results only.</p>'
-    if "text/html" in data:
-        return cleaned(_text(data["text/html"]), ours=metadata.get(MADE_HERE) is True)
-    if "image/svg+xml" in data:
-        return _image(
-            "svg+xml", base64.b64encode(_text(data["image/svg+xml"]).encode()).decode(), data
-        )
+    known = {kind: one for kind, one in data.items() if kind.startswith(("text/", "image/"))}
+    said = {kind: one if isinstance(one, str) else "".join(one) for kind, one in known.items()}
+    text = said.get("text/plain", "")
+    if "text/html" in said:
+        return cleaned(said["text/html"], ours=(metadata or {}).get(MADE_HERE) is True)
+    if "image/svg+xml" in said:
+        svg = base64.b64encode(said["image/svg+xml"].encode())
+        return _image("svg+xml", svg.decode(), text)
     for kind in ("png", "jpeg"):
-        if f"image/{kind}" in data:
-            return _image(kind, "".join(_text(data[f"image/{kind}"]).split()), data)
-    if "text/markdown" in data:
-        return _from_markdown(_text(data["text/markdown"]))
-    text = _text(data.get("text/plain", ""))
+        if f"image/{kind}" in said:
+            return _image(kind, "".join(said[f"image/{kind}"].split()), text)
+    if "text/markdown" in said:
+        return _from_markdown(said["text/markdown"])
     return "" if _OBJECT.match(text) else _preformatted(text)
 
 
@@ -124,9 +197,7 @@ def with_heading_levels(markup: str) -> str:
             continue
         if not tag.closes:
             depth = min(max(int(tag.name[1]) + 1, 3), depth + 1, 6)
-        changes.append(
-            (tag, f"</h{depth}>" if tag.closes else replace(tag, name=f"h{depth}").written())
-        )
+        changes.append((tag, tag.written(f"h{depth}")))
     return with_changes(markup, changes)
 
 
@@ -139,7 +210,7 @@ def with_unique_names(markup: str) -> str:
             continue
         seen[name] += 1
         if seen[name] > 1:
-            changes.append((tag, tag.written({"aria-label": f"{name} ({seen[name]})"})))
+            changes.append((tag, tag.written(changed={"aria-label": f"{name} ({seen[name]})"})))
     return with_changes(markup, changes)
 
 
@@ -148,10 +219,6 @@ def _kept(tag: str, name: str, value: str) -> str | None:
         return value if _IMAGE.match(value) else None
     if name == "href":
         return value if value.startswith(("http://", "https://", "mailto:")) else None
-    if name == "tabindex":
-        return value if value == "0" else None
-    if name == "role":
-        return value if value in {"region", "group", "img"} else None
     return value
 
 
@@ -175,65 +242,42 @@ def _from_markdown(text: str) -> str:
 
 
 def _mended(markup: str) -> str:
-    return _in_boxes(_with_heads_that_say_something(_with_images_described(markup)))
-
-
-def _with_images_described(markup: str) -> str:
     """Words for each image, none without a source; and no "<" but at the start of a tag, not in an attribute either."""
     changes = []
     for tag in read_tags(markup):
         if tag.name == "img":
-            described = {"alt": "A figure without a description"} | tag.attributes
-            changes.append((tag, tag.written(described) if "src" in described else ""))
+            alt = {"alt": tag.attributes.get("alt", _UNDESCRIBED)}
+            changes.append((tag, tag.written(changed=alt) if "src" in tag.attributes else ""))
         elif not tag.closes:
             changes.append((tag, tag.written()))
-    return with_changes(markup, changes)
+    return _with_tables_mended(with_changes(markup, changes))
 
 
-def _with_heads_that_say_something(markup: str) -> str:
-    """Heads of rows and columns that are empty become cells: a table of pandas has one above its index."""
-    tags, changes = read_tags(markup), []
-    for tag, after in pairwise(tags):
-        between = html.unescape(markup[tag.end : after.start])
-        if tag.name == after.name == "th" and after.closes and not between.strip():
-            changes += [(tag, replace(tag, name="td").written()), (after, "</td>")]
-    return with_changes(markup, changes)
-
-
-def _in_boxes(markup: str) -> str:
-    """Data frames scroll in a box of their own."""
-    changes, opened = [], list[bool]()
-    for tag in read_tags(markup):
-        if tag.name != "table":
-            continue
-        is_frame = tag.attributes.get("class") == "dataframe"
-        if not tag.closes:
-            opened.append(is_frame)
-        if tag.closes and opened.pop():
+def _with_tables_mended(markup: str) -> str:
+    """Data frames scroll in a box of their own, and heads that are empty become cells: pandas has one above its index."""
+    tags, changes, boxed = read_tags(markup), [], list[bool]()
+    for tag, after in pairwise([*tags, _END]):
+        is_frame = tag.name == "table" and tag.attributes.get("class") == "dataframe"
+        if tag.name == "table" and not tag.closes:
+            boxed.append(is_frame)
+        if tag.name == "table" and tag.closes and boxed.pop():
             changes.append((tag, "</table></div>"))
         elif is_frame:
             changes.append((tag, f'{_BOX}<table class="dataframe">'))
+        between = html.unescape(markup[tag.end : after.start])
+        if tag.name == after.name == "th" and after.closes and not between.strip():
+            changes += [(tag, tag.written("td")), (after, "</td>")]
     return with_changes(markup, changes)
 
 
-_BOX = '<div class="ek-scroll" tabindex="0" role="region" aria-label="Table">'
-
-
-def _image(kind: str, content: str, data: Mapping[str, Any]) -> str:
-    if not _is_base64(content):
+def _image(kind: str, content: str, alt: str) -> str:
+    try:
+        is_image = base64.b64decode(content, validate=True) != b""
+    except ValueError:
+        is_image = False
+    if not is_image:
         return '<p class="ek-note">An image that is damaged stands here in the notebook.</p>'
-    alt = _text(data.get("text/plain", "")) or "A figure without a description"
     if plain_figure := _FIGURE.match(alt):
         alt = f"A figure with {plural(int(plain_figure[1]), 'panel')}, drawn without a description"
-    return f'<figure class="ek-figure"><img src="data:image/{kind};base64,{content}" alt="{plain(alt)}"></figure>'
-
-
-def _is_base64(content: str) -> bool:
-    try:
-        return bool(base64.b64decode(content, validate=True))
-    except ValueError:
-        return False
-
-
-def _text(value: str | Iterable[str]) -> str:
-    return value if isinstance(value, str) else "".join(value)
+    source = f"data:image/{kind};base64,{content}"
+    return f'<figure class="ek-figure"><img src="{source}" alt="{plain(alt or _UNDESCRIBED)}"></figure>'

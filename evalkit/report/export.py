@@ -6,9 +6,16 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
+from evalkit.abtest.log import EventLog, place_of
+from evalkit.abtest.source import is_duckdb, is_user_table
+from evalkit.benchmark.bench import Bench
 from evalkit.errors import DataError
+from evalkit.human.ratings import rated_pairs
+from evalkit.human.rounds import Round
+from evalkit.interop.votes import write_dpo, write_llm_comparator
 from evalkit.marks import visible
 from evalkit.study import Study
 
@@ -25,11 +32,7 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
         raise DataError(f"{folder}: is a file; name a folder with --to")
     nearest = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
     with tempfile.TemporaryDirectory(prefix=".evalkit-export-", dir=nearest) as made_in:
-        made = [
-            *_answers(study, Path(made_in)),
-            *_log(study, Path(made_in)),
-            *_votes(study, Path(made_in)),
-        ]
+        made = [one for write in (_answers, _log, _votes) for one in write(study, Path(made_in))]
         if not made:
             raise DataError(
                 f"{study.folder}: holds neither an A/B log nor a closed rating round nor both models' answers, so there is "
@@ -41,8 +44,6 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
 
 
 def _answers(study: Study, folder: Path) -> list[Path]:
-    from evalkit.benchmark.bench import Bench
-
     bench = Bench(study=study)
     if not all(path.exists() for path in bench.journals.values()):
         return []
@@ -51,45 +52,34 @@ def _answers(study: Study, folder: Path) -> list[Path]:
 
 
 def _log(study: Study, folder: Path) -> list[Path]:
-    from evalkit.abtest.log import EventLog, place_of
-    from evalkit.abtest.source import is_duckdb, is_user_table
-
-    place = place_of(study, study.settings.event_log)
-    if isinstance(place, str) and "://" not in place and not os.environ.get(place):
+    said, place = study.settings, place_of(study, study.settings.event_log)
+    if isinstance(place, Path):
+        if place.is_dir() or is_user_table(place):
+            return _left(str(place), "its Parquet or CSV files can be read as they are")
+        if not place.is_file():
+            return []
+    elif "://" not in place and not os.environ.get(place):
         return []
-    if isinstance(place, Path) and (place.is_dir() or is_user_table(place)):
-        told = "not exported, its Parquet or CSV files can be read as they are"
-        print(f"evalkit: {visible(str(place))}: {told}", file=sys.stderr)  # noqa: T201
-    if isinstance(place, Path) and (not place.is_file() or is_user_table(place)):
-        return []
-    said = study.settings
     renamed = (
         said.log_user or said.log_variant or said.log_time or said.log_exposures != "exposures"
     )
     if renamed or (isinstance(place, Path) and is_duckdb(place)):
-        told = "not exported, its tables are those of a warehouse and not the kit's own"
-        print(f"evalkit: {visible(said.event_log)}: {told}", file=sys.stderr)  # noqa: T201
-        return []
-    log = EventLog(place, only_read=True)
-    try:
+        return _left(said.event_log, "its tables are those of a warehouse and not the kit's own")
+    with closing(EventLog(place, only_read=True)) as log:
         return list(log.export(folder))
-    finally:
-        log.close()
+
+
+def _left(where: str, why: str) -> list[Path]:
+    print(f"evalkit: {visible(where)}: not exported, {why}", file=sys.stderr)  # noqa: T201
+    return []
 
 
 def _votes(study: Study, folder: Path) -> list[Path]:
-    from evalkit.human.ratings import rated_pairs
-    from evalkit.human.rounds import Round
-    from evalkit.interop.votes import write_dpo, write_llm_comparator
-
     made = []
     for place in sorted((study.folder / "ratings").glob("*/lock.json")):
         round_ = Round.open(place.parent)
-        pairs = rated_pairs(round_)
-        dpo, comparator = (
-            folder / f"{place.parent.name}.{kind}" for kind in ("dpo.jsonl", "llm_comparator.json")
-        )
-        write_dpo(pairs, dpo)
-        write_llm_comparator(pairs, comparator, models=round_.key().models)
-        made += [dpo, comparator]
+        pairs, name = rated_pairs(round_), place.parent.name
+        made += [folder / f"{name}.dpo.jsonl", folder / f"{name}.llm_comparator.json"]
+        write_dpo(pairs, made[-2])
+        write_llm_comparator(pairs, made[-1], models=round_.key().models)
     return made

@@ -31,8 +31,15 @@ SHIP, DONT_SHIP, NOT_YET, BROKEN = 0, 10, 11, 12
 _CODES = {"ship": SHIP, "don't ship": DONT_SHIP, "not yet": NOT_YET}
 _HEAD = re.compile(r'(?i)ledger(?: head)?["\s:]*(?:<code[^>]*>)?["\s]*([0-9a-f]{64})')
 _NUMBERS = (
-    *("verdict", "simulated", "stale", "n"),
-    *("estimate", "ci_low", "ci_high", "p_value", "alpha"),
+    "verdict",
+    "simulated",
+    "stale",
+    "n",
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "alpha",
 )
 _Found = Iterator[tuple[bool | None, str]]  # whether it is intact, None for what cannot be said
 

@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partialmethod
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, Self, TextIO, cast
 
 # What most notebooks need. None of these starts a thread or opens a socket when imported, which a fork would break.
 PRELOADED = (
@@ -23,19 +24,16 @@ PRELOADED = (
     "ipykernel.debugger",
     "debugpy.server.api",
     "matplotlib_inline.backend_inline",
-    "pandas",
     "seaborn",
     "statsmodels.formula.api",
+    "statsmodels.stats.proportion",
+    "statsmodels.stats.contingency_tables",
     "scipy.stats",
     "scipy.optimize",
     "rapidfuzz",
     "sqlalchemy",
     "yaml",
     "PIL.PngImagePlugin",
-    "statsmodels.stats.proportion",
-    "statsmodels.stats.contingency_tables",
-    "statsmodels.stats.multitest",
-    "statsmodels.formula.api",
     "fontTools.subset",
     "evalkit.show.figure",
     "evalkit.benchmark.comparison",
@@ -49,14 +47,12 @@ _IMPORTED_TOO_EARLY = (
 )
 
 
+@dataclass(frozen=True)
 class Forked:
     """A forked kernel in the shape of `subprocess.Popen`, as far as jupyter_client asks."""
 
+    pid: int
     stdin = stdout = stderr = None
-
-    def __init__(self, pid: int) -> None:
-        """Takes the process id."""
-        self.pid = pid
 
     def poll(self) -> int | None:
         """None while it lives; its warm process reaps it, so the exit code is not known."""
@@ -66,26 +62,19 @@ class Forked:
             return 0
         return None
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Waits until it is gone."""
-        until = time.monotonic() + (timeout or float("inf"))
-        while self.poll() is None:
-            if time.monotonic() > until:
-                raise subprocess.TimeoutExpired("kernel", timeout or 0)
-            time.sleep(0.05)
+    def wait(self) -> int:
+        """Asked only of one that is gone."""
         return 0
 
     def send_signal(self, signum: int) -> None:
         """Signals it."""
         os.kill(self.pid, signum)
 
-    def terminate(self) -> None:
-        """Asks it to go."""
-        self.send_signal(signal.SIGTERM)
+    terminate = partialmethod(send_signal, signal.SIGTERM)
+    kill = partialmethod(send_signal, signal.SIGKILL)
 
-    def kill(self) -> None:
-        """Makes it go."""
-        self.send_signal(signal.SIGKILL)
+
+_Process = Forked | subprocess.Popen[bytes]
 
 
 class Warm:
@@ -97,14 +86,13 @@ class Warm:
         self._stopped = False
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._cold_ones: list[Any] = []
+        self._cold_ones: list[_Process] = []
 
     def __enter__(self) -> Self:
         """Starts importing at once, in a session of its own: Ctrl-C is for the chain."""
-        command = [sys.executable, "-m", __name__]
         if not self._cold:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                command,
+                [sys.executable, "-m", __name__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -121,17 +109,17 @@ class Warm:
         self._stopped = True
         for kernel in self._cold_ones:
             _kill(kernel)
-        if self._process and self._process.stdin:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-            try:
-                self._process.wait(timeout=1)
-            except subprocess.TimeoutExpired:  # still importing, so it has no kernels
-                self._process.kill()
-                self._process.wait()
-        if self._process and self._process.stdout:
-            with self._lock:  # whoever waits for an answer has been told by now
-                self._process.stdout.close()
+        if not (warm := self._process):
+            return
+        with suppress(BrokenPipeError):
+            cast(TextIO, warm.stdin).close()
+        try:
+            warm.wait(timeout=1)
+        except subprocess.TimeoutExpired:  # still importing, so it has no kernels
+            warm.kill()
+            warm.wait()
+        with self._lock:  # whoever waits for an answer has been told by now
+            cast(TextIO, warm.stdout).close()
 
     def kernel(self, command: Sequence[str], env: Mapping[str, str], folder: str | None) -> Forked:
         """Forks one kernel.
@@ -140,23 +128,16 @@ class Warm:
             OSError: The warm process is gone; a cold kernel will do.
         """
         with self._lock:
-            if (
-                not self._process
-                or not self._process.stdin
-                or not self._process.stdout
-                or self._stopped
-            ):
+            if not self._process or self._stopped:
                 raise OSError("there is no warm process")
-            self._process.stdin.write(
-                json.dumps({"command": list(command), "env": dict(env), "folder": folder}) + "\n"
-            )
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
+            told = {"command": list(command), "env": dict(env), "folder": folder}
+            print(json.dumps(told), file=self._process.stdin, flush=True)
+            answer = cast(TextIO, self._process.stdout).readline()
         if not answer:
             raise OSError("the warm process has stopped")
         return Forked(int(answer))
 
-    def started_cold(self, kernel: object) -> None:
+    def started_cold(self, kernel: _Process) -> None:
         """Takes note of a cold kernel's process, and kills it if it came too late."""
         self._cold_ones.append(kernel)
         if self._stopped:
@@ -176,10 +157,9 @@ class Warm:
         class ForkedKernelManager(AsyncKernelManager):
             async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
                 here: Any = self.provisioner
+                env, folder = kw.get("env") or os.environ, kw.get("cwd")
                 try:
-                    here.process = warm.kernel(
-                        kernel_cmd, kw.get("env") or os.environ, kw.get("cwd")
-                    )
+                    here.process = warm.kernel(kernel_cmd, env, folder)
                 except OSError:
                     warm.refuse_if_stopped()
                     await super()._async_launch_kernel(kernel_cmd, **kw)
@@ -191,9 +171,9 @@ class Warm:
         return ForkedKernelManager
 
 
-def _kill(kernel: Any) -> None:
+def _kill(kernel: _Process) -> None:
     """Kills a kernel that leads a group, with what it has started."""
-    if kernel is not None and kernel.poll() is None:
+    if kernel.poll() is None:
         _kill_group(kernel.pid)
 
 
@@ -209,7 +189,7 @@ def available() -> bool:
 
 
 def main() -> None:
-    """Imports everything, then forks a kernel for each line that comes in."""
+    """Imports everything, then forks a kernel for each line that comes in; at the end kills those that are left."""
     os.environ |= {"MPLBACKEND": _BACKEND, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a kernel prints early must not look like an answer
@@ -227,18 +207,6 @@ def main() -> None:
         kernels.add(pid)
         with suppress(BrokenPipeError):
             print(pid, file=answers, flush=True)
-    _end(kernels)
-
-
-def _reap(kernels: set[int]) -> None:
-    """Takes leave of kernels that are gone, so that their time counts as ours."""
-    with suppress(ChildProcessError):
-        while pid := os.waitpid(-1, os.WNOHANG)[0]:
-            kernels.discard(pid)
-
-
-def _end(kernels: set[int]) -> None:
-    """Kills the kernels that are left and takes leave of them."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for pid in kernels:
         _kill_group(pid)
@@ -246,6 +214,13 @@ def _end(kernels: set[int]) -> None:
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
     os._exit(0)
+
+
+def _reap(kernels: set[int]) -> None:
+    """Takes leave of kernels that are gone, so that their time counts as ours."""
+    with suppress(ChildProcessError):
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            kernels.discard(pid)
 
 
 def _end_with(pipe: int) -> None:

@@ -26,15 +26,21 @@ from evalkit.study import Study
 
 FILE = "manifest.json"
 _PACKAGES = (
-    *("openai", "pandas", "numpy", "scipy", "statsmodels", "rapidfuzz", "matplotlib"),
-    *("ibis-framework", "duckdb", "papermill"),
+    "openai",
+    "pandas",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "rapidfuzz",
+    "matplotlib",
+    "ibis-framework",
+    "duckdb",
+    "papermill",
 )
 _BEFORE_USERS = {"01", "02", "03", "04"}  # numbers of chapters that read nothing of an A/B test
 # What runs themselves add to a study never makes a chapter out of date.
-_LEDGERS = (
-    *("ledger.jsonl", "ledger.head", "history.jsonl", "looks.jsonl"),
-    *("events.sqlite-wal", "events.sqlite-shm", ".lock", ".partial"),
-)
+_RECORDS = ("ledger.jsonl", "ledger.head", "history.jsonl", "looks.jsonl")
+_BESIDE = ("events.sqlite-wal", "events.sqlite-shm", ".lock", ".partial")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +138,7 @@ def read(folder: Path) -> Manifest:
 
 def files(study: Study) -> list[Path]:
     """Every file of the study that a run may read, without ledgers and locks."""
-    return [path for path in _below(study.folder) if not path.name.endswith(_LEDGERS)]
+    return [path for path in _below(study.folder) if not path.name.endswith(_RECORDS + _BESIDE)]
 
 
 def _below(folder: Path) -> list[Path]:

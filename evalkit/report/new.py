@@ -60,31 +60,24 @@ def new_study(
     for option, model in (("--base", base), ("--fine-tuned", fine_tuned)):
         if not model.strip():
             raise DesignError(f"{option} is empty; name the model as the endpoint knows it")
-    made = _converted(test, columns)
+    made, its_own = _converted(test, columns), folder / "test.jsonl"
     if not made:
         _check(test)
-    is_there = test.resolve() == (folder / "test.jsonl").resolve()
-    if (folder / "test.jsonl").exists() and (made or not is_there):
-        raise DataError(
-            f"{folder / 'test.jsonl'}: exists already; move it away, or name it as --test"
-        )
+    is_there = test.resolve() == its_own.resolve()
+    if its_own.exists() and (made or not is_there):
+        raise DataError(f"{its_own}: exists already; move it away, or name it as --test")
     folder.mkdir(parents=True, exist_ok=True)
     if made:
         say(made.understood)
-        _put_checked(folder / "test.jsonl", made.lines)
+        _put_checked(its_own, made.lines)
     elif not is_there:
-        _put(folder / "test.jsonl", test.read_bytes())
-    values = {
-        "study": name,
-        "title": name,
-        "base_model": base,
-        "fine_tuned_model": fine_tuned,
-    }
+        _put(its_own, test.read_bytes())
+    values = {"study": name, "title": name, "base_model": base, "fine_tuned_model": fine_tuned}
     quoted = {
         name: yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip()
         for name, value in values.items()
     }
-    quoted["seen"] = "\n# ".join(hints(folder / "test.jsonl").told())
+    quoted["seen"] = "\n# ".join(hints(its_own).told())
     text = re.sub(
         r"\{\{ (\w+) \}\}", lambda place: quoted[place[1]], _TEMPLATE.read_text(encoding="utf-8")
     )
@@ -98,12 +91,7 @@ def _put(path: Path, content: bytes) -> None:
         raise DataError(f"{path}: exists already, written a moment ago; choose another name")
 
 
-def convert_file(
-    path: Path,
-    to: Path,
-    *,
-    columns: Mapping[str, str] | str = "",
-) -> str:
+def convert_file(path: Path, to: Path, *, columns: Mapping[str, str] | str = "") -> str:
     """Writes a file's rows as chat JSONL; says in one line what was understood.
 
     Raises:
@@ -130,7 +118,7 @@ def _converted(test: Path, columns: Mapping[str, str] | str) -> testsets.Convert
 
 def _holds_objects(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(4096).lstrip()[:1] == b"{"
+        return file.read(4096).lstrip().startswith(b"{")
 
 
 def _put_checked(path: Path, content: bytes) -> None:

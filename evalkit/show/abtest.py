@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from evalkit import wording
 from evalkit.abtest import plan as plans
 from evalkit.abtest.effects import Effect, Watched
 from evalkit.abtest.lock import LockedPlan
-from evalkit.abtest.plan import UNNAMED, ABPlan, Guardrail
+from evalkit.abtest.plan import UNNAMED, ABPlan, Guardrail, Metric, Peeking
 from evalkit.abtest.reading import CAUSES, NoReading, Reading
 from evalkit.show import tables
 from evalkit.show.tables import Html, Row
+from evalkit.stats import keeps_margin
 from evalkit.stats.result import two_sided_p
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-
     from evalkit.abtest.findings import Findings
 
 NAMES = {
@@ -32,6 +32,8 @@ NAMES = {
 NO_TIMES = "The log is a table without times, so nothing is shown by day"
 _FIRST = " The first look that leaves its limits decides, whenever it is read."
 _FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
+_DIFFERENCE = "Difference (95% interval)"
+_LATEST = 12
 
 
 def goal(plan: ABPlan, differs: Sequence[Row] = ()) -> Html:
@@ -46,61 +48,94 @@ def goal(plan: ABPlan, differs: Sequence[Row] = ()) -> Html:
 
 def power(plan: ABPlan) -> Html:
     """The chance to show a true difference, by its size."""
-    from evalkit.show.plots import abtest as plots
-
     caption = "Two-sided test, pooled under the null. The zone is the wanted power."
     if plan.primary.margin:
         caption = "The interval against the margin (dashed). The zone is the wanted power; the mark: both models alike."
-    return _of_a_plan(plots.power, plots.power_title(plan), plan, caption)
+    return _drawn("power", plan, alt_plan(power_title(plan), plan), caption)
 
 
 def duration(plan: ABPlan) -> Html:
     """Days until the answer, by the treatment's share of users."""
-    from evalkit.show.plots import abtest as plots
-
     caption = "Whole weeks, at least one, with the outcome window of the last user."
-    return _of_a_plan(plots.duration, plots.duration_title(plan), plan, caption)
+    return _drawn("duration", plan, alt_plan(duration_title(plan), plan), caption)
 
 
 def peeking(plan: ABPlan, *, seed: int = 0, n_runs: int = 10_000) -> Html:
     """False alarms of daily looks, in that many A/A tests of the planned size, simulated now."""
-    from evalkit.show.figure import picture
-    from evalkit.show.plots import abtest as plots
-
     runs = plans.peeking(plan, seed=seed, n_runs=n_runs)
-    title = f"{plots.peeking_title(runs)}; looked at once, {runs.once:.1%}"
+    title = f"{peeking_title(runs)}; looked at once, {runs.once:.1%}"
     caption = f"{runs.n_runs:,} tests of {len(runs.days)} days. Dashed: the level that was meant. Limits: O'Brien-Fleming."
-    return picture(plots.peeking, runs, alt=alt_plan(title, plan), caption=caption, simulated=True)
+    return _drawn("peeking", runs, alt_plan(title, plan), caption)
 
 
 def margins(plan: ABPlan) -> Html:
     """The plan's guardrails as a table."""
-    return tables.table(guardrail_rows(plan), caption="Guardrails of the plan")
+    rows = [
+        {"What is watched": label(one), "May be worse by": _margin(one), "Better": one.better}
+        for one in plan.guardrails
+    ]
+    return tables.table(rows, caption="Guardrails of the plan")
+
+
+def _margin(one: Guardrail) -> str:
+    if one.kind == "rate":
+        return f"{wording.points(one.margin, sign=False)} points"
+    return f"{one.margin:g} ms" if one.name == "latency_ms" else f"{one.margin:g}"
 
 
 def clustering(plan: ABPlan, seen: float | None) -> Html:
     """The design effect in a log beside the one that was planned with."""
-    return tables.note(clustering_said(plan, seen))
+    if seen is None:
+        return tables.note(
+            "No log says yet how much alike the requests of one user are; the plan has its own design effect."
+        )
+    more = "needs no more users"
+    if seen > plan.design_effect:
+        more = "would need more users: give design_effect to the next plan"
+    return tables.note(
+        f"In the log requests of one user make a design effect of {wording.number(seen)}; this plan has "
+        f"{plan.design_effect:g}, so a plan like it {more}. A locked plan stays as it is."
+    )
 
 
 def plan(found: LockedPlan | NoReading) -> Html:
     """The locked plan in sentences, and every change since."""
     if isinstance(found, NoReading):
         return tables.note(f"{headline(found)}.")
-    said = tables.note(locked_said(found))
-    changes = _amendments(found)
-    return (
-        tables.joined(said, tables.table(changes, caption="Amendments of the plan"))
-        if changes
-        else said
+    one = found.plan.primary
+    said = tables.note(
+        f"Locked {found.locked_at[:10]}, sha256 {found.sha256[:16]}...: {planned(found.plan)}. The metric that decides: "
+        f"{one.name.replace('_', ' ')} ({_kind(one)}). {wording.plural(len(found.amendments), 'amendment')}."
     )
+    rows = [
+        {
+            "when": one.at[:10],
+            "reason": one.reason,
+            "phase": one.phase,
+            "changed": "; ".join(
+                f"{name}: {old} to {new}" for name, (old, new) in one.changed.items()
+            ),
+        }
+        for one in found.amendments
+    ]
+    changes = [tables.table(rows, caption="Amendments of the plan")] if rows else []
+    return tables.joined(said, *changes)
+
+
+def _kind(one: Metric) -> str:
+    asked = f", to be no worse by more than {_accepted(one)}" if one.margin else ""
+    return one.kind + (", lower is better" if one.lower_is_better else "") + asked
+
+
+def _accepted(one: Metric) -> str:
+    return wording.loss(one.margin, "points" if one.is_rate else "number")
 
 
 def sample_ratio(found: Reading | NoReading) -> Html:
     """The split against the declared one, phase by phase; where it is broken, the usual causes."""
-    title, rows = sample_ratio_said(found), sample_ratio_rows(found)
+    told = alt_rows(found, sample_ratio_said(found), sample_ratio_rows(found))
     caption = "Chi-square on users, phase by phase; alarm below 0.001."
-    drawn = _of_a_reading("sample_ratio", found, alt_rows(found, title, rows), caption)
+    drawn = _drawn("sample_ratio", found, told, caption)
     if not causes(found):
         return drawn
     usual = tables.table(causes(found), caption="Usual causes of a broken split")
@@ -109,11 +144,15 @@ def sample_ratio(found: Reading | NoReading) -> Html:
 
 def log_notes(found: Reading | NoReading, *, since: Reading | NoReading | None = None) -> Html:
     """Anything unusual about the log; `since` leaves out what was told of that reading."""
-    if since is None:
-        return tables.note(notes_said(found))
-    new = [one for one in found.notes if one not in since.notes]
-    usual = "Nothing unusual about the outcomes." if found.findings else "Withheld with the effect."
-    return tables.note(_sentences(new) or usual)
+    told = [one for one in found.notes if since is None or one not in since.notes]
+    usual = "Nobody was seen in both variants."
+    if since is not None:
+        usual = (
+            "Nothing unusual about the outcomes." if found.findings else "Withheld with the effect."
+        )
+    elif isinstance(found, NoReading):
+        usual = "No log was read."
+    return tables.note(" ".join(f"{one[0].upper()}{one[1:]}." for one in told) or usual)
 
 
 def watched(found: Reading | NoReading) -> Html:
@@ -132,7 +171,7 @@ def guardrails(found: Reading | NoReading) -> Html:
         "Change as a share of the margin; an arrow at the edge: further off. "
         "The whole interval must stay left of the limit."
     )
-    return _of_a_reading("guardrails", found, alt_rows(found, said, watched_rows(found)), caption)
+    return _drawn("guardrails", found, alt_rows(found, said, watched_rows(found)), caption)
 
 
 def z_test(found: Reading | NoReading) -> Html:
@@ -143,12 +182,36 @@ def z_test(found: Reading | NoReading) -> Html:
             "By user; the dashed line is z at which a loss of the margin is just ruled out. "
             "The verdict follows the interval against the margin."
         )
-    return _of_a_reading("z_test", found, alt(found), caption)
+    return _drawn("z_test", found, alt(found), caption)
 
 
 def by_hand(found: Reading | NoReading, z: float) -> Html:
     """A z of one's own beside the one that decides, and what lies between them."""
-    return tables.note(by_hand_said(found, z))
+    test = found.findings.primary if found.findings else None
+    if test is None or not found.findings:
+        return tables.note(f"{headline(found)}: no z by hand either.")
+    if test.z_score is None or not math.isfinite(z):
+        return tables.note("z is undefined: the outcome never varied.")
+    which = "the z that decides" if test.margin is None else "the z of the difference"
+    near = abs(z - test.z_score) <= _FAR_OFF * max(1.0, abs(test.z_score))
+    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); {which} = {wording.number(test.z_score)}"
+    why = ": the same." if near else f". {_why_another(found.findings, test)}"
+    return tables.note(_marked(text + why, found))
+
+
+def _why_another(done: Findings, test: Effect) -> str:
+    """Why the z that decides is not the one by hand."""
+    if test.is_exact:
+        few = "A variant expects fewer than 5 users with an event, or without one"
+        return f"{few}: Fisher's exact test on users decides, told as the z that has its p."
+    if test.shown_as != "points":
+        return "The metric is no rate, so another test decides: the one above."
+    if len(set(done.cells["phase"])) > 1:
+        return "The one that decides keeps the phases of the split apart."
+    return (
+        "The one that decides also weighs how lopsided the outcomes are and, where events are few, takes the clustering of "
+        "both variants together."
+    )
 
 
 def by_request(found: Reading | NoReading, z: float | None = None) -> Html:
@@ -168,12 +231,16 @@ def looks(found: Reading | NoReading) -> Html:
     caption = "O'Brien-Fleming limits by Lan and DeMets, at the information each look had."
     if found.plan and found.plan.plan.primary.margin:
         caption += " z is of the difference and the margin together: above its limit a loss of the margin is ruled out."
-    return _of_a_reading("looks", found, alt_looks(found), caption)
+    return _drawn("looks", found, alt_looks(found), caption)
 
 
 def later(found: Reading | NoReading) -> Html:
     """Users who came after the look that decides, and a split that changed on the way."""
-    return tables.note(beside_said(found))
+    said = " ".join(one for one in (ramp_said(found), later_said(found)) if one)
+    if not said:
+        whole = "Every user in the log counts."
+        return tables.note(whole if found.findings else "Withheld with the effect.")
+    return tables.note(_marked(said, found))
 
 
 def over_time(found: Reading | NoReading) -> Html:
@@ -183,31 +250,68 @@ def over_time(found: Reading | NoReading) -> Html:
     caption = "Inner band: for one look. Outer band: a confidence sequence, which holds however often one looks."
     if found.plan and found.plan.plan.primary.margin:
         caption += " Dashed across: the margin."
-    return _of_a_reading("over_time", found, alt_over_time(found), caption)
+    return _drawn("over_time", found, alt_over_time(found), caption)
 
 
 def cuped(found: Reading | NoReading) -> Html:
-    """The difference adjusted for what users did before."""
-    return tables.note(cuped_said(found))
+    """The difference adjusted for what users did before, beside the one that decides."""
+    if not found.findings:
+        return tables.note(
+            "The difference adjusted for what users did before is withheld with the effect."
+        )
+    test, plain = found.findings.cuped, found.findings.primary
+    if test is None:
+        return tables.note(
+            "Nothing from before the test is named to adjust by: only a mean can be, by the plan's covariate."
+        )
+    text = f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}"
+    text += f", {wording.count(test.n)} users"
+    if test.se and plain.se:
+        text += f"; its standard error is {wording.percent(test.se / plain.se, 0)} of the plain one. It decides nothing"
+    return tables.note(_marked(f"{text}.", found))
 
 
 def effect_slices(found: Reading | NoReading) -> Html:
     """The difference in each slice, in a table."""
-    return _parts(slice_rows(found), slices_said(found), found)
+    return _parts(found, "by_slice", slices_said(found))
 
 
 def days(found: Reading | NoReading) -> Html:
     """The difference of each day's new users, in a table."""
     if isinstance(found, Reading) and not found.timed:
         return tables.note(f"{NO_TIMES}.")
-    return _parts(day_rows(found), days_said(found), found)
+    return _parts(found, "by_day", days_said(found))
+
+
+def _parts(found: Reading | NoReading, which: str, title: str) -> Html:
+    rows = part_rows(found, which)
+    if rows and found.findings:  # those of the effect above it
+        test = found.findings.primary
+        look = f" of look {test.look}, which decides" if found.findings.n_later else ""
+        title += f"; the {wording.plural(test.n, 'user')}{look}"
+    numeric = ("Users", "Control", "Treatment", _DIFFERENCE, "p (Holm)")
+    return tables.table(rows, caption=titled(title, found), numeric=numeric)
 
 
 def ledger(found: pd.DataFrame) -> Html:
     """The latest looks, newest first, from `Study.ledger`."""
+    latest = found.tail(_LATEST).iloc[::-1].astype(object)
+    latest = latest.where(latest.notna(), None)
+    rows = [
+        {
+            "When": f"{one.at:%Y-%m-%d %H:%M}",
+            "Run": one.run or "by hand",
+            "Look": wording.NOTHING if one.look is None else one.look,
+            "Information": wording.percent(one.information, 0),
+            "Users": wording.count(one.n_control + one.n_treatment),
+            "Effect shown": "yes" if one.effect_shown else "no",
+            "Verdict": one.verdict,
+        }
+        for one in latest.itertuples()
+    ]
     simulated = bool(found["simulated"].fillna(False).any())
     title = f"The latest looks{' (simulated users)' if simulated else ''}"
-    return tables.table(ledger_rows(found), caption=title)
+    return tables.table(rows, caption=title)
 
 
 @tables.answer.register
@@ -217,29 +321,17 @@ def _answer_of_a_reading(found: Reading | NoReading) -> Html:
 
 @tables.answer.register
 def _answer_of_a_plan(found: ABPlan) -> Html:
-    from evalkit.show.plots import abtest as plots
-
-    return tables.answer(f"{needed(found)}. {plots.power_title(found)}.")
+    return tables.answer(f"{needed(found)}. {power_title(found)}.")
 
 
-def _of_a_plan(plot: Callable[..., Axes], title: str, one: ABPlan, caption: str) -> Html:
-    from evalkit.show.figure import picture
-
-    return picture(plot, one, alt=alt_plan(title, one), caption=caption)
-
-
-def _of_a_reading(name: str, found: Reading | NoReading, told: str, caption: str) -> Html:
+def _drawn(
+    name: str, shown: ABPlan | Peeking | Reading | NoReading, told: str, caption: str
+) -> Html:
     from evalkit.show.figure import picture
     from evalkit.show.plots import abtest as plots
 
-    plot = getattr(plots, name)
-    return picture(plot, found, alt=told, caption=caption, simulated=found.simulated)
-
-
-def _parts(rows: list[Row], title: str, found: Reading | NoReading) -> Html:
-    title = f"{title}{_of_whom(found)}" if rows else title
-    numeric = ("Users", "Control", "Treatment", _DIFFERENCE, "p (Holm)")
-    return tables.table(rows, caption=titled(title, found), numeric=numeric)
+    simulated = isinstance(shown, Peeking) or getattr(shown, "simulated", False)
+    return picture(getattr(plots, name), shown, alt=told, caption=caption, simulated=simulated)
 
 
 def answer_said(found: Reading | NoReading) -> str:
@@ -250,14 +342,13 @@ def answer_said(found: Reading | NoReading) -> str:
         text += f" {later_said(found)}" if found.findings.n_later else ""
     if found.missing:
         text += f" Missing: {found.missing[0].action} ({found.missing[0].price})."
-    return f"{text} Users are simulated." if found.simulated else text
+    return _marked(text, found)
 
 
 def alt(found: Reading | NoReading) -> str:
     """The effect as an alternative text; while it is withheld, only that."""
-    return _told(
-        found, [headline(found), *([figures(found.findings.primary)] if found.findings else [])]
-    )
+    effect = [figures(found.findings.primary)] if found.findings else []
+    return _told(found, [headline(found), *effect])
 
 
 def alt_looks(found: Reading | NoReading) -> str:
@@ -281,10 +372,21 @@ def alt_over_time(found: Reading | NoReading) -> str:
 
 def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Row]) -> str:
     """A figure's rows as an alternative text."""
-    return _told(
-        found,
-        [title, *("; ".join(f"{name} {value}" for name, value in row.items()) for row in rows)],
-    )
+    told = ("; ".join(f"{name} {value}" for name, value in row.items()) for row in rows)
+    return _told(found, [title, *told])
+
+
+def _told(found: Reading | NoReading, said: Sequence[str]) -> str:
+    return _marked(" ".join(f"{one.rstrip('.')}." for one in said), found)
+
+
+def _marked(text: str, found: Reading | NoReading) -> str:
+    return f"{text} Users are simulated." if found.simulated else text
+
+
+def titled(title: str, found: Reading | NoReading) -> str:
+    """A table's caption; simulated users are named in it."""
+    return f"{title} (simulated users)" if found.simulated else title
 
 
 def headline(found: Reading | NoReading) -> str:
@@ -298,7 +400,9 @@ def headline(found: Reading | NoReading) -> str:
     if not found.valid:
         return "Invalid: the sample ratio is off, so no winner is named and no effect is shown"
     if found.findings is None:
-        return f"Too early: {held(found)}"
+        state, planned_users = found.schedule, wording.count(found.plan.n_users)
+        n = wording.count(state.closed_control + state.closed_treatment)
+        return f"Too early: {n} of {planned_users} planned users count; the next look needs {state.price}"
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"
@@ -324,16 +428,7 @@ def loss_of(test: Effect) -> str:
 
 def kept(test: Effect) -> bool:
     """Whether a loss of the margin is ruled out."""
-    from evalkit.stats import keeps_margin
-
     return keeps_margin(test, test.margin or 0.0)
-
-
-def held(found: Reading) -> str:
-    """Why the effect is withheld, in users and days."""
-    state = found.schedule
-    n = wording.count(state.closed_control + state.closed_treatment)
-    return f"{n} of {wording.count(found.plan.n_users)} planned users count; the next look needs {state.price}"
 
 
 def withheld(found: Reading) -> str:
@@ -343,20 +438,25 @@ def withheld(found: Reading) -> str:
 
 def figures(test: Effect) -> str:
     """Estimate, interval, levels and p in one sentence."""
-    interval = f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
-    interval = "no interval, as nothing varied" if test.ci_low is None else interval
+    interval = "no interval, as nothing varied" if test.ci_low is None else _interval(test)
     text = f"Difference {difference(test, test.estimate)} ({interval}): {level(test, test.control_rate)} in control, "
     text += f"{level(test, test.treatment_rate)} in treatment, {wording.count(test.n)} users"
     if test.margin is not None:
-        how = (
-            ""
-            if test.bound is None
-            else f" of look {test.look}, widened to hold over all {test.looks} looks,"
-        )
+        how = f" of look {test.look}, widened to hold over all {test.looks} looks,"
+        how = "" if test.bound is None else how
         return f"{text}; the interval{how} is read against a loss of {loss_of(test)}."
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
     return f"{text}; p {p_said(test.p_value)}."
+
+
+def _interval(test: Effect) -> str:
+    return f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
+
+
+def _beside(test: Effect) -> str:
+    interval = "no interval" if test.ci_low is None else _interval(test)
+    return f"the difference is {difference(test, test.estimate)} ({interval}, as if looked at once)"
 
 
 def later_said(found: Reading | NoReading) -> str:
@@ -386,35 +486,6 @@ def ramp_said(found: Reading | NoReading) -> str:
         f"where first seen, so the size of the difference is understated. Over the {wording.count(last.n)} users of phase "
         f"{phase} alone {_beside(last)}; it decides nothing."
     )
-
-
-def beside_said(found: Reading | NoReading) -> str:
-    """Both of these; what there is when there is neither."""
-    said = " ".join(one for one in (ramp_said(found), later_said(found)) if one)
-    if not said:
-        return "Every user in the log counts." if found.findings else "Withheld with the effect."
-    return f"{said} Users are simulated." if found.simulated else said
-
-
-def _beside(test: Effect) -> str:
-    interval = f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
-    interval = "no interval" if test.ci_low is None else interval
-    return f"the difference is {difference(test, test.estimate)} ({interval}, as if looked at once)"
-
-
-def cuped_said(found: Reading | NoReading) -> str:
-    """The difference adjusted for what users did before, beside the one that decides."""
-    if not found.findings:
-        return "The difference adjusted for what users did before is withheld with the effect."
-    test = found.findings.cuped
-    if test is None:
-        return "Nothing from before the test is named to adjust by: only a mean can be, by the plan's covariate."
-    plain = found.findings.primary
-    text = f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}"
-    text += f", {wording.count(test.n)} users"
-    if test.se and plain.se:
-        text += f"; its standard error is {wording.percent(test.se / plain.se, 0)} of the plain one. It decides nothing"
-    return f"{text}. Users are simulated." if found.simulated else f"{text}."
 
 
 def sample_ratio_said(found: Reading | NoReading) -> str:
@@ -452,31 +523,6 @@ def label(one: Guardrail | Watched) -> str:
     return NAMES.get(one.name, one.name.replace("_", " ").capitalize())
 
 
-def amount(change: Effect, value: float | None, name: str = "", *, sign: bool = False) -> str:
-    """A level or difference of something watched, in its unit."""
-    if value is None:
-        return wording.NOTHING
-    if change.shown_as == "points":
-        return wording.points(value) if sign else wording.percent(value)
-    if sign:
-        return wording.signed(value)
-    return wording.count(value) if name == "latency_ms" else wording.number(value)
-
-
-def unit(change: Effect, name: str) -> str:
-    """The unit of a difference of something watched, with a space before it; "" when it has none."""
-    return " points" if change.shown_as == "points" else " ms" if name == "latency_ms" else ""
-
-
-def _of_whom(found: Reading | NoReading) -> str:
-    """Whose numbers stand in a table of parts: those of the effect above it."""
-    if not found.findings:
-        return ""
-    test = found.findings.primary
-    look = f" of look {test.look}, which decides" if found.findings.n_later else ""
-    return f"; the {wording.plural(test.n, 'user')}{look}"
-
-
 def slices_said(found: Reading | NoReading) -> str:
     """Does the effect differ between slices?"""
     rows = found.findings.by_slice if found.findings else ()
@@ -509,48 +555,22 @@ def days_said(found: Reading | NoReading) -> str:
     return f"A difference {show} {where}, after Holm's correction"
 
 
-def locked_said(locked: LockedPlan) -> str:
-    """The locked plan in a few sentences."""
-    name = locked.plan.primary.name.replace("_", " ")
-    said = (
-        f"Locked {locked.locked_at[:10]}, sha256 {locked.sha256[:16]}...: {planned(locked.plan)}."
-    )
-    amended = wording.plural(len(locked.amendments), "amendment")
-    return f"{said} The metric that decides: {name} ({_kind(locked.plan)}). {amended}."
-
-
-def notes_said(found: Reading | NoReading) -> str:
-    """Anything unusual about the log."""
-    if isinstance(found, NoReading):
-        return "No log was read."
-    return _sentences(found.notes) or "Nobody was seen in both variants."
-
-
-def _sentences(notes: Sequence[str]) -> str:
-    return " ".join(f"{one[0].upper()}{one[1:]}." for one in notes)
-
-
-def titled(title: str, found: Reading | NoReading) -> str:
-    """A table's caption; simulated users are named in it."""
-    return f"{title} (simulated users)" if found.simulated else title
-
-
 def aim(plan: ABPlan) -> str:
     """What the plan wants to find, with which risks."""
     one = plan.primary
-    is_rate = one.kind == "rate"
-    found = (
-        []
-        if one.expected is None
-        else [f"expected at {wording.percent(one.expected) if is_rate else f'{one.expected:g}'}"]
-    )
-    size = f"{wording.points(one.aim)} points" if is_rate else wording.signed(one.aim)
-    risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
     name = one.name.replace("_", " ") + (", lower is better" if one.lower_is_better else "")
+    if one.expected is not None:
+        name += (
+            f", expected at {wording.percent(one.expected) if one.is_rate else f'{one.expected:g}'}"
+        )
+    risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
     if one.margin:
-        asked = f"to be shown not worse by more than {wording.loss(one.margin, 'points' if is_rate else 'number')}"
-        return f"The metric that decides: {', '.join([name, *found])}; {asked} ({risks}, one-sided {plan.alpha / 2:.1%})."
-    return f"The metric that decides: {', '.join([name, *found])}; worth finding: {size} ({risks})."
+        asked = f"to be shown not worse by more than {_accepted(one)}"
+        risks += f", one-sided {plan.alpha / 2:.1%}"
+    else:
+        size = f"{wording.points(one.aim)} points" if one.is_rate else wording.signed(one.aim)
+        asked = f"worth finding: {size}"
+    return f"The metric that decides: {name}; {asked} ({risks})."
 
 
 def alt_plan(title: str, plan: ABPlan) -> str:
@@ -558,76 +578,54 @@ def alt_plan(title: str, plan: ABPlan) -> str:
     return f"{title}. The plan: {planned(plan)}."
 
 
+def power_title(plan: ABPlan) -> str:
+    """What the planned users can find, in one sentence."""
+    one, users = plan.primary, wording.count(plan.n_users)
+    chance = wording.percent(plans.power_at(plan, 0.0 if one.margin else one.aim), 0)
+    if one.margin:
+        return f"{users} users rule out a loss of {_accepted(one)} in {chance} of tests of equal models"
+    size = abs(one.detectable_difference)
+    told = f"{wording.points(size, sign=False)} points" if one.is_rate else wording.number(size)
+    return f"{users} users show a true difference of {told} with a chance of {chance}"
+
+
+def duration_title(plan: ABPlan) -> str:
+    """How long the chosen split takes, and how much an even one would."""
+    even = plan.changed(traffic_split=0.5)
+    text = f"At {wording.percent(plan.traffic_split, 0)} treatment the test takes {plan.days} days"
+    return text if even.days >= plan.days else f"{text}; an even split would take {even.days}"
+
+
+def peeking_title(runs: Peeking) -> str:
+    """What daily looks do, in one sentence."""
+    naive, bounded = wording.percent(runs.naive[-1]), wording.percent(runs.bounded[-1])
+    return f"Looking every day finds a winner in {naive} of tests without any; with limits in {bounded}"
+
+
 def article_said(found: Reading | NoReading) -> str:
     """The simple test over requests, beside the one by user."""
-    if not found.findings:
+    done = found.findings
+    if not done:
         return "The simple z-test that counts requests is withheld with the effect."
-    if found.findings.article is None:
+    if (test := done.article) is None:
         return (
             "The simple z-test that counts requests is not made here: it needs a rate counted in 0 and 1, "
             "and a single split."
         )
-    test, by_user, inflation = (
-        found.findings.article,
-        found.findings.primary,
-        found.findings.design_effect,
-    )
     z = "undefined" if test.z_score is None else f"= {wording.number(test.z_score)}"
-    span = f"{wording.points(test.ci_low)} to {wording.points(test.ci_high)} by Newcombe"
-    text = f"The simple z-test that counts requests: z {z}, p {p_said(test.p_value)}, {wording.points(test.diff)} points "
-    text += f"({span})."
-    if test.lift is not None:
-        lift = f"{wording.percent(test.lift)} ({wording.percent(test.lift_ci_low)} to {wording.percent(test.lift_ci_high)})"
-        text += f" Relative lift {lift}."
-    if inflation and by_user.z_score is not None:
-        text += f" By user, as they were randomised, z = {wording.number(by_user.z_score)}: the variance is "
-        text += f"{wording.number(inflation)} times as large."
-    return f"{text} Users are simulated." if found.simulated else text
-
-
-def by_hand_said(found: Reading | NoReading, z: float) -> str:
-    """Whether a z by hand is the one that decides, and why not where it is not."""
-    if not found.findings:
-        return f"{headline(found)}: no z by hand either."
-    test = found.findings.primary
-    if test.z_score is None or not math.isfinite(z):
-        return "z is undefined: the outcome never varied."
-    which = "the z that decides" if test.margin is None else "the z of the difference"
-    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); {which} = {wording.number(test.z_score)}"
-    near = abs(z - test.z_score) <= _FAR_OFF * max(1.0, abs(test.z_score))
-    text = f"{text}: the same." if near else f"{text}. {_why_another(found.findings, test)}"
-    return f"{text} Users are simulated." if found.simulated else text
-
-
-def _why_another(done: Findings, test: Effect) -> str:
-    """Why the z that decides is not the one by hand."""
-    if test.is_exact:
-        few = "A variant expects fewer than 5 users with an event, or without one"
-        return f"{few}: Fisher's exact test on users decides, told as the z that has its p."
-    if test.shown_as != "points":
-        return "The metric is no rate, so another test decides: the one above."
-    if len(set(done.cells["phase"])) > 1:
-        return "The one that decides keeps the phases of the split apart."
-    return (
-        "The one that decides also weighs how lopsided the outcomes are and, where events are few, takes the clustering of "
-        "both variants together."
-    )
-
-
-def clustering_said(plan: ABPlan, seen: float | None) -> str:
-    """What a log says of the plan's design effect."""
-    if seen is None:
-        return "No log says yet how much alike the requests of one user are; the plan has its own design effect."
-    planned, found = f"{plan.design_effect:g}", wording.number(seen)
     text = (
-        f"In the log requests of one user make a design effect of {found}; this plan has {planned}"
+        f"The simple z-test that counts requests: z {z}, p {p_said(test.p_value)}, {wording.points(test.diff)} points "
+        f"({wording.points(test.ci_low)} to {wording.points(test.ci_high)} by Newcombe)."
     )
-    more = (
-        "would need more users: give design_effect to the next plan"
-        if seen > plan.design_effect
-        else "needs no more users"
-    )
-    return f"{text}, so a plan like it {more}. A locked plan stays as it is."
+    if test.lift is not None:
+        lift = (wording.percent(one) for one in (test.lift, test.lift_ci_low, test.lift_ci_high))
+        text += " Relative lift {} ({} to {}).".format(*lift)
+    if done.design_effect and done.primary.z_score is not None:
+        text += (
+            f" By user, as they were randomised, z = {wording.number(done.primary.z_score)}: the variance is "
+            f"{wording.number(done.design_effect)} times as large."
+        )
+    return _marked(text, found)
 
 
 def metric(found: Reading | NoReading) -> str:
@@ -635,35 +633,25 @@ def metric(found: Reading | NoReading) -> str:
     return found.plan.plan.primary.name.replace("_", " ") if found.plan else ""
 
 
-def difference(test: Effect | None, value: float | None, *, sign: bool = True) -> str:
+def difference(test: Effect, value: float | None, *, sign: bool = True) -> str:
     """A difference in points or in the metric's unit."""
-    if value is None:
-        return wording.NOTHING
-    if test is not None and test.shown_as == "points":
-        return wording.amount(value, digits=_digits(test), sign=sign)
-    return wording.amount(value, "number", sign=sign)
+    return wording.amount(value, wording.scale_of(test), digits=_digits(test), sign=sign)
 
 
 def _digits(test: Effect) -> int:
     return wording.decimals(test.estimate, test.ci_low, test.ci_high)
 
 
-def span(test: Effect | None, low: float | None, high: float | None) -> str:
+def span(test: Effect, low: float | None, high: float | None) -> str:
     """Both ends of an interval, the unit once."""
     if low is None and high is None:
         return "no interval"
-    if test is None or test.shown_as != "points":
-        return f"{wording.signed(low)} to {wording.signed(high)}"
-    return wording.limits(low, high, digits=_digits(test))
+    return wording.limits(low, high, wording.scale_of(test), digits=_digits(test))
 
 
-def level(test: Effect | None, value: float | None) -> str:
+def level(test: Effect, value: float | None) -> str:
     """A level in percent or in the metric's unit."""
-    return (
-        wording.percent(value)
-        if test is not None and test.shown_as == "points"
-        else wording.number(value)
-    )
+    return wording.level(value, wording.scale_of(test))
 
 
 def planned(plan: ABPlan) -> str:
@@ -680,15 +668,6 @@ def planned(plan: ABPlan) -> str:
     )
 
 
-def _kind(plan: ABPlan) -> str:
-    one = plan.primary
-    asked = ""
-    if one.margin:
-        scale = "points" if one.kind == "rate" else "number"
-        asked = f", to be no worse by more than {wording.loss(one.margin, scale)}"
-    return one.kind + (", lower is better" if one.lower_is_better else "") + asked
-
-
 def needed(plan: ABPlan) -> str:
     """What a locked plan, or a draft, asks for."""
     if plan.experiment_name == UNNAMED:
@@ -696,19 +675,9 @@ def needed(plan: ABPlan) -> str:
     return f"The locked plan needs {planned(plan)}"
 
 
-def _told(found: Reading | NoReading, said: Sequence[str]) -> str:
-    text = " ".join(f"{one.rstrip('.')}." for one in said)
-    return f"{text} Users are simulated." if found.simulated else text
-
-
 def p_said(p_value: float | None) -> str:
     """A p-value within a sentence."""
-    text = wording.p_text(p_value)
-    return text if text.startswith("<") else "undefined" if p_value is None else f"= {text}"
-
-
-_DIFFERENCE = "Difference (95% interval)"
-_LATEST = 12
+    return "undefined" if p_value is None else wording.p_phrase(p_value)
 
 
 def sample_ratio_rows(found: Reading | NoReading) -> list[Row]:
@@ -742,9 +711,11 @@ def watched_rows(found: Reading | NoReading) -> list[Row]:
     return [_watched_row(one) for one in shown]
 
 
-def part_rows(rows: Sequence[Mapping[str, Any]], found: Reading | NoReading) -> list[Row]:
-    """Days, slices or further metrics as table rows."""
-    test = found.findings.primary if found.findings else None
+def part_rows(found: Reading | NoReading, which: str) -> list[Row]:
+    """Days or slices as table rows, by the name of the field of the findings."""
+    if not found.findings:
+        return []
+    test = found.findings.primary
     return [
         {
             "Part": one["name"],
@@ -754,92 +725,39 @@ def part_rows(rows: Sequence[Mapping[str, Any]], found: Reading | NoReading) -> 
             _DIFFERENCE: f"{difference(test, one['estimate'])} ({span(test, one['ci_low'], one['ci_high'])})",
             "p (Holm)": wording.p_text(one["p_adjusted"]),
         }
-        for one in rows
-        if test
+        for one in getattr(found.findings, which)
     ]
 
 
-def _watched_row(one: Watched) -> dict[str, Any]:
-    change, name = one.change, one.name
-    limit = None if one.margin is None else one.margin if one.better == "lower" else -one.margin
-    suffix, level_suffix = (
-        unit(change, name),
-        "" if change.shown_as == "points" else unit(change, name),
-    )
-    middle, low, high, most = (
-        amount(change, v, sign=True)
-        for v in (change.estimate, change.ci_low, change.ci_high, limit)
-    )
+def _watched_row(one: Watched) -> Row:
+    change, is_rate, ms = one.change, one.change.shown_as == "points", one.name == "latency_ms"
+    shown = wording.percent if is_rate else wording.count if ms else wording.number
+    unit = " ms" if ms and not is_rate else ""
     old, new = (
-        amount(change, value, name) for value in (change.control_rate, change.treatment_rate)
+        (wording.NOTHING if value is None else shown(value)) + unit
+        for value in (change.control_rate, change.treatment_rate)
     )
+    said = change.notes[0] if change.notes else "no interval"
+    if change.ci_low is not None:
+        said = " to ".join(_signed(one, end) for end in (change.ci_low, change.ci_high))
+    worse = one.margin if one.margin is None or one.better == "lower" else -one.margin
     return {
         "What is watched": label(one),
-        "Control": f"{old}{level_suffix}",
-        "Treatment": f"{new}{level_suffix}",
-        _DIFFERENCE: _without_interval(change, middle + suffix)
-        if change.ci_low is None
-        else f"{middle}{suffix} ({low} to {high})",
-        "Limit": most if limit is None else f"{most}{suffix}",
+        "Control": old,
+        "Treatment": new,
+        _DIFFERENCE: f"{moved(one, change.estimate)} ({said})",
+        "Limit": moved(one, worse),
         "Status": one.verdict,
     }
 
 
-def _without_interval(change: Effect, text: str) -> str:
-    return f"{wording.NOTHING if change.estimate is None else text} ({change.notes[0] if change.notes else 'no interval'})"
+def moved(one: Watched, value: float | None) -> str:
+    """A difference of something watched with its unit."""
+    if value is None:
+        return wording.NOTHING
+    is_rate, ms = one.change.shown_as == "points", one.name == "latency_ms"
+    return _signed(one, value) + (" points" if is_rate else " ms" if ms else "")
 
 
-def slice_rows(found: Reading | NoReading) -> list[Row]:
-    """The effect in each slice."""
-    return part_rows(found.findings.by_slice if found.findings else (), found)
-
-
-def day_rows(found: Reading | NoReading) -> list[Row]:
-    """The effect on the users of each day."""
-    return part_rows(found.findings.by_day if found.findings else (), found)
-
-
-def guardrail_rows(plan: ABPlan) -> list[Row]:
-    """The plan's guardrails."""
-    return [
-        {"What is watched": label(one), "May be worse by": _margin(one), "Better": one.better}
-        for one in plan.guardrails
-    ]
-
-
-def _margin(one: Guardrail) -> str:
-    if one.kind == "rate":
-        return f"{wording.points(one.margin, sign=False)} points"
-    return f"{one.margin:g} ms" if one.name == "latency_ms" else f"{one.margin:g}"
-
-
-def _amendments(locked: LockedPlan) -> list[Row]:
-    return [
-        {
-            "when": one.at[:10],
-            "reason": one.reason,
-            "phase": one.phase,
-            "changed": "; ".join(
-                f"{name}: {old} to {new}" for name, (old, new) in one.changed.items()
-            ),
-        }
-        for one in locked.amendments
-    ]
-
-
-def ledger_rows(looks: pd.DataFrame) -> list[Row]:
-    """The latest looks at the test, newest first."""
-    latest = looks.tail(_LATEST).iloc[::-1].astype(object)
-    latest = latest.where(latest.notna(), None)
-    return [
-        {
-            "When": f"{one.at:%Y-%m-%d %H:%M}",
-            "Run": one.run or "by hand",
-            "Look": wording.NOTHING if one.look is None else one.look,
-            "Information": wording.percent(one.information, 0),
-            "Users": wording.count(one.n_control + one.n_treatment),
-            "Effect shown": "yes" if one.effect_shown else "no",
-            "Verdict": one.verdict,
-        }
-        for one in latest.itertuples()
-    ]
+def _signed(one: Watched, value: float | None) -> str:
+    return (wording.points if one.change.shown_as == "points" else wording.signed)(value)

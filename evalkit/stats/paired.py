@@ -20,6 +20,7 @@ from evalkit.stats.result import (
     between,
     codes_of,
     measured,
+    noted,
     numbers,
     root,
     whole,
@@ -129,19 +130,17 @@ def paired_binary_test(
     neither = whole(both_wrong, "both_wrong")
     n = both + b + c + neither
     mid_p, exact = mcnemar(b, c) if n else (None, None)
-    note = ""
-    if not n:
-        note = "no examples: nothing to compare"
-    elif b + c == 0:
-        note = "the models are never right on different examples: p is 1"
-    elif b + c < FEW_PAIRS:
-        decided = wording.plural(b + c, "example")
-        note = f"only {decided} decided it: mid-p can exceed its level slightly, see p_exact"
+    few, moved = 0 < b + c < FEW_PAIRS, wording.plural(b + c, "example")
+    notes = {
+        "no examples: nothing to compare": not n,
+        "the models are never right on different examples: p is 1": n and b + c == 0,
+        f"only {moved} decided it: mid-p can exceed its level slightly, see p_exact": few,
+    }
     limits = tango_interval(b, c, n, alpha=alpha)
     return PairedBinaryTest(
         **measured((b - c) / n if n else None, n, limits, alpha=alpha, p_value=mid_p),
         method="McNemar mid-p",
-        notes=(note,) if note else (),
+        notes=noted(notes),
         p_exact=exact,
         both_right=both,
         fixed=b,
@@ -248,25 +247,21 @@ def paired_mean_test(
         else:
             half, score = float(student.isf(alpha / 2, df)) * se, mean / se
             limits, p_value = (mean - half, mean + half), float(2 * student.sf(abs(score), df))
-    notes = []
-    if n_units < 2:
-        notes.append(f"{wording.plural(n_units, noun)}: need at least two for an interval")
-    elif flat:
-        notes.append(
-            f"all differences are equal: the exact sign test on {wording.plural(n_units, noun)} decides, "
-            "and the interval is what so many leave open"
-        )
-    if p_value is not None and exact is not None and (p_value < alpha) != (exact < alpha):
-        notes.append(
-            f"few {noun}s moved: the exact test of their signs decides (p_exact), and it does not say what the "
-            "interval, from t, seems to say"
-        )
-    if clusters is not None and 2 <= n_units < FEW_CLUSTERS:
-        notes.append(f"only {n_units} clusters: below {FEW_CLUSTERS} the interval is approximate")
+    few = clusters is not None and 2 <= n_units < FEW_CLUSTERS
+    parts = p_value is not None and exact is not None and (p_value < alpha) != (exact < alpha)
+    counted = wording.plural(n_units, noun)
+    notes = {
+        f"{counted}: need at least two for an interval": n_units < 2,
+        f"all differences are equal: the exact sign test on {counted} decides, "
+        "and the interval is what so many leave open": flat,
+        f"few {noun}s moved: the exact test of their signs decides (p_exact), and it does not say what the "
+        "interval, from t, seems to say": parts,
+        f"only {n_units} clusters: below {FEW_CLUSTERS} the interval is approximate": few,
+    }
     return PairedMeanTest(
         **measured(mean, n, limits, alpha=alpha, p_value=p_value),
         method=method,
-        notes=tuple(notes),
+        notes=noted(notes),
         se=se,
         df=df,
         t_score=score,

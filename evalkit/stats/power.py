@@ -62,14 +62,8 @@ def examples_needed(
         >>> examples_needed(0.10, 0.05), examples_needed(0.10, 0.10, margin=0.05)
         (469, 644)
     """
-    fixed, regressed = (
-        between(p_fixed, "p_fixed", closed=True),
-        between(p_regressed, "p_regressed", closed=True),
-    )
-    disagreement, diff = (
-        between(fixed + regressed, "p_fixed + p_regressed", closed=True),
-        fixed - regressed,
-    )
+    fixed, regressed = _share(p_fixed, "p_fixed"), _share(p_regressed, "p_regressed")
+    disagreement, diff = _share(fixed + regressed, "p_fixed + p_regressed"), fixed - regressed
     away = diff + margin if margin else abs(diff)
     if away <= 0 and margin:
         raise DesignError(
@@ -79,9 +73,11 @@ def examples_needed(
         raise DesignError(
             "p_fixed equals p_regressed; no number of examples finds a difference of 0"
         )
-    null = _variance_at_loss(fixed, regressed, between(margin, "margin", closed=True))
-    root = z_quantile(alpha) * null**0.5 + _z_power(power) * max(0.0, disagreement - diff**2) ** 0.5
-    return math.ceil(round((root / away) ** 2, 9))
+    null = _variance_at_loss(fixed, regressed, _share(margin, "margin"))
+    root_n = (
+        z_quantile(alpha) * null**0.5 + _z_power(power) * max(0.0, disagreement - diff**2) ** 0.5
+    )
+    return _up((root_n / away) ** 2)
 
 
 def detectable_difference(
@@ -98,7 +94,7 @@ def detectable_difference(
         >>> round(detectable_difference(300, 0.10), 3)
         0.051
     """
-    n, psi = whole(n, "n"), between(disagreement, "disagreement", closed=True)
+    n, psi = whole(n, "n"), _share(disagreement, "disagreement")
     z_a, z_b = z_quantile(alpha), _z_power(power)
     root = z_a**2 * n * psi - (n + z_b**2) * (z_a**2 - z_b**2) * psi
     if n == 0 or psi == 0 or root < 0:
@@ -121,7 +117,7 @@ def detectable_margin(
         >>> round(detectable_margin(644, 0.20), 3)
         0.05
     """
-    size, psi = whole(n, "n"), between(disagreement, "disagreement", closed=True)
+    size, psi = whole(n, "n"), _share(disagreement, "disagreement")
     z_a, z_b = z_quantile(alpha), _z_power(power)
 
     def spare(margin: float) -> float:
@@ -149,8 +145,8 @@ def chance_to_find(n: int, disagreement: float, loss: float, *, alpha: float = 0
     """
     from scipy.stats import binom
 
-    examples, size = whole(n, "n"), between(loss, "loss", closed=True)
-    psi = max(between(disagreement, "disagreement", closed=True), size)
+    examples, size = whole(n, "n"), _share(loss, "loss")
+    psi = max(_share(disagreement, "disagreement"), size)
     if psi == 0:
         return 0.0
     decided = np.arange(examples + 1)
@@ -202,10 +198,7 @@ def users_needed(
         >>> users_needed(0.30, 0.35).n_control
         1377
     """
-    old, new = (
-        between(p_control, "p_control", closed=True),
-        between(p_treatment, "p_treatment", closed=True),
-    )
+    old, new = _share(p_control, "p_control"), _share(p_treatment, "p_treatment")
     if old == new:
         raise DesignError(
             "p_control equals p_treatment; no number of users finds a difference of 0"
@@ -246,10 +239,7 @@ def users_power(
     """
     inflation = between(design_effect, "design_effect", 0, math.inf)
     sizes = [between(n, "users", 0, math.inf) / inflation for n in (n_control, n_treatment)]
-    rates = [
-        between(one, name, closed=True)
-        for one, name in ((p_control, "p_control"), (p_treatment, "p_treatment"))
-    ]
+    rates = _share(p_control, "p_control"), _share(p_treatment, "p_treatment")
     once = _chance(sizes, rates, alpha)
     if looks == 1 or not 0 < once < 1:
         return once
@@ -298,7 +288,7 @@ def sign_test_power(n: int, true_win_rate: float, *, alpha: float = 0.05) -> flo
         >>> round(sign_test_power(50, 0.6), 2)
         0.24
     """
-    rate = between(true_win_rate, "true_win_rate", closed=True)
+    rate = _share(true_win_rate, "true_win_rate")
     return float(_sign_test_powers(whole(n, "n"), rate, between(alpha, "alpha")))
 
 
@@ -319,16 +309,13 @@ def ratings_needed(
         >>> ratings_needed(0.6), ratings_needed(0.65), ratings_needed(0.7)
         (199, 90, 49)
     """
-    rate, ties = (
-        between(true_win_rate, "true_win_rate", closed=True),
-        between(tie_rate, "tie_rate", closed=True),
-    )
+    rate, ties = _share(true_win_rate, "true_win_rate"), _share(tie_rate, "tie_rate")
     if rate == 0.5 or ties == 1:
         raise DesignError("a true win rate of 0.5, or ties only, is shown by no number of ratings")
     n = (z_quantile(alpha) + _z_power(power)) ** 2 / (4 * (rate - 0.5) ** 2)
     candidates = np.arange(1, math.ceil(1.2 * n) + 50)
     decided = int(candidates[_sign_test_powers(candidates, rate, alpha) >= power][0])
-    return math.ceil(round(decided / (1 - ties), 9))
+    return _up(decided / (1 - ties))
 
 
 def ratings_needed_no_worse(
@@ -357,8 +344,7 @@ def ratings_needed_no_worse(
         >>> ratings_needed_no_worse(0.5, 0.05), ratings_needed_no_worse(0.5, 0.05, 0.4)
         (785, 471)
     """
-    rate = between(win_rate, "win_rate", closed=True)
-    ties = between(tie_rate, "tie_rate", closed=True)
+    rate, ties = _share(win_rate, "win_rate"), _share(tie_rate, "tie_rate")
     away = rate - 0.5 + between(margin, "margin")
     if away <= 1e-12:
         raise DesignError(
@@ -366,7 +352,7 @@ def ratings_needed_no_worse(
         )
     variance = max(0.0, rate - ties / 4 - rate**2)
     z = z_quantile(alpha) + _z_power(power)
-    return max(1, math.ceil(round(variance * (z / away) ** 2, 9)))
+    return max(1, _up(variance * (z / away) ** 2))
 
 
 def user_design_effect(requests: ArrayLike, successes: ArrayLike) -> float | None:
@@ -410,9 +396,8 @@ def days_needed(users: int, users_per_day: float, *, outcome_window_days: int = 
         (14, 7)
     """
     traffic = between(users_per_day, "users_per_day", 0, math.inf)
-    days = math.ceil(whole(users, "users") / traffic) + whole(
-        outcome_window_days, "outcome_window_days"
-    )
+    days = math.ceil(whole(users, "users") / traffic)
+    days += whole(outcome_window_days, "outcome_window_days")
     return 7 * max(1, math.ceil(days / 7))
 
 
@@ -448,12 +433,13 @@ def _few_events(
 
 def _chance(sizes: Sequence[float], rates: Sequence[float], alpha: float) -> float:
     """Chance that one look shows the difference, in either direction."""
-    pooled = sum(n * p for n, p in zip(sizes, rates, strict=True)) / sum(sizes)
+    (n_old, n_new), (old, new) = sizes, rates
+    pooled = (n_old * old + n_new * new) / (n_old + n_new)
     rarer = min(pooled, 1 - pooled)
     if rarer <= 0:
         return 0.0
-    spreads = [(n * p * (1 - p)) ** 0.5 for n, p in zip(sizes, rates, strict=True)]
-    if min(sizes) * rarer < _COUNTED and spreads[0] * spreads[1] < 2e3:
+    spread = (n_old * old * (1 - old)) ** 0.5 * (n_new * new * (1 - new)) ** 0.5
+    if min(sizes) * rarer < _COUNTED and spread < 2e3:
         return _counted_chance([round(n) for n in sizes], rates, alpha)
     return min(1.0, sum(_side_chance(sizes, rates, alpha, side) for side in (1, -1)))
 
@@ -466,23 +452,14 @@ def _side_chance(sizes: Sequence[float], rates: Sequence[float], alpha: float, s
     se = (at_once * (1 / n_old + 1 / n_new)) ** 0.5
     skew = (n_old - n_new) * (1 - 2 * pooled) / (n_old * n_new * n * at_once) ** 0.5
     limit = skewed_quantile(alpha / 2, side * skew)
-    slope = (
-        limit * se * (1 - 2 * pooled) / (2 * at_once) / n
-    )  # the limit moves with the pooled rate
+    slope = limit * se * (1 - 2 * pooled) / (2 * at_once) / n  # it moves with the pooled rate
     if min(sizes) * min(pooled, 1 - pooled) >= _MANY_EVENTS:
         slope = 0.0  # hardly any more, and Fleiss has it without
-    factors = (side / n_new - slope, -side / n_old - slope)
-    counts = ((n_new, new), (n_old, old))
-    variance, third = (
-        sum(f**k * _cumulant(m, p, k) for f, (m, p) in zip(factors, counts, strict=True))
-        for k in (2, 3)
-    )
-    away = (limit * se - side * (new - old)) / max(variance, 1e-300) ** 0.5
-    return float(skewed_tail(away, third / max(variance, 1e-300) ** 1.5))
-
-
-def _cumulant(n: float, p: float, order: int) -> float:
-    return n * p * (1 - p) * (1.0 if order == 2 else 1 - 2 * p)
+    arms = ((side / n_new - slope, n_new, new), (-side / n_old - slope, n_old, old))
+    variance = max(sum(f**2 * (n * p * (1 - p)) for f, n, p in arms), 1e-300)
+    third = sum(f**3 * (n * p * (1 - p) * (1 - 2 * p)) for f, n, p in arms)
+    away = (limit * se - side * (new - old)) / variance**0.5
+    return float(skewed_tail(away, third / variance**1.5))
 
 
 def _counted_chance(sizes: Sequence[int], rates: Sequence[float], alpha: float) -> float:
@@ -506,6 +483,10 @@ def _variance_at_loss(fixed: float, regressed: float, margin: float) -> float:
     return 2 * rate - margin * (1 + margin)
 
 
+def _share(value: float, name: str) -> float:
+    return between(value, name, closed=True)
+
+
 def _z_power(power: float) -> float:
     return float(ndtri(between(power, "power")))
 
@@ -515,6 +496,10 @@ def _odds(treatment_share: float) -> float:
     return share / (1 - share)
 
 
+def _up(n: float) -> int:
+    return math.ceil(round(n, 9))
+
+
 def _sizes(n_control: float, ratio: float, inflation: float) -> SampleSize:
     n = n_control * between(inflation, "design_effect", 0, math.inf)
-    return SampleSize(n_control=math.ceil(round(n, 9)), n_treatment=math.ceil(round(n * ratio, 9)))
+    return SampleSize(n_control=_up(n), n_treatment=_up(n * ratio))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit
 
 from evalkit import wording
@@ -24,13 +24,13 @@ from evalkit.stats.result import (
     codes_of,
     measured,
     moved,
+    noted,
     numbers,
     whole,
 )
 
 FEW_NEAR = 20  # votes near equal length below which the adjusted value rests on the fitted curve
 Rank = Literal["nominal", "ordinal", "interval"]
-Distance = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,25 +165,21 @@ def win_rate(wins: int, losses: int, ties: int, *, alpha: float = 0.05) -> WinRa
     n, alpha = won + lost + tied, between(alpha, "alpha")
     low, high = tango_interval(won, lost, n, alpha=alpha)
     p_value = mcnemar(won, lost)[1] if n else None
-    notes = [] if n else ["no votes yet"]
-    if n and not won + lost:
-        notes.append("every vote is a tie: p is 1")
-    if p_value is not None and low is not None and high is not None:
-        is_shown, is_even = p_value < alpha, low <= 0 <= high
-        if is_shown and is_even:
-            notes.append(
-                "the interval reaches even, but the exact test shows a difference: the verdict follows the test"
-            )
-        elif not is_shown and not is_even:
-            notes.append(
-                "the interval lies on one side of even, but the exact test, which leaves ties out, shows no difference: "
-                "the verdict follows the test"
-            )
+    is_shown = p_value is not None and p_value < alpha
+    is_even = low is None or high is None or low <= 0 <= high
+    notes = {
+        "no votes yet": not n,
+        "every vote is a tie: p is 1": n and not won + lost,
+        "the interval reaches even, but the exact test shows a difference: "
+        "the verdict follows the test": is_shown and is_even,
+        "the interval lies on one side of even, but the exact test, which leaves ties out, shows no difference: "
+        "the verdict follows the test": not is_shown and not is_even,
+    }
     limits = moved((low, high), 0.5, 0.5)
     return WinRate(
         **measured((won + tied / 2) / n if n else None, n, limits, alpha=alpha, p_value=p_value),
         method="exact sign test",
-        notes=tuple(notes),
+        notes=noted(notes),
         wins=won,
         losses=lost,
         ties=tied,
@@ -347,7 +343,7 @@ def position_bias(slot_a: int, slot_b: int, *, alpha: float = 0.05) -> PositionB
 
 
 def length_adjusted_preference(
-    preferred: Iterable[Any],
+    preferred: Iterable[float | None],
     length_difference: Iterable[float],
     items: Sequence[Hashable] | None = None,
     *,
@@ -378,37 +374,30 @@ def length_adjusted_preference(
     if not len(preferred) == len(lengths) == len(owners):
         raise DesignError("preferred, length_difference and items need one entry for each vote")
     kept = [place for place, vote in enumerate(preferred) if vote in (0, 1)]
-    votes = np.array([float(preferred[place]) for place in kept])
+    votes = np.array([preferred[place] for place in kept], dtype=float)
     lengths = numbers([lengths[place] for place in kept], "length_difference")
     codes, _ = codes_of([owners[place] for place in kept], len(kept))
     fitted = _equal_length_fit(votes, lengths, codes, between(alpha, "alpha"))
     # Near in length are pairs that differ by at most a quarter of what they differ by in the middle.
     near = votes[abs(lengths) <= np.median(abs(lengths)) / 4] if len(votes) else votes
     near_low, near_high = wilson(int(near.sum()), len(near), alpha)
-    notes, n_dropped = [], len(preferred) - len(kept)
-    if n_dropped:
-        notes.append(f"{wording.plural(n_dropped, 'tie')} left out")
-    if fitted is None:
-        notes.append(
-            "votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists"
-        )
-    elif near_low is None or near_high is None:
-        fitted = None
-        notes.append("no pair is of nearly equal length: no adjusted value exists")
-    elif len(near) < FEW_NEAR:
-        told = wording.plural(len(near), "vote")
-        notes.append(
-            f"only {told} on pairs of nearly equal length: the value rests on the fitted curve"
-        )
-    elif not near_low <= fitted[0] <= near_high:
-        notes.append(
-            "the fitted value lies outside the interval of the pairs of nearly equal length"
-        )
+    n_dropped, n_near = len(preferred) - len(kept), len(near)
+    few, lowest, highest = 0 < n_near < FEW_NEAR, near_low or 0.0, near_high or 0.0
+    outside = n_near >= FEW_NEAR and fitted and not lowest <= fitted[0] <= highest
+    notes = {
+        f"{wording.plural(n_dropped, 'tie')} left out": n_dropped,
+        "votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists": not fitted,
+        "no pair is of nearly equal length: no adjusted value exists": fitted and not n_near,
+        f"only {wording.plural(n_near, 'vote')} on pairs of nearly equal length: "
+        "the value rests on the fitted curve": fitted and few,
+        "the fitted value lies outside the interval of the pairs of nearly equal length": outside,
+    }
+    fitted = fitted if n_near else None
     estimate, low, high, p_value, odds_ratio = fitted or [None] * 5
     return LengthAdjustedPreference(
         **measured(estimate, len(kept), (low, high), alpha=alpha, p_value=p_value),
         method="logistic regression on tanh(length difference / sd), clustered by item",
-        notes=tuple(notes),
+        notes=noted(notes),
         raw_rate=float(votes.mean()) if len(votes) else None,
         length_odds_ratio=odds_ratio,
         near_rate=float(near.mean()) if len(near) else None,
@@ -460,105 +449,71 @@ def krippendorff_alpha(
         >>> round(krippendorff_alpha([["a", "b", "b", "a"], ["a", "b", "a", None]]).estimate, 3)
         0.444
     """
-    counts, values = _value_counts(ratings, level)
+    counts, places = _value_counts(ratings, level)
     alpha = between(alpha, "alpha")
     pairable = counts[counts.sum(axis=1) > 1]
-    n, distance = len(pairable), _distance(level, values)
-    point = _alpha(pairable, np.ones(n), distance) if n else None
+    n = len(pairable)
+    point = _alpha(pairable, np.ones(n), level, places) if n else None
     limits = UNKNOWN
     if point is not None and n > 1:
         draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-        sample = [
-            one for weights in draws if (one := _alpha(pairable, weights, distance)) is not None
-        ]
-        limits = np.quantile(sample, alpha / 2), np.quantile(sample, 1 - alpha / 2)
-    note = ""
-    if n == 0:
-        note = "no item has two ratings: agreement is undefined"
-    elif point is None:
-        note = "only one category was used: agreement beyond chance is undefined"
-    elif n == 1:
-        note = "a single item: no interval"
+        sample = [_alpha(pairable, weights, level, places) for weights in draws]
+        ends = np.quantile([one for one in sample if one is not None], [alpha / 2, 1 - alpha / 2])
+        limits = ends[0], ends[1]
+    notes = {
+        "no item has two ratings: agreement is undefined": n == 0,
+        "only one category was used: agreement beyond chance is undefined": n and point is None,
+        "a single item: no interval": n == 1 and point is not None,
+    }
     m = pairable.sum(axis=1)
     agreeing = (pairable * (pairable - 1)).sum(axis=1) / (m * (m - 1))
     return KrippendorffAlpha(
         **measured(point, n, limits, alpha=alpha),
         method=f"{level}, bootstrap over items",
-        notes=(note,) if note else (),
+        notes=noted(notes),
         percent_agreement=float(agreeing.mean()) if n else None,
         level=level,
         n_raters=len(ratings),
     )
 
 
-def _value_counts(ratings: Sequence[Sequence[Any]], level: str) -> tuple[np.ndarray, list[Any]]:
-    """Items x values: how many raters gave an item that value."""
+def _value_counts(ratings: Sequence[Sequence[object]], level: str) -> tuple[np.ndarray, np.ndarray]:
+    """Items x values, how many raters gave an item that value; and where the values lie, which only intervals ask."""
     if level not in ("nominal", "ordinal", "interval"):
         raise DesignError(f"level is {level!r}; need 'nominal', 'ordinal' or 'interval'")
-    ratings = (
-        list(ratings.values())
-        if isinstance(ratings, Mapping)
-        else getattr(ratings, "to_numpy", lambda: ratings)()
-    )
+    if isinstance(ratings, Mapping):
+        ratings = list(ratings.values())
+    ratings = getattr(ratings, "to_numpy", lambda: ratings)()
     if not all(hasattr(row, "__len__") and not isinstance(row, str) for row in ratings):
         raise DesignError("ratings need a list for each rater, with one entry for each item")
     if len({len(row) for row in ratings}) > 1:
         raise DesignError("every rater needs one entry for each item, None where not rated")
-    rows = [[None if _is_missing(one) else one for one in row] for row in ratings]
-    found = {one for row in rows for one in row if one is not None}
+    items = [[None if pd.isna(one) else one for one in item] for item in zip(*ratings, strict=True)]
+    found = {one for item in items for one in item if one is not None}
     try:
-        values = sorted(found) if level != "nominal" else sorted(found, key=repr)
+        values = sorted(found, key=repr if level == "nominal" else None)
     except TypeError:
         raise DesignError(
             f"level is {level!r} but the labels have no order; use 'nominal' or numbers"
         ) from None
-    place = {value: column for column, value in enumerate(values)}
-    counts = np.zeros((len(rows[0]) if rows else 0, len(values)))
-    for row in rows:
-        for item, value in enumerate(row):
-            if value is not None:
-                counts[item, place[value]] += 1
-    return counts, values
+    try:
+        places = np.array(values if level == "interval" else [], dtype=float)
+    except (TypeError, ValueError):
+        raise DesignError(
+            "level is 'interval' but a label is not a number; use 'nominal'"
+        ) from None
+    counts = [[item.count(value) for value in values] for item in items]
+    return np.array(counts, dtype=float).reshape(len(items), len(values)), places
 
 
-def _is_missing(value: object) -> bool:
-    return (
-        value is None
-        or (isinstance(value, float) and math.isnan(value))
-        or type(value).__name__ == "NAType"
-    )  # of pandas
-
-
-def _distance(level: str, values: list[object]) -> Callable[[np.ndarray], np.ndarray]:
-    """Squared distances between values, given how often each occurs (only ordinal asks)."""
-    if level == "nominal":
-        return lambda _: 1 - np.eye(len(values))
-    if level == "interval":
-        try:
-            place = np.array(values, dtype=float)
-        except (TypeError, ValueError):
-            raise DesignError(
-                "level is 'interval' but a label is not a number; use 'nominal'"
-            ) from None
-        return lambda _: np.subtract.outer(place, place) ** 2
-    return _ordinal_distance
-
-
-def _ordinal_distance(totals: np.ndarray) -> np.ndarray:
-    """Between two ranks: how many values lie between them, each end counted half."""
-    middle = np.cumsum(totals) - totals / 2
-    return np.subtract.outer(middle, middle) ** 2
-
-
-def _alpha(
-    counts: np.ndarray, weights: np.ndarray, distance: Callable[[np.ndarray], np.ndarray]
-) -> float | None:
+def _alpha(counts: np.ndarray, weights: np.ndarray, level: str, places: np.ndarray) -> float | None:
     totals = weights @ counts
-    delta = distance(totals)
+    if level == "ordinal":  # between two ranks lie so many values, each end counted half
+        places = np.cumsum(totals) - totals / 2
+    squares = np.subtract.outer(places, places) ** 2
+    delta = 1 - np.eye(len(totals)) if level == "nominal" else squares
     within = ((counts @ delta) * counts).sum(axis=1) / (counts.sum(axis=1) - 1)
     expected = float(totals @ delta @ totals)
-    return (
-        None
-        if expected <= 0
-        else 1 - float(weights @ within) * (float(totals.sum()) - 1) / expected
-    )
+    if expected <= 0:
+        return None
+    return 1 - float(weights @ within) * (float(totals.sum()) - 1) / expected

@@ -21,6 +21,7 @@ from evalkit.stats.result import (
     between,
     measured,
     moved,
+    noted,
     part_of,
     root,
     two_sided_p,
@@ -177,8 +178,10 @@ def proportion_z_test(
         z_score = float(proportions_ztest([k_b, k_a], [n_b, n_a])[0])
         p_value = two_sided_p(z_score)
     pooled = (k_a + k_b) / n
-    if min(n_a, n_b) * min(pooled, 1 - pooled) < TINY:
-        p_exact = _fisher(k_a, n_a, k_b, n_b)
+    if is_tiny := min(n_a, n_b) * min(pooled, 1 - pooled) < TINY:
+        from scipy.stats import fisher_exact
+
+        p_exact = min(1.0, float(fisher_exact([[k_b, n_b - k_b], [k_a, n_a - k_a]])[1]))  # pyright: ignore[reportArgumentType, reportIndexIssue]
     low, high = np.asarray(
         confint_proportions_2indep(
             k_b, n_b, k_a, n_a, compare="diff", method="newcomb", alpha=alpha
@@ -186,10 +189,19 @@ def proportion_z_test(
     ).tolist()
     lift, (lift_low, lift_high) = _lift(k_a, n_a, k_b, n_b, z_quantile(alpha))
     limits = max(-1.0, low), min(1.0, high)
+    parts = (p_value is not None and p_value < alpha) != (p_exact is not None and p_exact < alpha)
+    notes = {
+        "no variance: both groups are all successes or all failures, so the z-test is undefined": z_score
+        is None,
+        "a group expects fewer than 5 of an outcome: the verdict follows Fisher's exact p (p_exact)": is_tiny,
+        "the verdict differs from `significant`, which is the pooled z-test's p_value < alpha": is_tiny
+        and parts,
+        "the control rate is 0: the relative lift is undefined": lift is None,
+    }
     return ProportionTest(
         **measured(rate_b - rate_a, n, limits, alpha=alpha, p_value=p_value),
         method="pooled z" if p_exact is None else "Fisher's exact test",
-        notes=_notes(p_value, p_exact, lift, alpha),
+        notes=noted(notes),
         control_rate=rate_a,
         treatment_rate=rate_b,
         n_control=n_a,
@@ -274,12 +286,6 @@ def _groups(observed: Groups, shares: Groups) -> tuple[list[int], list[float]]:
     return counts, [share / total for share in declared]
 
 
-def _fisher(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
-    from scipy.stats import fisher_exact
-
-    return min(1.0, float(fisher_exact([[k_b, n_b - k_b], [k_a, n_a - k_a]])[1]))  # pyright: ignore[reportArgumentType, reportIndexIssue]
-
-
 def _lift(k_a: int, n_a: int, k_b: int, n_b: int, z: float) -> tuple[float | None, Limits]:
     """Relative change, its limits by root finding: statsmodels' closed form fails at rates of 100%."""
 
@@ -300,24 +306,3 @@ def _lift(k_a: int, n_a: int, k_b: int, n_b: int, z: float) -> tuple[float | Non
         return None, (low if k_b else None, None)
     high = math.expm1(root(lambda at: score(at) + z, -40, 40))
     return (k_b / n_b) / (k_a / n_a) - 1, (low, high)
-
-
-def _notes(
-    p_value: float | None, p_exact: float | None, lift: float | None, alpha: float
-) -> tuple[str, ...]:
-    notes = []
-    if p_value is None:
-        notes.append(
-            "no variance: both groups are all successes or all failures, so the z-test is undefined"
-        )
-    if p_exact is not None:
-        notes.append(
-            "a group expects fewer than 5 of an outcome: the verdict follows Fisher's exact p (p_exact)"
-        )
-        if (p_value is not None and p_value < alpha) != (p_exact < alpha):
-            notes.append(
-                "the verdict differs from `significant`, which is the pooled z-test's p_value < alpha"
-            )
-    if lift is None:
-        notes.append("the control rate is 0: the relative lift is undefined")
-    return tuple(notes)

@@ -23,6 +23,7 @@ from evalkit.stats.result import (
     between,
     codes_of,
     measured,
+    noted,
     numbers,
     two_sided_p,
     z_quantile,
@@ -415,8 +416,18 @@ def _compared(
         limits, score = (diff - quantile * se, diff + quantile * se), diff / se
         p_value = two_sided_p(score) if df is None else float(2 * stdtr(df, -abs(score)))
     lift, (lift_low, lift_high) = _log_lift(old, new, quantile)
+    defined = diff is not None
+    notes = {
+        "a group has no users or no requests: the difference is undefined": not defined,
+        "need at least two users in each group for an interval": defined and se is None,
+        "no variance between users: the test is undefined": defined and se == 0,
+        f"fewer than {FEW_USERS} users in a group: the interval is approximate": defined
+        and min(sizes) < FEW_USERS,
+        "the control value is not above 0: the relative lift is undefined": defined
+        and lift is None,
+    }
     return measured(diff, sum(sizes), limits, alpha=alpha, p_value=p_value) | {
-        "notes": _notes(diff, se, lift, min(sizes)),
+        "notes": noted(notes),
         "n_control": sizes[0],
         "n_treatment": sizes[1],
         "se": se,
@@ -441,23 +452,6 @@ def _log_lift(old: Level, new: Level, quantile: float) -> tuple[float | None, Li
         math.expm1(min(700.0, log_ratio - half)),
         math.expm1(min(700.0, log_ratio + half)),
     )
-
-
-def _notes(
-    diff: float | None, se: float | None, lift: float | None, smallest: int
-) -> tuple[str, ...]:
-    if diff is None:
-        return ("a group has no users or no requests: the difference is undefined",)
-    notes = []
-    if se is None:
-        notes.append("need at least two users in each group for an interval")
-    elif se == 0:
-        notes.append("no variance between users: the test is undefined")
-    if smallest < FEW_USERS:
-        notes.append(f"fewer than {FEW_USERS} users in a group: the interval is approximate")
-    if lift is None:
-        notes.append("the control value is not above 0: the relative lift is undefined")
-    return tuple(notes)
 
 
 def quantile_by_user(

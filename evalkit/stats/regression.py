@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from evalkit import wording
 from evalkit.errors import DesignError
+from evalkit.files import JsonObject
 from evalkit.stats.multiplicity import folded
-from evalkit.stats.result import Result, between
+from evalkit.stats.result import UNKNOWN, Result, between, measured
 
+Fit = Any  # a fitted model of statsmodels, which declares no types
 NEEDED = ("example_id", "fine_tuned", "correct")
 NO_SLICE = "(none)"
 FEW = 30  # examples in a group below which no p is given
+UNDEFINED = "n/a: too few examples, or a model is always or never right here"
 TOO_FAR = 15.0  # log odds: beyond this a logit is separated, not estimated
 
 
@@ -77,16 +83,10 @@ class RegressionTable:
     def __str__(self) -> str:
         return "\n".join([self.reading, *(str(row) for row in self.rows), *self.notes])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain numbers, safe for JSON."""
-        rows = [row.to_dict() for row in self.rows]
-        return {
-            "rows": rows,
-            "effect": self.effect,
-            "reading": self.reading,
-            "method": self.method,
-            "notes": [*self.notes],
-        }
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return found | {"rows": [row.to_dict() for row in self.rows], "notes": [*self.notes]}
 
     def _repr_html_(self) -> str:
         cells = {row.term: str(row)[len(row.term) :].removeprefix(": ") for row in self.rows}
@@ -96,7 +96,7 @@ class RegressionTable:
 
 
 def linear_probability_table(
-    frame: object, *, cluster: str = "example_id", alpha: float = 0.05
+    frame: pd.DataFrame, *, cluster: str = "example_id", alpha: float = 0.05
 ) -> RegressionTable:
     """What the fine-tuned model changes, in points, overall and in each slice.
 
@@ -119,22 +119,18 @@ def linear_probability_table(
         >>> print(linear_probability_table(pd.DataFrame(rows, columns=["example_id", "fine_tuned", "correct"])).rows[0])
         Fine-tuned, all examples: +33.3 points (95% interval +15.3 to +51.4, p = 0.0007, linear probability, n = 30 examples).
     """
-    data = _checked(frame, cluster)
-    slices = _slices(data)
-    both = [one for one in slices if data.loc[data["slice"] == one, "fine_tuned"].nunique() == 2]
-    fit = _linear_fit(data[data["slice"].isin(both)], both, cluster) if both else None
-    return RegressionTable(
-        rows=tuple(
-            _rows(data, _linear_fit(data, [], cluster), fit, (slices, both), ("points", alpha))
-        ),
+    return _table(
+        frame,
+        cluster,
+        alpha,
         effect="points",
         reading="A row says by how many points of accuracy the fine-tuned model differs from the base model.",
-        method="linear probability, clustered",
+        method="linear probability",
     )
 
 
 def gee_odds_table(
-    frame: object, *, cluster: str = "example_id", alpha: float = 0.05
+    frame: pd.DataFrame, *, cluster: str = "example_id", alpha: float = 0.05
 ) -> RegressionTable:
     """What the fine-tuned model does to the odds of a right answer, overall and in each slice.
 
@@ -152,25 +148,17 @@ def gee_odds_table(
         >>> round(gee_odds_table(pd.DataFrame(rows, columns=["example_id", "fine_tuned", "correct"])).rows[0].estimate, 2)
         4.0
     """
-    data = _checked(frame, cluster)
-    slices = _slices(data)
-    usable = [one for one in slices if not _is_separated(data[data["slice"] == one])]
-    fit = _gee_fit(data[data["slice"].isin(usable)], usable, cluster) if usable else None
-    left_out = wording.listed([one for one in slices if one not in usable])
-    return RegressionTable(
-        rows=tuple(
-            _rows(data, _gee_fit(data, [], cluster), fit, (slices, usable), ("odds ratio", alpha))
-        ),
+    return _table(
+        frame,
+        cluster,
+        alpha,
         effect="odds ratio",
         reading="An odds ratio above 1 says the fine-tuned model is right more often; 2 is twice the odds, 1 no difference.",
-        method="GEE, clustered",
-        notes=(f"a model is always or never right, so there is no odds ratio: {left_out}",)
-        if left_out
-        else (),
+        method="GEE",
     )
 
 
-def clustered_fit(model: Any, clusters: Any) -> Any:
+def clustered_fit(model: Fit, clusters: pd.Series | np.ndarray) -> Fit:
     """A statsmodels least-squares model, fitted with standard errors clustered by the source of each row.
 
     The same as `model.fit(cov_type="cluster", cov_kwds={"groups": ...}, use_t=True)`; but where nothing is left over to
@@ -183,189 +171,180 @@ def clustered_fit(model: Any, clusters: Any) -> Any:
 
     Source: Liang & Zeger 1986, with the small-sample factor G/(G-1) * (N-1)/(N-K); t with G - 1 degrees of freedom.
     """
-    import numpy as np
-    import pandas as pd
-
     codes = pd.factorize(clusters)[0]
     if len(set(codes.tolist())) < 2 or len(model.exog) <= model.exog.shape[1]:
         return None
     fit = model.fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
-    with np.errstate(
-        invalid="ignore"
-    ):  # where nothing varied a variance may come out a hair below 0
+    with np.errstate(invalid="ignore"):  # a variance may be a hair below 0 where nothing varied
         _ = fit.bse  # kept by the fit: NaN there, which says it without a warning
     return fit
 
 
-def fitted_logit(outcome: Any, design: Any, clusters: Any) -> Any:
+def fitted_logit(outcome: np.ndarray, design: np.ndarray, clusters: np.ndarray) -> Fit:
     """A binomial GEE with independent working correlation; None when the data separate or the fit does not settle."""
     import warnings
 
-    import numpy as np
     import statsmodels.api as sm
 
     order = np.argsort(clusters, kind="stable")
-    if len(set(np.asarray(outcome).tolist())) < 2:
+    if len(set(outcome.tolist())) < 2:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            model = sm.GEE(
+            fit: Fit = sm.GEE(
                 outcome[order],
                 design[order],
-                groups=np.asarray(clusters)[order],
+                groups=clusters[order],
                 family=sm.families.Binomial(),
-            )
-            fit: Any = model.fit()
+            ).fit()
             settled = np.isfinite(fit.bse).all() and (np.abs(fit.params) < TOO_FAR).all()
         except (Warning, ValueError, ArithmeticError, np.linalg.LinAlgError):
             return None
     return fit if settled else None
 
 
-def _checked(frame: Any, cluster: str) -> Any:
-    """The frame with plain columns; refuses what the tables cannot use."""
-    lacking = [name for name in (*NEEDED, cluster) if name not in frame.columns]
-    if lacking:
-        raise DesignError(
-            f"the table lacks {wording.listed(lacking)}; need example_id, fine_tuned, correct and {cluster}"
-        )
-    data = frame.reset_index(drop=True).copy()
-    for name in ("fine_tuned", "correct"):
-        if not data[name].isin([0, 1]).all():
-            raise DesignError(f"column {name} holds something else than 0 and 1")
-        data[name] = data[name].astype(float)
-    if data["fine_tuned"].nunique() < 2:
-        raise DesignError("column fine_tuned holds one model only; need rows of both")
-    data["slice"] = _folded(data["slice"]) if "slice" in data else ""
-    return data
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """The columns of a table, one entry an answer."""
 
+    example_id: np.ndarray
+    fine_tuned: np.ndarray
+    correct: np.ndarray
+    slice: np.ndarray
+    cluster: np.ndarray
 
-def _folded(column: Any) -> Any:
-    """The slices as text; too many to be estimated one by one are the largest and the rest."""
-    values = column.astype(object).where(column.notna(), NO_SLICE).astype(str)
-    return values.map(dict(folded(values.tolist(), keep=[NO_SLICE])))
-
-
-def _slices(data: Any) -> list[str]:
-    sizes = data.groupby("slice")["example_id"].nunique().to_dict()
-    return sorted((one for one in sizes if one), key=lambda one: (-sizes[one], one))
-
-
-def _is_separated(data: Any) -> bool:
-    means = data.groupby("fine_tuned")["correct"].mean()
-    return len(means) < 2 or bool(means.isin([0.0, 1.0]).any())
-
-
-def _design(data: Any, slices: list[str]) -> Any:
-    """Columns: one level of the base model a slice, then one effect of the fine-tuned model a slice."""
-    import numpy as np
-
-    member = (
-        np.column_stack([data["slice"] == one for one in slices])
-        if len(slices) > 1
-        else np.ones((len(data), 1))
-    )
-    return np.column_stack([member, member * data[["fine_tuned"]].to_numpy()]).astype(float)
-
-
-def _linear_fit(data: Any, slices: list[str], cluster: str) -> Any:
-    import statsmodels.api as sm
-
-    return clustered_fit(sm.OLS(data["correct"].to_numpy(), _design(data, slices)), data[cluster])
-
-
-def _gee_fit(data: Any, slices: list[str], cluster: str) -> Any:
-    import pandas as pd
-
-    if _is_separated(data):
-        return None
-    return fitted_logit(
-        data["correct"].to_numpy(), _design(data, slices), pd.factorize(data[cluster])[0]
-    )
-
-
-def _rows(
-    data: Any, overall: Any, fit: Any, named: tuple[list[str], list[str]], spec: tuple[str, float]
-) -> list[RegressionRow]:
-    """All examples, each slice, then how each slice's effect differs from that of the largest one."""
-    slices, usable = named
-    rows = [_row(("Fine-tuned, all examples", None), overall, _weights([], ""), data, spec)]
-    for one in slices:
-        part = data[data["slice"] == one]
-        rows.append(
-            _row(
-                (f"Fine-tuned, {one}", one),
-                fit if one in usable else None,
-                _weights(usable, one),
-                part,
-                spec,
+    @classmethod
+    def of(cls, frame: pd.DataFrame, cluster: str) -> _Answers:
+        """Refuses what the tables cannot use."""
+        lacking = [name for name in (*NEEDED, cluster) if name not in frame.columns]
+        if lacking:
+            raise DesignError(
+                f"the table lacks {wording.listed(lacking)}; need example_id, fine_tuned, correct and {cluster}"
             )
+        for name in ("fine_tuned", "correct"):
+            if not set(frame[name].tolist()) <= {0, 1}:
+                raise DesignError(f"column {name} holds something else than 0 and 1")
+        if len(set(frame["fine_tuned"].tolist())) < 2:
+            raise DesignError("column fine_tuned holds one model only; need rows of both")
+        slices = [""] * len(frame)
+        if "slice" in frame:
+            slices = [NO_SLICE if pd.isna(one) else str(one) for one in frame["slice"].tolist()]
+        shown = folded(slices, keep=[NO_SLICE])
+        return cls(
+            frame["example_id"].to_numpy(),
+            frame["fine_tuned"].to_numpy(float),
+            frame["correct"].to_numpy(float),
+            np.array([shown[one] for one in slices], dtype=object),
+            frame[cluster].to_numpy(),
         )
+
+    def within(self, *slices: str) -> _Answers:
+        """The answers of these slices."""
+        inside = np.isin(self.slice, slices)
+        return _Answers(*(getattr(self, one.name)[inside] for one in fields(self)))
+
+    @property
+    def n(self) -> int:
+        """Examples."""
+        return pd.Series(self.example_id).nunique()
+
+    @property
+    def fewest(self) -> int:
+        """Examples of the smallest slice."""
+        return min(self.within(one).n for one in set(self.slice.tolist()))
+
+    @property
+    def rates(self) -> dict[float, float]:
+        """Share of right answers of each model that is there."""
+        models = np.unique(self.fine_tuned).tolist()
+        return {one: float(self.correct[self.fine_tuned == one].mean()) for one in models}
+
+    def has_both(self, odds: bool) -> bool:
+        """Whether both models answered; for odds also, that neither is always or never right, which separates the logit."""
+        rates = self.rates
+        return len(rates) == 2 and not (odds and {0.0, 1.0} & {*rates.values()})
+
+    def fit(self, slices: list[str], odds: bool) -> Fit:
+        """With a level of the base model for each slice, then an effect of the fine-tuned model for each."""
+        from statsmodels.regression.linear_model import OLS
+
+        member = np.ones((len(self.slice), 1))
+        if len(slices) > 1:
+            member = np.column_stack([self.slice == one for one in slices])
+        design = np.column_stack([member, member * self.fine_tuned[:, None]]).astype(float)
+        if not odds:
+            return clustered_fit(OLS(self.correct, design), self.cluster)
+        if not self.has_both(odds):
+            return None
+        return fitted_logit(self.correct, design, pd.factorize(self.cluster)[0])
+
+
+def _table(
+    frame: pd.DataFrame, cluster: str, alpha: float, *, effect: str, reading: str, method: str
+) -> RegressionTable:
+    """All examples, each slice, then how each slice's effect differs from that of the largest one."""
+    data, odds = _Answers.of(frame, cluster), effect != "points"
+    parts = {one: data.within(one) for one in set(data.slice.tolist()) - {""}}
+    slices = sorted(parts, key=lambda one: (-parts[one].n, one))
+    usable = [one for one in slices if parts[one].has_both(odds)]
+    fit = data.within(*usable).fit(usable, odds) if usable else None
+    picks = dict(zip(usable, np.eye(2 * len(usable))[len(usable) :], strict=True))
+
+    rows = [("all examples", None, data, data.fit([], odds), np.array([0.0, 1.0]))]
+    rows += [(one, one, parts[one], fit, picks.get(one)) for one in slices]
     for one in usable[1:]:
-        contrast, part = (
-            _weights(usable, one) - _weights(usable, usable[0]),
-            data[data["slice"].isin([one, usable[0]])],
-        )
-        rows.append(
-            _row((f"Fine-tuned, {one} against {usable[0]}", None), fit, contrast, part, spec)
-        )
-    return rows
-
-
-def _weights(usable: list[str], one: str) -> Any:
-    """Picks a slice's effect out of the coefficients: base levels first, then effects."""
-    import numpy as np
-
-    size, place = max(1, len(usable)), usable.index(one) if one in usable else 0
-    return np.eye(2 * size)[size + place]
+        both, against = data.within(one, usable[0]), picks[one] - picks[usable[0]]
+        rows.append((f"{one} against {usable[0]}", None, both, fit, against))
+    left_out = [one for one in slices if odds and one not in usable]
+    said = "a model is always or never right, so there is no odds ratio"
+    return RegressionTable(
+        rows=tuple(_row(*one, effect=effect, alpha=between(alpha, "alpha")) for one in rows),
+        effect=effect,
+        reading=reading,
+        method=f"{method}, clustered",
+        notes=(f"{said}: {wording.listed(left_out)}",) if left_out else (),
+    )
 
 
 def _row(
-    named: tuple[str, str | None], fit: Any, weights: Any, part: Any, spec: tuple[str, float]
+    what: str,
+    name: str | None,
+    part: _Answers,
+    fit: Fit,
+    weights: np.ndarray | None,
+    *,
+    effect: str,
+    alpha: float,
 ) -> RegressionRow:
-    (effect, alpha), (term, one) = spec, named
-    is_contrast = weights.sum() == 0
-    rates = {} if is_contrast else part.groupby("fine_tuned")["correct"].mean().to_dict()
-    numbers = _contrast(fit, weights, between(alpha, "alpha"), odds=effect != "points")
-    smallest = part.groupby("slice")["example_id"].nunique().min()
-    few = (
-        numbers["p_value"] is not None and (one is not None or is_contrast) and bool(smallest < FEW)
-    )
-    undefined = "n/a: too few examples, or a model is always or never right here"
-    notes = [f"n < {FEW}: no p"] if few else [undefined] if numbers["p_value"] is None else []
+    """A weighted sum of coefficients with limits and p, as far as they exist."""
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
+    estimate, limits, p_value, few = None, UNKNOWN, None, False
+    is_contrast = weights is not None and weights.sum() == 0
+    if fit is not None and weights is not None:
+        estimate = float(weights @ fit.params)
+        se = float(max(0.0, weights @ fit.cov_params() @ weights) ** 0.5)
+        if se >= 1e-10:
+            law = student(fit.df_resid_inference) if effect == "points" else norm
+            half, p_value = float(law.isf(alpha / 2)) * se, float(2 * law.sf(abs(estimate / se)))
+            limits = estimate - half, estimate + half
+            if effect != "points":
+                estimate, *limits = (float(np.exp(one)) for one in (estimate, *limits))
+    notes = () if p_value is not None else (UNDEFINED,)
+    if p_value is not None and (name is not None or is_contrast) and part.fewest < FEW:
+        few, notes, p_value = True, (f"n < {FEW}: no p",), None
+    rates = {} if is_contrast else part.rates
+    low, high = limits
     return RegressionRow(
-        **numbers | ({"p_value": None} if few else {}),  # pyright: ignore[reportArgumentType] - no flags among them
-        n=int(part["example_id"].nunique()),
-        alpha=alpha,
-        term=term,
-        slice=one,
+        **measured(estimate, part.n, (low, high), alpha=alpha, p_value=p_value),
+        term=f"Fine-tuned, {what}",
+        slice=name,
         effect=effect,
         few=few,
         base_rate=rates.get(0.0),
         fine_tuned_rate=rates.get(1.0),
         method="linear probability" if effect == "points" else "GEE",
-        notes=tuple(notes),
+        notes=notes,
     )
-
-
-def _contrast(fit: Any, weights: Any, alpha: float, *, odds: bool) -> dict[str, float | None]:
-    """Estimate, limits and p of a weighted sum of coefficients; None where they do not exist."""
-    import numpy as np
-    from scipy.stats import norm
-    from scipy.stats import t as student
-
-    names = ("estimate", "ci_low", "ci_high", "p_value")
-    if fit is None:
-        return dict.fromkeys(names)
-    estimate, se = (
-        float(weights @ fit.params),
-        float(max(0.0, weights @ fit.cov_params() @ weights) ** 0.5),
-    )
-    if se < 1e-10:
-        return {**dict.fromkeys(names), "estimate": estimate}
-    law = norm if odds else student(fit.df_resid_inference)
-    half = float(law.isf(alpha / 2)) * se
-    limits = [estimate, estimate - half, estimate + half]
-    shown = [float(np.exp(value)) for value in limits] if odds else limits
-    return dict(zip(names, [*shown, float(2 * law.sf(abs(estimate / se)))], strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import ClassVar, Literal, SupportsInt, TypedDict
@@ -234,7 +234,7 @@ def noninferiority_test(
     """Does the interval of `result` exclude a loss of `margin` or more? "Not significant" would not show that.
 
     Args:
-        result: Any difference with an interval; its two-sided 95% interval is a one-sided 2.5% test.
+        result: A difference with an interval; its two-sided 95% interval is a one-sided 2.5% test.
         margin: Largest acceptable loss, in the result's unit (0.02 = 2 points for rates).
         lower_is_better: The quantity is bad, such as latency: then the upper limit must stay below the margin. As the
             result says when not given.
@@ -383,6 +383,11 @@ def codes_of(clusters: Iterable[Hashable], n: int) -> tuple[np.ndarray, int]:
             "a cluster is missing; give every value one, its own id if it stands alone"
         )
     return codes, len(found)
+
+
+def noted(notes: Mapping[str, object]) -> tuple[str, ...]:
+    """The notes that hold, of notes with what they hold by."""
+    return tuple(note for note, holds in notes.items() if holds)
 
 
 def moved(limits: Limits, by: float, factor: float = 1.0) -> Limits:

@@ -212,7 +212,7 @@ def test_nothing_varied_is_said_without_an_empty_interval(small, read):
     # 0 of 100 requests by 100 users and more: how much is left open has an interval, though there is no test
     assert "Difference 0.0 points (95% interval −" in words.answer_said(found)
     shown = [row["Difference (95% interval)"] for row in words.watched_rows(found)] + [
-        row["Difference (95% interval)"] for row in words.day_rows(found)
+        row["Difference (95% interval)"] for row in words.part_rows(found, "by_day")
     ]
     assert not [text for text in shown if "– to –" in text]
     with style.style():

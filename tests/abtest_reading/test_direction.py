@@ -189,7 +189,7 @@ def test_a_plan_locked_before_with_a_fall_is_read_and_says_how(
     read = locked_before(tmp_path / "plan.lock.json", old)
     log = make_log(*make_frames(make_people(900, 100)))
     found = read_ab_test(log, read, now=later)
-    assert "counts higher as better" in words.notes_said(found)
+    assert "counts higher as better" in words.log_notes(found).text
 
 
 def test_a_direction_survives_the_lock(tmp_path):

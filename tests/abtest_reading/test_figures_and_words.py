@@ -85,18 +85,19 @@ def test_every_sentence_and_table_is_there_in_every_state(state, states):
     found = states(state)
     for say in (
         words.answer_said, words.alt, words.headline, words.watched_said, words.slices_said, words.days_said,
-        words.notes_said, words.sample_ratio_said, words.article_said, words.alt_looks,
+        words.sample_ratio_said, words.article_said, words.alt_looks,
         words.alt_over_time,
     ):  # fmt: skip
         assert faults(say(found)) == []
-    for make in (
-        words.watched_rows, words.sample_ratio_rows, words.slice_rows, words.day_rows, words.causes,
-    ):  # fmt: skip
+    assert faults(words.log_notes(found).text) == []
+    for make in (words.watched_rows, words.sample_ratio_rows, words.causes):
         assert isinstance(make(found), list)
+    for which in ("by_slice", "by_day"):
+        assert isinstance(words.part_rows(found, which), list)
 
 
 def test_nothing_is_claimed_about_a_log_that_is_not_there():
-    assert words.notes_said(NOTHING) == "No log was read."
+    assert words.log_notes(NOTHING).text == "No log was read."
     assert (
         words.answer_said(NOTHING)
         == "No A/B plan is locked. Missing: Lock a plan in notebook 05 (minutes)."

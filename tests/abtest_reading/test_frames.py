@@ -10,7 +10,7 @@ import pytest
 
 from evalkit.abtest.analysis import fetched
 from evalkit.abtest.lock import Look, looks_frame, read_looks, record_look
-from evalkit.abtest.reading import read_ab_test, read_health
+from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import abtest as show
 from evalkit.stats import ratio_test
@@ -48,7 +48,7 @@ def test_the_z_written_out_in_the_notebook_is_the_kits(
     assert kit.expected_events > 100  # each variant's own clustering
     assert z == pytest.approx(kit.z_score, rel=1e-9)
     assert z == pytest.approx(effect.findings.primary.z_score, rel=0.005, abs=0.005)
-    assert ": the same." in show.by_hand_said(effect, z)
+    assert ": the same." in show.by_hand(effect, z).text
 
 
 def test_where_an_exact_test_decides_the_notebook_says_so(
@@ -58,14 +58,14 @@ def test_where_an_exact_test_decides_the_notebook_says_so(
     outcomes["value"] = (outcomes.index < 2).astype(float)
     effect = read_ab_test(make_log(exposures, outcomes), locked(), now=later)
     assert effect.findings.primary.is_exact
-    assert "Fisher's exact test on users decides" in show.by_hand_said(effect, 1.0)
+    assert "Fisher's exact test on users decides" in show.by_hand(effect, 1.0).text
 
 
 @pytest.mark.parametrize("state", ["too early", "invalid", "not read"])
 def test_a_withheld_effect_is_in_no_frame(state, make_log, make_people, make_frames, locked, later):
     log = make_log(*make_frames(make_people(150, 300 if state == "invalid" else 150)))
     plan = locked(min_samples=5000 if state == "too early" else 100)
-    found = read_health(log, plan, now=later)
+    found = read_ab_test(log, plan, now=later, effect=False)
     found = found if state == "not read" else found.effect()
     frame, sums = found.to_frame(), found.sums()
     assert frame["successes"].isna().all()
@@ -73,7 +73,7 @@ def test_a_withheld_effect_is_in_no_frame(state, make_log, make_people, make_fra
     known = {"users", "requests"}
     assert sums.drop(columns=list(known)).isna().all(axis=None)
     assert np.isnan(z_of_the_notebook(found))
-    assert "z =" not in show.by_hand_said(found, float("nan"))
+    assert "z =" not in show.by_hand(found, float("nan")).text
     assert "value" not in found.users().columns
 
 
@@ -102,7 +102,9 @@ def test_health_reads_no_outcome_and_adds_no_look(
     exposures, _ = make_frames(make_people(150, 150))
     nothing = pd.DataFrame({"no": ["outcomes"]})
     ledger = tmp_path / "ledger.jsonl"
-    reading = read_health(make_log(exposures, nothing), locked(), now=later, ledger=ledger)
+    reading = read_ab_test(
+        make_log(exposures, nothing), locked(), now=later, ledger=ledger, effect=False
+    )
     assert (reading.valid, reading.is_read, reading.findings) == (True, False, None)
     assert show.headline(reading) == "A look is due, and the effect is not read yet"
     users = reading.users()
@@ -118,7 +120,7 @@ def test_health_then_effect_is_the_whole_reading(
 ):
     log, plan = make_log(*make_frames(make_people(150, 150, lift=0.3))), locked()
     ledger = tmp_path / "ledger.jsonl"
-    effect = read_health(log, plan, now=later, ledger=ledger, run="r").effect()
+    effect = read_ab_test(log, plan, now=later, ledger=ledger, run="r", effect=False).effect()
     assert effect.to_dict() == read_ab_test(log, plan, now=later).to_dict()
     assert effect.effect() is effect
     (look,) = read_looks(ledger)

@@ -94,7 +94,7 @@ def test_users_in_both_variants_count_where_first_seen(
     found = read_ab_test(make_log(pd.concat([exposures, late]), outcomes), locked(), now=later)
     assert found.n_mixed == 1
     assert (found.sample_ratio[0].n_control, found.sample_ratio[0].n_treatment) == (150, 150)
-    assert "1 user of 300 seen in both variants" in words.notes_said(found)
+    assert "1 user of 300 seen in both variants" in words.log_notes(found).text
 
 
 def test_only_outcomes_within_the_users_window_count(make_log, locked, later):
@@ -151,8 +151,8 @@ def everything_said(found):
     ]
     tables = [
         words.watched_rows(found),
-        words.slice_rows(found),
-        words.day_rows(found),
+        words.part_rows(found, "by_slice"),
+        words.part_rows(found, "by_day"),
         words.sample_ratio_rows(found),
     ]
     return json.dumps([found.to_dict(), found.primary_dict(), said, tables], allow_nan=False)

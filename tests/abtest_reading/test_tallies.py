@@ -208,7 +208,7 @@ def test_an_undecided_look_shows_nothing_of_later_users(make_people, make_frames
     )
     again = read(exposures, flipped, **options)
     assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
-    assert words.beside_said(again) == words.beside_said(found)
+    assert words.later(again).text == words.later(found).text
 
 
 def last_only(exposures, late):
@@ -248,8 +248,9 @@ def test_a_ramp_says_its_direction_and_shows_the_last_phase(
         rates["treatment"] - rates["control"], abs=1e-12
     )
     assert "understated" in words.ramp_said(found)
-    assert f"Over the {len(kept)} users of phase 2 alone the difference is +" in words.beside_said(
-        found
+    assert (
+        f"Over the {len(kept)} users of phase 2 alone the difference is +"
+        in words.later(found).text
     )
 
 
@@ -335,17 +336,17 @@ def test_the_tallies_compile(dialect):
         outcomes=ibis.table(kinds | {"metric": "string", "value": "float64"}, name="o"),
     )
     queries = (
-        log.answered_query("exp"),
+        log.answered("exp"),
         log.recorded_query("exp"),
-        log.lags_query(users, "exp", "accepted"),
-        log.known_by_request_query(users, "exp", "accepted"),
+        log.lags(users, "exp", "accepted"),
+        log.known_by_request(users, "exp", "accepted"),
         log.cells_query(users, "exp", "accepted", window_s=DAY),
     )
     assert all("SELECT" in ibis.to_sql(query, dialect=dialect) for query in queries)
 
 
 def test_tables_still_show(frames, read):
-    assert words.day_rows(read(*frames))
+    assert words.part_rows(read(*frames), "by_day")
 
 
 # --- what users did before -----------------------------------------------------------------------------------------------
@@ -381,13 +382,13 @@ def test_the_plans_covariate_sharpens_a_mean(spending, make_log, locked, later):
     fit = smf.ols("y ~ t + x", pd.DataFrame(data)).fit(cov_type="HC1")
     assert found.findings.cuped.estimate == pytest.approx(fit.params["t"], abs=1e-9)
     assert found.findings.cuped.se < found.findings.primary.se / 3
-    assert "Adjusted for what users did before (CUPED) the difference is" in words.cuped_said(found)
+    assert "Adjusted for what users did before (CUPED) the difference is" in words.cuped(found).text
     plain = read_ab_test(make_log(exposures, now), locked(**fields, min_samples=200), now=later)
     assert found.findings.primary.estimate == pytest.approx(
         plain.findings.primary.estimate, abs=1e-9
     )
     assert plain.findings.cuped is None
-    assert "Nothing from before" in words.cuped_said(plain)
+    assert "Nothing from before" in words.cuped(plain).text
 
 
 @pytest.mark.parametrize("form", ["table", "frame", "timestamps"])

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from evalkit import wording
-from evalkit.abtest.effects import Effect, Watched
+from evalkit.abtest.effects import Effect, Row, Watched
 from evalkit.abtest.plan import ABPlan, Metric, Peeking, durations, power_at, power_curve
-from evalkit.abtest.reading import NoReading, Reading
+from evalkit.abtest.reading import NoReading, PhaseUsers, Reading
 from evalkit.show import abtest as words
 from evalkit.show import style
 from evalkit.show.plots.tracks import Mark, Track, dashed, round_ticks, spans, tracks_axes
 from evalkit.show.style import COLOURS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
@@ -56,62 +57,36 @@ def z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
 
 def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """The difference so far after each day's users, with its plain interval and the one that may be read every day."""
-    import seaborn as sns
-
-    rows = (
-        [row for row in found.findings.over_time if row["ci_low"] is not None]
-        if found.findings
-        else []
-    )
-    if not isinstance(found, Reading) or not found.findings:
+    done = found.findings
+    if done is None:
         return withheld(found, narrow=narrow)
+    rows = [row for row in done.over_time if row["ci_low"] is not None]
     if not rows:
         return withheld(found, "No interval can be drawn: the outcome never varied", narrow=narrow)
-    test = found.findings.primary
+    test, day = done.primary, np.arange(len(rows))
     scale = 100.0 if test.shown_as == "points" else 1.0
+    value = pd.DataFrame(rows)[_SERIES].astype(float) * scale
     _, ax = style.canvas(3.4, narrow=narrow)
-    day = np.arange(len(rows))
-    value = {
-        name: np.array([np.nan if row[name] is None else row[name] for row in rows], float) * scale
-        for name in _SERIES
-    }
-    ax.fill_between(
-        day, value["sequence_low"], value["sequence_high"], color=COLOURS["base_soft"], lw=0
-    )
-    ax.fill_between(day, value["ci_low"], value["ci_high"], color=COLOURS["fine_tuned_soft"], lw=0)
+    for low, high, role in zip(_SERIES[1::2], _SERIES[2::2], ("base", "fine_tuned"), strict=True):
+        ax.fill_between(day, value[low], value[high], color=COLOURS[f"{role}_soft"], lw=0)
     for name in ("ci_low", "ci_high", "sequence_low", "sequence_high"):
-        plain = name.startswith("ci")
-        ax.plot(
-            day,
-            value[name],
-            color=COLOURS["fine_tuned" if plain else "muted"],
-            lw=0.9,
-            ls="-" if plain else style.DASHES,
-        )
+        role, dashes = ("fine_tuned", "-") if name.startswith("ci") else ("muted", style.DASHES)
+        ax.plot(day, value[name], color=COLOURS[role], lw=0.9, ls=dashes)
     mark = "o" if len(rows) == 1 else None
     sns.lineplot(x=day, y=value["estimate"], marker=mark, color=COLOURS["fine_tuned"], lw=2, ax=ax)
     style.zero_line(ax, vertical=False)
-    worst = (
-        None if test.margin is None else (1 if test.lower_is_better else -1) * test.margin * scale
-    )
-    if worst is not None:
+    worst = 0.0
+    if test.margin is not None:
+        worst = (1 if test.lower_is_better else -1) * test.margin * scale
         style.threshold(ax, worst, vertical=False)
-        ax.text(
-            0,
-            worst,
-            f" margin: {words.loss_of(test)} worse",
-            va="bottom",
-            fontsize=9,
-            color=COLOURS["muted"],
-        )
-    settled = slice(min(len(rows) - 1, len(rows) // 6), None)
-    ends = np.concatenate(
-        [value["ci_low"][settled], value["ci_high"][settled], [0.0, worst or 0.0]]
-    )
+        look = {"va": "bottom", "fontsize": 9, "color": COLOURS["muted"]}
+        ax.text(0, worst, f" margin: {words.loss_of(test)} worse", **look)
+    settled = value.iloc[min(len(rows) - 1, len(rows) // 6) :]
+    ends = [0.0, worst, *settled["ci_low"], *settled["ci_high"]]
     low, high = np.nanmin(ends), np.nanmax(ends)
     pad = 0.12 * ((high - low) or 1.0)
     ax.set_ylim(low - pad, high + pad)
-    _name_bands(ax, day[-1], value["ci_high"][-1], value["sequence_high"][-1])
+    _name_bands(ax, day[-1], rows[-1], scale)
     ticks = np.unique(np.linspace(0, len(rows) - 1, 3 if narrow else 6).round().astype(int))
     ax.set_xticks(ticks, [rows[at]["date"][5:] for at in ticks])
     ax.set_xlim(0, max(1, len(rows) - 1) * (1.42 if narrow else 1.2))
@@ -169,19 +144,13 @@ def sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     if not phases:
         return withheld(found, words.sample_ratio_said(found), narrow=narrow)
     tracks = [_share_of(one) for one in phases]
-    ends = [
-        at
-        for track in tracks
-        for one in track.marks
-        for at in (one.low, one.high, one.estimate)
-        if at is not None
-    ]
+    marks = [mark for track in tracks for mark in track.marks]
+    ends = [at for one in marks for at in (one.low, one.high, one.estimate) if at is not None]
     ends += [one.traffic_split for one in phases]
     pad = 0.08 * (max(ends) - min(ends)) or 0.01
     limits = (min(ends) - pad, max(ends) + pad)
-    ticks = [
-        at for at in _round_between(*limits, 4 if narrow else 6) if limits[0] <= at <= limits[1]
-    ]
+    round_numbers = MaxNLocator(4 if narrow else 6, steps=[1, 2, 5, 10]).tick_values(*limits)
+    ticks = [float(at) for at in round_numbers if limits[0] <= at <= limits[1]]
     ax = tracks_axes(tracks, limits, ticks, wording.percent, narrow=narrow)
     for place, one in enumerate(phases):
         dashed(ax, one.traffic_split, place, narrow=narrow)
@@ -208,14 +177,9 @@ def guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
 
 def withheld(found: Reading | NoReading, title: str = "", *, narrow: bool = False) -> Axes:
     """The box that stands where nothing may be shown, or nothing can be."""
-    from matplotlib.patches import Rectangle
-
     _, ax = style.canvas(1.2, narrow=narrow)
-    ax.add_patch(
-        Rectangle(
-            (0, 0), 1, 1, transform=ax.transAxes, fc="none", ec=COLOURS["axis"], hatch="///", lw=1
-        )
-    )
+    look = {"fc": "none", "ec": COLOURS["axis"], "hatch": "///", "lw": 1}
+    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **look))
     text = "nothing to draw" if title or isinstance(found, NoReading) else words.withheld(found)
     box = {"fc": COLOURS["paper"], "ec": "none", "pad": 6}
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", bbox=box)
@@ -224,7 +188,7 @@ def withheld(found: Reading | NoReading, title: str = "", *, narrow: bool = Fals
     return style.titled(ax, title or words.headline(found), narrow=narrow)
 
 
-_SERIES = ("estimate", "ci_low", "ci_high", "sequence_low", "sequence_high")
+_SERIES = ["estimate", "sequence_low", "sequence_high", "ci_low", "ci_high"]
 _FAR = 2.5  # margins either way
 _FARTHEST_Z = 15.0  # beyond it the curve would be a spike: an arrow instead
 _RATIO_LABEL = "treatment's share of users (99.9% interval); dashed: as declared"
@@ -238,36 +202,24 @@ def _observed(ax: Axes, z: float, reach: float, verdict: str, null: str) -> None
     style.interval(ax, 0.33, spot, None, None, verdict, beyond=side * beyond)
     inwards = abs(spot) > 0.62 * reach  # else the words would leave the figure
     at = spot - side * 0.02 * reach if inwards else side * max(abs(spot) + 0.2, 1.3)
-    look = {
-        "ha": "left" if (side > 0) is not inwards else "right",
-        "va": "bottom",
-        "weight": "bold",
-        "fontsize": 9.6,
-    }
-    told = f"observed\nz = {wording.number(z)}"
-    ax.text(at, 0.35, f"{told},\nfar off this scale" if beyond else told, **look)
-    ha = "right" if side > 0 else "left"
-    ax.text(
-        -side * 1.3,
-        0.36,
-        f"if {null}",
-        ha=ha,
-        va="center",
-        color=COLOURS["muted"],
-        fontsize=9,
-    )
+    ha = "left" if (side > 0) is not inwards else "right"
+    told = f"observed\nz = {wording.number(z)}" + (",\nfar off this scale" if beyond else "")
+    ax.text(at, 0.35, told, ha=ha, va="bottom", weight="bold", fontsize=9.6)
+    look = {"ha": "right" if side > 0 else "left", "va": "center", "fontsize": 9}
+    ax.text(-side * 1.3, 0.36, f"if {null}", color=COLOURS["muted"], **look)
 
 
-def _name_bands(ax: Axes, day: float, plain: float, sequence: float) -> None:
+def _name_bands(ax: Axes, day: float, last: Row, scale: float) -> None:
     """Names the two bands beside their upper edges, at least a line apart."""
     low, high = ax.get_ylim()
-    line = 0.06 * (high - low)
+    plain, sequence = last["ci_high"] * scale, last["sequence_high"]
     style.beside(ax, day, plain, "95% interval", "fine_tuned")
-    if np.isfinite(sequence):
-        style.beside(ax, day, max(sequence, plain + line), "at every look", "muted")
+    if sequence is not None:
+        at = max(sequence * scale, plain + 0.06 * (high - low))
+        style.beside(ax, day, at, "at every look", "muted")
 
 
-def _share_of(phase: Any) -> Track:
+def _share_of(phase: PhaseUsers) -> Track:
     seen, low, high = (
         None if at is None else at + phase.traffic_split
         for at in (phase.test.estimate, phase.test.ci_low, phase.test.ci_high)
@@ -283,25 +235,17 @@ def _share_of(phase: Any) -> Track:
 
 
 def _change_of(one: Watched) -> Track:
-    middle, *ends = (
-        _harm(one, value) for value in (one.change.estimate, one.change.ci_low, one.change.ci_high)
-    )
-    low, high = sorted(end for end in ends if end is not None) if None not in ends else (None, None)
+    """A change as a share of the margin, positive = worse."""
+    change, unit = one.change, (one.margin or 1.0) * (1 if one.better == "lower" else -1)
+    ends = sorted(end / unit for end in (change.ci_low, change.ci_high) if end is not None)
+    low, high = ends if len(ends) == 2 else (None, None)
+    middle = (change.estimate or 0.0) / unit
     return Track(
         name=words.label(one),
         under=one.verdict,
-        marks=()
-        if middle is None
-        else (Mark(estimate=middle, low=low, high=high, kind=one.verdict),),
-        value=words.amount(one.change, one.change.estimate, sign=True)
-        + words.unit(one.change, one.name),
+        marks=(Mark(estimate=middle, low=low, high=high, kind=one.verdict),),
+        value=words.moved(one, change.estimate),
     )
-
-
-def _round_between(low: float, high: float, most: int) -> list[float]:
-    from matplotlib.ticker import MaxNLocator
-
-    return [float(at) for at in MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)]
 
 
 def _z_title(z: float, limit: float, test: Effect) -> str:
@@ -316,7 +260,7 @@ def _z_title(z: float, limit: float, test: Effect) -> str:
     return f"z = {wording.number(z)} lies {place} the limit{which}, {wording.number(limit)}"
 
 
-def _settled_title(test: Effect, rows: Sequence[Mapping[str, Any]]) -> str:
+def _settled_title(test: Effect, rows: Sequence[Row]) -> str:
     last = rows[-1]
     ends = words.span(test, last["ci_low"], last["ci_high"])
     text = f"After {len(rows)} days of users the difference is {words.difference(test, last['estimate'])} ({ends})"
@@ -350,15 +294,6 @@ def _limit(test: Effect) -> float:
     return test.bound if test.bound is not None else NormalDist().inv_cdf(1 - test.alpha / 2)
 
 
-def _harm(one: Watched, value: float | None) -> float | None:
-    """A change as a share of the margin, positive = worse."""
-    return (
-        None
-        if value is None or not one.margin
-        else (value if one.better == "lower" else -value) / one.margin
-    )
-
-
 def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     """The chance to show a true difference, by its size, with the planned users."""
     differences, powers = power_curve(plan)
@@ -369,8 +304,8 @@ def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     ax.axhspan(plan.power, 1, color=COLOURS["pass_zone"], lw=0)
     style.threshold(ax, plan.power, vertical=False)
     ax.plot(x, powers, color=COLOURS["fine_tuned"], lw=2)
-    at = 0.0 if plan.primary.margin else aim
-    ax.plot(at * scale, _reached(plan), "o", ms=9, color=COLOURS["fine_tuned"])
+    at, reached = (0.0, 0.0) if plan.primary.margin else (aim, plan.primary.aim)
+    ax.plot(at * scale, power_at(plan, reached), "o", ms=9, color=COLOURS["fine_tuned"])
     ax.set(ylim=(0, 1.03), xlim=(x[0], x[-1]))
     if plan.primary.margin:
         style.threshold(ax, x[0])
@@ -378,36 +313,11 @@ def power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
     gain = "true gain, the margin at the left" if plan.primary.margin else "true difference"
     ax.set_xlabel(gain + (", points" if scale == 100 else ""))
-    return style.titled(ax, power_title(plan), narrow=narrow, above="chance to show it")
-
-
-def power_title(plan: ABPlan) -> str:
-    """What the planned users can find, in one sentence."""
-    aim = abs(plan.primary.detectable_difference)
-    size = (
-        f"{wording.points(aim, sign=False)} points"
-        if plan.primary.kind == "rate"
-        else wording.number(aim)
-    )
-    chance = wording.percent(_reached(plan), 0)
-    if plan.primary.margin:
-        loss = wording.loss(
-            plan.primary.margin, "points" if plan.primary.kind == "rate" else "number"
-        )
-        users = wording.count(plan.n_users)
-        return f"{users} users rule out a loss of {loss} in {chance} of tests of equal models"
-    return f"{wording.count(plan.n_users)} users show a true difference of {size} with a chance of {chance}"
-
-
-def _reached(plan: ABPlan) -> float:
-    """The power at what is planned for: the difference worth finding, or none where a loss is to be ruled out."""
-    return power_at(plan, 0.0 if plan.primary.margin else plan.primary.aim)
+    return style.titled(ax, words.power_title(plan), narrow=narrow, above="chance to show it")
 
 
 def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
     """Days until the answer, by the treatment's share of traffic."""
-    import seaborn as sns
-
     rows = durations(plan)
     splits = [wording.percent(row.traffic_split, 0) for row in rows]
     chosen = [row.traffic_split == plan.traffic_split for row in rows]
@@ -425,22 +335,12 @@ def duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
     ax.set_xticks(round_ticks(most))
     ax.set_xlabel("days, in whole weeks")
     return style.titled(
-        ax, duration_title(plan), narrow=narrow, above="share of users in treatment"
+        ax, words.duration_title(plan), narrow=narrow, above="share of users in treatment"
     )
-
-
-def duration_title(plan: ABPlan) -> str:
-    """How long the chosen split takes, and how much an even one would."""
-    even = plan.changed(traffic_split=0.5)
-    text = f"At {wording.percent(plan.traffic_split, 0)} treatment the test takes {plan.days} days"
-    return text if even.days >= plan.days else f"{text}; an even split would take {even.days}"
 
 
 def peeking(runs: Peeking, *, narrow: bool = False) -> Axes:
     """False alarms so far in tests where nothing differs, by the way they are looked at."""
-    import seaborn as sns
-    from matplotlib.ticker import MaxNLocator
-
     _, ax = style.canvas(3.3, narrow=narrow)
     ways = (
         (f"every day, p < {runs.alpha:g}", runs.naive, "bad"),
@@ -459,11 +359,5 @@ def peeking(runs: Peeking, *, narrow: bool = False) -> Axes:
     ax.set_xticks(sorted({1, (1 + runs.days[-1]) // 2, runs.days[-1]}))
     ax.set_xlabel("day of the test")
     return style.titled(
-        ax, peeking_title(runs), narrow=narrow, above="tests with a false winner so far"
+        ax, words.peeking_title(runs), narrow=narrow, above="tests with a false winner so far"
     )
-
-
-def peeking_title(runs: Peeking) -> str:
-    """What daily looks do, in one sentence."""
-    naive, bounded = wording.percent(runs.naive[-1]), wording.percent(runs.bounded[-1])
-    return f"Looking every day finds a winner in {naive} of tests without any; with limits in {bounded}"
