@@ -35,6 +35,6 @@ class DeadLink(LoginFormHandler):
 class Links(VoilaIdentityProvider):
     """Lets in who has the token; there is no other way in."""
 
-    def get_handlers(self) -> list[tuple[str, type[DeadLink]]]:
+    def get_handlers(self) -> list[tuple[str, object]]:
         """The page for those without it."""
         return [(r"/login", DeadLink)]
