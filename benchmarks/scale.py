@@ -65,6 +65,7 @@ def read(folder: Path, events: int, engine: str) -> dict[str, float]:
 
 def evalkit_reading(folder: Path, events: int) -> float:
     """Opening, stray rows, sample ratio, schedule, the primary metric by user and what became of its outcomes, with imports."""
+    from evalkit.abtest.analysis import fetched
     from evalkit.abtest.effects import effect
     from evalkit.abtest.lock import lock
     from evalkit.abtest.plan import ABPlan, Metric
@@ -80,7 +81,7 @@ def evalkit_reading(folder: Path, events: int) -> float:
     )  # fmt: skip
     locked = lock(plan, folder / "plan.lock.json", now=datetime.fromtimestamp(START_S, UTC))
     log = open_log(folder, threads=THREADS, memory_limit="2500MB")
-    rows = log.answered("scale")
+    rows = fetched(log.answered("scale"))
     assert set(rows["variant"]) == {"control", "treatment"}
     people = log.users("scale")
     counts = log.counts(people)

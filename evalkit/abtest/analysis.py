@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
 
     from evalkit.abtest.plan import ABPlan
 
-Table: TypeAlias = (
-    Any  # of Ibis: which columns it has, and of which type, is known when the query runs
-)
+Table: TypeAlias = Any  # of Ibis: which columns it has is known when the query runs
 DAY_S = 86400.0
+Cause = Literal["", "clock", "past", "ids", "unit"]
 KEYS = ("phase", "treated", "day")
 _NEEDED = {
     "exposures": ("user_id", "variant", "at_s"),
@@ -36,6 +36,12 @@ BIN = 0.002  # histogram bins of latency are 0.2% wide
 TALLIED = ("found", "over", "within", "before", "joined")
 _FINE_S, _COARSE_S = 60.0, 86400.0  # bins of a lag: minutes up to two days, then days
 _ENDLESS = 1e300
+STRAY = 0.01  # share of exposures in no variant from which the log is refused: more than a handful is a fault of the router
+_FEW = 0.01  # share of outcomes from which a loss needs a cause
+_FEWEST = 5
+_OTHERS = 5  # names that a sentence holds
+_CLOCK_S = 36 * 3600.0  # the furthest that a clock or a time zone is off; beyond lies a past
+_FAR = 0.99  # share of the outcomes before the exposure that lies within the shift of the clock
 _LATEST_S = 1e11  # the year 5138: a larger time is in milliseconds
 
 
@@ -75,32 +81,27 @@ class Log:
         """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants."""
         rows = self._exposed(experiment)
         control, treated = rows.variant == "control", rows.variant == "treatment"
-        by_user = rows.group_by(
-            "user_id"
-        ).agg(  # few sums: their state for every user is what takes the memory
+        # few sums: their state for every user is what takes the memory
+        users = rows.group_by("user_id").agg(
             first_control=control.ifelse(rows.at_s, None).min(),
             first_treated=treated.ifelse(rows.at_s, None).min(),
             n_rows=rows.count(),
             phase=rows.phase.min() if "phase" in rows.columns else rows.count() * 0 + 1,
-            unknown=_ones((control | treated) & _is_finite(rows.at_s)).min(),
+            known=_ones((control | treated) & _is_finite(rows.at_s)).min(),
         )
-        first_treated = by_user.first_control.isnull() | (
-            by_user.first_treated < by_user.first_control
-        )
-        known = by_user.mutate(
-            first_at=first_treated.ifelse(by_user.first_treated, by_user.first_control)
-        )
-        return known.select(
+        is_treated = users.first_control.isnull() | (users.first_treated < users.first_control)
+        first_at = is_treated.ifelse(users.first_treated, users.first_control)
+        users = users.mutate(first_at=first_at)
+        day = _is_finite(users.first_at).ifelse((users.first_at / DAY_S).floor(), None)
+        return users.select(
             "user_id",
             "first_at",
             "n_rows",
-            phase=known.phase.cast("int64"),
-            treated=_ones(first_treated),
-            mixed=_ones(known.first_control.notnull() & known.first_treated.notnull()),
-            unknown=1 - known.unknown,
-            day=_is_finite(known.first_at)
-            .ifelse((known.first_at / DAY_S).floor(), None)
-            .cast("int64"),
+            phase=users.phase.cast("int64"),
+            treated=_ones(is_treated),
+            mixed=_ones(users.first_control.notnull() & users.first_treated.notnull()),
+            unknown=1 - users.known,
+            day=day.cast("int64"),
         )
 
     def counts(self, users: Table) -> pd.DataFrame:
@@ -118,12 +119,13 @@ class Log:
             first_at=users.first_at.min(),
             last_at=users.first_at.max(),
         )
-        table = fetched(found).sort_values(list(KEYS), ignore_index=True)
-        for column, what in (
-            ("unknown", "no time, or a variant other than control and treatment"),
-            ("nobody", "no user_id"),
-        ):
-            if len(table) and table[column].sum() > 0:
+        table = _sorted(fetched(found))
+        repair = {
+            "unknown": "no time, or a variant other than control and treatment",
+            "nobody": "no user_id",
+        }
+        for column, what in repair.items():
+            if table[column].to_numpy().sum() > 0:
                 raise DataError(
                     f"{self.where}: exposures hold rows with {what}; repair them before the test is read"
                 )
@@ -131,7 +133,7 @@ class Log:
             raise DataError(
                 f"{self.where}: exposures.at_s reaches {table['last_at'].max():g}; need seconds since 1970, not ms"
             )
-        return table.drop(columns=["unknown", "nobody"])
+        return table.drop(columns=[*repair])
 
     def cells(
         self,
@@ -181,12 +183,18 @@ class Log:
         cap: tuple[str, float] | None = None,
     ) -> Table:
         """The query behind `cells`."""
+        usual = 0.0
+        if before is not None:
+            rows = _as_table(before)
+            rows = rows.select(user_id=text(rows.user_id), value=_float(rows.value))
+            known = rows.group_by("user_id").agg(x=rows.value.mean())
+            usual = float(fetched(known.x.mean()) or 0.0)
+        elif math.isfinite(window_s):
+            rows = self._windowed(self._exposed(experiment), users, window_s)
+            known = rows.group_by("user_id").agg(x=rows.count())
+        else:
+            known = users.select("user_id", x=users.n_rows)
         total = self._tallied(users, experiment, metric, window_s)
-        usual, known = (
-            self._before(before)
-            if before is not None
-            else (0.0, self._requests(users, experiment, window_s))
-        )
         joined = users.left_join(known, "user_id").left_join(total, "user_id")
         cells = joined.select(
             *KEYS,
@@ -213,9 +221,8 @@ class Log:
         if name == "error" and "error" in rows.columns:
             y = _ones((rows.outcome == name) | rows.error.notnull())
         each = rows.group_by("user_id").agg(x=rows.count(), y=y.cast("float64").sum())
-        joined = users.left_join(
-            each, "user_id"
-        )  # not an inner join: SQLite would start from the unindexed side
+        # not an inner join: SQLite would start from the unindexed side
+        joined = users.left_join(each, "user_id")
         return _cells(joined.select(*KEYS, x=_number(joined.x), y=_number(joined.y)))
 
     def slice_cells(
@@ -224,22 +231,19 @@ class Log:
         """The cells of each slice; outcomes find their slice through their request."""
         rows = self._windowed(self._exposed(experiment), users, window_s)
         rows = rows.filter(rows.slice.notnull())
-        values = self._values(users, experiment, metric, window_s)
+        values = self._windowed(self._of_metric(experiment, metric), users, window_s)
         per_request = values.group_by("request_id").agg(value=values.value.sum())
         joined = rows.left_join(per_request, "request_id")
         each = joined.group_by(["user_id", "slice"]).agg(x=joined.count(), y=joined.value.sum())
         wide = users.left_join(each, "user_id")
         wide = wide.filter(wide.slice.notnull())
         wide = wide.select(*KEYS, "slice", x=_number(wide.x), y=_number(wide.y))
-        table = _cells(wide, ("slice", *KEYS))
-        return {
-            str(name): part.drop(columns="slice")
-            for name, part in table.groupby("slice", sort=True)
-        }
+        by_slice = _cells(wide, ("slice", *KEYS)).groupby("slice", sort=True)
+        return {str(name): part.drop(columns="slice") for name, part in by_slice}
 
     def without_request(self, experiment: str, metric: str) -> int:
         """Outcomes of one metric that name no request, so that their slice is not known."""
-        rows = _of(self.outcomes, "outcomes", experiment, self.where)
+        rows = self._rows("outcomes", experiment)
         rows = rows.filter(rows.metric == metric)
         if "request_id" in rows.columns:
             rows = rows.filter(rows.request_id.isnull() | (rows.request_id == ""))
@@ -263,25 +267,22 @@ class Log:
 
         joined = self._latencies(users, experiment)
         cases = [
-            ((joined.phase == phase) & (joined.treated == t), ms)
-            for (phase, t), ms in limits.items()
+            ((joined.phase == phase) & (joined.treated == treated), ms)
+            for (phase, treated), ms in limits.items()
         ]
         joined = joined.mutate(below=_ones(joined.latency_ms < ibis.cases(*cases, else_=0.0)))
         each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
         return _cells(each.select(*KEYS, x=_number(each.x), y=_number(each.y)))
 
-    def answered(self, experiment: str) -> pd.DataFrame:
-        """Requests per variant and model, the most frequent first, at most a hundred rows of `n`; `total` counts all rows.
+    def answered(self, experiment: str) -> Table:
+        """A query for requests per variant and model, the most frequent first, at most a hundred rows of `n`.
 
-        Answers that a fallback gave for a failed model are left out; `model` is null where the log names none.
+        `total` counts all rows. Answers that a fallback gave for a failed model are left out; `model` is null where the log
+        names none.
         """
-        return fetched(self.answered_query(experiment))
-
-    def answered_query(self, experiment: str) -> Table:
-        """The query behind `answered`."""
         import ibis
 
-        rows = _of(self.exposures, "exposures", experiment, self.where)
+        rows = self._rows("exposures", experiment)
         if "fallback" in rows.columns:
             rows = rows.filter(~rows.fallback.cast("boolean").fill_null(False))
         model = rows.model.cast("string") if "model" in rows.columns else ibis.null("string")
@@ -293,21 +294,16 @@ class Log:
     def recorded(self, experiment: str) -> dict[str, int]:
         """Outcomes by the name of their metric."""
         table = fetched(self.recorded_query(experiment))
-        return {
-            str(name): int(n) for name, n in zip(table["metric"], table["n"], strict=True) if name
-        }
+        pairs = zip(table["metric"], table["n"], strict=True)
+        return {str(name): int(n) for name, n in pairs if name}
 
     def recorded_query(self, experiment: str) -> Table:
         """The query behind `recorded`."""
-        rows = _of(self.outcomes, "outcomes", experiment, self.where)
+        rows = self._rows("outcomes", experiment)
         return rows.group_by("metric").agg(n=rows.count())
 
-    def lags(self, users: Table, experiment: str, metric: str) -> pd.DataFrame:
-        """Outcomes by `lag_s` after their user's first exposure, in bins of a minute, beyond two days of a day."""
-        return fetched(self.lags_query(users, experiment, metric)).sort_values("lag_s")
-
-    def lags_query(self, users: Table, experiment: str, metric: str) -> Table:
-        """The query behind `lags`."""
+    def lags(self, users: Table, experiment: str, metric: str) -> Table:
+        """A query for outcomes by `lag_s` after their user's first exposure, in bins of a minute, beyond two days of a day."""
         import ibis
 
         known = self._joined(users, experiment, metric)
@@ -315,24 +311,17 @@ class Log:
         fine = (lag / _FINE_S).floor() * _FINE_S
         coarse = (lag / _COARSE_S).floor() * _COARSE_S
         binned = known.mutate(lag_s=ibis.cases((lag.abs() < 2 * DAY_S, fine), else_=coarse))
-        return binned.group_by("lag_s").agg(n=binned.count())
+        return binned.group_by("lag_s").agg(n=binned.count()).order_by("lag_s")
 
-    def untimed(self, experiment: str, metric: str) -> int:
-        """Outcomes without a time."""
+    def untimed(self, experiment: str, metric: str) -> Table:
+        """A query for outcomes without a time."""
         rows = self._of_metric(experiment, metric)
-        return int(fetched(rows.filter(rows.at_s.isnull()).count()))
+        return rows.filter(rows.at_s.isnull()).count()
 
-    def known_by_request(self, users: Table, experiment: str, metric: str) -> int:
-        """Outcomes of a user whom nobody exposed, though their request was logged: under another user id."""
-        if not all("request_id" in table.columns for table in (self.exposures, self.outcomes)):
-            return 0
-        return int(fetched(self.known_by_request_query(users, experiment, metric)["n"])[0])
-
-    def known_by_request_query(self, users: Table, experiment: str, metric: str) -> Table:
-        """The query behind `known_by_request`."""
-        strangers = self._of_metric(experiment, metric).anti_join(
-            users.select("user_id"), "user_id"
-        )
+    def known_by_request(self, users: Table, experiment: str, metric: str) -> Table:
+        """A query for outcomes of a user whom nobody exposed, though their request was logged: under another user id."""
+        of_user = users.select("user_id")
+        strangers = self._of_metric(experiment, metric).anti_join(of_user, "user_id")
         known = self._exposed(experiment).select("request_id")
         return strangers.semi_join(known, "request_id").agg(n=lambda rows: rows.count())
 
@@ -355,37 +344,47 @@ class Log:
         known = rows.join(users.select("user_id", "first_at"), "user_id")
         return int(fetched(known.filter(known.at_s >= known.first_at).count()))
 
-    def _requests(self, users: Table, experiment: str, window_s: float) -> Table:
-        if not math.isfinite(window_s):
-            return users.select("user_id", x=users.n_rows)
-        rows = self._windowed(self._exposed(experiment), users, window_s)
-        return rows.group_by("user_id").agg(x=rows.count())
+    def _rows(self, name: Literal["exposures", "outcomes"], experiment: str) -> Table:
+        """Rows of an experiment, in columns of the log's own types: ids are text, times seconds, counts numbers.
+
+        Raises:
+            DataError: A column is not there, or text where a number is needed.
+        """
+        table: Table = getattr(self, name)
+        if missing := [column for column in _NEEDED[name] if column not in table.columns]:
+            raise DataError(
+                f"{self.where}: {name} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}"
+            )
+        needs = {"at_s": "seconds since 1970 or a timestamp", "value": "a number"}
+        made: dict[str, Column] = {}
+        for column, kind in table.schema().items():
+            if column in needs and kind.is_string():
+                raise DataError(f"{self.where}: {name}.{column} is text; need {needs[column]}")
+            if column in TEXTS and not kind.is_string():
+                made[column] = text(table[column])
+            elif column in ("value", "latency_ms") and not kind.is_floating():
+                made[column] = _float(table[column])
+            elif column == "at_s" and not kind.is_numeric():
+                made[column] = _seconds(table[column])
+        table = table.mutate(**made)
+        if "experiment" not in table.columns:
+            return table
+        return table.filter(table.experiment == experiment)
 
     def _exposed(self, experiment: str) -> Table:
         """Exposures to one of the two variants; `answered` counts what else is there."""
-        rows = _of(self.exposures, "exposures", experiment, self.where)
+        rows = self._rows("exposures", experiment)
         return rows.filter(rows.variant.isin(VARIANTS))
 
     def _latencies(self, users: Table, experiment: str) -> Table:
         rows = self._exposed(experiment)
-        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0)).select(
-            "user_id", "latency_ms"
-        )
-        return rows.join(users.select("user_id", *KEYS), "user_id")
-
-    def _before(self, before: Table) -> tuple[float, Table]:
-        rows = _as_table(before)
-        rows = rows.select(user_id=text(rows.user_id), value=_float(rows.value))
-        known = rows.group_by("user_id").agg(x=rows.value.mean())
-        return float(fetched(known.x.mean()) or 0.0), known
+        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0))
+        return rows.select("user_id", "latency_ms").join(users.select("user_id", *KEYS), "user_id")
 
     def _of_metric(self, experiment: str, metric: str) -> Table:
-        rows = _of(self.outcomes, "outcomes", experiment, self.where)
+        rows = self._rows("outcomes", experiment)
         # no value is no failure
         return rows.filter(rows.metric == metric).mutate(value=rows.value.fill_null(math.inf))
-
-    def _values(self, users: Table, experiment: str, metric: str, window_s: float) -> Table:
-        return self._windowed(self._of_metric(experiment, metric), users, window_s)
 
     def _joined(self, users: Table, experiment: str, metric: str) -> Table:
         rows = self._of_metric(experiment, metric)
@@ -408,11 +407,9 @@ class Log:
         """Rows from their user's first exposure until the window closes."""
         known = rows.join(users.select("user_id", "first_at"), "user_id")
         known = known.filter(known.at_s >= known.first_at)
-        return (
-            known.filter(known.at_s < known.first_at + window_s)
-            if math.isfinite(window_s)
-            else known
-        )
+        if not math.isfinite(window_s):
+            return known
+        return known.filter(known.at_s < known.first_at + window_s)
 
 
 def _as_table(frame: Table) -> Table:
@@ -434,43 +431,12 @@ def cells_fault(table: pd.DataFrame, metric: str, *, is_rate: bool) -> str:
     return ""
 
 
-def _of(table: Table, name: str, experiment: str, where: str) -> Table:
-    if missing := [column for column in _NEEDED[name] if column not in table.columns]:
-        raise DataError(
-            f"{where}: {name} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}"
-        )
-    table = table.mutate(**_readable(table, name, where))
-    return table.filter(table.experiment == experiment) if "experiment" in table.columns else table
-
-
-def _readable(table: Table, name: str, where: str) -> dict[str, Column]:
-    """Columns of another type than the log's own: ids become text, timestamps seconds, counts numbers; text is no number."""
-    kinds = table.schema()
-    for column in ("at_s", "value"):
-        if column in kinds and kinds[column].is_string():
-            need = "seconds since 1970 or a timestamp" if column == "at_s" else "a number"
-            raise DataError(f"{where}: {name}.{column} is text; need {need}")
-    texts = [column for column in TEXTS if column in kinds and not kinds[column].is_string()]
-    floats = [
-        column
-        for column in ("value", "latency_ms")
-        if column in kinds and not kinds[column].is_floating()
-    ]
-    at_s = {} if kinds["at_s"].is_numeric() else {"at_s": _seconds(table.at_s)}
-    return (
-        {one: text(table[one]) for one in texts}
-        | {one: _float(table[one]) for one in floats}
-        | at_s
-    )
-
-
 def text(column: Column) -> Column:
     """Ids and names as text, whatever the column holds."""
     kind = column.type()
-    whole = (
-        column.cast("int64") if kind.is_floating() else column
-    )  # a gap in the column made 7 into 7.0
-    return column if kind.is_string() else whole.cast("string")
+    if kind.is_floating():  # a gap in the column made 7 into 7.0
+        column = column.cast("int64")
+    return column if kind.is_string() else column.cast("string")
 
 
 def _float(column: Column) -> Column:
@@ -479,11 +445,9 @@ def _float(column: Column) -> Column:
 
 def _seconds(column: Column) -> Column:
     """DuckDB has timestamps that Ibis does not know by name: those of pandas, in nanoseconds with a time zone."""
-    return (
-        (column if column.type().is_timestamp() else column.cast("timestamp('UTC')"))
-        .epoch_seconds()
-        .cast("float64")
-    )
+    if not column.type().is_timestamp():
+        column = column.cast("timestamp('UTC')")
+    return column.epoch_seconds().cast("float64")
 
 
 @contextmanager
@@ -520,9 +484,8 @@ def _capped(cells: Table, what: str, most: float) -> Table:
     if what == "y":
         return cells.mutate(y=(cells.y > most).ifelse(most, cells.y))
     over = cells.x > most
-    return cells.mutate(
-        x=over.ifelse(most, cells.x), y=over.ifelse(cells.y * most / cells.x, cells.y)
-    )
+    y = over.ifelse(cells.y * most / cells.x, cells.y)
+    return cells.mutate(x=over.ifelse(most, cells.x), y=y)
 
 
 def _sums(rows: Table, keys: Sequence[str] = KEYS) -> Table:
@@ -556,102 +519,50 @@ def _sorted(table: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     return table.sort_values(list(keys), ignore_index=True)
 
 
-STRAY = 0.01  # share of exposures in no variant from which the log is refused: more than a handful is a fault of the router
-_FEW = 0.01  # share of outcomes from which a loss needs a cause
-_FEWEST = 5
-_OTHERS = 5  # names that a sentence holds
-_CLOCK_S = 36 * 3600.0  # the furthest that a clock or a time zone is off; beyond lies a past
-_FAR = (
-    0.99  # of the outcomes before the exposure, the share that lies within the shift of the clock
-)
+def exposed(log: Log, plan: ABPlan) -> list[str]:
+    """What a reader must know of a plan's exposures: those in no variant, and those another model answered.
 
-Cause = Literal["", "clock", "past", "ids", "unit"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exposed:
-    """Requests by variant and by the model that answered.
-
-    Attributes:
-        n: Rows in all.
-        strays: Rows by a value of `variant` that is neither control nor treatment; they are left out.
-        n_stray: All of them, named or not.
-        models: Requests by (variant, model), without those that a fallback answered.
-    """
-
-    n: int
-    n_stray: int
-    strays: Mapping[str, int]
-    models: Mapping[tuple[str, str | None], int]
-
-    def swapped(self, plan: ABPlan) -> dict[str, tuple[int, int]]:
-        """Requests that a model other than the variant's own answered, and all of them, by variant.
-
-        A variant that never names its own model, nor the other one's, goes by another name in the log and is no fault.
-        """
-        own = {"control": plan.control_model, "treatment": plan.treatment_model}
-        found = {}
-        for variant, model in own.items():
-            by = {name: n for (arm, name), n in self.models.items() if arm == variant and name}
-            known = set(own.values()) & set(by)
-            wrong = sum(n for name, n in by.items() if name != model)
-            if wrong and known and len(set(own.values())) > 1:
-                found[variant] = (wrong, sum(by.values()))
-        return found
-
-    def notes(self, plan: ABPlan) -> Iterator[str]:
-        """What a reader must know of them."""
-        if self.n_stray:
-            yield f"{_strays(self)}; they are left out"
-        for variant, (wrong, n) in self.swapped(plan).items():
-            own = plan.control_model if variant == "control" else plan.treatment_model
-            others = [
-                f"{_name(name)} ({wording.count(k)})"
-                for (arm, name), k in self.models.items()
-                if arm == variant and name not in (own, None)
-            ]
-            yield (
-                f"{wording.percent(wrong / n)} of requests in {variant} ({wording.count(wrong)} of {wording.count(n)}) were "
-                f"not answered by {_name(own)}, as planned, but by {wording.listed(others[:_OTHERS])}: the difference "
-                f"between the models is larger than what is shown"
-            )
-
-
-def exposed(log: Log, experiment: str) -> Exposed:
-    """Counts the exposures of an experiment by variant and model.
+    A variant that never names its own model, nor the other one's, goes by another name in the log and is no fault.
 
     Raises:
         DataError: More than `STRAY` of them are in no variant; the message names the values.
     """
-    table = log.answered(experiment)
+    table = fetched(log.answered(plan.experiment_name))
     total = int(table["total"].iloc[0]) if len(table) else 0
-    strays: dict[str, int] = {}
-    models: dict[tuple[str, str | None], int] = {}
+    strays = Counter[str]()
+    models = {variant: Counter[str]() for variant in VARIANTS}
     for variant, model, n in zip(table["variant"], table["model"], table["n"], strict=True):
-        if variant in VARIANTS:
-            models[variant, model if isinstance(model, str) else None] = int(n)
+        if variant in models:
+            models[variant][model if isinstance(model, str) else ""] += int(n)
         else:
-            name = variant if isinstance(variant, str) else ""
-            strays[name] = strays.get(name, 0) + int(n)
-    found = Exposed(n=total, n_stray=total - sum(models.values()), strays=strays, models=models)
-    if found.n_stray > max(STRAY * total, min(_FEWEST, total / 10)):
-        raise DataError(
-            f"{log.where}: {_strays(found)}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
-            f"variants control and treatment before the test is read, or say what they are called: control_variant and "
-            f"treatment_variant in study.yaml"
+            strays[variant if isinstance(variant, str) else ""] += int(n)
+    notes = []
+    if n_stray := total - sum(by.total() for by in models.values()):
+        share = f"{wording.plural(total, 'exposure')} ({wording.percent(n_stray / total)})"
+        more = ["others"] if len(strays) > _OTHERS else []
+        told = (
+            f"{wording.count(n_stray)} of {share} have a variant other than control and treatment: "
+            f"{wording.listed([*_counted(strays)[:_OTHERS], *more])}"
         )
-    return found
-
-
-def _strays(found: Exposed) -> str:
-    named = [f"{_name(one)} ({wording.count(n)})" for one, n in found.strays.items()]
-    more = ["others"] if len(named) > _OTHERS else []
-    rows = f"{wording.count(found.n_stray)} of {wording.plural(found.n, 'exposure')}"
-    share = wording.percent(found.n_stray / found.n)
-    return (
-        f"{rows} ({share}) have a variant other than control and treatment: "
-        f"{wording.listed(named[:_OTHERS] + more)}"
-    )
+        if n_stray > max(STRAY * total, min(_FEWEST, total / 10)):
+            raise DataError(
+                f"{log.where}: {told}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
+                f"variants control and treatment before the test is read, or say what they are called: control_variant and "
+                f"treatment_variant in study.yaml"
+            )
+        notes.append(f"{told}; they are left out")
+    both = {plan.control_model, plan.treatment_model}
+    for variant, own in zip(VARIANTS, (plan.control_model, plan.treatment_model), strict=True):
+        named = {name: n for name, n in models[variant].items() if name}
+        others = {name: n for name, n in named.items() if name != own}
+        if others and len(both) > 1 and both & {*named}:
+            n, wrong = sum(named.values()), sum(others.values())
+            notes.append(
+                f"{wording.percent(wrong / n)} of requests in {variant} ({wording.count(wrong)} of {wording.count(n)}) were "
+                f"not answered by {_name(own)}, as planned, but by {wording.listed(_counted(others)[:_OTHERS])}: the "
+                f"difference between the models is larger than what is shown"
+            )
+    return notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -698,7 +609,11 @@ class Joined:
             "of users who were never exposed": self.n_unknown,
             "without a time": self.n_untimed,
         }
-        told = [f"{_part(n, self.n)} {where}" for where, n in parts.items() if n]
+        told = [
+            f"{wording.count(n)} ({wording.percent(n / self.n)}) {where}"
+            for where, n in parts.items()
+            if n
+        ]
         if not told:
             return ""
         text = f"of {wording.plural(self.n, 'outcome')} of {_name(self.metric)} these do not count: {wording.listed(told)}"
@@ -734,21 +649,23 @@ def joined(
         cells: From `Log.cells` over all users.
         level_is_low: Control lies well below what the plan expected, as it does when outcomes do not find their users.
     """
-    names = log.recorded(experiment)
-    n, others = names.get(metric, 0), {k: v for k, v in names.items() if k != metric}
+    others = log.recorded(experiment)
+    n = others.pop(metric, 0)
     within, before, known = (
         int(cells[name].to_numpy().sum()) for name in ("n_within", "n_before", "n_joined")
     )
-    cause: Cause = ""
-    behind = None
+    cause, behind = "", None
     if _many(before, known):
-        cause, behind = _cause_before(log.lags(users, experiment, metric), within)
+        cause, behind = _cause_before(fetched(log.lags(users, experiment, metric)), within)
     elif known and not within:
-        cause = _unit(log.lags(users, experiment, metric))
-    untimed = log.untimed(experiment, metric) if n > known else 0
+        first = fetched(log.lags(users, experiment, metric))["lag_s"].to_numpy().min()
+        cause = "unit" if first > 1000 * 365 * DAY_S else ""
+    untimed = int(fetched(log.untimed(experiment, metric))) if n > known else 0
     unknown = max(0, n - known - untimed)
     if not cause and _many(unknown, n):
-        by_request = log.known_by_request(users, experiment, metric)
+        by_request = 0
+        if all("request_id" in table.columns for table in (log.exposures, log.outcomes)):
+            by_request = int(fetched(log.known_by_request(users, experiment, metric))["n"].iloc[0])
         cause = "ids" if level_is_low or not known or 2 * by_request > unknown else ""
     return Joined(
         metric=metric,
@@ -769,9 +686,8 @@ def nothing_counts(found: Joined, experiment: str) -> str:
     said = f"no outcome {found.metric!r} of {experiment!r} within any user's outcome window"
     if found.n:
         return f"{said}: {found.sentence()}"
-    by_size = sorted(found.others.items(), key=lambda one: -one[1])
-    named = [f"{_name(one)} ({wording.count(n)})" for one, n in by_size[:_OTHERS]]
-    others = f"the log holds {wording.listed(named)}" if named else "the log holds no outcome of it"
+    named = wording.listed(_counted(dict(Counter(found.others).most_common(_OTHERS))))
+    others = f"the log holds {named}" if named else "the log holds no outcome of it"
     return f"{said}: {others}; record it under the plan's name"
 
 
@@ -789,10 +705,6 @@ def _cause_before(lags: pd.DataFrame, within: int) -> tuple[Cause, float | None]
     return "past", None
 
 
-def _unit(lags: pd.DataFrame) -> Cause:
-    return "unit" if float(lags["lag_s"].to_numpy().min()) > 1000 * 365 * DAY_S else ""
-
-
 def _span(seconds: float) -> str:
     """A time to the precision that an estimate has: minutes, half hours, days."""
     if seconds < 5400:
@@ -802,10 +714,10 @@ def _span(seconds: float) -> str:
     return f"about {round(seconds / DAY_S):,} days"
 
 
-def _part(n: int, of: int) -> str:
-    return f"{wording.count(n)} ({wording.percent(n / of)})"
+def _counted(by: Mapping[str, int]) -> list[str]:
+    return [f"{_name(one)} ({wording.count(n)})" for one, n in by.items()]
 
 
-def _name(value: str | None) -> str:
+def _name(value: str) -> str:
     """A name of the log or the plan, as it may be shown."""
     return wording.visible(repr(value)) if value else "none"

@@ -187,28 +187,51 @@ class Exposure:
     slice: str | None = None
 
 
-def _columns(record: type[Exposure]) -> Iterator[sa.Column[object]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRow:
+    """One row of `outcomes`, its id made from what it says unless given; `user_id` is the stored one."""
+
+    outcome_id: str = ""
+    experiment: str
+    request_id: str | None = None
+    user_id: str
+    metric: str
+    value: float
+    at_s: float
+
+    def __post_init__(self) -> None:
+        """Makes the id.
+
+        Raises:
+            DesignError: The value is not finite.
+        """
+        if not isinstance(self.value, Real) or not math.isfinite(self.value):
+            raise DesignError(
+                f"outcome {self.metric!r}: value {self.value!r} is not a finite number"
+            )
+        object.__setattr__(self, "value", float(self.value))
+        of_user = [self.experiment, self.user_id, self.metric, self.value, self.at_s]
+        of_request = [self.experiment, self.request_id, self.metric]
+        named = json.dumps(of_request if self.request_id else of_user)
+        if not self.outcome_id:
+            made = hashlib.sha256(named.encode()).hexdigest()[:32]
+            object.__setattr__(self, "outcome_id", made)
+
+
+def _table(name: str, record: type[Exposure | OutcomeRow]) -> sa.Table:
     """A column a field; the first is the key, and what may be None may be null."""
     known = {"str": sa.Text, "Outcome": sa.Text, "int": sa.Integer}
     known |= {"float": sa.Double, "bool": sa.Boolean}
+    columns = []
     for place, one in enumerate(fields(record)):
         kind, _, or_none = str(one.type).partition(" | ")
-        yield sa.Column(one.name, known[kind], primary_key=place == 0, nullable=bool(or_none))
+        column = sa.Column(one.name, known[kind], primary_key=place == 0, nullable=bool(or_none))
+        columns.append(column)
+    return sa.Table(name, TABLES, *columns)
 
 
 TABLES = sa.MetaData()
-EXPOSURES = sa.Table("exposures", TABLES, *_columns(Exposure))
-OUTCOMES = sa.Table(
-    "outcomes",
-    TABLES,
-    sa.Column("outcome_id", sa.Text, primary_key=True),
-    sa.Column("experiment", sa.Text, nullable=False),
-    sa.Column("request_id", sa.Text),
-    sa.Column("user_id", sa.Text, nullable=False),
-    sa.Column("metric", sa.Text, nullable=False),
-    sa.Column("value", sa.Double, nullable=False),
-    sa.Column("at_s", sa.Double, nullable=False),
-)
+EXPOSURES, OUTCOMES = _table("exposures", Exposure), _table("outcomes", OutcomeRow)
 TEXTS = {
     one.name
     for table in (EXPOSURES, OUTCOMES)
@@ -221,36 +244,6 @@ META = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-
-
-def outcome_row(
-    *,
-    experiment: str,
-    user_id: str,
-    metric: str,
-    value: float,
-    at_s: float,
-    request_id: str | None = None,
-    outcome_id: str | None = None,
-) -> JsonObject:
-    """One row of `outcomes`, its id made from what it says unless given; `user_id` is the stored one.
-
-    Raises:
-        DesignError: The value is not finite.
-    """
-    if not isinstance(value, Real) or not math.isfinite(value):
-        raise DesignError(f"outcome {metric!r}: value {value!r} is not a finite number")
-    of_user = [experiment, user_id, metric, float(value), at_s]
-    named = json.dumps([experiment, request_id, metric] if request_id else of_user)
-    return {
-        "outcome_id": outcome_id or hashlib.sha256(named.encode()).hexdigest()[:32],
-        "experiment": experiment,
-        "request_id": request_id,
-        "user_id": user_id,
-        "metric": metric,
-        "value": float(value),
-        "at_s": at_s,
-    }
 
 
 def new_request_id() -> str:
@@ -346,24 +339,25 @@ class EventLog:
         """
         request_id = str(request_id or "") or None
         who = self._of_request(request_id) if request_id else self._of_user(user_id, experiment)
-        row = outcome_row(
+        row = OutcomeRow(
             **who,
             metric=metric,
             value=value,
             at_s=time.time() if now is None else now,
             request_id=request_id,
-            outcome_id=outcome_id,
+            outcome_id=outcome_id or "",
         )
         self.record_outcomes([row])
-        return row["outcome_id"]
+        return row.outcome_id
 
-    def record_outcomes(self, rows: Sequence[JsonObject]) -> None:
-        """Writes many outcomes, as `outcome_row` makes them, in one commit.
+    def record_outcomes(self, rows: Sequence[OutcomeRow]) -> None:
+        """Writes many outcomes in one commit.
 
         Raises:
             DataError: An outcome id stands in the log with another value.
         """
-        self._insert(OUTCOMES, rows, ("experiment", "user_id", "metric", "value"))
+        same = ("experiment", "user_id", "metric", "value")
+        self._insert(OUTCOMES, [asdict(one) for one in rows], same)
 
     def meta(self) -> dict[str, str]:
         """What the log says about itself, e.g. `{"simulated": "1"}`."""

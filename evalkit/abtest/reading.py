@@ -348,7 +348,7 @@ def read_ab_test(
         DataError: The log has no users of this experiment, or is not this test's log.
     """
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
-    seen = exposed(log, plan.plan.experiment_name)
+    seen = exposed(log, plan.plan)
     users = log.users(plan.plan.experiment_name)
     counts = log.counts(users)
     options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
@@ -364,7 +364,7 @@ def read_ab_test(
         counts=counts,
         opened=ask,
     )
-    found = replace(found, notes=(*log.notes, *seen.notes(plan.plan), *_notes(found)))
+    found = replace(found, notes=(*log.notes, *seen, *_notes(found)))
     return found.effect() if effect else found
 
 

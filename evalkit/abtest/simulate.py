@@ -15,11 +15,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from evalkit.abtest.assignment import ABTestConfig, refuse_external
-from evalkit.abtest.log import EventLog, Exposure, outcome_row
+from evalkit.abtest.log import EventLog, Exposure, OutcomeRow
 from evalkit.abtest.routing import ABTestResult, run_ab_request
 from evalkit.conversation import Messages
 from evalkit.errors import DesignError, ModelError
-from evalkit.files import JsonObject
 from evalkit.records import EvalResult
 
 DAY_S = 86400.0
@@ -167,7 +166,7 @@ class _Batch:
     def __init__(self, log: EventLog, config: ABTestConfig) -> None:
         self._log, self._experiment = log, config.experiment_name
         self._exposures: list[Exposure] = []
-        self._outcomes: list[JsonObject] = []
+        self._outcomes: list[OutcomeRow] = []
 
     def record_exposure(self, exposure: Exposure) -> None:
         self._exposures.append(exposure)
@@ -175,7 +174,7 @@ class _Batch:
             self.flush()
 
     def record_outcome(self, told: ABTestResult, metric: str, value: float, *, at_s: float) -> None:
-        row = outcome_row(
+        row = OutcomeRow(
             experiment=self._experiment,
             user_id=self._log.stored_user(told.user_id),
             metric=metric,

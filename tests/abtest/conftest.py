@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from evalkit.abtest.assignment import ABTestConfig, assign_variants
-from evalkit.abtest.log import EventLog, Exposure, outcome_row
+from evalkit.abtest.log import EventLog, Exposure, OutcomeRow
 
 DAY_S = 86400.0
 START_S = 1_790_000_000.0 // DAY_S * DAY_S
@@ -142,7 +142,7 @@ def write_scenario(
     )
     log.record_outcomes(
         [
-            outcome_row(
+            OutcomeRow(
                 experiment=experiment,
                 user_id=who,
                 metric=metric,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from evalkit.abtest.lock import amend, lock
-from evalkit.abtest.log import OUTCOMES, EventLog, Exposure
+from evalkit.abtest.log import OUTCOMES, EventLog, Exposure, OutcomeRow
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
@@ -77,7 +77,7 @@ def test_pooling_over_the_ramp_would_have_shown_the_calendar(scenario_log, tmp_p
 def test_postgres_gives_the_numbers_of_sqlite(scenario_log, postgres_url, tmp_path):
     there, here = EventLog(postgres_url), EventLog(scenario_log("better", seed=3))
     there.record_exposures([Exposure(**row) for row in here.rows()])
-    there.record_outcomes(list(here.rows(OUTCOMES)))
+    there.record_outcomes([OutcomeRow(**row) for row in here.rows(OUTCOMES)])
     plan, now = plan_for("better", tmp_path), START_S + 60 * DAY_S
     found = []
     for log in (here, there):
@@ -99,7 +99,7 @@ def test_a_warehouse_in_postgres_gives_the_numbers_of_the_log(scenario_log, post
     here = scenario_log("better", seed=3)
     with closing(EventLog(here)) as log, closing(EventLog(postgres_url)) as there:
         there.record_exposures([Exposure(**row) for row in log.rows()])
-        there.record_outcomes(list(log.rows(OUTCOMES)))
+        there.record_outcomes([OutcomeRow(**row) for row in log.rows(OUTCOMES)])
         engine = sa.create_engine(there.url)
     with engine.begin() as connection:
         for line in (

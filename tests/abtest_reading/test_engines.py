@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from evalkit.abtest.analysis import Log
-from evalkit.abtest.log import EventLog, Exposure
+from evalkit.abtest.log import EventLog, Exposure, OutcomeRow
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
@@ -33,7 +33,7 @@ def write_log(where, frames):
     known = Exposure.__dataclass_fields__
     rows = frames[0].astype(object).where(frames[0].notna(), None).to_dict("records")
     log.record_exposures([Exposure(**{name: row[name] for name in known}) for row in rows])
-    log.record_outcomes(frames[1].to_dict("records"))
+    log.record_outcomes([OutcomeRow(**row) for row in frames[1].to_dict("records")])
     log.set_meta("simulated", "1")
     return log
 

@@ -336,10 +336,10 @@ def test_the_tallies_compile(dialect):
         outcomes=ibis.table(kinds | {"metric": "string", "value": "float64"}, name="o"),
     )
     queries = (
-        log.answered_query("exp"),
+        log.answered("exp"),
         log.recorded_query("exp"),
-        log.lags_query(users, "exp", "accepted"),
-        log.known_by_request_query(users, "exp", "accepted"),
+        log.lags(users, "exp", "accepted"),
+        log.known_by_request(users, "exp", "accepted"),
         log.cells_query(users, "exp", "accepted", window_s=DAY),
     )
     assert all("SELECT" in ibis.to_sql(query, dialect=dialect) for query in queries)
