@@ -15,15 +15,15 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from evalkit.errors import DataError
 from evalkit.files import (
+    JsonObject,
     LineFile,
     Told,
     alone,
@@ -63,7 +63,7 @@ class Line:
     number: int
     kind: str
     at: str
-    facts: Mapping[str, Any]
+    facts: JsonObject
     sha256: str = ""
     is_sealed: bool = False
     seal: bool | None = None
@@ -111,9 +111,7 @@ class Ledger:
             if line.kind == CARRIED:
                 for kind in kinds:
                     for facts in line.facts.get(kind, ()):
-                        yield Line(
-                            number=line.number, kind=kind, at=facts.get("at") or "", facts=facts
-                        )
+                        yield replace(line, kind=kind, at=facts.get("at") or "", facts=facts)
             elif line.kind in kinds:
                 yield line
 
@@ -148,7 +146,7 @@ def read(path: str | Path, *, told: Told = kept_quiet) -> Ledger:
 def append(
     path: str | Path,
     kind: str,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     *,
     at: str = "",
     told: Told = warned,
@@ -169,17 +167,14 @@ def append(
     """
     path = Path(path)
     with LineFile(path, told=told) as file:
-        whole = file.read((0, file.size))
-        known = list(_chained(whole.split(b"\n")[:-1], path))
+        known = [*_chained(file.read((0, file.size)).split(b"\n")[:-1], path)]
         if (lost := _lost(path, _kept(path), known)) and not (lost.is_unknown and without_head):
             raise DataError(lost.words)
+        head = known[-1].sha256 if known else ""
         if not known and (old := _before(path)):
             head = _written(file, CARRIED, old, "", "")
-            taken = [name for one, name in BEFORE.items() if one in old]
-            if taken:
+            if taken := [name for one, name in BEFORE.items() if one in old]:
                 told(f"{path}: takes the place of {' and '.join(taken)}, whose lines it now holds")
-        else:
-            head = known[-1].sha256 if known else ""
         return _written(file, kind, facts, head, at)
 
 
@@ -248,20 +243,18 @@ def _mismatches(folder: Path, under: str) -> tuple[Mismatch, ...]:
     if not found.head:
         return ()
     sealed = {one: at for one, at in found.sealed().items() if one.startswith(under)}
-    told = [_differing(folder, name, *one) for name, one in sealed.items()]
+    told = (_differing(folder, name, *one) for name, one in sealed.items())
     there = {one.relative_to(folder).as_posix() for kind in _SEALING for one in folder.glob(kind)}
-    strangers = sorted(one for one in there - sealed.keys() if one.startswith(under))
     said = (
         "stands in no line of the ledger, which knows all that was sealed here; restore both from one copy, or, if it was "
         f'sealed elsewhere, take it up with a reason: evalkit confirm {folder.name} "reason"'
     )
-    return (
-        *(one for one in told if one),
-        *(
-            Mismatch(file=one, words=f"{folder / one}: {said}", is_unknown=True)
-            for one in strangers
-        ),
+    strangers = (
+        Mismatch(file=one, words=f"{folder / one}: {said}", is_unknown=True)
+        for one in sorted(there - sealed.keys())
+        if one.startswith(under)
     )
+    return (*(one for one in told if one), *strangers)
 
 
 def check(folder: Path, under: str = "") -> None:
@@ -322,13 +315,9 @@ def head_of(folder: Path) -> str:
 
 
 def _written(file: LineFile, kind: str, facts: Mapping[str, object], head: str, at: str) -> str:
-    record: dict[str, object] = {
-        "version": 2,
-        "previous": head,
-        "kind": kind,
-        "at": at or datetime.now(UTC).isoformat(timespec="seconds"),
-        "facts": without_secrets_in(dict(facts)),
-    }
+    at = at or datetime.now(UTC).isoformat(timespec="seconds")
+    record: JsonObject = {"version": 2, "previous": head, "kind": kind, "at": at}
+    record["facts"] = without_secrets_in(dict(facts))
     if key := os.environ.get(SEAL_KEY):
         record["seal"] = _seal(record, key)
     line = _text(record)
@@ -346,9 +335,8 @@ def _kept(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as why:
-        raise DataError(
-            f"{beside}: cannot be read ({why.strerror}); check its permissions"
-        ) from why
+        told = f"{beside}: cannot be read ({why.strerror}); check its permissions"
+        raise DataError(told) from why
 
 
 def _lost(path: Path, kept: str, found: Sequence[Line]) -> Mismatch | None:
@@ -396,9 +384,8 @@ def _chained(found: Iterable[bytes], path: Path) -> Iterator[Line]:
         named.add(head)
         head = hashlib.sha256(line).hexdigest()
         seal = record.pop("seal", None)
-        is_ours = (
-            hmac.compare_digest(str(seal).encode(), _seal(record, key).encode()) if key else None
-        )
+        known = _seal(record, key).encode() if key else b""
+        is_ours = hmac.compare_digest(str(seal).encode(), known) if key else None
         del record["previous"]
         yield Line(number=number, sha256=head, is_sealed=bool(seal), seal=is_ours, **record)
 
@@ -408,57 +395,51 @@ class _Facts(msgspec.Struct):
 
     files: dict[str, str] = {}
     made: dict[str, str] = {}
-    inputs: dict[str, dict[str, Any]] = {}
-    metrics: dict[str, Any] | None = None
-    models: dict[str, Any] | None = None
-    bound_to: dict[str, Any] | None = None
-    parameters: dict[str, Any] | None = None
-    layers: dict[str, Any] | None = None
-    rules: dict[str, Any] | list[str] = {}
-    settings: dict[str, Any] = {}
+    inputs: dict[str, JsonObject] = {}
+    metrics: JsonObject | None = None
+    models: JsonObject | None = None
+    bound_to: JsonObject | None = None
+    parameters: JsonObject | None = None
+    layers: JsonObject | None = None
+    rules: JsonObject | list[str] = {}
+    settings: JsonObject = {}
     left_out: list[str] = []
-    keys: dict[str, Any] = {}
+    keys: JsonObject = {}
     reason: str = ""
 
 
-def _record(line: bytes, where: str) -> dict[str, Any]:
+def _record(line: bytes, where: str) -> JsonObject:
     need = {"previous": str, "kind": str, "at": str, "facts": dict}
+    said, remedy = f"{where}: not a line of a ledger", "restore it from a copy"
     try:
         record = from_json(line)
         told = [one for one, kind in need.items() if not isinstance(record.get(one), kind)]
         told += sorted(record.keys() - {*need, "seal", "version"})
         told += [] if record.get("version", 2) == 2 else ["version"]
     except (AttributeError, ValueError) as why:
-        raise DataError(f"{where}: not a line of a ledger ({why}); restore it from a copy") from why
+        raise DataError(f"{said} ({why}); {remedy}") from why
     if told:
-        raise DataError(
-            f"{where}: not a line of a ledger ({', '.join(told)}); restore it from a copy"
-        )
-    as_record(record["facts"], _Facts, f"{where}: not a line of a ledger", "restore it from a copy")
+        raise DataError(f"{said} ({', '.join(told)}); {remedy}")
+    as_record(record["facts"], _Facts, said, remedy)
     return record
 
 
-def _before(path: Path) -> dict[str, Any]:
+def _before(path: Path) -> JsonObject:
     """What a study of an earlier version has: looks and runs in files of their own, and files that no line seals yet."""
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for kind, name in BEFORE.items():
-        if kept := [
-            _old(line, path.with_name(name), number)
-            for number, _, line in lines(path.with_name(name), told=kept_quiet)
-            if line.strip()
-        ]:
+        old = path.with_name(name)
+        numbered = [(number, line) for number, _, line in lines(old, told=kept_quiet)]
+        if kept := [_old(line, f"{old}:{number}") for number, line in numbered if line.strip()]:
             found[kind] = kept
     there = [one for kind in _SEALING for one in path.parent.glob(kind)]
-    there += [
-        vote for one in there if one.name == "lock.json" for vote in one.parent.glob("votes/*")
-    ]
-    if there:
-        found["files"] = files_sealed(path.parent, there)
-    return found
+    locks = [one.parent for one in there if one.name == "lock.json"]
+    there += [vote for folder in locks for vote in folder.glob("votes/*")]
+    return found | ({"files": files_sealed(path.parent, there)} if there else {})
 
 
-def _old(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _old(line: bytes, where: str) -> JsonObject:
     try:
         return dict(from_json(line))
     except (TypeError, ValueError) as why:
-        raise DataError(f"{path}:{number}: not JSON ({why}); mend or remove the line") from why
+        raise DataError(f"{where}: not JSON ({why}); mend or remove the line") from why

@@ -68,7 +68,7 @@ class Study(study.Study):
 
     def checkpoints(self) -> dict[str, Comparison]:
         """The fine-tuned model and every further one the study names, each against base; p is adjusted for their number."""
-        return self.bench.compared[0]
+        return self.bench.compared
 
     @cached_property
     def checkup(self) -> Checkup:
@@ -174,7 +174,7 @@ class Study(study.Study):
 
     def gaps(self) -> Gaps:
         """What both models' answers still lack of the test set."""
-        return self.bench.gaps(self.bench.base, self.bench.fine_tuned)
+        return self.bench.gaps()
 
     def round(self) -> StudyRound:
         """The rating round: drawn on the first call, opened as it is on every later one; votes already given are kept.

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from evalkit.answers import dataset, journal, metrics, request, runner
 from evalkit.answers.pairs import mean, quantile
@@ -17,15 +19,22 @@ from evalkit.answers.runner import Call, Evaluation
 from evalkit.answers.submission import Submission
 from evalkit.answers.thinking import holds_thoughts
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
+from evalkit.benchmark.frames import typed
 from evalkit.errors import DataError, DesignError
+from evalkit.files import JsonObject
 from evalkit.interop import Log, Row
 from evalkit.records import EvalResult, Example, answers_hash
 from evalkit.settings import Settings, named
 from evalkit.study import Study
 from evalkit.wording import count, listed, plural
 
-if TYPE_CHECKING:
-    import pandas as pd
+UNSCORED: JsonObject = {"checker": "none", "scorers": ()}
+_COSTS = {
+    "model": "category",
+    **dict.fromkeys(("answers", "prompt_tokens", "completion_tokens"), "Int64"),
+    **dict.fromkeys(("latency_median_ms", "latency_p95_ms", "money"), "Float64"),
+    "currency": "category",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +46,7 @@ class Costs:
             before which the model thought, `thoughts_scored` those in which its thoughts still stand.
     """
 
-    by_model: Mapping[str, Mapping[str, Any]]
+    by_model: Mapping[str, JsonObject]
 
     def to_frame(self) -> pd.DataFrame:
         """One row a model.
@@ -45,15 +54,10 @@ class Costs:
         Columns: `model` ("base", "fine-tuned") and `currency`: categories; `answers`, `prompt_tokens`, `completion_tokens`
         (sums): Int64; `latency_median_ms`, `latency_p95_ms` and `money`: Float64, missing where not known.
         """
-        import pandas as pd
-
-        whole = dict.fromkeys(("answers", "prompt_tokens", "completion_tokens"), "Int64")
-        numbers = dict.fromkeys(("latency_median_ms", "latency_p95_ms", "money"), "Float64")
-        dtypes = {"model": "category", **whole, **numbers, "currency": "category"}
         rows = [{"model": role.replace("_", "-"), **one} for role, one in self.by_model.items()]
-        return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
+        return typed(rows, _COSTS)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JsonObject]:
         """Plain values for the evidence file."""
         return {role: dict(one) for role, one in self.by_model.items()}
 
@@ -109,10 +113,10 @@ class Bench:
         return self.results("fine_tuned")
 
     @cached_property
-    def compared(self) -> tuple[dict[str, Comparison], dict[str, float | None]]:
-        """The fine-tuned model and every checkpoint against base, with the adjusted p that decides where they are several."""
+    def compared(self) -> dict[str, Comparison]:
+        """The fine-tuned model and every checkpoint against base, by a p adjusted for their number where they are several."""
         said = self.settings
-        return compare_many(
+        compared, _ = compare_many(
             self.base,
             {said.fine_tuned_model: self.fine_tuned, **self.checkpoints()},
             primary_metric=said.primary_metric,
@@ -123,25 +127,28 @@ class Bench:
             extension=said.extension,
             first_look=said.first_look,
         )
+        return compared
 
     def compare(self) -> Comparison:
         """Both models' answers, joined and tested, with what the study declared beforehand."""
         said = self.settings
+        chance_rate = self.chance_rate()
+        compared = self.compared[said.fine_tuned_model]
+        sent = self.sent  # once both have been asked
+        limits = {
+            one.get("max_completion_tokens") or one.get("max_tokens") for one in sent.values()
+        }
         declared = Declared(
             models=self.models,
             slice_fields=self.fields,
             slice_margin=said.slice_margin or None,
             power=said.power,
             finder_pattern=said.finder_pattern,
-            chance_rate=self.chance_rate(),
+            chance_rate=chance_rate,
+            sent=sent,
+            max_tokens=(limits.pop() or 0) if len(limits) == 1 else 0,
         )
-        compared = self.compared[0][said.fine_tuned_model]
-        sent = self.sent  # once both have been asked
-        limits = {
-            one.get("max_completion_tokens") or one.get("max_tokens") for one in sent.values()
-        }
-        most = limits.pop() if len(limits) == 1 else None
-        return replace(compared, declared=replace(declared, sent=sent, max_tokens=most or 0))
+        return replace(compared, declared=declared)
 
     @property
     def journals(self) -> dict[str, Path]:
@@ -151,31 +158,26 @@ class Bench:
         return {role: self.study.path(file) for role, file in files.items()}
 
     @property
-    def sent(self) -> dict[str, dict[str, Any]]:
+    def sent(self) -> dict[str, JsonObject]:
         """What each model was asked with, as its journal has it."""
-        heads = {role: journal.read_header(path) for role, path in self.journals.items()}
-        prompts = ("system_prompt", "system_prompt_mode")
-        return {
-            role: {**{name: head.get(name) for name in prompts}, **head["parameters"]}
-            for role, head in heads.items()
-        }
+        told = {}
+        for role, path in self.journals.items():
+            head = journal.read_header(path)
+            prompts = {name: head.get(name) for name in ("system_prompt", "system_prompt_mode")}
+            told[role] = {**prompts, **head["parameters"]}
+        return told
 
     def costs(self) -> Costs:
         """What both models' answers took."""
         results = {"base": self.base, "fine_tuned": self.fine_tuned}
-        return Costs(
-            by_model={role: self.cost(self.models[role], made) for role, made in results.items()}
-        )
+        return Costs(by_model={k: self.cost(self.models[k], made) for k, made in results.items()})
 
     @cached_property
     def test_set(self) -> dataset.TestSet:
         """The test set, read and checked once."""
-        return dataset.read_examples(
-            self.path,
-            system_prompt=self.settings.system_prompt,
-            limit=self.settings.limit,
-            **self._labels(),
-        )
+        said = self.settings
+        prompt, limit = said.system_prompt, said.limit
+        return dataset.read_examples(self.path, system_prompt=prompt, limit=limit, **self._labels)
 
     def results(self, role: Role) -> list[EvalResult]:
         """A model's scored answers: from its journal, and when it may ask, from the model for what the journal lacks.
@@ -193,9 +195,10 @@ class Bench:
             raise DataError(f"{path}: no such journal; to ask {model!r}, {self._to_ask()}")
         return self._read(path, remedy=f"to ask them, {self._to_ask()}")
 
-    def gaps(self, base: Iterable[EvalResult], fine_tuned: Iterable[EvalResult]) -> Gaps:
+    def gaps(self) -> Gaps:
         """What both models' answers still lack of the test set."""
-        return gaps(self.test_set.examples, base, fine_tuned, samples=self.settings.samples)
+        samples = self.settings.samples
+        return gaps(self.test_set.examples, self.base, self.fine_tuned, samples=samples)
 
     def checkpoints(self) -> dict[str, list[EvalResult]]:
         """Further models' scored answers, by the model's name in the journal's header; journals are read, never asked.
@@ -206,35 +209,30 @@ class Bench:
             DataError: A journal is not there, or answers none of the rows.
         """
         found: dict[str, list[EvalResult]] = {}
-        taken = self.models.values()
         for name in named(self.settings.checkpoint_journals):
-            path, remedy = self.study.path(name), _to_record(self.study.name, name)
+            path, command = (
+                self.study.path(name),
+                f"evalkit run {self.study.name} --only 01 -p live=true",
+            )
+            told = f"{command} -p fine_tuned_model=MODEL -p fine_tuned_journal={name}"
+            remedy = f"to record a checkpoint's answers: {told}"
             if not path.exists():
                 raise DataError(
                     f"{path}: no such journal; checkpoint_journals are read, never asked; {remedy}"
                 )
             model = str(journal.read_header(path)["model"])
-            found[f"{model} ({name})" if model in {*found, *taken} else model] = self._read(
-                path, remedy=remedy
-            )
+            taken = model in {*found, *self.models.values()}
+            found[f"{model} ({name})" if taken else model] = self._read(path, remedy=remedy)
         return found
 
     def ask(
         self, role: Role, journal_path: Path, test_file: Path | None = None, **options: Any
     ) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
-        given = {"limit": 0 if test_file else self.settings.limit}
-        return runner.run_automated_eval(
-            self.models[role],
-            test_file or self.path,
-            **{
-                "journal": journal_path,
-                "prices": self.prices,
-                **self._request(role),
-                **given,
-                **options,
-            },
-        )
+        how = {"journal": journal_path, "prices": self.prices, **self._request(role)}
+        how["limit"] = 0 if test_file else self.settings.limit
+        how |= options
+        return runner.run_automated_eval(self.models[role], test_file or self.path, **how)
 
     def evaluation(self, role: Role, *, about: Mapping[str, object]) -> Evaluation:
         """What would be asked of a model, call by call; nothing is."""
@@ -248,28 +246,20 @@ class Bench:
         asked = replace(asked, journal=self.journals[role], limit=self.settings.limit)
         return Submission(evaluation=asked, path=self.study.path(f"batches/{role}.json"))
 
-    def _request(self, role: Role) -> dict[str, Any]:
-        file = self.settings.request_file
-        is_given = file != request.FILE
-        path = self.study.named_file(file) if is_given else self.study.optional(file)
-        return {
-            **request.options(self.settings, role, path),
-            "endpoint": self.settings.endpoint,
-            "samples": self.settings.samples,
-            **self._labels(),
-            **self._scoring,
-        }
+    def _request(self, role: Role) -> JsonObject:
+        said, study = self.settings, self.study
+        is_given = said.request_file != request.FILE
+        path = (study.named_file if is_given else study.optional)(said.request_file)
+        asked = {"endpoint": said.endpoint, "samples": said.samples}
+        return {**request.options(said, role, path), **asked, **self._labels, **self._scoring}
 
     @property
     def bound_to(self) -> dict[str, str]:
         """Hashes of the test set, of both models' answers to it and of their journals: what the evidence is valid for."""
-        bound = {"test_set": self.test_set.fingerprint}
-        said = self.settings
-        unscored = {"checker": "none", "scorers": (), "remedy": None}
+        bound, said = {"test_set": self.test_set.fingerprint}, self.settings
+        how = {"limit": said.limit, "strict": said.strict, "remedy": None, **UNSCORED}
         for role, path in self.journals.items():
-            answers = runner.results_from_journal(
-                path, self.path, limit=said.limit, strict=said.strict, **unscored
-            )
+            answers = runner.results_from_journal(path, self.path, **how)
             bound |= {role: answers_hash(answers), f"{role}_journal": journal.answers_hash(path)}
         return bound
 
@@ -282,56 +272,56 @@ class Bench:
         Returns:
             None when no field is named or no row carries it.
         """
-        field, limit = self.settings.chance_field, self.settings.limit
+        said, field = self.settings, self.settings.chance_field
         if not field:
             return None
-        strict = self.settings.strict
-        rows = dataset.read_examples(
-            self.path, slice_fields=(field,), limit=limit, strict=strict
-        ).examples
+        how = {"limit": said.limit, "strict": said.strict}
+        rows = dataset.read_examples(self.path, slice_fields=(field,), **how).examples
         if not any(one.slices.get(field) for one in rows):
             return None
-        return mean(
-            [_chance(one.slices.get(field, ""), one.expected, field) for one in rows if one.expects]
-        )
+        given = [(one.slices.get(field, ""), one.expected) for one in rows if one.expects]
+        return mean([_chance(value, expected, field) for value, expected in given])
 
-    def cost(self, model: str, results: Iterable[EvalResult]) -> dict[str, Any]:
+    def cost(self, model: str, results: Iterable[EvalResult]) -> JsonObject:
         """What a model's answers took: tokens, latency and - where prices are known - money; undefined is None."""
-        spent, price = _spent(list(results)), prices_of(self.prices, model)
-        if price is None or spent["prompt_tokens"] is None or spent["completion_tokens"] is None:
-            return {**spent, "money": None, "currency": None}
+        results, price = list(results), prices_of(self.prices, model)
+        read, written = (_total(results, f"{name}_tokens") for name in ("prompt", "completion"))
+        money, currency = None, None
+        if price is not None and read is not None and written is not None:
+            money, currency = price.cost(read, written), price.currency
+        latencies = [one.latency_ms for one in results]
         return {
-            **spent,
-            "money": price.cost(spent["prompt_tokens"], spent["completion_tokens"]),
-            "currency": price.currency,
+            "answers": len(results),
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "with_thoughts": sum(one.has_thoughts for one in results),
+            "thinking_tokens": _total(results, "thinking_tokens"),
+            "thoughts_scored": sum(holds_thoughts(one.predicted) for one in results),
+            "latency_median_ms": quantile(latencies, 0.5),
+            "latency_p95_ms": quantile(latencies, 0.95),
+            "money": money,
+            "currency": currency,
         }
 
     def _read(self, path: Path, *, remedy: str) -> list[EvalResult]:
-        return runner.results_from_journal(
-            path,
-            self.path,
-            limit=self.settings.limit,
-            remedy=remedy,
-            **self._labels(),
-            **self._scoring,
-        )
+        how = {"limit": self.settings.limit, **self._labels, **self._scoring}
+        return runner.results_from_journal(path, self.path, remedy=remedy, **how)
 
     def _to_ask(self) -> str:
         """What is missing before a model can be asked."""
         key = "set OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"
-        elsewhere = (
-            f"run notebook 01, which asks: evalkit run {self.study.name} --only 01 -p live=true"
-        )
-        live = elsewhere if not self.asks else "" if self.settings.live else "set live: true"
+        live = "" if self.settings.live else "set live: true"
+        if not self.asks:
+            live = (
+                f"run notebook 01, which asks: evalkit run {self.study.name} --only 01 -p live=true"
+            )
         return " and ".join(filter(None, ["" if can_ask() else key, live]))
 
-    def _labels(self) -> dict[str, Any]:
+    @property
+    def _labels(self) -> JsonObject:
         said = self.settings
-        return {
-            "slice_fields": self.fields,
-            "cluster_field": said.cluster_field or None,
-            "strict": said.strict,
-        }
+        cluster = said.cluster_field or None
+        return {"slice_fields": self.fields, "cluster_field": cluster, "strict": said.strict}
 
     @cached_property
     def own_code(self) -> dict[str, str]:
@@ -340,13 +330,11 @@ class Bench:
         return metrics.own_hashes((said.checker, *named(said.scorers)), self.study.folder)
 
     @cached_property
-    def _scoring(self) -> dict[str, Any]:
+    def _scoring(self) -> JsonObject:
         said, folder = self.settings, self.study.folder
         scorers = metrics.scorers_by_name(named(said.scorers), folder=folder)
-        return {
-            "checker": metrics.checker(said.checker, folder=folder),
-            "scorers": tuple(scorers.values()),
-        }
+        checker = metrics.checker(said.checker, folder=folder)
+        return {"checker": checker, "scorers": tuple(scorers.values())}
 
 
 def can_ask() -> bool:
@@ -354,35 +342,15 @@ def can_ask() -> bool:
     return bool(os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_KEY"))
 
 
-def _to_record(study: str, journal_file: str) -> str:
-    command = f"evalkit run {study} --only 01 -p live=true -p fine_tuned_model=MODEL -p fine_tuned_journal={journal_file}"
-    return f"to record a checkpoint's answers: {command}"
-
-
 def _chance(value: str, expected: str, field: str) -> float:
     try:
         number = float(value)
     except ValueError:
-        raise DesignError(
-            f"chance_field {field!r} holds {value!r}; need a number of candidates or a chance"
-        ) from None
+        need = "need a number of candidates or a chance"
+        raise DesignError(f"chance_field {field!r} holds {value!r}; {need}") from None
     if number < 1:
         return number
-    return 1 / number if len([line for line in expected.split("\n") if line.strip()]) == 1 else 0.0
-
-
-def _spent(results: list[EvalResult]) -> dict[str, Any]:
-    latencies = [one.latency_ms for one in results]
-    return {
-        "answers": len(results),
-        "prompt_tokens": _total(results, "prompt_tokens"),
-        "completion_tokens": _total(results, "completion_tokens"),
-        "with_thoughts": sum(one.has_thoughts for one in results),
-        "thinking_tokens": _total(results, "thinking_tokens"),
-        "thoughts_scored": sum(holds_thoughts(one.predicted) for one in results),
-        "latency_median_ms": quantile(latencies, 0.5),
-        "latency_p95_ms": quantile(latencies, 0.95),
-    }
+    return 1 / number if sum(bool(line.strip()) for line in expected.split("\n")) == 1 else 0.0
 
 
 def _total(results: Iterable[EvalResult], name: str) -> int | None:
@@ -412,15 +380,14 @@ class Gaps:
         return self.base + self.fine_tuned
 
     def __str__(self) -> str:
+        calls = plural(self.n_calls, "answer")
         if not self.n:
-            return f"The comparison is complete: {plural(self.n_calls, 'answer')}."
+            return f"The comparison is complete: {calls}."
         sides = {"the base model": self.base, "the fine-tuned model": self.fine_tuned}
         who = listed([f"{count(n)} of {name}" for name, n in sides.items() if n])
         failed = f"; {plural(self.n_failed, 'call')} of these failed" if self.n_failed else ""
-        return (
-            f"The comparison is not complete: {count(self.n)} of {plural(self.n_calls, 'answer')} "
-            f"{'is' if self.n == 1 else 'are'} missing ({who}{failed})."
-        )
+        lacking = f"{count(self.n)} of {calls} {'is' if self.n == 1 else 'are'} missing"
+        return f"The comparison is not complete: {lacking} ({who}{failed})."
 
 
 def gaps(
@@ -440,15 +407,15 @@ def gaps(
         fine_tuned: The fine-tuned model's.
         samples: Answers asked for each row; more when either model has given more to any.
     """
-    both = {"base": list(base), "fine_tuned": list(fine_tuned)}
-    asked = max([samples, *(1 + one.sample for results in both.values() for one in results)])
+    old, new = list(base), list(fine_tuned)
+    asked = max([samples, *(1 + one.sample for one in (*old, *new))])
     wanted = {(one.example_id, sample) for one in examples for sample in range(asked)}
-    lacking = {}
-    for role, results in both.items():
-        given = {(str(one.example_id), one.sample) for one in results if one.outcome != "error"}
-        lacking[role] = len(wanted - given)
-    failed = [one for results in both.values() for one in results if one.outcome == "error"]
-    return Gaps(n_calls=2 * len(wanted), n_failed=len(failed), **lacking)
+    failed = sum(one.outcome == "error" for one in (*old, *new))
+    lacking = [
+        len(wanted - {(str(one.example_id), one.sample) for one in made if one.outcome != "error"})
+        for made in (old, new)
+    ]
+    return Gaps(n_calls=2 * len(wanted), base=lacking[0], fine_tuned=lacking[1], n_failed=failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -470,21 +437,22 @@ class Imported:
     named: str
 
     def __str__(self) -> str:
-        told = [f"{self.log}", f"{plural(self.n, 'answer')} written to {self.journal}"]
+        log, told = (
+            self.log,
+            [f"{self.log}", f"{plural(self.n, 'answer')} written to {self.journal}"],
+        )
         if self.unused:
             few = listed([repr(one) for one in self.unused[:3]])
-            told.append(
-                f"{plural(len(self.unused), 'id')} of the file stand in no row of the test set, first {few}"
-            )
+            ids = f"{plural(len(self.unused), 'id')} of the file"
+            told.append(f"{ids} stand in no row of the test set, first {few}")
         if self.unanswered:
+            rows = f"{plural(self.unanswered, 'row')} of the test set"
             verb = "has" if self.unanswered == 1 else "have"
-            rows = plural(self.unanswered, "row")
-            told.append(f"{rows} of the test set {verb} no answer; a run with live: true asks")
-        if self.log.model and self.log.model != self.named:
-            told.append(
-                f"the study calls this model {self.named!r}, the file {self.log.model!r}; the journal notes both"
-            )
-        return "\n".join([*told, *self.log.notes])
+            told.append(f"{rows} {verb} no answer; a run with live: true asks")
+        if log.model and log.model != self.named:
+            both = f"the study calls this model {self.named!r}, the file {log.model!r}"
+            told.append(f"{both}; the journal notes both")
+        return "\n".join([*told, *log.notes])
 
 
 def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
@@ -496,13 +464,12 @@ def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
     Raises:
         DataError: No row of the test set is answered, or the journal belongs to other answers.
     """
-    said = bench.settings
-    path = bench.study.path(said.base_journal if role == "base" else said.fine_tuned_journal)
-    asked = bench.evaluation(role, about={"imported": log.about})
+    path, asked = bench.journals[role], bench.evaluation(role, about={"imported": log.about})
     places = list(_places(asked, log))
     if not places:
+        answers = plural(len(log.rows), "answer")
         raise DataError(
-            f"{log.path}: none of its {plural(len(log.rows), 'answer')} is to a row of {bench.path}, by id or by question; "
+            f"{log.path}: none of its {answers} is to a row of {bench.path}, by id or by question; "
             "is it another test set?"
         )
     with journal.Writer(path, asked.header()) as writer:
@@ -511,13 +478,12 @@ def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
                 writer.append(call.key, call.example.example_id, call.sample, row.scored)
     used = {row.example_id for _, row in places}
     answered = {call.example.example_id for call, _ in places}
+    ids = dict.fromkeys(row.example_id for row in log.rows)
     return Imported(
         journal=path,
         log=log,
         n=len(places),
-        unused=tuple(
-            dict.fromkeys(row.example_id for row in log.rows if row.example_id not in used)
-        ),
+        unused=tuple(one for one in ids if one not in used),
         unanswered=sum(one.example_id not in answered for one in asked.test_set),
         named=bench.models[role],
     )

@@ -7,20 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit import stats, wording
+from evalkit import stats
 from evalkit.answers import metrics
 from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
 from evalkit.errors import DesignError
+from evalkit.files import JsonObject
 from evalkit.interop import Log, chosen, matched, read_log
 from evalkit.records import Brief, EvalResult, Many
-from evalkit.wording import listed, plural
+from evalkit.wording import count, effect, html_table, listed, plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from evalkit.benchmark.slices import Found, SliceTable
+    from evalkit.stats import NonInferiorityTest, Result
 
 Question = Literal["better", "no_worse"]
 
@@ -49,7 +51,7 @@ class Declared:
     finder_pattern: str = ""
     chance_rate: float | None = None
     max_tokens: int = 0
-    sent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sent: Mapping[str, JsonObject] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,8 @@ class Fragility:
     """
 
     n_errors: int
-    all_pairs: Any
-    without_errors: Any
+    all_pairs: Result
+    without_errors: Result
     margin: float | None = None
 
     @property
@@ -73,7 +75,7 @@ class Fragility:
         """True when leaving the failed calls out changes the verdict."""
         return self._said(self.all_pairs) != self._said(self.without_errors)
 
-    def _said(self, test: Any) -> str:
+    def _said(self, test: Result) -> str:
         if self.margin is None:
             return test.verdict
         return stats.against_margin(test.verdict, stats.keeps_margin(test, self.margin))
@@ -84,8 +86,8 @@ class Fragility:
         both = self.all_pairs, self.without_errors
         with_all, without = (_effect(one, self._said(one)) for one in both)
         word = "Fragile: the verdict changes" if self.fragile else "Not fragile: the verdict stays"
-        calls = wording.plural(self.n_errors, "pair")
-        return f"{word} when the {calls} with a failed call are left out: {with_all} with them, {without} without."
+        calls = f"the {plural(self.n_errors, 'pair')} with a failed call are left out"
+        return f"{word} when {calls}: {with_all} with them, {without} without."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,21 +106,19 @@ class Extension:
         Raises:
             DesignError: The second look has no more examples than the first.
         """
-        if self.first_look and n <= self.first_look:
+        first = self.first_look
+        if first and n <= first:
             raise DesignError(
-                f"first_look is {self.first_look} but {wording.plural(n, 'example')} were answered by both models; "
+                f"first_look is {first} but {plural(n, 'example')} were answered by both models; "
                 "a second look needs the first look's examples and as many again, or first_look: 0"
             )
-        fraction = self.first_look / n if self.first_look else 0.5
-        return stats.extension_levels(fraction, alpha=alpha)[1 if self.first_look else 0]
+        return stats.extension_levels(first / n if first else 0.5, alpha=alpha)[bool(first)]
 
     def told(self, n: int, level: float, alpha: float) -> str:
         """This look in a sentence."""
-        which = (
-            f"the second of two looks, after one at {wording.plural(self.first_look, 'example')}"
-            if self.first_look
-            else f"the first of two looks; the second is due at {wording.count(2 * n)} examples"
-        )
+        which = f"the first of two looks; the second is due at {count(2 * n)} examples"
+        if self.first_look:
+            which = f"the second of two looks, after one at {plural(self.first_look, 'example')}"
         return f"This is {which}: it tests at a level of {level * 100:.2g}% of the {alpha * 100:g}% of both (O'Brien-Fleming)."
 
 
@@ -152,21 +152,21 @@ class Comparison(Brief):
     n: int
     primary_metric: str
     status_metric: str
-    primary: Any
-    tests: Mapping[str, Any]
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    primary: Result
+    tests: Mapping[str, Result]
+    beside: Mapping[str, Result] = field(default_factory=dict)
     p_adjusted: Mapping[str, float | None] = field(default_factory=dict)
     cells: Mapping[str, int] = field(default_factory=dict)
     pairs: tuple[Pair, ...] = ()
     fragility: Fragility
-    noninferiority: Any = None
+    noninferiority: NonInferiorityTest | None = None
     unmatched_base: tuple[str, ...] = ()
     unmatched_fine_tuned: tuple[str, ...] = ()
     clustered: bool = False
     alpha: float = 0.05
     extension: Extension | None = None
     n_compared: int = 1
-    widened: Any = None
+    widened: Result | None = None
     notes: tuple[str, ...] = ()
     declared: Declared = field(default_factory=Declared)
     question: Question = "better"
@@ -179,20 +179,19 @@ class Comparison(Brief):
     @property
     def margin(self) -> float | None:
         """The loss still accepted where the question is "no_worse"; None where it is not."""
-        return self.noninferiority.margin if self.question == "no_worse" else None
+        against = self.noninferiority
+        return against.margin if against and self.question == "no_worse" else None
 
     @property
     def conclusion(self) -> str:
         """What is said on the question that was asked: the verdict, or "not worse" and "not shown" against the margin."""
         return self.concluded(self.verdict, self.noninferiority)
 
-    def concluded(self, verdict: str, against: Any) -> str:
+    def concluded(self, verdict: str, against: Result) -> str:
         """A verdict of the primary metric as the answer to the question; `against` is its interval against the margin."""
-        return (
-            verdict
-            if self.margin is None
-            else stats.against_margin(verdict, against.verdict == "not worse")
-        )
+        if self.margin is None:
+            return verdict
+        return stats.against_margin(verdict, against.verdict == "not worse")
 
     @property
     def fixed(self) -> tuple[Pair, ...]:
@@ -219,6 +218,16 @@ class Comparison(Brief):
         """Share of examples on which exactly one model is right; None where it is known of none."""
         n = sum(self.cells.values())
         return (self.cells["fixed"] + self.cells["regressed"]) / n if n else None
+
+    def test_of(self, pairs: Sequence[Pair], metric: str, *, alpha: float | None = None) -> Result:
+        """The paired test of some of the examples, made as the comparison's own are."""
+        return paired_test(
+            pairs,
+            metric,
+            alpha=self.alpha if alpha is None else alpha,
+            clustered=self.clustered,
+            lower_is_better=self.tests[metric].lower_is_better,
+        )
 
     def to_frame(
         self, by: Literal["answer", "example"] = "answer", *, field: str = ""
@@ -266,20 +275,14 @@ class Comparison(Brief):
         """
         from evalkit.benchmark.slices import own_slice, slice_tables
 
-        cut, fields = self, self.declared.slice_fields
-        if isinstance(by, str):
-            fields = (by,)
-        elif hasattr(by, "isna"):
-            cut = own_slice(self, by)  # pyright: ignore[reportArgumentType] - a series
-            fields = frames.slice_fields(cut.pairs)
-        elif by is not None:
-            fields = tuple(by)
-        first, *others = slice_tables(
-            cut,
-            fields=fields,
-            margin=self.declared.slice_margin if margin is None else margin,
-            power=self.declared.power,
-        )
+        said, cut = self.declared, self
+        fields = said.slice_fields if by is None else (by,) if isinstance(by, str) else ()
+        if isinstance(by, Iterable) and not isinstance(by, str):
+            if hasattr(by, "isna"):
+                cut = own_slice(self, by)  # pyright: ignore[reportArgumentType] - a series
+            fields = frames.slice_fields(cut.pairs) if cut is not self else tuple(map(str, by))
+        margin = said.slice_margin if margin is None else margin
+        first, *others = slice_tables(cut, fields=fields, margin=margin, power=said.power)
         return replace(first, others=tuple(others))
 
     def find_slices(self) -> Found:
@@ -288,20 +291,18 @@ class Comparison(Brief):
 
         pattern = self.declared.finder_pattern
         return find_slices(
-            self, predicates={f"input matches {pattern}": pattern} if pattern else None
+            self, predicates={f"input matches {pattern}": pattern} if pattern else {}
         )
 
     def __str__(self) -> str:
         metric = self.primary_metric.replace("_", " ")
         said = _effect(self.primary, self.conclusion)
-        return f"{metric[:1].upper()}{metric[1:]} over {wording.plural(self.n, 'example')}: {said}."
+        return f"{metric[:1].upper()}{metric[1:]} over {plural(self.n, 'example')}: {said}."
 
     def _repr_html_(self) -> str:
         tests = {name.replace("_", " "): _effect(one) for name, one in self.tests.items()}
         cells = {name.replace("_", " "): n for name, n in self.cells.items()}
-        return wording.html_table(
-            {"examples": self.n, **tests, **cells, "notes": " ".join(self.notes)}
-        )
+        return html_table({"examples": self.n, **tests, **cells, "notes": " ".join(self.notes)})
 
 
 def compare_models(
@@ -347,74 +348,65 @@ def compare_models(
     """
     old = by_id(_results(base_results, "base"), "base")
     new = by_id(_results(ft_results, "fine-tuned"), "fine-tuned")
-    matched = [name for name in old if name in new]
-    check_matches(old, new, matched)
-    before, after = ([one for name in matched for one in side[name]] for side in (old, new))
+    shared = [name for name in old if name in new]
+    check_matches(old, new, shared)
+    before, after = ([one for name in shared for one in side[name]] for side in (old, new))
     names, odd = _metrics_to_test(before, after, primary_metric)
     lower = _lower(lower_is_better, names)
-    status_metric = primary_metric if _is_rate(old, new, matched, primary_metric) else "exact_match"
+    values = (metrics.value(one, primary_metric) for one in (*before, *after))
+    by = primary_metric if all(one in (0.0, 1.0) for one in values) else "exact_match"
     pairs = tuple(
-        pair_of(
-            name, old[name], new[name], names, status_metric, lower_is_better=status_metric in lower
-        )
-        for name in matched
+        pair_of(name, old[name], new[name], names, by, lower_is_better=by in lower)
+        for name in shared
     )
-    clustered = any(
-        side.cluster is not None for one in pairs for side in (one.base, one.fine_tuned)
-    )
+    n, sides = len(pairs), [side for one in pairs for side in (one.base, one.fine_tuned)]
+    clustered = any(side.cluster is not None for side in sides)
     looks = _looks(extension, first_look)
-    level = looks.level(len(pairs), alpha) if looks and pairs else alpha
-    tests = {
-        name: paired_test(
-            pairs,
-            name,
-            alpha=level if name == primary_metric else alpha,
-            clustered=clustered,
-            lower_is_better=name in lower,
-        )
-        for name in names
-    }
+    level = looks.level(n, alpha) if looks and n else alpha
+
+    def tested(name: str, some: Sequence[Pair] = pairs) -> Result:
+        at = level if name == primary_metric else alpha
+        turned = name in lower
+        return paired_test(some, name, alpha=at, clustered=clustered, lower_is_better=turned)
+
+    tests = {name: tested(name) for name in names}
+    primary, kept = tests[primary_metric], [one for one in pairs if not one.any_error]
     others = [name for name in names if name != primary_metric]
+    adjusted = stats.adjust([tests[name].p_decides for name in others])
     base, tuned = (metrics.compute_metrics(side, alpha=alpha) for side in (before, after))
+    told = [looks.told(n, level, alpha)] if looks and n else []
     return Comparison(
         exact_match_improvement=_minus(tuned.exact_match_rate, base.exact_match_rate),
         format_improvement=_minus(tuned.format_accuracy, base.format_accuracy),
         similarity_improvement=_minus(tuned.avg_similarity, base.avg_similarity),
         base=base,
         fine_tuned=tuned,
-        n=len(pairs),
+        n=n,
         primary_metric=primary_metric,
-        status_metric=status_metric,
-        primary=tests[primary_metric],
+        status_metric=by,
+        primary=primary,
         tests=tests,
         beside={
             name: paired_test(pairs, name, alpha=alpha, lower_is_better=name in lower)
-            for name in names
-        }
-        if clustered
-        else {},
-        p_adjusted=dict(
-            zip(others, stats.adjust([tests[name].p_decides for name in others]), strict=True)
-        ),
+            for name in (names if clustered else ())
+        },
+        p_adjusted=dict(zip(others, adjusted, strict=True)),
         cells=cells_of(pairs),
         pairs=pairs,
-        fragility=replace(
-            _fragility(pairs, tests[primary_metric], primary_metric, level, clustered),
+        fragility=Fragility(
+            n_errors=n - len(kept),
+            all_pairs=primary,
+            without_errors=primary if len(kept) == n else tested(primary_metric, kept),
             margin=metric_margin if question == "no_worse" else None,
         ),
-        noninferiority=_noninferiority(tests[primary_metric], metric_margin, question),
+        noninferiority=_noninferiority(primary, metric_margin, question),
         unmatched_base=tuple(name for name in old if name not in new),
         unmatched_fine_tuned=tuple(name for name in new if name not in old),
         clustered=clustered,
         alpha=alpha,
         question=question,
         extension=looks,
-        notes=(
-            *_notes(old, new, pairs, clustered),
-            *odd,
-            *_undefined(pairs, names),
-            *([looks.told(len(pairs), level, alpha)] if looks and pairs else []),
-        ),
+        notes=(*_notes(old, new, pairs, clustered), *odd, *_undefined(pairs, names), *told),
     )
 
 
@@ -435,7 +427,7 @@ def compare_many(
     others: Mapping[str, Iterable[EvalResult]],
     *,
     alpha: float = 0.05,
-    **options: Any,
+    **options: Any,  # of `compare_models`
 ) -> tuple[dict[str, Comparison], dict[str, float | None]]:
     """Compares several models with the same base; their primary tests' p, adjusted by Holm, decide their verdicts.
 
@@ -452,17 +444,10 @@ def compare_many(
     }
     own = {name: one.primary.p_decides for name, one in compared.items()}
     adjusted = _holm(own)
-    if len(compared) < 2:
-        return compared, adjusted
-    return {
-        name: _one_of_several(
-            one,
-            adjusted[name],
-            _holm(own | {name: one.fragility.without_errors.p_decides})[name],
-            len(compared),
-        )
-        for name, one in compared.items()
-    }, adjusted
+    for name, one in compared.items() if len(compared) > 1 else ():
+        without = _holm(own | {name: one.fragility.without_errors.p_decides})[name]
+        compared[name] = _one_of_several(one, adjusted[name], without, len(compared))
+    return compared, adjusted
 
 
 def _holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -476,13 +461,8 @@ def _one_of_several(
     primary = replace(one.primary, p_compared=p_compared)
     without = replace(one.fragility.without_errors, p_compared=p_without)
     margin = one.noninferiority and one.noninferiority.margin
-    wide = paired_test(
-        one.pairs,
-        one.primary_metric,
-        alpha=primary.alpha / n_compared,
-        clustered=one.clustered,
-        lower_is_better=primary.lower_is_better,
-    )
+    wide = one.test_of(one.pairs, one.primary_metric, alpha=primary.alpha / n_compared)
+    note = f"{n_compared} models were compared with this base on this test set: p is adjusted for them (Holm) and decides."
     return replace(
         one,
         primary=primary,
@@ -491,10 +471,7 @@ def _one_of_several(
         noninferiority=_noninferiority(wide, margin),
         n_compared=n_compared,
         widened=wide,
-        notes=(
-            *one.notes,
-            f"{n_compared} models were compared with this base on this test set: p is adjusted for them (Holm) and decides.",
-        ),
+        notes=(*one.notes, note),
     )
 
 
@@ -527,7 +504,7 @@ def _metrics_to_test(
 def _undefined(pairs: Sequence[Pair], names: Iterable[str]) -> Iterable[str]:
     for name in names:
         if n := sum(one.diff(name) is None for one in pairs):
-            of = f"{wording.count(n)} of {wording.plural(len(pairs), 'example')}"
+            of = f"{count(n)} of {plural(len(pairs), 'example')}"
             yield f"{name.replace('_', ' ')} is undefined for {of}, which count nowhere in it."
 
 
@@ -541,30 +518,9 @@ def _lower(chosen: str | Iterable[str], names: Sequence[str]) -> frozenset[str]:
     return lower
 
 
-def _is_rate(old: Any, new: Any, matched: list[str], metric: str) -> bool:
-    values = (metrics.value(one, metric) for name in matched for one in (*old[name], *new[name]))
-    return all(one in (0.0, 1.0) for one in values)
-
-
-def _fragility(
-    pairs: Sequence[Pair], primary: Any, metric: str, alpha: float, clustered: bool
-) -> Fragility:
-    kept = [one for one in pairs if not one.any_error]
-    without = (
-        primary
-        if len(kept) == len(pairs)
-        else paired_test(
-            kept,
-            metric,
-            alpha=alpha,
-            clustered=clustered,
-            lower_is_better=primary.lower_is_better,
-        )
-    )
-    return Fragility(n_errors=len(pairs) - len(kept), all_pairs=primary, without_errors=without)
-
-
-def _noninferiority(primary: object, margin: float | None, question: Question = "better") -> Any:
+def _noninferiority(
+    primary: Result, margin: float | None, question: Question = "better"
+) -> NonInferiorityTest | None:
     if not margin:
         if question == "no_worse":
             raise DesignError(
@@ -578,37 +534,36 @@ def _noninferiority(primary: object, margin: float | None, question: Question = 
     return stats.noninferiority_test(primary, margin)
 
 
-def _notes(old: Any, new: Any, pairs: Sequence[Pair], clustered: bool) -> tuple[str, ...]:
-    notes = [] if pairs else ["No examples: nothing can be said."]
-    lost = [
-        len([name for name in side if name not in other])
-        for side, other in ((old, new), (new, old))
-    ]
-    if any(lost):
-        notes.append(
-            f"Only the {wording.plural(len(pairs), 'example')} both models answered are compared: "
-            f"{lost[0]} stand only in the base results and {lost[1]} only in the fine-tuned ones."
+def _notes(
+    old: Mapping[str, list[EvalResult]],
+    new: Mapping[str, list[EvalResult]],
+    pairs: Sequence[Pair],
+    clustered: bool,
+) -> Iterable[str]:
+    if not pairs:
+        yield "No examples: nothing can be said."
+    lost, gained = len(old.keys() - new.keys()), len(new.keys() - old.keys())
+    if lost or gained:
+        yield (
+            f"Only the {plural(len(pairs), 'example')} both models answered are compared: "
+            f"{lost} stand only in the base results and {gained} only in the fine-tuned ones."
         )
     if any(len(side[one.example_id]) > 1 for one in pairs for side in (old, new)):
-        notes.append(
-            "Several samples an example were averaged first; right means right in more than half of them."
-        )
+        yield "Several samples an example were averaged first; right means right in more than half of them."
     if clustered:
-        notes.append(
-            f"Standard errors allow for {wording.plural(len({p.cluster for p in pairs}), 'shared source')}."
-        )
-    return tuple(notes)
+        sources = plural(len({one.cluster for one in pairs}), "shared source")
+        yield f"Standard errors allow for {sources}."
 
 
 def _minus(new: float | None, old: float | None) -> float | None:
     return None if new is None or old is None else new - old
 
 
-def _effect(test: Any, said: str = "") -> str:
+def _effect(test: Result, said: str = "") -> str:
     """Verdict, difference and interval: "better by +5.0 points (95% interval +1.0 to +9.0)"; `said` in the verdict's place."""
     if test.estimate is None:
         return test.verdict
-    return f"{said or test.verdict}, {wording.effect(test)}"
+    return f"{said or test.verdict}, {effect(test)}"
 
 
 def compare_files(

@@ -1,31 +1,38 @@
-"""Is the test set fit to test with? Repeated rows, contradictions, leaks from training, thin slices, size."""
+"""Is the test set fit to test with? Repeated rows, contradictions, leaks from training, thin slices, size.
+
+And what its rows suggest to declare before the first look: slices, a cluster, a checker; nothing is declared by it.
+
+Near-duplicates: where all pairs cost little, all are compared. In a larger set, only pairs that share runs of five
+characters are: each text keeps the smallest hash of its runs in each of 64 classes, and texts that keep the same one meet.
+
+Source: Broder 1997 (resemblance by the smallest hashes of shingles); Li, Owen & Zhang 2012 (one permutation, in classes).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from rapidfuzz.distance import Indel
+from rapidfuzz.process import cdist
 
-from evalkit import stats, wording
+from evalkit import conversation as talk
+from evalkit import stats
 from evalkit.answers import dataset
 from evalkit.answers.metrics import common_start, icd10cm_format
-from evalkit.conversation import (
-    INSTRUCTIONS,
-    Messages,
-    attachments,
-    conversation_text,
-    own_messages,
-    spoken_text,
-)
+from evalkit.conversation import Messages, attachments, conversation_text
+from evalkit.errors import DataError
+from evalkit.files import read_record, write_whole
 from evalkit.records import Brief, Example
+from evalkit.wording import count, html_table, listed, plural, points, share, visible
 
 MEMORY = "near_duplicates.json"  # in reports/<study>: a run need not look for them again
 NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
@@ -35,12 +42,24 @@ COMMON = 0.05  # an 8-gram in more rows than this is the prompt's template, not 
 FEW_IN_SLICE = 30
 MOST_LINES = 12  # lines that a finding names
 MOST_ALIKE = 3  # findings of a kind that are told one by one when all have the same remedy
-USEFUL = (
-    100,
-    200,
-    500,
-    1000,
-)  # below 100 unreliable, 200 to 500 the usual size, above 1,000 mostly cost
+FEW, USUAL, MANY = 100, 200, 1000  # below unreliable; 200 to 500 the usual size; mostly cost
+
+MOST_SLICES = 20  # values of a field that is cut by; more make slices of a few rows
+LEAST_ROWS = (
+    5  # rows a value has on average, so that a slice or a label is a kind and not a single row
+)
+_MOST_NAMED = 6
+_LONGEST_LABEL = 40
+
+RUN = 5  # characters
+N_CLASSES = 64
+N_NEIGHBOURS = 8  # texts that a text meets for each hash it keeps: a template that all share makes no n * n pairs
+LEAST_SHARED = 0.3  # share of classes that agree, below which two texts are never compared
+MOST_CELLS = 1.5e11  # characters of one text times those of the other, over all pairs: two seconds of comparing
+PAIR_CELLS, LONE_PAIR_CELLS = 1e4, 5e5  # what a pair costs besides: in bulk, and one by one
+_VERSION = 1
+_FACTOR, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+_NONE = np.uint64(2**64 - 1)
 
 WARNINGS = {"near-duplicate", "no slice value", "nothing expected", "thin slice", "size"}
 _NOUNS = {
@@ -105,55 +124,60 @@ class Checkup(Brief):
 
     def told(self) -> list[str]:
         """Findings by kind, in words: "2 duplicates"."""
-        return [wording.plural(n, *_NOUNS.get(kind, (kind,))) for kind, n in self.counts().items()]
+        return [plural(n, *_NOUNS.get(kind, (kind,))) for kind, n in self.counts().items()]
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, str]]:
         """Findings as rows of a table: kind, lines, what, how to mend; many with the same remedy share the last row."""
         rows = []
         for kind in self.counts():
             alike = [one for one in self.findings if one.kind == kind]
             many = len(alike) > MOST_ALIKE + 1 and len({one.remedy for one in alike}) == 1
             named, rest = (alike[:MOST_ALIKE], alike[MOST_ALIKE:]) if many else (alike, [])
-            rows += [_row(one, _lines(one.lines), one.what) for one in named]
+            rows += [_row(one, one.lines, one.what) for one in named]
             if rest:
                 lines = sorted(line for one in rest for line in one.lines)
-                rows.append(
-                    _row(rest[0], _lines(lines), f"{wording.count(len(rest))} more such findings")
-                )
+                rows.append(_row(rest[0], lines, f"{count(len(rest))} more such findings"))
         return rows
 
     def __str__(self) -> str:
-        found = wording.listed(self.told())
         fit = "Fit to test with." if self.healthy else "Mend it before a run."
         against = (
-            f", compared with {self.train}" if self.train else ", not compared with a training file"
+            f"compared with {self.train}" if self.train else "not compared with a training file"
         )
-        sources = (
-            "" if self.n_sources is None else f" from {wording.plural(self.n_sources, 'source')}"
-        )
+        sources = "" if self.n_sources is None else f" from {plural(self.n_sources, 'source')}"
+        n, found = f"{plural(self.n, 'row')}{sources}", listed(self.told()) or "nothing"
         sees = ", ".join(
-            f"{wording.points(d, sign=False)} at {share:.0%}"
-            for share, d in self.detectable.items()
+            f"{points(d, sign=False)} at {part:.0%}"
+            for part, d in self.detectable.items()
             if d is not None
         )
-        lines = [
-            f"{self.path}: {wording.plural(self.n, 'row')}{sources}{against}. Found: {found or 'nothing'}. {fit}",
-            *(
-                [
-                    f"Differences it finds, in points, by share of examples the models disagree on: {sees}."
-                ]
-                if sees
-                else []
-            ),
-        ]
+        lines = [f"{self.path}: {n}, {against}. Found: {found}. {fit}"]
+        if sees:
+            lines.append(
+                f"Differences it finds, in points, by share of examples the models disagree on: {sees}."
+            )
         lines += [f"{self.undeclared}."] if self.undeclared else []
-        return "\n".join([*lines, *(f"  {_told(one)}" for one in self.rows())])
+        return "\n".join([*lines, *(f"  {_where(one)}: {_what(one)}" for one in self.rows())])
 
     def _repr_html_(self) -> str:
         sources = {} if self.n_sources is None else {"sources": self.n_sources}
         head = {"file": self.path, "rows": self.n, **sources, **self.counts()}
         rows = {f"{place}. {_where(one)}": _what(one) for place, one in enumerate(self.rows(), 1)}
-        return wording.html_table(head | rows)
+        return html_table(head | rows)
+
+
+def _row(one: Finding, lines: Sequence[int], what: str) -> dict[str, str]:
+    more = f" and {count(len(lines) - MOST_LINES)} more" if len(lines) > MOST_LINES else ""
+    named = ", ".join(map(str, lines[:MOST_LINES])) + more
+    return {"kind": one.kind, "lines": named, "what": what, "how to mend": one.remedy}
+
+
+def _where(row: Mapping[str, str]) -> str:
+    return row["kind"] + (f" (line {row['lines']})" if row["lines"] else "")
+
+
+def _what(row: Mapping[str, str]) -> str:
+    return f"{row['what']}; {row['how to mend']}"
 
 
 def examine(
@@ -178,39 +202,29 @@ def examine(
     Raises:
         DataError: A file cannot be read at all.
     """
-    test_set = dataset.read_examples(
-        path,
-        slice_fields=tuple(slice_fields),
-        cluster_field=cluster_field,
-        limit=limit,
-        strict=False,
-    )
+    cut = {"slice_fields": tuple(slice_fields), "cluster_field": cluster_field, "limit": limit}
+    test_set = dataset.read_examples(path, strict=False, **cut)
     rows = test_set.examples
-    cut_by = [
-        name
-        for name in slice_fields
-        if len({str(one.slices[name]) for one in rows if name in one.slices}) <= stats.MOST_VALUES
-    ]
-    slices = Counter(
-        f"{name} = {value}" for one in rows for name, value in one.slices.items() if name in cut_by
-    )
-    findings = [
-        Finding(kind="unusable", lines=(x.line,), what=x.problem, remedy=x.remedy)
-        for x in test_set.problems
-    ]
+    findings = list[Finding]()
+    for one in test_set.problems:
+        lines = (one.line,)
+        findings.append(Finding(kind="unusable", lines=lines, what=one.problem, remedy=one.remedy))
     findings += [*_open_ended(rows), *_repeated(rows), *_near(rows, memory)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
-    findings += [*_without_value(rows, slice_fields), *_too_many(rows, slice_fields)]
+    values = {name: [row.slices.get(name) for row in rows] for name in slice_fields}
+    findings += [*_without_value(rows, values), *_too_many(values)]
+    cut_by = {k for k, seen in values.items() if len({*seen} - {None}) <= stats.MOST_VALUES}
+    told = ((name, value) for one in rows for name, value in one.slices.items())
+    slices = Counter(f"{name} = {value}" for name, value in told if name in cut_by)
     findings += [*_thin(slices), *_size(len(rows))]
-    shares, n_expecting = (0.1, 0.2, 0.3), sum(one.expects for one in rows)
+    n = sum(one.expects for one in rows)
     return Checkup(
         path=str(path),
         n=len(rows),
         findings=tuple(findings),
         detectable={
-            share: stats.detectable_difference(n_expecting, share) if n_expecting else None
-            for share in shares
+            part: stats.detectable_difference(n, part) if n else None for part in (0.1, 0.2, 0.3)
         },
         slices=dict(slices),
         train=str(train) if train else None,
@@ -221,69 +235,55 @@ def examine(
 
 def _undeclared(path: Path) -> str:
     advice = hints(path).advice() or "rows have no field to cut by: add one to their metadata"
-    return wording.visible(f"No slice is declared, so none can be shown worse or safe; {advice}")
-
-
-def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
-    """Rows with the same prompt: duplicates when they expect the same, contradictions when they don't."""
-    groups: dict[str, list[Example]] = defaultdict(list)
-    for one in rows:
-        groups[_level(_prompt(one))].append(one)
-    for group in groups.values():
-        lines = tuple(one.line for one in group)
-        if len({_expectation(one) for one in group}) > 1:
-            what = "same prompt, different expected answers"
-            yield Finding(kind="conflict", lines=lines, what=what, remedy="keep the right one")
-        elif len(group) > 1:
-            yield Finding(
-                kind="duplicate",
-                lines=lines,
-                what="same prompt, same expected answer"
-                if group[0].expects
-                else "same prompt, nothing expected",
-                remedy="keep one of them",
-            )
+    return visible(f"No slice is declared, so none can be shown worse or safe; {advice}")
 
 
 def _open_ended(rows: Sequence[Example]) -> Iterator[Finding]:
     if lines := tuple(one.line for one in rows if not one.expects):
-        what = f"nothing is expected of {wording.count(len(lines))} of {wording.plural(len(rows), 'row')}"
+        what = f"nothing is expected of {count(len(lines))} of {plural(len(rows), 'row')}"
         remedy = (
             "nothing, where people or the form decide; else end the row with the expected answer"
         )
         yield Finding(kind="nothing expected", lines=lines, what=what, remedy=remedy)
 
 
-def _expectation(one: Example) -> frozenset[str]:
-    return frozenset(map(_level, one.right))
+def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
+    """Rows with the same prompt: duplicates when they expect the same, contradictions when they don't."""
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for one in rows:
+        groups[_prompt(one)].append(one)
+    for group in groups.values():
+        lines, expects = tuple(one.line for one in group), group[0].expects
+        if len({frozenset(map(_level, one.right)) for one in group}) > 1:
+            what, remedy = "same prompt, different expected answers", "keep the right one"
+            yield Finding(kind="conflict", lines=lines, what=what, remedy=remedy)
+        elif len(group) > 1:
+            what = f"same prompt, {'same expected answer' if expects else 'nothing expected'}"
+            yield Finding(kind="duplicate", lines=lines, what=what, remedy="keep one of them")
 
 
 def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
     """Groups of inputs, each at least `NEAR` alike to another of its group: rows of one template are one finding."""
-    texts_of_rows = map(_whole, own_messages([one.messages for one in rows]))
-    known = {_level(text): one.line for text, one in zip(texts_of_rows, rows, strict=True)}
-    lines, found = list(known.values()), groups_of(list(known), NEAR, memory=memory)
-    source = {one.line: one.cluster for one in rows}
+    texts_of_rows = map(_whole, talk.own_messages([one.messages for one in rows]))
+    known = {_level(text): one for text, one in zip(texts_of_rows, rows, strict=True)}
+    owners, found = list(known.values()), groups_of(list(known), NEAR, memory=memory)
     for group in found.groups:
-        sources = {source[lines[place]] for place in group}
+        sources = {owners[place].cluster for place in group}
         if len(sources) == 1 and sources != {None}:  # counted as one source already
             continue
-        yield Finding(
-            kind="near-duplicate",
-            lines=tuple(sorted(lines[place] for place in group)),
-            what=f"{len(group)} inputs, each at least {NEAR:.0%} alike to another",
-            remedy="keep one, or declare a cluster_field (doctor: --cluster) that they share"
-            if None in sources
-            else "keep one; their sources differ, so they count apart",
-        )
+        lines = tuple(sorted(owners[place].line for place in group))
+        what = f"{len(group)} inputs, each at least {NEAR:.0%} alike to another"
+        remedy = "keep one; their sources differ, so they count apart"
+        if None in sources:
+            remedy = "keep one, or declare a cluster_field (doctor: --cluster) that they share"
+        yield Finding(kind="near-duplicate", lines=lines, what=what, remedy=remedy)
     if found.n_left_out:
-        what = f"{wording.plural(found.n_left_out, 'pair')} of long inputs that share part of their text not compared"
+        what = f"{plural(found.n_left_out, 'pair')} of long inputs that share part of their text not compared"
         remedy = "nothing, when they share a template; near-duplicates among them may be missed"
         yield Finding(kind="size", lines=(), what=what, remedy=remedy)
 
 
-def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Finding]:
-    training = list(training)
+def _leaks(rows: Sequence[Example], training: Sequence[Example]) -> Iterator[Finding]:
     shared = _instructions([*rows, *training])
     own = [_grams(one, shared) for one in rows]
     spread = Counter(gram for one in own for gram in one)
@@ -291,52 +291,42 @@ def _leaks(rows: Sequence[Example], training: Iterable[Example]) -> Iterator[Fin
     prompts: dict[str, int] = {}
     grams: set[int] = set()
     for one in training:
-        prompts.setdefault(_level(_prompt(one)), one.line)
-        grams |= spread.keys() & _grams(
-            one, shared
-        )  # the test set's own: a training file may be large
+        prompts.setdefault(_prompt(one), one.line)
+        # the test set's own: a training file may be large
+        grams |= spread.keys() & _grams(one, shared)
+    remedy = "take it out of the test set or of the training"
     for one, mine in zip(rows, own, strict=True):
-        line = prompts.get(_level(_prompt(one)))
-        if line is not None:
-            yield _leak("exact", one, f"its prompt is line {line} of the training file")
-            continue
+        line = prompts.get(_prompt(one))
         rare = {gram for gram in mine if spread[gram] <= limit}
-        shared = len(rare & grams)
-        if rare and shared / len(rare) >= LEAKED:
-            yield _leak(
-                "8-gram",
-                one,
-                f"{wording.share(shared, len(rare))} of its 8-word runs stand in the training file",
-            )
+        n_known = len(rare & grams)
+        if line is not None:
+            kind, what = "leak (exact)", f"its prompt is line {line} of the training file"
+        elif rare and n_known / len(rare) >= LEAKED:
+            runs = share(n_known, len(rare))
+            kind, what = "leak (8-gram)", f"{runs} of its 8-word runs stand in the training file"
+        else:
+            continue
+        yield Finding(kind=kind, lines=(one.line,), what=what, remedy=remedy)
 
 
-def _leak(kind: str, one: Example, what: str) -> Finding:
-    return Finding(
-        kind=f"leak ({kind})",
-        lines=(one.line,),
-        what=what,
-        remedy="take it out of the test set or of the training",
-    )
-
-
-def _without_value(rows: Sequence[Example], fields: Iterable[str]) -> Iterator[Finding]:
-    for name in fields:
+def _without_value(
+    rows: Sequence[Example], values: Mapping[str, Sequence[str | None]]
+) -> Iterator[Finding]:
+    for name in values:
         if lines := tuple(one.line for one in rows if name not in one.slices):
-            remedy = f"fill in {name} for {wording.plural(len(lines), 'row')}"
-            yield Finding(
-                kind="no slice value", lines=lines, what=f"no value of {name}", remedy=remedy
-            )
+            what, remedy = f"no value of {name}", f"fill in {name} for {plural(len(lines), 'row')}"
+            yield Finding(kind="no slice value", lines=lines, what=what, remedy=remedy)
 
 
-def _too_many(rows: Sequence[Example], fields: Iterable[str]) -> Iterator[Finding]:
+def _too_many(values: Mapping[str, Sequence[str | None]]) -> Iterator[Finding]:
     """Ids and texts taken for slice fields: each value would be a slice of its own."""
-    for name in fields:
-        values = dict.fromkeys(str(one.slices[name]) for one in rows if name in one.slices)
-        if len(values) > stats.MOST_VALUES:
-            some = wording.listed([repr(one[:40]) for one in [*values][:3]])
+    for name, seen in values.items():
+        known = [one for one in dict.fromkeys(seen) if one is not None]
+        if len(known) > stats.MOST_VALUES:
+            some = listed([repr(one[:40]) for one in known[:3]])
             what = (
-                f"slice field {name} has {wording.count(len(values))} values in "
-                f"{wording.plural(len(rows), 'row')}, such as {some}; at most {stats.MOST_VALUES} can be cut by"
+                f"slice field {name} has {count(len(known))} values in "
+                f"{plural(len(seen), 'row')}, such as {some}; at most {stats.MOST_VALUES} can be cut by"
             )
             remedy = f"declare a field with fewer values, or take {name} out of slice_fields"
             yield Finding(kind="too many slices", lines=(), what=what, remedy=remedy)
@@ -345,30 +335,25 @@ def _too_many(rows: Sequence[Example], fields: Iterable[str]) -> Iterator[Findin
 def _thin(slices: Mapping[str, int]) -> Iterator[Finding]:
     for name, n in slices.items():
         if n < FEW_IN_SLICE:
-            more = f"{FEW_IN_SLICE - n} more would give it a p-value of its own"
-            yield Finding(
-                kind="thin slice",
-                lines=(),
-                what=f"{name} has {wording.plural(n, 'row')}",
-                remedy=more,
-            )
+            what = f"{name} has {plural(n, 'row')}"
+            remedy = f"{FEW_IN_SLICE - n} more would give it a p-value of its own"
+            yield Finding(kind="thin slice", lines=(), what=what, remedy=remedy)
 
 
 def _size(n: int) -> Iterator[Finding]:
-    few, low, _, many = USEFUL
-    if n < few:
-        what = f"{wording.plural(n, 'row')}: single rows have too much influence"
-        remedy = f"{few - n} more rows reach {few}, {low - n} the usual {low}"
+    if n < FEW:
+        what = f"{plural(n, 'row')}: single rows have too much influence"
+        remedy = f"{FEW - n} more rows reach {FEW}, {USUAL - n} the usual {USUAL}"
         yield Finding(kind="size", lines=(), what=what, remedy=remedy)
-    elif n > many:
-        what = f"{wording.plural(n, 'row')}: above {wording.count(many)} each row costs more than it tells"
+    elif n > MANY:
+        what = f"{plural(n, 'row')}: above {count(MANY)} each row costs more than it tells"
         yield Finding(kind="size", lines=(), what=what, remedy="use a limit while you iterate")
 
 
 def _prompt(one: Example) -> str:
     """With other tools the same words are another prompt."""
     asked = json.dumps(dict(one.request), sort_keys=True) if one.request else ""
-    return f"{_whole(one.messages)}{asked}"
+    return _level(f"{_whole(one.messages)}{asked}")
 
 
 def _whole(messages: Messages) -> str:
@@ -378,13 +363,8 @@ def _whole(messages: Messages) -> str:
 
 def _instructions(rows: Iterable[Example]) -> set[str]:
     """System prompts that several rows share: they are the set's template, not a row's own."""
-    seen = Counter(
-        conversation_text([message])
-        for one in rows
-        for message in one.messages
-        if message.get("role") in INSTRUCTIONS
-    )
-    return {text for text, n in seen.items() if n > 1}
+    told = (one for row in rows for one in row.messages if one.get("role") in talk.INSTRUCTIONS)
+    return {text for text, n in Counter(conversation_text([one]) for one in told).items() if n > 1}
 
 
 def _level(text: str) -> str:
@@ -394,37 +374,8 @@ def _level(text: str) -> str:
 def _grams(one: Example, shared: set[str]) -> set[int]:
     """Hashes of the runs of eight words in the conversation and its expected answer; a shorter text is one run."""
     own = [message for message in one.messages if conversation_text([message]) not in shared]
-    words = _level(f"{spoken_text(own)} {one.expected}").split()
+    words = _level(f"{talk.spoken_text(own)} {one.expected}").split()
     return {hash(tuple(words[at : at + GRAM])) for at in range(max(1, len(words) - GRAM + 1))}
-
-
-def _row(one: Finding, lines: str, what: str) -> dict[str, str]:
-    return {"kind": one.kind, "lines": lines, "what": what, "how to mend": one.remedy}
-
-
-def _told(row: Mapping[str, str]) -> str:
-    return f"{_where(row)}: {_what(row)}"
-
-
-def _where(row: Mapping[str, str]) -> str:
-    return row["kind"] + (f" (line {row['lines']})" if row["lines"] else "")
-
-
-def _what(row: Mapping[str, str]) -> str:
-    return f"{row['what']}; {row['how to mend']}"
-
-
-def _lines(lines: Sequence[int]) -> str:
-    more = f" and {wording.count(len(lines) - MOST_LINES)} more" if len(lines) > MOST_LINES else ""
-    return ", ".join(map(str, lines[:MOST_LINES])) + more
-
-
-MOST_SLICES = 20  # values of a field that is cut by; more make slices of a few rows
-LEAST_ROWS = (
-    5  # rows a value has on average, so that a slice or a label is a kind and not a single row
-)
-_MOST_NAMED = 6
-_LONGEST_LABEL = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,25 +396,23 @@ class Hints:
 
     def told(self) -> list[str]:
         """Each hint as a line of plain text, fit for a comment and a terminal."""
-        lines = [*self._slices(), *self._clusters()]
+        lines = [
+            "No row has a field to cut results by; a metadata field such as kind or language would be one"
+        ]
+        if self.slices:
+            told = [f"{name} ({_counted(values)})" for name, values in self.slices.items()]
+            fields = _quoted(",".join(self.slices))
+            lines = [f"Rows have {listed(told)}; to cut by: slice_fields: {fields}"]
+        for name, n in self.clusters.items():
+            count_as = f"rows of one source count together: cluster_field: {_quoted(name)}"
+            lines.append(f"Rows share {name} ({n} values); {count_as}")
         if self.labels:
             lines.append(f"Expected answers {self.labels}: checker: {_quoted(self.checker)}")
-        return [wording.visible(" ".join(one.splitlines())) for one in lines]
+        return [visible(" ".join(one.splitlines())) for one in lines]
 
     def advice(self) -> str:
         """What to declare where no slice is; "" when the rows have no field to cut by."""
         return f"declare slice_fields: {_quoted(','.join(self.slices))}" if self.slices else ""
-
-    def _slices(self) -> Iterator[str]:
-        if not self.slices:
-            yield "No row has a field to cut results by; a metadata field such as kind or language would be one"
-            return
-        told = [f"{name} ({_counted(values)})" for name, values in self.slices.items()]
-        yield f"Rows have {wording.listed(told)}; to cut by: slice_fields: {_quoted(','.join(self.slices))}"
-
-    def _clusters(self) -> Iterator[str]:
-        for name, n in self.clusters.items():
-            yield f"Rows share {name} ({n} values); rows of one source count together: cluster_field: {_quoted(name)}"
 
 
 def hints(path: Path) -> Hints:
@@ -475,17 +424,16 @@ def hints(path: Path) -> Hints:
     names = dataset.read_examples(path, strict=False, keep=False).fields
     usable = tuple(name for name in names if name.strip() and not re.search(r"[,\n]", name))
     rows = dataset.read_examples(path, slice_fields=usable, strict=False).examples
-    values = {
-        name: Counter(row.slices[name] for row in rows if name in row.slices) for name in usable
-    }
-    flat = {name: seen for name, seen in values.items() if not _nested(seen)}
-    slices = {name: dict(seen.most_common()) for name, seen in flat.items() if _is_kind(seen)}
-    clusters = {
-        name: len(seen)
-        for name, seen in flat.items()
-        if name not in slices and _is_source(seen, len(rows))
-    }
-    checker, labels = _labels(rows)
+    slices, clusters = dict[str, Mapping[str, int]](), dict[str, int]()
+    for name in usable:
+        seen = Counter(row.slices[name] for row in rows if name in row.slices)
+        if any(value.startswith(("{", "[")) for value in seen):  # a list or an object, no kind
+            continue
+        if _is_kind(seen):
+            slices[name] = dict(seen.most_common())
+        elif _is_source(seen, len(rows)):
+            clusters[name] = len(seen)
+    checker, labels = _labels([row.expected.strip() for row in rows if row.expects])
     return Hints(slices=slices, clusters=clusters, checker=checker, labels=labels)
 
 
@@ -499,18 +447,11 @@ def _is_source(seen: Counter[str], n_rows: int) -> bool:
     return len(seen) > 1 and seen.total() == n_rows and shared >= n_rows / 5
 
 
-def _nested(seen: Counter[str]) -> bool:
-    return any(value.startswith(("{", "[")) for value in seen)
-
-
-def _labels(rows: Sequence[Example]) -> tuple[str, str]:
+def _labels(answers: Sequence[str]) -> tuple[str, str]:
     """A checker that every expected answer passes, and what they look like."""
-    answers = [row.expected.strip() for row in rows if row.expects]
-    if not answers:
-        return "", ""
-    if all(map(_is_json, answers)):
+    if answers and all(map(_is_json, answers)):
         return "schema:answer.schema.json", "are JSON; put a JSON schema beside the test file"
-    if all(map(icd10cm_format, answers)):
+    if answers and all(map(icd10cm_format, answers)):
         return "icd10cm", "are codes of ICD-10-CM"
     seen = Counter(answers)
     short = all(len(one) <= _LONGEST_LABEL and "\n" not in one for one in seen)
@@ -527,7 +468,7 @@ def _is_json(text: str) -> bool:
 
 
 def _counted(values: Mapping[str, int]) -> str:
-    named = [f"{value} {wording.count(n)}" for value, n in [*values.items()][:_MOST_NAMED]]
+    named = [f"{value} {count(n)}" for value, n in [*values.items()][:_MOST_NAMED]]
     more = len(values) - _MOST_NAMED
     return ", ".join([*named, *([f"and {more} more"] if more > 0 else [])])
 
@@ -537,15 +478,6 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-RUN = 5  # characters
-N_CLASSES = 64
-N_NEIGHBOURS = 8  # texts that a text meets for each hash it keeps: a template that all share makes no n * n pairs
-LEAST_SHARED = 0.3  # share of classes that agree, below which two texts are never compared
-MOST_CELLS = 1.5e11  # characters of one text times those of the other, over all pairs: two seconds of comparing
-PAIR_CELLS, LONE_PAIR_CELLS = 1e4, 5e5  # what a pair costs besides: in bulk, and one by one
-_VERSION = 1
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Near:
     """Groups of texts, each at least as alike as asked to another of its group.
@@ -553,10 +485,12 @@ class Near:
     Attributes:
         groups: Places of the texts, each group in order.
         n_left_out: Pairs of long, partly alike texts that were not compared: the least alike ones.
+        key: Of which texts this is known.
     """
 
     groups: tuple[tuple[int, ...], ...]
     n_left_out: int = 0
+    key: str = ""
 
 
 def groups_of(texts: Sequence[str], alike: float, *, memory: Path | None = None) -> Near:
@@ -568,17 +502,21 @@ def groups_of(texts: Sequence[str], alike: float, *, memory: Path | None = None)
         memory: A JSON file that keeps what was found for these very texts, so that it is found once.
     """
     key = hashlib.sha256(repr((_VERSION, alike, [*texts])).encode("utf-8", "replace")).hexdigest()
-    if known := _remembered(memory, key):
-        return known
+    with suppress(DataError):  # none yet, or a torn one: it knows nothing
+        known = read_record(memory, Near, said="", remedy="") if memory else None
+        if known and known.key == key:
+            return known
     order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), texts[place]))
     found = _found([texts[place] for place in order], alike)
     groups = (tuple(sorted(order[place] for place in group)) for group in found.groups)
-    near = Near(groups=tuple(groups), n_left_out=found.n_left_out)
-    _remember(memory, key, near)
+    near = Near(groups=tuple(groups), n_left_out=found.n_left_out, key=key)
+    with suppress(DataError):  # a read-only folder: the findings are made again next time
+        if memory:
+            write_whole(memory, json.dumps(asdict(near)).encode())
     return near
 
 
-def run_hashes(values: object, size: int) -> Any:
+def run_hashes(values: ArrayLike, size: int) -> np.ndarray:
     """64-bit hashes of all runs of `size` values in a row; one of all values when there are fewer."""
     values = np.asarray(values, dtype=np.uint64)
     size = max(1, min(size, len(values)))
@@ -590,10 +528,6 @@ def run_hashes(values: object, size: int) -> Any:
     return total ^ (total >> np.uint64(32))
 
 
-_FACTOR, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
-_NONE = np.uint64(2**64 - 1)
-
-
 def _found(texts: Sequence[str], alike: float) -> Near:
     """For texts sorted by length."""
     sizes = np.array([len(text) for text in texts], dtype=float)
@@ -601,22 +535,19 @@ def _found(texts: Sequence[str], alike: float) -> Near:
     behind = np.cumsum(np.append(0.0, sizes))
     cells = sizes * (behind[:-1] - behind[reach]) + PAIR_CELLS * (np.arange(len(sizes)) - reach)
     if cells.sum() <= MOST_CELLS:
-        return Near(groups=_all_compared(texts, alike))
-    return _some_compared(texts, sizes, _candidates(texts), alike)
+        return Near(groups=_all_compared(texts, sizes, alike))
+    return _some_compared(texts, sizes, _meetings(texts), alike)
 
 
-def _all_compared(texts: Sequence[str], alike: float, chunk: int = 256) -> tuple[Any, ...]:
+def _all_compared(
+    texts: Sequence[str], sizes: np.ndarray, alike: float, chunk: int = 256
+) -> tuple[tuple[int, ...], ...]:
     """Every text with every one of similar length."""
-    from rapidfuzz.distance import Indel
-    from rapidfuzz.process import cdist
-
     labels = np.arange(len(texts))
     for start in range(0, len(texts), chunk):
         queries = texts[start : start + chunk]
         longest = len(queries[-1]) * (2 - alike) / alike
-        stop = next(
-            (place for place in range(start, len(texts)) if len(texts[place]) > longest), len(texts)
-        )
+        stop = int(np.searchsorted(sizes, longest, side="right"))
         near = cdist(
             queries, texts[start:stop], scorer=Indel.normalized_similarity, score_cutoff=alike
         )
@@ -627,14 +558,12 @@ def _all_compared(texts: Sequence[str], alike: float, chunk: int = 256) -> tuple
 
 
 def _some_compared(
-    texts: Sequence[str], sizes: Any, pairs: Sequence[tuple[int, int]], alike: float
+    texts: Sequence[str], sizes: np.ndarray, pairs: Sequence[tuple[int, int]], alike: float
 ) -> Near:
     """The pairs that may be alike, the most promising ones first.
 
     Each text is compared with its best match whatever it costs, with others until `MOST_CELLS` are spent.
     """
-    from rapidfuzz.distance import Indel
-
     parents, left, n_left_out, met = list(range(len(texts))), MOST_CELLS, 0, set()
 
     def root(place: int) -> int:
@@ -657,30 +586,29 @@ def _some_compared(
     return Near(groups=_grouped([root(place) for place in parents]), n_left_out=n_left_out)
 
 
-def _candidates(texts: Sequence[str]) -> Any:
+def _meetings(texts: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs of places that share enough of their runs, the shorter text first, those that share most in front."""
+    n = len(texts)
     kept = np.array([_smallest(text) for text in texts], dtype=np.uint64).reshape(-1, N_CLASSES)
-    tagged = kept ^ (np.arange(N_CLASSES, dtype=np.uint64) * _FACTOR)
-    hashes, places = tagged.ravel(), np.repeat(np.arange(len(texts)), N_CLASSES)
-    known = kept.ravel() != _NONE
-    order = np.lexsort((places[known], hashes[known]))
-    hashes, places = hashes[known][order], places[known][order]
-    met = [
-        places[:-step][hashes[:-step] == hashes[step:]] * len(texts)
-        + places[step:][hashes[:-step] == hashes[step:]]
-        for step in range(1, N_NEIGHBOURS + 1)
-    ]
-    one, other = np.divmod(np.unique(np.concatenate(met)), len(texts))
-    shared = np.concatenate(
-        [_shared(kept[one[at : at + 65536]], kept[other[at : at + 65536]])
-         for at in range(0, len(one), 65536)] or [np.zeros(0)]
-    )  # fmt: skip
+    tagged = (kept ^ (np.arange(N_CLASSES, dtype=np.uint64) * _FACTOR)).ravel()
+    places, known = np.repeat(np.arange(n), N_CLASSES), kept.ravel() != _NONE
+    hashes, places = tagged[known], places[known]
+    order = np.lexsort((places, hashes))
+    hashes, places = hashes[order], places[order]
+    met = []
+    for step in range(1, N_NEIGHBOURS + 1):
+        same = hashes[:-step] == hashes[step:]
+        met.append(places[:-step][same] * n + places[step:][same])
+    one, other = np.divmod(np.unique(np.concatenate(met)), n)
+    parts = [slice(at, at + 65536) for at in range(0, len(one), 65536)]
+    alike = [_shared(kept[one[part]], kept[other[part]]) for part in parts]
+    shared = np.concatenate([np.zeros(0), *alike])
     order = np.argsort(-shared, kind="stable")
     order = order[shared[order] >= LEAST_SHARED]
     return np.column_stack([one, other])[order].tolist()
 
 
-def _smallest(text: str) -> Any:
+def _smallest(text: str) -> np.ndarray:
     """The smallest hash of the text's runs in each class; `_NONE` where there is none."""
     hashes = run_hashes(np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32), RUN)
     kept = np.full(N_CLASSES, _NONE)
@@ -688,38 +616,14 @@ def _smallest(text: str) -> Any:
     return kept
 
 
-def _shared(one: Any, other: Any) -> Any:
+def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Share of classes in which two texts keep the same hash: an estimate of their runs in common."""
     filled = (one != _NONE) | (other != _NONE)
     return ((one == other) & filled).sum(axis=1) / filled.sum(axis=1)
 
 
 def _grouped(labels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    groups: dict[int, list[int]] = {}
+    groups: dict[int, list[int]] = defaultdict(list)
     for place, label in enumerate(labels):
-        groups.setdefault(label, []).append(place)
+        groups[label].append(place)
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
-
-
-def _remembered(memory: Path | None, key: str) -> Near | None:
-    """What the file knows of these texts; a file that is not there or torn knows nothing."""
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
-        if known.get("key") != key:
-            return None
-        return Near(groups=tuple(map(tuple, known["groups"])), n_left_out=known["n_left_out"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _remember(memory: Path | None, key: str, near: Near) -> None:
-    if memory is None:
-        return
-    record = {"key": key, "groups": near.groups, "n_left_out": near.n_left_out}
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        half = memory.with_name(f"{memory.name}.{os.getpid()}")
-        half.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(half, memory)
-    except OSError:  # a read-only folder: the findings are made again next time
-        return

@@ -1,4 +1,4 @@
-"""A comparison as tidy pandas frames, and a frame of answers as results."""
+"""A comparison as tidy pandas frames and as files of examples, and a frame of answers as results."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from evalkit import stats, wording
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from evalkit import stats
+from evalkit.answers import metrics
 from evalkit.answers.pairs import Pair
 from evalkit.conversation import conversation_text
 from evalkit.errors import DataError, DesignError
+from evalkit.files import JsonObject
 from evalkit.records import EvalResult
 from evalkit.redaction import without_secrets_in
-
-if TYPE_CHECKING:
-    import pandas as pd
+from evalkit.wording import cleaned, for_spreadsheet, listed, visible
 
 MODELS = ("base", "fine-tuned")
 STATUSES = ("regressed", "fixed", "both wrong", "both right")
@@ -29,52 +32,41 @@ _OURS = ("model", "fine_tuned", "right", "slice")  # say nothing of an answer by
 _ANSWER = {*_NEEDED, *_FACTS, *_OURS}
 _SIDES = ("answer_base", "answer_fine_tuned", "outcome_base", "outcome_fine_tuned")
 _EXAMPLE = {"example_id", "status", "slice", "cluster", "input", "messages", "expected", *_SIDES}
+_Columns = dict[str, object]
 
 
 def answers_frame(pairs: Sequence[Pair], names: Iterable[str], *, field: str = "") -> pd.DataFrame:
     """One row an answer, as formulas and seaborn want it; `Comparison.to_frame` says what the columns hold."""
-    import pandas as pd
-
     both = [*(one.base for one in pairs), *(one.fine_tuned for one in pairs)]
-    columns: dict[str, Any] = {
-        "example_id": _category([one.example_id for one in pairs] * 2),
-        "model": pd.Categorical([one for one in MODELS for _ in pairs], categories=MODELS),
-        "fine_tuned": pd.array([one for one in (0, 1) for _ in pairs], dtype="int64"),
-        "right": pd.array(
-            [
-                None if one.status == "undefined" else one.status in {"both right", side}
-                for side in STATUSES[:2]
-                for one in pairs
-            ],
-            dtype="boolean",
-        ),
+    known = [None if one.status == "undefined" else one.status for one in pairs]
+    right = [one and one in {"both right", side} for side in STATUSES[:2] for one in known]
+    columns: _Columns = {
+        "example_id": _category(one.example_id for one in (*pairs, *pairs)),
+        "model": pd.Categorical(np.repeat(MODELS, len(pairs)), categories=MODELS),
+        "fine_tuned": np.repeat([0, 1], len(pairs)),
+        "right": pd.array(right, dtype="boolean"),
     }
     for name in names:
         values = [one.base_values.get(name) for one in pairs]
         values += [one.fine_tuned_values.get(name) for one in pairs]
-        columns[_free(name, "metric_", _ANSWER, columns)] = _numbers(values)
-    for name, values in slice_columns(pairs, field, _ANSWER | {*columns}):
+        columns[_free(name, "metric_", {*_ANSWER, *columns})] = np.array(values, dtype=float)
+    for name, values in slice_columns(pairs, field, {*_ANSWER, *columns}):
         columns[name] = _category(values * 2)
-    columns |= {
-        "outcome": pd.Categorical([one.outcome for one in both], categories=OUTCOMES),
-        "latency_ms": pd.array([one.latency_ms for one in both], dtype="Float64"),
-        "prompt_tokens": pd.array([one.prompt_tokens for one in both], dtype="Int64"),
-        "completion_tokens": pd.array([one.completion_tokens for one in both], dtype="Int64"),
-        "cluster": _category([one.cluster for one in pairs] * 2),
-    }
+    columns["outcome"] = pd.Categorical([one.outcome for one in both], categories=OUTCOMES)
+    for name in _FACTS[1:4]:
+        dtype = "Float64" if name == "latency_ms" else "Int64"
+        columns[name] = pd.array([getattr(one, name) for one in both], dtype=dtype)
+    columns["cluster"] = _category(one.cluster for one in (*pairs, *pairs))
     columns |= {name: _texts(getattr(one, name) for one in both) for name in _NEEDED[1:]}
     return pd.DataFrame(columns)
 
 
 def examples_frame(pairs: Sequence[Pair], names: Iterable[str], *, field: str = "") -> pd.DataFrame:
     """One row an example, as people read it; `Comparison.to_frame` says what the columns hold."""
-    import pandas as pd
-
-    columns: dict[str, Any] = {
-        "example_id": _category([one.example_id for one in pairs]),
-        "status": pd.Categorical(
-            [one.status if one.status in STATUSES else None for one in pairs], categories=STATUSES
-        ),
+    known = [one.status if one.status in STATUSES else None for one in pairs]
+    columns: _Columns = {
+        "example_id": _category(one.example_id for one in pairs),
+        "status": pd.Categorical(known, categories=STATUSES),
     }
     for name in names:
         values = {
@@ -83,21 +75,26 @@ def examples_frame(pairs: Sequence[Pair], names: Iterable[str], *, field: str = 
             "change": [one.diff(name) for one in pairs],
         }
         for side, numbers in values.items():
-            columns[_free(f"{name}_{side}", "metric_", _EXAMPLE, columns)] = _numbers(numbers)
-    for name, values in slice_columns(pairs, field, _EXAMPLE | {*columns}):
+            free = _free(f"{name}_{side}", "metric_", {*_EXAMPLE, *columns})
+            columns[free] = np.array(numbers, dtype=float)
+    for name, values in slice_columns(pairs, field, {*_EXAMPLE, *columns}):
         columns[name] = _category(values)
-    columns |= {
-        "input": _texts(conversation_text(one.base.prompt) for one in pairs),
-        "expected": _texts(one.base.expected_text for one in pairs),
-        "answer_base": _texts(one.base.predicted for one in pairs),
-        "answer_fine_tuned": _texts(one.fine_tuned.predicted for one in pairs),
-    }
-    for side in ("base", "fine_tuned"):
-        made = [getattr(one, side).outcome for one in pairs]
-        columns[f"outcome_{side}"] = pd.Categorical(made, categories=OUTCOMES)
-    columns["cluster"] = _category([one.cluster for one in pairs])
+    columns["input"] = _texts(conversation_text(one.base.prompt) for one in pairs)
+    columns["expected"] = _texts(one.base.expected_text for one in pairs)
+    sides = {"base": [one.base for one in pairs], "fine_tuned": [one.fine_tuned for one in pairs]}
+    for side, made in sides.items():
+        columns[f"answer_{side}"] = _texts(one.predicted for one in made)
+    for side, made in sides.items():
+        outcomes = [one.outcome for one in made]
+        columns[f"outcome_{side}"] = pd.Categorical(outcomes, categories=OUTCOMES)
+    columns["cluster"] = _category(one.cluster for one in pairs)
     columns["messages"] = pd.Series([[dict(m) for m in p.base.prompt] for p in pairs], dtype=object)
     return pd.DataFrame(columns)
+
+
+def typed(rows: Iterable[Mapping[str, object]], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a frame of these columns, typed also where there is no row."""
+    return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
 
 
 def slice_columns(
@@ -108,7 +105,7 @@ def slice_columns(
     field = field or next(iter(fields), "")
     yield "slice", labels(pairs, field) if field else [ALL] * len(pairs)
     for name in fields:
-        free = _free(name, "slice_", taken, {})
+        free = _free(name, "slice_", taken)
         taken = {*taken, free}
         yield free, _texts(value_of(one, name) for one in pairs)
 
@@ -142,7 +139,7 @@ def labels(pairs: Sequence[Pair], field: str) -> list[str]:
 
 def label(field: str, value: str) -> str:
     """A slice's name, fit to be drawn: unseen and unstorable characters stand as codes."""
-    return wording.visible(wording.cleaned(f"{field} = {value}")[0])
+    return visible(cleaned(f"{field} = {value}")[0])
 
 
 def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
@@ -151,37 +148,41 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
     Raises:
         DataError: A needed column is missing, a cell of it is empty, or a score is no number from 0 to 1.
     """
-    from evalkit.answers import metrics
-
-    if lacking := [name for name in _NEEDED if name not in frame.columns]:
-        raise DataError(
-            f"{side} frame: no column {wording.listed(lacking)}; it has "
-            f"{wording.listed([str(name) for name in frame.columns]) or 'none'}"
-        )
-    scores, slices = _scores(frame, side), _slices(frame)
+    columns = [str(name) for name in frame.columns]
+    if lacking := [name for name in _NEEDED if name not in columns]:
+        has = listed(columns) or "none"
+        raise DataError(f"{side} frame: no column {listed(lacking)}; it has {has}")
+    known = _ANSWER | {"exact_match", "format", "format_correct", "sample"}
+    others = {name: is_numeric_dtype(frame[name]) for name in columns if name not in known}
+    scores = [name for name, is_number in others.items() if is_number]
+    slices = [name for name in others if name not in scores]
+    _check_scores(frame, scores, side)
     results = []
     for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+        who, answer = row["example_id"], row["predicted"]
         if (empty := [name for name in _NEEDED if row[name] is None]) and empty != ["predicted"]:
-            raise DataError(f"{side} frame: example {row['example_id']!r} has no {empty[0]}")
-        outcome = row.get("outcome") or ("ok" if row["predicted"] is not None else "empty")
-        expected, predicted = str(row["expected"]), str(row["predicted"] or "")
-        matched = row.get("exact_match")
-        form = row.get("format_correct", row.get("format"))
+            raise DataError(f"{side} frame: example {who!r} has no {empty[0]}")
+        outcome = row.get("outcome") or ("empty" if answer is None else "ok")
+        expected, predicted = str(row["expected"]), str(answer or "")
+        matched, form = row.get("exact_match"), row.get("format_correct", row.get("format"))
+        if matched is None:
+            matched = outcome == "ok" and metrics.exact(expected, predicted)
+        cluster = row.get(
+            "cluster"
+        )  # a frame of ours names the example itself where it shares none
         results.append(
             EvalResult(
-                row["example_id"] if isinstance(row["example_id"], int) else str(row["example_id"]),
+                who if isinstance(who, int) else str(who),
                 str(row["input_text"]),
                 expected,
                 predicted,
-                outcome == "ok" and metrics.exact(expected, predicted)
-                if matched is None
-                else bool(matched),
+                bool(matched),
                 None if form is None else bool(form),
                 outcome=outcome,
                 sample=int(row.get("sample") or 0),
                 scores={name: None if row[name] is None else float(row[name]) for name in scores},
                 slices={name: str(row[name]) for name in slices if row[name] is not None},
-                cluster=_own_cluster(row),
+                cluster=None if cluster is None or str(cluster) == str(who) else str(cluster),
                 latency_ms=row.get("latency_ms"),
                 prompt_tokens=row.get("prompt_tokens"),
                 completion_tokens=row.get("completion_tokens"),
@@ -190,70 +191,36 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
     return results
 
 
-def _scores(frame: pd.DataFrame, side: str) -> list[str]:
-    from pandas.api.types import is_numeric_dtype
-
-    named = [one for one in _others(frame) if is_numeric_dtype(frame[one])]
-    for name in named:
-        wrong = [
-            (who, value)
-            for who, value in zip(frame["example_id"], frame[name].astype(float), strict=True)
-            if value < 0 or value > 1
-        ]
-        if wrong:
+def _check_scores(frame: pd.DataFrame, scores: Iterable[str], side: str) -> None:
+    for name in scores:
+        values = frame[name].astype(float)
+        wrong = frame.loc[(values < 0) | (values > 1), ["example_id", name]]
+        for who, value in wrong.itertuples(index=False):
             raise DataError(
-                f"{side} frame: column {name!r} holds {wrong[0][1]:g} for example {str(wrong[0][0])!r}; a score is "
+                f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; a score is "
                 "a number from 0 to 1: drop the column, or give it as text to cut by it"
             )
-    return named
 
 
-def _slices(frame: pd.DataFrame) -> list[str]:
-    from pandas.api.types import is_numeric_dtype
-
-    return [one for one in _others(frame) if not is_numeric_dtype(frame[one])]
-
-
-def _others(frame: pd.DataFrame) -> list[str]:
-    known = _ANSWER | {"exact_match", "format", "format_correct", "sample"}
-    return [name for name in map(str, frame.columns) if name not in known]
-
-
-def _own_cluster(row: dict[str, Any]) -> str | None:
-    """The source an example shares; a frame of ours names the example itself where it shares none."""
-    cluster = row.get("cluster")
-    return None if cluster is None or str(cluster) == str(row["example_id"]) else str(cluster)
-
-
-def _free(name: str, prefix: str, *taken: Iterable[str]) -> str:
+def _free(name: str, prefix: str, taken: set[str]) -> str:
     """The name itself, or with a prefix where a column of ours has it."""
-    used = {one for some in taken for one in some}
-    name = wording.cleaned(name)[0]
-    while name in used:
+    name = cleaned(name)[0]
+    while name in taken:
         name = prefix + name
     return name
 
 
-def _category(values: Sequence[str]) -> Any:
+def _category(values: Iterable[str]) -> pd.Categorical:
     """Categories in the order of their first value."""
-    import pandas as pd
-
     texts = _texts(values)
     return pd.Categorical(texts, categories=list(dict.fromkeys(texts)))
 
 
-def _numbers(values: Iterable[float | None]) -> Any:
-    """Plain floats, for formulas read no others; NaN where undefined."""
-    import numpy as np
-
-    return np.array([np.nan if one is None else one for one in values], dtype=float)
-
-
 def _texts(values: Iterable[str]) -> list[str]:
-    return [wording.cleaned(str(one))[0] for one in values]
+    return [cleaned(str(one))[0] for one in values]
 
 
-def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> dict[str, Any]:
+def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> JsonObject:
     """One changed example, raw; `input` is the whole conversation as text, `messages` the same as it was sent."""
     diff, base, tuned = pair.diff("similarity"), pair.base, pair.fine_tuned
     return {
@@ -276,25 +243,20 @@ def write_examples(
     pairs: Iterable[Pair], marks: Mapping[str, str], folder: Path, name: str = "regressed"
 ) -> Sequence[Path]:
     """Writes `<name>.csv` and `<name>.jsonl`; in the CSV nothing is a formula and unseen characters stand as codes."""
-    records = without_secrets_in(
-        [
-            example_record(one, asked_again=marks.get(one.example_id, "not re-asked"))
-            for one in pairs
-        ]
-    )
+    again = [(one, marks.get(one.example_id, "not re-asked")) for one in pairs]
+    records = without_secrets_in([example_record(one, asked_again=mark) for one, mark in again])
     folder.mkdir(parents=True, exist_ok=True)
     table, lines = folder / f"{name}.csv", folder / f"{name}.jsonl"
-    lines.write_text(
-        "".join(json.dumps(one, ensure_ascii=True) + "\n" for one in records), encoding="utf-8"
-    )
+    text = "".join(json.dumps(one, ensure_ascii=True) + "\n" for one in records)
+    lines.write_text(text, encoding="utf-8")
     with table.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows([_for_people(one[column]) for column in _COLUMNS] for one in records)
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({k: _for_people(one) for k, one in row.items()} for row in records)
     return table, lines
 
 
-_COLUMNS = (
+_COLUMNS = (  # of a record, but for `messages`
     "example_id",
     "status",
     "input",
@@ -309,11 +271,7 @@ _COLUMNS = (
 )
 
 
-def _for_people(value: object) -> Any:
+def _for_people(value: object) -> object:
     if isinstance(value, Mapping):
         value = "; ".join(f"{name} = {one}" for name, one in value.items())
-    return (
-        wording.for_spreadsheet(wording.visible(wording.cleaned(value)[0]))
-        if isinstance(value, str)
-        else value
-    )
+    return for_spreadsheet(visible(cleaned(value)[0])) if isinstance(value, str) else value

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from evalkit import ledger
 from evalkit.answers import dataset, journal
 from evalkit.answers.request import Role
-from evalkit.benchmark.bench import Bench
+from evalkit.answers.runner import results_from_journal
+from evalkit.benchmark.bench import UNSCORED, Bench
 from evalkit.errors import DataError, DesignError
-from evalkit.files import alone, read_json
+from evalkit.files import JsonObject, alone, read_json
 from evalkit.records import answers_hash
 from evalkit.redaction import without_secrets_in
 from evalkit.wording import listed, plural
@@ -27,7 +27,6 @@ from evalkit.wording import listed, plural
 FOLDER = "frozen"
 KIND, VERSION = "evalkit-frozen", 1
 _HEAD = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode", "versions")
-_UNSCORED: Mapping[str, Any] = {"checker": "none", "scorers": ()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class Frozen:
     """
 
     folder: Path
-    record: Mapping[str, Any]
+    record: JsonObject
     is_new: bool
 
     def __str__(self) -> str:
@@ -80,11 +79,11 @@ def freeze(
         raise DesignError(f"--samples {samples}: need at least 1, or leave it out")
     path, study = bench.journals[role], bench.study
     asked = {"samples": samples or bench.settings.samples}
-    bench.ask(role, path, **asked, **_UNSCORED)
+    bench.ask(role, path, **asked, **UNSCORED)
     sources = {"test": (bench.path, path)}
     if prompts:
         own = study.path(f"journals/{role}_prompts.jsonl")
-        bench.ask(role, own, prompts, slice_fields=(), cluster_field=None, **asked, **_UNSCORED)
+        bench.ask(role, own, prompts, slice_fields=(), cluster_field=None, **asked, **UNSCORED)
         sources["prompts"] = (prompts, own)
     home = study.folder / FOLDER
     home.mkdir(exist_ok=True)
@@ -99,7 +98,7 @@ def freeze(
 
 def _laid_down(
     bench: Bench, role: Role, sources: Mapping[str, tuple[Path, Path]], folder: Path, at: datetime
-) -> dict[str, Any]:
+) -> JsonObject:
     """Copies all files into a folder; what is said of them is said of the copies."""
     sets = {}
     for name, (questions, answers) in sources.items():
@@ -125,20 +124,17 @@ def _laid_down(
     return record
 
 
-def _told(bench: Bench, questions: Path, answers: Path, *, is_test: bool) -> dict[str, Any]:
+def _told(bench: Bench, questions: Path, answers: Path, *, is_test: bool) -> JsonObject:
     """What there is to know of one set of questions and its answers; all samples count, and errors are counted too."""
-    from evalkit.answers.runner import results_from_journal
-
     limit, strict = (bench.settings.limit if is_test else None), bench.settings.strict
-    results = results_from_journal(
-        answers, questions, limit=limit, strict=strict, remedy=None, **_UNSCORED
-    )
+    how = {"limit": limit, "strict": strict}
+    results = results_from_journal(answers, questions, remedy=None, **how, **UNSCORED)
     entries = journal.read_journal(answers).entries
     times = sorted(one.at for one in entries if one.at)
     return {
         "questions": questions.name,
         "answers": answers.name,
-        "fingerprint": dataset.read_examples(questions, limit=limit, strict=strict).fingerprint,
+        "fingerprint": dataset.read_examples(questions, **how).fingerprint,
         "n_examples": len({one.example_id for one in results}),
         "n_answers": len(results),
         "outcomes": dict(Counter(one.outcome for one in results)),
@@ -176,7 +172,7 @@ def _put(study: Path, partial: Path, record: Mapping[str, object], at: datetime)
     return folder
 
 
-def _counted(told: Mapping[str, Any]) -> str:
+def _counted(told: JsonObject) -> str:
     outcomes = [f"{n} {outcome}" for outcome, n in told["outcomes"].items()]
     served = [repr(name) for name in told["served_models"] if name]
     by = f", served by {listed(served)}" if served else ""

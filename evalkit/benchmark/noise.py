@@ -8,22 +8,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from evalkit import stats, wording
+import pandas as pd
+
+from evalkit import stats
 from evalkit.answers import metrics, request
 from evalkit.answers.pairs import Pair
 from evalkit.benchmark.bench import Bench, can_ask
 from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.frames import typed
 from evalkit.errors import ModelError
+from evalkit.files import JsonObject
 from evalkit.records import Brief, EvalResult
-
-if TYPE_CHECKING:
-    import pandas as pd
+from evalkit.stats import RateInterval
+from evalkit.wording import html_table, redacted, share
 
 Mark = Literal["flips", "stable", "not re-asked"]
-_MARKS = ("flips", "stable", "not re-asked")
+MARKS: tuple[Mark, ...] = ("flips", "stable", "not re-asked")
 Passes = tuple[Sequence[EvalResult], Sequence[EvalResult]]
+_Twice = Mapping[str, tuple[EvalResult, EvalResult]]
+_DTYPES = {
+    **dict.fromkeys(("model", "change"), "category"),
+    **dict.fromkeys(("n", "n_changed"), "Int64"),
+    **dict.fromkeys(("rate", "ci_low", "ci_high"), "Float64"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,30 +40,55 @@ class ModelNoise:
     """Two live passes of one model over the drawn examples.
 
     Attributes:
-        n: Drawn examples answered in both passes.
-        n_other_words: Of these, answered in other words the second time.
-        n_changed: Of these, right once and wrong once.
-        text_rate: `n_other_words / n` with its interval.
-        flip_rate: `n_changed` of those that can be right or wrong, with its interval: the noise floor.
+        text_rate: Share answered in other words the second time, with its interval.
+        flip_rate: Share right once and wrong once, of those that can be either, with its interval: the noise floor.
         recording_rate: Share whose first live answer is the recorded one, word for word: this machine against the recording.
     """
 
-    n: int
-    n_other_words: int
-    n_changed: int
-    text_rate: Any
-    flip_rate: Any
-    recording_rate: Any
+    text_rate: RateInterval
+    flip_rate: RateInterval
+    recording_rate: RateInterval
 
-    def changes(self) -> tuple[tuple[str, int, Any], ...]:
-        """Each kind of change: its name, how many, and its rate with interval."""
+    @property
+    def n(self) -> int:
+        """Drawn examples answered in both passes."""
+        return self.text_rate.n
+
+    @property
+    def n_other_words(self) -> int:
+        """Of these, answered in other words the second time."""
+        return self.text_rate.successes
+
+    @property
+    def n_changed(self) -> int:
+        """Of these, right once and wrong once."""
+        return self.flip_rate.successes
+
+    def changes(self) -> Mapping[str, RateInterval]:
+        """How often it changed, by kind of change."""
         same = self.recording_rate
         others = stats.rate_interval(same.n - same.successes, same.n, alpha=same.alpha)
-        return (
-            ("other words", self.n_other_words, self.text_rate),
-            ("right or wrong", self.n_changed, self.flip_rate),
-            ("not as recorded", same.n - same.successes, others),
-        )
+        rates = {"other words": self.text_rate, "right or wrong": self.flip_rate}
+        return {**rates, "not as recorded": others}
+
+    def to_dict(self) -> JsonObject:
+        """Plain values for the evidence file."""
+        return {
+            "n": self.n,
+            "n_other_words": self.n_other_words,
+            "n_changed": self.n_changed,
+            "flip_rate": self.flip_rate.to_dict(),
+            "text_rate": self.text_rate.to_dict(),
+            "recording_rate": self.recording_rate.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        words, flips, same = (
+            share(one.successes, one.n)
+            for one in (self.text_rate, self.flip_rate, self.recording_rate)
+        )  # flips: nothing where no answer can be right or wrong
+        flipped = f"{flips} changed between right and wrong, " if self.flip_rate.n else ""
+        return f"{flipped}{words} changed a word, {same} equal the recording"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -85,23 +119,13 @@ class NoiseFloor(Brief):
         the noise floor; "not as recorded": the first live answer against the recorded one): categories; `n`, `n_changed`:
         Int64; `rate`, `ci_low`, `ci_high`: Float64.
         """
-        import pandas as pd
-
-        rows = [
-            (role, change, rate.n, n_changed, rate.estimate, rate.ci_low, rate.ci_high)
-            for role, one in self.by_model.items()
-            for change, n_changed, rate in one.changes()
-        ]
-        dtypes = {
-            "model": "category",
-            "change": "category",
-            "n": "Int64",
-            "n_changed": "Int64",
-            "rate": "Float64",
-            "ci_low": "Float64",
-            "ci_high": "Float64",
-        }
-        return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
+        rows = []
+        for role, one in self.by_model.items():
+            for change, rate in one.changes().items():
+                counts = {"n": rate.n, "n_changed": rate.successes, "rate": rate.estimate}
+                limits = {"ci_low": rate.ci_low, "ci_high": rate.ci_high}
+                rows.append({"model": role, "change": change, **counts, **limits})
+        return typed(rows, _DTYPES)
 
     def asked_again(self) -> pd.DataFrame:
         """What became of each regressed example when it was asked again, by `example_id`; to be joined to a frame.
@@ -109,29 +133,16 @@ class NoiseFloor(Brief):
         Columns: `asked_again`: category "flips", "stable" or "not re-asked"; `flaky`: nullable boolean, True where it
         flips, so that sorting by it puts those last.
         """
-        import pandas as pd
-
-        marks = pd.Categorical(self.marks.values(), categories=_MARKS)
+        marks = pd.Categorical(self.marks.values(), categories=MARKS)
         flaky = pd.array([one == "flips" for one in marks], dtype="boolean")
         index = pd.Index(list(self.marks), name="example_id", dtype="str")
         return pd.DataFrame({"asked_again": marks, "flaky": flaky}, index=index)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
-        models = {
-            role: {
-                "n": one.n,
-                "n_other_words": one.n_other_words,
-                "n_changed": one.n_changed,
-                "flip_rate": one.flip_rate.to_dict(),
-                "text_rate": one.text_rate.to_dict(),
-                "recording_rate": one.recording_rate.to_dict(),
-            }
-            for role, one in self.by_model.items()
-        }
         return {
             "n": self.n,
-            "by_model": models,
+            "by_model": {role: one.to_dict() for role, one in self.by_model.items()},
             "marks": dict(self.marks),
             "n_gone": self.n_gone,
             "notes": [*self.notes],
@@ -140,15 +151,11 @@ class NoiseFloor(Brief):
     def __str__(self) -> str:
         if not self.n:
             return f"The noise floor was not measured. {' '.join(self.notes)}".strip()
-        parts = (
-            f"{role}: {_flipped(one)}{wording.share(one.n_other_words, one.n)} changed a word, "
-            f"{wording.share(one.recording_rate.successes, one.n)} equal the recording"
-            for role, one in self.by_model.items()
-        )
-        return f"Asked twice on this machine, {'; '.join(parts)}."
+        told = "; ".join(f"{role}: {one}" for role, one in self.by_model.items())
+        return f"Asked twice on this machine, {told}."
 
     def _repr_html_(self) -> str:
-        return wording.html_table({"noise floor": str(self), "notes": " ".join(self.notes)})
+        return html_table({"noise floor": str(self), "notes": " ".join(self.notes)})
 
 
 def noise_floor(
@@ -163,22 +170,17 @@ def noise_floor(
             having changed.
     """
     drawn = set(drawn)
-    recorded = {"base": {one.example_id: one.base.predicted for one in comparison.pairs}}
-    recorded["fine-tuned"] = {one.example_id: one.fine_tuned.predicted for one in comparison.pairs}
+    recorded = {
+        "base": {one.example_id: one.base.predicted for one in comparison.pairs},
+        "fine-tuned": {one.example_id: one.fine_tuned.predicted for one in comparison.pairs},
+    }
     both = {role: _answered_twice(two) for role, two in passes.items()}
     marks, n_gone = _marks(comparison, both)
-    return NoiseFloor(
-        by_model={
-            role: _model_noise(
-                {i: two for i, two in found.items() if i in drawn},
-                recorded[role],
-                comparison.status_metric,
-            )
-            for role, found in both.items()
-        },
-        marks=marks,
-        n_gone=n_gone,
-    )
+    by_model = {}
+    for role, found in both.items():
+        twice = {name: two for name, two in found.items() if name in drawn}
+        by_model[role] = _model_noise(twice, recorded[role], comparison.status_metric)
+    return NoiseFloor(by_model=by_model, marks=marks, n_gone=n_gone)
 
 
 def draw(pairs: Iterable[Pair], n: int, *, seed: int = 0) -> list[str]:
@@ -212,26 +214,24 @@ def ask_twice(
         With no endpoint in the environment, or one that cannot be used: nothing measured, and a note that says why.
     """
     if not n or not can_ask():
-        return _unmeasured(
-            comparison, "No endpoint is named in the environment." if n else "reask_n is 0."
-        )
+        why = "No endpoint is named in the environment." if n else "reask_n is 0."
+        return _unmeasured(comparison, why)
     drawn = draw(comparison.pairs, n, seed=seed)
     regressed = draw(comparison.regressed, n if n_regressed is None else n_regressed, seed=seed)
     place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
     rows = _write_rows(bench, {*drawn, *regressed}, place / "rows.jsonl")
-    passes: dict[str, list[list[EvalResult]]] = {"base": [], "fine-tuned": []}
+    asked = {}
     try:
         for number in (1, 2):
-            about = {"noise pass": number}
             for role in request.ROLES:
-                name = role.replace("_", "-")
-                path = place / f"{name}-{number}.jsonl"
-                passes[name].append(
-                    bench.ask(role, path, rows, samples=1, progress=False, about=about)
-                )
+                path = place / f"{role.replace('_', '-')}-{number}.jsonl"
+                about = {"noise pass": number}
+                how = {"samples": 1, "progress": False, "about": about}
+                asked[role, number] = bench.ask(role, path, rows, **how)
     except ModelError as why:
-        return _unmeasured(comparison, wording.redacted(str(why)))
-    return noise_floor(comparison, {role: (two[0], two[1]) for role, two in passes.items()}, drawn)
+        return _unmeasured(comparison, redacted(str(why)))
+    passes = {r.replace("_", "-"): (asked[r, 1], asked[r, 2]) for r in request.ROLES}
+    return noise_floor(comparison, passes, drawn)
 
 
 def _unmeasured(comparison: Comparison, why: str) -> NoiseFloor:
@@ -243,17 +243,15 @@ def _write_rows(bench: Bench, ids: set[str], path: Path) -> Path:
     lines = {one.line: one.example_id for one in bench.test_set.examples if one.example_id in ids}
     path.parent.mkdir(parents=True, exist_ok=True)
     with bench.path.open("rb") as old, path.open("w", encoding="utf-8") as new:
-        for number, line in enumerate(
-            old, start=1
-        ):  # as bytes: only a newline ends a line, as in the dataset
+        # as bytes: only a newline ends a line, as in the dataset
+        for number, line in enumerate(old, start=1):
             if number in lines:
-                new.write(
-                    json.dumps({**json.loads(line.decode("utf-8-sig")), "id": lines[number]}) + "\n"
-                )
+                row = {**json.loads(line.decode("utf-8-sig")), "id": lines[number]}
+                new.write(json.dumps(row) + "\n")
     return path
 
 
-def _answered_twice(passes: Passes) -> dict[str, tuple[EvalResult, EvalResult]]:
+def _answered_twice(passes: Passes) -> _Twice:
     first, second = (
         {str(one.example_id): one for one in results if one.outcome != "error"}
         for results in passes
@@ -261,51 +259,33 @@ def _answered_twice(passes: Passes) -> dict[str, tuple[EvalResult, EvalResult]]:
     return {name: (one, second[name]) for name, one in first.items() if name in second}
 
 
-def _model_noise(
-    twice: Mapping[str, tuple[EvalResult, EvalResult]], recorded: Mapping[str, str], metric: str
-) -> ModelNoise:
-    n = len(twice)
-    n_other = sum(a.predicted != b.predicted for a, b in twice.values())
-    known = [
-        one for one in twice.values() if all(metrics.value(x, metric) is not None for x in one)
-    ]
+def _model_noise(twice: _Twice, recorded: Mapping[str, str], metric: str) -> ModelNoise:
+    n, both = len(twice), list(twice.values())
+    n_other = sum(a.predicted != b.predicted for a, b in both)
+    known = [two for two in both if all(metrics.value(one, metric) is not None for one in two)]
     n_changed = sum(_right(a, metric) != _right(b, metric) for a, b in known)
     n_same = sum(a.predicted == recorded.get(name) for name, (a, _) in twice.items())
-    text_rate, recording_rate = (stats.rate_interval(k, n) for k in (n_other, n_same))
     return ModelNoise(
-        n=n,
-        n_other_words=n_other,
-        n_changed=n_changed,
-        text_rate=text_rate,
+        text_rate=stats.rate_interval(n_other, n),
         flip_rate=stats.rate_interval(n_changed, len(known)),
-        recording_rate=recording_rate,
+        recording_rate=stats.rate_interval(n_same, n),
     )
 
 
-def _marks(
-    comparison: Comparison, both: Mapping[str, Mapping[str, tuple[EvalResult, EvalResult]]]
-) -> tuple[dict[str, Mark], int]:
+def _marks(comparison: Comparison, both: Mapping[str, _Twice]) -> tuple[dict[str, Mark], int]:
     marks: dict[str, Mark] = {}
-    n_gone = 0
+    n_gone, metric = 0, comparison.status_metric
     for name in (one.example_id for one in comparison.regressed):
-        verdicts = [
-            [_right(one, comparison.status_metric) for one in found[name]]
-            for found in both.values()
-            if name in found
-        ]
-        if len(verdicts) < 2:
+        asked = [found[name] for found in both.values() if name in found]
+        if len(asked) < 2:
             marks[name] = "not re-asked"
             continue
-        marks[name] = "flips" if any(a != b for a, b in verdicts) else "stable"
-        (base, _), (tuned, _) = verdicts
+        (base, again), (tuned, tuned_again) = (
+            (_right(a, metric), _right(b, metric)) for a, b in asked
+        )
+        marks[name] = "stable" if base == again and tuned == tuned_again else "flips"
         n_gone += marks[name] == "stable" and not (base and not tuned)
     return marks, n_gone
-
-
-def _flipped(one: ModelNoise) -> str:
-    """Nothing where no answer can be right or wrong."""
-    n = one.flip_rate.n
-    return f"{wording.share(one.n_changed, n)} changed between right and wrong, " if n else ""
 
 
 def _right(result: EvalResult, metric: str) -> bool:

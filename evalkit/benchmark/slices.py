@@ -1,71 +1,103 @@
-"""Which declared slices moved: one row a slice, its interval, and p adjusted over all of them."""
+"""Which slices moved: the declared ones, each with its interval and p adjusted over all; and those found by looking.
+
+The finder looks first and tests afterwards: which combination of traits holds the regressions is a hunch.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from evalkit import stats, wording
-from evalkit.answers.pairs import Pair, mean, paired_test
+import numpy as np
+import pandas as pd
+
+from evalkit import stats
+from evalkit.answers.pairs import Pair, mean
 from evalkit.benchmark.comparison import Comparison, Question
-from evalkit.benchmark.frames import NO_VALUE, label, shown_values, slice_fields, value_of
+from evalkit.benchmark.frames import NO_VALUE, label, shown_values, slice_fields, typed, value_of
 from evalkit.conversation import attachments, conversation_text, own_messages, spoken_text
 from evalkit.errors import DataError, DesignError
+from evalkit.files import JsonObject
 from evalkit.records import Brief
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+from evalkit.stats import PairedBinaryTest, Result
+from evalkit.wording import amount, effect, html_table, percent, plural, scale_of
 
 MIN_N = 30  # below it a slice is called small; it is tested all the same
-
+LABEL = "exploratory: found by looking, so it needs fresh examples to be believed"
+MAX_VALUES = 20  # a field with more values names examples, not slices
 
 Standing = Literal["worse", "shown safe", "looks bad", "could not have been seen"]
+Predicate = Callable[[Pair], bool]
+_FLOATS = (
+    "base_rate",
+    "fine_tuned_rate",
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_exact",
+    "p_adjusted",
+    "margin",
+    "chance_to_see",
+)
+_DTYPES = {
+    "slice": "category",
+    "field": "category",
+    "value": "str",
+    "metric": "category",
+    "n": "Int64",
+    "n_to_settle": "Int64",
+    **dict.fromkeys(_FLOATS, "Float64"),
+    "verdict": "category",
+    "standing": "category",
+    "few": "boolean",
+}
+_FOUND = {
+    "where": "str",
+    **dict.fromkeys(("n", "n_fixed", "n_regressed"), "Int64"),
+    **dict.fromkeys(
+        ("share_of_regressed", "estimate", "ci_low", "ci_high", "p_adjusted"), "Float64"
+    ),
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SliceRow:
     """One slice: both rates, the paired difference and what can be said about it.
 
     Attributes:
         slice: `field = value`, fit to be drawn: unseen and unstorable characters stand as codes.
-        n: Examples of which the metric is known for both models.
-        p_value: Raw p, McNemar's mid-p or of t; valid on average, a little liberal where few examples decide.
-        p_exact: Exact p, valid at any number of examples: McNemar's, or of sign flips where few examples moved (None
-            where t decides). It is what Holm adjusts.
-        p_adjusted: Holm over all slices.
         test: The slice's own test, not adjusted.
-        safety: "not worse" when the interval excludes a loss of the declared margin, else "not shown"; None without margin.
+        p_adjusted: Holm over all slices.
+        n_tested: Slices that share the level.
         margin: The declared margin, None without one.
         beyond_margin: The whole interval lies beyond the margin on the bad side, at a level that allows for the number of
             slices: one-sided alpha over all of them.
-        chance_to_see: Chance that this slice's test, adjusted, shows a loss of the margin; None without margin.
         wanted_chance: The study's power.
-        n_to_settle: Examples of this slice that would settle it at this run's rates: show it safe, or worse; without a
-            margin, show the difference. None when it is settled, no number would, or its examples lack the field.
         question: The comparison's: where it is "no_worse", how the slice stands against its margin is what is asked.
     """
 
     slice: str
     field: str
     value: str
-    n: int
     base_rate: float | None
     fine_tuned_rate: float | None
-    test: Any
-    p_value: float | None
-    p_exact: float | None
+    test: Result
     p_adjusted: float | None = None
-    safety: str | None = None
+    n_tested: int = 0
     margin: float | None = None
     beyond_margin: bool = False
-    chance_to_see: float | None = None
     wanted_chance: float = 0.8
-    n_to_settle: int | None = None
     question: Question = "better"
+
+    @property
+    def n(self) -> int:
+        """Examples of which the metric is known for both models."""
+        return self.test.n
 
     @property
     def estimate(self) -> float | None:
@@ -88,6 +120,18 @@ class SliceRow:
         return self.test.ci_high
 
     @property
+    def p_value(self) -> float | None:
+        """Raw p, McNemar's mid-p or of t; valid on average, a little liberal where few examples decide."""
+        return self.test.p_value
+
+    @property
+    def p_exact(self) -> float | None:
+        """Exact p, valid at any number of examples, which Holm adjusts: McNemar's, or of sign flips where few examples
+        moved; None where t decides.
+        """
+        return self.test.p_exact
+
+    @property
     def verdict(self) -> str:
         """Better, worse or no difference shown, by the adjusted p; worse as well where the interval is beyond the margin."""
         if self.estimate is None:
@@ -97,6 +141,11 @@ class SliceRow:
         if self.p_adjusted is None or self.p_adjusted >= self.test.alpha or self.estimate == 0:
             return "no difference shown"
         return "better" if self.gain > 0 else "worse"
+
+    @cached_property
+    def safety(self) -> str | None:
+        """Says "not worse" when the interval excludes a loss of the declared margin, else "not shown"; None without margin."""
+        return stats.noninferiority_test(self.test, self.margin).verdict if self.margin else None
 
     @property
     def few(self) -> bool:
@@ -120,33 +169,48 @@ class SliceRow:
         bad = self.gain <= -self.margin or (seen and self.gain < 0)
         return "looks bad" if bad else "could not have been seen"
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def _first_level(self) -> float:
+        """The level that the first of Holm's steps asks for."""
+        return self.test.alpha / max(self.n_tested, 1)
+
+    @cached_property
+    def chance_to_see(self) -> float | None:
+        """Chance that this slice's test, adjusted, shows a loss of the margin; None without margin."""
+        test, alpha = self.test, self._first_level
+        if self.margin is None or self.estimate is None:
+            return None
+        if isinstance(test, PairedBinaryTest):
+            return stats.chance_to_find(test.n, test.disagreement, self.margin, alpha=alpha)
+        if test.ci_low is None or test.ci_high is None or test.ci_high == test.ci_low:
+            return None
+        # Where nothing varied, the interval of about four standard errors stands in for the one that is 0.
+        se = test.se if test.t_score is not None else (test.ci_high - test.ci_low) / 4
+        return stats.chance_to_find_mean(se, self.margin, alpha=alpha)
+
+    @cached_property
+    def n_to_settle(self) -> int | None:
+        """Examples of this slice that would settle it at this run's rates: show it safe, or worse.
+
+        Without a margin, show the difference. None when it is settled, no number would, or its examples lack the field.
+        """
+        settled = self.verdict in {"better", "worse"} or self.safety == "not worse"
+        if self.value == NO_VALUE or settled:
+            return None
+        margin, test, power = self.margin or 0.0, self.test, self.wanted_chance
+        prices = []
+        if margin:
+            prices.append(examples_to_settle(test, margin=margin, alpha=test.alpha, power=power))
+        if not margin or self.gain < 0:
+            prices.append(examples_to_settle(test, alpha=self._first_level, power=power))
+        return min(filter(None, prices), default=None)
+
+    def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
-        names = (
-            "slice",
-            "field",
-            "value",
-            "n",
-            "base_rate",
-            "fine_tuned_rate",
-            "estimate",
-            "ci_low",
-            "ci_high",
-            "p_value",
-            "p_exact",
-            "p_adjusted",
-            "verdict",
-            "safety",
-            "standing",
-            "margin",
-            "chance_to_see",
-            "n_to_settle",
-            "gain",
-        )
-        return {name: getattr(self, name) for name in names} | {
-            "diff": self.estimate,
-            "shown_as": self.test.shown_in(),
-        }
+        said = ("verdict", "safety", "standing", "margin", "chance_to_see", "n_to_settle", "gain")
+        names = ("slice", "field", "value", "n", *_FLOATS[:-2], *said)
+        plain = {name: getattr(self, name) for name in names}
+        return {**plain, "diff": self.estimate, "shown_as": self.test.shown_in()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -191,49 +255,18 @@ class SliceTable(Brief):
         `ci_high`, `p_value`, `p_exact`, `p_adjusted`, `margin`, `chance_to_see`: Float64, missing where undefined;
         `few`: nullable boolean.
         """
-        import pandas as pd
+        more = {"metric": self.metric}
+        return typed([one.to_dict() | more | {"few": one.few} for one in self.rows], _DTYPES)
 
-        rows = [{**one.to_dict(), "metric": self.metric, "few": one.few} for one in self.rows]
-        return pd.DataFrame(rows, columns=list(_DTYPES)).astype(_DTYPES)
-
-    def to_dict(self) -> list[dict[str, Any]]:
+    def to_dict(self) -> list[JsonObject]:
         """Plain rows, each with the metric's name."""
         return [{**one.to_dict(), "metric": self.metric} for one in self.rows]
 
     def _repr_html_(self) -> str:
-        return wording.html_table(
-            {
-                one.slice: f"{one.verdict}, {wording.amount(one.estimate, wording.scale_of(one.test))}"
-                for one in self.rows
-            }
-        )
-
-
-_DTYPES = {
-    "slice": "category",
-    "field": "category",
-    "value": "str",
-    "metric": "category",
-    **dict.fromkeys(("n", "n_to_settle"), "Int64"),
-    **dict.fromkeys(
-        (
-            "base_rate",
-            "fine_tuned_rate",
-            "estimate",
-            "ci_low",
-            "ci_high",
-            "p_value",
-            "p_exact",
-            "p_adjusted",
-            "margin",
-            "chance_to_see",
-        ),
-        "Float64",
-    ),
-    "verdict": "category",
-    "standing": "category",
-    "few": "boolean",
-}
+        said = {
+            row.slice: f"{row.verdict}, {amount(row.estimate, scale_of(row.test))}" for row in self
+        }
+        return html_table(said)
 
 
 def own_slice(comparison: Comparison, values: pd.Series) -> Comparison:
@@ -250,7 +283,7 @@ def own_slice(comparison: Comparison, values: pd.Series) -> Comparison:
     lacking = [one.example_id for one in comparison.pairs if one.example_id not in known]
     if lacking:
         raise DataError(
-            f"the series {name!r} has no value for {wording.plural(len(lacking), 'example')}, first {lacking[0]!r}; its "
+            f"the series {name!r} has no value for {plural(len(lacking), 'example')}, first {lacking[0]!r}; its "
             "index must hold the ids: frame.set_index('example_id')[...]"
         )
     empty = {one for one, missing in zip(known, values.isna(), strict=True) if missing}
@@ -282,59 +315,8 @@ def slice_table(
     Raises:
         DesignError: A field that no example carries.
     """
-    table = _raw_table(comparison, metric or comparison.primary_metric, fields, margin)
-    return _adjusted([table], power)[0]
-
-
-def _raw_table(
-    comparison: Comparison, metric: str, fields: Sequence[str], margin: float | None
-) -> SliceTable:
-    known = slice_fields(comparison.pairs, fields)
-    fields = fields or known
-    groups = slices_of(comparison.pairs, fields)
-    rows = tuple(
-        _row(name, group, comparison, metric=metric, margin=margin or None, n_slices=len(groups))
-        for name, group in groups.items()
-    )
-    shown = {name: shown_values(comparison.pairs, name) for name in fields}
-    return SliceTable(
-        metric=metric,
-        rows=rows,
-        margin=margin or None,
-        alpha=comparison.alpha,
-        folded={
-            name: len(values.keys() - {NO_VALUE})
-            for name, values in shown.items()
-            if any(value != own for value, own in values.items())
-        },
-    )
-
-
-def _adjusted(tables: Sequence[SliceTable], power: float) -> tuple[SliceTable, ...]:
-    """Holm over the rows of all these tables, and the price of what it leaves open."""
-    p_values = [_exact(row) for table in tables for row in table]
-    adjusted, n_tested = iter(stats.adjust(p_values)), sum(one is not None for one in p_values)
-    return tuple(
-        replace(
-            table,
-            n_tested=n_tested,
-            rows=tuple(
-                _settled(
-                    replace(
-                        row,
-                        p_adjusted=next(adjusted),
-                        chance_to_see=_chance(row, n_tested),
-                        wanted_chance=power,
-                    ),
-                    table.margin or 0.0,
-                    n_tested,
-                    power,
-                )
-                for row in table
-            ),
-        )
-        for table in tables
-    )
+    metrics = [metric or comparison.primary_metric]
+    return _tables(comparison, metrics, fields=fields, margin=margin, power=power)[0]
 
 
 def slice_tables(
@@ -345,12 +327,73 @@ def slice_tables(
     power: float = 0.8,
 ) -> tuple[SliceTable, ...]:
     """One table a metric, the primary one first; the others' p are adjusted together, over all their slices."""
-    names = [
-        comparison.primary_metric,
-        *(name for name in comparison.tests if name != comparison.primary_metric),
-    ]
-    first, *others = (_raw_table(comparison, name, fields, margin) for name in names)
-    return *_adjusted([first], power), *_adjusted(others, power)
+    first = comparison.primary_metric
+    others = [name for name in comparison.tests if name != first]
+    given = {"fields": fields, "margin": margin, "power": power}
+    return *_tables(comparison, [first], **given), *_tables(comparison, others, **given)
+
+
+def _tables(
+    comparison: Comparison,
+    metrics: Sequence[str],
+    *,
+    fields: Sequence[str],
+    margin: float | None,
+    power: float,
+) -> tuple[SliceTable, ...]:
+    """A table a metric; Holm over the rows of all of them."""
+    pairs, margin = comparison.pairs, margin or None
+    known = slice_fields(pairs, fields)
+    shown = {name: shown_values(pairs, name) for name in fields or known}
+    groups = slices_of(pairs, tuple(shown))
+    tests = {(m, name): comparison.test_of(groups[name], m) for m in metrics for name in groups}
+    exact = [one.p_decides if one.p_exact is None else one.p_exact for one in tests.values()]
+    adjusted = dict(zip(tests, stats.adjust(exact), strict=True))
+    n_tested = sum(one is not None for one in exact)
+
+    def is_beyond(metric: str, name: tuple[str, str]) -> bool:
+        """A loss is one side, so all slices together may spend alpha on it; one slice never more than its own interval."""
+        if not margin or _best_end(tests[metric, name]) >= -margin:
+            return False
+        level = min(1.0, 2 / len(groups)) * comparison.alpha
+        strict = comparison.test_of(groups[name], metric, alpha=level)
+        return _best_end(strict) < -margin and strict.p_decides < level
+
+    def row(metric: str, name: tuple[str, str]) -> SliceRow:
+        group, test = groups[name], tests[metric, name]
+        return SliceRow(
+            slice=label(*name),
+            field=name[0],
+            value=name[1],
+            base_rate=mean([one.base_values[metric] for one in group]),
+            fine_tuned_rate=mean([one.fine_tuned_values[metric] for one in group]),
+            test=test,
+            p_adjusted=adjusted[metric, name],
+            n_tested=n_tested,
+            margin=margin,
+            beyond_margin=is_beyond(metric, name),
+            wanted_chance=power,
+            question=comparison.question,
+        )
+
+    n_values = {name: len(values.keys() - {NO_VALUE}) for name, values in shown.items()}
+    folded = {k: n for k, n in n_values.items() if any(v != own for v, own in shown[k].items())}
+    return tuple(
+        SliceTable(
+            metric=metric,
+            rows=tuple(row(metric, name) for name in groups),
+            margin=margin,
+            n_tested=n_tested,
+            alpha=comparison.alpha,
+            folded=folded,
+        )
+        for metric in metrics
+    )
+
+
+def _best_end(test: Result) -> float:
+    """The limit of the interval on the good side, with the sign of good news; 0 where there is none."""
+    return -(test.ci_low or 0.0) if test.lower_is_better else test.ci_high or 0.0
 
 
 def most_lost(tables: Sequence[SliceTable]) -> SliceTable:
@@ -382,86 +425,8 @@ def regression_frame(comparison: Comparison, *, field: str = "") -> pd.DataFrame
     return frame.loc[:, names].astype({"example_id": str, "cluster": str})
 
 
-def _row(
-    name: tuple[str, str],
-    group: list[Pair],
-    comparison: Comparison,
-    *,
-    metric: str,
-    margin: float | None,
-    n_slices: int,
-) -> SliceRow:
-    better = {"lower_is_better": comparison.tests[metric].lower_is_better}
-    clustered = comparison.clustered
-    test = paired_test(group, metric, alpha=comparison.alpha, clustered=clustered, **better)
-    beyond = False
-    if margin and (best := _best_end(test)) is not None and best < -margin:
-        # A loss is one side, so all slices together may spend alpha on it; one slice never more than its own interval.
-        level = min(1.0, 2 / n_slices) * comparison.alpha
-        strict = paired_test(group, metric, alpha=level, clustered=clustered, **better)
-        best = _best_end(strict)
-        beyond = best is not None and best < -margin and strict.p_decides < level
-    return SliceRow(
-        slice=label(*name),
-        field=name[0],
-        value=name[1],
-        n=test.n,
-        base_rate=mean([one.base_values[metric] for one in group]),
-        fine_tuned_rate=mean([one.fine_tuned_values[metric] for one in group]),
-        test=test,
-        p_value=test.p_value,
-        p_exact=test.p_exact,
-        safety=stats.noninferiority_test(test, margin).verdict if margin else None,
-        margin=margin,
-        beyond_margin=beyond,
-        question=comparison.question,
-    )
-
-
-def _exact(row: SliceRow) -> float | None:
-    """The p that is valid at any number of examples."""
-    return row.test.p_decides if row.p_exact is None else row.p_exact
-
-
-def _chance(row: SliceRow, n_tested: int) -> float | None:
-    """Chance that this slice's test shows a loss of the margin, at the level the first of Holm's steps asks for."""
-    test, alpha = row.test, row.test.alpha / max(n_tested, 1)
-    if row.margin is None or row.estimate is None:
-        return None
-    if hasattr(test, "fixed"):
-        return stats.chance_to_find(test.n, test.disagreement, row.margin, alpha=alpha)
-    if test.ci_low is None or test.ci_high is None or test.ci_high == test.ci_low:
-        return None
-    # Where nothing varied, the interval of about four standard errors stands in for the one that is 0.
-    se = test.se if test.t_score is not None else (test.ci_high - test.ci_low) / 4
-    return stats.chance_to_find_mean(se, row.margin, alpha=alpha)
-
-
-def _best_end(test: Any) -> float | None:
-    """The limit of the interval on the good side, with the sign of good news."""
-    if test.lower_is_better:
-        return None if test.ci_low is None else -test.ci_low
-    return test.ci_high
-
-
-def _settled(row: SliceRow, margin: float, n_tested: int, power: float) -> SliceRow:
-    """Adds the price of a verdict: of a difference at the level the first of Holm's steps asks for."""
-    if row.value == NO_VALUE or row.verdict in {"better", "worse"} or row.safety == "not worse":
-        return row
-    prices = []
-    if margin:
-        prices.append(
-            examples_to_settle(row.test, margin=margin, alpha=row.test.alpha, power=power)
-        )
-    if not margin or row.gain < 0:
-        prices.append(
-            examples_to_settle(row.test, alpha=row.test.alpha / max(n_tested, 1), power=power)
-        )
-    return replace(row, n_to_settle=min(filter(None, prices), default=None))
-
-
 def examples_to_settle(
-    test: Any, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8
+    test: Result, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8
 ) -> int | None:
     """Examples in all that would show a difference of the size seen, at the disagreement (or spread) seen.
 
@@ -469,16 +434,11 @@ def examples_to_settle(
     None when no difference (or the loss of the margin) was seen, or no spread to size it by.
     """
     turn = -1 if test.lower_is_better else 1
-    away = (
-        None
-        if test.estimate is None
-        else turn * test.estimate + margin
-        if margin
-        else abs(test.estimate)
-    )
-    if not test.n or not away or away <= 0:
+    seen = test.estimate or 0.0
+    away = turn * seen + margin if margin else abs(seen)
+    if test.estimate is None or not test.n or away <= 0:
         return None
-    if hasattr(test, "fixed"):
+    if isinstance(test, PairedBinaryTest):
         fixed, regressed = (test.fixed / test.n, test.regressed / test.n)[::turn]
         needed = stats.examples_needed(fixed, regressed, margin=margin, alpha=alpha, power=power)
     elif test.se:
@@ -489,11 +449,6 @@ def examples_to_settle(
     else:
         return None
     return max(needed, test.n + 1)
-
-
-Predicate = Callable[[Pair], bool]
-LABEL = "exploratory: found by looking, so it needs fresh examples to be believed"
-MAX_VALUES = 20  # a field with more values names examples, not slices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -513,7 +468,7 @@ class Segment:
     n_fixed: int
     n_regressed: int
     share_of_regressed: float
-    test: Any
+    test: Result
     p_adjusted: float | None = None
 
     @property
@@ -529,9 +484,22 @@ class Segment:
     @property
     def what(self) -> str:
         """What was lost there, with interval (at the test's level) and counts."""
-        share = wording.percent(self.share_of_regressed, 0)
+        share = percent(self.share_of_regressed, 0)
         lost = f"{self.n_regressed} regressed of {self.n}, {share} of all regressions"
-        return f"{wording.effect(self.test)}, {lost}."
+        return f"{effect(self.test)}, {lost}."
+
+    def to_dict(self) -> JsonObject:
+        """Plain values for the evidence file."""
+        return {
+            "traits": [*self.traits],
+            "n": self.n,
+            "n_fixed": self.n_fixed,
+            "n_regressed": self.n_regressed,
+            "estimate": self.estimate,
+            "ci_low": self.test.ci_low,
+            "ci_high": self.test.ci_high,
+            "p_adjusted": self.p_adjusted,
+        }
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -555,41 +523,23 @@ class Found(Brief):
         Columns: `where`: text, its traits; `n`, `n_fixed`, `n_regressed`: Int64; `share_of_regressed` (of all regressions),
         `estimate` (fine-tuned minus base inside it), `ci_low`, `ci_high`, `p_adjusted` (over everything looked at): Float64.
         """
-        import pandas as pd
-
-        floats = ("share_of_regressed", "estimate", "ci_low", "ci_high", "p_adjusted")
-        dtypes = {"where": "str", **dict.fromkeys(("n", "n_fixed", "n_regressed"), "Int64")}
-        dtypes |= dict.fromkeys(floats, "Float64")
         rows = [
-            {"where": one.where, "share_of_regressed": one.share_of_regressed, **row}
-            for one, row in zip(self.segments, self.to_dict()["segments"], strict=True)
-        ]
-        return pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the evidence file."""
-        rows = [
-            {
-                "traits": [*one.traits],
-                "n": one.n,
-                "n_fixed": one.n_fixed,
-                "n_regressed": one.n_regressed,
-                "estimate": one.estimate,
-                "ci_low": one.test.ci_low,
-                "ci_high": one.test.ci_high,
-                "p_adjusted": one.p_adjusted,
-            }
+            one.to_dict() | {"where": one.where, "share_of_regressed": one.share_of_regressed}
             for one in self.segments
         ]
+        return typed(rows, _FOUND)
+
+    def to_dict(self) -> JsonObject:
+        """Plain values for the evidence file."""
         return {
             "label": self.label,
             "n_looked_at": self.n_looked_at,
             "min_support": self.min_support,
-            "segments": rows,
+            "segments": [one.to_dict() for one in self.segments],
         }
 
     def _repr_html_(self) -> str:
-        return wording.html_table({one.where: one.what for one in self.segments})
+        return html_table({one.where: one.what for one in self.segments})
 
 
 def find_slices(
@@ -619,69 +569,48 @@ def find_slices(
     """
     if depth not in {1, 2}:
         raise DesignError(f"depth is {depth}; the finder combines one or two traits")
-    import numpy as np
-
-    pairs = [one for one in comparison.pairs if one.status != "undefined"]
-    masks = {
-        name: mask
-        for name, mask in _traits(pairs, predicates or {}).items()
-        if mask.sum() >= min_support
-    }
-    fixed, regressed = (
-        np.array([one.status == status for one in pairs], dtype=bool)
-        for status in ("fixed", "regressed")
-    )
-    both_right = np.array([one.status == "both right" for one in pairs], dtype=bool)
-    changes = fixed.astype(float) - regressed
+    order = ("both right", "fixed", "regressed", "both wrong")
+    pairs = [one for one in comparison.pairs if one.status in order]
+    statuses = np.array([order.index(one.status) for one in pairs], dtype=int)
     sources = np.array([one.cluster for one in pairs], dtype=object)
-    segments = []
-    for traits, mask in _candidates(masks, min_support, depth):
-        n, right, b, c = (
-            int(one.sum()) for one in (mask, mask & both_right, mask & fixed, mask & regressed)
-        )
+    changes = (statuses == 1).astype(float) - (statuses == 2)
+    n_lost, alpha, segments = max(int((statuses == 2).sum()), 1), comparison.alpha, []
+    for traits, mask in _candidates(_traits(pairs, predicates or {}), min_support, depth):
+        cells = np.bincount(statuses[mask], minlength=4).tolist()
+        _, fixed, regressed, _ = cells
         test = None
-        if c > b and comparison.clustered:
-            test = replace(
-                stats.paired_mean_test(
-                    changes[mask], clusters=list(sources[mask]), alpha=comparison.alpha
-                ),
-                shown_as="points",
-            )
-        elif c > b:
-            test = stats.paired_binary_test(right, b, c, n - right - b - c, alpha=comparison.alpha)
-        share = c / max(int(regressed.sum()), 1)
+        if regressed > fixed and comparison.clustered:
+            mine = list(sources[mask])
+            test = stats.paired_mean_test(changes[mask], clusters=mine, alpha=alpha)
+            test = replace(test, shown_as="points")
+        elif regressed > fixed:
+            test = stats.paired_binary_test(*cells, alpha=alpha)
         segments.append(
             Segment(
-                traits=traits, n=n, n_fixed=b, n_regressed=c, share_of_regressed=share, test=test
+                traits=traits,
+                n=sum(cells),
+                n_fixed=fixed,
+                n_regressed=regressed,
+                share_of_regressed=regressed / n_lost,
+                test=test,
             )
         )
     # Segments without a loss are not shown, but they were looked at: they count in the adjustment, with p = 1.
-    raw = [
-        1.0 if one.test is None or one.test.p_decides is None else one.test.p_decides
-        for one in segments
-    ]
-    adjusted = stats.adjust(raw, method="bh")
-    losses = [
-        replace(one, p_adjusted=p)
-        for one, p in zip(segments, adjusted, strict=True)
-        if one.test is not None
-    ]
+    p_values = [one.test.p_decides if one.test else 1.0 for one in segments]
+    adjusted = stats.adjust([1.0 if p is None else p for p in p_values], method="bh")
+    both = zip(segments, adjusted, strict=True)
+    losses = [replace(one, p_adjusted=p) for one, p in both if one.test]
     losses.sort(key=lambda one: (one.p_adjusted, one.estimate, len(one.traits)))
-    return Found(
-        segments=tuple(_without_echoes(losses)[:top]),
-        n_looked_at=len(segments),
-        min_support=min_support,
-    )
+    worst = tuple(_without_echoes(losses)[:top])
+    return Found(segments=worst, n_looked_at=len(segments), min_support=min_support)
 
 
 def _traits(
     pairs: Sequence[Pair], predicates: Mapping[str, Predicate | str]
 ) -> dict[str, np.ndarray]:
-    import numpy as np
-
     masks: dict[str, np.ndarray] = {}
-    for name in dict.fromkeys(name for one in pairs for name in one.base.slices):
-        values = np.array([str(one.base.slices.get(name, NO_VALUE)) for one in pairs], dtype=object)
+    for name in slice_fields(pairs):
+        values = np.array([value_of(one, name) for one in pairs], dtype=object)
         found = sorted(set(values))
         if 1 < len(found) <= MAX_VALUES:
             masks |= {f"{name} = {value}": values == value for value in found}
@@ -690,20 +619,20 @@ def _traits(
     masks |= _thirds("input characters", [len(text) for text in texts])
     masks |= _thirds("input lines", [text.count("\n") + 1 for text in texts])
     masks |= _thirds("expected lines", [one.base.expected.count("\n") + 1 for one in pairs])
-    digits = np.array([any(char.isdigit() for char in text) for text in texts], dtype=bool)
+    digits = _flags(any(map(str.isdigit, text)) for text in texts)
     masks |= {"input with digits": digits, "input without digits": ~digits}
     masks |= _thirds("messages", [len(one.base.prompt) for one in pairs])
-    attached = np.array([bool(attachments(messages)) for messages in own], dtype=bool)
+    attached = _flags(map(attachments, own))
     masks |= {"input with an attachment": attached, "input without an attachment": ~attached}
-    for name, rule in predicates.items():
-        holds = _predicate(name, rule)
-        masks[name] = np.array([holds(one) for one in pairs], dtype=bool)
+    masks |= {name: _flags(map(_predicate(name, rule), pairs)) for name, rule in predicates.items()}
     return {name: mask for name, mask in masks.items() if not mask.all()}
 
 
-def _thirds(name: str, values: Sequence[int]) -> dict[str, np.ndarray]:
-    import numpy as np
+def _flags(values: Iterable[object]) -> np.ndarray:
+    return np.array([bool(one) for one in values], dtype=bool)
 
+
+def _thirds(name: str, values: Sequence[int]) -> dict[str, np.ndarray]:
     numbers = np.array(values)
     if not len(numbers):
         return {}
@@ -730,16 +659,15 @@ def _searched(pair: Pair) -> Iterator[str]:
 
 
 def _candidates(
-    masks: Mapping[str, np.ndarray], min_support: int, depth: int
+    traits: Mapping[str, np.ndarray], min_support: int, depth: int
 ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    masks = {name: mask for name, mask in traits.items() if mask.sum() >= min_support}
     for name, mask in masks.items():
         yield (name,), mask
     for (one, first), (other, second) in combinations(masks.items(), 2) if depth == 2 else ():
         both = first & second
-        n = int(both.sum())
-        if (
-            min_support <= n < min(int(first.sum()), int(second.sum()))
-        ):  # as large as one of them: the same examples again
+        # as large as one of them: the same examples again
+        if min_support <= both.sum() < min(first.sum(), second.sum()):
             yield (one, other), both
 
 
@@ -748,9 +676,7 @@ def _without_echoes(segments: Sequence[Segment]) -> list[Segment]:
     alone = {one.traits[0]: one.estimate for one in segments if len(one.traits) == 1}
     kept: dict[tuple[int, int, int], Segment] = {}
     for one in segments:
-        adds = len(one.traits) == 1 or all(
-            (one.estimate or 0) < (alone.get(trait) or 0) for trait in one.traits
-        )
-        if adds:
+        less = [(one.estimate or 0) < (alone.get(trait) or 0) for trait in one.traits]
+        if len(one.traits) == 1 or all(less):
             kept.setdefault((one.n, one.n_fixed, one.n_regressed), one)
     return list(kept.values())

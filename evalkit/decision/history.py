@@ -116,7 +116,7 @@ def append_decision(study: Study, folder: Path, *, told: Told = warned) -> None:
         return
     now = in_force(Rules.of(home), home)
     before = [*ledger.read(path).of("rules")]
-    if not before or dict(before[-1].facts) != now:
+    if not before or before[-1].facts != now:
         ledger.append(path, "rules", now, told=told)
     if row["verdict"]:
         facts = {name: row[name] for name in ("run", "verdict", "stage", "layers")}
@@ -151,7 +151,7 @@ def read(study: Study) -> list[JsonObject]:
     Raises:
         DataError: The ledger is damaged.
     """
-    return [dict(line.facts) for line in ledger.read(study.folder / FILE).of("run")]
+    return [line.facts for line in ledger.read(study.folder / FILE).of("run")]
 
 
 def torn(study: Study) -> bool:

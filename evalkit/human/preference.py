@@ -15,7 +15,7 @@ from evalkit import stats, wording
 from evalkit.errors import DesignError
 from evalkit.files import JsonObject
 from evalkit.human import ratings
-from evalkit.human.batch import first_samples, n_differing
+from evalkit.human.batch import Key, first_samples, n_differing
 from evalkit.human.ratings import LABELS, Columns, RaterCheck, first_votes
 from evalkit.human.rounds import LOCK, LOCKS, Lock, Progress, Round
 from evalkit.records import Against, Brief, EvalResult, Evidence, Missing
@@ -248,8 +248,16 @@ def read_preference(
     identical = len(opened.batch.identical) if opened else 0
     choices, labels = Counter(decided["choice"]), Counter(asked["label"])
     pairs = _compared(asked, base_results, ft_results, metric) if opened and not stale else ()
+    key = opened.key() if opened else None
     found = Preference(
-        simulated=bool(votes["simulated"].any()),
+        round=round_.folder.name if round_ else "",
+        withheld=withheld,
+        stale=stale,
+        simulated=round_.batch.simulated if round_ and withheld else any(votes["simulated"]),
+        progress=round_.progress() if round_ else (),
+        lock=opened.lock_record() if opened else None,
+        models=key.models if key else {},
+        bound_to=_binding(key, None if stale else bound_to),
         win_rate=_win_rate(asked, identical, alpha),
         asked_only=_win_rate(asked, 0, alpha),
         without_flagged=_win_rate(kept, identical, alpha) if flagged and len(kept) else None,
@@ -268,8 +276,7 @@ def read_preference(
         raters=raters,
         reasons=tuple(_reason(one, asked) for one in (opened.batch.reasons if opened else ())),
         votes=votes,
-        withheld=withheld,
-        stale=stale,
+        length_adjusted=_at_equal_length(decided, alpha) if opened else None,
         slices=_slices(votes, slice_fields if opened else (), alpha),
         metrics=_metrics(pairs, alpha),
         disagreements=tuple(
@@ -277,25 +284,8 @@ def read_preference(
         )[:MOST_DISAGREEMENTS],
         margin=margin,
     )
-    if round_:
-        found = replace(found, round=round_.folder.name, progress=round_.progress())
-    if round_ and withheld:
-        found = replace(found, simulated=round_.batch.simulated)
-    if opened:
-        key = opened.key()
-        found = replace(
-            found,
-            lock=opened.lock_record(),
-            models=key.models,
-            bound_to=key.bound_to if stale or bound_to is None else bound_to,
-            length_adjusted=stats.length_adjusted_preference(
-                (decided["score"] > 0).tolist(),
-                decided["longer"].tolist(),
-                decided["item_id"].tolist(),
-                alpha=alpha,
-            ),
-        )
-    differing = n_differing(base_results, ft_results) if base_results and ft_results else None
+    is_told = base_results and ft_results and opened and not stale
+    differing = n_differing(base_results, ft_results) if is_told else None
     return replace(found, missing=_missing(found, round_, differing, power))
 
 
@@ -322,6 +312,18 @@ def _withheld(round_: Round | None) -> str:
 def _win_rate(asked: pd.DataFrame, identical: int, alpha: float) -> stats.WinRate:
     items = [own.tolist() for _, own in asked.groupby("item_id", sort=False)["score"]]
     return stats.item_mean_test([*items, *[[0]] * identical], alpha=alpha)
+
+
+def _binding(key: Key | None, present: Mapping[str, str] | None) -> Mapping[str, str]:
+    """What a decoded round speaks for: the present answers, or those that its key names."""
+    if key is None:
+        return {}
+    return key.bound_to if present is None else present
+
+
+def _at_equal_length(decided: pd.DataFrame, alpha: float) -> stats.LengthAdjustedPreference:
+    won, longer = [score > 0 for score in decided["score"]], list(decided["longer"])
+    return stats.length_adjusted_preference(won, longer, list(decided["item_id"]), alpha=alpha)
 
 
 def _rate(hits: Iterable[bool], alpha: float) -> stats.RateInterval:

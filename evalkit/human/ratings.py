@@ -197,9 +197,7 @@ def _tests(own: pd.DataFrame, labels: np.ndarray, place: int) -> dict[str, stats
 
 
 def _ruled(
-    kept: Iterable[bool],
-    rule: float,
-    side: Literal["less", "greater", "two-sided"] = "less",
+    kept: Iterable[bool], rule: float, side: Literal["less", "greater", "two-sided"] = "less"
 ) -> stats.RuleTest:
     marks = [*kept]
     return stats.rule_test(sum(marks), len(marks), rule, side)

@@ -174,7 +174,7 @@ def _apply(line: bytes, where: str, standing: dict[str, Vote]) -> None:
         if kind == "vote" and (odd := sorted(record.keys() ^ set(Vote.__slots__))):
             raise ValueError(f"{odd[0]!r} is missing or unknown")
         found = msgspec.convert(record, _LINES[kind])
-    except (ValueError, TypeError) as why:
+    except (ValueError, TypeError, AttributeError) as why:
         raise DataError(f"{where}: not a vote ({why}); restore the file from a copy") from why
     standing.pop(found.item_id, None)
     if isinstance(found, Vote):

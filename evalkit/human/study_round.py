@@ -182,10 +182,7 @@ def open_round(
 
 def find_round(study: Study, bound_to: Mapping[str, str]) -> Round | None:
     """The round of people of the study's `rating_round`, else the simulated one of these very answers, else None."""
-    folders = (
-        round_folder(study, study.settings.rating_round),
-        simulated_folder(study, bound_to),
-    )
+    folders = (round_folder(study, study.settings.rating_round), simulated_folder(study, bound_to))
     return next(
         (Round.open(folder) for folder in folders if (folder / "batch.json").exists()), None
     )

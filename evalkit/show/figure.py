@@ -1,4 +1,8 @@
-"""A figure for notebooks and the report: drawn wide and narrow, title as real text, colours that follow dark mode."""
+"""A figure as the notebooks and the report show it, ours or anybody's: title as real text, colours that follow dark mode.
+
+A plot of ours is drawn wide and narrow by `picture`; of a figure drawn with plain matplotlib or seaborn `whole` reads the
+words off the axes.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,18 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TypeVar
 
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.category import StrCategoryLocator
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, Formatter, ScalarFormatter
 
@@ -23,13 +30,10 @@ from evalkit import wording
 from evalkit.show import style, typeface
 from evalkit.show.tables import Html, chip, note
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-
+Drawn = TypeVar("Drawn")
 MOST_SVG_MARKS = 1000
+_MOST_NAMES = 12
+_NONE = {"None", "none", "", " ", None}
 _GEOMETRY = re.compile(r' (d|transform|x|y|x1|y1|x2|y2|points|width|height)="[^"]*"')
 _TEXT = re.compile(r'<text style="([^"]*)"[^>]*>(.*?)</text>', re.DOTALL)
 _MARKS = re.compile(
@@ -42,13 +46,13 @@ _HEX = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 
 def picture(
     plot: Callable[..., Axes],
-    *args: Any,
+    *args: object,
     alt: str,
     caption: str = "",
     subline: str = "",
     simulated: bool = False,
     phone: bool = True,
-    **options: Any,
+    **options: object,
 ) -> Html:
     """Draws a plot for wide and narrow screens and returns it as one `<figure>`, as the last value of a cell.
 
@@ -62,17 +66,43 @@ def picture(
         phone: False when the wide figure reads well at 390 px already.
         **options: Passed to the plot.
     """
-    wide, title = _drawn(plot, *args, narrow=False, **options)
-    narrow = _drawn(plot, *args, narrow=True, **options)[0] if phone else ""
-    if simulated:
-        alt = f"{alt.rstrip()} Simulated."
+
+    def drawn(*, narrow: bool) -> tuple[str, str]:
+        with style.style():
+            axes = plot(*args, narrow=narrow, **options)
+            figure = axes.get_figure(root=True)
+            if figure is None:
+                raise TypeError(f"{plot} returned axes without a figure")
+            title = _titles(axes)
+            for where in ("left", "center", "right"):
+                axes.set_title("", loc=where)
+            try:
+                return data_url(figure), title
+            finally:
+                pyplot.close(figure)
+
+    wide, title = drawn(narrow=False)
+    narrow = drawn(narrow=True)[0] if phone else ""
+    alt = f"{alt.rstrip()} Simulated." if simulated else alt
     source = f'<source media="(max-width:640px)" srcset="{narrow}">' if narrow else ""
-    png = ' class="ek-png"' if wide.startswith("data:image/png") else ""
-    image = f'<picture>{source}<img{png} src="{wide}" alt="{html.escape(wording.visible(alt))}"></picture>'
-    return Html(
-        f'<figure class="ek-figure">{words(title, subline, simulated)}{image}{_caption(caption)}</figure>',
-        f"{title}\n{alt}",
-    )
+    image = f"<picture>{source}{_image(wide, alt)}</picture>"
+    below = f"<figcaption>{wording.render_text(caption)}</figcaption>" if caption else ""
+    return _framed(title, f"{image}{below}", alt, subline=subline, simulated=simulated)
+
+
+def whole(figure: Figure) -> Html:
+    """The figure with its title as text and an alternative text made from what is drawn; the figure itself stays as it is.
+
+    Of axes without anything in them, as a frame without rows leaves them, there is a line that says so.
+    """
+    title, alt, panels = title_of(figure), described(figure), _panels(figure)
+    if panels and not any(one.has_data() or one.texts for one in panels):
+        return note(f"{title}: nothing to draw." if title else "Nothing to draw.")
+    with _without_title(figure):
+        source = data_url(figure, tight=True)
+    image = _image(source, alt, width=round(figure.get_size_inches()[0] * 96))
+    box = f'<div class="ek-wide" tabindex="0" role="region" aria-label="Figure">{image}</div>'
+    return _framed(title, box, alt)
 
 
 def svg(figure: Figure, *, tight: bool = False) -> str:
@@ -90,99 +120,66 @@ def svg(figure: Figure, *, tight: bool = False) -> str:
         bbox_inches="tight" if tight else None,
         metadata={"Date": None, "Creator": None},
     )
-    text = wording.visible(
-        buffer.getvalue()
-    )  # XML forbids some characters: no browser would draw it
+    # XML forbids some characters: no browser would draw it
+    text = wording.visible(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text)
-    text = _compacted(text)
-    look = f"<style>{typeface.css(_letters(text))}{_theme(text)}</style>"
+    text = _compacted(re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text))
+    letters: dict[typeface.Weight, str] = {400: "", 700: ""}
+    for look, words in _TEXT.findall(text):
+        letters[700 if "font-weight: 700" in look else 400] += html.unescape(words)
+    look = f"<style>{typeface.css(letters)}{_theme(text)}</style>"
     return re.sub(r"<svg[^>]*>", lambda tag: tag[0] + look, text, count=1)
 
 
 def data_url(figure: Figure, *, tight: bool = False) -> str:
-    """A figure as a `data:` address: SVG, or PNG when it holds an image or too many marks for that to be small."""
-    if _marks(figure) <= MOST_SVG_MARKS and not _has_image(figure):
-        return _encoded("svg+xml", svg(figure, tight=tight).encode())
-    buffer = io.BytesIO()
-    figure.savefig(
-        buffer,
-        format="png",
-        dpi=192,
-        facecolor=style.COLOURS["paper"],
-        transparent=False,
-        bbox_inches="tight" if tight else None,
-        metadata={"Software": None},
-    )
-    return _encoded("png", buffer.getvalue())
+    """A figure as a `data:` address: SVG, or PNG when it holds an image or too many marks for that to be small.
+
+    Shades of a heat map or a photograph mean something, so dark pages leave them as they are.
+    """
+    shaded = any(axes.images or _of(QuadMesh, [axes]) for axes in figure.axes)
+    n_marks = _n_points(figure.axes)
+    n_marks += sum(len(axes.patches) + len(axes.texts) for axes in figure.axes)
+    kind, content = "png", io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader's fonts draw it
+        if n_marks <= MOST_SVG_MARKS and not shaded:
+            kind, content = "svg+xml", io.BytesIO(svg(figure, tight=tight).encode())
+        else:
+            figure.savefig(
+                content,
+                format="png",
+                dpi=192,
+                facecolor=style.COLOURS["paper"],
+                transparent=False,
+                bbox_inches="tight" if tight else None,
+                metadata={"Software": None},
+            )
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _drawn(plot: Callable[..., Axes], *args: Any, narrow: bool, **options: Any) -> tuple[str, str]:
-    with style.style(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing from"
-        )  # text stays text in the SVG: the reader's fonts draw it
-        axes = plot(*args, narrow=narrow, **options)
-        figure = axes.get_figure(root=True)
-        if figure is None:
-            raise TypeError(f"{plot} returned axes without a figure")
-        title = _title_taken(axes)
-        try:
-            return data_url(figure), title
-        finally:
-            pyplot.close(figure)
+def _image(source: str, alt: str, *, width: int = 0) -> str:
+    png = ' class="ek-png"' if source.startswith("data:image/png") else ""
+    png += f' width="{width}"' if png and width else ""
+    return f'<img{png} src="{source}" alt="{html.escape(wording.visible(alt))}">'
 
 
-def _title_taken(axes: Axes) -> str:
-    titles = [axes.get_title(loc=where) for where in ("left", "center", "right")]
-    for where in ("left", "center", "right"):
-        axes.set_title("", loc=where)
-    return " ".join(" ".join(title for title in titles if title).split())
-
-
-def words(title: str, subline: str = "", simulated: bool = False) -> str:
-    """A figure's title and what stands below it, as text."""
+def _framed(title: str, inside: str, alt: str, subline: str = "", simulated: bool = False) -> Html:
+    """A figure with its title and what stands below that, as text."""
     label = f" {chip('simulated').body}" if simulated else ""
     head = f'<p class="ek-title">{wording.render_text(title)}{label}</p>' if title else label
-    return head + (f'<p class="ek-sub">{wording.render_text(subline)}</p>' if subline else "")
-
-
-def _caption(text: str) -> str:
-    return f"<figcaption>{wording.render_text(text)}</figcaption>" if text else ""
-
-
-def _encoded(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _has_image(figure: Figure) -> bool:
-    """A heat map or photograph: its shades mean something, so dark pages leave them as they are."""
-    return any(axes.images for axes in figure.axes) or any(
-        isinstance(one, QuadMesh) for axes in figure.axes for one in axes.collections
-    )
-
-
-def _marks(figure: Figure) -> int:
-    n_marks = 0
-    for axes in figure.axes:
-        n_marks += sum(
-            np.size(line.get_xdata())
-            for line in axes.lines
-            if line.get_marker() not in {"None", "", " ", None}
-        )
-        n_marks += sum(
-            np.shape(dots.get_offsets())[0]
-            for dots in axes.collections
-            if isinstance(dots, PathCollection)
-        )
-        n_marks += len(axes.patches) + len(axes.texts)
-    return n_marks
+    head += f'<p class="ek-sub">{wording.render_text(subline)}</p>' if subline else ""
+    return Html(f'<figure class="ek-figure">{head}{inside}</figure>', f"{title}\n{alt}".strip())
 
 
 def _tidied(tag: str) -> str:
     """Colours to variables and numbers to two decimals, in tags only: text is never touched."""
-    tag = _HEX.sub(lambda found: f"var(--{_variable(found[0].lower())})", tag)
+
+    def variable(found: re.Match[str]) -> str:
+        colour = found[0].lower()
+        return f"var(--{_ROLES.get(colour) or f'c{colour[1:]}'})"
+
+    tag = _HEX.sub(variable, tag)
     tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     tag = _GEOMETRY.sub(lambda part: re.sub(r"(\.\d\d)\d+", r"\1", part[0]), tag)
@@ -191,82 +188,41 @@ def _tidied(tag: str) -> str:
 
 def _compacted(text: str) -> str:
     """The same picture in fewer bytes: no indents, no names that nothing refers to, one group for marks of one look."""
+
+    def grouped(marks: re.Match[str]) -> str:
+        group, look = f"<g {marks[1]}>", f' style="{marks[2]}"'
+        uses = marks[0].replace(group, "").replace("</g>", "").replace(look, "")
+        return f"{group[:-1]}{look}>{uses}</g>"
+
+    def under_one_look(uses: re.Match[str]) -> str:
+        look = f' style="{uses[1]}"'
+        return f"<g{look}>{uses[0].replace(look, '')}</g>"
+
     text = re.sub(r">\s+<", "><", text)
     named = set(re.findall(r"#([\w.-]+)", text))
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", text)
-    return _USES.sub(_under_one_look, _MARKS.sub(_grouped, text))
-
-
-def _under_one_look(uses: re.Match[str]) -> str:
-    look = f' style="{uses[1]}"'
-    return f"<g{look}>{uses[0].replace(look, '')}</g>"
-
-
-def _grouped(marks: re.Match[str]) -> str:
-    clip, look = marks[1], marks[2]
-    uses = marks[0].replace(f"<g {clip}>", "").replace("</g>", "").replace(f' style="{look}"', "")
-    return f'<g {clip} style="{look}">{uses}</g>'
-
-
-def _letters(text: str) -> dict[typeface.Weight, str]:
-    found: dict[typeface.Weight, str] = {400: "", 700: ""}
-    for look, words in _TEXT.findall(text):
-        found[700 if "font-weight: 700" in look else 400] += html.unescape(words)
-    return found
-
-
-def _variable(colour: str) -> str:
-    return _ROLES.get(colour) or f"c{colour[1:]}"
+    return _USES.sub(under_one_look, _MARKS.sub(grouped, text))
 
 
 def _theme(text: str) -> str:
-    used = {
-        role.replace("_", "-"): both
-        for role, both in style.PALETTE.items()
-        if f"var(--{role.replace('_', '-')})" in text
-    }
+    roles = {role.replace("_", "-"): both for role, both in style.PALETTE.items()}
+    used = {role: both for role, both in roles.items() if f"var(--{role})" in text}
     foreign = dict.fromkeys(re.findall(r"var\(--c([0-9a-f]{6})\)", text))
     used |= {f"c{colour}": (f"#{colour}", style.in_the_dark(f"#{colour}")) for colour in foreign}
     light, dark = ("".join(f"--{name}:{both[n]};" for name, both in used.items()) for n in (0, 1))
-    black = style.in_the_dark(
-        "#000000"
-    )  # matplotlib leaves out a fill that is black, which is SVG's default
+    # matplotlib leaves out a fill that is black, which is SVG's default
+    black = style.in_the_dark("#000000")
     return (
         f"text{{font-family:{typeface.STACK}}}svg{{{light}}}"
         f"@media screen and (prefers-color-scheme:dark){{svg{{fill:{black};{dark}}}}}"
     )
 
 
-_MOST_NAMES = 12
-_NONE = {"None", "none", "", " ", None}
-
-
-def whole(figure: Figure) -> Html:
-    """The figure with its title as text and an alternative text made from what is drawn; the figure itself stays as it is.
-
-    Of axes without anything in them, as a frame without rows leaves them, there is a line that says so.
-    """
-    title, alt = title_of(figure), described(figure)
-    panels = list(_panels(figure))
-    if panels and not any(one.has_data() or one.texts for one in panels):
-        return note(f"{title}: nothing to draw." if title else "Nothing to draw.")
-    with _without_title(figure), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader's fonts draw it
-        source = data_url(figure, tight=True)
-    width = round(figure.get_size_inches()[0] * 96)
-    png = f' class="ek-png" width="{width}"' if source.startswith("data:image/png") else ""
-    image = f'<img{png} src="{source}" alt="{html.escape(wording.visible(alt))}">'
-    box = f'<div class="ek-wide" tabindex="0" role="region" aria-label="Figure">{image}</div>'
-    return Html(
-        f'<figure class="ek-figure">{words(title)}{box}</figure>', f"{title}\n{alt}".strip()
-    )
-
-
 def title_of(figure: Figure) -> str:
     """What the figure says above everything: its own title, or that of its only axes."""
-    suptitle = figure.get_suptitle()
-    panels = list(_panels(figure))
-    return _line(suptitle or (_titles(panels[0]) if len(panels) == 1 else ""))
+    panels = _panels(figure)
+    only = _titles(panels[0]) if len(panels) == 1 else ""
+    return _line(figure.get_suptitle() or only)
 
 
 def described(figure: Figure) -> str:
@@ -281,42 +237,31 @@ def described(figure: Figure) -> str:
         >>> described(figure)
         'It doubles. Across: day, 1 to 3. Up: users, 2 to 8. Drawn: 1 line, 3 points.'
     """
-    panels = list(_panels(figure))
-    told = [title_of(figure), _told_panels(panels) if len(panels) > 1 else ""]
+    panels, told = _panels(figure), [title_of(figure)]
+    if len(panels) > 1:
+        names = _some([name for one in panels if (name := _line(_titles(one)))])
+        told.append(f"{wording.plural(len(panels), 'panel')}{': ' if names else ''}{names}")
     if panels:
-        names = (_shared(panels, "x"), _shared(panels, "y"))
-        told += [_axis("Across", panels, "x", names[0]), _axis("Up", panels, "y", names[1])]
+        told += [_axis("Across", panels, "x"), _axis("Up", panels, "y")]
     told += [_legend(figure), _counted(panels)]
-    return (
-        " ".join(f"{one.rstrip('.')}." for one in told if one)
-        or "A figure without words of its own."
-    )
+    said = " ".join(f"{one.rstrip('.')}." for one in told if one)
+    return said or "A figure without words of its own."
 
 
-def _panels(figure: Figure) -> Iterable[Axes]:
+def _panels(figure: Figure) -> list[Axes]:
     """The axes that hold data; a colour bar is part of another's."""
-    return (one for one in figure.axes if one.get_visible() and one.get_label() != "<colorbar>")
-
-
-def _told_panels(panels: list[Axes]) -> str:
-    names = [name for one in panels if (name := _titles(one))]
-    return f"{wording.plural(len(panels), 'panel')}{': ' if names else ''}{_some(names)}"
+    return [one for one in figure.axes if one.get_visible() and one.get_label() != "<colorbar>"]
 
 
 def _titles(axes: Axes) -> str:
-    return _line(" ".join(axes.get_title(loc=where) for where in ("left", "center", "right")))
+    titles = [axes.get_title(loc=where) for where in ("left", "center", "right")]
+    return " ".join(" ".join(titles).split())
 
 
-def _shared(panels: list[Axes], name: str) -> str:
-    """Labels stand at the outer panels only."""
-    return _line(
-        ", ".join(
-            dict.fromkeys(text for one in panels if (text := getattr(one, f"get_{name}label")()))
-        )
-    )
-
-
-def _axis(where: str, panels: list[Axes], name: str, label: str) -> str:
+def _axis(where: str, panels: list[Axes], name: str) -> str:
+    """What an axis counts, by the labels of all panels (they stand at the outer ones only), and from where to where."""
+    labels = (getattr(one, f"get_{name}label")() for one in panels)
+    label = _line(", ".join(dict.fromkeys(text for text in labels if text)))
     axis = getattr(panels[0], f"{name}axis")
     if isinstance(axis.get_major_locator(), FixedLocator | StrCategoryLocator):
         span = _some([_line(one.get_text()) for one in axis.get_ticklabels() if one.get_text()])
@@ -329,48 +274,45 @@ def _axis(where: str, panels: list[Axes], name: str, label: str) -> str:
 
 
 def _value(formatter: Formatter, value: float) -> str:
-    known = isinstance(
-        formatter, ScalarFormatter
-    )  # its short form depends on the width of the figure
-    return f"{round(value, 12) + 0.0:.4g}" if known else _line(formatter.format_data_short(value))
+    if isinstance(formatter, ScalarFormatter):  # its short form depends on the figure's width
+        return f"{round(value, 12) + 0.0:.4g}"
+    return _line(formatter.format_data_short(value))
 
 
 def _legend(figure: Figure) -> str:
-    found = [*figure.legends, *(legend for one in figure.axes if (legend := one.get_legend()))]
-    told = []
-    for one in found:
-        names = _some([_line(text.get_text()) for text in one.get_texts()])
-        title = _line(one.get_title().get_text())
-        told += [f"{title}: {names}" if title else names] if names else []
+    found, told = [*figure.legends, *(one.get_legend() for one in figure.axes)], []
+    for legend in found:
+        if legend and (names := _some([_line(text.get_text()) for text in legend.get_texts()])):
+            title = _line(legend.get_title().get_text())
+            told.append(f"{title}: {names}" if title else names)
     return f"Legend: {'; '.join(dict.fromkeys(told))}" if told else ""
 
 
 def _counted(panels: list[Axes]) -> str:
     lines = [line for one in panels for line in one.lines if np.size(line.get_xdata()) > 1]
     drawn = [line for line in lines if line.get_linestyle() not in _NONE]
-    straight = [line for line in drawn if _is_straight(line)]
-    marked = [line for one in panels for line in one.lines if line.get_marker() not in _NONE]
-    clouds = [
-        dots for one in panels for dots in one.collections if isinstance(dots, PathCollection)
-    ]
-    n_points = sum(np.size(line.get_xdata()) for line in marked)
-    n_points += sum(np.shape(dots.get_offsets())[0] for dots in clouds)
-    n_bars = sum(
-        len(bars) for one in panels for bars in one.containers if isinstance(bars, BarContainer)
-    )
-    meshes = [one for axes in panels for one in axes.collections if isinstance(one, QuadMesh)]
-    n_cells = sum(
-        len(np.ravel(values)) for one in meshes if (values := one.get_array()) is not None
-    )
+    n_straight = sum(_is_straight(line) for line in drawn)
+    bars = (found for one in panels for found in one.containers if isinstance(found, BarContainer))
+    shades = (mesh.get_array() for mesh in _of(QuadMesh, panels))
     counts = {
-        "line": len(drawn) - len(straight),
-        "point": n_points,
-        "bar": n_bars,
-        "shaded cell": n_cells,
+        "line": len(drawn) - n_straight,
+        "point": _n_points(panels),
+        "bar": sum(map(len, bars)),
+        "shaded cell": sum(np.size(values) for values in shades if values is not None),
     }
     told = [wording.plural(n, name) for name, n in counts.items() if n]
-    bounded = told and len(straight) >= max(n_points, n_bars) > 0
+    bounded = told and n_straight >= max(counts["point"], counts["bar"]) > 0
     return f"Drawn: {', '.join(told)}{', with error bars' if bounded else ''}" if told else ""
+
+
+def _n_points(panels: list[Axes]) -> int:
+    lines = [line for one in panels for line in one.lines if line.get_marker() not in _NONE]
+    n = sum(np.size(line.get_xdata()) for line in lines)
+    return n + sum(np.shape(dots.get_offsets())[0] for dots in _of(PathCollection, panels))
+
+
+def _of(kind: type[Drawn], panels: list[Axes]) -> list[Drawn]:
+    return [one for axes in panels for one in axes.collections if isinstance(one, kind)]
 
 
 def _is_straight(line: Line2D) -> bool:
@@ -392,12 +334,10 @@ def _line(text: object) -> str:
 def _without_title(figure: Figure) -> Iterator[None]:
     """While it is saved: the title stands above the image as text."""
     texts = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
-    panels = [] if texts else list(_panels(figure))
-    for axes in panels[:1] if len(panels) == 1 else ():
-        inside = {id(text) for text in axes.texts}
-        texts = [
-            one for one in axes.get_children() if isinstance(one, Text) and id(one) not in inside
-        ]
+    panels = [] if texts else _panels(figure)
+    if len(panels) == 1:
+        known = [one for one in panels[0].get_children() if isinstance(one, Text)]
+        texts = [one for one in known if not any(one is inside for inside in panels[0].texts)]
     seen = [text.get_visible() for text in texts]
     for text in texts:
         text.set_visible(False)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from textwrap import fill
 from typing import TYPE_CHECKING
+
+import pandas as pd
+import seaborn as sns
 
 from evalkit import wording
 from evalkit.conversation import Conversation
@@ -12,16 +16,36 @@ from evalkit.human.preference import Preference
 from evalkit.human.rounds import locked_before
 from evalkit.human.study_round import NO_RATER, NOT_DRAWN, Otherwise, StudyRound
 from evalkit.show import say, style, tables
+from evalkit.show.figure import picture
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
 from evalkit.show.tables import Html, Row
+from evalkit.stats.result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from matplotlib.axes import Axes
 
     from evalkit.benchmark.bench import Gaps
-    from evalkit.stats.result import Result
+
+NO_RESULT = "No result yet"
+_NO_ROUND = "There is no rating round yet."
+_CURRENT = "The round was made from the current answers (the hashes match)."
+_STALE = (
+    "The round was made from other answers or another test set: it says nothing for the current ones. "
+    "Name another rating_round in study.yaml to have them rated."
+)
+_SAID = {
+    "fine_tuned": "Fine-tuned is better",
+    "base": "Base is better",
+    "tie": "About the same",
+    "both_bad": "Both bad",
+}
+_RATER_RATES = {
+    "Known winners found": "gold_rate",
+    "Same on repeats": "self_agreement",
+    "With the others": "others_rate",
+    "Left chosen": "left_rate",
+    "Under 3 s": "fast_rate",
+}
 
 # ---- a round
 
@@ -34,25 +58,16 @@ def rating_round(rating: StudyRound) -> Html:
 
 def prospects(rating: StudyRound) -> Html:
     """What so many pairs can show."""
-    return tables.note(
-        rating.round.batch.advice
-        if rating.round
-        else "Without a round there are no pairs to speak of."
-    )
+    nothing = "Without a round there are no pairs to speak of."
+    return tables.note(rating.round.batch.advice if rating.round else nothing)
 
 
 def progress(rating: StudyRound) -> Html:
     """How far each rater is."""
-    rows = [
-        {
-            "Rater": one.rater,
-            "Rated": one.done,
-            "Pairs": one.total,
-            "Last vote (UTC)": (one.last_at or "").replace("T", " ")[:16] or None,
-        }
-        for one in rating.progress()
-    ]
-    return tables.table(rows, caption="Progress by rater")
+    frame = rating.to_frame()
+    told = frame.assign(last_at=frame["last_at"].dt.strftime("%Y-%m-%d %H:%M"))
+    columns = {"rater": "Rater", "done": "Rated", "total": "Pairs", "last_at": "Last vote (UTC)"}
+    return tables.table(told, columns=columns, caption="Progress by rater")
 
 
 def no_rater() -> Html:
@@ -60,115 +75,10 @@ def no_rater() -> Html:
     return tables.note(NO_RATER)
 
 
-# ---- a result
-
-
-def seal(found: Preference) -> Html:
-    """When the round was locked, that nothing changed since, and whether it was made from the present answers."""
-    return tables.note(f"{seal_said(found)} {_bound(found)}")
-
-
-def win_rate(found: Preference) -> Html:
-    """The win rate in every way it was counted, against an even split."""
-    caption = f"{found.win_rate.method}; the interval is for display, the verdict follows the test."
-    if found.margin is not None:
-        least = wording.percent(0.5 - found.margin)
-        caption = (
-            f"{found.win_rate.method}; the whole interval must keep above the margin, {least}."
-        )
-    return _figure(draw_win_rate, found, _spoken(headline(found), _win_rate_rows(found)), caption)
-
-
-def votes(found: Preference) -> Html:
-    """First-time votes by label."""
-    title = _titled("First-time votes, decoded", found)
-    return tables.table(_label_rows(found), caption=title, numeric=("Share",))
-
-
-def length(found: Preference) -> Html:
-    """What remains at equal length."""
-    return tables.note(length_said(found))
-
-
-def population(found: Preference) -> Html:
-    """For whom the result speaks."""
-    return tables.note(population_said(found))
-
-
-def sides(found: Preference) -> Html:
-    """What a place on the screen did."""
-    caption = "Exact binomial test; Wilson intervals."
-    return _figure(draw_sides, found, _spoken(sides_title(found), _side_rows(found)), caption)
-
-
-def agreement(found: Preference) -> Html:
-    """How far raters agree with each other and with themselves."""
-    caption = (
-        "Krippendorff's alpha on decoded labels, bootstrap over pairs; Wilson interval for repeats."
-    )
-    spoken = _spoken(agreement_title(found), _agreement_rows(found))
-    return _figure(draw_agreement, found, spoken, caption)
-
-
-def raters(found: Preference) -> Html:
-    """Each rater with everything that is checked."""
-    numeric = ("Fine-tuned wins", *_RATER_RATES, "Median seconds")
-    title = _titled(raters_title(found), found)
-    return tables.table(_rater_rows(found), caption=title, numeric=numeric)
-
-
-def preference_slices(found: Preference) -> Html:
-    """The win rate within each slice."""
-    caption = "Holm over all slices; below 30 pairs the exact sign test on pairs."
-    return _figure(draw_slices, found, _spoken(slices_title(found), _slice_rows(found)), caption)
-
-
-def reasons(found: Preference) -> Html:
-    """How often each reason came with a vote for either model."""
-    if not any(one.fine_tuned + one.base for one in found.reasons):
-        return tables.note(f"{reasons_title(found)}.")
-    caption = "Counts of votes; a vote may name several reasons or none."
-    counts = [
-        f"{one.reason}: {one.fine_tuned} fine-tuned, {one.base} base." for one in found.reasons
-    ]
-    return _figure(draw_reasons, found, " ".join([f"{reasons_title(found)}.", *counts]), caption)
-
-
-def metric_agreement(found: Preference) -> Html:
-    """How often each metric names the model that people name."""
-    title = _titled(metrics_title(found), found)
-    return tables.table(_metric_rows(found), caption=title, numeric=("Same model", "Interval"))
-
-
-def disagreements(found: Preference) -> Html:
-    """The pairs on which people and the metric part most, side by side."""
-    title = _titled(disagreements_title(found), found)
-    return tables.table(_disagreement_rows(found), caption=title)
-
-
-def titled(title: str, found: Preference) -> str:
-    """A title for a figure of one's own: it says so when nothing may be shown yet, and when the raters are simulated."""
-    return _titled(f"{title}: {NO_RESULT.lower()}" if found.withheld else title, found)
-
-
 @tables.answer.register(StudyRound)
 def _of_round(found: StudyRound, gaps: Gaps | None = None) -> Html:
     """`gaps` says what a round that was not drawn waits for."""
     return tables.answer(state_said(found, str(gaps or "")), simulated=found.simulated)
-
-
-@tables.answer.register(Preference)
-def _of_preference(found: Preference) -> Html:
-    return tables.answer(answer_said(found), simulated=found.simulated)
-
-
-def _figure(draw: Callable[..., Axes], found: Preference, alt: str, caption: str) -> Html:
-    from evalkit.show.figure import picture
-
-    return picture(draw, found, alt=alt, caption=caption, simulated=found.simulated)
-
-
-# ---- a round, in sentences
 
 
 def described(rating: StudyRound) -> str:
@@ -194,19 +104,18 @@ def otherwise_said(rating: StudyRound) -> str:
     """What a study now says otherwise than the round it drew before, and how to change it; "" when nothing."""
     if rating.round is None or rating.otherwise == Otherwise():
         return ""
-    now, batch = rating.otherwise, rating.round.batch
-    kept = {
-        f"for {wording.listed(list(batch.raters))} (not {wording.listed(list(now.raters))})": now.raters,
-        f"with {wording.plural(len(batch), 'pair')} (not {wording.count(now.n_pairs or 0)})": now.n_pairs
-        is not None,
-        "with another rubric": now.rubric,
-    }
-    told = wording.listed([what for what, differs in kept.items() if differs])
+    now, batch, told = rating.otherwise, rating.round.batch, []
+    if now.raters:
+        raters = [wording.listed(list(one)) for one in (batch.raters, now.raters)]
+        told.append(f"for {raters[0]} (not {raters[1]})")
+    if now.n_pairs is not None:
+        told.append(f"with {wording.plural(len(batch), 'pair')} (not {wording.count(now.n_pairs)})")
+    if now.rubric:
+        told.append("with another rubric")
     folder = f"data/{batch.study}/ratings/{rating.round.folder.name}"
-    fresh = (
-        "" if _voted(rating) else f"; nobody has voted yet: remove {folder} and run notebook 03, or"
-    )
-    return f"It was drawn {told}{fresh or ';'} name another rating_round to change that."
+    fresh = f"; nobody has voted yet: remove {folder} and run notebook 03, or"
+    remedy = ";" if _voted(rating) else fresh
+    return f"It was drawn {wording.listed(told)}{remedy} name another rating_round to change that."
 
 
 def _voted(rating: StudyRound) -> bool:
@@ -216,11 +125,8 @@ def _voted(rating: StudyRound) -> bool:
 def state_said(rating: StudyRound, missing: str = "") -> str:
     """Where the round stands, and what comes next; `missing` says what a round that was not drawn waits for."""
     if rating.round is None:
-        return (
-            f"{missing} {rating.not_drawn}".strip()
-            if rating.not_drawn == NOT_DRAWN
-            else rating.not_drawn
-        )
+        waits = missing if rating.not_drawn == NOT_DRAWN else ""
+        return f"{waits} {rating.not_drawn}".strip()
     seen = rating.progress()
     done, total = sum(one.done for one in seen), sum(one.total for one in seen)
     who = "Simulated raters" if rating.simulated else "Raters"
@@ -231,42 +137,160 @@ def state_said(rating: StudyRound, missing: str = "") -> str:
         return f"{ratings}. The round is not as study.yaml says now. {otherwise}"
     if rating.round.locked:
         return f"{ratings}, and the round is locked: see notebook 04 for what they prefer."
-    return f"{ratings}. " + (
-        f"Lock the round (evalkit rate {rating.round.batch.study} --lock) to see the result."
-        if done == total
-        else "The round is open."
-    )
+    if done < total:
+        return f"{ratings}. The round is open."
+    study = rating.round.batch.study
+    return f"{ratings}. Lock the round (evalkit rate {study} --lock) to see the result."
 
 
-_NO_ROUND = "There is no rating round yet."
-_CURRENT = "The round was made from the current answers (the hashes match)."
-_STALE = (
-    "The round was made from other answers or another test set: it says nothing for the current ones. "
-    "Name another rating_round in study.yaml to have them rated."
-)
+# ---- a result
 
 
-def _bound(found: Preference) -> str:
-    return _STALE if found.stale else _CURRENT if found.round else _NO_ROUND
+def seal(found: Preference) -> Html:
+    """When the round was locked, that nothing changed since, and whether it was made from the present answers."""
+    bound = _STALE if found.stale else _CURRENT if found.round else _NO_ROUND
+    return tables.note(f"{seal_said(found)} {bound}")
+
+
+def win_rate(found: Preference) -> Html:
+    """The win rate in every way it was counted, against an even split."""
+    return _figure(found, win_rates(found))
+
+
+def votes(found: Preference) -> Html:
+    """First-time votes by label."""
+    total = sum(found.labels.values())
+    rows = [
+        {"Said": _SAID[label], "Votes": n, "Share": wording.percent(n / total if total else None)}
+        for label, n in found.labels.items()
+    ]
+    return _table(found, "First-time votes, decoded", rows, numeric=["Share"])
+
+
+def length(found: Preference) -> Html:
+    """What remains at equal length."""
+    return tables.note(length_said(found))
+
+
+def population(found: Preference) -> Html:
+    """For whom the result speaks."""
+    return tables.note(population_said(found))
+
+
+def sides(found: Preference) -> Html:
+    """What a place on the screen did."""
+    return _figure(found, side_rates(found))
+
+
+def agreement(found: Preference) -> Html:
+    """How far raters agree with each other and with themselves."""
+    return _figure(found, agreements(found))
+
+
+def raters(found: Preference) -> Html:
+    """Each rater with everything that is checked."""
+    rows = [
+        {
+            "Rater": one.rater,
+            "Votes": one.votes,
+            "Fine-tuned wins": wording.percent(found.by_rater[one.rater].estimate, 0),
+            **{told: wording.percent(getattr(one, name), 0) for told, name in _RATER_RATES.items()},
+            "Median seconds": wording.number(one.median_s, 1),
+            "Flags": "; ".join(one.flags) or "nothing stands out",
+        }
+        for one in found.raters
+    ]
+    numeric = ["Fine-tuned wins", *_RATER_RATES, "Median seconds"]
+    return _table(found, raters_title(found), rows, numeric=numeric)
+
+
+def preference_slices(found: Preference) -> Html:
+    """The win rate within each slice."""
+    return _figure(found, slice_rates(found))
+
+
+def reasons(found: Preference) -> Html:
+    """How often each reason came with a vote for either model."""
+    title = f"{reasons_title(found)}."
+    if not any(one.fine_tuned + one.base for one in found.reasons):
+        return tables.note(title)
+    counts = [
+        f"{one.reason}: {one.fine_tuned} fine-tuned, {one.base} base." for one in found.reasons
+    ]
+    caption = "Counts of votes; a vote may name several reasons or none."
+    alt = " ".join([title, *counts])
+    return picture(draw_reasons, found, alt=alt, caption=caption, simulated=found.simulated)
+
+
+def metric_agreement(found: Preference) -> Html:
+    """How often each metric names the model that people name."""
+    rows = [
+        {
+            "Metric": say.label(one.metric),
+            "Same model": wording.share(one.agreement.successes, one.agreement.n),
+            "Interval": _ends(one.agreement) if one.agreement.n else wording.NOTHING,
+            "Metric undecided": one.undecided_by_metric,
+        }
+        for one in found.metrics
+    ]
+    return _table(found, metrics_title(found), rows, numeric=["Same model", "Interval"])
+
+
+def disagreements(found: Preference) -> Html:
+    """The pairs on which people and the metric part most, side by side."""
+    rows = [
+        {
+            "Example": one.example_id,
+            "Input": Conversation(one.base.prompt),
+            "Expected": one.base.expected_text,
+            "Base answer": one.base.predicted,
+            "Fine-tuned answer": one.fine_tuned.predicted,
+            "People prefer": "fine-tuned" if one.people > 0 else "base",
+            "Metric's gain, points": wording.points(one.metric),
+        }
+        for one in found.disagreements
+    ]
+    return _table(found, disagreements_title(found), rows)
+
+
+def titled(title: str, found: Preference) -> str:
+    """A title for a figure of one's own: it says so when nothing may be shown yet, and when the raters are simulated."""
+    title = f"{title}: {NO_RESULT.lower()}" if found.withheld else title
+    return f"{title.rstrip('.')} (simulated)" if found.simulated else title
+
+
+def _table(
+    found: Preference, title: str, rows: Iterable[Row], *, numeric: Sequence[str] = ()
+) -> Html:
+    caption = f"{title.rstrip('.')} (simulated)" if found.simulated else title
+    return tables.table(rows, caption=caption, numeric=numeric)
+
+
+@tables.answer.register(Preference)
+def _of_preference(found: Preference) -> Html:
+    return tables.answer(answer_said(found), simulated=found.simulated)
 
 
 # ---- a result, in sentences
 
-NO_RESULT = "No result yet"
-
 
 def answer_said(found: Preference) -> str:
     """The chapter's answer."""
+    missing = " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in found.missing)
     if found.withheld:
-        return f"{found.withheld} {missing_said(found)}" if found.stale else found.withheld
-    if found.win_rate.estimate is None:
-        return f"{headline(found)}. {missing_said(found)}"
-    parted = " ".join(
-        f"{note[:1].upper()}{note[1:]}."
-        for note in found.win_rate.notes
-        if "verdict follows" in note
+        return f"{found.withheld} {missing}" if found.stale else found.withheld
+    result = found.win_rate
+    if result.estimate is None:
+        return f"{headline(found)}. {missing}"
+    parted = [say.sentence(note) + "." for note in result.notes if "verdict follows" in note]
+    same = wording.plural(found.identical, "pair")
+    identical = f"; {same} with identical answers counted as ties unasked"
+    figures = (
+        f"{_limits(result)}, {wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
+        f"p {wording.p_phrase(result.p_decides)}{identical if found.identical else ''}."
     )
-    said = (_who(found), headline(found), _figures(found), parted, missing_said(found))
+    who = "Simulated raters, not people:" if found.simulated else ""
+    said = (who, headline(found), figures, *parted, missing)
     return " ".join(part for part in said if part)
 
 
@@ -321,15 +345,11 @@ def reasons_title(found: Preference) -> str:
     """Which reason was named most, and in whose votes? A reason may be a fault, so it speaks for nobody."""
     if found.withheld:
         return NO_RESULT
-    given = [one for one in found.reasons if one.fine_tuned + one.base]
-    if not given:
+    top = max(found.reasons, key=lambda one: one.fine_tuned + one.base, default=None)
+    if top is None or not top.fine_tuned + top.base:
         ties = any(one.neither for one in found.reasons)
-        return (
-            "Reasons were given only with votes for neither answer"
-            if ties
-            else "No reasons were given"
-        )
-    top = max(given, key=lambda one: one.fine_tuned + one.base)
+        neither = "Reasons were given only with votes for neither answer"
+        return neither if ties else "No reasons were given"
     votes = wording.plural(top.fine_tuned, "vote")
     return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
 
@@ -338,13 +358,12 @@ def slices_title(found: Preference) -> str:
     """Where does the preference differ?"""
     if found.withheld:
         return NO_RESULT
-    names = [
-        f"{one.slice} ({wording.percent(one.result.estimate)})" for one in found.slices if one.shown
-    ]
     if not found.slices:
         return "No slices were declared"
-    if not names:
+    shown = [one for one in found.slices if one.shown]
+    if not shown:
         return f"No single slice shows a preference of its own, of {len(found.slices)}"
+    names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in shown]
     return f"A preference is shown in {wording.listed(names)}"
 
 
@@ -357,11 +376,9 @@ def raters_title(found: Preference) -> str:
     names, without = [one.rater for one in found.raters if one.flags], found.without_flagged
     if not names:
         return "No rater looks careless by these checks."
-    rest = (
-        f"Without them: {wording.percent(without.estimate)}, {found.concluded(without)}"
-        if without
-        else "Nobody is left without them"
-    )
+    rest = "Nobody is left without them"
+    if without:
+        rest = f"Without them: {wording.percent(without.estimate)}, {found.concluded(without)}"
     return f"Looks careless: {wording.listed(names)}. Nothing was dropped. {rest}."
 
 
@@ -371,7 +388,8 @@ def length_said(found: Preference) -> str:
         return f"{NO_RESULT}."
     result = found.length_adjusted
     if result is None or result.estimate is None:
-        return f"The preference at equal length is not known: {'; '.join(getattr(result, 'notes', ())) or 'no votes yet'}."
+        why = "; ".join(result.notes if result else ()) or "no votes yet"
+        return f"The preference at equal length is not known: {why}."
     votes = wording.plural(result.near_n, "vote")
     near = f" Among the {votes} on pairs of nearly equal length {wording.percent(result.near_rate)} do."
     unsure = [note for note in result.notes if "equal length" in note]
@@ -387,10 +405,9 @@ def population_said(found: Preference) -> str:
     """For whom the result speaks."""
     if found.withheld:
         return f"{NO_RESULT}."
-    test, who = found.rater_sample, wording.plural(len(found.raters), "rater")
-    spoken = (
-        f"The result above speaks of {'this rater' if len(found.raters) == 1 else f'these {who}'}."
-    )
+    test, n_raters = found.rater_sample, len(found.raters)
+    who = "this rater" if n_raters == 1 else f"these {wording.plural(n_raters, 'rater')}"
+    spoken = f"The result above speaks of {who}."
     if test.p_value is None:
         return f"{spoken} For others like them nothing can be said: {'; '.join(test.notes)}."
     shown = {"better": "prefer the fine-tuned answers", "worse": "prefer the base answers"}
@@ -400,51 +417,6 @@ def population_said(found: Preference) -> str:
         f"{wording.percent(test.estimate)} of the pairs all of them judged "
         f"({_limits(test)}, p {wording.p_phrase(test.p_value)})."
     )
-
-
-def missing_said(found: Preference) -> str:
-    """What would settle it, priced."""
-    return " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in found.missing)
-
-
-def _spoken(title: str, rows: Mapping[str, Result | None]) -> str:
-    """A figure's alternative text: its title, and each row's name with its numbers."""
-    spoken = [
-        f"{name}: {_level(one, one.estimate)} ({_limits(one)}, n = {wording.count(one.n)})."
-        for name, one in rows.items()
-        if one is not None and one.estimate is not None
-    ]
-    return " ".join([title.rstrip(".") + ".", *spoken])
-
-
-def _win_rate_rows(found: Preference) -> dict[str, Result | None]:
-    """The win rate in every way it was counted."""
-    return {
-        "All pairs": found.win_rate,
-        "Only pairs shown": found.asked_only,
-        "Without flagged raters": found.without_flagged,
-        "At equal length": found.length_adjusted,
-        "Raters like these": found.rater_sample,
-    }
-
-
-def _side_rows(found: Preference) -> dict[str, Result | None]:
-    """What a place on the screen did."""
-    rows = {"Left chosen": found.position, "Fine-tuned wins, on the left": found.as_left}
-    return {**rows, "Fine-tuned wins, on the right": found.as_right}
-
-
-def _agreement_rows(found: Preference) -> dict[str, Result | None]:
-    """Agreement of raters with each other and with themselves."""
-    return {
-        "Between raters, beyond chance": found.agreement,
-        "With themselves, on repeats": found.self_agreement,
-    }
-
-
-def _slice_rows(found: Preference) -> dict[str, Result | None]:
-    """The win rate within each slice."""
-    return {f"{one.slice} (n = {one.result.n})": one.result for one in found.slices}
 
 
 def seal_said(found: Preference) -> str:
@@ -459,10 +431,6 @@ def seal_said(found: Preference) -> str:
     )
 
 
-def _titled(title: str, found: Preference) -> str:
-    return f"{title.rstrip('.')} (simulated)" if found.simulated else title
-
-
 def metrics_title(found: Preference) -> str:
     """The title above the metrics' agreement with people."""
     return _not_compared(found) or "Agreement of each metric with people"
@@ -470,16 +438,8 @@ def metrics_title(found: Preference) -> str:
 
 def disagreements_title(found: Preference) -> str:
     """The title above the pairs on which people and the metric part."""
-    some = "People and the metric prefer different answers"
-    return _not_compared(found) or (
-        some
-        if found.disagreements
-        else "On no pair do people and the metric prefer different answers"
-    )
-
-
-def _who(found: Preference) -> str:
-    return "Simulated raters, not people:" if found.simulated else ""
+    part = "eople and the metric prefer different answers"
+    return _not_compared(found) or (f"P{part}" if found.disagreements else f"On no pair do p{part}")
 
 
 def _not_compared(found: Preference) -> str:
@@ -488,239 +448,182 @@ def _not_compared(found: Preference) -> str:
     return "Not compared with the benchmark: the votes are on other answers" if found.stale else ""
 
 
-def _figures(found: Preference) -> str:
-    result = found.win_rate
-    identical = (
-        f"; {wording.plural(found.identical, 'pair')} with identical answers counted as ties unasked"
-        if found.identical
-        else ""
-    )
-    return (
-        f"{_limits(result)}, {wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
-        f"p {wording.p_phrase(result.p_decides)}{identical}."
-    )
-
-
 def _limits(result: Result) -> str:
-    low, high = _level(result, result.ci_low), _level(result, result.ci_high)
-    return f"{(1 - result.alpha) * 100:g}% interval {low} to {high}"
+    return f"{(1 - result.alpha) * 100:g}% interval {_ends(result)}"
+
+
+def _ends(result: Result) -> str:
+    return f"{_level(result, result.ci_low)} to {_level(result, result.ci_high)}"
 
 
 def _level(result: Result, value: float | None) -> str:
     return wording.number(value) if result.scale == "number" else wording.percent(value)
 
 
-# ---- a result, row by row
-
-_RATER_RATES = {
-    "Known winners found": "gold_rate",
-    "Same on repeats": "self_agreement",
-    "With the others": "others_rate",
-    "Left chosen": "left_rate",
-    "Under 3 s": "fast_rate",
-}
-
-
-def _label_rows(found: Preference) -> list[Row]:
-    """First-time votes by label."""
-    names = {
-        "fine_tuned": "Fine-tuned is better",
-        "base": "Base is better",
-        "tie": "About the same",
-        "both_bad": "Both bad",
-    }
-    total = sum(found.labels.values())
-    return [
-        {
-            "Said": names[label],
-            "Votes": votes,
-            "Share": wording.percent(votes / total if total else None),
-        }
-        for label, votes in found.labels.items()
-    ]
-
-
-def _rater_rows(found: Preference) -> list[Row]:
-    """One row a rater with everything that is checked."""
-    return [
-        {
-            "Rater": one.rater,
-            "Votes": one.votes,
-            "Fine-tuned wins": wording.percent(found.by_rater[one.rater].estimate, 0),
-            **{told: wording.percent(getattr(one, name), 0) for told, name in _RATER_RATES.items()},
-            "Median seconds": wording.number(one.median_s, 1),
-            "Flags": "; ".join(one.flags) or "nothing stands out",
-        }
-        for one in found.raters
-    ]
-
-
-def _metric_rows(found: Preference) -> list[Row]:
-    """One row a metric: how often it names the model people name."""
-    return [
-        {
-            "Metric": say.label(one.metric),
-            "Same model": wording.share(one.agreement.successes, one.agreement.n),
-            "Interval": f"{wording.percent(one.agreement.ci_low)} to {wording.percent(one.agreement.ci_high)}"
-            if one.agreement.n
-            else wording.NOTHING,
-            "Metric undecided": one.undecided_by_metric,
-        }
-        for one in found.metrics
-    ]
-
-
-def _disagreement_rows(found: Preference) -> list[Row]:
-    """The pairs on which people and the metric part most."""
-    return [
-        {
-            "Example": one.example_id,
-            "Input": Conversation(one.base.prompt),
-            "Expected": one.base.expected_text,
-            "Base answer": one.base.predicted,
-            "Fine-tuned answer": one.fine_tuned.predicted,
-            "People prefer": "fine-tuned" if one.people > 0 else "base",
-            "Metric's gain, points": wording.points(one.metric),
-        }
-        for one in found.disagreements
-    ]
-
-
 # ---- a result, drawn
 
 
-def draw_win_rate(found: Preference, *, narrow: bool = False) -> Axes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """A figure of rows with an interval each.
+
+    Attributes:
+        title: Its conclusion.
+        rows: What is drawn, by name; those without an estimate are left out.
+        axis: What the numbers are; `axis_narrow` on a phone, where it is too long.
+        caption: Method and caveat.
+        kinds: Verdicts by row; the others have the colour of the fine-tuned model.
+        spoken: The rows as they are read aloud, where they are named otherwise.
+        zone: Where the zone begins in which an interval passes; None for none.
+        low: Where the axis begins.
+        even: Where the line of no difference stands; None for none.
+    """
+
+    title: str
+    rows: Mapping[str, Result | None]
+    axis: str
+    caption: str
+    axis_narrow: str = ""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    spoken: Mapping[str, Result] = field(default_factory=dict)
+    zone: float | None = None
+    low: float = 0.0
+    even: float | None = 0.5
+
+    @property
+    def alt(self) -> str:
+        """The alternative text: the title, and each row's name with its numbers."""
+        told = [
+            f"{name}: {_level(one, one.estimate)} ({_limits(one)}, n = {wording.count(one.n)})."
+            for name, one in _known(self.spoken or self.rows)
+        ]
+        return " ".join([f"{self.title.rstrip('.')}.", *told])
+
+    def draw(self, *, narrow: bool = False) -> Axes:
+        """Each row with its interval, its name and its numbers."""
+        tracks = [self._track(name, one) for name, one in _known(self.rows)]
+        ticks = [tick for tick in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if tick >= self.low]
+        limits, place = (self.low, 1), spans(tracks, narrow=narrow)
+        ax = tracks_axes(tracks, limits, ticks, lambda at: wording.percent(at, 0), narrow=narrow)
+        if self.zone is not None:
+            style.pass_zone(ax, self.zone, 1, spans=place)
+        if self.zone is not None and self.zone < (self.even or 0.0):
+            style.threshold(ax, self.zone, spans=place)
+            look = {"va": "bottom", "ha": "right", "fontsize": 9, "color": style.COLOURS["muted"]}
+            told = f"margin: {wording.percent(self.zone)}"
+            ax.text(self.zone, ax.get_ylim()[1], told, **look)
+        if self.even is not None:
+            style.zero_line(ax, self.even, spans=place)
+        ax.set_xlabel((narrow and self.axis_narrow) or self.axis)
+        return style.titled(ax, self.title, narrow=narrow)
+
+    def _track(self, name: str, one: Result) -> Track:
+        low, high = (_level(one, end).rstrip("%") for end in (one.ci_low, one.ci_high))
+        mark = Mark(
+            estimate=one.estimate or 0.0,
+            low=one.ci_low,
+            high=one.ci_high,
+            kind=self.kinds.get(name, "fine_tuned"),
+        )
+        value = f"{_level(one, one.estimate)} ({low} to {high})"
+        return Track(name=name, under=f"n = {wording.count(one.n)}", marks=(mark,), value=value)
+
+
+def _known(rows: Mapping[str, Result | None]) -> list[tuple[str, Result]]:
+    return [(name, one) for name, one in rows.items() if one and one.estimate is not None]
+
+
+def _figure(found: Preference, figure: Intervals) -> Html:
+    said = {"alt": figure.alt, "caption": figure.caption, "simulated": found.simulated}
+    return picture(figure.draw, **said)
+
+
+def win_rates(found: Preference) -> Intervals:
     """The fine-tuned model's win rate against an even split, in every way it was counted."""
-    rows = _win_rate_rows(found)
-    kinds = {name: found.concluded(one) for name, one in rows.items() if one is not None}
+    rows = {
+        "All pairs": found.win_rate,
+        "Only pairs shown": found.asked_only,
+        "Without flagged raters": found.without_flagged,
+        "At equal length": found.length_adjusted,
+        "Raters like these": found.rater_sample,
+    }
     least = 0.5 - (found.margin or 0.0)
-    ax = _intervals(rows, kinds, headline(found), narrow=narrow, zone=least)
-    ax.set_xlabel(
-        "Share won by the fine-tuned answer"
-        if narrow
-        else "Share won by the fine-tuned answer, a tie counted half"
+    caption = "the interval is for display, the verdict follows the test."
+    if found.margin is not None:
+        caption = f"the whole interval must keep above the margin, {wording.percent(least)}."
+    return Intervals(
+        title=headline(found),
+        rows=rows,
+        axis="Share won by the fine-tuned answer, a tie counted half",
+        axis_narrow="Share won by the fine-tuned answer",
+        caption=f"{found.win_rate.method}; {caption}",
+        kinds={name: found.concluded(one) for name, one in rows.items() if one is not None},
+        zone=least,
     )
-    return ax
 
 
-def draw_sides(found: Preference, *, narrow: bool = False) -> Axes:
+def side_rates(found: Preference) -> Intervals:
     """What a place on the screen did: left chosen, and the fine-tuned model's wins on either side."""
-    rows = _side_rows(found)
-    kinds = dict.fromkeys(rows, "fine_tuned")
-    kinds["Left chosen"] = (
-        "unsure" if found.position.verdict in {"no difference shown", "too early"} else "worse"
+    fair = found.position.verdict in {"no difference shown", "too early"}
+    return Intervals(
+        title=sides_title(found),
+        rows={
+            "Left chosen": found.position,
+            "Fine-tuned wins, on the left": found.as_left,
+            "Fine-tuned wins, on the right": found.as_right,
+        },
+        axis="Share of decided votes",
+        caption="Exact binomial test; Wilson intervals.",
+        kinds={"Left chosen": "unsure" if fair else "worse"},
     )
-    ax = _intervals(rows, kinds, sides_title(found), narrow=narrow)
-    ax.set_xlabel("Share of decided votes")
-    return ax
 
 
-def draw_agreement(found: Preference, *, narrow: bool = False) -> Axes:
+def agreements(found: Preference) -> Intervals:
     """How far raters agree with each other and with themselves."""
-    rows = _agreement_rows(found)
-    low = min(0.0, found.agreement.ci_low or 0.0)
-    ax = _intervals(
-        rows,
-        dict.fromkeys(rows, "fine_tuned"),
-        agreement_title(found),
-        narrow=narrow,
-        low=low,
+    return Intervals(
+        title=agreement_title(found),
+        rows={
+            "Between raters, beyond chance": found.agreement,
+            "With themselves, on repeats": found.self_agreement,
+        },
+        axis="Agreement; 0% is chance for the first row, 100% is perfect",
+        axis_narrow="0% is chance for the first row",
+        caption="Krippendorff's alpha on decoded labels, bootstrap over pairs; Wilson interval for repeats.",
+        low=min(0.0, found.agreement.ci_low or 0.0),
         even=None,
     )
-    ax.set_xlabel(
-        "0% is chance for the first row"
-        if narrow
-        else "Agreement; 0% is chance for the first row, 100% is perfect"
-    )
-    return ax
 
 
-def draw_slices(found: Preference, *, narrow: bool = False) -> Axes:
+def slice_rates(found: Preference) -> Intervals:
     """The win rate within each slice; hollow unless shown after Holm."""
-    rows = {one.slice: one.result for one in found.slices}
-    kinds = {one.slice: one.result.verdict if one.shown else "unsure" for one in found.slices}
-    ax = _intervals(rows, kinds, slices_title(found), narrow=narrow, zone=0.5)
-    ax.set_xlabel("Share won by the fine-tuned answer")
-    return ax
+    return Intervals(
+        title=slices_title(found),
+        rows={one.slice: one.result for one in found.slices},
+        axis="Share won by the fine-tuned answer",
+        caption="Holm over all slices; below 30 pairs the exact sign test on pairs.",
+        kinds={one.slice: one.result.verdict if one.shown else "unsure" for one in found.slices},
+        spoken={f"{one.slice} (n = {one.result.n})": one.result for one in found.slices},
+        zone=0.5,
+    )
 
 
 def draw_reasons(found: Preference, *, narrow: bool = False) -> Axes:
     """How often each reason came with a vote for either model."""
-    import pandas as pd
-    import seaborn as sns
-
     given = sorted(found.reasons, key=lambda one: -(one.fine_tuned + one.base))
+    width = 18 if narrow else 34
     rows = [
-        {"reason": _wrapped(one.reason, 18 if narrow else 34), "model": role, "votes": votes}
+        (fill(wording.visible(one.reason), width, break_on_hyphens=False), role, votes)
         for one in given
         for role, votes in (("fine-tuned", one.fine_tuned), ("base", one.base))
     ]
     data = pd.DataFrame(rows, columns=["reason", "model", "votes"]).astype({"votes": int})
     _, ax = style.canvas(0.9 + 0.62 * max(len(given), 1), narrow=narrow)
     models = {"fine-tuned": style.COLOURS["fine_tuned"], "base": style.COLOURS["base"]}
-    look = {
-        "palette": models,
-        "saturation": 1,
-        "width": 0.64,
-        "gap": 0.08,
-        "legend": False,
-        "errorbar": None,
-    }
-    sns.barplot(data, x="votes", y="reason", hue="model", **look, ax=ax)
+    look = {"saturation": 1, "width": 0.64, "gap": 0.08, "legend": False, "errorbar": None}
+    sns.barplot(data, x="votes", y="reason", hue="model", palette=models, **look, ax=ax)
     for bars, model in zip(ax.containers, models, strict=False):
         ax.bar_label(bars, fmt=f"%d {model}", padding=3, size=9, color=style.COLOURS["muted"])  # pyright: ignore[reportArgumentType]
     ax.set_xlim(0, max([*data["votes"], 1]) * (1.5 if narrow else 1.2))
     ax.locator_params(axis="x", integer=True)
     ax.set(xlabel="Votes that name the reason", ylabel="")
     return style.titled(ax, reasons_title(found), narrow=narrow)
-
-
-def _wrapped(text: str, width: int) -> str:
-    return fill(wording.visible(text), width, break_on_hyphens=False)
-
-
-def _intervals(
-    rows: Mapping[str, Result | None],
-    kinds: Mapping[str, str],
-    title: str,
-    *,
-    narrow: bool,
-    zone: float | None = None,
-    low: float = 0.0,
-    even: float | None = 0.5,
-) -> Axes:
-    shown = {
-        name: one for name, one in rows.items() if one is not None and one.estimate is not None
-    }
-    tracks = [
-        Track(
-            name=name,
-            under=f"n = {wording.count(one.n)}",
-            marks=_marks(one, kinds[name]),
-            value=_value(one),
-        )
-        for name, one in shown.items()
-    ]
-    ticks = [tick for tick in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if tick >= low]
-    ax = tracks_axes(tracks, (low, 1), ticks, lambda at: wording.percent(at, 0), narrow=narrow)
-    if zone is not None:
-        style.pass_zone(ax, zone, 1, spans=spans(tracks, narrow=narrow))
-    if zone is not None and zone < (even or 0.0):
-        style.threshold(ax, zone, spans=spans(tracks, narrow=narrow))
-        told, top = f"margin: {wording.percent(zone)}", ax.get_ylim()[1]
-        ax.text(zone, top, told, va="bottom", ha="right", fontsize=9, color=style.COLOURS["muted"])
-    if even is not None:
-        style.zero_line(ax, even, spans=spans(tracks, narrow=narrow))
-    return style.titled(ax, title, narrow=narrow)
-
-
-def _marks(result: Result, kind: str) -> tuple[Mark, ...]:
-    return (
-        Mark(estimate=result.estimate or 0.0, low=result.ci_low, high=result.ci_high, kind=kind),
-    )
-
-
-def _value(result: Result) -> str:
-    text = wording.number if result.scale == "number" else wording.percent
-    low, high = (text(end).rstrip("%") for end in (result.ci_low, result.ci_high))
-    return f"{text(result.estimate)} ({low} to {high})"

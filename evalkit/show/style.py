@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 Kind = Literal["better", "worse", "unsure", "base", "fine_tuned"]
+Spans = Sequence[tuple[float, float]]  # from y to y
 
 WIDE, HALF, NARROW = 7.5, 5.3, 3.6
 """Widths of figures in inches; a narrow twin of each is drawn for phones at the same font size."""
@@ -68,16 +70,14 @@ COLOURS: Mapping[str, str] = MappingProxyType(
 DASHES = (0, (3, 2))
 SHEET = Path(__file__).with_name("evalkit.mplstyle")
 
-_KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "better": "better",
-        "not worse": "better",
-        "worse": "worse",
-        "invalid": "worse",
-        "don't ship": "worse",
-        "passes": "better",
-    }
-)
+_KINDS: dict[str, Kind] = {
+    "better": "better",
+    "not worse": "better",
+    "worse": "worse",
+    "invalid": "worse",
+    "don't ship": "worse",
+    "passes": "better",
+}
 
 
 def kind_of(verdict: str | None) -> Kind:
@@ -179,40 +179,25 @@ def interval(  # noqa: PLR0917 - the six are what an interval is
     ax.plot(*spot, marker, ms=size - shrink, mfc=face, mec=colour, mew=1.6, zorder=4, clip_on=False)
 
 
-def threshold(
-    ax: Axes, at: float, *, vertical: bool = True, spans: Sequence[tuple[float, float]] = ()
-) -> None:
+def threshold(ax: Axes, at: float, *, vertical: bool = True, spans: Spans = ()) -> None:
     """The dashed line of a limit set beforehand; over `spans` of y only, when given."""
-    _line(
-        ax,
-        at,
-        vertical=vertical,
-        spans=spans,
-        color=COLOURS["ink"],
-        lw=1.9,
-        ls=(0, (2.2, 1.6)),
-        zorder=2.5,
-    )
+    _line(ax, at, "ink", 1.9, 2.5, vertical=vertical, spans=spans, dashes=(0, (2.2, 1.6)))
 
 
-def zero_line(
-    ax: Axes, at: float = 0.0, *, vertical: bool = True, spans: Sequence[tuple[float, float]] = ()
-) -> None:
+def zero_line(ax: Axes, at: float = 0.0, *, vertical: bool = True, spans: Spans = ()) -> None:
     """The solid line of no difference; over `spans` of y only, when given."""
-    _line(ax, at, vertical=vertical, spans=spans, color=COLOURS["ink"], lw=0.9, zorder=2)
+    _line(ax, at, "ink", 0.9, 2, vertical=vertical, spans=spans)
 
 
-def grid_line(ax: Axes, at: float, *, spans: Sequence[tuple[float, float]] = ()) -> None:
+def grid_line(ax: Axes, at: float, *, spans: Spans = ()) -> None:
     """The faint line of a tick; over `spans` of y only, when given."""
-    _line(ax, at, vertical=True, spans=spans, color=COLOURS["grid"], lw=0.6, zorder=1)
+    _line(ax, at, "grid", 0.6, 1, spans=spans)
 
 
-def pass_zone(
-    ax: Axes, low: float, high: float, *, spans: Sequence[tuple[float, float]] = ()
-) -> None:
+def pass_zone(ax: Axes, low: float, high: float, *, spans: Spans = ()) -> None:
     """The tinted zone in which an interval passes; over `spans` of y only, when given."""
-    for bottom, top in spans:
-        ax.fill_betweenx([bottom, top], low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
+    for ends in spans:
+        ax.fill_betweenx(ends, low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
     if not spans:
         ax.axvspan(low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
 
@@ -248,36 +233,41 @@ def titled(ax: Axes, title: str, *, narrow: bool = False, above: str = "") -> Ax
 
 
 def _line(
-    ax: Axes, at: float, *, vertical: bool, spans: Sequence[tuple[float, float]], **look: Any
+    ax: Axes,
+    at: float,
+    role: str,
+    width: float,
+    order: float,
+    *,
+    vertical: bool = True,
+    spans: Spans = (),
+    dashes: str | tuple[float, tuple[float, ...]] = "-",
 ) -> None:
-    for span in spans:
-        ax.plot([at, at], span, **look)
-    if not spans:
-        (ax.axvline if vertical else ax.axhline)(at, **look)
-
-
-# A plot of one's own has nobody to lay it out by hand: a grid, a canvas of paper, and seaborn's own way to find room.
-_OWN_PLOTS: Any = {
-    "figure.constrained_layout.use": False,
-    "figure.figsize": (6.4, 3.8),
-    "figure.facecolor": "#fffffe",
-    "savefig.facecolor": "auto",
-    "savefig.transparent": False,
-    "axes.grid": True,
-    "axes.formatter.use_mathtext": False,
-    "legend.title_fontsize": 9.75,
-    "legend.fontsize": 9.75,
-}
+    whole = ax.axvline if vertical else ax.axhline
+    for draw in [partial(ax.plot, [at, at], span) for span in spans] or [partial(whole, at)]:
+        draw(color=COLOURS[role], lw=width, ls=dashes, zorder=order)
 
 
 def use() -> None:
     """Puts the theme in force for every figure from now on; `sns.set_theme` or `plt.style.use` after it wins."""
-    import matplotlib
+    from matplotlib import style as styles
 
     typeface.tell_matplotlib()
-    look: Any = matplotlib.rc_params_from_file(str(SHEET), use_default_template=False)
-    matplotlib.rcParams.update(look)
-    matplotlib.rcParams.update(_OWN_PLOTS)
+    styles.use(str(SHEET))
+    # A plot of one's own has nobody to lay it out by hand: a grid, a canvas of paper, and seaborn's own way to find room.
+    styles.use(
+        {
+            "figure.constrained_layout.use": False,
+            "figure.figsize": (6.4, 3.8),
+            "figure.facecolor": PALETTE["paper"][0],
+            "savefig.facecolor": "auto",
+            "savefig.transparent": False,
+            "axes.grid": True,
+            "axes.formatter.use_mathtext": False,
+            "legend.title_fontsize": 9.75,
+            "legend.fontsize": 9.75,
+        }
+    )
 
 
 def use_in(shell: Any) -> None:
@@ -288,9 +278,8 @@ def use_in(shell: Any) -> None:
     if "inline" in os.environ.get("MPLBACKEND", ""):
         # Set up on import; were it our first figure that did it, leaving our style would undo its interactive mode.
         import_module("matplotlib_inline.backend_inline")
-    shown = (
-        shell.display_formatter.ipython_display_formatter
-    )  # asked before any format, so the backend draws no PNG
+    # asked before any format, so the backend draws no PNG
+    shown = shell.display_formatter.ipython_display_formatter
     shown.for_type_by_name("matplotlib.figure", "Figure", _show)
     shown.for_type_by_name("matplotlib.axes._axes", "Axes", _show_once)
     shown.for_type_by_name("seaborn.axisgrid", "Grid", _show_once)
@@ -298,9 +287,11 @@ def use_in(shell: Any) -> None:
 
 def use_where_read() -> None:
     """The theme, where somebody reads along: in IPython. Scripts and tests keep the look they have."""
-    interactive: Any = sys.modules.get("IPython")
-    if interactive and (shell := interactive.get_ipython()):
-        use_in(shell)
+    if "IPython" in sys.modules:
+        from IPython.core.getipython import get_ipython
+
+        if shell := get_ipython():
+            use_in(shell)
 
 
 def _show(figure: Figure) -> None:

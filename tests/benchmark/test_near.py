@@ -56,7 +56,7 @@ def indexed(texts, alike):
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     ordered = [texts[place] for place in order]
     sizes = near.np.array([float(len(one)) for one in ordered])
-    found = near._some_compared(ordered, sizes, near._candidates(ordered), alike)
+    found = near._some_compared(ordered, sizes, near._meetings(ordered), alike)
     return {frozenset(order[place] for place in group) for group in found.groups}
 
 

@@ -90,7 +90,7 @@ def test_people_are_read_against_an_even_split_less_the_margin(
     if found.missing:  # ratings_needed_no_worse(0.5, 0.15) without ties
         assert f"{stats.ratings_needed_no_worse(0.5, 0.15)} pairs" in found.missing[0].action
     with style.style():
-        texts = [one.get_text() for one in human.draw_win_rate(found).texts]
+        texts = [one.get_text() for one in human.win_rates(found).draw().texts]
         pyplot.close("all")
     assert "margin: 35.0%" in texts
 

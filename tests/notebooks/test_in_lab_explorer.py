@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from lab import errors, open_notebook, project_copy, run_all_cells, set_parameters, write_notebook
 
-from evalkit.show.selection import Kept, read_kept
+from evalkit.show.explorer import Kept, read_kept
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # a busy machine takes minutes
 HOSTILE = (

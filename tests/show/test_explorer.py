@@ -9,8 +9,16 @@ from evalkit.conversation import conversation_html
 from evalkit.errors import DataError
 from evalkit.records import EvalResult
 from evalkit.show.benchmark import frame_rows, marked
-from evalkit.show.explorer import Explorer, side_by_side
-from evalkit.show.selection import Filter, Kept, Selection, read_kept, select, write_kept
+from evalkit.show.explorer import (
+    Explorer,
+    Filter,
+    Kept,
+    Selection,
+    read_kept,
+    select,
+    side_by_side,
+    write_kept,
+)
 from evalkit.show.tables import table
 
 HOSTILE = "<img src=x onerror=window.X=1><script>window.X=1</script>"

@@ -9,7 +9,18 @@ from evalkit.records import EvalResult
 from evalkit.show import human
 from evalkit.show.style import style
 
-FIGURES = ("win_rate", "sides", "agreement", "slices", "reasons")
+FIGURES = {
+    "win_rate": human.win_rates,
+    "sides": human.side_rates,
+    "agreement": human.agreements,
+    "slices": human.slice_rates,
+}
+
+
+def drawn(name, found, *, narrow=False):
+    if name == "reasons":
+        return human.draw_reasons(found, narrow=narrow)
+    return FIGURES[name](found).draw(narrow=narrow)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +46,11 @@ def found(tmp_path_factory):
     return read_preference(round_, slice_fields=["kind"])
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [*FIGURES, "reasons"])
 @pytest.mark.parametrize("narrow", [False, True])
 def test_a_figures_title_is_its_conclusion(found, name, narrow):
     with style():
-        ax = getattr(human, f"draw_{name}")(found, narrow=narrow)
+        ax = drawn(name, found, narrow=narrow)
     conclusion = (
         human.headline(found) if name == "win_rate" else getattr(human, f"{name}_title")(found)
     )
@@ -47,10 +58,10 @@ def test_a_figures_title_is_its_conclusion(found, name, narrow):
     pyplot.close("all")
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [*FIGURES, "reasons"])
 def test_a_figure_without_votes_says_so_and_does_not_fail(name):
     with style():
-        ax = getattr(human, f"draw_{name}")(read_preference(None))
+        ax = drawn(name, read_preference(None))
     assert ax.get_title(loc="left")
     pyplot.close("all")
 
@@ -66,7 +77,7 @@ def test_the_picture_says_simulated_and_names_every_number(found):
 
 def test_the_win_rate_stands_at_its_place_beside_an_even_split(found):
     with style():
-        ax = human.draw_win_rate(found)
+        ax = drawn("win_rate", found)
     dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in {"o", "D"}]
     assert found.win_rate.estimate in dots
     assert any(list(line.get_xdata()) == [0.5, 0.5] for line in ax.lines)
@@ -84,15 +95,15 @@ def test_reasons_are_counted_and_speak_for_nobody(found):
     assert sum(n.values()) > 1
 
 
-@pytest.mark.parametrize("name", ["win_rate", "sides", "agreement", "slices"])
+@pytest.mark.parametrize("name", FIGURES)
 def test_on_a_phone_no_line_and_no_zone_passes_through_words(found, name, words_crossed):
     with style():
-        assert words_crossed(getattr(human, f"draw_{name}")(found, narrow=True)) == []
+        assert words_crossed(drawn(name, found, narrow=True)) == []
 
 
 def test_agreement_is_drawn_with_the_number_its_title_says(found):
     with style():
-        texts = [text.get_text() for text in human.draw_agreement(found).texts]
+        texts = [text.get_text() for text in drawn("agreement", found).texts]
     assert any(
         text.startswith(f"{found.agreement.estimate:.2f} (".replace("-", "−")) for text in texts
     )
