@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from evalkit.files import Record, read_record, write_whole
 from evalkit.redaction import without_secrets_in
@@ -39,7 +39,7 @@ class Brief:
     __slots__ = ()
 
     def __repr__(self) -> str:
-        told = [one.name for one in fields(cast(Any, self)) if one.repr]
+        told = [one.name for one in fields(self) if one.repr]  # pyright: ignore[reportArgumentType]
         shown = (f"{name}={_short(getattr(self, name))}" for name in told)
         return _cut(f"{type(self).__name__}({', '.join(shown)})", _LONGEST)
 

@@ -13,6 +13,7 @@ import openai
 from openai import OpenAI
 
 from evalkit.answers.endpoint import key_and_address, message_of
+from evalkit.answers.reply import mapping, whole_number
 from evalkit.answers.request import CALLS_TO
 from evalkit.errors import ModelError
 from evalkit.redaction import known_secrets, without_secrets
@@ -23,12 +24,15 @@ MARK = "evalkit_input"  # in a batch's metadata: SHA-256 of its input
 _OVER = {"completed", "failed", "expired", "cancelled", "canceled"}  # some servers spell it so
 _PAGES = 50  # of a hundred batches each: one that was lost is among the newest
 _MOST_BYTES = 4 * 2**30
+_NO_BATCHES = (
+    "this server has no batches; --write-only FILE writes the input, to be sent by other means"
+)
 _REMEDIES = {
     401: "the key is not accepted, check OPENAI_API_KEY",
     402: "the account must be paid for",
     403: "this key may not use files and batches",
-    404: "this server has no batches; --write-only FILE writes the input, to be sent by other means",
-    405: "this server has no batches; --write-only FILE writes the input, to be sent by other means",
+    404: _NO_BATCHES,
+    405: _NO_BATCHES,
 }
 
 
@@ -95,7 +99,7 @@ class BatchApi:
         made = self._asked(lambda: self._client.files.create(file=path, purpose="batch"))
         file_id = getattr(made, "id", None)
         if not isinstance(file_id, str) or not file_id:
-            raise ModelError(f"{self.host}: took a file and told no id; {_REMEDIES[404]}")
+            raise ModelError(f"{self.host}: took a file and told no id; {_NO_BATCHES}")
         return self._id(file_id)
 
     def create(self, file_id: str, input_sha256: str) -> Job:
@@ -107,39 +111,32 @@ class BatchApi:
             "metadata": {MARK: input_sha256},
         }
         once = self._client.with_options(max_retries=0)
-        return self._job(lambda: once.post("/batches", cast_to=object, body=body))
+        return self._read(self._asked(partial(once.post, "/batches", cast_to=object, body=body)))
 
     def jobs(self) -> Iterator[Job]:
         """The batches of the account, as the server lists them: the newest first."""
-        after = ""
+        query: dict[str, object] = {"limit": 100}
         for _ in range(_PAGES):
-            page = self._asked(partial(self._page, after))
-            listing = page.get("data") if isinstance(page, Mapping) else None
-            if not isinstance(page, Mapping) or not isinstance(listing, list):
-                raise ModelError(f"{self.host}: {_no_record(page)} instead of a list of batches")
+            found = self._asked(partial(self._page, query))
+            page = mapping(found)
+            if not isinstance(listing := page.get("data"), list):
+                raise ModelError(f"{self.host}: {_no_record(found)} instead of a list of batches")
             jobs = [self._read(one) for one in listing]
             yield from jobs
-            if not page.get("has_more") or not jobs or jobs[-1].batch_id == after:
+            if not page.get("has_more") or not jobs or jobs[-1].batch_id == query.get("after"):
                 return
-            after = jobs[-1].batch_id
+            query = {**query, "after": jobs[-1].batch_id}
 
-    def _page(self, after: str) -> object:
-        query = {"limit": 100, **({"after": after} if after else {})}
+    def _page(self, query: Mapping[str, object]) -> object:
         return self._client.get("/batches", cast_to=object, options={"params": query})
 
     def job(self, batch_id: str) -> Job:
         """A batch as it stands."""
-        return self._job(
-            lambda: self._client.get(f"/batches/{batch_id}", cast_to=object),
-            missing=f"knows no batch {batch_id}",
-        )
+        return self._of(batch_id, partial(self._client.get, f"/batches/{batch_id}"))
 
     def cancel(self, batch_id: str) -> Job:
         """Ends a batch; what was answered stays."""
-        return self._job(
-            lambda: self._client.post(f"/batches/{batch_id}/cancel", cast_to=object),
-            missing=f"knows no batch {batch_id}",
-        )
+        return self._of(batch_id, partial(self._client.post, f"/batches/{batch_id}/cancel"))
 
     def save(self, file_id: str, path: Path) -> None:
         """Writes a file of the server's to `path`, piece by piece."""
@@ -162,25 +159,23 @@ class BatchApi:
         """Closes the connections."""
         self._client.close()
 
-    def _job(self, call: Callable[[], object], *, missing: str = "") -> Job:
-        return self._read(self._asked(call, missing=missing))
+    def _of(self, batch_id: str, call: Callable[..., object]) -> Job:
+        asking = partial(call, cast_to=object)
+        return self._read(self._asked(asking, missing=f"knows no batch {batch_id}"))
 
     def _read(self, found: object) -> Job:
-        if not isinstance(found, Mapping) or not _text(found, "id") or not _text(found, "status"):
+        job = mapping(found)
+        batch_id, status = _text(job, "id"), _text(job, "status")
+        if not batch_id or not status:
             raise ModelError(f"{self.host}: {_no_record(found)} instead of a batch")
-        counts = found.get("request_counts")
-        counts = counts if isinstance(counts, Mapping) else {}
-        metadata = found.get("metadata")
+        files = ("input_file_id", "output_file_id", "error_file_id")
         return Job(
-            batch_id=self._id(_text(found, "id")),
-            status=self._clean(_text(found, "status").lower()),
-            input_sha256=_text(metadata, MARK) if isinstance(metadata, Mapping) else "",
-            **{
-                name: _text(found, name)
-                for name in ("input_file_id", "output_file_id", "error_file_id")
-            },
-            n_answered=_whole(counts.get("completed")),
-            errors=self._clean("; ".join(_errors(found.get("errors")))),
+            batch_id=self._id(batch_id),
+            status=self._clean(status.lower()),
+            input_sha256=_text(mapping(job.get("metadata")), MARK),
+            **{name: _text(job, name) for name in files},
+            n_answered=whole_number(mapping(job.get("request_counts")).get("completed")) or 0,
+            errors=self._clean("; ".join(_errors(job.get("errors")))),
         )
 
     def _asked(self, call: Callable[[], T], *, missing: str = "") -> T:
@@ -197,9 +192,8 @@ class BatchApi:
         except (openai.APIConnectionError, httpx2.HTTPError) as why:
             failed = AwayError(self._clean(f"{self.host}: no connection ({why.__cause__ or why})"))
         except (openai.OpenAIError, ValueError) as why:
-            failed = ModelError(
-                self._clean(f"{self.host}: the reply is not JSON ({type(why).__name__})")
-            )
+            told = f"{self.host}: the reply is not JSON ({type(why).__name__})"
+            failed = ModelError(self._clean(told))
         raise failed
 
     def _refused(self, why: openai.APIStatusError, missing: str) -> ModelError:
@@ -229,17 +223,11 @@ def _no_record(found: object) -> str:
 
 def _errors(found: object) -> Iterator[str]:
     listing = found.get("data") if isinstance(found, Mapping) else found
-    for one in listing if isinstance(listing, list) else ():
-        if isinstance(one, Mapping):
-            line = one.get("line")
-            where = f"line {line}: " if line else ""
-            yield f"{where}{one.get('message') or one.get('code')}"
+    for one in filter(None, map(mapping, listing if isinstance(listing, list) else ())):
+        where = f"line {one['line']}: " if one.get("line") else ""
+        yield f"{where}{one.get('message') or one.get('code')}"
 
 
-def _text(record: Mapping[object, object], name: str) -> str:
+def _text(record: Mapping[str, object], name: str) -> str:
     value = record.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0

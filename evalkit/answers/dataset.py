@@ -268,7 +268,9 @@ class _Reader:
         known = {**row, **(metadata if isinstance(metadata, dict) else {})}
         self.fields_seen.update(name for name in known if name not in {"messages", "also_right"})
         labels = {
-            name: value if isinstance(value, str) else _json(value, ensure_ascii=False)
+            name: value
+            if isinstance(value, str)
+            else json.dumps(value, sort_keys=True, ensure_ascii=False)
             for name in self.labels
             if (value := known.get(name)) is not None
         }
@@ -358,13 +360,8 @@ def _with(messages: list[JsonObject], asked: JsonObject) -> list[JsonObject] | l
 
 
 def _digest(value: object) -> bytes:
-    return hashlib.sha256(_json(value, separators=(",", ":")).encode("ascii")).digest()
-
-
-def _json(
-    value: object, *, separators: tuple[str, str] | None = None, ensure_ascii: bool = True
-) -> str:
-    return json.dumps(value, sort_keys=True, separators=separators, ensure_ascii=ensure_ascii)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).digest()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:

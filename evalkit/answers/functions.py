@@ -1,4 +1,9 @@
-"""A plain function of one's own as a model."""
+"""A function of one's own as a model: asked, and told from another, so that no journal mixes the answers of two.
+
+A function that its module knows by its name is that name, as pickle has it; so is whatever stands there decorated. A
+function made inside another shares its name with every other one made there: it is told apart by the values it was made
+with. What has neither - a partial, an object, a method of one, a lambda, a function made around an object - needs a name.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +21,16 @@ from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
 
 from evalkit.answers.thinking import split
 from evalkit.errors import DesignError
+from evalkit.files import JsonObject
 from evalkit.records import Answer
 from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import cleaned, flattened, redacted
 
-Messages = Sequence[Mapping[str, Any]]
-ModelFunction = Callable[[list[dict[str, Any]]], str | Awaitable[str | None] | None]
+Messages = Sequence[Mapping[str, object]]
+ModelFunction = Callable[[list[JsonObject]], str | Awaitable[str | None] | None]
 
 
 class CallableModel:
@@ -39,12 +44,14 @@ class CallableModel:
         self._secrets = known_secrets()
         self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="evalkit-model")
         called = getattr(function, "__call__", function)  # noqa: B004 - an object with an async __call__ is async too
-        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            called
-        )
+        self._is_async = any(map(inspect.iscoroutinefunction, (function, called)))
 
     async def ask(
-        self, messages: Messages, *, request: Mapping[str, Any] | None = None, first: bool = False
+        self,
+        messages: Messages,
+        *,
+        request: Mapping[str, object] | None = None,
+        first: bool = False,
     ) -> Answer:
         """Asks once; the function does its own retries, and a first failure stops nothing.
 
@@ -64,16 +71,14 @@ class CallableModel:
         except Exception as why:
             return self._failed(f"{type(why).__name__}: {why}", started)
         if text is not None and not isinstance(text, str | list):
-            return self._failed(
-                f"the model function returned {type(text).__name__}; it must return text", started
-            )
+            kind = type(text).__name__
+            return self._failed(f"the model function returned {kind}; it must return text", started)
         clean, sanitized = cleaned(without_secrets(flattened(text), self._secrets))
         thinking, clean = ("", clean) if self._strip_think is False else split(clean)
-        latency_ms = (perf_counter() - started) * 1000
         return Answer(
             text=clean,
             outcome="ok" if clean.strip() else "empty",
-            latency_ms=latency_ms,
+            latency_ms=(perf_counter() - started) * 1000,
             sanitized=sanitized,
             thinking=thinking,
         )
@@ -82,13 +87,12 @@ class CallableModel:
         """Lets the threads go, without waiting for a call that hangs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _called(self, messages: list[dict[str, Any]]) -> Any:
+    async def _called(self, messages: list[JsonObject]) -> object:
         if self._is_async:
             found = self._function(messages)
         else:
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._function, messages
-            )
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._executor, self._function, messages)
         return await found if inspect.isawaitable(found) else found
 
     def _failed(self, error: str, started: float) -> Answer:
@@ -100,15 +104,13 @@ class CallableModel:
         )
 
 
-_TALLIES = (
-    collections.Counter,
-    collections.defaultdict,
-    collections.deque,
-)  # kept by the function, not given to it
+# kept by the function, not given to it
+_TALLIES = (collections.Counter, collections.defaultdict, collections.deque)
+_PLAIN_MANY = {list, tuple, set, frozenset}
 _PLAIN = (type(None), bool, int, float, str, bytes, Path)
 
 
-def identity(function: Callable[..., Any]) -> dict[str, str]:
+def identity(function: Callable[..., object]) -> dict[str, str]:
     """The module of a function, and a hash of the values it was made with ("" when its name says all).
 
     Raises:
@@ -118,20 +120,21 @@ def identity(function: Callable[..., Any]) -> dict[str, str]:
     if _stands_in_its_module(function):
         return {"module": module, "made_with": ""}
     if not isinstance(function, FunctionType):
-        raise DesignError(f"{_said(function)} has no name of its own {_REMEDY}")
+        raise _nameless(_said(function))
     if function.__qualname__.endswith("<lambda>"):
-        raise DesignError(f"a lambda has no name of its own {_REMEDY}")
+        raise _nameless("a lambda")
     parts = json.dumps(_described(function, ()), sort_keys=True)
     return {"module": module, "made_with": hashlib.sha256(parts.encode()).hexdigest()[:16]}
 
 
-_REMEDY = (
-    'to keep its answers apart from another\'s; give the journal a named function, or say name="..." '
-    "and another name for another one"
-)
+def _nameless(what: str) -> DesignError:
+    return DesignError(
+        f"{what} has no name of its own to keep its answers apart from another's; give the journal a named function, or say "
+        'name="..." and another name for another one'
+    )
 
 
-def _stands_in_its_module(function: Callable[..., Any]) -> bool:
+def _stands_in_its_module(function: Callable[..., object]) -> bool:
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     try:
         return bool(attrgetter(function.__qualname__)(module) == function)
@@ -141,12 +144,12 @@ def _stands_in_its_module(function: Callable[..., Any]) -> bool:
 
 def _said(function: object) -> str:
     owner = getattr(function, "__self__", None)
-    if owner is not None:
-        return f"a method of one {type(owner).__name__}"
-    return f"a {type(function).__name__} object"
+    if owner is None:
+        return f"a {type(function).__name__} object"
+    return f"a method of one {type(owner).__name__}"
 
 
-def _described(value: Any, inside: tuple[int, ...]) -> Any:
+def _described(value: object, inside: tuple[int, ...]) -> object:
     """A value as plain JSON that differs where the values differ.
 
     Raises:
@@ -157,15 +160,15 @@ def _described(value: Any, inside: tuple[int, ...]) -> Any:
     inside = (*inside, id(value))
     if isinstance(value, (*_PLAIN, *_TALLIES)):
         return [type(value).__name__, "" if isinstance(value, _TALLIES) else repr(value)]
-    if type(value) is dict:
+    if isinstance(value, dict) and type(value) is dict:
         return sorted(json.dumps(_described(list(one), inside)) for one in value.items())
-    if type(value) in {list, tuple, set, frozenset}:
+    if isinstance(value, list | tuple | set | frozenset) and type(value) in _PLAIN_MANY:
         parts = [json.dumps(_described(one, inside)) for one in value]
-        return parts if type(value) in {list, tuple} else sorted(parts)
+        return parts if isinstance(value, list | tuple) else sorted(parts)
     return _described_by_name(value, inside)
 
 
-def _described_by_name(value: object, inside: tuple[int, ...]) -> Any:
+def _described_by_name(value: object, inside: tuple[int, ...]) -> object:
     if isinstance(value, ModuleType | type | BuiltinFunctionType):
         return [getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)]
     if isinstance(value, FunctionType):
@@ -173,10 +176,10 @@ def _described_by_name(value: object, inside: tuple[int, ...]) -> Any:
         return [value.__module__, value.__qualname__, _described(made_with, inside)]
     if isinstance(value, functools.partial):
         return _described([value.func, value.args, value.keywords], inside)
-    raise DesignError(f"a function made around {_said(value)} has no name of its own {_REMEDY}")
+    raise _nameless(f"a function made around {_said(value)}")
 
 
-def _made_with(function: FunctionType) -> Iterator[tuple[str, Any]]:
+def _made_with(function: FunctionType) -> Iterator[tuple[str, object]]:
     """Captured variables and defaults; not what the function itself counts up."""
     own = {one.argval for one in dis.get_instructions(function) if one.opname == "STORE_DEREF"}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):

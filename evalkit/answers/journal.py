@@ -11,14 +11,14 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Self, get_args
 
 from evalkit.errors import DataError
-from evalkit.files import LineFile, Place, from_json, lines
+from evalkit.files import JsonObject, LineFile, Place, from_json, lines
 from evalkit.records import Answer, Brief, Outcome, ends_in_error, hash_rows
 from evalkit.redaction import known_secrets, without_secrets_in
 from evalkit.wording import plural, visible, whole
@@ -28,6 +28,7 @@ VERSION = 1
 ARCHIVE = "frozen.json"  # beside a journal that is to stay as it is
 _START = b'{"kind": "evalkit-journal"'
 _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
+_ASKED_AGAIN = "remove this line, and that call is asked again"
 BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
 
 
@@ -55,7 +56,7 @@ class Journal(Brief):
     """A journal as read: the header, and the last answer to each call."""
 
     path: Path
-    header: Mapping[str, Any]
+    header: JsonObject
     entries: tuple[Entry, ...]
 
     def by_key(self) -> dict[str, Entry]:
@@ -67,7 +68,7 @@ def call_key(
     model: str,
     endpoint: str,
     parameters: Mapping[str, object],
-    messages: list[Any] | tuple[Any, ...],
+    messages: Sequence[Mapping[str, object]],
     sample: int,
 ) -> str:
     """SHA-256 hex over what makes two calls the same call; the address is not part of it.
@@ -76,10 +77,9 @@ def call_key(
         >>> call_key("m", "local", {"temperature": 0.0}, [{"role": "user", "content": "hi"}], 0)[:12]
         '1e6abffe61ed'
     """
-    plain = [dict(message) for message in messages]
-    return hashlib.sha256(
-        _canonical([model, endpoint, dict(parameters), plain, sample])
-    ).hexdigest()
+    asked = [model, endpoint, dict(parameters), [dict(message) for message in messages], sample]
+    text = json.dumps(asked, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def header(
@@ -91,10 +91,10 @@ def header(
     system_prompt_mode: str = "auto",
     test_set: str = "",
     versions: Mapping[str, str] | None = None,
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, object] | None = None,
     function: Mapping[str, str] | None = None,
     now: datetime | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The first line of a journal; `function` tells a function that answers from another of its name."""
     return {
         "kind": KIND,
@@ -125,7 +125,7 @@ def read_journal(path: str | Path) -> Journal:
     return Journal(path=path, header=head, entries=tuple(latest.values()))
 
 
-def read_header(path: str | Path) -> dict[str, Any]:
+def read_header(path: str | Path) -> JsonObject:
     """Reads and checks the first line of a journal.
 
     Raises:
@@ -136,21 +136,15 @@ def read_header(path: str | Path) -> dict[str, Any]:
         with path.open("rb") as file:
             record = _parsed(file.readline(), path, 1)
     except OSError as why:
-        raise DataError(
-            f"{path}: cannot read this journal ({why.strerror}); run the benchmark that writes it"
-        ) from why
-    if (
-        record.get("kind") != KIND
-        or not isinstance(record.get("parameters"), dict)
-        or "model" not in record
-    ):
-        raise DataError(
-            f"{path}:1: not the header of a journal (kind {record.get('kind')!r}); name another file"
-        )
+        told = f"cannot read this journal ({why.strerror}); run the benchmark that writes it"
+        raise DataError(f"{path}: {told}") from why
+    is_header = isinstance(record.get("parameters"), dict) and "model" in record
+    if record.get("kind") != KIND or not is_header:
+        told = f"not the header of a journal (kind {record.get('kind')!r}); name another file"
+        raise DataError(f"{path}:1: {told}")
     if record.get("version") != VERSION:
-        raise DataError(
-            f"{path}:1: journal version {record.get('version')!r}, this evalkit reads {VERSION}; update evalkit"
-        )
+        told = f"journal version {record.get('version')!r}, this evalkit reads {VERSION}"
+        raise DataError(f"{path}:1: {told}; update evalkit")
     return record
 
 
@@ -203,11 +197,7 @@ class Writer:
     def find(self, key: str) -> Answer | None:
         """The answer to a call that was finished before."""
         place = self._places.get(bytes.fromhex(key))
-        return (
-            _entry(_parsed(self._file.read(place), self.path, 0), self.path, 0).answer
-            if place
-            else None
-        )
+        return _entry(self._file.read(place), self.path, 0).answer if place else None
 
     def append(
         self, key: str, example_id: str, sample: int, answer: Answer, *, now: datetime | None = None
@@ -217,11 +207,12 @@ class Writer:
         Raises:
             DataError: The disk is full or the file cannot be written; what was there before stays whole.
         """
-        apart = () if answer.has_thoughts else ("thinking", "thinking_tokens")
-        said = {
-            name: getattr(answer, name) for name in _ANSWER_FIELDS if name not in ("scores", *apart)
-        }
-        said |= {"scores": dict(answer.scores)} if answer.scores else {}
+        said = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
+        said["scores"] = dict(answer.scores)
+        if not answer.has_thoughts:
+            del said["thinking"], said["thinking_tokens"]
+        if not answer.scores:
+            del said["scores"]
         place = self._write(
             {"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)}
         )
@@ -236,7 +227,7 @@ class Writer:
         """Syncs and closes; the lock goes with it."""
         self._file.close()
 
-    def _begin(self, head: dict[str, Any]) -> None:
+    def _begin(self, head: JsonObject) -> None:
         if self._file.size == 0:
             self._write(head)
             return
@@ -255,18 +246,15 @@ class Writer:
 
     def _write(self, record: Mapping[str, object]) -> Place:
         safe = without_secrets_in(record, self._secrets)
-        line = json.dumps(safe, ensure_ascii=False, allow_nan=False).encode(
-            "utf-8", "backslashreplace"
-        )
-        return self._file.append(line)
+        text = json.dumps(safe, ensure_ascii=False, allow_nan=False)
+        return self._file.append(text.encode("utf-8", "backslashreplace"))
 
 
 def _refuse_other_files(path: Path) -> None:
     """Before the end of a file that is no journal is taken for an unfinished answer and cut off."""
     if is_frozen(path):
-        raise DataError(
-            f"{path}: belongs to a frozen archive, which stays as it is; name another journal, or a copy of this one"
-        )
+        told = "belongs to a frozen archive, which stays as it is"
+        raise DataError(f"{path}: {told}; name another journal, or a copy of this one")
     if not path.is_file() or not os.access(path, os.R_OK):  # opening it says so
         return
     with path.open("rb") as file:
@@ -277,16 +265,17 @@ def _refuse_other_files(path: Path) -> None:
         raise DataError(f"{path}:1: not the header of a journal; name another file")
 
 
-def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+def _check_same(found: JsonObject, asked: JsonObject, path: Path) -> None:
+    where = f"{path}:1: this journal holds answers"
     for name in BOUND:
         if name in found and found[name] != asked.get(name):
             raise DataError(
-                f"{path}:1: this journal holds answers for {name} {found[name]!r}, now asked: {asked.get(name)!r}; "
+                f"{where} for {name} {found[name]!r}, now asked: {asked.get(name)!r}; "
                 "name another journal, or move this one away to ask afresh"
             )
     if _another_function(found.get("function") or {}, asked.get("function") or {}):
         raise DataError(
-            f"{path}:1: this journal holds answers of another function of the name {found['model']!r}, from another module "
+            f"{where} of another function of the name {found['model']!r}, from another module "
             'or made with other values; name another journal, or tell them apart by name="..."'
         )
     if found.get("test_set") and asked.get("test_set") and found["test_set"] != asked["test_set"]:
@@ -297,64 +286,53 @@ def _check_same(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) 
         )
 
 
-def _another_function(found: Mapping[str, str], asked: Mapping[str, str]) -> bool:
+def _another_function(found: JsonObject, asked: JsonObject) -> bool:
     """Whether both are known and differ; a script's own module has another name where it is imported."""
     if not (found and asked):
         return False
     modules = {found.get("module"), asked.get("module")}
-    return found.get("made_with") != asked.get("made_with") or (
-        len(modules) > 1 and "__main__" not in modules
-    )
+    is_moved = len(modules) > 1 and "__main__" not in modules
+    return is_moved or found.get("made_with") != asked.get("made_with")
 
 
 def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
     """Each whole answer line with its place (offset, length)."""
     for number, offset, line in lines(path):
         if number > 1:
-            yield _entry(_parsed(line, path, number), path, number), (offset, len(line))
+            yield _entry(line, path, number), (offset, len(line))
 
 
-def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _parsed(line: bytes, path: Path, number: int) -> JsonObject:
     try:
         record = from_json(line)
     except ValueError:
         record = None
     if not isinstance(record, dict):
-        remedy = (
-            "this file is not a journal"
-            if number == 1
-            else "remove this line, and that call is asked again"
-        )
-        raise DataError(
-            f"{path}:{number}: not a JSON object ({plural(len(line), 'byte')}); {remedy}"
-        )
+        remedy = "this file is not a journal" if number == 1 else _ASKED_AGAIN
+        told = f"not a JSON object ({plural(len(line), 'byte')})"
+        raise DataError(f"{path}:{number}: {told}; {remedy}")
     return whole(record) if b"\\ud" in line.lower() else record
 
 
-def _entry(record: Mapping[str, Any], path: Path, number: int) -> Entry:
+def _entry(line: bytes, path: Path, number: int) -> Entry:
+    record = _parsed(line, path, number)
     try:
-        bytes.fromhex(record["key"])
-        answer = Answer(
-            **{
-                name: record[name]
-                for name in _ANSWER_FIELDS
-                if name in record or name in {"text", "outcome"}
-            }
-        )
+        bytes.fromhex(key := record["key"])
+        told = [name for name in _ANSWER_FIELDS if name in record or name in {"text", "outcome"}]
+        answer = Answer(**{name: record[name] for name in told})
         if not isinstance(answer.text, str) or answer.outcome not in get_args(Outcome):
             raise ValueError(f"text is {type(answer.text).__name__}, outcome {answer.outcome!r}")
-        place = {"example_id": str(record["example_id"]), "sample": int(record["sample"])}
         return Entry(
-            key=record["key"],
+            key=key,
+            example_id=str(record["example_id"]),
+            sample=int(record["sample"]),
             answer=_as_it_ended(answer),
             at=record.get("at", ""),
             line=number,
-            **place,
         )
     except (KeyError, TypeError, ValueError) as why:
-        raise DataError(
-            f"{path}:{number}: not an answer ({type(why).__name__}: {why}); remove this line, and that call is asked again"
-        ) from why
+        told = f"not an answer ({type(why).__name__}: {why})"
+        raise DataError(f"{path}:{number}: {told}; {_ASKED_AGAIN}") from why
 
 
 def _as_it_ended(answer: Answer) -> Answer:
@@ -365,16 +343,6 @@ def _as_it_ended(answer: Answer) -> Answer:
     return replace(answer, text="", outcome="error", error=answer.error or why)
 
 
-def _canonical(value: object) -> bytes:
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode("ascii")
-
-
 def _utc(now: datetime | None) -> str:
-    return (
-        (now or datetime.now(UTC))
-        .astimezone(UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    at = (now or datetime.now(UTC)).astimezone(UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -55,22 +55,22 @@ def answer(reply: object, *, strip_think: bool | None = None) -> Answer:
     """
     completion = _completion(reply)
     choice = _choice(completion)
-    message, finish_reason = _mapping(choice["message"]), _name(choice.get("finish_reason"))
+    message, finish_reason = mapping(choice["message"]), _name(choice.get("finish_reason"))
     refusal = flattened(message.get("refusal"))
     thinking, text = _said(message, strip_think=strip_think is not False)
     text, sanitized = cleaned(text or refusal)
-    usage = _mapping(completion.get("usage"))
+    usage = mapping(completion.get("usage"))
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
     return Answer(
         text=text,
         outcome=_outcome(text, finish_reason, refused=bool(refusal)),
         finish_reason=finish_reason,
-        prompt_tokens=_whole(usage.get("prompt_tokens")),
-        completion_tokens=_whole(usage.get("completion_tokens")),
+        prompt_tokens=whole_number(usage.get("prompt_tokens")),
+        completion_tokens=whole_number(usage.get("completion_tokens")),
         served_model=_name(completion.get("model")),
         sanitized=sanitized,
         thinking=cleaned(thinking)[0],
-        thinking_tokens=_whole({**usage, **_mapping(details)}.get("reasoning_tokens")) or None,
+        thinking_tokens=whole_number({**usage, **mapping(details)}.get("reasoning_tokens")) or None,
     )
 
 
@@ -90,9 +90,9 @@ def _said(message: Mapping[str, object], *, strip_think: bool) -> tuple[str, str
 
 
 def _is_thought(part: object) -> bool:
-    kind = _mapping(part).get("type")
+    kind = mapping(part).get("type")
     is_named = isinstance(kind, str) and kind in _THOUGHT_TYPES
-    return is_named or _mapping(part).get("thought") is True
+    return is_named or mapping(part).get("thought") is True
 
 
 def _thought(value: object) -> str:
@@ -124,7 +124,7 @@ def _choice(reply: Mapping[str, object]) -> Mapping[str, object]:
     if not isinstance(choices, list) or not choices:  # some spread an error over the reply itself
         error = reply.get("error") or reply.get("errors") or reply.get("base_resp") or reply
         raise _told("the reply has no choices", error)
-    choice = _mapping(choices[0])
+    choice = mapping(choices[0])
     if isinstance(choices[0], Mapping) and (error := _error_of(reply, choice)) is not None:
         raise _told("the server told an error instead of an answer", error, in_choice=True)
     if not isinstance(choice.get("message"), Mapping):
@@ -134,7 +134,7 @@ def _choice(reply: Mapping[str, object]) -> Mapping[str, object]:
 
 def _error_of(reply: Mapping[str, object], choice: Mapping[str, object]) -> object:
     """The error that stands in a reply with choices; None when there is none."""
-    told = [one.get("error") for one in (choice, _mapping(choice.get("message")), reply)]
+    told = [one.get("error") for one in (choice, mapping(choice.get("message")), reply)]
     told += [reply.get("base_resp"), reply if _is_status(reply.get("code")) else None]
     if (error := next((one for one in told if _is_error(one)), None)) is not None:
         return error
@@ -159,7 +159,7 @@ def _told(what: str, error: object, *, in_choice: bool = False) -> NoAnswerError
     Its status is that code which is a number that HTTP knows as an error.
     """
     error = error[0] if isinstance(error, list) and error else error
-    codes = [_code(_mapping(error).get(name)) for name in _CODES]
+    codes = [_code(mapping(error).get(name)) for name in _CODES]
     status = next((int(code) for code in codes if _is_status(code)), None)
     if isinstance(error, Mapping):
         words = (error.get(name) for name in _WORDS)
@@ -193,7 +193,8 @@ def _outcome(text: str, finish_reason: str | None, *, refused: bool) -> Outcome:
     return "ok" if text.strip() else "empty"
 
 
-def _whole(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
+    """A count as servers write it; None for anything else."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return int(value) if 0 <= value < 2**53 else None
@@ -203,7 +204,8 @@ def _name(value: object) -> str | None:
     return cleaned(value)[0][:200] if isinstance(value, str) else None
 
 
-def _mapping(value: object) -> Mapping[str, object]:
+def mapping(value: object) -> Mapping[str, object]:
+    """A JSON object as it is; anything else holds nothing."""
     return value if isinstance(value, Mapping) else {}
 
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from evalkit.errors import DataError, DesignError
-from evalkit.files import read_yaml
+from evalkit.files import JsonObject, read_yaml
 from evalkit.settings import TYPES, Settings, checked
 from evalkit.wording import redacted
 
@@ -30,9 +30,9 @@ class Parameters:
     max_tokens: int | None = 1024
     seed: int | None = None
     strip_think: bool | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> JsonObject:
         """The fields as sent."""
         most = self.max_tokens or None
         own = {"temperature": self.temperature, "max_tokens": most, "seed": self.seed}
@@ -42,33 +42,30 @@ class Parameters:
         self,
         model: str,
         messages: Sequence[Mapping[str, object]],
-        request: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+        request: Mapping[str, object] | None = None,
+    ) -> JsonObject:
         """The whole body of one call; `request` is what its row adds: tools and the like."""
         return {"model": model, **self.body(), **(request or {}), "messages": messages}
 
-    def recorded(self) -> dict[str, Any]:
+    def recorded(self) -> JsonObject:
         """The fields as a journal records them and keys its calls by.
 
         Raises:
             DesignError: One of them is not JSON, is not to be chosen, or looks like a key, which no file may hold.
         """
         if wrong := {"model", "messages", "stream"} & self.extra.keys():
-            raise DesignError(
-                f"extra_body holds {', '.join(sorted(wrong))}, which evalkit says itself"
-            )
+            named = ", ".join(sorted(wrong))
+            raise DesignError(f"extra_body holds {named}, which evalkit says itself")
         thoughts = {} if self.strip_think is None else {"strip_think": self.strip_think}
         fields = {**self.body(), **thoughts}
         try:
             text = json.dumps(fields, allow_nan=False)
         except (TypeError, ValueError) as why:
-            raise DesignError(
-                f"the parameters cannot be written as JSON ({why}): {fields}"
-            ) from why
+            told = f"the parameters cannot be written as JSON ({why}): {fields}"
+            raise DesignError(told) from why
         if redacted(text) != text:
-            raise DesignError(
-                "a parameter looks like a key; give keys through the environment (OPENAI_API_KEY) only"
-            )
+            remedy = "give keys through the environment (OPENAI_API_KEY) only"
+            raise DesignError(f"a parameter looks like a key; {remedy}")
         return fields
 
 
@@ -95,7 +92,7 @@ _PLAIN = (
 _RICH = ("extra_body", "about")  # only in the file: they are no single values
 
 
-def options(settings: Settings, role: Role, file: Path | None) -> dict[str, Any]:
+def options(settings: Settings, role: Role, file: Path | None) -> JsonObject:
     """What `run_automated_eval` is given for one of a study's two models.
 
     Args:
@@ -121,7 +118,7 @@ def options(settings: Settings, role: Role, file: Path | None) -> dict[str, Any]
     }
 
 
-def _read(path: Path, role: Role) -> dict[str, Any]:
+def _read(path: Path, role: Role) -> JsonObject:
     """What the file says of a model: of both, and then of this one."""
     need = "the names of settings, extra_body, about; and base and fine_tuned with the same again"
     found = read_yaml(path, need=need) or {}
@@ -134,7 +131,7 @@ def _read(path: Path, role: Role) -> dict[str, Any]:
     return {**shared, **own, **{name: one for name, one in rich.items() if one}}
 
 
-def _checked(said: Mapping[str, object], where: str) -> dict[str, Any]:
+def _checked(said: Mapping[str, object], where: str) -> JsonObject:
     types = {**{name: TYPES[name] for name in _PLAIN}, **dict.fromkeys(_RICH, dict)}
     try:
         return checked({str(name): one for name, one in said.items()}, types=types, where=where)

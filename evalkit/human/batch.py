@@ -246,8 +246,7 @@ def prepare_human_eval_batch(
     items = _item_ids(len(asked), shown)
     sides = dict(zip(items, _balanced(len(asked), sealed), strict=True))
     pairs = [_pair(one, sides[one], *both) for one, both in zip(items, asked, strict=True)]
-    again = _again(pairs, repeat_share, shown)
-    repeat_of = {item_id: pair.item_id for item_id, pair in again.items()}
+    again, repeat_of = _again(pairs, repeat_share, shown)
     gold_ids = _item_ids(len(gold), shown)
     better = dict(zip(gold_ids, _balanced(len(gold), sealed), strict=True))
     orders = {rater: _order([*items, *gold_ids], repeat_of, shown) for rater in raters}
@@ -264,7 +263,7 @@ def prepare_human_eval_batch(
     )
     batch = Batch(
         items=tuple(pairs),
-        repeats=tuple(_turned(item_id, pair) for item_id, pair in again.items()),
+        repeats=tuple(again),
         gold=tuple(_gold_pair(*one) for one in zip(gold_ids, better.values(), gold, strict=True)),
         identical=identical,
         left_out=left_out,
@@ -538,14 +537,15 @@ def _pair(item_id: str, side: Side, base: EvalResult, fine_tuned: EvalResult) ->
     )
 
 
-def _again(pairs: Sequence[Pair], share: float, rng: Random) -> dict[str, Pair]:
-    """The pairs that come back, by the id under which they do."""
+def _again(pairs: Sequence[Pair], share: float, rng: Random) -> tuple[list[Pair], dict[str, str]]:
+    """Some pairs once more with their sides swapped, and which item each of them repeats."""
     first = rng.sample(pairs, round(share * len(pairs)))
-    return dict(zip(_item_ids(len(first), rng), first, strict=True))
-
-
-def _turned(item_id: str, pair: Pair) -> Pair:
-    return replace(pair, item_id=item_id, response_a=pair.response_b, response_b=pair.response_a)
+    ids = _item_ids(len(first), rng)
+    again = [
+        replace(one, item_id=item_id, response_a=one.response_b, response_b=one.response_a)
+        for item_id, one in zip(ids, first, strict=True)
+    ]
+    return again, dict(zip(ids, (one.item_id for one in first), strict=True))
 
 
 def _gold_pair(item_id: str, side: Side, given: Mapping[str, str]) -> Pair:

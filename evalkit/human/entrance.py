@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.auth.login import LoginFormHandler
 from voila.voila_identity_provider import VoilaIdentityProvider
@@ -37,6 +35,6 @@ class DeadLink(LoginFormHandler):
 class Links(VoilaIdentityProvider):
     """Lets in who has the token; there is no other way in."""
 
-    def get_handlers(self) -> list[tuple[str, Any]]:
+    def get_handlers(self) -> list[tuple[str, object]]:
         """The page for those without it."""
         return [(r"/login", DeadLink)]

@@ -591,16 +591,10 @@ def _block(name: str, text: str, safe: str) -> str:
 
 
 def _answer(name: str, one: EvalResult, safe: str) -> str:
-    title = html.escape(wording.visible(name))
-    outcome = html.escape(_outcome(one))
-    text = _block(name, one.predicted, safe)
+    right = {None: "answered", True: "right", False: "wrong"}[one.exact_match]
+    outcome = html.escape(right if one.outcome == "ok" else one.outcome)
+    title, text = html.escape(wording.visible(name)), _block(name, one.predicted, safe)
     return f"<section><h3>{title} <small>{outcome}</small></h3>{text}</section>"
-
-
-def _outcome(result: EvalResult) -> str:
-    if result.outcome != "ok":
-        return result.outcome
-    return {None: "answered", True: "right", False: "wrong"}[result.exact_match]
 
 
 def _metric_name(metric: str) -> str:

@@ -64,10 +64,16 @@ def prospects(rating: StudyRound) -> Html:
 
 def progress(rating: StudyRound) -> Html:
     """How far each rater is."""
-    frame = rating.to_frame()
-    told = frame.assign(last_at=frame["last_at"].dt.strftime("%Y-%m-%d %H:%M"))
-    columns = {"rater": "Rater", "done": "Rated", "total": "Pairs", "last_at": "Last vote (UTC)"}
-    return tables.table(told, columns=columns, caption="Progress by rater")
+    rows = [
+        {
+            "Rater": one.rater,
+            "Rated": one.done,
+            "Pairs": one.total,
+            "Last vote (UTC)": (one.last_at or "").replace("T", " ")[:16] or None,
+        }
+        for one in rating.progress()
+    ]
+    return tables.table(rows, caption="Progress by rater")
 
 
 def no_rater() -> Html:

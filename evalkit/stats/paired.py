@@ -29,9 +29,8 @@ from evalkit.stats.result import (
 
 FEW_PAIRS = 10
 FEW_CLUSTERS = 20
-FEW_MOVED = (
-    30  # below it every sign flip of the units is counted; above it t agrees with that count
-)
+# below it every sign flip of the units is counted; above it t agrees with that count
+FEW_MOVED = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,10 +74,8 @@ def examples_needed(
             "p_fixed equals p_regressed; no number of examples finds a difference of 0"
         )
     null = _variance_at_loss(fixed, regressed, _share(margin, "margin"))
-    root_n = (
-        z_quantile(alpha) * null**0.5 + _z_power(power) * max(0.0, disagreement - diff**2) ** 0.5
-    )
-    return _up((root_n / away) ** 2)
+    alternative = max(0.0, disagreement - diff**2)
+    return _up(_needed(null**0.5, alternative**0.5, away, alpha, power))
 
 
 def detectable_difference(
@@ -96,10 +94,10 @@ def detectable_difference(
     """
     n, psi = whole(n, "n"), _share(disagreement, "disagreement")
     z_a, z_b = z_quantile(alpha), _z_power(power)
-    root = z_a**2 * n * psi - (n + z_b**2) * (z_a**2 - z_b**2) * psi
-    if n == 0 or psi == 0 or root < 0:
+    square = z_a**2 * n * psi - (n + z_b**2) * (z_a**2 - z_b**2) * psi
+    if n == 0 or psi == 0 or square < 0:
         return None
-    diff = (z_a * (n * psi) ** 0.5 + root**0.5) / (n + z_b**2)
+    diff = (z_a * (n * psi) ** 0.5 + square**0.5) / (n + z_b**2)
     return diff if diff <= psi else None
 
 
@@ -208,7 +206,7 @@ def users_needed(
     null = (pooled * (1 - pooled) * (1 + 1 / ratio)) ** 0.5
     alternative = (old * (1 - old) + new * (1 - new) / ratio) ** 0.5
     once = single_look_power(looks, alpha=alpha, power=power)
-    n = ((z_quantile(alpha) * null + _z_power(once) * alternative) / (new - old)) ** 2
+    n = _needed(null, alternative, new - old, alpha, once)
     least = n * min(1.0, ratio)
     if least >= _FEWEST and least * min(pooled, 1 - pooled) < _MANY_EVENTS:
         n *= _few_events(n, ratio, (old, new), alpha, once)
@@ -274,9 +272,10 @@ def users_needed_mean(
     if difference == 0:
         raise DesignError("difference is 0; no number of users finds it")
     wanted = between(difference, "difference", -math.inf, math.inf)
-    spread, ratio = between(sd, "sd", 0, math.inf), _odds(treatment_share)
-    total_z = z_quantile(alpha) + _z_power(single_look_power(looks, alpha=alpha, power=power))
-    return _sizes((total_z * spread / wanted) ** 2 * (1 + 1 / ratio), ratio, design_effect)
+    ratio = _odds(treatment_share)
+    spread = between(sd, "sd", 0, math.inf) * (1 + 1 / ratio) ** 0.5
+    once = single_look_power(looks, alpha=between(alpha, "alpha"), power=power)
+    return _sizes(_needed(spread, spread, wanted, alpha, once), ratio, design_effect)
 
 
 def sign_test_power(n: int, true_win_rate: float, *, alpha: float = 0.05) -> float:
@@ -312,7 +311,7 @@ def ratings_needed(
     rate, ties = _share(true_win_rate, "true_win_rate"), _share(tie_rate, "tie_rate")
     if rate == 0.5 or ties == 1:
         raise DesignError("a true win rate of 0.5, or ties only, is shown by no number of ratings")
-    n = (z_quantile(alpha) + _z_power(power)) ** 2 / (4 * (rate - 0.5) ** 2)
+    n = _needed(0.5, 0.5, rate - 0.5, alpha, power)
     candidates = np.arange(1, math.ceil(1.2 * n) + 50)
     decided = int(candidates[_sign_test_powers(candidates, rate, alpha) >= power][0])
     return _up(decided / (1 - ties))
@@ -350,9 +349,8 @@ def ratings_needed_no_worse(
         raise DesignError(
             f"a true win rate of {rate:g} is a loss of the margin; no number of ratings shows it safe"
         )
-    variance = max(0.0, rate - ties / 4 - rate**2)
-    z = z_quantile(alpha) + _z_power(power)
-    return max(1, _up(variance * (z / away) ** 2))
+    spread = max(0.0, rate - ties / 4 - rate**2) ** 0.5
+    return max(1, _up(_needed(spread, spread, away, alpha, power)))
 
 
 def user_design_effect(requests: ArrayLike, successes: ArrayLike) -> float | None:
@@ -485,6 +483,11 @@ def _variance_at_loss(fixed: float, regressed: float, margin: float) -> float:
 
 def _share(value: float, name: str) -> float:
     return between(value, name, closed=True)
+
+
+def _needed(null: float, alternative: float, away: float, alpha: float, power: float) -> float:
+    """Units at which a mean this far away is found, of the deviations that one unit has if it is there or is not."""
+    return ((z_quantile(alpha) * null + _z_power(power) * alternative) / away) ** 2
 
 
 def _z_power(power: float) -> float:

@@ -161,9 +161,7 @@ def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioT
     """
     if any((numbers(requests, "requests") < 0).any() for requests, _ in (control, treatment)):
         raise DesignError("a user has fewer than 0 requests; need counts")
-    return ratio_test_from_sums(
-        ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment"), alpha=alpha
-    )
+    return ratio_test_from_sums(*_sums_of(control, treatment), alpha=alpha)
 
 
 def ratio_test_from_sums(
@@ -225,6 +223,10 @@ def ratio_test_from_sums(
         notes=(*(plain.notes if low is None else varied), *FEW[source], *notes),
         no_verdict=no_verdict,
     )
+
+
+def _sums_of(control: Pair, treatment: Pair) -> tuple[RatioSums, RatioSums]:
+    return ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment")
 
 
 def newcombe_by_user(control: RatioSums, treatment: RatioSums, alpha: float) -> tuple[float, float]:
@@ -327,9 +329,7 @@ def cuped_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> MeanTe
         >>> round(cuped_test((before, after), (before, [y + 1 for y in after])).diff, 6)
         1.0
     """
-    return cuped_test_from_sums(
-        ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment"), alpha=alpha
-    )
+    return cuped_test_from_sums(*_sums_of(control, treatment), alpha=alpha)
 
 
 def cuped_test_from_sums(

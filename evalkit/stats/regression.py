@@ -17,6 +17,11 @@ from evalkit.stats.result import UNKNOWN, Result, between, measured
 
 Fit = Any  # a fitted model of statsmodels, which declares no types
 NEEDED = ("example_id", "fine_tuned", "correct")
+METHOD = {"points": "linear probability", "odds ratio": "GEE"}
+READING = {
+    "points": "A row says by how many points of accuracy the fine-tuned model differs from the base model.",
+    "odds ratio": "An odds ratio above 1 says the fine-tuned model is right more often; 2 is twice the odds, 1 no difference.",
+}
 NO_SLICE = "(none)"
 FEW = 30  # examples in a group below which no p is given
 UNDEFINED = "n/a: too few examples, or a model is always or never right here"
@@ -119,14 +124,7 @@ def linear_probability_table(
         >>> print(linear_probability_table(pd.DataFrame(rows, columns=["example_id", "fine_tuned", "correct"])).rows[0])
         Fine-tuned, all examples: +33.3 points (95% interval +15.3 to +51.4, p = 0.0007, linear probability, n = 30 examples).
     """
-    return _table(
-        frame,
-        cluster,
-        alpha,
-        effect="points",
-        reading="A row says by how many points of accuracy the fine-tuned model differs from the base model.",
-        method="linear probability",
-    )
+    return _table(frame, cluster, alpha, effect="points")
 
 
 def gee_odds_table(
@@ -148,14 +146,7 @@ def gee_odds_table(
         >>> round(gee_odds_table(pd.DataFrame(rows, columns=["example_id", "fine_tuned", "correct"])).rows[0].estimate, 2)
         4.0
     """
-    return _table(
-        frame,
-        cluster,
-        alpha,
-        effect="odds ratio",
-        reading="An odds ratio above 1 says the fine-tuned model is right more often; 2 is twice the odds, 1 no difference.",
-        method="GEE",
-    )
+    return _table(frame, cluster, alpha, effect="odds ratio")
 
 
 def clustered_fit(model: Fit, clusters: pd.Series | np.ndarray) -> Fit:
@@ -280,9 +271,7 @@ class _Answers:
         return fitted_logit(self.correct, design, pd.factorize(self.cluster)[0])
 
 
-def _table(
-    frame: pd.DataFrame, cluster: str, alpha: float, *, effect: str, reading: str, method: str
-) -> RegressionTable:
+def _table(frame: pd.DataFrame, cluster: str, alpha: float, *, effect: str) -> RegressionTable:
     """All examples, each slice, then how each slice's effect differs from that of the largest one."""
     data, odds = _Answers.of(frame, cluster), effect != "points"
     parts = {one: data.within(one) for one in set(data.slice.tolist()) - {""}}
@@ -301,8 +290,8 @@ def _table(
     return RegressionTable(
         rows=tuple(_row(*one, effect=effect, alpha=between(alpha, "alpha")) for one in rows),
         effect=effect,
-        reading=reading,
-        method=f"{method}, clustered",
+        reading=READING[effect],
+        method=f"{METHOD[effect]}, clustered",
         notes=(f"{said}: {wording.listed(left_out)}",) if left_out else (),
     )
 
@@ -345,6 +334,6 @@ def _row(
         few=few,
         base_rate=rates.get(0.0),
         fine_tuned_rate=rates.get(1.0),
-        method="linear probability" if effect == "points" else "GEE",
+        method=METHOD[effect],
         notes=notes,
     )

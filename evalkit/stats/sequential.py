@@ -49,9 +49,8 @@ def obrien_fleming_bounds(fractions: Sequence[float], *, alpha: float = 0.05) ->
         >>> [round(bound, 3) for bound in obrien_fleming_bounds([0.2, 0.4, 0.6, 0.8, 1.0])]
         [4.877, 3.357, 2.68, 2.29, 2.031]
     """
-    fractions = [
-        1.0 if 1 < one < 1 + 1e-9 else one for one in fractions
-    ]  # sums of 1/9, nine times, end above 1
+    # sums of 1/9, nine times, end above 1
+    fractions = [1.0 if 1 < one < 1 + 1e-9 else one for one in fractions]
     times = [between(one, "an information fraction", closed=True) for one in fractions]
     if any(new <= old for old, new in zip([0.0, *times], times, strict=False)):
         raise DesignError(
@@ -195,9 +194,8 @@ def confidence_sequence(
 
 def _nodes(times: Sequence[float]) -> int:
     """Enough quadrature points for the narrowest step."""
-    narrowest = min(
-        (new - old for old, new in zip([0.0, *times], times, strict=False)), default=1.0
-    )
+    steps = (new - old for old, new in zip([0.0, *times], times, strict=False))
+    narrowest = min(steps, default=1.0)
     return int(min(_NODES[1], max(_NODES[0], 30 / narrowest**0.5)))
 
 

@@ -21,14 +21,11 @@ Level = tuple[float | None, float | None]  # a rate or mean, and its standard er
 Moments = tuple[float, float]  # sums of squares and of cubes
 Told = tuple[tuple[str, ...], str]  # notes, and why there can be no verdict; "" when there can
 FEW_EVENTS = 5.0  # users with an event that a variant expects: below, the exact test decides
+_RARE = "a variant expects fewer than 5 users with an event, or without one"
 FEW = {
     "": (),
-    "exact": (
-        "a variant expects fewer than 5 users with an event, or without one: Fisher's exact test on users decides (p_exact)",
-    ),
-    "unknown": (
-        "a variant expects fewer than 5 users with an event, or without one: no p without counts of such users (n_hit, n_miss)",
-    ),
+    "exact": (f"{_RARE}: Fisher's exact test on users decides (p_exact)",),
+    "unknown": (f"{_RARE}: no p without counts of such users (n_hit, n_miss)",),
 }
 LARGE, DOMINATING = 0.1, 1 / 3  # shares of a variant's requests, or of its sum, that one user holds
 _FEWEST = 5.0  # of so few users each is a large share
