@@ -420,12 +420,9 @@ def _notes(found: Reading) -> Iterator[str]:
     if not found.n_users:
         yield f"the log has no users of experiment {plan.plan.experiment_name}"
     if found.n_mixed:
-        raised = len(plan.phases) > 1
-        why = (
-            "the split was raised while they used it"
-            if raised
-            else "ids shared, or two splits at work"
-        )
+        why = "ids shared, or two splits at work"
+        if len(plan.phases) > 1:
+            why = "the split was raised while they used it"
         share = f"{wording.plural(found.n_mixed, 'user')} of {wording.count(found.n_users)}"
         yield f"{share} seen in both variants ({why}); each counts where seen first"
     if found.came_first:
@@ -493,24 +490,19 @@ def _daily(found: Findings | None, counts: pd.DataFrame | None) -> pd.DataFrame:
     """A row a day, slice and variant; arguments as for `_sums`."""
     slices = dict(sorted(found.slice_cells.items())) if found else {}
     whole = found.cells if found else counts
-    parts = [_by_day(cells, name) for name, cells in slices.items()]
-    if not parts and whole is not None:
-        parts = [_by_day(whole, None)]
-    table: pd.DataFrame = pd.concat(parts) if parts else pd.DataFrame(columns=_DAILY)
+    if whole is None:
+        whole = pd.DataFrame(columns=["day", "treated", "n", "requests"])
+    parts = [one.assign(slice=name) for name, one in (slices or {None: whole}).items()]
+    cells: pd.DataFrame = pd.concat(parts)
+    if "sum_y" not in cells.columns:  # counts: no outcome has been looked at
+        cells = cells.assign(sum_x=cells["requests"], sum_y=math.nan)
+    by_day = cells.groupby(["slice", "day", "treated"], dropna=False)
+    table = pd.DataFrame({name: by_day[_SUMS[name]].sum(min_count=1) for name in _DAILY[3:]})
+    table = table.reset_index()
     table = table.assign(
         day=pd.to_datetime(table["day"].astype(float) * DAY_S, unit="s", utc=True),
         slice=pd.Categorical(table["slice"], categories=list(slices)),
-        variant=pd.Categorical(table["variant"], categories=VARIANTS),
+        variant=pd.Categorical.from_codes(table["treated"].astype(int), categories=VARIANTS),
     ).astype({"users": "Int64", "requests": float, "successes": float})
     table = table.reindex(columns=_DAILY)
     return table.sort_values(by=["day", "slice", "variant"], ignore_index=True)
-
-
-def _by_day(table: pd.DataFrame, name: str | None) -> pd.DataFrame:
-    names = {"users": "n", "requests": "sum_x", "successes": "sum_y"}
-    if "sum_y" not in table.columns:  # counts: no outcome has been looked at
-        table = table.assign(sum_x=table["requests"], sum_y=float("nan"))
-    by_day = table.groupby(["day", "treated"])
-    found = pd.DataFrame({new: by_day[old].sum(min_count=1) for new, old in names.items()})
-    found = found.reset_index()
-    return found.assign(slice=name, variant=[VARIANTS[arm] for arm in found["treated"]])

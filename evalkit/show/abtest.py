@@ -406,18 +406,16 @@ def headline(found: Reading | NoReading) -> str:
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"
+    inside = "the difference is inside the limits"
+    if test.margin:
+        inside = f"a loss of {loss_of(test)} is not ruled out"
     return {
         "not worse": f'Not worse by more than {loss_of(test)}: "{name}"',
         "not shown": f'Not shown: a loss of {loss_of(test)} in "{name}" is not ruled out after the planned users',
         "better": f'Better: "{name}" is {size} {way} in treatment',
         "worse": f'Worse: "{name}" is {size} {way} in treatment',
         "invalid": f"No verdict: {test.no_verdict}",
-        "too early": f"Too early: at look {test.look} of {test.looks} "
-        + (
-            f"a loss of {loss_of(test)} is not ruled out"
-            if test.margin
-            else "the difference is inside the limits"
-        ),
+        "too early": f"Too early: at look {test.look} of {test.looks} {inside}",
     }.get(test.verdict, f'No difference shown in "{name}" after the planned users')
 
 
@@ -509,11 +507,9 @@ def watched_said(found: Reading | NoReading) -> str:
     unsettled = [label(one) for one in rails if one.verdict not in {"not worse", "worse"}]
     if broken:
         return f"Worse beyond its limit: {wording.listed(broken)}"
-    return (
-        f"Not shown to hold yet: {wording.listed(unsettled)}"
-        if unsettled
-        else "Every guardrail holds"
-    )
+    if unsettled:
+        return f"Not shown to hold yet: {wording.listed(unsettled)}"
+    return "Every guardrail holds"
 
 
 def label(one: Guardrail | Watched) -> str:
@@ -525,34 +521,32 @@ def label(one: Guardrail | Watched) -> str:
 
 def slices_said(found: Reading | NoReading) -> str:
     """Does the effect differ between slices?"""
-    rows = found.findings.by_slice if found.findings else ()
-    if not rows:
+    done = found.findings
+    if not done or not done.by_slice:
         return "No slices to show"
     by = {
-        word: [one["name"] for one in rows if one["verdict"] == word]
+        word: [one["name"] for one in done.by_slice if one["verdict"] == word]
         for word in ("better", "worse")
     }
     said = [f"{word} in {wording.listed(names)}" for word, names in by.items() if names]
-    told = (
-        f"After Holm's correction: {wording.listed(said)}"
-        if said
-        else f"No difference shown in any of {wording.plural(len(rows), 'slice')}"
-    )
-    shared = sum(one["n"] for one in rows) > (found.findings.primary.n if found.findings else 0)
-    return f"{told}; a user with requests in several slices counts in each" if shared else told
+    told = f"After Holm's correction: {wording.listed(said)}"
+    if not said:
+        told = f"No difference shown in any of {wording.plural(len(done.by_slice), 'slice')}"
+    if sum(one["n"] for one in done.by_slice) > done.primary.n:
+        told += "; a user with requests in several slices counts in each"
+    return told
 
 
 def days_said(found: Reading | NoReading) -> str:
     """Does the effect differ between the days on which users came?"""
-    rows = found.findings.by_day if found.findings else ()
-    if not rows:
+    done = found.findings
+    if not done or not done.by_day:
         return "No days to show"
-    moved = [one["name"] for one in rows if one["verdict"] != "no difference shown"]
-    show = "shows" if moved else "is not shown"
-    where = (
-        f"in {len(moved)} of {wording.plural(len(rows), 'day')}" if moved else "on any single day"
-    )
-    return f"A difference {show} {where}, after Holm's correction"
+    moved = sum(one["verdict"] != "no difference shown" for one in done.by_day)
+    where = "is not shown on any single day"
+    if moved:
+        where = f"shows in {moved} of {wording.plural(len(done.by_day), 'day')}"
+    return f"A difference {where}, after Holm's correction"
 
 
 def aim(plan: ABPlan) -> str:
@@ -560,9 +554,8 @@ def aim(plan: ABPlan) -> str:
     one = plan.primary
     name = one.name.replace("_", " ") + (", lower is better" if one.lower_is_better else "")
     if one.expected is not None:
-        name += (
-            f", expected at {wording.percent(one.expected) if one.is_rate else f'{one.expected:g}'}"
-        )
+        expected = wording.percent(one.expected) if one.is_rate else f"{one.expected:g}"
+        name += f", expected at {expected}"
     risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
     if one.margin:
         asked = f"to be shown not worse by more than {_accepted(one)}"
@@ -656,11 +649,8 @@ def level(test: Effect, value: float | None) -> str:
 
 def planned(plan: ABPlan) -> str:
     """A plan in one sentence."""
-    looks = (
-        "one look at the end"
-        if plan.looks == 1
-        else f"{plan.looks} looks with O'Brien-Fleming limits"
-    )
+    many = f"{plan.looks} looks with O'Brien-Fleming limits"
+    looks = many if plan.looks > 1 else "one look at the end"
     return (
         f"{wording.count(plan.n_control)} control and {wording.count(plan.n_treatment)} treatment users, about "
         f"{plan.days} days at {wording.count(plan.users_per_day)} new users a day; {looks}; outcomes count for "

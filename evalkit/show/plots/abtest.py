@@ -72,8 +72,8 @@ def over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     for name in ("ci_low", "ci_high", "sequence_low", "sequence_high"):
         role, dashes = ("fine_tuned", "-") if name.startswith("ci") else ("muted", style.DASHES)
         ax.plot(day, value[name], color=COLOURS[role], lw=0.9, ls=dashes)
-    mark = "o" if len(rows) == 1 else None
-    sns.lineplot(x=day, y=value["estimate"], marker=mark, color=COLOURS["fine_tuned"], lw=2, ax=ax)
+    line = {"marker": "o" if len(rows) == 1 else None, "color": COLOURS["fine_tuned"], "lw": 2}
+    sns.lineplot(x=day, y=np.asarray(value["estimate"]), ax=ax, **line)
     style.zero_line(ax, vertical=False)
     worst = 0.0
     if test.margin is not None:
