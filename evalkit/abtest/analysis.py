@@ -21,6 +21,7 @@ from evalkit.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from ibis import BaseBackend
 
     from evalkit.abtest.plan import ABPlan
 
@@ -63,7 +64,7 @@ class Log:
     outcomes: Table
     simulated: bool = False
     where: str = "the log"
-    engine: Any = None
+    engine: BaseBackend | None = None
     timed: bool = True
     notes: tuple[str, ...] = ()
 

@@ -42,6 +42,7 @@ import json
 import math
 import os
 import re
+import sqlite3
 import time
 import uuid
 import weakref
@@ -51,7 +52,6 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
@@ -471,7 +471,7 @@ def _forget_connections(engine: weakref.ref[sa.Engine]) -> None:
         mine.dispose(close=False)
 
 
-def _set_wal(connection: Any, _record: Any) -> None:
+def _set_wal(connection: sqlite3.Connection, _record: object) -> None:
     with closing(connection.cursor()) as cursor:
         cursor.execute("PRAGMA journal_mode=WAL")
 

@@ -68,7 +68,7 @@ def run_ab_request(
     slice: str | None = None,  # noqa: A002 - the column's name
     now: float | None = None,
     temperature: float = 0.0,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ABTestResult:
     """Asks the model the user is assigned to, and commits the exposure before the answer is handed over.
@@ -128,7 +128,7 @@ async def run_ab_request_async(
     slice: str | None = None,  # noqa: A002 - the column's name
     now: float | None = None,
     temperature: float = 0.0,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ABTestResult:
     """`run_ab_request` for `openai.AsyncOpenAI`; `assign` and the writing of the exposure run in a thread, and are awaited.

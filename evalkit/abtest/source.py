@@ -13,8 +13,9 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from evalkit.redaction import known_secrets, without_secrets
 
 if TYPE_CHECKING:
     from ibis import BaseBackend
+    from ibis.backends.duckdb import Backend as DuckDB
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 _KEPT = ("user_id", "at_s", "experiment", "request_id")
@@ -144,35 +146,35 @@ def _opened(
 ) -> Log:
     import ibis
 
-    path, name = Path(where), str(where)
-    of_users = bool(is_user_table(where) and columns.variant and columns.outcomes)
-    if of_users:
+    path = Path(where)
+    if is_user_table(where) and columns.variant and columns.outcomes:
         engine = ibis.duckdb.connect()
-    elif path.is_dir():
+        with _closed_on_error(engine):
+            return _log_of_users(path, columns, engine)
+    if path.is_dir():
         engine = ibis.duckdb.connect(**{"preserve_insertion_order": False, **settings})
+        name, read = str(path), partial(_files_table, engine, path, columns)
     else:
         engine, name = _connected(log_url(where))
-    try:
-        if of_users:
-            return _log_of_users(path, columns, engine)
-        found = {
-            one: _files_table(engine, path, one, columns) if path.is_dir() else _table(engine, one)
-            for one in (*tables, "log_meta")
-        }
-        if missing := [one for one in tables if found[one] is None]:
+        read = partial(_table, engine)
+    with _closed_on_error(engine):
+        exposures, outcomes, meta = found = [read(one) for one in (*tables, "log_meta")]
+        if missing := [one for one, table in zip(tables, found, strict=False) if table is None]:
+            what = f"no table {' or '.join(sorted(missing))}; it is not an event log"
             if path.is_dir():
                 what = f"no {missing[0]}.parquet or {missing[0]}.csv; export the log there first"
-            else:
-                what = f"no table {' or '.join(sorted(missing))}; it is not an event log"
             raise DataError(f"{name}: {what}")
+        simulated = _says_simulated(meta)
         log = Log(
-            exposures=found[tables[0]],
-            outcomes=found[tables[1]],
-            simulated=_says_simulated(found["log_meta"]),
-            where=name,
-            engine=engine,
+            exposures=exposures, outcomes=outcomes, simulated=simulated, where=name, engine=engine
         )
         return _renamed(log, columns)
+
+
+@contextmanager
+def _closed_on_error(engine: BaseBackend) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         engine.disconnect()
         raise
@@ -231,7 +233,7 @@ def _sqlite(path: Path) -> BaseBackend:
     return ibis.sqlite.from_connection(copy)
 
 
-def _table(engine: Any, name: str) -> Table | None:
+def _table(engine: BaseBackend, name: str) -> Table | None:
     """A table, also one of a named schema; None when it is not there."""
     from ibis.common.exceptions import TableNotFound
 
@@ -242,7 +244,7 @@ def _table(engine: Any, name: str) -> Table | None:
         return None
 
 
-def _files_table(engine: Any, folder: Path, name: str, columns: _Columns) -> Table | None:
+def _files_table(engine: DuckDB, folder: Path, columns: _Columns, name: str) -> Table | None:
     """One file, several, or a folder of parts as Spark writes them; None when there is none."""
     for pattern in (f"{name}*.parquet", f"{name}/**/*.parquet", f"{name}*.csv"):
         if files := sorted(path for path in folder.glob(pattern) if path.is_file()):
@@ -343,7 +345,7 @@ def _number(table: Table, name: str, where: Path | str) -> Column:
     return value.isnan().ifelse(None, value)
 
 
-def _log_of_users(path: Path, columns: _Columns, engine: Any) -> Log:
+def _log_of_users(path: Path, columns: _Columns, engine: DuckDB) -> Log:
     """A log of one moment from a file with a row a user.
 
     Rows without a user, in no variant of the two, and of users seen in both are left out; all of it is told in the log's notes.
@@ -355,25 +357,21 @@ def _log_of_users(path: Path, columns: _Columns, engine: Any) -> Log:
     names = {f"y{place}": name for place, name in enumerate(columns.measured)}
     numbers = {place: _number(table, name, path) for place, name in names.items()}
     arms = _as_name(table[columns.variant])
-    rows = engine.create_table("rows_read", table.select(user_id=user, variant=arms, **numbers))
+    rows: Table = table.select(user_id=user, variant=arms, **numbers)
+    rows = engine.create_table("rows_read", rows)
     endless = fetched(rows.agg(**{place: rows[place].isinf().any() for place in names}))
     for place, name in names.items():
         if endless[place].fillna(value=False).iloc[0]:
             raise DataError(
                 f"{path}: column {name!r} holds a number that is not finite; mend it, or leave it empty"
             )
-    counted = rows.group_by(variant=rows.variant, known=rows.user_id.notnull()).agg(n=rows.count())
-    table = fetched(counted).sort_values("n", ascending=False)
-    seen = {
-        (variant if isinstance(variant, str) else None, bool(known)): int(n)
-        for variant, known, n in table[["variant", "known", "n"]].itertuples(index=False)
-    }
+    seen = _seen(rows)
     sides = _sides(columns, seen, path)
     rows = rows.filter(rows.variant.isin(sides) & rows.user_id.notnull())
     rows = rows.mutate(variant=(rows.variant == sides[0]).ifelse(*VARIANTS))
     users = rows.group_by("user_id").agg(n=rows.count(), arms=rows.variant.nunique())
-    in_both = users.filter(users.arms > 1)
-    kept = engine.create_table("rows_kept", rows.anti_join(in_both, "user_id"))
+    rows = rows.anti_join(users.filter(users.arms > 1), "user_id")
+    kept: Table = engine.create_table("rows_kept", rows)
     moments = [_MOMENT_S] * len(columns.outcomes) + [_BEFORE_S] * len(columns.before)
     outcomes = _united(
         _measured(kept.mutate(at_s=ibis.literal(at_s)), kept[place], name)
@@ -393,7 +391,7 @@ def _log_of_users(path: Path, columns: _Columns, engine: Any) -> Log:
     )
 
 
-def _users_table(path: Path, columns: _Columns, engine: Any) -> Table:
+def _users_table(path: Path, columns: _Columns, engine: DuckDB) -> Table:
     """The file, its outcomes as numbers where it holds them as texts."""
     import duckdb
 
@@ -402,24 +400,32 @@ def _users_table(path: Path, columns: _Columns, engine: Any) -> Table:
         if path.suffix == ".parquet":
             table = engine.read_parquet(str(path))
         else:
-            options: dict[str, object] = {"sample_size": -1, "nullstr": _MISSING}
-            there = engine.read_csv(str(path), **options).columns
-            texts = {one: "string" for one in named if one in there}
-            table = engine.read_csv(str(path), types=texts, **options)  # "007" is not 7
+            read = partial(engine.read_csv, str(path), sample_size=-1, nullstr=_MISSING)
+            there = read().columns
+            table = read(types={one: "string" for one in named if one in there})  # 007 is not 7
     except (duckdb.Error, OSError) as why:
         first = str(why).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read as a table ({first})") from why
     _refuse_lacking(str(path), named, table)
-    read = {
-        name: _number_in(table[name]) for name in columns.measured if table[name].type().is_string()
-    }
-    if not read:
+    texts = [name for name in columns.measured if table[name].type().is_string()]
+    if not texts:
         return table
-    found = {name: one.notnull().any().fill_null(False) for name, (_, one) in read.items()}
-    odd = fetched(table.agg(**found))
+    told = {name: _number_in(table[name]) for name in texts}
+    found = {name: words.notnull().any().fill_null(False) for name, (_, words) in told.items()}
+    odd = fetched(table.agg(**found)).iloc[0]
     return table.mutate(
-        **{name: words if odd[name].iloc[0] else value for name, (value, words) in read.items()}
+        **{name: words if odd[name] else value for name, (value, words) in told.items()}
     )
+
+
+def _seen(rows: Table) -> _Seen:
+    """Rows by variant and whether they name a user, the most frequent first."""
+    found = rows.group_by(variant=rows.variant, known=rows.user_id.notnull()).agg(n=rows.count())
+    table = fetched(found).sort_values("n", ascending=False)
+    return {
+        (variant if isinstance(variant, str) else None, bool(known)): int(n)
+        for variant, known, n in table[["variant", "known", "n"]].itertuples(index=False)
+    }
 
 
 def _number_in(column: Column) -> tuple[Column, Column]:
