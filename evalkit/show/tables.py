@@ -92,33 +92,32 @@ def table(
         Slice  Notes
         multi  96
     """
-    records = _records(rows)
+    made = rows if (frame := getattr(rows, "to_dict", None)) is None else frame("records")
+    records: list[Row] = [{str(name): value for name, value in row.items()} for row in made]
     names = _headings(records, columns)
     right = set(numeric)
     right |= {name for name in names if _all_numbers(record.get(name) for record in records)}
-    head = "".join(
-        f'<th scope="col"{_class(name in right)}>{html.escape(title)}</th>'
-        for name, title in names.items()
-    )
+    titles = ((_class(name in right), html.escape(title)) for name, title in names.items())
+    head = "".join(f'<th scope="col"{look}>{title}</th>' for look, title in titles)
     body = [_row(record, names, right) for record in records]
-    more = body[open_rows:] if open_rows is not None else []
-    shown = body[: len(body) - len(more)] or [
-        f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>'
-    ]
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    kind = " ek-examples" if _holds_prompts(records) else ""
-    markup = _boxed(
-        caption or "Table",
-        kind,
-        f"{title}<thead><tr>{head}</tr></thead><tbody>{''.join(shown)}</tbody>",
-    )
-    if more:
-        rest = _boxed(
-            f"{caption or 'Table'}, continued",
-            kind,
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(more)}</tbody>",
-        )
-        markup += f'<details class="ek-more"><summary>{wording.count(len(more))} more</summary>{rest}</details>'
+    n_shown = len(body) if open_rows is None else open_rows
+    nothing = f'<tr><td colspan="{max(len(names), 1)}">None.</td></tr>'
+    # A printed page shows a few examples, and caps their height.
+    cells = (value for record in records for value in record.values())
+    kind = " ek-examples" if any(isinstance(value, Conversation) for value in cells) else ""
+
+    def boxed(name: str, rows: Iterable[str], title: str = "") -> str:
+        look = f'class="ek-scroll{kind} tex2jax_ignore mathjax_ignore" tabindex="0" role="region"'
+        inside = f"{title}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+        whole = f'<table class="ek-table stack">{inside}</table>'
+        return f'<div {look} aria-label="{html.escape(name)}">{whole}</div>'
+
+    name, title = caption or "Table", f"<caption>{html.escape(caption)}</caption>"
+    markup = boxed(name, body[:n_shown] or [nothing], title if caption else "")
+    if more := body[n_shown:]:
+        summary = f"<summary>{wording.count(len(more))} more</summary>"
+        rest = boxed(f"{name}, continued", more)
+        markup += f'<details class="ek-more">{summary}{rest}</details>'
     return Html(markup, _as_text(records, names))
 
 
@@ -171,24 +170,8 @@ def chip(word: str, kind: str = "") -> Html:
     return Html(f'<span class="ek-chip-{kind} ek-verdict">{glyph}{html.escape(word)}</span>', word)
 
 
-def _holds_prompts(records: list[Row]) -> bool:
-    """Whether the rows are examples: a printed page shows a few of them, and caps their height."""
-    return any(isinstance(value, Conversation) for record in records for value in record.values())
-
-
-def _boxed(name: str, kind: str, inside: str) -> str:
-    look = f'class="ek-scroll{kind} tex2jax_ignore mathjax_ignore" tabindex="0" role="region"'
-    box = f'<div {look} aria-label="{html.escape(name)}">'
-    return f'{box}<table class="ek-table stack">{inside}</table></div>'
-
-
 def _paragraph(kind: str, text: str) -> Html:
     return Html(f'<p class="{kind}">{wording.render_text(text)}</p>', text)
-
-
-def _records(rows: pd.DataFrame | Iterable[Row]) -> list[Row]:
-    made = rows if (frame := getattr(rows, "to_dict", None)) is None else frame("records")
-    return [{str(name): value for name, value in row.items()} for row in made]
 
 
 def _headings(
@@ -196,19 +179,14 @@ def _headings(
 ) -> dict[str, str]:
     if isinstance(columns, Mapping):
         return dict(columns)
-    names = (
-        columns
-        if columns is not None
-        else list(dict.fromkeys(name for record in records for name in record))
-    )
+    every = dict.fromkeys(name for record in records for name in record)
+    names = every if columns is None else columns
     return {name: str(name).replace("_", " ") for name in names}
 
 
 def _all_numbers(values: Iterable[object]) -> bool:
-    known = [value for value in values if value is not None]
-    return bool(known) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in known
-    )
+    kinds = {type(value) for value in values if value is not None}
+    return bool(kinds) and all(issubclass(k, int | float) and k is not bool for k in kinds)
 
 
 def _class(numeric: bool) -> str:
@@ -218,9 +196,8 @@ def _class(numeric: bool) -> str:
 def _row(record: Row, names: Mapping[str, str], right: set[str]) -> str:
     cells = []
     for place, (name, title) in enumerate(names.items()):
-        tag, scope = (
-            ("th", ' scope="row"') if place == 0 else ("td", f' data-l="{html.escape(title)}"')
-        )
+        label = ("th", ' scope="row"'), ("td", f' data-l="{html.escape(title)}"')
+        tag, scope = label[min(place, 1)]
         cells.append(f"<{tag}{scope}{_class(name in right)}>{_cell(record.get(name))}</{tag}>")
     return f"<tr>{''.join(cells)}</tr>"
 
@@ -243,12 +220,8 @@ def _value_text(value: object) -> str:
 
 
 def _as_text(records: list[Row], names: Mapping[str, str]) -> str:
-    lines = [
-        list(names.values()),
-        *([_value_text(record.get(name)) for name in names] for record in records),
-    ]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    texts = ([_value_text(record.get(name)) for name in names] for record in records)
+    lines = [[*names.values()], *texts]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ([one.ljust(n) for one, n in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in padded)

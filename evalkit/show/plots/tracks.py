@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,9 +65,8 @@ def tracks_axes(
             shift = 0.0 if len(track.marks) == 1 else 0.1 if mark.kind == "base" else -0.1
             _drawn(ax, place + shift + BELOW_WORDS * narrow, mark, limits)
     if not tracks:
-        ax.text(
-            0.5, 0.5, "nothing to draw", transform=ax.transAxes, ha="center", color=COLOURS["muted"]
-        )
+        side, grey = ax.transAxes, COLOURS["muted"]
+        ax.text(0.5, 0.5, "nothing to draw", transform=side, ha="center", color=grey)
     return ax
 
 
@@ -77,13 +77,8 @@ def spans(tracks: Sequence[Track], *, narrow: bool) -> list[tuple[float, float]]
 
 def rate_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
     """Rows on the scale of a rate, 0 to 100%."""
-    return tracks_axes(
-        tracks,
-        (-0.02, 1.02),
-        [0, 0.25, 0.5, 0.75, 1],
-        lambda at: wording.percent(at, 0),
-        narrow=narrow,
-    )
+    ticks, text = [0, 0.25, 0.5, 0.75, 1], partial(wording.percent, digits=0)
+    return tracks_axes(tracks, (-0.02, 1.02), ticks, text, narrow=narrow)
 
 
 def dashed(ax: Axes, at: float, place: int, *, narrow: bool) -> None:
@@ -108,13 +103,8 @@ def difference_axes(
         better: The side of better differences: "right", "left" where less is better, "" where the rows differ in it.
         reach: How far from zero it shows at least, such as to a margin.
     """
-    ends = [
-        at
-        for track in tracks
-        for one in track.marks
-        for at in (one.low, one.high, one.estimate)
-        if at is not None
-    ]
+    marks = [one for track in tracks for one in track.marks]
+    ends = [at for one in marks for at in (one.low, one.high, one.estimate) if at is not None]
     reach = min(max([abs(at) for at in ends] + [0.1, reach]) * 1.08, 1.02)
     most = 2.2 if narrow else 4.2  # ticks on either side of zero
     step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= most)
@@ -123,22 +113,21 @@ def difference_axes(
     text = wording.signed if numbers else lambda at: wording.points(at, 0)
     ax = tracks_axes(tracks, (-reach, reach), ticks, text, narrow=narrow)
     style.zero_line(ax, spans=spans(tracks, narrow=narrow))
-    what = (
-        "" if numbers else "points (of scores: hundredths), " if "number" in scales else "points, "
-    )
+    unit = "points (of scores: hundredths)" if "number" in scales else "points"
+    unit = "" if numbers else unit
     sides = {"right": "worse ←  {}  → better", "left": "better ←  {}  → worse", "": "{}"}[better]
-    below = f"\n{what.removesuffix(', ')}" if narrow else ""
-    ax.set_xlabel(sides.format(f"{'' if narrow else what}fine-tuned − base") + below)
+    before, below = ("", f"\n{unit}") if narrow else (f"{unit}, " if unit else "", "")
+    ax.set_xlabel(sides.format(f"{before}fine-tuned − base") + below)
     return ax
 
 
 def _drawn(ax: Axes, y: float, mark: Mark, limits: tuple[float, float]) -> None:
     least, most = limits
-    low, high = (
-        None if end is None else min(max(end, least), most) for end in (mark.low, mark.high)
-    )
+    ends = (mark.low, mark.high)
+    low, high = (None if end is None else min(max(end, least), most) for end in ends)
+    at = min(max(mark.estimate, least), most)
     beyond = (mark.estimate > most) - (mark.estimate < least)
-    style.interval(ax, y, min(max(mark.estimate, least), most), low, high, mark.kind, beyond=beyond)
+    style.interval(ax, y, at, low, high, mark.kind, beyond=beyond)
 
 
 def _name_above(ax: Axes, place: int, track: Track, *, two_lines: bool) -> None:
@@ -153,18 +142,11 @@ def _name_above(ax: Axes, place: int, track: Track, *, two_lines: bool) -> None:
 
 def _name_beside(ax: Axes, place: int, track: Track) -> None:
     side, y = ax.get_yaxis_transform(), place - 0.14 if track.under else place
-    ax.text(-0.03, y, _short(track.name), transform=side, va="center", ha="right", weight="bold")
-    ax.text(
-        -0.03,
-        place + 0.22,
-        track.under,
-        transform=side,
-        va="center",
-        ha="right",
-        fontsize=9,
-        color=COLOURS["muted"],
-    )
-    ax.text(1.03, place, track.value, transform=side, va="center", ha="left", fontsize=9.4)
+    look = {"transform": side, "va": "center"}
+    ax.text(-0.03, y, _short(track.name), ha="right", weight="bold", **look)
+    grey, value = COLOURS["muted"], track.value
+    ax.text(-0.03, place + 0.22, track.under, ha="right", fontsize=9, color=grey, **look)
+    ax.text(1.03, place, value, ha="left", fontsize=9.4, **look)
 
 
 def _two_lines(tracks: Sequence[Track]) -> bool:
