@@ -191,23 +191,19 @@ def chosen_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
     Raises:
         DesignError: A name in `only` fits none of them.
     """
-    books = sorted(path for path in folder.glob("[0-9]*.ipynb"))
+    books = sorted(folder.glob("[0-9]*.ipynb"))
     if not books:
         raise DataError(f"{folder}: no notebooks named like 01_benchmark.ipynb")
-    picked = [book for book in books if not only or any(_fits(book, name) for name in only)]
-    unknown = [name for name in only if not any(_fits(book, name) for book in books)]
-    if unknown:
-        several = " (several are separated by spaces)" if "," in unknown[0] else ""
-        raise DesignError(
-            f"no notebook {unknown[0]!r}{several}; there are {', '.join(book.stem for book in books)}"
-        )
-    return picked
+    for name in only:
+        if not any(_fits(book, name) for book in books):
+            several = " (several are separated by spaces)" if "," in name else ""
+            there = ", ".join(book.stem for book in books)
+            raise DesignError(f"no notebook {name!r}{several}; there are {there}")
+    return [book for book in books if not only or any(_fits(book, name) for name in only)]
 
 
 def _fits(book: Path, name: str) -> bool:
-    return book.stem in {name, name.removesuffix(".ipynb")} or book.stem.split("_")[
-        0
-    ] == name.zfill(2)
+    return name.removesuffix(".ipynb") == book.stem or name.zfill(2) == _number(book)
 
 
 def _run_all(

@@ -31,13 +31,11 @@ PRELOADED = (
     "scipy.stats",
     "scipy.optimize",
     "rapidfuzz",
-    "sqlalchemy",
     "yaml",
     "PIL.PngImagePlugin",
     "fontTools.subset",
     "evalkit.show.figure",
-    "evalkit.benchmark.comparison",
-    "evalkit.answers.journal",
+    "evalkit.workbench",
 )
 _BACKEND = "module://matplotlib_inline.backend_inline"
 # What these do when a notebook imports them they could not do in a process without a shell.

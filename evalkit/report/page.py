@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -51,8 +52,8 @@ _LAYERS = {  # whose evidence a chapter makes or reads; the last of a layer is w
     "ab_test": ("05_plan", "06_ab_test"),
 }
 _PREPARES = ("03_rate", "05_plan")  # chapters that have something to say before there is evidence
-_OPEN, _NUMBERS = ("picture", "stopped", "limits"), "numbers"
-_SLOT = re.compile(rf"<!--({'|'.join([FIRST_SCREEN, *_OPEN, _NUMBERS, 'rest'])})-->")
+_NUMBERS = "numbers"
+_SLOT = re.compile(rf"<!--({FIRST_SCREEN}|picture|limits|{_NUMBERS}|rest)-->")
 _LIMITS = re.compile(r"\s*#+ *What this cannot tell you\b")
 _DATA = re.compile(r'data:image/[^"]*')
 _ANSWER = re.compile(r'<p class="ek-answer( ek-simulated)?">.*?</p>', re.DOTALL)
@@ -184,39 +185,37 @@ def chapter(notebook: Path, made: Executed, *, lift: bool = True) -> Chapter:
         lift: Whether its first-screen parts stand apart; one chapter's do, and a copy of it keeps its own.
     """
     body, _ = _exporter().from_filename(str(notebook))
-    parts = _slots(body)
-    if not lift:
-        parts = [("rest" if slot == FIRST_SCREEN else slot, text) for slot, text in parts]
-    in_slots = {name: "".join(text for slot, text in parts if slot == name) for name, _ in parts}
-    rest = ""
-    for slot, text in parts:
-        if slot == _NUMBERS and text.strip() and f'id="{_anchor(notebook.stem)}"' not in rest:
-            rest += _behind(notebook.stem, text)
-        elif slot not in {*_OPEN, FIRST_SCREEN}:
-            rest += text
-    limits = in_slots.get("limits", "")
+    before, *marked = _SLOT.split(body)
+    parts = defaultdict[str, str](str, rest=before)
+    for slot, text in zip(marked[::2], marked[1::2], strict=True):
+        if (
+            slot == _NUMBERS
+            and text.strip()
+            and f'id="{_anchor(notebook.stem)}"' not in parts["rest"]
+        ):
+            parts["rest"] += _behind(notebook.stem, text)
+        else:
+            stays = slot in {"picture", "limits"} or (slot == FIRST_SCREEN and lift)
+            parts[slot if stays else "rest"] += text
+    limits, rest = parts["limits"], parts["rest"]
     return Chapter(
         id=notebook.stem,
         title=made.title,
         answer="".join(found[0] for found in _ANSWER.finditer(rest)),
-        picture="".join(text for slot, text in parts if slot in {"picture", "stopped"}),
+        picture=parts["picture"],
         limits=f'<div class="limits">{clean.with_heading_levels(limits)}</div>' if limits else "",
         rest=clean.with_heading_levels(_ANSWER.sub("", rest)).strip(),
-        first=in_slots.get(FIRST_SCREEN, ""),
+        first=parts[FIRST_SCREEN],
         error=made.error,
     )
 
 
-def _slots(body: str) -> list[tuple[str, str]]:
-    """Where each output and text belongs, and what it is."""
-    parts = _SLOT.split(body)
-    return [("rest", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
-
-
 def _slot(cell: JsonObject, stopped: bool = False) -> str:
     """An output of a cell stands where the cell's tag says; failures and limits stand open by themselves."""
-    if stopped or (cell["cell_type"] == "markdown" and _LIMITS.match(cell["source"])):
-        return "stopped" if stopped else "limits"
+    if stopped:
+        return "picture"
+    if cell["cell_type"] == "markdown" and _LIMITS.match(cell["source"]):
+        return "limits"
     tags = cell["metadata"].get("tags", [])
     return next((one for one in (FIRST_SCREEN, "picture", _NUMBERS) if one in tags), "rest")
 
