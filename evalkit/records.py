@@ -16,6 +16,10 @@ from evalkit.redaction import without_secrets_in
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
 
+OPEN_SLICES = (
+    "open_slices"  # kind of what the regression chapter says anew, so an older word of it goes
+)
+
 Held = Mapping[str, Any]  # a JSON object that stays as it is
 Message = Held  # of a conversation, as it is sent
 Messages = Sequence[Message]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from evalkit.redaction import passwords_in
 from evalkit.wording import plural, visible, whole
 
 Value = str | int | float | bool
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")  # of the environment
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +195,11 @@ def _retirement_day(said: Settings) -> date:
         raise DesignError(
             f"retires_on: got {said.retires_on!r}; need a date such as 2027-01-15"
         ) from None
+
+
+def is_elsewhere(event_log: str) -> bool:
+    """Whether a study names a database by URL or environment variable, and no file of its own."""
+    return "://" in event_log or VARIABLE.fullmatch(event_log) is not None
 
 
 def named(words: str) -> tuple[str, ...]:

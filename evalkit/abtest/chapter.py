@@ -16,14 +16,14 @@ from evalkit.abtest.assignment import Hash
 from evalkit.abtest.effects import design_effect_in
 from evalkit.abtest.findings import FROM_EXPOSURES
 from evalkit.abtest.lock import LEDGER, PLAN_FILE, LockedPlan, lock, read_lock
-from evalkit.abtest.log import EventLog, is_elsewhere, place_of
+from evalkit.abtest.log import EventLog, place_of
 from evalkit.abtest.plan import UNNAMED, ABPlan, Metric, read_guardrails
 from evalkit.abtest.reading import NoReading, Reading, read_ab_test
 from evalkit.abtest.simulate import simulate_traffic
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult, Evidence, Missing
-from evalkit.settings import TYPES, named
+from evalkit.settings import TYPES, is_elsewhere, named
 from evalkit.study import Study
 
 SIMULATED_LOG = "events.sqlite"

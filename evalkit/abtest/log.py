@@ -63,18 +63,13 @@ from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
 from evalkit.records import Outcome
 from evalkit.redaction import known_secrets, passwords_in, without_secrets, without_secrets_in
+from evalkit.settings import VARIABLE, is_elsewhere
 from evalkit.study import Study
 from evalkit.wording import cleaned, redacted
 
 _BUSY_S = 30.0
 _CHUNK = 50_000  # rows
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")
 _NEED = "need a file or folder of the study, postgresql://host/database, or the name of an environment variable with a URL"
-
-
-def is_elsewhere(event_log: str) -> bool:
-    """Whether a study names a database by URL or environment variable, and no file of its own."""
-    return "://" in event_log or _VARIABLE.fullmatch(event_log) is not None
 
 
 def place_of(home: Study, event_log: str) -> str | Path:
@@ -112,7 +107,7 @@ def log_url(where: str | Path) -> str:
         DataError: The URL cannot be read.
     """
     text = str(where)
-    if _VARIABLE.fullmatch(text) and not (text := os.environ.get(text, "").strip()):
+    if VARIABLE.fullmatch(text) and not (text := os.environ.get(text, "").strip()):
         raise DesignError(
             f"the environment variable {where} is not set; put the URL of the event log in it"
         )

@@ -9,17 +9,10 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from evalkit import stats
 from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, no_number, read_yaml
-from evalkit.stats import (
-    crossing_chance,
-    days_needed,
-    obrien_fleming_bounds,
-    users_needed,
-    users_needed_mean,
-    users_power,
-)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -298,7 +291,7 @@ class ABPlan:
     @property
     def days(self) -> int:
         """Days until the last planned user's window has closed: whole weeks, at least one."""
-        return days_needed(
+        return stats.days_needed(
             self.n_users, self.users_per_day, outcome_window_days=self.outcome_window_days
         )
 
@@ -356,7 +349,7 @@ class ABPlan:
                 "information": shares,
                 "n_control": [round(one * self.n_control) for one in shares],
                 "n_treatment": [round(one * self.n_treatment) for one in shares],
-                "z_limit": obrien_fleming_bounds(shares, alpha=self.alpha),
+                "z_limit": stats.obrien_fleming_bounds(shares, alpha=self.alpha),
             }
         )
 
@@ -370,9 +363,9 @@ class ABPlan:
             alpha=self.alpha, power=self.power, design_effect=self.design_effect, looks=self.looks
         )
         if one.is_rate and one.expected is not None and not one.margin:
-            needed = users_needed(one.expected, one.aimed_at, share, **risks)
+            needed = stats.users_needed(one.expected, one.aimed_at, share, **risks)
         else:  # against a margin both are alike, so both groups vary alike
-            needed = users_needed_mean(one.variance() ** 0.5, one.aim, share, **risks)
+            needed = stats.users_needed_mean(one.variance() ** 0.5, one.aim, share, **risks)
         total = max(
             needed.n_treatment / share,
             needed.n_control / (1 - share),
@@ -414,7 +407,7 @@ def power_at(plan: ABPlan, difference: float) -> float:
     """
     metric = plan.primary
     if metric.is_rate and metric.expected is not None and not metric.margin:
-        return users_power(
+        return stats.users_power(
             plan.n_control,
             plan.n_treatment,
             metric.expected,
@@ -430,7 +423,7 @@ def power_at(plan: ABPlan, difference: float) -> float:
     drift, limit = away / se, _NORMAL.inv_cdf(1 - plan.alpha / 2)
     if metric.margin and drift <= 0:
         return _NORMAL.cdf(drift - limit)
-    chance = crossing_chance(plan.look_fractions, drift, alpha=plan.alpha)
+    chance = stats.crossing_chance(plan.look_fractions, drift, alpha=plan.alpha)
     # on the wrong side nothing is ruled out; that of one look, for over several it is hardly another
     return chance - _NORMAL.cdf(-drift - limit) if metric.margin else chance
 
@@ -495,7 +488,9 @@ def peeking(plan: ABPlan, *, n_runs: int = 10_000, seed: int = 0) -> Peeking:
     se = np.sqrt(np.maximum(pooled * (1 - pooled), 1e-12) * (1 / so_far).sum(axis=0))
     z = np.abs(hits[1] / so_far[1] - hits[0] / so_far[0]) / se
     limit, least = _NORMAL.inv_cdf(1 - plan.alpha / 2), so_far.min(axis=0)[0]
-    bounds = obrien_fleming_bounds([(day + 1) / days for day in range(days)], alpha=plan.alpha)
+    bounds = stats.obrien_fleming_bounds(
+        [(day + 1) / days for day in range(days)], alpha=plan.alpha
+    )
 
     def ever(shown: np.ndarray) -> tuple[float, ...]:
         return tuple(np.maximum.accumulate(shown, axis=1).mean(axis=0).tolist())

@@ -11,13 +11,12 @@ from typing import Any
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.slices import SliceTable, examples_to_settle
 from evalkit.files import JsonObject
-from evalkit.records import Evidence, Missing
+from evalkit.records import OPEN_SLICES, Evidence, Missing
 from evalkit.wording import amount, count, listed, loss, plural, scale_of, times
 
 FILE = "comparison.json"
 FIRST_SIZE = 200  # the lower end of the usual 200 to 500
 MOST_SLICES = 3  # that a line of what is missing names
-OPEN_SLICES = "open_slices"  # what the regression chapter says anew, so an older word of it goes
 
 
 def evidence_of(

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from evalkit import wording
-from evalkit.benchmark.evidence import OPEN_SLICES
+from evalkit import stats, wording
 from evalkit.decision.concerns import Concern
 from evalkit.decision.findings import (
     SLICE_RULES,
@@ -22,8 +21,7 @@ from evalkit.decision.findings import (
 )
 from evalkit.decision.rules import NAMES, Need, Rules
 from evalkit.decision.standing import Stale, Standing
-from evalkit.records import Evidence, Layer, Missing
-from evalkit.stats import against_margin
+from evalkit.records import OPEN_SLICES, Evidence, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
 
@@ -253,7 +251,7 @@ def read_layer(
     verdict = str(primary.get("verdict") or "too early")
     if need == "not worse":
         worst = low if not turned else None if high is None else -high
-        verdict = against_margin(verdict, worst is not None and worst > limit)
+        verdict = stats.against_margin(verdict, worst is not None and worst > limit)
     word = _word(verdict, need, evidence.simulated, findings)
     found = LayerDecision(
         layer=layer,
@@ -375,17 +373,15 @@ def _mend(layer: Layer, evidence: Evidence, blocks: list[Finding]) -> Missing:
 
 @cache
 def _price(layer: Layer, limit: float) -> str:
-    from evalkit.stats import ratings_needed, ratings_needed_no_worse, users_needed  # loads scipy
-
     if layer == "benchmark":
         return "one run over the test set; its cost is printed before it starts"
     if layer == "human":
-        n, what = ratings_needed(0.65), "show a true 65%"
+        n, what = stats.ratings_needed(0.65), "show a true 65%"
         if limit:
-            n, loss = ratings_needed_no_worse(0.5, -limit), wording.points(-limit, sign=False)
+            n, loss = stats.ratings_needed_no_worse(0.5, -limit), wording.points(-limit, sign=False)
             what = f"rule out a loss of {loss} points where both are alike"
         return f"about {wording.count(n)} decided ratings to {what}, {n / 60:,.1f} rater hours at one a minute"
-    n = users_needed(0.30, 0.35).total
+    n = stats.users_needed(0.30, 0.35).total
     return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the fine-tuned model"
 
 

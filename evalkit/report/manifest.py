@@ -15,13 +15,12 @@ import msgspec
 import evalkit
 from evalkit import ledger
 from evalkit.abtest.lock import PLAN_FILE
-from evalkit.abtest.log import is_elsewhere
 from evalkit.decision.concerns import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files import from_json, read_record, write_whole
 from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
-from evalkit.settings import Value
+from evalkit.settings import Value, is_elsewhere
 from evalkit.study import Study
 
 FILE = "manifest.json"
