@@ -117,10 +117,6 @@ class Effect(ByUser):
             return which_way(self.z_score, lower_is_better=self.lower_is_better)
         return "no difference shown" if self.look == self.looks else "too early"
 
-    def shown_in(self) -> Scale:
-        """Points or a number."""
-        return self.shown_as
-
 
 def effect(
     cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05, lower_is_better: bool = False
