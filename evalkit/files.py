@@ -310,9 +310,10 @@ def read_text(path: Path, *, said: str, remedy: str) -> str:
         DataError: It is missing, cannot be read, is empty, or is no UTF-8.
     """
     try:
-        with _tried(path, said, remedy):
-            found = path.read_text(encoding="utf-8-sig")
-    except UnicodeError as why:
+        found = path.read_text(encoding="utf-8-sig")
+    except OSError as why:
+        raise DataError(f"{path}: {said} ({why.strerror}); {remedy}") from why
+    except ValueError as why:  # a NUL in the path too
         raise DataError(f"{path}: {said} (not UTF-8: {why}); {remedy}") from why
     if not found.strip():
         raise DataError(f"{path}: {said} (it is empty); {remedy}")

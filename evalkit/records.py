@@ -247,7 +247,7 @@ class RatedPair(Brief):
     input: str
     base: str
     fine_tuned: str
-    votes: tuple[Message, ...]
+    votes: tuple[Held, ...]
     slices: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     simulated: bool = False
     messages: Messages = ()

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from evalkit.errors import DataError
-from evalkit.files import LineFile, alone, append_line, lines, write_new, write_whole
+from evalkit.files import LineFile, alone, append_line, lines, read_text, write_new, write_whole
 from tests.full_disk import largest_file
 
 
@@ -97,3 +97,9 @@ def test_what_is_read_changed_and_written_alone_loses_nothing(tmp_path):
 def test_a_folder_that_is_not_there_cannot_be_held(tmp_path):
     with pytest.raises(DataError, match="cannot be held"), alone(tmp_path / "none"):
         pass
+
+
+@pytest.mark.parametrize("name", ["gone", "\0"])
+def test_what_is_no_path_to_a_file_is_named_with_its_remedy(tmp_path, name):
+    with pytest.raises(DataError, match=r"no plan .*; write one"):
+        read_text(tmp_path / name, said="no plan", remedy="write one")

@@ -9,6 +9,7 @@ import yaml
 from faulty_server import ANSWER, FaultyServer, reasoning
 
 from evalkit import run_automated_eval
+from evalkit.answers import runner
 from evalkit.answers.journal import read_journal
 from evalkit.answers.reply import answer
 from evalkit.answers.request import options
@@ -112,9 +113,10 @@ def test_an_unfinished_thought_is_no_answer_and_a_quoted_tag_no_thought(test_fil
 def test_thoughts_that_nothing_tells_apart_are_told_of(test_file):
     with (
         FaultyServer(lambda _: "think") as server,
-        pytest.warns(UserWarning, match="8 of 8 answers hold thoughts, which are scored"),
+        pytest.warns(UserWarning, match="8 of 8 answers hold thoughts, which are scored") as told,
     ):
         results = run(server, test_file, strip_think=False)
+    assert told[0].filename == runner.__file__
     assert results[1].predicted.startswith("<think>")
     assert not results[1].exact_match
 

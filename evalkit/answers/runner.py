@@ -535,13 +535,13 @@ def _warn_of_changes(tally: Tally) -> None:
         warnings.warn(
             f"{tally.n_unstripped} of {plural(tally.n_done, 'answer')} hold thoughts, which are scored as part of them; "
             "without strip_think: false they are told apart; answers in a journal have to be asked afresh",
-            stacklevel=3,
+            stacklevel=4,  # past `_opened` and contextlib
         )
     if len(tally.served) > 1:
         served = listed([f"{name!r} ({plural(n, 'answer')})" for name, n in tally.served.items()])
         warnings.warn(
             f"the server's model changed: {visible(served)}; compare only what one model answered: ask the others afresh",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -564,9 +564,10 @@ def scoring(checker: str | Checker, scorers: Scorers, rows: Iterable[Example] = 
 
 
 def names(given: str | T | Sequence[str | T]) -> tuple[str | T, ...]:
-    """Several names: a sequence, or a text with commas between them; a function stands for itself."""
+    """Several names: any iterable, or a text with commas between them; a function stands for itself."""
     several = given.split(",") if isinstance(given, str) else given
-    several = several if isinstance(several, Sequence) else [several]
+    if callable(several) or not isinstance(several, Iterable):
+        several = [several]
     stripped = (one.strip() if isinstance(one, str) else one for one in several)
     return tuple(one for one in stripped if one)
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 
+import pandas as pd
 import pytest
 from faulty_server import ANSWER, FaultyServer
 
@@ -17,6 +18,7 @@ from evalkit import run_automated_eval
 from evalkit.answers.journal import answers_hash, read_journal
 from evalkit.answers.runner import (
     Evaluation,
+    names,
     results_from_journal,
     run_automated_eval_async,
     stream_eval,
@@ -525,6 +527,11 @@ def test_several_names_may_stand_in_one_text(test_file):
         results = run(server, test_file(2), scorers="exact, similarity", slice_fields="parity")
     assert set(results[0].scores) == {"exact", "similarity"}
     assert results[0].slices == {"parity": "0"}
+
+
+@pytest.mark.parametrize("kind", [set, dict.fromkeys, pd.Index, pd.Series, iter])
+def test_several_names_may_come_as_a_set_or_as_the_columns_of_a_frame(kind):
+    assert sorted(names(kind(["exact", " tool_call"]))) == ["exact", "tool_call"]
 
 
 def test_a_broken_test_file_costs_no_call(tmp_path):
