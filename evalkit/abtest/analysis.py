@@ -33,6 +33,7 @@ _NEEDED = {
     "exposures": ("user_id", "variant", "at_s"),
     "outcomes": ("user_id", "metric", "value", "at_s"),
 }
+_READ_AS_TEXT = TEXTS - {"model", "outcome_id"}  # a model called 3.5 is no id with a gap beside it
 BIN = 0.002  # histogram bins of latency are 0.2% wide
 TALLIED = ("found", "over", "within", "before", "joined")
 _FINE_S, _COARSE_S = 60.0, 86400.0  # bins of a lag: minutes up to two days, then days
@@ -361,7 +362,7 @@ class Log:
         for column, kind in table.schema().items():
             if column in needs and kind.is_string():
                 raise DataError(f"{self.where}: {name}.{column} is text; need {needs[column]}")
-            if column in TEXTS and not kind.is_string():
+            if column in _READ_AS_TEXT and not kind.is_string():
                 made[column] = text(table[column])
             elif column in ("value", "latency_ms") and not kind.is_floating():
                 made[column] = _float(table[column])

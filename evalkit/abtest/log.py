@@ -205,12 +205,13 @@ class OutcomeRow:
                 f"outcome {self.metric!r}: value {self.value!r} is not a finite number"
             )
         object.__setattr__(self, "value", float(self.value))
+        if self.outcome_id:
+            return
         of_user = [self.experiment, self.user_id, self.metric, self.value, self.at_s]
         of_request = [self.experiment, self.request_id, self.metric]
         named = json.dumps(of_request if self.request_id else of_user)
-        if not self.outcome_id:
-            made = hashlib.sha256(named.encode()).hexdigest()[:32]
-            object.__setattr__(self, "outcome_id", made)
+        made = hashlib.sha256(named.encode()).hexdigest()[:32]
+        object.__setattr__(self, "outcome_id", made)
 
 
 def _table(name: str, record: type[Exposure | OutcomeRow]) -> sa.Table:

@@ -269,9 +269,9 @@ def read_json(path: Path, need: str) -> tuple[Any, bool]:
 
 
 def text_in(path: Path) -> str:
-    """A file's text, without a byte order mark."""
+    """A file's text, without a byte order mark; its lines end alike, whichever system wrote them."""
     try:
-        return path.read_bytes().removeprefix(_BOM).decode()
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as why:
         raise DataError(f"{path}: not UTF-8 (byte {why.start + 1}); save it as UTF-8") from why
 

@@ -5,6 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from evalkit.abtest.log import EXPOSURES, OUTCOMES, EventLog, Exposure, log_url
@@ -63,6 +64,13 @@ def test_a_second_value_for_a_request_is_an_error_unless_it_is_an_event_of_its_o
         log.record_outcome("r1", "accepted", 0)
     log.record_outcome("r1", "accepted", 0, outcome_id="another click")
     assert log.count(OUTCOMES) == 2
+
+
+def test_an_event_with_an_id_of_its_own_may_come_from_a_column_of_whole_seconds(log):
+    who = {"user_id": "ann", "experiment": "exp", "outcome_id": "click"}
+    assert log.record_outcome(None, "spent", 9.5, now=np.int64(7), **who) == "click"
+    (row,) = log.rows(OUTCOMES)
+    assert row["at_s"] == 7.0
 
 
 def test_an_outcome_takes_user_and_experiment_from_its_request(log):

@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from evalkit.abtest.analysis import fetched
 from evalkit.abtest.plan import Guardrail
 from evalkit.abtest.reading import OPEN_WINDOWS, read_ab_test
 from evalkit.abtest.source import open_log
@@ -70,6 +71,16 @@ def test_columns_without_a_value_are_as_good_as_none(form, small, read, locked, 
     found = read_ab_test(open_log(tmp_path), locked(), now=later)
     assert found.primary_dict() == read(*small).primary_dict()
     assert not [one.name for one in found.health if one.name == "latency_ms"]
+
+
+def test_models_that_are_called_by_fractions_stay_two(small, make_log):
+    exposures, outcomes = small
+    versions = exposures["variant"].map({"control": 3.5, "treatment": 4.0})
+    found = fetched(make_log(exposures.assign(model=versions), outcomes).answered("exp"))
+    assert set(zip(found["variant"], found["model"], strict=True)) == {
+        ("control", "3.5"),
+        ("treatment", "4.0"),
+    }
 
 
 def test_ids_that_a_gap_made_fractions_still_meet(small, read):

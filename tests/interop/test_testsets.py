@@ -10,6 +10,7 @@ import pytest
 from evalkit.answers.dataset import read_examples
 from evalkit.benchmark.doctor import examine
 from evalkit.errors import DataError, DesignError
+from evalkit.interop import read_log
 from evalkit.interop.testsets import convert
 from evalkit.report.new import convert_file, new_study
 
@@ -174,6 +175,19 @@ def test_a_csv_keeps_its_texts_as_they_are(tmp_path, separator):
     assert [one["id"] for one in made.rows] == ["007", "008"]
     assert [[m["content"] for m in one["messages"]] for one in made.rows] == [["a\nb", "NA"], ["c"]]
     assert made.understood.endswith("nothing is expected of 1")
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_the_ends_of_lines_of_another_system_change_no_row(tmp_path, end):
+    table = 'id,question,answer\n007,"a\nb",NA\n008,c,d\n'
+    lines = '{"id": "1", "predicted": "a"}\n{"id": "2", "predicted": "b"}\n'
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    here.write_bytes(table.encode())
+    there.write_bytes(table.replace("\n", end).encode())
+    assert convert(there).lines == convert(here).lines
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(lines.replace("\n", end).encode())
+    assert [row.answer.text for row in read_log(log).rows] == ["a", "b"]
 
 
 def test_a_parquet_table_with_lists_in_its_cells(tmp_path):
