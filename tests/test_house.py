@@ -51,8 +51,10 @@ def test_each_library_has_one_door(module):
     )
 
 
-@pytest.mark.parametrize("module", ["evalkit", "evalkit.__main__", "evalkit.report.gate"])
-def test_what_a_pipeline_waits_for_loads_no_library(module):
+@pytest.mark.parametrize(
+    "module", ["evalkit", "evalkit.__main__", "evalkit.report.gate", "evalkit.report.chain"]
+)
+def test_what_a_command_waits_for_loads_no_library(module):
     heavy = ("pandas", "numpy", "openai", "scipy", "matplotlib", "sqlalchemy")
     code = f"import {module}, sys; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

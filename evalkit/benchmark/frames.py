@@ -167,9 +167,8 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
         matched, form = row.get("exact_match"), row.get("format_correct", row.get("format"))
         if matched is None:
             matched = outcome == "ok" and metrics.exact(expected, predicted)
-        cluster = row.get(
-            "cluster"
-        )  # a frame of ours names the example itself where it shares none
+        # a frame of ours names the example itself where it shares none
+        cluster = row.get("cluster")
         results.append(
             EvalResult(
                 who if isinstance(who, int) else str(who),

@@ -28,6 +28,7 @@ from evalkit.wording import amount, effect, html_table, percent, plural, scale_o
 
 MIN_N = 30  # below it a slice is called small; it is tested all the same
 LABEL = "exploratory: found by looking, so it needs fresh examples to be believed"
+_ROUNDING = 1e-12  # what is left where the means of several samples cancel
 MAX_VALUES = 20  # a field with more values names examples, not slices
 
 Standing = Literal["worse", "shown safe", "looks bad", "could not have been seen"]
@@ -436,7 +437,7 @@ def examples_to_settle(
     turn = -1 if test.lower_is_better else 1
     seen = test.estimate or 0.0
     away = turn * seen + margin if margin else abs(seen)
-    if test.estimate is None or not test.n or away <= 0:
+    if test.estimate is None or not test.n or away < _ROUNDING:
         return None
     if isinstance(test, PairedBinaryTest):
         fixed, regressed = (test.fixed / test.n, test.regressed / test.n)[::turn]

@@ -19,7 +19,6 @@ from evalkit.decision.rules import Rules
 from evalkit.decision.standing import against_of
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, Told, warned
-from evalkit.human import preference
 from evalkit.ledger import FILE
 from evalkit.records import Against, Brief, Evidence
 from evalkit.settings import Settings, read_notebook, read_pinned
@@ -168,6 +167,8 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
         home: The study.
         folder: The folder of the run that decides now.
     """
+    from evalkit.human import preference
+
     return (
         *lock.results_against(home),
         *preference.results_against(home, alpha=home.settings.alpha),

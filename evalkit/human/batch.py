@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict, overload
 
 from evalkit import ledger, wording
 from evalkit.conversation import Messages, conversation_text, without_instructions
@@ -135,7 +135,11 @@ class Batch(Brief, Sequence[Pair]):
     key_sha256: str
     key: Key | None = field(default=None, repr=False, compare=False)
 
-    def __getitem__(self, index: int | slice) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Pair, ...]: ...
+    def __getitem__(self, index: int | slice) -> Pair | tuple[Pair, ...]:
         return self.items[index]
 
     def __len__(self) -> int:

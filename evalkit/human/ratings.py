@@ -89,13 +89,13 @@ def _decoded(vote: Vote, pair: Pair, key: Key) -> dict[str, object]:
 
 def first_votes(votes: pd.DataFrame) -> pd.DataFrame:
     """Those on pairs shown for the first time, which alone make the result."""
-    return votes.query("shown_as == 'asked'")
+    return votes.loc[votes["shown_as"] == "asked"]
 
 
 def same_again(votes: pd.DataFrame) -> list[bool]:
     """For each repeat, whether it got the label of the same rater's first vote on that item."""
-    again = votes.query("shown_as == 'repeat'")
-    both = again.merge(first_votes(votes), on=["rater", "item_id"])
+    what, of = ["rater", "item_id", "label"], votes["shown_as"] == "repeat"
+    both = votes.loc[of, what].merge(first_votes(votes)[what], on=["rater", "item_id"])
     return [one == other for one, other in zip(both["label_x"], both["label_y"], strict=True)]
 
 
@@ -185,8 +185,8 @@ def check_raters(votes: pd.DataFrame, *, alpha: float = 0.05) -> tuple[RaterChec
 
 
 def _tests(own: pd.DataFrame, labels: np.ndarray, place: int) -> dict[str, stats.RuleTest]:
-    gold = own.query("shown_as == 'gold'")["label"] == "fine_tuned"
-    left = own.query("choice in ('left', 'right')")["choice"] == "left"
+    gold = own.loc[own["shown_as"] == "gold", "label"] == "fine_tuned"
+    left = own.loc[own["choice"].isin(["left", "right"]), "choice"] == "left"
     return {
         "gold": _ruled(gold, GOLD_LEAST),
         "repeats": _ruled(same_again(own), REPEATS_LEAST),

@@ -436,7 +436,7 @@ def _are_numbers(column: pd.Series) -> bool:
 
 def _columns_found(path: Path, there: list[str], given: Mapping[str, str]) -> dict[str, str]:
     if missing := [column for column in given.values() if column not in there]:
-        raise DesignError(f"{path}: no column {missing[0]!r}; it has {listed(there)}")
+        raise DesignError(f"{path}: no column {missing[0]!r}; it has {listed(there) or 'none'}")
     if unknown := [name for name in given if name not in COLUMNS]:
         raise DesignError(f"{path}: {unknown[0]!r} is none of {listed(list(COLUMNS))}")
     found = dict(given)
@@ -452,7 +452,7 @@ def _columns_found(path: Path, there: list[str], given: Mapping[str, str]) -> di
             raise DesignError(f"{path}: {told}")
         found[what] = could_be[0]
     if lacks := next((what for what in ("id", "predicted") if what not in found), ""):
-        told = f"no column is known to hold the {lacks}; it has {listed(there)}"
+        told = f"no column is known to hold the {lacks}; it has {listed(there) or 'none'}"
         raise DataError(f"{path}: {told}; --columns {lacks}=NAME")
     return found
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 
 from evalkit import ledger, wording
-from evalkit.benchmark.comparison import compare_files
 from evalkit.decision import history
 from evalkit.decision.intact import changed_files
 from evalkit.errors import DataError, DesignError, EvalkitError, ModelError
@@ -327,6 +326,8 @@ def compare(
         DesignError: Something could be meant in several ways, and was not named.
         ModelError: The notebook failed.
     """
+    from evalkit.benchmark.comparison import compare_files
+
     root = root or project_root()
     questions = test_file or None
     opened = partial(read_log, filter_name=filter_name, columns=columns, test_file=questions)

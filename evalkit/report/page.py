@@ -155,16 +155,17 @@ def write_page(folder: Path) -> Path:
         taken = any(one.first for one in chapters)
         found = chapter(folder / f"{stem}.ipynb", one, lift=not taken)
         chapters.append(replace(found, lacking=lacking.get(stem, {})))
-    text = _page(made, chapters, None if made.failed else decision, _evidence(folder))
+    text = _page(made, chapters, None if made.failed else decision, *_evidence(folder))
     page = visible(without_secrets(_with_letters(clean.with_unique_names(text))))
     return write_whole(folder / FILE, page.encode())
 
 
-def _evidence(folder: Path) -> Mapping[Layer, Evidence]:
+def _evidence(folder: Path) -> tuple[Mapping[Layer, Evidence], str]:
+    """What the layers handed over, or why the page must come without it."""
     try:
-        return read_evidence(folder)
-    except DataError:  # the decision says so; the report must still come
-        return {}
+        return read_evidence(folder), ""
+    except DataError as why:
+        return {}, f"hashes, costs and looks are missing here: {why}"
 
 
 def _with_letters(text: str) -> str:
@@ -248,6 +249,7 @@ def _page(
     chapters: list[Chapter],
     decision: Decision | None,
     evidence: Mapping[Layer, Evidence],
+    lost: str,
 ) -> str:
     from jinja2 import Environment, FileSystemLoader
 
@@ -264,7 +266,7 @@ def _page(
         first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
         chapters=chapters,
         rows=_rows(decision, chapters),
-        facts=_facts(made, decision, evidence),
+        facts=_facts(made, decision, evidence, lost),
         tables=_tables(made, evidence),
         version=made.versions["evalkit"],
         run=made.run,
@@ -353,7 +355,10 @@ def _about(made: Manifest, decision: Decision | None, benchmark: Evidence | None
 
 
 def _facts(
-    made: Manifest, decision: Decision | None, evidence: Mapping[Layer, Evidence]
+    made: Manifest,
+    decision: Decision | None,
+    evidence: Mapping[Layer, Evidence],
+    lost: str = "",
 ) -> dict[str, str]:
     bound = evidence["benchmark"].bound_to if "benchmark" in evidence else {}
     plan = evidence["ab_test"].details.get("plan_hash") if "ab_test" in evidence else None
@@ -365,6 +370,7 @@ def _facts(
     }
     facts = {
         "Study and run": f"{made.study}, {made.run}",
+        "Evidence": lost,
         **{f"sha256 of {name.replace('_', ' ')}": value for name, value in bound.items()},
         "A/B plan": f"sha256 {plan}" if plan else "",
         "Simulated": listed(simulated),

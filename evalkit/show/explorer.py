@@ -15,7 +15,6 @@ from typing import Literal
 
 import anywidget
 import ipywidgets as widgets
-import msgspec
 import pandas as pd
 import traitlets
 from IPython.display import display
@@ -68,8 +67,10 @@ def read_kept(path: Path | None) -> dict[str, Kept]:
     for number, _, line in lines(path) if path and path.exists() else ():
         try:
             row = json.loads(line)
-            found[row["example_id"]] = msgspec.convert(row, Kept)
-        except (ValueError, TypeError, KeyError) as why:  # the others must show
+            tags = tuple(str(one) for one in row.get("tags") or ())
+            kept = Kept(note=str(row["note"]), tags=tags, marked=bool(row.get("marked")))
+            found[row["example_id"]] = kept
+        except (ValueError, TypeError, KeyError, AttributeError) as why:  # the others must show
             told = f"{path}:{number}: not a note ({why}); passed over"
             warnings.warn(wording.visible(told), stacklevel=2)
     return found

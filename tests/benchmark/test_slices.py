@@ -182,6 +182,12 @@ def rows_of(parts):
     return {row.value: row for row in slice_table(compare_models(*sides), margin=0.05)}
 
 
+def test_what_cancels_but_for_rounding_has_no_price():
+    test = stats.paired_mean_test([1 / 3, 1 / 3, -2 / 3, 1 / 3, 1 / 3, -2 / 3, 1e-17])
+    assert 0 < abs(test.estimate) < 1e-15
+    assert examples_to_settle(test) is None  # it was 10^34 examples, which no frame holds
+
+
 def test_what_would_settle_a_slice_is_more_than_there_is(sliced):
     single, double, rare = slice_table(sliced)
     assert (single.n_to_settle, double.n_to_settle) == (None, None)

@@ -155,3 +155,11 @@ def test_a_decision_without_all_chapters_is_not_read_as_a_verdict(page_of):
     none = "No verdict: what could be said without the chapters that failed."
     assert none in page_of("07_decision", *CELLS, failed="01_benchmark")[0]
     assert none not in page_of("07_decision", *CELLS)[0]
+
+
+def test_a_page_that_comes_without_its_evidence_says_so(page_of, tmp_path):
+    (tmp_path / "comparison.json").write_text("{")
+    page_of("08_mine", *CELLS)
+    text = (tmp_path / "report.html").read_text()
+    assert "<dt>Evidence</dt><dd>hashes, costs and looks are missing here: " in text
+    assert f"{tmp_path / 'comparison.json'}: " in text

@@ -126,6 +126,16 @@ def test_a_note_typed_and_not_saved_is_saved_by_going_on(pairs, tmp_path):
     assert explorer._note.disabled
 
 
+def test_a_line_without_a_note_takes_none_away_and_one_edited_by_hand_is_read(tmp_path):
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text(
+        '{"example_id": "0", "note": "mine"}\n{"example_id": "0", "marked": true}\n'
+        '{"example_id": "1", "note": 7, "tags": null, "marked": 1}\n'
+    )
+    with pytest.warns(UserWarning, match=r"notes.jsonl:2: not a note"):
+        assert read_kept(notes) == {"0": Kept(note="mine"), "1": Kept(note="7", marked=True)}
+
+
 def test_a_note_after_a_torn_line_is_whole(tmp_path):
     notes = tmp_path / "notes.jsonl"
     notes.write_text('{"example_id": "0", "note": "kept", "at": ""}\n{"example_id": "1", "no')
