@@ -223,9 +223,8 @@ class Endpoint:
         if isinstance(reply, Answer):
             return reply if call.n == 1 else replace(reply, attempts=call.n)
         if reply.kind == "end":
-            raise ModelError(
-                reply.said
-            )  # out here it drags no exception along that may hold the key
+            # out here it drags no exception along that may hold the key
+            raise ModelError(reply.said)
         if reply.kind in _LAST:
             outcome, reason = _LAST[reply.kind]
             said = {"error": reply.said, "finish_reason": reason}
@@ -341,9 +340,8 @@ class Endpoint:
             return _Fault(message, "page" if why.is_page else "reply")
         found = self._by_status(status or 400, names, message, seconds_asked({}, message))
         if why.in_choice and found.kind == "end" and not names & _NO_QUOTA:
-            return _Fault(
-                message, "row"
-            )  # the model was found and had begun: the next row may go well
+            # the model was found and had begun: the next row may go well
+            return _Fault(message, "row")
         return found
 
     def _refusal(self, why: openai.APIStatusError) -> _Fault:

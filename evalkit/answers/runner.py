@@ -450,9 +450,8 @@ class _Asking:
                 continue
             self.model = self.plan.asked_model()
             self.tally.access = getattr(self.model, "access", None)  # a function has none
-            n_workers = self.plan.concurrency * (
-                2 if self.tally.access else 1
-            )  # one waits, one asks
+            # one waits, one asks
+            n_workers = self.plan.concurrency * (2 if self.tally.access else 1)
             syncing = asyncio.create_task(self._sync_every_second())
             try:
                 yield await self._answered(call, first=True)

@@ -110,9 +110,8 @@ def _ends_a_thought(text: str, tag: re.Match[str], opener: str) -> bool:
         return False
     ends_line = after.lstrip(" \t")[:1] in {"", "\n", "\r"}
     begins_line = not line.strip()
-    at = (
-        r"^[ \t]*" if begins_line and ends_line else ""
-    )  # a thought may mention the tag it began with
+    # a thought may mention the tag it began with
+    at = r"^[ \t]*" if begins_line and ends_line else ""
     if re.search(at + opener, before, re.IGNORECASE | re.MULTILINE):
         return False
     if begins_line:

@@ -83,10 +83,11 @@ class ModelNoise:
         }
 
     def __str__(self) -> str:
+        # flips: nothing where no answer can be right or wrong
         words, flips, same = (
             share(one.successes, one.n)
             for one in (self.text_rate, self.flip_rate, self.recording_rate)
-        )  # flips: nothing where no answer can be right or wrong
+        )
         flipped = f"{flips} changed between right and wrong, " if self.flip_rate.n else ""
         return f"{flipped}{words} changed a word, {same} equal the recording"
 

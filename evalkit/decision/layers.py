@@ -139,9 +139,8 @@ class LayerDecision:
 
     def fill(self, text: str) -> str:
         """A sentence with this layer's metric, n, margin and effect in the places that it names."""
-        quoted = (
-            f"“{self.metric}”" if self.layer == "ab_test" else self.metric
-        )  # named by the study
+        # named by the study
+        quoted = f"“{self.metric}”" if self.layer == "ab_test" else self.metric
         below = " below 50%" if self.layer == "human" else ""
         return text.format(
             metric=quoted,

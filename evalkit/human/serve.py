@@ -121,9 +121,8 @@ def _prepared(study: Study, name: str) -> Round:
 
 def _check_port(port: int) -> None:
     with socket.socket() as trial:
-        trial.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as the server does: a port just left is free
+        # as the server does: a port just left is free
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as why:
@@ -230,9 +229,8 @@ def _serve(folder: Path, round_: Round) -> int:
     server = subprocess.Popen(
         [sys.executable, "-m", "voila", "rate.ipynb"], cwd=folder, env=environment
     )
-    signal.signal(
-        signal.SIGTERM, _interrupt
-    )  # else a terminated command would leave its server behind
+    # else a terminated command would leave its server behind
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return server.wait()
     except KeyboardInterrupt:

@@ -166,9 +166,8 @@ def _lm_eval_answer(
 ) -> tuple[str, tuple[str, ...]]:
     """The answer: the text that was made, or of several options the likeliest, by their logarithms."""
     first = said[0] if isinstance(said, list) and said else said
-    is_scored = (
-        isinstance(first, list) and len(first) == 2 and str(first[1]) in {"True", "False"}
-    )  # logarithm and is-greedy; lm-eval writes both as texts
+    # logarithm and is-greedy; lm-eval writes both as texts
+    is_scored = isinstance(first, list) and len(first) == 2 and str(first[1]) in {"True", "False"}
     if is_scored and len(requests) == len(said) > 1:
         options = [_argument(one, 1).strip() for one in requests]
         likely = [float(one[0]) for one in said]
@@ -385,9 +384,10 @@ def read_table(path: Path, columns: Mapping[str, str]) -> Log:
     separator = SEPARATORS.get(path.suffix.lower())
     try:
         if separator:
+            # texts as they stand: "007" is an id and an answer, not 7
             frame = pd.read_csv(
                 path, sep=separator, dtype=str, keep_default_na=False, na_values=[""]
-            )  # texts as they stand: "007" is an id and an answer, not 7
+            )
         else:
             frame = pd.read_parquet(path)
     except (ValueError, OSError) as why:

@@ -227,10 +227,11 @@ def similarity_title(comparison: Comparison) -> str:
     test = comparison.tests.get("similarity")
     if test is None or test.estimate is None:
         return "No answers to compare with the expected text"
+    # adjusted, as everywhere
     verdict, scale = (
         metric_verdicts(comparison)["similarity"],
         scale_of(test),
-    )  # adjusted, as everywhere
+    )
     if verdict not in _SHOWN:
         return f"No shift in similarity shown ({amount(test.estimate, scale)})"
     way = "closer to" if verdict == "better" else "away from"
