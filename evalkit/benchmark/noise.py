@@ -22,7 +22,7 @@ from evalkit.errors import ModelError
 from evalkit.files import JsonObject
 from evalkit.records import Brief, EvalResult
 from evalkit.stats import RateInterval
-from evalkit.wording import html_table, redacted, share
+from evalkit.wording import cleaned, html_table, redacted, share
 
 Mark = Literal["flips", "stable", "not re-asked"]
 MARKS: tuple[Mark, ...] = ("flips", "stable", "not re-asked")
@@ -136,7 +136,7 @@ class NoiseFloor(Brief):
         """
         marks = pd.Categorical(self.marks.values(), categories=MARKS)
         flaky = pd.array([one == "flips" for one in marks], dtype="boolean")
-        index = pd.Index(list(self.marks), name="example_id", dtype="str")
+        index = pd.Index([cleaned(one)[0] for one in self.marks], name="example_id", dtype="str")
         return pd.DataFrame({"asked_again": marks, "flaky": flaky}, index=index)
 
     def to_dict(self) -> JsonObject:

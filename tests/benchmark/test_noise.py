@@ -57,6 +57,15 @@ def test_a_failed_call_is_no_answer(recorded, answers):
     assert "not measured" in str(found)
 
 
+def test_marks_join_the_frame_of_examples_whatever_an_id_holds(cells):
+    comparison = compare_models(
+        *([replace(one, example_id="bad\udc80") for one in side] for side in cells(0, 0, 1, 0))
+    )
+    marks = noise.NoiseFloor(marks={"bad\udc80": "flips"}).asked_again()
+    joined = comparison.to_frame(by="example").join(marks, on="example_id")
+    assert list(joined["asked_again"]) == ["flips"]
+
+
 def test_rows_to_ask_again_are_found_by_the_datasets_own_count_of_lines(tmp_path):
     lines = [
         json.dumps(
