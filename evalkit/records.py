@@ -16,9 +16,9 @@ from evalkit.redaction import without_secrets_in
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
 
-OPEN_SLICES = (
-    "open_slices"  # kind of what the regression chapter says anew, so an older word of it goes
-)
+# kinds of what is missing
+OPEN_SLICES = "open_slices"  # a loss in them is not ruled out; the latest chapter's word counts
+OPEN_WINDOWS = "open_windows"  # users came, and none counts yet: not the same as an empty log
 
 Held = Mapping[str, Any]  # a JSON object that stays as it is
 Message = Held  # of a conversation, as it is sent

@@ -20,10 +20,9 @@ from evalkit.abtest.lock import LEDGER, LockedPlan, Look, read_looks, record_loo
 from evalkit.abtest.schedule import Schedule, limits, schedule
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
-from evalkit.records import Brief, Missing
+from evalkit.records import OPEN_WINDOWS, Brief, Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean
 
-OPEN_WINDOWS = "open_windows"  # users came, and none counts yet: not the same as an empty log
 CAUSES = (
     "rows lost on one side: one model's failures or time-outs are not logged",
     "users filtered after they were assigned, or bots on one side",

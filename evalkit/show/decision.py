@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from evalkit import wording
-from evalkit.abtest.reading import OPEN_WINDOWS
 from evalkit.decision import Decision, LayerDecision
 from evalkit.decision.findings import SLICE_RULES, Finding
 from evalkit.decision.history import History
 from evalkit.decision.layers import MISSING
+from evalkit.records import OPEN_WINDOWS
 from evalkit.show import changes, style
 from evalkit.show.figure import picture
 from evalkit.show.style import COLOURS

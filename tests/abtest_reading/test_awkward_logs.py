@@ -8,9 +8,10 @@ import pytest
 
 from evalkit.abtest.analysis import fetched
 from evalkit.abtest.plan import Guardrail
-from evalkit.abtest.reading import OPEN_WINDOWS, read_ab_test
+from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
+from evalkit.records import OPEN_WINDOWS
 from evalkit.show import abtest as words
 from evalkit.show import style
 from evalkit.show.plots import abtest as plots

@@ -5,10 +5,9 @@ import pytest
 from matplotlib import pyplot
 
 from evalkit import show
-from evalkit.abtest.reading import OPEN_WINDOWS
 from evalkit.decision import Rules, decide
 from evalkit.decision.concerns import Concern
-from evalkit.records import Evidence, Missing
+from evalkit.records import OPEN_WINDOWS, Evidence, Missing
 from evalkit.show import changes as history
 from evalkit.show import decision as plots
 from evalkit.show import picture, style
