@@ -109,8 +109,8 @@ def _records(path: Path) -> tuple[JsonObject, list[JsonObject]]:
     inner, items = about.get("results"), about.get("data")
     if isinstance(inner, Mapping) and {"prompts", "results"} <= set(inner):
         return about, inner["results"]
-    first = items[0] if isinstance(items, list) and items else None
-    if isinstance(first, Mapping) and "datasource_item" in first:
+    items = items if isinstance(items, list) else []
+    if items and isinstance(items[0], Mapping) and "datasource_item" in items[0]:
         return about, items
     named = listed(sorted(map(str, about))[:6])
     raise _unknown(path, f"holds {named}, which no known tool writes")
