@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 from evalkit.answers import dataset, journal, metrics, runner
+from evalkit.answers.scorers import SCORERS
 from evalkit.conversation import Message
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.files import JsonObject
@@ -38,7 +39,7 @@ _OTHER = {  # by how a file begins, in lower case
 }
 _MOST_BYTES = 4 * 2**30
 _ROW = {"testIdx", "doc_id", "custom_id", "datasource_item"}  # of a file of JSON lines
-_OURS = {"exact_match", "format", *metrics.SCORERS}  # what these names mean is said by this kit
+_OURS = {"exact_match", "format", *SCORERS}  # what these names mean is said by this kit
 _NO_NAME = re.compile(r"[^\w-]+")
 _NUMBERS = {  # Inspect's CORRECT, PARTIAL, INCORRECT, NOANSWER; yes and no
     "C": 1.0,
