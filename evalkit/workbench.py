@@ -27,8 +27,8 @@ from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import Evidence
 from evalkit.human.preference import Preference, human_evidence, read_preference
-from evalkit.human.session import simulate_votes
-from evalkit.human.study_round import StudyRound, find_round, in_jupyter, open_round
+from evalkit.human.rater import simulate_votes
+from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
 from evalkit.records import EvalResult
 from evalkit.settings import named
 
