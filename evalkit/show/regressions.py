@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
+from rapidfuzz.distance import Indel
 
 from evalkit import wording
 from evalkit.benchmark.comparison import Comparison
@@ -15,11 +17,11 @@ from evalkit.benchmark.frames import NO_VALUE
 from evalkit.benchmark.noise import MARKS, NoiseFloor
 from evalkit.benchmark.slices import MIN_N, Found, SliceRow, SliceTable, regression_frame
 from evalkit.conversation import Conversation
-from evalkit.records import Evidence
+from evalkit.errors import DesignError
+from evalkit.evidence import Evidence
 from evalkit.show import say
 from evalkit.show.comparison import MARKS as LEGEND
 from evalkit.show.comparison import drawn
-from evalkit.show.diff import marked
 from evalkit.show.say import are, label, sentence
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
@@ -35,6 +37,7 @@ from evalkit.wording import (
     percent,
     plural,
     points,
+    render_text,
     scale_of,
     signed,
     times,
@@ -51,6 +54,10 @@ SLICE_NUMBERS = (
     "exact p",
     "adjusted p",
 )
+_EXAMPLE = ("status", "answer_base", "answer_fine_tuned", "similarity_change", "messages")
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_MOST_WORDS = 20_000
+_Runs = list[tuple[bool, str, str]]
 _examples = partial(plural, noun="example")
 
 
@@ -312,7 +319,14 @@ def examples(frame: pd.DataFrame, *, most: int = 30, open_rows: int | None = 5) 
         frame: The rows to show; with a column `asked_again` it says what became of each when asked again.
         most: At most so many.
         open_rows: How many rows stand open; the rest is folded away.
+
+    Raises:
+        DesignError: A frame with another row.
     """
+    if lacking := [name for name in _EXAMPLE if name not in frame]:
+        raise DesignError(
+            f'the frame has no column {listed(lacking)}; need rows of comparison.to_frame(by="example")'
+        )
     rows = frame_rows(frame.head(most))
     counts = frame["status"].astype(str).value_counts().to_dict()
     title = f"{examples_title(counts, len(rows))}. Marked: words that stand in only one of the two answers."
@@ -437,3 +451,61 @@ def handed_on(record: Evidence | None) -> Html:
         return note(f"Not added to comparison.json: {not_there}.")
     prices = "; ".join(f"{one.action}: {one.price}" for one in record.missing)
     return note(f"Missing: {prices}." if prices else "No undecided slice needs more examples.")
+
+
+# ---- two texts with their differences marked
+
+
+def marked(old: str, new: str) -> tuple[str, str]:
+    """Both texts as HTML: `<del>` around what only the first holds, `<ins>` around what only the second holds.
+
+    Texts with more than 20,000 words and spaces together are shown unmarked: drawing them would take a second.
+
+    Example:
+        >>> old, new = marked("I10: Hypertension", "I11: Hypertension")
+        >>> "<del>" in old and "<ins>" in new
+        True
+    """
+    if (runs := _runs(old, new)) is None:
+        return render_text(old), render_text(new)
+    left = "".join(_part(text, "" if same else "del") for same, text, _ in runs)
+    return left, "".join(_part(text, "" if same else "ins") for same, _, text in runs)
+
+
+def merged(old: str, new: str) -> str:
+    """The second text as HTML with what it lacks of the first standing in it, in `<del>`, and what it adds in `<ins>`.
+
+    Example:
+        >>> merged("I10", "I11").count("<del>"), merged("I10", "I10").count("<del>")
+        (1, 0)
+    """
+    if (runs := _runs(old, new)) is None:
+        return render_text(new)
+    return "".join(
+        _part(left, "") if same else _part(left, "del") + _part(right, "ins")
+        for same, left, right in runs
+    )
+
+
+def _runs(old: str, new: str) -> _Runs | None:
+    """The texts in runs that are the same in both or not; a space between two changes belongs to them."""
+    left, right = _WORDS.findall(old), _WORDS.findall(new)
+    if len(left) + len(right) > _MOST_WORDS:
+        return None
+    steps = Indel.opcodes(left, right)
+    runs: _Runs = []
+    for place, step in enumerate(steps):
+        a = "".join(left[step.src_start : step.src_end])
+        b = "".join(right[step.dest_start : step.dest_end])
+        between = a.isspace() and 0 < place < len(steps) - 1
+        same = step.tag == "equal" and not between
+        if runs and runs[-1][0] == same:
+            a, b = runs[-1][1] + a, runs.pop()[2] + b
+        runs.append((same, a, b))
+    return runs
+
+
+def _part(text: str, tag: str) -> str:
+    if not text:
+        return ""
+    return f"<{tag}>{render_text(text)}</{tag}>" if tag else render_text(text)
