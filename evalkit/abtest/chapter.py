@@ -16,7 +16,7 @@ from evalkit.abtest.assignment import Hash
 from evalkit.abtest.effects import design_effect_in
 from evalkit.abtest.findings import FROM_EXPOSURES
 from evalkit.abtest.lock import LEDGER, PLAN_FILE, LockedPlan, lock, read_lock
-from evalkit.abtest.log import EventLog, place_of
+from evalkit.abtest.log_address import place_of
 from evalkit.abtest.plan import UNNAMED, ABPlan, Metric, read_guardrails
 from evalkit.abtest.reading import NoReading, Reading, read_ab_test
 from evalkit.abtest.simulate import simulate_traffic
@@ -169,6 +169,8 @@ def simulate(home: Study, answers: Sequence[Sequence[EvalResult]]) -> str:
     said = home.settings
     if not answers or not home.path(PLAN_FILE).exists() or is_elsewhere(said.event_log):
         return ""
+    from evalkit.abtest.log import EventLog
+
     config = read_lock(home.path(PLAN_FILE)).config
     try:
         log = EventLog(home.path(said.event_log or SIMULATED_LOG))
