@@ -15,9 +15,10 @@ from evalkit.decision import Decision, Rules, decide, history, read_evidence
 from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError
+from evalkit.evidence import Evidence
 from evalkit.human.session import simulate_votes
 from evalkit.human.study_round import StudyRound, find_round, in_jupyter, open_round
-from evalkit.records import EvalResult, Evidence
+from evalkit.records import EvalResult
 from evalkit.settings import named
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from evalkit.benchmark.frames import NO_VALUE
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import MIN_N, Found, SliceTable, regression_frame
 from evalkit.conversation import Conversation
+from evalkit.evidence import Evidence
 from evalkit.files import JsonObject
-from evalkit.records import Evidence
 from evalkit.show import say
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
