@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -94,12 +94,7 @@ class Experiment:
         """
         if not isinstance(locked, LockedPlan) or (draft := self.draft()).experiment_name == UNNAMED:
             return ()
-        says, counts, first = (_in_settings(one) for one in (draft, locked.plan, locked.first))
-        return tuple(
-            {"name": name, "study": value, "plan": counts[name], "amended": value == first[name]}
-            for name, value in says.items()
-            if value != counts[name]
-        )
+        return _differing(draft, locked)
 
     def settle(self, plan: ABPlan) -> tuple[ABPlan, str]:
         """The plan in force, and what happened: a named plan is locked when the study says `lock_plan`, a draft never."""
@@ -134,7 +129,7 @@ class Experiment:
             locked = read_lock(self.path)
             told = [
                 f"{one['name']} is {one['study']} there and {one['plan']} here"
-                for one in replace(self, margin=plan.primary.margin).differs(locked)
+                for one in _differing(plan, locked)
             ]
             return locked, (
                 f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "
@@ -219,6 +214,15 @@ class Experiment:
             primary, name = plan.plan.primary, plan.plan.experiment_name
             known = primary.is_rate and opened.recorded(name).get(primary.name)
             return design_effect_in(opened, name, primary.name) if known else None
+
+
+def _differing(draft: ABPlan, locked: LockedPlan) -> tuple[dict[str, object], ...]:
+    says, counts, first = (_in_settings(one) for one in (draft, locked.plan, locked.first))
+    return tuple(
+        {"name": name, "study": value, "plan": counts[name], "amended": value == first[name]}
+        for name, value in says.items()
+        if value != counts[name]
+    )
 
 
 def _in_settings(plan: ABPlan) -> dict[str, object]:

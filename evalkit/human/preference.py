@@ -12,7 +12,7 @@ from typing import Literal
 import pandas as pd
 
 from evalkit import stats, wording
-from evalkit.errors import DesignError
+from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import (
     AtEqualLength,
     HumanDetails,
@@ -201,6 +201,7 @@ class Preference(Brief):
                 slice; n, wins, losses and ties (items); win_rate with ci_low and ci_high; p_value, the one that decides;
                 p_adjusted (Holm over all slices); shown (whether a preference is shown after it).
         """
+        need_one_of(("vote", "rater", "slice"), "by", by)
         if by == "vote":
             return ratings.votes_frame(self.votes)
         if by == "rater":

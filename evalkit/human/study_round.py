@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evalkit.errors import DataError, DesignError
+from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject, from_json, read_text
 from evalkit.human.batch import answers_seal, n_differing, prepare_human_eval_batch
 from evalkit.human.rounds import Lock, Progress, Round, round_folder
@@ -89,6 +89,7 @@ class StudyRound(Brief):
         """
         from evalkit.human import ratings
 
+        need_one_of(("rater", "pair"), "by", by)
         if by == "rater":
             return ratings.progress_frame(self.progress())
         return ratings.pairs_frame(self.round.batch.items if self.round else ())
