@@ -347,7 +347,7 @@ class Study(study.Study):
     ) -> Evidence | None:
         from evalkit.benchmark import evidence
         from evalkit.benchmark.frames import write_examples
-        from evalkit.show import say
+        from evalkit.show.comparison import settle
 
         path = self.run_folder() / evidence.FILE
         marks = noise.marks if noise else {}
@@ -360,7 +360,7 @@ class Study(study.Study):
             noise_notes=noise.notes if noise else (),
             marks=marks,
             finder=(segments or found.find_slices()).to_dict(),
-            settle=say.settle(found),
+            settle=settle(found),
         )
 
     def _evidence(self, found: Comparison) -> Evidence:
