@@ -293,17 +293,19 @@ class Study(study.Study):
             return self._evidence(found, folder / evidence.FILE)
         if isinstance(found, Preference):
             said = {"models": self.bench.models, "bound_to": self.bench.bound_to}
-            return human_evidence(found, study=self.name, **said).write(folder / "preference.json")
+            record = human_evidence(found, study=self.name, **said)
+            return _written(record, folder / "preference.json")
         if isinstance(found, Decision):
             return self._write_decision(found, folder)
         differs = self._differs(found.plan) if found.plan else ()
         record = chapter.ab_evidence(found, study=self.name, differs=differs)
-        return record.write(folder / "ab_test.json")
+        return _written(record, folder / "ab_test.json")
 
     def _write_decision(self, found: Decision, folder: Path) -> Path:
+        from evalkit.show import verdict
         from evalkit.show.decision import summary
 
-        path = found.write(folder)
+        path = verdict.write(found, folder)
         summary(found, path.with_name("summary.png"), title=self.settings.title or self.name)
         return path
 
@@ -319,7 +321,7 @@ class Study(study.Study):
         path = self.run_folder() / evidence.FILE
         marks = noise.marks if noise else {}
         write_examples(found.regressed, marks, path.parent)
-        return evidence.amended(
+        record = evidence.amended(
             path,
             bound_to=self.bench.bound_to,
             slices=(slices, *slices.others),
@@ -329,6 +331,9 @@ class Study(study.Study):
             finder=(segments or found.find_slices()).to_dict(),
             settle=say.settle(found),
         )
+        if record is not None:
+            _written(record, path)
+        return record
 
     def _evidence(self, found: Comparison, path: Path) -> Evidence:
         said, bench = self.settings, self.bench
@@ -351,5 +356,12 @@ class Study(study.Study):
             test_set_findings=self.checkup.counts(),
             own_code=bench.own_code,
         )
-        record.write(path)
+        _written(record, path)
         return record
+
+
+def _written(record: Evidence, path: Path) -> Path:
+    """A layer's record on disk, with what is missing in words too, for people who open it."""
+    from evalkit.show import missing
+
+    return record.write(path, missing=missing.written(record.missing))

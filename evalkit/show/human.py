@@ -17,6 +17,7 @@ from evalkit.human.rounds import locked_before
 from evalkit.human.study_round import NO_RATER, NOT_DRAWN, Otherwise, StudyRound
 from evalkit.show import say, style, tables
 from evalkit.show.figure import picture
+from evalkit.show.missing import in_words
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
 from evalkit.show.tables import Html, Row
 from evalkit.stats.result import Result
@@ -282,7 +283,8 @@ def _of_preference(found: Preference) -> Html:
 
 def answer_said(found: Preference) -> str:
     """The chapter's answer."""
-    missing = " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in found.missing)
+    lacks = map(in_words, found.missing)
+    missing = " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in lacks)
     if found.withheld:
         return f"{found.withheld} {missing}" if found.stale else found.withheld
     result = found.win_rate

@@ -11,16 +11,18 @@ from evalkit import stats, wording
 from evalkit.answers.pairs import quantile, taken_test
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.doctor import Checkup
-from evalkit.benchmark.evidence import more_examples, needed
+from evalkit.benchmark.evidence import needed
 from evalkit.benchmark.noise import MARKS, NoiseFloor
 from evalkit.benchmark.slices import SliceRow, SliceTable
 from evalkit.records import Evidence
+from evalkit.show.missing import in_words
 from evalkit.stats.result import Result, which_way
 from evalkit.wording import (
     amount,
     count,
     examples_of,
     listed,
+    loss,
     p_phrase,
     percent,
     plural,
@@ -625,10 +627,31 @@ def settle(comparison: Comparison) -> str:
             said = f"{against(comparison)}, {wording.effect(test)}"
         return f"The question is settled for {label(comparison.primary_metric)}: {said}."
     if n := needed(comparison, power):
-        return f"To settle this you need {more_examples(comparison, n, power)}."
+        return f"To settle this you need {_more_examples(comparison, n, power)}."
     if comparison.margin:
         return "The loss seen is as large as the margin: no number of examples would show it safe at the rates seen."
     return "No difference at all was seen: no number of examples would settle a difference of zero."
+
+
+def _more_examples(comparison: Comparison, needed: int, power: float) -> str:
+    """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
+    looks, n = comparison.extension, comparison.n
+    if looks and not looks.first_look:
+        return f"the second look that was declared: {count(n)} more examples, then first_look: {n}"
+    shown = "a difference of the size seen"
+    if comparison.margin is not None:
+        lost = loss(comparison.margin, scale_of(comparison.primary))
+        shown = f"that it is not worse by more than {lost}"
+    found = f"{times(power)} that shows {shown}, if the rates seen are the true ones"
+    # testing again with the examples already read is a second look, which needs its own bounds
+    how = (
+        "test fresh examples alone, or declare `extension: true` before a first look (old and new tested together as if "
+        "nobody had looked show a difference in 7 to 10% of studies without one)"
+    )
+    if looks:
+        how = "both looks are done, so test fresh examples alone"
+    more = f"about {count(needed - comparison.primary.n)} more examples, {count(needed)} in all"
+    return f"{more}: {found}; {how}"
 
 
 def regression_answer(
@@ -697,5 +720,5 @@ def handed_on(record: Evidence | None) -> str:
     """Whether this chapter's findings reached the benchmark's record."""
     if record is None:
         return "Not added to comparison.json: the benchmark chapter has not written it for these answers; run it first."
-    prices = [f"{one.action}: {one.price}" for one in record.missing]
+    prices = [f"{one.action}: {one.price}" for one in map(in_words, record.missing)]
     return f"Missing: {'; '.join(prices)}." if prices else "No undecided slice needs more examples."
