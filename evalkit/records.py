@@ -283,7 +283,7 @@ class Missing:
     """One piece of evidence that is not there yet: its kind, and the numbers of its reason and its price.
 
     Attributes:
-        kind: What it is; `evalkit.show.missing` says it as an action, why, and a price.
+        kind: What it is; `evalkit.show.lacking` says it as an action, why, and a price.
         key: The name of what it is about: a round, a log, a result or a change.
         n: What there is of it.
         more: What it takes beyond that.

@@ -362,6 +362,6 @@ class Study(study.Study):
 
 def _written(record: Evidence, path: Path) -> Path:
     """A layer's record on disk, with what is missing in words too, for people who open it."""
-    from evalkit.show import missing
+    from evalkit.show.lacking import written
 
-    return record.write(path, missing=missing.written(record.missing))
+    return record.write(path, missing=written(record.missing))

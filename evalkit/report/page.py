@@ -28,7 +28,7 @@ from evalkit.report.manifest import Manifest
 from evalkit.report.notebook import Executed
 from evalkit.settings import retirement, settings_of
 from evalkit.show import verdict
-from evalkit.show.missing import in_words
+from evalkit.show.lacking import in_words
 from evalkit.wording import listed, number, plural, visible
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import UNNAMED, ABPlan, Guardrail, Metric, Peeking
 from evalkit.abtest.reading import CAUSES, NoReading, Reading
 from evalkit.show import tables
-from evalkit.show.missing import in_words, next_look
+from evalkit.show.lacking import in_words, next_look
 from evalkit.show.tables import Html, Row
 from evalkit.stats import keeps_margin
 from evalkit.stats.result import two_sided_p

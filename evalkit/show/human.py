@@ -17,7 +17,7 @@ from evalkit.human.rounds import locked_before
 from evalkit.human.study_round import NO_RATER, NOT_DRAWN, Otherwise, StudyRound
 from evalkit.show import say, style, tables
 from evalkit.show.figure import picture
-from evalkit.show.missing import in_words
+from evalkit.show.lacking import in_words
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
 from evalkit.show.tables import Html, Row
 from evalkit.stats.result import Result

@@ -15,7 +15,7 @@ from evalkit.benchmark.evidence import needed
 from evalkit.benchmark.noise import MARKS, NoiseFloor
 from evalkit.benchmark.slices import SliceRow, SliceTable
 from evalkit.records import Evidence
-from evalkit.show.missing import in_words
+from evalkit.show.lacking import in_words
 from evalkit.stats.result import Result, which_way
 from evalkit.wording import (
     amount,

@@ -19,7 +19,7 @@ from evalkit.errors import DataError
 from evalkit.files import JsonObject, read_json, write_whole
 from evalkit.records import Layer
 from evalkit.redaction import without_secrets_in
-from evalkit.show.missing import in_words, written
+from evalkit.show.lacking import in_words, written
 
 VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
 _OPEN = "no difference shown"
@@ -135,7 +135,7 @@ def read(folder: Path, *, earlier: bool = False) -> Decision:
         raise DataError(f"{path}: of an earlier version, without numbers that it needs; {remedy}")
     if is_earlier:
         return found
-    made = _written(found)
+    made = json.loads(json.dumps(_written(found)))  # tuples are lists there
     if odd := [name for name, value in made.items() if file.get(name) != value]:
         raise DataError(f"{path}: its {wording.listed(odd)} is not what its numbers make; {remedy}")
     return found

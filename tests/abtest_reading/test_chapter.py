@@ -11,6 +11,7 @@ from evalkit.abtest.reading import Reading
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult, Evidence
 from evalkit.show import abtest as words
+from evalkit.show.lacking import in_words
 from evalkit.study import Study
 
 FIELDS = {
@@ -50,20 +51,20 @@ def results(right):
 
 def test_no_plan_is_said(home):
     found = chapter.open_reading(home).effect()
-    assert found.why == (
+    assert words.headline(found) + "." == (
         "No A/B plan is locked. Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
         "then run notebook 05."
     )
     evidence = chapter.ab_evidence(found, study="toy")
     assert evidence.primary is None
-    assert evidence.missing[0].price == "minutes"
+    assert in_words(evidence.missing[0]).price == "minutes"
 
 
 def test_no_log_is_said_with_its_price(home):
     chapter.lock_plan(home, chapter.make_plan(home))
     found = chapter.open_reading(home).effect()
-    assert "No user has been logged yet" in found.why
-    assert found.missing[0].price == "200 users, about 7 days"
+    assert "No user has been logged yet" in words.headline(found)
+    assert in_words(found.missing[0]).price == "200 users, about 7 days"
 
 
 def test_locking_again_changes_nothing_and_another_plan_is_refused_in_words(home):
@@ -180,7 +181,6 @@ def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monke
     elsewhere = saying(home.root, event_log="EVENTS_URL")
     assert chapter.simulate(elsewhere, [results(3), results(6)]) == ""
     monkeypatch.delenv("EVENTS_URL", raising=False)
-    assert (
-        "The variable EVENTS_URL that event_log names is not there"
-        in chapter.open_reading(elsewhere).effect().why
+    assert "The variable EVENTS_URL that event_log names is not there" in words.headline(
+        chapter.open_reading(elsewhere).effect()
     )
