@@ -419,6 +419,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from evalkit.benchmark.doctor import examine
+    from evalkit.show import doctor
 
     declared, train = _declared(options.test)
     found = examine(
@@ -427,7 +428,7 @@ def _doctor(options: argparse.Namespace) -> int:
         slice_fields=named(options.slices or declared.slice_fields),
         cluster_field=options.cluster or declared.cluster_field or None,
     )
-    lines = str(found).split("\n")
+    lines = "\n".join(doctor.lines(found)).split("\n")
     _tell("\n".join(lines[:_MOST_LINES]))
     if len(lines) > _MOST_LINES:
         _tell(f"  ... and {len(lines) - _MOST_LINES} more")

@@ -12,15 +12,19 @@ import math
 import os
 import secrets
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evalkit.errors import DataError
 from evalkit.marks import visible
+
+if TYPE_CHECKING:
+    from yaml import Node, SafeLoader
 
 JsonObject = dict[str, Any]  # what a file or a server holds, before it is checked
 Record = TypeVar("Record")
@@ -330,7 +334,8 @@ def read_json(path: Path, *, said: str, remedy: str) -> Any:
     try:
         return from_json(text)
     except ValueError as why:
-        raise DataError(f"{path}: {said} (not JSON: {why}); {remedy}") from why
+        what = "" if isinstance(why, DoubledNameError) else "not JSON: "
+        raise DataError(f"{path}: {said} ({what}{why}); {remedy}") from why
 
 
 def read_record(path: Path, kind: type[Record], *, said: str, remedy: str) -> Record:
@@ -360,10 +365,11 @@ def from_json(text: str | bytes) -> Any:
     """The value that JSON stands for.
 
     Raises:
+        DoubledNameError: A name stands twice in one object, and which of its values counts is a matter of who reads it.
         ValueError: It is none, is nested too deeply, or holds NaN or an infinite number, which are not JSON.
     """
     try:
-        return json.loads(text, parse_constant=_refused)
+        return json.loads(text, parse_constant=_refused, object_pairs_hook=once_each)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -372,26 +378,82 @@ def _refused(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
+class DoubledNameError(ValueError):
+    """A name stands twice in one object."""
+
+
+def once_each(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """The object that these names and values make.
+
+    Raises:
+        DoubledNameError: A name stands twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        raise DoubledNameError(f"the name {json.dumps(twice)[:60]} stands twice in one object")
+    return found
+
+
 def read_yaml(path: Path, *, need: str) -> Any:
     """What stands in a YAML file; None when it holds comments only.
+
+    A mapping may take over another one (`<<: *defaults`), and what it says itself goes before that.
 
     Args:
         path: The file.
         need: What must stand in it, for the message.
 
     Raises:
-        DataError: It cannot be read, is empty, is no YAML, or holds a number that is not finite or too large.
+        DataError: It cannot be read, is empty, is no YAML, says a name twice in one mapping, or holds a number that is not
+            finite or too large.
     """
     import yaml
 
     text = read_text(path, said="not YAML", remedy=f"need {need}")
     try:
-        found = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        twice = list(_said_twice(loader, root))
+        found = None if twice or root is None else loader.construct_document(root)
+        odd = "; ".join(f"{name}: {why}" for name, why in _no_numbers(found, ""))
     except (ValueError, RecursionError, yaml.YAMLError) as why:
         raise DataError(f"{path}: not YAML ({' '.join(str(why).split())}); need {need}") from why
-    if told := "; ".join(f"{name}: {why}" for name, why in _no_numbers(found, "")):
-        raise DataError(f"{path}: {told}")
+    if twice:
+        told = (
+            f"{path}:{line}: {name} stands twice, first in line {first}"
+            for name, first, line in twice
+        )
+        raise DataError(f"{'; '.join(told)}; keep one of them")
+    if odd:
+        raise DataError(f"{path}: {odd}")
     return found
+
+
+def _said_twice(loader: SafeLoader, root: Node | None) -> Iterator[tuple[str, int, int]]:
+    """Each name that stands twice in one mapping, and both lines; 1 and "1" are one name, and so are true and yes."""
+    from yaml import MappingNode, ScalarNode, SequenceNode
+
+    nodes, seen = [root], set[int]()
+    for node in nodes:  # which grow on the way; an alias is the node that it stands for
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, SequenceNode):
+            nodes += node.value
+        if not isinstance(node, MappingNode):
+            continue
+        lines = dict[object, int]()
+        for key, value in node.value:
+            nodes += key, value
+            if not isinstance(key, ScalarNode):
+                continue
+            is_known = key.tag in loader.yaml_constructors
+            name = loader.construct_object(key) if is_known else key.value
+            line = key.start_mark.line + 1
+            if first := lines.get(name) or lines.get(str(name)):
+                yield key.value, first, line
+            lines |= {name: line, str(name): line}
 
 
 def no_number(value: object) -> str:

@@ -14,7 +14,7 @@ from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import ABPlan
 from evalkit.abtest.reading import NoReading, Reading
 from evalkit.answers.runner import results_from_journal
-from evalkit.benchmark import doctor, evidence
+from evalkit.benchmark import doctor, evidence, near_duplicates
 from evalkit.benchmark.bench import Bench, Costs, Gaps
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.doctor import Checkup
@@ -25,10 +25,11 @@ from evalkit.decision import Decision, Rules, decide, history, read_evidence
 from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError
+from evalkit.evidence import ABDetails, Evidence
 from evalkit.human.preference import Preference, human_evidence, read_preference
 from evalkit.human.session import simulate_votes
 from evalkit.human.study_round import StudyRound, find_round, in_jupyter, open_round
-from evalkit.records import EvalResult, Evidence
+from evalkit.records import EvalResult
 from evalkit.settings import named
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Study(study.Study):
             slice_fields=self.bench.fields,
             cluster_field=self.settings.cluster_field or None,
             limit=self.settings.limit,
-            memory=self.reports / doctor.MEMORY,
+            memory=self.reports / near_duplicates.MEMORY,
         )
 
     @cached_property
@@ -364,4 +365,12 @@ def _written(record: Evidence, path: Path) -> Path:
     """A layer's record on disk, with what is missing in words too, for people who open it."""
     from evalkit.show.lacking import written
 
-    return record.write(path, missing=written(record.missing))
+    rows, details = written(record.missing), record.details
+    if isinstance(details, ABDetails):
+        whole = (
+            {"missing": rows}
+            if details.experiment
+            else {"why": "{why}. {action}.".format(**rows[0])}
+        )
+        record = replace(record, details=replace(details, reported=details.reported | whole))
+    return record.write(path, missing=rows)

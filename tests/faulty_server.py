@@ -123,6 +123,20 @@ STATUSES: dict[str, tuple[int, dict[str, Any], dict[str, str]]] = {
     "429 wait a little": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "0.2"}),
     "429 wait a second": (429, failure("slow down", "rate_limit_exceeded"), {"Retry-After": "1"}),
     "429 wait in ms": (429, failure("slow down"), {"retry-after-ms": "200"}),
+    "429 wait in ms of Azure": (429, failure("slow down"), {"x-ms-retry-after-ms": "200"}),
+    "429 wait for the limit": (
+        429,
+        failure("slow down"),
+        {
+            "RateLimit": '"tokens";r=7;t=60, "requests";r=0;t=1',
+            "RateLimit-Policy": '"requests";q=9',
+        },
+    ),
+    "429 wait for a limit of old": (
+        429,
+        failure("slow down"),
+        {"RateLimit": "limit=9, remaining=0, reset=1"},
+    ),
     "429 wait till 2001": (
         429,
         failure("slow down"),

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from evalkit.errors import DataError
-from evalkit.files import LineFile, alone, append_line, lines, read_text, write_new, write_whole
+from evalkit.files import (
+    LineFile,
+    alone,
+    append_line,
+    lines,
+    read_json,
+    read_text,
+    read_yaml,
+    write_new,
+    write_whole,
+)
 from tests.full_disk import largest_file
 
 
@@ -103,3 +114,51 @@ def test_a_folder_that_is_not_there_cannot_be_held(tmp_path):
 def test_what_is_no_path_to_a_file_is_named_with_its_remedy(tmp_path, name):
     with pytest.raises(DataError, match=r"no plan .*; write one"):
         read_text(tmp_path / name, said="no plan", remedy="write one")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("alpha: 0.05\npower: 0.8\nalpha: 0.5\n", ":3: alpha stands twice, first in line 1;"),
+        ("base:\n  seed: 1\n  seed: 2\n", ":3: seed stands twice, first in line 2;"),
+        (
+            "- {name: error}\n- {name: p95,\n   margin: 1, name: a}\n",
+            ":3: name stands twice, first",
+        ),
+        ("yes: 1\ntrue: 2\n", ":2: true stands twice, first in line 1;"),
+        ("1: a\n'1': b\n", ":2: 1 stands twice, first in line 1;"),
+        ('"a": 1\na: 2\n', ":2: a stands twice, first in line 1;"),
+        ("a: {<<: {b: 1},\n <<: {c: 2}}\n", ":2: << stands twice, first in line 1;"),
+    ],
+)
+def test_a_name_that_stands_twice_in_yaml_is_refused_with_both_lines(tmp_path, text, told):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=re.escape(f"{path}{told}")) as refused:
+        read_yaml(path, need="`name: value` lines")
+    assert str(refused.value).endswith("keep one of them")
+
+
+def test_what_a_yaml_mapping_says_itself_goes_before_what_it_takes_over(tmp_path):
+    path = tmp_path / "prices.yaml"
+    path.write_text("a: &a {prompt: 1, currency: EUR}\nb: {<<: *a, prompt: 2}\nc: *a\n")
+    assert read_yaml(path, need="prices") == {
+        "a": {"prompt": 1, "currency": "EUR"},
+        "b": {"prompt": 2, "currency": "EUR"},
+        "c": {"prompt": 1, "currency": "EUR"},
+    }
+
+
+def test_a_yaml_value_that_holds_itself_is_refused(tmp_path):
+    path = tmp_path / "rules.yaml"
+    path.write_text("a: &a [*a]\n")
+    with pytest.raises(DataError, match="not YAML"):
+        read_yaml(path, need="rules")
+
+
+def test_a_name_that_stands_twice_in_json_is_refused(tmp_path):
+    path = tmp_path / "lock.json"
+    path.write_text('{"plan": {"alpha": 0.05, "n": 1, "alpha": 0.5}}')
+    told = f'{path}: no lock (the name "alpha" stands twice in one object); restore it'
+    with pytest.raises(DataError, match=re.escape(told)):
+        read_json(path, said="no lock", remedy="restore it")

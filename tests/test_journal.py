@@ -203,6 +203,22 @@ def test_another_version_of_the_test_set_is_said_but_its_answers_are_used(tmp_pa
         assert w.find(key(0)) == OK
 
 
+def test_a_name_that_stands_twice_in_a_header_or_an_answer_is_refused(tmp_path):
+    path = begun(tmp_path / "j.jsonl", OK)
+    head, answer = path.read_text().splitlines()
+    path.write_text(head.replace('"model"', '"model": "other", "model"') + f"\n{answer}\n")
+    told = r'j\.jsonl:1: the name "model" stands twice in one object; keep one of them'
+    with pytest.raises(DataError, match=told):
+        journal.read_journal(path)
+    with pytest.raises(DataError, match=told):
+        journal.Writer(path, HEAD)
+    path.write_text(head + "\n" + answer.replace('"outcome"', '"outcome": "ok", "outcome"') + "\n")
+    with pytest.raises(
+        DataError, match=r':2: the name "outcome" stands twice .*; remove this line'
+    ):
+        journal.read_journal(path)
+
+
 def test_a_torn_tail_is_cut_off_with_a_warning_and_asked_again(tmp_path):
     path = begun(tmp_path / "j.jsonl", OK, OK)
     whole = path.read_bytes()

@@ -64,6 +64,11 @@ def test_each_shape_in_use_is_told_from_the_answer(text):
         "> hm\n> </think>\n\nis how it ends.",
         "It is **</think>** that ends it.",
         "Two tags:\n</think>, </answer>.",
+        "DeepSeek ends its thoughts with </think>\nand answers then.",
+        "The closing tag is </think>\n\nWhat follows is the answer.",
+        "Strip all before the token </think> \nand score the rest.",
+        "To stop it early, write </think>\r\nyourself.",
+        "Mistral closes with [/THINK]\nand not with a tag.",
         "x = text.split('</think>')[-1]",
         "",
     ],
@@ -103,6 +108,9 @@ def test_a_thought_that_does_not_come_to_an_end_is_no_answer(text):
         ("they ask of the <think> tag, so\n</think>\n\nIt opens one.", "It opens one."),
         ("<think></think>Write `<think>` first.", "Write `<think>` first."),
         ("<think>a</thinking>b", "b"),
+        ("it is 42 </think>\n\n42", "42"),
+        ("so it is option A </think>\nA", "A"),
+        ("a text, so its type is string </think>\n\nString", "String"),  # the answer says it again
         ("<answer>R07</answer>", "<answer>R07</answer>"),  # no thought: the answer's own form
     ],
 )

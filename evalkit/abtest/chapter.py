@@ -23,7 +23,8 @@ from evalkit.abtest.reading import NoReading, Reading, read_ab_test
 from evalkit.abtest.simulate import simulate_traffic
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
-from evalkit.records import EvalResult, Evidence, Missing
+from evalkit.evidence import ABDetails, ABEvidence, ReportedTest
+from evalkit.records import EvalResult, Missing
 from evalkit.settings import TYPES, is_elsewhere, named
 from evalkit.study import Study
 
@@ -275,7 +276,7 @@ def ab_evidence(
     *,
     study: str,
     differs: Sequence[Mapping[str, object]] = (),
-) -> Evidence:
+) -> ABEvidence:
     """The layer's record; a withheld effect stands nowhere in it.
 
     It is bound to the models of its plan by name: users never saw the test set, so no change of it touches what they showed.
@@ -287,9 +288,9 @@ def ab_evidence(
     """
     plan = found.plan.plan if found.plan else None
     read = isinstance(found, Reading)
-    details = found.to_dict() if read else {}
-    return Evidence(
-        layer="ab_test",
+    told = found.to_dict() if read else {}
+    details = ABDetails.of(told | ({"plan_differs": list(differs)} if differs else {}))
+    return ABEvidence(
         study=study,
         made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         models=plan.models if plan else {},
@@ -298,6 +299,6 @@ def ab_evidence(
         metric=plan.primary.name.replace("_", " ") if plan else "",
         unit="users",
         missing=found.missing,
-        primary=found.primary_dict() if read else None,
-        details=details | ({"plan_differs": list(differs)} if differs else {}),
+        primary=ReportedTest.of(found.primary_dict()) if read else None,
+        details=details,
     )

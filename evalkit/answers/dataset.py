@@ -18,7 +18,7 @@ from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableErro
 from evalkit.answers.thinking import split
 from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject
+from evalkit.files import DoubledNameError, JsonObject, once_each
 from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, flattened, listed, plural, visible
 
@@ -400,7 +400,9 @@ def _parsed(raw: bytes) -> JsonObject:
     one_object = "write one JSON object on each line"
     try:
         text = raw.decode("utf-8")
-        row = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        row = json.loads(text, object_pairs_hook=once_each, parse_constant=_no_constant)
+    except DoubledNameError as why:
+        raise UnusableError(str(why), "keep one of them") from None
     except UnicodeDecodeError as why:
         told = f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})"
         raise UnusableError(told, "save the file as UTF-8") from why
@@ -418,15 +420,6 @@ def _parsed(raw: bytes) -> JsonObject:
         problem = "holds half a character (a lone surrogate), which no file can keep"
         raise UnusableError(problem, "mend the export that cut it")
     return row
-
-
-def _unique(pairs: list[tuple[str, object]]) -> JsonObject:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
-        problem = f"the name {shown(twice)} stands twice in one object"
-        raise UnusableError(problem, "keep one of them")
-    return found
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -355,7 +355,8 @@ class Endpoint:
             return _Fault(told, "row") if is_row else self._end(told)
         if status == 403 and _FLAGGED.search(message):
             return _Fault(message, "filtered")  # this prompt, not this key
-        return self._by_status(status, names, message, seconds_asked(why.response.headers, message))
+        wait_s = seconds_asked(why.response.headers, message, status=status)
+        return self._by_status(status, names, message, wait_s)
 
     def _by_status(
         self, status: int, names: set[str] | frozenset[str], message: str, wait_s: float | None

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self, get_args
 
 from evalkit.errors import DataError
-from evalkit.files import JsonObject, LineFile, Place, from_json, lines
+from evalkit.files import DoubledNameError, JsonObject, LineFile, Place, from_json, lines
 from evalkit.records import Answer, Brief, Outcome, ends_in_error, hash_rows
 from evalkit.redaction import known_secrets, without_secrets_in
 from evalkit.wording import plural, visible, whole
@@ -305,6 +305,9 @@ def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
 def _parsed(line: bytes, path: Path, number: int) -> JsonObject:
     try:
         record = from_json(line)
+    except DoubledNameError as why:
+        remedy = "keep one of them" if number == 1 else _ASKED_AGAIN
+        raise DataError(f"{path}:{number}: {why}; {remedy}") from why
     except ValueError:
         record = None
     if not isinstance(record, dict):

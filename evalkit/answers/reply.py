@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -223,22 +223,30 @@ _IN_WORDS = re.compile(
     re.IGNORECASE,
 )
 _RESET = re.compile(r"(?:x-|[a-z]+-)?ratelimit-(?:.+-)?reset(?:-.+)?")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-def seconds_asked(headers: Mapping[str, str], words: str = "") -> float | None:
-    """Seconds the server asks to wait: `retry-after-ms`, `retry-after`, its words, or when its limit resets.
+def seconds_asked(
+    headers: Mapping[str, str], words: str = "", *, status: int = 429
+) -> float | None:
+    """Seconds the server asks to wait: `retry-after-ms` or `retry-after`, its words, or when its limit resets.
+
+    Many servers tell the state of their limits with every reply: with another status than 429 it counts only when nothing
+    is left.
 
     Example:
         >>> seconds_asked({}, "Please try again in 1m30s."), seconds_asked({"retry-after-ms": "350"})
         (90.0, 0.35)
     """
-    if (ms := _number(headers.get("retry-after-ms"))) is not None:
-        return max(0.0, ms / 1000)
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if (ms := _number(headers.get(name))) is not None:
+            return max(0.0, ms / 1000)
     if (asked := _seconds(headers.get("retry-after") or "")) is not None:
         return asked
     if (asked := seconds_in_words(words)) is not None:
         return asked
-    return _until_reset({name.lower(): value for name, value in headers.items()})
+    lower = {name.lower(): value for name, value in headers.items()}
+    return _until_reset(lower, is_limited=status == 429)
 
 
 def seconds_in_words(words: str) -> float | None:
@@ -247,14 +255,33 @@ def seconds_in_words(words: str) -> float | None:
     return _sum(found[1]) if found else None
 
 
-def _until_reset(headers: Mapping[str, str]) -> float | None:
+def _until_reset(headers: Mapping[str, str], *, is_limited: bool) -> float | None:
     """Of several limits (requests, tokens) the used-up ones count, the last of them; else the one that resets first."""
-    told = {name: _seconds(value) for name, value in headers.items() if _RESET.fullmatch(name)}
-    resets = {name: asked for name, asked in told.items() if asked is not None}
-    left = {name: _number(headers.get(name.replace("reset", "remaining"))) for name in resets}
-    spent = [asked for name, asked in resets.items() if left[name] == 0]
-    found = max(spent) if spent else min(resets.values(), default=None)
-    return None if found is None else min(found, _RESET_AT_MOST_S)
+    told = [
+        (_number(headers.get(name.replace("reset", "remaining"))), _seconds(value))
+        for name, value in headers.items()
+        if _RESET.fullmatch(name)
+    ]
+    limits = [*told, *_combined(headers.get("ratelimit", ""))]
+    resets = [(left, asked) for left, asked in limits if asked is not None]
+    spent = [asked for left, asked in resets if left == 0]
+    if not resets or not (spent or is_limited):
+        return None
+    found = max(spent) if spent else min(asked for _, asked in resets)
+    return min(found, _RESET_AT_MOST_S)
+
+
+def _combined(header: str) -> Iterator[tuple[float | None, float | None]]:
+    """Of each limit in one header what is left of it, and the seconds until it resets.
+
+    Source: draft-ietf-httpapi-ratelimit-headers: `"default";r=50;t=30, "daily";r=0;t=900`, and of one limit, before its
+    version 08, `limit=100, remaining=50, reset=30`.
+    """
+    text = _QUOTED.sub("", header.lower())
+    for limit in [text] if "reset" in text else text.split(","):
+        said = dict(re.findall(r"([a-z]+)\s*=\s*([\d.]+)", limit))
+        left, reset = said.get("remaining", said.get("r")), said.get("reset", said.get("t"))
+        yield _number(left), _seconds(reset or "")
 
 
 def _seconds(text: str) -> float | None:

@@ -14,7 +14,6 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 Scored = Callable[[Example, Answer, int], EvalResult]
-Names = str | Sequence[str]
-Scorers = str | Sequence[str | Scorer]
+Names = str | Iterable[str]
+Scorers = str | Scorer | Iterable[str | Scorer]
 
 AUTO = "auto"
 SCORERS = ("similarity",)
@@ -300,6 +299,8 @@ class Evaluation:
             )
         if self.journal is not None:
             self.function()  # what has no name must cost no call either
+        for name in ("scorers", "slice_fields"):  # any iterable, also one that is read only once
+            object.__setattr__(self, name, names(getattr(self, name)))
         scoring(self.checker, self.scorers)  # an unknown name must cost no call
 
     def function(self) -> dict[str, str]:
@@ -562,7 +563,7 @@ def scoring(checker: str | Checker, scorers: Scorers, rows: Iterable[Example] = 
     return partial(metrics.score_answer, checker=metrics.checker(checker), scorers=found)
 
 
-def names(given: str | T | Sequence[str | T]) -> tuple[str | T, ...]:
+def names(given: str | T | Iterable[str | T]) -> tuple[str | T, ...]:
     """Several names: any iterable, or a text with commas between them; a function stands for itself."""
     several = given.split(",") if isinstance(given, str) else given
     if callable(several) or not isinstance(several, Iterable):

@@ -31,6 +31,12 @@ _END = re.compile(r"<\|(?:return|end|call)\|>")
 _FENCED = re.compile(r"^[ \t]*(```|~~~).*?^[ \t]*\1", re.DOTALL | re.MULTILINE)
 _SHOWN = re.compile(r"(?: {4}|\t| *>)")  # how lines of code and of a quotation begin
 _INLINE = re.compile(r"(`{1,3})[^`\n]+\1")
+_LEADS_TO_IT = re.compile(  # a word that wants another one: the sentence goes on with the tag
+    r"(?<![\w'’])(the|this|its|each|every|with|by|of|to|in|on|at|as|for|from|after|before|until|than|like|without|and|or"
+    r"|is|are|was|called|named|closing|ending|tags?|tokens?|markers?|strings?|elements?|delimiters?|using|writing|printing"
+    r"|emitting|(?:add|append|close|contain|emit|expect|insert|output|print|see|use|write)s?)\s*\Z",
+    re.IGNORECASE,
+)
 _QUOTES = {"*": "*", "_": "_", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“"}
 
 
@@ -118,7 +124,11 @@ def _ends_a_thought(text: str, tag: re.Match[str], opener: str) -> bool:
         return True
     abuts = line[-1].isalnum() or line[-1] in ".!?…:;,)]}\"'*$"
     after_sentence = line.rstrip()[-1] in ".!?…"
-    return abuts or after_sentence or (ends_line and bool(after.strip()))
+    if abuts or after_sentence:
+        return True
+    leads = _LEADS_TO_IT.search(line)  # unless the answer says it again, as a label
+    says_again = leads and after.lstrip().lower().startswith(leads[1].lower())
+    return ends_line and bool(after.strip()) and (not leads or bool(says_again))
 
 
 def _is_quoted(text: str, tag: re.Match[str], spans: list[tuple[int, int]]) -> bool:

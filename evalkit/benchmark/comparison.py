@@ -16,7 +16,8 @@ from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of,
 from evalkit.benchmark import frames
 from evalkit.errors import DesignError
 from evalkit.files import JsonObject
-from evalkit.interop import Log, chosen, matched, read_log
+from evalkit.interop import Log, read_log
+from evalkit.interop.run_log import chosen, told_apart
 from evalkit.records import Brief, EvalResult, Many
 from evalkit.wording import count, effect, html_table, listed, plural
 
@@ -606,11 +607,9 @@ def compare_files(
         metric_margin=margin,
         alpha=alpha,
     )
-    names = [log.model or log.path.name for log in (old, new)]
-    if names[0] == names[1]:
-        names = [f"{names[0]} ({log.path.name})" for log in (old, new)]
+    names = told_apart(old, new, [log.model or log.path.name for log in (old, new)])
     ids = [[row.example_id for row in log.rows] for log in (old, new)]
-    unmatched = filter(None, (matched(old, ids[1]), matched(new, ids[0])))
+    unmatched = (*old.only_here(ids[1]), *new.only_here(ids[0]))
     told = [str(old), str(new), *old.notes, *new.notes, *unmatched]
     notes = (*compared.notes, *(f"{one}." for one in told))
     return replace(

@@ -1,77 +1,43 @@
 """Is the test set fit to test with? Repeated rows, contradictions, leaks from training, thin slices, size.
 
 And what its rows suggest to declare before the first look: slices, a cluster, a checker; nothing is declared by it.
-
-Near-duplicates: where all pairs cost little, all are compared. In a larger set, only pairs that share runs of five
-characters are: each text keeps the smallest hash of its runs in each of 64 classes, and texts that keep the same one meet.
-
-Source: Broder 1997 (resemblance by the smallest hashes of shingles); Li, Owen & Zhang 2012 (one permutation, in classes).
+What was found are kinds and numbers; `show.doctor` says them in words.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import ArrayLike
-from rapidfuzz.distance import Indel
-from rapidfuzz.process import cdist
 
 from evalkit import conversation as talk
 from evalkit import stats
 from evalkit.answers import dataset
-from evalkit.answers.metrics import common_start, icd10cm_format
+from evalkit.answers.dataset import Problem
+from evalkit.answers.metrics import icd10cm_format
+from evalkit.benchmark.near_duplicates import groups_of
 from evalkit.conversation import Messages, attachments, conversation_text
-from evalkit.errors import DataError
-from evalkit.files import read_record, write_whole
 from evalkit.records import Brief, Example
-from evalkit.wording import count, html_table, listed, plural, points, share, visible
+from evalkit.wording import html_table, listed, plural
 
-MEMORY = "near_duplicates.json"  # in reports/<study>: a run need not look for them again
 NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
 GRAM = 8  # words in a row that are unlikely to be shared by chance
 LEAKED = 0.5  # share of a row's own 8-grams found in training from which it counts as leaked
 COMMON = 0.05  # an 8-gram in more rows than this is the prompt's template, not a row's own
 FEW_IN_SLICE = 30
-MOST_LINES = 12  # lines that a finding names
-MOST_ALIKE = 3  # findings of a kind that are told one by one when all have the same remedy
 FEW, USUAL, MANY = 100, 200, 1000  # below unreliable; 200 to 500 the usual size; mostly cost
 
 MOST_SLICES = 20  # values of a field that is cut by; more make slices of a few rows
 LEAST_ROWS = (
-    5  # rows a value has on average, so that a slice or a label is a kind and not a single row
+    5  # that a value has on average, so that a slice or a label is a kind, not a single row
 )
-_MOST_NAMED = 6
 _LONGEST_LABEL = 40
-
-RUN = 5  # characters
-N_CLASSES = 64
-N_NEIGHBOURS = 8  # texts that a text meets for each hash it keeps: a template that all share makes no n * n pairs
-LEAST_SHARED = 0.3  # share of classes that agree, below which two texts are never compared
-MOST_CELLS = 1.5e11  # characters of one text times those of the other, over all pairs: two seconds of comparing
-PAIR_CELLS, LONE_PAIR_CELLS = 1e4, 5e5  # what a pair costs besides: in bulk, and one by one
-_VERSION = 1
-_FACTOR, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
-_NONE = np.uint64(2**64 - 1)
+SCHEMA, ICD = "schema:answer.schema.json", "icd10cm"  # checkers for answers that are JSON, or codes
 
 WARNINGS = {"near-duplicate", "no slice value", "nothing expected", "thin slice", "size"}
-_NOUNS = {
-    "unusable": ("unusable row", "unusable rows"),
-    "near-duplicate": ("group of near-duplicates", "groups of near-duplicates"),
-    "leak (exact)": ("exact leak", "exact leaks"),
-    "leak (8-gram)": ("8-gram leak", "8-gram leaks"),
-    "nothing expected": ("row without expected answer", "rows without expected answer"),
-    "no slice value": ("slice field with gaps", "slice fields with gaps"),
-    "too many slices": ("slice field with too many values", "slice fields with too many values"),
-    "size": ("remark on the size", "remarks on the size"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +48,22 @@ class Finding:
         kind: unusable, nothing expected, duplicate, near-duplicate, conflict, leak (exact), leak (8-gram), no slice value,
             too many slices, thin slice or size.
         lines: 1-based lines of the test file it is about.
-        what: What was found, with numbers.
-        remedy: What to do about it.
+        about: The slice field or the slice; of a size what it counts, "rows" or the "pairs" that were not compared.
+        n: How many: rows, pairs, values of a field, 8-word runs that stand in training; of an exact leak the line there.
+        of: What `n` is a part of: rows, or all of a row's own 8-word runs.
+        examples: Some values of a field with too many.
+        declared: Of duplicates that an answer is expected of them, of near-duplicates that each has a source.
+        problem: Why a row is unusable.
     """
 
     kind: str
-    lines: tuple[int, ...]
-    what: str
-    remedy: str
+    lines: tuple[int, ...] = ()
+    about: str = ""
+    n: int = 0
+    of: int = 0
+    examples: tuple[str, ...] = ()
+    declared: bool = True
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -101,7 +75,7 @@ class Checkup(Brief):
         detectable: Smallest difference found with power 80%, by the share of examples on which the models disagree.
         slices: Rows by `field = value`, of fields that can be cut by.
         n_sources: Values of the cluster field; None where none was named.
-        undeclared: That no slice field is declared, and which could be; "" when some are.
+        candidates: Fields that could be cut by, where no slice field is declared; None where some are.
     """
 
     path: str
@@ -111,7 +85,7 @@ class Checkup(Brief):
     slices: Mapping[str, int]
     train: str | None = None
     n_sources: int | None = None
-    undeclared: str = ""
+    candidates: tuple[str, ...] | None = None
 
     @property
     def healthy(self) -> bool:
@@ -122,62 +96,12 @@ class Checkup(Brief):
         """Findings by kind."""
         return dict(Counter(one.kind for one in self.findings))
 
-    def told(self) -> list[str]:
-        """Findings by kind, in words: "2 duplicates"."""
-        return [plural(n, *_NOUNS.get(kind, (kind,))) for kind, n in self.counts().items()]
-
-    def rows(self) -> list[dict[str, str]]:
-        """Findings as rows of a table: kind, lines, what, how to mend; many with the same remedy share the last row."""
-        rows = []
-        for kind in self.counts():
-            alike = [one for one in self.findings if one.kind == kind]
-            many = len(alike) > MOST_ALIKE + 1 and len({one.remedy for one in alike}) == 1
-            named, rest = (alike[:MOST_ALIKE], alike[MOST_ALIKE:]) if many else (alike, [])
-            rows += [_row(one, one.lines, one.what) for one in named]
-            if rest:
-                lines = sorted(line for one in rest for line in one.lines)
-                rows.append(_row(rest[0], lines, f"{count(len(rest))} more such findings"))
-        return rows
-
     def __str__(self) -> str:
-        fit = "Fit to test with." if self.healthy else "Mend it before a run."
-        against = (
-            f"compared with {self.train}" if self.train else "not compared with a training file"
-        )
-        sources = "" if self.n_sources is None else f" from {plural(self.n_sources, 'source')}"
-        n, found = f"{plural(self.n, 'row')}{sources}", listed(self.told()) or "nothing"
-        sees = ", ".join(
-            f"{points(d, sign=False)} at {part:.0%}"
-            for part, d in self.detectable.items()
-            if d is not None
-        )
-        lines = [f"{self.path}: {n}, {against}. Found: {found}. {fit}"]
-        if sees:
-            lines.append(
-                f"Differences it finds, in points, by share of examples the models disagree on: {sees}."
-            )
-        lines += [f"{self.undeclared}."] if self.undeclared else []
-        return "\n".join([*lines, *(f"  {_where(one)}: {_what(one)}" for one in self.rows())])
+        found = [f"{kind} {n}" for kind, n in self.counts().items()]
+        return f"{self.path}: {plural(self.n, 'row')}, found: {listed(found) or 'nothing'}."
 
     def _repr_html_(self) -> str:
-        sources = {} if self.n_sources is None else {"sources": self.n_sources}
-        head = {"file": self.path, "rows": self.n, **sources, **self.counts()}
-        rows = {f"{place}. {_where(one)}": _what(one) for place, one in enumerate(self.rows(), 1)}
-        return html_table(head | rows)
-
-
-def _row(one: Finding, lines: Sequence[int], what: str) -> dict[str, str]:
-    more = f" and {count(len(lines) - MOST_LINES)} more" if len(lines) > MOST_LINES else ""
-    named = ", ".join(map(str, lines[:MOST_LINES])) + more
-    return {"kind": one.kind, "lines": named, "what": what, "how to mend": one.remedy}
-
-
-def _where(row: Mapping[str, str]) -> str:
-    return row["kind"] + (f" (line {row['lines']})" if row["lines"] else "")
-
-
-def _what(row: Mapping[str, str]) -> str:
-    return f"{row['what']}; {row['how to mend']}"
+        return html_table({"file": self.path, "rows": self.n, **self.counts()})
 
 
 def examine(
@@ -205,10 +129,9 @@ def examine(
     cut = {"slice_fields": tuple(slice_fields), "cluster_field": cluster_field, "limit": limit}
     test_set = dataset.read_examples(path, strict=False, **cut)
     rows = test_set.examples
-    findings = list[Finding]()
-    for one in test_set.problems:
-        lines = (one.line,)
-        findings.append(Finding(kind="unusable", lines=lines, what=one.problem, remedy=one.remedy))
+    findings = [
+        Finding(kind="unusable", lines=(one.line,), problem=one) for one in test_set.problems
+    ]
     findings += [*_open_ended(rows), *_repeated(rows), *_near(rows, memory)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
@@ -229,22 +152,13 @@ def examine(
         slices=dict(slices),
         train=str(train) if train else None,
         n_sources=len({one.cluster for one in rows}) if cluster_field else None,
-        undeclared="" if slice_fields else _undeclared(Path(path)),
+        candidates=None if slice_fields else (*hints(Path(path)).slices,),
     )
-
-
-def _undeclared(path: Path) -> str:
-    advice = hints(path).advice() or "rows have no field to cut by: add one to their metadata"
-    return visible(f"No slice is declared, so none can be shown worse or safe; {advice}")
 
 
 def _open_ended(rows: Sequence[Example]) -> Iterator[Finding]:
     if lines := tuple(one.line for one in rows if not one.expects):
-        what = f"nothing is expected of {count(len(lines))} of {plural(len(rows), 'row')}"
-        remedy = (
-            "nothing, where people or the form decide; else end the row with the expected answer"
-        )
-        yield Finding(kind="nothing expected", lines=lines, what=what, remedy=remedy)
+        yield Finding(kind="nothing expected", lines=lines, n=len(lines), of=len(rows))
 
 
 def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
@@ -253,13 +167,11 @@ def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
     for one in rows:
         groups[_prompt(one)].append(one)
     for group in groups.values():
-        lines, expects = tuple(one.line for one in group), group[0].expects
+        lines = tuple(one.line for one in group)
         if len({frozenset(map(_level, one.right)) for one in group}) > 1:
-            what, remedy = "same prompt, different expected answers", "keep the right one"
-            yield Finding(kind="conflict", lines=lines, what=what, remedy=remedy)
+            yield Finding(kind="conflict", lines=lines)
         elif len(group) > 1:
-            what = f"same prompt, {'same expected answer' if expects else 'nothing expected'}"
-            yield Finding(kind="duplicate", lines=lines, what=what, remedy="keep one of them")
+            yield Finding(kind="duplicate", lines=lines, declared=group[0].expects)
 
 
 def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
@@ -272,15 +184,9 @@ def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
         if len(sources) == 1 and sources != {None}:  # counted as one source already
             continue
         lines = tuple(sorted(owners[place].line for place in group))
-        what = f"{len(group)} inputs, each at least {NEAR:.0%} alike to another"
-        remedy = "keep one; their sources differ, so they count apart"
-        if None in sources:
-            remedy = "keep one, or declare a cluster_field (doctor: --cluster) that they share"
-        yield Finding(kind="near-duplicate", lines=lines, what=what, remedy=remedy)
+        yield Finding(kind="near-duplicate", lines=lines, declared=None not in sources)
     if found.n_left_out:
-        what = f"{plural(found.n_left_out, 'pair')} of long inputs that share part of their text not compared"
-        remedy = "nothing, when they share a template; near-duplicates among them may be missed"
-        yield Finding(kind="size", lines=(), what=what, remedy=remedy)
+        yield Finding(kind="size", about="pairs", n=found.n_left_out)
 
 
 def _leaks(rows: Sequence[Example], training: Sequence[Example]) -> Iterator[Finding]:
@@ -294,19 +200,14 @@ def _leaks(rows: Sequence[Example], training: Sequence[Example]) -> Iterator[Fin
         prompts.setdefault(_prompt(one), one.line)
         # the test set's own: a training file may be large
         grams |= spread.keys() & _grams(one, shared)
-    remedy = "take it out of the test set or of the training"
     for one, mine in zip(rows, own, strict=True):
         line = prompts.get(_prompt(one))
         rare = {gram for gram in mine if spread[gram] <= limit}
         n_known = len(rare & grams)
         if line is not None:
-            kind, what = "leak (exact)", f"its prompt is line {line} of the training file"
+            yield Finding(kind="leak (exact)", lines=(one.line,), n=line)
         elif rare and n_known / len(rare) >= LEAKED:
-            runs = share(n_known, len(rare))
-            kind, what = "leak (8-gram)", f"{runs} of its 8-word runs stand in the training file"
-        else:
-            continue
-        yield Finding(kind=kind, lines=(one.line,), what=what, remedy=remedy)
+            yield Finding(kind="leak (8-gram)", lines=(one.line,), n=n_known, of=len(rare))
 
 
 def _without_value(
@@ -314,8 +215,7 @@ def _without_value(
 ) -> Iterator[Finding]:
     for name in values:
         if lines := tuple(one.line for one in rows if name not in one.slices):
-            what, remedy = f"no value of {name}", f"fill in {name} for {plural(len(lines), 'row')}"
-            yield Finding(kind="no slice value", lines=lines, what=what, remedy=remedy)
+            yield Finding(kind="no slice value", lines=lines, about=name, n=len(lines))
 
 
 def _too_many(values: Mapping[str, Sequence[str | None]]) -> Iterator[Finding]:
@@ -323,31 +223,19 @@ def _too_many(values: Mapping[str, Sequence[str | None]]) -> Iterator[Finding]:
     for name, seen in values.items():
         known = [one for one in dict.fromkeys(seen) if one is not None]
         if len(known) > stats.MOST_VALUES:
-            some = listed([repr(one[:40]) for one in known[:3]])
-            what = (
-                f"slice field {name} has {count(len(known))} values in "
-                f"{plural(len(seen), 'row')}, such as {some}; at most {stats.MOST_VALUES} can be cut by"
-            )
-            remedy = f"declare a field with fewer values, or take {name} out of slice_fields"
-            yield Finding(kind="too many slices", lines=(), what=what, remedy=remedy)
+            n, some = len(known), tuple(known[:3])
+            yield Finding(kind="too many slices", about=name, n=n, of=len(seen), examples=some)
 
 
 def _thin(slices: Mapping[str, int]) -> Iterator[Finding]:
     for name, n in slices.items():
         if n < FEW_IN_SLICE:
-            what = f"{name} has {plural(n, 'row')}"
-            remedy = f"{FEW_IN_SLICE - n} more would give it a p-value of its own"
-            yield Finding(kind="thin slice", lines=(), what=what, remedy=remedy)
+            yield Finding(kind="thin slice", about=name, n=n)
 
 
 def _size(n: int) -> Iterator[Finding]:
-    if n < FEW:
-        what = f"{plural(n, 'row')}: single rows have too much influence"
-        remedy = f"{FEW - n} more rows reach {FEW}, {USUAL - n} the usual {USUAL}"
-        yield Finding(kind="size", lines=(), what=what, remedy=remedy)
-    elif n > MANY:
-        what = f"{plural(n, 'row')}: above {count(MANY)} each row costs more than it tells"
-        yield Finding(kind="size", lines=(), what=what, remedy="use a limit while you iterate")
+    if not FEW <= n <= MANY:
+        yield Finding(kind="size", about="rows", n=n)
 
 
 def _prompt(one: Example) -> str:
@@ -386,33 +274,13 @@ class Hints:
         slices: Rows by value, largest first, of each field with a few values that come back.
         clusters: Number of values of each field that every row has and several rows share.
         checker: A value for the setting `checker`, "" for none.
-        labels: What the expected answers look like, in words; "" for free text.
+        n_labels: Different expected answers, where each is one of a few short ones; 0 where they are not.
     """
 
     slices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     clusters: Mapping[str, int] = field(default_factory=dict)
     checker: str = ""
-    labels: str = ""
-
-    def told(self) -> list[str]:
-        """Each hint as a line of plain text, fit for a comment and a terminal."""
-        lines = [
-            "No row has a field to cut results by; a metadata field such as kind or language would be one"
-        ]
-        if self.slices:
-            told = [f"{name} ({_counted(values)})" for name, values in self.slices.items()]
-            fields = _quoted(",".join(self.slices))
-            lines = [f"Rows have {listed(told)}; to cut by: slice_fields: {fields}"]
-        for name, n in self.clusters.items():
-            count_as = f"rows of one source count together: cluster_field: {_quoted(name)}"
-            lines.append(f"Rows share {name} ({n} values); {count_as}")
-        if self.labels:
-            lines.append(f"Expected answers {self.labels}: checker: {_quoted(self.checker)}")
-        return [visible(" ".join(one.splitlines())) for one in lines]
-
-    def advice(self) -> str:
-        """What to declare where no slice is; "" when the rows have no field to cut by."""
-        return f"declare slice_fields: {_quoted(','.join(self.slices))}" if self.slices else ""
+    n_labels: int = 0
 
 
 def hints(path: Path) -> Hints:
@@ -433,8 +301,8 @@ def hints(path: Path) -> Hints:
             slices[name] = dict(seen.most_common())
         elif _is_source(seen, len(rows)):
             clusters[name] = len(seen)
-    checker, labels = _labels([row.expected.strip() for row in rows if row.expects])
-    return Hints(slices=slices, clusters=clusters, checker=checker, labels=labels)
+    checker, n_labels = _labels([row.expected.strip() for row in rows if row.expects])
+    return Hints(slices=slices, clusters=clusters, checker=checker, n_labels=n_labels)
 
 
 def _is_kind(seen: Counter[str]) -> bool:
@@ -447,17 +315,17 @@ def _is_source(seen: Counter[str], n_rows: int) -> bool:
     return len(seen) > 1 and seen.total() == n_rows and shared >= n_rows / 5
 
 
-def _labels(answers: Sequence[str]) -> tuple[str, str]:
-    """A checker that every expected answer passes, and what they look like."""
+def _labels(answers: Sequence[str]) -> tuple[str, int]:
+    """A checker that every expected answer passes, and how many labels there are."""
     if answers and all(map(_is_json, answers)):
-        return "schema:answer.schema.json", "are JSON; put a JSON schema beside the test file"
+        return SCHEMA, 0
     if answers and all(map(icd10cm_format, answers)):
-        return "icd10cm", "are codes of ICD-10-CM"
+        return ICD, 0
     seen = Counter(answers)
     short = all(len(one) <= _LONGEST_LABEL and "\n" not in one for one in seen)
     if short and _is_kind(seen):
-        return f"regex:{'|'.join(map(re.escape, sorted(seen)))}", f"are one of {len(seen)} labels"
-    return "", ""
+        return f"regex:{'|'.join(map(re.escape, sorted(seen)))}", len(seen)
+    return "", 0
 
 
 def _is_json(text: str) -> bool:
@@ -465,165 +333,3 @@ def _is_json(text: str) -> bool:
         return isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):
         return False
-
-
-def _counted(values: Mapping[str, int]) -> str:
-    named = [f"{value} {count(n)}" for value, n in [*values.items()][:_MOST_NAMED]]
-    more = len(values) - _MOST_NAMED
-    return ", ".join([*named, *([f"and {more} more"] if more > 0 else [])])
-
-
-def _quoted(text: str) -> str:
-    """As study.yaml takes it."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Near:
-    """Groups of texts, each at least as alike as asked to another of its group.
-
-    Attributes:
-        groups: Places of the texts, each group in order.
-        n_left_out: Pairs of long, partly alike texts that were not compared: the least alike ones.
-        key: Of which texts this is known.
-    """
-
-    groups: tuple[tuple[int, ...], ...]
-    n_left_out: int = 0
-    key: str = ""
-
-
-def groups_of(texts: Sequence[str], alike: float, *, memory: Path | None = None) -> Near:
-    """Groups of near-duplicates among different texts, by rapidfuzz's normalised Indel similarity.
-
-    Args:
-        texts: No two of them the same.
-        alike: Similarity from which two texts are near-duplicates, above 0.5.
-        memory: A JSON file that keeps what was found for these very texts, so that it is found once.
-    """
-    key = hashlib.sha256(repr((_VERSION, alike, [*texts])).encode("utf-8", "replace")).hexdigest()
-    with suppress(DataError):  # none yet, or a torn one: it knows nothing
-        known = read_record(memory, Near, said="", remedy="") if memory else None
-        if known and known.key == key:
-            return known
-    order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), texts[place]))
-    found = _found([texts[place] for place in order], alike)
-    groups = (tuple(sorted(order[place] for place in group)) for group in found.groups)
-    near = Near(groups=tuple(groups), n_left_out=found.n_left_out, key=key)
-    with suppress(DataError):  # a read-only folder: the findings are made again next time
-        if memory:
-            write_whole(memory, json.dumps(asdict(near)).encode())
-    return near
-
-
-def run_hashes(values: ArrayLike, size: int) -> np.ndarray:
-    """64-bit hashes of all runs of `size` values in a row; one of all values when there are fewer."""
-    values = np.asarray(values, dtype=np.uint64)
-    size = max(1, min(size, len(values)))
-    total = np.zeros(max(0, len(values) - size + 1), dtype=np.uint64)
-    for place in range(size):
-        total = total * _FACTOR + values[place : len(values) - size + 1 + place]
-    total ^= total >> np.uint64(29)
-    total *= _MIX
-    return total ^ (total >> np.uint64(32))
-
-
-def _found(texts: Sequence[str], alike: float) -> Near:
-    """For texts sorted by length."""
-    sizes = np.array([len(text) for text in texts], dtype=float)
-    reach = np.searchsorted(sizes, sizes * alike / (2 - alike))  # the shortest that can be alike
-    behind = np.cumsum(np.append(0.0, sizes))
-    cells = sizes * (behind[:-1] - behind[reach]) + PAIR_CELLS * (np.arange(len(sizes)) - reach)
-    if cells.sum() <= MOST_CELLS:
-        return Near(groups=_all_compared(texts, sizes, alike))
-    return _some_compared(texts, sizes, _meetings(texts), alike)
-
-
-def _all_compared(
-    texts: Sequence[str], sizes: np.ndarray, alike: float, chunk: int = 256
-) -> tuple[tuple[int, ...], ...]:
-    """Every text with every one of similar length."""
-    labels = np.arange(len(texts))
-    for start in range(0, len(texts), chunk):
-        queries = texts[start : start + chunk]
-        longest = len(queries[-1]) * (2 - alike) / alike
-        stop = int(np.searchsorted(sizes, longest, side="right"))
-        near = cdist(
-            queries, texts[start:stop], scorer=Indel.normalized_similarity, score_cutoff=alike
-        )
-        for row in near > 0:
-            joined = np.unique(labels[start:stop][row])
-            labels[np.isin(labels, joined)] = joined[0]
-    return _grouped(labels.tolist())
-
-
-def _some_compared(
-    texts: Sequence[str], sizes: np.ndarray, pairs: Sequence[tuple[int, int]], alike: float
-) -> Near:
-    """The pairs that may be alike, the most promising ones first.
-
-    Each text is compared with its best match whatever it costs, with others until `MOST_CELLS` are spent.
-    """
-    parents, left, n_left_out, met = list(range(len(texts))), MOST_CELLS, 0, set()
-
-    def root(place: int) -> int:
-        while parents[place] != place:
-            parents[place] = place = parents[parents[place]]
-        return place
-
-    for one, other in pairs:
-        first, second = root(one), root(other)
-        if first == second or sizes[one] < sizes[other] * alike / (2 - alike):
-            continue
-        if left < 0 and one in met and other in met:
-            n_left_out += 1
-            continue
-        met |= {one, other}
-        same = common_start(texts[one], texts[other])
-        left -= (sizes[one] - same) * (sizes[other] - same) + LONE_PAIR_CELLS
-        if Indel.normalized_similarity(texts[one], texts[other], score_cutoff=alike):
-            parents[second] = first
-    return Near(groups=_grouped([root(place) for place in parents]), n_left_out=n_left_out)
-
-
-def _meetings(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of places that share enough of their runs, the shorter text first, those that share most in front."""
-    n = len(texts)
-    kept = np.array([_smallest(text) for text in texts], dtype=np.uint64).reshape(-1, N_CLASSES)
-    tagged = (kept ^ (np.arange(N_CLASSES, dtype=np.uint64) * _FACTOR)).ravel()
-    places, known = np.repeat(np.arange(n), N_CLASSES), kept.ravel() != _NONE
-    hashes, places = tagged[known], places[known]
-    order = np.lexsort((places, hashes))
-    hashes, places = hashes[order], places[order]
-    met = []
-    for step in range(1, N_NEIGHBOURS + 1):
-        same = hashes[:-step] == hashes[step:]
-        met.append(places[:-step][same] * n + places[step:][same])
-    one, other = np.divmod(np.unique(np.concatenate(met)), n)
-    parts = [slice(at, at + 65536) for at in range(0, len(one), 65536)]
-    alike = [_shared(kept[one[part]], kept[other[part]]) for part in parts]
-    shared = np.concatenate([np.zeros(0), *alike])
-    order = np.argsort(-shared, kind="stable")
-    order = order[shared[order] >= LEAST_SHARED]
-    return np.column_stack([one, other])[order].tolist()
-
-
-def _smallest(text: str) -> np.ndarray:
-    """The smallest hash of the text's runs in each class; `_NONE` where there is none."""
-    hashes = run_hashes(np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32), RUN)
-    kept = np.full(N_CLASSES, _NONE)
-    np.minimum.at(kept, (hashes >> np.uint64(58)).astype(np.intp), hashes)
-    return kept
-
-
-def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Share of classes in which two texts keep the same hash: an estimate of their runs in common."""
-    filled = (one != _NONE) | (other != _NONE)
-    return ((one == other) & filled).sum(axis=1) / filled.sum(axis=1)
-
-
-def _grouped(labels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    groups: dict[int, list[int]] = defaultdict(list)
-    for place, label in enumerate(labels):
-        groups[label].append(place)
-    return tuple(tuple(group) for group in groups.values() if len(group) > 1)

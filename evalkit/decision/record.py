@@ -16,8 +16,9 @@ from evalkit.decision.layers import LayerDecision, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.decision.standing import Stale, against_of, stale_in, standing
 from evalkit.errors import DataError, DesignError
+from evalkit.evidence import BenchmarkDetails, Evidence, as_json, details_of
 from evalkit.files import JsonObject, read_record
-from evalkit.records import Against, Brief, Evidence, Layer, Missing
+from evalkit.records import Against, Brief, Layer, Missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,9 +121,9 @@ class Decision(Brief):
         """Plain values for JSON."""
         known = json.loads(json.dumps(asdict(self)))  # tuples are lists there
         for layer, made in zip(known["layers"], self.layers, strict=True):
-            layer["missing"] = [one.to_dict() for one in made.missing]
+            layer["missing"] = as_json(made.missing)
             for told, finding in zip(layer["findings"], made.findings, strict=True):
-                told["missing"] = finding.missing and finding.missing.to_dict()
+                told["missing"] = as_json(finding.missing)
         return known | {"simulated": [*self.simulated]}
 
     def __str__(self) -> str:
@@ -180,7 +181,7 @@ def decide(
     )
     benchmark = evidence.get("benchmark")
     about = benchmark or next(iter(evidence.values()), None)
-    seen = benchmark.details if benchmark else {}
+    seen = details_of(evidence, BenchmarkDetails)
     return Decision(
         study=study,
         stage=stage,
@@ -190,8 +191,8 @@ def decide(
         models=dict(about.models) if about else {},
         bound_to=dict(about.bound_to) if about else {},
         ruled_by=rules,
-        sliced=benchmark is None or bool(seen.get("slices")),
-        n_regressed=(seen.get("cells") or {}).get("regressed"),
+        sliced=benchmark is None or bool(seen.slices),
+        n_regressed=seen.cells.regressed or None,
         declared=dict(declared or {}),
     )
 

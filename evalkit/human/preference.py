@@ -13,12 +13,21 @@ import pandas as pd
 
 from evalkit import stats, wording
 from evalkit.errors import DesignError
+from evalkit.evidence import (
+    AtEqualLength,
+    HumanDetails,
+    HumanEvidence,
+    OfRaters,
+    ReportedLock,
+    ReportedRater,
+    ReportedTest,
+)
 from evalkit.files import JsonObject
 from evalkit.human import ratings
 from evalkit.human.batch import Key, first_samples, n_differing
 from evalkit.human.ratings import LABELS, Columns, RaterCheck, first_votes
 from evalkit.human.rounds import LOCK, LOCKS, Lock, Progress, Round
-from evalkit.records import Against, Brief, EvalResult, Evidence, Missing
+from evalkit.records import Against, Brief, EvalResult, Missing
 from evalkit.study import Study
 
 EVEN = 0.02  # so close to an even split no round of people is long enough
@@ -459,7 +468,7 @@ def _pace_s(found: Preference) -> float | None:
 
 def human_evidence(
     found: Preference, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]
-) -> Evidence:
+) -> HumanEvidence:
     """The layer's record; an open round carries no result.
 
     Args:
@@ -468,8 +477,7 @@ def human_evidence(
         models: Names for a round that is not decoded yet.
         bound_to: Hashes for a round that is not decoded yet; a decoded one brings its own.
     """
-    return Evidence(
-        layer="human",
+    return HumanEvidence(
         study=study,
         made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         models=found.models or models,
@@ -477,7 +485,7 @@ def human_evidence(
         simulated=found.simulated,
         metric="win rate, ties counted half",
         unit="items",
-        primary=None if found.withheld else found.win_rate.to_dict(),
+        primary=None if found.withheld else ReportedTest.of(found.win_rate.to_dict()),
         missing=found.missing,
         details=_details(found),
     )
@@ -517,46 +525,43 @@ def _of_round(folder: Path, alpha: float) -> Against | None:
     )
 
 
-def _details(found: Preference) -> JsonObject:
+def _details(found: Preference) -> HumanDetails:
     progress = [asdict(one) for one in found.progress]
     if found.withheld:
-        return {
-            "round": found.round,
-            "withheld": found.withheld,
+        rest = {"withheld": found.withheld, "progress": progress, "votes": 0}
+        return HumanDetails(round=found.round, reported=rest)
+    result, length = found.win_rate, found.length_adjusted
+    return HumanDetails(
+        round=found.round,
+        raters=tuple(ReportedRater.of(asdict(one)) for one in found.raters),
+        lock=found.lock and ReportedLock.of(found.lock),
+        length_adjusted=length and AtEqualLength.of(length.to_dict()),
+        rater_sample=OfRaters.of(found.rater_sample.to_dict()),
+        reported={
+            "votes": sum(found.labels.values()),
             "progress": progress,
-            "votes": 0,
-            "raters": [],
-        }
-    result = found.win_rate
-    return {
-        "round": found.round,
-        "votes": sum(found.labels.values()),
-        "raters": [asdict(one) for one in found.raters],
-        "progress": progress,
-        "lock": found.lock,
-        "labels": dict(found.labels),
-        "ties": found.labels["tie"],
-        "both_bad": found.labels["both_bad"],
-        "identical": found.identical,
-        "margin": found.margin,
-        "conclusion": found.conclusion,
-        "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
-        "asked_only": found.asked_only.to_dict(),
-        "without_flagged": found.without_flagged and found.without_flagged.to_dict(),
-        "by_rater": {rater: one.to_dict() for rater, one in found.by_rater.items()},
-        "rater_sample": found.rater_sample.to_dict(),
-        "agreement": found.agreement.to_dict(),
-        "self_agreement": found.self_agreement.to_dict(),
-        "position_bias": found.position.to_dict(),
-        "shown_left": found.as_left.to_dict(),
-        "shown_right": found.as_right.to_dict(),
-        "length_adjusted": found.length_adjusted and found.length_adjusted.to_dict(),
-        "reasons": [asdict(one) for one in found.reasons],
-        "slices": [
-            {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
-            | one.result.to_dict()
-            | {"verdict": one.verdict}
-            for one in found.slices
-        ],
-        "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],
-    }
+            "labels": dict(found.labels),
+            "ties": found.labels["tie"],
+            "both_bad": found.labels["both_bad"],
+            "identical": found.identical,
+            "margin": found.margin,
+            "conclusion": found.conclusion,
+            "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
+            "asked_only": found.asked_only.to_dict(),
+            "without_flagged": found.without_flagged and found.without_flagged.to_dict(),
+            "by_rater": {rater: one.to_dict() for rater, one in found.by_rater.items()},
+            "agreement": found.agreement.to_dict(),
+            "self_agreement": found.self_agreement.to_dict(),
+            "position_bias": found.position.to_dict(),
+            "shown_left": found.as_left.to_dict(),
+            "shown_right": found.as_right.to_dict(),
+            "reasons": [asdict(one) for one in found.reasons],
+            "slices": [
+                {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
+                | one.result.to_dict()
+                | {"verdict": one.verdict}
+                for one in found.slices
+            ],
+            "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],
+        },
+    )

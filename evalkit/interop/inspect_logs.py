@@ -18,8 +18,8 @@ import pyarrow as pa
 from evalkit.conversation import Message, spoken
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
-from evalkit.interop import Log, Row, finished, labels_of, scores_of, text_of, texts_of
-from evalkit.records import Answer
+from evalkit.interop import fields
+from evalkit.interop.run_log import Log, Row
 from evalkit.wording import listed, plural
 
 CONVERT = "`inspect log convert --to json --output-dir OUT FILE` writes it anew"
@@ -247,7 +247,7 @@ def _bounded(
 def _row(one: _Sample) -> Row:
     output = one.output or _Output()
     choice = output.choices[0] if output.choices else _Choice()
-    text = text_of(choice.message.content) or output.completion or ""
+    text = fields.text_of(choice.message.content) or output.completion or ""
     if not text and choice.message.tool_calls:
         text = spoken({"tool_calls": choice.message.tool_calls})
     unfinished = "the sample was not finished" if one.output is None else ""
@@ -258,21 +258,18 @@ def _row(one: _Sample) -> Row:
         example_id=str(one.id),
         sample=one.epoch - 1,
         messages=tuple(_messages(one)),
-        expected=texts_of([one.target] if isinstance(one.target, str) else one.target),
-        answer=finished(
-            Answer(
-                text=_attached(text, one),
-                outcome="ok",
-                error=_error(one.error) or _error(output.error) or unfinished,
-                finish_reason=choice.stop_reason,
-                latency_ms=None if one.total_time is None else one.total_time * 1_000,
-                prompt_tokens=usage.get("input_tokens"),
-                completion_tokens=usage.get("output_tokens"),
-                served_model=output.model,
-            )
+        expected=fields.texts_of([one.target] if isinstance(one.target, str) else one.target),
+        answer=fields.answered(
+            _attached(text, one),
+            error=_error(one.error) or _error(output.error) or unfinished,
+            finish_reason=choice.stop_reason,
+            latency_ms=None if one.total_time is None else one.total_time * 1_000,
+            prompt_tokens=usage.get("input_tokens"),
+            completion_tokens=usage.get("output_tokens"),
+            served_model=output.model,
         ),
-        scores=scores_of("inspect", [(name, score.value) for name, score in given.items()]),
-        slices=labels_of(one.metadata or {}),
+        scores=fields.scores_of("inspect", [(name, score.value) for name, score in given.items()]),
+        slices=fields.labels_of(one.metadata or {}),
     )
 
 
@@ -284,7 +281,7 @@ def _messages(one: _Sample) -> Iterator[Message]:
     given = [_Message(content=one.input)] if isinstance(one.input, str) else one.input
     listing = "".join(f"\n{chr(65 + n)}) {text}" for n, text in enumerate(one.choices or ()))
     for n, message in enumerate(given, start=1):
-        text = _attached(text_of(message.content), one)
+        text = _attached(fields.text_of(message.content), one)
         made = {"role": message.role, "content": text + (listing if n == len(given) else "")}
         yield made | ({"tool_calls": message.tool_calls} if message.tool_calls else {})
 

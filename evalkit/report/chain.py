@@ -327,12 +327,14 @@ def compare(
         ModelError: The notebook failed.
     """
     from evalkit.benchmark.comparison import compare_files
+    from evalkit.interop.run_log import told_apart
 
     root = root or project_root()
     questions = test_file or None
     opened = partial(read_log, filter_name=filter_name, columns=columns, test_file=questions)
     logs = opened(base, arm=base_arm), opened(fine_tuned, arm=fine_tuned_arm)
     sentence = str(compare_files(*logs, metric=metric, margin=margin or None))
+    old, new = told_apart(*logs, [base.name, fine_tuned.name])
     study = Study(name="compare", root=root, run=new_run_name())
     folder, book = study.run_folder(), root / "notebooks/compare.ipynb"
     values: dict[str, Value] = {
@@ -354,7 +356,7 @@ def compare(
         folder,
         {book.stem: made},
         books=[book],
-        parameters={**values, "title": f"{fine_tuned.name} against {base.name}"},
+        parameters={**values, "title": f"{new} against {old}"},
         headline=wording.visible(sentence),
         deck=wording.visible(". ".join([*map(str, logs), "No model was called."])),
         seconds=time.monotonic() - began,

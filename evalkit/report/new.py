@@ -13,6 +13,7 @@ from evalkit.benchmark.doctor import hints
 from evalkit.errors import DataError, DesignError
 from evalkit.files import write_new
 from evalkit.interop import testsets
+from evalkit.show.doctor import hinted
 from evalkit.study import checked_name, project_root
 from evalkit.wording import plural
 
@@ -77,7 +78,7 @@ def new_study(
         name: yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip()
         for name, value in values.items()
     }
-    quoted["seen"] = "\n# ".join(hints(its_own).told())
+    quoted["seen"] = "\n# ".join(hinted(hints(its_own)))
     text = re.sub(
         r"\{\{ (\w+) \}\}", lambda place: quoted[place[1]], _TEMPLATE.read_text(encoding="utf-8")
     )
@@ -134,7 +135,7 @@ def _put_checked(path: Path, content: bytes) -> None:
 def next_step(study_file: Path) -> str:
     """What to do with a study that was just written."""
     name = study_file.parent.name
-    seen = "\n".join(f"  - {one}" for one in hints(study_file.with_name("test.jsonl")).told())
+    seen = "\n".join(f"  - {one}" for one in hinted(hints(study_file.with_name("test.jsonl"))))
     return f"""Wrote {study_file} and copied the test file beside it.
 
 Seen in the rows; declare in study.yaml what fits, before the first look at results:

@@ -12,8 +12,9 @@ _ROOMS = {
     "log_notes looks margins over_time peeking plan power sample_ratio watched z_test",
     "human": "agreement disagreements length metric_agreement population preference_slices progress prospects raters "
     "rating_round reasons seal sides titled votes win_rate",
-    "benchmark": "asked caveats cells checkpoints checkup coefficients costs detectable differences elsewhere examples flips "
+    "benchmark": "asked caveats cells checkpoints coefficients costs detectable differences elsewhere examples flips "
     "forest handed_on metrics rates regression scatter segments similarity slices spread",
+    "doctor": "checkup",
     "explorer": "Explorer",
 }
 _HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}

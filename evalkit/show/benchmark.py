@@ -12,13 +12,12 @@ from rapidfuzz.distance import Indel
 from evalkit import wording
 from evalkit.benchmark.bench import Costs
 from evalkit.benchmark.comparison import Comparison
-from evalkit.benchmark.doctor import Checkup
 from evalkit.benchmark.frames import NO_VALUE
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import MIN_N, Found, SliceTable, regression_frame
 from evalkit.conversation import Conversation
+from evalkit.evidence import Evidence
 from evalkit.files import JsonObject
-from evalkit.records import Evidence
 from evalkit.show import say
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
@@ -57,12 +56,6 @@ def asked(comparison: Comparison) -> Html:
     models, declared = comparison.declared.models, comparison.declared
     asked_of = say.asked(comparison, models["base"], models["fine_tuned"])
     return note(" ".join(filter(None, [asked_of, say.sent(declared.sent)])))
-
-
-def checkup(found: Checkup) -> Html:
-    """What the doctor found in the test set."""
-    told = table(found.rows(), caption=say.checkup_title(found))
-    return joined(told, note(f"{found.undeclared}.")) if found.undeclared else told
 
 
 def rates(comparison: Comparison) -> Html:

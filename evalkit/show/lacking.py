@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evalkit.decision.layers import ABSENT
 from evalkit.errors import DataError
+from evalkit.evidence import as_json
 from evalkit.records import Layer, Missing, OpenSlice
 from evalkit.wording import (
     amount,
@@ -237,7 +238,7 @@ def written(
     lacking: Sequence[Missing], layer: LayerDecision | None = None
 ) -> list[dict[str, object]]:
     """Each with its words, for a file that people read."""
-    return [{**in_words(one, layer)._asdict(), **one.to_dict()} for one in lacking]
+    return [in_words(one, layer)._asdict() | as_json(one) for one in lacking]
 
 
 def next_look(users_more: int, days_more: int) -> str:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from evalkit import stats, wording
 from evalkit.answers.pairs import quantile, taken_test
 from evalkit.benchmark.comparison import Comparison
-from evalkit.benchmark.doctor import Checkup
 from evalkit.benchmark.evidence import needed
 from evalkit.benchmark.noise import MARKS, NoiseFloor
 from evalkit.benchmark.slices import SliceRow, SliceTable
-from evalkit.records import Evidence
+from evalkit.evidence import Evidence
 from evalkit.show.lacking import in_words
 from evalkit.stats.result import Result, which_way
 from evalkit.wording import (
@@ -397,18 +396,6 @@ def detectable_title(comparison: Comparison, detectable: float | None) -> str:
 def detectable_alt(comparison: Comparison) -> str:
     """What this many examples find, in a sentence."""
     return f"{detectable_title(comparison, detects(comparison, comparison.n))}."
-
-
-def checkup_title(checkup: Checkup) -> str:
-    """What the doctor found, and what the size of the set can show."""
-    found, detectable = listed(checkup.told()), checkup.detectable.items()
-    sees = [f"{points(d, sign=False)} points at {share:.0%}" for share, d in detectable if d]
-    sized = f"; it finds {listed(sees)} disagreement, 4 times in 5" if sees else ""
-    leaks = "; no training file was searched for leaks"
-    if checkup.train:
-        leaked = any(kind.startswith("leak") for kind in checkup.counts())
-        leaks = "" if leaked else "; none of them was found in the training file"
-    return f"{plural(checkup.n, 'row')}: {found or 'nothing to mend'}{sized}{leaks}"
 
 
 def examples_title(counts: Mapping[str, int], shown: int) -> str:

@@ -5,6 +5,7 @@ import string
 import pytest
 
 from evalkit.benchmark.doctor import Checkup, examine
+from evalkit.show import doctor as shown
 
 TEXT = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa quebec romeo"
 
@@ -85,7 +86,7 @@ def test_near_duplicates_of_one_declared_source_are_no_finding(written, patients
     rows = [row(text, metadata={"patient": one}) for text, one in zip(texts, patients, strict=True)]
     found = examine(written(rows), cluster_field="patient")
     assert kinds(found) == left
-    assert f"3 rows from {len(set(patients))} sources" in str(found)
+    assert f"3 rows from {len(set(patients))} sources" in shown.lines(found)[0]
     assert kinds(examine(written(rows))) == {"near-duplicate": 1}
 
 
@@ -96,22 +97,24 @@ def test_rows_of_one_template_are_one_finding_not_one_a_pair(written):
     )
     (near,) = (one for one in found.findings if one.kind == "near-duplicate")
     assert near.lines == tuple(range(1, 41))
-    assert found.rows()[0]["lines"] == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 28 more"
+    assert shown.rows(found)[0]["lines"] == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 28 more"
 
 
 def test_many_findings_with_one_remedy_are_told_in_few_rows(written):
     texts = different(9)
     found = examine(written([row(text) for text in texts] + [row(f"{text} x") for text in texts]))
     assert kinds(found) == {"near-duplicate": 9}
-    assert found.told()[0] == "9 groups of near-duplicates"
-    near = [one for one in found.rows() if one["kind"] == "near-duplicate"]
+    assert shown.counted(found)[0] == "9 groups of near-duplicates"
+    near = [one for one in shown.rows(found) if one["kind"] == "near-duplicate"]
     assert [one["lines"] for one in near[:3]] == [
         ", ".join(map(str, one.lines)) for one in found.findings[:3]
     ]
     assert [one["what"] for one in near[3:]] == ["6 more such findings"]
     assert len(near[3]["lines"].split(", ")) == 12
-    assert str(found).count("keep one") == found._repr_html_().count("keep one") == 4
-    assert "9 groups of near-duplicates" in str(found)
+    told = shown.lines(found)
+    assert "".join(told).count("keep one") == shown.checkup(found).text.count("keep one") == 4
+    assert "9 groups of near-duplicates" in told[0]
+    assert str(found) == f"{found.path}: 18 rows, found: near-duplicate 9 and size 1."
 
 
 def test_training_rows_in_the_test_set_leak(written):
@@ -138,7 +141,8 @@ def test_rows_without_a_slice_value_are_to_be_filled_in(written):
     ]
     found = examine(written(labelled), slice_fields=["channel"])
     (lacking,) = (one for one in found.findings if one.kind == "no slice value")
-    assert (lacking.lines, lacking.remedy) == ((1, 2), "fill in channel for 2 rows")
+    assert (lacking.lines, lacking.about, lacking.n) == ((1, 2), "channel", 2)
+    assert shown.said(lacking)[1] == "fill in channel for 2 rows"
     assert found.healthy
 
 
@@ -153,7 +157,8 @@ def test_unusable_rows_are_findings_with_their_line(written):
 def test_the_articles_sizes_are_numbers(written, n, what):
     found = examine(written([row(f"{i} {i * 7919} {i * 104729}") for i in range(n)]))
     sizes = [one for one in found.findings if one.kind == "size"]
-    assert what in sizes[0].what
+    assert sizes[0].n == n
+    assert what in shown.said(sizes[0])[0]
 
 
 def test_what_the_set_can_find_is_said(written):
@@ -161,7 +166,7 @@ def test_what_the_set_can_find_is_said(written):
     assert found.detectable[0.1] == pytest.approx(
         0.062, abs=5e-4
     )  # STATISTICS: n = 200, psi 10% finds 6.2 points
-    assert "6.2 at 10%" in str(found)
+    assert "6.2 at 10%" in shown.lines(found)[1]
 
 
 def test_thin_slices_are_counted(written):
@@ -171,9 +176,9 @@ def test_thin_slices_are_counted(written):
     ]
     found = examine(written(rows), slice_fields=["kind"])
     assert found.slices == {"kind = rare": 5, "kind = common": 35}
-    assert [one.what for one in found.findings if one.kind == "thin slice"] == [
-        "kind = rare has 5 rows"
-    ]
+    (thin,) = (one for one in found.findings if one.kind == "thin slice")
+    assert (thin.about, thin.n) == ("kind = rare", 5)
+    assert shown.said(thin)[0] == "kind = rare has 5 rows"
 
 
 def test_an_id_taken_for_a_slice_field_is_refused_by_name(written):
@@ -183,10 +188,12 @@ def test_an_id_taken_for_a_slice_field_is_refused_by_name(written):
     ]
     found = examine(written(rows), slice_fields=["patient", "kind"])
     (many,) = (one for one in found.findings if one.kind == "too many slices")
-    assert many.what == (
+    assert (many.about, many.n, many.of) == ("patient", 120, 120)
+    what, remedy = shown.said(many)
+    assert what == (
         "slice field patient has 120 values in 120 rows, such as 'p0', 'p1' and 'p2'; at most 40 can be cut by"
     )
-    assert "take patient out of slice_fields" in many.remedy
+    assert "take patient out of slice_fields" in remedy
     assert not found.healthy
     assert found.slices == {"kind = a": 60, "kind = b": 60}
     assert "thin slice" not in found.counts()
@@ -201,16 +208,16 @@ def test_near_duplicates_are_remembered_in_a_file(written, tmp_path):
 
 def test_without_detectable_differences_nothing_is_said_of_them():
     found = Checkup(path="x", n=9, findings=(), detectable={0.1: None}, slices={}, train=None)
-    assert str(found).splitlines() == [
+    assert shown.lines(found) == [
         "x: 9 rows, not compared with a training file. Found: nothing. Fit to test with."
     ]
 
 
 def test_what_must_be_mended_is_said_in_words_as_in_the_exit_code(written):
     conflict = [row(TEXT), row(TEXT, expected="another")]
-    assert " Mend it before a run." in str(examine(written(conflict))).splitlines()[0]
+    assert " Mend it before a run." in shown.lines(examine(written(conflict)))[0]
     alike = [row(TEXT), row(f"{TEXT} x")]
-    assert " Fit to test with." in str(examine(written(alike))).splitlines()[0]
+    assert " Fit to test with." in shown.lines(examine(written(alike)))[0]
 
 
 def talk(*said, expected="yes"):

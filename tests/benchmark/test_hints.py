@@ -9,7 +9,7 @@ from evalkit.answers.metrics import checker
 from evalkit.benchmark.doctor import examine, hints
 from evalkit.decision import Rules, decide
 from evalkit.report.new import new_study, next_step
-from evalkit.show import benchmark as shown
+from evalkit.show import doctor as shown
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_kinds_are_slices_what_rows_share_is_a_cluster_and_ids_and_constants_are
         "lang": {"en": 90, "de": 30}
     }  # not source (one value), not tags (a list)
     assert found.clusters == {"customer": 40}  # not ticket, of which each has its own
-    assert found.told() == [
+    assert shown.hinted(found) == [
         'Rows have lang (en 90, de 30); to cut by: slice_fields: "lang"',
         'Rows share customer (40 values); rows of one source count together: cluster_field: "customer"',
         'Expected answers are one of 2 labels: checker: "regex:bug|feature\\\\ \\\\(new\\\\)"',
@@ -75,7 +75,7 @@ def test_a_field_that_some_rows_lack_is_no_cluster_but_may_cut(rows):
     assert (list(found.slices), found.clusters) == (["kind"], {})
     partly = hints(rows(60, lambda i: (f"text {i}", {"who": f"w{i // 2}"} if i > 9 else {})))
     assert (partly.slices, partly.clusters) == ({}, {})
-    assert "a metadata field such as kind" in partly.told()[0]
+    assert "a metadata field such as kind" in shown.hinted(partly)[0]
 
 
 def test_a_new_study_has_them_as_comments_and_declares_nothing(rows, tmp_path):
@@ -103,20 +103,33 @@ def test_nothing_declared_is_said_by_the_doctor_and_in_the_report(rows):
     path = rows(120, tickets)
     found = examine(path)
     told = 'No slice is declared, so none can be shown worse or safe; declare slice_fields: "lang"'
-    assert told in str(found)
+    assert found.candidates == ("lang",)
+    assert told in shown.lines(found)[2]
     assert "declare slice_fields" in shown.checkup(found).body
-    assert "No slice is declared" not in str(examine(path, slice_fields=["lang"]))
-    assert "add one to their metadata" in str(examine(rows(60, lambda i: (f"text {i}", {}))))
+    assert "No slice is declared" not in "".join(shown.lines(examine(path, slice_fields=["lang"])))
+    assert "add one to their metadata" in shown.undeclared(
+        examine(rows(60, lambda i: (f"text {i}", {})))
+    )
 
 
 def test_a_rule_about_slices_says_when_it_has_none_to_stop_at():
-    from evalkit.records import Evidence
+    from evalkit.evidence import Evidence
 
     def rules(slices):
-        benchmark = Evidence(
-            layer="benchmark", study="x", made_at="", models={}, bound_to={}, simulated=False, metric="exact match",
-            unit="examples", primary=None, details={"slices": slices},
-        )  # fmt: skip
+        benchmark = Evidence.of(
+            {
+                "layer": "benchmark",
+                "study": "x",
+                "made_at": "",
+                "models": {},
+                "bound_to": {},
+                "simulated": False,
+                "metric": "exact match",
+                "unit": "examples",
+                "primary": None,
+                "details": {"slices": slices},
+            }
+        )
         return next(
             one for one in decide({"benchmark": benchmark}, study="x").rules if "slice" in one
         )

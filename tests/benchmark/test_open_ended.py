@@ -15,6 +15,7 @@ from evalkit.benchmark.doctor import examine
 from evalkit.records import Answer, Example
 from evalkit.report import chain
 from evalkit.report.new import new_study
+from evalkit.show import doctor as shown
 from evalkit.show.say import benchmark_answer
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -146,7 +147,7 @@ def test_also_right_changes_the_fingerprint_and_a_file_without_it_keeps_its_own(
 
 def test_the_same_open_question_twice_is_a_duplicate_and_no_conflict(tmp_path):
     path = written(tmp_path / "t.jsonl", row("q", id=1), row("q", id=2))
-    found = [one.what for one in examine(path).findings if one.kind == "duplicate"]
+    found = [shown.said(one)[0] for one in examine(path).findings if one.kind == "duplicate"]
     assert found == ["same prompt, nothing expected"]
 
 

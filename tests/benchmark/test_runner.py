@@ -513,6 +513,19 @@ def test_one_scorer_may_be_given_as_it_is(test_file):
     assert results[0].scores == {"length": 0.4}
 
 
+def test_names_that_can_be_read_only_once_are_read_once(test_file):
+    results = run_automated_eval(
+        lambda _: "question 1",
+        test_file(2),
+        scorers=iter(["exact", "similarity"]),
+        slice_fields=(name for name in ["parity"]),
+        name="m",
+        progress=False,
+    )
+    assert results[1].scores == {"exact": 1.0, "similarity": 1.0}
+    assert results[1].slices == {"parity": "1"}
+
+
 @pytest.mark.parametrize(
     "options", [{"checker": "no such"}, {"scorers": ["no such"]}, {"slice_fields": "no such"}]
 )

@@ -243,7 +243,14 @@ def test_retry_after_is_waited_for():
 
 @pytest.mark.parametrize(
     ("fault", "at_least"),
-    [("429 wait in ms", 0.2), ("429 wait till 2001", 0.0), ("429 wait nan", 0.0)],
+    [
+        ("429 wait in ms", 0.2),
+        ("429 wait in ms of Azure", 0.2),
+        ("429 wait for the limit", 1.0),
+        ("429 wait for a limit of old", 1.0),
+        ("429 wait till 2001", 0.0),
+        ("429 wait nan", 0.0),
+    ],
 )
 def test_each_form_of_retry_after_is_understood(fault, at_least):
     with FaultyServer(once(fault)) as server:

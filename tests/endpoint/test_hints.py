@@ -33,6 +33,7 @@ def test_a_wait_told_in_words_is_understood(words, seconds):
     ("headers", "seconds"),
     [
         ({"retry-after-ms": "350", "retry-after": "9"}, 0.35),
+        ({"x-ms-retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after": "20"}, 20),
         ({"retry-after": "-3"}, 0),
         ({"retry-after": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0),
@@ -54,6 +55,14 @@ def test_a_wait_told_in_words_is_understood(words, seconds):
             60,
         ),  # till it is whole again; one gets through before
         ({"x-ratelimit-limit-requests": "60"}, None),
+        ({"RateLimit": '"default";r=50;t=30'}, 30),
+        ({"RateLimit": '"burst";r=5;t=2, "daily";r=0;t=12'}, 12),
+        ({"RateLimit": '"a;r=0;t=50,b"; r=0; t=7; pk=:MTIz:'}, 7),
+        ({"ratelimit": "limit=100, remaining=0, reset=5"}, 5),
+        ({"ratelimit": "limit=100;w=60, remaining=50, reset=9"}, 9),
+        ({"ratelimit": '"daily";r=0;t=86400'}, 60),
+        ({"ratelimit": '"default";r=0', "ratelimit-policy": '"default";q=100;w=60'}, None),
+        ({"ratelimit": "unlimited"}, None),
         ({}, None),
     ],
 )
@@ -77,3 +86,19 @@ def test_headers_are_believed_before_words_and_words_before_the_reset_of_a_limit
     words, reset = "try again in 4s", {"x-ratelimit-reset-requests": "9s"}
     assert seconds_asked({"retry-after": "2", **reset}, words) == 2
     assert seconds_asked(reset, words) == 4
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "seconds"),
+    [
+        ("ratelimit", '"default";r=50;t=30', None),
+        ("ratelimit", '"default";r=0;t=30', 30),
+        ("ratelimit", "limit=9, remaining=8, reset=30", None),
+        ("x-ratelimit-reset-requests", "30s", None),
+        ("retry-after", "30", 30),
+    ],
+)
+def test_a_failed_server_that_tells_the_state_of_its_limits_asks_for_no_wait(
+    header, value, seconds
+):
+    assert seconds_asked({header: value}, status=500) == seconds

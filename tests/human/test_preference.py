@@ -8,11 +8,11 @@ from matplotlib import pyplot
 
 from evalkit import prepare_human_eval_batch, stats
 from evalkit.errors import DesignError
+from evalkit.evidence import Evidence, as_json
 from evalkit.human import ratings
 from evalkit.human.preference import SlicePreference, human_evidence, read_preference
 from evalkit.human.ratings import LABELS, check_raters
 from evalkit.human.rounds import Round
-from evalkit.records import Evidence
 from evalkit.show import human, style
 from evalkit.show.lacking import in_words
 
@@ -135,7 +135,7 @@ def test_an_open_round_shows_progress_and_nothing_else(new_round, rate, likes, t
     assert "22 of 44 ratings are in" in found.withheld
     record = human_evidence(found, study="s", models={}, bound_to={"base": "x"})
     assert record.primary is None
-    assert "win_rate" not in record.details
+    assert "win_rate" not in as_json(record.details)
     assert in_words(record.missing[0]).price == "22 ratings, then lock the round"
     assert human.answer_said(found) == found.withheld
     with pytest.raises(DesignError):
@@ -169,7 +169,7 @@ def test_the_evidence_survives_the_disk_and_holds_the_contract(
     assert (read.layer, read.simulated, read.unit) == ("human", True, "items")
     assert read.bound_to == bound
     assert read.models == {"base": "x", "fine_tuned": "y"}
-    assert read.primary["verdict"] == found.win_rate.verdict
+    assert read.primary.verdict == found.win_rate.verdict
     assert {
         "round",
         "votes",
@@ -179,8 +179,8 @@ def test_the_evidence_survives_the_disk_and_holds_the_contract(
         "ties",
         "both_bad",
         "reasons",
-    } <= set(read.details)
-    assert read.details["votes"] == 40
+    } <= set(as_json(read.details))
+    assert as_json(read.details)["votes"] == 40
 
 
 def test_slices_carry_holm_and_small_ones_an_exact_p(new_round, rate, likes):

@@ -12,6 +12,8 @@ from evalkit.__main__ import main
 from evalkit.answers import journal
 from evalkit.benchmark.bench import Bench, import_answers
 from evalkit.errors import DataError, DesignError
+from evalkit.interop import Log
+from evalkit.interop.run_log import told_apart
 from evalkit.show.say import benchmark_answer
 from evalkit.study import Study
 
@@ -115,6 +117,33 @@ def test_answers_alone_need_their_questions(tmp_path):
     test.write_text("".join(json.dumps(one) + "\n" for one in rows))
     compared = ek.compare_files(path, path, test_file=test)
     assert (compared.n, compared.cells["both_right"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        (("small", "large"), ["s.jsonl (small)", "s.jsonl (large)"]),
+        (("small", "small"), ["s.jsonl (old)", "s.jsonl (new)"]),
+        (("small", ""), ["s.jsonl (old)", "s.jsonl (new)"]),
+    ],
+)
+def test_two_files_of_one_name_are_told_apart_by_what_differs(models, told, tmp_path):
+    paths = [tmp_path / folder / "seed1/s.jsonl" for folder in ("old", "new")]
+    old, new = (
+        Log(path=path, tool="lm-eval", model=model, rows=())
+        for path, model in zip(paths, models, strict=True)
+    )
+    assert told_apart(old, new, ["s.jsonl", "s.jsonl"]) == told
+    assert told_apart(old, new, ["a", "b"]) == ["a", "b"]
+    assert told_apart(old, old, ["s.jsonl", "s.jsonl"]) == ["s.jsonl", "s.jsonl"]
+
+
+def test_two_files_of_one_name_and_one_model_are_compared_under_two_names(table):
+    for folder in ("old", "new"):
+        (table("t.csv", ["a", "b", "x"]).parent / folder).mkdir()
+    files = [table(f"{folder}/t.csv", ["a", "b", "x"]) for folder in ("old", "new")]
+    models = ek.compare_files(*files).declared.models
+    assert models == {"base": "t.csv (old)", "fine_tuned": "t.csv (new)"}
 
 
 @pytest.fixture

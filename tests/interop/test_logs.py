@@ -505,3 +505,29 @@ def test_a_bomb_spread_over_many_members_is_refused(tmp_path):
             log.writestr(f"samples/{n}_epoch_1.json", bytes(15 * 2**20))
     with pytest.raises(DataError, match="unpacks to 540 MB"):
         read_log(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        (
+            "promptfoo_results.json",
+            {"metadata": "x"},
+            "not the results of promptfoo .AttributeError",
+        ),
+        ("items.json", {"data": [True]}, "holds data, which no known tool writes"),
+    ],
+)
+def test_what_a_tool_would_never_write_is_refused_in_one_line(name, change, told, tmp_path):
+    there = LOGS / name
+    content = json.loads(there.read_text()) if there.exists() else {}
+    path = tmp_path / name
+    path.write_text(json.dumps(content | change))
+    with pytest.raises(DataError, match=told):
+        read_log(path, arm="ft")
+
+
+def test_a_number_too_large_to_be_one_is_no_score(tmp_path):
+    path = tmp_path / "table.jsonl"
+    path.write_text(json.dumps([{"id": 1, "output": "a", "judge": 10**400}]))
+    assert read_log(path).rows[0].scores == {}

@@ -19,7 +19,7 @@ from evalkit.benchmark.slices import (
 )
 from evalkit.records import EvalResult
 from evalkit.show import benchmark as shown
-from evalkit.show import say, table
+from evalkit.show import doctor, say, table
 from evalkit.study import Study
 
 SENTENCES = {
@@ -290,17 +290,17 @@ def test_hostile_text_is_text_wherever_it_shows(hostile, name):
 def test_a_doctors_findings_are_text_too(tmp_path):
     path = tmp_path / "<img src=x onerror=1>.jsonl"
     path.write_text('{"messages": [{"role": "<script>", "content": "x"}]}\n', encoding="utf-8")
-    assert "<script" not in examine(path)._repr_html_()
-    assert "<img" not in examine(path)._repr_html_()
+    found = examine(path)
+    for html in (found._repr_html_(), show.checkup(found)._repr_html_()):
+        assert "<script" not in html
+        assert "<img" not in html
 
 
 def test_the_doctors_caption_counts_what_it_found(tmp_path):
     path = tmp_path / "test.jsonl"
     row = '"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
     path.write_text(f'{{"id": 1, {row}{{"id": 2, {row}', encoding="utf-8")
-    assert say.checkup_title(examine(path)).startswith(
-        "2 rows: 1 duplicate and 1 remark on the size; "
-    )
+    assert doctor.title(examine(path)).startswith("2 rows: 1 duplicate and 1 remark on the size; ")
 
 
 def test_costs_without_prices_are_a_dash(comparison_in, tmp_path):
@@ -316,8 +316,8 @@ def test_training_is_spoken_of_only_as_searched():
     from evalkit.benchmark.doctor import Checkup, Finding
 
     def told(train, *kinds):
-        found = tuple(Finding(kind=kind, lines=(1,), what="w", remedy="r") for kind in kinds)
-        return say.checkup_title(
+        found = tuple(Finding(kind=kind, lines=(1,)) for kind in kinds)
+        return doctor.title(
             Checkup(path="x", n=50, findings=found, detectable={0.1: None}, slices={}, train=train)
         )
 
