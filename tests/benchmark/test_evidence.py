@@ -70,6 +70,7 @@ def test_amending_twice_is_amending_once(undecided, tmp_path):
     first = evidence.amended(
         path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x"
     )
+    first.write(path)
     again = evidence.amended(
         path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x"
     )
@@ -90,6 +91,7 @@ def test_what_is_missing_is_told_by_its_kind_not_by_its_words(undecided, tmp_pat
     for _ in range(2):
         again = evidence.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None)
         assert again is not None
+        again.write(path)
         assert [one.kind for one in again.missing] == ["slices_warned", "open_slices"]
         assert "kind = one" in in_words(again.missing[1]).action
 
