@@ -9,9 +9,9 @@ import yaml
 
 from evalkit.__main__ import main
 from evalkit.abtest.log import EventLog, Exposure
+from evalkit.answers.checkers import checker
 from evalkit.answers.endpoint import Endpoint
 from evalkit.answers.journal import Writer, header, read_journal
-from evalkit.answers.metrics import checker
 from evalkit.answers.progress import Estimate, Progress, Tally
 from evalkit.errors import DataError, EvalkitError, ModelError
 from evalkit.evidence import Evidence

@@ -84,8 +84,10 @@ def plan_differs(
         locked first). Nothing for a study that names no experiment: it plans nothing.
     """
     draft = make_plan(home, margin=margin)
-    if draft.experiment_name == UNNAMED:
-        return ()
+    return () if draft.experiment_name == UNNAMED else _differing(draft, locked)
+
+
+def _differing(draft: ABPlan, locked: LockedPlan) -> tuple[dict[str, object], ...]:
     says, counts, first = (_in_settings(one) for one in (draft, locked.plan, locked.first))
     return tuple(
         {"name": name, "study": value, "plan": counts[name], "amended": value == first[name]}
@@ -149,7 +151,7 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
         locked = read_lock(path)
         told = [
             f"{one['name']} is {one['study']} there and {one['plan']} here"
-            for one in plan_differs(home, locked, margin=plan.primary.margin)
+            for one in _differing(plan, locked)
         ]
         return locked, (
             f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "

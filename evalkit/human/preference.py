@@ -12,7 +12,7 @@ from typing import Literal
 import pandas as pd
 
 from evalkit import stats, wording
-from evalkit.errors import DesignError
+from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import (
     AtEqualLength,
     HumanDetails,
@@ -33,6 +33,7 @@ from evalkit.study import Study
 EVEN = 0.02  # so close to an even split no round of people is long enough
 MEASURED_VOTES, SLOWEST_GLANCE_S = 20, 5.0  # fewer or faster votes measure no pace
 MOST_DISAGREEMENTS = 10
+Withheld = Literal["", "no round", "open"]
 
 _RATES = dict.fromkeys(("win_rate", "ci_low", "ci_high"), "Float64")
 _CHECKS = ("gold_rate", "self_agreement", "others_rate", "left_rate", "left_p", "fast_rate")
@@ -128,7 +129,7 @@ class Preference(Brief):
     """What people prefer.
 
     Attributes:
-        withheld: Why nothing is shown, "" when the round is locked and decoded.
+        withheld: Why nothing is shown: there is "no round", or it is "open"; "" when it is locked and decoded.
         stale: Whether it was made from other answers than the present ones; what the benchmark says is then left out.
         win_rate: The primary result: every item, identical answers as ties.
         asked_only: The same over the pairs people were shown.
@@ -163,7 +164,7 @@ class Preference(Brief):
     reasons: tuple[ReasonCount, ...]
     votes: pd.DataFrame = field(repr=False, compare=False)
     round: str = ""
-    withheld: str = ""
+    withheld: Withheld = ""
     stale: bool = False
     progress: tuple[Progress, ...] = ()
     lock: Lock | None = None
@@ -194,11 +195,12 @@ class Preference(Brief):
         Args:
             by: "vote" for one row a vote (see `ratings.votes_frame`). "rater" for rater; votes, repeats and known pairs
                 included; win_rate with ci_low and ci_high, over the pairs this rater judged; gold_rate, self_agreement,
-                others_rate, left_rate, left_p, fast_rate and median_s (see `RaterCheck`); flags (joined by "; ", "" when
-                nothing stands out); shares are fractions, missing where nothing tells. "slice" for field, slice; n, wins,
-                losses and ties (items); win_rate with ci_low and ci_high; p_value, the one that decides; p_adjusted (Holm
-                over all slices); shown (whether a preference is shown after it).
+                others_rate, left_rate, left_p, fast_rate and median_s (see `RaterCheck`); flags (the checks that stand
+                out, joined by "; ", "" when none does); shares are fractions, missing where nothing tells. "slice" for field,
+                slice; n, wins, losses and ties (items); win_rate with ci_low and ci_high; p_value, the one that decides;
+                p_adjusted (Holm over all slices); shown (whether a preference is shown after it).
         """
+        need_one_of(("vote", "rater", "slice"), "by", by)
         if by == "vote":
             return ratings.votes_frame(self.votes)
         if by == "rater":
@@ -244,7 +246,7 @@ def read_preference(
     Raises:
         DataError: A file of the round changed after the lock.
     """
-    withheld = _withheld(round_)
+    withheld: Withheld = "" if round_ and round_.locked else "open" if round_ else "no round"
     stale = round_ is not None and bound_to is not None and not round_.batch.made_from(bound_to)
     opened = None if withheld else round_
     votes = ratings.unblind(opened) if opened else ratings.NO_VOTES
@@ -306,15 +308,6 @@ def win_rate_of(round_: Round, *, alpha: float = 0.05) -> stats.WinRate:
     """
     asked = first_votes(ratings.unblind(round_))
     return _win_rate(asked, len(round_.batch.identical), alpha)
-
-
-def _withheld(round_: Round | None) -> str:
-    if round_ is None:
-        return "No rating round was drawn yet: name the raters in study.yaml, then run notebook 03_rate."
-    if round_.locked:
-        return ""
-    done, total = map(sum, zip(*((one.done, one.total) for one in round_.progress()), strict=True))
-    return f"The round is open: {done} of {total} ratings are in. Results open when it is locked."
 
 
 def _win_rate(asked: pd.DataFrame, identical: int, alpha: float) -> stats.WinRate:
