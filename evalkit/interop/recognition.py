@@ -1,14 +1,17 @@
-"""Which tool wrote a file: recognised by what it holds, read as one model's answers."""
+"""Which tool wrote a file: recognised by how it begins and what it holds; or the reason why nothing can read it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from evalkit.answers import journal, runner
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
-from evalkit.interop.raw_file import read_json, start_of
-from evalkit.interop.run_log import Log
+from evalkit.interop.run_log import Log, Row
+from evalkit.records import Answer, EvalResult
 from evalkit.study import project_root
 from evalkit.wording import listed, whole
 
@@ -16,6 +19,18 @@ _KNOWN = (
     "Need a log of Inspect (.json, .eval), samples of lm-eval (samples_*.jsonl), results of promptfoo (.json, .jsonl), the "
     "output of an OpenAI batch, output items of OpenAI Evals, a table (CSV, Parquet, JSON lines), or a journal of evalkit"
 )
+_BOM = b"\xef\xbb\xbf"
+_OTHER = {  # by how a file begins, in lower case
+    b"\x1f\x8b": "packed (gzip); unpack it first",
+    b"\x28\xb5\x2f\xfd": "packed (zstd); unpack it first",
+    b"bzh": "packed (bzip2); unpack it first",
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+    b"<!doctype": "no JSON and no table but a web page; download the file itself",
+    b"<html": "no JSON and no table but a web page; download the file itself",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; `git lfs pull` brings it",
+}
+_MOST_BYTES = 4 * 2**30
 _ROW = {"testIdx", "doc_id", "custom_id", "datasource_item"}  # of a file of JSON lines
 
 
@@ -40,20 +55,12 @@ def read_log(
         DataError: The file is damaged, empty, of a newer version or no such file; one line that names the next step.
         DesignError: There are several arms, filters or columns that could be meant, and none was named.
     """
-    from evalkit.interop import (
-        answer_table,
-        inspect_logs,
-        lm_eval,
-        openai_batch,
-        openai_evals,
-        own_journal,
-        promptfoo,
-    )
+    from evalkit.interop import answer_table, inspect_logs, lm_eval, openai_files, promptfoo
 
     path, questions = _found(path), _found(test_file) if test_file else None
     columns, start = columns_named(columns), start_of(path)
     if b'"evalkit-journal"' in start:
-        return own_journal.read(path, questions).checked()
+        return _journal(path, questions).checked()
     if start[:2] == b"PK" or (start[:1] == b"{" and b'"eval"' in start and b'"status"' in start):
         return inspect_logs.read(path).with_questions(questions).checked()
     if start[:4] == b"PAR1" or path.suffix.lower() in answer_table.SEPARATORS:
@@ -67,9 +74,9 @@ def read_log(
     elif {"doc_id", "filtered_resps"} <= fields:
         log = lm_eval.read(path, rows, filter_name)
     elif {"custom_id", "response"} <= fields:
-        log = openai_batch.read(path, rows)
+        log = openai_files.read_batch(path, rows)
     elif about or "datasource_item" in fields:
-        log = openai_evals.read(path, about, rows)
+        log = openai_files.read_evals(path, about, rows)
     else:
         log = answer_table.read_rows(path, rows, columns)
     return log.with_questions(questions).checked()
@@ -128,3 +135,105 @@ def _no_answers(keys: set[str]) -> str:
 
 def _unknown(path: Path, told: str) -> DataError:
     return DataError(f"{path}: {told}. {_KNOWN}")
+
+
+def start_of(path: Path) -> bytes:
+    """How a file begins, without a byte order mark and blanks.
+
+    Raises:
+        DataError: It cannot be read, or is what no reader can read: packed, UTF-16, a web page, a pointer.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096).removeprefix(_BOM).lstrip()
+    except OSError as why:
+        raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
+    other = next((told for begin, told in _OTHER.items() if start.lower().startswith(begin)), "")
+    if other:
+        raise DataError(f"{path}: is {other}")
+    return start
+
+
+def text_in(path: Path) -> str:
+    """A file's text, without a byte order mark; its lines end alike, whichever system wrote them."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as why:
+        raise DataError(f"{path}: not UTF-8 (byte {why.start + 1}); save it as UTF-8") from why
+
+
+def read_json(path: Path, need: str) -> tuple[Any, bool]:
+    """What a file of JSON or of JSON lines holds, and whether it is lines.
+
+    Raises:
+        DataError: It is damaged, or too large to be one run's answers.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        size = f"{path.stat().st_size / 2**30:.0f} GB"
+        raise DataError(f"{path}: {size}, too much to be one run's answers; split it")
+    text = text_in(path)
+    try:
+        return json.loads(text), False
+    except RecursionError as why:
+        raise DataError(f"{path}: nested too deeply; {need}") from why
+    except ValueError as why:
+        if text.lstrip()[:1] == "[" and not _is_json(text.lstrip().split("\n", 1)[0]):
+            told = f"not a whole JSON array ({why}); copy it again or export it anew"
+            raise DataError(f"{path}: {told}") from why
+    numbered = enumerate(text.split("\n"), start=1)
+    return [_line(path, number, line) for number, line in numbered if line.strip()], True
+
+
+def _line(path: Path, number: int, line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as why:
+        torn = ", the file ends in the middle of a line" if line[-1:] != "}" else ""
+        what = f"{path}:{number}: not JSON{torn} ({type(why).__name__}: {str(why)[:80]})"
+        remedy = "write one JSON object on each line, or copy it again or export it anew"
+        raise DataError(f"{what}; {remedy}") from why
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _journal(path: Path, test_file: Path | None) -> Log:
+    """A journal of this kit, scored against its test set."""
+    if test_file is None:
+        raise DataError(
+            f"{path}: a journal holds answers only; name the test file that was asked with --test"
+        )
+    head = journal.read_header(path)
+    results = runner.results_from_journal(path, test_file, checker="none", scorers=())
+    return Log(
+        path=path,
+        tool=f"evalkit {head.get('versions', {}).get('evalkit', '')}".strip(),
+        model=str(head["model"]),
+        made_at=str(head.get("created_at", "")),
+        rows=tuple(map(_journal_row, results)),
+    )
+
+
+def _journal_row(result: EvalResult) -> Row:
+    return Row(
+        example_id=str(result.example_id),
+        sample=result.sample,
+        messages=result.messages,
+        expected=result.right,
+        answer=Answer(
+            text=result.predicted,
+            outcome=result.outcome,
+            finish_reason=result.finish_reason,
+            prompt_tokens=result.prompt_tokens,
+            completion_tokens=result.completion_tokens,
+            latency_ms=result.latency_ms,
+            error=result.error,
+        ),
+        scores=result.scores,
+        slices=result.slices,
+    )
