@@ -28,3 +28,13 @@ class DesignError(EvalkitError, ValueError):
 
 class ModelError(EvalkitError):
     """An endpoint cannot be used at all: wrong key, model name or address, or no quota left."""
+
+
+def need_one_of(names: tuple[str, ...], what: str, given: object) -> None:
+    """Refuses a choice that is none of these names.
+
+    Raises:
+        DesignError: It is not.
+    """
+    if given not in names:
+        raise DesignError(f"{what} is {given!r}; need {' or '.join(map(repr, names))}")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import KW_ONLY, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from evalkit.files import Record, read_record, write_whole
-from evalkit.redaction import without_secrets_in
+from evalkit.files import Record
 
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
@@ -296,53 +294,6 @@ class Against:
         return f"{self.layer}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Evidence(Brief):
-    """What one layer hands to the decision, as a JSON file in the run's folder.
-
-    Attributes:
-        layer: benchmark, human or ab_test.
-        models: Names, `{"base": ..., "fine_tuned": ...}`.
-        bound_to: Hashes this evidence is valid for: `test_set`; `base` and `fine_tuned` (answers, see `answers_hash`);
-            `base_journal` and `fine_tuned_journal` (all that the journals hold).
-        simulated: True when any rating or user in it is simulated.
-        metric: What `primary` measures, in words, e.g. "exact match".
-        unit: What `primary["n"]` counts: examples, items or users.
-        primary: The primary test result as a dict of plain numbers (with `verdict`); None when withheld.
-        missing: What would settle it, priced.
-        details: Everything else the layer reports.
-    """
-
-    layer: Layer
-    study: str
-    made_at: str
-    models: Mapping[str, str]
-    bound_to: Mapping[str, str]
-    simulated: bool
-    metric: str
-    unit: str
-    primary: Held | None
-    missing: tuple[Missing, ...] = ()
-    details: Held = field(default_factory=lambda: _NOTHING)
-
-    def write(self, path: Path) -> Path:
-        """Writes the evidence as JSON; refuses NaN, which is not JSON."""
-        record = {name: _plain(getattr(self, name)) for name in self.__slots__}
-        text = json.dumps(without_secrets_in(record), indent=1, allow_nan=False)
-        return write_whole(path, text.encode() + b"\n")
-
-    @classmethod
-    def read(cls, path: Path) -> Evidence:
-        """Reads what `write` wrote.
-
-        Raises:
-            DataError: The file is not such a record.
-        """
-        return read_record(
-            path, cls, said="not a record of evidence", remedy="run its chapter again"
-        )
-
-
 def answers_hash(results: Iterable[EvalResult]) -> str:
     """SHA-256 hex over the sorted (example id, sample, answer, outcome): what evidence on these answers is bound to.
 
@@ -357,13 +308,3 @@ def hash_rows(rows: Iterable[Sequence[object]]) -> str:
     """SHA-256 hex over rows of texts and numbers, whatever their order."""
     text = json.dumps(sorted(map(list, rows)), separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if isinstance(value, Missing):
-        return asdict(value)
-    return value

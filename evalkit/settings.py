@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import get_type_hints
+from typing import TypeVar, get_type_hints
 
 import msgspec
 
@@ -17,6 +17,7 @@ from evalkit.files import JsonObject, as_record, no_number, read_json, read_reco
 from evalkit.redaction import passwords_in
 from evalkit.wording import plural, visible, whole
 
+T = TypeVar("T")
 Value = str | int | float | bool
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")  # of the environment
 
@@ -202,9 +203,13 @@ def is_elsewhere(event_log: str) -> bool:
     return "://" in event_log or VARIABLE.fullmatch(event_log) is not None
 
 
-def named(words: str) -> tuple[str, ...]:
-    """The names in a comma-separated setting."""
-    return tuple(word.strip() for word in words.split(",") if word.strip())
+def named(given: str | T | Iterable[str | T]) -> tuple[str | T, ...]:
+    """Several names: a text with commas between them, or any iterable; a function stands for itself."""
+    several = given.split(",") if isinstance(given, str) else given
+    if callable(several) or not isinstance(several, Iterable):
+        several = [several]
+    stripped = (one.strip() if isinstance(one, str) else one for one in several)
+    return tuple(one for one in stripped if one)
 
 
 def checked(

@@ -24,11 +24,12 @@ from evalkit.benchmark.slices import Found, SliceTable, slice_table
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
 from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
-from evalkit.errors import DesignError
+from evalkit.errors import DesignError, need_one_of
+from evalkit.evidence import Evidence
 from evalkit.human.preference import Preference, human_evidence, read_preference
 from evalkit.human.session import simulate_votes
 from evalkit.human.study_round import StudyRound, find_round, in_jupyter, open_round
-from evalkit.records import EvalResult, Evidence
+from evalkit.records import EvalResult
 from evalkit.settings import named
 
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ class Study(study.Study):
         return Bench(study=self, margin=self.margin("benchmark"))
 
     def answers(self, role: Literal["base", "fine_tuned"]) -> list[EvalResult]:
-        """One model's scored answers, from its journal."""
+        """One model's scored answers, from its journal.
+
+        Raises:
+            DesignError: Another role.
+        """
+        need_one_of(("base", "fine_tuned"), "role", role)
         return self.bench.base if role == "base" else self.bench.fine_tuned
 
     def compare(self, *, ask: bool = False) -> Comparison:
@@ -148,8 +154,12 @@ class Study(study.Study):
         told = chapter.simulate(self, answers)
         return told or "The log is read as it stands; nothing is simulated."
 
-    def reading(self, plan: LockedPlan | NoReading) -> Reading | NoReading:
-        """The log as the plan allows it to be read, up to where outcomes begin; its `effect()` is a look, on record."""
+    def reading(self, plan: LockedPlan | NoReading | None = None) -> Reading | NoReading:
+        """The log as the plan allows it to be read, up to where outcomes begin; its `effect()` is a look, on record.
+
+        Args:
+            plan: What `plan()` gave; the locked one by default.
+        """
         return chapter.open_reading(self, plan)
 
     def design_effect(self) -> float | None:
@@ -168,8 +178,7 @@ class Study(study.Study):
         Raises:
             DesignError: Another kind.
         """
-        if kind != "look":
-            raise DesignError(f"ledger of {kind!r}: there is one of looks, kind='look'")
+        need_one_of(("look",), "kind", kind)
         return lock.looks_frame(lock.read_looks(self.path(lock.LEDGER)))
 
     def gaps(self) -> Gaps:
@@ -285,6 +294,9 @@ class Study(study.Study):
 
         Returns:
             The benchmark's record (None, and no file, when its chapter has not written it for these answers), else the file.
+
+        Raises:
+            DesignError: It is no result of a chapter.
         """
         folder = self.run_folder()
         if isinstance(found, Comparison) and slices is not None:
@@ -296,6 +308,10 @@ class Study(study.Study):
             return human_evidence(found, study=self.name, **said).write(folder / "preference.json")
         if isinstance(found, Decision):
             return self._write_decision(found, folder)
+        if not isinstance(found, Reading | NoReading):
+            raise DesignError(
+                f"{type(found).__name__} is no result of a chapter; need what compare, preference, reading or decide gave"
+            )
         differs = self._differs(found.plan) if found.plan else ()
         record = chapter.ab_evidence(found, study=self.name, differs=differs)
         return record.write(folder / "ab_test.json")

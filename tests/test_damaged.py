@@ -11,18 +11,19 @@ from evalkit.abtest.lock import lock, read_lock
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.plan import ABPlan, Metric, read_guardrails
 from evalkit.abtest.source import open_log
+from evalkit.answers.checkers import checker
 from evalkit.answers.dataset import read_examples
 from evalkit.answers.journal import read_journal
-from evalkit.answers.metrics import checker
 from evalkit.answers.progress import prices_of
 from evalkit.decision import Rules, decide, history, read_decision, read_evidence
 from evalkit.errors import EvalkitError
+from evalkit.evidence import Evidence
 from evalkit.human import serve
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
 from evalkit.human.study_round import read_gold, read_rubric
-from evalkit.records import EvalResult, Evidence
+from evalkit.records import EvalResult
 from evalkit.report import manifest
 from evalkit.settings import declared_parameters
 from evalkit.study import Study
@@ -145,16 +146,18 @@ def _rate(folder: Path) -> None:
 
 
 def _report(folder: Path) -> None:
-    evidence = Evidence(
-        layer="benchmark",
-        study="s",
-        made_at="2026-11-24T12:00:00+00:00",
-        models={"base": "b", "fine_tuned": "f"},
-        bound_to={},
-        simulated=False,
-        metric="exact match",
-        unit="examples",
-        primary=None,
+    evidence = Evidence.of(
+        {
+            "layer": "benchmark",
+            "study": "s",
+            "made_at": "2026-11-24T12:00:00+00:00",
+            "models": {"base": "b", "fine_tuned": "f"},
+            "bound_to": {},
+            "simulated": False,
+            "metric": "exact match",
+            "unit": "examples",
+            "primary": None,
+        }
     )
     evidence.write(folder / "comparison.json")
     decide({"benchmark": evidence}, study="s").write(folder)

@@ -9,12 +9,13 @@ import yaml
 
 from evalkit.__main__ import main
 from evalkit.abtest.log import EventLog, Exposure
+from evalkit.answers.checkers import checker
 from evalkit.answers.endpoint import Endpoint
 from evalkit.answers.journal import Writer, header, read_journal
-from evalkit.answers.metrics import checker
 from evalkit.answers.progress import Estimate, Progress, Tally
 from evalkit.errors import DataError, EvalkitError, ModelError
-from evalkit.records import Answer, Evidence
+from evalkit.evidence import Evidence
+from evalkit.records import Answer
 from evalkit.redaction import without_secrets
 from evalkit.report.new import new_study
 from evalkit.study import Study
@@ -115,10 +116,20 @@ def test_no_form_of_a_key_is_written_by_any_record(tmp_path):
     log.record_exposure(Exposure(**row, model=told, latency_ms=1.0, error=told, slice=told))
     log.export(tmp_path)
     log.close()
-    Evidence(
-        layer="benchmark", study=told, made_at="", models={"base": told}, bound_to={}, simulated=False,
-        metric=told, unit="", primary=None, details={told: (told,)},
-    ).write(tmp_path / "comparison.json")  # fmt: skip
+    Evidence.of(
+        {
+            "layer": "benchmark",
+            "study": told,
+            "made_at": "",
+            "models": {"base": told},
+            "bound_to": {},
+            "simulated": False,
+            "metric": told,
+            "unit": "",
+            "primary": None,
+            "details": {told: (told,)},
+        }
+    ).write(tmp_path / "comparison.json")
     assert KEY not in str(DataError(told))
     for path in tmp_path.iterdir():
         content = path.read_bytes().lower()

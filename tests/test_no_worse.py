@@ -23,7 +23,8 @@ from evalkit.benchmark.slices import slice_table
 from evalkit.decision import decide
 from evalkit.decision.rules import Rules
 from evalkit.errors import DataError, DesignError
-from evalkit.records import EvalResult, Evidence
+from evalkit.evidence import Evidence
+from evalkit.records import EvalResult
 from evalkit.report import chain
 from evalkit.report.gate import gate
 from evalkit.settings import Settings, retirement
@@ -252,11 +253,20 @@ def layer(name, estimate, low, high, verdict="no difference shown", shift=0.0):
         "ci_low": low + shift,
         "ci_high": high + shift,
     }
-    return Evidence(
-        layer=name, study="s", made_at="2026-11-24T00:00:00+00:00", models={"base": "old", "fine_tuned": "new"},
-        bound_to={"test_set": "t", "base": "b", "fine_tuned": "f"}, simulated=False, metric="exact match", unit="examples",
-        primary=primary, details={"noise_floor": {"flip_rate": 0.0}} if name == "benchmark" else {},
-    )  # fmt: skip
+    return Evidence.of(
+        {
+            "layer": name,
+            "study": "s",
+            "made_at": "2026-11-24T00:00:00+00:00",
+            "models": {"base": "old", "fine_tuned": "new"},
+            "bound_to": {"test_set": "t", "base": "b", "fine_tuned": "f"},
+            "simulated": False,
+            "metric": "exact match",
+            "unit": "examples",
+            "primary": primary,
+            "details": {"noise_floor": {"flip_rate": 0.0}} if name == "benchmark" else {},
+        }
+    )
 
 
 def asked(tmp_path, rules="", margin=0.05):

@@ -16,6 +16,7 @@ from evalkit.abtest.lock import read_looks
 from evalkit.abtest.reading import Reading
 from evalkit.abtest.source import open_log
 from evalkit.decision import history
+from evalkit.evidence import as_json
 from evalkit.records import EvalResult
 from evalkit.report import chain
 from evalkit.show import abtest as words
@@ -83,7 +84,7 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     )
     assert "Read-only file system" in " ".join(found.notes)
     evidence = chapter.ab_evidence(found, study="tiny")
-    assert "control_rate" not in json.dumps(evidence.details)
+    assert "control_rate" not in json.dumps(as_json(evidence.details))
     assert read_looks(tested.path(chapter.LEDGER)) == ()
 
 

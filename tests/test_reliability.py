@@ -19,10 +19,11 @@ from evalkit.abtest.lock import Look, amend, canonical, read_lock, record_look
 from evalkit.decision import history
 from evalkit.decision.concerns import confirm
 from evalkit.errors import DataError, DesignError
+from evalkit.evidence import Evidence
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.rounds import Round
 from evalkit.human.session import Session
-from evalkit.records import EvalResult, Evidence
+from evalkit.records import EvalResult
 from evalkit.report import manifest
 from evalkit.report.gate import gate, verify
 from evalkit.workbench import Study
@@ -139,10 +140,20 @@ def evidence(layer, verdict, study):
     effect = 0.1 if verdict == "better" else -0.1
     level = effect + (0.5 if layer == "human" else 0.0)
     primary = {"verdict": verdict, "n": 300, "estimate": level, "alpha": 0.05, "p_value": 0.01}
-    return Evidence(
-        layer=layer, study=study, made_at="2026-11-28", models=MODELS, bound_to=BOUND, simulated=False, metric=layer,
-        unit="items", primary=primary | {"ci_low": level - 0.05, "ci_high": level + 0.05}, details=DETAILS[layer],
-    )  # fmt: skip
+    return Evidence.of(
+        {
+            "layer": layer,
+            "study": study,
+            "made_at": "2026-11-28",
+            "models": MODELS,
+            "bound_to": BOUND,
+            "simulated": False,
+            "metric": layer,
+            "unit": "items",
+            "primary": primary | {"ci_low": level - 0.05, "ci_high": level + 0.05},
+            "details": DETAILS[layer],
+        }
+    )
 
 
 @pytest.fixture

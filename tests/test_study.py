@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 import pytest
 
 from evalkit.errors import DataError, DesignError
-from evalkit.records import Evidence, Missing
+from evalkit.evidence import Evidence
+from evalkit.records import Missing
 from evalkit.study import Study, checked_run, new_run_name, project_root
 
 
@@ -53,18 +54,20 @@ def test_run_names_sort_by_time_and_are_accepted_back(root):
 
 
 def test_evidence_survives_the_round_trip(tmp_path):
-    evidence = Evidence(
-        layer="human",
-        study="demo",
-        made_at="2026-11-24T00:00:00Z",
-        models={"base": "a", "fine_tuned": "b"},
-        bound_to={"test_set": "1"},
-        simulated=True,
-        metric="preference",
-        unit="items",
-        primary=None,
-        missing=(Missing(action="Rate more", why="60 items", price="4 hours"),),
-        details={"votes": 60, "p": 1e-49},
+    evidence = Evidence.of(
+        {
+            "layer": "human",
+            "study": "demo",
+            "made_at": "2026-11-24T00:00:00Z",
+            "models": {"base": "a", "fine_tuned": "b"},
+            "bound_to": {"test_set": "1"},
+            "simulated": True,
+            "metric": "preference",
+            "unit": "items",
+            "primary": None,
+            "missing": (Missing(action="Rate more", why="60 items", price="4 hours"),),
+            "details": {"votes": 60, "p": 1e-49},
+        }
     )
     assert Evidence.read(evidence.write(tmp_path / "preference.json")) == evidence
 

@@ -1,6 +1,7 @@
 """What a layer shows, carried through to the decision: the numbers that decide there are those that hold."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,14 +15,14 @@ from evalkit.abtest.schedule import limits, schedule
 from evalkit.benchmark import evidence
 from evalkit.benchmark.comparison import compare_many
 from evalkit.decision import Rules, decide
-from evalkit.records import EvalResult, Evidence
+from evalkit.evidence import Evidence
+from evalkit.records import EvalResult
 
 ABOUT = {
     "study": "small",
     "models": {"base": "b", "fine_tuned": "f"},
     "bound_to": {"test_set": "0"},
     "costs": {},
-    "noise_floor": {"flip_rate": 0.0},
 }
 
 
@@ -33,7 +34,7 @@ def answers(right):
 
 
 def gate(record, **rules):
-    found = Evidence(**{f: getattr(record, f) for f in record.__dataclass_fields__})
+    found = replace(record, details=replace(record.details, noise_floor={"flip_rate": 0.0}))
     return decide(
         {"benchmark": found}, study="small", rules=Rules(human_before_deployment=False, **rules)
     )
@@ -104,7 +105,7 @@ def rollout(primary):
         "bound_to": {}, "simulated": False, "unit": "users",
     }  # fmt: skip
     found = {
-        layer: Evidence(layer=layer, metric="m", primary=one, details={}, **fields)
+        layer: Evidence.of({"layer": layer, "metric": "m", "primary": one, "details": {}, **fields})
         for layer, one in (("benchmark", decided), ("human", decided), ("ab_test", primary))
     }
     return decide(found, study="s", stage="rollout").verdict

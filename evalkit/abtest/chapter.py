@@ -22,7 +22,8 @@ from evalkit.abtest.reading import NoReading, Reading, read_ab_test
 from evalkit.abtest.simulate import simulate_traffic
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
-from evalkit.records import EvalResult, Evidence, Missing
+from evalkit.evidence import ABDetails, ABEvidence, ReportedTest
+from evalkit.records import EvalResult, Missing
 from evalkit.settings import TYPES, is_elsewhere, named
 from evalkit.study import Study
 
@@ -82,8 +83,10 @@ def plan_differs(
         locked first). Nothing for a study that names no experiment: it plans nothing.
     """
     draft = make_plan(home, margin=margin)
-    if draft.experiment_name == UNNAMED:
-        return ()
+    return () if draft.experiment_name == UNNAMED else _differing(draft, locked)
+
+
+def _differing(draft: ABPlan, locked: LockedPlan) -> tuple[dict[str, object], ...]:
     says, counts, first = (_in_settings(one) for one in (draft, locked.plan, locked.first))
     return tuple(
         {"name": name, "study": value, "plan": counts[name], "amended": value == first[name]}
@@ -147,7 +150,7 @@ def lock_plan(home: Study, plan: ABPlan) -> tuple[LockedPlan, str]:
         locked = read_lock(path)
         told = [
             f"{one['name']} is {one['study']} there and {one['plan']} here"
-            for one in plan_differs(home, locked, margin=plan.primary.margin)
+            for one in _differing(plan, locked)
         ]
         return locked, (
             f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "
@@ -278,7 +281,7 @@ def ab_evidence(
     *,
     study: str,
     differs: Sequence[Mapping[str, object]] = (),
-) -> Evidence:
+) -> ABEvidence:
     """The layer's record; a withheld effect stands nowhere in it.
 
     It is bound to the models of its plan by name: users never saw the test set, so no change of it touches what they showed.
@@ -290,9 +293,9 @@ def ab_evidence(
     """
     plan = found.plan.plan if found.plan else None
     read = isinstance(found, Reading)
-    details = found.to_dict() if read else {"why": found.why}
-    return Evidence(
-        layer="ab_test",
+    told = found.to_dict() if read else {"why": found.why}
+    details = ABDetails.of(told | ({"plan_differs": list(differs)} if differs else {}))
+    return ABEvidence(
         study=study,
         made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         models=plan.models if plan else {},
@@ -301,6 +304,6 @@ def ab_evidence(
         metric=plan.primary.name.replace("_", " ") if plan else "",
         unit="users",
         missing=found.missing,
-        primary=found.primary_dict() if read else None,
-        details=details | ({"plan_differs": list(differs)} if differs else {}),
+        primary=ReportedTest.of(found.primary_dict()) if read else None,
+        details=details,
     )

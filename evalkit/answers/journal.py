@@ -11,15 +11,16 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Self, get_args
 
 from evalkit.errors import DataError
 from evalkit.files import DoubledNameError, JsonObject, LineFile, Place, from_json, lines
-from evalkit.records import Answer, Brief, Outcome, ends_in_error, hash_rows
+from evalkit.records import Answer, Brief, Example, Outcome, ends_in_error, hash_rows
 from evalkit.redaction import known_secrets, without_secrets_in
 from evalkit.wording import plural, visible, whole
 
@@ -80,6 +81,30 @@ def call_key(
     asked = [model, endpoint, dict(parameters), [dict(message) for message in messages], sample]
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One example to be asked for its n-th sample."""
+
+    example: Example
+    sample: int
+    key: str
+
+
+def calls(
+    model: str,
+    endpoint: str,
+    parameters: Mapping[str, object],
+    rows: Iterable[Example],
+    n_samples: int,
+) -> Iterator[Call]:
+    """Every call, in file order, sample by sample."""
+    key = partial(call_key, model, endpoint)
+    for row in rows:
+        sent = {**parameters, **row.request}
+        for sample in range(n_samples):
+            yield Call(example=row, sample=sample, key=key(sent, row.messages, sample))
 
 
 def header(

@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import platform
 import warnings
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from importlib.metadata import version
 from inspect import signature
-from numbers import Integral
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from evalkit.answers import dataset, metrics
 from evalkit.answers import journal as journals
-from evalkit.answers.functions import CallableModel, ModelFunction, identity
-from evalkit.answers.metrics import Checker, Scorer
-from evalkit.answers.progress import Estimate, PriceList, Progress, Tally, prices_of
-from evalkit.answers.request import Parameters
-from evalkit.errors import DataError, DesignError, ModelError
-from evalkit.files import JsonObject, no_number
+from evalkit.answers.checkers import Checker
+from evalkit.answers.evaluation import SCORERS, Evaluation, Names
+from evalkit.answers.functions import CallableModel, ModelFunction
+from evalkit.answers.progress import PriceList, Progress, Tally
+from evalkit.errors import DataError, ModelError
 from evalkit.records import Answer, EvalResult, Example, Results
-from evalkit.wording import flattened, listed, plural, visible
+from evalkit.settings import named
+from evalkit.wording import listed, plural, visible
 
 if TYPE_CHECKING:
     from evalkit.answers.endpoint import Endpoint
 
 T = TypeVar("T")
 R = TypeVar("R")
-Scored = Callable[[Example, Answer, int], EvalResult]
-Names = str | Iterable[str]
-Scorers = str | Scorer | Iterable[str | Scorer]
 
-AUTO = "auto"
-SCORERS = ("similarity",)
 _LONG = 20_000  # characters of answer and expectation
-_LONG_VALUE = 120  # characters of a parameter's value that are shown
-_CHARS_PER_TOKEN = 3  # an upper bound needs few characters a token; English has about four
 _END = object()
 
 
@@ -61,8 +41,8 @@ def run_automated_eval(
     journal: str | Path | None = None,
     endpoint: str = "openai",
     base_url: str | None = None,
-    checker: str | Checker = AUTO,
-    scorers: Scorers = SCORERS,
+    checker: str | Checker = metrics.AUTO,
+    scorers: metrics.Scorers = SCORERS,
     limit: int | None = None,
     samples: int = 1,
     temperature: float | None = 0.0,
@@ -162,8 +142,8 @@ def results_from_journal(
     journal_path: str | Path,
     test_file: str | Path,
     *,
-    checker: str | Checker = AUTO,
-    scorers: Scorers = SCORERS,
+    checker: str | Checker = metrics.AUTO,
+    scorers: metrics.Scorers = SCORERS,
     slice_fields: Names = (),
     cluster_field: str | None = None,
     limit: int | None = None,
@@ -185,16 +165,16 @@ def results_from_journal(
         test_file,
         system_prompt=head.get("system_prompt", ""),
         system_prompt_mode=head.get("system_prompt_mode", "auto"),
-        slice_fields=names(slice_fields),
+        slice_fields=named(slice_fields),
         cluster_field=cluster_field,
         limit=limit,
         strict=strict,
     )
     n_samples = samples or 1 + max((entry.sample for entry in found.entries), default=0)
-    score = scoring(checker, scorers, test_set.examples)
+    score = metrics.scoring(checker, scorers, test_set.examples)
     asked = head["model"], head.get("endpoint", ""), head["parameters"]
     results, unanswered = Results(), list[Example]()
-    for call in _calls(*asked, test_set, n_samples):
+    for call in journals.calls(*asked, test_set, n_samples):
         if entry := entries.get(call.key):
             results.append(score(call.example, entry.answer, call.sample))
         elif call.sample == 0:
@@ -217,207 +197,6 @@ def _tell_unanswered(
     if len(unanswered) == n:
         raise DataError(text)
     warnings.warn(visible(text), stacklevel=3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One example to be asked for its n-th sample."""
-
-    example: Example
-    sample: int
-    key: str
-
-
-def _calls(
-    model: str,
-    endpoint: str,
-    parameters: Mapping[str, object],
-    rows: Iterable[Example],
-    n_samples: int,
-) -> Iterator[Call]:
-    """Every call, in file order, sample by sample."""
-    key = partial(journals.call_key, model, endpoint)
-    for row in rows:
-        sent = {**parameters, **row.request}
-        for sample in range(n_samples):
-            yield Call(example=row, sample=sample, key=key(sent, row.messages, sample))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """A run as planned; each field means what the argument of that name means to `run_automated_eval`.
-
-    Attributes:
-        keep: False holds no rows and no results in memory; for `stream_eval`.
-    """
-
-    model: str | ModelFunction
-    test_file: str | Path
-    system_prompt: str = ""
-    journal: str | Path | None = None
-    endpoint: str = "openai"
-    base_url: str | None = None
-    checker: str | Checker = AUTO
-    scorers: Scorers = SCORERS
-    limit: int | None = None
-    samples: int = 1
-    temperature: float | None = 0.0
-    max_tokens: int | None = 1024
-    seed: int | None = None
-    concurrency: int = 16
-    slice_fields: Names = ()
-    cluster_field: str | None = None
-    progress: bool = False
-    prices: str | Path | PriceList | None = None
-    extra_body: Mapping[str, object] | None = None
-    system_prompt_mode: dataset.SystemPromptMode = "auto"
-    strip_think: bool | None = None
-    strict: bool = True
-    timeout_s: float = 120.0
-    attempts: int = 6
-    abort_after: int = 25
-    patience_s: float = 600.0
-    max_reply_mb: float = 4.0
-    about: Mapping[str, object] | None = None
-    name: str = ""
-    keep: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "concurrency", "attempts", "abort_after"):
-            if not isinstance(n := getattr(self, name), Integral) or n < 1:
-                raise DesignError(f"{name} is {n!r}; need at least 1, a whole number")
-        for name, least in (("patience_s", 0.0), ("timeout_s", 0.001), ("max_reply_mb", 0.001)):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or no_number(value) or value < least:
-                raise DesignError(f"{name} is {value!r}; need a number of at least {least:g}")
-        if not isinstance(self.model, str) and not callable(self.model):
-            need = "need the name of a model, or a function of the messages"
-            raise DesignError(f"model is {self.model!r}; {need}")
-        if self.name and isinstance(self.model, str):
-            raise DesignError(
-                f"name is {self.name!r}, but model {self.model!r} has one; it is for functions"
-            )
-        if self.journal is not None:
-            self.function()  # what has no name must cost no call either
-        for name in ("scorers", "slice_fields"):  # any iterable, also one that is read only once
-            object.__setattr__(self, name, names(getattr(self, name)))
-        scoring(self.checker, self.scorers)  # an unknown name must cost no call
-
-    def function(self) -> dict[str, str]:
-        """What tells the function that answers from another of its name; nothing for a model or a given name.
-
-        Raises:
-            DesignError: It has no name of its own, and none was given.
-        """
-        return {} if self.name or isinstance(self.model, str) else identity(self.model)
-
-    @property
-    def model_name(self) -> str:
-        """The model's name, or the function's: the one given, else its own."""
-        if isinstance(self.model, str):
-            return self.model
-        return self.name or getattr(self.model, "__qualname__", type(self.model).__name__)
-
-    @property
-    def endpoint_name(self) -> str:
-        """The declared name; a function has no endpoint."""
-        is_function = not isinstance(self.model, str) and self.endpoint == "openai"
-        return "function" if is_function else self.endpoint
-
-    @cached_property
-    def parameters(self) -> Parameters:
-        """What goes with each call; a function is given the messages only."""
-        if not isinstance(self.model, str):
-            return Parameters(temperature=None, max_tokens=None, strip_think=self.strip_think)
-        return Parameters(
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            seed=self.seed,
-            strip_think=self.strip_think,
-            extra=self.extra_body or {},
-        )
-
-    @cached_property
-    def test_set(self) -> dataset.TestSet:
-        """The test set, read and checked once."""
-        same = ("system_prompt", "system_prompt_mode", "cluster_field", "limit", "strict", "keep")
-        options = {name: getattr(self, name) for name in same}
-        fields = names(self.slice_fields)
-        return dataset.read_examples(self.test_file, slice_fields=fields, **options)
-
-    @cached_property
-    def score(self) -> Scored:
-        """Scores one answer."""
-        return scoring(self.checker, self.scorers, self.test_set)
-
-    @property
-    def n_calls(self) -> int:
-        """Calls in all, answered before or not."""
-        return min(self.test_set.n_rows, self.limit or self.test_set.n_rows) * self.samples
-
-    def header(self) -> JsonObject:
-        """The header of this run's journal."""
-        versions = {name: version(name) for name in ("evalkit", "openai")}
-        return journals.header(
-            self.model_name,
-            endpoint=self.endpoint_name,
-            parameters=self.parameters.recorded(),
-            system_prompt=self.system_prompt,
-            system_prompt_mode=self.system_prompt_mode,
-            test_set=self.test_set.fingerprint,
-            versions={**versions, "python": platform.python_version()},
-            about={**(self.about or {}), "system_prompt_use": self.test_set.system_prompt_mode},
-            function=self.function(),
-        )
-
-    def calls(self) -> Iterator[Call]:
-        """Every call, in file order, sample by sample."""
-        asked = self.model_name, self.endpoint_name, self.parameters.recorded()
-        return _calls(*asked, self.test_set, self.samples)
-
-    def sends(self) -> str:
-        """What goes with each call besides the messages, in one line."""
-        said = [f"{name} {_shown(value)}" for name, value in self.parameters.body().items()]
-        rows = [f"{name} of {plural(n, 'row')}" for name, n in self.test_set.requests.items()]
-        thoughts = "stay in the answers" if self.strip_think is False else "are not scored"
-        parts = [listed(said) or "no parameters", *([listed(rows)] if rows else [])]
-        return f"sends {', '.join(parts)}; thoughts {thoughts}"
-
-    def estimate(self, writer: journals.Writer | None = None) -> Estimate:
-        """What the run will take before anything is asked: calls, and at most how much money."""
-        n_known = sum(call.key in writer for call in self.calls()) if writer else 0
-        n_to_ask, price, money = (
-            self.n_calls - n_known,
-            prices_of(self.prices, self.model_name),
-            None,
-        )
-        sent = self.parameters.body()
-        most = sent.get("max_completion_tokens") or sent.get("max_tokens")
-        if (
-            price and self.n_calls and isinstance(most, int | float)
-        ):  # else nothing bounds an answer
-            messages = (message for row in self.test_set for message in row.messages)
-            n_chars = sum(len(flattened(one.get("content"))) for one in messages) * self.samples
-            money = n_to_ask * price.cost(n_chars / _CHARS_PER_TOKEN / self.n_calls, most)
-        return Estimate(
-            n_calls=self.n_calls,
-            n_to_ask=n_to_ask,
-            concurrency=self.concurrency,
-            price=price,
-            money=money,
-            is_bound=money is not None,
-        )
-
-    def asked_model(self) -> Endpoint | CallableModel:
-        """The model, ready to be asked."""
-        if not isinstance(self.model, str):
-            threads = self.concurrency
-            return CallableModel(self.model, n_threads=threads, strip_think=self.strip_think)
-        from evalkit.answers.endpoint import Endpoint  # openai takes most of a second
-
-        same = ("base_url", "timeout_s", "attempts", "concurrency", "patience_s", "max_reply_mb")
-        options = {name: getattr(self, name) for name in same}
-        return Endpoint(self.model, parameters=self.parameters, **options)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -464,7 +243,7 @@ class _Asking:
                 await asyncio.gather(syncing, return_exceptions=True)
                 await self.model.aclose()
 
-    async def _answered(self, call: Call, *, first: bool = False) -> EvalResult:
+    async def _answered(self, call: journals.Call, *, first: bool = False) -> EvalResult:
         """Single flight: rows with the same prompt share one call, as they share one answer when the journal is read."""
         if answer := self._known(call):
             pass
@@ -480,7 +259,7 @@ class _Asking:
                 del self.under_way[call.key]
         return await self._scored(call, answer)
 
-    async def _asked(self, call: Call, first: bool) -> Answer:
+    async def _asked(self, call: journals.Call, first: bool) -> Answer:
         row, tally = call.example, self.tally
         answer = await self.model.ask(row.messages, request=row.request, first=first)
         if self.writer:
@@ -494,13 +273,13 @@ class _Asking:
             )
         return answer
 
-    async def _scored(self, call: Call, answer: Answer) -> EvalResult:
+    async def _scored(self, call: journals.Call, answer: Answer) -> EvalResult:
         """Long texts are scored in a thread: calls under way must not wait for them."""
         if len(answer.text) + len(call.example.expected) < _LONG:
             return self.plan.score(call.example, answer, call.sample)
         return await asyncio.to_thread(self.plan.score, call.example, answer, call.sample)
 
-    def _known(self, call: Call) -> Answer | None:
+    def _known(self, call: journals.Call) -> Answer | None:
         answer = self.writer.find(call.key) if self.writer else None
         if answer:
             self.tally.known(answer)
@@ -548,33 +327,6 @@ def _warn_of_changes(tally: Tally) -> None:
 def _in_file_order(results: list[EvalResult], evaluation: Evaluation) -> list[EvalResult]:
     place = {example.example_id: example.line for example in evaluation.test_set.examples}
     return Results(sorted(results, key=lambda one: (place[str(one.example_id)], one.sample)))
-
-
-def scoring(checker: str | Checker, scorers: Scorers, rows: Iterable[Example] = ()) -> Scored:
-    """A function that scores one answer; names are looked up now, before anything is asked.
-
-    With the checker "auto" the article's form is asked for where the expected answers of `rows` have it: in another task every
-    answer would lack it.
-    """
-    if checker == AUTO:
-        has_form = any(metrics.check_format(one.expected) for one in rows)
-        checker = "article" if has_form else "none"
-    found = tuple(metrics.scorers_by_name(names(scorers)).values())
-    return partial(metrics.score_answer, checker=metrics.checker(checker), scorers=found)
-
-
-def names(given: str | T | Iterable[str | T]) -> tuple[str | T, ...]:
-    """Several names: any iterable, or a text with commas between them; a function stands for itself."""
-    several = given.split(",") if isinstance(given, str) else given
-    if callable(several) or not isinstance(several, Iterable):
-        several = [several]
-    stripped = (one.strip() if isinstance(one, str) else one for one in several)
-    return tuple(one for one in stripped if one)
-
-
-def _shown(value: object) -> str:
-    text = f"{value:g}" if isinstance(value, float) else flattened(value) or json.dumps(value)
-    return text if len(text) <= _LONG_VALUE else f"{text[:_LONG_VALUE]}…"
 
 
 def run_apart(

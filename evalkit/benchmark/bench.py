@@ -11,11 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.answers import dataset, journal, metrics, request, runner
+from evalkit.answers import dataset, journal, request, runner
+from evalkit.answers.checkers import checker as named_checker
+from evalkit.answers.evaluation import Evaluation
+from evalkit.answers.journal import Call
+from evalkit.answers.own_code import own_hashes
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.progress import prices_of
 from evalkit.answers.request import Role
-from evalkit.answers.runner import Call, Evaluation
+from evalkit.answers.scorers import scorers_by_name
 from evalkit.answers.submission import Submission
 from evalkit.answers.thinking import holds_thoughts
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
@@ -327,13 +331,13 @@ class Bench:
     def own_code(self) -> dict[str, str]:
         """SHA-256 of each file of the study that scores answers, by name."""
         said = self.settings
-        return metrics.own_hashes((said.checker, *named(said.scorers)), self.study.folder)
+        return own_hashes((said.checker, *named(said.scorers)), self.study.folder)
 
     @cached_property
     def _scoring(self) -> JsonObject:
         said, folder = self.settings, self.study.folder
-        scorers = metrics.scorers_by_name(named(said.scorers), folder=folder)
-        checker = metrics.checker(said.checker, folder=folder)
+        scorers = scorers_by_name(named(said.scorers), folder=folder)
+        checker = named_checker(said.checker, folder=folder)
         return {"checker": checker, "scorers": tuple(scorers.values())}
 
 

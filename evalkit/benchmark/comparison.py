@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from evalkit import stats
-from evalkit.answers import metrics
+from evalkit.answers import metrics, scorers
 from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject
 from evalkit.interop import Log, read_log
 from evalkit.interop.run_log import chosen, told_apart
@@ -256,7 +256,11 @@ class Comparison(Brief):
         Args:
             by: What a row is.
             field: The slice field of the column `slice`; the first declared by default.
+
+        Raises:
+            DesignError: Another `by`, or a field that no example carries.
         """
+        need_one_of(("answer", "example"), "by", by)
         made = frames.examples_frame if by == "example" else frames.answers_frame
         names = dict.fromkeys([*self.tests, "similarity"])  # notebooks sort by it, known or not
         return made(self.pairs, tuple(names), field=field)
@@ -415,7 +419,15 @@ def compare_models(
 
 
 def _results(given: Iterable[EvalResult] | pd.DataFrame, side: str) -> Iterable[EvalResult]:
-    return frames.results_of(given, side) if hasattr(given, "columns") else given  # pyright: ignore[reportReturnType, reportArgumentType]
+    if isinstance(given, pd.DataFrame):
+        return frames.results_of(given, side)
+    results = list(given)
+    if odd := [one for one in results if not isinstance(one, EvalResult)]:
+        raise DataError(
+            f"{side} results: got {type(given).__name__} with {type(odd[0]).__name__} in it; need answers as "
+            "run_automated_eval gives them, or a data frame. A file is read by ek.read_log and compared by ek.compare_files"
+        )
+    return results
 
 
 def _looks(extension: bool, first_look: int) -> Extension | None:
@@ -497,7 +509,7 @@ def _metrics_to_test(
     )
     if primary_metric in shared:
         return shared, notes
-    if primary_metric in metrics.SCORERS or (primary_metric == "exact_match" and not only):
+    if primary_metric in scorers.SCORERS or (primary_metric == "exact_match" and not only):
         return (*shared, primary_metric), notes
     told = f"; {' '.join(notes)}" if primary_metric in only else ""
     raise DesignError(

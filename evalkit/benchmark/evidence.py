@@ -6,12 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.slices import SliceTable, examples_to_settle
+from evalkit.evidence import (
+    BenchmarkDetails,
+    BenchmarkEvidence,
+    Cells,
+    Evidence,
+    Interval,
+    Level,
+    ReportedMetric,
+    ReportedSlice,
+    ReportedTest,
+)
 from evalkit.files import JsonObject
-from evalkit.records import OPEN_SLICES, Evidence, Missing
+from evalkit.records import OPEN_SLICES, Missing
 from evalkit.wording import amount, count, listed, loss, plural, scale_of, times
 
 FILE = "comparison.json"
@@ -25,12 +35,14 @@ def evidence_of(
     study: str,
     models: Mapping[str, str],
     bound_to: Mapping[str, str],
-    costs: Mapping[str, object],
+    costs: Mapping[str, JsonObject],
     slices: Iterable[SliceTable] = (),
     power: float = 0.8,
+    chance_rate: float | None = None,
+    test_set_findings: Mapping[str, int] | None = None,
+    own_code: Mapping[str, str] | None = None,
     now: datetime | None = None,
-    **details: Any,
-) -> Evidence:
+) -> BenchmarkEvidence:
     """The comparison as a record of plain numbers.
 
     Args:
@@ -41,14 +53,15 @@ def evidence_of(
         costs: Tokens, latency and money by role.
         slices: The primary metric's table first.
         power: For the price of a verdict.
+        chance_rate: Expected exact match of picking one candidate at random, where that means anything.
+        test_set_findings: The doctor's, counted by kind.
+        own_code: Files with functions of one's own, and their hashes.
         now: Time of making; the present by default.
-        **details: Anything else that was measured.
     """
     roles = {"base": comparison.base, "fine_tuned": comparison.fine_tuned}
     against, fragility, wide = comparison.noninferiority, comparison.fragility, comparison.widened
-    limits = ("ci_low", "ci_high", "alpha")
-    return Evidence(
-        layer="benchmark",
+    tables = [*slices]
+    return BenchmarkEvidence(
         study=study,
         made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
         models=dict(models),
@@ -56,38 +69,42 @@ def evidence_of(
         simulated=False,
         metric=comparison.primary_metric.replace("_", " "),
         unit="examples",
-        primary=comparison.primary.to_dict(),
+        primary=ReportedTest.of(comparison.primary.to_dict()),
         missing=tuple(_missing_verdict(comparison, power)),
-        details={
-            "metrics": _metrics(comparison),
-            "p_adjusted": dict(comparison.p_adjusted),
-            "cells": dict(comparison.cells),
-            "cells_metric": comparison.status_metric,
-            "fragile": fragility.fragile,
-            "fragility": {
-                "fragile": fragility.fragile,
-                "n_errors": fragility.n_errors,
-                "without_errors": fragility.without_errors.to_dict(),
-                "sentence": str(fragility),
+        details=BenchmarkDetails(
+            metrics=_metrics(comparison),
+            p_adjusted=dict(comparison.p_adjusted),
+            cells=Cells.of(comparison.cells),
+            fragile=fragility.fragile,
+            slices=_primary_slices(tables),
+            widened=wide and Interval(ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha),
+            n_compared=comparison.n_compared,
+            test_set_findings=test_set_findings or {},
+            own_code=own_code or {},
+            costs=costs,
+            reported={
+                "cells_metric": comparison.status_metric,
+                "fragility": {
+                    "fragile": fragility.fragile,
+                    "n_errors": fragility.n_errors,
+                    "without_errors": fragility.without_errors.to_dict(),
+                    "sentence": str(fragility),
+                },
+                "noninferiority": against and against.to_dict(),
+                "outcomes": {role: dict(one.outcomes) for role, one in roles.items()},
+                "n": comparison.n,
+                "question": comparison.question,
+                "conclusion": comparison.conclusion,
+                "clustered": comparison.clustered,
+                "unmatched": {
+                    "base": [*comparison.unmatched_base],
+                    "fine_tuned": [*comparison.unmatched_fine_tuned],
+                },
+                "notes": [*comparison.notes],
+                "slices_other_metrics": _other_slices(tables),
+                "chance_rate": chance_rate,
             },
-            "noninferiority": against and against.to_dict(),
-            "noise_floor": None,
-            "outcomes": {role: dict(one.outcomes) for role, one in roles.items()},
-            "costs": costs,
-            "n": comparison.n,
-            "n_compared": comparison.n_compared,
-            "question": comparison.question,
-            "conclusion": comparison.conclusion,
-            "widened": wide and {name: getattr(wide, name) for name in limits},
-            "clustered": comparison.clustered,
-            "unmatched": {
-                "base": [*comparison.unmatched_base],
-                "fine_tuned": [*comparison.unmatched_fine_tuned],
-            },
-            "notes": [*comparison.notes],
-            **_slices(list(slices)),
-            **details,
-        },
+        ),
     )
 
 
@@ -97,7 +114,7 @@ def amended(
     bound_to: Mapping[str, str],
     slices: Sequence[SliceTable],
     noise: JsonObject | None,
-    **details: Any,
+    **reported: object,
 ) -> Evidence | None:
     """Adds what the regression chapter found to comparison.json and writes it again; doing it twice changes nothing more.
 
@@ -105,14 +122,12 @@ def amended(
         None, and nothing is written, when the benchmark chapter has not written the file for these very answers.
     """
     old = Evidence.read(path) if path.exists() else None
-    if old is None or dict(old.bound_to) != dict(bound_to):
+    if not isinstance(old, BenchmarkEvidence) or dict(old.bound_to) != dict(bound_to):
         return None
     kept = [one for one in old.missing if one.kind != OPEN_SLICES]
-    new = replace(
-        old,
-        missing=(*kept, *_missing_slices(slices)),
-        details={**old.details, **_slices(slices), "noise_floor": noise, **details},
-    )
+    rest = {**old.details.reported, "slices_other_metrics": _other_slices(slices), **reported}
+    details = replace(old.details, slices=_primary_slices(slices), noise_floor=noise, reported=rest)
+    new = replace(old, missing=(*kept, *_missing_slices(slices)), details=details)
     new.write(path)
     return new
 
@@ -223,15 +238,18 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
     )
 
 
-def _metrics(comparison: Comparison) -> JsonObject:
-    sides = {"base": comparison.base.by_metric, "fine_tuned": comparison.fine_tuned.by_metric}
+def _metrics(comparison: Comparison) -> dict[str, ReportedMetric]:
+    sides = comparison.base.by_metric, comparison.fine_tuned.by_metric
     return {
-        name: {role: by[name].to_dict() if name in by else None for role, by in sides.items()}
-        | {"test": test.to_dict()}
+        name: ReportedMetric(base=base, fine_tuned=tuned, test=ReportedTest.of(test.to_dict()))
         for name, test in comparison.tests.items()
+        for base, tuned in [[Level.of(by[name].to_dict()) if name in by else None for by in sides]]
     }
 
 
-def _slices(tables: Sequence[SliceTable]) -> JsonObject:
-    first, *others = [one.to_dict() for one in tables] or [[]]
-    return {"slices": first, "slices_other_metrics": [row for rows in others for row in rows]}
+def _primary_slices(tables: Sequence[SliceTable]) -> tuple[ReportedSlice, ...]:
+    return tuple(ReportedSlice.of(row) for one in tables[:1] for row in one.to_dict())
+
+
+def _other_slices(tables: Sequence[SliceTable]) -> list[JsonObject]:
+    return [row for one in tables[1:] for row in one.to_dict()]

@@ -9,8 +9,22 @@ from evalkit import wording
 from evalkit.decision.concerns import Concern
 from evalkit.decision.rules import Effect, Rules
 from evalkit.decision.standing import Standing
+from evalkit.evidence import (
+    ABEvidence,
+    BenchmarkDetails,
+    BenchmarkEvidence,
+    Evidence,
+    HumanDetails,
+    HumanEvidence,
+    Interval,
+    Planned,
+    ReportedGuardrail,
+    ReportedOutcomes,
+    ReportedSlice,
+    as_json,
+)
 from evalkit.files import JsonObject
-from evalkit.records import Evidence, Layer, Missing
+from evalkit.records import Layer, Missing
 
 SLICE_RULES = ("slice_worse", "slice_looks_bad", "slice_could_not_be_seen")
 STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
@@ -74,13 +88,18 @@ class Finding:
 
 def find(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
     """Everything in a layer's evidence that a rule speaks about, whatever the rule does."""
-    by_layer = {
-        "benchmark": (_test_set, _slices, _other_metrics, _chance),
-        "human": (_raters, _preference),
-        "ab_test": (_plan, _guardrails),
-    }
-    for look in by_layer[evidence.layer]:
-        yield from look(evidence, rules)
+    match evidence:
+        case BenchmarkEvidence(details=seen):
+            yield from _test_set(seen, rules)
+            yield from _slices(seen.slices, rules)
+            yield from _other_metrics(evidence, rules)
+            yield from _chance(seen, rules)
+        case HumanEvidence(details=seen):
+            yield from _raters(seen, rules)
+            yield from _preference(evidence, rules)
+        case ABEvidence(details=seen):
+            yield from _plan(evidence, rules)
+            yield from _guardrails(seen.guardrails, rules)
 
 
 def of_changes(changed: Iterable[str], rules: Rules) -> Iterator[Finding]:
@@ -131,126 +150,122 @@ def _by_rule(
     return Finding(rule=rule, effect=effect, text=text, numbers=known, missing=missing)
 
 
-def _test_set(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
-    kinds: dict[str, int] = evidence.details.get("test_set_findings") or {}
-    if n := sum(n for kind, n in kinds.items() if kind.startswith("leak")):
+def _test_set(seen: BenchmarkDetails, rules: Rules) -> Iterator[Finding]:
+    if n := seen.n_leaks:
         leaks = wording.plural(n, "test example leaks", "test examples leak")
         yield _by_rule(rules, "test_set_faulty", f"{leaks} from the training file", {"n": n})
-    if n := kinds.get("conflict"):
+    if n := seen.n_conflicts:
         prompts = wording.plural(n, "test prompt has", "test prompts have")
         text = f"{prompts} different expected answers"
         yield _by_rule(rules, "test_set_faulty", text, {"n": n})
 
 
-def _slices(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
-    for row in evidence.details.get("slices") or ():
-        diff = row.get("estimate", row.get("diff"))
-        rule, text = _slice_said(row, diff)
+def _slices(rows: Iterable[ReportedSlice], rules: Rules) -> Iterator[Finding]:
+    for row in rows:
+        rule, text = _slice_said(row)
         if rule:
-            numbers = {name: row.get(name) for name in _SLICE_NUMBERS}
-            known = {"estimate": diff, "if_worse": rules.slice_worse}
+            numbers = {name: getattr(row, name) for name in _SLICE_NUMBERS}
+            known = {"estimate": row.difference, "if_worse": rules.slice_worse}
             yield _by_rule(rules, rule, text, numbers | known)
 
 
-def _slice_said(row: JsonObject, diff: float | None) -> tuple[str, str]:
+def _slice_said(row: ReportedSlice) -> tuple[str, str]:
     """Which rule speaks about a slice, and what is found; "" when none does."""
-    examples, standing = wording.examples_of(str(row.get("slice"))), row.get("standing")
-    scale, n = str(row.get("shown_as") or "points"), row.get("n") or 0
-    size, gain = _amount(row, diff), diff if row.get("gain") is None else row["gain"]
+    examples, standing = wording.examples_of(row.slice), row.standing
+    scale, n, diff = row.shown_as or "points", row.n or 0, row.difference
+    size, gain = _amount(row, diff, scale), diff if row.gain is None else row.gain
     though = ""  # of a slice doubted for its size alone: a gain of few shows no more than a loss
     if gain and gain > 0:
         few = f"over only {wording.plural(n, 'example')}"
         though = f", though {size} {'were' if scale == 'points' else 'was'} gained {few}"
-    if row.get("verdict") == "worse" or standing == "worse":
+    if row.verdict == "worse" or standing == "worse":
         return "slice_worse", f"worse by {size} on {examples}"
     if standing == "looks bad":
         lost = f"look bad, {size} lost over {wording.count(n)}"
         return "slice_looks_bad", f"{examples} {lost}, though chance alone may do that"
     if standing == "could not have been seen":
-        loss = wording.amount(row.get("margin"), scale, sign=False)
-        chance = row.get("chance_to_see")
+        loss = wording.amount(row.margin, scale, sign=False)
+        chance = row.chance_to_see
         found = "" if chance is None else f": the test would have found it {wording.times(chance)}"
         could = f"is not ruled out{though}" if though else f"could not have been seen{found}"
         return "slice_could_not_be_seen", f"a loss of {loss} on {examples} {could}"
-    if standing is None and "not shown" in {row.get("safety"), row.get("verdict")}:
+    if standing is None and "not shown" in {row.safety, row.verdict}:
         # Evidence written before the three words were told apart.
         return "slice_could_not_be_seen", f"{examples} are not shown safe{though}"
     return "", ""
 
 
-def _amount(row: JsonObject, diff: float | None) -> str:
+def _amount(row: Interval, diff: float | None, scale: str) -> str:
     """The size of a loss: points for rates, a number for scores."""
-    digits = wording.decimals(diff, row.get("ci_low"), row.get("ci_high"))
-    return wording.amount(diff, str(row.get("shown_as") or "points"), digits=digits, sign=False)
+    digits = wording.decimals(diff, row.ci_low, row.ci_high)
+    return wording.amount(diff, scale, digits=digits, sign=False)
 
 
-def _other_metrics(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
-    adjusted = evidence.details.get("p_adjusted") or {}
-    for name, metric in (evidence.details.get("metrics") or {}).items():
-        test, words = metric.get("test") or {}, str(name).replace("_", " ")
-        p_value = adjusted.get(name, test.get("p_value"))
-        shown = p_value is not None and p_value < (test.get("alpha") or 0.05)
+def _other_metrics(evidence: BenchmarkEvidence, rules: Rules) -> Iterator[Finding]:
+    adjusted = evidence.details.p_adjusted
+    for name, metric in evidence.details.metrics.items():
+        test, words = metric.test, name.replace("_", " ")
+        p_value = adjusted.get(name, test.p_value)
+        shown = p_value is not None and p_value < (test.alpha or 0.05)
         is_other = words != evidence.metric.replace("_", " ")
-        if test.get("verdict") == "worse" and shown and is_other:
-            text = f"worse by {_amount(test, test.get('estimate'))} in {words}"
-            yield _by_rule(rules, "other_metric_worse", text, test)
+        if test.verdict == "worse" and shown and is_other:
+            lost = _amount(test, test.estimate, test.shown_as or "points")
+            text = f"worse by {lost} in {words}"
+            yield _by_rule(rules, "other_metric_worse", text, as_json(test))
 
 
-def _chance(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
-    if evidence.details.get("fragile"):
+def _chance(seen: BenchmarkDetails, rules: Rules) -> Iterator[Finding]:
+    if seen.fragile:
         yield _by_rule(rules, "fragile", "the verdict hangs on failed calls")
-    if not evidence.details.get("noise_floor"):
+    if not seen.noise_floor:
         text = "how often answers flip by chance was not measured"
         yield _by_rule(rules, "noise_not_measured", text)
 
 
-def _raters(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
-    raters = evidence.details.get("raters") or ()
-    careless = [wording.visible(str(one.get("rater"))) for one in raters if one.get("flags")]
-    if careless:
+def _raters(seen: HumanDetails, rules: Rules) -> Iterator[Finding]:
+    raters = seen.raters
+    if careless := [wording.visible(one.rater) for one in raters if one.flags]:
         n, verb = len(careless), "looks" if len(careless) == 1 else "look"
         of_all = f"{n} of {wording.plural(len(raters), 'rater')}"
         text = f"{of_all} {verb} careless: {wording.listed(careless)}"
         yield _by_rule(rules, "careless_raters", text)
 
 
-def _preference(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
-    if (evidence.primary or {}).get("verdict") != "better":
+def _preference(evidence: HumanEvidence, rules: Rules) -> Iterator[Finding]:
+    length, sample = evidence.details.length_adjusted, evidence.details.rater_sample
+    if evidence.verdict != "better":
         return
-    length = evidence.details.get("length_adjusted") or {}
-    if length.get("explains"):
-        level = wording.percent(length.get("estimate"))
+    if length and length.explains:
+        level = wording.percent(length.estimate)
         text = f"perhaps preferred for its length: {level} at equal length, where no preference is shown"
-        yield _by_rule(rules, "length_explains", text, length)
-    sample = evidence.details.get("rater_sample") or {}
-    if sample and sample.get("verdict") != "better":
-        n, text = (
-            int(sample.get("n_raters") or 0),
-            "preferred by one rater, who speaks for nobody else",
-        )
-        if n != 1:
+        yield _by_rule(rules, "length_explains", text, as_json(length))
+    if sample and sample.verdict != "better":
+        text = "preferred by one rater, who speaks for nobody else"
+        if (n := sample.n_raters) != 1:
             text = f"preferred by these {n} raters, which is not shown for raters like them"
-        yield _by_rule(rules, "few_raters", text, sample)
+        yield _by_rule(rules, "few_raters", text, as_json(sample))
 
 
-def _plan(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
+def _plan(evidence: ABEvidence, rules: Rules) -> Iterator[Finding]:
     """What was not settled before the first user came, and what the users of the deciding look cannot tell."""
-    details, done = evidence.details, evidence.details.get("findings") or {}
+    details = evidence.details
+    done = details.findings or ReportedOutcomes()
     if evidence.simulated:
         return
-    if came := details.get("came_first"):
-        locked = str(details.get("locked_at"))[:10]
+    if came := details.came_first:
+        locked = details.locked_at[:10]
         text = (
             f"the A/B plan was locked on {locked}, after its users had begun to come ({came[:10]})"
         )
         action = "Lock a plan under a new experiment_name before its users come, and run the test"
-        settle = Missing(action=action, why=text, price=_test_again(details.get("planned") or {}))
+        settle = Missing(action=action, why=text, price=_test_again(details.planned))
         yield _by_rule(rules, "plan_after_exposures", text, missing=settle)
-    shown = (evidence.primary or {}).get("verdict")
-    if done.get("uneven") and (shown == "better" or rules.ab_test_needs == "not worse"):
-        text = f"the A/B test’s users came on {wording.plural(done['days'], 'day')}, not in whole weeks"
+    if done.uneven and (evidence.verdict == "better" or rules.ab_test_needs == "not worse"):
+        text = (
+            f"the A/B test’s users came on {wording.plural(done.days, 'day')}, not in whole weeks"
+        )
         price = "its whole weeks do not show the same: a new test"
-        if more := done.get("days_to_weeks"):
+        if more := done.days_to_weeks:
             price = f"about {wording.plural(more, 'day')} more, when users keep coming"
         settle = Missing(
             action="Let the test run on to whole weeks, then read it again",
@@ -258,27 +273,26 @@ def _plan(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
             price=price,
         )
         yield _by_rule(rules, "not_whole_weeks", text, missing=settle)
-    if differs := [one for one in details.get("plan_differs") or () if not one.get("amended")]:
-        said = [f"{one['name']} {one['study']} instead of {one['plan']}" for one in differs]
+    if differs := [one for one in details.plan_differs or () if not one.amended]:
+        said = [f"{one.name} {one.study} instead of {one.plan}" for one in differs]
         told = f"study.yaml says {wording.listed(said)} of the locked A/B plan, which counts"
         action = "Write the locked values into study.yaml, or amend the plan with a reason"
         settle = Missing(action=action, why=wording.visible(told), price="minutes")
         yield _by_rule(rules, "plan_differs", settle.why, missing=settle)
 
 
-def _test_again(planned: JsonObject) -> str:
-    n = (planned.get("n_control") or 0) + (planned.get("n_treatment") or 0)
-    days = planned.get("days")
-    return f"{wording.count(n)} users" + (f", about {wording.plural(days, 'day')}" if days else "")
+def _test_again(planned: Planned) -> str:
+    users, days = f"{wording.count(planned.n_control + planned.n_treatment)} users", planned.days
+    return users + (f", about {wording.plural(days, 'day')}" if days else "")
 
 
-def _guardrails(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
-    for guard in evidence.details.get("guardrails") or ():
-        verdict = guard.get("verdict")
+def _guardrails(rows: Iterable[ReportedGuardrail], rules: Rules) -> Iterator[Finding]:
+    for guard in rows:
+        verdict = guard.verdict
         if verdict not in {"not worse", "better"}:
             yield Finding(
                 rule="guardrail_not_shown",
                 effect="blocks" if verdict == "worse" else rules.guardrail_not_shown,
-                text=f"guardrail {wording.visible(str(guard.get('name')))}: {verdict}",
-                numbers=guard,
+                text=f"guardrail {wording.visible(guard.name)}: {verdict}",
+                numbers=as_json(guard),
             )

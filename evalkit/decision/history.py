@@ -18,9 +18,10 @@ from evalkit.decision.record import read_decision, read_evidence
 from evalkit.decision.rules import Rules
 from evalkit.decision.standing import against_of
 from evalkit.errors import DataError
+from evalkit.evidence import BenchmarkDetails, ReportedMetric, details_of
 from evalkit.files import JsonObject, Told, warned
 from evalkit.ledger import FILE
-from evalkit.records import Against, Brief, Evidence
+from evalkit.records import Against, Brief
 from evalkit.settings import Settings, read_notebook, read_pinned
 from evalkit.study import PINNED, Study
 from evalkit.wording import decimals, points
@@ -272,30 +273,24 @@ def _decision(folder: Path) -> JsonObject:
 
 
 def _benchmark(folder: Path) -> JsonObject:
-    path = folder / "comparison.json"
-    if not path.is_file():
+    evidence = read_evidence(folder)
+    found, seen = evidence.get("benchmark"), details_of(evidence, BenchmarkDetails)
+    if not found:
         return {"models": {}, "bound_to": {}, "metrics": {}, "primary": None}
-    found = Evidence.read(path)
-    metrics = found.details.get("metrics", {})
     return {
         "models": found.models,
         "bound_to": found.bound_to,
-        "metrics": {name: _metric(one) for name, one in metrics.items()},
+        "metrics": {name: _metric(one) for name, one in seen.metrics.items()},
         "primary": found.metric.replace(" ", "_"),
-        "n_compared": found.details.get("n_compared") or 1,
-        "own_code": found.details.get("own_code") or {},
+        "n_compared": seen.n_compared,
+        "own_code": seen.own_code,
     }
 
 
-def _metric(metric: JsonObject) -> JsonObject:
-    """Both levels, which are numbers or rates with an interval, and the test."""
-    test, sides = metric.get("test") or {}, ("base", "fine_tuned")
-    rates = {side: metric.get(side) for side in sides}
-    levels = {
-        side: rate.get("estimate") if isinstance(rate, Mapping) else rate
-        for side, rate in rates.items()
-    }
-    return levels | {name: test.get(name) for name in (*_NUMBERS, "verdict")}
+def _metric(metric: ReportedMetric) -> JsonObject:
+    """Both levels, and the test."""
+    test = {name: getattr(metric.test, name) for name in (*_NUMBERS, "verdict")}
+    return dict(zip(("base", "fine_tuned"), metric.levels, strict=True)) | test
 
 
 def _against(folder: Path) -> list[JsonObject]:
@@ -307,7 +302,7 @@ def _against(folder: Path) -> list[JsonObject]:
     gate = {one.layer: one for one in decided if not one.stale}
     rows = []
     for layer, one in read_evidence(folder).items():
-        word, said = "don't ship" if (one.primary or {}).get("verdict") == "worse" else "", ""
+        word, said = "don't ship" if one.verdict == "worse" else "", ""
         if judged := gate.get(layer):
             word, said = judged.word, judged.effect_text()
         if found := against_of(one, word, said):

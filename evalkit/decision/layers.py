@@ -21,7 +21,8 @@ from evalkit.decision.findings import (
 )
 from evalkit.decision.rules import NAMES, Need, Rules
 from evalkit.decision.standing import Stale, Standing
-from evalkit.records import OPEN_SLICES, Evidence, Layer, Missing
+from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, ReportedTest
+from evalkit.records import OPEN_SLICES, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
 
@@ -239,15 +240,13 @@ def read_layer(
         )
     ours = [one for one in (*told, *find(evidence, rules)) if one.effect != "ignored"]
     findings = (*stood, *ours)
-    primary = dict(evidence.primary or {})
-    if primary and need == "not worse":  # where several models were compared, another counts
-        primary |= evidence.details.get("widened") or {}
-    shift, turned = 0.5 if layer == "human" else 0.0, bool(primary.get("lower_is_better"))
+    primary = _counting(evidence, need)
+    shift, turned = 0.5 if layer == "human" else 0.0, bool(primary.lower_is_better)
     estimate, low, high = (
         None if value is None else value - shift
-        for value in (primary.get(name) for name in ("estimate", "ci_low", "ci_high"))
+        for value in (primary.estimate, primary.ci_low, primary.ci_high)
     )
-    verdict = str(primary.get("verdict") or "too early")
+    verdict = primary.verdict or "too early"
     if need == "not worse":
         worst = low if not turned else None if high is None else -high
         verdict = stats.against_margin(verdict, worst is not None and worst > limit)
@@ -261,21 +260,30 @@ def read_layer(
         required=required,
         metric=wording.visible(evidence.metric),
         unit=evidence.unit,
-        n=primary.get("n"),
+        n=primary.n,
         estimate=estimate,
         ci_low=low,
         ci_high=high,
-        p_value=primary.get("p_decides", primary.get("p_value")),
-        alpha=primary.get("alpha") or 0.05,
+        p_value=primary.p_of_verdict,
+        alpha=primary.alpha or 0.05,
         limit=-limit if turned else limit,
         lower_is_better=turned,
-        scale=str(primary.get("shown_as") or "points"),
+        scale=primary.shown_as or "points",
         findings=findings,
         missing=(*open_, *_still_missing(layer, word, evidence, findings, price))
         or _fallback(layer, word, verdict, price),
         need=need,
     )
     return replace(found, reason=_reason(found, evidence))
+
+
+def _counting(evidence: Evidence, need: Need) -> ReportedTest:
+    """The primary result; against a margin, where several models were compared, with the interval that counts then."""
+    primary, seen = evidence.primary or ReportedTest(), evidence.details
+    wide = seen.widened if isinstance(seen, BenchmarkDetails) and need == "not worse" else None
+    if not wide or not evidence.primary:
+        return primary
+    return replace(primary, ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha)
 
 
 def _word(verdict: str, need: Need, simulated: bool, findings: Iterable[Finding]) -> Word:
@@ -365,7 +373,7 @@ def _mend(layer: Layer, evidence: Evidence, blocks: list[Finding]) -> Missing:
         if blocks[0].is_loss:
             why = f"The fine-tuned model is {told}"
     price = "a training run, then this layer again"
-    if n := (evidence.primary or {}).get("n"):
+    if n := evidence.primary and evidence.primary.n:
         price = f"a training run, then {wording.count(n)} {evidence.unit} again"
     return Missing(action=f"{what}, then repeat the {NAMES[layer]}", why=why, price=price)
 
@@ -397,20 +405,21 @@ def _reason(found: LayerDecision, evidence: Evidence) -> str:
 
 def _later(found: LayerDecision, evidence: Evidence) -> str:
     """Whose numbers the A/B test's are, when more users are in its log than the look had that decides."""
-    done, primary = evidence.details.get("findings") or {}, evidence.details.get("primary") or {}
-    if found.layer != "ab_test" or not done.get("n_later") or found.estimate is None:
+    done = evidence.details.findings if isinstance(evidence.details, ABDetails) else None
+    primary = evidence.primary
+    if not done or not done.n_later or found.estimate is None or not primary:
         return ""
-    several = (primary.get("looks") or 1) > 1
-    look = f"look {primary['look']} of {primary['looks']}" if several else "the one look planned"
+    several = (primary.looks or 1) > 1
+    look = f"look {primary.look} of {primary.looks}" if several else "the one look planned"
     first = found.fill(f"That is {look}, {{n}}")
     if several and found.verdict in {"better", "worse"}:
         first += ": the first look that leaves its limits decides, whenever it is read"
-    whole = done.get("over_all")
+    whole = done.over_all
     if not whole:
-        came = f"{wording.plural(done['n_later'], 'user')} came"
+        came = f"{wording.plural(done.n_later, 'user')} came"
         return f"{first}; {came} later, and their outcome windows are still open."
-    ends = {name: whole.get(name) for name in ("estimate", "ci_low", "ci_high")}
-    n, over = wording.count(whole.get("n") or 0), replace(found, findings=(), **ends)
+    ends = {"estimate": whole.estimate, "ci_low": whole.ci_low, "ci_high": whole.ci_high}
+    n, over = wording.count(whole.n or 0), replace(found, findings=(), **ends)
     return (
         f"{first}; over all {n} whose outcome window has closed the difference is {over.difference()}, "
         "and decides nothing."
@@ -427,11 +436,15 @@ def _plainly(found: LayerDecision) -> str:
 
 def _levels(found: LayerDecision, evidence: Evidence) -> str:
     """Levels of both models, the difference, then each slice or other thing that stops it; "" where levels are absent."""
-    if found.layer != "benchmark" or found.estimate is None or found.verdict not in _AFTER_LEVELS:
-        return ""  # the other layers keep lists of their own under "metrics"
-    metric = (evidence.details.get("metrics") or {}).get(found.metric.replace(" ", "_")) or {}
-    base, tuned = metric.get("base") or {}, metric.get("fine_tuned") or {}
-    before, after, rate = base.get("estimate"), tuned.get("estimate"), "successes" in base
+    seen = evidence.details
+    metric = (
+        seen.metrics.get(found.metric.replace(" ", "_"))
+        if isinstance(seen, BenchmarkDetails)
+        else None
+    )
+    if not metric or found.estimate is None or found.verdict not in _AFTER_LEVELS:
+        return ""
+    (before, after), rate = metric.levels, metric.is_rate
     if before is None or after is None:
         return ""
     moves = _moves(before, after, rate=rate, shown=found.verdict in {"better", "worse"})

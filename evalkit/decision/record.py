@@ -17,8 +17,9 @@ from evalkit.decision.layers import MISSING, LayerDecision, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.decision.standing import Stale, against_of, stale_in, standing
 from evalkit.errors import DataError, DesignError
+from evalkit.evidence import BenchmarkDetails, Evidence, details_of
 from evalkit.files import JsonObject, read_record, write_whole
-from evalkit.records import Against, Brief, Evidence, Layer
+from evalkit.records import Against, Brief, Layer
 from evalkit.redaction import without_secrets_in
 
 if TYPE_CHECKING:
@@ -191,14 +192,14 @@ def decide(
     )
     verdict, benchmark = overall(layers), evidence.get("benchmark")
     about = benchmark or next(iter(evidence.values()), None)
-    seen = benchmark.details if benchmark else {}
-    sliced = benchmark is None or bool(seen.get("slices"))
+    seen = details_of(evidence, BenchmarkDetails)
+    sliced = benchmark is None or bool(seen.slices)
     return Decision(
         study=study,
         stage=stage,
         made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
         verdict=verdict,
-        headline=_headline(verdict, layers, (seen.get("cells") or {}).get("regressed")),
+        headline=_headline(verdict, layers, seen.cells.regressed or 0),
         deck=" ".join(layer.reason for layer in layers if layer.speaks),
         layers=layers,
         warnings=tuple(sentence(one.text) for layer in layers for one in layer.told("warns")),
@@ -277,7 +278,7 @@ def _missing(layers: Sequence[LayerDecision]) -> Iterable[dict[str, str]]:
         yield known | asdict(one)
 
 
-def _headline(verdict: str, layers: Sequence[LayerDecision], n_regressed: int | None) -> str:
+def _headline(verdict: str, layers: Sequence[LayerDecision], n_regressed: int) -> str:
     """`<Ship | Don't ship | Not yet> this version: <gain>, but <cost>.`; "and" where there is no gain to set against it."""
     gained, joint, undecided = _gain(layers), "but", False
     if not gained and any(one.required and one.need == "not worse" for one in layers):
@@ -300,9 +301,7 @@ def _gain(layers: Sequence[LayerDecision]) -> str:
     return ""
 
 
-def _cost(
-    layers: Sequence[LayerDecision], n_regressed: int | None, *, undecided: bool = False
-) -> str:
+def _cost(layers: Sequence[LayerDecision], n_regressed: int, *, undecided: bool = False) -> str:
     """The first thing that speaks against it: a loss, then what is not known, then what to watch.
 
     Args:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evalkit import wording
-from evalkit.records import Against, Evidence, Layer
+from evalkit.evidence import Evidence, HumanDetails
+from evalkit.records import Against, Layer
 
 StaleKind = Literal["other_answers", "other_models", "unbound"]
 _OTHERS = {
@@ -90,19 +91,17 @@ def _is_about(one: Against, evidence: Mapping[Layer, Evidence]) -> bool:
 
 def _settled(one: Against, now: Evidence | None) -> bool:
     """Whether what is at the gate is the present answer to the question that this result answered."""
-    primary = (now.primary if now else None) or {}
-    if now is None or now.simulated or primary.get("estimate") is None:
+    if now is None or now.simulated or not now.primary or now.primary.estimate is None:
         return False
-    is_worse = primary.get("verdict") == "worse"
+    is_worse, same_source = now.verdict == "worse", one.source == now.source
     if one.layer == "benchmark":
         same_base = one.models.get("base") == now.models.get("base")
         same_test = one.bound_to.get("test_set") == now.bound_to.get("test_set")
-        return same_base and same_test and one.source == now.metric
-    if one.layer == "human":
-        same = dict(one.bound_to) == dict(now.bound_to)
-        opened_again = bool((now.details.get("lock") or {}).get("locked_before"))
-        return same and one.source == now.details.get("round") and (is_worse or not opened_again)
-    return (one.replaced_by_later or is_worse) and one.source == now.details.get("experiment")
+        return same_base and same_test and same_source
+    if isinstance(now.details, HumanDetails):
+        same, lock = dict(one.bound_to) == dict(now.bound_to), now.details.lock
+        return same and same_source and (is_worse or not (lock and lock.locked_before))
+    return (one.replaced_by_later or is_worse) and same_source
 
 
 def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:
@@ -110,15 +109,14 @@ def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:
     if word != "don't ship" or evidence.simulated:
         return None
     of_users = evidence.layer == "ab_test"
-    named = {"human": "round", "ab_test": "experiment"}.get(evidence.layer)
     return Against(
         layer=evidence.layer,
-        source=str(evidence.details.get(named, "")) if named else evidence.metric,
+        source=evidence.source,
         models=dict(evidence.models),
         bound_to={} if of_users else dict(evidence.bound_to),
         said=said,
         at=evidence.made_at,
-        replaced_by_later=of_users and (evidence.primary or {}).get("verdict") != "worse",
+        replaced_by_later=of_users and evidence.verdict != "worse",
     )
 
 
@@ -143,7 +141,7 @@ def stale_in(evidence: Mapping[Layer, Evidence], layer: Layer) -> Stale | None:
         ours.get("fine_tuned") and theirs.get("fine_tuned"),
     )
     told = ""
-    if of_users and not named and (this.primary or {}).get("estimate") is not None:
+    if of_users and not named and this.primary and this.primary.estimate is not None:
         told = "made for another model, or names none"
     if not of_users and named != benchmark.models.get("fine_tuned"):
         told = "made for another model, or not bound to any answers"

@@ -146,19 +146,6 @@ class Batch(Brief, Sequence[Pair]):
         return len(self.items)
 
     @property
-    def advice(self) -> str:
-        """What this many pairs can show, from the exact sign test's power."""
-        from evalkit import stats
-
-        shown = stats.sign_test_power(len(self), 0.6)
-        needed = {rate: stats.ratings_needed(rate) for rate in (0.6, 0.65, 0.7)}
-        return (
-            f"{wording.plural(len(self), 'pair')} without ties can show a true win rate of 60% "
-            f"with probability {wording.percent(shown, 0)}; "
-            f"80% would need {needed[0.6]} pairs at 60%, {needed[0.65]} at 65%, {needed[0.7]} at 70%."
-        )
-
-    @property
     def pairs(self) -> Mapping[str, Pair]:
         """Every pair a rater may see, by item id."""
         return {pair.item_id: pair for pair in (*self.items, *self.repeats, *self.gold)}

@@ -12,19 +12,29 @@ from typing import Literal
 import pandas as pd
 
 from evalkit import stats, wording
-from evalkit.errors import DesignError
+from evalkit.errors import DesignError, need_one_of
+from evalkit.evidence import (
+    AtEqualLength,
+    HumanDetails,
+    HumanEvidence,
+    OfRaters,
+    ReportedLock,
+    ReportedRater,
+    ReportedTest,
+)
 from evalkit.files import JsonObject
 from evalkit.human import ratings
 from evalkit.human.batch import Key, first_samples, n_differing
 from evalkit.human.ratings import LABELS, Columns, RaterCheck, first_votes
 from evalkit.human.rounds import LOCK, LOCKS, Lock, Progress, Round
-from evalkit.records import Against, Brief, EvalResult, Evidence, Missing
+from evalkit.records import Against, Brief, EvalResult, Missing
 from evalkit.study import Study
 
 FIRST_ROUND = "50 pairs for a start"
 EVEN = 0.02  # so close to an even split no round of people is long enough
 MEASURED_VOTES, SLOWEST_GLANCE_S = 20, 5.0  # fewer or faster votes measure no pace
 MOST_DISAGREEMENTS = 10
+Withheld = Literal["", "no round", "open"]
 
 _RATES = dict.fromkeys(("win_rate", "ci_low", "ci_high"), "Float64")
 _CHECKS = ("gold_rate", "self_agreement", "others_rate", "left_rate", "left_p", "fast_rate")
@@ -120,7 +130,7 @@ class Preference(Brief):
     """What people prefer.
 
     Attributes:
-        withheld: Why nothing is shown, "" when the round is locked and decoded.
+        withheld: Why nothing is shown: there is "no round", or it is "open"; "" when it is locked and decoded.
         stale: Whether it was made from other answers than the present ones; what the benchmark says is then left out.
         win_rate: The primary result: every item, identical answers as ties.
         asked_only: The same over the pairs people were shown.
@@ -155,7 +165,7 @@ class Preference(Brief):
     reasons: tuple[ReasonCount, ...]
     votes: pd.DataFrame = field(repr=False, compare=False)
     round: str = ""
-    withheld: str = ""
+    withheld: Withheld = ""
     stale: bool = False
     progress: tuple[Progress, ...] = ()
     lock: Lock | None = None
@@ -186,11 +196,12 @@ class Preference(Brief):
         Args:
             by: "vote" for one row a vote (see `ratings.votes_frame`). "rater" for rater; votes, repeats and known pairs
                 included; win_rate with ci_low and ci_high, over the pairs this rater judged; gold_rate, self_agreement,
-                others_rate, left_rate, left_p, fast_rate and median_s (see `RaterCheck`); flags (joined by "; ", "" when
-                nothing stands out); shares are fractions, missing where nothing tells. "slice" for field, slice; n, wins,
-                losses and ties (items); win_rate with ci_low and ci_high; p_value, the one that decides; p_adjusted (Holm
-                over all slices); shown (whether a preference is shown after it).
+                others_rate, left_rate, left_p, fast_rate and median_s (see `RaterCheck`); flags (the checks that stand
+                out, joined by "; ", "" when none does); shares are fractions, missing where nothing tells. "slice" for field,
+                slice; n, wins, losses and ties (items); win_rate with ci_low and ci_high; p_value, the one that decides;
+                p_adjusted (Holm over all slices); shown (whether a preference is shown after it).
         """
+        need_one_of(("vote", "rater", "slice"), "by", by)
         if by == "vote":
             return ratings.votes_frame(self.votes)
         if by == "rater":
@@ -236,7 +247,7 @@ def read_preference(
     Raises:
         DataError: A file of the round changed after the lock.
     """
-    withheld = _withheld(round_)
+    withheld: Withheld = "" if round_ and round_.locked else "open" if round_ else "no round"
     stale = round_ is not None and bound_to is not None and not round_.batch.made_from(bound_to)
     opened = None if withheld else round_
     votes = ratings.unblind(opened) if opened else ratings.NO_VOTES
@@ -298,15 +309,6 @@ def win_rate_of(round_: Round, *, alpha: float = 0.05) -> stats.WinRate:
     """
     asked = first_votes(ratings.unblind(round_))
     return _win_rate(asked, len(round_.batch.identical), alpha)
-
-
-def _withheld(round_: Round | None) -> str:
-    if round_ is None:
-        return "No rating round was drawn yet: name the raters in study.yaml, then run notebook 03_rate."
-    if round_.locked:
-        return ""
-    done, total = map(sum, zip(*((one.done, one.total) for one in round_.progress()), strict=True))
-    return f"The round is open: {done} of {total} ratings are in. Results open when it is locked."
 
 
 def _win_rate(asked: pd.DataFrame, identical: int, alpha: float) -> stats.WinRate:
@@ -488,7 +490,7 @@ def _price(pairs: int, pace_s: float | None) -> str:
 
 def human_evidence(
     found: Preference, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]
-) -> Evidence:
+) -> HumanEvidence:
     """The layer's record; an open round carries no result.
 
     Args:
@@ -497,8 +499,7 @@ def human_evidence(
         models: Names for a round that is not decoded yet.
         bound_to: Hashes for a round that is not decoded yet; a decoded one brings its own.
     """
-    return Evidence(
-        layer="human",
+    return HumanEvidence(
         study=study,
         made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         models=found.models or models,
@@ -506,7 +507,7 @@ def human_evidence(
         simulated=found.simulated,
         metric="win rate, ties counted half",
         unit="items",
-        primary=None if found.withheld else found.win_rate.to_dict(),
+        primary=None if found.withheld else ReportedTest.of(found.win_rate.to_dict()),
         missing=found.missing,
         details=_details(found),
     )
@@ -546,46 +547,43 @@ def _of_round(folder: Path, alpha: float) -> Against | None:
     )
 
 
-def _details(found: Preference) -> JsonObject:
+def _details(found: Preference) -> HumanDetails:
     progress = [asdict(one) for one in found.progress]
     if found.withheld:
-        return {
-            "round": found.round,
-            "withheld": found.withheld,
+        rest = {"withheld": found.withheld, "progress": progress, "votes": 0}
+        return HumanDetails(round=found.round, reported=rest)
+    result, length = found.win_rate, found.length_adjusted
+    return HumanDetails(
+        round=found.round,
+        raters=tuple(ReportedRater.of(asdict(one)) for one in found.raters),
+        lock=found.lock and ReportedLock.of(found.lock),
+        length_adjusted=length and AtEqualLength.of(length.to_dict()),
+        rater_sample=OfRaters.of(found.rater_sample.to_dict()),
+        reported={
+            "votes": sum(found.labels.values()),
             "progress": progress,
-            "votes": 0,
-            "raters": [],
-        }
-    result = found.win_rate
-    return {
-        "round": found.round,
-        "votes": sum(found.labels.values()),
-        "raters": [asdict(one) for one in found.raters],
-        "progress": progress,
-        "lock": found.lock,
-        "labels": dict(found.labels),
-        "ties": found.labels["tie"],
-        "both_bad": found.labels["both_bad"],
-        "identical": found.identical,
-        "margin": found.margin,
-        "conclusion": found.conclusion,
-        "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
-        "asked_only": found.asked_only.to_dict(),
-        "without_flagged": found.without_flagged and found.without_flagged.to_dict(),
-        "by_rater": {rater: one.to_dict() for rater, one in found.by_rater.items()},
-        "rater_sample": found.rater_sample.to_dict(),
-        "agreement": found.agreement.to_dict(),
-        "self_agreement": found.self_agreement.to_dict(),
-        "position_bias": found.position.to_dict(),
-        "shown_left": found.as_left.to_dict(),
-        "shown_right": found.as_right.to_dict(),
-        "length_adjusted": found.length_adjusted and found.length_adjusted.to_dict(),
-        "reasons": [asdict(one) for one in found.reasons],
-        "slices": [
-            {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
-            | one.result.to_dict()
-            | {"verdict": one.verdict}
-            for one in found.slices
-        ],
-        "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],
-    }
+            "labels": dict(found.labels),
+            "ties": found.labels["tie"],
+            "both_bad": found.labels["both_bad"],
+            "identical": found.identical,
+            "margin": found.margin,
+            "conclusion": found.conclusion,
+            "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
+            "asked_only": found.asked_only.to_dict(),
+            "without_flagged": found.without_flagged and found.without_flagged.to_dict(),
+            "by_rater": {rater: one.to_dict() for rater, one in found.by_rater.items()},
+            "agreement": found.agreement.to_dict(),
+            "self_agreement": found.self_agreement.to_dict(),
+            "position_bias": found.position.to_dict(),
+            "shown_left": found.as_left.to_dict(),
+            "shown_right": found.as_right.to_dict(),
+            "reasons": [asdict(one) for one in found.reasons],
+            "slices": [
+                {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
+                | one.result.to_dict()
+                | {"verdict": one.verdict}
+                for one in found.slices
+            ],
+            "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],
+        },
+    )

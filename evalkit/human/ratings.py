@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from evalkit import stats, wording
+from evalkit import stats
 from evalkit.human.batch import Key, Pair
 from evalkit.human.rounds import CHOICES, Progress, Round, Vote
 from evalkit.records import RatedPair
 
 Label = Literal["fine_tuned", "base", "tie", "both_bad"]
+Check = Literal["gold", "repeats", "left", "fast", "others"]
 LABELS: tuple[Label, ...] = ("fine_tuned", "base", "tie", "both_bad")
 FAST_S = 3.0
 # What somebody who looks at the pairs keeps to. A flag needs a count that would surprise from one who just keeps it.
@@ -140,7 +141,8 @@ class RaterCheck:
         left_rate: Left chosen, of all decided votes; `left_p` is its exact test against a half.
         fast_rate: Votes given in under 3 seconds.
         others_rate: Agreement with the majority of the other raters.
-        flags: Why this rater looks careless; empty when nothing stands out.
+        flags: The checks by which this rater looks careless; empty when nothing stands out.
+        tests: What each check counted, and its p.
     """
 
     rater: str
@@ -152,7 +154,8 @@ class RaterCheck:
     fast_rate: float | None
     others_rate: float | None
     median_s: float | None
-    flags: tuple[str, ...]
+    flags: tuple[Check, ...]
+    tests: Mapping[Check, stats.RuleTest]
 
 
 def check_raters(votes: pd.DataFrame, *, alpha: float = 0.05) -> tuple[RaterCheck, ...]:
@@ -176,15 +179,14 @@ def check_raters(votes: pd.DataFrame, *, alpha: float = 0.05) -> tuple[RaterChec
             fast_rate=tests["fast"].rate,
             others_rate=tests["others"].rate,
             median_s=sorted(own["seconds"])[len(own) // 2],
-            flags=tuple(
-                _flag(*one) for one in tests.items() if one[1].p_value <= level and one[1].n
-            ),
+            flags=tuple(name for name, one in tests.items() if one.n and one.p_value <= level),
+            tests=tests,
         )
         for (rater, own), tests in zip(by_rater, tested, strict=True)
     )
 
 
-def _tests(own: pd.DataFrame, labels: np.ndarray, place: int) -> dict[str, stats.RuleTest]:
+def _tests(own: pd.DataFrame, labels: np.ndarray, place: int) -> dict[Check, stats.RuleTest]:
     gold = own.loc[own["shown_as"] == "gold", "label"] == "fine_tuned"
     left = own.loc[own["choice"].isin(["left", "right"]), "choice"] == "left"
     return {
@@ -238,19 +240,6 @@ def _with_others(labels: np.ndarray, place: int) -> tuple[np.ndarray, np.ndarray
     leads = (others == others.max(axis=1, keepdims=True)).sum(axis=1) == 1
     both = leads & labels[place].any(axis=1)
     return labels[place][both].argmax(axis=1), others[both].argmax(axis=1)
-
-
-def _flag(name: str, test: stats.RuleTest) -> str:
-    counted = wording.share(test.successes, test.n)
-    rate = wording.percent(test.rate, 0)
-    told = {
-        "gold": f"finds {counted} of the known winners",
-        "repeats": f"judges the same again on {counted} repeats",
-        "left": f"chooses left in {rate} of decided votes",
-        "fast": f"votes in under {FAST_S:g} s {rate} of the time",
-        "others": f"agrees with the others on {counted}, no more than by chance",
-    }
-    return f"{told[name]} (p {wording.p_phrase(test.p_value)})"
 
 
 # ---- tidy frames, documented columns, none that is a whole object

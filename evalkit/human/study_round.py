@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evalkit.errors import DataError, DesignError
+from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject, from_json, read_text
 from evalkit.human.batch import answers_seal, n_differing, prepare_human_eval_batch
 from evalkit.human.rounds import Lock, Progress, Round, round_folder
@@ -20,16 +20,14 @@ from evalkit.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_RATER = "Nobody sits in front of this run, or there is no round yet, so no rater is shown."
-NOT_DRAWN = (
-    "No round was drawn: its votes would be on answers that change when the rest comes in. "
+NotDrawn = Literal["unanswered", "nobody named"]
+NOT_DRAWN: Mapping[NotDrawn, str] = {
+    "unanswered": "No round was drawn: its votes would be on answers that change when the rest comes in. "
     "Have them answered first (notebook 01 with live: true asks only what is missing), or set allow_incomplete: true in "
-    "study.yaml to have these rated as they are."
-)
-NOBODY_NAMED = (
-    "No round was drawn: nobody is named to rate. Name the raters in study.yaml (codes, such as raters: anna,ben) with the "
-    "sample_size and the rubric you want, then run notebook 03: a round is drawn once."
-)
+    "study.yaml to have these rated as they are.",
+    "nobody named": "No round was drawn: nobody is named to rate. Name the raters in study.yaml (codes, such as "
+    "raters: anna,ben) with the sample_size and the rubric you want, then run notebook 03: a round is drawn once.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +53,13 @@ class StudyRound(Brief):
         round: None when it was not drawn: answers are missing, or nobody is named to rate.
         bound_to: Hashes of the study's present test set and answers.
         otherwise: What the study says otherwise than the round.
-        not_drawn: Why there is no round, and what to do.
+        not_drawn: Why there is no round: answers are "unanswered", or "nobody named" to rate.
     """
 
     round: Round | None
     bound_to: Mapping[str, str]
     otherwise: Otherwise = field(default_factory=Otherwise)
-    not_drawn: str = NOT_DRAWN
+    not_drawn: NotDrawn = "unanswered"
 
     @property
     def simulated(self) -> bool:
@@ -91,6 +89,7 @@ class StudyRound(Brief):
         """
         from evalkit.human import ratings
 
+        need_one_of(("rater", "pair"), "by", by)
         if by == "rater":
             return ratings.progress_frame(self.progress())
         return ratings.pairs_frame(self.round.batch.items if self.round else ())
@@ -102,7 +101,7 @@ class StudyRound(Brief):
             DesignError: There is no round, nobody has voted yet, or somebody has not finished.
         """
         if self.round is None:
-            raise DesignError(self.not_drawn)
+            raise DesignError(NOT_DRAWN[self.not_drawn])
         return self.round.lock(unfinished=unfinished)
 
 
@@ -144,7 +143,7 @@ def open_round(
     codes = tuple(f"simulated-{i + 1}" for i in range(n_simulated)) or named(said.raters)
     is_there = (folder / "batch.json").exists()
     if not is_there and (not codes or (n_unanswered and not said.allow_incomplete)):
-        why = NOT_DRAWN if said.raters.strip() or n_simulated else NOBODY_NAMED
+        why: NotDrawn = "unanswered" if codes else "nobody named"
         return StudyRound(round=None, bound_to=bound_to, not_drawn=why)
     rubric = read_rubric(study.named_file(said.rubric_file))
     if not is_there:

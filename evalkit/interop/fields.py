@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import SupportsFloat
 
-from evalkit.answers import metrics
+from evalkit.answers.scorers import SCORERS
 from evalkit.conversation import Message
 from evalkit.errors import DataError, EvalkitError
 from evalkit.records import Answer, Outcome
 from evalkit.wording import cleaned
 
-_OURS = {"exact_match", "format", *metrics.SCORERS}  # what these names mean is said by this kit
+_OURS = {"exact_match", "format", *SCORERS}  # what these names mean is said by this kit
 _NO_NAME = re.compile(r"[^\w-]+")
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # correct, partial, incorrect, no answer
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}

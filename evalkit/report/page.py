@@ -21,8 +21,9 @@ from evalkit.decision.layers import MISSING
 from evalkit.decision.record import VERDICTS
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.errors import DataError
+from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, as_json, details_of
 from evalkit.files import JsonObject, write_whole
-from evalkit.records import Evidence, Layer
+from evalkit.records import Layer
 from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
 from evalkit.report.manifest import Manifest
@@ -347,7 +348,7 @@ def _about(made: Manifest, decision: Decision | None, benchmark: Evidence | None
     models = (benchmark and benchmark.models) or (decision and decision.models) or {}
     if {"base", "fine_tuned"} <= set(models):
         told += [f"{models['fine_tuned']} against {models['base']}"]
-    if benchmark and benchmark.primary and (n := benchmark.primary.get("n")):
+    if benchmark and benchmark.primary and (n := benchmark.primary.n):
         told += [plural(n, f"held-out {benchmark.unit.removesuffix('s')}")]
     if decision:
         told += [f"stage: {STAGES[decision.stage]}"]
@@ -361,7 +362,7 @@ def _facts(
     lost: str = "",
 ) -> dict[str, str]:
     bound = evidence["benchmark"].bound_to if "benchmark" in evidence else {}
-    plan = evidence["ab_test"].details.get("plan_hash") if "ab_test" in evidence else None
+    plan = details_of(evidence, ABDetails).plan_hash
     simulated = [NAMES[layer] for layer in decision.simulated] if decision else []
     seeds = [f"{name} {value}" for name, value in made.parameters.items() if name.endswith("seed")]
     journals = {
@@ -408,14 +409,16 @@ def _tables(made: Manifest, evidence: Mapping[Layer, Evidence]) -> list[dict[str
         "Files and their hashes": table(files, caption="Files"),
         "Duration of each chapter": table(times, caption="Duration", numeric=("seconds",)),
     }
-    costs = evidence["benchmark"].details.get("costs") if "benchmark" in evidence else None
-    looks = evidence["ab_test"].details.get("looks") if "ab_test" in evidence else None
-    if costs and all(isinstance(one, Mapping) for one in costs.values()):
+    costs, looks = (
+        details_of(evidence, BenchmarkDetails).costs,
+        details_of(evidence, ABDetails).looks,
+    )
+    if costs:
         spent = [{"answers of": name.replace("_", "-"), **one} for name, one in costs.items()]
         told = "Tokens, waiting time and money by model"
         tables["Cost of the answers"] = table(spent, caption=told)
-    if looks and all(isinstance(one, Mapping) for one in looks):
+    if looks:
         tables["Looks at the A/B test"] = table(
-            looks, caption="Looks", columns=_LOOK_COLUMNS, numeric=tuple(_LOOK_COLUMNS)
+            as_json(looks), caption="Looks", columns=_LOOK_COLUMNS, numeric=tuple(_LOOK_COLUMNS)
         )
     return [{"summary": name, "body": Markup(one.body)} for name, one in tables.items()]  # noqa: S704 - escaped

@@ -1,8 +1,13 @@
 """Results as tables, sentences and pictures; importing this package puts the theme in force where somebody reads along."""
 
 import sys
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
+from inspect import isfunction, signature
 from typing import Any
+
+from evalkit.errors import DesignError
 
 _ROOMS = {
     "figure": "picture",
@@ -19,15 +24,50 @@ _ROOMS = {
 }
 _HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}
 _MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
+_MADE_BY = {  # records that functions here take, and what gives them
+    "Comparison": "here.compare()",
+    "SliceTable": "comparison.slices()",
+    "NoiseFloor": "here.ask_twice(comparison)",
+    "Found": "comparison.find_slices()",
+    "Checkup": "here.checkup",
+    "Costs": "here.costs",
+    "StudyRound": "here.round()",
+    "Preference": "here.preference()",
+    "ABPlan": "here.draft(), or here.plan().plan",
+    "LockedPlan": "here.plan()",
+    "Reading": "here.reading()",
+    "Decision": "here.decide()",
+    "History": "here.history()",
+}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        found = getattr(import_module(_HOMES[name]), name)
+        return _asking(found) if isfunction(found) else found
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _asking(show: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; given another record than it takes, it says which one, and what gives it."""
+    wanted = [str(one.annotation).split(" | ") for one in signature(show).parameters.values()]
+
+    @wraps(show)
+    def asking(*given: Any, **options: Any) -> Any:
+        for one, kinds in zip(given, wanted, strict=False):
+            made = {base.__name__ for base in type(one).__mro__}
+            if kinds[0] in _MADE_BY and not made & set(kinds):
+                a = "an" if kinds[0][0] == "A" else "a"
+                raise DesignError(
+                    f"show.{show.__name__} got a {type(one).__name__}; need {a} {kinds[0]}, as {_MADE_BY[kinds[0]]} gives it"
+                )
+        return show(*given, **options)
+
+    return asking
 
 
 def __dir__() -> list[str]:

@@ -16,14 +16,16 @@ from evalkit.benchmark.frames import NO_VALUE
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import MIN_N, Found, SliceTable, regression_frame
 from evalkit.conversation import Conversation
+from evalkit.errors import DesignError
+from evalkit.evidence import Evidence
 from evalkit.files import JsonObject
-from evalkit.records import Evidence
 from evalkit.show import say
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
 from evalkit.wording import (
     NOTHING,
     count,
+    listed,
     number,
     p_text,
     percent,
@@ -48,6 +50,7 @@ SLICE_NUMBERS = (
 _MARKS = "Filled: shown. Hollow: not shown. Diamond: worse. Bar: interval."
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _MOST_WORDS = 20_000
+_EXAMPLE = ("status", "answer_base", "answer_fine_tuned", "similarity_change", "messages")
 _Runs = list[tuple[bool, str, str]]
 
 
@@ -342,7 +345,14 @@ def examples(frame: pd.DataFrame, *, most: int = 30, open_rows: int | None = 5) 
         frame: The rows to show; with a column `asked_again` it says what became of each when asked again.
         most: At most so many.
         open_rows: How many rows stand open; the rest is folded away.
+
+    Raises:
+        DesignError: A frame with another row.
     """
+    if lacking := [name for name in _EXAMPLE if name not in frame]:
+        raise DesignError(
+            f'the frame has no column {listed(lacking)}; need rows of comparison.to_frame(by="example")'
+        )
     rows, counts = (
         frame_rows(frame.head(most)),
         frame["status"].astype(str).value_counts().to_dict(),

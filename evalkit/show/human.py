@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import seaborn as sns
 
-from evalkit import wording
+from evalkit import stats, wording
 from evalkit.conversation import Conversation
 from evalkit.human.preference import Preference
+from evalkit.human.ratings import FAST_S, Check, RaterCheck
 from evalkit.human.rounds import locked_before
-from evalkit.human.study_round import NO_RATER, NOT_DRAWN, Otherwise, StudyRound
+from evalkit.human.study_round import NOT_DRAWN, Otherwise, StudyRound
 from evalkit.show import say, style, tables
 from evalkit.show.figure import picture
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
@@ -33,6 +34,11 @@ _STALE = (
     "The round was made from other answers or another test set: it says nothing for the current ones. "
     "Name another rating_round in study.yaml to have them rated."
 )
+_PARTED = {
+    True: "The interval reaches even, but the exact test shows a difference: the verdict follows the test.",
+    False: "The interval lies on one side of even, but the exact test, which leaves ties out, shows no difference: "
+    "the verdict follows the test.",
+}
 _SAID = {
     "fine_tuned": "Fine-tuned is better",
     "base": "Base is better",
@@ -59,7 +65,7 @@ def rating_round(rating: StudyRound) -> Html:
 def prospects(rating: StudyRound) -> Html:
     """What so many pairs can show."""
     nothing = "Without a round there are no pairs to speak of."
-    return tables.note(rating.round.batch.advice if rating.round else nothing)
+    return tables.note(advice(rating.n_pairs) if rating.round else nothing)
 
 
 def progress(rating: StudyRound) -> Html:
@@ -78,13 +84,25 @@ def progress(rating: StudyRound) -> Html:
 
 def no_rater() -> Html:
     """What stands where a rater would, when nobody can rate."""
-    return tables.note(NO_RATER)
+    nobody = "Nobody sits in front of this run, or there is no round yet, so no rater is shown."
+    return tables.note(nobody)
 
 
 @tables.answer.register(StudyRound)
 def _of_round(found: StudyRound, gaps: Gaps | None = None) -> Html:
     """`gaps` says what a round that was not drawn waits for."""
     return tables.answer(state_said(found, str(gaps or "")), simulated=found.simulated)
+
+
+def advice(n_pairs: int) -> str:
+    """What this many pairs can show, from the exact sign test's power."""
+    shown = stats.sign_test_power(n_pairs, 0.6)
+    needed = {rate: stats.ratings_needed(rate) for rate in (0.6, 0.65, 0.7)}
+    return (
+        f"{wording.plural(n_pairs, 'pair')} without ties can show a true win rate of 60% "
+        f"with probability {wording.percent(shown, 0)}; "
+        f"80% would need {needed[0.6]} pairs at 60%, {needed[0.65]} at 65%, {needed[0.7]} at 70%."
+    )
 
 
 def described(rating: StudyRound) -> str:
@@ -131,8 +149,8 @@ def _voted(rating: StudyRound) -> bool:
 def state_said(rating: StudyRound, missing: str = "") -> str:
     """Where the round stands, and what comes next; `missing` says what a round that was not drawn waits for."""
     if rating.round is None:
-        waits = missing if rating.not_drawn == NOT_DRAWN else ""
-        return f"{waits} {rating.not_drawn}".strip()
+        waits = missing if rating.not_drawn == "unanswered" else ""
+        return f"{waits} {NOT_DRAWN[rating.not_drawn]}".strip()
     seen = rating.progress()
     done, total = sum(one.done for one in seen), sum(one.total for one in seen)
     who = "Simulated raters" if rating.simulated else "Raters"
@@ -202,7 +220,7 @@ def raters(found: Preference) -> Html:
             "Fine-tuned wins": wording.percent(found.by_rater[one.rater].estimate, 0),
             **{told: wording.percent(getattr(one, name), 0) for told, name in _RATER_RATES.items()},
             "Median seconds": wording.number(one.median_s, 1),
-            "Flags": "; ".join(one.flags) or "nothing stands out",
+            "Flags": "; ".join(flag_said(one, flag) for flag in one.flags) or "nothing stands out",
         }
         for one in found.raters
     ]
@@ -284,11 +302,11 @@ def answer_said(found: Preference) -> str:
     """The chapter's answer."""
     missing = " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in found.missing)
     if found.withheld:
-        return f"{found.withheld} {missing}" if found.stale else found.withheld
+        return f"{withheld_said(found)} {missing}" if found.stale else withheld_said(found)
     result = found.win_rate
     if result.estimate is None:
         return f"{headline(found)}. {missing}"
-    parted = [say.sentence(note) + "." for note in result.notes if "verdict follows" in note]
+    parted = _PARTED[result.verdict != "no difference shown"] if result.parts_from_interval else ""
     same = wording.plural(found.identical, "pair")
     identical = f"; {same} with identical answers counted as ties unasked"
     figures = (
@@ -296,8 +314,16 @@ def answer_said(found: Preference) -> str:
         f"p {wording.p_phrase(result.p_decides)}{identical if found.identical else ''}."
     )
     who = "Simulated raters, not people:" if found.simulated else ""
-    said = (who, headline(found), figures, *parted, missing)
+    said = (who, headline(found), figures, parted, missing)
     return " ".join(part for part in said if part)
+
+
+def withheld_said(found: Preference) -> str:
+    """Why nothing is shown yet."""
+    if found.withheld == "no round":
+        return "No rating round was drawn yet: name the raters in study.yaml, then run notebook 03_rate."
+    done, total = (sum(getattr(one, name) for one in found.progress) for name in ("done", "total"))
+    return f"The round is open: {done} of {total} ratings are in. Results open when it is locked."
 
 
 def headline(found: Preference) -> str:
@@ -388,6 +414,20 @@ def raters_title(found: Preference) -> str:
     return f"Looks careless: {wording.listed(names)}. Nothing was dropped. {rest}."
 
 
+def flag_said(rater: RaterCheck, flag: Check) -> str:
+    """What a check found that looks careless."""
+    test = rater.tests[flag]
+    counted, rate = wording.share(test.successes, test.n), wording.percent(test.rate, 0)
+    told = {
+        "gold": f"finds {counted} of the known winners",
+        "repeats": f"judges the same again on {counted} repeats",
+        "left": f"chooses left in {rate} of decided votes",
+        "fast": f"votes in under {FAST_S:g} s {rate} of the time",
+        "others": f"agrees with the others on {counted}, no more than by chance",
+    }
+    return f"{told[flag]} (p {wording.p_phrase(test.p_value)})"
+
+
 def length_said(found: Preference) -> str:
     """What remains at equal length."""
     if found.withheld:
@@ -398,7 +438,11 @@ def length_said(found: Preference) -> str:
         return f"The preference at equal length is not known: {why}."
     votes = wording.plural(result.near_n, "vote")
     near = f" Among the {votes} on pairs of nearly equal length {wording.percent(result.near_rate)} do."
-    unsure = [note for note in result.notes if "equal length" in note]
+    doubts = {
+        f"only {votes} on pairs of nearly equal length: the value rests on the fitted curve": result.near_is_few,
+        "the fitted value lies outside the interval of the pairs of nearly equal length": result.off_near,
+    }
+    unsure = [doubt for doubt, holds in doubts.items() if holds]
     explained = " Length may explain the preference." if result.explains else ""
     return (
         f"At equal length {wording.percent(result.estimate)} of decided votes would go to the fine-tuned answer "
@@ -429,7 +473,7 @@ def seal_said(found: Preference) -> str:
     """When the round was locked and that nothing changed since."""
     record = found.lock
     if record is None:
-        return found.withheld
+        return withheld_said(found)
     state = "every rater had finished" if record["complete"] else "some raters had not finished"
     return (
         f"Locked {record['locked_at']}, {state}. The key's sha256 {record['key_sha256'][:16]}... matches the batch; "

@@ -13,7 +13,7 @@ from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.evidence import more_examples, needed
 from evalkit.benchmark.noise import MARKS, NoiseFloor
 from evalkit.benchmark.slices import SliceRow, SliceTable
-from evalkit.records import Evidence
+from evalkit.evidence import Evidence
 from evalkit.stats.result import Result, which_way
 from evalkit.wording import (
     amount,

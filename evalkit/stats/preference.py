@@ -64,6 +64,14 @@ class WinRate(Preference):
         """`(wins + ties / 2) / n`, or the mean of the items' scores."""
         return self.estimate
 
+    @property
+    def parts_from_interval(self) -> bool:
+        """Whether the deciding `p_value` and the interval, side by side, say different things."""
+        if self.p_value is None or self.p_exact is not None:
+            return False
+        is_even = self.ci_low is None or self.ci_high is None or self.ci_low <= 0.5 <= self.ci_high
+        return (self.p_value < self.alpha) == is_even
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaterSampleTest(Preference):
@@ -117,6 +125,18 @@ class LengthAdjustedPreference(Preference):
     near_low: float | None = None
     near_high: float | None = None
     near_n: int = 0
+
+    @property
+    def near_is_few(self) -> bool:
+        """Whether so few votes lie near equal length that the value rests on the fitted curve."""
+        return 0 < self.near_n < FEW_NEAR
+
+    @property
+    def off_near(self) -> bool:
+        """Whether the value lies outside the interval of the votes near equal length, where they are enough to say so."""
+        lowest, highest = self.near_low or 0.0, self.near_high or 0.0
+        known = self.estimate is not None and self.near_n >= FEW_NEAR
+        return known and not lowest <= (self.estimate or 0.0) <= highest
 
     @property
     def explains(self) -> bool:

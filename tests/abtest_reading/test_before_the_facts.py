@@ -8,7 +8,7 @@ from evalkit.abtest import chapter
 from evalkit.abtest.lock import amend
 from evalkit.abtest.reading import read_ab_test
 from evalkit.decision import Rules, decide
-from evalkit.records import Evidence
+from evalkit.evidence import Evidence
 from evalkit.show import abtest as words
 from evalkit.study import Study
 
@@ -24,10 +24,19 @@ LIFT = {"rate": 0.3, "lift": 0.25}
 
 def decided(found, differs=(), **rules):
     users = chapter.ab_evidence(found, study="toy", differs=differs)
-    benchmark = Evidence(
-        layer="benchmark", study="toy", made_at="", models=users.models, bound_to={}, simulated=False, metric="exact match",
-        unit="examples", primary=SHOWN,
-    )  # fmt: skip
+    benchmark = Evidence.of(
+        {
+            "layer": "benchmark",
+            "study": "toy",
+            "made_at": "",
+            "models": users.models,
+            "bound_to": {},
+            "simulated": False,
+            "metric": "exact match",
+            "unit": "examples",
+            "primary": SHOWN,
+        }
+    )
     ruled = Rules(human_before_deployment=False, **rules)
     found = {"benchmark": benchmark, "ab_test": users}
     return decide(found, study="toy", stage="rollout", rules=ruled)

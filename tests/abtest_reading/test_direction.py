@@ -99,12 +99,23 @@ def test_not_worse_looks_at_the_bad_side():
     rules = Rules(ab_test_needs="not worse", ab_test_margin=0.04)
     numbers = {"estimate": 0.002, "ci_low": -0.026, "ci_high": 0.030, "lower_is_better": True}
     primary = {"verdict": "no difference shown", "n": 4000, **numbers}
-    from evalkit.records import Evidence
+    from evalkit.evidence import Evidence
 
-    evidence = Evidence(
-        layer="ab_test", study="toy", made_at="2026-01-01T00:00:00Z", models={}, bound_to={},
-        simulated=False, metric="churned", unit="users", missing=(), primary=primary, details={},
-    )  # fmt: skip
+    evidence = Evidence.of(
+        {
+            "layer": "ab_test",
+            "study": "toy",
+            "made_at": "2026-01-01T00:00:00Z",
+            "models": {},
+            "bound_to": {},
+            "simulated": False,
+            "metric": "churned",
+            "unit": "users",
+            "missing": (),
+            "primary": primary,
+            "details": {},
+        }
+    )
 
     def layer(**changes):
         one = replace(evidence, primary={**primary, **changes})

@@ -13,6 +13,7 @@ from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
+from evalkit.evidence import as_json
 from evalkit.show import abtest as words
 from evalkit.study import Study
 
@@ -266,5 +267,5 @@ def test_a_table_goes_from_its_file_to_the_evidence_by_settings_alone(tmp_path):
     assert found.verdict == "better"
     assert found.plan.plan.variants == GATES
     record = chapter.ab_evidence(found, study="cats")
-    assert record.primary["verdict"] == "better"
-    assert "without times" in " ".join(record.details["notes"])
+    assert record.primary.verdict == "better"
+    assert "without times" in " ".join(as_json(record.details)["notes"])

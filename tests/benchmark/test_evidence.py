@@ -7,7 +7,8 @@ import pytest
 from evalkit.benchmark import evidence, frames
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.slices import slice_tables
-from evalkit.records import EvalResult, Evidence, Missing
+from evalkit.evidence import Evidence, as_json
+from evalkit.records import EvalResult, Missing
 
 ABOUT = {
     "study": "small",
@@ -26,16 +27,16 @@ def test_what_the_decision_reads_is_there_and_is_plain_json(undecided, tmp_path)
     path = evidence.evidence_of(undecided, **ABOUT).write(tmp_path / "comparison.json")
     found = Evidence.read(path)
     assert found.layer == "benchmark"
-    assert found.primary["verdict"] == "no difference shown"
+    assert found.primary.verdict == "no difference shown"
     wanted = {"metrics", "slices", "fragile", "noise_floor", "outcomes", "cells", "costs"}
-    assert wanted <= found.details.keys()
-    assert found.details["cells"] == {
+    assert wanted <= as_json(found.details).keys()
+    assert as_json(found.details.cells) == {
         "both_right": 20,
         "fixed": 12,
         "regressed": 8,
         "both_wrong": 20,
     }
-    assert found.details["metrics"]["exact_match"].keys() == {"base", "fine_tuned", "test"}
+    assert as_json(found.details.metrics["exact_match"]).keys() == {"base", "fine_tuned", "test"}
 
 
 def test_an_open_question_has_a_price(undecided):
@@ -58,7 +59,7 @@ def test_a_settled_question_has_none(cells):
 def test_no_examples_make_a_record_too(tmp_path):
     record = evidence.evidence_of(compare_models([], []), **ABOUT)
     found = Evidence.read(record.write(tmp_path / "comparison.json"))
-    assert found.primary["verdict"] == "too early"
+    assert found.primary.verdict == "too early"
     assert found.missing[0].price
 
 
@@ -76,8 +77,8 @@ def test_amending_twice_is_amending_once(undecided, tmp_path):
         "Answer more held-out examples",
         "Collect more examples with kind = one",
     ]
-    assert again.details["slices"][0]["slice"] == "kind = one"
-    assert again.details["cells"]["fixed"] == 12  # what the first chapter wrote stays
+    assert again.details.slices[0].slice == "kind = one"
+    assert as_json(again.details.cells)["fixed"] == 12  # what the first chapter wrote stays
 
 
 def test_what_is_missing_is_told_by_its_kind_not_by_its_words(undecided, tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from evalkit.answers.metrics import checker
+from evalkit.answers.checkers import checker
 from evalkit.benchmark.doctor import examine, hints
 from evalkit.decision import Rules, decide
 from evalkit.report.new import new_study, next_step
@@ -113,13 +113,23 @@ def test_nothing_declared_is_said_by_the_doctor_and_in_the_report(rows):
 
 
 def test_a_rule_about_slices_says_when_it_has_none_to_stop_at():
-    from evalkit.records import Evidence
+    from evalkit.evidence import Evidence
 
     def rules(slices):
-        benchmark = Evidence(
-            layer="benchmark", study="x", made_at="", models={}, bound_to={}, simulated=False, metric="exact match",
-            unit="examples", primary=None, details={"slices": slices},
-        )  # fmt: skip
+        benchmark = Evidence.of(
+            {
+                "layer": "benchmark",
+                "study": "x",
+                "made_at": "",
+                "models": {},
+                "bound_to": {},
+                "simulated": False,
+                "metric": "exact match",
+                "unit": "examples",
+                "primary": None,
+                "details": {"slices": slices},
+            }
+        )
         return next(
             one for one in decide({"benchmark": benchmark}, study="x").rules if "slice" in one
         )

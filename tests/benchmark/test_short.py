@@ -8,7 +8,8 @@ import pytest
 
 from evalkit.answers.runner import results_from_journal, run_automated_eval
 from evalkit.benchmark.comparison import compare_models
-from evalkit.records import Brief, EvalResult, Evidence, Results
+from evalkit.evidence import Evidence
+from evalkit.records import Brief, EvalResult, Results
 
 LONG = "a long answer " * 300
 
@@ -62,11 +63,22 @@ def test_one_answer_shows_its_beginning():
 
 
 def test_evidence_counts_what_it_holds():
-    one = Evidence(
-        layer="benchmark", study="s", made_at="", models={}, bound_to={}, simulated=False, metric="m",
-        unit="examples", primary=None, missing=(), details={"metrics": {str(i): i for i in range(500)}},
-    )  # fmt: skip
-    assert "details=<1>" in repr(one)
+    one = Evidence.of(
+        {
+            "layer": "benchmark",
+            "study": "s",
+            "made_at": "",
+            "models": {},
+            "bound_to": {},
+            "simulated": False,
+            "metric": "m",
+            "unit": "examples",
+            "primary": None,
+            "missing": (),
+            "details": {str(i): i for i in range(500)},
+        }
+    )
+    assert "details=<BenchmarkDetails>" in repr(one)
 
 
 @pytest.mark.parametrize(

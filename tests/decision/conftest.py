@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from evalkit.records import Evidence
+from evalkit.evidence import Evidence
 
 HASHES = {"test_set": "t1", "base": "b1", "fine_tuned": "f1"}
 EFFECTS = {
@@ -40,7 +40,7 @@ def make(layer: Any, verdict: str = "better", **changes: Any) -> Evidence:
         "primary": primary,
         "details": details,
     }
-    return Evidence(**(fields | changes))
+    return Evidence.of(fields | changes)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from evalkit.decision import decide, history
 from evalkit.errors import DataError
-from evalkit.records import Evidence
+from evalkit.evidence import Evidence
 from evalkit.show.changes import what_changed
 from evalkit.study import Study
 
@@ -33,7 +33,7 @@ def made(layer, verdict, *, test_set="t1", answers="f1", **changes):
         "bound_to": {"test_set": test_set, "base": "b1", "fine_tuned": answers}, "metric": METRICS[layer], "primary": primary,
         "details": details,
     }  # fmt: skip
-    return Evidence(**(fields | changes))
+    return Evidence.of(fields | changes)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from grammar import faults
 
 from evalkit.decision import Rules, decide, read_decision, read_evidence
 from evalkit.errors import DataError, DesignError
+from evalkit.evidence import as_json
 from evalkit.records import Missing
 
 VERDICTS = ("better", "worse", "no difference shown", "too early", "invalid")
@@ -176,7 +177,7 @@ def test_each_of_the_three_words_has_a_rule_and_says_what_it_means(evidence):
 def test_a_difference_that_is_shown_never_reads_as_zero(evidence):
     # 70 of a million
     tiny = {"estimate": 7e-5, "ci_low": 4e-5, "ci_high": 1e-4}
-    primary = evidence("benchmark").primary | tiny
+    primary = as_json(evidence("benchmark").primary) | tiny
     decision = decide(
         {"benchmark": evidence("benchmark", primary=primary), "human": evidence("human")},
         study="tiny",
@@ -186,7 +187,7 @@ def test_a_difference_that_is_shown_never_reads_as_zero(evidence):
 
 
 def test_a_score_is_said_as_a_number_and_a_missing_interval_in_words(evidence):
-    primary = evidence("benchmark").primary | {"shown_as": "number", "estimate": 0.05}
+    primary = as_json(evidence("benchmark").primary) | {"shown_as": "number", "estimate": 0.05}
     found = {
         "benchmark": evidence("benchmark", primary=primary, metric="similarity"),
         "human": evidence("human"),

@@ -10,7 +10,7 @@ import evalkit as ek
 from evalkit import show
 from evalkit.decision import decide
 from evalkit.decision.history import History
-from evalkit.records import Evidence
+from evalkit.evidence import Evidence
 
 MODELS = {"base": "old", "fine_tuned": "new"}
 PRIMARY = {
@@ -40,10 +40,20 @@ RUN = {
 
 def benchmark(**details):
     noise = {"noise_floor": {"n": 1}, "metrics": {"exact_match": {"test": PRIMARY}}}
-    return Evidence(
-        layer="benchmark", study="tiny", made_at="2026-11-28", models=MODELS, bound_to=BOUND, simulated=False,
-        unit="examples", metric="exact match", primary=PRIMARY, details=noise | details,
-    )  # fmt: skip
+    return Evidence.of(
+        {
+            "layer": "benchmark",
+            "study": "tiny",
+            "made_at": "2026-11-28",
+            "models": MODELS,
+            "bound_to": BOUND,
+            "simulated": False,
+            "unit": "examples",
+            "metric": "exact match",
+            "primary": PRIMARY,
+            "details": noise | details,
+        }
+    )
 
 
 def test_a_decision_is_a_row_a_layer_with_types_to_reckon_with():

@@ -248,12 +248,6 @@ def test_impossible_wishes_are_refused_by_name(results, options, word):
         prepare_human_eval_batch(results(), results(who="tuned"), **{"seed": 1, **options})
 
 
-def test_the_advice_comes_from_the_sign_tests_power(results):
-    advice = prepare_human_eval_batch(results(60), results(60, who="tuned"), 50, seed=1).advice
-    assert "probability 24%" in advice  # 50 decisive ratings, a true win rate of 60%
-    assert "199 pairs at 60%, 90 at 65%, 49 at 70%" in advice
-
-
 CAPITAL = (
     {"role": "system", "content": "You answer in French."},
     {"role": "user", "content": "Capital of Spain?"},

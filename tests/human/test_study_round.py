@@ -90,8 +90,10 @@ def test_nothing_is_drawn_for_raters_nobody_named(open_round, study):
         assert open_round(raters=nobody) is None
         assert open_round(raters=nobody, n_unanswered=3) is None
     assert not study.path("ratings").exists()
-    rating = StudyRound(round=None, bound_to=BOUND, not_drawn=study_round.NOBODY_NAMED)
-    assert human.state_said(rating, "2 answers are missing.") == study_round.NOBODY_NAMED
+    rating = StudyRound(round=None, bound_to=BOUND, not_drawn="nobody named")
+    assert (
+        human.state_said(rating, "2 answers are missing.") == study_round.NOT_DRAWN["nobody named"]
+    )
     with pytest.raises(DesignError, match="Name the raters in study"):
         rating.lock()
 

@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from evalkit import stats
 from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.slices import regression_frame
-from evalkit.records import Evidence
+from evalkit.evidence import Evidence, as_json
 from evalkit.workbench import Study
 
 matplotlib.use("agg")
@@ -106,17 +106,17 @@ def test_the_benchmark_is_handed_on_and_amended(alone):
     first, _ = run("01_benchmark", parameters)
     written = Evidence.read(first["here"].run_folder() / "comparison.json")
     # 60 rows: base right on the 12 with i % 5 == 0, fine-tuned on the other 48
-    assert written.details["cells"] == {
+    assert as_json(written.details.cells) == {
         "both_right": 0,
         "fixed": 48,
         "regressed": 12,
         "both_wrong": 0,
     }
-    assert written.primary["estimate"] == pytest.approx(36 / 60)
-    assert written.details["noise_floor"] is None
+    assert written.primary.estimate == pytest.approx(36 / 60)
+    assert written.details.noise_floor is None
     second, html = run("02_regressions", parameters)
     amended = Evidence.read(first["here"].run_folder() / "comparison.json")
-    assert {row["slice"] for row in amended.details["slices"]} == {"kind = even", "kind = odd"}
+    assert {row.slice for row in amended.details.slices} == {"kind = even", "kind = odd"}
     assert "12 examples got worse" in html
     lines = (
         (alone / "reports" / "small" / "by-hand" / "regressed.jsonl")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from evalkit.decision import Decision, decide
-from evalkit.records import Evidence, Layer
+from evalkit.evidence import Evidence
+from evalkit.records import Layer
 
 NOTEBOOKS = Path(__file__).with_name("notebooks")
 
@@ -54,15 +55,17 @@ def evidence(layer: Layer, verdict: str) -> Evidence:
     effect = 0.1 if verdict == "better" else -0.1
     level = effect + (0.5 if layer == "human" else 0.0)
     primary = {"verdict": verdict, "n": 300, "estimate": level, "alpha": 0.05, "p_value": 0.01}
-    return Evidence(
-        layer=layer,
-        study="tiny",
-        made_at="2026-11-28",
-        models={"base": "old", "fine_tuned": "new"},
-        bound_to={"test_set": "t", "base": "b", "fine_tuned": "f"},
-        simulated=False,
-        metric="exact match" if layer == "benchmark" else "win rate",
-        unit="items",
-        primary=primary | {"ci_low": level - 0.05, "ci_high": level + 0.05},
-        details={"noise_floor": {"n": 1}, "metrics": {}},
+    return Evidence.of(
+        {
+            "layer": layer,
+            "study": "tiny",
+            "made_at": "2026-11-28",
+            "models": {"base": "old", "fine_tuned": "new"},
+            "bound_to": {"test_set": "t", "base": "b", "fine_tuned": "f"},
+            "simulated": False,
+            "metric": "exact match" if layer == "benchmark" else "win rate",
+            "unit": "items",
+            "primary": primary | {"ci_low": level - 0.05, "ci_high": level + 0.05},
+            "details": {"noise_floor": {"n": 1}, "metrics": {}},
+        }
     )

@@ -7,7 +7,8 @@ from matplotlib import pyplot
 from evalkit import show
 from evalkit.decision import Rules, decide
 from evalkit.decision.concerns import Concern
-from evalkit.records import OPEN_WINDOWS, Evidence, Missing
+from evalkit.evidence import Evidence
+from evalkit.records import OPEN_WINDOWS, Missing
 from evalkit.show import changes as history
 from evalkit.show import decision as plots
 from evalkit.show import picture, style
@@ -49,7 +50,7 @@ def evidence(layer, verdict, **changes):
         "unit": "examples",
         "primary": {"verdict": verdict, "n": 300} | numbers,
     }
-    return Evidence(**(fields | changes))
+    return Evidence.of(fields | changes)
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -108,3 +108,9 @@ def test_agreement_is_drawn_with_the_number_its_title_says(found):
         text.startswith(f"{found.agreement.estimate:.2f} (".replace("-", "−")) for text in texts
     )
     pyplot.close("all")
+
+
+def test_the_advice_comes_from_the_sign_tests_power():
+    advice = human.advice(50)
+    assert "probability 24%" in advice  # 50 decisive ratings, a true win rate of 60%
+    assert "199 pairs at 60%, 90 at 65%, 49 at 70%" in advice

@@ -11,8 +11,9 @@ import pytest
 from faulty_server import FaultyServer
 
 from evalkit.answers.endpoint import Access
+from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.progress import Estimate, Prices, Progress, Tally, prices_of
-from evalkit.answers.runner import Evaluation, run_automated_eval
+from evalkit.answers.runner import run_automated_eval
 from evalkit.errors import DataError
 from evalkit.records import Answer
 

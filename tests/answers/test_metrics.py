@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 
-from evalkit.answers import metrics
+from evalkit.answers import checkers, metrics, scorers
 from evalkit.errors import DesignError
 from evalkit.records import Answer, EvalResult, Example
 
@@ -25,8 +25,8 @@ def result(i, expected="a", predicted="a", **more):
 
 @pytest.mark.parametrize("code", ["I10", "E11.649", "S72.001A", "M1A.0110"])
 def test_the_articles_regex_rejects_codes_that_the_icd10cm_checker_accepts(code):
-    assert not metrics.check_format(f"{code}: description")
-    assert metrics.checker("icd10cm")(f"{code}: description")
+    assert not checkers.check_format(f"{code}: description")
+    assert checkers.checker("icd10cm")(f"{code}: description")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_articles_regex_rejects_codes_that_the_icd10cm_checker_accepts(code)
     ],
 )
 def test_check_format_does_what_the_article_does(output, right):
-    assert metrics.check_format(output) is right
+    assert checkers.check_format(output) is right
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def test_check_format_does_what_the_article_does(output, right):
     [("\n \n", False), ("I10\n\nE11.649: x", True), ("10: x", False), ("I10x", False)],
 )
 def test_the_icd10cm_checker_wants_a_code_on_every_line_that_is_not_blank(output, right):
-    assert metrics.checker("icd10cm")(output) is right
+    assert checkers.checker("icd10cm")(output) is right
 
 
 def test_a_regex_must_match_the_whole_answer():
-    check = metrics.checker(r"regex:\d+")
+    check = checkers.checker(r"regex:\d+")
     assert (check(" 42 "), check("about 42"), check("42\n43")) == (True, False, False)
 
 
 def test_a_schema_checks_json_and_nothing_is_fetched(tmp_path):
     schema = {"type": "object", "required": ["code"], "properties": {"code": {"type": "string"}}}
     (tmp_path / "s.json").write_text(json.dumps(schema), encoding="utf-8")
-    check = metrics.checker("schema:s.json", folder=tmp_path)
+    check = checkers.checker("schema:s.json", folder=tmp_path)
     deep = "[" * 100_000
     assert [check(text) for text in ('{"code": "I10"}', '{"code": 1}', "I10", "", deep)] == [
         True,
@@ -75,30 +75,30 @@ def test_a_schema_checks_json_and_nothing_is_fetched(tmp_path):
 @pytest.mark.parametrize("name", ["nonsense", "regex:", "regex:(", "schema:absent.json", "schema:"])
 def test_an_unusable_checker_says_what_is_needed(name, tmp_path):
     with pytest.raises(DesignError, match="checker"):
-        metrics.checker(name, folder=tmp_path)
+        checkers.checker(name, folder=tmp_path)
 
 
 def test_an_unknown_scorer_lists_those_there_are():
     with pytest.raises(DesignError, match="all_lines_present"):
-        metrics.scorer("bleu")
+        scorers.scorer("bleu")
 
 
 def test_one_changed_character_in_400_costs_a_400th_not_half():
     # 2 * 399 / 800 = 0.9975; with autojunk on difflib says 0.50 or less for such texts
     text = "ab" * 200
     changed = text[:200] + "c" + text[201:]
-    assert metrics.article_similarity(text, changed) == pytest.approx(0.9975)
-    assert metrics.similarity(text, changed) == pytest.approx(0.9975)
+    assert scorers.article_similarity(text, changed) == pytest.approx(0.9975)
+    assert scorers.similarity(text, changed) == pytest.approx(0.9975)
 
 
 def test_two_empty_texts_are_the_same():
-    assert metrics.similarity("", "") == metrics.article_similarity("", "") == 1.0
+    assert scorers.similarity("", "") == scorers.article_similarity("", "") == 1.0
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_indel_similarity_is_never_below_the_articles(a, b):
     # both are 2M / T; Indel takes the longest common subsequence, difflib a greedy one
-    assert metrics.similarity(a, b) >= metrics.article_similarity(a.strip(), b.strip()) - 1e-12
+    assert scorers.similarity(a, b) >= scorers.article_similarity(a.strip(), b.strip()) - 1e-12
 
 
 def test_expected_is_stripped_like_the_prediction():
@@ -125,13 +125,13 @@ def test_every_outcome_but_ok_is_wrong(outcome):
 def test_normalised_exact_levels_what_the_eye_does_not_see():
     composed = unicodedata.normalize("NFC", "Café\u200b  au lait")
     split = unicodedata.normalize("NFD", "café au LAIT")
-    assert metrics.normalised_exact(composed, split)
-    assert not metrics.exact(composed, split)
+    assert scorers.normalised_exact(composed, split)
+    assert not scorers.exact(composed, split)
 
 
 def test_all_lines_present_rewards_listing_everything():
-    assert metrics.all_lines_present("A\nB", "C\nB\nA\nD")
-    assert not metrics.all_lines_present("A\nB", "A")
+    assert scorers.all_lines_present("A\nB", "C\nB\nA\nD")
+    assert not scorers.all_lines_present("A\nB", "A")
 
 
 @pytest.mark.parametrize("outcome", ["ok", "error"])
@@ -212,18 +212,18 @@ def test_long_texts_are_matched_piece_by_piece_and_never_beyond_the_similarity()
         one[:35_000],
     ):
         whole = Indel.normalized_similarity(one, other)
-        assert whole - 0.06 <= metrics.similarity(one, other) <= whole + 1e-12
-    assert metrics.similarity(one, one[:20_000] + "inserted " * 100 + one[20_000:]) == (
+        assert whole - 0.06 <= scorers.similarity(one, other) <= whole + 1e-12
+    assert scorers.similarity(one, one[:20_000] + "inserted " * 100 + one[20_000:]) == (
         pytest.approx(
             Indel.normalized_similarity(one, one[:20_000] + "inserted " * 100 + one[20_000:])
         )
     )
-    assert metrics.similarity(one, one) == 1.0
+    assert scorers.similarity(one, one) == 1.0
 
 
 def test_a_million_characters_take_no_second():
     draw = random.Random(5)
     one, other = ("".join(draw.choices("abcdefgh ", k=1_000_000)) for _ in range(2))
     began = time.process_time()
-    assert 0.3 < metrics.similarity(one, other) < 1
+    assert 0.3 < scorers.similarity(one, other) < 1
     assert time.process_time() - began < 1.5

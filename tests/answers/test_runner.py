@@ -15,15 +15,15 @@ import pytest
 from faulty_server import ANSWER, FaultyServer
 
 from evalkit import run_automated_eval
+from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.journal import answers_hash, read_journal
 from evalkit.answers.runner import (
-    Evaluation,
-    names,
     results_from_journal,
     run_automated_eval_async,
     stream_eval,
 )
 from evalkit.errors import DataError, DesignError, ModelError
+from evalkit.settings import named
 
 
 @pytest.fixture
@@ -544,7 +544,7 @@ def test_several_names_may_stand_in_one_text(test_file):
 
 @pytest.mark.parametrize("kind", [set, dict.fromkeys, pd.Index, pd.Series, iter])
 def test_several_names_may_come_as_a_set_or_as_the_columns_of_a_frame(kind):
-    assert sorted(names(kind(["exact", " tool_call"]))) == ["exact", "tool_call"]
+    assert sorted(named(kind(["exact", " tool_call"]))) == ["exact", "tool_call"]
 
 
 def test_a_broken_test_file_costs_no_call(tmp_path):

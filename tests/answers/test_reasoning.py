@@ -19,7 +19,7 @@ from evalkit.report import chain
 from evalkit.report.new import new_study
 from evalkit.settings import Settings
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MENDED = {"temperature": 1.0, "max_tokens": 0, "extra_body": {"max_completion_tokens": 4096}}
 
 
