@@ -78,7 +78,7 @@ def read_log(
     elif about or "datasource_item" in fields:
         log = openai_files.read_evals(path, about, rows)
     else:
-        log = answer_table.read_rows(path, rows, columns)
+        log = answer_table.read(path, columns, rows)
     return log.with_questions(questions).checked()
 
 
@@ -177,29 +177,20 @@ def read_json(path: Path, need: str) -> tuple[Any, bool]:
     except RecursionError as why:
         raise DataError(f"{path}: nested too deeply; {need}") from why
     except ValueError as why:
-        if text.lstrip()[:1] == "[" and not _is_json(text.lstrip().split("\n", 1)[0]):
-            told = f"not a whole JSON array ({why}); copy it again or export it anew"
-            raise DataError(f"{path}: {told}") from why
-    numbered = enumerate(text.split("\n"), start=1)
-    return [_line(path, number, line) for number, line in numbered if line.strip()], True
-
-
-def _line(path: Path, number: int, line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as why:
-        torn = ", the file ends in the middle of a line" if line[-1:] != "}" else ""
-        what = f"{path}:{number}: not JSON{torn} ({type(why).__name__}: {str(why)[:80]})"
-        remedy = "write one JSON object on each line, or copy it again or export it anew"
-        raise DataError(f"{what}; {remedy}") from why
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        fault = why
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as why:
+            if not rows and line.lstrip()[0] == "[":
+                told = f"not a whole JSON array ({fault}); copy it again or export it anew"
+                raise DataError(f"{path}: {told}") from why
+            torn = ", the file ends in the middle of a line" if line[-1:] != "}" else ""
+            what = f"{path}:{number}: not JSON{torn} ({type(why).__name__}: {str(why)[:80]})"
+            remedy = "write one JSON object on each line, or copy it again or export it anew"
+            raise DataError(f"{what}; {remedy}") from why
+    return rows, True
 
 
 def _journal(path: Path, test_file: Path | None) -> Log:
