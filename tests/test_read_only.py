@@ -149,10 +149,10 @@ def test_a_ledger_that_cannot_be_written_costs_the_row_of_the_history_and_nothin
     path.unlink()
     ledger.append(path, "run", {"run": "earlier"})
     path.write_bytes(path.read_bytes() + b'{"run": "torn on a full')
-    assert history.torn(home)
+    assert ledger.read(path).torn
     said: list[str] = []
     run = chain.run_study("tiny", root=home.root, say=said.append)
     assert any("the last line was unfinished" in line for line in said)
     assert "history" not in page(run)
     assert [row["run"] for row in history.read(home)] == ["earlier", run.folder.name]
-    assert not history.torn(home)
+    assert not ledger.read(path).torn

@@ -14,14 +14,13 @@ from evalkit.abtest import lock
 from evalkit.decision.concerns import in_force
 from evalkit.decision.intact import inputs, made_in
 from evalkit.decision.record import FILE as DECISION
-from evalkit.decision.record import read_decision, read_evidence
+from evalkit.decision.record import Decision, read_decision, read_evidence
 from evalkit.decision.rules import Rules
 from evalkit.decision.standing import against_of
-from evalkit.errors import DataError
-from evalkit.evidence import BenchmarkDetails, ReportedMetric, details_of
-from evalkit.files import JsonObject, Told, warned
-from evalkit.ledger import FILE
-from evalkit.records import Against, Brief
+from evalkit.evidence import BenchmarkDetails, Evidence, ReportedMetric, details_of
+from evalkit.files import JsonObject, Told, as_record, warned
+from evalkit.ledger import FILE, Ledger
+from evalkit.records import Against, Brief, Layer
 from evalkit.settings import Settings, read_notebook, read_pinned
 from evalkit.study import PINNED, Study
 from evalkit.wording import decimals, points
@@ -100,7 +99,8 @@ def read_history(study: Study, folder: Path) -> History:
     Raises:
         DataError: A line but the last is damaged.
     """
-    return History(rows=tuple(read(study)), now=row_now(folder), torn=torn(study))
+    kept = ledger.read(study.folder / FILE)
+    return History(rows=tuple(_rows(kept)), now=row_now(folder), torn=kept.torn)
 
 
 def append_decision(study: Study, folder: Path, *, told: Told = warned) -> None:
@@ -151,12 +151,11 @@ def read(study: Study) -> list[JsonObject]:
     Raises:
         DataError: The ledger is damaged.
     """
-    return [line.facts for line in ledger.read(study.folder / FILE).of("run")]
+    return _rows(ledger.read(study.folder / FILE))
 
 
-def torn(study: Study) -> bool:
-    """Whether a killed run or a full disk left the last line unfinished; the end of the next run removes it."""
-    return ledger.read(study.folder / FILE).torn
+def _rows(kept: Ledger) -> list[JsonObject]:
+    return [line.facts for line in kept.of("run")]
 
 
 def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
@@ -213,13 +212,8 @@ def _of_more_rows(one: Against) -> Against:
 def _of_row(row: JsonObject) -> list[Against]:
     """A row's results against; older rows name none, and know only what the benchmark's own test said."""
     if "against" in row:
-        try:
-            return [Against(**one) for one in row["against"]]
-        except TypeError as why:
-            told = (
-                f"{FILE}: the row of run {row.get('run')} names a result against that is not whole"
-            )
-            raise DataError(f"{told} ({why}); restore the file from a copy") from why
+        said = f"{FILE}: the row of run {row.get('run')} names a result against that is not whole"
+        return as_record(row["against"], list[Against], said, "restore the file from a copy")
     primary = (row.get("metrics") or {}).get(row.get("primary")) or {}
     if primary.get("verdict") != "worse":
         return []
@@ -237,8 +231,10 @@ def _of_row(row: JsonObject) -> list[Against]:
 
 def row_now(folder: Path) -> JsonObject:
     """The row this run would add, from the evidence that stands in its folder."""
+    evidence = read_evidence(folder)
+    made = read_decision(folder) if (folder / DECISION).is_file() else None
     known = {"run": folder.name, "made_at": None, "failed": [], "parameters": _given(folder)}
-    return known | _decision(folder) | _benchmark(folder) | {"against": _against(folder)}
+    return known | _decided(made) | _compared(evidence) | {"against": _against(evidence, made)}
 
 
 def _given(folder: Path) -> JsonObject:
@@ -257,10 +253,9 @@ def _given(folder: Path) -> JsonObject:
     }
 
 
-def _decision(folder: Path) -> JsonObject:
-    if not (folder / DECISION).is_file():
+def _decided(made: Decision | None) -> JsonObject:
+    if made is None:
         return {"verdict": None, "stage": None, "layers": {}}
-    made = read_decision(folder)
     shown = [one for one in made.layers if one.estimate is not None]
     return {
         "verdict": made.verdict,
@@ -272,8 +267,7 @@ def _decision(folder: Path) -> JsonObject:
     }
 
 
-def _benchmark(folder: Path) -> JsonObject:
-    evidence = read_evidence(folder)
+def _compared(evidence: Mapping[Layer, Evidence]) -> JsonObject:
     found, seen = evidence.get("benchmark"), details_of(evidence, BenchmarkDetails)
     if not found:
         return {"models": {}, "bound_to": {}, "metrics": {}, "primary": None}
@@ -293,15 +287,14 @@ def _metric(metric: ReportedMetric) -> JsonObject:
     return dict(zip(("base", "fine_tuned"), metric.levels, strict=True)) | test
 
 
-def _against(folder: Path) -> list[JsonObject]:
+def _against(evidence: Mapping[Layer, Evidence], made: Decision | None) -> list[JsonObject]:
     """What this run finds against its models, also where it is not for the present answers.
 
     By the rules where they have judged it, else by the layer's own test.
     """
-    decided = read_decision(folder).layers if (folder / DECISION).is_file() else ()
-    gate = {one.layer: one for one in decided if not one.stale}
+    gate = {one.layer: one for one in (made.layers if made else ()) if not one.stale}
     rows = []
-    for layer, one in read_evidence(folder).items():
+    for layer, one in evidence.items():
         word, said = "don't ship" if one.verdict == "worse" else "", ""
         if judged := gate.get(layer):
             word, said = judged.word, judged.effect_text()
