@@ -10,7 +10,7 @@ import pandas as pd
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
 from evalkit.interop import fields
-from evalkit.interop.run_log import Log, Row
+from evalkit.interop.logs import Log, Row
 from evalkit.wording import listed
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
