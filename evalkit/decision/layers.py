@@ -23,7 +23,7 @@ from evalkit.decision.findings import (
 )
 from evalkit.decision.rules import NAMES, Need, Rules
 from evalkit.decision.standing import Stale, Standing
-from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, ReportedTest
+from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, HumanDetails, ReportedTest
 from evalkit.records import OPEN_SLICES, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
@@ -79,6 +79,7 @@ class LayerDecision:
         reason: Why, in one sentence.
         simulated: True when any rating or user in it is simulated.
         required: True when the stage needs this layer.
+        identical: Of `n`, those that nobody was asked about, as both answers are the same: they count as ties.
         estimate: The effect as a difference (human rating: minus 50%); None when withheld.
         limit: What the whole interval must lie beyond, on the better side.
         need: What it must show: "better", or "not worse" by more than the margin.
@@ -98,6 +99,7 @@ class LayerDecision:
     metric: str = ""
     unit: str = ""
     n: int | None = None
+    identical: int = 0
     estimate: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
@@ -140,14 +142,20 @@ class LayerDecision:
         effect, ends = self._effect_parts()
         return effect if self.estimate is None else f"{effect} ({ends})"
 
+    @property
+    def asked(self) -> int:
+        """`n` without what is identical."""
+        return (self.n or 0) - self.identical
+
     def fill(self, text: str) -> str:
         """A sentence with this layer's metric, n, margin and effect in the places that it names."""
         # named by the study
         quoted = f"“{self.metric}”" if self.layer == "ab_test" else self.metric
         below = " below 50%" if self.layer == "human" else ""
+        same = f" rated and {wording.count(self.identical)} identical" if self.identical else ""
         return text.format(
             metric=quoted,
-            n=wording.plural(self.n or 0, self.unit.removesuffix("s")),
+            n=wording.plural(self.asked, self.unit.removesuffix("s")) + same,
             effect=self.difference(),
             measured=self._measured(),
             size=self._size(self.estimate or 0.0, with_unit=True),
@@ -242,7 +250,7 @@ def read_layer(
         )
     ours = [one for one in (*told, *find(evidence, rules)) if one.effect != "ignored"]
     findings = (*stood, *ours)
-    primary = _counting(evidence, need)
+    primary, details = _counting(evidence, need), evidence.details
     shift, turned = 0.5 if layer == "human" else 0.0, bool(primary.lower_is_better)
     estimate, low, high = (
         None if value is None else value - shift
@@ -263,6 +271,7 @@ def read_layer(
         metric=wording.visible(evidence.metric),
         unit=evidence.unit,
         n=primary.n,
+        identical=details.identical if isinstance(details, HumanDetails) else 0,
         estimate=estimate,
         ci_low=low,
         ci_high=high,
