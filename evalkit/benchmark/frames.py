@@ -200,8 +200,9 @@ def _check_scores(frame: pd.DataFrame, scores: Iterable[str], side: str) -> None
                 "a number from 0 to 1: drop the column, or give it as text to cut by it"
             )
     for name in {"exact_match", "format", "format_correct"} & set(frame.columns):
-        values = frame.set_index("example_id")[name].dropna().astype(float)
-        for who, value in values[~values.isin([0, 1])].items():
+        values = frame[name].astype(float)
+        odd = frame.loc[values.notna() & ~values.isin([0, 1]), ["example_id", name]]
+        for who, value in odd.itertuples(index=False):
             raise DataError(
                 f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; need true or false, "
                 "of several samples one row each"
