@@ -330,7 +330,7 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.show import say
+        from evalkit.show.comparison import settle
 
         path = self.run_folder() / evidence.FILE
         marks = noise.marks if noise else {}
@@ -343,7 +343,7 @@ class Study(study.Study):
             noise_notes=noise.notes if noise else (),
             marks=marks,
             finder=(segments or found.find_slices()).to_dict(),
-            settle=say.settle(found),
+            settle=settle(found),
         )
 
     def _evidence(self, found: Comparison, path: Path) -> Evidence:

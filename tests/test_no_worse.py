@@ -28,7 +28,8 @@ from evalkit.records import EvalResult
 from evalkit.report import chain
 from evalkit.report.gate import gate
 from evalkit.settings import Settings, retirement
-from evalkit.show import say
+from evalkit.show import comparison as shown
+from evalkit.show import regressions
 from evalkit.show.plots import benchmark as plots
 from evalkit.study import Study
 from evalkit.workbench import Study as Workbench
@@ -59,13 +60,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("said", CASES)
-def test_the_question_is_answered_in_its_own_words(said):
-    found = compared(*CASES[said])
-    assert found.conclusion == said
+@pytest.mark.parametrize("verdict", CASES)
+def test_the_question_is_answered_in_its_own_words(verdict):
+    found = compared(*CASES[verdict])
+    assert found.conclusion == found.changes["exact_match"].verdict == verdict
     spoken = [
-        say.benchmark_answer(found), say.settle(found), say.rates_title(found), say.rates_alt(found), str(found),
-        say.footnotes(found), say.differences_title(found).split(";")[0],
+        shown.answer_said(found), shown.settle(found), shown.rates_title(found), str(found), shown.footnotes(found),
+        shown.differences_title(found).split(";")[0],
     ]  # fmt: skip
     assert not [one for one in spoken if "no difference" in one.lower()]
     words = {
@@ -74,21 +75,21 @@ def test_the_question_is_answered_in_its_own_words(said):
         "better": "The replacement is better on exact match",
         "worse": "The replacement is worse on exact match",
     }
-    assert say.benchmark_answer(found).startswith(words[said])
+    assert shown.answer_said(found).startswith(words[verdict])
 
 
 def test_the_same_answers_with_the_question_better_read_as_before():
     found = compared(*CASES["not worse"], question="better")
     assert (found.conclusion, found.margin) == ("no difference shown", None)
-    assert say.benchmark_answer(found).startswith("No difference between the models is shown")
+    assert shown.answer_said(found).startswith("No difference between the models is shown")
 
 
 def test_a_loss_that_is_shown_but_within_the_margin_is_not_worse():
     # 10,000 examples, 50 fixed and 100 regressed: -0.5 points, p < 0.001, at most about -0.8
     found = compared(9000, 50, 100, 850)
     assert (found.verdict, found.conclusion) == ("worse", "not worse")
-    assert "not worse by more than 2 points" in say.rates_title(found)
-    assert "falls" not in say.rates_title(found)
+    assert "not worse by more than 2 points" in shown.rates_title(found)
+    assert "falls" not in shown.rates_title(found)
 
 
 def test_what_is_not_shown_has_its_price():
@@ -100,7 +101,7 @@ def test_what_is_not_shown_has_its_price():
     assert f"{needed:,} in all" in missing.price
     assert "not worse by more than 2 points" in missing.why
     assert "do not rule out a loss of 2 points" in missing.why
-    assert f"{needed:,}" in say.settle(found)
+    assert f"{needed:,}" in shown.settle(found)
     lost = compared(200, 6, 13, 81)  # 2.3 points lost: no number would
     assert (
         "no number"
@@ -122,12 +123,14 @@ def test_figures_draw_the_margin_and_name_it(draw):
 
 def test_slices_are_read_against_their_margin():
     table = slice_table(compared(*CASES["not worse"]), fields=("kind",), margin=0.05)
-    assert say.slices_title(table) == (
+    assert regressions.slices_title(table) == (
         "2 of 2 slices are shown not worse by more than 5 points on exact match"
     )
-    assert {say.slice_verdict(row) for row in table} == {"not worse by more than 5 points"}
+    assert {regressions.slice_verdict(row) for row in table} == {"not worse by more than 5 points"}
     few = slice_table(compared(20, 2, 2, 6), fields=("kind",), margin=0.05)
-    assert all("a loss of 5 points is not ruled out" in say.slice_verdict(row) for row in few)
+    assert all(
+        "a loss of 5 points is not ruled out" in regressions.slice_verdict(row) for row in few
+    )
     (label,) = [one.get_text() for one in plots.forest(table).texts if "margin" in one.get_text()]
     assert label == "margin: 5 points worse"
     pyplot.close("all")

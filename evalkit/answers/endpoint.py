@@ -3,93 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import re
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from random import uniform
 from urllib.parse import urlsplit
 
-import aiohttp
 import httpx2
-import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from evalkit.answers.reply import NoAnswerError, answer, refused, seconds_asked
+from evalkit.answers.access import Access
+from evalkit.answers.fault import Fault, Faults, TooLargeError
+from evalkit.answers.reply import answer
 from evalkit.answers.request import Parameters
 from evalkit.errors import ModelError
-from evalkit.records import Answer, Outcome
+from evalkit.records import Answer
 from evalkit.redaction import known_secrets, without_secrets
-from evalkit.wording import told_by
 
 ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000
 WAIT_MAX_S = 60.0
 MAX_TIMEOUTS = 3  # at 2% slow calls one is lost in 125,000; and a server that hangs costs three time-outs, not six
 IMPATIENT_ATTEMPTS = 2  # after a call for which all attempts were in vain, until the next answer
-_PROBE_EVERY_S = 15.0  # at the longest: a server that is back should not stand idle
-_SPREAD = 0.25  # of a wait the server asked for, on top: those it asked must not come back as one
 _STARVED = 10  # times the concurrency: so many others answered, and it is no bad luck any more
-_AWAY = {  # signs that the server is away, unless others are answered meanwhile
-    "unreachable": "no connection",
-    "dropped": "no connection",
-    "timeout": "no answer",
-    "gone": "no answer",
-}
-_LAST: Mapping[str, tuple[Outcome, str | None]] = {  # faults that no repeating cures
-    "row": ("error", None),
-    "filtered": ("refused", "content_filter"),
-    "oversized": ("oversized", None),
-}
-_GONE = {502, 503, 504, 529, *range(520, 525)}  # what gateways say of a server behind them
-_TOO_LARGE_FOR_THE_RATE = re.compile(
-    r"request too large|reduce (?:the|your) (?:prompt|input)", re.I
-)
-_STOPS = {
-    401: "the key is not accepted, check OPENAI_API_KEY",
-    402: "the account must be paid for",
-    403: "this key may not use it",
-    404: "not found, check the model's name; does OPENAI_BASE_URL end in /v1?",
-}
 _NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
-_NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
-    r"insufficient (?:quota|balance|credits?|funds)|out of (?:quota|credits?|funds)"
-    r"|exceeded your (?:current|monthly|plan'?s) (?:quota|budget|spend)|(?:credit )?balance is (?:too low|empty)"
-    r"|(?:quota|credits?) (?:has|have|is|are) (?:been )?(?:exhausted|used up|depleted|spent)",
-    re.IGNORECASE,
-)
-_SPENT_WITHIN = 100
-_FLAGGED = re.compile(r"flagged|moderation|content (?:policy|filter)|safety", re.IGNORECASE)
-_WRONG_NAME = {"model_not_found", "invalid_model"}
-_WRONG_REQUEST = _WRONG_NAME | {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
-_FILTERED = {"content_filter", "content_policy_violation"}
-_TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
-_WRONG_ROW = {"invalid_request_error", "invalid_argument", "badrequesterror"}
-_RATE = {"rate_limit_exceeded", "rate_limit_error", "rate_limited"}
-_LIMITED = _RATE | {"too_many_requests", "resource_exhausted"}
-_CURELESS = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _TOO_LONG | _WRONG_ROW  # told without a status
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """An attempt without an answer.
-
-    Attributes:
-        said: What the row keeps of it; no key stands in it.
-        kind: Worth repeating: limited, gone, unreachable, dropped, timeout, status, reply, page. Only this row fails: row,
-            filtered, oversized. No row can be answered: end.
-        wait_s: How long the server asks to wait.
-    """
-
-    said: str
-    kind: str
-    wait_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -158,15 +97,24 @@ class Endpoint:
         self.model, self.parameters = model, parameters or Parameters()
         self._timeout_s, self._attempts, self._concurrency = timeout_s, attempts, concurrency
         self._patience_s, self._wait_max_s = patience_s, wait_max_s
-        self._n_asking, self._in_vain, self._has_answered = 0, False, False
+        self._n_asking, self._in_vain = 0, False
         waits = {"wait_initial_s": wait_initial_s, "wait_max_s": wait_max_s}
         self.access = Access(concurrency, patience_s=patience_s, **waits)
-        self._key, address = key_and_address(api_key, base_url)
-        self._secrets = known_secrets(self._key, address)
+        key, address = key_and_address(api_key, base_url)
+        self._secrets = known_secrets(key, address)
         self.host = urlsplit(address).hostname or address
+        self._faults = Faults(
+            host=self.host,
+            model=model,
+            sent=self.parameters.body(),
+            has_key=key != _NO_KEY,
+            secrets=self._secrets,
+            timeout_s=timeout_s,
+            longest_wait_s=math.inf if patience_s else wait_max_s,
+        )
         reading = partial(read_within, max_bytes=int(max_reply_mb * 1e6))
         self._client = AsyncOpenAI(
-            api_key=self._key,
+            api_key=key,
             base_url=address,
             max_retries=0,
             timeout=timeout_s,
@@ -225,27 +173,25 @@ class Endpoint:
         if reply.kind == "end":
             # out here it drags no exception along that may hold the key
             raise ModelError(reply.said)
-        if reply.kind in _LAST:
-            outcome, reason = _LAST[reply.kind]
-            said = {"error": reply.said, "finish_reason": reason}
-            return Answer(text="", outcome=outcome, attempts=call.n, **said)
+        if lost := reply.as_answer():
+            return replace(lost, attempts=call.n)
         if self._is_over(call, reply, is_away=is_away):
             self._in_vain = True
             return Answer(text="", outcome="error", attempts=call.n, error=call.after(reply.said))
         call.had_place = not is_away  # while the server is away each row has its turn to probe
         return 0.0 if is_away else self.access.pause_s(call.n, reply.wait_s)
 
-    def _heard(self, reply: Answer | _Fault, begun: float) -> bool:
+    def _heard(self, reply: Answer | Fault, begun: float) -> bool:
         """Tells all calls what one reply says of account and server; whether the server is away."""
-        if isinstance(reply, Answer) or reply.kind not in {*_AWAY, "limited"}:
-            self.access.replied(is_answer=isinstance(reply, Answer))
-        elif reply.kind in _AWAY:
-            return self.access.unanswered(_AWAY[reply.kind], begun, reply.wait_s)
-        else:
+        if isinstance(reply, Fault) and reply.away:
+            return self.access.unanswered(reply.away, begun, reply.wait_s)
+        if isinstance(reply, Fault) and reply.kind == "limited":
             self.access.limited()
+        else:
+            self.access.replied(is_answer=isinstance(reply, Answer))
         return False
 
-    def _is_over(self, call: _Call, why: _Fault, *, is_away: bool) -> bool:
+    def _is_over(self, call: _Call, why: Fault, *, is_away: bool) -> bool:
         """Whether the row gets an error; a rate limit costs it no attempt, an outage two at most as it begins.
 
         Raises:
@@ -273,7 +219,7 @@ class Endpoint:
             return True
         return waits and self._waited_in_vain(call, why)
 
-    def _waited_in_vain(self, call: _Call, why: _Fault) -> bool:
+    def _waited_in_vain(self, call: _Call, why: Fault) -> bool:
         """Ends the run when patience does; a call that is alone, or alone refused, may itself be to blame and fails alone."""
         if self.access.exhausted:
             if not (call.first or why.kind == "unreachable" or self._n_asking > 1):
@@ -292,7 +238,7 @@ class Endpoint:
         waited_s = time.monotonic() - call.limited_at
         return waited_s > self._patience_s and others > _STARVED * self._concurrency
 
-    async def _reply(self, asked: Mapping[str, object]) -> Answer | _Fault:
+    async def _reply(self, asked: Mapping[str, object]) -> Answer | Fault:
         """One attempt: the answer, or what went wrong, without the SDK's exception."""
         started = time.perf_counter()
         try:
@@ -300,236 +246,13 @@ class Endpoint:
                 reply = await self._client.post(self._url, cast_to=object, body=asked)
             found = answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
-            return self._fault(why)
-        latency_ms, self._in_vain = (time.perf_counter() - started) * 1000, False
-        self._has_answered = True
+            return self._faults.of(why)
+        latency_ms = (time.perf_counter() - started) * 1000
+        self._in_vain, self._faults.has_answered = False, True
         kept = ("text", "thinking", "served_model", "finish_reason", "error")
         said = {name: getattr(found, name) for name in kept}
         safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
         return replace(found, **safe, latency_ms=round(latency_ms, 3))
-
-    def _fault(self, why: Exception) -> _Fault:
-        """What an exception of the SDK means for the row, without its key and without its past."""
-        if isinstance(why, openai.APIStatusError):
-            return self._refusal(why)
-        if isinstance(why, NoAnswerError):
-            return self._told(why)
-        if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
-            return _Fault("the reply is not JSON", "reply")
-        return self._unread(why, [why, *_causes(why)])
-
-    def _unread(self, why: Exception, causes: list[BaseException]) -> _Fault:
-        """No reply, or one that could not be read."""
-        if too_large := next((one for one in causes if isinstance(one, TooLargeError)), None):
-            return _Fault(str(too_large), "oversized")
-        if any(isinstance(cause, httpx2.DecodingError) for cause in causes):
-            return _Fault("the reply cannot be unpacked", "reply")
-        if isinstance(why, TimeoutError) or isinstance(causes[-1], TimeoutError):
-            return _Fault(f"no answer within {self._timeout_s:g} s", "timeout")
-        if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
-            said = f"no connection ({type(causes[-1]).__name__}: {causes[-1]})"
-            is_there = not any(isinstance(one, aiohttp.ClientConnectorError) for one in causes)
-            return _Fault(self._clean(said), "dropped" if is_there else "unreachable")
-        return _Fault(self._clean(f"{type(why).__name__}: {why}"), "row")
-
-    def _told(self, why: NoAnswerError) -> _Fault:
-        """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
-        message, names = self._clean(str(why)), why.names
-        status = 429 if why.status is None and names & _LIMITED else why.status
-        if status is None and not names & _CURELESS:
-            return _Fault(message, "page" if why.is_page else "reply")
-        found = self._by_status(status or 400, names, message, seconds_asked({}, message))
-        if why.in_choice and found.kind == "end" and not names & _NO_QUOTA:
-            # the model was found and had begun: the next row may go well
-            return _Fault(message, "row")
-        return found
-
-    def _refusal(self, why: openai.APIStatusError) -> _Fault:
-        status, names = why.status_code, {str(name) for name in (why.code, why.type) if name}
-        message = f"{status}: {self._clean(message_of(why))}"
-        is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
-        is_about = is_about and not names & (_FILTERED | _NO_QUOTA | _TOO_LONG)
-        if is_about and (told := refused(message, self.parameters.body(), param=why.param)):
-            told, others_went_well = f"{told} ({message})", self._has_answered
-            is_row = others_went_well and not names & _WRONG_REQUEST
-            return _Fault(told, "row") if is_row else self._end(told)
-        if status == 403 and _FLAGGED.search(message):
-            return _Fault(message, "filtered")  # this prompt, not this key
-        wait_s = seconds_asked(why.response.headers, message, status=status)
-        return self._by_status(status, names, message, wait_s)
-
-    def _by_status(
-        self, status: int, names: set[str] | frozenset[str], message: str, wait_s: float | None
-    ) -> _Fault:
-        says_so = status in {400, 403, 429} and _SPENT.search(message[:_SPENT_WITHIN])
-        if names & _NO_QUOTA or (says_so and wait_s is None):
-            said = f"{self.host}: no quota left ({message}); top it up and start again"
-            return _Fault(said, "end")
-        if status in _STOPS or names & _WRONG_REQUEST:
-            what = "request refused; a parameter set to None is left out, extra_body adds others"
-            if status == 401 and self._key == _NO_KEY:
-                what = "it wants a key, and OPENAI_API_KEY is not set"
-            else:
-                what = _STOPS.get(status, what)
-            return self._end(f"{what} ({message})")
-        if names & _FILTERED:
-            return _Fault(message, "filtered")
-        if status == 429 and _TOO_LARGE_FOR_THE_RATE.search(message):
-            return _Fault(message, "row")
-        if status not in {408, 409, 425, 429} and status < 500:
-            return _Fault(message, "row")
-        if not self._patience_s and wait_s is not None and wait_s > self._wait_max_s:
-            message = f"{message}; the server asks to wait {wait_s:g} s, the limit is {self._wait_max_s:g} s: start again later"
-        kind = "limited" if status == 429 else "gone" if status in _GONE else "status"
-        return _Fault(message, kind, wait_s)
-
-    def _end(self, said: str) -> _Fault:
-        return _Fault(f"{self.host}: model {self.model!r}: {said}", "end")
-
-    def _clean(self, text: str) -> str:
-        """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
-        return told_by(text, self._secrets)
-
-
-class Access:
-    """Who may call now: the places for calls under way, fewer when the server limits them, one at a time while it is away.
-
-    A rate limit is a state of the account, an outage one of the server; all calls of a run share both.
-
-    The number of places follows DCTCP (RFC 8257, section 3.3): an answer adds 1/places, a refusal for the rate takes one
-    half, so that a round of refusals halves them and a round of answers adds one; one refusal in twenty costs nothing.
-
-    Attributes:
-        limit: Places at present.
-        n_answered: Replies that are neither a refusal for the rate nor a sign that the server is away.
-        answered_at: When the last of them came (monotonic).
-        waited_s: Seconds for which nothing was answered, in all.
-    """
-
-    def __init__(
-        self, size: int, *, patience_s: float, wait_initial_s: float, wait_max_s: float
-    ) -> None:
-        """`size` places; after `patience_s` without an answer it is `exhausted`."""
-        self._size, self._patience_s = size, patience_s
-        self._wait_initial_s, self._wait_max_s = wait_initial_s, wait_max_s
-        self.limit, self._in_use = float(size), 0
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._probing, self._back = asyncio.Lock(), asyncio.Event()
-        self._back.set()
-        self.n_answered, self.answered_at, self.waited_s = 0, -math.inf, 0.0
-        self._why, self._quiet_since = "", math.inf
-        self._n_probes, self._failed_at, self._probe_at = 0, -math.inf, -math.inf
-
-    @asynccontextmanager
-    async def place(self, *, in_front: bool) -> AsyncIterator[None]:
-        """A place for one call, in the order of asking; `in_front` for one that had a place before."""
-        if self._in_use < int(self.limit):
-            self._in_use += 1
-        else:
-            await self._queued(in_front)
-        try:
-            yield
-        finally:
-            self._in_use -= 1
-            self._admit()
-
-    @asynccontextmanager
-    async def alone_while_away(self) -> AsyncIterator[None]:
-        """Lets calls through while the server is there, else one at a time, each after a pause: the probes."""
-        if not self._back.is_set():
-            async with self._probing:
-                pause_s = max(self._probe_at - time.monotonic(), 0.0)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(pause_s, max(self._left_s, 0.0))):
-                        await self._back.wait()
-                if not self._back.is_set():
-                    yield
-                    return
-        yield
-
-    def replied(self, *, is_answer: bool) -> None:
-        """The server is there and does not limit us."""
-        self.n_answered, self.answered_at = self.n_answered + 1, time.monotonic()
-        if self.quiet_s >= 1:
-            self.waited_s += self.quiet_s
-        self._quiet_since, self._n_probes = math.inf, 0
-        self._back.set()
-        if is_answer:
-            self.limit = min(float(self._size), self.limit + 1 / self.limit)
-            self._admit()
-
-    def limited(self) -> None:
-        """The server is there but refused a call for the rate."""
-        self._quiet("rate limited", time.monotonic())
-        self._back.set()
-        self.limit = max(1.0, self.limit - 0.5)
-
-    def unanswered(self, why: str, begun: float, wait_s: float | None) -> bool:
-        """Whether the server is away: a call begun then failed, and nothing was answered since."""
-        if self.answered_at > begun:
-            return False
-        self._quiet(why, begun)
-        self._back.clear()
-        if begun > self._failed_at:  # those that were under way together are one failure
-            self._failed_at, self._n_probes = time.monotonic(), self._n_probes + 1
-            pause_s = min(self.pause_s(self._n_probes, None), _PROBE_EVERY_S)
-            self._probe_at = self._failed_at + max(pause_s, wait_s or 0.0)
-        return True
-
-    def pause_s(self, n: int, asked_s: float | None) -> float:
-        """Seconds to wait after the n-th failure: what the server asked for, else a growing back-off with full jitter."""
-        backoff_s = min(self._wait_max_s, self._wait_initial_s * 2 ** min(n - 1, 30))
-        if not asked_s:
-            return uniform(0, backoff_s)
-        return max(asked_s, backoff_s) * (1 + uniform(0, _SPREAD))
-
-    @property
-    def is_scarce(self) -> bool:
-        """Whether so many calls were refused for the rate that a call keeps its place while it waits."""
-        return self.limit < max(2.0, self._size / 2)
-
-    @property
-    def quiet_s(self) -> float:
-        """Seconds since the first failure after the last answer."""
-        return max(time.monotonic() - self._quiet_since, 0.0)
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether nothing was answered for too long; a server that seems away is asked at least once more."""
-        return self._n_probes != 1 and self._left_s <= 0
-
-    def __str__(self) -> str:
-        """What we wait for and for how long, "" when calls are answered."""
-        return f"{self._why} for {self.quiet_s:,.0f} s" if self.quiet_s >= 0.5 else ""
-
-    @property
-    def _left_s(self) -> float:
-        return self._patience_s - self.quiet_s
-
-    def _quiet(self, why: str, since: float) -> None:
-        self._why = why
-        self._quiet_since = min(self._quiet_since, max(since, self.answered_at))
-
-    async def _queued(self, in_front: bool) -> None:
-        place = asyncio.get_running_loop().create_future()
-        self._queue.insert(0 if in_front else len(self._queue), place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():  # given a place in the same moment
-                self._in_use -= 1
-                self._admit()
-            raise
-
-    def _admit(self) -> None:
-        while self._queue and self._in_use < int(self.limit):
-            if not (place := self._queue.popleft()).done():
-                self._in_use += 1
-                place.set_result(None)
-
-
-class TooLargeError(Exception):
-    """A reply went beyond the limit; the message says how large it is, as far as is known."""
 
 
 async def read_within(response: httpx2.Response, *, max_bytes: int) -> None:
@@ -584,20 +307,3 @@ def key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str
             "with the key in OPENAI_API_KEY"
         )
     return key or _NO_KEY, address or "https://api.openai.com/v1"
-
-
-def message_of(why: openai.APIStatusError) -> str:
-    """What a server says of its refusal, in one line; of a web page only that it is one."""
-    body = why.body[0] if isinstance(why.body, list) and why.body else why.body
-    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
-        body = body["error"]
-    if isinstance(body, Mapping):
-        body = body.get("message") or body.get("error") or body
-    text = " ".join(str(body or why.message).split())
-    return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text
-
-
-def _causes(why: BaseException) -> Iterator[BaseException]:
-    while (cause := why.__cause__) is not None:
-        yield cause
-        why = cause

@@ -20,7 +20,7 @@ from evalkit.wording import count, listed, plural
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from evalkit.answers.endpoint import Access
+    from evalkit.answers.access import Access
 
 LINE_EVERY_S = 10.0
 PriceList = Mapping[str, "Prices | JsonObject"]

@@ -123,6 +123,26 @@ class Extension:
         return f"This is {which}: it tests at a level of {level * 100:.2g}% of the {alpha * 100:g}% of both (O'Brien-Fleming)."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What became of one metric, and what is said of it.
+
+    Attributes:
+        base: The base model's level with its interval; None where it has none.
+        fine_tuned: The fine-tuned model's.
+        p_value: The p that decides: of the primary metric its own, of the others the one adjusted over them (Holm).
+        verdict: By that p; of the primary metric the answer to the question that was asked.
+    """
+
+    metric: str
+    is_primary: bool
+    base: Result | None
+    fine_tuned: Result | None
+    test: Result
+    p_value: float | None
+    verdict: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Comparison(Brief):
     """What changed from base to fine-tuned; differences are fine-tuned minus base, as fractions.
@@ -186,13 +206,27 @@ class Comparison(Brief):
     @property
     def conclusion(self) -> str:
         """What is said on the question that was asked: the verdict, or "not worse" and "not shown" against the margin."""
-        return self.concluded(self.verdict, self.noninferiority)
+        if self.margin is None or self.noninferiority is None:
+            return self.verdict
+        return stats.against_margin(self.verdict, self.noninferiority.verdict == "not worse")
 
-    def concluded(self, verdict: str, against: Result) -> str:
-        """A verdict of the primary metric as the answer to the question; `against` is its interval against the margin."""
-        if self.margin is None:
-            return verdict
-        return stats.against_margin(verdict, against.verdict == "not worse")
+    @property
+    def changes(self) -> dict[str, Change]:
+        """What became of every metric, by name, and what is said of it."""
+        return {name: self._change(name, test) for name, test in self.tests.items()}
+
+    def _change(self, name: str, test: Result) -> Change:
+        is_primary = name == self.primary_metric
+        p_value = self.p_adjusted.get(name, test.p_decides)
+        return Change(
+            metric=name,
+            is_primary=is_primary,
+            base=self.base.by_metric.get(name),
+            fine_tuned=self.fine_tuned.by_metric.get(name),
+            test=test,
+            p_value=p_value,
+            verdict=self.conclusion if is_primary else test.verdict_by(p_value),
+        )
 
     @property
     def fixed(self) -> tuple[Pair, ...]:

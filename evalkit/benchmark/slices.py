@@ -135,13 +135,7 @@ class SliceRow:
     @property
     def verdict(self) -> str:
         """Better, worse or no difference shown, by the adjusted p; worse as well where the interval is beyond the margin."""
-        if self.estimate is None:
-            return "too early"
-        if self.beyond_margin:
-            return "worse"
-        if self.p_adjusted is None or self.p_adjusted >= self.test.alpha or self.estimate == 0:
-            return "no difference shown"
-        return "better" if self.gain > 0 else "worse"
+        return "worse" if self.beyond_margin else self.test.verdict_by(self.p_adjusted)
 
     @cached_property
     def safety(self) -> str | None:

@@ -17,8 +17,8 @@ _ROOMS = {
     "log_notes looks margins over_time peeking plan power sample_ratio watched z_test",
     "human": "agreement disagreements length metric_agreement population preference_slices progress prospects raters "
     "rating_round reasons seal sides titled votes win_rate",
-    "benchmark": "asked caveats cells checkpoints coefficients costs detectable differences elsewhere examples flips "
-    "forest handed_on metrics rates regression scatter segments similarity slices spread",
+    "comparison": "asked caveats cells checkpoints costs detectable differences metrics rates scatter similarity spread",
+    "regressions": "coefficients elsewhere examples flips forest handed_on regression segments slices",
     "doctor": "checkup",
     "explorer": "Explorer",
 }

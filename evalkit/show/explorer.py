@@ -30,7 +30,7 @@ from evalkit.human.study_round import in_jupyter
 from evalkit.records import EvalResult
 from evalkit.redaction import without_secrets
 from evalkit.show import say
-from evalkit.show.benchmark import marked, merged
+from evalkit.show.regressions import marked, merged
 from evalkit.show.tables import note
 
 ALL, CHANGE = "all", "change"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _GLYPHS = {"better": "●", "worse": "◆", "unsure": "○"}
 _ROOMS = (  # where records learn what they answer
-    "evalkit.show.benchmark",
+    "evalkit.show.comparison",
+    "evalkit.show.regressions",
     "evalkit.show.human",
     "evalkit.show.abtest",
     "evalkit.show.decision",

@@ -89,7 +89,10 @@ class Result:
     @property
     def verdict(self) -> Verdict:
         """Better, worse or no difference shown by the primary p-value; too early without an estimate."""
-        p_value = self.p_decides
+        return self.verdict_by(self.p_decides)
+
+    def verdict_by(self, p_value: float | None) -> Verdict:
+        """The verdict where another p decides, such as one adjusted for several tests."""
         if self.estimate is None:
             return "too early"
         if p_value is None or p_value >= self.alpha or self.estimate == self.no_effect():

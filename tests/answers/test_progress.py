@@ -10,7 +10,7 @@ import time
 import pytest
 from faulty_server import FaultyServer
 
-from evalkit.answers.endpoint import Access
+from evalkit.answers.access import Access
 from evalkit.answers.evaluation import Evaluation
 from evalkit.answers.progress import Estimate, Prices, Progress, Tally, prices_of
 from evalkit.answers.runner import run_automated_eval

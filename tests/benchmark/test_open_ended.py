@@ -16,7 +16,7 @@ from evalkit.records import Answer, Example
 from evalkit.report import chain
 from evalkit.report.new import new_study
 from evalkit.show import doctor as shown
-from evalkit.show.say import benchmark_answer
+from evalkit.show.comparison import answer_said
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -101,7 +101,7 @@ def test_a_comparison_of_open_rows_says_who_decides_instead_of_failing(tmp_path)
     sides = (results(path, ["x", "y"]), results(path, ["z", "y"]))
     made = compare_models(*sides)
     assert (made.primary.n, made.primary.estimate, made.verdict) == (0, None, "too early")
-    assert "people decide" in benchmark_answer(made)
+    assert "people decide" in answer_said(made)
 
 
 @pytest.mark.parametrize("metric", ["format", "polite"])
@@ -114,7 +114,7 @@ def test_format_and_a_scorer_of_ones_own_decide_an_open_study(tmp_path, metric):
     sides = (results(path, ["no"] * 40, **how), results(path, ["please"] * 39 + ["no"], **how))
     made = compare_models(*sides, primary_metric=metric)
     assert made.verdict == "better"
-    assert "better on" in benchmark_answer(made)
+    assert "better on" in answer_said(made)
 
 
 @pytest.mark.parametrize("answer", ["four", " 4 ", "IV"])

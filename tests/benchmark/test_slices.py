@@ -18,7 +18,7 @@ from evalkit.benchmark.slices import (
 )
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
-from evalkit.show import say
+from evalkit.show.regressions import slices_caption
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_a_field_with_a_value_a_row_is_twenty_values_and_the_rest(by_id):
     assert patients[0].value == "(the rest: 100 values)"
     assert sum(row.n for row in patients) == 120
     assert table.folded == {"patient": 120}
-    assert "patient has 120 values" in say.slices_caption(table)
+    assert "patient has 120 values" in slices_caption(table)
     assert [row.value for row in table if row.field == "kind"] == ["a", "b"]
 
 

@@ -14,7 +14,7 @@ from evalkit.benchmark.bench import Bench, import_answers
 from evalkit.errors import DataError, DesignError
 from evalkit.interop import Log
 from evalkit.interop.run_log import told_apart
-from evalkit.show.say import benchmark_answer
+from evalkit.show.comparison import answer_said
 from evalkit.study import Study
 
 LOGS = Path(__file__).with_name("logs")
@@ -55,7 +55,7 @@ def test_a_score_that_is_never_a_number_is_not_compared_and_a_mean_fixes_nothing
     compared = ek.compare_files(tmp_path / "0.json", tmp_path / "1.json")  # f1 alone can decide
     assert compared.primary_metric == "f1"
     assert "tone" not in compared.tests
-    assert "fixed" not in benchmark_answer(compared)
+    assert "fixed" not in answer_said(compared)
 
 
 def test_of_several_scores_none_is_guessed(table):

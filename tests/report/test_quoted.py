@@ -11,7 +11,7 @@ from evalkit import show
 from evalkit.conversation import Conversation
 from evalkit.report import clean
 from evalkit.report.page import write_page
-from evalkit.show.benchmark import marked
+from evalkit.show.regressions import marked
 from evalkit.show.tables import Html
 from evalkit.wording import visible
 

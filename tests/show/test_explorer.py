@@ -8,7 +8,6 @@ from evalkit.benchmark.frames import examples_frame, write_examples
 from evalkit.conversation import conversation_html
 from evalkit.errors import DataError
 from evalkit.records import EvalResult
-from evalkit.show.benchmark import frame_rows, marked
 from evalkit.show.explorer import (
     Explorer,
     Filter,
@@ -19,6 +18,7 @@ from evalkit.show.explorer import (
     side_by_side,
     write_kept,
 )
+from evalkit.show.regressions import frame_rows, marked
 from evalkit.show.tables import table
 
 HOSTILE = "<img src=x onerror=window.X=1><script>window.X=1</script>"

@@ -15,44 +15,76 @@ from evalkit.benchmark.slices import (
     find_slices,
     regression_frame,
     slice_table,
-    slice_tables,
 )
 from evalkit.records import EvalResult
-from evalkit.show import benchmark as shown
-from evalkit.show import doctor, say, table
+from evalkit.show import comparison as shown
+from evalkit.show import doctor, regressions, say, table
 from evalkit.study import Study
 
 SENTENCES = {
-    "rates title": say.rates_title,
-    "differences title": say.differences_title,
-    "cells title": lambda found: say.cells_title(found.cells),
-    "similarity title": say.similarity_title,
-    "scatter title": lambda found: say.scatter_title(found, "similarity"),
-    "detectable": say.detectable_alt,
-    "slices": lambda found: say.slices_alt(slice_table(found, margin=0.05)),
-    "rates": say.rates_alt,
-    "differences": say.differences_alt,
-    "spread": lambda found: say.spread_alt(found, "latency_ms"),
-    "answer": lambda found: say.benchmark_answer(found, 0.2),
-    "regressions": lambda found: say.regression_answer(
-        slice_tables(found), None, len(found.regressed)
-    ),
-    "settle": say.settle,
-    "asked": lambda found: say.asked(found, "old", "new"),
-    "chance": lambda found: say.chance(found, 0.2),
-    "footnotes": say.footnotes,
-    "truncated": lambda found: say.truncated(say.outcomes(found)),
+    "rates title": shown.rates_title,
+    "differences title": shown.differences_title,
+    "cells title": lambda found: shown.cells_title(found.cells),
+    "similarity title": shown.similarity_title,
+    "scatter title": lambda found: shown.scatter_title(found, "similarity"),
+    "detectable": shown.detectable_title,
+    "slices": lambda found: told_of_slices(slice_table(found, margin=0.05)),
+    "spread": lambda found: shown.spread_title(found, "latency_ms"),
+    "answer": lambda found: shown.answer_said(with_chance(found, 0.2)),
+    "regressions": lambda found: regressions.answer_said(found.slices(), marked(found)),
+    "settle": shown.settle,
+    "asked": lambda found: show.asked(found).text,
+    "chance": lambda found: shown.chance(with_chance(found, 0.2)),
+    "footnotes": shown.footnotes,
+    "wrong": shown.wrong,
     "accident": lambda found: say.rewarded_by_accident(found.tests),
 }
+FIGURES = ["rates", "differences", "cells", "similarity", "scatter", "spread", "detectable"]
+
+
+def told_of_slices(table):
+    """What the figure of slices says to those who cannot see it."""
+    each = [regressions.slice_sentence(row, table.metric) for row in table]
+    return " ".join([f"{regressions.slices_title(table)}.", *each])
+
+
+def with_chance(found, rate):
+    """The comparison of a study that declares this chance level."""
+    return replace(found, declared=replace(found.declared, chance_rate=rate))
+
+
+def marked(found):
+    """A noise floor that was not measured: its regressions are counted all the same."""
+    return NoiseFloor(marks={one.example_id: "not re-asked" for one in found.regressed})
 
 
 def test_what_was_not_answered_is_not_called_answered(comparison_in):
-    assert say.asked(comparison_in("better"), "old", "new") == (
-        "old against new on 100 examples both answered."
+    models = {"base": "old", "fine_tuned": "new"}
+    whole, fragile = (
+        replace(found, declared=replace(found.declared, models=models))
+        for found in map(comparison_in, ("better", "fragile"))
     )
-    assert say.asked(comparison_in("fragile"), "old", "new") == (
+    assert show.asked(whole).text == "old against new on 100 examples both answered."
+    assert show.asked(fragile).text == (
         "old against new on 100 examples both were asked. Counted as wrong: base 20 error; fine-tuned none."
     )
+
+
+def test_what_was_sent_otherwise_is_said(comparison_in):
+    sent = {"base": {"temperature": 0.0}, "fine_tuned": {"reasoning_effort": "low"}}
+    found = comparison_in("better")
+    told = show.asked(replace(found, declared=replace(found.declared, sent=sent))).text
+    assert told.endswith(
+        "Asked differently: temperature 0.0 of base, none of fine-tuned; reasoning effort none of base, low of fine-tuned."
+    )
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_words_for_those_who_cannot_see_are_whole_in_every_state(state, name):
+    title, alt = getattr(show, name)(state[1]).text.split("\n")
+    assert alt.startswith(f"{title}.")
+    assert faults(alt) == []
+    assert not any(word in alt for word in ("None", "nan", "  ", "..", " ,", "inf", "0.0000"))
 
 
 @pytest.mark.parametrize("name", SENTENCES)
@@ -62,7 +94,7 @@ def test_every_sentence_is_whole_in_every_state(state, name):
     assert not any(
         word in text for word in ("None", "nan", "  ", "..", " ,", "inf", "0.0000", "significant")
     )
-    assert text[0].isupper() or text[0].isdigit() or text.startswith("old")
+    assert text[0].isupper() or text[0].isdigit() or text.startswith("base against")
 
 
 @pytest.mark.parametrize(
@@ -84,29 +116,28 @@ def test_every_sentence_is_whole_in_every_state(state, name):
     ],
 )
 def test_the_answer_says_the_verdict_of_the_test(comparison_in, state, start):
-    assert say.benchmark_answer(comparison_in(state)).startswith(start)
+    assert shown.answer_said(comparison_in(state)).startswith(start)
 
 
 def test_a_metric_known_of_no_example_is_said_to_be_so(comparison_in):
     unknown = stats.paired_mean_test([])
     found = replace(comparison_in("better"), primary=unknown, tests={"exact_match": unknown})
     assert (
-        say.benchmark_answer(found)
-        == "Nothing can be said: exact match is not known of any example."
+        shown.answer_said(found) == "Nothing can be said: exact match is not known of any example."
     )
-    assert say.settle(found).startswith("Nothing was seen")
+    assert shown.settle(found).startswith("Nothing was seen")
 
 
 def test_no_difference_always_comes_with_its_interval(comparison_in):
     for text in (
-        say.benchmark_answer(comparison_in("no difference shown")),
+        shown.answer_said(comparison_in("no difference shown")),
         say.effect(stats.paired_binary_test(5, 3, 3, 5)),
     ):
         assert "95% interval" in text
 
 
 def test_fragile_gives_both_results_in_one_sentence(comparison_in):
-    text = say.benchmark_answer(comparison_in("fragile"))
+    text = shown.answer_said(comparison_in("fragile"))
     assert (
         "Fragile: the verdict changes when the 20 pairs with a failed call are left out: better, +20.0 points"
         in text
@@ -115,20 +146,20 @@ def test_fragile_gives_both_results_in_one_sentence(comparison_in):
 
 
 def test_the_margin_is_answered_in_its_own_words(comparison_in):
-    assert "not worse" in say.benchmark_answer(comparison_in("better"))
-    assert "not shown to be safe" in say.benchmark_answer(comparison_in("worse"))
+    assert "not worse" in shown.answer_said(comparison_in("better"))
+    assert "not shown to be safe" in shown.answer_said(comparison_in("worse"))
 
 
 def test_a_model_no_better_than_chance_is_told(comparison_in):
-    assert "not above the 65.0%" in say.benchmark_answer(comparison_in("better"), 0.65)
-    assert "random" not in say.benchmark_answer(comparison_in("better"), 0.1)
+    assert "not above the 65.0%" in shown.answer_said(with_chance(comparison_in("better"), 0.65))
+    assert "random" not in shown.answer_said(with_chance(comparison_in("better"), 0.1))
 
 
 def test_what_it_takes_to_settle_is_a_number(comparison_in):
     found = comparison_in("no difference shown")
     needed = stats.examples_needed(0.12, 0.10)
-    assert f"about {needed - 100:,} more examples" in say.settle(found)
-    assert "no number of examples" in say.settle(comparison_in("identical"))
+    assert f"about {needed - 100:,} more examples" in shown.settle(found)
+    assert "no number of examples" in shown.settle(comparison_in("identical"))
 
 
 def test_what_it_takes_counts_from_the_examples_the_metric_is_known_of(comparison_in):
@@ -136,13 +167,12 @@ def test_what_it_takes_counts_from_the_examples_the_metric_is_known_of(compariso
     found = replace(comparison_in("no difference shown"), primary=known)
     needed = examples_to_settle(known)
     assert needed is not None
-    assert f"about {needed - 10} more" in say.settle(found)
+    assert f"about {needed - 10} more" in shown.settle(found)
 
 
 def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
     found = comparison_in("worse")
-    tables = slice_tables(found)
-    text = say.regression_answer(tables, NoiseFloor(), len(found.regressed))
+    text = regressions.answer_said(found.slices(), marked(found))
     assert text.startswith("40 examples got worse. Worse on “big” examples: exact match falls from")
     assert "over 90 examples (" in text
     assert "adjusted p" in text
@@ -153,9 +183,11 @@ def test_slices_that_lost_are_named_with_interval_and_adjusted_p(comparison_in):
 
 def test_slices_nobody_declared_are_not_said_to_be_no_worse(comparison_in):
     found = comparison_in("worse")
-    undeclared = [replace(table, rows=()) for table in slice_tables(found)]
-    for tables in (undeclared, []):
-        assert say.regression_answer(tables, None, 40).startswith("40 examples got worse. Whether")
+    slices = found.slices()
+    undeclared = [replace(one, rows=(), others=()) for one in (slices, *slices.others)]
+    for others in (undeclared[1:], []):
+        told = regressions.answer_said(replace(undeclared[0], others=tuple(others)), marked(found))
+        assert told.startswith("40 examples got worse. Whether")
 
 
 def test_what_nobody_knows_a_metric_to_reward_is_not_said():
@@ -173,13 +205,13 @@ def test_ignoring_shared_sources_is_called_optimistic_only_where_it_is(compariso
             beside, p_value=beside.p_value / factor
         )  # the clustered p is larger, then smaller
         changed = replace(found, primary=primary, beside={"exact_match": beside})
-        said.append("too optimistic" in say.footnotes(changed))
+        said.append("too optimistic" in shown.footnotes(changed))
     assert said == [True, False]
 
 
 def test_the_notes_of_a_test_are_sentences(comparison_in):
     few = stats.paired_binary_test(20, 2, 1, 2)  # 3 examples decide, which the test notes
-    said = say.footnotes(replace(comparison_in("no difference shown"), primary=few))
+    said = shown.footnotes(replace(comparison_in("no difference shown"), primary=few))
     assert said.endswith(f" Only{few.notes[-1].removeprefix('only')}.")
 
 
@@ -187,15 +219,14 @@ def test_marks_are_counted():
     floor = NoiseFloor(
         marks={"a": "flips", "b": "stable", "c": "stable", "d": "not re-asked"}, n_gone=1
     )
-    assert say.marks(floor) == (
+    assert regressions.marks(floor) == (
         "Of 4 regressions: 1 flips, 2 stable and 1 not re-asked. Of the stable ones 1 are no regression on this machine."
     )
 
 
 def test_an_outcome_that_counts_as_wrong_is_said(comparison_in):
     assert (
-        say.truncated(say.outcomes(comparison_in("fragile")))
-        == "Counted as wrong: base 20 error; fine-tuned none."
+        shown.wrong(comparison_in("fragile")) == "Counted as wrong: base 20 error; fine-tuned none."
     )
 
 
@@ -216,18 +247,18 @@ def test_titles_are_sentences(comparison_in, metrics, title):
     found = comparison_in("better")
     primary = found.tests["exact_match"]
     found = replace(found, tests=dict.fromkeys(metrics, primary), p_adjusted={})
-    assert say.differences_title(found).startswith(title)
-    assert say.slices_title(slice_table(comparison_in("better"))).endswith(
+    assert shown.differences_title(found).startswith(title)
+    assert regressions.slices_title(slice_table(comparison_in("better"))).endswith(
         "1 of 2 slices is better"
     )
-    none = say.slices_title(slice_table(comparison_in("no difference shown")))
+    none = regressions.slices_title(slice_table(comparison_in("no difference shown")))
     assert none == "No slice shown worse on exact match; none of 2 slices is better"
 
 
 def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
     found = comparison_in("better")
     with_margin, without = (
-        say.slices_caption(slice_table(found, margin=margin)) for margin in (0.05, None)
+        regressions.slices_caption(slice_table(found, margin=margin)) for margin in (0.05, None)
     )
     assert with_margin == (
         "Every slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
@@ -238,7 +269,7 @@ def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
 
 def test_small_slices_show_no_p_in_the_regression_either(comparison_in):
     frame = regression_frame(comparison_in("worse"), field="kind")
-    found = shown.regression_rows(
+    found = regressions.regression_rows(
         stats.linear_probability_table(frame), stats.gee_odds_table(frame)
     )
     assert [row["term"] for row in found][1:] == [
@@ -252,7 +283,7 @@ def test_the_example_table_marks_words_and_what_became_of_a_row_asked_again(comp
     first = found.regressed[0].example_id
     frame = examples_frame(found.regressed, ("similarity",))
     marks = ["flips" if one == first else "regressed again" for one in frame["example_id"]]
-    listed = shown.frame_rows(frame.assign(asked_again=marks))
+    listed = regressions.frame_rows(frame.assign(asked_again=marks))
     assert len(listed) == len(found.regressed) == found.primary.regressed
     assert (listed[0]["Example"], listed[0]["Asked again"]) == (first, "flips")
     assert "<del>" in listed[0]["Base"].body
@@ -263,14 +294,16 @@ def test_the_example_table_marks_words_and_what_became_of_a_row_asked_again(comp
 def test_long_texts_are_cut_in_tables(comparison_in):
     one = comparison_in("worse").regressed[0]
     long = replace(one, base=replace(one.base, predicted="x" * 5000))
-    assert len(shown.frame_rows(examples_frame([long], ("similarity",)))[0]["Base"].text) < 900
+    assert (
+        len(regressions.frame_rows(examples_frame([long], ("similarity",)))[0]["Base"].text) < 900
+    )
 
 
 TABLES = {
     "examples": lambda c, s, n: show.examples(c.to_frame(by="example")),
-    "slices": lambda c, s, n: table(shown.slice_rows(s), caption=say.slices_title(s)),
+    "slices": lambda c, s, n: table(regressions.slice_rows(s), caption=regressions.slices_title(s)),
     "metrics": lambda c, s, n: table(shown.metric_rows(c)),
-    "segments": lambda c, s, n: table(shown.segment_rows(find_slices(c, min_support=5))),
+    "segments": lambda c, s, n: table(regressions.segment_rows(find_slices(c, min_support=5))),
     "comparison": lambda c, s, n: c,
     "metrics of one model": lambda c, s, n: c.base,
     "slice table": lambda c, s, n: s,
@@ -342,12 +375,12 @@ def test_similarity_is_no_percentage():
     table_of = slice_table(found, margin=0.05)
     told = " ".join(
         [
-            say.slices_alt(table_of),
-            str(shown.slice_rows(table_of)),
-            say.benchmark_answer(found),
-            say.similarity_title(found),
+            *(regressions.slice_sentence(row, "similarity") for row in table_of),
+            str(regressions.slice_rows(table_of)),
+            shown.answer_said(found),
+            shown.similarity_title(found),
             say.effect(found.primary),
-            say.settle(found),
+            shown.settle(found),
         ]
     )
     assert "%" not in told.replace("95% interval", "")
@@ -358,10 +391,10 @@ def test_similarity_is_no_percentage():
 
 def test_a_slice_says_what_its_test_could_have_seen(comparison_in):
     table_of = slice_table(comparison_in("no difference shown"), margin=0.1)
-    told = {row.value: say.slice_verdict(row) for row in table_of}
+    told = {row.value: regressions.slice_verdict(row) for row in table_of}
     assert "would have found a loss of 10.0 points" in told["small"]
     assert "less than 1 time in 20" in told["small"]
-    assert say.slice_sentence(table_of.rows[1], "exact_match").startswith(
+    assert regressions.slice_sentence(table_of.rows[1], "exact_match").startswith(
         "kind = small, 10 examples, few: "
     )
 
@@ -370,12 +403,12 @@ def test_the_adjusted_p_is_said_where_several_models_were_compared(comparison_in
     found = comparison_in("better")
     base, tuned = ([getattr(one, side) for one in found.pairs] for side in ("base", "fine_tuned"))
     several, _ = compare_many(base, {"v1": tuned, "v2": base})
-    assert "adjusted for 2 models compared" in say.benchmark_answer(several["v1"])
+    assert "adjusted for 2 models compared" in shown.answer_said(several["v1"])
     assert shown.metric_rows(several["v1"])[0]["p"].endswith("adjusted")
 
 
 def test_a_price_names_its_chance_and_how_to_test_again(comparison_in):
-    told = say.settle(comparison_in("no difference shown"))
+    told = shown.settle(comparison_in("no difference shown"))
     assert "4 times in 5" in told
     assert "fresh examples alone" in told
     assert "extension: true" in told
@@ -395,19 +428,19 @@ def test_two_equal_laws_of_latency_are_no_fall():
     # medians 90.7 and 88.5: the title once read "Median latency falls from 91 to 88 ms"
     draws = np.random.default_rng(3).lognormal(4.5, 0.5, (2, 200))
     assert np.median(draws[0]) - np.median(draws[1]) > 2
-    found = compare_models(timed(draws[0]), timed(draws[1]))
+    found = compare_models(*(timed(one.tolist()) for one in draws))
     test = stats.paired_mean_test(draws[1] - draws[0], largest=None)
-    title = say.spread_title(found, "latency_ms")
+    title = shown.spread_title(found, "latency_ms")
     assert title.startswith(f"No difference in latency shown: {wording.signed(test.estimate)} ms")
     assert "95% interval" in title
-    assert "Median: base" in say.spread_alt(found, "latency_ms")
+    assert "Median: base" in show.spread(found, "latency_ms").text
 
 
 def test_a_shift_of_every_example_is_a_fall_whatever_the_spread_between_examples():
     # base 100 ... 1,090 ms; fine-tuned 12 ms (11 to 13) less on each: the paired difference is -12
     base = [100.0 + 10 * i for i in range(100)]
     tuned = [ms - 11 - i % 3 for i, ms in enumerate(base)]
-    title = say.spread_title(compare_models(timed(base), timed(tuned)), "latency_ms")
+    title = shown.spread_title(compare_models(timed(base), timed(tuned)), "latency_ms")
     assert title.startswith("Latency falls: −11.99 ms an answer (95% interval −12.15 to −11.83)")
 
 
@@ -416,13 +449,13 @@ def test_latency_that_sources_share_is_tested_by_source():
     clusters = [str(i // 30) for i in range(180)]
     tuned = [140.0 if i // 30 < 4 else 60.0 for i in range(180)]
     found = compare_models(timed([100.0] * 180, clusters), timed(tuned, clusters))
-    assert say.spread_title(found, "latency_ms").startswith("No difference in latency shown")
+    assert shown.spread_title(found, "latency_ms").startswith("No difference in latency shown")
 
 
 def test_similarity_and_nearness_claim_no_more_than_the_adjusted_test(comparison_in):
     found = comparison_in("no difference shown")
-    assert say.scatter_title(found, "similarity").endswith(": no difference shown")
+    assert shown.scatter_title(found, "similarity").endswith(": no difference shown")
     # a raw p of .03 is .06 after Holm over two metrics: no figure may call it a shift
     adjusted = dict.fromkeys(found.p_adjusted, 0.06)
     shifted = replace(comparison_in("better"), p_adjusted=adjusted)
-    assert say.similarity_title(shifted).startswith("No shift in similarity shown")
+    assert shown.similarity_title(shifted).startswith("No shift in similarity shown")

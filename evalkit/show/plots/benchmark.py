@@ -11,8 +11,19 @@ import seaborn as sns
 from evalkit import wording
 from evalkit.answers.pairs import quantile
 from evalkit.show import say, style
+from evalkit.show.comparison import (
+    cells_title,
+    detectable_title,
+    detects,
+    differences_title,
+    rates_title,
+    scatter_title,
+    similarity_title,
+    spread_title,
+)
 from evalkit.show.plots import tracks
 from evalkit.show.plots.tracks import Mark, Track, dashed, difference_axes, rate_axes
+from evalkit.show.regressions import adjusted_p, noise_title, slices_title
 from evalkit.show.style import COLOURS
 from evalkit.stats import Result
 from evalkit.wording import count, loss, number, percent, plural, points, scale_of
@@ -37,50 +48,46 @@ _LOOKS = {  # marker, role and size of an example in a scatter
 
 def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool = False) -> Axes:
     """Each metric's level for both models, with intervals; the dashed line is the chance level of exact match."""
-    rows, primary = [], comparison.primary_metric
     at_random = "" if chance is None else f"at random {percent(chance, 0)}"
-    base, tuned = comparison.base.by_metric, comparison.fine_tuned.by_metric
-    for name in comparison.tests:
-        under = ["primary metric"] if name == primary else []
+    rows = []
+    for name, one in comparison.changes.items():
+        under = ["primary metric"] if one.is_primary else []
         under += [at_random] if at_random and narrow and name == "exact_match" else []
-        sides = ((base.get(name), "base"), (tuned.get(name), "fine_tuned"))
-        marks = tuple(mark for rate, kind in sides if rate for mark in _mark(rate, kind))
-        value = " → ".join(say.level(rate) for rate, _ in sides)
+        marks = (*_mark(one.base, "base"), *_mark(one.fine_tuned, "fine_tuned"))
+        value = f"{say.level(one.base)} → {say.level(one.fine_tuned)}"
         rows.append(Track(name=_title(name), under=", ".join(under), marks=marks, value=value))
     ax = rate_axes(rows, narrow=narrow)
     _name_sides(ax, rows, narrow=narrow)
-    if chance is not None and rows:
+    if chance is not None and "exact_match" in comparison.tests:
         place = [*comparison.tests].index("exact_match")
         dashed(ax, chance, place, narrow=narrow)
         if not narrow:
             _small(ax, chance, place + 0.36, at_random, va="top")
-    before = base.get(primary)
+    before = comparison.base.by_metric.get(comparison.primary_metric)
     if comparison.margin is not None and before is not None and before.estimate is not None:
         _margin(ax, comparison, before.estimate, narrow=narrow)
-    return style.titled(ax, say.rates_title(comparison), narrow=narrow)
+    return style.titled(ax, rates_title(comparison), narrow=narrow)
 
 
 def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
     """Fine-tuned minus base for each metric, with intervals on one scale; the primary metric is named."""
-    verdicts, rows, primary = say.metric_verdicts(comparison), [], comparison.primary_metric
-    for name, test in comparison.tests.items():
-        under = f"{verdicts[name]}{', primary metric' if name == primary else ''}"
-        marks, value = _mark(test, verdicts[name]), say.size(test)
+    rows, against = [], comparison.noninferiority
+    for name, one in comparison.changes.items():
+        under = f"{one.verdict}{', primary metric' if one.is_primary else ''}"
+        marks, value = _mark(one.test, one.verdict), say.size(one.test)
         rows.append(Track(name=_title(name), under=under, marks=marks, value=value))
-    reach = comparison.noninferiority.margin if comparison.noninferiority else 0.0
+    reach = against.margin if against else 0.0
     ax = _difference_axes(rows, comparison.tests.values(), reach=reach, narrow=narrow)
     _margin(ax, comparison, 0.0, narrow=narrow)
-    return style.titled(ax, say.differences_title(comparison), narrow=narrow)
+    return style.titled(ax, differences_title(comparison), narrow=narrow)
 
 
 def _margin(ax: Axes, comparison: Comparison, no_change: float, *, narrow: bool) -> None:
     """The line that the primary metric's whole interval must keep away from, and what it is."""
     if comparison.noninferiority is None:
         return
-    place, margin = (
-        [*comparison.tests].index(comparison.primary_metric),
-        comparison.noninferiority.margin,
-    )
+    margin = comparison.noninferiority.margin
+    place = [*comparison.tests].index(comparison.primary_metric)
     at = no_change + _worst(margin, comparison.primary)
     low, high = ax.get_xlim()
     if not low <= at <= high:
@@ -88,16 +95,20 @@ def _margin(ax: Axes, comparison: Comparison, no_change: float, *, narrow: bool)
     dashed(ax, at, place, narrow=narrow)
     if narrow:  # no room beside the line: the caption says it
         return
-    told = f"margin: {loss(margin, scale_of(comparison.primary))} worse"
     # away from the marks, where there is room
     left = at < no_change and at - low > 0.25 * (high - low)
+    told = _margin_said(margin, comparison.primary)
     _small(ax, at, place + 0.36, told, va="top", ha="right" if left else "left")
+
+
+def _margin_said(margin: float, test: Result) -> str:
+    return f"margin: {say.loss(margin, test)} worse"
 
 
 def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False) -> Axes:
     """The four cells: one square an example up to a few hundred, bars with the number above that."""
     ax = (_squares if 0 < comparison.n <= MOST_SQUARES else _bars)(comparison.cells, narrow=narrow)
-    return style.titled(ax, say.cells_title(comparison.cells, noun), narrow=narrow)
+    return style.titled(ax, cells_title(comparison.cells, noun), narrow=narrow)
 
 
 def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
@@ -126,7 +137,7 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ax.set(xlim=(0, 1), ylim=(-ends[1] - 0.25 * max(ends), 1.25 * ends[0]), yticks=[])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.set(xlabel="similarity to the expected text", ylabel="")
-    return style.titled(ax, say.similarity_title(comparison), narrow=narrow)
+    return style.titled(ax, similarity_title(comparison), narrow=narrow)
 
 
 def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = False) -> Axes:
@@ -146,14 +157,14 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
     ticks = tracks.round_ticks(most)
     ax = tracks.tracks_axes(rows, (0, most * 1.06), ticks, count, narrow=narrow)
     ax.set_xlabel(f"{say.measured(field)[1]}, median and the middle 90%")
-    return style.titled(ax, say.spread_title(comparison, field), narrow=narrow)
+    return style.titled(ax, spread_title(comparison, field), narrow=narrow)
 
 
 def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
     """The difference in every declared slice; hollow where nothing is shown."""
     rows, tests, margin = [], [row.test for row in table], table.margin
     for row in table.rows[:MOST_ROWS]:
-        under = f"{plural(row.n, 'example')}, {say.adjusted_p(row)}"
+        under = f"{plural(row.n, 'example')}, {adjusted_p(row)}"
         marks, value = _mark(row.test, row.verdict), say.size(row.test)
         rows.append(Track(name=row.slice, under=under, marks=marks, value=value))
     ax = _difference_axes(rows, tests, reach=margin or 0.0, narrow=narrow)
@@ -163,20 +174,19 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
     if margin and tests:
         at = _worst(margin, tests[0])
         style.threshold(ax, at, spans=tracks.spans(rows, narrow=narrow))
-        told = f"margin: {loss(margin, scale_of(tests[0]))} worse"
-        _small(ax, at, ax.get_ylim()[1], told, va="bottom")
-    return style.titled(ax, say.slices_title(table), narrow=narrow)
+        _small(ax, at, ax.get_ylim()[1], _margin_said(margin, tests[0]), va="bottom")
+    return style.titled(ax, slices_title(table), narrow=narrow)
 
 
-def flips(noise: NoiseFloor | None, *, narrow: bool = False) -> Axes:
+def flips(noise: NoiseFloor, *, narrow: bool = False) -> Axes:
     """How often each model's answer changed between two live passes: other words, and another verdict."""
     rows = []
-    for role, one in noise.by_model.items() if noise else ():
+    for role, one in noise.by_model.items():
         for change, rate in (("other words", one.text_rate), ("right ↔ wrong", one.flip_rate)):
             marks = _mark(rate, "base" if role == "base" else "fine_tuned")
             name, value = f"{role.capitalize()}: {change}", wording.share(rate.successes, rate.n)
             rows.append(Track(name=name, under="", marks=marks, value=value))
-    return style.titled(rate_axes(rows, narrow=narrow), say.noise_title(noise), narrow=narrow)
+    return style.titled(rate_axes(rows, narrow=narrow), noise_title(noise), narrow=narrow)
 
 
 def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool = False) -> Axes:
@@ -198,7 +208,7 @@ def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool 
     ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set_xlabel(f"base, {say.label(metric)}")
-    title, above = say.scatter_title(comparison, metric), f"fine-tuned, {say.label(metric)}"
+    title, above = scatter_title(comparison, metric), f"fine-tuned, {say.label(metric)}"
     return style.titled(ax, title, narrow=narrow, above=above)
 
 
@@ -207,8 +217,8 @@ def detectable(comparison: Comparison, *, narrow: bool = False) -> Axes:
     _, ax = style.canvas(2.8 if narrow else 3.0, narrow=narrow)
     n, margin, colour = comparison.n, comparison.margin, COLOURS["fine_tuned"]
     sizes = [int(size) for size in np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))]
-    found = {size: at * 100 for size in sizes if (at := say.detects(comparison, size)) is not None}
-    here, most = say.detects(comparison, n), float(sizes[-1])
+    found = {size: at * 100 for size in sizes if (at := detects(comparison, size)) is not None}
+    here, most = detects(comparison, n), float(sizes[-1])
     if found:
         sns.lineplot(x=[*found], y=[*found.values()], color=colour, errorbar=None, ax=ax)
     if here is not None:
@@ -228,7 +238,7 @@ def detectable(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ax.xaxis.set_major_formatter(lambda value, _: count(int(value)))
     what = "points found" if margin is None else "loss ruled out, points,"
     above = f"{what} with power {percent(comparison.declared.power, 0)}"
-    return style.titled(ax, say.detectable_title(comparison, here), narrow=narrow, above=above)
+    return style.titled(ax, detectable_title(comparison), narrow=narrow, above=above)
 
 
 def _title(metric: str) -> str:
@@ -311,8 +321,8 @@ def _outsides(marks: Sequence[Mark]) -> list[tuple[float, str]]:
     return places
 
 
-def _mark(test: Result, kind: str) -> tuple[Mark, ...]:
-    if test.estimate is None:
+def _mark(test: Result | None, kind: str) -> tuple[Mark, ...]:
+    if test is None or test.estimate is None:
         return ()
     return (Mark(estimate=test.estimate, low=test.ci_low, high=test.ci_high, kind=kind),)
 

@@ -1,0 +1,511 @@
+"""Where the fine-tuned model is worse, shown: slices, segments, regressions, examples, and whether they hold."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from rapidfuzz.distance import Indel
+
+from evalkit import wording
+from evalkit.benchmark.comparison import Comparison
+from evalkit.benchmark.frames import NO_VALUE
+from evalkit.benchmark.noise import MARKS, NoiseFloor
+from evalkit.benchmark.slices import MIN_N, Found, SliceRow, SliceTable, regression_frame
+from evalkit.conversation import Conversation
+from evalkit.errors import DesignError
+from evalkit.evidence import Evidence
+from evalkit.show import say
+from evalkit.show.comparison import MARKS as LEGEND
+from evalkit.show.comparison import drawn
+from evalkit.show.say import are, label, sentence
+from evalkit.show.tables import Html, Row, answer, joined, note, table
+from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
+from evalkit.wording import (
+    NOTHING,
+    amount,
+    count,
+    examples_of,
+    listed,
+    number,
+    p_phrase,
+    p_text,
+    percent,
+    plural,
+    points,
+    render_text,
+    scale_of,
+    signed,
+    times,
+)
+
+LONGEST = 800  # characters of an answer in a table
+SLICE_NUMBERS = (
+    "n",
+    "base",
+    "fine-tuned",
+    "difference, points",
+    "difference",
+    "p",
+    "exact p",
+    "adjusted p",
+)
+_EXAMPLE = ("status", "answer_base", "answer_fine_tuned", "similarity_change", "messages")
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_MOST_WORDS = 20_000
+_Runs = list[tuple[bool, str, str]]
+_examples = partial(plural, noun="example")
+
+
+# ---- slices
+
+
+def forest(slices: SliceTable) -> Html:
+    """The difference in every slice, on this table's metric."""
+    if not len(slices):
+        return note("No slices were declared.")
+    margin = " Dashed: the largest loss a slice may show." if slices.margin else ""
+    caption = f"{say.methods(row.test for row in slices)}, Holm over the slices.{margin}"
+    metric, accident = label(slices.metric), say.rewarded_by_accident([slices.metric])
+    what = f"{sentence(metric)}, fine-tuned minus base in each slice (rates in points)."
+    return drawn(
+        "forest",
+        slices_title(slices),
+        slices,
+        told=" ".join(slice_sentence(row, slices.metric) for row in slices),
+        subline=f"{what} {LEGEND}",
+        caption=" ".join(filter(None, [caption, accident])),
+    )
+
+
+def slices_title(table: SliceTable) -> str:
+    """Which slices lost, and which of them is the worst."""
+    if not len(table):
+        return "No slices were declared"
+    name, of = label(table.metric), plural(len(table), "slice")
+    if table.worse:
+        worst = " and on ".join(examples_of(row.slice) for row in table.worse)
+        return f"{name.capitalize()} falls on {worst}"
+    better = [row for row in table if row.verdict == "better"]
+    if _asks_no_worse(table):
+        n = sum(row.verdict == "better" or row.safety == "not worse" for row in table)
+        loss = say.loss(table.margin, table.rows[0].test)
+        told = sentence(f"{n or 'none'} of {of} {are(n or 1)} shown")
+        return f"{told} not worse by more than {loss} on {name}"
+    n = len(better)
+    return f"No slice shown worse on {name}; {n or 'none'} of {of} {are(n or 1)} better"
+
+
+def _asks_no_worse(table: SliceTable) -> bool:
+    return bool(table.margin) and table.rows[0].question == "no_worse"
+
+
+def slices(found: SliceTable) -> Html:
+    """Every slice in numbers, with what would settle it."""
+    if not len(found):
+        return joined()
+    return table(slice_rows(found), caption=slices_caption(found), numeric=SLICE_NUMBERS)
+
+
+def slices_caption(table: SliceTable) -> str:
+    """What the table of slices holds, and what its last column is the price of."""
+    shown = "the difference"
+    if table.margin:
+        shown = f"it no worse than {points(table.margin, sign=False)} points, or worse"
+    told = f"shows {shown}, with power {table.rows[0].wanted_chance:.0%} at the rates seen"
+    folded = "".join(
+        f"; {name} has {count(n)} values: the largest are shown, the rest together"
+        for name, n in table.folded.items()
+    )
+    return f"Every slice, {label(table.metric)}{folded}; to settle it: {told}"
+
+
+def slice_rows(table: SliceTable) -> list[Row]:
+    """One row a slice: both levels, the difference with its interval, every p, the verdict, what would settle it."""
+    in_points = {scale_of(row.test) for row in table} == {"points"}
+    difference, rows = "difference, points" if in_points else "difference", []
+    for row in table:
+        scale, n = scale_of(row.test), row.n_to_settle
+        rows.append(
+            {
+                "slice": row.slice + (" (few)" if row.few else ""),
+                "n": row.n,
+                "base": wording.level(row.base_rate, scale),
+                "fine-tuned": wording.level(row.fine_tuned_rate, scale),
+                difference: say.size(row.test),
+                "p": p_text(row.p_value),
+                "exact p": p_text(row.p_exact),
+                "adjusted p": p_text(row.p_adjusted),
+                "verdict": slice_verdict(row),
+                "to settle it": f"about {count(n - row.n)} more" if n else NOTHING,
+            }
+        )
+    return rows
+
+
+def slice_sentence(row: SliceRow, metric: str) -> str:
+    """One slice in full: level, difference, interval, adjusted p, and what would settle it."""
+    if row.estimate is None:
+        return f"{row.slice}: nothing known."
+    change = f"{wording.effect(row.test).removesuffix(')')}; {adjusted_p(row)})"
+    where = f"{row.slice}, {_examples(row.n)}{', few' if row.few else ''}"
+    told = f"{where}: {label(metric)} {_levels(row)}, {slice_verdict(row)}, {change}."
+    if not row.n_to_settle:
+        return told
+    more = f"about {count(row.n_to_settle - row.n)} more such examples"
+    return f"{told} To settle this: {more}, enough {times(row.wanted_chance)}."
+
+
+def _levels(row: SliceRow) -> str:
+    return say.levels(row.base_rate, row.fine_tuned_rate, row.test)
+
+
+def slice_verdict(row: SliceRow) -> str:
+    """A slice's verdict, and where it is none of better and worse, how it stands against the margin.
+
+    Example: "no difference shown; could not have been seen: would have found a loss of 5.0 points 4 times in 10".
+    """
+    verdict, standing = row.verdict, row.standing
+    if standing is None or verdict != "no difference shown":
+        return verdict
+    if row.question == "no_worse":
+        verdict = say.against(row.safety or "", row.margin, row.test)
+        if standing == "shown safe":
+            return verdict
+    if standing != "could not have been seen" or row.chance_to_see is None:
+        return f"{verdict}; {standing}"
+    lost = amount(row.margin, scale_of(row.test), sign=False)
+    return f"{verdict}; {standing}: would have found a loss of {lost} {times(row.chance_to_see)}"
+
+
+def adjusted_p(row: SliceRow) -> str:
+    """The p of a slice that decides."""
+    return "no test" if row.p_adjusted is None else f"adjusted p {p_phrase(row.p_adjusted)}"
+
+
+def elsewhere(found: SliceTable) -> Html:
+    """The same slices on the metric, of those that are not primary, with the largest shown loss."""
+    most = found.most_lost
+    return joined(forest(most), slices(most)) if most is not None and len(most) else joined()
+
+
+def segments(found: Found) -> Html:
+    """What the slice finder found: hunches, found by looking."""
+    title = f"Exploratory: {found.n_looked_at} places looked at, the largest losses first"
+    numeric = ("of all regressions", "difference, points", "adjusted p")
+    return table(segment_rows(found), caption=title, numeric=numeric)
+
+
+def segment_rows(found: Found) -> list[Row]:
+    """What the slice finder found, one row a segment."""
+    return [
+        {
+            "where": one.where,
+            "n": one.n,
+            "fixed": one.n_fixed,
+            "regressed": one.n_regressed,
+            "of all regressions": percent(one.share_of_regressed, 0),
+            "difference, points": say.size(one.test),
+            "adjusted p": p_text(one.p_adjusted),
+        }
+        for one in found
+    ]
+
+
+# ---- both regressions, and anybody's
+
+
+def regression(comparison: Comparison) -> Html:
+    """What the fine-tuned model changes in each slice field: in points, and as odds."""
+    made, numbers = [], ("points", "p", "odds ratio", "p of odds")
+    how = {
+        "cluster": "cluster" if comparison.clustered else "example_id",
+        "alpha": comparison.alpha,
+    }
+    for field in dict.fromkeys(name for one in comparison.pairs for name in one.base.slices):
+        frame = regression_frame(comparison, field=field)
+        if frame.empty:
+            return note("No example is right or wrong, so there is nothing to regress.")
+        linear, odds = linear_probability_table(frame, **how), gee_odds_table(frame, **how)
+        made.append(table(regression_rows(linear, odds), caption=f"By {field}", numeric=numbers))
+        made.append(note(" ".join(odds.notes)))
+    return joined(*made)
+
+
+def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[Row]:
+    """Both regressions side by side, one row a term; n/a where a model is always or never right."""
+    by_term, rows = {row.term: row for row in odds}, []
+    for row in linear:
+        other = by_term.get(row.term)
+        shown, ratio = {"term": row.term, "n": row.n, "points": say.size(row), "p": _p(row)}, "n/a"
+        if other is not None and other.estimate is not None and other.ci_low is not None:
+            limits = f"{number(other.ci_low)} to {number(other.ci_high)}"
+            ratio = f"{number(other.estimate)} ({limits})"
+        rows.append({**shown, "odds ratio": ratio, "p of odds": _p(other)})
+    return rows
+
+
+def _p(row: RegressionRow | None) -> str:
+    if row is None:
+        return NOTHING
+    return f"n < {MIN_N}" if row.few else p_text(row.p_value)
+
+
+def coefficients(fit: Any, *, keep: str = "") -> Html:
+    """A statsmodels fit: the terms whose names hold `keep`, as statsmodels names them, with their intervals and p."""
+    if fit is None:
+        return note("No regression: too few examples to estimate a spread from.")
+    limits, found = fit.conf_int(), []
+    for name in (one for one in fit.params.index if keep in str(one)):
+        known = fit.bse[name] > 1e-10  # 0 where nothing varied: there is no interval then
+        low, high = (number(limits.loc[name][side], 3) for side in (0, 1))
+        ends, p_value = (f"{low} to {high}", fit.pvalues[name]) if known else ("n/a", None)
+        term = {"term": str(name), "estimate": number(fit.params[name], 3)}
+        found.append({**term, "95% interval": ends, "p": p_text(p_value)})
+    caption = f"{fit.model.formula}; {plural(int(fit.nobs), 'row')}, errors: {fit.cov_type}"
+    return table(found, caption=caption, numeric=("estimate", "95% interval", "p"))
+
+
+# ---- asked again
+
+
+def flips(noise: NoiseFloor) -> Html:
+    """How often each model's answer changed when it was asked twice, and what became of the regressions."""
+    told = note(f"{noise} {marks(noise)}")
+    if not noise.n:
+        return told
+    picture = drawn(
+        "flips",
+        noise_title(noise),
+        noise,
+        told=str(noise),
+        subline="Share of answers that changed between two live passes over the same drawn examples. Bar: interval.",
+        caption="Only the seeded draw enters the rates; regressed examples are asked besides, to mark each of them.",
+    )
+    return joined(told, picture)
+
+
+def noise_title(noise: NoiseFloor) -> str:
+    """How often the same question got another answer."""
+    if not noise.n:
+        return "The noise floor was not measured"
+    flips = {role: one.flip_rate for role, one in noise.by_model.items()}
+    parts = [f"{role}: {wording.share(one.successes, one.n)}" for role, one in flips.items()]
+    return f"Asked twice, the verdict on an answer changed for {listed(parts)}"
+
+
+def marks(noise: NoiseFloor) -> str:
+    """What became of the regressions when they were asked again."""
+    if not noise.marks:
+        return "There is no regression to ask again."
+    n = Counter(noise.marks.values())
+    told = f"Of {plural(n.total(), 'regression')}: {listed([f'{n[one]} {one}' for one in MARKS])}."
+    if not noise.n_gone:
+        return told
+    return f"{told} Of the stable ones {noise.n_gone} are no regression on this machine."
+
+
+# ---- the examples
+
+
+def examples(frame: pd.DataFrame, *, most: int = 30, open_rows: int | None = 5) -> Html:
+    """Examples of `to_frame(by="example")` in its order, words that differ between the two answers marked.
+
+    Args:
+        frame: The rows to show; with a column `asked_again` it says what became of each when asked again.
+        most: At most so many.
+        open_rows: How many rows stand open; the rest is folded away.
+
+    Raises:
+        DesignError: A frame with another row.
+    """
+    if lacking := [name for name in _EXAMPLE if name not in frame]:
+        raise DesignError(
+            f'the frame has no column {listed(lacking)}; need rows of comparison.to_frame(by="example")'
+        )
+    rows = frame_rows(frame.head(most))
+    counts = frame["status"].astype(str).value_counts().to_dict()
+    title = f"{examples_title(counts, len(rows))}. Marked: words that stand in only one of the two answers."
+    return table(rows, caption=title, numeric=("Similarity",), open_rows=open_rows)
+
+
+def examples_title(counts: Mapping[str, int], shown: int) -> str:
+    """How many examples of each status there are, and how many of them the table shows.
+
+    Example:
+        >>> examples_title({"fixed": 39}, 10)
+        '10 of the 39 examples that were fixed'
+    """
+    known = {status: n for status, n in counts.items() if n}
+    n = sum(known.values())
+    if not known:
+        return "No examples"
+    if set(known) == {"fixed"}:
+        return f"{count(shown)} of the {_examples(n)} that were fixed"
+    worse = set(known) == {"regressed"}
+    rest = f"; the {count(shown)} with the largest loss" if worse else f"; the first {count(shown)}"
+    told = listed([f"{count(one)} {status}" for status, one in known.items()])
+    head = f"{_examples(n)} got worse" if worse else f"{_examples(n)}: {told}"
+    return f"{head}{rest if shown < n else ''}"
+
+
+def frame_rows(frame: pd.DataFrame) -> list[Row]:
+    """The examples of a frame in its order; its categories that are nothing else are slices.
+
+    The input is the whole conversation, long messages folded; long answers are cut at `LONGEST` characters, and the
+    files hold them whole.
+    """
+    known = {"example_id", "status", "slice", "cluster", "asked_again", "flaky"}
+    known |= {"outcome_base", "outcome_fine_tuned"}
+    kinds = frame.dtypes.astype(str)
+    slices = [name for name in frame.columns if kinds[name] == "category" and name not in known]
+    rows = []
+    for row in frame.to_dict("records"):
+        old, new = _cut(row["answer_base"]), _cut(row["answer_fine_tuned"])
+        base, tuned = marked(old, new)
+        moved = row["similarity_change"]
+        shown = {
+            "Example": row["example_id"],
+            "Input": Conversation(row["messages"]),
+            "Expected": _cut(row["expected"]),
+            "Base": Html(base, old),
+            "Fine-tuned": Html(tuned, new),
+            "Similarity": signed(None if pd.isna(moved) else moved),
+            "Slice": ", ".join(str(row[name]) for name in slices if row[name] != NO_VALUE),
+        }
+        again = {"Asked again": row["asked_again"]} if "asked_again" in row else {}
+        rows.append(shown | again)
+    return rows
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST]} … ({count(len(text))} characters)"
+
+
+# ---- the answer
+
+
+@answer.register
+def _answered(result: SliceTable, noise: NoiseFloor) -> Html:
+    return answer(answer_said(result, noise))
+
+
+def answer_said(slices: SliceTable, noise: NoiseFloor) -> str:
+    """The second chapter's answer: how many, where, what would settle the rest, and whether they hold."""
+    n = len(noise.marks)
+    lines = [f"{_examples(n) if n else 'No example'} got worse."]
+    if noise.by_model and not any(one.flip_rate.n for one in noise.by_model.values()):
+        lines = ["Nothing is right or wrong here, so no example can be shown to have got worse."]
+    if len(slices):
+        lines += [_lost(row, slices.metric) for row in slices.worse] or [_none_worse(slices)]
+    elsewhere = [
+        f"{label(table.metric)} on {listed([_lost_here(row) for row in table.worse])}"
+        for table in slices.others
+        if table.worse
+    ]
+    if elsewhere:
+        lines.append(f"Also shown worse: {'; '.join(elsewhere)}.")
+    lacking = [(row, row.n_to_settle - row.n) for row in slices if row.n_to_settle]
+    if lacking:
+        often = times(lacking[0][0].wanted_chance)
+        more = [f"about {count(n)} more {examples_of(row.slice, n)}" for row, n in lacking]
+        lines.append(f"To settle the other slices {often}: {listed(more)}.")
+    return " ".join([*lines, _held(noise)])
+
+
+def _none_worse(table: SliceTable) -> str:
+    if _asks_no_worse(table):
+        return f"{slices_title(table)}."
+    return "No declared slice is shown worse on the primary metric."
+
+
+def _lost(row: SliceRow, metric: str) -> str:
+    change = wording.effect(row.test).replace(" (", ", ", 1).removesuffix(")")
+    where = f"Worse on {examples_of(row.slice)}: {label(metric)} falls from {_levels(row)}"
+    return f"{where} over {_examples(row.n)} ({change}, {adjusted_p(row)})."
+
+
+def _lost_here(row: SliceRow) -> str:
+    return f"{examples_of(row.slice)} ({amount(row.estimate, scale_of(row.test))})"
+
+
+def _held(noise: NoiseFloor) -> str:
+    if not noise.n:
+        return "Whether the regressions hold when asked again was not measured."
+    n = Counter(noise.marks.values())
+    if not n["flips"] + n["stable"]:
+        return "No regression was asked again."
+    return f"Asked again, {n['flips']} of {plural(n['flips'] + n['stable'], 'regression')} flipped."
+
+
+def handed_on(record: Evidence | None) -> Html:
+    """Whether this chapter's findings reached the benchmark's record, and what is still missing."""
+    if record is None:
+        not_there = "the benchmark chapter has not written it for these answers; run it first"
+        return note(f"Not added to comparison.json: {not_there}.")
+    prices = "; ".join(f"{one.action}: {one.price}" for one in record.missing)
+    return note(f"Missing: {prices}." if prices else "No undecided slice needs more examples.")
+
+
+# ---- two texts with their differences marked
+
+
+def marked(old: str, new: str) -> tuple[str, str]:
+    """Both texts as HTML: `<del>` around what only the first holds, `<ins>` around what only the second holds.
+
+    Texts with more than 20,000 words and spaces together are shown unmarked: drawing them would take a second.
+
+    Example:
+        >>> old, new = marked("I10: Hypertension", "I11: Hypertension")
+        >>> "<del>" in old and "<ins>" in new
+        True
+    """
+    if (runs := _runs(old, new)) is None:
+        return render_text(old), render_text(new)
+    left = "".join(_part(text, "" if same else "del") for same, text, _ in runs)
+    return left, "".join(_part(text, "" if same else "ins") for same, _, text in runs)
+
+
+def merged(old: str, new: str) -> str:
+    """The second text as HTML with what it lacks of the first standing in it, in `<del>`, and what it adds in `<ins>`.
+
+    Example:
+        >>> merged("I10", "I11").count("<del>"), merged("I10", "I10").count("<del>")
+        (1, 0)
+    """
+    if (runs := _runs(old, new)) is None:
+        return render_text(new)
+    return "".join(
+        _part(left, "") if same else _part(left, "del") + _part(right, "ins")
+        for same, left, right in runs
+    )
+
+
+def _runs(old: str, new: str) -> _Runs | None:
+    """The texts in runs that are the same in both or not; a space between two changes belongs to them."""
+    left, right = _WORDS.findall(old), _WORDS.findall(new)
+    if len(left) + len(right) > _MOST_WORDS:
+        return None
+    steps = Indel.opcodes(left, right)
+    runs: _Runs = []
+    for place, step in enumerate(steps):
+        a = "".join(left[step.src_start : step.src_end])
+        b = "".join(right[step.dest_start : step.dest_end])
+        between = a.isspace() and 0 < place < len(steps) - 1
+        same = step.tag == "equal" and not between
+        if runs and runs[-1][0] == same:
+            a, b = runs[-1][1] + a, runs.pop()[2] + b
+        runs.append((same, a, b))
+    return runs
+
+
+def _part(text: str, tag: str) -> str:
+    if not text:
+        return ""
+    return f"<{tag}>{render_text(text)}</{tag}>" if tag else render_text(text)
