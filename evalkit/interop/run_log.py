@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evalkit.answers import dataset, metrics
+from evalkit.answers import dataset, scoring
 from evalkit.conversation import Message
 from evalkit.errors import DataError, DesignError
 from evalkit.records import Answer, EvalResult, Example
@@ -49,7 +49,7 @@ class Row:
             expects=bool(self.expected),
             slices=self.slices,
         )
-        return metrics.score_answer(example, self.scored, self.sample, checker="none", scorers=())
+        return scoring.score_answer(example, self.scored, self.sample, checker="none", scorers=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
