@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from evalkit import wording
 from evalkit.abtest.lock import LockedPlan
 from evalkit.errors import DataError
 from evalkit.stats import obrien_fleming_bounds
@@ -68,14 +67,6 @@ class Schedule:
     due: tuple[DueLook, ...]
     users_more: int
     days_more: int
-
-    @property
-    def price(self) -> str:
-        """What the next look costs, in words."""
-        days = f"about {wording.plural(self.days_more, 'day')}"
-        if not self.users_more:
-            return f"no more users, {days} until outcome windows have closed"
-        return f"{wording.plural(self.users_more, 'more user')}, {days}"
 
 
 def schedule(counts: pd.DataFrame, plan: LockedPlan, now_s: float) -> Schedule:
