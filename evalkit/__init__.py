@@ -11,7 +11,7 @@ _HOMES = {
     "compute_metrics": "evalkit.answers.metrics",
     "compare_models": "evalkit.benchmark.comparison",
     "compare_files": "evalkit.benchmark.comparison",
-    "read_log": "evalkit.interop.recognition",
+    "read_log": "evalkit.interop.logs",
     "prepare_human_eval_batch": "evalkit.human.batch",
     "ABTestConfig": "evalkit.abtest.routing",
     "ABTestResult": "evalkit.abtest.routing",

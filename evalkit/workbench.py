@@ -16,8 +16,7 @@ from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import Evidence
-from evalkit.human.session import simulate_votes
-from evalkit.human.study_round import StudyRound, find_round, in_jupyter, open_round
+from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
 from evalkit.records import EvalResult
 from evalkit.settings import named
 
@@ -211,6 +210,8 @@ class Study(study.Study):
 
     def simulate_votes(self, rating: StudyRound) -> None:
         """Lets the simulated raters of a demo's round finish and lock it; a round of people is left as it is."""
+        from evalkit.human.rater import simulate_votes
+
         if rating.round and rating.simulated:
             expected = {str(one.example_id): one.expected for one in self.bench.base}
             simulate_votes(rating.round, expected, seed=self.settings.rating_seed)

@@ -21,8 +21,8 @@ from evalkit.decision.concerns import confirm
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import Evidence
 from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
+from evalkit.human.rater import Session
+from evalkit.human.round import Round
 from evalkit.records import EvalResult
 from evalkit.report import manifest
 from evalkit.report.gate import gate, verify

@@ -26,7 +26,7 @@ from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
-from evalkit.interop.run_log import Log, Row
+from evalkit.interop.logs import Log, Row
 from evalkit.records import EvalResult, Example, answers_hash
 from evalkit.settings import Settings, named
 from evalkit.study import Study

@@ -17,7 +17,7 @@ from evalkit.benchmark import frames
 from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject
 from evalkit.interop import Log, read_log
-from evalkit.interop.run_log import chosen, told_apart
+from evalkit.interop.logs import chosen, told_apart
 from evalkit.records import Brief, EvalResult, Many
 from evalkit.wording import count, effect, html_table, listed, plural
 

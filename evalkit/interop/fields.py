@@ -65,18 +65,6 @@ def answered(
     )
 
 
-def error_of(error: object) -> str:
-    """What went wrong, in a tool's words; "" for nothing."""
-    if isinstance(error, Mapping):
-        error = error.get("message") or error.get("code")
-    return str(error or "")
-
-
-def names_of(given: Iterable[object]) -> str:
-    """Each name once: of a run's models mostly one."""
-    return ", ".join(dict.fromkeys(str(name) for name in given if name))
-
-
 def scores_of(tool: str, given: Iterable[tuple[str, object]]) -> dict[str, float | None]:
     """Scores by their names here, as numbers: a mapping key by key; None for what is no number."""
     return {

@@ -19,7 +19,7 @@ from evalkit.conversation import Message, spoken
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.interop import fields
-from evalkit.interop.run_log import Log, Row
+from evalkit.interop.logs import Log, Row
 from evalkit.wording import listed, plural
 
 CONVERT = "`inspect log convert --to json --output-dir OUT FILE` writes it anew"

@@ -15,7 +15,7 @@ from evalkit.abtest.source import is_duckdb, is_user_table
 from evalkit.benchmark.bench import Bench
 from evalkit.errors import DataError
 from evalkit.human.ratings import rated_pairs
-from evalkit.human.rounds import Round
+from evalkit.human.round import Round
 from evalkit.interop.votes import write_dpo, write_llm_comparator
 from evalkit.marks import visible
 from evalkit.study import Study
