@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -260,9 +260,7 @@ def _in_settings(plan: ABPlan) -> dict[str, object]:
 def _plan(path: Path) -> LockedPlan | NoReading:
     if path.exists():
         return read_lock(path)
-    action = "Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, then run notebook 05"
-    missing = Missing(action=action, why="No A/B plan is locked", price="minutes")
-    return NoReading(missing=(missing,))
+    return NoReading(missing=(Missing(kind="no_plan"),))
 
 
 def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
@@ -285,13 +283,11 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
             exposures=said.log_exposures,
             events=said.log_events,
         )
-    why, price = "No user has been logged yet", f"{plan.n_users:,} users, about {plan.days} days"
-    action = "Route users through evalkit.run_ab_request, or name the log in event_log"
+    lacks = Missing(kind="no_users", needed=plan.n_users, days=plan.days)
     if said.event_log not in {"", SIMULATED_LOG}:
-        what = "The variable" if is_elsewhere(said.event_log) else "The log"
-        why = f"{what} {said.event_log} that event_log names is not there"
-        action = "Put it there, or correct event_log in study.yaml"
-    return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
+        kind = "no_variable" if is_elsewhere(said.event_log) else "no_log"
+        lacks = replace(lacks, kind=kind, key=said.event_log)
+    return NoReading(plan=plan, missing=(lacks,))
 
 
 def ab_evidence(
@@ -311,7 +307,7 @@ def ab_evidence(
     """
     plan = found.plan.plan if found.plan else None
     read = isinstance(found, Reading)
-    told = found.to_dict() if read else {"why": found.why}
+    told = found.to_dict() if read else {}
     details = ABDetails.of(told | ({"plan_differs": list(differs)} if differs else {}))
     return ABEvidence(
         study=study,

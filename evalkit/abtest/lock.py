@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 
-from evalkit import ledger, stats, wording
+from evalkit import ledger, stats
 from evalkit.abtest.logged import DAY_S
 from evalkit.abtest.plan import ABPlan
 from evalkit.abtest.routing import ABTestConfig
@@ -487,14 +487,6 @@ class Schedule:
     due: tuple[DueLook, ...]
     users_more: int
     days_more: int
-
-    @property
-    def price(self) -> str:
-        """What the next look costs, in words."""
-        days = f"about {wording.plural(self.days_more, 'day')}"
-        if not self.users_more:
-            return f"no more users, {days} until outcome windows have closed"
-        return f"{wording.plural(self.users_more, 'more user')}, {days}"
 
 
 def schedule(counts: pd.DataFrame, plan: LockedPlan, now_s: float) -> Schedule:
