@@ -17,7 +17,6 @@ from evalkit.evidence import (
     HumanDetails,
     HumanEvidence,
     Interval,
-    Planned,
     ReportedGuardrail,
     ReportedOutcomes,
     ReportedSlice,
@@ -60,7 +59,7 @@ class Finding:
         effect: What that rule does.
         text: What was found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
         numbers: estimate, ci_low, ci_high, n where there are any.
-        missing: What would settle it, and its price; None where nothing is named.
+        missing: What would settle it; None where nothing is named.
     """
 
     rule: str
@@ -104,9 +103,8 @@ def find(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
 
 def of_changes(changed: Iterable[str], rules: Rules) -> Iterator[Finding]:
     """What is declared otherwise than when results on this test set were seen, as `concerns` tells it."""
-    action = "Put it back, or decide on a test set on which nobody has seen results"
     for text in changed:
-        settle = Missing(action=action, why=text, price="one line, or fresh examples")
+        settle = Missing(kind="declared_after_results", said=text)
         yield _by_rule(rules, "declared_after_results", text, missing=settle)
 
 
@@ -257,33 +255,21 @@ def _plan(evidence: ABEvidence, rules: Rules) -> Iterator[Finding]:
         text = (
             f"the A/B plan was locked on {locked}, after its users had begun to come ({came[:10]})"
         )
-        action = "Lock a plan under a new experiment_name before its users come, and run the test"
-        settle = Missing(action=action, why=text, price=_test_again(details.planned))
+        n, days = details.planned.n_control + details.planned.n_treatment, details.planned.days
+        settle = Missing(kind="plan_after_exposures", said=text, needed=n, days=days)
         yield _by_rule(rules, "plan_after_exposures", text, missing=settle)
     if done.uneven and (evidence.verdict == "better" or rules.ab_test_needs == "not worse"):
         text = (
             f"the A/B test’s users came on {wording.plural(done.days, 'day')}, not in whole weeks"
         )
-        price = "its whole weeks do not show the same: a new test"
-        if more := done.days_to_weeks:
-            price = f"about {wording.plural(more, 'day')} more, when users keep coming"
-        settle = Missing(
-            action="Let the test run on to whole weeks, then read it again",
-            why=f"{text}; weekdays may differ",
-            price=price,
-        )
+        settle = Missing(kind="not_whole_weeks", said=text, days=done.days_to_weeks)
         yield _by_rule(rules, "not_whole_weeks", text, missing=settle)
     if differs := [one for one in details.plan_differs or () if not one.amended]:
         said = [f"{one.name} {one.study} instead of {one.plan}" for one in differs]
         told = f"study.yaml says {wording.listed(said)} of the locked A/B plan, which counts"
-        action = "Write the locked values into study.yaml, or amend the plan with a reason"
-        settle = Missing(action=action, why=wording.visible(told), price="minutes")
-        yield _by_rule(rules, "plan_differs", settle.why, missing=settle)
-
-
-def _test_again(planned: Planned) -> str:
-    users, days = f"{wording.count(planned.n_control + planned.n_treatment)} users", planned.days
-    return users + (f", about {wording.plural(days, 'day')}" if days else "")
+        told = wording.visible(told)
+        settle = Missing(kind="plan_differs", said=told)
+        yield _by_rule(rules, "plan_differs", told, missing=settle)
 
 
 def _guardrails(rows: Iterable[ReportedGuardrail], rules: Rules) -> Iterator[Finding]:

@@ -262,7 +262,7 @@ def _decided(made: Decision | None) -> JsonObject:
         "stage": made.stage,
         "layers": {one.layer: one.verdict for one in made.layers},
         "effects": {one.layer: one.effect_text() for one in shown},
-        "rules": list(made.rules),
+        "rules": made.ruled_by.sentences(made.stage, sliced=made.sliced),
         "declared": made.declared,
     }
 
