@@ -12,8 +12,8 @@ from scipy.stats import norm
 
 from evalkit import settings, stats
 from evalkit.abtest.effects import Effect, at_look
-from evalkit.abtest.findings import deciding
 from evalkit.abtest.lock import lock, read_lock
+from evalkit.abtest.outcomes import deciding
 from evalkit.abtest.plan import ABPlan, Metric, power_at
 from evalkit.abtest.reading import _to_keep
 from evalkit.answers.runner import run_automated_eval

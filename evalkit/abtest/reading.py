@@ -12,12 +12,21 @@ from pathlib import Path
 import pandas as pd
 
 from evalkit import wording
-from evalkit.abtest.analysis import DAY_S, Log, Table, exposed, quiet
-from evalkit.abtest.assignment import VARIANTS
+from evalkit.abtest.analysis import Log, Table, exposed, quiet
 from evalkit.abtest.effects import Effect, Watched
-from evalkit.abtest.findings import WEEK, Findings, Question, findings
-from evalkit.abtest.lock import LEDGER, LockedPlan, Look, read_looks, record_look
-from evalkit.abtest.schedule import Schedule, limits, schedule
+from evalkit.abtest.lock import (
+    LEDGER,
+    LockedPlan,
+    Look,
+    Schedule,
+    limits,
+    read_looks,
+    record_look,
+    schedule,
+)
+from evalkit.abtest.logged import DAY_S
+from evalkit.abtest.outcomes import WEEK, Findings, Question, findings
+from evalkit.abtest.routing import VARIANTS
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.records import OPEN_WINDOWS, Brief, Missing

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from evalkit import stats
-from evalkit.answers import metrics, scorers
+from evalkit.answers import metrics, scoring
 from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
@@ -543,7 +543,7 @@ def _metrics_to_test(
     )
     if primary_metric in shared:
         return shared, notes
-    if primary_metric in scorers.SCORERS or (primary_metric == "exact_match" and not only):
+    if primary_metric in scoring.SCORERS or (primary_metric == "exact_match" and not only):
         return (*shared, primary_metric), notes
     told = f"; {' '.join(notes)}" if primary_metric in only else ""
     raise DesignError(

@@ -16,12 +16,13 @@ from evalkit.decision.findings import (
     STANDS_AGAINST,
     UNCONFIRMED,
     Finding,
+    Stale,
+    Standing,
     find,
     of_concerns,
     of_standing,
 )
 from evalkit.decision.rules import NAMES, Need, Rules
-from evalkit.decision.standing import Stale, Standing
 from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, ReportedTest
 from evalkit.records import OPEN_SLICES, Layer, Missing
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evalkit.decision.concerns import Concern
-from evalkit.decision.findings import of_changes
+from evalkit.decision.findings import Stale, against_of, of_changes, stale_in, standing
 from evalkit.decision.layers import LayerDecision, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
-from evalkit.decision.standing import Stale, against_of, stale_in, standing
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import BenchmarkDetails, Evidence, as_json, details_of
 from evalkit.files import JsonObject, read_record
@@ -151,7 +150,7 @@ def decide(
         study: The study's name.
         stage: "pre_deploy" (benchmark and human rating) or "rollout" (the A/B test too).
         rules: The study's rules; the defaults otherwise.
-        against: Results against any model of the study, from any time; see `evalkit.decision.standing`.
+        against: Results against any model of the study, from any time; see `evalkit.decision.findings`.
         concerns: What was changed after it could be known how it turns out; see `evalkit.decision.concerns`.
         declared: Settings and rules that decide, kept on record.
         changed: What is declared otherwise than when results were seen; see `evalkit.decision.concerns`.

@@ -263,19 +263,15 @@ def _page(
         css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
         title=str(made.parameters.get("title") or made.study),
         about=_about(made, decision, evidence.get("benchmark")),
-        failed=made.failed,
+        made=made,
         sound=[one.short for one in chapters if not one.error],
         first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
         chapters=chapters,
         rows=_rows(decision, chapters),
         facts=_facts(made, decision, evidence, lost),
         tables=_tables(made, evidence),
-        version=made.versions["evalkit"],
-        run=made.run,
         notes=[visible(one) for one in (*(made.notes or ()), *_changes(decision, UNCONFIRMED))],
         notices=[visible(one) for one in notices],
-        head=made.ledger,
-        made_at=made.made_at,
         **_verdict(made, decision),
     )
 

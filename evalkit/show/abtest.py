@@ -21,7 +21,7 @@ from evalkit.stats import keeps_margin
 from evalkit.stats.result import two_sided_p
 
 if TYPE_CHECKING:
-    from evalkit.abtest.findings import Findings
+    from evalkit.abtest.outcomes import Findings
 
 NAMES = {
     "error": "Failed calls",

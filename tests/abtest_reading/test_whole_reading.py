@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from evalkit.abtest.effects import design_effect_in, effect, side_by_side
-from evalkit.abtest.findings import deciding, read_looks
+from evalkit.abtest.lock import limits, schedule
+from evalkit.abtest.outcomes import deciding, read_looks
 from evalkit.abtest.reading import read_ab_test
-from evalkit.abtest.schedule import limits, schedule
 from evalkit.show.lacking import in_words
 from evalkit.stats import combine_phases, ratio_test
 
