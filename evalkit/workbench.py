@@ -76,9 +76,12 @@ class Study(study.Study):
         """The fine-tuned model and every further one the study names, each against base; p is adjusted for their number."""
         return self.bench.compared
 
-    @cached_property
     def checkup(self) -> Checkup:
         """The test set, examined: repeated rows, contradictions, leaks from training, thin slices, size."""
+        return self._checkup
+
+    @cached_property
+    def _checkup(self) -> Checkup:
         from evalkit.benchmark import doctor, near_duplicates
 
         return doctor.examine(
@@ -90,7 +93,6 @@ class Study(study.Study):
             memory=self.reports / near_duplicates.MEMORY,
         )
 
-    @cached_property
     def costs(self) -> Costs:
         """What both models' answers took: tokens, time, money."""
         return self.bench.costs()
@@ -385,12 +387,12 @@ class Study(study.Study):
             found,
             study=self.name,
             models=bench.models,
-            costs=self.costs.to_dict(),
+            costs=self.costs().to_dict(),
             slices=[primary],
             bound_to=bench.bound_to,
             power=said.power,
             chance_rate=found.declared.chance_rate,
-            test_set_findings=self.checkup.counts(),
+            test_set_findings=self.checkup().counts(),
             own_code=bench.own_code,
         )
         _written(record, self.run_folder() / handover.FILE)
