@@ -7,7 +7,7 @@ _HOMES = {
     "Study": "evalkit.workbench",
     "EvalResult": "evalkit.records",
     "run_automated_eval": "evalkit.answers.runner",
-    "check_format": "evalkit.answers.checkers",
+    "check_format": "evalkit.answers.scoring",
     "compute_metrics": "evalkit.answers.metrics",
     "compare_models": "evalkit.benchmark.comparison",
     "compare_files": "evalkit.benchmark.comparison",

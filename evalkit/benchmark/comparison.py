@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from evalkit import stats
-from evalkit.answers import metrics, scorers
+from evalkit.answers import metrics, scoring
 from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
@@ -344,7 +344,8 @@ class Comparison(Brief):
     def _repr_html_(self) -> str:
         tests = {name.replace("_", " "): _effect(one) for name, one in self.tests.items()}
         cells = {name.replace("_", " "): n for name, n in self.cells.items()}
-        return html_table({"examples": self.n, **tests, **cells, "notes": " ".join(self.notes)})
+        notes = {"notes": " ".join(self.notes)} if self.notes else {}
+        return html_table({"examples": self.n, **tests, **cells, **notes})
 
 
 def compare_models(
@@ -543,7 +544,7 @@ def _metrics_to_test(
     )
     if primary_metric in shared:
         return shared, notes
-    if primary_metric in scorers.SCORERS or (primary_metric == "exact_match" and not only):
+    if primary_metric in scoring.SCORERS or (primary_metric == "exact_match" and not only):
         return (*shared, primary_metric), notes
     told = f"; {' '.join(notes)}" if primary_metric in only else ""
     raise DesignError(

@@ -16,8 +16,8 @@ from pathlib import Path
 from evalkit import conversation as talk
 from evalkit import stats
 from evalkit.answers import dataset
-from evalkit.answers.checkers import icd10cm_format
 from evalkit.answers.dataset import Problem
+from evalkit.answers.scoring import icd10cm_format
 from evalkit.benchmark.near_duplicates import groups_of
 from evalkit.conversation import Messages, attachments, conversation_text
 from evalkit.records import Brief, Example

@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from evalkit import stats
-from evalkit.answers import scorers
+from evalkit.answers import scoring
 from evalkit.answers.pairs import Pair
 from evalkit.conversation import conversation_text
 from evalkit.errors import DataError, DesignError
@@ -166,7 +166,7 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
         expected, predicted = str(row["expected"]), str(answer or "")
         matched, form = row.get("exact_match"), row.get("format_correct", row.get("format"))
         if matched is None:
-            matched = outcome == "ok" and scorers.exact(expected, predicted)
+            matched = outcome == "ok" and scoring.exact(expected, predicted)
         # a frame of ours names the example itself where it shares none
         cluster = row.get("cluster")
         results.append(
@@ -198,6 +198,14 @@ def _check_scores(frame: pd.DataFrame, scores: Iterable[str], side: str) -> None
             raise DataError(
                 f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; a score is "
                 "a number from 0 to 1: drop the column, or give it as text to cut by it"
+            )
+    for name in {"exact_match", "format", "format_correct"} & set(frame.columns):
+        values = frame[name].astype(float)
+        odd = frame.loc[values.notna() & ~values.isin([0, 1]), ["example_id", name]]
+        for who, value in odd.itertuples(index=False):
+            raise DataError(
+                f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; need true or false, "
+                "of several samples one row each"
             )
 
 

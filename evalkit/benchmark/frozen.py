@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evalkit import ledger
 from evalkit.answers import dataset, journal
-from evalkit.answers.request import Role
+from evalkit.answers.evaluation import Role
 from evalkit.answers.runner import results_from_journal
 from evalkit.benchmark.bench import UNSCORED, Bench
 from evalkit.errors import DataError, DesignError

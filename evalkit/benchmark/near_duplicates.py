@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
-from evalkit.answers.scorers import common_start
+from evalkit.answers.scoring import common_start
 from evalkit.errors import DataError
 from evalkit.files import read_record, write_whole
 

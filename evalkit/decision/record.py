@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evalkit.decision.concerns import Concern
-from evalkit.decision.findings import of_changes
+from evalkit.decision.findings import Stale, against_of, of_changes, stale_in, standing
 from evalkit.decision.layers import LayerDecision, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
-from evalkit.decision.standing import Stale, against_of, stale_in, standing
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import BenchmarkDetails, Evidence, as_json, details_of
 from evalkit.files import JsonObject, read_record
 from evalkit.records import Against, Brief, Layer, Missing
+from evalkit.wording import effect_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,14 +103,14 @@ class Decision(Brief):
         Returns:
             Columns: `layer`, `gate` (passes, don't ship, not yet), `verdict` (of the layer's test, or "missing"), `metric`,
             `unit`, `n`, `estimate`, `ci_low`, `ci_high` and `limit` (fine-tuned minus base, human rating minus 50%; on the
-            metric's own scale), `p_value`, `alpha`, `lower_is_better`, `required` (by the stage), `simulated`, and `reason`.
+            metric's own scale), `p_value`, `alpha`, `lower_is_better`, `required` (by the stage) and `simulated`.
             An effect that is withheld is missing.
         """
         import pandas as pd
 
         numbers = ("estimate", "ci_low", "ci_high", "limit", "p_value", "alpha")
         columns = ["layer", "word", "verdict", "metric", "unit", "n", *numbers]
-        columns += ["lower_is_better", "required", "simulated", "reason"]
+        columns += ["lower_is_better", "required", "simulated"]
         gate = pd.CategoricalDtype(["don't ship", "not yet", "passes"], ordered=True)
         kinds = {"layer": pd.CategoricalDtype([*FILES]), "gate": gate, "verdict": "category"}
         frame = pd.DataFrame([asdict(one) for one in self.layers], columns=columns)
@@ -150,7 +150,7 @@ def decide(
         study: The study's name.
         stage: "pre_deploy" (benchmark and human rating) or "rollout" (the A/B test too).
         rules: The study's rules; the defaults otherwise.
-        against: Results against any model of the study, from any time; see `evalkit.decision.standing`.
+        against: Results against any model of the study, from any time; see `evalkit.decision.findings`.
         concerns: What was changed after it could be known how it turns out; see `evalkit.decision.concerns`.
         declared: Settings and rules that decide, kept on record.
         changed: What is declared otherwise than when results were seen; see `evalkit.decision.concerns`.
@@ -244,5 +244,5 @@ def _stale_against(
     for layer, why in stale.items():
         if why:
             read = read_layer(layer, evidence[layer], rules=rules, required=True)
-            if found := against_of(evidence[layer], read.word, read.effect_text()):
+            if found := against_of(evidence[layer], read.word, effect_text(read)):
                 yield found

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import SupportsFloat
 
-from evalkit.answers.scorers import SCORERS
+from evalkit.answers.scoring import SCORERS
 from evalkit.conversation import Message
 from evalkit.errors import DataError, EvalkitError
 from evalkit.records import Answer, Outcome

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evalkit.answers import dataset, journal, metrics, runner
+from evalkit.answers import dataset, journal, runner, scoring
 from evalkit.conversation import Message
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
@@ -71,7 +71,7 @@ class Row:
             expects=bool(self.expected),
             slices=self.slices,
         )
-        return metrics.score_answer(example, self.scored, self.sample, checker="none", scorers=())
+        return scoring.score_answer(example, self.scored, self.sample, checker="none", scorers=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,7 +288,7 @@ _RECORDS = {  # as a cell's last value each is what the function of this name sh
     "abtest.plan.ABPlan": "goal",
     "abtest.lock.LockedPlan": "plan",
     "abtest.reading.Reading": "z_test",
-    "abtest.reading.NoReading": "z_test",
+    "abtest.reading.NoReading": "plan",
     "decision.record.Decision": "layers",
     "decision.history.History": "history",
 }

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from evalkit.answers.checkers import checker
+from evalkit.answers.scoring import checker
 from evalkit.benchmark.doctor import examine, hints
 from evalkit.decision import Rules, decide
 from evalkit.report.new import new_study, next_step
