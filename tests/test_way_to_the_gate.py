@@ -17,6 +17,7 @@ from evalkit.benchmark.comparison import compare_many
 from evalkit.decision import Rules, decide
 from evalkit.evidence import Evidence
 from evalkit.records import EvalResult
+from evalkit.show import verdict as spoken
 
 ABOUT = {
     "study": "small",
@@ -57,7 +58,7 @@ def test_one_of_several_checkpoints_is_held_against_the_margin_by_the_wider_inte
         words[name] = (layer.verdict, found.verdict)
         inside = layer.ci_low > -0.055
         assert inside is (name == "alone")
-        assert ("99% interval" in layer.reason) is (name == "several")
+        assert ("99% interval" in spoken.reason(layer)) is (name == "several")
     assert words == {"alone": ("not worse", "ship"), "several": ("not shown", "not yet")}
 
 
