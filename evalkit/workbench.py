@@ -350,14 +350,14 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.benchmark import evidence
+        from evalkit.benchmark import handover
         from evalkit.benchmark.frames import write_examples
         from evalkit.show.comparison import settle
 
-        path = self.run_folder() / evidence.FILE
+        path = self.run_folder() / handover.FILE
         marks = noise.marks if noise else {}
         write_examples(found.regressed, marks, path.parent)
-        record = evidence.amended(
+        record = handover.amended(
             path,
             bound_to=self.bench.bound_to,
             slices=(slices, *slices.others),
@@ -372,7 +372,7 @@ class Study(study.Study):
         return record
 
     def _evidence(self, found: Comparison) -> Evidence:
-        from evalkit.benchmark import evidence
+        from evalkit.benchmark import handover
         from evalkit.benchmark.slices import slice_table
 
         said, bench = self.settings, self.bench
@@ -383,7 +383,7 @@ class Study(study.Study):
             margin=said.slice_margin,
             power=said.power,
         )
-        record = evidence.evidence_of(
+        record = handover.evidence_of(
             found,
             study=self.name,
             models=bench.models,
@@ -395,7 +395,7 @@ class Study(study.Study):
             test_set_findings=self.checkup().counts(),
             own_code=bench.own_code,
         )
-        _written(record, self.run_folder() / evidence.FILE)
+        _written(record, self.run_folder() / handover.FILE)
         return record
 
 
