@@ -76,7 +76,7 @@ def test_a_file_of_an_earlier_version_is_read_as_far_as_its_numbers_go(file):
         verdict.missing(decision)
     wrong = "Don’t ship this version: no gain is shown."
     edited(file, lambda found: found.update(headline=wrong))
-    with pytest.raises(DataError, match="of an earlier version, .*; run its chapter again"):
+    with pytest.raises(DataError, match=r"of an earlier version, .*; run its chapter again"):
         verdict.read(folder)
     assert verdict.read(folder, earlier=True) == decision
 
