@@ -476,7 +476,10 @@ def _counted_chance(sizes: Sequence[int], rates: Sequence[float], alpha: float) 
 
 
 def _variance_at_loss(fixed: float, regressed: float, margin: float) -> float:
-    """Variance of one example's difference, at the rates likeliest when the true difference is a loss of `margin`."""
+    """Variance of one example's difference, at the rates likeliest when the true difference is a loss of `margin`.
+
+    Source: Tango 1998; Nam 1997.
+    """
     linear = fixed + regressed + (2 - fixed + regressed) * margin
     rate = (linear + max(0.0, linear**2 - 8 * regressed * margin * (1 + margin)) ** 0.5) / 4
     return 2 * rate - margin * (1 + margin)

@@ -214,7 +214,10 @@ def newcombe_by_user(control: RatioSums, treatment: RatioSums, alpha: float) -> 
 
 
 def wilson_by_user(sums: RatioSums, alpha: float) -> tuple[float, float, float]:
-    """A rate with Wilson limits at the number of independent requests that its users are worth."""
+    """A rate with Wilson limits at the number of independent requests that its users are worth.
+
+    Source: Wilson 1927; effective sample size as Rao & Scott 1992.
+    """
     rate = sums.sum_y / sums.sum_x
     alone = rate * (1 - rate) * sums.sum_x
     # where there is no event at all, users are counted
