@@ -23,7 +23,7 @@ from evalkit.ledger import FILE, Ledger
 from evalkit.records import Against, Brief, Layer
 from evalkit.settings import Settings, read_notebook, read_pinned
 from evalkit.study import PINNED, Study
-from evalkit.wording import decimals, points
+from evalkit.wording import decimals, effect_text, points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,7 +261,7 @@ def _decided(made: Decision | None) -> JsonObject:
         "verdict": made.verdict,
         "stage": made.stage,
         "layers": {one.layer: one.verdict for one in made.layers},
-        "effects": {one.layer: one.effect_text() for one in shown},
+        "effects": {one.layer: effect_text(one) for one in shown},
         "rules": made.ruled_by.sentences(made.stage, sliced=made.sliced),
         "declared": made.declared,
     }
@@ -297,7 +297,7 @@ def _against(evidence: Mapping[Layer, Evidence], made: Decision | None) -> list[
     for layer, one in evidence.items():
         word, said = "don't ship" if one.verdict == "worse" else "", ""
         if judged := gate.get(layer):
-            word, said = judged.word, judged.effect_text()
+            word, said = judged.word, effect_text(judged)
         if found := against_of(one, word, said):
             rows.append(asdict(found))
     return rows

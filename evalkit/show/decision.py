@@ -245,7 +245,7 @@ def _layer_row(layer: LayerDecision) -> Row:
         n=n,
         word=_track_word(layer),
         verdict=layer.verdict,
-        value=layer.effect_text(),
+        value=wording.effect_text(layer),
         simulated=layer.simulated,
         estimate=layer.estimate,
         low=layer.ci_low,
