@@ -1,6 +1,5 @@
 """What somebody meets who has never seen the kit: a wrong record, role or name says what is needed."""
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -57,10 +56,3 @@ def test_answers_that_are_none_are_told_from_a_file_and_a_frame():
     for given, came in (("base.csv", "str with str"), ([{"example_id": 1}], "list with dict")):
         with pytest.raises(DataError, match=f"base results: got {came} in it.*ek.read_log"):
             ek.compare_models(given, [])
-
-
-def test_every_record_that_displays_itself_in_a_notebook_is_there_and_has_its_figure():
-    for record, (how, gives) in show.RECORDS.items():
-        module, _, name = record.rpartition(".")
-        assert import_module(f"evalkit.{module}").__dict__[name].__module__ == f"evalkit.{module}"
-        assert callable(getattr(show, how)) if how else gives
