@@ -321,8 +321,10 @@ class Study(study.Study):
         if isinstance(found, Comparison):
             return self._evidence(found)
         if isinstance(found, Preference):
+            from evalkit.show.human import written
+
             said = {"models": self.bench.models, "bound_to": self.bench.bound_to}
-            record = human_evidence(found, study=self.name, **said)
+            record = written(human_evidence(found, study=self.name, **said), found)
             return _written(record, folder / "preference.json")
         if isinstance(found, Decision):
             return self._write_decision(found, folder)

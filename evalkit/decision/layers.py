@@ -23,7 +23,7 @@ from evalkit.decision.findings import (
     of_standing,
 )
 from evalkit.decision.rules import NAMES, Need, Rules
-from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, ReportedTest
+from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, HumanDetails, ReportedTest
 from evalkit.records import OPEN_SLICES, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
@@ -62,6 +62,7 @@ class LayerDecision:
         verdict: The verdict of its test, or "missing".
         simulated: True when any rating or user in it is simulated.
         required: True when the stage needs this layer.
+        identical: Of `n`, those that nobody was asked about, as both answers are the same: they count as ties.
         estimate: The effect as a difference (human rating: minus 50%); None when withheld.
         limit: What the whole interval must lie beyond, on the better side.
         need: What it must show: "better", or "not worse" by more than the margin.
@@ -83,6 +84,7 @@ class LayerDecision:
     metric: str = ""
     unit: str = ""
     n: int | None = None
+    identical: int = 0
     estimate: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
@@ -122,6 +124,11 @@ class LayerDecision:
     def told(self, *effects: str) -> list[Finding]:
         """The findings whose rule does one of these: blocks, holds, warns."""
         return [one for one in self.findings if one.effect in effects]
+
+    @property
+    def asked(self) -> int:
+        """`n` without what is identical."""
+        return (self.n or 0) - self.identical
 
 
 def read_layer(
@@ -165,7 +172,7 @@ def read_layer(
         )
     ours = [one for one in (*told, *find(evidence, rules)) if one.effect != "ignored"]
     findings = (*stood, *ours)
-    primary = _counting(evidence, need)
+    primary, details = _counting(evidence, need), evidence.details
     shift, turned = 0.5 if layer == "human" else 0.0, bool(primary.lower_is_better)
     estimate, low, high = (
         None if value is None else value - shift
@@ -185,6 +192,7 @@ def read_layer(
         metric=wording.visible(evidence.metric),
         unit=evidence.unit,
         n=primary.n,
+        identical=details.identical if isinstance(details, HumanDetails) else 0,
         estimate=estimate,
         ci_low=low,
         ci_high=high,

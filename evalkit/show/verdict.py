@@ -363,9 +363,10 @@ def _fill(layer: LayerDecision, text: str) -> str:
     # named by the study
     quoted = f"“{layer.metric}”" if layer.layer == "ab_test" else layer.metric
     below = " below 50%" if layer.layer == "human" else ""
+    same = f" rated and {wording.count(layer.identical)} identical" if layer.identical else ""
     return text.format(
         metric=quoted,
-        n=wording.plural(layer.n or 0, layer.unit.removesuffix("s")),
+        n=wording.plural(layer.asked, layer.unit.removesuffix("s")) + same,
         effect=_difference(layer),
         measured=_measured(layer),
         size=_size(layer, layer.estimate or 0.0, with_unit=True),
