@@ -11,9 +11,8 @@ import msgspec
 
 from evalkit import ledger
 from evalkit.abtest import lock
-from evalkit.decision.concerns import in_force
+from evalkit.decision.concerns import in_force, inputs, made_in
 from evalkit.decision.findings import against_of
-from evalkit.decision.intact import inputs, made_in
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import Decision, read_decision, read_evidence
 from evalkit.decision.rules import Rules
