@@ -14,7 +14,7 @@ from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import ABPlan
 from evalkit.abtest.reading import NoReading, Reading
 from evalkit.answers.runner import results_from_journal
-from evalkit.benchmark import doctor, evidence, near_duplicates
+from evalkit.benchmark import doctor, evidence
 from evalkit.benchmark.bench import Bench, Costs, Gaps
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.doctor import Checkup
@@ -85,7 +85,7 @@ class Study(study.Study):
             slice_fields=self.bench.fields,
             cluster_field=self.settings.cluster_field or None,
             limit=self.settings.limit,
-            memory=self.reports / near_duplicates.MEMORY,
+            memory=self.reports / doctor.MEMORY,
         )
 
     @cached_property
