@@ -383,7 +383,7 @@ def _batch(options: argparse.Namespace) -> None:
 
 
 def _freeze(options: argparse.Namespace) -> None:
-    from evalkit.benchmark.frozen import freeze
+    from evalkit.benchmark.bench import freeze
 
     bench = _bench(options)
     _tell(freeze(bench, options.role, prompts=options.prompts, samples=options.samples))
