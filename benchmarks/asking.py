@@ -113,7 +113,8 @@ def stream(path: Path, concurrency: int) -> int:
     """The same as an iterator that holds no rows and no results."""
     import asyncio
 
-    from evalkit.answers.runner import Evaluation, stream_eval
+    from evalkit.answers.evaluation import Evaluation
+    from evalkit.answers.runner import stream_eval
 
     async def main() -> int:
         journal = path.with_suffix(".journal")
@@ -136,7 +137,7 @@ def warm() -> None:
     importlib.import_module("openai.resources.chat")
     importlib.import_module("evalkit.answers.endpoint")
     importlib.import_module("evalkit.answers.runner")
-    importlib.import_module("evalkit.answers.metrics").similarity("a", "b")
+    importlib.import_module("evalkit.answers.scorers").similarity("a", "b")
 
 
 def child(name: str, path: Path, concurrency: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from evalkit.files import JsonObject, as_record, read_json, write_whole
@@ -23,15 +24,14 @@ from evalkit.redaction import without_secrets_in
 _SAID, _REMEDY = "not a record of evidence", "run its chapter again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
+class Reported(msgspec.Struct, frozen=True, kw_only=True):
     """A part of what a layer reports; a field that is unset stands in no file.
 
     Attributes:
         reported: What no code reads, by its name in the file.
     """
 
-    reported: JsonObject = field(default_factory=dict)
+    reported: JsonObject = {}
 
     @classmethod
     def of(cls, numbers: Mapping[str, object]) -> Self:
@@ -43,8 +43,7 @@ class Reported:
         return as_record(_apart(as_json(numbers), cls), cls, _SAID, _REMEDY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval(Reported):
+class Interval(Reported, frozen=True, kw_only=True):
     """An estimate and its interval, None where undefined; `n` counts what carries it."""
 
     estimate: float | None = None
@@ -54,8 +53,7 @@ class Interval(Reported):
     alpha: float | UnsetType | None = UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedTest(Interval):
+class ReportedTest(Interval, frozen=True, kw_only=True):
     """The result of a test; while it is withheld `verdict` and `n` at most.
 
     Attributes:
@@ -78,20 +76,18 @@ class ReportedTest(Interval):
         return self.p_value if self.p_decides is UNSET else self.p_decides
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Level(Interval):
+class Level(Interval, frozen=True, kw_only=True):
     """One model's level in a metric; a rate counts its successes."""
 
     successes: int | UnsetType = UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedMetric(Reported):
+class ReportedMetric(Reported, frozen=True, kw_only=True):
     """Both models' levels in a metric, and the test of their difference."""
 
     base: Level | float | None = None
     fine_tuned: Level | float | None = None
-    test: ReportedTest = field(default_factory=ReportedTest)
+    test: ReportedTest = ReportedTest()
 
     @property
     def levels(self) -> tuple[float | None, float | None]:
@@ -107,8 +103,7 @@ class ReportedMetric(Reported):
         return isinstance(self.base, Level) and self.base.successes is not UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedSlice(Interval):
+class ReportedSlice(Interval, frozen=True, kw_only=True):
     """One slice in the primary metric.
 
     Attributes:
@@ -137,15 +132,13 @@ class ReportedSlice(Interval):
         return self.diff if self.estimate is None else self.estimate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cells(Reported):
+class Cells(Reported, frozen=True, kw_only=True):
     """Examples by what became of them."""
 
     regressed: int | UnsetType = UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkDetails(Reported):
+class BenchmarkDetails(Reported, frozen=True, kw_only=True):
     """What the benchmark reports.
 
     Attributes:
@@ -161,17 +154,17 @@ class BenchmarkDetails(Reported):
         costs: Tokens, waiting time and money, by model.
     """
 
-    metrics: Mapping[str, ReportedMetric] = field(default_factory=dict)
-    p_adjusted: Mapping[str, float | None] = field(default_factory=dict)
-    cells: Cells = field(default_factory=Cells)
+    metrics: Mapping[str, ReportedMetric] = {}
+    p_adjusted: Mapping[str, float | None] = {}
+    cells: Cells = Cells()
     fragile: bool = False
     noise_floor: JsonObject | None = None
     slices: tuple[ReportedSlice, ...] = ()
     widened: Interval | None = None
     n_compared: int = 1
-    test_set_findings: Mapping[str, int] = field(default_factory=dict)
-    own_code: Mapping[str, str] = field(default_factory=dict)
-    costs: Mapping[str, JsonObject] = field(default_factory=dict)
+    test_set_findings: Mapping[str, int] = {}
+    own_code: Mapping[str, str] = {}
+    costs: Mapping[str, JsonObject] = {}
 
     @property
     def n_leaks(self) -> int:
@@ -184,37 +177,32 @@ class BenchmarkDetails(Reported):
         return self.test_set_findings.get("conflict", 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedRater(Reported):
+class ReportedRater(Reported, frozen=True, kw_only=True):
     """One rater, and why this one looks careless."""
 
     rater: str = ""
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedLock(Reported):
+class ReportedLock(Reported, frozen=True, kw_only=True):
     """The lock of a round, and when it was locked before, if somebody removed that lock."""
 
     locked_before: tuple[str, ...] | UnsetType = UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AtEqualLength(ReportedTest):
+class AtEqualLength(ReportedTest, frozen=True, kw_only=True):
     """The preference were both answers equally long, and whether their length explains it."""
 
     explains: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfRaters(ReportedTest):
+class OfRaters(ReportedTest, frozen=True, kw_only=True):
     """The preference of raters like these."""
 
     n_raters: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HumanDetails(Reported):
+class HumanDetails(Reported, frozen=True, kw_only=True):
     """What a rating round reports; while it is open its progress alone."""
 
     round: str = ""
@@ -224,8 +212,7 @@ class HumanDetails(Reported):
     rater_sample: OfRaters | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned(Reported):
+class Planned(Reported, frozen=True, kw_only=True):
     """The size of an A/B test as planned."""
 
     n_control: int = 0
@@ -233,16 +220,14 @@ class Planned(Reported):
     days: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedGuardrail(Interval):
+class ReportedGuardrail(Interval, frozen=True, kw_only=True):
     """One guardrail and its verdict against its margin."""
 
     name: str = ""
     verdict: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedOutcomes(Reported):
+class ReportedOutcomes(Reported, frozen=True, kw_only=True):
     """What the outcomes say, beside the primary result.
 
     Attributes:
@@ -260,8 +245,7 @@ class ReportedOutcomes(Reported):
     over_all: Interval | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanDiffers(Reported):
+class PlanDiffers(Reported, frozen=True, kw_only=True):
     """A setting that study.yaml and the locked plan say differently; `amended` where the plan was changed, not the study."""
 
     name: str
@@ -270,8 +254,7 @@ class PlanDiffers(Reported):
     amended: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ABDetails(Reported):
+class ABDetails(Reported, frozen=True, kw_only=True):
     """What an A/B test reports; without a reading why there is none.
 
     Attributes:
@@ -285,7 +268,7 @@ class ABDetails(Reported):
     plan_hash: str = ""
     locked_at: str = ""
     came_first: str = ""
-    planned: Planned = field(default_factory=Planned)
+    planned: Planned = Planned()
     guardrails: tuple[ReportedGuardrail, ...] = ()
     looks: tuple[ReportedTest, ...] = ()
     findings: ReportedOutcomes | UnsetType = UNSET
@@ -401,8 +384,7 @@ Details = TypeVar("Details", BenchmarkDetails, HumanDetails, ABDetails)
 _hints = cache(get_type_hints)
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
+class _Named(msgspec.Struct):
     layer: Layer
 
 
@@ -413,10 +395,12 @@ def details_of(evidence: Mapping[Layer, Evidence], kind: type[Details]) -> Detai
 
 def as_json(value: object) -> Any:
     """Records as the values of their JSON."""
-    if is_dataclass(value):
-        known = {one.name: getattr(value, one.name) for one in fields(value)}
-        rest = known.pop("reported", {})
-        value = {name: one for name, one in known.items() if one is not UNSET} | rest
+    if isinstance(value, Reported):
+        known = msgspec.structs.asdict(value)
+        del known["reported"]
+        value = {name: one for name, one in known.items() if one is not UNSET} | value.reported
+    elif is_dataclass(value):
+        value = {one.name: getattr(value, one.name) for one in fields(value)}
     if isinstance(value, Mapping):
         return {str(name): as_json(one) for name, one in value.items()}
     return [*map(as_json, value)] if isinstance(value, tuple | list) else value
@@ -430,7 +414,7 @@ def _apart(value: Any, kind: Any) -> Any:
         return [_apart(one, parts[0]) for one in value]
     if isinstance(value, dict) and get_origin(kind) is Mapping:
         return {name: _apart(one, parts[1]) for name, one in value.items()}
-    if not isinstance(value, dict) or not is_dataclass(kind):
+    if not (isinstance(value, dict) and isinstance(kind, type)):
         return value
     hints = _hints(kind)
     known = {name: _apart(one, hints[name]) for name, one in value.items() if name in hints}

@@ -9,32 +9,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evalkit import study
-from evalkit.abtest import chapter, lock
-from evalkit.abtest.lock import LockedPlan
-from evalkit.abtest.plan import ABPlan
-from evalkit.abtest.reading import NoReading, Reading
+from evalkit.abtest import lock
 from evalkit.answers.runner import results_from_journal
-from evalkit.benchmark import doctor, evidence
-from evalkit.benchmark.bench import Bench, Costs, Gaps
-from evalkit.benchmark.comparison import Comparison
-from evalkit.benchmark.doctor import Checkup
-from evalkit.benchmark.frames import write_examples
-from evalkit.benchmark.noise import NoiseFloor, ask_twice
-from evalkit.benchmark.slices import Found, SliceTable, slice_table
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
 from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import Evidence
-from evalkit.human.preference import Preference, human_evidence, read_preference
-from evalkit.human.session import simulate_votes
-from evalkit.human.study_round import StudyRound, find_round, in_jupyter, open_round
+from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
 from evalkit.records import EvalResult
 from evalkit.settings import named
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from evalkit.abtest.experiment import Experiment
+    from evalkit.abtest.lock import LockedPlan
+    from evalkit.abtest.plan import ABPlan
+    from evalkit.abtest.reading import NoReading, Reading
+    from evalkit.benchmark.bench import Bench, Costs, Gaps
+    from evalkit.benchmark.comparison import Comparison
+    from evalkit.benchmark.doctor import Checkup
+    from evalkit.benchmark.noise import NoiseFloor
+    from evalkit.benchmark.slices import Found, SliceTable
+    from evalkit.human.preference import Preference
     from evalkit.show.explorer import Explorer
 
 
@@ -48,6 +46,8 @@ class Study(study.Study):
     @cached_property
     def bench(self) -> Bench:
         """The benchmark behind the methods below: test set, journals, scoring."""
+        from evalkit.benchmark.bench import Bench
+
         return Bench(study=self, margin=self.margin("benchmark"))
 
     def answers(self, role: Literal["base", "fine_tuned"]) -> list[EvalResult]:
@@ -79,6 +79,8 @@ class Study(study.Study):
     @cached_property
     def checkup(self) -> Checkup:
         """The test set, examined: repeated rows, contradictions, leaks from training, thin slices, size."""
+        from evalkit.benchmark import doctor
+
         return doctor.examine(
             self.bench.path,
             self.optional(self.settings.train_file),
@@ -95,6 +97,8 @@ class Study(study.Study):
 
     def ask_twice(self, comparison: Comparison) -> NoiseFloor:
         """Asks both models twice, as many examples as `reask_n` says; without an endpoint it says so and goes on."""
+        from evalkit.benchmark.noise import ask_twice
+
         said = self.settings
         return ask_twice(self.bench, comparison, self.run_folder(), n=said.reask_n, seed=said.seed)
 
@@ -113,25 +117,28 @@ class Study(study.Study):
             lower_is_better=[k for k, one in comparison.tests.items() if one.lower_is_better],
         )
 
+    @cached_property
+    def _experiment(self) -> Experiment:
+        """The A/B test behind the methods below: plan, log, reading."""
+        from evalkit.abtest.experiment import Experiment
+
+        return Experiment(study=self, margin=self.margin("ab_test"))
+
     def draft(self) -> ABPlan:
         """The A/B plan that the settings describe; nothing is locked by it."""
-        return chapter.make_plan(self, margin=self.margin("ab_test"))
+        return self._experiment.draft()
 
     def plan_differs(self) -> Sequence[Mapping[str, object]]:
         """What the study's settings say otherwise than its locked plan: `name`, `study`, `plan`; nothing before a lock."""
-        locked = self.plan()
-        return () if isinstance(locked, NoReading) else self._differs(locked)
-
-    def _differs(self, locked: LockedPlan) -> Sequence[Mapping[str, object]]:
-        return chapter.plan_differs(self, locked, margin=self.margin("ab_test"))
+        return self._experiment.differs(self.plan())
 
     def lock(self, draft: ABPlan) -> tuple[ABPlan, str]:
         """Locks a plan that names its experiment; returns the plan in force, and what happened."""
-        return chapter.settle_plan(self, draft)
+        return self._experiment.settle(draft)
 
     def plan(self) -> LockedPlan | NoReading:
         """The locked A/B plan with its amendments, or what is missing."""
-        return chapter.plan_in_force(self)
+        return self._experiment.plan()
 
     def simulate_users(self) -> str:
         """Fills the demo's log once: simulated users get recorded answers through the real router. Says what was done.
@@ -151,7 +158,7 @@ class Study(study.Study):
             )
             for one in journals
         ]
-        told = chapter.simulate(self, answers)
+        told = self._experiment.simulate(answers)
         return told or "The log is read as it stands; nothing is simulated."
 
     def reading(self, plan: LockedPlan | NoReading | None = None) -> Reading | NoReading:
@@ -160,14 +167,14 @@ class Study(study.Study):
         Args:
             plan: What `plan()` gave; the locked one by default.
         """
-        return chapter.open_reading(self, plan)
+        return self._experiment.reading(plan)
 
     def design_effect(self) -> float | None:
         """What the plan's `design_effect` would be by the control users in the study's log; None without such a log.
 
         It changes no plan: it is for the next one.
         """
-        return chapter.design_effect_seen(self)
+        return self._experiment.design_effect()
 
     def ledger(self, kind: Literal["look"] = "look") -> pd.DataFrame:
         """A row a look at the A/B test, oldest first.
@@ -203,6 +210,8 @@ class Study(study.Study):
 
     def simulate_votes(self, rating: StudyRound) -> None:
         """Lets the simulated raters of a demo's round finish and lock it; a round of people is left as it is."""
+        from evalkit.human.rater import simulate_votes
+
         if rating.round and rating.simulated:
             expected = {str(one.example_id): one.expected for one in self.bench.base}
             simulate_votes(rating.round, expected, seed=self.settings.rating_seed)
@@ -222,6 +231,8 @@ class Study(study.Study):
 
     def preference(self) -> Preference:
         """Everything the rating round says of the present answers; until it is locked how far it is, and no result."""
+        from evalkit.human.preference import read_preference
+
         bench, bound_to = self.bench, self.bench.bound_to
         found = find_round(self, bound_to)
         if found:
@@ -298,11 +309,16 @@ class Study(study.Study):
         Raises:
             DesignError: It is no result of a chapter.
         """
+        from evalkit.abtest.experiment import ab_evidence
+        from evalkit.abtest.reading import NoReading, Reading
+        from evalkit.benchmark.comparison import Comparison
+        from evalkit.human.preference import Preference, human_evidence
+
         folder = self.run_folder()
         if isinstance(found, Comparison) and slices is not None:
             return self._amend(found, slices, noise, segments)
         if isinstance(found, Comparison):
-            return self._evidence(found, folder / evidence.FILE)
+            return self._evidence(found)
         if isinstance(found, Preference):
             said = {"models": self.bench.models, "bound_to": self.bench.bound_to}
             return human_evidence(found, study=self.name, **said).write(folder / "preference.json")
@@ -312,8 +328,8 @@ class Study(study.Study):
             raise DesignError(
                 f"{type(found).__name__} is no result of a chapter; need what compare, preference, reading or decide gave"
             )
-        differs = self._differs(found.plan) if found.plan else ()
-        record = chapter.ab_evidence(found, study=self.name, differs=differs)
+        differs = self._experiment.differs(found.plan)
+        record = ab_evidence(found, study=self.name, differs=differs)
         return record.write(folder / "ab_test.json")
 
     def _write_decision(self, found: Decision, folder: Path) -> Path:
@@ -330,6 +346,8 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
+        from evalkit.benchmark import evidence
+        from evalkit.benchmark.frames import write_examples
         from evalkit.show.comparison import settle
 
         path = self.run_folder() / evidence.FILE
@@ -346,7 +364,10 @@ class Study(study.Study):
             settle=settle(found),
         )
 
-    def _evidence(self, found: Comparison, path: Path) -> Evidence:
+    def _evidence(self, found: Comparison) -> Evidence:
+        from evalkit.benchmark import evidence
+        from evalkit.benchmark.slices import slice_table
+
         said, bench = self.settings, self.bench
         primary = slice_table(
             found,
@@ -367,5 +388,5 @@ class Study(study.Study):
             test_set_findings=self.checkup.counts(),
             own_code=bench.own_code,
         )
-        record.write(path)
+        record.write(self.run_folder() / evidence.FILE)
         return record

@@ -20,9 +20,8 @@ from evalkit.errors import EvalkitError
 from evalkit.evidence import Evidence
 from evalkit.human import serve
 from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
-from evalkit.human.study_round import read_gold, read_rubric
+from evalkit.human.rater import Session
+from evalkit.human.round import Round, read_gold, read_rubric
 from evalkit.records import EvalResult
 from evalkit.report import manifest
 from evalkit.settings import declared_parameters

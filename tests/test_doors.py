@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from evalkit.__main__ import main
-from evalkit.abtest.log import EventLog, Exposure
+from evalkit.abtest.events import Exposure
+from evalkit.abtest.log import EventLog
 from evalkit.answers.checkers import checker
 from evalkit.answers.endpoint import Endpoint
 from evalkit.answers.journal import Writer, header, read_journal

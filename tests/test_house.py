@@ -61,6 +61,37 @@ def test_what_a_command_waits_for_loads_no_library(module):
     assert out.stdout.strip() == "[]"
 
 
+def loaded_by(code: str) -> set[str]:
+    """Top names of what a fresh process has loaded after some lines."""
+    told = "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = [sys.executable, "-c", code + told]
+    return {
+        *subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    }
+
+
+def test_a_study_is_opened_without_a_library_and_compares_without_those_of_the_ab_test_and_of_figures():
+    heavy = {"pandas", "numpy", "scipy", "statsmodels", "openai", "rapidfuzz", "pyarrow"}
+    others = {
+        "sqlalchemy",
+        "ibis",
+        "duckdb",
+        "matplotlib",
+        "seaborn",
+        "ipywidgets",
+        "anywidget",
+        "openai",
+    }
+    opened = "from evalkit import Study; study = Study.open('icd10'); study.settings"
+    assert not loaded_by(opened) & (heavy | others)
+    assert not loaded_by(f"{opened}; study.compare()") & others
+
+
+def test_a_log_in_a_file_is_read_and_a_request_is_routed_without_sqlalchemy():
+    assert "sqlalchemy" not in loaded_by("import evalkit.abtest.experiment")
+    assert not loaded_by("from evalkit import run_ab_request") & {"sqlalchemy", "pandas", "numpy"}
+
+
 def test_the_articles_names_are_importable_from_the_top():
     import evalkit
 

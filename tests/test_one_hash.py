@@ -9,9 +9,8 @@ from evalkit.answers.runner import run_automated_eval
 from evalkit.benchmark.bench import Bench
 from evalkit.human.batch import hashes_of, prepare_human_eval_batch
 from evalkit.human.preference import human_evidence, read_preference
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
-from evalkit.human.study_round import find_round
+from evalkit.human.rater import Session
+from evalkit.human.round import Round, find_round
 from evalkit.study import Study
 
 JOURNALS = ("base.jsonl", "tuned.jsonl")

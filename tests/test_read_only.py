@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from evalkit import ledger
-from evalkit.abtest import chapter
 from evalkit.abtest.analysis import fetched
-from evalkit.abtest.lock import read_looks
+from evalkit.abtest.experiment import Experiment, ab_evidence
+from evalkit.abtest.lock import LEDGER, read_looks
+from evalkit.abtest.plan import UNNAMED
 from evalkit.abtest.reading import Reading
 from evalkit.abtest.source import open_log
 from evalkit.decision import history
@@ -60,19 +61,19 @@ def results(right):
 
 
 def simulated(home):
-    return chapter.simulate(home, [results(3), results(6)])
+    return Experiment(study=home).simulate([results(3), results(6)])
 
 
 @pytest.fixture
 def tested(home):
-    chapter.lock_plan(home, chapter.make_plan(home))
+    Experiment(study=home).lock(Experiment(study=home).draft())
     simulated(home)
     return home
 
 
 def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     with read_only(tested.folder):
-        found = chapter.open_reading(tested).effect()
+        found = Experiment(study=tested).reading().effect()
         found.opened.log.close()
         assert simulated(tested).startswith("Nothing was simulated: ")
     assert isinstance(found, Reading)
@@ -83,16 +84,16 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
         "Missing: Make ledger.jsonl writable and read the test again (minutes). Users are simulated."
     )
     assert "Read-only file system" in " ".join(found.notes)
-    evidence = chapter.ab_evidence(found, study="tiny")
+    evidence = ab_evidence(found, study="tiny")
     assert "control_rate" not in json.dumps(as_json(evidence.details))
-    assert read_looks(tested.path(chapter.LEDGER)) == ()
+    assert read_looks(tested.path(LEDGER)) == ()
 
 
 def test_a_look_on_record_may_be_read_again(tested):
-    first = chapter.open_reading(tested).effect()
+    first = Experiment(study=tested).reading().effect()
     first.opened.log.close()
     with read_only(tested.folder):
-        again = chapter.open_reading(tested).effect()
+        again = Experiment(study=tested).reading().effect()
         again.opened.log.close()
     assert again.primary_dict() == first.primary_dict()
     assert again.recorded
@@ -119,8 +120,8 @@ def test_a_log_with_rows_still_in_its_write_ahead_log_is_read_whole(tested, tmp_
 
 def test_a_plan_that_cannot_be_locked_is_a_draft(home):
     with read_only(home.folder):
-        plan, said = chapter.settle_plan(home, chapter.make_plan(home))
-    assert plan.experiment_name == chapter.UNNAMED
+        plan, said = Experiment(study=home).settle(Experiment(study=home).draft())
+    assert plan.experiment_name == UNNAMED
     assert said.startswith("Not locked: ")
 
 

@@ -14,15 +14,15 @@ import yaml
 
 from evalkit import ledger
 from evalkit.__main__ import main
-from evalkit.abtest import chapter
+from evalkit.abtest.experiment import Experiment
 from evalkit.abtest.lock import Look, amend, canonical, read_lock, record_look
 from evalkit.decision import history
 from evalkit.decision.concerns import confirm
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import Evidence
 from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
+from evalkit.human.rater import Session
+from evalkit.human.round import Round
 from evalkit.records import EvalResult
 from evalkit.report import manifest
 from evalkit.report.gate import gate, verify
@@ -60,8 +60,12 @@ class Project:
         self.journal.write_text('{"kind": "evalkit-journal", "at": 1}\n{"text": "yes"}\n')
         self.draw()
         self.lock()
-        chapter.lock_plan(self.home(), chapter.make_plan(self.home()))
+        self.plan_locked()
         self.look()
+
+    def plan_locked(self):
+        experiment = Experiment(study=self.home())
+        experiment.lock(experiment.draft())
 
     @property
     def plan(self):
@@ -413,13 +417,13 @@ def test_chapter_4_refuses_a_round_and_chapter_6_a_plan(project, name):
         Round.open(project.round).check()
     alpha_changed(project)
     with pytest.raises(DataError, match=r"plan\.lock\.json: was"):
-        chapter.plan_in_force(project.home())
+        Experiment(study=project.home()).plan()
 
 
 def another_metric_locked(project):
     project.plan.unlink()
     project.say(ab_metric="clicked")
-    chapter.lock_plan(project.home(), chapter.make_plan(project.home()))
+    project.plan_locked()
 
 
 def locked_again(project):
@@ -453,7 +457,7 @@ def first_round_chosen(project):
 def another_experiment(project):
     project.plan.unlink()
     project.say(experiment_name="exp2")
-    chapter.lock_plan(project.home(), chapter.make_plan(project.home()))
+    project.plan_locked()
 
 
 def edited(name, old, new):
@@ -724,7 +728,7 @@ def test_three_looks_and_a_run_at_once_leave_one_chain(project):
         list(pool.map(lambda _: project.look(), range(9)))
     assert project.run(2).verdict == "ship"
     assert verify("tiny", root=project.root).code == 0
-    assert asdict(chapter.plan_in_force(project.home()))["locked_at"] <= datetime.now(UTC).isoformat()  # fmt: skip
+    assert asdict(Experiment(study=project.home()).plan())["locked_at"] <= datetime.now(UTC).isoformat()  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec import structs
 
 from evalkit.abtest.findings import deciding, read_looks
 from evalkit.abtest.lock import amend, lock
@@ -34,7 +35,7 @@ def answers(right):
 
 
 def gate(record, **rules):
-    found = replace(record, details=replace(record.details, noise_floor={"flip_rate": 0.0}))
+    found = replace(record, details=structs.replace(record.details, noise_floor={"flip_rate": 0.0}))
     return decide(
         {"benchmark": found}, study="small", rules=Rules(human_before_deployment=False, **rules)
     )

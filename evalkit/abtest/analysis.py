@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from evalkit import wording
 from evalkit.abtest.assignment import VARIANTS, Column
-from evalkit.abtest.log import TEXTS
+from evalkit.abtest.events import TEXTS
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:

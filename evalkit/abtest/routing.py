@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Protocol
 
 from evalkit.abtest.assignment import VARIANTS, ABTestConfig, Assign, Variant, assign_variant
-from evalkit.abtest.log import Exposure, new_request_id
+from evalkit.abtest.events import Exposure, new_request_id
 from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.conversation import Messages
 from evalkit.errors import DesignError, ModelError

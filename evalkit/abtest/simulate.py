@@ -11,15 +11,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evalkit.abtest.assignment import ABTestConfig, refuse_external
-from evalkit.abtest.log import EventLog, Exposure, OutcomeRow
+from evalkit.abtest.events import Exposure, OutcomeRow
 from evalkit.abtest.routing import ABTestResult, run_ab_request
 from evalkit.conversation import Messages
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import EvalResult
+
+if TYPE_CHECKING:
+    from evalkit.abtest.log import EventLog
 
 DAY_S = 86400.0
 _BATCH = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -20,7 +20,6 @@ from evalkit.answers.progress import Estimate, PriceList, prices_of
 from evalkit.answers.request import Parameters
 from evalkit.errors import DesignError
 from evalkit.files import JsonObject, no_number
-from evalkit.records import Answer, EvalResult, Example
 from evalkit.settings import named
 from evalkit.wording import flattened, listed, plural
 
@@ -137,7 +136,7 @@ class Evaluation:
         return dataset.read_examples(self.test_file, slice_fields=fields, **options)
 
     @cached_property
-    def score(self) -> Callable[[Example, Answer, int], EvalResult]:
+    def score(self) -> metrics.Scoring:
         """Scores one answer."""
         return metrics.scoring(self.checker, self.scorers, self.test_set)
 
@@ -177,16 +176,11 @@ class Evaluation:
     def estimate(self, writer: journals.Writer | None = None) -> Estimate:
         """What the run will take before anything is asked: calls, and at most how much money."""
         n_known = sum(call.key in writer for call in self.calls()) if writer else 0
-        n_to_ask, price, money = (
-            self.n_calls - n_known,
-            prices_of(self.prices, self.model_name),
-            None,
-        )
-        sent = self.parameters.body()
+        n_to_ask, money = self.n_calls - n_known, None
+        price, sent = prices_of(self.prices, self.model_name), self.parameters.body()
         most = sent.get("max_completion_tokens") or sent.get("max_tokens")
-        if (
-            price and self.n_calls and isinstance(most, int | float)
-        ):  # else nothing bounds an answer
+        is_bound = isinstance(most, int | float)  # else nothing bounds an answer
+        if price and self.n_calls and is_bound:
             messages = (message for row in self.test_set for message in row.messages)
             n_chars = sum(len(flattened(one.get("content"))) for one in messages) * self.samples
             money = n_to_ask * price.cost(n_chars / _CHARS_PER_TOKEN / self.n_calls, most)

@@ -17,13 +17,12 @@ from evalkit.files import JsonObject
 from evalkit.records import Answer, Brief, EvalResult, Example
 from evalkit.settings import named
 
+Scoring = Callable[[Example, Answer, int], EvalResult]
 Scorers = str | Scorer | Iterable[str | Scorer]
 AUTO = "auto"
 
 
-def scoring(
-    checker: str | Checker, scorers: Scorers, rows: Iterable[Example] = ()
-) -> Callable[[Example, Answer, int], EvalResult]:
+def scoring(checker: str | Checker, scorers: Scorers, rows: Iterable[Example] = ()) -> Scoring:
     """A function that scores one answer; names are looked up now, before anything is asked.
 
     With the checker "auto" the article's form is asked for where the expected answers of `rows` have it: in another task every

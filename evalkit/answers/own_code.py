@@ -81,11 +81,11 @@ def called(what: str, function: Callable[..., Any], example: Example, *texts: st
     try:
         given = function(*texts)
     except Exception as why:
-        raise refused(what, example, f"{_said(why)}{_place(why)}") from why
+        raise blamed(what, example, f"{_said(why)}{_place(why)}") from why
     return bool(given) if getattr(getattr(given, "dtype", None), "kind", "") == "b" else given
 
 
-def refused(what: str, example: Example, told: str) -> DesignError:
+def blamed(what: str, example: Example, told: str) -> DesignError:
     """The error that names a scorer or checker and the row it failed at."""
     line = f" (line {example.line})" if example.line else ""
     return DesignError(f"{what}, row {example.example_id!r}{line}: {told}")
@@ -102,8 +102,9 @@ def _file(folder: Path, name: str, what: str) -> Path:
 
 
 def _place(why: BaseException) -> str:
-    """Where in the function's own file it went wrong, not in the library it called."""
-    frames = [one for one in traceback.extract_tb(why.__traceback__) if one.filename != __file__]
+    """Where in the function's own file it went wrong, not in the library it called, nor here where it was called."""
+    kit, frames = Path(__file__).parent, traceback.extract_tb(why.__traceback__)
+    frames = [one for one in frames if Path(one.filename).parent != kit]
     same = [one for one in frames if one.filename == frames[0].filename]
     return f" ({same[-1].filename}:{same[-1].lineno})" if same else ""
 

@@ -11,7 +11,7 @@ from numbers import Real
 from pathlib import Path
 
 from evalkit import conversation
-from evalkit.answers.own_code import called, is_own, own_function, refused
+from evalkit.answers.own_code import blamed, called, is_own, own_function
 from evalkit.errors import DesignError
 from evalkit.records import Example
 
@@ -189,5 +189,5 @@ def _own_score(one: Scorer, row: Example, expected: str, predicted: str) -> floa
     if not -_ROUNDING <= number <= 1 + _ROUNDING:
         got = f"gave {given!r:.80} ({type(given).__name__})"
         need = "need a number from 0 to 1, True, False, or None where it is undefined"
-        raise refused(what, row, f"{got}; {need}")
+        raise blamed(what, row, f"{got}; {need}")
     return min(1.0, max(0.0, number))

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import structs
+
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.slices import SliceTable, examples_to_settle
 from evalkit.evidence import (
@@ -126,7 +128,9 @@ def amended(
         return None
     kept = [one for one in old.missing if one.kind != OPEN_SLICES]
     rest = {**old.details.reported, "slices_other_metrics": _other_slices(slices), **reported}
-    details = replace(old.details, slices=_primary_slices(slices), noise_floor=noise, reported=rest)
+    details = structs.replace(
+        old.details, slices=_primary_slices(slices), noise_floor=noise, reported=rest
+    )
     new = replace(old, missing=(*kept, *_missing_slices(slices)), details=details)
     new.write(path)
     return new

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
+from msgspec import structs
+
 from evalkit import stats, wording
 from evalkit.decision.concerns import Concern
 from evalkit.decision.findings import (
@@ -283,7 +285,7 @@ def _counting(evidence: Evidence, need: Need) -> ReportedTest:
     wide = seen.widened if isinstance(seen, BenchmarkDetails) and need == "not worse" else None
     if not wide or not evidence.primary:
         return primary
-    return replace(primary, ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha)
+    return structs.replace(primary, ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha)
 
 
 def _word(verdict: str, need: Need, simulated: bool, findings: Iterable[Finding]) -> Word:

@@ -26,7 +26,7 @@ from evalkit.files import JsonObject
 from evalkit.human import ratings
 from evalkit.human.batch import Key, first_samples, n_differing
 from evalkit.human.ratings import LABELS, Columns, RaterCheck, first_votes
-from evalkit.human.rounds import LOCK, LOCKS, Lock, Progress, Round
+from evalkit.human.round import LOCK, LOCKS, Lock, Progress, Round
 from evalkit.records import Against, Brief, EvalResult, Missing
 from evalkit.study import Study
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from evalkit import stats
 from evalkit.human.batch import Key, Pair
-from evalkit.human.rounds import CHOICES, Progress, Round, Vote
+from evalkit.human.round import CHOICES, Progress, Round, Vote
 from evalkit.records import RatedPair
 
 Label = Literal["fine_tuned", "base", "tie", "both_bad"]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -20,7 +21,7 @@ from evalkit import wording
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, as_record, read_json, write_new, write_whole
 from evalkit.human.batch import sha256
-from evalkit.human.rounds import PRACTICE, Round, locked_before, round_folder
+from evalkit.human.round import PRACTICE, Round, locked_before, round_folder
 from evalkit.study import Study
 
 if TYPE_CHECKING:
@@ -34,6 +35,16 @@ DEAD = (
     "This link is not complete or not valid any more. Ask whoever sent it to you for a new one; "
     "votes that you have given are kept."
 )
+_DEAD_PAGE = f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Blind rating</title><link rel="icon" href="data:;base64,=">
+<style>
+  :root {{ color-scheme: light dark }}
+  body {{ max-width: 40em; margin: 4em auto; padding: 0 1em; font: 16px/1.5 system-ui, sans-serif }}
+</style>
+<h1>Blind rating</h1>
+<p role="alert">{DEAD}</p>
+"""
 # scripts and sockets from this server only; Voila's own start-up is inline, and the widget arrives as a blob
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline' blob:; "
@@ -168,8 +179,7 @@ def page(environment: Mapping[str, str] = os.environ) -> Rater | HTML:
     """The one cell of the served notebook: the rater whose code stands in the address, or a plain refusal."""
     from IPython.display import HTML
 
-    from evalkit.human.rater import Rater
-    from evalkit.human.session import Session
+    from evalkit.human.rater import Rater, Session
 
     round_ = Round.open(Path(environment[ROUND]))
     code = parse_qs(environment.get("QUERY_STRING", "")).get("rater", [""])[0]
@@ -202,7 +212,7 @@ def _settings(token: str, port: int) -> JsonObject:
             "port_retries": 0,
             "open_browser": False,
             "token": token,
-            "identity_provider_class": "evalkit.human.entrance.Links",
+            "identity_provider_class": "evalkit.human.serve.Links",
             "tornado_settings": {
                 "headers": {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
             },
@@ -242,3 +252,38 @@ def _serve(folder: Path, round_: Round) -> int:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def __getattr__(name: str) -> type:
+    """`Links`, made when the server asks for it: what it is made of takes seconds to load."""
+    if name == "Links":
+        return _links()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _links() -> type:
+    """Who may enter the page: who has the token; there is no other way in."""
+    from jupyter_server.auth.decorator import allow_unauthenticated
+    from jupyter_server.auth.login import LoginFormHandler
+    from voila.voila_identity_provider import VoilaIdentityProvider
+
+    class DeadLink(LoginFormHandler):
+        """Where a link without the round's token ends: words for a rater, in place of a login."""
+
+        @allow_unauthenticated
+        def get(self) -> None:
+            """The page."""
+            self.set_status(403)
+            self.finish(_DEAD_PAGE)
+
+        post = get
+
+    class Links(VoilaIdentityProvider):
+        """Lets in who has the token."""
+
+        def get_handlers(self) -> list[tuple[str, object]]:
+            """The page for those without it."""
+            return [(r"/login", DeadLink)]
+
+    return Links

@@ -9,12 +9,13 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from evalkit.abtest.log import EventLog, place_of
+from evalkit.abtest.log import EventLog
+from evalkit.abtest.log_address import place_of
 from evalkit.abtest.source import is_duckdb, is_user_table
 from evalkit.benchmark.bench import Bench
 from evalkit.errors import DataError
 from evalkit.human.ratings import rated_pairs
-from evalkit.human.rounds import Round
+from evalkit.human.round import Round
 from evalkit.interop.votes import write_dpo, write_llm_comparator
 from evalkit.marks import visible
 from evalkit.study import Study

@@ -36,6 +36,13 @@ PRELOADED = (
     "fontTools.subset",
     "evalkit.show.figure",
     "evalkit.workbench",
+    # what its methods import when they are called
+    "evalkit.abtest.experiment",
+    "evalkit.abtest.log",
+    "evalkit.benchmark.doctor",
+    "evalkit.benchmark.evidence",
+    "evalkit.benchmark.noise",
+    "evalkit.human.preference",
 )
 _BACKEND = "module://matplotlib_inline.backend_inline"
 # What these do when a notebook imports them they could not do in a process without a shell.

@@ -14,8 +14,7 @@ from evalkit import stats, wording
 from evalkit.conversation import Conversation
 from evalkit.human.preference import Preference
 from evalkit.human.ratings import FAST_S, Check, RaterCheck
-from evalkit.human.rounds import locked_before
-from evalkit.human.study_round import NOT_DRAWN, Otherwise, StudyRound
+from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
 from evalkit.show import say, style, tables
 from evalkit.show.figure import picture
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes

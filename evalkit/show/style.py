@@ -303,7 +303,7 @@ _RECORDS = {  # as a cell's last value each is what the function of this name sh
     "benchmark.noise.NoiseFloor": "flips",
     "benchmark.doctor.Checkup": "checkup",
     "benchmark.bench.Costs": "costs",
-    "human.study_round.StudyRound": "rating_round",
+    "human.round.StudyRound": "rating_round",
     "human.preference.Preference": "win_rate",
     "abtest.plan.ABPlan": "goal",
     "abtest.lock.LockedPlan": "plan",

@@ -195,6 +195,7 @@ def paired_mean_test(
     *,
     alpha: float = 0.05,
     largest: float | None = 1.0,
+    noun: str = "",
 ) -> PairedMeanTest:
     """Is the mean per-example difference away from 0?
 
@@ -209,6 +210,7 @@ def paired_mean_test(
         alpha: Two-sided level.
         largest: Largest size a difference can have: 1 for rates and similarities, None where there is none. It sizes
             the interval where every difference is 0.
+        noun: What the notes count; examples, or clusters, when not given.
 
     Source: paired t; Liang & Zeger 1986 with the G/(G-1) correction, as statsmodels `cov_type="cluster"`. Sign flips:
     Fisher 1935, section 21; Pitman 1937. Without spread: Clopper & Pearson 1934 for the units that may be otherwise.
@@ -225,7 +227,7 @@ def paired_mean_test(
     from scipy.stats import t as student
 
     values, alpha = numbers(differences, "differences"), between(alpha, "alpha")
-    n, noun = len(values), "example" if clusters is None else "cluster"
+    n, noun = len(values), noun or ("example" if clusters is None else "cluster")
     mean = float(values.mean()) if n else None
     n_units, units, residuals = n, values, values - values.mean() if n else values
     if clusters is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +13,6 @@ import pandas as pd
 from evalkit import wording
 from evalkit.errors import DesignError
 from evalkit.files import JsonObject
-from evalkit.stats.multiplicity import folded
 from evalkit.stats.result import UNKNOWN, Result, between, measured
 
 Fit = Any  # a fitted model of statsmodels, which declares no types
@@ -22,6 +22,8 @@ READING = {
     "points": "A row says by how many points of accuracy the fine-tuned model differs from the base model.",
     "odds ratio": "An odds ratio above 1 says the fine-tuned model is right more often; 2 is twice the odds, 1 no difference.",
 }
+MOST_VALUES = 40  # that a field may have to be cut by: more is an id or a text, no kind of example
+N_LARGEST = 20  # that are shown of a field with more
 NO_SLICE = "(none)"
 FEW = 30  # examples in a group below which no p is given
 UNDEFINED = "n/a: too few examples, or a model is always or never right here"
@@ -337,3 +339,24 @@ def _row(
         method=METHOD[effect],
         notes=notes,
     )
+
+
+def folded(values: Iterable[str], *, keep: Iterable[str] = ()) -> Mapping[str, str]:
+    """Each value with the name it is shown under: its own, or "(the rest: 100 values)" beyond the twenty largest.
+
+    Args:
+        values: One entry an example.
+        keep: Values that stay whatever their size, such as the one that stands for no value; they are not counted.
+
+    Example:
+        >>> shown = folded(["a", "a", *map(str, range(100))])
+        >>> len(set(shown.values())), shown["a"], shown["99"]
+        (21, 'a', '(the rest: 81 values)')
+    """
+    sizes, kept = Counter(values), set(keep)
+    ordered = sorted((one for one in sizes if one not in kept), key=lambda one: (-sizes[one], one))
+    own = {one: one for one in sizes}
+    if len(ordered) <= MOST_VALUES:
+        return own
+    rest = ordered[N_LARGEST:]
+    return own | dict.fromkeys(rest, f"(the rest: {wording.count(len(rest))} values)")

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from evalkit.errors import DesignError
+from evalkit.stats.null import FEW, Null, p_under
 from evalkit.stats.proportions import ProportionTest
-from evalkit.stats.ratio import MeanTest, RatioTest
 from evalkit.stats.result import (
     UNKNOWN,
     ByUser,
@@ -24,7 +24,7 @@ from evalkit.stats.result import (
     z_of_p,
     z_quantile,
 )
-from evalkit.stats.sums import FEW, Null, p_under
+from evalkit.stats.users import MeanTest, RatioTest
 
 Density = tuple[np.ndarray, np.ndarray]  # nodes, and the mass at each
 Phase = RatioTest | MeanTest | ProportionTest

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from evalkit.abtest.assignment import ABTestConfig, assign_variants
-from evalkit.abtest.log import EventLog, Exposure, OutcomeRow
+from evalkit.abtest.events import Exposure, OutcomeRow
+from evalkit.abtest.log import EventLog
 
 DAY_S = 86400.0
 START_S = 1_790_000_000.0 // DAY_S * DAY_S

@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from evalkit.abtest.assignment import ABTestConfig, assign_variant
-from evalkit.abtest.log import OUTCOMES, EventLog, Exposure
+from evalkit.abtest.events import Exposure
+from evalkit.abtest.log import OUTCOMES, EventLog
 from evalkit.abtest.simulate import Behaviour, RecordedClient, simulate_traffic
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import EvalResult

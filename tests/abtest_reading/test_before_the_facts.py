@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from evalkit.abtest import chapter
+from evalkit.abtest.experiment import Experiment, ab_evidence
 from evalkit.abtest.lock import amend
-from evalkit.abtest.reading import read_ab_test
+from evalkit.abtest.reading import NoReading, read_ab_test
 from evalkit.decision import Rules, decide
 from evalkit.evidence import Evidence
 from evalkit.show import abtest as words
@@ -23,7 +23,7 @@ LIFT = {"rate": 0.3, "lift": 0.25}
 
 
 def decided(found, differs=(), **rules):
-    users = chapter.ab_evidence(found, study="toy", differs=differs)
+    users = ab_evidence(found, study="toy", differs=differs)
     benchmark = Evidence.of(
         {
             "layer": "benchmark",
@@ -40,6 +40,12 @@ def decided(found, differs=(), **rules):
     ruled = Rules(human_before_deployment=False, **rules)
     found = {"benchmark": benchmark, "ab_test": users}
     return decide(found, study="toy", stage="rollout", rules=ruled)
+
+
+def lock_draft(home):
+    """Locks the plan that the study's settings describe."""
+    experiment = Experiment(study=home)
+    return experiment.lock(experiment.draft())
 
 
 @pytest.fixture
@@ -136,30 +142,30 @@ def test_days_slices_and_the_headline_are_of_the_same_users_and_say_so(log, lock
 
 def test_a_study_file_that_differs_from_the_locked_plan_names_both_and_holds(saying):
     home = saying()
-    locked, _ = chapter.lock_plan(home, chapter.make_plan(home))
-    assert chapter.plan_differs(home, locked) == ()
+    locked, _ = lock_draft(home)
+    assert Experiment(study=home).differs(locked) == ()
     other = saying(detectable_difference=0.2, ab_metric="solved")
-    differs = chapter.plan_differs(other, locked)
+    differs = Experiment(study=other).differs(locked)
     assert [(one["name"], one["study"], one["plan"]) for one in differs] == [
         ("ab_metric", "solved", "accepted"),
         ("detectable_difference", 0.2, 0.4),
     ]
-    _, said = chapter.lock_plan(other, chapter.make_plan(other))
+    _, said = lock_draft(other)
     assert "detectable_difference is 0.2 there and 0.4 here" in said
     assert "counts, not study.yaml" in said
     assert "Locked plan, counts" in words.goal(locked.plan, differs).body
     assert "Locked plan" not in words.goal(locked.plan).body
     unnamed = saying(experiment_name="", detectable_difference=0.2)
-    assert chapter.plan_differs(unnamed, locked) == ()
-    found = chapter.NoReading(plan=locked, missing=chapter.open_reading(home).effect().missing)
+    assert Experiment(study=unnamed).differs(locked) == ()
+    found = NoReading(plan=locked, missing=Experiment(study=home).reading().effect().missing)
     assert decided(found, differs).layers[2].findings[0].rule == "plan_differs"
 
 
 def test_an_amended_plan_is_told_and_the_value_first_locked_is_no_fault(saying):
     home = saying()
-    locked, _ = chapter.lock_plan(home, chapter.make_plan(home))
+    locked, _ = lock_draft(home)
     amended = amend(locked.path, "fewer users come", users_per_day=50.0)
-    (one,) = chapter.plan_differs(home, amended)
+    (one,) = Experiment(study=home).differs(amended)
     assert (one["name"], one["amended"]) == ("users_per_day", True)
-    found = chapter.NoReading(plan=amended, missing=chapter.open_reading(home).effect().missing)
+    found = NoReading(plan=amended, missing=Experiment(study=home).reading().effect().missing)
     assert decided(found, [one]).layers[2].findings == ()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from evalkit.abtest import chapter
+from evalkit.abtest.experiment import Experiment, ab_evidence
 from evalkit.abtest.lock import read_lock
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
@@ -82,7 +82,7 @@ def test_each_secondary_metric_has_its_own_direction(churn):
 @pytest.mark.parametrize(("lift", "ships"), [(-0.08, True), (0.08, False)])
 def test_falling_churn_ships_and_rising_churn_does_not(lift, ships, churn):
     found = churn(lift, "lower")
-    evidence = chapter.ab_evidence(found, study="toy")
+    evidence = ab_evidence(found, study="toy")
     made = decide({"ab_test": evidence}, study="toy", stage="rollout")
     layer = next(one for one in made.layers if one.layer == "ab_test")
     assert layer.word == ("passes" if ships else "don't ship")
@@ -218,7 +218,7 @@ def test_the_parameter_of_a_study(tmp_path):
     (tmp_path / "data/toy/study.yaml").write_text(said)
 
     def metric(**overrides):
-        return chapter.make_plan(Study.open("toy", root=tmp_path, **overrides)).primary
+        return Experiment(study=Study.open("toy", root=tmp_path, **overrides)).draft().primary
 
     assert metric(ab_metric_better="lower").aim == -0.05
     assert metric().better == metric(ab_metric_better="").better == "higher"

@@ -5,7 +5,8 @@ from contextlib import closing
 import pytest
 
 from evalkit.abtest.analysis import Log
-from evalkit.abtest.log import EventLog, Exposure, OutcomeRow
+from evalkit.abtest.events import Exposure, OutcomeRow
+from evalkit.abtest.log import EventLog
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError

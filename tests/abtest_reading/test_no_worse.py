@@ -3,7 +3,7 @@
 import pytest
 from matplotlib import pyplot
 
-from evalkit.abtest import chapter
+from evalkit.abtest.experiment import ab_evidence
 from evalkit.abtest.reading import read_ab_test
 from evalkit.decision import decide
 from evalkit.decision.rules import Rules
@@ -62,7 +62,7 @@ def test_the_interval_against_the_margin_decides(
             if draw is plots.over_time:
                 assert [one for one in shown if "margin" in one]
         pyplot.close("all")
-    evidence = chapter.ab_evidence(found, study="toy")
+    evidence = ab_evidence(found, study="toy")
     rules = Rules.read(None, question="no_worse", margin=margin)
     layer = decide({"ab_test": evidence}, study="toy", stage="rollout", rules=rules).layers[-1]
     assert layer.verdict == verdict

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from evalkit import stats
-from evalkit.abtest import chapter
+from evalkit.abtest.experiment import Experiment, ab_evidence
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
@@ -262,10 +262,11 @@ def test_a_table_goes_from_its_file_to_the_evidence_by_settings_alone(tmp_path):
     (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
     written(table(), folder / "cats.csv")
     home = Study.open("cats", root=tmp_path)
-    chapter.lock_plan(home, chapter.make_plan(home))
-    found = chapter.open_reading(home).effect()
+    experiment = Experiment(study=home)
+    experiment.lock(experiment.draft())
+    found = experiment.reading().effect()
     assert found.verdict == "better"
     assert found.plan.plan.variants == GATES
-    record = chapter.ab_evidence(found, study="cats")
+    record = ab_evidence(found, study="cats")
     assert record.primary.verdict == "better"
     assert "without times" in " ".join(as_json(record.details)["notes"])

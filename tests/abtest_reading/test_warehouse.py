@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from evalkit.abtest import chapter
+from evalkit.abtest.experiment import Experiment
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
@@ -122,9 +122,9 @@ def test_a_warehouse_goes_to_the_evidence_by_settings_alone(warehouse, expected,
     (tmp_path / "notebooks").mkdir()
     (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
     warehouse.rename(folder / "warehouse.duckdb")
-    home = Study.open("w", root=tmp_path)
-    chapter.lock_plan(home, chapter.make_plan(home))
-    found = chapter.open_reading(home).effect()
+    experiment = Experiment(study=Study.open("w", root=tmp_path))
+    experiment.lock(experiment.draft())
+    found = experiment.reading().effect()
     assert found.plan.plan.hash == "external"
     assert found.findings.primary.estimate == expected.estimate
     with pytest.raises(DataError, match="nothing to export"):

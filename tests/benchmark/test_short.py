@@ -88,7 +88,7 @@ def test_evidence_counts_what_it_holds():
         "answers.journal.Journal",
         "human.batch.Batch",
         "human.preference.Preference",
-        "human.study_round.StudyRound",
+        "human.round.StudyRound",
         "abtest.reading.Reading",
         "abtest.lock.LockedPlan",
         "decision.record.Decision",

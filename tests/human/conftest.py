@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
+from evalkit.human.rater import Session
+from evalkit.human.round import Round
 from evalkit.records import EvalResult
 
 

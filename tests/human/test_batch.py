@@ -11,8 +11,8 @@ import pytest
 from evalkit import prepare_human_eval_batch
 from evalkit.errors import DataError, DesignError
 from evalkit.human.batch import read_batch, read_key
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
+from evalkit.human.rater import Session
+from evalkit.human.round import Round
 
 
 def lefts(batch, rater, items):

@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.special import expit
 
 from evalkit.human.preference import read_preference
-from evalkit.human.study_round import StudyRound
+from evalkit.human.round import StudyRound
 
 JUDGES = ("ann", "bob", "cid")
 
@@ -67,7 +67,7 @@ def test_the_logit_at_equal_length_by_hand_is_the_kits(results, rate, likes, tmp
     from dataclasses import replace
 
     from evalkit.human.batch import prepare_human_eval_batch
-    from evalkit.human.rounds import Round
+    from evalkit.human.round import Round
 
     rng = np.random.default_rng(2)
     tuned = [
@@ -115,7 +115,7 @@ def test_votes_are_tidy_and_typed(found):
 
 def test_a_slice_named_like_a_column_keeps_both(new_round, results, rate, likes, tmp_path):
     from evalkit.human.batch import prepare_human_eval_batch
-    from evalkit.human.rounds import Round
+    from evalkit.human.round import Round
 
     def named(i):
         return {"side": "dorsal" if i % 2 else "ventral", "style": "terse"}

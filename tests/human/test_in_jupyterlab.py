@@ -9,7 +9,7 @@ import pytest
 from lab import open_notebook, run_all_cells, write_notebook
 
 from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.rounds import Round
+from evalkit.human.round import Round
 from evalkit.records import EvalResult
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # a busy machine takes minutes
@@ -18,8 +18,8 @@ IN_SIGHT = "node => { const at = node.getBoundingClientRect().top; return at > 0
 SOURCE = """
 from pathlib import Path
 from evalkit.human.rater import inline_rater
-from evalkit.human.study_round import in_jupyter
-from evalkit.human.rounds import Round
+from evalkit.human.round import in_jupyter
+from evalkit.human.round import Round
 inline_rater(Round.open(Path("round"))) if in_jupyter() else "headless"
 """.strip()
 

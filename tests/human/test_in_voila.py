@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.rounds import Round
+from evalkit.human.round import Round
 from evalkit.human.serve import DEAD
 
 pytestmark = pytest.mark.browser

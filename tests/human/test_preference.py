@@ -12,7 +12,7 @@ from evalkit.evidence import Evidence, as_json
 from evalkit.human import ratings
 from evalkit.human.preference import SlicePreference, human_evidence, read_preference
 from evalkit.human.ratings import LABELS, check_raters
-from evalkit.human.rounds import Round
+from evalkit.human.round import Round
 from evalkit.show import human, style
 
 

@@ -3,8 +3,7 @@ import re
 
 import pytest
 
-from evalkit.human.rater import Rater
-from evalkit.human.session import Session
+from evalkit.human.rater import Rater, Session
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
+from evalkit.human.rater import Session
+from evalkit.human.round import Round
 
 
 def test_locking_closes_the_round_and_only_then_the_key_opens(new_round, rate):

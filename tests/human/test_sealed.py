@@ -8,8 +8,8 @@ import pytest
 
 from evalkit.errors import DataError
 from evalkit.human.preference import read_preference
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
+from evalkit.human.rater import Session
+from evalkit.human.round import Round
 from evalkit.show import human
 
 

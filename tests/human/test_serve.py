@@ -7,8 +7,7 @@ import pytest
 from evalkit.errors import DataError, DesignError
 from evalkit.human import serve
 from evalkit.human.rater import Rater
-from evalkit.human.rounds import Round
-from evalkit.human.study_round import open_round
+from evalkit.human.round import Round, open_round
 from evalkit.study import Study
 
 BOUND = {"test_set": "t", "base": "b", "fine_tuned": "f"}

@@ -5,8 +5,8 @@ import pytest
 
 from evalkit.errors import DataError, DesignError
 from evalkit.human.batch import prepare_human_eval_batch
-from evalkit.human.rounds import Round, read_standing
-from evalkit.human.session import Session
+from evalkit.human.rater import Session
+from evalkit.human.round import Round, read_standing
 
 
 def rows(round_, rater="rater1"):

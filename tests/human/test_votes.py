@@ -8,14 +8,14 @@ import time
 import pytest
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human.rounds import Vote, VoteFile, read_standing
+from evalkit.human.round import Vote, VoteFile, read_standing
 from tests.full_disk import largest_file
 
 AT = "2026-11-24T12:00:00Z"
 WRITER = """
 import sys
 from pathlib import Path
-from evalkit.human.rounds import Vote, VoteFile
+from evalkit.human.round import Vote, VoteFile
 file = VoteFile(Path(sys.argv[1]))
 for i in range(int(sys.argv[3])):
     file.append(Vote(item_id=f"{sys.argv[2]}-{i}", choice="left", left="a", seconds=1.0, at="now"))

@@ -86,9 +86,9 @@ def test_llm_comparator_gets_every_field_it_requires(tmp_path):
 
 def test_a_locked_round_exports_the_right_texts(tmp_path):
     from evalkit.human.batch import prepare_human_eval_batch
+    from evalkit.human.rater import Session
     from evalkit.human.ratings import rated_pairs
-    from evalkit.human.rounds import Round
-    from evalkit.human.session import Session
+    from evalkit.human.round import Round
     from evalkit.records import EvalResult
 
     base, tuned = (

@@ -8,9 +8,8 @@ import pytest
 from evalkit.abtest.log import EventLog
 from evalkit.answers.runner import run_automated_eval
 from evalkit.errors import DataError
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
-from evalkit.human.study_round import open_round
+from evalkit.human.rater import Session
+from evalkit.human.round import Round, open_round
 from evalkit.records import EvalResult
 from evalkit.report.export import export
 from evalkit.study import Study

@@ -3,8 +3,8 @@ from matplotlib import pyplot
 
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.preference import read_preference
-from evalkit.human.rounds import Round
-from evalkit.human.session import Session
+from evalkit.human.rater import Session
+from evalkit.human.round import Round
 from evalkit.records import EvalResult
 from evalkit.show import human
 from evalkit.show.style import style

@@ -18,17 +18,10 @@ from evalkit.stats import (
     users_needed,
     users_power,
 )
+from evalkit.stats.null import Null, binary_p, exact_p, skewed_p, skewed_quantile, skewed_tail
 from evalkit.stats.result import two_sided_p
 from evalkit.stats.sequential import crossing_chance, obrien_fleming_bounds
-from evalkit.stats.sums import (
-    Null,
-    binary_p,
-    exact_p,
-    ratio_sums,
-    skewed_p,
-    skewed_quantile,
-    skewed_tail,
-)
+from evalkit.stats.sums import ratio_sums
 
 
 def once(n, k):

@@ -34,7 +34,7 @@ Rank = Literal["nominal", "ordinal", "interval"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preference(Result):
+class VoteShare(Result):
     """A share of people or votes, of which 0.5 is even."""
 
     scale: ClassVar[Scale] = "percent"
@@ -43,7 +43,7 @@ class Preference(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WinRate(Preference):
+class WinRate(VoteShare):
     """Win rate of the fine-tuned model, ties counted half; `estimate` is `score`, and 0.5 is even.
 
     Attributes:
@@ -74,7 +74,7 @@ class WinRate(Preference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RaterSampleTest(Preference):
+class RaterSampleTest(VoteShare):
     """Preference among raters like these, who are a sample as the items are; 0.5 is even.
 
     Attributes:
@@ -88,7 +88,7 @@ class RaterSampleTest(Preference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PositionBias(Preference):
+class PositionBias(VoteShare):
     """How often the answer on side A was chosen, of all decided votes; `estimate` is `rate_slot_a`.
 
     `verdict` reads "better" when A is favoured and "worse" when B is: use the sentence, not the word.
@@ -107,7 +107,7 @@ class PositionBias(Preference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LengthAdjustedPreference(Preference):
+class LengthAdjustedPreference(VoteShare):
     """Preference for the fine-tuned model were both answers equally long; 0.5 is even.
 
     Attributes:
@@ -239,14 +239,14 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
     n, won, lost = len(voted), int((means > 0).sum()), int((means < 0).sum())
     if n == 1 or all(len(votes) == 1 for votes in voted):
         return win_rate(won, lost, n - won - lost, alpha=alpha)
-    test = paired_mean_test(means / 2, alpha=alpha, largest=0.5)
+    test = paired_mean_test(means / 2, alpha=alpha, largest=0.5, noun="item")
     score = None if test.estimate is None else 0.5 + test.estimate
     limits = _within(moved((test.ci_low, test.ci_high), 0.5))
     is_exact = test.t_score is None and test.p_value is not None
     return WinRate(
         **measured(score, n, limits, alpha=alpha, p_value=test.p_value),
         method="exact sign test on items" if is_exact else "t-test of item means",
-        notes=tuple(one.replace("example", "item") for one in test.notes),
+        notes=test.notes,
         p_exact=test.p_exact,
         wins=won,
         losses=lost,

@@ -1,9 +1,9 @@
-"""Production metrics with the user as the unit: ratios of sums, means per user, and quantiles of requests."""
+"""Tests with the user as the unit: ratios of sums, means per user, quantiles of requests; what stands against a verdict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
 from evalkit.errors import DesignError
+from evalkit.stats.null import FEW, Null, exact_p, null_of, p_under
 from evalkit.stats.proportions import wilson
 from evalkit.stats.result import (
     UNKNOWN,
@@ -28,23 +29,24 @@ from evalkit.stats.result import (
     two_sided_p,
     z_quantile,
 )
-from evalkit.stats.sums import (
-    FEW,
-    Level,
-    MeanSums,
-    Moments,
-    Null,
-    RatioSums,
-    burdens,
-    exact_p,
-    null_of,
-    of_metric,
-    p_under,
-    ratio_sums,
-)
+from evalkit.stats.sums import Level, MeanSums, Moments, RatioSums, of_metric, ratio_sums
+
+Told = tuple[tuple[str, ...], str]  # notes, and why there can be no verdict; "" when there can
+
+LARGE, DOMINATING = 0.1, 1 / 3  # shares of a variant's requests, or of its sum, that one user holds
+
+_FEWEST = 5.0  # of so few users each is a large share
+
+KOHAVI = 355.0
+
+LEANING = 0.2  # skewness of a difference from which its test rejects a true null clearly too often
+
+REMEDY = "declare a cap_per_user in the plan, run longer, or split the traffic equally"
 
 FEW_USERS = 30
-Pair = tuple[ArrayLike, ArrayLike]
+NO_VARIANCE = "no variance between users: the test is undefined"
+
+PerUser = tuple[ArrayLike, ArrayLike]
 Requests = tuple[Sequence[Hashable], ArrayLike]
 
 
@@ -106,39 +108,7 @@ class MeanTest(UserTest):
     p_exact: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantileInterval(Result):
-    """A quantile of requests, in their own unit; `n` counts users."""
-
-    scale: ClassVar[Scale] = "number"
-    unit: ClassVar[str] = "user"
-    with_sign: ClassVar[bool] = False
-    q: float
-
-    def _headline(self) -> str:
-        return f"p{self.q * 100:g}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantileTest(Difference):
-    """Difference of two quantiles, treatment - control; positive means higher, for latency that is the bad side.
-
-    Attributes:
-        control: The control's quantile.
-        treatment: The treatment's.
-    """
-
-    scale: ClassVar[Scale] = "number"
-    unit: ClassVar[str] = "user"
-    control: float | None
-    treatment: float | None
-    q: float
-
-    def _headline(self) -> str:
-        return f"p{self.q * 100:g}, treatment minus control"
-
-
-def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioTest:
+def ratio_test(control: PerUser, treatment: PerUser, *, alpha: float = 0.05) -> RatioTest:
     """Did successes per request change, when one user makes many requests?
 
     Args:
@@ -149,7 +119,7 @@ def ratio_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> RatioT
     The interval has each variant's own errors, the test those both share when nothing differs. Where a variant expects fewer
     than 5 users with an event (or without one) Fisher's exact test on users decides, and the interval is Newcombe's.
 
-    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances; the test as in `evalkit.stats.sums`.
+    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances; the test as in `evalkit.stats.null`.
 
     Raises:
         DesignError: Arrays that do not match, or missing or negative requests.
@@ -186,7 +156,7 @@ def ratio_test_from_sums(
         treatment_rate=new[0],
     )
     null = null_of(control, treatment)
-    varied = tuple(one for one in plain.notes if not one.startswith("no variance"))
+    varied = tuple(one for one in plain.notes if one != NO_VARIANCE)
     if plain.diff == 0 and plain.se == 0 and null.se is None:
         never = all(one.sum_yy == 0 for one in both)
         always = all(
@@ -225,7 +195,7 @@ def ratio_test_from_sums(
     )
 
 
-def _sums_of(control: Pair, treatment: Pair) -> tuple[RatioSums, RatioSums]:
+def _sums_of(control: PerUser, treatment: PerUser) -> tuple[RatioSums, RatioSums]:
     return ratio_sums(*control, "control"), ratio_sums(*treatment, "treatment")
 
 
@@ -310,11 +280,11 @@ def _of_means(plain: MeanTest, both: Sequence[MeanSums]) -> MeanTest:
         ci_high=plain.diff + reach,
         p_exact=exact_p([null]),
         method="Fisher's exact test on users",
-        notes=(*(one for one in plain.notes if not one.startswith("no variance")), note),
+        notes=(*(one for one in plain.notes if one != NO_VARIANCE), note),
     )
 
 
-def cuped_test(control: Pair, treatment: Pair, *, alpha: float = 0.05) -> MeanTest:
+def cuped_test(control: PerUser, treatment: PerUser, *, alpha: float = 0.05) -> MeanTest:
     """`mean_test` made sharper by what each user did before the experiment; not for ratio metrics.
 
     Each variant is two arrays `(before, metric)`, one entry a user.
@@ -420,7 +390,7 @@ def _compared(
     notes = {
         "a group has no users or no requests: the difference is undefined": not defined,
         "need at least two users in each group for an interval": defined and se is None,
-        "no variance between users: the test is undefined": defined and se == 0,
+        NO_VARIANCE: defined and se == 0,
         f"fewer than {FEW_USERS} users in a group: the interval is approximate": defined
         and min(sizes) < FEW_USERS,
         "the control value is not above 0: the relative lift is undefined": defined
@@ -452,6 +422,117 @@ def _log_lift(old: Level, new: Level, quantile: float) -> tuple[float | None, Li
         math.expm1(min(700.0, log_ratio - half)),
         math.expm1(min(700.0, log_ratio + half)),
     )
+
+
+# ---- what stands against a verdict: one user who outweighs the rest, heavy tails
+
+
+def burdens(
+    both: Sequence[RatioSums | MeanSums],
+    moments: Sequence[Moments | None] = (),
+    *,
+    rate: bool = False,
+) -> Told:
+    """What stands against a verdict, the notes with the reason: one user, else tails where moments are given."""
+    notes, refused = one_user(dict(zip(("control", "treatment"), both, strict=True)), rate=rate)
+    if moments and not refused:
+        more, refused = heavy(moments, [one.n for one in both])
+        notes += more
+    return (*notes, f"no verdict: {refused}") if refused else notes, refused
+
+
+def one_user(arms: Mapping[str, MeanSums | RatioSums], *, rate: bool = False) -> Told:
+    """Notes, and why there can be no verdict: the largest user's share of each variant.
+
+    Of a rate only the requests are looked at: few events are a matter of the exact test.
+    """
+    notes, refused = [], ""
+    for name, sums in arms.items():
+        shares = {}
+        if isinstance(sums, RatioSums) and sums.max_x is not None and sums.sum_x > 0:
+            shares["requests"] = sums.max_x / sums.sum_x
+        largest, least = sums.max_y, sums.min_y
+        if not (rate or largest is None or least is None) and least >= 0 and sums.sum_y > 0:
+            shares["sum"] = largest / sums.sum_y
+        for what, share in shares.items():
+            said = f"one user holds {100 * share:.0f}% of {name}'s {what}"
+            if share > max(DOMINATING, _FEWEST / sums.n):
+                refused = refused or (
+                    f"{said}: the difference is that user's, not the variant's; look at who it is (a bot, a test account), "
+                    "and declare a cap_per_user in the plan"
+                )
+            elif share > max(LARGE, _FEWEST / sums.n):
+                notes.append(f"{said}: the interval leans on that user")
+    return tuple(notes), refused
+
+
+def heavy(moments: Sequence[Moments | None], sizes: Sequence[int]) -> Told:
+    """Notes, and why there can be no verdict: skewness of a user's value against the number of users.
+
+    Args:
+        moments: Sums of squares and cubes about the middle, of each variant; None where they are not known.
+        sizes: Users of each.
+
+    Source: Kohavi, Deng, Longbotham & Xu 2014: a mean is near enough to normal from 355 skewness^2 users. The difference of two
+    variants leans less, and not at all at an equal split: past a skewness of its own of 0.2 there is no verdict.
+    """
+    known = [one for one in moments if one]
+    squares, cubes = (sum(one[at] for one in known) for at in (0, 1))
+    if len(known) < len(moments) or min(sizes) < 2 or squares <= 0:
+        return (), ""
+    skew, least = cubes / squares**1.5 * sum(sizes) ** 0.5, min(sizes)
+    needed = KOHAVI * skew**2
+    said = f"heavy tails: single users' values have a skewness of {skew:.3g}"
+    if least >= needed:
+        return (), ""
+    if abs(lean_of_difference(skew, sizes)) <= LEANING:
+        why = f"{least:,} users in the smaller variant are fewer than the {needed:,.0f} of the usual rule"
+        return (f"{said}; {why}",), ""
+    return (), (
+        f"{said}, too much for {least:,} users in the smaller variant of an unequal split: a test would name winners where "
+        f"there are none; {REMEDY}"
+    )
+
+
+def lean_of_difference(skew: float, sizes: Sequence[int]) -> float:
+    """Skewness of the difference of two means of so many values of this skewness; 0 at an equal split."""
+    old, new = sizes
+    return skew * (old - new) / (old * new * (old + new)) ** 0.5
+
+
+# ---- quantiles of requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantileInterval(Result):
+    """A quantile of requests, in their own unit; `n` counts users."""
+
+    scale: ClassVar[Scale] = "number"
+    unit: ClassVar[str] = "user"
+    with_sign: ClassVar[bool] = False
+    q: float
+
+    def _headline(self) -> str:
+        return f"p{self.q * 100:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantileTest(Difference):
+    """Difference of two quantiles, treatment - control; positive means higher, for latency that is the bad side.
+
+    Attributes:
+        control: The control's quantile.
+        treatment: The treatment's.
+    """
+
+    scale: ClassVar[Scale] = "number"
+    unit: ClassVar[str] = "user"
+    control: float | None
+    treatment: float | None
+    q: float
+
+    def _headline(self) -> str:
+        return f"p{self.q * 100:g}, treatment minus control"
 
 
 def quantile_by_user(

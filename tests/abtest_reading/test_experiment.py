@@ -5,7 +5,8 @@ import json
 import pytest
 import yaml
 
-from evalkit.abtest import chapter, lock
+from evalkit.abtest import lock
+from evalkit.abtest.experiment import NOT_ASKED, Experiment, ab_evidence
 from evalkit.abtest.lock import Look, read_looks, record_look
 from evalkit.abtest.reading import Reading
 from evalkit.errors import DesignError
@@ -34,6 +35,12 @@ def saying(root, **settings):
     return Study.open("toy", root=root)
 
 
+def lock_draft(home):
+    """Locks the plan that the study's settings describe."""
+    experiment = Experiment(study=home)
+    return experiment.lock(experiment.draft())
+
+
 def results(right):
     return [
         EvalResult(
@@ -50,73 +57,73 @@ def results(right):
 
 
 def test_no_plan_is_said(home):
-    found = chapter.open_reading(home).effect()
+    found = Experiment(study=home).reading().effect()
     assert found.why == (
         "No A/B plan is locked. Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
         "then run notebook 05."
     )
-    evidence = chapter.ab_evidence(found, study="toy")
+    evidence = ab_evidence(found, study="toy")
     assert evidence.primary is None
     assert evidence.missing[0].price == "minutes"
 
 
 def test_no_log_is_said_with_its_price(home):
-    chapter.lock_plan(home, chapter.make_plan(home))
-    found = chapter.open_reading(home).effect()
+    lock_draft(home)
+    found = Experiment(study=home).reading().effect()
     assert "No user has been logged yet" in found.why
     assert found.missing[0].price == "200 users, about 7 days"
 
 
 def test_locking_again_changes_nothing_and_another_plan_is_refused_in_words(home):
-    plan = chapter.make_plan(home)
-    first, said = chapter.lock_plan(home, plan)
+    plan = Experiment(study=home).draft()
+    first, said = Experiment(study=home).lock(plan)
     assert said.startswith("Locked now")
-    again, said = chapter.lock_plan(home, plan)
+    again, said = Experiment(study=home).lock(plan)
     assert (again.sha256, said[:14]) == (first.sha256, "Locked already")
-    other, said = chapter.lock_plan(home, plan.changed(min_samples=999))
+    other, said = Experiment(study=home).lock(plan.changed(min_samples=999))
     assert other.sha256 == first.sha256
     assert said.startswith("Not locked")
 
 
 @pytest.mark.parametrize("name", ["", "  "])
 def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
-    draft = chapter.make_plan(saying(home.root, experiment_name=name))
-    plan, said = chapter.settle_plan(home, draft)
+    draft = Experiment(study=saying(home.root, experiment_name=name)).draft()
+    plan, said = Experiment(study=home).settle(draft)
     assert plan.n_users == 200
     assert said.startswith("Nothing is locked: put your own expected_rate")
     assert words.needed(plan).startswith(
         "Nothing is locked. With the numbers given a test would need 100 control"
     )
     assert [path.name for path in home.folder.iterdir()] == ["study.yaml"]
-    assert chapter.simulate(home, [results(3), results(6)]) == ""
-    assert chapter.open_reading(home).effect().missing
+    assert Experiment(study=home).simulate([results(3), results(6)]) == ""
+    assert Experiment(study=home).reading().effect().missing
     home = saying(home.root)
-    asked, said = chapter.settle_plan(home, chapter.make_plan(home))
-    assert said == chapter.NOT_ASKED
+    asked, said = Experiment(study=home).settle(Experiment(study=home).draft())
+    assert said == NOT_ASKED
     assert words.needed(asked).startswith("Nothing is locked")
-    assert not home.path(chapter.PLAN_FILE).exists()
+    assert not home.path(lock.PLAN_FILE).exists()
     home = saying(home.root, lock_plan=True)
-    named, said = chapter.settle_plan(home, chapter.make_plan(home))
+    named, said = Experiment(study=home).settle(Experiment(study=home).draft())
     assert (said[:10], words.needed(named)[:21]) == ("Locked now", "The locked plan needs")
-    plan, said = chapter.settle_plan(home, draft)  # a lock outlives its name in the study file
+    plan, said = Experiment(study=home).settle(draft)  # a lock outlives its name in the study file
     assert (plan, said.split("; ")[1][:15]) == (named, "the plan locked")
 
 
 def test_a_mean_needs_its_standard_deviation(home):
     with pytest.raises(DesignError, match="needs sd"):
-        chapter.make_plan(saying(home.root, ab_metric_kind="mean"))
+        Experiment(study=saying(home.root, ab_metric_kind="mean")).draft()
 
 
 @pytest.mark.parametrize("min_samples", [100, 5000])
 def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tmp_path):
     home = saying(home.root, min_samples=min_samples, simulate_users=500, ab_seed=1)
-    chapter.lock_plan(home, chapter.make_plan(home))
-    said = chapter.simulate(home, [results(3), results(6)])
+    lock_draft(home)
+    said = Experiment(study=home).simulate([results(3), results(6)])
     assert said.startswith("Simulated: 500 users")
-    assert "already" in chapter.simulate(home, [results(3), results(6)])
-    found = chapter.open_reading(Study.open("toy", root=home.root, run="nightly")).effect()
+    assert "already" in Experiment(study=home).simulate([results(3), results(6)])
+    found = Experiment(study=Study.open("toy", root=home.root, run="nightly")).reading().effect()
     assert isinstance(found, Reading)
-    evidence = chapter.ab_evidence(found, study="toy")
+    evidence = ab_evidence(found, study="toy")
     read = Evidence.read(evidence.write(tmp_path / "ab_test.json"))
     assert read.simulated
     assert as_json(read.details)["users"] == 500
@@ -126,14 +133,14 @@ def test_simulated_traffic_is_read_and_written_as_evidence(min_samples, home, tm
         assert "control_rate" not in json.dumps(as_json(read.details))
     else:
         assert read.primary.verdict in {"better", "no difference shown"}
-    assert [one.run for one in read_looks(home.path(chapter.LEDGER))] == ["nightly"]
+    assert [one.run for one in read_looks(home.path(lock.LEDGER))] == ["nightly"]
 
 
 def test_an_ab_test_is_bound_to_the_models_of_its_plan_and_to_no_test_set(home):
-    nothing = chapter.ab_evidence(chapter.open_reading(home).effect(), study="toy")
+    nothing = ab_evidence(Experiment(study=home).reading().effect(), study="toy")
     assert (nothing.models, nothing.bound_to, nothing.metric) == ({}, {}, "")
-    chapter.lock_plan(home, chapter.make_plan(home))
-    planned = chapter.ab_evidence(chapter.open_reading(home).effect(), study="toy")
+    lock_draft(home)
+    planned = ab_evidence(Experiment(study=home).reading().effect(), study="toy")
     names = {"base": FIELDS["control_model"], "fine_tuned": FIELDS["treatment_model"]}
     assert planned.models == names
     assert planned.bound_to == {}
@@ -149,7 +156,7 @@ LOOK = {
     "unshown", [{"effect_shown": False}, {"verdict": "better"}, {"simulated": True}]
 )
 def test_what_a_look_has_shown_against_a_model_outlives_its_plan_and_its_log(home, unshown):
-    ledger = home.path(chapter.LEDGER)
+    ledger = home.path(lock.LEDGER)
     record_look(ledger, Look(**LOOK | unshown))
     assert lock.results_against(home) == ()
     record_look(ledger, Look(**LOOK))
@@ -161,10 +168,10 @@ def test_what_a_look_has_shown_against_a_model_outlives_its_plan_and_its_log(hom
 
 def test_a_look_from_before_looks_named_their_models_is_of_the_plan_of_that_name_or_of_none(home):
     old = {name: value for name, value in LOOK.items() if not name.endswith("_model")}
-    chapter.lock_plan(home, chapter.make_plan(home))
+    lock_draft(home)
     for experiment in (FIELDS["experiment_name"], "another"):
         record_look(
-            home.path(chapter.LEDGER), Look(**old | {"experiment": experiment, "simulated": None})
+            home.path(lock.LEDGER), Look(**old | {"experiment": experiment, "simulated": None})
         )
     of_plan, of_another = lock.results_against(home)
     assert of_plan.models == {
@@ -175,13 +182,13 @@ def test_a_look_from_before_looks_named_their_models_is_of_the_plan_of_that_name
 
 
 def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monkeypatch):
-    assert chapter.simulate(home, [results(3), results(6)]) == ""
-    chapter.lock_plan(home, chapter.make_plan(home))
-    assert chapter.simulate(home, []) == ""
+    assert Experiment(study=home).simulate([results(3), results(6)]) == ""
+    lock_draft(home)
+    assert Experiment(study=home).simulate([]) == ""
     elsewhere = saying(home.root, event_log="EVENTS_URL")
-    assert chapter.simulate(elsewhere, [results(3), results(6)]) == ""
+    assert Experiment(study=elsewhere).simulate([results(3), results(6)]) == ""
     monkeypatch.delenv("EVENTS_URL", raising=False)
     assert (
         "The variable EVENTS_URL that event_log names is not there"
-        in chapter.open_reading(elsewhere).effect().why
+        in Experiment(study=elsewhere).reading().effect().why
     )

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from evalkit.errors import DataError, DesignError
-from evalkit.human import session, study_round
+from evalkit.human import rater as raters
+from evalkit.human import round as rounds
 from evalkit.human.preference import read_preference
 from evalkit.human.rater import inline_rater
-from evalkit.human.rounds import PRACTICE, read_standing
-from evalkit.human.study_round import StudyRound
+from evalkit.human.round import PRACTICE, StudyRound, read_standing
 from evalkit.show import human
 from evalkit.study import Study
 
@@ -30,7 +30,7 @@ def open_round(study, results):
         home = replace(study, overrides={**study.overrides, **said})
         answers = results(), results(who="tuned")
         given = {"bound_to": bound_to, "models": {}, "n_unanswered": n_unanswered}
-        return study_round.open_round(home, *answers, **given).round
+        return rounds.open_round(home, *answers, **given).round
 
     return make
 
@@ -63,7 +63,7 @@ def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, stud
         answers = results(same=same), results(who="tuned", same=same)
         said = {"sample_size": sample_size, "raters": raters, "rubric_file": rubric_file}
         home = replace(study, overrides={**study.overrides, **said})
-        rating = study_round.open_round(home, *answers, bound_to=BOUND, models={})
+        rating = rounds.open_round(home, *answers, bound_to=BOUND, models={})
         assert rating.round.batch == round_.batch
         return human.otherwise_said(rating)
 
@@ -75,7 +75,7 @@ def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, stud
     assert kept(sample_size=20, same=range(30)) == ""  # 10 pairs are all that differ
     study.path("guide.md").write_text("# Which?\n\nLook twice.\n\n## Reasons\n\n- tone\n")
     assert kept(rubric_file="guide.md") == f"It was drawn with another rubric{remedy}"
-    now = study_round.Otherwise(raters=("cid",))
+    now = rounds.Otherwise(raters=("cid",))
     changed = StudyRound(round=round_, bound_to=BOUND, otherwise=now)
     assert "not as study.yaml says now. It was drawn for ann and bob (not cid)" in human.state_said(
         changed
@@ -91,9 +91,7 @@ def test_nothing_is_drawn_for_raters_nobody_named(open_round, study):
         assert open_round(raters=nobody, n_unanswered=3) is None
     assert not study.path("ratings").exists()
     rating = StudyRound(round=None, bound_to=BOUND, not_drawn="nobody named")
-    assert (
-        human.state_said(rating, "2 answers are missing.") == study_round.NOT_DRAWN["nobody named"]
-    )
+    assert human.state_said(rating, "2 answers are missing.") == rounds.NOT_DRAWN["nobody named"]
     with pytest.raises(DesignError, match="Name the raters in study"):
         rating.lock()
 
@@ -104,8 +102,8 @@ def test_a_simulated_round_stands_apart_and_follows_the_answers(open_round, stud
     other = {**BOUND, "fine_tuned": "newer"}
     second = open_round(simulate_raters=2, bound_to=other)
     assert second.folder != first.folder
-    assert study_round.find_round(study, other).folder == second.folder
-    assert study_round.find_round(study, BOUND).folder == first.folder
+    assert rounds.find_round(study, other).folder == second.folder
+    assert rounds.find_round(study, BOUND).folder == first.folder
     assert open_round(simulate_raters=2, bound_to=other).folder == second.folder
 
 
@@ -124,7 +122,7 @@ def test_named_raters_are_people_whatever_the_demo_would_simulate(open_round, st
     open_round(simulate_raters=2)
     people = open_round(raters="ann", simulate_raters=2)
     assert not people.batch.simulated
-    assert study_round.find_round(study, BOUND).folder == people.folder
+    assert rounds.find_round(study, BOUND).folder == people.folder
 
 
 def test_a_run_whose_round_another_run_finishes_goes_on(open_round):
@@ -134,10 +132,10 @@ def test_a_run_whose_round_another_run_finishes_goes_on(open_round):
         """The expected answers; while they are looked up, another run finishes the round."""
 
         def get(self, *_):
-            session.simulate_votes(round_, {})
+            raters.simulate_votes(round_, {})
             return ""
 
-    session.simulate_votes(round_, Overtaken())
+    raters.simulate_votes(round_, Overtaken())
     assert round_.locked
     assert round_.lock_record()["complete"]
 
@@ -145,7 +143,7 @@ def test_a_run_whose_round_another_run_finishes_goes_on(open_round):
 def test_simulated_raters_finish_lock_and_are_labelled(open_round):
     round_ = open_round(simulate_raters=3, sample_size=30)
     expected = {str(i): f"tuned answer {i}" for i in range(40)}
-    session.simulate_votes(round_, expected, seed=1)
+    raters.simulate_votes(round_, expected, seed=1)
     assert round_.locked
     assert all(one.done == one.total == 33 for one in round_.progress())
     votes = [
@@ -155,7 +153,7 @@ def test_simulated_raters_finish_lock_and_are_labelled(open_round):
     ]
     assert all(vote.simulated and vote.via == "simulated" for vote in votes)
     before = [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters]
-    session.simulate_votes(round_, expected, seed=1)
+    raters.simulate_votes(round_, expected, seed=1)
     assert [round_.votes(rater).path.read_bytes() for rater in round_.batch.raters] == before
     assert (
         read_preference(round_).win_rate.verdict == "better"
@@ -167,7 +165,7 @@ def test_simulated_raters_finish_lock_and_are_labelled(open_round):
 def test_a_round_of_people_is_never_simulated(open_round):
     round_ = open_round(raters="ann")
     with pytest.raises(DesignError, match="for people"):
-        session.simulate_votes(round_, {})
+        raters.simulate_votes(round_, {})
     with pytest.raises(DesignError, match="a round of people"):
         open_round(simulate_raters=2)
 
@@ -177,25 +175,25 @@ def test_a_study_brings_its_question_guidance_and_reasons(tmp_path):
     path.write_text(
         "# Which is right?\n\nLook twice.\n\n## Reasons\n\n- wrong_code: a code too many\n* tone\n\n## More\n\n- no tag\n"
     )
-    said = study_round.read_rubric(path)
+    said = rounds.read_rubric(path)
     assert said["question"] == "Which is right?"
     assert said["rubric"].startswith("Look twice.")
     assert said["reasons"] == ["wrong code", "tone"]
     path.write_text("Just look.")
-    assert study_round.read_rubric(path) == {"rubric": "Just look."}
-    assert study_round.read_rubric(None) == {}
+    assert rounds.read_rubric(path) == {"rubric": "Just look."}
+    assert rounds.read_rubric(None) == {}
     with pytest.raises(DataError, match="cannot read the rubric"):
-        study_round.read_rubric(tmp_path / "absent.md")
+        rounds.read_rubric(tmp_path / "absent.md")
 
 
 def test_gold_pairs_are_read_line_by_line(tmp_path):
     path = tmp_path / "gold.jsonl"
     row = {"id": "g1", "input": "q", "better": "yes", "worse": "no"}
     path.write_text(json.dumps(row) + "\n\n")
-    assert study_round.read_gold(path) == [row]
+    assert rounds.read_gold(path) == [row]
     path.write_text(json.dumps(row) + '\n{"id": "g2"}\n')
     with pytest.raises(DataError, match=r"gold\.jsonl:2"):
-        study_round.read_gold(path)
+        rounds.read_gold(path)
 
 
 def test_practice_leaves_no_folder_behind(open_round):
@@ -215,8 +213,8 @@ def test_practice_is_a_copy_without_votes(open_round, rate):
 
 
 def test_a_rater_is_shown_only_where_somebody_sits():
-    assert study_round.in_jupyter({"JPY_SESSION_NAME": "notebooks/03_rate.ipynb"})
-    assert not study_round.in_jupyter({"HOME": "/home"})
+    assert rounds.in_jupyter({"JPY_SESSION_NAME": "notebooks/03_rate.ipynb"})
+    assert not rounds.in_jupyter({"HOME": "/home"})
 
 
 def test_the_description_counts_everything(open_round):

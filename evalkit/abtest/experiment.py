@@ -1,0 +1,314 @@
+"""A study's A/B test as one object: its plan as the settings describe it and as it is locked, its log, its reading."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from evalkit import ledger, wording
+from evalkit.abtest.analysis import Log
+from evalkit.abtest.assignment import Hash
+from evalkit.abtest.effects import design_effect_in
+from evalkit.abtest.findings import FROM_EXPOSURES
+from evalkit.abtest.lock import LEDGER, PLAN_FILE, LockedPlan, lock, read_lock
+from evalkit.abtest.log_address import place_of
+from evalkit.abtest.plan import UNNAMED, ABPlan, Metric, read_guardrails
+from evalkit.abtest.reading import NoReading, Reading, read_ab_test
+from evalkit.abtest.simulate import simulate_traffic
+from evalkit.abtest.source import open_log
+from evalkit.errors import DataError, DesignError
+from evalkit.evidence import ABDetails, ABEvidence, ReportedTest
+from evalkit.records import EvalResult, Missing
+from evalkit.settings import TYPES, is_elsewhere, named
+from evalkit.study import Study
+
+SIMULATED_LOG = "events.sqlite"
+NOT_ASKED = (
+    "Nothing is locked: a plan is locked when you say so, and before the first user comes. Read it above; when it stands, "
+    "set lock_plan: true in study.yaml and run notebook 05 again. From then on its looks read the effect as they fall due."
+)
+_METRIC = {  # what study.yaml calls the fields of the metric that decides
+    "name": "ab_metric",
+    "kind": "ab_metric_kind",
+    "better": "ab_metric_better",
+    "expected": "expected_rate",
+    "detectable_difference": "detectable_difference",
+    "sd": "metric_sd",
+}
+_SAME = [name for name in ABPlan.__slots__ if name in TYPES]  # called the same in study.yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The A/B test of a study.
+
+    Attributes:
+        study: Whose settings, plan, log and ledger these are.
+        margin: The loss still accepted where the question is whether treatment is no worse; None asks for better.
+    """
+
+    study: Study
+    margin: float | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where its plan is locked."""
+        return self.study.path(PLAN_FILE)
+
+    def draft(self) -> ABPlan:
+        """The plan that the settings describe; one without a name when they name no experiment."""
+        said = self.study.settings
+        metric = {field: getattr(said, name) for field, name in _METRIC.items()}
+        metric |= {"sd": said.metric_sd or None, "better": said.ab_metric_better or None}
+        guardrails = self.study.named_file(said.guardrails_file)
+        names = {name: getattr(said, name) for name in _SAME} | {
+            "experiment_name": said.experiment_name.strip() or UNNAMED,
+            "control_model": said.control,
+            "treatment_model": said.treatment,
+            "cap_per_user": said.cap_per_user or None,
+            "control_variant": said.control_variant.strip(),
+            "treatment_variant": said.treatment_variant.strip(),
+        }
+        return ABPlan(
+            **names,
+            hash=cast(Hash, said.ab_hash),
+            hash_seed=said.ab_hash_seed,
+            coverage=said.ab_coverage,
+            covariate=said.ab_covariate.strip(),
+            primary=Metric(**metric, margin=self.margin),
+            guardrails=read_guardrails(guardrails) if guardrails else (),
+        )
+
+    def differs(self, locked: LockedPlan | NoReading | None) -> tuple[dict[str, object], ...]:
+        """What the settings say otherwise than the locked plan, which counts.
+
+        Returns:
+            A mapping a setting: `name`, `study` and `plan` (the two values), `amended` (whether the study still says what was
+            locked first). Nothing before a lock, nor for a study that names no experiment: it plans nothing.
+        """
+        if not isinstance(locked, LockedPlan) or (draft := self.draft()).experiment_name == UNNAMED:
+            return ()
+        return _differing(draft, locked)
+
+    def settle(self, plan: ABPlan) -> tuple[ABPlan, str]:
+        """The plan in force, and what happened: a named plan is locked when the study says `lock_plan`, a draft never."""
+        draft = plan.changed(experiment_name=UNNAMED)
+        if plan.experiment_name != UNNAMED:
+            if not self.path.exists() and not self.study.settings.lock_plan:
+                return draft, NOT_ASKED
+            try:
+                locked, said = self.lock(plan)
+            except DataError as why:
+                if self.path.exists():
+                    raise
+                return draft, f"Not locked: {why}"
+            return locked.plan, said
+        if self.path.exists():
+            locked = read_lock(self.path)
+            return (
+                locked.plan,
+                f"experiment_name is empty; the plan locked on {locked.locked_at[:10]} stays as it is.",
+            )
+        return plan, (
+            "Nothing is locked: put your own expected_rate, detectable_difference, users_per_day and traffic_split into "
+            "study.yaml, then give the test an experiment_name and say lock_plan: true."
+        )
+
+    def lock(self, plan: ABPlan) -> tuple[LockedPlan, str]:
+        """Locks a plan, and says what happened; a plan locked before stays as it is."""
+        said = "Locked now" if not self.path.exists() else ""
+        try:
+            locked = lock(plan, self.path)
+        except DesignError:
+            locked = read_lock(self.path)
+            told = [
+                f"{one['name']} is {one['study']} there and {one['plan']} here"
+                for one in _differing(plan, locked)
+            ]
+            return locked, (
+                f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "
+                f"{wording.visible(wording.listed(told))}. Write the locked values into study.yaml; to change a running test "
+                "say why, with evalkit.abtest.lock.amend(path, reason, ...); a new test takes another experiment_name and "
+                "study."
+            )
+        said = said or f"Locked already on {locked.locked_at[:10]}; nothing was changed"
+        amended = wording.plural(len(locked.amendments), "amendment")
+        return locked, f"{said}: sha256 {locked.sha256[:16]}..., {amended}."
+
+    def simulate(self, answers: Sequence[Sequence[EvalResult]]) -> str:
+        """Fills a simulated log through the real router, once; returns a sentence, "" when there is nothing to do.
+
+        Args:
+            answers: Recorded and scored answers of control and treatment; none = don't simulate.
+        """
+        from evalkit.abtest.log import EventLog
+
+        home, said = self.study, self.study.settings
+        if not answers or not self.path.exists() or is_elsewhere(said.event_log):
+            return ""
+        config = read_lock(self.path).config
+        try:
+            log = EventLog(home.path(said.event_log or SIMULATED_LOG))
+        except DataError as why:  # such as a folder that may only be read
+            return f"Nothing was simulated: {why}."
+        options = {"n_users": said.simulate_users, "seed": said.ab_seed, "metric": said.ab_metric}
+        field = next(iter(named(said.slice_fields)), "")
+        with closing(log):
+            try:
+                traffic = simulate_traffic(log, config, *answers, slice_field=field, **options)
+            except DesignError as why:
+                return f"Nothing was simulated: {why}."
+        sent = "sent through the router just now" if traffic.added else "in the log already"
+        users, requests = wording.count(traffic.n_users), wording.count(traffic.n_requests)
+        return f"Simulated: {users} users with {requests} requests, answered by the recorded models, {sent}."
+
+    def plan(self) -> LockedPlan | NoReading:
+        """The locked plan with its amendments, or what is missing.
+
+        Raises:
+            DataError: It is not the plan that the study's ledger knows.
+        """
+        ledger.check(self.study.folder, PLAN_FILE)
+        return _plan(self.path)
+
+    def reading(
+        self, plan: LockedPlan | NoReading | None = None, *, now: float | None = None
+    ) -> Reading | NoReading:
+        """Reads the test up to where outcomes begin, or says what is missing; a look at the effect goes to the ledger.
+
+        The log stays open for the effect, and for questions about users, until the end.
+
+        Args:
+            plan: From `plan`.
+            now: Seconds since 1970; the present when not given.
+        """
+        plan, home = plan or self.plan(), self.study
+        if isinstance(plan, NoReading):
+            return plan
+        opened = _opened(home, plan)
+        if isinstance(opened, NoReading):
+            return opened
+        if (connection := getattr(opened.engine, "con", None)) is not None:
+            # as long as any table of it is in use
+            weakref.finalize(opened.engine, connection.close)
+        return read_ab_test(
+            opened, plan, ledger=home.path(LEDGER), run=home.run, now=now, effect=False
+        )
+
+    def design_effect(self) -> float | None:
+        """`effects.design_effect_in` of the log and the metric that decides; None where there is no such log or rate.
+
+        It reads control users alone, so it shows no effect and is no look.
+        """
+        plan = _plan(self.path)
+        opened = plan if isinstance(plan, NoReading) else _opened(self.study, plan)
+        if isinstance(plan, NoReading) or isinstance(opened, NoReading):
+            return None
+        with closing(opened):
+            primary, name = plan.plan.primary, plan.plan.experiment_name
+            known = primary.is_rate and opened.recorded(name).get(primary.name)
+            return design_effect_in(opened, name, primary.name) if known else None
+
+
+def _differing(draft: ABPlan, locked: LockedPlan) -> tuple[dict[str, object], ...]:
+    says, counts, first = (_in_settings(one) for one in (draft, locked.plan, locked.first))
+    return tuple(
+        {"name": name, "study": value, "plan": counts[name], "amended": value == first[name]}
+        for name, value in says.items()
+        if value != counts[name]
+    )
+
+
+def _in_settings(plan: ABPlan) -> dict[str, object]:
+    """A plan in the names and values of study.yaml."""
+    metric = plan.primary
+    rails = [
+        f"{one.name} {one.kind}, {one.better} is better, at most {one.margin:g} worse"
+        for one in plan.guardrails
+    ]
+    return {
+        **{name: getattr(metric, field) for field, name in _METRIC.items()},
+        "metric_sd": metric.sd or 0.0,
+        "question": "no_worse" if metric.margin else "better",
+        "question_margin": metric.margin or 0.0,
+        **{name: getattr(plan, name) for name in _SAME},
+        "ab_covariate": plan.covariate,
+        "cap_per_user": plan.cap_per_user or 0.0,
+        "guardrails_file": "; ".join(rails) or "none",
+    }
+
+
+def _plan(path: Path) -> LockedPlan | NoReading:
+    if path.exists():
+        return read_lock(path)
+    action = "Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, then run notebook 05"
+    missing = Missing(action=action, why="No A/B plan is locked", price="minutes")
+    return NoReading(missing=(missing,))
+
+
+def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
+    """The study's log, with the outcomes that the plan speaks of, or what is missing."""
+    said, planned = home.settings, plan.plan
+    where = place_of(home, said.event_log or SIMULATED_LOG)
+    there = where.exists() if isinstance(where, Path) else "://" in where or os.environ.get(where)
+    if there:
+        metrics = [one.name for one in (planned.primary, *planned.secondary)]
+        metrics += [one.name for one in planned.guardrails if one.name not in FROM_EXPOSURES]
+        return open_log(
+            where,
+            user=said.log_user,
+            variant=said.log_variant,
+            outcomes=list(dict.fromkeys([*metrics, *named(said.log_outcomes)])),
+            before=[planned.covariate] if planned.covariate else [],
+            variants=planned.variants,
+            time=said.log_time,
+            experiment=said.log_experiment,
+            exposures=said.log_exposures,
+            events=said.log_events,
+        )
+    why, price = "No user has been logged yet", f"{plan.n_users:,} users, about {plan.days} days"
+    action = "Route users through evalkit.run_ab_request, or name the log in event_log"
+    if said.event_log not in {"", SIMULATED_LOG}:
+        what = "The variable" if is_elsewhere(said.event_log) else "The log"
+        why = f"{what} {said.event_log} that event_log names is not there"
+        action = "Put it there, or correct event_log in study.yaml"
+    return NoReading(plan=plan, missing=(Missing(action=action, why=why, price=price),))
+
+
+def ab_evidence(
+    found: Reading | NoReading,
+    *,
+    study: str,
+    differs: Sequence[Mapping[str, object]] = (),
+) -> ABEvidence:
+    """The layer's record; a withheld effect stands nowhere in it.
+
+    It is bound to the models of its plan by name: users never saw the test set, so no change of it touches what they showed.
+
+    Args:
+        found: The reading, or what is missing for one.
+        study: The study's name.
+        differs: From `plan_differs`.
+    """
+    plan = found.plan.plan if found.plan else None
+    read = isinstance(found, Reading)
+    told = found.to_dict() if read else {"why": found.why}
+    details = ABDetails.of(told | ({"plan_differs": list(differs)} if differs else {}))
+    return ABEvidence(
+        study=study,
+        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        models=plan.models if plan else {},
+        bound_to={},
+        simulated=found.simulated,
+        metric=plan.primary.name.replace("_", " ") if plan else "",
+        unit="users",
+        missing=found.missing,
+        primary=ReportedTest.of(found.primary_dict()) if read else None,
+        details=details,
+    )
