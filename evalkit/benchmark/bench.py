@@ -226,12 +226,11 @@ class Bench:
         """
         found: dict[str, list[EvalResult]] = {}
         for name in named(self.settings.checkpoint_journals):
-            path, command = (
-                self.study.path(name),
-                f"evalkit run {self.study.name} --only 01 -p live=true",
+            path = self.study.path(name)
+            command = (
+                f"evalkit run {self.study.name} --only 01 -p live=true -p fine_tuned_model=MODEL"
             )
-            told = f"{command} -p fine_tuned_model=MODEL -p fine_tuned_journal={name}"
-            remedy = f"to record a checkpoint's answers: {told}"
+            remedy = f"to record a checkpoint's answers: {command} -p fine_tuned_journal={name}"
             if not path.exists():
                 raise DataError(
                     f"{path}: no such journal; checkpoint_journals are read, never asked; {remedy}"
@@ -453,10 +452,8 @@ class Imported:
     named: str
 
     def __str__(self) -> str:
-        log, told = (
-            self.log,
-            [f"{self.log}", f"{plural(self.n, 'answer')} written to {self.journal}"],
-        )
+        log = self.log
+        told = [f"{log}", f"{plural(self.n, 'answer')} written to {self.journal}"]
         if self.unused:
             few = listed([repr(one) for one in self.unused[:3]])
             ids = f"{plural(len(self.unused), 'id')} of the file"
