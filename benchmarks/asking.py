@@ -137,7 +137,7 @@ def warm() -> None:
     importlib.import_module("openai.resources.chat")
     importlib.import_module("evalkit.answers.endpoint")
     importlib.import_module("evalkit.answers.runner")
-    importlib.import_module("evalkit.answers.scorers").similarity("a", "b")
+    importlib.import_module("evalkit.answers.scoring").similarity("a", "b")
 
 
 def child(name: str, path: Path, concurrency: int) -> None:

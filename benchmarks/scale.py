@@ -67,9 +67,8 @@ def evalkit_reading(folder: Path, events: int) -> float:
     """Opening, stray rows, sample ratio, schedule, the primary metric by user and what became of its outcomes, with imports."""
     from evalkit.abtest.analysis import fetched
     from evalkit.abtest.effects import effect
-    from evalkit.abtest.lock import lock
+    from evalkit.abtest.lock import lock, schedule
     from evalkit.abtest.plan import ABPlan, Metric
-    from evalkit.abtest.schedule import schedule
     from evalkit.abtest.source import open_log
     from evalkit.stats import sample_ratio_test
 

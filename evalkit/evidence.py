@@ -7,7 +7,7 @@ under `reported`; in the file both stand beside each other.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -288,7 +288,7 @@ class Evidence(Brief):
         metric: What `primary` measures, in words, e.g. "exact match".
         unit: What its `n` counts: examples, items or users.
         primary: The primary test result; None when withheld.
-        missing: What would settle it, priced.
+        missing: What would settle it.
         details: What else the layer reports.
     """
 
@@ -314,9 +314,15 @@ class Evidence(Brief):
         """What asked: the metric, the rating round or the experiment."""
         return self.metric
 
-    def write(self, path: Path) -> Path:
-        """Writes the evidence as JSON; refuses NaN, which is not JSON."""
-        text = json.dumps(without_secrets_in(as_json(self)), indent=1, allow_nan=False)
+    def write(self, path: Path, *, missing: Sequence[JsonObject] = ()) -> Path:
+        """Writes the evidence as JSON; refuses NaN, which is not JSON.
+
+        Args:
+            path: The file.
+            missing: What is missing with its words beside its kind and numbers, for people who open the file.
+        """
+        known = as_json(self) | ({"missing": [*missing]} if missing else {})
+        text = json.dumps(without_secrets_in(known), indent=1, allow_nan=False)
         return write_whole(path, text.encode() + b"\n")
 
     @classmethod
@@ -395,7 +401,9 @@ def details_of(evidence: Mapping[Layer, Evidence], kind: type[Details]) -> Detai
 
 def as_json(value: object) -> Any:
     """Records as the values of their JSON."""
-    if isinstance(value, Reported):
+    if isinstance(value, Missing):
+        value = value.to_dict()
+    elif isinstance(value, Reported):
         known = msgspec.structs.asdict(value)
         del known["reported"]
         value = {name: one for name, one in known.items() if one is not UNSET} | value.reported

@@ -14,9 +14,23 @@ from evalkit.files import Record
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
 
-# kinds of what is missing
-OPEN_SLICES = "open_slices"  # a loss in them is not ruled out; the latest chapter's word counts
-OPEN_WINDOWS = "open_windows"  # users came, and none counts yet: not the same as an empty log
+_Examples = Literal["first_examples", "more_examples", "second_look", "half_the_difference"]
+_OfBenchmark = Literal["no_examples_would", "no_right_answers", "open_slices"]
+_OfRound = Literal["no_round", "other_round", "open_round", "nothing_to_rate"]
+_Ratings = Literal["more_ratings", "even_split", "no_ratings_would"]
+_OfLog = Literal["no_plan", "no_users", "no_log", "no_variable", "sample_ratio", "off_record"]
+_Users = Literal["not_read", "no_verdict", "larger_test", "no_users_would", "more_users"]
+_OfLayer = Literal["absent", "stale", "simulated", "failed_calls", "slices_warned", "more_of_it"]
+_Against = Literal["invalid", "worse", "stands_against", "unconfirmed", "declared_after_results"]
+_OfPlan = Literal["plan_after_exposures", "not_whole_weeks", "plan_differs"]
+_Kinds = _Examples | _OfBenchmark | _OfRound | _Ratings | _OfLog | _Users | _OfLayer | _Against
+# "" is of a file of an earlier version, which has words for people and no numbers;
+# "open_windows": users came and none counts yet, which is not the same as an empty log
+MissingKind = _Kinds | _OfPlan | Literal["open_windows", ""]
+
+# a loss in these slices is not ruled out; the latest chapter's word counts
+OPEN_SLICES: MissingKind = "open_slices"
+OPEN_WINDOWS: MissingKind = "open_windows"
 
 Held = Mapping[str, Any]  # a JSON object that stays as it is
 Message = Held  # of a conversation, as it is sent
@@ -252,17 +266,63 @@ class RatedPair(Brief):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSlice:
+    """A slice that is not settled: its name, examples, difference, and how many more would settle it."""
+
+    name: str
+    n: int
+    estimate: float | None
+    shown_as: str
+    more: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """One piece of evidence that is not there yet: an action, why, and its price in words.
+    """One piece of evidence that is not there yet: its kind, and the numbers of its reason and its price.
 
     Attributes:
-        kind: What code may tell it by, "" where nothing has to; the words are for people only.
+        kind: What it is; `evalkit.show.lacking` says it as an action, why, and a price.
+        key: The name of what it is about: a round, a log, a result or a change.
+        n: What there is of it.
+        more: What it takes beyond that.
+        needed: What it takes in all.
+        days: About how long that takes.
+        look: The look that is waited for, of `looks`.
+        estimate: The effect seen.
+        margin: The loss that is to be ruled out; None where a difference is to be shown.
+        shown_as: Their scale: "points" or "number".
+        chance: With which so many settle it.
+        pace_s: Seconds a pair, as measured; None where nobody can know.
+        there: Pairs with different answers in the test set, where these are fewer than `needed`.
+        slices: Open slices, the largest loss first, and `further` ones.
+        said: What a test said of itself.
     """
 
-    action: str
-    why: str
-    price: str
-    kind: str = ""
+    kind: MissingKind = ""
+    key: str = ""
+    n: int | None = None
+    more: int | None = None
+    needed: int | None = None
+    days: int | None = None
+    look: int | None = None
+    looks: int | None = None
+    estimate: float | None = None
+    margin: float | None = None
+    shown_as: str = "points"
+    chance: float | None = None
+    pace_s: float | None = None
+    there: int | None = None
+    slices: tuple[OpenSlice, ...] = ()
+    further: int = 0
+    said: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The kind, and the numbers it has."""
+        return {"kind": self.kind} | {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if getattr(self, one.name) != one.default
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

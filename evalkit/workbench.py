@@ -15,7 +15,7 @@ from evalkit.decision import Decision, Rules, decide, history, read_evidence
 from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.intact import refuse_changed
 from evalkit.errors import DesignError, need_one_of
-from evalkit.evidence import Evidence
+from evalkit.evidence import ABDetails, Evidence
 from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
 from evalkit.records import EvalResult
 from evalkit.settings import named
@@ -321,7 +321,8 @@ class Study(study.Study):
             return self._evidence(found)
         if isinstance(found, Preference):
             said = {"models": self.bench.models, "bound_to": self.bench.bound_to}
-            return human_evidence(found, study=self.name, **said).write(folder / "preference.json")
+            record = human_evidence(found, study=self.name, **said)
+            return _written(record, folder / "preference.json")
         if isinstance(found, Decision):
             return self._write_decision(found, folder)
         if not isinstance(found, Reading | NoReading):
@@ -330,12 +331,13 @@ class Study(study.Study):
             )
         differs = self._experiment.differs(found.plan)
         record = ab_evidence(found, study=self.name, differs=differs)
-        return record.write(folder / "ab_test.json")
+        return _written(record, folder / "ab_test.json")
 
     def _write_decision(self, found: Decision, folder: Path) -> Path:
+        from evalkit.show import verdict
         from evalkit.show.decision import summary
 
-        path = found.write(folder)
+        path = verdict.write(found, folder)
         summary(found, path.with_name("summary.png"), title=self.settings.title or self.name)
         return path
 
@@ -353,7 +355,7 @@ class Study(study.Study):
         path = self.run_folder() / evidence.FILE
         marks = noise.marks if noise else {}
         write_examples(found.regressed, marks, path.parent)
-        return evidence.amended(
+        record = evidence.amended(
             path,
             bound_to=self.bench.bound_to,
             slices=(slices, *slices.others),
@@ -363,6 +365,9 @@ class Study(study.Study):
             finder=(segments or found.find_slices()).to_dict(),
             settle=settle(found),
         )
+        if record is not None:
+            _written(record, path)
+        return record
 
     def _evidence(self, found: Comparison) -> Evidence:
         from evalkit.benchmark import evidence
@@ -388,5 +393,24 @@ class Study(study.Study):
             test_set_findings=self.checkup.counts(),
             own_code=bench.own_code,
         )
-        record.write(self.run_folder() / evidence.FILE)
+        _written(record, self.run_folder() / evidence.FILE)
         return record
+
+
+def _written(record: Evidence, path: Path) -> Path:
+    """A layer's record on disk, with what is missing in words too, for people who open it."""
+    from msgspec import structs
+
+    from evalkit.show.lacking import written
+
+    rows, details = written(record.missing), record.details
+    if isinstance(details, ABDetails):
+        whole = (
+            {"missing": rows}
+            if details.experiment
+            else {"why": "{why}. {action}.".format(**rows[0])}
+        )
+        record = replace(
+            record, details=structs.replace(details, reported=details.reported | whole)
+        )
+    return record.write(path, missing=rows)

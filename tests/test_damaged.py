@@ -11,10 +11,10 @@ from evalkit.abtest.lock import lock, read_lock
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.plan import ABPlan, Metric, read_guardrails
 from evalkit.abtest.source import open_log
-from evalkit.answers.checkers import checker
 from evalkit.answers.dataset import read_examples
+from evalkit.answers.evaluation import prices_of
 from evalkit.answers.journal import read_journal
-from evalkit.answers.progress import prices_of
+from evalkit.answers.scoring import checker
 from evalkit.decision import Rules, decide, history, read_decision, read_evidence
 from evalkit.errors import EvalkitError
 from evalkit.evidence import Evidence

@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from evalkit.__main__ import main
-from evalkit.abtest.events import Exposure
 from evalkit.abtest.log import EventLog
-from evalkit.answers.checkers import checker
+from evalkit.abtest.logged import Exposure
 from evalkit.answers.endpoint import Endpoint
+from evalkit.answers.evaluation import Estimate
 from evalkit.answers.journal import Writer, header, read_journal
-from evalkit.answers.progress import Estimate, Progress, Tally
+from evalkit.answers.runner import Progress, Tally
+from evalkit.answers.scoring import checker
 from evalkit.errors import DataError, EvalkitError, ModelError
 from evalkit.evidence import Evidence
 from evalkit.records import Answer

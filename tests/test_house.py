@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOORS = {
-    "openai": ("evalkit/answers/endpoint", "evalkit/answers/fault", "evalkit/answers/batch_api"),
+    "openai": ("evalkit/answers/endpoint", "evalkit/answers/batch_api"),
     "papermill": ("evalkit/report/",),
     "nbconvert": ("evalkit/report/",),
     "matplotlib": ("evalkit/show/",),

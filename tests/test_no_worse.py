@@ -12,8 +12,8 @@ from scipy.stats import norm
 
 from evalkit import settings, stats
 from evalkit.abtest.effects import Effect, at_look
-from evalkit.abtest.findings import deciding
 from evalkit.abtest.lock import lock, read_lock
+from evalkit.abtest.outcomes import deciding
 from evalkit.abtest.plan import ABPlan, Metric, power_at
 from evalkit.abtest.reading import _to_keep
 from evalkit.answers.runner import run_automated_eval
@@ -30,6 +30,8 @@ from evalkit.report.gate import gate
 from evalkit.settings import Settings, retirement
 from evalkit.show import comparison as shown
 from evalkit.show import regressions
+from evalkit.show import verdict as spoken
+from evalkit.show.lacking import in_words
 from evalkit.show.plots import benchmark as plots
 from evalkit.study import Study
 from evalkit.workbench import Study as Workbench
@@ -98,14 +100,14 @@ def test_what_is_not_shown_has_its_price():
     (missing,) = evidence.missing
     # Nam 1997 at 10/300 and 11/300
     needed = stats.examples_needed(10 / 300, 11 / 300, margin=MARGIN)
-    assert f"{needed:,} in all" in missing.price
-    assert "not worse by more than 2 points" in missing.why
-    assert "do not rule out a loss of 2 points" in missing.why
+    assert f"{needed:,} in all" in in_words(missing).price
+    assert "not worse by more than 2 points" in in_words(missing).why
+    assert "do not rule out a loss of 2 points" in in_words(missing).why
     assert f"{needed:,}" in shown.settle(found)
     lost = compared(200, 6, 13, 81)  # 2.3 points lost: no number would
     assert (
         "no number"
-        in evidence_of(lost, study="s", models={}, bound_to={}, costs={}).missing[0].price
+        in in_words(evidence_of(lost, study="s", models={}, bound_to={}, costs={}).missing[0]).price
     )
 
 
@@ -240,9 +242,9 @@ def test_z_against_the_margin_and_the_interval_say_the_same(estimate, lower):
 def test_users_that_rule_out_the_loss_are_priced_at_the_spread_seen():
     # 4,000 users, error 2 points: sd = 0.02 * sqrt(4,000) / 2 = 0.632; 2 * 2.8016^2 * 0.4 / 0.017^2 = 21,728 each
     missing = _to_keep(effect(-0.003, 0.02), MARGIN, 0.8)
-    assert missing.price == "about 43,456 users, if the difference seen is the true one"
-    assert missing.why == "a loss of 2 points is not ruled out"
-    assert "no number" in _to_keep(effect(-0.03, 0.02), MARGIN, 0.8).price
+    assert in_words(missing).price == "about 43,456 users, if the difference seen is the true one"
+    assert in_words(missing).why == "a loss of 2 points is not ruled out"
+    assert "no number" in in_words(_to_keep(effect(-0.03, 0.02), MARGIN, 0.8)).price
 
 
 # ---- the gate
@@ -285,21 +287,21 @@ def test_no_worse_everywhere_ships_and_says_what_was_shown(tmp_path):
     }
     found = decide(evidence, study="s", rules=asked(tmp_path))
     assert found.verdict == "ship"
-    assert found.headline.startswith(
+    assert spoken.headline(found).startswith(
         "Ship this version: not worse by more than 5 points in exact match"
     )
-    assert "no difference" not in found.headline + found.deck
-    assert "do not win less than 45.0%" in found.deck
-    assert "not worse by more than 5 points" in " ".join(found.rules)
+    assert "no difference" not in spoken.headline(found) + spoken.deck(found)
+    assert "do not win less than 45.0%" in spoken.deck(found)
+    assert "not worse by more than 5 points" in " ".join(spoken.rules(found))
 
 
 def test_what_is_not_ruled_out_is_the_headline(tmp_path):
     evidence = {"benchmark": layer("benchmark", -0.01, -0.06, 0.04)}
     found = decide(evidence, study="s", rules=asked(tmp_path))
-    assert found.headline.startswith(
+    assert spoken.headline(found).startswith(
         "Not yet this version: a loss of 5 points in exact match is not ruled out"
     )
-    assert "no gain" not in found.headline
+    assert "no gain" not in spoken.headline(found)
 
 
 def test_the_rules_file_wins_over_the_question_layer_by_layer(tmp_path):

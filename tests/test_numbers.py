@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.abtest.plan import ABPlan, Guardrail, Metric, read_guardrails
-from evalkit.answers.progress import prices_of
+from evalkit.answers.evaluation import prices_of
 from evalkit.decision import Rules
 from evalkit.errors import DataError, DesignError
 from evalkit.files import LARGEST, read_yaml

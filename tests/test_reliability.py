@@ -26,6 +26,7 @@ from evalkit.human.round import Round
 from evalkit.records import EvalResult
 from evalkit.report import manifest
 from evalkit.report.gate import gate, verify
+from evalkit.show import verdict as spoken
 from evalkit.workbench import Study
 
 DOC = Path(__file__).parents[1] / "docs/reliability.md"
@@ -520,10 +521,12 @@ def test_what_may_have_a_reason_holds_until_it_is_given_and_is_told_for_ever(pro
     act(project)
     held = project.run(2)
     assert held.verdict == "not yet"
-    assert len([one for one in held.missing if re.search(said, str(one), re.IGNORECASE)]) == 1
+    assert (
+        len([one for one in spoken.missing(held) if re.search(said, str(one), re.IGNORECASE)]) == 1
+    )
     assert any(
         re.search(said, one["why"], re.IGNORECASE) and "evalkit confirm" in one["action"]
-        for one in held.missing
+        for one in spoken.missing(held)
     )
     assert {one.name for one in held.layers if one.word == "not yet"} == {layer}
     assert gate("tiny", root=project.root).code == 11
@@ -534,7 +537,7 @@ def test_what_may_have_a_reason_holds_until_it_is_given_and_is_told_for_ever(pro
     for day in (3, 4):
         decision = project.run(day)
         assert decision.verdict == "ship"
-        told = [one for one in decision.warnings if re.search(said, one, re.IGNORECASE)]
+        told = [one for one in spoken.warnings(decision) if re.search(said, one, re.IGNORECASE)]
         assert [one.endswith("confirmed: told to the board on 3 March.") for one in told] == [True]
     with pytest.raises(DesignError, match="nothing is open"):
         confirm(project.home(), "again")
@@ -563,7 +566,7 @@ def test_rules_loosened_between_a_benchmark_alone_and_the_first_decision_are_hel
     loosened("slice_worse: ignored")(project)
     held = project.run(2)
     assert held.verdict == "not yet"
-    assert "slice_worse from blocks to ignored" in str(held.missing)
+    assert "slice_worse from blocks to ignored" in str(spoken.missing(held))
 
 
 def test_a_run_that_was_killed_does_not_break_the_record_for_ever(project):
@@ -640,7 +643,7 @@ def test_a_lock_that_no_line_knows_is_broken_until_it_is_taken_up_with_a_reason(
         project.run(2)
     confirm(project.home(), "locked on Ann's machine")
     decision = project.run(2)
-    assert any("taken up on" in one and "Ann's machine" in one for one in decision.warnings)
+    assert any("taken up on" in one and "Ann's machine" in one for one in spoken.warnings(decision))
     votes_flipped(project)
     with pytest.raises(DataError, match="by line 2"):
         project.run(3)
@@ -656,7 +659,9 @@ def test_a_head_that_is_gone_is_broken_until_a_reason_says_why_and_the_layer_tel
     confirm(project.home(), "the cache kept one of the two")
     decision = project.run(2)
     assert decision.verdict == "ship"
-    assert any("lines were dropped" in one and "the cache kept" in one for one in decision.warnings)
+    assert any(
+        "lines were dropped" in one and "the cache kept" in one for one in spoken.warnings(decision)
+    )
 
 
 def test_verify_says_what_is_intact_and_knows_the_heads_of_before(project, capsys, monkeypatch):
@@ -741,4 +746,4 @@ def test_three_looks_and_a_run_at_once_leave_one_chain(project):
 def test_a_log_that_shrank_within_a_day_is_told_with_its_times(project, day, said):
     project.look(at="2026-11-28T10:00:00+00:00")
     project.look(at=f"{day}T11:30:00+00:00", n_requests=900)
-    assert any(said in one["why"] for one in project.run(2).missing)
+    assert any(said in one["why"] for one in spoken.missing(project.run(2)))

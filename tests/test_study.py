@@ -65,7 +65,7 @@ def test_evidence_survives_the_round_trip(tmp_path):
             "metric": "preference",
             "unit": "items",
             "primary": None,
-            "missing": (Missing(action="Rate more", why="60 items", price="4 hours"),),
+            "missing": (Missing(kind="more_ratings", n=60, needed=90),),
             "details": {"votes": 60, "p": 1e-49},
         }
     )

@@ -8,10 +8,9 @@ from faulty_server import ANSWER, FaultyServer
 from evalkit import run_automated_eval
 from evalkit.answers.dataset import read_examples
 from evalkit.answers.journal import call_key, read_journal
-from evalkit.answers.metrics import score_answer
 from evalkit.answers.reply import answer
 from evalkit.answers.runner import results_from_journal
-from evalkit.answers.scorers import tool_call
+from evalkit.answers.scoring import score_answer, tool_call
 from evalkit.benchmark.doctor import examine
 from evalkit.conversation import calls_in, spoken
 from evalkit.errors import DataError, DesignError, ModelError

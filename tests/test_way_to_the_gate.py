@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from msgspec import structs
 
-from evalkit.abtest.findings import deciding, read_looks
-from evalkit.abtest.lock import amend, lock
+from evalkit.abtest.lock import amend, limits, lock, schedule
+from evalkit.abtest.outcomes import deciding, read_looks
 from evalkit.abtest.plan import ABPlan, Metric
-from evalkit.abtest.schedule import limits, schedule
 from evalkit.benchmark import evidence
 from evalkit.benchmark.comparison import compare_many
 from evalkit.decision import Rules, decide

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from evalkit import wording
-from evalkit.abtest.assignment import VARIANTS, Column
-from evalkit.abtest.events import TEXTS
+from evalkit.abtest.logged import DAY_S, TEXTS
+from evalkit.abtest.routing import VARIANTS, Column
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from evalkit.abtest.plan import ABPlan
 
 Table: TypeAlias = Any  # of Ibis: which columns it has is known when the query runs
-DAY_S = 86400.0
 Cause = Literal["", "clock", "past", "ids", "unit"]
 KEYS = ("phase", "treated", "day")
 _NEEDED = {

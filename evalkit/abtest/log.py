@@ -25,8 +25,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalkit.abtest.events import Exposure, OutcomeRow
-from evalkit.abtest.log_address import log_url, shown
+from evalkit.abtest.logged import Exposure, OutcomeRow, log_url, shown
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
 from evalkit.redaction import known_secrets, without_secrets, without_secrets_in

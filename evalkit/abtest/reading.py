@@ -12,12 +12,21 @@ from pathlib import Path
 import pandas as pd
 
 from evalkit import wording
-from evalkit.abtest.analysis import DAY_S, Log, Table, exposed, quiet
-from evalkit.abtest.assignment import VARIANTS
+from evalkit.abtest.analysis import Log, Table, exposed, quiet
 from evalkit.abtest.effects import Effect, Watched
-from evalkit.abtest.findings import WEEK, Findings, Question, findings
-from evalkit.abtest.lock import LEDGER, LockedPlan, Look, read_looks, record_look
-from evalkit.abtest.schedule import Schedule, limits, schedule
+from evalkit.abtest.lock import (
+    LEDGER,
+    LockedPlan,
+    Look,
+    Schedule,
+    limits,
+    read_looks,
+    record_look,
+    schedule,
+)
+from evalkit.abtest.logged import DAY_S
+from evalkit.abtest.outcomes import WEEK, Findings, Question, findings
+from evalkit.abtest.routing import VARIANTS
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.records import OPEN_WINDOWS, Brief, Missing
@@ -93,11 +102,6 @@ class NoReading:
         kinds |= {"first_at_s": "float64", "requests": "int64", "in_both": "boolean"}
         with quiet():
             return ibis.memtable([], schema=ibis.schema(kinds))
-
-    @property
-    def why(self) -> str:
-        """The first thing missing, as a sentence."""
-        return f"{self.missing[0].why}. {self.missing[0].action}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -247,36 +251,35 @@ class Reading(Brief):
 
     @property
     def missing(self) -> tuple[Missing, ...]:
-        """What would settle it, and its price."""
-        state, plan = self.schedule, self.plan
-        test, kind = self.findings.primary if self.findings else None, ""
-        closed = state.closed_control + state.closed_treatment
+        """What would settle it, and the numbers of its price."""
+        test = self.findings.primary if self.findings else None
         if not self.valid:
-            action = "Find out why the sample ratio is off, and start again"
-            why = "users do not fit the declared split, so no difference between the variants can be trusted"
-            price = "a new test"
+            lacks = Missing(kind="sample_ratio")
         elif not self.recorded:
-            action = f"Make {LEDGER} writable and read the test again"
-            why = "a look off the record is a peek, so the effect is withheld"
-            price = "minutes"
-        elif state.due and not self.is_read:
-            action, price = "Read the effect", "a line in the ledger"
-            why = "a look is due, and the effect is not read yet"
+            lacks = Missing(kind="off_record", key=LEDGER)
+        elif self.schedule.due and not self.is_read:
+            lacks = Missing(kind="not_read")
         elif test and test.no_verdict:
-            action = "Cap what one user may bring, run longer or split the traffic equally, under a new plan"
-            why, price = test.no_verdict, "a new test"
+            lacks = Missing(kind="no_verdict", said=test.no_verdict)
         elif test and test.verdict == "not shown" and test.margin:
-            return (_to_keep(test, test.margin, plan.plan.power),)
+            lacks = _to_keep(test, test.margin, self.plan.plan.power)
         elif test and test.verdict != "too early":
             return ()
         else:
-            looks, done = plan.plan.looks, state.due[-1].look if state.due else 0
-            action = "More users" if state.users_more else "Wait for outcomes"
-            action += "" if looks == 1 else f", for look {done + 1} of {looks}"
-            count = f"{wording.count(closed)} of {wording.count(plan.n_users)} planned users count so far"
-            why, price = f"{count}: those whose outcome window has closed", state.price
-            kind = OPEN_WINDOWS if self.n_users and not closed else ""
-        return (Missing(action=action, why=why, price=price, kind=kind),)
+            lacks = self._next_look()
+        return (lacks,)
+
+    def _next_look(self) -> Missing:
+        state, closed = self.schedule, self.schedule.closed_control + self.schedule.closed_treatment
+        return Missing(
+            kind=OPEN_WINDOWS if self.n_users and not closed else "more_users",
+            n=closed,
+            more=state.users_more,
+            needed=self.plan.n_users,
+            days=state.days_more,
+            look=(state.due[-1].look if state.due else 0) + 1,
+            looks=self.plan.plan.looks,
+        )
 
     def primary_dict(self) -> JsonObject:
         """The primary result as plain numbers; without any effect while that is withheld."""
@@ -306,7 +309,7 @@ class Reading(Brief):
             "health": [one.to_dict() for one in self.health],
             "guardrails": [one.to_dict() for one in self.guardrails],
             "primary": self.primary_dict(),
-            "missing": [asdict(one) for one in self.missing],
+            "missing": [one.to_dict() for one in self.missing],
             "notes": list(self.notes),
             "causes": list(CAUSES) if not self.valid else [],
             "looks": [one.to_dict() for one in looks],
@@ -404,14 +407,13 @@ def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, .
 
 def _to_keep(test: Effect, margin: float, power: float) -> Missing:
     """A test that rules out a loss of the margin, at the difference and the spread seen."""
-    why = f"a loss of {wording.loss(margin, test.shown_as)} is not ruled out"
     gain = -(test.estimate or 0.0) if test.lower_is_better else test.estimate or 0.0
-    price = "no number of users would: the loss seen is as large as the margin"
-    if gain + margin > 0 and test.se:
-        sd = test.se * test.n**0.5 / 2  # of two equal groups with this error
-        n = users_needed_mean(sd, gain + margin, alpha=test.alpha, power=power).total
-        price = f"about {wording.count(n)} users, if the difference seen is the true one"
-    return Missing(action="Run a larger test, under a new plan", why=why, price=price)
+    size = {"margin": margin, "shown_as": test.shown_as}
+    if gain + margin <= 0 or not test.se:
+        return Missing(kind="no_users_would", **size)
+    sd = test.se * test.n**0.5 / 2  # of two equal groups with this error
+    n = users_needed_mean(sd, gain + margin, alpha=test.alpha, power=power).total
+    return Missing(kind="larger_test", needed=n, **size)
 
 
 def _notes(found: Reading) -> Iterator[str]:

@@ -12,10 +12,9 @@ import httpx2
 import openai
 from openai import OpenAI
 
-from evalkit.answers.endpoint import key_and_address
-from evalkit.answers.fault import message_of
+from evalkit.answers.endpoint import key_and_address, message_of
+from evalkit.answers.evaluation import CALLS_TO
 from evalkit.answers.reply import mapping, whole_number
-from evalkit.answers.request import CALLS_TO
 from evalkit.errors import ModelError
 from evalkit.redaction import known_secrets, without_secrets
 from evalkit.wording import told_by

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, get_args
 
 from evalkit.answers import shapes
+from evalkit.answers.reply import split
 from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableError, shown
-from evalkit.answers.thinking import split
 from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
 from evalkit.files import DoubledNameError, JsonObject, once_each

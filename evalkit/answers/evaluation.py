@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from evalkit.answers import dataset, metrics
+from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
-from evalkit.answers.checkers import Checker
 from evalkit.answers.functions import CallableModel, ModelFunction, identity
-from evalkit.answers.progress import Estimate, PriceList, prices_of
-from evalkit.answers.request import Parameters
-from evalkit.errors import DesignError
-from evalkit.files import JsonObject, no_number
-from evalkit.settings import named
-from evalkit.wording import flattened, listed, plural
+from evalkit.answers.scoring import Checker
+from evalkit.errors import DataError, DesignError
+from evalkit.files import JsonObject, no_number, read_yaml
+from evalkit.settings import TYPES, Settings, checked, named
+from evalkit.wording import count, flattened, listed, plural, redacted
 
 if TYPE_CHECKING:
     from evalkit.answers.endpoint import Endpoint
+    from evalkit.answers.runner import Tally
 
+PriceList = Mapping[str, "Prices | JsonObject"]
 Names = str | Iterable[str]
 
 SCORERS = ("similarity",)
@@ -47,8 +47,8 @@ class Evaluation:
     journal: str | Path | None = None
     endpoint: str = "openai"
     base_url: str | None = None
-    checker: str | Checker = metrics.AUTO
-    scorers: metrics.Scorers = SCORERS
+    checker: str | Checker = scoring.AUTO
+    scorers: scoring.Scorers = SCORERS
     limit: int | None = None
     samples: int = 1
     temperature: float | None = 0.0
@@ -91,7 +91,7 @@ class Evaluation:
             self.function()  # what has no name must cost no call either
         for name in ("scorers", "slice_fields"):  # any iterable, also one that is read only once
             object.__setattr__(self, name, named(getattr(self, name)))
-        metrics.scoring(self.checker, self.scorers)  # an unknown name must cost no call
+        scoring.prepared(self.checker, self.scorers)  # an unknown name must cost no call
 
     def function(self) -> dict[str, str]:
         """What tells the function that answers from another of its name; nothing for a model or a given name.
@@ -136,9 +136,9 @@ class Evaluation:
         return dataset.read_examples(self.test_file, slice_fields=fields, **options)
 
     @cached_property
-    def score(self) -> metrics.Scoring:
+    def score(self) -> scoring.Scoring:
         """Scores one answer."""
-        return metrics.scoring(self.checker, self.scorers, self.test_set)
+        return scoring.prepared(self.checker, self.scorers, self.test_set)
 
     @property
     def n_calls(self) -> int:
@@ -208,3 +208,222 @@ class Evaluation:
 def _shown(value: object) -> str:
     text = f"{value:g}" if isinstance(value, float) else flattened(value) or json.dumps(value)
     return text if len(text) <= _LONG_VALUE else f"{text[:_LONG_VALUE]}…"
+
+
+CALLS_TO = "/v1/chat/completions"  # what a batch says of where its calls go
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What is sent with every call; None leaves a parameter out, and so does 0 for `max_tokens`.
+
+    Attributes:
+        strip_think: False keeps a model's thoughts in its answer; None and True tell them apart. True is written down, as
+            journals of a time when it was no default have it.
+        extra: Further fields of the request body, e.g. `{"max_completion_tokens": 96}`.
+    """
+
+    temperature: float | None = 0.0
+    max_tokens: int | None = 1024
+    seed: int | None = None
+    strip_think: bool | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    def body(self) -> JsonObject:
+        """The fields as sent."""
+        most = self.max_tokens or None
+        own = {"temperature": self.temperature, "max_tokens": most, "seed": self.seed}
+        return {**{name: value for name, value in own.items() if value is not None}, **self.extra}
+
+    def call(
+        self,
+        model: str,
+        messages: Sequence[Mapping[str, object]],
+        request: Mapping[str, object] | None = None,
+    ) -> JsonObject:
+        """The whole body of one call; `request` is what its row adds: tools and the like."""
+        return {"model": model, **self.body(), **(request or {}), "messages": messages}
+
+    def recorded(self) -> JsonObject:
+        """The fields as a journal records them and keys its calls by.
+
+        Raises:
+            DesignError: One of them is not JSON, is not to be chosen, or looks like a key, which no file may hold.
+        """
+        if wrong := {"model", "messages", "stream"} & self.extra.keys():
+            named = ", ".join(sorted(wrong))
+            raise DesignError(f"extra_body holds {named}, which evalkit says itself")
+        thoughts = {} if self.strip_think is None else {"strip_think": self.strip_think}
+        fields = {**self.body(), **thoughts}
+        try:
+            text = json.dumps(fields, allow_nan=False)
+        except (TypeError, ValueError) as why:
+            told = f"the parameters cannot be written as JSON ({why}): {fields}"
+            raise DesignError(told) from why
+        if redacted(text) != text:
+            remedy = "give keys through the environment (OPENAI_API_KEY) only"
+            raise DesignError(f"a parameter looks like a key; {remedy}")
+        return fields
+
+
+Role = Literal["base", "fine_tuned"]
+ROLES = ("base", "fine_tuned")
+REQUEST_FILE = "request.yaml"
+_PLAIN = (
+    "system_prompt",
+    "system_prompt_mode",
+    "temperature",
+    "send_temperature",
+    "max_tokens",
+    "max_completion_tokens",
+    "reasoning_effort",
+    "request_seed",
+    "strip_think",
+    "concurrency",
+    "timeout_s",
+    "attempts",
+    "abort_after",
+    "patience_s",
+    "max_reply_mb",
+)
+_RICH = ("extra_body", "about")  # only in the file: they are no single values
+
+
+def options(settings: Settings, role: Role, file: Path | None) -> JsonObject:
+    """What `run_automated_eval` is given for one of a study's two models.
+
+    Args:
+        settings: The study's.
+        role: Which of the two.
+        file: The study's `request.yaml`: names as in the settings, `extra_body` and `about`, for both models or, under
+            `base:` and `fine_tuned:`, for one of them. None where there is no such file.
+
+    Raises:
+        DataError: The file holds what is no setting of a request.
+    """
+    plain = {name: getattr(settings, name) for name in _PLAIN}
+    said = {**plain, **dict.fromkeys(_RICH), **(_read(file, role) if file else {})}
+    body = {name: said.pop(name) for name in ("max_completion_tokens", "reasoning_effort")}
+    body = {name: value for name, value in body.items() if value}
+    has_temperature, seed = said.pop("send_temperature"), said.pop("request_seed")
+    return {
+        **said,
+        "temperature": said["temperature"] if has_temperature else None,
+        "seed": seed or None,
+        "strip_think": None if said["strip_think"] else False,
+        "extra_body": {**body, **(said["extra_body"] or {})},
+    }
+
+
+def _read(path: Path, role: Role) -> JsonObject:
+    """What the file says of a model: of both, and then of this one."""
+    need = "the names of settings, extra_body, about; and base and fine_tuned with the same again"
+    found = read_yaml(path, need=need) or {}
+    parts = {one: found.pop(one, None) or {} for one in ROLES} if isinstance(found, dict) else {}
+    if not parts or not all(isinstance(one, dict) for one in parts.values()):
+        raise DataError(f"{path}: need {need}")
+    shared = _checked(found, str(path))
+    own = {one: _checked(said, f"{path}: {one}") for one, said in parts.items()}[role]
+    rich = {name: {**shared.get(name, {}), **own.get(name, {})} for name in _RICH}
+    return {**shared, **own, **{name: one for name, one in rich.items() if one}}
+
+
+def _checked(said: Mapping[str, object], where: str) -> JsonObject:
+    types = {**{name: TYPES[name] for name in _PLAIN}, **dict.fromkeys(_RICH, dict)}
+    try:
+        return checked({str(name): one for name, one in said.items()}, types=types, where=where)
+    except DesignError as why:
+        raise DataError(str(why)) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What a million tokens cost."""
+
+    prompt_per_million: float
+    completion_per_million: float
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        """Checks the numbers.
+
+        Raises:
+            DataError: A price is not a number of at least 0.
+        """
+        for name in ("prompt_per_million", "completion_per_million"):
+            if no_number(value := getattr(self, name)) or value < 0:
+                raise DataError(f"prices: {name} is {value}; need a number of at least 0")
+
+    def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """The money for so many tokens."""
+        asked = prompt_tokens * self.prompt_per_million
+        return (asked + completion_tokens * self.completion_per_million) / 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        n_to_ask: Calls still to make.
+        seconds: None before the first answer.
+        money: None without prices; an upper bound (`is_bound`) before the first answer.
+    """
+
+    n_calls: int
+    n_to_ask: int
+    concurrency: int
+    price: Prices | None = None
+    seconds: float | None = None
+    money: float | None = None
+    is_bound: bool = False
+
+    def after(self, tally: Tally) -> Estimate:
+        """The same in the light of the answers there are."""
+        n, seconds, money = max(self.n_to_ask - tally.n_asked, 0), None, None
+        if tally.latency_ms is not None:
+            seconds = n * tally.latency_ms / 1000 / min(self.concurrency, max(n, 1))
+        if self.price:
+            spent = self.price.cost(tally.prompt_tokens, tally.completion_tokens)
+            money = n * spent / max(tally.n_asked, 1)
+        return replace(self, n_to_ask=n, seconds=seconds, money=money, is_bound=False)
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        parts = [f"{count(self.n_to_ask)} of {plural(self.n_calls, 'call')} to make"]
+        if self.seconds is not None and self.n_to_ask:
+            parts.append(f"about {duration(self.seconds)} at {self.concurrency} at a time")
+        if self.money is not None and self.price is not None and self.n_to_ask:
+            bound = "at most" if self.is_bound else "about"
+            parts.append(f"{bound} {self.money:,.2f} {self.price.currency}")
+        return ", ".join(parts)
+
+
+def prices_of(prices: str | Path | PriceList | None, model: str) -> Prices | None:
+    """The model's prices from a mapping or a YAML file of that form; None when it is not listed.
+
+    Raises:
+        DataError: The file or the entry is not of the form `model: {prompt_per_million, completion_per_million, currency}`.
+    """
+    if isinstance(prices, str | Path):
+        path = Path(prices)
+        prices = read_yaml(path, need="prices: model names, each with its prices")
+        if not isinstance(prices, Mapping):
+            raise DataError(f"{path}: not prices; need model names, each with its prices")
+    entry = (prices or {}).get(model)
+    if entry is None or isinstance(entry, Prices):
+        return entry
+    try:
+        named = ("prompt_per_million", "completion_per_million")
+        return Prices(**{**entry, **{name: float(entry[name]) for name in named}})
+    except (TypeError, KeyError, ValueError, OverflowError) as why:
+        raise DataError(
+            f"prices of {model!r}: {entry!r}; need prompt_per_million and completion_per_million as numbers, and a currency"
+        ) from why
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: seconds, minutes, hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

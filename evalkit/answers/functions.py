@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from evalkit.answers.thinking import split
+from evalkit.answers.reply import split
 from evalkit.errors import DesignError
 from evalkit.files import JsonObject
 from evalkit.records import Answer

@@ -1,96 +1,18 @@
-"""Metrics: of one answer, scored beside its example, and of one model, summed up."""
+"""Metrics: an answer's value of each, and what they come to per model."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from evalkit import stats, wording
-from evalkit.answers.checkers import Checker, check_format, has_form, unchecked
-from evalkit.answers.checkers import checker as named_checker
-from evalkit.answers.scorers import SCORERS, Scorer, exact, is_ours, score, scorers_by_name
+from evalkit.answers.scoring import SCORERS, score
 from evalkit.files import JsonObject
-from evalkit.records import Answer, Brief, EvalResult, Example
-from evalkit.settings import named
-
-Scoring = Callable[[Example, Answer, int], EvalResult]
-Scorers = str | Scorer | Iterable[str | Scorer]
-AUTO = "auto"
-
-
-def scoring(checker: str | Checker, scorers: Scorers, rows: Iterable[Example] = ()) -> Scoring:
-    """A function that scores one answer; names are looked up now, before anything is asked.
-
-    With the checker "auto" the article's form is asked for where the expected answers of `rows` have it: in another task every
-    answer would lack it.
-
-    Raises:
-        DesignError: No such checker or scorer.
-    """
-    if checker == AUTO:
-        has_it = any(check_format(one.expected) for one in rows)
-        checker = "article" if has_it else "none"
-    return partial(_scored, named_checker(checker), scorers_by_name(named(scorers)))
-
-
-def score_answer(
-    example: Example,
-    answer: Answer,
-    sample: int = 0,
-    *,
-    checker: str | Checker = "article",
-    scorers: Scorers = ("similarity",),
-) -> EvalResult:
-    """Joins an example with one answer and scores it.
-
-    An answer that is not "ok" is wrong: it matches nothing, has no right form, and a yes/no scorer says no. A truncated
-    answer keeps the similarity its text earns; the other failures score 0. Of several right answers the best counts;
-    where nothing is expected only scorers of one's own are asked, with an empty expectation.
-    """
-    return scoring(checker, scorers, [example])(example, answer, sample)
-
-
-def _scored(
-    check: Checker, scorers: Mapping[str, Scorer], example: Example, answer: Answer, sample: int
-) -> EvalResult:
-    text, ok = answer.text.strip(), answer.outcome == "ok"
-    matches = ok and any(exact(one, text) for one in example.right)
-    scores = dict(answer.scores)
-    for name, one in scorers.items():
-        if example.expects or not is_ours(one):
-            scores[name] = score(one, example.right, text, answer.outcome, example)
-    return EvalResult(
-        example_id=example.example_id,
-        input_text=input_text(example.messages),
-        expected=example.expected,
-        predicted=text,
-        exact_match=matches if example.expects else None,
-        format_correct=None if check is unchecked else ok and has_form(check, example, text),
-        outcome=answer.outcome,
-        sample=sample,
-        scores=scores,
-        slices=example.slices,
-        cluster=example.cluster,
-        finish_reason=answer.finish_reason,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        latency_ms=answer.latency_ms,
-        error=answer.error,
-        messages=example.messages,
-        has_thoughts=answer.has_thoughts,
-        thinking_tokens=answer.tokens_of_thoughts(),
-        also_right=example.also_right,
-    )
-
-
-def input_text(messages: Sequence[Mapping[str, object]]) -> str:
-    """What the user asked last; the last message of any kind when no user speaks."""
-    asked = [one for one in messages if one.get("role") == "user"] or list(messages)
-    return wording.flattened(asked[-1].get("content")) if asked else ""
+from evalkit.records import Brief, EvalResult
 
 
 def value(result: EvalResult, metric: str) -> float | None:

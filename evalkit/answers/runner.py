@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 import warnings
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from evalkit.answers import dataset, metrics
+from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
-from evalkit.answers.checkers import Checker
-from evalkit.answers.evaluation import SCORERS, Evaluation, Names
+from evalkit.answers.evaluation import SCORERS, Estimate, Evaluation, Names, PriceList, duration
 from evalkit.answers.functions import CallableModel, ModelFunction
-from evalkit.answers.progress import PriceList, Progress, Tally
+from evalkit.answers.reply import holds_thoughts
+from evalkit.answers.scoring import Checker
 from evalkit.errors import DataError, ModelError
 from evalkit.records import Answer, EvalResult, Example, Results
 from evalkit.settings import named
-from evalkit.wording import listed, plural, visible
+from evalkit.wording import count, listed, plural, visible
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from evalkit.answers.access import Access
     from evalkit.answers.endpoint import Endpoint
 
 T = TypeVar("T")
@@ -41,8 +47,8 @@ def run_automated_eval(
     journal: str | Path | None = None,
     endpoint: str = "openai",
     base_url: str | None = None,
-    checker: str | Checker = metrics.AUTO,
-    scorers: metrics.Scorers = SCORERS,
+    checker: str | Checker = scoring.AUTO,
+    scorers: scoring.Scorers = SCORERS,
     limit: int | None = None,
     samples: int = 1,
     temperature: float | None = 0.0,
@@ -142,8 +148,8 @@ def results_from_journal(
     journal_path: str | Path,
     test_file: str | Path,
     *,
-    checker: str | Checker = metrics.AUTO,
-    scorers: metrics.Scorers = SCORERS,
+    checker: str | Checker = scoring.AUTO,
+    scorers: scoring.Scorers = SCORERS,
     slice_fields: Names = (),
     cluster_field: str | None = None,
     limit: int | None = None,
@@ -171,7 +177,7 @@ def results_from_journal(
         strict=strict,
     )
     n_samples = samples or 1 + max((entry.sample for entry in found.entries), default=0)
-    score = metrics.scoring(checker, scorers, test_set.examples)
+    score = scoring.prepared(checker, scorers, test_set.examples)
     asked = head["model"], head.get("endpoint", ""), head["parameters"]
     results, unanswered = Results(), list[Example]()
     for call in journals.calls(*asked, test_set, n_samples):
@@ -402,3 +408,140 @@ async def in_pool(
         for task in (*workers, head):
             task.cancel()
         await asyncio.gather(*workers, head, return_exceptions=True)
+
+
+LINE_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has happened so far; the run writes it, the one who draws reads it.
+
+    Attributes:
+        n_calls: Calls in all, answered before or not.
+        n_known: Answers found in the journal.
+        latency_ms: Of the first answer asked for.
+        served: Model names in the replies, in order of appearance.
+        n_unstripped: Answers that hold thoughts, which nothing told apart.
+        access: What the calls share of account and server; None for a function.
+    """
+
+    n_calls: int
+    n_known: int = 0
+    n_asked: int = 0
+    n_retries: int = 0
+    errors_in_a_row: int = 0
+    latency_ms: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    served: Counter[str] = field(default_factory=Counter)
+    n_unstripped: int = 0
+    started: float = field(default_factory=time.monotonic)
+    access: Access | None = None
+
+    @property
+    def n_done(self) -> int:
+        """Calls answered, now or before."""
+        return self.n_known + self.n_asked
+
+    def known(self, answer: Answer) -> None:
+        """Counts an answer found in the journal."""
+        self.n_known += 1
+        self._note(answer)
+
+    def asked(self, answer: Answer) -> None:
+        """Counts an answer asked for now."""
+        self.n_asked += 1
+        self.n_retries += answer.attempts - 1
+        self.errors_in_a_row = self.errors_in_a_row + 1 if answer.outcome == "error" else 0
+        self.latency_ms = self.latency_ms or answer.latency_ms
+        self.prompt_tokens += answer.prompt_tokens or 0
+        self.completion_tokens += answer.completion_tokens or 0
+        self._note(answer)
+
+    def _note(self, answer: Answer) -> None:
+        self.outcomes[answer.outcome] += 1
+        self.n_unstripped += holds_thoughts(answer.text)
+        if answer.served_model:
+            self.served[answer.served_model] += 1
+
+    def __str__(self) -> str:
+        """What came of it, in one line."""
+        words = [f"{count(n)} {outcome}" for outcome, n in self.outcomes.most_common()]
+        again = f", {plural(self.n_retries, 'retry', 'retries')}" if self.n_retries else ""
+        waited_s = self.access.waited_s if self.access else 0.0
+        waited = f", {duration(waited_s)} of it waiting for the server" if waited_s else ""
+        took = duration(time.monotonic() - self.started) + waited
+        return f"{count(self.n_done)} of {plural(self.n_calls, 'call')} done: {listed(words) or 'none'}{again}, {took}"
+
+    @property
+    def waiting(self) -> str:
+        """What the run waits for, and how far it is; "" when calls are answered."""
+        why = str(self.access or "")
+        return why and f"{why}, waiting; {count(self.n_done)} of {count(self.n_calls)} done"
+
+
+class Progress:
+    """Draws a tally: a bar in notebooks and terminals, plain lines elsewhere, nothing without an estimate."""
+
+    def __init__(
+        self, tally: Tally, estimate: Estimate | None, *, name: str, every_s: float = LINE_EVERY_S
+    ) -> None:
+        """Prepares the bar or the lines for a run of `name`; without an estimate nothing is ever shown."""
+        self._tally, self._estimate, self._name = tally, estimate, name
+        self._every_s, self._said_at = every_s, time.monotonic()
+        self._bar = _bar(tally.n_calls, visible(name)) if estimate and tally.n_calls else None
+        self.say(str(estimate))
+
+    def say(self, text: str) -> None:
+        """One line, beside the bar if there is one."""
+        if not self._estimate:
+            return
+        line, out = visible(f"{self._name}: {text}"), sys.stdout if _kernel() else sys.stderr
+        if self._bar is not None:
+            self._bar.write(line, file=out)
+        else:
+            print(line, file=out, flush=True)
+
+    def draw(self) -> None:
+        """Moves the bar, or writes a line every ten seconds; after the first answer says what is left to do.
+
+        While nothing is answered both say so, every ten seconds.
+        """
+        tally = self._tally
+        if self._estimate and tally.latency_ms is not None and self._estimate.seconds is None:
+            self._estimate = self._estimate.after(tally)
+            took = duration(tally.latency_ms / 1000)
+            self.say(f"the first answer took {took}; {self._estimate}")
+        if self._bar is not None and self._bar.n != tally.n_done:
+            self._bar.update(tally.n_done - self._bar.n)
+        if time.monotonic() - self._said_at < self._every_s:
+            return
+        self._said_at = time.monotonic()
+        if told := tally.waiting or ("" if self._bar is not None else str(tally)):
+            self.say(told)
+
+    def close(self) -> None:
+        """The last line: what came of it."""
+        if self._bar is not None:
+            self._bar.update(self._tally.n_done - self._bar.n)
+            self._bar.close()
+            self._bar = None
+        self.say(str(self._tally))
+
+
+def _bar(n: int, name: str) -> tqdm[NoReturn] | None:
+    kernel = _kernel()
+    if getattr(kernel, "_allow_stdin", False):  # somebody sits in front of it
+        from tqdm.notebook import tqdm
+    elif kernel is None and sys.stderr.isatty():
+        from tqdm import tqdm
+    else:
+        return None
+    return tqdm(total=n, desc=name, unit="answer")
+
+
+def _kernel() -> object:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None)

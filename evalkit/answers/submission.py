@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.answers import journal
-from evalkit.answers.evaluation import Evaluation
+from evalkit.answers.evaluation import CALLS_TO, Evaluation
 from evalkit.answers.reply import NoAnswerError, answer
-from evalkit.answers.request import CALLS_TO
 from evalkit.errors import DataError, ModelError
 from evalkit.files import JsonObject, alone, read_record, write_new, write_whole
 from evalkit.ledger import sha256_of

@@ -19,22 +19,19 @@ from typing import Any
 import pandas as pd
 
 from evalkit import ledger
-from evalkit.answers import dataset, journal, request, runner
-from evalkit.answers.checkers import checker as named_checker
-from evalkit.answers.evaluation import Evaluation
+from evalkit.answers import dataset, evaluation, journal, runner
+from evalkit.answers.evaluation import Evaluation, Role, prices_of
 from evalkit.answers.journal import Call
-from evalkit.answers.own_code import own_hashes
 from evalkit.answers.pairs import mean, quantile
-from evalkit.answers.progress import prices_of
-from evalkit.answers.request import Role
-from evalkit.answers.scorers import scorers_by_name
+from evalkit.answers.reply import holds_thoughts
+from evalkit.answers.scoring import checker as named_checker
+from evalkit.answers.scoring import own_hashes, scorers_by_name
 from evalkit.answers.submission import Submission
-from evalkit.answers.thinking import holds_thoughts
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, alone, read_json
-from evalkit.interop.run_log import Log, Row
+from evalkit.interop.logs import Log, Row
 from evalkit.records import EvalResult, Example, answers_hash
 from evalkit.redaction import without_secrets_in
 from evalkit.settings import Settings, named
@@ -263,10 +260,10 @@ class Bench:
 
     def _request(self, role: Role) -> JsonObject:
         said, study = self.settings, self.study
-        is_given = said.request_file != request.FILE
+        is_given = said.request_file != evaluation.REQUEST_FILE
         path = (study.named_file if is_given else study.optional)(said.request_file)
         asked = {"endpoint": said.endpoint, "samples": said.samples}
-        return {**request.options(said, role, path), **asked, **self._labels, **self._scoring}
+        return {**evaluation.options(said, role, path), **asked, **self._labels, **self._scoring}
 
     @property
     def bound_to(self) -> dict[str, str]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from evalkit import stats
-from evalkit.answers import metrics, scorers
+from evalkit.answers import metrics, scoring
 from evalkit.answers.metrics import Metrics
 from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
 from evalkit.benchmark import frames
 from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject
 from evalkit.interop import Log, read_log
-from evalkit.interop.run_log import chosen, told_apart
+from evalkit.interop.logs import chosen, told_apart
 from evalkit.records import Brief, EvalResult, Many
 from evalkit.wording import count, effect, html_table, listed, plural
 
@@ -543,7 +543,7 @@ def _metrics_to_test(
     )
     if primary_metric in shared:
         return shared, notes
-    if primary_metric in scorers.SCORERS or (primary_metric == "exact_match" and not only):
+    if primary_metric in scoring.SCORERS or (primary_metric == "exact_match" and not only):
         return (*shared, primary_metric), notes
     told = f"; {' '.join(notes)}" if primary_metric in only else ""
     raise DesignError(

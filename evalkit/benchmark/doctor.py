@@ -28,9 +28,8 @@ from rapidfuzz.process import cdist
 from evalkit import conversation as talk
 from evalkit import stats
 from evalkit.answers import dataset
-from evalkit.answers.checkers import icd10cm_format
 from evalkit.answers.dataset import Problem
-from evalkit.answers.scorers import common_start
+from evalkit.answers.scoring import common_start, icd10cm_format
 from evalkit.conversation import Messages, attachments, conversation_text
 from evalkit.errors import DataError
 from evalkit.files import read_record, write_whole

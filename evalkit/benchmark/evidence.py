@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import structs
 
 from evalkit.benchmark.comparison import Comparison
-from evalkit.benchmark.slices import SliceTable, examples_to_settle
+from evalkit.benchmark.slices import SliceRow, SliceTable, examples_to_settle
 from evalkit.evidence import (
     BenchmarkDetails,
     BenchmarkEvidence,
@@ -23,8 +23,8 @@ from evalkit.evidence import (
     ReportedTest,
 )
 from evalkit.files import JsonObject
-from evalkit.records import OPEN_SLICES, Missing
-from evalkit.wording import amount, count, listed, loss, plural, scale_of, times
+from evalkit.records import OPEN_SLICES, Missing, MissingKind, OpenSlice
+from evalkit.wording import scale_of
 
 FILE = "comparison.json"
 FIRST_SIZE = 200  # the lower end of the usual 200 to 500
@@ -118,10 +118,10 @@ def amended(
     noise: JsonObject | None,
     **reported: object,
 ) -> Evidence | None:
-    """Adds what the regression chapter found to comparison.json and writes it again; doing it twice changes nothing more.
+    """What comparison.json holds, with what the regression chapter found; doing it twice changes nothing more.
 
     Returns:
-        None, and nothing is written, when the benchmark chapter has not written the file for these very answers.
+        None when the benchmark chapter has not written the file for these very answers.
     """
     old = Evidence.read(path) if path.exists() else None
     if not isinstance(old, BenchmarkEvidence) or dict(old.bound_to) != dict(bound_to):
@@ -131,32 +131,27 @@ def amended(
     details = structs.replace(
         old.details, slices=_primary_slices(slices), noise_floor=noise, reported=rest
     )
-    new = replace(old, missing=(*kept, *_missing_slices(slices)), details=details)
-    new.write(path)
-    return new
+    return replace(old, missing=(*kept, *_missing_slices(slices)), details=details)
 
 
 def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
     if comparison.conclusion not in {"no difference shown", "not shown", "too early"}:
         return
-    primary, n = comparison.primary, comparison.n
-    if comparison.margin is not None and n:
-        seen = f"{plural(n, 'example')} do not rule out a loss of {_loss(comparison)}"
-    elif comparison.expects_nothing and primary.estimate is None:
-        yield Missing(
-            action="Declare what a benchmark can measure without right answers: primary_metric: format (with a checker), or "
-            "a scorer of your own; where people decide which is better, with benchmark_needs: not worse in the rules",
-            why="Nothing is expected of these examples, so they have no exact match",
-            price="a line in study.yaml, before the answers are looked at; nothing is asked again",
-        )
+    primary, margin = comparison.primary, comparison.margin
+    ruled_out = margin is not None and comparison.n > 0
+    if not ruled_out and comparison.expects_nothing and primary.estimate is None:
+        yield Missing(kind="no_right_answers")
         return
-    else:
-        seen = (
-            f"{plural(primary.n, 'example')} cannot tell a difference of the size seen from chance"
-        )
-    price, then = _price(comparison, power)
-    why = f"{seen}; {then}" if then else seen
-    yield Missing(action="Answer more held-out examples", why=why, price=price)
+    kind, more, in_all = _price(comparison, power)
+    yield Missing(
+        kind=kind,
+        n=comparison.n if ruled_out else primary.n,
+        more=more,
+        needed=in_all,
+        margin=margin,
+        shown_as=scale_of(primary),
+        chance=power,
+    )
 
 
 def needed(comparison: Comparison, power: float) -> int | None:
@@ -165,55 +160,18 @@ def needed(comparison: Comparison, power: float) -> int | None:
     return examples_to_settle(comparison.primary, margin=margin, alpha=level, power=power)
 
 
-def _price(comparison: Comparison, power: float) -> tuple[str, str]:
-    """What a verdict costs, and what that buys: a price is read at a glance, its conditions are not."""
-    n, fresh = needed(comparison, power), "test fresh examples alone"
+def _price(comparison: Comparison, power: float) -> tuple[MissingKind, int | None, int | None]:
+    """What would settle it, how many more examples that takes, and how many in all."""
+    n, looks = needed(comparison, power), comparison.extension
     if not comparison.n:
-        return f"{FIRST_SIZE} examples to begin with", ""
-    if n and _second_look(comparison):
-        return more_examples(comparison, n, power), ""
+        return "first_examples", FIRST_SIZE, None
+    if n and looks and not looks.first_look:
+        return "second_look", comparison.n, None
     if n:
-        what = "it" if comparison.margin is None else _shown(comparison)
-        then = f"the price shows {what} {times(power)}, if the rates seen are the true ones"
-        return _n_more(comparison, n), f"{then}; {fresh}"
+        return "more_examples", n - comparison.primary.n, n
     if comparison.margin:
-        return "no number of examples would: the loss seen is as large as the margin", ""
-    more = f"about {count(3 * comparison.n)} more examples"
-    return more, f"the price finds half as small a difference as often; {fresh}"
-
-
-def _second_look(comparison: Comparison) -> bool:
-    return bool(comparison.extension and not comparison.extension.first_look)
-
-
-def _n_more(comparison: Comparison, n: int) -> str:
-    return f"about {count(n - comparison.primary.n)} more examples, {count(n)} in all"
-
-
-def more_examples(comparison: Comparison, needed: int, power: float) -> str:
-    """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
-    if _second_look(comparison):
-        n = comparison.n
-        return f"the second look that was declared: {count(n)} more examples, then first_look: {n}"
-    found = f"{times(power)} that shows {_shown(comparison)}, if the rates seen are the true ones"
-    # testing again with the examples already read is a second look, which needs its own bounds
-    how = (
-        "test fresh examples alone, or declare `extension: true` before a first look (old and new tested together as if "
-        "nobody had looked show a difference in 7 to 10% of studies without one)"
-    )
-    if comparison.extension:
-        how = "both looks are done, so test fresh examples alone"
-    return f"{_n_more(comparison, needed)}: {found}; {how}"
-
-
-def _shown(comparison: Comparison) -> str:
-    if comparison.margin is None:
-        return "a difference of the size seen"
-    return f"that it is not worse by more than {_loss(comparison)}"
-
-
-def _loss(comparison: Comparison) -> str:
-    return loss(comparison.margin, scale_of(comparison.primary))
+        return "no_examples_would", None, None
+    return "half_the_difference", 3 * comparison.n, None
 
 
 def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
@@ -221,25 +179,18 @@ def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
     rows = slices[0].rows if slices else ()
     settled = ((row, row.n_to_settle) for row in rows if row.safety or row.gain < 0)
     known = sorted(((row, n) for row, n in settled if n), key=lambda one: one[0].gain)
-    if not known:
-        return
-    named, rest = known[:MOST_SLICES], len(known) - MOST_SLICES
-    names = [row.slice for row, _ in named]
-    names += [plural(rest, "more slice")] if rest > 0 else []
-    seen = [
-        f"{row.slice}: {amount(row.estimate, scale_of(row.test))} over {row.n}" for row, _ in named
-    ]
-    more = listed([f"about {count(n - row.n)}" for row, n in named])
-    last, often = named[-1][0], times(named[0][0].wanted_chance)
-    one_more = len(named) == 1 and named[0][1] - last.n == 1
-    price = f"{more} more {'example' if one_more else 'examples'}"
-    nouns = "example" if last.n == 1 else "examples"
-    yield Missing(
-        kind=OPEN_SLICES,
-        action=f"Collect more examples with {listed(names)}",
-        why=f"{listed(seen)} {nouns}, not settled; the price settles each {often}",
-        price=f"{price}; the rest stands in the table of slices" if rest > 0 else price,
-    )
+    if known:
+        yield Missing(
+            kind=OPEN_SLICES,
+            chance=known[0][0].wanted_chance,
+            slices=tuple(_open_slice(row, n) for row, n in known[:MOST_SLICES]),
+            further=max(0, len(known) - MOST_SLICES),
+        )
+
+
+def _open_slice(row: SliceRow, n: int) -> OpenSlice:
+    size = {"estimate": row.estimate, "shown_as": scale_of(row.test)}
+    return OpenSlice(name=row.slice, n=row.n, more=n - row.n, **size)
 
 
 def _metrics(comparison: Comparison) -> dict[str, ReportedMetric]:

@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from evalkit import stats
-from evalkit.answers import scorers
+from evalkit.answers import scoring
 from evalkit.answers.pairs import Pair
 from evalkit.conversation import conversation_text
 from evalkit.errors import DataError, DesignError
@@ -166,7 +166,7 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
         expected, predicted = str(row["expected"]), str(answer or "")
         matched, form = row.get("exact_match"), row.get("format_correct", row.get("format"))
         if matched is None:
-            matched = outcome == "ok" and scorers.exact(expected, predicted)
+            matched = outcome == "ok" and scoring.exact(expected, predicted)
         # a frame of ours names the example itself where it shares none
         cluster = row.get("cluster")
         results.append(

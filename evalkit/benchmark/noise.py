@@ -13,7 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from evalkit import stats
-from evalkit.answers import metrics, request
+from evalkit.answers import evaluation, metrics
 from evalkit.answers.pairs import Pair
 from evalkit.benchmark.bench import Bench, can_ask
 from evalkit.benchmark.comparison import Comparison
@@ -219,14 +219,14 @@ def ask_twice(
     asked = {}
     try:
         for number in (1, 2):
-            for role in request.ROLES:
+            for role in evaluation.ROLES:
                 path = place / f"{role.replace('_', '-')}-{number}.jsonl"
                 about = {"noise pass": number}
                 how = {"samples": 1, "progress": False, "about": about}
                 asked[role, number] = bench.ask(role, path, rows, **how)
     except ModelError as why:
         return _unmeasured(comparison, redacted(str(why)))
-    passes = {r.replace("_", "-"): (asked[r, 1], asked[r, 2]) for r in request.ROLES}
+    passes = {r.replace("_", "-"): (asked[r, 1], asked[r, 2]) for r in evaluation.ROLES}
     return noise_floor(comparison, passes, drawn)
 
 

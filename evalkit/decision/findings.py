@@ -1,14 +1,26 @@
-"""What the rules have to say about one layer's evidence."""
+"""What the rules have to say about one layer's evidence, and what still stands against the model from before.
+
+Evidence for a model counts only for the answers it was made for. Evidence against it is the other way round: that the
+answers, the test set or the plan changed since does not take it back. So a result against stands until
+
+- the same question has been asked again and its present answer is at the gate (a benchmark in the same metric, against
+  the same base, on the same test set; the same rating round, unless its lock was removed to vote again; the same A/B
+  test, unless a planned look had decided it),
+- or the study retires it by its key, with a reason, in `retired_evidence` of its rules file; the report prints that.
+
+Whom it is about is told by names, because names are what a plan, a round and a log know of a model: a fine-tuned model
+of another name is another model, unless its recorded answers are the very same. A result that names no model stands.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from evalkit import wording
 from evalkit.decision.concerns import Concern
 from evalkit.decision.rules import Effect, Rules
-from evalkit.decision.standing import Standing
 from evalkit.evidence import (
     ABEvidence,
     BenchmarkDetails,
@@ -17,14 +29,13 @@ from evalkit.evidence import (
     HumanDetails,
     HumanEvidence,
     Interval,
-    Planned,
     ReportedGuardrail,
     ReportedOutcomes,
     ReportedSlice,
     as_json,
 )
 from evalkit.files import JsonObject
-from evalkit.records import Layer, Missing
+from evalkit.records import Against, Layer, Missing
 
 SLICE_RULES = ("slice_worse", "slice_looks_bad", "slice_could_not_be_seen")
 STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
@@ -49,6 +60,30 @@ _SLICE_NUMBERS = (
     "chance_to_see",
     "shown_as",
 )
+StaleKind = Literal["other_answers", "other_models", "unbound"]
+_OTHERS = {
+    "test_set": "another test set",
+    "base": "other answers of the base model",
+    "fine_tuned": "other answers of the fine-tuned model",
+    "base_journal": "other answers of the base model",
+    "fine_tuned_journal": "other answers of the fine-tuned model",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """Why a layer's evidence is not about what the benchmark compared: a kind for code, words for people."""
+
+    kind: StaleKind
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What stands against this model in one layer, and what of it the study has retired, with the reason."""
+
+    against: tuple[Against, ...] = ()
+    retired: tuple[tuple[Against, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +95,7 @@ class Finding:
         effect: What that rule does.
         text: What was found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
         numbers: estimate, ci_low, ci_high, n where there are any.
-        missing: What would settle it, and its price; None where nothing is named.
+        missing: What would settle it; None where nothing is named.
     """
 
     rule: str
@@ -104,9 +139,8 @@ def find(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
 
 def of_changes(changed: Iterable[str], rules: Rules) -> Iterator[Finding]:
     """What is declared otherwise than when results on this test set were seen, as `concerns` tells it."""
-    action = "Put it back, or decide on a test set on which nobody has seen results"
     for text in changed:
-        settle = Missing(action=action, why=text, price="one line, or fresh examples")
+        settle = Missing(kind="declared_after_results", said=text)
         yield _by_rule(rules, "declared_after_results", text, missing=settle)
 
 
@@ -257,33 +291,21 @@ def _plan(evidence: ABEvidence, rules: Rules) -> Iterator[Finding]:
         text = (
             f"the A/B plan was locked on {locked}, after its users had begun to come ({came[:10]})"
         )
-        action = "Lock a plan under a new experiment_name before its users come, and run the test"
-        settle = Missing(action=action, why=text, price=_test_again(details.planned))
+        n, days = details.planned.n_control + details.planned.n_treatment, details.planned.days
+        settle = Missing(kind="plan_after_exposures", said=text, needed=n, days=days)
         yield _by_rule(rules, "plan_after_exposures", text, missing=settle)
     if done.uneven and (evidence.verdict == "better" or rules.ab_test_needs == "not worse"):
         text = (
             f"the A/B test’s users came on {wording.plural(done.days, 'day')}, not in whole weeks"
         )
-        price = "its whole weeks do not show the same: a new test"
-        if more := done.days_to_weeks:
-            price = f"about {wording.plural(more, 'day')} more, when users keep coming"
-        settle = Missing(
-            action="Let the test run on to whole weeks, then read it again",
-            why=f"{text}; weekdays may differ",
-            price=price,
-        )
+        settle = Missing(kind="not_whole_weeks", said=text, days=done.days_to_weeks)
         yield _by_rule(rules, "not_whole_weeks", text, missing=settle)
     if differs := [one for one in details.plan_differs or () if not one.amended]:
         said = [f"{one.name} {one.study} instead of {one.plan}" for one in differs]
         told = f"study.yaml says {wording.listed(said)} of the locked A/B plan, which counts"
-        action = "Write the locked values into study.yaml, or amend the plan with a reason"
-        settle = Missing(action=action, why=wording.visible(told), price="minutes")
-        yield _by_rule(rules, "plan_differs", settle.why, missing=settle)
-
-
-def _test_again(planned: Planned) -> str:
-    users, days = f"{wording.count(planned.n_control + planned.n_treatment)} users", planned.days
-    return users + (f", about {wording.plural(days, 'day')}" if days else "")
+        told = wording.visible(told)
+        settle = Missing(kind="plan_differs", said=told)
+        yield _by_rule(rules, "plan_differs", told, missing=settle)
 
 
 def _guardrails(rows: Iterable[ReportedGuardrail], rules: Rules) -> Iterator[Finding]:
@@ -296,3 +318,116 @@ def _guardrails(rows: Iterable[ReportedGuardrail], rules: Rules) -> Iterator[Fin
                 text=f"guardrail {wording.visible(guard.name)}: {verdict}",
                 numbers=as_json(guard),
             )
+
+
+# ---- results against this model that nothing at the gate answers: they hold until they are settled or retired
+
+
+def standing(
+    found: Iterable[Against],
+    evidence: Mapping[Layer, Evidence],
+    *,
+    stale: Mapping[Layer, Stale | None],
+    retired: Mapping[str, str],
+) -> dict[Layer, Standing]:
+    """What stands against the model at the gate, by layer, each result once.
+
+    Args:
+        found: Results against any model of the study, from any time.
+        evidence: What is at the gate now.
+        stale: Which of it is not about the present answers or models.
+        retired: Reasons by key, from the study's rules.
+    """
+    at_gate = {layer: one for layer, one in evidence.items() if not stale.get(layer)}
+    once = {
+        one.key: one
+        for one in found
+        if _is_about(one, evidence) and not _settled(one, at_gate.get(one.layer))
+    }
+    layers: dict[Layer, Standing] = {}
+    for layer in stale:
+        ours = [one for one in once.values() if one.layer == layer]
+        layers[layer] = Standing(
+            against=tuple(one for one in ours if one.key not in retired),
+            retired=tuple((one, retired[one.key]) for one in ours if one.key in retired),
+        )
+    return layers
+
+
+def _is_about(one: Against, evidence: Mapping[Layer, Evidence]) -> bool:
+    """Same name of the fine-tuned model, same recorded answers of it, or no way to tell."""
+    now = evidence.get("benchmark") or next(iter(evidence.values()), None)
+    name, hash_ = one.models.get("fine_tuned"), one.bound_to.get("fine_tuned")
+    if now is None or not name or not now.models.get("fine_tuned"):
+        return True
+    same_answers = bool(hash_) and hash_ == now.bound_to.get("fine_tuned")
+    return name == now.models["fine_tuned"] or same_answers
+
+
+def _settled(one: Against, now: Evidence | None) -> bool:
+    """Whether what is at the gate is the present answer to the question that this result answered."""
+    if now is None or now.simulated or not now.primary or now.primary.estimate is None:
+        return False
+    is_worse, same_source = now.verdict == "worse", one.source == now.source
+    if one.layer == "benchmark":
+        same_base = one.models.get("base") == now.models.get("base")
+        same_test = one.bound_to.get("test_set") == now.bound_to.get("test_set")
+        return same_base and same_test and same_source
+    if isinstance(now.details, HumanDetails):
+        same, lock = dict(one.bound_to) == dict(now.bound_to), now.details.lock
+        return same and same_source and (is_worse or not (lock and lock.locked_before))
+    return (one.replaced_by_later or is_worse) and same_source
+
+
+def against_of(evidence: Evidence, word: str, said: str = "") -> Against | None:
+    """A layer's evidence as a result against the model; None when it says nothing against it, or is simulated."""
+    if word != "don't ship" or evidence.simulated:
+        return None
+    of_users = evidence.layer == "ab_test"
+    return Against(
+        layer=evidence.layer,
+        source=evidence.source,
+        models=dict(evidence.models),
+        bound_to={} if of_users else dict(evidence.bound_to),
+        said=said,
+        at=evidence.made_at,
+        replaced_by_later=of_users and evidence.verdict != "worse",
+    )
+
+
+def stale_in(evidence: Mapping[Layer, Evidence], layer: Layer) -> Stale | None:
+    """Why a layer's evidence is not about what the benchmark compared; None when it is.
+
+    Raters saw these very answers, so all the hashes that both know must agree. Users saw the models that the plan names,
+    never the test set; without a plan (no metric) nothing can be stale.
+    """
+    this, benchmark, of_users = evidence.get(layer), evidence.get("benchmark"), layer == "ab_test"
+    if this is None or benchmark is None or layer == "benchmark" or (of_users and not this.metric):
+        return None
+    if of_users and (told := _other_models(this, benchmark)):
+        return Stale(kind="other_models", words=f"made for {wording.listed(told)}")
+    ours, theirs = this.bound_to, benchmark.bound_to
+    names = ("base", "fine_tuned") if of_users else [*theirs]
+    both = [name for name in names if ours.get(name) and theirs.get(name)]
+    if differ := [_OTHERS.get(name, name) for name in both if ours[name] != theirs[name]]:
+        return Stale(kind="other_answers", words=f"made for {wording.listed(differ)}")
+    named, bound = (
+        this.models.get("fine_tuned"),
+        ours.get("fine_tuned") and theirs.get("fine_tuned"),
+    )
+    told = ""
+    if of_users and not named and this.primary and this.primary.estimate is not None:
+        told = "made for another model, or names none"
+    if not of_users and named != benchmark.models.get("fine_tuned"):
+        told = "made for another model, or not bound to any answers"
+    return Stale(kind="unbound", words=told) if told and not bound else None
+
+
+def _other_models(ab_test: Evidence, benchmark: Evidence) -> list[str]:
+    """The log holds no answers to hash, so the plan's names say who answered."""
+    named, compared = ab_test.models, benchmark.models
+    return [
+        f"another {words} model, {wording.visible(named[side])} instead of {wording.visible(compared[side])}"
+        for side, words in (("base", "base"), ("fine_tuned", "fine-tuned"))
+        if named.get(side) and compared.get(side) and named[side] != compared[side]
+    ]

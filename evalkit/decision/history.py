@@ -12,11 +12,11 @@ import msgspec
 from evalkit import ledger
 from evalkit.abtest import lock
 from evalkit.decision.concerns import in_force
+from evalkit.decision.findings import against_of
 from evalkit.decision.intact import inputs, made_in
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import Decision, read_decision, read_evidence
 from evalkit.decision.rules import Rules
-from evalkit.decision.standing import against_of
 from evalkit.evidence import BenchmarkDetails, Evidence, ReportedMetric, details_of
 from evalkit.files import JsonObject, Told, as_record, warned
 from evalkit.ledger import FILE, Ledger
@@ -182,7 +182,7 @@ def against_in(rows: Iterable[JsonObject], now: JsonObject) -> tuple[Against, ..
     A benchmark that was asked again later - the same metric on the same test set against the same base - counts by its
     latest answer: that is how one checkpoint follows another. One on fewer of the same rows (`limit`) was a trial and
     does not outlive a run on more of them, and does not answer one either. Whether the rest still stands,
-    `evalkit.decision.standing` says.
+    `evalkit.decision.findings` says.
     """
     latest: dict[tuple[object, ...], list[Against]] = {}
     others: list[Against] = []
@@ -262,7 +262,7 @@ def _decided(made: Decision | None) -> JsonObject:
         "stage": made.stage,
         "layers": {one.layer: one.verdict for one in made.layers},
         "effects": {one.layer: one.effect_text() for one in shown},
-        "rules": list(made.rules),
+        "rules": made.ruled_by.sentences(made.stage, sliced=made.sliced),
         "declared": made.declared,
     }
 

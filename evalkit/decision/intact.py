@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evalkit import ledger
-from evalkit.answers.own_code import own_hashes
+from evalkit.answers.scoring import own_hashes
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.ledger import FILE, Ledger, Line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -16,28 +16,24 @@ from evalkit.decision.findings import (
     STANDS_AGAINST,
     UNCONFIRMED,
     Finding,
+    Stale,
+    Standing,
     find,
     of_concerns,
     of_standing,
     sentence,
 )
 from evalkit.decision.rules import NAMES, Need, Rules
-from evalkit.decision.standing import Stale, Standing
 from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, ReportedTest
 from evalkit.records import OPEN_SLICES, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
 
 MISSING = "missing"
-ABSENT: dict[Layer, tuple[str, str]] = {
-    "benchmark": ("No benchmark has been run", "Answer the test set with both models"),
-    "human": ("No person has rated these answers", "Have people rate pairs of answers, blind"),
-    "ab_test": ("No user has seen this version", "Run an A/B test on production traffic"),
-}
-_CONFIRM: dict[Layer, str] = {
-    "benchmark": "Confirm it on the test set and against the base it was made for",
-    "human": "Confirm it under its own rating_round, with the answers it was made from",
-    "ab_test": "Confirm it by reading that test again",
+ABSENT: dict[Layer, str] = {
+    "benchmark": "No benchmark has been run",
+    "human": "No person has rated these answers",
+    "ab_test": "No user has seen this version",
 }
 _BEFORE_THE_FACTS = (
     "plan_after_exposures",
@@ -90,7 +86,7 @@ class LayerDecision:
         lower_is_better: The metric's direction; it turns the side on which the limit lies.
         scale: "points" for rates, "number" for a metric in its own unit.
         findings: What the rules had to say.
-        missing: What would settle it, priced.
+        missing: What would settle it.
         stale: Why what was handed over does not count: other_answers, other_models or unbound; "" when it does.
     """
 
@@ -130,6 +126,11 @@ class LayerDecision:
     def name(self) -> str:
         """The layer in words."""
         return NAMES[self.layer]
+
+    @property
+    def warned_slices(self) -> list[Finding]:
+        """Slices that warn."""
+        return [one for one in self.told("warns") if one.rule in SLICE_RULES]
 
     def told(self, *effects: str) -> list[Finding]:
         """The findings whose rule does one of these: blocks, holds, warns."""
@@ -222,13 +223,13 @@ def read_layer(
     """
     standing, changes = standing or Standing(), [one for one in concerns if one.layer == layer]
     stood = (*of_standing(layer, standing), *of_concerns(changes))
-    open_ = (*_to_settle(layer, standing), *_to_confirm(changes))
+    open_ = (*_to_settle(standing), *_to_confirm(changes))
     need, limit = rules.needs(layer), rules.limit(layer)
-    price = _price(layer, limit)
+    begun = _begun(layer, limit)
     if evidence is None or stale:
-        why, action = ABSENT[layer]
-        why = stale.words if stale else why
-        reasons = [f"The {NAMES[layer]} was {why}." if stale else f"{why}."]
+        why = ABSENT[layer]
+        lacks = replace(begun, kind="stale", said=stale.words) if stale else begun
+        reasons = [f"The {NAMES[layer]} was {stale.words}." if stale else f"{why}."]
         reasons += [sentence(one.text) for one in stood if one.effect == "holds"]
         return LayerDecision(
             layer=layer,
@@ -237,7 +238,7 @@ def read_layer(
             reason=" ".join(reasons),
             required=required,
             findings=stood,
-            missing=(*open_, Missing(action=action, why=why, price=price, kind="stale")),
+            missing=(*open_, lacks),
             stale=stale.kind if stale else "",
         )
     ours = [one for one in (*told, *find(evidence, rules)) if one.effect != "ignored"]
@@ -272,8 +273,8 @@ def read_layer(
         lower_is_better=turned,
         scale=primary.shown_as or "points",
         findings=findings,
-        missing=(*open_, *_still_missing(layer, word, evidence, findings, price))
-        or _fallback(layer, word, verdict, price),
+        missing=(*open_, *_still_missing(word, evidence, findings, begun))
+        or _fallback(word, verdict, begun),
         need=need,
     )
     return replace(found, reason=_reason(found, evidence))
@@ -299,99 +300,54 @@ def _word(verdict: str, need: Need, simulated: bool, findings: Iterable[Finding]
 
 
 def _still_missing(
-    layer: Layer, word: Word, evidence: Evidence, findings: Iterable[Finding], price: str
+    word: Word, evidence: Evidence, findings: Sequence[Finding], begun: Missing
 ) -> Iterator[Missing]:
+    held = [one for one in findings if one.effect == "holds"]
     if word == "passes":
-        yield from _warned_slices(evidence, findings)
+        if any(one.rule in SLICE_RULES and one.effect == "warns" for one in findings):
+            priced = [one for one in evidence.missing if one.kind == OPEN_SLICES]
+            yield from priced or [Missing(kind="slices_warned")]
         return
     if word == "don't ship":
-        yield _mend(layer, evidence, [one for one in findings if one.effect == "blocks"])
+        yield Missing(kind="worse", n=evidence.primary and evidence.primary.n)
     if evidence.simulated:
-        why = "What stands here is simulated and decides nothing"
-        yield Missing(action=ABSENT[layer][1], why=why, price=price)
-    held = [one for one in findings if one.effect == "holds"]
+        yield replace(begun, kind="simulated")
     if any(one.rule == "fragile" for one in held):
-        yield Missing(
-            action="Ask the failed calls again",
-            why="The verdict hangs on them",
-            price="one more run; only failed calls are made",
-        )
+        yield Missing(kind="failed_calls")
     yield from (one.missing for one in held if one.missing)
     yield from evidence.missing
 
 
-def _warned_slices(evidence: Evidence, findings: Iterable[Finding]) -> Iterable[Missing]:
-    """The price of slices that a passing benchmark warns of, as the benchmark names it."""
-    warned = [one for one in findings if one.rule in SLICE_RULES and one.effect == "warns"]
-    if not warned:
-        return ()
-    priced = [one for one in evidence.missing if one.kind == OPEN_SLICES]
-    price = "no number of examples is known that would settle it at the rates seen"
-    why = sentence(warned[0].text).rstrip(".")
-    return priced or [Missing(action="Collect more such examples", why=why, price=price)]
-
-
-def _to_settle(layer: Layer, standing: Standing) -> Iterator[Missing]:
+def _to_settle(standing: Standing) -> Iterator[Missing]:
     for one in standing.against:
         when = f", {one.at[:10]}" if one.at else ""
         told = f": {one.said}" if one.said else ""
-        yield Missing(
-            kind=STANDS_AGAINST,
-            action=f"{_CONFIRM[layer]}, or retire it: write `retired_evidence: {{{one.key}: why}}` into the study's "
-            "rules_file",
-            why=f"{wording.visible(f'{one.source}{when}{told}')}; nothing at the gate answers it",
-            price="a reason in one line, which every report prints",
-        )
+        said = wording.visible(f"{one.source}{when}{told}")
+        yield Missing(kind=STANDS_AGAINST, key=one.key, said=said)
 
 
 def _to_confirm(concerns: Iterable[Concern]) -> Iterator[Missing]:
-    for one in concerns:
-        if not one.reason:
-            yield Missing(
-                kind=UNCONFIRMED,
-                action='Undo it, or say why it is all right: evalkit confirm STUDY "the reason"',
-                why=sentence(one.text).rstrip("."),
-                price="a reason in one line, which every report prints",
-            )
+    return (Missing(kind=UNCONFIRMED, key=one.key) for one in concerns if not one.reason)
 
 
-def _fallback(layer: Layer, word: Word, verdict: str, price: str) -> tuple[Missing, ...]:
+def _fallback(word: Word, verdict: str, begun: Missing) -> tuple[Missing, ...]:
     """A price even when the layer itself named none."""
     if word == "passes":
         return ()
-    action, why = f"{ABSENT[layer][1]}, more of it", f"What is there says: {verdict}"
-    if verdict == "invalid":
-        action, why = f"Mend the {NAMES[layer]}, then start it again", "Its result is invalid"
-    return (Missing(action=action, why=why, price=price),)
-
-
-def _mend(layer: Layer, evidence: Evidence, blocks: list[Finding]) -> Missing:
-    what, why = "Train another version", f"The {NAMES[layer]} shows the fine-tuned model worse"
-    if blocks:
-        told = wording.listed([one.text for one in blocks])
-        lost = any(one.is_loss or one.numbers.get("verdict") == "worse" for one in blocks)
-        what = "Mend what got worse: train again" if lost else "Mend that"
-        why = f"{told[:1].upper()}{told[1:]}"
-        if blocks[0].is_loss:
-            why = f"The fine-tuned model is {told}"
-    price = "a training run, then this layer again"
-    if n := evidence.primary and evidence.primary.n:
-        price = f"a training run, then {wording.count(n)} {evidence.unit} again"
-    return Missing(action=f"{what}, then repeat the {NAMES[layer]}", why=why, price=price)
+    return (replace(begun, kind="invalid" if verdict == "invalid" else "more_of_it"),)
 
 
 @cache
-def _price(layer: Layer, limit: float) -> str:
+def _begun(layer: Layer, limit: float) -> Missing:
+    """What a layer takes from its beginning."""
     if layer == "benchmark":
-        return "one run over the test set; its cost is printed before it starts"
-    if layer == "human":
-        n, what = stats.ratings_needed(0.65), "show a true 65%"
-        if limit:
-            n, loss = stats.ratings_needed_no_worse(0.5, -limit), wording.points(-limit, sign=False)
-            what = f"rule out a loss of {loss} points where both are alike"
-        return f"about {wording.count(n)} decided ratings to {what}, {n / 60:,.1f} rater hours at one a minute"
-    n = stats.users_needed(0.30, 0.35).total
-    return f"about {wording.count(n)} users to show 30% becoming 35%, half of them on the fine-tuned model"
+        return Missing(kind="absent")
+    if layer == "ab_test":
+        return Missing(kind="absent", needed=stats.users_needed(0.30, 0.35).total)
+    if not limit:
+        return Missing(kind="absent", needed=stats.ratings_needed(0.65))
+    needed = stats.ratings_needed_no_worse(0.5, -limit)
+    return Missing(kind="absent", needed=needed, margin=-limit)
 
 
 def _reason(found: LayerDecision, evidence: Evidence) -> str:

@@ -30,7 +30,6 @@ from evalkit.human.round import LOCK, LOCKS, Lock, Progress, Round
 from evalkit.records import Against, Brief, EvalResult, Missing
 from evalkit.study import Study
 
-FIRST_ROUND = "50 pairs for a start"
 EVEN = 0.02  # so close to an even split no round of people is long enough
 MEASURED_VOTES, SLOWEST_GLANCE_S = 20, 5.0  # fewer or faster votes measure no pace
 MOST_DISAGREEMENTS = 10
@@ -412,58 +411,41 @@ def _missing(
         power: Wanted probability to show the preference.
     """
     if round_ is None:
-        why = "nobody was asked yet: name the raters in study.yaml, then run notebook 03"
-        return (Missing(action="Prepare a rating round", why=why, price=FIRST_ROUND),)
+        return (Missing(kind="no_round"),)
     if found.stale:
-        why = f"round {found.round} was made from other answers or another test set, and is never drawn anew"
-        action = "Name another rating_round and have the present answers rated"
-        price = _price(len(round_.batch), None) if len(round_.batch) else FIRST_ROUND
-        return (Missing(action=action, why=why, price=price),)
+        return (Missing(kind="other_round", key=found.round, needed=len(round_.batch)),)
     if found.withheld:
         left = sum(one.total - one.done for one in found.progress)
-        first = f"{wording.plural(left, 'rating')}, then" if left else "one command:"
-        action, why = "Finish and lock the rating round", "results open only then"
-        return (Missing(action=action, why=why, price=f"{first} lock the round"),)
+        return (Missing(kind="open_round", more=left),)
     if found.conclusion in {"better", "worse", "not worse"}:
         return ()
     if not found.win_rate.n:
-        why = "no example had two answers to show"
-        return (Missing(action="Prepare another rating round", why=why, price=FIRST_ROUND),)
+        return (Missing(kind="nothing_to_rate"),)
     return (_further(found, differing, power),)
 
 
 def _further(found: Preference, differing: int | None, power: float) -> Missing:
     """A round that would show what this one did not: a preference, or a win rate not below 50% by the margin."""
     result, asked = found.win_rate, found.asked_only
-    decided, n = asked.wins + asked.losses, wording.plural(result.n, "item")
-    rate = asked.wins / decided if decided else 0.5
-    even = found.margin is None and abs(rate - 0.5) < EVEN
-    level = {"alpha": result.alpha, "power": power}
+    seen = Missing(
+        kind="more_ratings", n=result.n, estimate=result.estimate, margin=found.margin, chance=power
+    )
+    decided, level = asked.wins + asked.losses, {"alpha": result.alpha, "power": power}
     if found.margin is None:
-        why = f"{wording.percent(result.estimate)} is not shown to differ from 50% with {n}"
-    else:
-        why = f"a win rate below {wording.percent(0.5 - found.margin)} is not ruled out with {n}"
-    try:
-        if found.margin is None:
-            ties = asked.ties / asked.n if decided else 0.0
-            needed = stats.ratings_needed(0.5 + EVEN if even else rate, ties, **level)
-        else:  # at the rate and the ties seen
-            rate = 0.5 if result.estimate is None else result.estimate
-            ties = min(result.ties / result.n, 2 * min(rate, 1 - rate))
+        rate = asked.wins / decided if decided else 0.5
+        if even := abs(rate - 0.5) < EVEN:
+            seen, rate = replace(seen, kind="even_split"), 0.5 + EVEN
+        needed = stats.ratings_needed(rate, asked.ties / asked.n if decided else 0.0, **level)
+    else:  # at the rate and the ties seen
+        rate, even = 0.5 if result.estimate is None else result.estimate, False
+        ties = min(result.ties / result.n, 2 * min(rate, 1 - rate))
+        try:
             needed = stats.ratings_needed_no_worse(rate, found.margin, ties, **level)
-    except DesignError as why_not:
-        return Missing(action="Rate more pairs", why=why, price=str(why_not))
+        except DesignError:
+            return replace(seen, kind="no_ratings_would")
     needed = max(needed, asked.n + 1)
-    short = differing is not None and differing < needed
-    has = wording.plural(differing or 0, "pair")
-    only = f"; the test set has only {has} with different answers" if short else ""
-    pairs = wording.plural(needed, "pair")
-    if even:
-        price = f"more than {pairs} at so even a split{only}"
-        return Missing(action="Look for a larger effect", why=why, price=price)
-    first = "Add examples to the test set, then rate" if short else "Rate"
-    action = f"{first} {pairs} in another rating_round"
-    return Missing(action=action, why=why, price=_price(needed, _pace_s(found)) + only)
+    there = differing if differing is not None and differing < needed else None
+    return replace(seen, needed=needed, there=there, pace_s=None if even else _pace_s(found))
 
 
 def _pace_s(found: Preference) -> float | None:
@@ -472,17 +454,6 @@ def _pace_s(found: Preference) -> float | None:
     middle = medians[len(medians) // 2] if medians else 0.0
     measured = len(found.votes) >= MEASURED_VOTES and middle >= SLOWEST_GLANCE_S
     return middle if measured and not found.simulated else None
-
-
-def _price(pairs: int, pace_s: float | None) -> str:
-    minutes = pairs * (pace_s or 60) / 60
-    time = (
-        f"{wording.number(minutes / 60, 1)} hours"
-        if minutes >= 90
-        else wording.plural(max(round(minutes), 1), "minute")
-    )
-    pace = f"the {wording.number(pace_s, 0)} s a pair of this round" if pace_s else "one a minute"
-    return f"{wording.plural(pairs, 'pair')}, about {time} a rater at {pace}"
 
 
 # ---- what the decision reads

@@ -10,7 +10,7 @@ import pandas as pd
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
 from evalkit.interop import fields
-from evalkit.interop.run_log import Log, Row
+from evalkit.interop.logs import Log, Row
 from evalkit.wording import listed
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -47,8 +47,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 _COUNTS = {"sample", "latency_ms", "prompt_tokens", "completion_tokens"}
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Log:
-    """The answers of a CSV or Parquet file, as pandas and Hugging Face datasets write them, by the names of columns.
+def read(path: Path, columns: Mapping[str, str], rows: list[JsonObject] | None = None) -> Log:
+    """The answers of a CSV or Parquet file, as pandas and Hugging Face datasets write them, or of rows of JSON.
 
     Raises:
         DesignError: A column that was named is not there, or several could be meant.
@@ -56,7 +56,9 @@ def read(path: Path, columns: Mapping[str, str]) -> Log:
     """
     separator = SEPARATORS.get(path.suffix.lower())
     try:
-        if separator:
+        if rows is not None:
+            frame = pd.DataFrame.from_records(rows)
+        elif separator:
             # texts as they stand: "007" is an id and an answer, not 7
             frame = pd.read_csv(
                 path, sep=separator, dtype=str, keep_default_na=False, na_values=[""]
@@ -66,11 +68,6 @@ def read(path: Path, columns: Mapping[str, str]) -> Log:
     except (ValueError, OSError) as why:
         raise DataError(f"{path}: not a whole table ({why}); export it again") from why
     return _log(path, frame, columns)
-
-
-def read_rows(path: Path, rows: list[JsonObject], columns: Mapping[str, str]) -> Log:
-    """The same of rows of JSON."""
-    return _log(path, pd.DataFrame.from_records(rows), columns)
 
 
 def _log(path: Path, frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:

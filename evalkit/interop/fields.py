@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import SupportsFloat
 
-from evalkit.answers.scorers import SCORERS
+from evalkit.answers.scoring import SCORERS
 from evalkit.conversation import Message
 from evalkit.errors import DataError, EvalkitError
 from evalkit.records import Answer, Outcome
@@ -63,18 +63,6 @@ def answered(
         completion_tokens=completion_tokens,
         served_model=served_model,
     )
-
-
-def error_of(error: object) -> str:
-    """What went wrong, in a tool's words; "" for nothing."""
-    if isinstance(error, Mapping):
-        error = error.get("message") or error.get("code")
-    return str(error or "")
-
-
-def names_of(given: Iterable[object]) -> str:
-    """Each name once: of a run's models mostly one."""
-    return ", ".join(dict.fromkeys(str(name) for name in given if name))
 
 
 def scores_of(tool: str, given: Iterable[tuple[str, object]]) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, BinaryIO, TypeVar, cast
 
@@ -19,7 +20,7 @@ from evalkit.conversation import Message, spoken
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.interop import fields
-from evalkit.interop.run_log import Log, Row
+from evalkit.interop.logs import Log, Row
 from evalkit.wording import listed, plural
 
 CONVERT = "`inspect log convert --to json --output-dir OUT FILE` writes it anew"
@@ -158,22 +159,13 @@ def _head(content: bytes, path: Path) -> _Head:
 
 def _plain(path: Path) -> tuple[_Head, Iterator[_Sample]]:
     """A `.json` log. As Inspect lays it out, samples are cut at their line breaks and none but one is ever held."""
-    with path.open("rb") as file:
-        before = _until_samples(file)
-        if before is None:
-            head = _head(path.read_bytes(), path)
-            return head, iter(head.samples or ())
-    head = _head(before + b' "samples": []}', path)
-    return head, _laid_out(path, len(before) + len(_BEFORE))
-
-
-def _until_samples(file: BinaryIO) -> bytes | None:
-    text = b""
-    while chunk := file.read(_CHUNK):
-        text += chunk
-        if (place := text.find(_BEFORE)) >= 0:
-            return text[:place]
-    return None
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as text:
+        place = text.find(_BEFORE)
+        before = text[: place if place >= 0 else None]
+    if place < 0:
+        head = _head(before, path)
+        return head, iter(head.samples or ())
+    return _head(before + b' "samples": []}', path), _laid_out(path, place + len(_BEFORE))
 
 
 def _laid_out(path: Path, start: int) -> Iterator[_Sample]:

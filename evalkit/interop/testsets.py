@@ -23,9 +23,7 @@ from evalkit.answers.shapes import (
 )
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
-from evalkit.interop.raw_file import read_json, start_of, text_in
-from evalkit.interop.recognition import columns_named, read_log
-from evalkit.interop.run_log import Log
+from evalkit.interop.logs import Log, columns_named, read_json, read_log, start_of, text_in
 from evalkit.redaction import without_secrets_in
 from evalkit.wording import count, listed, plural, visible
 

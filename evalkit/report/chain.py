@@ -327,7 +327,7 @@ def compare(
         ModelError: The notebook failed.
     """
     from evalkit.benchmark.comparison import compare_files
-    from evalkit.interop.run_log import told_apart
+    from evalkit.interop.logs import told_apart
 
     root = root or project_root()
     questions = test_file or None

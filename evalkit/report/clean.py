@@ -22,18 +22,7 @@ from evalkit.redaction import without_secrets
 from evalkit.show.tables import MADE_HERE
 from evalkit.wording import plural, visible
 
-_TAGS = nh3.ALLOWED_TAGS | {
-    "figure",
-    "figcaption",
-    "picture",
-    "source",
-    "details",
-    "summary",
-    "caption",
-    "bdi",
-    "section",
-    "tfoot",
-}
+_TAGS = nh3.ALLOWED_TAGS | {"picture", "source", "section", "tfoot"}
 _ATTRIBUTES = {
     **nh3.ALLOWED_ATTRIBUTES,
     "*": {"class", "title", "lang", "dir"},

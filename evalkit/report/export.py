@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_address import place_of
+from evalkit.abtest.logged import place_of
 from evalkit.abtest.source import is_duckdb, is_user_table
 from evalkit.benchmark.bench import Bench
 from evalkit.errors import DataError

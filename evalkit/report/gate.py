@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from evalkit import ledger
-from evalkit.decision import Decision, Rules, decide, read_decision, read_evidence
+from evalkit.decision import Decision, Rules, decide, read_evidence
 from evalkit.decision.findings import STANDS_AGAINST, UNCONFIRMED
 from evalkit.decision.intact import changed_files, refuse_changed_run, run_line
 from evalkit.decision.record import FILE as DECISION
@@ -24,6 +24,7 @@ from evalkit.ledger import FILE, SEAL_KEY, Ledger, Line
 from evalkit.report import manifest
 from evalkit.report.manifest import Manifest
 from evalkit.settings import retirement
+from evalkit.show import verdict
 from evalkit.study import Study, checked_run, project_root
 from evalkit.wording import listed, plural
 
@@ -165,10 +166,10 @@ def _answer(folder: Path, study: Study | None) -> tuple[int, str]:
             why = f"it was a partial run (--only) without {listed(record.left_out)}"
             remedy = f"`evalkit run {folder.parent.name}` runs all"
             return BROKEN, f"No decision in this run: {why}; {remedy}."
-        decision = read_decision(folder)
+        decision = verdict.read(folder)
         if study and decision.study != study.name:
             return BROKEN, f"Broken run: {folder}: its decision is of the study {decision.study}."
-        return _CODES[decision.verdict], decision.headline
+        return _CODES[decision.verdict], verdict.headline(decision)
     except (EvalkitError, KeyError, OSError) as why:
         return BROKEN, f"Broken run: {why}"
 
@@ -341,7 +342,7 @@ def _decision(home: Study, kept: Ledger) -> _Found:
     if not (folder / DECISION).is_file() or run_line(kept, folder.name) is None:
         return
     try:
-        found = read_decision(folder)
+        found = verdict.read(folder, earlier=True)
         same = {"study": home.name, "stage": found.stage, "rules": Rules(**by.facts["rules"])}
         again = decide(read_evidence(folder), **same)
     except (EvalkitError, TypeError) as why:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from evalkit.conversation import conversation_css
-from evalkit.decision import Decision, read_decision, read_evidence
+from evalkit.decision import Decision, read_evidence
 from evalkit.decision.findings import CONFIRMED, UNCONFIRMED
 from evalkit.decision.layers import MISSING
-from evalkit.decision.record import VERDICTS
 from evalkit.decision.rules import NAMES, STAGES
 from evalkit.errors import DataError
 from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, as_json, details_of
@@ -29,6 +28,8 @@ from evalkit.report import clean, manifest
 from evalkit.report.manifest import Manifest
 from evalkit.report.notebook import Executed
 from evalkit.settings import retirement, settings_of
+from evalkit.show import verdict
+from evalkit.show.lacking import in_words
 from evalkit.wording import listed, number, plural, visible
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def write_page(folder: Path) -> Path:
         DataError: The run has no manifest, or its decision is damaged.
     """
     made = manifest.read(folder)
-    decision = read_decision(folder) if (folder / "decision.json").is_file() else None
+    decision = verdict.read(folder) if (folder / "decision.json").is_file() else None
     lacking, chapters = _lacking(decision), list[Chapter]()
     for stem, one in made.chapters.items():
         taken = any(one.first for one in chapters)
@@ -262,19 +263,15 @@ def _page(
         css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
         title=str(made.parameters.get("title") or made.study),
         about=_about(made, decision, evidence.get("benchmark")),
-        failed=made.failed,
+        made=made,
         sound=[one.short for one in chapters if not one.error],
         first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
         chapters=chapters,
         rows=_rows(decision, chapters),
         facts=_facts(made, decision, evidence, lost),
         tables=_tables(made, evidence),
-        version=made.versions["evalkit"],
-        run=made.run,
         notes=[visible(one) for one in (*(made.notes or ()), *_changes(decision, UNCONFIRMED))],
         notices=[visible(one) for one in notices],
-        head=made.ledger,
-        made_at=made.made_at,
         **_verdict(made, decision),
     )
 
@@ -318,8 +315,8 @@ def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
     for layer in decision.layers if decision else ():
         if layer.verdict == MISSING or not layer.n:
             told = {"reason": layer.reason}
-            for missing in layer.missing[:1]:
-                told |= {"action": missing.action, "price": missing.price}
+            for one in layer.missing[:1]:
+                told |= in_words(one, layer)._asdict()
             lacking |= dict.fromkeys(_LAYERS[layer.layer], told)
     return lacking
 
@@ -332,13 +329,13 @@ def _verdict(made: Manifest, decision: Decision | None) -> Mapping[str, object]:
         return told | {"verdict_word": words, "kind": "unsure"}
     missing = [
         {**one, "name": _TITLES[one["layer"]], "word": one["word"].replace("'", "’")}
-        for one in decision.missing
+        for one in verdict.missing(decision)
     ]
     return {
-        "headline": decision.headline,
-        "verdict_word": VERDICTS[decision.verdict],
+        "headline": verdict.headline(decision),
+        "verdict_word": verdict.VERDICTS[decision.verdict],
         "kind": _KINDS.get(decision.verdict, "unsure"),
-        "deck": decision.deck,
+        "deck": verdict.deck(decision),
         "missing": missing[:5],
     }
 

@@ -15,12 +15,13 @@ from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.plan import UNNAMED, ABPlan, Guardrail, Metric, Peeking
 from evalkit.abtest.reading import CAUSES, NoReading, Reading
 from evalkit.show import tables
+from evalkit.show.lacking import in_words, next_look
 from evalkit.show.tables import Html, Row
 from evalkit.stats import keeps_margin
 from evalkit.stats.result import two_sided_p
 
 if TYPE_CHECKING:
-    from evalkit.abtest.findings import Findings
+    from evalkit.abtest.outcomes import Findings
 
 NAMES = {
     "error": "Failed calls",
@@ -336,12 +337,13 @@ def _drawn(
 
 def answer_said(found: Reading | NoReading) -> str:
     """The chapter's answer."""
-    text = f"{found.missing[0].why if isinstance(found, NoReading) else headline(found)}."
+    lacks = [in_words(one) for one in found.missing]
+    text = f"{lacks[0].why if isinstance(found, NoReading) else headline(found)}."
     if isinstance(found, Reading) and found.findings and found.valid:
         text += f" {figures(found.findings.primary)}"
         text += f" {later_said(found)}" if found.findings.n_later else ""
-    if found.missing:
-        text += f" Missing: {found.missing[0].action} ({found.missing[0].price})."
+    if lacks:
+        text += f" Missing: {lacks[0].action} ({lacks[0].price})."
     return _marked(text, found)
 
 
@@ -396,13 +398,15 @@ def headline(found: Reading | NoReading) -> str:
     if isinstance(found, Reading) and not found.recorded:
         return "The effect is due and withheld: this look could not be put on record"
     if isinstance(found, NoReading):
-        return found.why.rstrip(".")
+        lacks = in_words(found.missing[0])
+        return f"{lacks.why}. {lacks.action}"
     if not found.valid:
         return "Invalid: the sample ratio is off, so no winner is named and no effect is shown"
     if found.findings is None:
         state, planned_users = found.schedule, wording.count(found.plan.n_users)
         n = wording.count(state.closed_control + state.closed_treatment)
-        return f"Too early: {n} of {planned_users} planned users count; the next look needs {state.price}"
+        price = next_look(state.users_more, state.days_more)
+        return f"Too early: {n} of {planned_users} planned users count; the next look needs {price}"
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"

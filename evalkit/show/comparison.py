@@ -10,7 +10,7 @@ from evalkit import stats, wording
 from evalkit.answers.pairs import quantile, taken_test
 from evalkit.benchmark.bench import Costs
 from evalkit.benchmark.comparison import Change, Comparison
-from evalkit.benchmark.evidence import more_examples, needed
+from evalkit.benchmark.evidence import needed
 from evalkit.files import JsonObject
 from evalkit.show import say
 from evalkit.show.say import SHOWN, are, label, sentence
@@ -512,10 +512,30 @@ def settle(comparison: Comparison) -> str:
             effect = f"{against(comparison)}, {wording.effect(test)}"
         return f"The question is settled for {label(comparison.primary_metric)}: {effect}."
     if n := needed(comparison, power):
-        return f"To settle this you need {more_examples(comparison, n, power)}."
+        return f"To settle this you need {_more_examples(comparison, n, power)}."
     if comparison.margin:
         return "The loss seen is as large as the margin: no number of examples would show it safe at the rates seen."
     return "No difference at all was seen: no number of examples would settle a difference of zero."
+
+
+def _more_examples(comparison: Comparison, needed: int, power: float) -> str:
+    """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
+    looks, n = comparison.extension, comparison.n
+    if looks and not looks.first_look:
+        return f"the second look that was declared: {count(n)} more examples, then first_look: {n}"
+    shown = "a difference of the size seen"
+    if comparison.margin is not None:
+        shown = f"that it is not worse by more than {wording.loss(comparison.margin, scale_of(comparison.primary))}"
+    found = f"{times(power)} that shows {shown}, if the rates seen are the true ones"
+    # testing again with the examples already read is a second look, which needs its own bounds
+    how = (
+        "test fresh examples alone, or declare `extension: true` before a first look (old and new tested together as if "
+        "nobody had looked show a difference in 7 to 10% of studies without one)"
+    )
+    if looks:
+        how = "both looks are done, so test fresh examples alone"
+    more = f"about {count(needed - comparison.primary.n)} more examples, {count(needed)} in all"
+    return f"{more}: {found}; {how}"
 
 
 def detectable(comparison: Comparison) -> Html:

@@ -21,7 +21,7 @@ from evalkit.decision.findings import SLICE_RULES, Finding
 from evalkit.decision.history import History
 from evalkit.decision.layers import MISSING
 from evalkit.records import OPEN_WINDOWS
-from evalkit.show import changes, style
+from evalkit.show import changes, style, verdict
 from evalkit.show.figure import picture
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, answer, joined, note, sentences, table
@@ -54,22 +54,22 @@ def numbers(decision: Decision) -> Html:
 def missing(decision: Decision) -> Html:
     """What each layer still lacks, and its price."""
     columns = {"name": "Layer", "action": "What", "why": "Why", "price": "Price"}
-    return table(decision.missing, caption="Evidence still missing", columns=columns)
+    return table(verdict.missing(decision), caption="Evidence still missing", columns=columns)
 
 
 def would_change(decision: Decision) -> Html:
     """What would turn the verdict."""
-    return sentences(decision.would_change, none="Nothing within the rules of this study.")
+    return sentences(verdict.would_change(decision), none="Nothing within the rules of this study.")
 
 
 def warnings(decision: Decision) -> Html:
     """What does not stop the decision but must be read."""
-    return sentences(decision.warnings, none="No rule has a warning.")
+    return sentences(verdict.warnings(decision), none="No rule has a warning.")
 
 
 def rules(decision: Decision) -> Html:
     """The rules it was made by, in words."""
-    return sentences(decision.rules)
+    return sentences(verdict.rules(decision))
 
 
 def history(history: History) -> Html:
@@ -87,7 +87,7 @@ def history(history: History) -> Html:
 
 @answer.register
 def _answer(result: Decision) -> Html:
-    return answer(result.headline, simulated=result.rests_on_simulated)
+    return answer(verdict.headline(result), simulated=result.rests_on_simulated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +198,7 @@ def tracks(decision: Decision, *, narrow: bool = False) -> Axes:
 
 def summary(decision: Decision, path: Path, *, title: str) -> Path:
     """Writes the decision as one picture for a chat message."""
-    rows, lines = rows_of(decision), textwrap.wrap(decision.headline, 62)
+    rows, lines = rows_of(decision), textwrap.wrap(verdict.headline(decision), 62)
     head, height = 62 + 30 * len(lines), 26 + 90 * len(rows)
     hatched = " Hatched: simulated." if decision.simulated else ""
     foot = f"{decision.made_at[:10]}, {SUBLINE}{hatched}"

@@ -20,7 +20,7 @@ import traitlets
 from IPython.display import display
 
 from evalkit import wording
-from evalkit.answers import scorers
+from evalkit.answers import scoring
 from evalkit.answers.pairs import Pair
 from evalkit.benchmark.frames import example_record, examples_frame
 from evalkit.conversation import Messages, conversation_css, conversation_html, conversation_text
@@ -574,7 +574,7 @@ def side_by_side(
 
 def _closest(one: EvalResult) -> str:
     """Of several right answers the one that the answer comes closest to."""
-    return max(one.right, default="", key=lambda right: scorers.similarity(right, one.predicted))
+    return max(one.right, default="", key=lambda right: scoring.similarity(right, one.predicted))
 
 
 def _given(messages: Messages) -> str:

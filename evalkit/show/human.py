@@ -17,6 +17,7 @@ from evalkit.human.ratings import FAST_S, Check, RaterCheck
 from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
 from evalkit.show import say, style, tables
 from evalkit.show.figure import picture
+from evalkit.show.lacking import in_words
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
 from evalkit.show.tables import Html, Row
 from evalkit.stats.result import Result
@@ -299,7 +300,8 @@ def _of_preference(found: Preference) -> Html:
 
 def answer_said(found: Preference) -> str:
     """The chapter's answer."""
-    missing = " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in found.missing)
+    lacks = map(in_words, found.missing)
+    missing = " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in lacks)
     if found.withheld:
         return f"{withheld_said(found)} {missing}" if found.stale else withheld_said(found)
     result = found.win_rate

@@ -22,6 +22,7 @@ from evalkit.evidence import Evidence
 from evalkit.show import say
 from evalkit.show.comparison import MARKS as LEGEND
 from evalkit.show.comparison import drawn
+from evalkit.show.lacking import in_words
 from evalkit.show.say import are, label, sentence
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
@@ -441,7 +442,7 @@ def handed_on(record: Evidence | None) -> Html:
     if record is None:
         not_there = "the benchmark chapter has not written it for these answers; run it first"
         return note(f"Not added to comparison.json: {not_there}.")
-    prices = "; ".join(f"{one.action}: {one.price}" for one in record.missing)
+    prices = "; ".join(f"{one.action}: {one.price}" for one in map(in_words, record.missing))
     return note(f"Missing: {prices}." if prices else "No undecided slice needs more examples.")
 
 

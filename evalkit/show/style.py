@@ -48,41 +48,21 @@ PALETTE: Mapping[str, tuple[str, str]] = MappingProxyType(
         "on_base": ("#10151b", "#10151c"),
     }
 )
-_ALIASES = {
-    "control": "base",
-    "treatment": "fine_tuned",
-    "better": "good",
-    "worse": "bad",
-    "not worse": "good",
-    "not shown": "unsure",
-    "no difference shown": "unsure",
-    "too early": "unsure",
-    "invalid": "bad",
-    "fixed": "good",
-    "regressed": "bad",
-    "text": "ink",
-    "threshold": "ink",
-}
 COLOURS: Mapping[str, str] = MappingProxyType(
     {role: light for role, (light, _) in PALETTE.items()}
-    | {alias: PALETTE[role][0] for alias, role in _ALIASES.items()}
+    | {"better": PALETTE["good"][0], "worse": PALETTE["bad"][0]}
 )
 DASHES = (0, (3, 2))
 SHEET = Path(__file__).with_name("evalkit.mplstyle")
 
-_KINDS: dict[str, Kind] = {
-    "better": "better",
-    "not worse": "better",
-    "worse": "worse",
-    "invalid": "worse",
-    "don't ship": "worse",
-    "passes": "better",
-}
+_BETTER = {"better", "not worse", "passes", "ship"}
+_WORSE = {"worse", "invalid", "don't ship", "blocks"}
 
 
 def kind_of(verdict: str | None) -> Kind:
     """How a verdict or gate word is drawn: better, worse, or unsure for all that is not shown."""
-    return _KINDS.get((verdict or "").lower(), "unsure")
+    said = (verdict or "").lower()
+    return "better" if said in _BETTER else "worse" if said in _WORSE else "unsure"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.conversation import Conversation, conversation_css, folded
+from evalkit.show.style import kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,13 +26,6 @@ _ROOMS = (  # where records learn what they answer
     "evalkit.show.abtest",
     "evalkit.show.decision",
 )
-_CHIPS = {
-    **dict.fromkeys(("better", "not worse", "passes", "ship"), "better"),
-    **dict.fromkeys(("worse", "invalid", "don't ship", "blocks"), "worse"),
-    "simulated": "simulated",
-}
-
-
 Row = Mapping[str, object]  # of a table: what stands under each name
 MADE_HERE = "evalkit"  # in the metadata of an output
 
@@ -166,7 +160,8 @@ def sentences(lines: Iterable[str], *, none: str = "None.") -> Html:
 
 def chip(word: str, kind: str = "") -> Html:
     """A verdict as a word with its glyph: kind is better, worse, unsure, simulated, or a verdict (default: the word's own)."""
-    kind = kind if kind in {*_GLYPHS, "simulated"} else _CHIPS.get((kind or word).lower(), "unsure")
+    said = (kind or word).lower()
+    kind = said if said in {*_GLYPHS, "simulated"} else kind_of(said)
     glyph = f'<span aria-hidden="true">{_GLYPHS[kind]}</span> ' if kind in _GLYPHS else ""
     return Html(f'<span class="ek-chip-{kind} ek-verdict">{glyph}{html.escape(word)}</span>', word)
 

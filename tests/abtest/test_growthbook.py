@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.abtest.assignment import (
+from evalkit.abtest.lock import amend, lock, read_lock
+from evalkit.abtest.plan import ABPlan, Metric
+from evalkit.abtest.routing import (
     ABTestConfig,
     assign_variant,
     assign_variants,
@@ -13,8 +15,6 @@ from evalkit.abtest.assignment import (
     growthbook_ranges,
     variant_expression,
 )
-from evalkit.abtest.lock import amend, lock, read_lock
-from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.errors import DesignError
 
 # seed, user, hash version, place

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evalkit.abtest.events import Exposure
 from evalkit.abtest.log import EXPOSURES, OUTCOMES, EventLog
-from evalkit.abtest.log_address import log_url
+from evalkit.abtest.logged import Exposure, log_url
 from evalkit.errors import DataError, DesignError
 
 SEEN = Exposure(
@@ -173,7 +172,7 @@ def test_threads_may_share_a_log(log):
 WRITER = """
 import sys
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.events import Exposure
+from evalkit.abtest.logged import Exposure
 place, name, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 log = EventLog(place)
 for number in range(n):
@@ -249,7 +248,7 @@ def test_a_log_is_named_by_file_url_or_environment_variable(tmp_path, monkeypatc
 
 
 def test_no_message_shows_the_databases_password():
-    from evalkit.abtest.log_address import shown
+    from evalkit.abtest.logged import shown
 
     assert "secret" not in shown("postgresql+psycopg://me:secret@db.example/x")
 

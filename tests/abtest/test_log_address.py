@@ -1,7 +1,7 @@
 import pytest
 
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.log_address import log_url, place_of, read_url, shown
+from evalkit.abtest.logged import log_url, place_of, read_url, shown
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.redaction import known_secrets, passwords_in, without_secrets

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from evalkit.abtest.events import Exposure, OutcomeRow
 from evalkit.abtest.lock import amend, lock
 from evalkit.abtest.log import OUTCOMES, EventLog
+from evalkit.abtest.logged import Exposure, OutcomeRow
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log

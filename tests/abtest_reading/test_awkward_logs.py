@@ -14,6 +14,7 @@ from evalkit.errors import DataError
 from evalkit.records import OPEN_WINDOWS
 from evalkit.show import abtest as words
 from evalkit.show import style
+from evalkit.show.lacking import in_words
 from evalkit.show.plots import abtest as plots
 
 DAY = 86400.0
@@ -209,8 +210,10 @@ def test_a_file_of_another_kind_is_said(tmp_path):
 def test_open_windows_are_waited_for_not_more_users(make_log, small, locked):
     found = read_ab_test(make_log(*small), locked(), now=20_000 * DAY + 3 * DAY)
     (missing,) = found.missing
-    assert missing.price == "no more users, about 2 days until outcome windows have closed"
-    assert missing.action == "Wait for outcomes"
+    assert (
+        in_words(missing).price == "no more users, about 2 days until outcome windows have closed"
+    )
+    assert in_words(missing).action == "Wait for outcomes"
     assert missing.kind == ""  # some count already
     at_once = read_ab_test(make_log(*small), locked(), now=20_000 * DAY + DAY)
     assert (

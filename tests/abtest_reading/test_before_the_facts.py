@@ -10,6 +10,7 @@ from evalkit.abtest.reading import NoReading, read_ab_test
 from evalkit.decision import Rules, decide
 from evalkit.evidence import Evidence
 from evalkit.show import abtest as words
+from evalkit.show import verdict as spoken
 from evalkit.study import Study
 
 DAY = 86400.0
@@ -78,14 +79,14 @@ def test_a_plan_locked_after_its_first_users_cannot_pass_by_itself(
     decision = decided(found)
     assert (found.verdict, decision.verdict) == ("better", verdict)
     told = "the A/B plan was locked on 2024-10-"
-    assert (told in decision.headline) is (verdict != "ship")
-    assert (told in decision.deck) is (verdict != "ship")
+    assert (told in spoken.headline(decision)) is (verdict != "ship")
+    assert (told in spoken.deck(decision)) is (verdict != "ship")
     assert decided(found, plan_after_exposures="warns").verdict == "ship"
     if verdict != "ship":
-        assert told in decided(found, plan_after_exposures="warns").deck.replace(
+        assert told in spoken.deck(decided(found, plan_after_exposures="warns")).replace(
             "The A/B", "the A/B"
         )
-        assert decision.missing[0]["price"] == "200 users, about 7 days"
+        assert spoken.missing(decision)[0]["price"] == "200 users, about 7 days"
 
 
 def test_a_loss_under_a_late_plan_is_still_a_loss(log, locked, later):
@@ -100,10 +101,10 @@ def test_part_of_a_week_holds_until_its_weeks_are_whole_and_say_the_same(log, lo
     ended = read_ab_test(log(days), plan, now=START + 300 * DAY)
     decision = decided(ended)
     assert (ended.findings.days, decision.verdict) == (days, "not yet")
-    assert f"users came on {days} days, not in whole weeks" in decision.headline
-    assert f"users came on {days} days, not in whole weeks" in decision.deck
+    assert f"users came on {days} days, not in whole weeks" in spoken.headline(decision)
+    assert f"users came on {days} days, not in whole weeks" in spoken.deck(decision)
     weeks = -(-days // 7) * 7
-    assert decision.missing[0]["price"].startswith(f"about {weeks - days} days more")
+    assert spoken.missing(decision)[0]["price"].startswith(f"about {weeks - days} days more")
     assert decided(ended, not_whole_weeks="ignored").verdict == "ship"
 
 
@@ -119,7 +120,7 @@ def test_whole_weeks_that_say_the_same_settle_it_and_others_do_not(
     rest = make_people(2000, 2000, days=12, from_day=2, rate=0.45, lift=-0.05, prefix="v", seed=2)
     other = read_ab_test(make_log(*make_frames(pd.concat([first, rest]))), plan, now=later)
     assert (other.verdict, other.findings.uneven) == ("better", True)
-    assert "do not show the same" in decided(other).missing[0]["price"]
+    assert "do not show the same" in spoken.missing(decided(other))[0]["price"]
 
 
 def test_days_slices_and_the_headline_are_of_the_same_users_and_say_so(log, locked, later):
@@ -135,7 +136,7 @@ def test_days_slices_and_the_headline_are_of_the_same_users_and_say_so(log, lock
     shown = words.effect_slices(found).body + words.days(found).body
     assert f"the {n:,} users of look {done.primary.look}, which decides" in shown
     assert "a user with requests in several slices counts in each" in shown
-    deck = decided(found).deck
+    deck = spoken.deck(decided(found))
     assert f"That is look {done.primary.look} of 4, {n:,} users" in deck
     assert "over all 2,800 whose outcome window has closed the difference is +" in deck
 

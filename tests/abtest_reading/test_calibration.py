@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from evalkit.abtest.effects import article_test, effect
-from evalkit.abtest.findings import deciding, read_looks
+from evalkit.abtest.lock import limits, schedule
+from evalkit.abtest.outcomes import deciding, read_looks
 from evalkit.abtest.plan import peeking
-from evalkit.abtest.schedule import limits, schedule
 from evalkit.stats import obrien_fleming_bounds, ratio_test
 
 START_DAY = 20_000

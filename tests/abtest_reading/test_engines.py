@@ -5,8 +5,8 @@ from contextlib import closing
 import pytest
 
 from evalkit.abtest.analysis import Log
-from evalkit.abtest.events import Exposure, OutcomeRow
 from evalkit.abtest.log import EventLog
+from evalkit.abtest.logged import Exposure, OutcomeRow
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError

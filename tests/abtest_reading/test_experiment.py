@@ -13,6 +13,7 @@ from evalkit.errors import DesignError
 from evalkit.evidence import Evidence, ReportedTest, as_json
 from evalkit.records import EvalResult
 from evalkit.show import abtest as words
+from evalkit.show.lacking import in_words
 from evalkit.study import Study
 
 FIELDS = {
@@ -58,20 +59,20 @@ def results(right):
 
 def test_no_plan_is_said(home):
     found = Experiment(study=home).reading().effect()
-    assert found.why == (
+    assert words.headline(found) + "." == (
         "No A/B plan is locked. Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
         "then run notebook 05."
     )
     evidence = ab_evidence(found, study="toy")
     assert evidence.primary is None
-    assert evidence.missing[0].price == "minutes"
+    assert in_words(evidence.missing[0]).price == "minutes"
 
 
 def test_no_log_is_said_with_its_price(home):
     lock_draft(home)
     found = Experiment(study=home).reading().effect()
-    assert "No user has been logged yet" in found.why
-    assert found.missing[0].price == "200 users, about 7 days"
+    assert "No user has been logged yet" in words.headline(found)
+    assert in_words(found.missing[0]).price == "200 users, about 7 days"
 
 
 def test_locking_again_changes_nothing_and_another_plan_is_refused_in_words(home):
@@ -188,7 +189,6 @@ def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monke
     elsewhere = saying(home.root, event_log="EVENTS_URL")
     assert Experiment(study=elsewhere).simulate([results(3), results(6)]) == ""
     monkeypatch.delenv("EVENTS_URL", raising=False)
-    assert (
-        "The variable EVENTS_URL that event_log names is not there"
-        in Experiment(study=elsewhere).reading().effect().why
+    assert "The variable EVENTS_URL that event_log names is not there" in words.headline(
+        Experiment(study=elsewhere).reading().effect()
     )

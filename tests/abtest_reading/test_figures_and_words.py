@@ -15,11 +15,7 @@ from evalkit.show import figure, style
 from evalkit.show.plots import abtest as plots
 
 OF_A_READING = (plots.z_test, plots.looks, plots.over_time, plots.sample_ratio, plots.guardrails)
-NOTHING = NoReading(
-    missing=(
-        Missing(action="Lock a plan in notebook 05", why="No A/B plan is locked", price="minutes"),
-    )
-)
+NOTHING = NoReading(missing=(Missing(kind="no_plan"),))
 
 
 @pytest.fixture
@@ -100,7 +96,8 @@ def test_nothing_is_claimed_about_a_log_that_is_not_there():
     assert words.log_notes(NOTHING).text == "No log was read."
     assert (
         words.answer_said(NOTHING)
-        == "No A/B plan is locked. Missing: Lock a plan in notebook 05 (minutes)."
+        == "No A/B plan is locked. Missing: Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
+        "then run notebook 05 (minutes)."
     )
 
 

@@ -15,6 +15,7 @@ from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import abtest as words
+from evalkit.show.lacking import in_words
 from evalkit.stats import combine_phases, ratio_test
 
 DAY = 86400.0
@@ -180,7 +181,7 @@ def test_too_early_names_users_and_days(make_log, make_people, make_frames, lock
     )
     assert found.primary_dict() == {"verdict": "too early", "n": 300}
     # 350 a variant are missing, 700 in all; 300 users came in 7 days, without the last 43 a day: 17 days and the window
-    assert found.missing[0].price == "700 more users, about 19 days"
+    assert in_words(found.missing[0]).price == "700 more users, about 19 days"
 
 
 def test_a_broken_split_is_invalid_and_names_causes(
@@ -230,7 +231,7 @@ def test_a_sequential_test_in_between_is_too_early_with_its_interval(
     )
     assert (found.verdict, found.findings.primary.look) == ("too early", 1)
     assert found.findings.primary.ci_low < found.findings.primary.ci_high
-    assert found.missing[0].action == "More users, for look 2 of 2"
+    assert in_words(found.missing[0]).action == "More users, for look 2 of 2"
 
 
 def test_a_worse_treatment_is_worse(make_log, make_people, make_frames, locked, later):

@@ -14,11 +14,11 @@ import pytest
 import tea_tasting as tt
 
 from evalkit.abtest.effects import cuped_effect, effect
+from evalkit.abtest.experiment import simulate_traffic
 from evalkit.abtest.lock import lock
 from evalkit.abtest.log import OUTCOMES, EventLog
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
-from evalkit.abtest.simulate import simulate_traffic
 from evalkit.abtest.source import open_log
 from evalkit.answers.runner import results_from_journal
 from evalkit.stats import sample_ratio_test

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from evalkit.abtest.effects import design_effect_in, effect, side_by_side
-from evalkit.abtest.findings import deciding, read_looks
+from evalkit.abtest.lock import limits, schedule
+from evalkit.abtest.outcomes import deciding, read_looks
 from evalkit.abtest.reading import read_ab_test
-from evalkit.abtest.schedule import limits, schedule
+from evalkit.show.lacking import in_words
 from evalkit.stats import combine_phases, ratio_test
 
 DAY = 86400.0
@@ -109,7 +110,7 @@ def test_one_user_of_many_requests_is_invalid_and_a_cap_mends_it(make_log, locke
     found = read_ab_test(log, locked(min_samples=500), now=later, slices=False)
     assert found.verdict == "invalid"
     assert found.findings.primary.p_value is None
-    assert "one user holds 86% of treatment's requests" in found.missing[0].why
+    assert "one user holds 86% of treatment's requests" in in_words(found.missing[0]).why
     plan = locked(min_samples=500, cap_per_user=20.0)
     capped = read_ab_test(log, plan, now=later, slices=False)
     assert capped.verdict == "no difference shown"

@@ -9,7 +9,7 @@ import pytest
 from faulty_server import ANSWER, FaultyServer
 
 from evalkit.answers.endpoint import Endpoint
-from evalkit.answers.request import Parameters
+from evalkit.answers.evaluation import Parameters
 from evalkit.errors import DesignError, ModelError
 
 KEY = "sk-canary-0123456789abcdef"

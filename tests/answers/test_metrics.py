@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 
-from evalkit.answers import checkers, metrics, scorers
+from evalkit.answers import metrics, scoring
 from evalkit.errors import DesignError
 from evalkit.records import Answer, EvalResult, Example
 
@@ -25,8 +25,8 @@ def result(i, expected="a", predicted="a", **more):
 
 @pytest.mark.parametrize("code", ["I10", "E11.649", "S72.001A", "M1A.0110"])
 def test_the_articles_regex_rejects_codes_that_the_icd10cm_checker_accepts(code):
-    assert not checkers.check_format(f"{code}: description")
-    assert checkers.checker("icd10cm")(f"{code}: description")
+    assert not scoring.check_format(f"{code}: description")
+    assert scoring.checker("icd10cm")(f"{code}: description")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_articles_regex_rejects_codes_that_the_icd10cm_checker_accepts(code)
     ],
 )
 def test_check_format_does_what_the_article_does(output, right):
-    assert checkers.check_format(output) is right
+    assert scoring.check_format(output) is right
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def test_check_format_does_what_the_article_does(output, right):
     [("\n \n", False), ("I10\n\nE11.649: x", True), ("10: x", False), ("I10x", False)],
 )
 def test_the_icd10cm_checker_wants_a_code_on_every_line_that_is_not_blank(output, right):
-    assert checkers.checker("icd10cm")(output) is right
+    assert scoring.checker("icd10cm")(output) is right
 
 
 def test_a_regex_must_match_the_whole_answer():
-    check = checkers.checker(r"regex:\d+")
+    check = scoring.checker(r"regex:\d+")
     assert (check(" 42 "), check("about 42"), check("42\n43")) == (True, False, False)
 
 
 def test_a_schema_checks_json_and_nothing_is_fetched(tmp_path):
     schema = {"type": "object", "required": ["code"], "properties": {"code": {"type": "string"}}}
     (tmp_path / "s.json").write_text(json.dumps(schema), encoding="utf-8")
-    check = checkers.checker("schema:s.json", folder=tmp_path)
+    check = scoring.checker("schema:s.json", folder=tmp_path)
     deep = "[" * 100_000
     assert [check(text) for text in ('{"code": "I10"}', '{"code": 1}', "I10", "", deep)] == [
         True,
@@ -75,34 +75,34 @@ def test_a_schema_checks_json_and_nothing_is_fetched(tmp_path):
 @pytest.mark.parametrize("name", ["nonsense", "regex:", "regex:(", "schema:absent.json", "schema:"])
 def test_an_unusable_checker_says_what_is_needed(name, tmp_path):
     with pytest.raises(DesignError, match="checker"):
-        checkers.checker(name, folder=tmp_path)
+        scoring.checker(name, folder=tmp_path)
 
 
 def test_an_unknown_scorer_lists_those_there_are():
     with pytest.raises(DesignError, match="all_lines_present"):
-        scorers.scorer("bleu")
+        scoring.scorer("bleu")
 
 
 def test_one_changed_character_in_400_costs_a_400th_not_half():
     # 2 * 399 / 800 = 0.9975; with autojunk on difflib says 0.50 or less for such texts
     text = "ab" * 200
     changed = text[:200] + "c" + text[201:]
-    assert scorers.article_similarity(text, changed) == pytest.approx(0.9975)
-    assert scorers.similarity(text, changed) == pytest.approx(0.9975)
+    assert scoring.article_similarity(text, changed) == pytest.approx(0.9975)
+    assert scoring.similarity(text, changed) == pytest.approx(0.9975)
 
 
 def test_two_empty_texts_are_the_same():
-    assert scorers.similarity("", "") == scorers.article_similarity("", "") == 1.0
+    assert scoring.similarity("", "") == scoring.article_similarity("", "") == 1.0
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_indel_similarity_is_never_below_the_articles(a, b):
     # both are 2M / T; Indel takes the longest common subsequence, difflib a greedy one
-    assert scorers.similarity(a, b) >= scorers.article_similarity(a.strip(), b.strip()) - 1e-12
+    assert scoring.similarity(a, b) >= scoring.article_similarity(a.strip(), b.strip()) - 1e-12
 
 
 def test_expected_is_stripped_like_the_prediction():
-    scored = metrics.score_answer(
+    scored = scoring.score_answer(
         EXAMPLE, Answer(text=" E11.65: x ", outcome="ok"), scorers=("exact", "similarity")
     )
     assert scored.exact_match
@@ -113,7 +113,7 @@ def test_expected_is_stripped_like_the_prediction():
 @pytest.mark.parametrize("outcome", ["error", "refused", "empty", "truncated"])
 def test_every_outcome_but_ok_is_wrong(outcome):
     answer = Answer(text="E11.65: x", outcome=outcome)
-    scored = metrics.score_answer(EXAMPLE, answer, scorers=("all_lines_present", "similarity"))
+    scored = scoring.score_answer(EXAMPLE, answer, scorers=("all_lines_present", "similarity"))
     assert not scored.exact_match
     assert not scored.format_correct
     assert scored.scores["all_lines_present"] == 0.0
@@ -125,18 +125,18 @@ def test_every_outcome_but_ok_is_wrong(outcome):
 def test_normalised_exact_levels_what_the_eye_does_not_see():
     composed = unicodedata.normalize("NFC", "Café\u200b  au lait")
     split = unicodedata.normalize("NFD", "café au LAIT")
-    assert scorers.normalised_exact(composed, split)
-    assert not scorers.exact(composed, split)
+    assert scoring.normalised_exact(composed, split)
+    assert not scoring.exact(composed, split)
 
 
 def test_all_lines_present_rewards_listing_everything():
-    assert scorers.all_lines_present("A\nB", "C\nB\nA\nD")
-    assert not scorers.all_lines_present("A\nB", "A")
+    assert scoring.all_lines_present("A\nB", "C\nB\nA\nD")
+    assert not scoring.all_lines_present("A\nB", "A")
 
 
 @pytest.mark.parametrize("outcome", ["ok", "error"])
 def test_where_no_form_is_checked_there_is_no_metric_of_it(outcome):
-    scored = metrics.score_answer(EXAMPLE, Answer(text="x", outcome=outcome), checker="none")
+    scored = scoring.score_answer(EXAMPLE, Answer(text="x", outcome=outcome), checker="none")
     assert scored.format_correct is None
     assert metrics.metric_names([scored]) == ("exact_match", "similarity")
     found = metrics.compute_metrics([scored])
@@ -145,17 +145,17 @@ def test_where_no_form_is_checked_there_is_no_metric_of_it(outcome):
 
 
 def test_a_scorer_of_ones_own_may_find_nothing_to_say():
-    scored = metrics.score_answer(
+    scored = scoring.score_answer(
         EXAMPLE, Answer(text="x", outcome="ok"), scorers=(lambda expected, predicted: math.nan,)
     )
     assert list(scored.scores.values()) == [None]
 
 
 def test_input_text_survives_short_rows_and_content_parts():
-    assert metrics.input_text(()) == ""
-    assert metrics.input_text(({"role": "system", "content": None},)) == ""
+    assert scoring.input_text(()) == ""
+    assert scoring.input_text(({"role": "system", "content": None},)) == ""
     assert (
-        metrics.input_text(({"role": "user", "content": [{"type": "text", "text": "a"}]},)) == "a"
+        scoring.input_text(({"role": "user", "content": [{"type": "text", "text": "a"}]},)) == "a"
     )
 
 
@@ -212,18 +212,18 @@ def test_long_texts_are_matched_piece_by_piece_and_never_beyond_the_similarity()
         one[:35_000],
     ):
         whole = Indel.normalized_similarity(one, other)
-        assert whole - 0.06 <= scorers.similarity(one, other) <= whole + 1e-12
-    assert scorers.similarity(one, one[:20_000] + "inserted " * 100 + one[20_000:]) == (
+        assert whole - 0.06 <= scoring.similarity(one, other) <= whole + 1e-12
+    assert scoring.similarity(one, one[:20_000] + "inserted " * 100 + one[20_000:]) == (
         pytest.approx(
             Indel.normalized_similarity(one, one[:20_000] + "inserted " * 100 + one[20_000:])
         )
     )
-    assert scorers.similarity(one, one) == 1.0
+    assert scoring.similarity(one, one) == 1.0
 
 
 def test_a_million_characters_take_no_second():
     draw = random.Random(5)
     one, other = ("".join(draw.choices("abcdefgh ", k=1_000_000)) for _ in range(2))
     began = time.process_time()
-    assert 0.3 < scorers.similarity(one, other) < 1
+    assert 0.3 < scoring.similarity(one, other) < 1
     assert time.process_time() - began < 1.5

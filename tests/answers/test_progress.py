@@ -11,9 +11,8 @@ import pytest
 from faulty_server import FaultyServer
 
 from evalkit.answers.access import Access
-from evalkit.answers.evaluation import Evaluation
-from evalkit.answers.progress import Estimate, Prices, Progress, Tally, prices_of
-from evalkit.answers.runner import run_automated_eval
+from evalkit.answers.evaluation import Estimate, Evaluation, Prices, prices_of
+from evalkit.answers.runner import Progress, Tally, run_automated_eval
 from evalkit.errors import DataError
 from evalkit.records import Answer
 

@@ -10,9 +10,9 @@ from faulty_server import ANSWER, FaultyServer, reasoning
 
 from evalkit import run_automated_eval
 from evalkit.answers import runner
+from evalkit.answers.evaluation import options
 from evalkit.answers.journal import read_journal
 from evalkit.answers.reply import answer
-from evalkit.answers.request import options
 from evalkit.answers.runner import results_from_journal
 from evalkit.errors import DataError, DesignError, ModelError
 from evalkit.report import chain

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evalkit.answers.refusal import refused
+from evalkit.answers.reply import refused
 
 SENT = {"temperature": 0.0, "max_tokens": 1024}
 RICH = {**SENT, "seed": 7, "reasoning_effort": "low", "top_k": 1}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.answers.thinking import holds_thoughts, split
+from evalkit.answers.reply import holds_thoughts, split
 
 NAMES = ("think", "Thinking", "thought", "reasoning", "seed:think", "longcat_think", "scratchpad")
 SHAPES = [

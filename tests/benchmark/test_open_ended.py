@@ -9,7 +9,8 @@ import pytest
 from faulty_server import FaultyServer
 
 from evalkit.answers.dataset import read_examples
-from evalkit.answers.metrics import carries, compute_metrics, score_answer, value
+from evalkit.answers.metrics import carries, compute_metrics, value
+from evalkit.answers.scoring import score_answer
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.doctor import examine
 from evalkit.records import Answer, Example

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evalkit.answers import metrics, own_code, scorers
+from evalkit.answers import scoring
 from evalkit.answers.runner import run_automated_eval
-from evalkit.answers.scorers import scorers_by_name
+from evalkit.answers.scoring import scorers_by_name
 from evalkit.benchmark.comparison import compare_models
 from evalkit.errors import DesignError
 from evalkit.records import Answer, Example
@@ -44,7 +44,7 @@ ROW = Example(example_id="a7", messages=ASKED, expected="yes", line=17)
 
 
 def scored(function, text="yes", outcome="ok", **options):
-    return metrics.score_answer(
+    return scoring.score_answer(
         ROW, Answer(text=text, outcome=outcome), scorers=(function,), **options
     )
 
@@ -142,14 +142,14 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(folder, choice, told)
         (folder / f"{name}.py").write_text(source)
     (folder.parent / "mine.py").write_text(MINE)
     with pytest.raises(DesignError, match=told):
-        scorers.scorer(choice, folder=folder)
+        scoring.scorer(choice, folder=folder)
 
 
 def test_a_link_to_another_folder_is_not_followed(folder, tmp_path):
     (tmp_path / "elsewhere.py").write_text(MINE)
     (folder / "link.py").symlink_to(tmp_path / "elsewhere.py")
     with pytest.raises(DesignError, match="leaves"):
-        scorers.scorer("link.py:half", folder=folder)
+        scoring.scorer("link.py:half", folder=folder)
 
 
 def similarity(expected, predicted):
@@ -188,7 +188,7 @@ def test_a_scorer_that_raises_names_row_line_and_place(folder):
         ("one_argument", "TypeError: ", "2 were given"),
     ):
         with pytest.raises(DesignError) as told:
-            scored(scorers.scorer(f"mine.py:{name}", folder=folder), text="seven .")
+            scored(scoring.scorer(f"mine.py:{name}", folder=folder), text="seven .")
         assert str(told.value).startswith(f"scorer {name}, row 'a7' (line 17): {why}")
         assert str(told.value).endswith(end)
 
@@ -201,7 +201,7 @@ def test_it_ends_a_run_whose_answers_are_kept(study, folder):
         return "seven ."
 
     options = {"journal": folder / "third.jsonl", "progress": False, "concurrency": 1}
-    at_seven = scorers.scorer("mine.py:at_seven", folder=folder)
+    at_seven = scoring.scorer("mine.py:at_seven", folder=folder)
     with pytest.raises(DesignError, match="scorer at_seven, row 'r0'"):
         run_automated_eval(model, folder / "test.jsonl", name="m", scorers=at_seven, **options)
     n_asked = len(calls)
@@ -309,6 +309,6 @@ def test_a_score_that_some_answers_of_a_side_lack_is_undefined_there(answers):
 
 
 def test_names_are_files_and_functions():
-    assert own_code.is_own("mine.py:half")
-    assert own_code.is_own("scoring/mine.py:half")
-    assert not any(map(own_code.is_own, ("similarity", "regex:mine.py:half", "mine:half", None)))
+    assert scoring.is_own("mine.py:half")
+    assert scoring.is_own("scoring/mine.py:half")
+    assert not any(map(scoring.is_own, ("similarity", "regex:mine.py:half", "mine:half", None)))

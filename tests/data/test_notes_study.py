@@ -5,7 +5,7 @@ import json
 import pytest
 
 from evalkit import run_automated_eval
-from evalkit.answers import checkers, dataset
+from evalkit.answers import dataset, scoring
 from evalkit.answers.runner import results_from_journal
 from evalkit.benchmark.comparison import compare_models
 
@@ -19,7 +19,7 @@ def results(data, parameters):
         return results_from_journal(
             folder / study[f"{role}_journal"],
             folder / study["test_file"],
-            checker=checkers.checker(study["checker"], folder=folder),
+            checker=scoring.checker(study["checker"], folder=folder),
             scorers=study["scorers"].split(","),
             slice_fields=study["slice_fields"].split(","),
             cluster_field=study["cluster_field"],
@@ -30,7 +30,7 @@ def results(data, parameters):
 
 def test_every_row_has_the_shape_the_study_is_there_for(rows, data):
     found = rows("notes", "test")
-    check = checkers.checker("schema:note.schema.json", folder=data / "notes")
+    check = scoring.checker("schema:note.schema.json", folder=data / "notes")
     assert len(found) == 32
     assert all("id" not in row for row in found)
     assert all(len(row["messages"][-1]["content"]) > 400 for row in found)
@@ -66,7 +66,7 @@ def test_a_model_that_knows_the_notes_gets_everything_right(data):
         one.messages[-1]["content"]: one.expected
         for one in dataset.read_examples(folder / "test.jsonl").examples
     }
-    check = checkers.checker("schema:note.schema.json", folder=folder)
+    check = scoring.checker("schema:note.schema.json", folder=folder)
     found = run_automated_eval(
         lambda turns: known[turns[-1]["content"]],
         folder / "test.jsonl",

@@ -7,6 +7,7 @@ import pytest
 from evalkit.decision import decide, history
 from evalkit.errors import DataError
 from evalkit.evidence import Evidence
+from evalkit.show import verdict as spoken
 from evalkit.show.changes import what_changed
 from evalkit.study import Study
 
@@ -54,7 +55,7 @@ def night(tmp_path):
         against = history.results_against(home, folder)
         decision = decide({one.layer: one for one in evidence}, study="tiny", against=against)
         if decides:
-            decision.write(folder)
+            spoken.write(decision, folder)
         history.append(home, folder, made_at="2026-11-28T10:00:00+00:00", failed={})
         for path in folder.iterdir():
             path.unlink()

@@ -8,7 +8,8 @@ from grammar import faults
 from evalkit.decision import Rules, decide, read_decision, read_evidence
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import as_json
-from evalkit.records import Missing
+from evalkit.records import Missing, OpenSlice
+from evalkit.show import verdict as spoken
 
 VERDICTS = ("better", "worse", "no difference shown", "too early", "invalid")
 STATES = [None, *((verdict, simulated) for verdict in VERDICTS for simulated in (False, True))]
@@ -47,26 +48,33 @@ def test_every_combination_has_a_verdict_by_the_gate_and_a_sentence_by_the_gramm
             else "not yet"
         )
         assert decision.verdict == expected, given
-        assert GRAMMAR.match(decision.headline), decision.headline
-        assert decision.headline.startswith(
+        assert GRAMMAR.match(spoken.headline(decision)), spoken.headline(decision)
+        assert spoken.headline(decision).startswith(
             {"ship": "Ship", "don't ship": "Don’t", "not yet": "Not"}[expected]
         )
-        assert not re.search(r"None|nan|\{|\}|  ", decision.headline + decision.deck), decision.deck
-        told = decision.headline + decision.deck + str(decision.missing)
+        assert not re.search(
+            r"None|nan|\{|\}|  ", spoken.headline(decision) + spoken.deck(decision)
+        ), spoken.deck(decision)
+        told = spoken.headline(decision) + spoken.deck(decision) + str(spoken.missing(decision))
         assert not re.search(
             r"shows no (difference|preference)|(no gain|no difference)[^,]*, but", told
         ), told
-        assert (
-            decision.headline.count("no difference is shown") <= 1 or "in the" in decision.headline
-        )
+        assert spoken.headline(decision).count(
+            "no difference is shown"
+        ) <= 1 or "in the" in spoken.headline(decision)
         assert len(decision.layers) == 3
-        for text in (decision.headline, decision.deck, *decision.warnings, *decision.would_change):
+        for text in (
+            spoken.headline(decision),
+            spoken.deck(decision),
+            *spoken.warnings(decision),
+            *spoken.would_change(decision),
+        ):
             assert faults(text) == []
         if expected != "ship":
-            assert decision.missing
-            assert decision.would_change
-            assert all(one["action"] and one["price"] for one in decision.missing)
-        assert expected == "not yet" or "no difference is shown" not in decision.headline
+            assert spoken.missing(decision)
+            assert spoken.would_change(decision)
+            assert all(one["action"] and one["price"] for one in spoken.missing(decision))
+        assert expected == "not yet" or "no difference is shown" not in spoken.headline(decision)
         json.dumps(decision.to_dict(), allow_nan=False)
 
 
@@ -80,7 +88,7 @@ def test_without_people_nothing_is_deployed_unless_the_rules_say_so(evidence):
     found = {"benchmark": evidence("benchmark")}
     decision = decide(found, study="tiny")
     assert decision.verdict == "not yet"
-    assert "no person has rated these answers" in decision.headline
+    assert "no person has rated these answers" in spoken.headline(decision)
     assert decide(found, study="tiny", rules=Rules(human_before_deployment=False)).verdict == "ship"
 
 
@@ -91,7 +99,7 @@ def test_a_simulated_layer_never_leads_to_ship(evidence, layer):
     }
     decision = decide(found, study="tiny", stage="rollout")
     assert decision.verdict == "not yet"
-    assert "simulated" in decision.headline
+    assert "simulated" in spoken.headline(decision)
     assert decision.simulated == (layer,)
 
 
@@ -106,14 +114,14 @@ def test_a_slice_shown_worse_blocks_and_one_not_shown_safe_warns(evidence):
     )
     blocked = decide({"benchmark": worse, "human": human}, study="tiny")
     assert blocked.verdict == "don't ship"
-    assert blocked.headline.endswith("but it is worse by 6.2 points on “multi” examples.")
+    assert spoken.headline(blocked).endswith("but it is worse by 6.2 points on “multi” examples.")
     unsafe = evidence(
         "benchmark",
         details={"slices": [SLICE | {"verdict": "no difference shown", "safety": "not shown"}]},
     )
     warned = decide({"benchmark": unsafe, "human": human}, study="tiny")
     assert warned.verdict == "ship"
-    assert "“multi” examples are not shown safe." in warned.warnings
+    assert "“multi” examples are not shown safe." in spoken.warnings(warned)
 
 
 def test_a_slice_that_gained_and_is_doubted_says_why_and_what_it_would_cost(evidence):
@@ -121,22 +129,27 @@ def test_a_slice_that_gained_and_is_doubted_says_why_and_what_it_would_cost(evid
         "slice": "lang = de", "n": 24, "verdict": "no difference shown", "estimate": 0.125, "gain": 0.125, "ci_low": -0.1,
         "ci_high": 0.35, "standing": "could not have been seen", "margin": 0.05, "chance_to_see": 0.12, "safety": "not shown",
     }  # fmt: skip
-    price = Missing(
-        kind="open_slices", action="Collect more examples", why="few", price="about 300"
-    )
+    few = OpenSlice(name="lang = de", n=24, estimate=0.125, shown_as="points", more=300)
+    price = Missing(kind="open_slices", slices=(few,), chance=0.8)
     found = {"human": evidence("human")}
     for row in (gained, gained | {"standing": None}):
         details = {"slices": [row], "noise_floor": {"n": 1}}
         found["benchmark"] = evidence("benchmark", details=details, missing=(price,))
         decision = decide(found, study="tiny")
         assert decision.verdict == "ship"
-        assert decision.headline.endswith("though 12.5 points were gained over only 24 examples.")
-        assert [(one["word"], one["price"]) for one in decision.missing] == [("warns", "about 300")]
+        assert spoken.headline(decision).endswith(
+            "though 12.5 points were gained over only 24 examples."
+        )
+        assert [(one["word"], one["price"]) for one in spoken.missing(decision)] == [
+            ("warns", "about 300 more examples")
+        ]
     found["benchmark"] = evidence("benchmark", details=details)
-    assert decide(found, study="tiny").missing[0]["price"].startswith("no number of examples")
+    assert spoken.missing(decide(found, study="tiny"))[0]["price"].startswith(
+        "no number of examples"
+    )
     safe = details | {"slices": [gained | {"standing": "shown safe", "safety": "not worse"}]}
     found["benchmark"] = evidence("benchmark", details=safe, missing=(price,))
-    assert decide(found, study="tiny").missing == ()
+    assert spoken.missing(decide(found, study="tiny")) == []
 
 
 def test_each_of_the_three_words_has_a_rule_and_says_what_it_means(evidence):
@@ -156,20 +169,22 @@ def test_each_of_the_three_words_has_a_rule_and_says_what_it_means(evidence):
     found["benchmark"] = evidence("benchmark", details={"slices": rows, "noise_floor": {"n": 1}})
     decision = decide(found, study="tiny")
     assert decision.verdict == "ship"
-    assert decision.warnings == (
+    assert spoken.warnings(decision) == [
         "“new” examples look bad, 6.2 points lost over 96, though chance alone may do that.",
         "A loss of 10.0 points on “rare” examples could not have been seen: "
         "the test would have found it 4 times in 10.",
-    )
+    ]
     levels = {"base": {"estimate": 0.5, "successes": 1}, "fine_tuned": {"estimate": 0.7}}
     details = {"slices": rows, "noise_floor": {"n": 1}, "metrics": {"exact_match": levels}}
     rows[1] |= {"base_rate": 0.5, "fine_tuned_rate": 0.4375}
-    told = decide(found | {"benchmark": evidence("benchmark", details=details)}, study="tiny").deck
+    told = spoken.deck(
+        decide(found | {"benchmark": evidence("benchmark", details=details)}, study="tiny")
+    )
     looks = "goes from 50.0% to 43.8% of 96, which looks bad, though chance alone may do that."
     assert f"On “new” examples it {looks}" in told  # who reads the deck alone reads of the loss
     held = decide(found, study="tiny", rules=Rules(slice_looks_bad="holds"))
     assert held.verdict == "not yet"
-    assert "“new” examples look bad" in held.headline
+    assert "“new” examples look bad" in spoken.headline(held)
     blocked = decide(found, study="tiny", rules=Rules(slice_could_not_be_seen="blocks"))
     assert blocked.verdict == "don't ship"
 
@@ -182,8 +197,8 @@ def test_a_difference_that_is_shown_never_reads_as_zero(evidence):
         {"benchmark": evidence("benchmark", primary=primary), "human": evidence("human")},
         study="tiny",
     )
-    assert "0.0 points" not in decision.headline + decision.deck
-    assert "better by 0.0070 points" in decision.headline
+    assert "0.0 points" not in spoken.headline(decision) + spoken.deck(decision)
+    assert "better by 0.0070 points" in spoken.headline(decision)
 
 
 def test_a_score_is_said_as_a_number_and_a_missing_interval_in_words(evidence):
@@ -193,13 +208,13 @@ def test_a_score_is_said_as_a_number_and_a_missing_interval_in_words(evidence):
         "human": evidence("human"),
     }
     decision = decide(found, study="tiny")
-    assert "better by 0.050 in similarity" in decision.headline
-    assert "point" not in decision.headline
+    assert "better by 0.050 in similarity" in spoken.headline(decision)
+    assert "point" not in spoken.headline(decision)
     bare = primary | {"ci_low": None, "ci_high": None, "verdict": "no difference shown"}
     told = decide(
         {"benchmark": evidence("benchmark", primary=bare), "human": evidence("human")}, study="tiny"
     )
-    assert "– to –" not in told.deck + " ".join(one.effect_text() for one in told.layers)
+    assert "– to –" not in spoken.deck(told) + " ".join(one.effect_text() for one in told.layers)
     assert "interval undefined" in told.layers[0].effect_text()
 
 
@@ -214,7 +229,7 @@ def test_what_a_finding_does_is_a_rule(evidence, effect, verdict):
     }
     decision = decide(found, study="tiny", rules=Rules(fragile=effect))
     assert decision.verdict == verdict
-    assert bool(decision.warnings) == (effect == "warns")
+    assert bool(spoken.warnings(decision)) == (effect == "warns")
 
 
 LEAKS = {"leak (exact)": 2, "leak (8-gram)": 1, "conflict": 1, "near-duplicate": 27}
@@ -233,15 +248,15 @@ def test_leaks_and_careless_raters_stand_beside_the_verdict(evidence):
     }
     decision = decide(found, study="tiny")
     assert decision.verdict == "ship"
-    assert decision.headline.endswith("but 3 test examples leak from the training file.")
-    assert decision.warnings == (
+    assert spoken.headline(decision).endswith("but 3 test examples leak from the training file.")
+    assert spoken.warnings(decision) == [
         "3 test examples leak from the training file.",
         "1 test prompt has different expected answers.",
         "1 of 2 raters looks careless: anna.",
-    )
+    ]
     assert decide(found, study="tiny", rules=Rules(careless_raters="holds")).verdict == "not yet"
     blocked = decide(found, study="tiny", rules=Rules(careless_raters="blocks"))
-    assert blocked.missing[0]["why"] == "1 of 2 raters looks careless: anna"
+    assert spoken.missing(blocked)[0]["why"] == "1 of 2 raters looks careless: anna"
 
 
 def test_a_sound_test_set_and_careful_raters_bring_no_warning(evidence):
@@ -252,7 +267,7 @@ def test_a_sound_test_set_and_careful_raters_bring_no_warning(evidence):
         ),
         "human": evidence("human", details={"raters": RATERS[1:]}),
     }
-    assert decide(found, study="tiny").warnings == ()
+    assert spoken.warnings(decide(found, study="tiny")) == []
 
 
 @pytest.mark.parametrize(
@@ -335,7 +350,7 @@ def test_a_guardrail_not_shown_holds_the_rollout(evidence):
     found["ab_test"] = evidence("ab_test", details={"guardrails": [guard]})
     decision = decide(found, study="tiny", stage="rollout")
     assert decision.verdict == "not yet"
-    assert "guardrail latency_ms: not shown" in decision.headline
+    assert "guardrail latency_ms: not shown" in spoken.headline(decision)
 
 
 def test_too_early_carries_no_effect_anywhere(evidence):
@@ -350,18 +365,16 @@ def test_too_early_carries_no_effect_anywhere(evidence):
 
 
 def test_the_layers_own_price_is_kept(evidence):
-    price = Missing(
-        action="Answer more held-out examples",
-        why="300 cannot tell",
-        price="about 412 more examples",
-    )
+    price = Missing(kind="more_examples", n=300, more=412, needed=712, chance=0.8)
     found = {
         "benchmark": evidence("benchmark", "no difference shown", missing=(price,)),
         "human": evidence("human"),
     }
     decision = decide(found, study="tiny")
-    assert decision.missing[0]["price"] == "about 412 more examples"
-    assert decision.would_change[0] == "If the benchmark passed, the verdict would be “ship”."
+    assert spoken.missing(decision)[0]["price"] == "about 412 more examples, 712 in all"
+    assert (
+        spoken.would_change(decision)[0] == "If the benchmark passed, the verdict would be “ship”."
+    )
 
 
 def test_a_decision_survives_its_file(evidence, tmp_path):
@@ -370,8 +383,9 @@ def test_a_decision_survives_its_file(evidence, tmp_path):
             tmp_path / f"{file}.json"
         )
     decision = decide(read_evidence(tmp_path), study="tiny")
-    decision.write(tmp_path)
-    assert read_decision(tmp_path).to_dict() == json.loads(json.dumps(decision.to_dict()))
+    spoken.write(decision, tmp_path)
+    assert read_decision(tmp_path) == spoken.read(tmp_path)
+    assert spoken.read(tmp_path).to_dict() == json.loads(json.dumps(decision.to_dict()))
 
 
 def test_a_file_of_another_layer_is_refused(evidence, tmp_path):
@@ -388,7 +402,7 @@ def test_an_unknown_stage_is_refused(evidence):
 def test_no_evidence_at_all_is_an_answer_not_an_error():
     decision = decide({}, study="tiny")
     assert decision.verdict == "not yet"
-    assert decision.headline.startswith("Not yet this version: no gain is shown, and ")
+    assert spoken.headline(decision).startswith("Not yet this version: no gain is shown, and ")
 
 
 def test_where_no_loss_is_to_be_shown_the_price_of_ratings_is_that_of_ruling_it_out(evidence):
@@ -396,9 +410,11 @@ def test_where_no_loss_is_to_be_shown_the_price_of_ratings_is_that_of_ruling_it_
     decision = decide({"benchmark": evidence("benchmark")}, study="tiny", rules=asked)
     # (1.960 + 0.842)^2 * 0.25 / 0.05^2 = 785
     told = "about 785 decided ratings to rule out a loss of 5.0 points where both are alike, 13.1 rater hours"
-    assert told in str(decision.missing)
+    assert told in str(spoken.missing(decision))
     better = decide({"benchmark": evidence("benchmark")}, study="tiny")
-    assert "about 90 decided ratings to show a true 65%, 1.5 rater hours" in str(better.missing)
+    assert "about 90 decided ratings to show a true 65%, 1.5 rater hours" in str(
+        spoken.missing(better)
+    )
 
 
 @pytest.mark.parametrize(
@@ -434,7 +450,7 @@ def test_what_is_not_shown_is_said_once_and_never_as_no_difference(
         {"benchmark": evidence("benchmark", benchmark), "human": evidence("human", human)},
         study="tiny",
     )
-    assert decision.headline == f"Not yet this version: {told}"
+    assert spoken.headline(decision) == f"Not yet this version: {told}"
 
 
 LEVELS = {
@@ -464,7 +480,7 @@ def test_the_deck_gives_the_levels_then_the_difference(evidence, verdict, told):
     found = {
         "benchmark": evidence("benchmark", verdict, details={"metrics": LEVELS, "slices": [FALL]})
     }
-    deck = decide(found, study="tiny").deck
+    deck = spoken.deck(decide(found, study="tiny"))
     way = "goes" if verdict == "no difference shown" else "rises"
     assert deck.startswith(f"Exact match {way} from 4.4% to 23.4% of 300 examples: {told}")
     assert "On “multi” examples it falls from 14.0% to 0.0% of 150." in deck
@@ -475,9 +491,8 @@ def test_a_numeric_metric_has_levels_of_two_decimals(evidence):
     one = evidence(
         "benchmark", "no difference shown", metric="similarity", details={"metrics": levels}
     )
-    assert (
-        "Similarity stays at 0.46 over 300 examples: no difference shown"
-        in decide({"benchmark": one}, study="tiny").deck
+    assert "Similarity stays at 0.46 over 300 examples: no difference shown" in spoken.deck(
+        decide({"benchmark": one}, study="tiny")
     )
 
 
@@ -485,10 +500,11 @@ def test_a_numeric_metric_has_levels_of_two_decimals(evidence):
     "metrics", [{}, {"exact_match": {"base": None}}, {"format": LEVELS["exact_match"]}]
 )
 def test_without_levels_the_deck_gives_the_difference(evidence, metrics):
-    deck = decide(
+    decision = decide(
         {"benchmark": evidence("benchmark", details={"metrics": metrics, "slices": [FALL]})},
         study="tiny",
-    ).deck
+    )
+    deck = spoken.deck(decision)
     assert deck.startswith(
         "The benchmark shows the fine-tuned model better in exact match by 19.0 points (95% interval 14.0 to 25.0) "
         "over 300 examples, but it is worse by 14.0 points on “multi” examples."
@@ -498,7 +514,7 @@ def test_without_levels_the_deck_gives_the_difference(evidence, metrics):
 def test_a_difference_not_shown_stands_with_its_interval(evidence):
     found = {"benchmark": evidence("benchmark", "no difference shown")}
     told = "The benchmark does not show a difference in exact match: +2.0 points (95% interval −3.0 to +7.0)."
-    assert told in decide(found, study="tiny").deck
+    assert told in spoken.deck(decide(found, study="tiny"))
 
 
 def test_people_without_a_preference_and_users_with_one_are_told_in_sentences(evidence):
@@ -513,12 +529,13 @@ def test_people_without_a_preference_and_users_with_one_are_told_in_sentences(ev
     )
     assert (
         "The human rating does not show a preference: the fine-tuned answers win 52.0%"
-        in decision.deck
+        in spoken.deck(decision)
     )
     assert (
-        "The A/B test shows the fine-tuned model better in “solved” by 19.0 points" in decision.deck
+        "The A/B test shows the fine-tuned model better in “solved” by 19.0 points"
+        in spoken.deck(decision)
     )
-    assert "better by 19.0 points in “solved” with users" in decision.headline
+    assert "better by 19.0 points in “solved” with users" in spoken.headline(decision)
 
 
 def test_people_bring_a_list_of_metrics_of_their_own(evidence):
@@ -527,4 +544,4 @@ def test_people_bring_a_list_of_metrics_of_their_own(evidence):
     )
     decision = decide({"benchmark": evidence("benchmark"), "human": people}, study="tiny")
     assert decision.verdict == "ship"
-    assert "The human rating" in decision.deck
+    assert "The human rating" in spoken.deck(decision)

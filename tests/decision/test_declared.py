@@ -7,6 +7,7 @@ import pytest
 from evalkit.decision import Rules, decide, history, read_decision
 from evalkit.decision.concerns import changed_after_results, declared
 from evalkit.settings import Settings
+from evalkit.show import verdict as spoken
 from evalkit.workbench import Study
 
 FIRST = {"slice_fields": "kind,style", "primary_metric": "exact_match", "slice_margin": 0.05}
@@ -93,18 +94,21 @@ def test_it_stands_beside_the_verdict_on_the_first_screen(evidence, tmp_path):
     assert decision.verdict == "ship"
     assert (
         "but after results were seen (run of 2026-11-20), kind and style were taken out"
-        in decision.headline
+        in spoken.headline(decision)
     )
     assert (
         "After results were seen (run of 2026-11-20), kind and style were taken out"
-        in decision.deck
+        in spoken.deck(decision)
     )
-    assert (decision.missing[0]["word"], decision.missing[0]["why"]) == ("warns", changed[0])
+    assert (spoken.missing(decision)[0]["word"], spoken.missing(decision)[0]["why"]) == (
+        "warns",
+        changed[0],
+    )
     held = decide(found, study="tiny", changed=changed, rules=Rules(declared_after_results="holds"))
     assert held.verdict == "not yet"
     lost = decide({"benchmark": evidence("benchmark", "worse")}, study="tiny", changed=changed)
-    assert "taken out of slice_fields" in lost.deck
-    decision.write(tmp_path)
+    assert "taken out of slice_fields" in spoken.deck(lost)
+    spoken.write(decision, tmp_path)
     assert read_decision(tmp_path).declared == json.loads(json.dumps(known))
 
 
@@ -120,6 +124,6 @@ def test_a_study_that_empties_its_slices_after_a_run_is_told_from_its_own_histor
         metrics = {"metrics": {"exact_match": {"test": {}}}}
         evidence("benchmark", details=metrics).write(home.run_folder() / "comparison.json")
         decision = home.decide()
-        decision.write(home.run_folder())
+        spoken.write(decision, home.run_folder())
         history.append(home, home.run_folder(), made_at=f"2026-11-28T1{night}:00:00Z", failed={})
-        assert ("kind was taken out of slice_fields" in decision.deck) is bool(night)
+        assert ("kind was taken out of slice_fields" in spoken.deck(decision)) is bool(night)

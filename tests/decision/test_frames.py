@@ -11,6 +11,7 @@ from evalkit import show
 from evalkit.decision import decide
 from evalkit.decision.history import History
 from evalkit.evidence import Evidence
+from evalkit.show import verdict as spoken
 
 MODELS = {"base": "old", "fine_tuned": "new"}
 PRIMARY = {
@@ -98,7 +99,7 @@ def test_each_display_needs_the_record_alone():
     whole = (show.layers, show.numbers, show.missing, show.would_change, show.warnings, show.rules)
     assert all(one(decision).text for one in (*whole, show.answer))
     assert 'alt="3 tracks share one line' in show.layers(decision).body
-    assert show.answer(decision).text == decision.headline
+    assert show.answer(decision).text == spoken.headline(decision)
     assert "picture begins with the second" in show.history(History(rows=(), now=RUN)).text
     later = RUN | {"run": "b", "bound_to": BOUND | {"fine_tuned": "f2"}}
     told = show.history(History(rows=(RUN,), now=later, torn=True))

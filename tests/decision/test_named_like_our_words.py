@@ -3,6 +3,7 @@
 import pytest
 
 from evalkit.decision import Rules, decide
+from evalkit.show import verdict as spoken
 
 NAMES = [
     "worse by 3 points", "made for", "no difference is shown so far", "simulated patients", "a (b", "not shown", "a: b",
@@ -18,8 +19,8 @@ def test_a_rater_who_is_called_worse_is_careless_and_no_loss(evidence, name):
         "human": evidence("human", details={"raters": raters}),
     }
     decision = decide(found, study="tiny", rules=Rules(careless_raters="blocks"))
-    assert decision.missing[0]["action"] == "Mend that, then repeat the human rating"
-    assert "it is 1 of 2" not in decision.headline + decision.deck
+    assert spoken.missing(decision)[0]["action"] == "Mend that, then repeat the human rating"
+    assert "it is 1 of 2" not in spoken.headline(decision) + spoken.deck(decision)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,11 +29,11 @@ def test_a_guardrail_that_is_called_like_a_verdict_keeps_its_own(evidence, name)
     guards = {"guardrails": [{"name": name, "verdict": "not shown"}]}
     rules = Rules(guardrail_not_shown="blocks")
     held = decide(found | {"ab_test": evidence("ab_test", details=guards)}, study="x", rules=rules)
-    assert held.missing[0]["action"] == "Mend that, then repeat the A/B test"
+    assert spoken.missing(held)[0]["action"] == "Mend that, then repeat the A/B test"
     guards = {"guardrails": [{"name": name, "verdict": "worse"}]}
     lost = decide(found | {"ab_test": evidence("ab_test", details=guards)}, study="x")
-    assert lost.missing[0]["action"].startswith("Mend what got worse")
-    assert f"guardrail {name}: worse" in lost.headline
+    assert spoken.missing(lost)[0]["action"].startswith("Mend what got worse")
+    assert f"guardrail {name}: worse" in spoken.headline(lost)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,7 +43,7 @@ def test_a_metric_called_like_our_sentences_hides_nothing_that_is_missing(eviden
         "human": evidence("human", "too early", metric=name),
     }
     decision = decide(found, study="tiny")
-    assert decision.headline == (
+    assert spoken.headline(decision) == (
         f"Not yet this version: better by 19.0 points in {name}, but too few ratings are in."
     )
 

@@ -3,6 +3,7 @@
 import pytest
 
 from evalkit.decision import Rules, decide
+from evalkit.show import verdict as spoken
 
 LENGTH = {"estimate": 0.51, "raw_rate": 0.7, "p_value": 0.8, "explains": True}
 SAMPLE = {"verdict": "no difference shown", "n_raters": 3, "estimate": 0.7}
@@ -19,14 +20,14 @@ def decided(evidence, rules=None, **details):
 def test_length_and_few_raters_warn_and_do_not_stop(evidence):
     found = decided(evidence, length_adjusted=LENGTH, rater_sample=SAMPLE)
     assert found.verdict == "ship"
-    told = " ".join(found.warnings)
+    told = " ".join(spoken.warnings(found))
     assert "for its length: 51.0% at equal length" in told
     assert "these 3 raters, which is not shown for raters like them" in told
 
 
 def test_one_rater_speaks_for_nobody_else(evidence):
     found = decided(evidence, rater_sample=SAMPLE | {"n_raters": 1, "verdict": "too early"})
-    assert "one rater, who speaks for nobody else" in " ".join(found.warnings)
+    assert "one rater, who speaks for nobody else" in " ".join(spoken.warnings(found))
 
 
 @pytest.mark.parametrize("rule", ["length_explains", "few_raters"])
@@ -40,6 +41,6 @@ def test_a_preference_shown_for_all_raters_at_equal_length_has_no_warning(eviden
         "length_adjusted": LENGTH | {"explains": False},
         "rater_sample": SAMPLE | {"verdict": "better"},
     }
-    told = " ".join(decided(evidence, **fine).warnings)
+    told = " ".join(spoken.warnings(decided(evidence, **fine)))
     assert "length" not in told
     assert "raters" not in told

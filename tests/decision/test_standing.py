@@ -5,6 +5,7 @@ import pytest
 from evalkit.decision import Rules, decide, read_decision
 from evalkit.errors import DesignError
 from evalkit.records import Against
+from evalkit.show import verdict as spoken
 
 LAYERS = ("benchmark", "human", "ab_test")
 DETAILS = {
@@ -39,13 +40,13 @@ def test_a_result_against_the_model_holds_what_would_ship_at_every_stage(evidenc
     assert decide(good(evidence), study="tiny", stage=stage).verdict == "ship"
     held = decide(good(evidence), study="tiny", stage=stage, against=[one])
     assert held.verdict == "not yet"
-    assert held.headline.endswith(f", but {STANDS[layer]}.")
-    (row,) = held.missing
+    assert spoken.headline(held).endswith(f", but {STANDS[layer]}.")
+    (row,) = spoken.missing(held)
     assert (row["layer"], row["kind"]) == (layer, "stands_against")
     assert f"retired_evidence: {{{one.key}: why}}" in row["action"]
     assert "worse by 0.8 points" in row["why"]
     assert "2026-11-02" in row["why"]
-    assert held.would_change[0].startswith("If no result of the ")
+    assert spoken.would_change(held)[0].startswith("If no result of the ")
 
 
 @pytest.mark.parametrize("layer", ["human", "ab_test"])
@@ -58,7 +59,7 @@ def test_it_holds_where_the_layer_hands_over_nothing_or_something_simulated(evid
     played = lone | {layer: evidence(layer, simulated=True)}
     told = decide(played, study="tiny", rules=rules, against=[result(layer)])
     assert told.verdict == "not yet"
-    assert STANDS[layer] in told.headline
+    assert STANDS[layer] in spoken.headline(told)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -67,11 +68,13 @@ def test_it_is_retired_by_its_key_with_a_reason_that_is_printed(evidence, layer,
     rules = Rules(retired_evidence={one.key: "that checkpoint is gone"})
     decision = decide(good(evidence), study="tiny", stage="rollout", rules=rules, against=[one])
     assert decision.verdict == "ship"
-    (told,) = [warning for warning in decision.warnings if "retired" in warning]
+    (told,) = [warning for warning in spoken.warnings(decision) if "retired" in warning]
     assert "against this model" in told
     assert told.endswith("is retired: that checkpoint is gone.")
-    assert f"Retired by this study: {one.key}, because: that checkpoint is gone." in decision.rules
-    decision.write(tmp_path)
+    assert f"Retired by this study: {one.key}, because: that checkpoint is gone." in spoken.rules(
+        decision
+    )
+    spoken.write(decision, tmp_path)
     assert read_decision(tmp_path) == decision
 
 
@@ -134,7 +137,7 @@ def test_what_stands_at_the_gate_itself_is_not_said_twice(evidence):
     found = good(evidence) | {"ab_test": evidence("ab_test", "worse", details=DETAILS["ab_test"])}
     decision = decide(found, study="tiny", against=[result("ab_test", source="exp2")])
     assert decision.verdict == "don't ship"
-    assert "stand" not in decision.deck + decision.headline
+    assert "stand" not in spoken.deck(decision) + spoken.headline(decision)
 
 
 @pytest.mark.parametrize("layer", ["human", "ab_test"])

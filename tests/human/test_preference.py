@@ -14,6 +14,7 @@ from evalkit.human.preference import SlicePreference, human_evidence, read_prefe
 from evalkit.human.ratings import LABELS, check_raters
 from evalkit.human.round import Round
 from evalkit.show import human, style
+from evalkit.show.lacking import in_words
 
 
 def locked(round_, rate, judges, **more):
@@ -91,7 +92,9 @@ def test_people_are_read_against_an_even_split_less_the_margin(
     assert human.headline(read_preference(round_)).startswith("No preference")
     assert bool(found.missing) is (conclusion == "not shown")
     if found.missing:  # ratings_needed_no_worse(0.5, 0.15) without ties
-        assert f"{stats.ratings_needed_no_worse(0.5, 0.15)} pairs" in found.missing[0].action
+        assert (
+            f"{stats.ratings_needed_no_worse(0.5, 0.15)} pairs" in in_words(found.missing[0]).action
+        )
     with style.style():
         texts = [one.get_text() for one in human.win_rates(found).draw().texts]
         pyplot.close("all")
@@ -137,7 +140,7 @@ def test_an_open_round_shows_progress_and_nothing_else(new_round, rate, likes, t
     record = human_evidence(found, study="s", models={}, bound_to={"base": "x"})
     assert record.primary is None
     assert "win_rate" not in as_json(record.details)
-    assert record.missing[0].price == "22 ratings, then lock the round"
+    assert in_words(record.missing[0]).price == "22 ratings, then lock the round"
     assert human.answer_said(found) == human.withheld_said(found)
     with pytest.raises(DesignError):
         ratings.unblind(round_)
@@ -145,7 +148,7 @@ def test_an_open_round_shows_progress_and_nothing_else(new_round, rate, likes, t
 
 def test_no_round_at_all_is_missing_evidence():
     found = read_preference(None)
-    assert found.missing[0].action == "Prepare a rating round"
+    assert in_words(found.missing[0]).action == "Prepare a rating round"
     assert human_evidence(found, study="s", models={}, bound_to={}).primary is None
 
 
@@ -307,12 +310,12 @@ def test_what_would_settle_it_is_priced_in_pairs_of_a_new_round(thirteen_of_twen
     assert found.win_rate.verdict == "no difference shown"
     needed = stats.ratings_needed(0.65)
     assert (
-        found.missing[0].action
+        in_words(found.missing[0]).action
         == f"Rate {needed} pairs in another rating_round"
         == "Rate 90 pairs in another rating_round"
     )
     assert (
-        found.missing[0].price
+        in_words(found.missing[0]).price
         == "90 pairs, about 14 minutes a rater at the 9 s a pair of this round"
     )  # 90 * 9 / 60 = 13.5
 
@@ -320,7 +323,7 @@ def test_what_would_settle_it_is_priced_in_pairs_of_a_new_round(thirteen_of_twen
 @pytest.mark.parametrize("how", [{"seconds": 0.4}, {"simulated": True}])
 def test_glances_and_simulated_votes_measure_no_pace(thirteen_of_twenty, how):
     found = read_preference(thirteen_of_twenty(**how))
-    assert found.missing[0].price == "90 pairs, about 1.5 hours a rater at one a minute"
+    assert in_words(found.missing[0]).price == "90 pairs, about 1.5 hours a rater at one a minute"
 
 
 def test_fewer_than_twenty_votes_measure_no_pace(new_round, rate, likes):
@@ -328,7 +331,7 @@ def test_fewer_than_twenty_votes_measure_no_pace(new_round, rate, likes):
     judge = lambda item: "tie" if next(calls) > 4 else likes("tuned")(item)  # noqa: E731
     found = read_preference(locked(new_round(size=19, repeat_share=0), rate, {"rater1": judge}))
     assert found.win_rate.verdict == "no difference shown"  # 5 of 5 decided: p = 2 / 2**5 = 0.0625
-    assert found.missing[0].price.endswith("at one a minute")
+    assert in_words(found.missing[0]).price.endswith("at one a minute")
 
 
 def test_a_price_is_capped_by_the_pairs_the_test_set_has(thirteen_of_twenty, results):
@@ -339,16 +342,16 @@ def test_a_price_is_capped_by_the_pairs_the_test_set_has(thirteen_of_twenty, res
         round_, base_results=results(same=same), ft_results=results(who="tuned", same=same)
     )
     assert (
-        found.missing[0].action
+        in_words(found.missing[0]).action
         == "Add examples to the test set, then rate 90 pairs in another rating_round"
     )
-    assert found.missing[0].price.endswith(
+    assert in_words(found.missing[0]).price.endswith(
         "; the test set has only 32 pairs with different answers"
     )
     enough = read_preference(
         round_, base_results=results(n=90), ft_results=results(n=90, who="tuned")
     )
-    assert enough.missing[0].action == "Rate 90 pairs in another rating_round"
+    assert in_words(enough.missing[0]).action == "Rate 90 pairs in another rating_round"
 
 
 def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate, likes, results):
@@ -369,7 +372,7 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
         == f"Votes on other answers, not on the present ones. {human.headline(now)}"
     )
     assert "Name another rating_round" in human.answer_said(stale)
-    assert stale.missing[0].price == "20 pairs, about 20 minutes a rater at one a minute"
+    assert in_words(stale.missing[0]).price == "20 pairs, about 20 minutes a rater at one a minute"
     assert (
         human.metrics_title(stale)
         == "Not compared with the benchmark: the votes are on other answers"
@@ -381,9 +384,9 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
 
 def test_an_even_split_says_that_more_pairs_are_not_the_answer(new_round, rate):
     found = read_preference(locked(new_round(), rate, {"rater1": lambda _: "left"}))
-    assert found.missing[0].action == "Look for a larger effect"
+    assert in_words(found.missing[0]).action == "Look for a larger effect"
     # at 52%, the most even split that is priced, and no ties
-    assert f"more than {stats.ratings_needed(0.52):,} pairs" in found.missing[0].price
+    assert f"more than {stats.ratings_needed(0.52):,} pairs" in in_words(found.missing[0]).price
 
 
 def test_a_round_in_which_no_call_came_back_says_so_without_numbers(new_round, results, tmp_path):

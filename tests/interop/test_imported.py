@@ -13,7 +13,7 @@ from evalkit.answers import journal
 from evalkit.benchmark.bench import Bench, import_answers
 from evalkit.errors import DataError, DesignError
 from evalkit.interop import Log
-from evalkit.interop.run_log import told_apart
+from evalkit.interop.logs import told_apart
 from evalkit.show.comparison import answer_said
 from evalkit.study import Study
 

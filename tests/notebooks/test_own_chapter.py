@@ -39,7 +39,8 @@ def mine(tmp_path):
     shown = "from IPython.display import HTML\nHTML(f'<p>{}</p>')"
     start = 'study = "x"\nrun = ""'
     first = (
-        "from evalkit.decision import decide\ndecide({}, study=study).write(__import__('pathlib').Path('reports', study, run))",
+        "from pathlib import Path\nfrom evalkit.decision import decide\nfrom evalkit.show import verdict\n"
+        "verdict.write(decide({}, study=study), Path('reports', study, run))",
     )
     written(
         tmp_path / "notebooks/07_decision.ipynb",

@@ -3,7 +3,8 @@
 import pytest
 
 from evalkit import show
-from evalkit.answers.progress import Estimate, Tally
+from evalkit.answers.evaluation import Estimate
+from evalkit.answers.runner import Tally
 from evalkit.report import clean
 from evalkit.report.page import Chapter
 

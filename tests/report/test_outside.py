@@ -13,6 +13,7 @@ from evalkit import show
 from evalkit.decision import decide
 from evalkit.report import clean
 from evalkit.report.page import write_page
+from evalkit.show import verdict as spoken
 from evalkit.wording import visible
 
 NAME = "x" * 60
@@ -50,7 +51,7 @@ def page_of(tmp_path):
         }
         (tmp_path / "manifest.json").write_text(json.dumps(record))
         if decided:
-            decide({}, study=name).write(tmp_path)
+            spoken.write(decide({}, study=name), tmp_path)
         return write_page(tmp_path)
 
     return made

@@ -7,6 +7,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from evalkit.decision import decide
 from evalkit.report import manifest, page
 from evalkit.report.notebook import Executed
+from evalkit.show import verdict as spoken
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def page_of(tmp_path):
             "files": {},
         }
         (tmp_path / "manifest.json").write_text(json.dumps(record))
-        decide({}, study="s").write(tmp_path)
+        spoken.write(decide({}, study="s"), tmp_path)
         text = page.write_page(tmp_path).read_text()
         section = text[text.index(f'id="{stem}"') : text.index('id="appendix"')]
         shown, _, folded = section.partition("<details")

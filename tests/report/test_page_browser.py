@@ -14,6 +14,7 @@ from evalkit.decision import decide
 from evalkit.report import chain
 from evalkit.report.page import write_page
 from evalkit.show import style, typeface
+from evalkit.show import verdict as spoken
 
 pytestmark = pytest.mark.browser
 UNFOLD = "document.querySelectorAll('details').forEach(one => one.open = true)"
@@ -33,7 +34,7 @@ def page_file(tmp_path_factory) -> Path:
         source = Path(__file__).with_name("notebooks") / f"{name}.ipynb"
         (root / "notebooks" / source.name).write_bytes(source.read_bytes())
     run = chain.run_study("tiny", root=root, say=lambda _: None, cold=True)
-    decide({}, study="tiny").write(run.folder)
+    spoken.write(decide({}, study="tiny"), run.folder)
     return write_page(run.folder)
 
 

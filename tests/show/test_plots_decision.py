@@ -164,7 +164,7 @@ def test_a_layer_without_data_withholds_nothing():
 
 
 def test_users_whose_outcomes_are_awaited_are_not_called_nothing():
-    waits = Missing(action="Wait for outcomes", why="w", price="1 day", kind=OPEN_WINDOWS)
+    waits = Missing(kind=OPEN_WINDOWS, n=0, more=0, needed=9, days=1, look=1, looks=1)
     early = {"verdict": "too early", "n": 0}
     found = {"ab_test": evidence("ab_test", "too early", primary=early, missing=(waits,))}
     assert "users came, none counts yet" in _svg_texts(decide(found, study="x", stage="rollout"))

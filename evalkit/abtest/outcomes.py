@@ -12,7 +12,6 @@ import pandas as pd
 from evalkit import wording
 from evalkit.abtest import effects
 from evalkit.abtest.analysis import (
-    DAY_S,
     Joined,
     Log,
     Table,
@@ -21,9 +20,9 @@ from evalkit.abtest.analysis import (
     nothing_counts,
 )
 from evalkit.abtest.effects import Effect, Row, Watched, effect, up_to
-from evalkit.abtest.lock import LockedPlan
+from evalkit.abtest.lock import DueLook, LockedPlan, date_of
+from evalkit.abtest.logged import DAY_S
 from evalkit.abtest.plan import ABPlan, Guardrail, Kind, Metric
-from evalkit.abtest.schedule import DueLook, date_of
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.stats import ProportionTest, confidence_sequence, keeps_margin

@@ -1,0 +1,390 @@
+"""One model's answers from another tool's file: what such a log is, which tool wrote a file, or why none can read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from evalkit.answers import dataset, journal, runner, scoring
+from evalkit.conversation import Message
+from evalkit.errors import DataError, DesignError
+from evalkit.files import JsonObject
+from evalkit.records import Answer, EvalResult, Example
+from evalkit.study import project_root
+from evalkit.wording import listed, plural, visible, whole
+
+_KNOWN = (
+    "Need a log of Inspect (.json, .eval), samples of lm-eval (samples_*.jsonl), results of promptfoo (.json, .jsonl), the "
+    "output of an OpenAI batch, output items of OpenAI Evals, a table (CSV, Parquet, JSON lines), or a journal of evalkit"
+)
+_BOM = b"\xef\xbb\xbf"
+_OTHER = {  # by how a file begins, in lower case
+    b"\x1f\x8b": "packed (gzip); unpack it first",
+    b"\x28\xb5\x2f\xfd": "packed (zstd); unpack it first",
+    b"bzh": "packed (bzip2); unpack it first",
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+    b"<!doctype": "no JSON and no table but a web page; download the file itself",
+    b"<html": "no JSON and no table but a web page; download the file itself",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; `git lfs pull` brings it",
+}
+_MOST_BYTES = 4 * 2**30
+_ROW = {"testIdx", "doc_id", "custom_id", "datasource_item"}  # of a file of JSON lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One answer of another tool's run.
+
+    Attributes:
+        sample: 0-based: an epoch or a repeat of the same question.
+        messages: The prompt; () where the file does not hold it.
+        expected: The right answers, any of which is right; () where the file names none.
+        scores: What the tool said of the answer, by our name of its scorer; None where it is no number.
+    """
+
+    example_id: str
+    answer: Answer
+    sample: int = 0
+    messages: tuple[Message, ...] = ()
+    expected: tuple[str, ...] = ()
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    slices: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> Answer:
+        """The answer with what the tool said of it."""
+        return replace(self.answer, scores=self.scores)
+
+    @property
+    def result(self) -> EvalResult:
+        """The row as any other answer; a right answer among several is an exact match."""
+        right = self.expected or ("",)
+        example = Example(
+            example_id=self.example_id,
+            messages=self.messages,
+            expected=right[0],
+            also_right=right[1:],
+            expects=bool(self.expected),
+            slices=self.slices,
+        )
+        return scoring.score_answer(example, self.scored, self.sample, checker="none", scorers=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """One model's answers from another tool's file.
+
+    Attributes:
+        tool: Its name, with its version where the file says it: "Inspect 0.3.285".
+        run: The tool's own name of the run; "" where it has none.
+        made_at: As the file says it.
+        lower_is_better: Scores of which the tool says so.
+        notes: What was left out or read in a way that a reader should know.
+    """
+
+    path: Path
+    tool: str
+    model: str
+    rows: tuple[Row, ...]
+    run: str = ""
+    made_at: str = ""
+    lower_is_better: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores of which its rows hold a number, in the order they come."""
+        told = (one for row in self.rows for one in row.scores.items())
+        return tuple(dict.fromkeys(name for name, value in told if value is not None))
+
+    @property
+    def results(self) -> list[EvalResult]:
+        """Its rows as any other answers, ready for `compare_models`."""
+        return [row.result for row in self.rows]
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Where the answers came from, for a journal's header and the page."""
+        known = {"tool": self.tool, "model": self.model, "run": self.run, "made_at": self.made_at}
+        return {"file": self.path.name} | {name: told for name, told in known.items() if told}
+
+    def __str__(self) -> str:
+        n = len({row.example_id for row in self.rows})
+        run = f", run {visible(self.run)}" if self.run else ""
+        scores = f", scored by {listed(list(self.scores))}" if self.scores else ""
+        return (
+            f"{self.path.name}: {self.tool}{run}, model {visible(self.model) or 'not named'}, "
+            f"{plural(len(self.rows), 'answer')} to {plural(n, 'example')}{scores}"
+        )
+
+    def only_here(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """What of it has no counterpart among the ids, in a sentence; () when all have."""
+        known = set(ids)
+        lone = dict.fromkeys(one.example_id for one in self.rows if one.example_id not in known)
+        if not lone:
+            return ()
+        some = listed([repr(visible(name)) for name in list(lone)[:3]])
+        what = f"{plural(len(lone), 'id')} of {self.path.name} stand only there, first {some}"
+        return (f"{what}; they count nowhere",)
+
+    def with_questions(self, test_file: Path | None) -> Log:
+        """The log with the questions and right answers of a test set, where its rows have none."""
+        if test_file is None or all(row.messages for row in self.rows):
+            return self
+        examples = {one.example_id: one for one in dataset.read_examples(test_file).examples}
+        rows = tuple(
+            replace(row, messages=one.messages, expected=one.right, slices=one.slices)
+            for row in self.rows
+            if (one := examples.get(row.example_id))
+        )
+        if not rows:
+            raise DataError(f"{self.path}: none of its ids is the id of a row of {test_file}")
+        return replace(self, rows=rows, notes=(*self.notes, *self.only_here(examples)))
+
+    def checked(self) -> Log:
+        """The log with its repeated ids told; nothing without rows passes, nor one id with different contents."""
+        if not self.rows:
+            raise DataError(
+                f"{self.path}: {self.tool}: no sample was finished, so there is nothing to compare; run it to its end"
+            )
+        seen: dict[tuple[str, int], Row] = {}
+        for row in self.rows:
+            kept = seen.setdefault((row.example_id, row.sample), row)
+            if (kept.answer.text, kept.messages) != (row.answer.text, row.messages):
+                raise DataError(
+                    f"{self.path}: id {row.example_id!r} stands more than once with different contents; "
+                    "give each example an id of its own"
+                )
+        n = len(self.rows) - len(seen)
+        notes = (f"{plural(n, 'row')} stood twice, word for word; each counts once",) if n else ()
+        return replace(self, rows=tuple(seen.values()), notes=(*self.notes, *notes))
+
+
+def told_apart(old: Log, new: Log, names: Sequence[str]) -> list[str]:
+    """A name for each of two logs; of one name each with what differs first: the model, the file's name, a folder."""
+    places = zip(*(reversed(log.path.resolve().parts) for log in (old, new)), strict=False)
+    pairs = [(old.model, new.model), *places] if len({*names}) == 1 else []
+    differ = next((pair for pair in pairs if all(pair) and pair[0] != pair[1]), None)
+    if differ is None:
+        return [*names]
+    return [f"{name} ({visible(one)})" for name, one in zip(names, differ, strict=True)]
+
+
+def chosen(
+    what: str, found: Iterable[str], asked: str, path: Path, option: str, *, by_itself: bool = True
+) -> str:
+    """The one of several that was asked for; the only one without asking.
+
+    Raises:
+        DesignError: There are several and none was named, or the named one is not there.
+    """
+    names = list(dict.fromkeys(found))
+    if asked in names:
+        return asked
+    if not asked and len(names) == 1 and by_itself:
+        return names[0]
+    if not names:
+        raise DataError(f"{path}: holds no rows; name a run that has some")
+    few = listed([repr(visible(name)) for name in names[:20]])
+    problem = f"no {what} {asked!r}" if asked else f"several {what}s, none is guessed"
+    raise DesignError(f"{path}: {problem}; it holds {few}; name one with {option}")
+
+
+def read_log(
+    path: str | Path,
+    *,
+    arm: str = "",
+    filter_name: str = "",
+    columns: Mapping[str, str] | str = "",
+    test_file: str | Path | None = None,
+) -> Log:
+    """Reads one model's answers from another tool's file, which is recognised by what it holds.
+
+    Args:
+        path: The file; a relative one is looked for here, then in the project's folder.
+        arm: Of promptfoo's arms (providers, prompts) the one that is meant.
+        filter_name: Of lm-eval's filters the one that is meant.
+        columns: Of a table, which column holds what: `{"id": ..., "predicted": ...}`, or "id=..., predicted=...".
+        test_file: Chat JSONL with the questions and right answers, for a file that holds answers only.
+
+    Raises:
+        DataError: The file is damaged, empty, of a newer version or no such file; one line that names the next step.
+        DesignError: There are several arms, filters or columns that could be meant, and none was named.
+    """
+    from evalkit.interop import answer_table, inspect_logs, json_logs
+
+    path, questions = _found(path), _found(test_file) if test_file else None
+    columns, start = columns_named(columns), start_of(path)
+    if b'"evalkit-journal"' in start:
+        return _journal(path, questions).checked()
+    if start[:2] == b"PK" or (start[:1] == b"{" and b'"eval"' in start and b'"status"' in start):
+        return inspect_logs.read(path).with_questions(questions).checked()
+    if start[:4] == b"PAR1" or path.suffix.lower() in answer_table.SEPARATORS:
+        return answer_table.read(path, columns).with_questions(questions).checked()
+    if start[:1] not in {b"{", b"["}:
+        raise _unknown(path, "is no JSON" if start else "is empty; copy it again")
+    about, rows = _records(path)
+    fields = set() if about else {*rows[0]}
+    if isinstance(about.get("results"), Mapping) or {"testIdx", "promptIdx"} <= fields:
+        log = json_logs.promptfoo(path, about, rows, arm)
+    elif {"doc_id", "filtered_resps"} <= fields:
+        log = json_logs.lm_eval(path, rows, filter_name)
+    elif {"custom_id", "response"} <= fields:
+        log = json_logs.openai_batch(path, rows)
+    elif about or "datasource_item" in fields:
+        log = json_logs.openai_evals(path, about, rows)
+    else:
+        log = answer_table.read(path, columns, rows)
+    return log.with_questions(questions).checked()
+
+
+def _found(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_absolute() or path.exists():
+        return path
+    try:
+        there = project_root() / path
+    except DataError:
+        return path
+    return there if there.exists() else path
+
+
+def columns_named(columns: Mapping[str, str] | str) -> Mapping[str, str]:
+    """`what=name, what=name`, as an option gives it, by what."""
+    if not isinstance(columns, str):
+        return columns
+    pairs = [one.partition("=") for one in columns.split(",") if one.strip()]
+    return {what.strip(): name.strip() for what, _, name in pairs}
+
+
+def _records(path: Path) -> tuple[JsonObject, list[JsonObject]]:
+    """One object and the rows in it, or the rows of a list or of JSON lines."""
+    found, _ = read_json(path, _KNOWN)
+    rows = found if isinstance(found, list) else [found]
+    wrong = next((n for n, one in enumerate(rows, start=1) if not isinstance(one, dict)), None)
+    if wrong or not rows:
+        raise _unknown(path, f"row {wrong} is no object" if wrong else "holds no rows")
+    about = {} if isinstance(found, list) or _ROW & set(rows[0]) else whole(rows[0])
+    if told := _no_answers({*rows[0]}):
+        raise _unknown(path, told)
+    if not about:
+        return {}, whole(rows)
+    inner, items = about.get("results"), about.get("data")
+    if isinstance(inner, Mapping) and {"prompts", "results"} <= set(inner):
+        return about, inner["results"]
+    items = items if isinstance(items, list) else []
+    if items and isinstance(items[0], Mapping) and "datasource_item" in items[0]:
+        return about, items
+    named = listed(sorted(map(str, about))[:6])
+    raise _unknown(path, f"holds {named}, which no known tool writes")
+
+
+def _no_answers(keys: set[str]) -> str:
+    if {"custom_id", "body"} <= keys:
+        return "is the input of a batch, without answers; name its output file"
+    if {"results", "config", "versions"} <= keys or "lm_eval_version" in keys:
+        return "is the results file of lm-eval, without samples; run it with --log_samples and name samples_*.jsonl"
+    if "messages" in keys:
+        return "is a chat file without a model's answers; it is what a study's test file looks like"
+    return ""
+
+
+def _unknown(path: Path, told: str) -> DataError:
+    return DataError(f"{path}: {told}. {_KNOWN}")
+
+
+def start_of(path: Path) -> bytes:
+    """How a file begins, without a byte order mark and blanks.
+
+    Raises:
+        DataError: It cannot be read, or is what no reader can read: packed, UTF-16, a web page, a pointer.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096).removeprefix(_BOM).lstrip()
+    except OSError as why:
+        raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
+    other = next((told for begin, told in _OTHER.items() if start.lower().startswith(begin)), "")
+    if other:
+        raise DataError(f"{path}: is {other}")
+    return start
+
+
+def text_in(path: Path) -> str:
+    """A file's text, without a byte order mark; its lines end alike, whichever system wrote them."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as why:
+        raise DataError(f"{path}: not UTF-8 (byte {why.start + 1}); save it as UTF-8") from why
+
+
+def read_json(path: Path, need: str) -> tuple[Any, bool]:
+    """What a file of JSON or of JSON lines holds, and whether it is lines.
+
+    Raises:
+        DataError: It is damaged, or too large to be one run's answers.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        size = f"{path.stat().st_size / 2**30:.0f} GB"
+        raise DataError(f"{path}: {size}, too much to be one run's answers; split it")
+    text = text_in(path)
+    try:
+        return json.loads(text), False
+    except RecursionError as why:
+        raise DataError(f"{path}: nested too deeply; {need}") from why
+    except ValueError as why:
+        fault = why
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as why:
+            if not rows and line.lstrip()[0] == "[":
+                told = f"not a whole JSON array ({fault}); copy it again or export it anew"
+                raise DataError(f"{path}: {told}") from why
+            torn = ", the file ends in the middle of a line" if line[-1:] != "}" else ""
+            what = f"{path}:{number}: not JSON{torn} ({type(why).__name__}: {str(why)[:80]})"
+            remedy = "write one JSON object on each line, or copy it again or export it anew"
+            raise DataError(f"{what}; {remedy}") from why
+    return rows, True
+
+
+def _journal(path: Path, test_file: Path | None) -> Log:
+    """A journal of this kit, scored against its test set."""
+    if test_file is None:
+        raise DataError(
+            f"{path}: a journal holds answers only; name the test file that was asked with --test"
+        )
+    head = journal.read_header(path)
+    results = runner.results_from_journal(path, test_file, checker="none", scorers=())
+    return Log(
+        path=path,
+        tool=f"evalkit {head.get('versions', {}).get('evalkit', '')}".strip(),
+        model=str(head["model"]),
+        made_at=str(head.get("created_at", "")),
+        rows=tuple(map(_journal_row, results)),
+    )
+
+
+def _journal_row(result: EvalResult) -> Row:
+    return Row(
+        example_id=str(result.example_id),
+        sample=result.sample,
+        messages=result.messages,
+        expected=result.right,
+        answer=Answer(
+            text=result.predicted,
+            outcome=result.outcome,
+            finish_reason=result.finish_reason,
+            prompt_tokens=result.prompt_tokens,
+            completion_tokens=result.completion_tokens,
+            latency_ms=result.latency_ms,
+            error=result.error,
+        ),
+        scores=result.scores,
+        slices=result.slices,
+    )
