@@ -203,9 +203,14 @@ class OfRaters(ReportedTest, frozen=True, kw_only=True):
 
 
 class HumanDetails(Reported, frozen=True, kw_only=True):
-    """What a rating round reports; while it is open its progress alone."""
+    """What a rating round reports; while it is open its progress alone.
+
+    Attributes:
+        identical: Pairs with identical answers, which count as ties without anybody having been asked.
+    """
 
     round: str = ""
+    identical: int = 0
     raters: tuple[ReportedRater, ...] = ()
     lock: ReportedLock | None = None
     length_adjusted: AtEqualLength | None = None

@@ -191,7 +191,9 @@ def checked_run(run: str) -> str:
         DesignError: It is not.
     """
     if run != BY_HAND and not re.match(r"\d{8}T\d{6}Z-[0-9a-f]{8}\Z", run):
-        raise DesignError(f"run {run!r}: expected a name such as 20261124T120000Z-1a2b3c4d")
+        raise DesignError(
+            f"run {run!r}: expected a name such as 20261124T120000Z-1a2b3c4d, as reports/ has them, or '' for work by hand"
+        )
     return run
 
 
@@ -206,5 +208,6 @@ def project_root(start: Path | None = None) -> Path:
         if (folder / "data").is_dir() and (folder / "notebooks").is_dir():
             return folder
     raise DataError(
-        f"{here}: no folder here or above holds data/ and notebooks/; start from the project's folder"
+        f"{here}: no folder here or above holds data/ and notebooks/; start from the project's folder, "
+        "or name it: Study.open(..., root=Path(...))"
     )

@@ -117,6 +117,26 @@ def limits(low: float | None, high: float | None, scale: str = "points", *, digi
     return f"{text(low, digits)} to {text(high, digits)}"
 
 
+def effect_and_ends(gate: Any) -> tuple[str, str]:
+    """A layer's effect at the gate, and its interval's ends ("interval undefined" without any); people's choice in percent."""
+    value, low, high = gate.estimate, gate.ci_low, gate.ci_high
+    if value is None:
+        return NOTHING, UNDEFINED
+    if gate.layer == "human":
+        ends = [None if end is None else end + 0.5 for end in (low, high)]
+        said = " to ".join(percent(end).rstrip("%") for end in ends)
+        return percent(value + 0.5), UNDEFINED if low is high is None else said
+    digits = decimals(value, low, high)
+    size = amount(value, gate.scale, digits=digits).removesuffix(" points")
+    return size, limits(low, high, gate.scale, digits=digits)
+
+
+def effect_text(gate: Any) -> str:
+    """A layer's effect at the gate with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
+    size, ends = effect_and_ends(gate)
+    return size if gate.estimate is None else f"{size} ({ends})"
+
+
 def effect(test: Any, *, sign: bool = True) -> str:
     """A test's difference with its interval, in its own scale: "+5.0 points (95% interval +1.0 to +9.0)"."""
     scale, digits = scale_of(test), decimals(test.estimate, test.ci_low, test.ci_high)

@@ -12,8 +12,7 @@ from evalkit import study
 from evalkit.abtest import lock
 from evalkit.answers.runner import results_from_journal
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
-from evalkit.decision.concerns import changed_after_results, concerns, declared
-from evalkit.decision.intact import refuse_changed
+from evalkit.decision.concerns import changed_after_results, concerns, declared, refuse_changed
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import ABDetails, Evidence
 from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
@@ -76,9 +75,12 @@ class Study(study.Study):
         """The fine-tuned model and every further one the study names, each against base; p is adjusted for their number."""
         return self.bench.compared
 
-    @cached_property
     def checkup(self) -> Checkup:
         """The test set, examined: repeated rows, contradictions, leaks from training, thin slices, size."""
+        return self._checkup
+
+    @cached_property
+    def _checkup(self) -> Checkup:
         from evalkit.benchmark import doctor
 
         return doctor.examine(
@@ -90,7 +92,6 @@ class Study(study.Study):
             memory=self.reports / doctor.MEMORY,
         )
 
-    @cached_property
     def costs(self) -> Costs:
         """What both models' answers took: tokens, time, money."""
         return self.bench.costs()
@@ -320,8 +321,10 @@ class Study(study.Study):
         if isinstance(found, Comparison):
             return self._evidence(found)
         if isinstance(found, Preference):
+            from evalkit.show.human import written
+
             said = {"models": self.bench.models, "bound_to": self.bench.bound_to}
-            record = human_evidence(found, study=self.name, **said)
+            record = written(human_evidence(found, study=self.name, **said), found)
             return _written(record, folder / "preference.json")
         if isinstance(found, Decision):
             return self._write_decision(found, folder)
@@ -348,14 +351,14 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.benchmark import evidence
+        from evalkit.benchmark import handover
         from evalkit.benchmark.frames import write_examples
         from evalkit.show.comparison import settle
 
-        path = self.run_folder() / evidence.FILE
+        path = self.run_folder() / handover.FILE
         marks = noise.marks if noise else {}
         write_examples(found.regressed, marks, path.parent)
-        record = evidence.amended(
+        record = handover.amended(
             path,
             bound_to=self.bench.bound_to,
             slices=(slices, *slices.others),
@@ -370,7 +373,7 @@ class Study(study.Study):
         return record
 
     def _evidence(self, found: Comparison) -> Evidence:
-        from evalkit.benchmark import evidence
+        from evalkit.benchmark import handover
         from evalkit.benchmark.slices import slice_table
 
         said, bench = self.settings, self.bench
@@ -381,19 +384,19 @@ class Study(study.Study):
             margin=said.slice_margin,
             power=said.power,
         )
-        record = evidence.evidence_of(
+        record = handover.evidence_of(
             found,
             study=self.name,
             models=bench.models,
-            costs=self.costs.to_dict(),
+            costs=self.costs().to_dict(),
             slices=[primary],
             bound_to=bench.bound_to,
             power=said.power,
             chance_rate=found.declared.chance_rate,
-            test_set_findings=self.checkup.counts(),
+            test_set_findings=self.checkup().counts(),
             own_code=bench.own_code,
         )
-        _written(record, self.run_folder() / evidence.FILE)
+        _written(record, self.run_folder() / handover.FILE)
         return record
 
 

@@ -25,6 +25,7 @@ from evalkit.human.round import Round, read_gold, read_rubric
 from evalkit.records import EvalResult
 from evalkit.report import manifest
 from evalkit.settings import declared_parameters
+from evalkit.show import verdict as spoken
 from evalkit.study import Study
 
 RUN = "20261124T120000Z-1a2b3c4d"
@@ -159,7 +160,7 @@ def _report(folder: Path) -> None:
         }
     )
     evidence.write(folder / "comparison.json")
-    decide({"benchmark": evidence}, study="s").write(folder)
+    spoken.write(decide({"benchmark": evidence}, study="s"), folder)
     (folder / "settings.json").write_text('{"study": "s", "alpha": 0.05}')
     (folder / "manifest.json").write_text('{"failed": {}}')
 

@@ -1,6 +1,7 @@
 """A layer's evidence: a field for what code reads, and the rest kept as it is."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +119,17 @@ def test_a_field_of_another_type_is_told_with_its_place(details, place, tmp_path
         DataError, match=rf"comparison\.json: not a record .*{place}.*; run its chapter again"
     ):
         Evidence.read(path)
+
+
+def test_nobody_looks_into_what_is_only_reported():
+    import evalkit
+
+    package = Path(evalkit.__file__).parent
+    looking = [
+        one for one in package.rglob("*.py") if ".reported" in one.read_text(encoding="utf-8")
+    ]
+    # the record itself, and who adds to it; `reported[...]` and `reported.get` stand nowhere
+    assert {one.name for one in looking} == {"evidence.py", "handover.py", "workbench.py"}
 
 
 @pytest.mark.parametrize("layer", ["nothing", None, 3])

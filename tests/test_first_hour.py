@@ -1,6 +1,5 @@
 """What somebody meets who has never seen the kit: a wrong record, role or name says what is needed."""
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 import evalkit as ek
 from evalkit import show
 from evalkit.errors import DataError, DesignError
-from evalkit.show import style
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,10 +56,3 @@ def test_answers_that_are_none_are_told_from_a_file_and_a_frame():
     for given, came in (("base.csv", "str with str"), ([{"example_id": 1}], "list with dict")):
         with pytest.raises(DataError, match=f"base results: got {came} in it.*ek.read_log"):
             ek.compare_models(given, [])
-
-
-def test_every_record_that_displays_itself_in_a_notebook_is_there_and_has_its_figure():
-    for record, how in style._RECORDS.items():
-        module, _, name = record.rpartition(".")
-        assert import_module(f"evalkit.{module}").__dict__[name].__module__ == f"evalkit.{module}"
-        assert callable(getattr(show, how))

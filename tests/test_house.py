@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,12 @@ def test_each_promised_library_does_real_work(library):
 def test_chapters_are_analyses_that_a_data_scientist_can_go_on_with(library, chapters):
     found = {path.stem for path in NOTEBOOKS if library in used(path)}
     assert found >= chapters
+
+
+def test_every_record_that_displays_itself_in_a_notebook_is_there_and_has_its_figure():
+    from evalkit import show
+
+    for record, (how, gives) in show.RECORDS.items():
+        module, _, name = record.rpartition(".")
+        assert import_module(f"evalkit.{module}").__dict__[name].__module__ == f"evalkit.{module}"
+        assert callable(getattr(show, how)) if how else gives

@@ -128,7 +128,7 @@ class Project:
             said = "worse" if worse and layer == "benchmark" else "better"
             evidence(layer, said, self.name).write(folder / f"{file}.json")
         decision = home.decide()
-        decision.write(folder)
+        spoken.write(decision, folder)
         history.append_decision(home, folder)
         made = {"study": self.name, "run": folder.name, "failed": {}, "left_out": list(left_out),
                 "ledger": ledger.read(self.ledger).head}  # fmt: skip

@@ -12,11 +12,12 @@ from msgspec import structs
 from evalkit.abtest.lock import amend, limits, lock, schedule
 from evalkit.abtest.outcomes import deciding, read_looks
 from evalkit.abtest.plan import ABPlan, Metric
-from evalkit.benchmark import evidence
+from evalkit.benchmark import handover
 from evalkit.benchmark.comparison import compare_many
 from evalkit.decision import Rules, decide
 from evalkit.evidence import Evidence
 from evalkit.records import EvalResult
+from evalkit.show import verdict as spoken
 
 ABOUT = {
     "study": "small",
@@ -51,13 +52,13 @@ def test_one_of_several_checkpoints_is_held_against_the_margin_by_the_wider_inte
     words = {}
     for name, one in (("alone", alone["v1"]), ("several", several["v1"])):
         found = gate(
-            evidence.evidence_of(one, **ABOUT), benchmark_needs="not worse", benchmark_margin=0.055
+            handover.evidence_of(one, **ABOUT), benchmark_needs="not worse", benchmark_margin=0.055
         )
         layer = found.layers[0]
         words[name] = (layer.verdict, found.verdict)
         inside = layer.ci_low > -0.055
         assert inside is (name == "alone")
-        assert ("99% interval" in layer.reason) is (name == "several")
+        assert ("99% interval" in spoken.reason(layer)) is (name == "several")
     assert words == {"alone": ("not worse", "ship"), "several": ("not shown", "not yet")}
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from evalkit import wording
 from evalkit.abtest.logged import DAY_S, TEXTS
 from evalkit.abtest.routing import VARIANTS, Column
 from evalkit.errors import DataError
@@ -23,10 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from ibis import BaseBackend
 
-    from evalkit.abtest.plan import ABPlan
 
 Table: TypeAlias = Any  # of Ibis: which columns it has is known when the query runs
-Cause = Literal["", "clock", "past", "ids", "unit"]
 KEYS = ("phase", "treated", "day")
 _NEEDED = {
     "exposures": ("user_id", "variant", "at_s"),
@@ -37,12 +33,6 @@ BIN = 0.002  # histogram bins of latency are 0.2% wide
 TALLIED = ("found", "over", "within", "before", "joined")
 _FINE_S, _COARSE_S = 60.0, 86400.0  # bins of a lag: minutes up to two days, then days
 _ENDLESS = 1e300
-STRAY = 0.01  # share of exposures in no variant from which the log is refused: more than a handful is a fault of the router
-_FEW = 0.01  # share of outcomes from which a loss needs a cause
-_FEWEST = 5
-_OTHERS = 5  # names that a sentence holds
-_CLOCK_S = 36 * 3600.0  # the furthest that a clock or a time zone is off; beyond lies a past
-_FAR = 0.99  # share of the outcomes before the exposure that lies within the shift of the clock
 _LATEST_S = 1e11  # the year 5138: a larger time is in milliseconds
 
 
@@ -518,207 +508,3 @@ def _cells(rows: Table, keys: Sequence[str] = KEYS) -> pd.DataFrame:
 
 def _sorted(table: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     return table.sort_values(list(keys), ignore_index=True)
-
-
-def exposed(log: Log, plan: ABPlan) -> list[str]:
-    """What a reader must know of a plan's exposures: those in no variant, and those another model answered.
-
-    A variant that never names its own model, nor the other one's, goes by another name in the log and is no fault.
-
-    Raises:
-        DataError: More than `STRAY` of them are in no variant; the message names the values.
-    """
-    table = fetched(log.answered(plan.experiment_name))
-    total = int(table["total"].iloc[0]) if len(table) else 0
-    strays = Counter[str]()
-    models = {variant: Counter[str]() for variant in VARIANTS}
-    for variant, model, n in zip(table["variant"], table["model"], table["n"], strict=True):
-        if variant in models:
-            models[variant][model if isinstance(model, str) else ""] += int(n)
-        else:
-            strays[variant if isinstance(variant, str) else ""] += int(n)
-    notes = []
-    if n_stray := total - sum(by.total() for by in models.values()):
-        share = f"{wording.plural(total, 'exposure')} ({wording.percent(n_stray / total)})"
-        more = ["others"] if len(strays) > _OTHERS else []
-        told = (
-            f"{wording.count(n_stray)} of {share} have a variant other than control and treatment: "
-            f"{wording.listed([*_counted(strays)[:_OTHERS], *more])}"
-        )
-        if n_stray > max(STRAY * total, min(_FEWEST, total / 10)):
-            raise DataError(
-                f"{log.where}: {told}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
-                f"variants control and treatment before the test is read, or say what they are called: control_variant and "
-                f"treatment_variant in study.yaml"
-            )
-        notes.append(f"{told}; they are left out")
-    both = {plan.control_model, plan.treatment_model}
-    for variant, own in zip(VARIANTS, (plan.control_model, plan.treatment_model), strict=True):
-        named = {name: n for name, n in models[variant].items() if name}
-        others = {name: n for name, n in named.items() if name != own}
-        if others and len(both) > 1 and both & {*named}:
-            n, wrong = sum(named.values()), sum(others.values())
-            notes.append(
-                f"{wording.percent(wrong / n)} of requests in {variant} ({wording.count(wrong)} of {wording.count(n)}) were "
-                f"not answered by {_name(own)}, as planned, but by {wording.listed(_counted(others)[:_OTHERS])}: the "
-                f"difference between the models is larger than what is shown"
-            )
-    return notes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
-    """Where the outcomes of one metric went.
-
-    Attributes:
-        metric: Its name.
-        n: Outcomes under this name.
-        n_within: Those within their user's outcome window, which count.
-        n_before: Before their user's first exposure.
-        n_after: After the window.
-        n_unknown: Of users who were never exposed.
-        n_untimed: Without a time.
-        cause: The likeliest cause of a loss, "" where there is none to tell: the clock of the outcomes is behind by
-            `behind_s`, they hold a past, their user ids are those of another system, their times are in another unit.
-        behind_s: Seconds by which the outcomes' clock seems to be behind.
-        others: Outcomes by the names of other metrics in the log.
-    """
-
-    metric: str
-    n: int
-    n_within: int
-    n_before: int
-    n_after: int
-    n_unknown: int
-    n_untimed: int = 0
-    cause: Cause = ""
-    behind_s: float | None = None
-    others: Mapping[str, int]
-
-    @property
-    def lost(self) -> float:
-        """Share of the outcomes that `cause` keeps from counting."""
-        n = self.n_unknown if self.cause == "ids" else self.n_before if self.cause else 0
-        n = self.n_after if self.cause == "unit" else n
-        return n / self.n if self.n else 0.0
-
-    def sentence(self) -> str:
-        """What does not count, and why; "" when all do."""
-        parts = {
-            "before their user's first exposure": self.n_before,
-            "after the outcome window": self.n_after,
-            "of users who were never exposed": self.n_unknown,
-            "without a time": self.n_untimed,
-        }
-        told = [
-            f"{wording.count(n)} ({wording.percent(n / self.n)}) {where}"
-            for where, n in parts.items()
-            if n
-        ]
-        if not told:
-            return ""
-        text = f"of {wording.plural(self.n, 'outcome')} of {_name(self.metric)} these do not count: {wording.listed(told)}"
-        return text + (f"; {self.why()}" if self.cause else "")
-
-    def why(self) -> str:
-        """The likeliest cause, in words."""
-        return {
-            "": "",
-            "clock": f"the clock of the outcomes is likely behind by {_span(self.behind_s or 0.0)}: mend at_s and read again",
-            "past": "they lie up to days before it: what users did before the test, or the log of an earlier one",
-            "ids": "their user ids are likely those of another system: record the id that the router was given",
-            "unit": "outcomes.at_s is likely in milliseconds; need seconds since 1970",
-        }[self.cause]
-
-
-def joined(
-    log: Log,
-    users: Table,
-    experiment: str,
-    metric: str,
-    cells: pd.DataFrame,
-    *,
-    level_is_low: bool = False,
-) -> Joined:
-    """Counts what became of a metric's outcomes, from the sums of all users; asks for more only where many are lost.
-
-    Args:
-        log: Where to ask.
-        users: All of them.
-        experiment: Its name.
-        metric: The outcome's name.
-        cells: From `Log.cells` over all users.
-        level_is_low: Control lies well below what the plan expected, as it does when outcomes do not find their users.
-    """
-    others = log.recorded(experiment)
-    n = others.pop(metric, 0)
-    within, before, known = (
-        int(cells[name].to_numpy().sum()) for name in ("n_within", "n_before", "n_joined")
-    )
-    cause, behind = "", None
-    if _many(before, known):
-        cause, behind = _cause_before(fetched(log.lags(users, experiment, metric)), within)
-    elif known and not within:
-        first = fetched(log.lags(users, experiment, metric))["lag_s"].to_numpy().min()
-        cause = "unit" if first > 1000 * 365 * DAY_S else ""
-    untimed = int(fetched(log.untimed(experiment, metric))) if n > known else 0
-    unknown = max(0, n - known - untimed)
-    if not cause and _many(unknown, n):
-        by_request = 0
-        if all("request_id" in table.columns for table in (log.exposures, log.outcomes)):
-            by_request = int(fetched(log.known_by_request(users, experiment, metric))["n"].iloc[0])
-        cause = "ids" if level_is_low or not known or 2 * by_request > unknown else ""
-    return Joined(
-        metric=metric,
-        n=n,
-        n_within=within,
-        n_before=before,
-        n_after=known - within - before,
-        n_unknown=unknown,
-        n_untimed=untimed,
-        cause=cause,
-        behind_s=behind,
-        others=others,
-    )
-
-
-def nothing_counts(found: Joined, experiment: str) -> str:
-    """Why no outcome of a metric counts, for an error's message."""
-    said = f"no outcome {found.metric!r} of {experiment!r} within any user's outcome window"
-    if found.n:
-        return f"{said}: {found.sentence()}"
-    named = wording.listed(_counted(dict(Counter(found.others).most_common(_OTHERS))))
-    others = f"the log holds {named}" if named else "the log holds no outcome of it"
-    return f"{said}: {others}; record it under the plan's name"
-
-
-def _many(n: int, of: int) -> bool:
-    return n >= _FEWEST and n >= _FEW * of
-
-
-def _cause_before(lags: pd.DataFrame, within: int) -> tuple[Cause, float | None]:
-    """A clock that is behind shifts all outcomes alike, so those before the exposure have an edge; a past has none near."""
-    n, lag = lags["n"].to_numpy(), lags["lag_s"].to_numpy()
-    n, lag = n[lag < 0], lag[lag < 0]
-    far = float(-lag[(n.cumsum() > (1 - _FAR) * n.sum()).argmax()])
-    if far <= _CLOCK_S or within <= _FEW * n.sum():
-        return "clock", far
-    return "past", None
-
-
-def _span(seconds: float) -> str:
-    """A time to the precision that an estimate has: minutes, half hours, days."""
-    if seconds < 5400:
-        return f"about {wording.plural(max(1, round(seconds / 60)), 'minute')}"
-    if seconds < 2 * DAY_S:
-        return f"about {round(seconds / 1800) / 2:g} hours"
-    return f"about {round(seconds / DAY_S):,} days"
-
-
-def _counted(by: Mapping[str, int]) -> list[str]:
-    return [f"{_name(one)} ({wording.count(n)})" for one, n in by.items()]
-
-
-def _name(value: str) -> str:
-    """A name of the log or the plan, as it may be shown."""
-    return wording.visible(repr(value)) if value else "none"

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from evalkit import wording
 from evalkit.abtest import effects
 from evalkit.abtest.analysis import (
-    Joined,
     Log,
     Table,
     cells_fault,
-    joined,
-    nothing_counts,
+    fetched,
 )
 from evalkit.abtest.effects import Effect, Row, Watched, effect, up_to
 from evalkit.abtest.lock import DueLook, LockedPlan, date_of
@@ -27,10 +27,16 @@ from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.stats import ProportionTest, confidence_sequence, keeps_margin
 
+Cause = Literal["", "clock", "past", "ids", "unit"]
 FROM_EXPOSURES = ("error", "refused", "truncated", "empty", "latency_ms")
 SETTLED = {"better", "worse", "not worse"}
 WEEK = 7
 _USUAL: Mapping[str, Kind] = {"error": "rate", "refused": "rate", "latency_ms": "p95"}
+_FEW = 0.01  # share of outcomes from which a loss needs a cause
+FEWEST = 5
+OTHERS = 5  # names that a sentence holds
+_CLOCK_S = 36 * 3600.0  # the furthest that a clock or a time zone is off; beyond lies a past
+_FAR = 0.99  # share of the outcomes before the exposure that lies within the shift of the clock
 _OFF = 0.25  # share of the expected level from which a reader is told that control lies elsewhere
 _ONCE = 1.05  # outcomes for each user that has any, up to which it seems decided once for a user
 _SEQUENCE_FROM = 100  # users per variant from which the confidence sequence is trusted
@@ -276,8 +282,9 @@ def findings(ask: Question, due: Sequence[DueLook], bounds: Sequence[float]) -> 
     cuped, before = None, ask.covariate()
     if before is not None and metric.kind == "mean":
         adjusted = ask.part(ask.everyone(metric, before), metric, day)
-        cuped = effects.cuped_effect(adjusted, alpha=plan.alpha)
-        cuped = replace(cuped, lower_is_better=metric.lower_is_better)
+        cuped = effects.cuped_effect(
+            adjusted, alpha=plan.alpha, lower_is_better=metric.lower_is_better
+        )
     low = _off(metric, primary.control_rate, low=True)
     asked = ask.log, ask.users, ask.experiment, metric.name
     outcomes = joined(*asked, everyone, level_is_low=low)
@@ -413,3 +420,161 @@ def _over_time(cells: pd.DataFrame, plan: LockedPlan) -> tuple[Row, ...]:
         row |= {"sequence_low": low, "sequence_high": high}
         found.append({"day": day, "date": date_of(day)} | row)
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """Where the outcomes of one metric went.
+
+    Attributes:
+        metric: Its name.
+        n: Outcomes under this name.
+        n_within: Those within their user's outcome window, which count.
+        n_before: Before their user's first exposure.
+        n_after: After the window.
+        n_unknown: Of users who were never exposed.
+        n_untimed: Without a time.
+        cause: The likeliest cause of a loss, "" where there is none to tell: the clock of the outcomes is behind by
+            `behind_s`, they hold a past, their user ids are those of another system, their times are in another unit.
+        behind_s: Seconds by which the outcomes' clock seems to be behind.
+        others: Outcomes by the names of other metrics in the log.
+    """
+
+    metric: str
+    n: int
+    n_within: int
+    n_before: int
+    n_after: int
+    n_unknown: int
+    n_untimed: int = 0
+    cause: Cause = ""
+    behind_s: float | None = None
+    others: Mapping[str, int]
+
+    @property
+    def lost(self) -> float:
+        """Share of the outcomes that `cause` keeps from counting."""
+        n = self.n_unknown if self.cause == "ids" else self.n_before if self.cause else 0
+        n = self.n_after if self.cause == "unit" else n
+        return n / self.n if self.n else 0.0
+
+    def sentence(self) -> str:
+        """What does not count, and why; "" when all do."""
+        parts = {
+            "before their user's first exposure": self.n_before,
+            "after the outcome window": self.n_after,
+            "of users who were never exposed": self.n_unknown,
+            "without a time": self.n_untimed,
+        }
+        told = [
+            f"{wording.count(n)} ({wording.percent(n / self.n)}) {where}"
+            for where, n in parts.items()
+            if n
+        ]
+        if not told:
+            return ""
+        text = f"of {wording.plural(self.n, 'outcome')} of {name_of(self.metric)} these do not count: {wording.listed(told)}"
+        return text + (f"; {self.why()}" if self.cause else "")
+
+    def why(self) -> str:
+        """The likeliest cause, in words."""
+        return {
+            "": "",
+            "clock": f"the clock of the outcomes is likely behind by {_span(self.behind_s or 0.0)}: mend at_s and read again",
+            "past": "they lie up to days before it: what users did before the test, or the log of an earlier one",
+            "ids": "their user ids are likely those of another system: record the id that the router was given",
+            "unit": "outcomes.at_s is likely in milliseconds; need seconds since 1970",
+        }[self.cause]
+
+
+def joined(
+    log: Log,
+    users: Table,
+    experiment: str,
+    metric: str,
+    cells: pd.DataFrame,
+    *,
+    level_is_low: bool = False,
+) -> Joined:
+    """Counts what became of a metric's outcomes, from the sums of all users; asks for more only where many are lost.
+
+    Args:
+        log: Where to ask.
+        users: All of them.
+        experiment: Its name.
+        metric: The outcome's name.
+        cells: From `Log.cells` over all users.
+        level_is_low: Control lies well below what the plan expected, as it does when outcomes do not find their users.
+    """
+    others = log.recorded(experiment)
+    n = others.pop(metric, 0)
+    within, before, known = (
+        int(cells[name].to_numpy().sum()) for name in ("n_within", "n_before", "n_joined")
+    )
+    cause, behind = "", None
+    if _many(before, known):
+        cause, behind = _cause_before(fetched(log.lags(users, experiment, metric)), within)
+    elif known and not within:
+        first = fetched(log.lags(users, experiment, metric))["lag_s"].to_numpy().min()
+        cause = "unit" if first > 1000 * 365 * DAY_S else ""
+    untimed = int(fetched(log.untimed(experiment, metric))) if n > known else 0
+    unknown = max(0, n - known - untimed)
+    if not cause and _many(unknown, n):
+        by_request = 0
+        if all("request_id" in table.columns for table in (log.exposures, log.outcomes)):
+            by_request = int(fetched(log.known_by_request(users, experiment, metric))["n"].iloc[0])
+        cause = "ids" if level_is_low or not known or 2 * by_request > unknown else ""
+    return Joined(
+        metric=metric,
+        n=n,
+        n_within=within,
+        n_before=before,
+        n_after=known - within - before,
+        n_unknown=unknown,
+        n_untimed=untimed,
+        cause=cause,
+        behind_s=behind,
+        others=others,
+    )
+
+
+def nothing_counts(found: Joined, experiment: str) -> str:
+    """Why no outcome of a metric counts, for an error's message."""
+    said = f"no outcome {found.metric!r} of {experiment!r} within any user's outcome window"
+    if found.n:
+        return f"{said}: {found.sentence()}"
+    named = wording.listed(counted(dict(Counter(found.others).most_common(OTHERS))))
+    others = f"the log holds {named}" if named else "the log holds no outcome of it"
+    return f"{said}: {others}; record it under the plan's name"
+
+
+def _many(n: int, of: int) -> bool:
+    return n >= FEWEST and n >= _FEW * of
+
+
+def _cause_before(lags: pd.DataFrame, within: int) -> tuple[Cause, float | None]:
+    """A clock that is behind shifts all outcomes alike, so those before the exposure have an edge; a past has none near."""
+    n, lag = lags["n"].to_numpy(), lags["lag_s"].to_numpy()
+    n, lag = n[lag < 0], lag[lag < 0]
+    far = float(-lag[(n.cumsum() > (1 - _FAR) * n.sum()).argmax()])
+    if far <= _CLOCK_S or within <= _FEW * n.sum():
+        return "clock", far
+    return "past", None
+
+
+def _span(seconds: float) -> str:
+    """A time to the precision that an estimate has: minutes, half hours, days."""
+    if seconds < 5400:
+        return f"about {wording.plural(max(1, round(seconds / 60)), 'minute')}"
+    if seconds < 2 * DAY_S:
+        return f"about {round(seconds / 1800) / 2:g} hours"
+    return f"about {round(seconds / DAY_S):,} days"
+
+
+def counted(by: Mapping[str, int]) -> list[str]:
+    return [f"{name_of(one)} ({wording.count(n)})" for one, n in by.items()]
+
+
+def name_of(value: str) -> str:
+    """A name of the log or the plan, as it may be shown."""
+    return wording.visible(repr(value)) if value else "none"

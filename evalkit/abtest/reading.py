@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from evalkit import wording
-from evalkit.abtest.analysis import Log, Table, exposed, quiet
+from evalkit.abtest.analysis import Log, Table, fetched, quiet
 from evalkit.abtest.effects import Effect, Watched
 from evalkit.abtest.lock import (
     LEDGER,
@@ -25,13 +26,24 @@ from evalkit.abtest.lock import (
     schedule,
 )
 from evalkit.abtest.logged import DAY_S
-from evalkit.abtest.outcomes import WEEK, Findings, Question, findings
+from evalkit.abtest.outcomes import (
+    FEWEST,
+    OTHERS,
+    WEEK,
+    Findings,
+    Question,
+    counted,
+    findings,
+    name_of,
+)
+from evalkit.abtest.plan import ABPlan
 from evalkit.abtest.routing import VARIANTS
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.records import OPEN_WINDOWS, Brief, Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean
 
+STRAY = 0.01  # share of exposures in no variant from which the log is refused: more than a handful is a fault of the router
 CAUSES = (
     "rows lost on one side: one model's failures or time-outs are not logged",
     "users filtered after they were assigned, or bots on one side",
@@ -350,7 +362,7 @@ def read_ab_test(
         DataError: The log has no users of this experiment, or is not this test's log.
     """
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
-    seen = exposed(log, plan.plan)
+    seen = _exposed(log, plan.plan)
     users = log.users(plan.plan.experiment_name)
     counts = log.counts(users)
     options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
@@ -390,6 +402,52 @@ def _on_record(reading: Reading, path: Path) -> Reading:
     read = replace(reading, notes=(*reading.notes, told))
     withheld = reading.findings is not None and not known
     return replace(read, findings=None, recorded=False) if withheld else read
+
+
+def _exposed(log: Log, plan: ABPlan) -> list[str]:
+    """What a reader must know of a plan's exposures: those in no variant, and those another model answered.
+
+    A variant that never names its own model, nor the other one's, goes by another name in the log and is no fault.
+
+    Raises:
+        DataError: More than `STRAY` of them are in no variant; the message names the values.
+    """
+    table = fetched(log.answered(plan.experiment_name))
+    total = int(table["total"].iloc[0]) if len(table) else 0
+    strays = Counter[str]()
+    models = {variant: Counter[str]() for variant in VARIANTS}
+    for variant, model, n in zip(table["variant"], table["model"], table["n"], strict=True):
+        if variant in models:
+            models[variant][model if isinstance(model, str) else ""] += int(n)
+        else:
+            strays[variant if isinstance(variant, str) else ""] += int(n)
+    notes = []
+    if n_stray := total - sum(by.total() for by in models.values()):
+        share = f"{wording.plural(total, 'exposure')} ({wording.percent(n_stray / total)})"
+        more = ["others"] if len(strays) > OTHERS else []
+        told = (
+            f"{wording.count(n_stray)} of {share} have a variant other than control and treatment: "
+            f"{wording.listed([*counted(strays)[:OTHERS], *more])}"
+        )
+        if n_stray > max(STRAY * total, min(FEWEST, total / 10)):
+            raise DataError(
+                f"{log.where}: {told}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
+                f"variants control and treatment before the test is read, or say what they are called: control_variant and "
+                f"treatment_variant in study.yaml"
+            )
+        notes.append(f"{told}; they are left out")
+    both = {plan.control_model, plan.treatment_model}
+    for variant, own in zip(VARIANTS, (plan.control_model, plan.treatment_model), strict=True):
+        named = {name: n for name, n in models[variant].items() if name}
+        others = {name: n for name, n in named.items() if name != own}
+        if others and len(both) > 1 and both & {*named}:
+            n, wrong = sum(named.values()), sum(others.values())
+            notes.append(
+                f"{wording.percent(wrong / n)} of requests in {variant} ({wording.count(wrong)} of {wording.count(n)}) were "
+                f"not answered by {name_of(own)}, as planned, but by {wording.listed(counted(others)[:OTHERS])}: the "
+                f"difference between the models is larger than what is shown"
+            )
+    return notes
 
 
 def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, ...]:

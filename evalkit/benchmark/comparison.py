@@ -344,7 +344,8 @@ class Comparison(Brief):
     def _repr_html_(self) -> str:
         tests = {name.replace("_", " "): _effect(one) for name, one in self.tests.items()}
         cells = {name.replace("_", " "): n for name, n in self.cells.items()}
-        return html_table({"examples": self.n, **tests, **cells, "notes": " ".join(self.notes)})
+        notes = {"notes": " ".join(self.notes)} if self.notes else {}
+        return html_table({"examples": self.n, **tests, **cells, **notes})
 
 
 def compare_models(

@@ -199,6 +199,14 @@ def _check_scores(frame: pd.DataFrame, scores: Iterable[str], side: str) -> None
                 f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; a score is "
                 "a number from 0 to 1: drop the column, or give it as text to cut by it"
             )
+    for name in {"exact_match", "format", "format_correct"} & set(frame.columns):
+        values = frame[name].astype(float)
+        odd = frame.loc[values.notna() & ~values.isin([0, 1]), ["example_id", name]]
+        for who, value in odd.itertuples(index=False):
+            raise DataError(
+                f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; need true or false, "
+                "of several samples one row each"
+            )
 
 
 def _free(name: str, prefix: str, taken: set[str]) -> str:

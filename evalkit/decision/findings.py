@@ -28,7 +28,6 @@ from evalkit.evidence import (
     Evidence,
     HumanDetails,
     HumanEvidence,
-    Interval,
     ReportedGuardrail,
     ReportedOutcomes,
     ReportedSlice,
@@ -40,11 +39,6 @@ from evalkit.records import Against, Layer, Missing
 SLICE_RULES = ("slice_worse", "slice_looks_bad", "slice_could_not_be_seen")
 STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
 UNCONFIRMED, CONFIRMED = "unconfirmed", "confirmed"  # changes after a result, by a reason
-_RESULTS: dict[Layer, tuple[str, str]] = {
-    "benchmark": ("a benchmark result", "benchmark results"),
-    "human": ("a human rating", "human ratings"),
-    "ab_test": ("an A/B result", "A/B results"),
-}
 _SLICE_NUMBERS = (
     "slice",
     "n",
@@ -93,26 +87,19 @@ class Finding:
     Attributes:
         rule: The rule's name in `Rules`, or `STANDS_AGAINST`, which no rule can change.
         effect: What that rule does.
-        text: What was found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
-        numbers: estimate, ci_low, ci_high, n where there are any.
+        numbers: What was found, by the names that the layer's own file has; `evalkit.show.lacking` says it.
         missing: What would settle it; None where nothing is named.
     """
 
     rule: str
     effect: Effect
-    text: str
     numbers: JsonObject = field(default_factory=dict)
     missing: Missing | None = None
 
     @property
     def is_loss(self) -> bool:
-        """Whether it says that the fine-tuned model is worse in something, so that its text follows "it is"."""
+        """Whether it says that the fine-tuned model is worse in something."""
         return self.rule in {"slice_worse", "other_metric_worse"}
-
-    @property
-    def clause(self) -> str:
-        """Within a sentence: "it is worse by ..." or what was found."""
-        return f"it is {self.text}" if self.is_loss else self.text
 
     @property
     def gain(self) -> float:
@@ -139,130 +126,86 @@ def find(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
 
 def of_changes(changed: Iterable[str], rules: Rules) -> Iterator[Finding]:
     """What is declared otherwise than when results on this test set were seen, as `concerns` tells it."""
-    for text in changed:
-        settle = Missing(kind="declared_after_results", said=text)
-        yield _by_rule(rules, "declared_after_results", text, missing=settle)
+    for what in changed:
+        settle = Missing(kind="declared_after_results", said=what)
+        yield _by_rule(rules, "declared_after_results", {"what": what}, settle)
 
 
-def of_standing(layer: Layer, standing: Standing) -> Iterator[Finding]:
+def of_standing(standing: Standing) -> Iterator[Finding]:
     """What stands against the model from before, which holds, and what of it the study has retired, which is told."""
-    one, several = _RESULTS[layer]
-    if n := len(standing.against):
-        stands = f"{one} against this model stands" if n == 1 else ""
-        text = stands or f"{n} {several} against this model stand"
-        keys = [found.key for found in standing.against]
-        yield Finding(rule=STANDS_AGAINST, effect="holds", text=text, numbers={"keys": keys})
+    if keys := [found.key for found in standing.against]:
+        yield Finding(rule=STANDS_AGAINST, effect="holds", numbers={"keys": keys})
     for found, why in standing.retired:
-        text = wording.visible(f"{one} against this model ({found.source}) is retired: {why}")
-        yield Finding(rule=RETIRED, effect="warns", text=text, numbers={"keys": [found.key]})
+        numbers = {"keys": [found.key], "source": found.source, "reason": why}
+        yield Finding(rule=RETIRED, effect="warns", numbers=numbers)
 
 
 def of_concerns(concerns: Iterable[Concern]) -> Iterator[Finding]:
     """What was changed after it could be known how it turns out: it holds until a reason is on record, which is told."""
     for one in concerns:
-        text, keys = one.text, {"keys": [one.key]}
+        numbers = {"keys": [one.key], "what": one.text, "reason": one.reason}
         if one.reason:
-            text += f"; confirmed: {wording.visible(one.reason)}"
-            yield Finding(rule=CONFIRMED, effect="warns", text=text, numbers=keys)
+            yield Finding(rule=CONFIRMED, effect="warns", numbers=numbers)
         else:
-            yield Finding(rule=UNCONFIRMED, effect="holds", text=text, numbers=keys)
-
-
-def sentence(text: str) -> str:
-    """A finding's text as a sentence of its own."""
-    return f"{text[:1].upper()}{text[1:]}."
+            yield Finding(rule=UNCONFIRMED, effect="holds", numbers=numbers)
 
 
 def _by_rule(
     rules: Rules,
     rule: str,
-    text: str,
     numbers: Mapping[str, object] | None = None,
     missing: Missing | None = None,
 ) -> Finding:
-    effect, known = getattr(rules, rule), dict(numbers or {})
-    return Finding(rule=rule, effect=effect, text=text, numbers=known, missing=missing)
+    known = dict(numbers or {})
+    return Finding(rule=rule, effect=getattr(rules, rule), numbers=known, missing=missing)
 
 
 def _test_set(seen: BenchmarkDetails, rules: Rules) -> Iterator[Finding]:
-    if n := seen.n_leaks:
-        leaks = wording.plural(n, "test example leaks", "test examples leak")
-        yield _by_rule(rules, "test_set_faulty", f"{leaks} from the training file", {"n": n})
-    if n := seen.n_conflicts:
-        prompts = wording.plural(n, "test prompt has", "test prompts have")
-        text = f"{prompts} different expected answers"
-        yield _by_rule(rules, "test_set_faulty", text, {"n": n})
+    for kind, n in (("leak", seen.n_leaks), ("conflict", seen.n_conflicts)):
+        if n:
+            yield _by_rule(rules, "test_set_faulty", {"kind": kind, "n": n})
 
 
 def _slices(rows: Iterable[ReportedSlice], rules: Rules) -> Iterator[Finding]:
     for row in rows:
-        rule, text = _slice_said(row)
-        if rule:
+        if rule := _of_slice(row):
             numbers = {name: getattr(row, name) for name in _SLICE_NUMBERS}
             known = {"estimate": row.difference, "if_worse": rules.slice_worse}
-            yield _by_rule(rules, rule, text, numbers | known)
+            yield _by_rule(rules, rule, numbers | known)
 
 
-def _slice_said(row: ReportedSlice) -> tuple[str, str]:
-    """Which rule speaks about a slice, and what is found; "" when none does."""
-    examples, standing = wording.examples_of(row.slice), row.standing
-    scale, n, diff = row.shown_as or "points", row.n or 0, row.difference
-    size, gain = _amount(row, diff, scale), diff if row.gain is None else row.gain
-    though = ""  # of a slice doubted for its size alone: a gain of few shows no more than a loss
-    if gain and gain > 0:
-        few = f"over only {wording.plural(n, 'example')}"
-        though = f", though {size} {'were' if scale == 'points' else 'was'} gained {few}"
-    if row.verdict == "worse" or standing == "worse":
-        return "slice_worse", f"worse by {size} on {examples}"
-    if standing == "looks bad":
-        lost = f"look bad, {size} lost over {wording.count(n)}"
-        return "slice_looks_bad", f"{examples} {lost}, though chance alone may do that"
-    if standing == "could not have been seen":
-        loss = wording.amount(row.margin, scale, sign=False)
-        chance = row.chance_to_see
-        found = "" if chance is None else f": the test would have found it {wording.times(chance)}"
-        could = f"is not ruled out{though}" if though else f"could not have been seen{found}"
-        return "slice_could_not_be_seen", f"a loss of {loss} on {examples} {could}"
-    if standing is None and "not shown" in {row.safety, row.verdict}:
-        # Evidence written before the three words were told apart.
-        return "slice_could_not_be_seen", f"{examples} are not shown safe{though}"
-    return "", ""
-
-
-def _amount(row: Interval, diff: float | None, scale: str) -> str:
-    """The size of a loss: points for rates, a number for scores."""
-    digits = wording.decimals(diff, row.ci_low, row.ci_high)
-    return wording.amount(diff, scale, digits=digits, sign=False)
+def _of_slice(row: ReportedSlice) -> str:
+    """Which rule speaks about a slice; "" when none does."""
+    if "worse" in {row.verdict, row.standing}:
+        return "slice_worse"
+    if row.standing == "looks bad":
+        return "slice_looks_bad"
+    # Evidence written before the three words were told apart knows no standing.
+    unsafe = row.standing is None and "not shown" in {row.safety, row.verdict}
+    unseen = row.standing == "could not have been seen"
+    return "slice_could_not_be_seen" if unseen or unsafe else ""
 
 
 def _other_metrics(evidence: BenchmarkEvidence, rules: Rules) -> Iterator[Finding]:
     adjusted = evidence.details.p_adjusted
     for name, metric in evidence.details.metrics.items():
-        test, words = metric.test, name.replace("_", " ")
-        p_value = adjusted.get(name, test.p_value)
+        test, p_value = metric.test, adjusted.get(name, metric.test.p_value)
         shown = p_value is not None and p_value < (test.alpha or 0.05)
-        is_other = words != evidence.metric.replace("_", " ")
+        is_other = name.replace("_", " ") != evidence.metric.replace("_", " ")
         if test.verdict == "worse" and shown and is_other:
-            lost = _amount(test, test.estimate, test.shown_as or "points")
-            text = f"worse by {lost} in {words}"
-            yield _by_rule(rules, "other_metric_worse", text, as_json(test))
+            yield _by_rule(rules, "other_metric_worse", as_json(test) | {"metric": name})
 
 
 def _chance(seen: BenchmarkDetails, rules: Rules) -> Iterator[Finding]:
     if seen.fragile:
-        yield _by_rule(rules, "fragile", "the verdict hangs on failed calls")
+        yield _by_rule(rules, "fragile")
     if not seen.noise_floor:
-        text = "how often answers flip by chance was not measured"
-        yield _by_rule(rules, "noise_not_measured", text)
+        yield _by_rule(rules, "noise_not_measured")
 
 
 def _raters(seen: HumanDetails, rules: Rules) -> Iterator[Finding]:
-    raters = seen.raters
-    if careless := [wording.visible(one.rater) for one in raters if one.flags]:
-        n, verb = len(careless), "looks" if len(careless) == 1 else "look"
-        of_all = f"{n} of {wording.plural(len(raters), 'rater')}"
-        text = f"{of_all} {verb} careless: {wording.listed(careless)}"
-        yield _by_rule(rules, "careless_raters", text)
+    if careless := [one.rater for one in seen.raters if one.flags]:
+        yield _by_rule(rules, "careless_raters", {"raters": careless, "n": len(seen.raters)})
 
 
 def _preference(evidence: HumanEvidence, rules: Rules) -> Iterator[Finding]:
@@ -270,14 +213,9 @@ def _preference(evidence: HumanEvidence, rules: Rules) -> Iterator[Finding]:
     if evidence.verdict != "better":
         return
     if length and length.explains:
-        level = wording.percent(length.estimate)
-        text = f"perhaps preferred for its length: {level} at equal length, where no preference is shown"
-        yield _by_rule(rules, "length_explains", text, as_json(length))
+        yield _by_rule(rules, "length_explains", as_json(length))
     if sample and sample.verdict != "better":
-        text = "preferred by one rater, who speaks for nobody else"
-        if (n := sample.n_raters) != 1:
-            text = f"preferred by these {n} raters, which is not shown for raters like them"
-        yield _by_rule(rules, "few_raters", text, as_json(sample))
+        yield _by_rule(rules, "few_raters", as_json(sample))
 
 
 def _plan(evidence: ABEvidence, rules: Rules) -> Iterator[Finding]:
@@ -287,25 +225,16 @@ def _plan(evidence: ABEvidence, rules: Rules) -> Iterator[Finding]:
     if evidence.simulated:
         return
     if came := details.came_first:
-        locked = details.locked_at[:10]
-        text = (
-            f"the A/B plan was locked on {locked}, after its users had begun to come ({came[:10]})"
-        )
         n, days = details.planned.n_control + details.planned.n_treatment, details.planned.days
-        settle = Missing(kind="plan_after_exposures", said=text, needed=n, days=days)
-        yield _by_rule(rules, "plan_after_exposures", text, missing=settle)
+        settle = Missing(kind="plan_after_exposures", needed=n, days=days)
+        numbers = {"locked_at": details.locked_at, "came_first": came}
+        yield _by_rule(rules, "plan_after_exposures", numbers, settle)
     if done.uneven and (evidence.verdict == "better" or rules.ab_test_needs == "not worse"):
-        text = (
-            f"the A/B test’s users came on {wording.plural(done.days, 'day')}, not in whole weeks"
-        )
-        settle = Missing(kind="not_whole_weeks", said=text, days=done.days_to_weeks)
-        yield _by_rule(rules, "not_whole_weeks", text, missing=settle)
+        settle = Missing(kind="not_whole_weeks", days=done.days_to_weeks)
+        yield _by_rule(rules, "not_whole_weeks", {"days": done.days}, settle)
     if differs := [one for one in details.plan_differs or () if not one.amended]:
-        said = [f"{one.name} {one.study} instead of {one.plan}" for one in differs]
-        told = f"study.yaml says {wording.listed(said)} of the locked A/B plan, which counts"
-        told = wording.visible(told)
-        settle = Missing(kind="plan_differs", said=told)
-        yield _by_rule(rules, "plan_differs", told, missing=settle)
+        settle = Missing(kind="plan_differs")
+        yield _by_rule(rules, "plan_differs", {"differs": as_json(differs)}, settle)
 
 
 def _guardrails(rows: Iterable[ReportedGuardrail], rules: Rules) -> Iterator[Finding]:
@@ -315,7 +244,6 @@ def _guardrails(rows: Iterable[ReportedGuardrail], rules: Rules) -> Iterator[Fin
             yield Finding(
                 rule="guardrail_not_shown",
                 effect="blocks" if verdict == "worse" else rules.guardrail_not_shown,
-                text=f"guardrail {wording.visible(guard.name)}: {verdict}",
                 numbers=as_json(guard),
             )
 

@@ -11,9 +11,8 @@ import msgspec
 
 from evalkit import ledger
 from evalkit.abtest import lock
-from evalkit.decision.concerns import in_force
+from evalkit.decision.concerns import in_force, inputs, made_in
 from evalkit.decision.findings import against_of
-from evalkit.decision.intact import inputs, made_in
 from evalkit.decision.record import FILE as DECISION
 from evalkit.decision.record import Decision, read_decision, read_evidence
 from evalkit.decision.rules import Rules
@@ -23,7 +22,7 @@ from evalkit.ledger import FILE, Ledger
 from evalkit.records import Against, Brief, Layer
 from evalkit.settings import Settings, read_notebook, read_pinned
 from evalkit.study import PINNED, Study
-from evalkit.wording import decimals, points
+from evalkit.wording import decimals, effect_text, points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,7 +260,7 @@ def _decided(made: Decision | None) -> JsonObject:
         "verdict": made.verdict,
         "stage": made.stage,
         "layers": {one.layer: one.verdict for one in made.layers},
-        "effects": {one.layer: one.effect_text() for one in shown},
+        "effects": {one.layer: effect_text(one) for one in shown},
         "rules": made.ruled_by.sentences(made.stage, sliced=made.sliced),
         "declared": made.declared,
     }
@@ -297,7 +296,7 @@ def _against(evidence: Mapping[Layer, Evidence], made: Decision | None) -> list[
     for layer, one in evidence.items():
         word, said = "don't ship" if one.verdict == "worse" else "", ""
         if judged := gate.get(layer):
-            word, said = judged.word, judged.effect_text()
+            word, said = judged.word, effect_text(judged)
         if found := against_of(one, word, said):
             rows.append(asdict(found))
     return rows

@@ -1,4 +1,4 @@
-"""One layer's evidence -> its gate word, with the reason in computed sentences: levels first, then the difference."""
+"""One layer's evidence -> its gate word, and all that speaks for it and against it."""
 
 from __future__ import annotations
 
@@ -21,53 +21,36 @@ from evalkit.decision.findings import (
     find,
     of_concerns,
     of_standing,
-    sentence,
 )
 from evalkit.decision.rules import NAMES, Need, Rules
-from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, ReportedTest
+from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, HumanDetails, ReportedTest
 from evalkit.records import OPEN_SLICES, Layer, Missing
 
 Word = Literal["passes", "don't ship", "not yet"]
 
 MISSING = "missing"
-ABSENT: dict[Layer, str] = {
-    "benchmark": "No benchmark has been run",
-    "human": "No person has rated these answers",
-    "ab_test": "No user has seen this version",
-}
-_BEFORE_THE_FACTS = (
-    "plan_after_exposures",
-    "not_whole_weeks",
-    "plan_differs",
-    "declared_after_results",
-)
-_SHOWS = {
-    "better": "shows the fine-tuned model better in {metric} by {measured} over {n}",
-    "worse": "shows the fine-tuned model worse in {metric} by {measured} over {n}",
-    "not worse": "shows the fine-tuned model not worse by more than {margin} in {metric}: {effect}",
-    "not shown": "does not rule out a loss of {margin} in {metric}: {effect}",
-    "no difference shown": "does not show a difference in {metric}: {effect}",
-    "too early": "cannot be read yet",
-    "invalid": "is invalid, so no winner can be named",
-}
-_PREFERRED = _SHOWS | {
-    "better": "prefers the fine-tuned answers: they win {effect}, over {n}",
-    "worse": "prefers the base answers: the fine-tuned ones win {effect}, over {n}",
-    "no difference shown": "does not show a preference: the fine-tuned answers win {effect}, over {n}",
-    "not worse": "shows that the fine-tuned answers do not win less than {level}: they win {effect}, over {n}",
-    "not shown": "does not rule out that the fine-tuned answers win less than {level}: they win {effect}, over {n}",
-}
-_AFTER_LEVELS = {
-    "better": "better by {measured}",
-    "worse": "worse by {measured}",
-    "not worse": "not worse by more than {margin}, {effect}",
-    "not shown": "a loss of {margin} is not ruled out, {effect}",
-    "no difference shown": "no difference shown, {effect}",
-}
-_UNSAFE = {
-    "looks bad": ", which looks bad, though chance alone may do that",
-    "could not have been seen": ", too few to see a loss of the margin",
-}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """Both models' levels in a metric; a rate is a share of examples."""
+
+    base: float
+    fine_tuned: float
+    is_rate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """Users who came after the look that decides, of `looks`; `over_all` counts those whose outcome window has closed."""
+
+    look: int | None
+    looks: int
+    n: int
+    over_all: int | None = None
+    estimate: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +60,9 @@ class LayerDecision:
     Attributes:
         word: passes, don't ship or not yet.
         verdict: The verdict of its test, or "missing".
-        reason: Why, in one sentence.
         simulated: True when any rating or user in it is simulated.
         required: True when the stage needs this layer.
+        identical: Of `n`, those that nobody was asked about, as both answers are the same: they count as ties.
         estimate: The effect as a difference (human rating: minus 50%); None when withheld.
         limit: What the whole interval must lie beyond, on the better side.
         need: What it must show: "better", or "not worse" by more than the margin.
@@ -88,17 +71,20 @@ class LayerDecision:
         findings: What the rules had to say.
         missing: What would settle it.
         stale: Why what was handed over does not count: other_answers, other_models or unbound; "" when it does.
+        made_for: What it was made for instead.
+        levels: Of both models in the metric, where the benchmark has them.
+        later: What came after the look of an A/B test that decides, where anybody did.
     """
 
     layer: Layer
     word: Word
     verdict: str
-    reason: str
     simulated: bool = False
     required: bool = True
     metric: str = ""
     unit: str = ""
     n: int | None = None
+    identical: int = 0
     estimate: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
@@ -110,7 +96,10 @@ class LayerDecision:
     findings: tuple[Finding, ...] = ()
     missing: tuple[Missing, ...] = ()
     stale: str = ""
+    made_for: str = ""
     need: str = "better"
+    levels: Levels | None = None
+    later: Later | None = None
 
     @property
     def stands_against(self) -> bool:
@@ -136,66 +125,10 @@ class LayerDecision:
         """The findings whose rule does one of these: blocks, holds, warns."""
         return [one for one in self.findings if one.effect in effects]
 
-    def effect_text(self) -> str:
-        """The effect with its interval: "+19.3 (+14.4 to +24.7)", or for human rating in percent."""
-        effect, ends = self._effect_parts()
-        return effect if self.estimate is None else f"{effect} ({ends})"
-
-    def fill(self, text: str) -> str:
-        """A sentence with this layer's metric, n, margin and effect in the places that it names."""
-        # named by the study
-        quoted = f"“{self.metric}”" if self.layer == "ab_test" else self.metric
-        below = " below 50%" if self.layer == "human" else ""
-        return text.format(
-            metric=quoted,
-            n=wording.plural(self.n or 0, self.unit.removesuffix("s")),
-            effect=self.difference(),
-            measured=self._measured(),
-            size=self._size(self.estimate or 0.0, with_unit=True),
-            percent=wording.percent(0.5 + (self.estimate or 0.0)),
-            margin=f"{wording.loss(abs(self.limit), self.scale)}{below}",
-            level=wording.percent(0.5 + self.limit),
-        )
-
-    def difference(self) -> str:
-        """The difference with its sign: "+2.0 points (95% interval −3.0 to +7.0)"."""
-        effect, ends = self._effect_parts()
-        if self.estimate is None:
-            return effect
-        said = "" if ends == wording.UNDEFINED else f"{wording.confidence(self.alpha)} interval "
-        return f"{effect}{self._unit} ({said}{ends})"
-
-    def _measured(self) -> str:
-        """The difference as a size, when its whole interval lies on one side: "10.0 points (95% interval 5.0 to 15.0)"."""
-        low, high = self.ci_low, self.ci_high
-        if self.estimate is None or low is None or high is None or low * high <= 0:
-            return self.difference().lstrip("+" + wording.MINUS)
-        ends = sorted((abs(low), abs(high)))
-        size, near, far = (self._size(value) for value in (abs(self.estimate), *ends))
-        return f"{size}{self._unit} ({wording.confidence(self.alpha)} interval {near} to {far})"
-
-    def _effect_parts(self) -> tuple[str, str]:
-        """The effect and its interval's ends ("interval undefined" without any), each in words."""
-        if self.estimate is None:
-            return wording.NOTHING, wording.UNDEFINED
-        low, high = self.ci_low, self.ci_high
-        if self.layer == "human":
-            ends = [None if end is None else end + 0.5 for end in (low, high)]
-            said = " to ".join(wording.percent(end).rstrip("%") for end in ends)
-            said = wording.UNDEFINED if low is high is None else said
-            return wording.percent(self.estimate + 0.5), said
-        digits = wording.decimals(self.estimate, low, high)
-        effect = wording.amount(self.estimate, self.scale, digits=digits).removesuffix(" points")
-        return effect, wording.limits(low, high, self.scale, digits=digits)
-
-    def _size(self, value: float, *, with_unit: bool = False) -> str:
-        digits = wording.decimals(self.estimate, self.ci_low, self.ci_high)
-        size = wording.amount(value, self.scale, digits=digits, sign=False)
-        return size if with_unit else size.removesuffix(" points")
-
     @property
-    def _unit(self) -> str:
-        return " points" if self.layer != "human" and self.scale == "points" else ""
+    def asked(self) -> int:
+        """`n` without what is identical."""
+        return (self.n or 0) - self.identical
 
 
 def read_layer(
@@ -222,28 +155,24 @@ def read_layer(
         told: Findings that are not in the evidence, told first.
     """
     standing, changes = standing or Standing(), [one for one in concerns if one.layer == layer]
-    stood = (*of_standing(layer, standing), *of_concerns(changes))
+    stood = (*of_standing(standing), *of_concerns(changes))
     open_ = (*_to_settle(standing), *_to_confirm(changes))
     need, limit = rules.needs(layer), rules.limit(layer)
     begun = _begun(layer, limit)
     if evidence is None or stale:
-        why = ABSENT[layer]
-        lacks = replace(begun, kind="stale", said=stale.words) if stale else begun
-        reasons = [f"The {NAMES[layer]} was {stale.words}." if stale else f"{why}."]
-        reasons += [sentence(one.text) for one in stood if one.effect == "holds"]
         return LayerDecision(
             layer=layer,
             word="not yet",
             verdict=MISSING,
-            reason=" ".join(reasons),
             required=required,
             findings=stood,
-            missing=(*open_, lacks),
+            missing=(*open_, replace(begun, kind="stale") if stale else begun),
             stale=stale.kind if stale else "",
+            made_for=stale.words if stale else "",
         )
     ours = [one for one in (*told, *find(evidence, rules)) if one.effect != "ignored"]
     findings = (*stood, *ours)
-    primary = _counting(evidence, need)
+    primary, details = _counting(evidence, need), evidence.details
     shift, turned = 0.5 if layer == "human" else 0.0, bool(primary.lower_is_better)
     estimate, low, high = (
         None if value is None else value - shift
@@ -254,16 +183,16 @@ def read_layer(
         worst = low if not turned else None if high is None else -high
         verdict = stats.against_margin(verdict, worst is not None and worst > limit)
     word = _word(verdict, need, evidence.simulated, findings)
-    found = LayerDecision(
+    return LayerDecision(
         layer=layer,
         word=word,
         verdict=verdict,
-        reason="",
         simulated=evidence.simulated,
         required=required,
         metric=wording.visible(evidence.metric),
         unit=evidence.unit,
         n=primary.n,
+        identical=details.identical if isinstance(details, HumanDetails) else 0,
         estimate=estimate,
         ci_low=low,
         ci_high=high,
@@ -276,8 +205,31 @@ def read_layer(
         missing=(*open_, *_still_missing(word, evidence, findings, begun))
         or _fallback(word, verdict, begun),
         need=need,
+        levels=_levels(evidence),
+        later=_later(evidence),
     )
-    return replace(found, reason=_reason(found, evidence))
+
+
+def _levels(evidence: Evidence) -> Levels | None:
+    """The benchmark's; the other layers keep lists of their own under "metrics"."""
+    seen, name = evidence.details, wording.visible(evidence.metric).replace(" ", "_")
+    metric = seen.metrics.get(name) if isinstance(seen, BenchmarkDetails) else None
+    base, tuned = metric.levels if metric else (None, None)
+    if metric is None or base is None or tuned is None:
+        return None
+    return Levels(base=base, fine_tuned=tuned, is_rate=metric.is_rate)
+
+
+def _later(evidence: Evidence) -> Later | None:
+    done = evidence.details.findings if isinstance(evidence.details, ABDetails) else None
+    if not done or not done.n_later or not evidence.primary:
+        return None
+    primary, whole = evidence.primary, done.over_all
+    at = Later(look=primary.look or None, looks=primary.looks or 1, n=done.n_later)
+    if not whole:
+        return at
+    ends = {"estimate": whole.estimate, "ci_low": whole.ci_low, "ci_high": whole.ci_high}
+    return replace(at, over_all=whole.n or 0, **ends)
 
 
 def _counting(evidence: Evidence, need: Need) -> ReportedTest:
@@ -327,7 +279,8 @@ def _to_settle(standing: Standing) -> Iterator[Missing]:
 
 
 def _to_confirm(concerns: Iterable[Concern]) -> Iterator[Missing]:
-    return (Missing(kind=UNCONFIRMED, key=one.key) for one in concerns if not one.reason)
+    open_ = (one for one in concerns if not one.reason)
+    return (Missing(kind=UNCONFIRMED, key=one.key, said=one.text) for one in open_)
 
 
 def _fallback(word: Word, verdict: str, begun: Missing) -> tuple[Missing, ...]:
@@ -348,91 +301,3 @@ def _begun(layer: Layer, limit: float) -> Missing:
         return Missing(kind="absent", needed=stats.ratings_needed(0.65))
     needed = stats.ratings_needed_no_worse(0.5, -limit)
     return Missing(kind="absent", needed=needed, margin=-limit)
-
-
-def _reason(found: LayerDecision, evidence: Evidence) -> str:
-    """Why a layer stands where it stands; the levels of both models are in the benchmark's evidence."""
-    if found.simulated:
-        stands = [sentence(one.text) for one in found.findings if one.rule == STANDS_AGAINST]
-        return " ".join([f"The {found.name} is simulated, so it decides nothing.", *stands])
-    # What was not settled before the facts belongs beside the verdict, also where it only warns.
-    beside = [sentence(one.text) for one in found.told("warns") if one.rule in _BEFORE_THE_FACTS]
-    told = (_levels(found, evidence) or _plainly(found), _later(found, evidence), *beside)
-    return " ".join(one for one in told if one)
-
-
-def _later(found: LayerDecision, evidence: Evidence) -> str:
-    """Whose numbers the A/B test's are, when more users are in its log than the look had that decides."""
-    done = evidence.details.findings if isinstance(evidence.details, ABDetails) else None
-    primary = evidence.primary
-    if not done or not done.n_later or found.estimate is None or not primary:
-        return ""
-    several = (primary.looks or 1) > 1
-    look = f"look {primary.look} of {primary.looks}" if several else "the one look planned"
-    first = found.fill(f"That is {look}, {{n}}")
-    if several and found.verdict in {"better", "worse"}:
-        first += ": the first look that leaves its limits decides, whenever it is read"
-    whole = done.over_all
-    if not whole:
-        came = f"{wording.plural(done.n_later, 'user')} came"
-        return f"{first}; {came} later, and their outcome windows are still open."
-    ends = {"estimate": whole.estimate, "ci_low": whole.ci_low, "ci_high": whole.ci_high}
-    n, over = wording.count(whole.n or 0), replace(found, findings=(), **ends)
-    return (
-        f"{first}; over all {n} whose outcome window has closed the difference is {over.difference()}, "
-        "and decides nothing."
-    )
-
-
-def _plainly(found: LayerDecision) -> str:
-    """Without levels: what the layer shows, then what stops it."""
-    said = (_PREFERRED if found.layer == "human" else _SHOWS).get(found.verdict, found.verdict)
-    stops = found.told("blocks", "holds")
-    told = [f", but {one.clause}" if one.is_loss else f"; {one.text}" for one in stops]
-    return "".join([f"The {found.name} {found.fill(said)}", *told]) + "."
-
-
-def _levels(found: LayerDecision, evidence: Evidence) -> str:
-    """Levels of both models, the difference, then each slice or other thing that stops it; "" where levels are absent."""
-    seen = evidence.details
-    metric = (
-        seen.metrics.get(found.metric.replace(" ", "_"))
-        if isinstance(seen, BenchmarkDetails)
-        else None
-    )
-    if not metric or found.estimate is None or found.verdict not in _AFTER_LEVELS:
-        return ""
-    (before, after), rate = metric.levels, metric.is_rate
-    if before is None or after is None:
-        return ""
-    moves = _moves(before, after, rate=rate, shown=found.verdict in {"better", "worse"})
-    name = found.metric[:1].upper() + found.metric[1:]
-    size = found.fill("of {n}" if rate else "over {n}")
-    whole = f"{name} {moves} {size}: {found.fill(_AFTER_LEVELS[found.verdict])}."
-    # The slice that looks worst is told where it only warns, too: some read the deck alone.
-    bad = [one for one in found.told("warns") if one.rule == "slice_looks_bad"]
-    worst = sorted(bad, key=lambda one: one.numbers.get("gain") or one.numbers["estimate"])[:1]
-    stops = [*found.told("blocks", "holds"), *worst]
-    return " ".join([whole, *(_stop(one, rate=rate) for one in stops)])
-
-
-def _stop(one: Finding, *, rate: bool) -> str:
-    row = one.numbers
-    before, after = row.get("base_rate"), row.get("fine_tuned_rate")
-    if one.rule not in SLICE_RULES or before is None or after is None:
-        return sentence(one.clause)
-    rate = row["shown_as"] != "number" if row.get("shown_as") else rate
-    shown = one.rule == "slice_worse"
-    moves = _moves(before, after, rate=rate, shown=shown)
-    size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
-    unsafe = _UNSAFE.get(str(row.get("standing")), "" if shown else ", not shown safe")
-    return f"On {wording.examples_of(str(row['slice']))} it {moves} {size}{unsafe}."
-
-
-def _moves(base: float, tuned: float, *, rate: bool, shown: bool) -> str:
-    """From level to level; it rises or falls only where a test has shown it."""
-    text = wording.percent if rate else wording.number
-    if text(base) == text(tuned):
-        return f"stays at {text(base)}"
-    way = "goes" if not shown else "rises" if tuned > base else "falls"
-    return f"{way} from {text(base)} to {text(tuned)}"

@@ -18,6 +18,7 @@ from evalkit.errors import DataError, DesignError
 from evalkit.evidence import BenchmarkDetails, Evidence, as_json, details_of
 from evalkit.files import JsonObject, read_record
 from evalkit.records import Against, Brief, Layer, Missing
+from evalkit.wording import effect_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,14 +103,14 @@ class Decision(Brief):
         Returns:
             Columns: `layer`, `gate` (passes, don't ship, not yet), `verdict` (of the layer's test, or "missing"), `metric`,
             `unit`, `n`, `estimate`, `ci_low`, `ci_high` and `limit` (fine-tuned minus base, human rating minus 50%; on the
-            metric's own scale), `p_value`, `alpha`, `lower_is_better`, `required` (by the stage), `simulated`, and `reason`.
+            metric's own scale), `p_value`, `alpha`, `lower_is_better`, `required` (by the stage) and `simulated`.
             An effect that is withheld is missing.
         """
         import pandas as pd
 
         numbers = ("estimate", "ci_low", "ci_high", "limit", "p_value", "alpha")
         columns = ["layer", "word", "verdict", "metric", "unit", "n", *numbers]
-        columns += ["lower_is_better", "required", "simulated", "reason"]
+        columns += ["lower_is_better", "required", "simulated"]
         gate = pd.CategoricalDtype(["don't ship", "not yet", "passes"], ordered=True)
         kinds = {"layer": pd.CategoricalDtype([*FILES]), "gate": gate, "verdict": "category"}
         frame = pd.DataFrame([asdict(one) for one in self.layers], columns=columns)
@@ -243,5 +244,5 @@ def _stale_against(
     for layer, why in stale.items():
         if why:
             read = read_layer(layer, evidence[layer], rules=rules, required=True)
-            if found := against_of(evidence[layer], read.word, read.effect_text()):
+            if found := against_of(evidence[layer], read.word, effect_text(read)):
                 yield found

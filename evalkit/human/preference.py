@@ -526,6 +526,7 @@ def _details(found: Preference) -> HumanDetails:
     result, length = found.win_rate, found.length_adjusted
     return HumanDetails(
         round=found.round,
+        identical=found.identical,
         raters=tuple(ReportedRater.of(asdict(one)) for one in found.raters),
         lock=found.lock and ReportedLock.of(found.lock),
         length_adjusted=length and AtEqualLength.of(length.to_dict()),
@@ -536,7 +537,6 @@ def _details(found: Preference) -> HumanDetails:
             "labels": dict(found.labels),
             "ties": found.labels["tie"],
             "both_bad": found.labels["both_bad"],
-            "identical": found.identical,
             "margin": found.margin,
             "conclusion": found.conclusion,
             "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},

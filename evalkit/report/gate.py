@@ -16,8 +16,8 @@ from pathlib import Path
 
 from evalkit import ledger
 from evalkit.decision import Decision, Rules, decide, read_evidence
+from evalkit.decision.concerns import changed_files, refuse_changed_run, run_line
 from evalkit.decision.findings import STANDS_AGAINST, UNCONFIRMED
-from evalkit.decision.intact import changed_files, refuse_changed_run, run_line
 from evalkit.decision.record import FILE as DECISION
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.ledger import FILE, SEAL_KEY, Ledger, Line

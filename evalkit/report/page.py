@@ -29,7 +29,7 @@ from evalkit.report.manifest import Manifest
 from evalkit.report.notebook import Executed
 from evalkit.settings import retirement, settings_of
 from evalkit.show import verdict
-from evalkit.show.lacking import in_words
+from evalkit.show.lacking import found, in_words
 from evalkit.wording import listed, number, plural, visible
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def _page(
 def _changes(decision: Decision | None, rule: str) -> list[str]:
     """What was changed after a result, with a reason or without one: the first screen says it."""
     return [
-        f"{NAMES[layer.layer].capitalize().replace('A/b', 'A/B')}: {one.text}."
+        f"{NAMES[layer.layer].capitalize().replace('A/b', 'A/B')}: {found(one, layer)}."
         for layer in (decision.layers if decision else ())
         for one in layer.findings
         if one.rule == rule
@@ -314,7 +314,7 @@ def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
     lacking = {}
     for layer in decision.layers if decision else ():
         if layer.verdict == MISSING or not layer.n:
-            told = {"reason": layer.reason}
+            told = {"reason": verdict.reason(layer)}
             for one in layer.missing[:1]:
                 told |= in_words(one, layer)._asdict()
             lacking |= dict.fromkeys(_LAYERS[layer.layer], told)

@@ -24,21 +24,23 @@ _ROOMS = {
 }
 _HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}
 _MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
-_MADE_BY = {  # records that functions here take, and what gives them
-    "Comparison": "here.compare()",
-    "SliceTable": "comparison.slices()",
-    "NoiseFloor": "here.ask_twice(comparison)",
-    "Found": "comparison.find_slices()",
-    "Checkup": "here.checkup",
-    "Costs": "here.costs",
-    "StudyRound": "here.round()",
-    "Preference": "here.preference()",
-    "ABPlan": "here.draft(), or here.plan().plan",
-    "LockedPlan": "here.plan()",
-    "Reading": "here.reading()",
-    "Decision": "here.decide()",
-    "History": "here.history()",
+RECORDS = {  # where each stands: what shows it as a cell's last value, and what gives it to a function here
+    "benchmark.comparison.Comparison": ("", "here.compare()"),
+    "benchmark.slices.SliceTable": ("slices", "comparison.slices()"),
+    "benchmark.noise.NoiseFloor": ("flips", "here.ask_twice(comparison)"),
+    "benchmark.slices.Found": ("segments", "comparison.find_slices()"),
+    "benchmark.doctor.Checkup": ("checkup", "here.checkup()"),
+    "benchmark.bench.Costs": ("costs", "here.costs()"),
+    "human.round.StudyRound": ("rating_round", "here.round()"),
+    "human.preference.Preference": ("win_rate", "here.preference()"),
+    "abtest.plan.ABPlan": ("goal", "here.draft(), or here.plan().plan"),
+    "abtest.lock.LockedPlan": ("plan", "here.plan()"),
+    "abtest.reading.Reading": ("z_test", "here.reading()"),
+    "abtest.reading.NoReading": ("plan", ""),
+    "decision.record.Decision": ("layers", "here.decide()"),
+    "decision.history.History": ("history", "here.history()"),
 }
+_MADE_BY = {place.rpartition(".")[2]: made for place, (_, made) in RECORDS.items() if made}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below
 
 

@@ -10,7 +10,7 @@ from evalkit import stats, wording
 from evalkit.answers.pairs import quantile, taken_test
 from evalkit.benchmark.bench import Costs
 from evalkit.benchmark.comparison import Change, Comparison
-from evalkit.benchmark.evidence import needed
+from evalkit.benchmark.handover import needed
 from evalkit.files import JsonObject
 from evalkit.show import say
 from evalkit.show.say import SHOWN, are, label, sentence

@@ -236,16 +236,16 @@ def _is_one_of_many(one: Finding, drawn: set[str]) -> bool:
 
 
 def _layer_row(layer: LayerDecision) -> Row:
-    n = wording.NOTHING
-    if layer.n is not None:
-        n = wording.plural(layer.n, layer.unit.removesuffix("s"), layer.unit)
+    n = wording.plural(layer.asked, layer.unit.removesuffix("s"), layer.unit)
+    if layer.identical:
+        n = f"{wording.count(layer.asked)} rated, {wording.count(layer.identical)} identical"
     return Row(
         name=_NAMES[layer.layer],
         under=layer.metric or "not there yet",
-        n=n,
+        n=wording.NOTHING if layer.n is None else n,
         word=_track_word(layer),
         verdict=layer.verdict,
-        value=layer.effect_text(),
+        value=wording.effect_text(layer),
         simulated=layer.simulated,
         estimate=layer.estimate,
         low=layer.ci_low,

@@ -627,7 +627,7 @@ def _toggle(name: str, tooltip: str, changed: Callable[..., None]) -> widgets.To
 
 
 def _narrow() -> widgets.Layout:
-    return widgets.Layout(width="auto", min_width="9em", flex="1 1 12em")
+    return widgets.Layout(width="auto", min_width="9em", flex="1 1 17em")
 
 
 def _row(*held: widgets.Widget) -> widgets.Box:

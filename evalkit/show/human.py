@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import seaborn as sns
+from msgspec import structs
 
 from evalkit import stats, wording
 from evalkit.conversation import Conversation
+from evalkit.evidence import HumanEvidence
 from evalkit.human.preference import Preference
 from evalkit.human.ratings import FAST_S, Check, RaterCheck
 from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
@@ -308,12 +310,14 @@ def answer_said(found: Preference) -> str:
     if result.estimate is None:
         return f"{headline(found)}. {missing}"
     parted = _PARTED[result.verdict != "no difference shown"] if result.parts_from_interval else ""
-    same = wording.plural(found.identical, "pair")
-    identical = f"; {same} with identical answers counted as ties unasked"
-    figures = (
-        f"{_limits(result)}, {wording.plural(result.n, 'pair')}, {wording.plural(len(found.raters), 'rater')}, "
-        f"p {wording.p_phrase(result.p_decides)}{identical if found.identical else ''}."
+    asked, raters = result.n - found.identical, wording.plural(len(found.raters), "rater")
+    same = (
+        f" rated and {wording.count(found.identical)} identical, ties unasked"
+        if found.identical
+        else ""
     )
+    pairs = f"{wording.plural(asked, 'pair')}{same}"
+    figures = f"{_limits(result)}, {pairs}, {raters}, p {wording.p_phrase(result.p_decides)}."
     who = "Simulated raters, not people:" if found.simulated else ""
     said = (who, headline(found), figures, parted, missing)
     return " ".join(part for part in said if part)
@@ -427,6 +431,22 @@ def flag_said(rater: RaterCheck, flag: Check) -> str:
         "others": f"agrees with the others on {counted}, no more than by chance",
     }
     return f"{told[flag]} (p {wording.p_phrase(test.p_value)})"
+
+
+def written(record: HumanEvidence, found: Preference) -> HumanEvidence:
+    """The record as its file has it: with words beside the kinds, for people who open it."""
+    told, details = {one.rater: one for one in found.raters}, record.details
+    raters = tuple(
+        structs.replace(
+            one,
+            flags=tuple(flag_said(told[one.rater], flag) for flag in told[one.rater].flags),
+            reported=one.reported | {"flag_kinds": [*one.flags]},
+        )
+        for one in details.raters
+    )
+    why = {"withheld": withheld_said(found)} if found.withheld else {}
+    details = structs.replace(details, raters=raters, reported=details.reported | why)
+    return replace(record, details=details)
 
 
 def length_said(found: Preference) -> str:

@@ -1,18 +1,20 @@
-"""What is missing, said: what to do, why, and its price, each by its kind and numbers."""
+"""What the rules found in a layer and what it lacks, said: each by its kind and numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from evalkit.decision.layers import ABSENT
 from evalkit.errors import DataError
 from evalkit.evidence import as_json
+from evalkit.files import JsonObject
 from evalkit.records import Layer, Missing, OpenSlice
 from evalkit.wording import (
     amount,
     count,
+    decimals,
+    examples_of,
     listed,
     loss,
     number,
@@ -20,11 +22,18 @@ from evalkit.wording import (
     plural,
     points,
     times,
+    visible,
 )
 
 if TYPE_CHECKING:
     from evalkit.decision import LayerDecision
+    from evalkit.decision.findings import Finding
 
+ABSENT: dict[Layer, str] = {
+    "benchmark": "No benchmark has been run",
+    "human": "No person has rated these answers",
+    "ab_test": "No user has seen this version",
+}
 _BEGIN: dict[Layer, str] = {
     "benchmark": "Answer the test set with both models",
     "human": "Have people rate pairs of answers, blind",
@@ -155,7 +164,7 @@ _SAID = {  # what to do, why, and its price
     "more_users": ("{p.wait}", "{p.counted}", "{p.next_look}"),
     "open_windows": ("{p.wait}", "{p.counted}", "{p.next_look}"),
     "absent": ("{p.begin}", "{p.nothing}", "{p.of_layer}"),
-    "stale": ("{p.begin}", "{one.said}", "{p.of_layer}"),
+    "stale": ("{p.begin}", "{p.layer.made_for}", "{p.of_layer}"),
     "simulated": ("{p.begin}", "What stands here is simulated and decides nothing", "{p.of_layer}"),
     "failed_calls": (
         "Ask the failed calls again",
@@ -185,7 +194,7 @@ _SAID = {  # what to do, why, and its price
     ),
     "unconfirmed": (
         'Undo it, or say why it is all right: evalkit confirm STUDY "the reason"',
-        "{p.found}",
+        "{p.changed}",
         _REASON,
     ),
     "declared_after_results": (
@@ -195,19 +204,26 @@ _SAID = {  # what to do, why, and its price
     ),
     "plan_after_exposures": (
         "Lock a plan under a new experiment_name before its users come, and run the test",
-        "{one.said}",
+        "{p.found}",
         "{p.again}",
     ),
     "not_whole_weeks": (
         "Let the test run on to whole weeks, then read it again",
-        "{one.said}; weekdays may differ",
+        "{p.found}; weekdays may differ",
         "{p.weeks}",
     ),
     "plan_differs": (
         "Write the locked values into study.yaml, or amend the plan with a reason",
-        "{one.said}",
+        "{p.found}",
         "minutes",
     ),
+}
+
+
+_RESULTS: dict[Layer, tuple[str, str]] = {
+    "benchmark": ("a benchmark result", "benchmark results"),
+    "human": ("a human rating", "human ratings"),
+    "ab_test": ("an A/B result", "A/B results"),
 }
 
 
@@ -239,6 +255,135 @@ def written(
 ) -> list[dict[str, object]]:
     """Each with its words, for a file that people read."""
     return [in_words(one, layer)._asdict() | as_json(one) for one in lacking]
+
+
+def found(one: Finding, layer: LayerDecision) -> str:
+    """What a rule has found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
+
+    Raises:
+        DataError: It was read from a file of an earlier version, which does not have its numbers.
+    """
+    try:
+        return _FOUND[one.rule](one.numbers, layer)
+    except KeyError:
+        raise _too_old() from None
+
+
+def clause(one: Finding, layer: LayerDecision) -> str:
+    """Within a sentence: "it is worse by ..." or what was found."""
+    return f"it is {found(one, layer)}" if one.is_loss else found(one, layer)
+
+
+def sentence(text: str) -> str:
+    """What was found as a sentence of its own."""
+    return f"{_upper(text)}."
+
+
+def _faulty(row: JsonObject, _: LayerDecision) -> str:
+    if row["kind"] == "leak":
+        leaks = plural(row["n"], "test example leaks", "test examples leak")
+        return f"{leaks} from the training file"
+    prompts = plural(row["n"], "test prompt has", "test prompts have")
+    return f"{prompts} different expected answers"
+
+
+def _worse_slice(row: JsonObject, _: LayerDecision) -> str:
+    return f"worse by {_size(row)} on {examples_of(row['slice'])}"
+
+
+def _looks_bad(row: JsonObject, _: LayerDecision) -> str:
+    lost = f"look bad, {_size(row)} lost over {count(row['n'] or 0)}"
+    return f"{examples_of(row['slice'])} {lost}, though chance alone may do that"
+
+
+def _unseen(row: JsonObject, _: LayerDecision) -> str:
+    """A slice doubted for its size alone: a gain of few shows no more than a loss."""
+    examples, scale, chance = (
+        examples_of(row["slice"]),
+        row["shown_as"] or "points",
+        row["chance_to_see"],
+    )
+    gain = row["estimate"] if row["gain"] is None else row["gain"]
+    though = ""
+    if gain and gain > 0:
+        few = f"over only {plural(row['n'] or 0, 'example')}"
+        though = f", though {_size(row)} {'were' if scale == 'points' else 'was'} gained {few}"
+    if row["standing"] is None:
+        return f"{examples} are not shown safe{though}"
+    found = "" if chance is None else f": the test would have found it {times(chance)}"
+    could = f"is not ruled out{though}" if though else f"could not have been seen{found}"
+    return f"a loss of {amount(row['margin'], scale, sign=False)} on {examples} {could}"
+
+
+def _size(row: JsonObject) -> str:
+    """The size of a difference: points for rates, a number for scores."""
+    digits = decimals(row["estimate"], row["ci_low"], row["ci_high"])
+    scale = row.get("shown_as") or "points"
+    return amount(row["estimate"], scale, digits=digits, sign=False)
+
+
+def _careless(row: JsonObject, _: LayerDecision) -> str:
+    names = [visible(one) for one in row["raters"]]
+    verb = "looks" if len(names) == 1 else "look"
+    return f"{len(names)} of {plural(row['n'], 'rater')} {verb} careless: {listed(names)}"
+
+
+def _few(row: JsonObject, _: LayerDecision) -> str:
+    if row["n_raters"] == 1:
+        return "preferred by one rater, who speaks for nobody else"
+    return f"preferred by these {row['n_raters']} raters, which is not shown for raters like them"
+
+
+def _late(row: JsonObject, _: LayerDecision) -> str:
+    locked, came = row["locked_at"][:10], row["came_first"][:10]
+    return f"the A/B plan was locked on {locked}, after its users had begun to come ({came})"
+
+
+def _plan_differs(row: JsonObject, _: LayerDecision) -> str:
+    differs = [f"{one['name']} {one['study']} instead of {one['plan']}" for one in row["differs"]]
+    told = f"study.yaml says {listed(differs)} of the locked A/B plan, which counts"
+    return visible(told)
+
+
+def _stands(row: JsonObject, layer: LayerDecision) -> str:
+    one, several = _RESULTS[layer.layer]
+    if (n := len(row["keys"])) == 1:
+        return f"{one} against this model stands"
+    return f"{n} {several} against this model stand"
+
+
+def _retired(row: JsonObject, layer: LayerDecision) -> str:
+    one = _RESULTS[layer.layer][0]
+    return visible(f"{one} against this model ({row['source']}) is retired: {row['reason']}")
+
+
+_FOUND: Mapping[str, Callable[[JsonObject, LayerDecision], str]] = {
+    "test_set_faulty": _faulty,
+    "slice_worse": _worse_slice,
+    "slice_looks_bad": _looks_bad,
+    "slice_could_not_be_seen": _unseen,
+    "other_metric_worse": lambda row, _: (
+        f"worse by {_size(row)} in {row['metric'].replace('_', ' ')}"
+    ),
+    "fragile": lambda *_: "the verdict hangs on failed calls",
+    "noise_not_measured": lambda *_: "how often answers flip by chance was not measured",
+    "careless_raters": _careless,
+    "length_explains": lambda row, _: (
+        f"perhaps preferred for its length: {percent(row['estimate'])} at equal length, where no preference is shown"
+    ),
+    "few_raters": _few,
+    "plan_after_exposures": _late,
+    "not_whole_weeks": lambda row, _: (
+        f"the A/B test’s users came on {plural(row['days'], 'day')}, not in whole weeks"
+    ),
+    "plan_differs": _plan_differs,
+    "guardrail_not_shown": lambda row, _: f"guardrail {visible(row['name'])}: {row['verdict']}",
+    "declared_after_results": lambda row, _: row["what"],
+    "stands_against": _stands,
+    "retired_evidence": _retired,
+    "unconfirmed": lambda row, _: row["what"],
+    "confirmed": lambda row, _: f"{row['what']}; confirmed: {visible(row['reason'])}",
+}
 
 
 def next_look(users_more: int, days_more: int) -> str:
@@ -438,13 +583,18 @@ class _Parts:
     @property
     def warned(self) -> str:
         """The first slice that warns."""
-        return _upper(self.layer.warned_slices[0].text).rstrip(".")
+        return _upper(found(self.layer.warned_slices[0], self.layer)).rstrip(".")
+
+    @property
+    def changed(self) -> str:
+        """What was changed."""
+        return _upper(self.one.said).rstrip(".")
 
     @property
     def found(self) -> str:
-        """What was changed, of which a key tells."""
-        known = (a for a in self.layer.findings if self.one.key in a.numbers.get("keys", ()))
-        return _upper(next(known).text).rstrip(".")
+        """What it would settle."""
+        known = (a for a in self.layer.findings if a.missing == self.one)
+        return found(next(known), self.layer)
 
     @property
     def mend(self) -> str:
@@ -460,7 +610,7 @@ class _Parts:
         blocks = self.layer.told("blocks")
         if not blocks:
             return f"The {self.layer.name} shows the fine-tuned model worse"
-        told = listed([a.text for a in blocks])
+        told = listed([found(a, self.layer) for a in blocks])
         return f"The fine-tuned model is {told}" if blocks[0].is_loss else _upper(told)
 
     @property

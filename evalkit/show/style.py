@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import wording
-from evalkit.show import typeface
+from evalkit.show import RECORDS, typeface
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -263,9 +263,10 @@ def use_in(shell: Any) -> None:
     shown.for_type_by_name("matplotlib.figure", "Figure", _show)
     shown.for_type_by_name("matplotlib.axes._axes", "Axes", _show_once)
     shown.for_type_by_name("seaborn.axisgrid", "Grid", _show_once)
-    for record, how in _RECORDS.items():
-        module, _, name = record.rpartition(".")
-        shown.for_type_by_name(f"evalkit.{module}", name, partial(_show_record, how))
+    for record, (how, _) in RECORDS.items():
+        if how:
+            module, _, name = record.rpartition(".")
+            shown.for_type_by_name(f"evalkit.{module}", name, partial(_show_record, how))
 
 
 def use_where_read() -> None:
@@ -275,23 +276,6 @@ def use_where_read() -> None:
 
         if shell := get_ipython():
             use_in(shell)
-
-
-_RECORDS = {  # as a cell's last value each is what the function of this name shows
-    "benchmark.slices.SliceTable": "slices",
-    "benchmark.slices.Found": "segments",
-    "benchmark.noise.NoiseFloor": "flips",
-    "benchmark.doctor.Checkup": "checkup",
-    "benchmark.bench.Costs": "costs",
-    "human.round.StudyRound": "rating_round",
-    "human.preference.Preference": "win_rate",
-    "abtest.plan.ABPlan": "goal",
-    "abtest.lock.LockedPlan": "plan",
-    "abtest.reading.Reading": "z_test",
-    "abtest.reading.NoReading": "z_test",
-    "decision.record.Decision": "layers",
-    "decision.history.History": "history",
-}
 
 
 def _show_record(how: str, record: object) -> None:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision, read_decision
-from evalkit.decision.findings import sentence
+from evalkit.decision.findings import SLICE_RULES, STANDS_AGAINST, Finding
 from evalkit.decision.layers import MISSING
 from evalkit.decision.record import FILE
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, read_json, write_whole
 from evalkit.records import Layer
 from evalkit.redaction import without_secrets_in
-from evalkit.show.lacking import in_words, written
+from evalkit.show.lacking import ABSENT, clause, found, in_words, sentence, written
+from evalkit.wording import effect_and_ends
 
 VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
 _OPEN = "no difference shown"
@@ -52,6 +54,39 @@ _UNKNOWN: dict[tuple[Layer, str], str] = {
     ("ab_test", MISSING): "no user has seen it",
     ("ab_test", "too early"): "it is too early to read the A/B test",
 }
+_BEFORE_THE_FACTS = (
+    "plan_after_exposures",
+    "not_whole_weeks",
+    "plan_differs",
+    "declared_after_results",
+)
+_SHOWS = {
+    "better": "shows the fine-tuned model better in {metric} by {measured} over {n}",
+    "worse": "shows the fine-tuned model worse in {metric} by {measured} over {n}",
+    "not worse": "shows the fine-tuned model not worse by more than {margin} in {metric}: {effect}",
+    "not shown": "does not rule out a loss of {margin} in {metric}: {effect}",
+    "no difference shown": "does not show a difference in {metric}: {effect}",
+    "too early": "cannot be read yet",
+    "invalid": "is invalid, so no winner can be named",
+}
+_PREFERRED = _SHOWS | {
+    "better": "prefers the fine-tuned answers: they win {effect}, over {n}",
+    "worse": "prefers the base answers: the fine-tuned ones win {effect}, over {n}",
+    "no difference shown": "does not show a preference: the fine-tuned answers win {effect}, over {n}",
+    "not worse": "shows that the fine-tuned answers do not win less than {level}: they win {effect}, over {n}",
+    "not shown": "does not rule out that the fine-tuned answers win less than {level}: they win {effect}, over {n}",
+}
+_AFTER_LEVELS = {
+    "better": "better by {measured}",
+    "worse": "worse by {measured}",
+    "not worse": "not worse by more than {margin}, {effect}",
+    "not shown": "a loss of {margin} is not ruled out, {effect}",
+    "no difference shown": "no difference shown, {effect}",
+}
+_UNSAFE = {
+    "looks bad": ", which looks bad, though chance alone may do that",
+    "could not have been seen": ", too few to see a loss of the margin",
+}
 
 
 def headline(decision: Decision) -> str:
@@ -71,12 +106,12 @@ def headline(decision: Decision) -> str:
 
 def deck(decision: Decision) -> str:
     """The numbers behind the headline, in two or three sentences."""
-    return " ".join(layer.reason for layer in decision.layers if layer.speaks)
+    return " ".join(reason(layer) for layer in decision.layers if layer.speaks)
 
 
 def warnings(decision: Decision) -> list[str]:
     """What does not stop the decision but must be read."""
-    return [sentence(one.text) for layer in decision.layers for one in layer.told("warns")]
+    return [sentence(found(one, layer)) for layer in decision.layers for one in layer.told("warns")]
 
 
 def missing(decision: Decision) -> list[dict[str, str]]:
@@ -145,8 +180,10 @@ def _written(decision: Decision) -> JsonObject:
     """A decision as its file has it."""
     known = decision.to_dict()
     for layer, made in zip(known["layers"], decision.layers, strict=True):
+        layer["reason"] = reason(made)
         layer["missing"] = written(made.missing, made)
         for told, one in zip(layer["findings"], made.findings, strict=True):
+            told["text"] = found(one, made)
             told["missing"] = written([one.missing], made)[0] if one.missing else None
     words = (headline, deck, warnings, missing, would_change, rules)
     first = {name: known.pop(name) for name in ("study", "stage", "made_at", "verdict")}
@@ -158,7 +195,7 @@ def _gain(layers: Sequence[LayerDecision]) -> str:
     for verdict, said in (("better", _GAINS), ("not worse", _KEPT)):
         for layer in layers:
             if layer.verdict == verdict and not layer.simulated:
-                return layer.fill(said[layer.layer])
+                return _fill(layer, said[layer.layer])
     return ""
 
 
@@ -179,7 +216,7 @@ def _cost(
     if short := [layer for layer in first if layer.word != "passes"]:
         told = [_unknown(layer) for layer in short if not (undecided and _says_open(layer))]
         return wording.listed(told[:2])
-    if warned := [one.text for layer in layers for one in layer.told("warns")]:
+    if warned := [found(one, layer) for layer in layers for one in layer.told("warns")]:
         return warned[0]
     if n_regressed:
         lost = ("answer that was right is", "answers that were right are")
@@ -192,22 +229,22 @@ def _loss(layer: LayerDecision) -> str:
     blocks = layer.told("blocks")
     if layer.verdict == "worse" or not blocks:
         falls = layer.layer == "ab_test" and layer.lower_is_better
-        return layer.fill(_LOWER_IS_BETTER if falls else _LOSSES[layer.layer])
+        return _fill(layer, _LOWER_IS_BETTER if falls else _LOSSES[layer.layer])
     more = wording.plural(len(blocks) - 1, "more loss", "more losses")
-    return blocks[0].clause + (f" and {more}" if len(blocks) > 1 else "")
+    return clause(blocks[0], layer) + (f" and {more}" if len(blocks) > 1 else "")
 
 
 def _unknown(layer: LayerDecision) -> str:
     held, verdict = layer.told("holds"), layer.verdict
     shown = verdict in {"better", "not worse"} and not layer.simulated
     if held and (shown or layer.stands_against):
-        return held[0].text
+        return found(held[0], layer)
     if layer.simulated or verdict == "invalid":
         return f"the {layer.name} is {'simulated' if layer.simulated else 'invalid'}"
     if verdict == _OPEN:
         return f"no difference is shown so far in the {layer.name}"
     if verdict == "not shown":
-        return layer.fill(_NOT_KEPT[layer.layer])
+        return _fill(layer, _NOT_KEPT[layer.layer])
     return _UNKNOWN.get((layer.layer, verdict), f"the {layer.name} says: {verdict}")
 
 
@@ -235,3 +272,134 @@ def _each(layers: Sequence[LayerDecision]) -> Iterable[str]:
             action, _, price = in_words(one, layer)
             name = f"{layer.name[:1].upper()}{layer.name[1:]}"
             yield f"{name}: {action[:1].lower()}{action[1:]} ({price})."
+
+
+def reason(layer: LayerDecision) -> str:
+    """Why a layer stands where it stands, in a sentence or two: levels first, then the difference."""
+    if layer.verdict == MISSING:
+        stood = [sentence(found(one, layer)) for one in layer.told("holds")]
+        made_for = f"The {layer.name} was {layer.made_for}."
+        return " ".join([made_for if layer.stale else f"{ABSENT[layer.layer]}.", *stood])
+    if layer.simulated:
+        stands = [one for one in layer.findings if one.rule == STANDS_AGAINST]
+        told = (sentence(found(one, layer)) for one in stands)
+        return " ".join([f"The {layer.name} is simulated, so it decides nothing.", *told])
+    # What was not settled before the facts belongs beside the verdict, also where it only warns.
+    beside = [one for one in layer.told("warns") if one.rule in _BEFORE_THE_FACTS]
+    told = (_levels(layer) or _plainly(layer), _later(layer))
+    return " ".join([*filter(None, told), *(sentence(found(one, layer)) for one in beside)])
+
+
+def _later(layer: LayerDecision) -> str:
+    """Whose numbers the A/B test's are, when more users are in its log than the look had that decides."""
+    later = layer.later
+    if later is None or layer.estimate is None:
+        return ""
+    several = later.looks > 1
+    look = f"look {later.look} of {later.looks}" if several else "the one look planned"
+    first = _fill(layer, f"That is {look}, {{n}}")
+    if several and layer.verdict in {"better", "worse"}:
+        first += ": the first look that leaves its limits decides, whenever it is read"
+    if later.over_all is None:
+        came = f"{wording.plural(later.n, 'user')} came"
+        return f"{first}; {came} later, and their outcome windows are still open."
+    ends = {"estimate": later.estimate, "ci_low": later.ci_low, "ci_high": later.ci_high}
+    difference = _difference(replace(layer, **ends))
+    return (
+        f"{first}; over all {wording.count(later.over_all)} whose outcome window has closed the difference is {difference}, "
+        "and decides nothing."
+    )
+
+
+def _plainly(layer: LayerDecision) -> str:
+    """Without levels: what the layer shows, then what stops it."""
+    said = (_PREFERRED if layer.layer == "human" else _SHOWS).get(layer.verdict, layer.verdict)
+    stops = layer.told("blocks", "holds")
+    told = [f"{', but' if one.is_loss else ';'} {clause(one, layer)}" for one in stops]
+    return "".join([f"The {layer.name} {_fill(layer, said)}", *told]) + "."
+
+
+def _levels(layer: LayerDecision) -> str:
+    """Levels of both models, the difference, then each slice or other thing that stops it; "" where levels are absent."""
+    levels = layer.levels
+    if levels is None or layer.estimate is None or layer.verdict not in _AFTER_LEVELS:
+        return ""
+    rate, shown = levels.is_rate, layer.verdict in {"better", "worse"}
+    moves = _moves(levels.base, levels.fine_tuned, rate=rate, shown=shown)
+    name = layer.metric[:1].upper() + layer.metric[1:]
+    size = _fill(layer, "of {n}" if rate else "over {n}")
+    whole = f"{name} {moves} {size}: {_fill(layer, _AFTER_LEVELS[layer.verdict])}."
+    # The slice that looks worst is told where it only warns, too: some read the deck alone.
+    bad = [one for one in layer.told("warns") if one.rule == "slice_looks_bad"]
+    worst = sorted(bad, key=lambda one: one.numbers.get("gain") or one.numbers["estimate"])[:1]
+    stops = [*layer.told("blocks", "holds"), *worst]
+    return " ".join([whole, *(_stop(one, layer, rate=rate) for one in stops)])
+
+
+def _stop(one: Finding, layer: LayerDecision, *, rate: bool) -> str:
+    row = one.numbers
+    before, after = row.get("base_rate"), row.get("fine_tuned_rate")
+    if one.rule not in SLICE_RULES or before is None or after is None:
+        return sentence(clause(one, layer))
+    rate = row["shown_as"] != "number" if row.get("shown_as") else rate
+    shown = one.rule == "slice_worse"
+    moves = _moves(before, after, rate=rate, shown=shown)
+    size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
+    unsafe = _UNSAFE.get(str(row.get("standing")), "" if shown else ", not shown safe")
+    return f"On {wording.examples_of(str(row['slice']))} it {moves} {size}{unsafe}."
+
+
+def _moves(base: float, tuned: float, *, rate: bool, shown: bool) -> str:
+    """From level to level; it rises or falls only where a test has shown it."""
+    text = wording.percent if rate else wording.number
+    if text(base) == text(tuned):
+        return f"stays at {text(base)}"
+    way = "goes" if not shown else "rises" if tuned > base else "falls"
+    return f"{way} from {text(base)} to {text(tuned)}"
+
+
+def _fill(layer: LayerDecision, text: str) -> str:
+    """A sentence with this layer's metric, n, margin and effect in the places that it names."""
+    # named by the study
+    quoted = f"“{layer.metric}”" if layer.layer == "ab_test" else layer.metric
+    below = " below 50%" if layer.layer == "human" else ""
+    same = f" rated and {wording.count(layer.identical)} identical" if layer.identical else ""
+    return text.format(
+        metric=quoted,
+        n=wording.plural(layer.asked, layer.unit.removesuffix("s")) + same,
+        effect=_difference(layer),
+        measured=_measured(layer),
+        size=_size(layer, layer.estimate or 0.0, with_unit=True),
+        percent=wording.percent(0.5 + (layer.estimate or 0.0)),
+        margin=f"{wording.loss(abs(layer.limit), layer.scale)}{below}",
+        level=wording.percent(0.5 + layer.limit),
+    )
+
+
+def _difference(layer: LayerDecision) -> str:
+    """The difference with its sign: "+2.0 points (95% interval −3.0 to +7.0)"."""
+    effect, ends = effect_and_ends(layer)
+    if layer.estimate is None:
+        return effect
+    said = "" if ends == wording.UNDEFINED else f"{wording.confidence(layer.alpha)} interval "
+    return f"{effect}{_unit(layer)} ({said}{ends})"
+
+
+def _measured(layer: LayerDecision) -> str:
+    """The difference as a size, when its whole interval lies on one side: "10.0 points (95% interval 5.0 to 15.0)"."""
+    low, high = layer.ci_low, layer.ci_high
+    if layer.estimate is None or low is None or high is None or low * high <= 0:
+        return _difference(layer).lstrip("+" + wording.MINUS)
+    ends = sorted((abs(low), abs(high)))
+    size, near, far = (_size(layer, value) for value in (abs(layer.estimate), *ends))
+    return f"{size}{_unit(layer)} ({wording.confidence(layer.alpha)} interval {near} to {far})"
+
+
+def _size(layer: LayerDecision, value: float, *, with_unit: bool = False) -> str:
+    digits = wording.decimals(layer.estimate, layer.ci_low, layer.ci_high)
+    size = wording.amount(value, layer.scale, digits=digits, sign=False)
+    return size if with_unit else size.removesuffix(" points")
+
+
+def _unit(layer: LayerDecision) -> str:
+    return " points" if layer.layer != "human" and layer.scale == "points" else ""

@@ -197,96 +197,84 @@ def fitted_logit(outcome: np.ndarray, design: np.ndarray, clusters: np.ndarray) 
     return fit if settled else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Answers:
-    """The columns of a table, one entry an answer."""
-
-    example_id: np.ndarray
-    fine_tuned: np.ndarray
-    correct: np.ndarray
-    slice: np.ndarray
-    cluster: np.ndarray
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame, cluster: str) -> _Answers:
-        """Refuses what the tables cannot use."""
-        lacking = [name for name in (*NEEDED, cluster) if name not in frame.columns]
-        if lacking:
-            raise DesignError(
-                f"the table lacks {wording.listed(lacking)}; need example_id, fine_tuned, correct and {cluster}"
-            )
-        for name in ("fine_tuned", "correct"):
-            if not set(frame[name].tolist()) <= {0, 1}:
-                raise DesignError(f"column {name} holds something else than 0 and 1")
-        if len(set(frame["fine_tuned"].tolist())) < 2:
-            raise DesignError("column fine_tuned holds one model only; need rows of both")
-        slices = [""] * len(frame)
-        if "slice" in frame:
-            slices = [NO_SLICE if pd.isna(one) else str(one) for one in frame["slice"].tolist()]
-        shown = folded(slices, keep=[NO_SLICE])
-        return cls(
-            frame["example_id"].to_numpy(),
-            frame["fine_tuned"].to_numpy(float),
-            frame["correct"].to_numpy(float),
-            np.array([shown[one] for one in slices], dtype=object),
-            frame[cluster].to_numpy(),
+def _answers(frame: pd.DataFrame, cluster: str) -> pd.DataFrame:
+    """The columns of a table, one row an answer; refuses what the tables cannot use."""
+    if lacking := [name for name in (*NEEDED, cluster) if name not in frame.columns]:
+        raise DesignError(
+            f"the table lacks {wording.listed(lacking)}; need example_id, fine_tuned, correct and {cluster}"
         )
+    for name in ("fine_tuned", "correct"):
+        if not set(frame[name].tolist()) <= {0, 1}:
+            raise DesignError(f"column {name} holds something else than 0 and 1")
+    if len(set(frame["fine_tuned"].tolist())) < 2:
+        raise DesignError("column fine_tuned holds one model only; need rows of both")
+    slices = [""] * len(frame)
+    if "slice" in frame:
+        slices = [NO_SLICE if pd.isna(one) else str(one) for one in frame["slice"].tolist()]
+    shown = folded(slices, keep=[NO_SLICE])
+    columns = {
+        "example": frame["example_id"].to_numpy(),
+        "fine_tuned": frame["fine_tuned"].to_numpy(float),
+        "correct": frame["correct"].to_numpy(float),
+        "slice": np.array([shown[one] for one in slices], dtype=object),
+        "cluster": frame[cluster].to_numpy(),
+    }
+    return pd.DataFrame(columns)
 
-    def within(self, *slices: str) -> _Answers:
-        """The answers of these slices."""
-        inside = np.isin(self.slice, slices)
-        return _Answers(*(getattr(self, one.name)[inside] for one in fields(self)))
 
-    @property
-    def n(self) -> int:
-        """Examples."""
-        return pd.Series(self.example_id).nunique()
+def _within(answers: pd.DataFrame, *slices: str) -> pd.DataFrame:
+    return answers.loc[answers["slice"].isin(slices).to_numpy()]
 
-    @property
-    def fewest(self) -> int:
-        """Examples of the smallest slice."""
-        return min(self.within(one).n for one in set(self.slice.tolist()))
 
-    @property
-    def rates(self) -> dict[float, float]:
-        """Share of right answers of each model that is there."""
-        models = np.unique(self.fine_tuned).tolist()
-        return {one: float(self.correct[self.fine_tuned == one].mean()) for one in models}
+def _n(answers: pd.DataFrame) -> int:
+    """Examples."""
+    return len(set(answers["example"]))
 
-    def has_both(self, odds: bool) -> bool:
-        """Whether both models answered; for odds also, that neither is always or never right, which separates the logit."""
-        rates = self.rates
-        return len(rates) == 2 and not (odds and {0.0, 1.0} & {*rates.values()})
 
-    def fit(self, slices: list[str], odds: bool) -> Fit:
-        """With a level of the base model for each slice, then an effect of the fine-tuned model for each."""
-        from statsmodels.regression.linear_model import OLS
+def _rates(answers: pd.DataFrame) -> dict[float, float]:
+    """Share of right answers of each model that is there, 0 for the base."""
+    return {
+        float(str(name)): float(own["correct"].to_numpy().mean())
+        for name, own in answers.groupby("fine_tuned")
+    }
 
-        member = np.ones((len(self.slice), 1))
-        if len(slices) > 1:
-            member = np.column_stack([self.slice == one for one in slices])
-        design = np.column_stack([member, member * self.fine_tuned[:, None]]).astype(float)
-        if not odds:
-            return clustered_fit(OLS(self.correct, design), self.cluster)
-        if not self.has_both(odds):
-            return None
-        return fitted_logit(self.correct, design, pd.factorize(self.cluster)[0])
+
+def _has_both(answers: pd.DataFrame, odds: bool) -> bool:
+    """Whether both models answered; for odds also, that neither is always or never right, which separates the logit."""
+    rates = _rates(answers)
+    return len(rates) == 2 and not (odds and {0.0, 1.0} & {*rates.values()})
+
+
+def _fit(answers: pd.DataFrame, slices: list[str], odds: bool) -> Fit:
+    """With a level of the base model for each slice, then an effect of the fine-tuned model for each."""
+    from statsmodels.regression.linear_model import OLS
+
+    correct, tuned = answers["correct"].to_numpy(), answers["fine_tuned"].to_numpy()
+    member = np.ones((len(answers), 1))
+    if len(slices) > 1:
+        member = np.column_stack([answers["slice"] == one for one in slices])
+    design = np.column_stack([member, member * tuned[:, None]]).astype(float)
+    if not odds:
+        return clustered_fit(OLS(correct, design), answers["cluster"].to_numpy())
+    if not _has_both(answers, odds):
+        return None
+    return fitted_logit(correct, design, pd.factorize(answers["cluster"])[0])
 
 
 def _table(frame: pd.DataFrame, cluster: str, alpha: float, *, effect: str) -> RegressionTable:
     """All examples, each slice, then how each slice's effect differs from that of the largest one."""
-    data, odds = _Answers.of(frame, cluster), effect != "points"
-    parts = {one: data.within(one) for one in set(data.slice.tolist()) - {""}}
-    slices = sorted(parts, key=lambda one: (-parts[one].n, one))
-    usable = [one for one in slices if parts[one].has_both(odds)]
-    fit = data.within(*usable).fit(usable, odds) if usable else None
+    data, odds = _answers(frame, cluster), effect != "points"
+    parts = {str(name): part for name, part in data.groupby("slice") if name}
+    slices = sorted(parts, key=lambda one: (-_n(parts[one]), one))
+    usable = [one for one in slices if _has_both(parts[one], odds)]
+    fit = _fit(_within(data, *usable), usable, odds) if usable else None
     picks = dict(zip(usable, np.eye(2 * len(usable))[len(usable) :], strict=True))
 
-    rows = [("all examples", None, data, data.fit([], odds), np.array([0.0, 1.0]))]
+    rows = [("all examples", None, data, _fit(data, [], odds), np.array([0.0, 1.0]))]
     rows += [(one, one, parts[one], fit, picks.get(one)) for one in slices]
     for one in usable[1:]:
-        both, against = data.within(one, usable[0]), picks[one] - picks[usable[0]]
-        rows.append((f"{one} against {usable[0]}", None, both, fit, against))
+        both = _within(data, one, usable[0])
+        rows.append((f"{one} against {usable[0]}", None, both, fit, picks[one] - picks[usable[0]]))
     left_out = [one for one in slices if odds and one not in usable]
     said = "a model is always or never right, so there is no odds ratio"
     return RegressionTable(
@@ -301,7 +289,7 @@ def _table(frame: pd.DataFrame, cluster: str, alpha: float, *, effect: str) -> R
 def _row(
     what: str,
     name: str | None,
-    part: _Answers,
+    part: pd.DataFrame,
     fit: Fit,
     weights: np.ndarray | None,
     *,
@@ -324,12 +312,13 @@ def _row(
             if effect != "points":
                 estimate, *limits = (float(np.exp(one)) for one in (estimate, *limits))
     notes = () if p_value is not None else (UNDEFINED,)
-    if p_value is not None and (name is not None or is_contrast) and part.fewest < FEW:
+    fewest = min(_n(own) for _, own in part.groupby("slice"))
+    if p_value is not None and (name is not None or is_contrast) and fewest < FEW:
         few, notes, p_value = True, (f"n < {FEW}: no p",), None
-    rates = {} if is_contrast else part.rates
+    rates = {} if is_contrast else _rates(part)
     low, high = limits
     return RegressionRow(
-        **measured(estimate, part.n, (low, high), alpha=alpha, p_value=p_value),
+        **measured(estimate, _n(part), (low, high), alpha=alpha, p_value=p_value),
         term=f"Fine-tuned, {what}",
         slice=name,
         effect=effect,

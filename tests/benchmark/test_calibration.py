@@ -11,7 +11,7 @@ import pytest
 
 from evalkit import stats
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.evidence import evidence_of
+from evalkit.benchmark.handover import evidence_of
 from evalkit.benchmark.slices import slice_table
 from evalkit.decision import Rules, decide
 from evalkit.records import EvalResult

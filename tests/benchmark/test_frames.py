@@ -168,3 +168,14 @@ def test_a_table_of_slices_opens(comparison):
 def test_what_the_finder_found_opens(comparison):
     frame = comparison.find_slices().to_frame()
     assert {"where", "estimate", "p_adjusted"} <= {*frame.columns}
+
+
+def test_a_mean_over_samples_is_not_taken_for_a_right_answer():
+    sampled = [
+        result(i, right, sample=k) for i in range(3) for k, right in enumerate([True, False])
+    ]
+    answers = compare_models(sampled, sampled).to_frame()
+    with pytest.raises(
+        DataError, match=r"'exact_match' holds 0.5 for example 'e0'; .* one row each"
+    ):
+        compare_models(answers[answers["model"] == "base"], sampled)

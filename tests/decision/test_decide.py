@@ -10,6 +10,7 @@ from evalkit.errors import DataError, DesignError
 from evalkit.evidence import as_json
 from evalkit.records import Missing, OpenSlice
 from evalkit.show import verdict as spoken
+from evalkit.wording import effect_text
 
 VERDICTS = ("better", "worse", "no difference shown", "too early", "invalid")
 STATES = [None, *((verdict, simulated) for verdict in VERDICTS for simulated in (False, True))]
@@ -214,8 +215,8 @@ def test_a_score_is_said_as_a_number_and_a_missing_interval_in_words(evidence):
     told = decide(
         {"benchmark": evidence("benchmark", primary=bare), "human": evidence("human")}, study="tiny"
     )
-    assert "– to –" not in spoken.deck(told) + " ".join(one.effect_text() for one in told.layers)
-    assert "interval undefined" in told.layers[0].effect_text()
+    assert "– to –" not in spoken.deck(told) + " ".join(effect_text(one) for one in told.layers)
+    assert "interval undefined" in effect_text(told.layers[0])
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ def test_last_months_votes_do_not_approve_tonights_checkpoint(evidence, name, to
     human = decision.layers[1]
     assert (decision.verdict, human.verdict, human.word) == ("not yet", "missing", "not yet")
     assert human.estimate is None
-    assert human.reason == f"The human rating was made for {told}."
+    assert spoken.reason(human) == f"The human rating was made for {told}."
 
 
 def test_evidence_bound_to_nothing_counts_only_under_the_same_names(evidence):
@@ -315,7 +316,7 @@ def test_users_of_another_model_do_not_approve_this_one_under_tonights_hashes(ev
         "missing",
         None,
     )
-    assert decision.layers[2].reason == told
+    assert spoken.reason(decision.layers[2]) == told
 
 
 def test_without_a_plan_or_names_nobody_is_said_to_have_tested_another_model(evidence):
@@ -361,7 +362,7 @@ def test_too_early_carries_no_effect_anywhere(evidence):
     }
     layer = decide(found, study="tiny", stage="rollout").layers[2]
     assert (layer.estimate, layer.ci_low, layer.p_value) == (None, None, None)
-    assert layer.effect_text() == "–"
+    assert effect_text(layer) == "–"
 
 
 def test_the_layers_own_price_is_kept(evidence):

@@ -174,7 +174,7 @@ def test_without_a_plan_nothing_is_said_of_another_test_set_or_other_models(evid
     )  # fmt: skip
     layer = decide(good(evidence) | {"ab_test": nobody}, study="tiny", stage="rollout").layers[2]
     assert (layer.verdict, layer.stale) == ("too early", "")
-    assert "made for" not in layer.reason
+    assert "made for" not in spoken.reason(layer)
 
 
 @pytest.mark.parametrize(("before", "held"), [([], "ship"), (["2026-11-01T00:00:00Z"], "not yet")])

@@ -72,6 +72,7 @@ def test_one_rater_is_the_sign_test_with_identical_answers_as_ties(new_round, ra
     )
     assert found.asked_only.score == 1.0
     assert found.identical == 8
+    assert "32 pairs rated and 8 identical, ties unasked, 1 rater, p" in human.answer_said(found)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +258,12 @@ def test_careless_raters_are_flagged_and_the_result_stands_with_and_without(new_
     assert found.win_rate.score == pytest.approx(5 / 6)
     assert found.without_flagged.score == 1.0
     assert "cid" in human.raters_title(found)
+    record = human_evidence(found, study="s", models={}, bound_to={})
+    of_cid = human.written(record, found).details.raters[
+        2
+    ]  # the file says in words what the record has by its kind
+    assert of_cid.flags[0].startswith("chooses left in 0%")
+    assert of_cid.reported["flag_kinds"][0] == record.details.raters[2].flags[0] == "left"
 
 
 def test_a_side_bias_beyond_the_smallest_number_is_flagged():

@@ -106,8 +106,10 @@ def test_each_recipe_takes_ten_lines():
     for heading in (
         "Fork a chapter",
         "Add a metric",
+        "Try another regression",
         "Add a plot",
         "Three changes tried",
+        "Ask a model something else",
         "Write a chapter of your own",
     ):
         part = re.search(rf"## {heading}\n(.*?)(?:\n## |\Z)", GUIDE, re.DOTALL)[1]
@@ -128,7 +130,8 @@ def copied(tmp_path_factory):
     with (root / "data/icd10/study.yaml").open("a") as file:
         file.write("long_input: 45\n")
     parameters, *rest = guide_cells("Write a chapter of your own")
-    cells = [parameters, *rest, *guide_cells("Add a plot"), *guide_cells("Add a metric")]
+    more = ("Add a plot", "Add a metric", "Try another regression")
+    cells = [parameters, *rest, *(one for heading in more for one in guide_cells(heading))]
     for book in (ROOT / "notebooks").glob("0*.ipynb"):
         shutil.copy(book, root / "notebooks")
     written(root / "notebooks/08_mine.ipynb", "Are long inputs harder?", *cells)
@@ -143,6 +146,7 @@ def test_the_guides_chapter_metric_and_plot_run_in_a_copy_of_the_demo(copied):
     assert "Of inputs of more than 45 characters" in shown
     assert shown.count("Drawn: ") >= 2
     assert "as long" in shown.lower()
+    assert "fine_tuned:C(kind)[T.one diagnosis]" in shown
 
 
 def forked(chapter: str, path: Path, cells: list[str]) -> None:

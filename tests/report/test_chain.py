@@ -9,6 +9,7 @@ from evalkit.decision import history
 from evalkit.errors import DataError, DesignError
 from evalkit.report import chain, gate, manifest
 from evalkit.show import changes
+from evalkit.show import verdict as spoken
 from evalkit.study import Study
 
 CANARY = "sk-canary0123456789abcdef"
@@ -178,7 +179,7 @@ def test_the_gate_answers_by_the_decision(project, decided, verdict, code):
     folder = root / "reports/tiny/20261124T000000Z-0a0a0a0a"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"failed": {}}))
-    decided(verdict).write(folder)
+    spoken.write(decided(verdict), folder)
     for name in ("tiny", folder.name, str(folder)):
         assert gate.gate(name, root=root).code == code
 
@@ -195,7 +196,7 @@ def night(project, decided):
             json.dumps({"failed": dict.fromkeys(failed, "e"), "left_out": list(left_out)})
         )
         if verdict:
-            decided(verdict).write(folder)
+            spoken.write(decided(verdict), folder)
         return root
 
     return made

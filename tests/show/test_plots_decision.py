@@ -12,6 +12,7 @@ from evalkit.records import OPEN_WINDOWS, Missing
 from evalkit.show import changes as history
 from evalkit.show import decision as plots
 from evalkit.show import picture, style
+from evalkit.show.verdict import reason
 
 LAYERS = ("benchmark", "human", "ab_test")
 SLICE = {
@@ -264,3 +265,10 @@ def _svg_texts(decision):
         text = svg(ax.figure)
         pyplot.close(ax.figure)
     return text
+
+
+def test_pairs_that_nobody_rated_are_told_apart():
+    human = evidence("human", "better", unit="items", details={"identical": 66})
+    decision = decide({"human": human}, study="x")
+    assert "234 rated, 66 identical" in _svg_texts(decision)
+    assert "over 234 items rated and 66 identical" in reason(decision.layers[1])

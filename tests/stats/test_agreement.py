@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,3 +109,34 @@ def test_raters_may_come_by_name_as_a_table_or_with_the_gaps_of_pandas():
         assert krippendorff_alpha(same).n_raters == 2
     with pytest.raises(DesignError, match="a list for each rater"):
         krippendorff_alpha(["abb", "acb"])
+
+
+def by_pairs(ratings, level):
+    """Krippendorff's alpha from its definition: observed over expected disagreement of pairs of ratings."""
+    units = [[one for one in unit if one is not None] for unit in zip(*ratings, strict=True)]
+    units = [unit for unit in units if len(unit) > 1]
+    pooled = [one for unit in units for one in unit]
+    below = {one: sum(other < one for other in pooled) for one in pooled}
+
+    def apart(a, b):
+        if level == "nominal":
+            return float(a != b)
+        if level == "interval":
+            return (a - b) ** 2
+        ends = [below[one] + pooled.count(one) / 2 for one in (a, b)]
+        return (ends[0] - ends[1]) ** 2
+
+    n = len(pooled)
+    seen = sum(
+        sum(apart(a, b) for a, b in itertools.permutations(unit, 2)) / (len(unit) - 1)
+        for unit in units
+    )
+    expected = sum(apart(a, b) for a, b in itertools.permutations(pooled, 2))
+    return 1 - (n - 1) * seen / expected if expected else None
+
+
+@given(tables, st.sampled_from(["nominal", "ordinal", "interval"]))
+def test_alpha_by_its_definition_over_pairs(ratings, level):
+    found = krippendorff_alpha(ratings, level, resamples=2).estimate
+    assert found == (None if found is None else pytest.approx(by_pairs(ratings, level), abs=1e-9))
+    assert (found is None) == (by_pairs(ratings, level) is None)

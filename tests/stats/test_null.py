@@ -1,5 +1,8 @@
 """What decides an A/B difference where the usual error bars do not hold; each case with its figure."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -18,10 +21,19 @@ from evalkit.stats import (
     users_needed,
     users_power,
 )
-from evalkit.stats.null import Null, binary_p, exact_p, skewed_p, skewed_quantile, skewed_tail
+from evalkit.stats.null import (
+    Null,
+    binary_p,
+    exact_p,
+    null_of,
+    skewed_p,
+    skewed_quantile,
+    skewed_tail,
+)
 from evalkit.stats.result import two_sided_p
 from evalkit.stats.sequential import crossing_chance, obrien_fleming_bounds
 from evalkit.stats.sums import ratio_sums
+from evalkit.stats.users import lean_of_difference
 
 
 def once(n, k):
@@ -266,3 +278,54 @@ def test_the_tails_of_what_is_left_are_those_of_the_residuals():
     squares, cubes = ratio_sums(x, y).tails(3.0)
     assert squares == pytest.approx(((left - left.mean()) ** 2).sum())
     assert cubes == pytest.approx(((left - left.mean()) ** 3).sum())
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        [((40, 10), (1, 3))],
+        [((40, 10), (1, 3)), ((20, 25), (2, 0))],
+        [((9, 30), (0, 2)), ((12, 12), (1, 1)), ((50, 5), (3, 2))],
+    ],
+)
+def test_the_exact_p_over_phases_by_every_table_they_could_have_given(phases):
+    """Zelen 1971: the chance of all sums of treatment's events that are no likelier than the one seen."""
+    nulls = [
+        Null(se=None, n=n, hits=hits, misses=(n[0] - hits[0], n[1] - hits[1])) for n, hits in phases
+    ]
+    chances = {}
+    for tables in itertools.product(*(range(sum(hits) + 1) for _, hits in phases)):
+        laws = [stats.hypergeom(sum(n), sum(hits), n[1]) for n, hits in phases]
+        chance = math.prod(law.pmf(k) for law, k in zip(laws, tables, strict=True))
+        chances[sum(tables)] = chances.get(sum(tables), 0.0) + chance
+    seen = chances[sum(hits[1] for _, hits in phases)]
+    other = sum(one for one in chances.values() if one <= seen * (1 + 1e-7))
+    assert exact_p(nulls) == pytest.approx(other)
+
+
+def test_the_null_has_the_spread_and_skewness_of_users_assigned_anew():
+    # every way in which 3 of 12 users, two requests each, may fall to treatment
+    n, m, y = 12, 3, np.array([0, 0, 1, 0, 2, 0, 0, 1, 0, 0, 0, 2], float)
+    x, e = np.full(n, 2.0), y - y.mean()
+    sums = np.array([e[list(one)].sum() for one in itertools.combinations(range(n), m)])
+    found = null_of(ratio_sums(x[m:], y[m:]), ratio_sums(x[:m], y[:m]))
+    assert found.se == pytest.approx(sums.std() * (1 / (2 * m) + 1 / (2 * (n - m))))
+    # a sample without replacement is skewed a little more: by sqrt(n (n - 1)) / (n - 2)
+    assert found.skew * (n * (n - 1)) ** 0.5 / (n - 2) == pytest.approx(stats.skew(sums))
+
+
+@pytest.mark.parametrize(("old", "new"), [(0.02, 0.2), (0.1, 0.4), (0.5, 0.5)])
+def test_the_power_of_few_users_by_every_outcome_they_could_have(old, new):
+    sizes, shown = (40, 25), 0.0
+    for a, b in itertools.product(range(sizes[0] + 1), range(sizes[1] + 1)):
+        p_value = ratio_test(once(sizes[0], a), once(sizes[1], b)).p_value
+        chance = stats.binom.pmf(a, sizes[0], old) * stats.binom.pmf(b, sizes[1], new)
+        shown += chance * (p_value is not None and p_value < 0.05)
+    assert users_power(*sizes, old, new) == pytest.approx(shown, abs=1e-4)
+
+
+def test_the_lean_of_a_difference_by_its_cumulants():
+    # third cumulants of means: skew / n^2, with a minus for the one that is taken away
+    lean = lean_of_difference(2.0, (900, 100))
+    assert lean == pytest.approx((2 / 100**2 - 2 / 900**2) / (1 / 100 + 1 / 900) ** 1.5)
+    assert lean_of_difference(2.0, (500, 500)) == 0

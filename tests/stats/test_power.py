@@ -10,6 +10,8 @@ from statsmodels.stats.proportion import samplesize_proportions_2indep_onetail
 
 from evalkit.errors import DesignError
 from evalkit.stats import (
+    chance_to_find,
+    chance_to_find_mean,
     days_needed,
     detectable_difference,
     examples_needed,
@@ -164,3 +166,21 @@ def test_days_come_in_whole_weeks():
 def test_a_difference_that_is_no_number_is_refused():
     with pytest.raises(DesignError, match="difference is nan"):
         users_needed_mean(1.0, float("nan"))
+
+
+@pytest.mark.parametrize(("n", "psi", "loss"), [(12, 0.4, 0.2), (9, 0.5, 0.5), (15, 0.3, 0.1)])
+def test_the_chance_to_find_by_every_table_of_examples(n, psi, loss):
+    up, down = (psi + loss) / 2, (psi - loss) / 2
+    found = sum(
+        stats.multinomial.pmf([b, c, n - b - c], n, [up, down, 1 - psi])
+        for b in range(n + 1)
+        for c in range(n + 1 - b)
+        if b + c and stats.binomtest(b, b + c).pvalue < 0.05
+    )
+    assert chance_to_find(n, psi, loss) == pytest.approx(found)
+
+
+def test_the_chance_to_find_a_mean_by_the_normal_tail():
+    assert chance_to_find_mean(0.05, 0.1) == pytest.approx(
+        stats.norm.sf(1.959964, loc=2.0), abs=1e-6
+    )

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from evalkit.errors import DesignError
-from evalkit.stats import confidence_sequence, obrien_fleming_bounds, spent_alpha
+from evalkit.stats import (
+    confidence_sequence,
+    crossing_chance,
+    extension_levels,
+    obrien_fleming_bounds,
+    spent_alpha,
+)
 
 fractions = st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True).map(
     lambda all_: [n / 100 for n in sorted(all_)]
@@ -91,3 +97,20 @@ def test_fractions_that_rounding_took_a_hair_above_one_are_one():
     )
     with pytest.raises(DesignError, match="information fraction"):
         obrien_fleming_bounds([0.5, 1.001])
+
+
+@pytest.mark.parametrize("drift", [0.0, 1.5, 2.8])
+def test_the_chance_to_cross_by_the_bivariate_normal(drift):
+    times = (0.4, 1.0)
+    bounds = np.array(obrien_fleming_bounds(times))
+    law = stats.multivariate_normal([drift * 0.4**0.5, drift], [[1, 0.4**0.5], [0.4**0.5, 1]])
+    inside = law.cdf(bounds, lower_limit=-bounds)
+    assert crossing_chance(times, drift) == pytest.approx(1 - inside, abs=1e-5)
+
+
+def test_the_levels_of_an_extension_by_the_bivariate_normal():
+    levels = extension_levels(0.6, declared=0.5)
+    bounds = stats.norm.isf(np.array(levels) / 2)
+    law = stats.multivariate_normal([0, 0], [[1, 0.6**0.5], [0.6**0.5, 1]])
+    assert 1 - law.cdf(bounds, lower_limit=-bounds) == pytest.approx(0.05, abs=1e-5)
+    assert levels[0] == spent_alpha(0.5)

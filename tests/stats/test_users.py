@@ -5,6 +5,7 @@ import statsmodels.formula.api as smf
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from evalkit.errors import DesignError
 from evalkit.stats import (
@@ -17,10 +18,13 @@ from evalkit.stats import (
     mean_test_from_sums,
     noninferiority_test,
     proportion_z_test,
+    quantile_interval,
+    quantile_test,
     ratio_sums,
     ratio_test,
     ratio_test_from_sums,
 )
+from evalkit.stats.users import newcombe_by_user, wilson_by_user
 
 user = st.integers(1, 12).flatmap(lambda x: st.tuples(st.just(x), st.integers(0, x)))
 users = st.lists(user, min_size=3, max_size=60).map(
@@ -257,3 +261,40 @@ def test_small_differences_of_large_values_keep_their_variance():
     )
     assert far.p_value == pytest.approx(near.p_value, rel=1e-6)
     assert mean_test([0.1] * 7, [0.3] * 1000).p_value is None
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.data())
+def test_newcombes_interval_by_user_is_statsmodels_where_each_has_one_request(n_old, n_new, data):
+    old, new = data.draw(st.integers(0, n_old)), data.draw(st.integers(0, n_new))
+    sums = [ratio_sums(np.ones(n), np.arange(n) < k) for k, n in ((old, n_old), (new, n_new))]
+    other = confint_proportions_2indep(
+        new, n_new, old, n_old, compare="diff", method="newcomb", alpha=0.05
+    )
+    assert newcombe_by_user(*sums, 0.05) == pytest.approx(other, abs=1e-9)
+
+
+def test_wilson_by_user_is_wilson_at_the_requests_that_users_are_worth():
+    # Rao & Scott 1992: the variance by user over that by request, here of twins: two requests that are always alike
+    k = np.array([2.0] * 30 + [0.0] * 70)
+    _, low, high = wilson_by_user(ratio_sums(np.full(100, 2.0), k), 0.05)
+    assert (low, high) == pytest.approx(proportion_confint(30, 100, method="wilson"))
+
+
+def test_the_difference_of_quantiles_has_limits_from_those_of_both():
+    users, values = np.arange(400) % 80, np.random.default_rng(2).exponential(1, (2, 400))
+    old, new = (quantile_interval(users, one, 0.9) for one in values)
+    test = quantile_test(old, new)
+    fall = (new.estimate - new.ci_low) ** 2 + (old.ci_high - old.estimate) ** 2
+    rise = (new.ci_high - new.estimate) ** 2 + (old.estimate - old.ci_low) ** 2
+    assert test.ci_low == pytest.approx(test.diff - fall**0.5)
+    assert test.ci_high == pytest.approx(test.diff + rise**0.5)
+
+
+def test_the_lift_of_a_mean_by_the_errors_of_the_logs():
+    rng = np.random.default_rng(5)
+    old, new = rng.gamma(2, 3, 500), rng.gamma(2, 3.5, 400)
+    test = mean_test(old, new)
+    se = sum(one.var(ddof=1) / len(one) / one.mean() ** 2 for one in (old, new)) ** 0.5
+    middle, reach = np.log(new.mean() / old.mean()), stats.t.isf(0.025, test.df) * se
+    ends = np.exp([middle - reach, middle + reach]) - 1
+    assert (test.lift_ci_low, test.lift_ci_high) == pytest.approx(tuple(ends))

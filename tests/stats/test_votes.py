@@ -1,9 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.api import GLM, families
+from statsmodels.stats.anova import anova_lm
 
 from evalkit.errors import DesignError
 from evalkit.stats import (
@@ -250,3 +253,36 @@ def test_where_test_and_interval_part_a_sentence_says_which_decides():
     assert parted
     assert all(any("verdict follows the test" in note for note in one.notes) for one in parted)
     assert not any("verdict follows" in note for note in win_rate(30, 12, 8).notes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_raters_as_a_sample_by_the_mean_squares_of_an_analysis_of_variance(seed):
+    votes = crossed(seed, 4, 0.3)
+    rows = [(i, r, v / 2) for r, row in enumerate(votes) for i, v in enumerate(row)]
+    frame = pd.DataFrame(rows, columns=["item", "rater", "y"])
+    table = anova_lm(smf.ols("y ~ C(item) + C(rater)", frame).fit())
+    square, df = table["sum_sq"] / table["df"], table["df"]
+    n, ways = len(frame), ["C(item)", "C(rater)", "Residual"]
+    by_item, by_rater, rest = square[ways]
+    variance = max(by_item + by_rater - rest, by_item, by_rater) / n
+    crossed_df = variance**2 / sum((square[one] / n) ** 2 / df[one] for one in ways)
+    mean, alone = frame["y"].mean(), by_rater / n
+    p_value = max(
+        2 * stats.t.sf(abs(mean) / variance**0.5, crossed_df),
+        2 * stats.t.sf(abs(mean) / alone**0.5, 3),
+    )
+    test = rater_sample_test(votes)
+    assert test.p_value == pytest.approx(p_value)
+    half = max(stats.t.isf(0.025, crossed_df) * variance**0.5, stats.t.isf(0.025, 3) * alone**0.5)
+    assert test.ci_low == pytest.approx(max(0.0, 0.5 + mean - half))
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([-1, 0, 1]), min_size=2, max_size=4), min_size=40, max_size=60
+    )
+)
+def test_with_many_items_the_t_test_of_their_means_is_scipys(item_votes):
+    test, means = item_mean_test(item_votes), [np.mean(one) for one in item_votes]
+    if test.method == "t-test of item means":
+        assert test.p_value == pytest.approx(stats.ttest_1samp(means, 0).pvalue, abs=1e-12)

@@ -1,0 +1,88 @@
+"""A decision's file has words for people beside its kinds and numbers; they are made afresh, and never read."""
+
+import json
+
+import pytest
+
+from evalkit.decision import decide, read_decision
+from evalkit.errors import DataError
+from evalkit.records import Missing
+from evalkit.show import verdict
+from evalkit.show.lacking import in_words
+
+SLICE = {"slice": "kind = multi", "n": 96, "estimate": -0.06, "ci_low": -0.1, "ci_high": -0.02}
+
+
+@pytest.fixture
+def file(evidence, tmp_path):
+    lost = evidence("benchmark", details={"slices": [SLICE | {"verdict": "worse"}]})
+    short = Missing(kind="more_ratings", n=60, needed=90, estimate=0.55, chance=0.8)
+    open_ = evidence("human", "no difference shown", missing=(short,))
+    decision = decide({"benchmark": lost, "human": open_}, study="tiny")
+    return verdict.write(decision, tmp_path)
+
+
+def edited(file, change):
+    found = json.loads(file.read_text())
+    change(found)
+    file.write_text(json.dumps(found))
+    return file.parent
+
+
+def test_the_file_has_words_and_numbers_and_reads_back(file):
+    found, decision = json.loads(file.read_text()), verdict.read(file.parent)
+    assert found["headline"] == verdict.headline(decision)
+    assert found["layers"][0]["reason"] == verdict.reason(decision.layers[0])
+    assert found["layers"][0]["findings"][0]["text"] == "worse by 6.0 points on “multi” examples"
+    price = "90 pairs, about 1.5 hours a rater at one a minute"
+    (lacks,) = found["layers"][1]["missing"]
+    assert (lacks["price"], lacks["needed"], lacks["kind"]) == (price, 90, "more_ratings")
+    assert found["missing"][1]["price"] == price
+    assert decision == read_decision(file.parent)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda found: found.update(headline="Don’t ship this version: all is well."), "headline"),
+        (lambda found: found.update(deck="All is well."), "deck"),
+        (lambda found: found["layers"][0].update(reason="All is well."), "layers"),
+        (lambda found: found["layers"][1]["missing"][0].update(price="nothing"), "layers"),
+        (lambda found: found["missing"][0].update(price="nothing"), "missing"),
+        (lambda found: found.update(rules=[]), "rules"),
+        (lambda found: found["layers"][0]["findings"][0].update(text="fine"), "layers"),
+    ],
+)
+def test_a_word_that_its_numbers_do_not_make_is_refused(file, change, what):
+    with pytest.raises(
+        DataError, match=f"its .*{what}.* not what its numbers make; run its chapter"
+    ):
+        verdict.read(edited(file, change))
+
+
+def of_an_earlier_version(found):
+    for name in ("ruled_by", "sliced", "n_regressed"):
+        del found[name]
+    for layer in found["layers"]:
+        words = ("action", "why", "price")
+        layer["missing"] = [{name: one[name] for name in words} for one in layer["missing"]]
+
+
+def test_a_file_of_an_earlier_version_is_read_as_far_as_its_numbers_go(file):
+    folder = edited(file, of_an_earlier_version)
+    decision = verdict.read(folder)
+    assert verdict.headline(decision).startswith("Don’t ship this version: ")
+    with pytest.raises(DataError, match="earlier version, without its numbers; run its chapter"):
+        verdict.missing(decision)
+    wrong = "Don’t ship this version: no gain is shown."
+    edited(file, lambda found: found.update(headline=wrong))
+    with pytest.raises(DataError, match=r"of an earlier version, .*; run its chapter again"):
+        verdict.read(folder)
+    assert verdict.read(folder, earlier=True) == decision
+
+
+def test_words_of_an_earlier_version_are_not_words_of_this_one():
+    with pytest.raises(DataError, match="run its chapter again"):
+        in_words(Missing())
+    with pytest.raises(DataError, match="run its chapter again"):
+        in_words(Missing(kind="open_slices"))
