@@ -1,6 +1,7 @@
 """A layer's evidence: a field for what code reads, and the rest kept as it is."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -125,11 +126,9 @@ def test_nobody_looks_into_what_is_only_reported():
     import evalkit
 
     package = Path(evalkit.__file__).parent
-    looking = [
-        one for one in package.rglob("*.py") if ".reported" in one.read_text(encoding="utf-8")
-    ]
-    # the record itself, and who adds to it; `reported[...]` and `reported.get` stand nowhere
-    assert {one.name for one in looking} == {"evidence.py", "handover.py", "workbench.py"}
+    text = "".join(one.read_text(encoding="utf-8") for one in package.rglob("*.py"))
+    assert ".reported" in text  # it is written, and added to
+    assert not re.findall(r"\.reported(\[|\.get\b)", text)
 
 
 @pytest.mark.parametrize("layer", ["nothing", None, 3])
