@@ -346,7 +346,7 @@ def _batch(options: Namespace) -> None:
     number("--samples", default=0, help="ask each N times; as the study says"),
 )
 def _freeze(options: Namespace) -> None:
-    from evalkit.benchmark.frozen import freeze
+    from evalkit.benchmark.bench import freeze
 
     bench = _bench(options)
     _tell(freeze(bench, options.role, prompts=options.prompts, samples=options.samples))

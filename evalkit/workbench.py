@@ -81,7 +81,7 @@ class Study(study.Study):
 
     @cached_property
     def _checkup(self) -> Checkup:
-        from evalkit.benchmark import doctor, near_duplicates
+        from evalkit.benchmark import doctor
 
         return doctor.examine(
             self.bench.path,
@@ -89,7 +89,7 @@ class Study(study.Study):
             slice_fields=self.bench.fields,
             cluster_field=self.settings.cluster_field or None,
             limit=self.settings.limit,
-            memory=self.reports / near_duplicates.MEMORY,
+            memory=self.reports / doctor.MEMORY,
         )
 
     def costs(self) -> Costs:

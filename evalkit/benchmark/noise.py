@@ -55,11 +55,6 @@ class ModelNoise:
         return self.text_rate.n
 
     @property
-    def n_other_words(self) -> int:
-        """Of these, answered in other words the second time."""
-        return self.text_rate.successes
-
-    @property
     def n_changed(self) -> int:
         """Of these, right once and wrong once."""
         return self.flip_rate.successes
@@ -75,7 +70,7 @@ class ModelNoise:
         """Plain values for the evidence file."""
         return {
             "n": self.n,
-            "n_other_words": self.n_other_words,
+            "n_other_words": self.text_rate.successes,
             "n_changed": self.n_changed,
             "flip_rate": self.flip_rate.to_dict(),
             "text_rate": self.text_rate.to_dict(),

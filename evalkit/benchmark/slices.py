@@ -33,36 +33,23 @@ MAX_VALUES = 20  # a field with more values names examples, not slices
 
 Standing = Literal["worse", "shown safe", "looks bad", "could not have been seen"]
 Predicate = Callable[[Pair], bool]
-_FLOATS = (
-    "base_rate",
-    "fine_tuned_rate",
-    "estimate",
-    "ci_low",
-    "ci_high",
-    "p_value",
-    "p_exact",
-    "p_adjusted",
-    "margin",
-    "chance_to_see",
-)
+_OF_TEST = ("estimate", "ci_low", "ci_high", "p_value", "p_exact")
+_RATES = ("base_rate", "fine_tuned_rate")
+_FLOATS = (*_RATES, *_OF_TEST, "p_adjusted", "margin", "chance_to_see")
 _DTYPES = {
-    "slice": "category",
-    "field": "category",
+    **dict.fromkeys(("slice", "field"), "category"),
     "value": "str",
     "metric": "category",
-    "n": "Int64",
-    "n_to_settle": "Int64",
+    **dict.fromkeys(("n", "n_to_settle"), "Int64"),
     **dict.fromkeys(_FLOATS, "Float64"),
-    "verdict": "category",
-    "standing": "category",
+    **dict.fromkeys(("verdict", "standing"), "category"),
     "few": "boolean",
 }
+_SHARES = ("share_of_regressed", "estimate", "ci_low", "ci_high", "p_adjusted")
 _FOUND = {
     "where": "str",
     **dict.fromkeys(("n", "n_fixed", "n_regressed"), "Int64"),
-    **dict.fromkeys(
-        ("share_of_regressed", "estimate", "ci_low", "ci_high", "p_adjusted"), "Float64"
-    ),
+    **dict.fromkeys(_SHARES, "Float64"),
 }
 
 
@@ -72,8 +59,10 @@ class SliceRow:
 
     Attributes:
         slice: `field = value`, fit to be drawn: unseen and unstorable characters stand as codes.
-        test: The slice's own test, not adjusted.
-        p_adjusted: Holm over all slices.
+        test: The slice's own test, not adjusted. Its `p_value`, McNemar's mid-p or of t, is valid on average, a little
+            liberal where few examples decide; its `p_exact` at any number of examples: McNemar's, or of sign flips where
+            few examples moved; None where t decides.
+        p_adjusted: Holm over all slices, of the exact p.
         n_tested: Slices that share the level.
         margin: The declared margin, None without one.
         beyond_margin: The whole interval lies beyond the margin on the bad side, at a level that allows for the number of
@@ -109,28 +98,6 @@ class SliceRow:
     def gain(self) -> float:
         """The difference with the sign of good news; 0 when there is none."""
         return -(self.estimate or 0.0) if self.test.lower_is_better else self.estimate or 0.0
-
-    @property
-    def ci_low(self) -> float | None:
-        """Lower limit of the slice's own interval."""
-        return self.test.ci_low
-
-    @property
-    def ci_high(self) -> float | None:
-        """Upper limit."""
-        return self.test.ci_high
-
-    @property
-    def p_value(self) -> float | None:
-        """Raw p, McNemar's mid-p or of t; valid on average, a little liberal where few examples decide."""
-        return self.test.p_value
-
-    @property
-    def p_exact(self) -> float | None:
-        """Exact p, valid at any number of examples, which Holm adjusts: McNemar's, or of sign flips where few examples
-        moved; None where t decides.
-        """
-        return self.test.p_exact
 
     @property
     def verdict(self) -> str:
@@ -204,7 +171,7 @@ class SliceRow:
         """Plain values for the evidence file."""
         said = ("verdict", "safety", "standing", "margin", "chance_to_see", "n_to_settle", "gain")
         names = ("slice", "field", "value", "n", *_FLOATS[:-2], *said)
-        plain = {name: getattr(self, name) for name in names}
+        plain = {one: getattr(self.test if one in _OF_TEST else self, one) for one in names}
         return {**plain, "diff": self.estimate, "shown_as": self.test.shown_in()}
 
 
@@ -240,7 +207,10 @@ class SliceTable(Brief):
     @property
     def most_lost(self) -> SliceTable | None:
         """Of the other metrics the one with the largest shown loss, the first when none is shown; None without others."""
-        return most_lost(self.others) if self.others else None
+        return min(self.others, key=SliceTable._lost, default=None)
+
+    def _lost(self) -> float:
+        return min((row.gain for row in self.worse), default=0.0)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a slice of this metric, in the order of the table.
@@ -389,11 +359,6 @@ def _tables(
 def _best_end(test: Result) -> float:
     """The limit of the interval on the good side, with the sign of good news; 0 where there is none."""
     return -(test.ci_low or 0.0) if test.lower_is_better else test.ci_high or 0.0
-
-
-def most_lost(tables: Sequence[SliceTable]) -> SliceTable:
-    """The table with the largest loss that is shown; the first when none is."""
-    return min(tables, key=lambda table: min((row.gain for row in table.worse), default=0.0))
 
 
 def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str, str], list[Pair]]:

@@ -132,9 +132,8 @@ def _levels(one: Change) -> str:
 
 
 def _primary_levels(comparison: Comparison) -> str:
-    name, sides = comparison.primary_metric, (comparison.base, comparison.fine_tuned)
-    rates = [one.by_metric.get(name) for one in sides]
-    old, new = (None if one is None else one.estimate for one in rates)
+    one = comparison.changes[comparison.primary_metric]
+    old, new = (side and side.estimate for side in (one.base, one.fine_tuned))
     return say.levels(old, new, comparison.primary)
 
 

@@ -6,18 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from evalkit import stats
-from evalkit.benchmark.doctor import (
-    FEW,
-    FEW_IN_SLICE,
-    ICD,
-    MANY,
-    NEAR,
-    SCHEMA,
-    USUAL,
-    Checkup,
-    Finding,
-    Hints,
-)
+from evalkit.benchmark import doctor
+from evalkit.benchmark.doctor import Checkup, Finding, Hints
 from evalkit.show.tables import Html, joined, note, table
 from evalkit.wording import count, listed, plural, points, share, visible
 
@@ -34,7 +24,43 @@ _NOUNS = {
     "too many slices": ("slice field with too many values", "slice fields with too many values"),
     "size": ("remark on the size", "remarks on the size"),
 }
+_ALIKE = f"{{inputs}} inputs, each at least {doctor.NEAR:.0%} alike to another"
 _LEAKED = "take it out of the test set or of the training"
+_SAID = {  # what was found, and what to do about it
+    "nothing expected": (
+        "nothing is expected of {n} of {of}",
+        "nothing, where people or the form decide; else end the row with the expected answer",
+    ),
+    "conflict": ("same prompt, different expected answers", "keep the right one"),
+    "duplicate": ("same prompt, same expected answer", "keep one of them"),
+    "duplicate, undeclared": ("same prompt, nothing expected", "keep one of them"),
+    "near-duplicate": (_ALIKE, "keep one; their sources differ, so they count apart"),
+    "near-duplicate, undeclared": (
+        _ALIKE,
+        "keep one, or declare a cluster_field (doctor: --cluster) that they share",
+    ),
+    "leak (exact)": ("its prompt is line {line} of the training file", _LEAKED),
+    "leak (8-gram)": ("{share} of its 8-word runs stand in the training file", _LEAKED),
+    "no slice value": ("no value of {about}", "fill in {about} for {rows}"),
+    "too many slices": (
+        "slice field {about} has {n} values in {of}, such as {some}; "
+        f"at most {stats.MOST_VALUES} can be cut by",
+        "declare a field with fewer values, or take {about} out of slice_fields",
+    ),
+    "thin slice": ("{about} has {rows}", "{to_tell} more would give it a p-value of its own"),
+    "pairs": (
+        "{pairs} of long inputs that share part of their text not compared",
+        "nothing, when they share a template; near-duplicates among them may be missed",
+    ),
+    "few": (
+        "{rows}: single rows have too much influence",
+        f"{{to_few}} more rows reach {doctor.FEW}, {{to_usual}} the usual {doctor.USUAL}",
+    ),
+    "many": (
+        f"{{rows}}: above {count(doctor.MANY)} each row costs more than it tells",
+        "use a limit while you iterate",
+    ),
+}
 
 
 def checkup(found: Checkup) -> Html:
@@ -100,62 +126,27 @@ def _row(kind: str, places: Sequence[int], what: str, remedy: str) -> dict[str, 
 
 def said(one: Finding) -> tuple[str, str]:
     """What was found, and what to do about it."""
-    what, remedy = "", ""
-    match one.kind:
-        case "unusable" if one.problem:
-            what, remedy = one.problem.problem, one.problem.remedy
-        case "nothing expected":
-            what = f"nothing is expected of {count(one.n)} of {plural(one.of, 'row')}"
-            remedy = "nothing, where people or the form decide; else end the row with the expected answer"
-        case "conflict":
-            what, remedy = "same prompt, different expected answers", "keep the right one"
-        case "duplicate":
-            what = f"same prompt, {'same expected answer' if one.declared else 'nothing expected'}"
-            remedy = "keep one of them"
-        case "near-duplicate":
-            what = f"{len(one.lines)} inputs, each at least {NEAR:.0%} alike to another"
-            shared = "keep one, or declare a cluster_field (doctor: --cluster) that they share"
-            remedy = (
-                "keep one; their sources differ, so they count apart" if one.declared else shared
-            )
-        case "leak (exact)":
-            what, remedy = f"its prompt is line {one.n} of the training file", _LEAKED
-        case "leak (8-gram)":
-            runs = share(one.n, one.of)
-            what, remedy = f"{runs} of its 8-word runs stand in the training file", _LEAKED
-        case "no slice value":
-            what, remedy = (
-                f"no value of {one.about}",
-                f"fill in {one.about} for {plural(one.n, 'row')}",
-            )
-        case "too many slices":
-            some, most = listed([repr(value[:40]) for value in one.examples]), stats.MOST_VALUES
-            has = f"has {count(one.n)} values in {plural(one.of, 'row')}, such as {some}"
-            what = f"slice field {one.about} {has}; at most {most} can be cut by"
-            remedy = f"declare a field with fewer values, or take {one.about} out of slice_fields"
-        case "thin slice":
-            what = f"{one.about} has {plural(one.n, 'row')}"
-            remedy = f"{FEW_IN_SLICE - one.n} more would give it a p-value of its own"
-        case "size":
-            what, remedy = _sized(one)
+    if one.problem:
+        return one.problem.problem, one.problem.remedy
+    case = one.kind if one.declared else f"{one.kind}, undeclared"
+    if one.kind == "size":
+        case = one.about if one.about == "pairs" else "few" if one.n < doctor.FEW else "many"
+    numbers = {
+        "n": count(one.n),
+        "line": one.n,
+        "about": one.about,
+        "inputs": len(one.lines),
+        "rows": plural(one.n, "row"),
+        "of": plural(one.of, "row"),
+        "pairs": plural(one.n, "pair"),
+        "share": share(one.n, one.of),
+        "some": listed([repr(value[:40]) for value in one.examples]),
+        "to_tell": doctor.FEW_IN_SLICE - one.n,
+        "to_few": doctor.FEW - one.n,
+        "to_usual": doctor.USUAL - one.n,
+    }
+    what, remedy = (told.format_map(numbers) for told in _SAID[case])
     return what, remedy
-
-
-def _sized(one: Finding) -> tuple[str, str]:
-    if one.about == "pairs":
-        pairs = f"{plural(one.n, 'pair')} of long inputs that share part of their text not compared"
-        return (
-            pairs,
-            "nothing, when they share a template; near-duplicates among them may be missed",
-        )
-    n = plural(one.n, "row")
-    if one.n < FEW:
-        more = f"{FEW - one.n} more rows reach {FEW}, {USUAL - one.n} the usual {USUAL}"
-        return f"{n}: single rows have too much influence", more
-    return (
-        f"{n}: above {count(MANY)} each row costs more than it tells",
-        "use a limit while you iterate",
-    )
 
 
 def undeclared(found: Checkup) -> str:
@@ -179,10 +170,8 @@ def hinted(found: Hints) -> list[str]:
         count_as = f"rows of one source count together: cluster_field: {_quoted(name)}"
         told.append(f"Rows share {name} ({n} values); {count_as}")
     if found.checker:
-        looks = {
-            SCHEMA: "are JSON; put a JSON schema beside the test file",
-            ICD: "are codes of ICD-10-CM",
-        }
+        json_said = "are JSON; put a JSON schema beside the test file"
+        looks = {doctor.SCHEMA: json_said, doctor.ICD: "are codes of ICD-10-CM"}
         like = looks.get(found.checker, f"are one of {found.n_labels} labels")
         told.append(f"Expected answers {like}: checker: {_quoted(found.checker)}")
     return [visible(" ".join(one.splitlines())) for one in told]

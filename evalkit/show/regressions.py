@@ -138,8 +138,8 @@ def slice_rows(table: SliceTable) -> list[Row]:
                 "base": wording.level(row.base_rate, scale),
                 "fine-tuned": wording.level(row.fine_tuned_rate, scale),
                 difference: say.size(row.test),
-                "p": p_text(row.p_value),
-                "exact p": p_text(row.p_exact),
+                "p": p_text(row.test.p_value),
+                "exact p": p_text(row.test.p_exact),
                 "adjusted p": p_text(row.p_adjusted),
                 "verdict": slice_verdict(row),
                 "to settle it": f"about {count(n - row.n)} more" if n else NOTHING,
@@ -223,10 +223,8 @@ def segment_rows(found: Found) -> list[Row]:
 def regression(comparison: Comparison) -> Html:
     """What the fine-tuned model changes in each slice field: in points, and as odds."""
     made, numbers = [], ("points", "p", "odds ratio", "p of odds")
-    how = {
-        "cluster": "cluster" if comparison.clustered else "example_id",
-        "alpha": comparison.alpha,
-    }
+    cluster = "cluster" if comparison.clustered else "example_id"
+    how = {"cluster": cluster, "alpha": comparison.alpha}
     for field in dict.fromkeys(name for one in comparison.pairs for name in one.base.slices):
         frame = regression_frame(comparison, field=field)
         if frame.empty:
@@ -404,13 +402,12 @@ def answer_said(slices: SliceTable, noise: NoiseFloor) -> str:
     if noise.by_model and not any(one.flip_rate.n for one in noise.by_model.values()):
         lines = ["Nothing is right or wrong here, so no example can be shown to have got worse."]
     if len(slices):
-        lines += [_lost(row, slices.metric) for row in slices.worse] or [_none_worse(slices)]
-    elsewhere = [
-        f"{label(table.metric)} on {listed([_lost_here(row) for row in table.worse])}"
-        for table in slices.others
-        if table.worse
-    ]
-    if elsewhere:
+        none = "No declared slice is shown worse on the primary metric"
+        none = slices_title(slices) if _asks_no_worse(slices) else none
+        lines += [_lost(row, slices.metric) for row in slices.worse] or [f"{none}."]
+    if elsewhere := [
+        f"{label(one.metric)} on {_lost_on(one)}" for one in slices.others if one.worse
+    ]:
         lines.append(f"Also shown worse: {'; '.join(elsewhere)}.")
     lacking = [(row, row.n_to_settle - row.n) for row in slices if row.n_to_settle]
     if lacking:
@@ -420,20 +417,15 @@ def answer_said(slices: SliceTable, noise: NoiseFloor) -> str:
     return " ".join([*lines, _held(noise)])
 
 
-def _none_worse(table: SliceTable) -> str:
-    if _asks_no_worse(table):
-        return f"{slices_title(table)}."
-    return "No declared slice is shown worse on the primary metric."
-
-
 def _lost(row: SliceRow, metric: str) -> str:
     change = wording.effect(row.test).replace(" (", ", ", 1).removesuffix(")")
     where = f"Worse on {examples_of(row.slice)}: {label(metric)} falls from {_levels(row)}"
     return f"{where} over {_examples(row.n)} ({change}, {adjusted_p(row)})."
 
 
-def _lost_here(row: SliceRow) -> str:
-    return f"{examples_of(row.slice)} ({amount(row.estimate, scale_of(row.test))})"
+def _lost_on(table: SliceTable) -> str:
+    sizes = ((row.slice, amount(row.estimate, scale_of(row.test))) for row in table.worse)
+    return listed([f"{examples_of(name)} ({size})" for name, size in sizes])
 
 
 def _held(noise: NoiseFloor) -> str:

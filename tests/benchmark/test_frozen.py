@@ -9,8 +9,7 @@ from faulty_server import FaultyServer
 
 from evalkit import ledger
 from evalkit.__main__ import main
-from evalkit.benchmark.bench import Bench
-from evalkit.benchmark.frozen import freeze
+from evalkit.benchmark.bench import Bench, freeze
 from evalkit.errors import DataError, ModelError
 from evalkit.records import answers_hash
 from evalkit.study import Study

@@ -10,6 +10,7 @@ from evalkit.benchmark.doctor import examine, hints
 from evalkit.decision import Rules, decide
 from evalkit.report.new import new_study, next_step
 from evalkit.show import doctor as shown
+from evalkit.show import verdict
 
 
 @pytest.fixture
@@ -130,9 +131,8 @@ def test_a_rule_about_slices_says_when_it_has_none_to_stop_at():
                 "details": {"slices": slices},
             }
         )
-        return next(
-            one for one in decide({"benchmark": benchmark}, study="x").rules if "slice" in one
-        )
+        made = decide({"benchmark": benchmark}, study="x")
+        return next(one for one in verdict.rules(made) if "slice" in one)
 
     assert rules([]).endswith("blocks shipping: no slice is declared, so this rule stops nothing.")
     row = {"slice": "kind = a", "n": 50, "verdict": "better", "standing": "shown safe"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,8 @@ def test_a_study_with_open_rows_goes_through_every_chapter(tmp_path, is_open):
     file = new_study(
         "s", test=written(tmp_path / "t.jsonl", *rows), base="b", fine_tuned="f", root=tmp_path
     )
-    file.write_text(f"{file.read_text()}\nlive: true\nslice_fields: kind\nraters: ann\n")
+    said = re.sub(r"^(live|slice_fields|raters):.*\n", "", file.read_text(), flags=re.MULTILINE)
+    file.write_text(f"{said}live: true\nslice_fields: kind\nraters: ann\n")
     with FaultyServer(lambda _: "ok") as server, pytest.MonkeyPatch.context() as environment:
         environment.setenv("OPENAI_BASE_URL", server.url)
         environment.setenv("OPENAI_API_KEY", "not-needed")

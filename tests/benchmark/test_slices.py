@@ -11,7 +11,6 @@ from evalkit import stats
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.slices import (
     examples_to_settle,
-    most_lost,
     regression_frame,
     slice_table,
     slice_tables,
@@ -58,19 +57,19 @@ def test_a_slice_lost_behind_a_better_average(sliced):
 def test_holm_runs_over_every_slice_by_its_exact_p(sliced):
     single, double, rare = slice_table(sliced)
     # three slices are tested: the smallest exact p three times, the next twice, the largest as it is
-    assert single.p_adjusted == pytest.approx(3 * single.p_exact)
-    assert double.p_adjusted == pytest.approx(2 * double.p_exact)
-    assert rare.p_adjusted == pytest.approx(rare.p_exact)
+    assert single.p_adjusted == pytest.approx(3 * single.test.p_exact)
+    assert double.p_adjusted == pytest.approx(2 * double.test.p_exact)
+    assert rare.p_adjusted == pytest.approx(rare.test.p_exact)
     # 12 of 12 one way: exact p = 2 / 2^12, mid-p half of it
-    assert double.p_exact == pytest.approx(2 / 4096)
-    assert double.p_value == pytest.approx(1 / 4096)
+    assert double.test.p_exact == pytest.approx(2 / 4096)
+    assert double.test.p_value == pytest.approx(1 / 4096)
 
 
 def test_a_slice_below_thirty_is_tested_exactly_and_called_small(sliced):
     # 5 of 5 one way: exact p = 2 / 2^5
     rare = slice_table(sliced).rows[2]
-    assert (rare.few, rare.p_exact, rare.verdict) == (True, 2 / 32, "no difference shown")
-    assert rare.ci_low < rare.estimate < rare.ci_high
+    assert (rare.few, rare.test.p_exact, rare.verdict) == (True, 2 / 32, "no difference shown")
+    assert rare.test.ci_low < rare.estimate < rare.test.ci_high
 
 
 def sliced_by(cells, parts):
@@ -142,7 +141,7 @@ def test_a_score_that_falls_everywhere_alike_is_worse_in_its_slice(answers):
     )
     for row in slice_table(found, margin=0.05):
         assert row.verdict == "worse"
-        assert row.ci_high < 0
+        assert row.test.ci_high < 0
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 9)] * 4).filter(sum), min_size=2, max_size=6), st.data())
@@ -267,9 +266,9 @@ def test_the_other_metrics_are_adjusted_together(sliced):
         "format",
         "similarity",
     ]
-    raw = [row.p_exact for table in (formats, likeness) for row in table]
+    raw = [row.test.p_exact for table in (formats, likeness) for row in table]
     assert [row.p_adjusted for table in (formats, likeness) for row in table] == stats.adjust(raw)
-    assert most_lost((formats, likeness)).metric == "similarity"
+    assert replace(first, others=(formats, likeness)).most_lost.metric == "similarity"
     for row in (*formats, *likeness):  # priced at the level of the family it was adjusted in
         level = row.test.alpha / formats.n_tested
         assert row.n_to_settle == (
@@ -292,7 +291,7 @@ def test_examples_without_a_value_are_not_counted(answers):
     (row,) = slice_table(found)
     assert (row.n, row.few) == (20, True)
     # the 10 that moved all gained 0.01: exact p = 2 / 2^10, so it is settled
-    assert (row.p_exact, row.verdict) == (pytest.approx(2 / 2**10), "better")
+    assert (row.test.p_exact, row.verdict) == (pytest.approx(2 / 2**10), "better")
 
 
 def test_an_undeclared_field_is_named(sliced):
