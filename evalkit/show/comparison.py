@@ -120,9 +120,9 @@ def rates_title(comparison: Comparison) -> str:
         return "No examples were answered by both models"
     name, said = label(comparison.primary_metric), comparison.conclusion
     moved = f"from {_primary_levels(comparison)}"
-    words = f"{'rises' if said == 'better' else 'falls'} {moved}"
-    if said not in SHOWN:
-        words = f"goes {moved}, {against(comparison) or 'no difference shown'}"
+    words = f"goes {moved}, {against(comparison) or 'no difference shown'}"
+    if said in SHOWN:
+        words = f"{say.moves(comparison.primary.estimate or 0.0)} {moved}"
     return f"{name.capitalize()} {words}{_but(comparison)}"
 
 
@@ -291,7 +291,7 @@ def similarity_title(comparison: Comparison) -> str:
     moved, scale = one.test.estimate, scale_of(one.test)
     if one.verdict not in SHOWN:
         return f"No shift in similarity shown ({amount(moved, scale)})"
-    way = "closer to" if one.verdict == "better" else "away from"
+    way = "closer to" if moved > 0 else "away from"
     return f"Answers moved {amount(moved, scale, sign=False)} {way} the expected text"
 
 
@@ -360,7 +360,7 @@ def spread_title(comparison: Comparison, field: str) -> str:
     change = f"{wording.signed(test.estimate)} {unit} an answer ({ends})"
     if test.verdict not in SHOWN:
         return f"No difference in {what} shown: {change}"
-    return f"{sentence(what)} {'rises' if test.estimate > 0 else 'falls'}: {change}"
+    return f"{sentence(what)} {say.moves(test.estimate)}: {change}"
 
 
 def costs(found: Costs) -> Html:

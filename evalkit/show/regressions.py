@@ -90,7 +90,7 @@ def slices_title(table: SliceTable) -> str:
     name, of = label(table.metric), plural(len(table), "slice")
     if table.worse:
         worst = " and on ".join(examples_of(row.slice) for row in table.worse)
-        return f"{name.capitalize()} falls on {worst}"
+        return f"{name.capitalize()} {say.moves(table.worse[0].estimate or 0.0)} on {worst}"
     better = [row for row in table if row.verdict == "better"]
     if _asks_no_worse(table):
         n = sum(row.verdict == "better" or row.safety == "not worse" for row in table)
@@ -419,8 +419,8 @@ def answer_said(slices: SliceTable, noise: NoiseFloor) -> str:
 
 def _lost(row: SliceRow, metric: str) -> str:
     change = wording.effect(row.test).replace(" (", ", ", 1).removesuffix(")")
-    where = f"Worse on {examples_of(row.slice)}: {label(metric)} falls from {_levels(row)}"
-    return f"{where} over {_examples(row.n)} ({change}, {adjusted_p(row)})."
+    where = f"Worse on {examples_of(row.slice)}: {label(metric)} {say.moves(row.estimate or 0.0)}"
+    return f"{where} from {_levels(row)} over {_examples(row.n)} ({change}, {adjusted_p(row)})."
 
 
 def _lost_on(table: SliceTable) -> str:

@@ -75,6 +75,11 @@ def levels(old: float | None, new: float | None, test: Result) -> str:
     return f"{wording.level(old, scale_of(test))} to {wording.level(new, scale_of(test))}"
 
 
+def moves(estimate: float) -> str:
+    """The way of a shown difference: what should fall is better when it falls."""
+    return "rises" if estimate > 0 else "falls"
+
+
 def loss(margin: float | None, test: Result) -> str:
     """A margin in the unit of the difference that is held against it."""
     return wording.loss(margin, scale_of(test))

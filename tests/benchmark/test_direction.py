@@ -3,9 +3,12 @@
 import pytest
 
 from evalkit.benchmark.comparison import compare_many, compare_models
+from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import examples_to_settle, slice_table
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
+from evalkit.show.comparison import rates_title
+from evalkit.show.regressions import answer_said, slices_title
 
 
 def results(score, *, n=100):
@@ -57,6 +60,16 @@ def test_slices_turn_with_their_metric():
     )
     assert by["a"].estimate == pytest.approx(0.6)
     assert [row.value for row in table.worse] == ["a"]
+
+
+def test_what_should_fall_is_told_as_it_moves():
+    good, bad = results(lambda i: False), results(lambda i: i < 30)
+    for old, new, way in ((good, bad, "rises from 0.0% to 30.0%"), (bad, good, "falls from 30.0%")):
+        found = compare_models(old, new, primary_metric="toxic", lower_is_better="toxic")
+        assert rates_title(found).startswith(f"Toxic {way}")
+    table = slice_table(compare_models(good, bad, primary_metric="toxic", lower_is_better="toxic"))
+    assert slices_title(table) == "Toxic rises on “a” examples"
+    assert "toxic rises from 0.0% to 60.0% over 50" in answer_said(table, NoiseFloor())
 
 
 def test_the_price_of_a_slice_is_that_of_its_mirror():
