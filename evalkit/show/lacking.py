@@ -246,7 +246,7 @@ def in_words(one: Missing, layer: LayerDecision | None = None) -> Said:
         DataError: It was read from a file of an earlier version, which does not have its numbers.
     """
     if one.kind == "":
-        raise _too_old(layer)
+        raise _too_old(f"what the {layer.name} lacks" if layer else "what is missing")
     return Said(*(text.format(one=one, p=_Parts(one, layer)) for text in _SAID[one.kind]))
 
 
@@ -266,7 +266,7 @@ def found(one: Finding, layer: LayerDecision) -> str:
     try:
         return _FOUND[one.rule](one.numbers, layer)
     except KeyError:
-        raise _too_old(layer) from None
+        raise _too_old(f"what was found in the {layer.name}") from None
 
 
 def clause(one: Finding, layer: LayerDecision) -> str:
@@ -394,10 +394,9 @@ def next_look(users_more: int, days_more: int) -> str:
     return f"{plural(users_more, 'more user')}, {days}"
 
 
-def _too_old(layer: LayerDecision | None = None) -> DataError:
-    of_layer = f" of the {layer.name}" if layer else ""
+def _too_old(what: str = "what is missing") -> DataError:
     return DataError(
-        f"what is missing{of_layer} was written by an earlier version, without its numbers; run its chapter again"
+        f"{what} was written by an earlier version, without its numbers; run its chapter again"
     )
 
 

@@ -222,8 +222,8 @@ def _cost(
     if short := [layer for layer in first if layer.word != "passes"]:
         told = [_unknown(layer) for layer in short if not (undecided and _says_open(layer))]
         return wording.listed(told[:2])
-    if warned := [found(one, layer) for layer in layers for one in layer.told("warns")]:
-        return warned[0]
+    if warned := [(one, layer) for layer in layers for one in layer.told("warns")]:
+        return found(*warned[0])
     if n_regressed:
         lost = ("answer that was right is", "answers that were right are")
         return f"{wording.plural(n_regressed, *lost)} now wrong"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from evalkit.decision import decide, read_decision
+from evalkit.decision import Rules, decide, read_decision
 from evalkit.errors import DataError
 from evalkit.records import Missing
 from evalkit.show import verdict
@@ -104,6 +104,17 @@ def test_a_file_of_an_earlier_version_is_read_as_far_as_its_numbers_go(file):
     with pytest.raises(DataError, match=r"of an earlier version, .*; run its chapter again"):
         verdict.read(folder)
     assert verdict.read(folder, earlier=True) == decision
+
+
+def test_a_headline_needs_only_the_numbers_that_it_tells(evidence, tmp_path):
+    details = {"test_set_findings": {"conflict": 1}, "slices": [SLICE | {"verdict": "worse"}]}
+    warned, human = evidence("benchmark", details=details), evidence("human")
+    rules = Rules(slice_worse="warns")
+    decision = decide({"benchmark": warned, "human": human}, study="tiny", rules=rules)
+    folder = edited(verdict.write(decision, tmp_path), of_an_earlier_version)
+    edited(folder / "decision.json", lambda one: one["layers"][0]["findings"][1].pop("numbers"))
+    told = verdict.headline(verdict.read(folder))
+    assert told.endswith("but 1 test prompt has different expected answers.")
 
 
 def test_words_of_an_earlier_version_are_not_words_of_this_one():
