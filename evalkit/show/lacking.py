@@ -246,7 +246,7 @@ def in_words(one: Missing, layer: LayerDecision | None = None) -> Said:
         DataError: It was read from a file of an earlier version, which does not have its numbers.
     """
     if one.kind == "":
-        raise _too_old()
+        raise _too_old(layer)
     return Said(*(text.format(one=one, p=_Parts(one, layer)) for text in _SAID[one.kind]))
 
 
@@ -266,7 +266,7 @@ def found(one: Finding, layer: LayerDecision) -> str:
     try:
         return _FOUND[one.rule](one.numbers, layer)
     except KeyError:
-        raise _too_old() from None
+        raise _too_old(layer) from None
 
 
 def clause(one: Finding, layer: LayerDecision) -> str:
@@ -394,9 +394,10 @@ def next_look(users_more: int, days_more: int) -> str:
     return f"{plural(users_more, 'more user')}, {days}"
 
 
-def _too_old() -> DataError:
+def _too_old(layer: LayerDecision | None = None) -> DataError:
+    of_layer = f" of the {layer.name}" if layer else ""
     return DataError(
-        "what is missing was written by an earlier version, without its numbers; run its chapter again"
+        f"what is missing{of_layer} was written by an earlier version, without its numbers; run its chapter again"
     )
 
 
@@ -583,6 +584,8 @@ class _Parts:
     @property
     def warned(self) -> str:
         """The first slice that warns."""
+        if not self.layer.warned_slices:
+            raise _too_old()
         return _upper(found(self.layer.warned_slices[0], self.layer)).rstrip(".")
 
     @property
@@ -593,8 +596,10 @@ class _Parts:
     @property
     def found(self) -> str:
         """What it would settle."""
-        known = (a for a in self.layer.findings if a.missing == self.one)
-        return found(next(known), self.layer)
+        known = [a for a in self.layer.findings if a.missing == self.one]
+        if not known:
+            raise _too_old()
+        return found(known[0], self.layer)
 
     @property
     def mend(self) -> str:

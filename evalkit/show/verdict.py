@@ -166,11 +166,17 @@ def read(folder: Path, *, earlier: bool = False) -> Decision:
     if not told.startswith(VERDICTS[found.verdict]):
         says = f"{path}: says {found.verdict!r}, and its sentence “{wording.visible(told)}”"
         raise DataError(f"{says}; {remedy}")
-    if is_earlier and not earlier and told != headline(found):
-        raise DataError(f"{path}: of an earlier version, without numbers that it needs; {remedy}")
-    if is_earlier:
+    if is_earlier and earlier:
         return found
-    made = json.loads(json.dumps(_written(found)))  # tuples are lists there
+    try:
+        made = {"headline": headline(found)} if is_earlier else _written(found)
+    except DataError as why:
+        raise DataError(f"{path}: {why}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as why:
+        raise DataError(f"{path}: its numbers make no words ({why}); {remedy}") from why
+    if is_earlier and told != made["headline"]:
+        raise DataError(f"{path}: of an earlier version, without numbers that it needs; {remedy}")
+    made = json.loads(json.dumps(made))  # tuples are lists there
     if odd := [name for name, value in made.items() if file.get(name) != value]:
         raise DataError(f"{path}: its {wording.listed(odd)} is not what its numbers make; {remedy}")
     return found
@@ -313,10 +319,11 @@ def _later(layer: LayerDecision) -> str:
 
 def _plainly(layer: LayerDecision) -> str:
     """Without levels: what the layer shows, then what stops it."""
-    said = (_PREFERRED if layer.layer == "human" else _SHOWS).get(layer.verdict, layer.verdict)
+    shows = _PREFERRED if layer.layer == "human" else _SHOWS
+    said = _fill(layer, shows[layer.verdict]) if layer.verdict in shows else layer.verdict
     stops = layer.told("blocks", "holds")
     told = [f"{', but' if one.is_loss else ';'} {clause(one, layer)}" for one in stops]
-    return "".join([f"The {layer.name} {_fill(layer, said)}", *told]) + "."
+    return "".join([f"The {layer.name} {said}", *told]) + "."
 
 
 def _levels(layer: LayerDecision) -> str:

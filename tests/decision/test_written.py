@@ -60,6 +60,31 @@ def test_a_word_that_its_numbers_do_not_make_is_refused(file, change, what):
         verdict.read(edited(file, change))
 
 
+@pytest.mark.parametrize(
+    ("number", "value"), [("estimate", [0.1]), ("estimate", 1e308), ("slice", 7)]
+)
+def test_numbers_that_make_no_words_are_a_damaged_file(file, number, value):
+    def change(found):
+        found["layers"][0]["findings"][0]["numbers"][number] = value
+
+    with pytest.raises(DataError, match=r"decision\.json: its numbers make no words .*; run its"):
+        verdict.read(edited(file, change))
+
+
+@pytest.mark.parametrize("kind", ["plan_differs", "slices_warned", "more_examples"])
+def test_something_missing_without_what_it_is_about_names_the_file(file, kind):
+    def change(found):
+        found["layers"][1]["missing"] = [{"kind": kind}]
+
+    with pytest.raises(DataError, match=r"decision\.json: .*without its numbers; run its chapter"):
+        verdict.read(edited(file, change))
+
+
+def test_a_verdict_of_no_test_is_told_as_it_stands(evidence):
+    decision = decide({"benchmark": evidence("benchmark", "{metric} {x}")}, study="tiny")
+    assert verdict.reason(decision.layers[0]).startswith("The benchmark {metric} {x}")
+
+
 def of_an_earlier_version(found):
     for name in ("ruled_by", "sliced", "n_regressed"):
         del found[name]
