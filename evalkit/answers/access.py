@@ -177,7 +177,7 @@ def seconds_asked(
     """Seconds the server asks to wait: `retry-after-ms` or `retry-after`, its words, or when its limit resets.
 
     Many servers tell the state of their limits with every reply: with another status than 429 it counts only when nothing
-    is left.
+    is left, and with 429 only when nothing is said to be left.
 
     Example:
         >>> seconds_asked({}, "Please try again in 1m30s."), seconds_asked({"retry-after-ms": "350"})
@@ -201,7 +201,11 @@ def seconds_in_words(words: str) -> float | None:
 
 
 def _until_reset(headers: Mapping[str, str], *, is_limited: bool) -> float | None:
-    """Of several limits (requests, tokens) the used-up ones count, the last of them; else the one that resets first."""
+    """Of several limits (requests, tokens) the used-up ones count, the last of them.
+
+    Else, when the rate was refused, the one that resets first: but none of which something is left, for what refused the
+    call is another limit then, such as one of calls under way, which ends long before that one resets.
+    """
     told = [
         (_number(headers.get(name.replace("reset", "remaining"))), _seconds(value))
         for name, value in headers.items()
@@ -210,9 +214,10 @@ def _until_reset(headers: Mapping[str, str], *, is_limited: bool) -> float | Non
     limits = [*told, *_combined(headers.get("ratelimit", ""))]
     resets = [(left, asked) for left, asked in limits if asked is not None]
     spent = [asked for left, asked in resets if left == 0]
-    if not resets or not (spent or is_limited):
+    unknown = [asked for left, asked in resets if left is None] if is_limited else []
+    if not spent and not unknown:
         return None
-    found = max(spent) if spent else min(asked for _, asked in resets)
+    found = max(spent) if spent else min(unknown)
     return min(found, _RESET_AT_MOST_S)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ ALL = "all examples"
 _NEEDED = ("example_id", "input_text", "expected", "predicted")
 _FACTS = ("outcome", "latency_ms", "prompt_tokens", "completion_tokens", "cluster")
 _OURS = ("model", "fine_tuned", "right", "slice")  # say nothing of an answer by itself
+_TRUE_OR_FALSE = ("exact_match", "format", "format_correct")
 _ANSWER = {*_NEEDED, *_FACTS, *_OURS}
 _SIDES = ("answer_base", "answer_fine_tuned", "outcome_base", "outcome_fine_tuned")
 _EXAMPLE = {"example_id", "status", "slice", "cluster", "input", "messages", "expected", *_SIDES}
@@ -152,7 +154,7 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
     if lacking := [name for name in _NEEDED if name not in columns]:
         has = listed(columns) or "none"
         raise DataError(f"{side} frame: no column {listed(lacking)}; it has {has}")
-    known = _ANSWER | {"exact_match", "format", "format_correct", "sample"}
+    known = _ANSWER | {*_TRUE_OR_FALSE, "sample"}
     others = {name: is_numeric_dtype(frame[name]) for name in columns if name not in known}
     scores = [name for name, is_number in others.items() if is_number]
     slices = [name for name in others if name not in scores]
@@ -199,14 +201,15 @@ def _check_scores(frame: pd.DataFrame, scores: Iterable[str], side: str) -> None
                 f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; a score is "
                 "a number from 0 to 1: drop the column, or give it as text to cut by it"
             )
-    for name in {"exact_match", "format", "format_correct"} & set(frame.columns):
-        values = frame[name].astype(float)
-        odd = frame.loc[values.notna() & ~values.isin([0, 1]), ["example_id", name]]
-        for who, value in odd.itertuples(index=False):
-            raise DataError(
-                f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; need true or false, "
-                "of several samples one row each"
-            )
+    for name in {*_TRUE_OR_FALSE} & set(frame.columns):
+        for who, value in frame[["example_id", name]].dropna().itertuples(index=False):
+            is_number = isinstance(value, Real | np.bool_)
+            if not is_number or value not in (0, 1):
+                said = f"{value:g}" if is_number else visible(repr(value)[:40])
+                raise DataError(
+                    f"{side} frame: column {name!r} holds {said} for example {str(who)!r}; need true or false, "
+                    "of several samples one row each"
+                )
 
 
 def _free(name: str, prefix: str, taken: set[str]) -> str:

@@ -311,12 +311,15 @@ def scatter(comparison: Comparison, metric: str = "similarity") -> Html:
 
 
 def scatter_title(comparison: Comparison, metric: str) -> str:
-    """How many answers came closer and how many moved away, and whether that is more than chance."""
+    """How many answers came closer or scored higher, how many did not, and whether that is more than chance."""
     diffs = [diff for one in comparison.pairs if (diff := one.diff(metric)) is not None]
     if not diffs:
         return "No answers to compare"
     closer, away = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
-    moved = f"{plural(closer, 'answer')} came closer, {count(away)} moved away"
+    up, down = f"scored higher on {label(metric)}", "lower"
+    if metric == "similarity":
+        up, down = "came closer", "moved away"
+    moved = f"{plural(closer, 'answer')} {up}, {count(away)} {down}"
     told = f"{moved}, {count(len(diffs) - closer - away)} stayed"
     change = comparison.changes.get(metric)
     return told if change and change.verdict in SHOWN else f"{told}: no difference shown"

@@ -7,7 +7,7 @@ from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import examples_to_settle, slice_table
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
-from evalkit.show.comparison import rates_title
+from evalkit.show.comparison import rates_title, scatter_title
 from evalkit.show.regressions import answer_said, slices_title
 
 
@@ -70,6 +70,12 @@ def test_what_should_fall_is_told_as_it_moves():
     table = slice_table(compare_models(good, bad, primary_metric="toxic", lower_is_better="toxic"))
     assert slices_title(table) == "Toxic rises on “a” examples"
     assert "toxic rises from 0.0% to 60.0% over 50" in answer_said(table, NoiseFloor())
+
+
+def test_a_score_that_rises_comes_closer_to_nothing():
+    good, bad = results(lambda i: False), results(lambda i: i < 30)
+    found = compare_models(good, bad, primary_metric="toxic", lower_is_better="toxic")
+    assert scatter_title(found, "toxic") == "30 answers scored higher on toxic, 0 lower, 70 stayed"
 
 
 def test_the_price_of_a_slice_is_that_of_its_mirror():

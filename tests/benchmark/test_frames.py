@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from evalkit.benchmark.comparison import compare_models
+from evalkit.benchmark.frames import results_of
 from evalkit.benchmark.slices import NO_VALUE
 from evalkit.errors import DataError, DesignError
 from evalkit.records import EvalResult
@@ -179,3 +180,22 @@ def test_a_mean_over_samples_is_not_taken_for_a_right_answer():
         DataError, match=r"'exact_match' holds 0.5 for example 'e0'; .* one row each"
     ):
         compare_models(answers[answers["model"] == "base"], sampled)
+
+
+def answered(**columns):
+    """A frame of two answers as people bring it."""
+    said = {"input_text": "q", "expected": "yes", "predicted": "yes"}
+    return pd.DataFrame({"example_id": ["a", "b"], **said, **columns})
+
+
+@pytest.mark.parametrize("missing", [None, pd.NA, float("nan")])
+def test_where_rightness_is_missing_the_answer_is_scored(missing):
+    marked = answered(exact_match=pd.Series([False, missing], dtype=object))
+    assert [one.exact_match for one in results_of(marked, "base")] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["exact_match", "format", "format_correct"])
+@pytest.mark.parametrize("text", ["no", "False", "0"])
+def test_a_text_is_neither_true_nor_false(name, text):
+    with pytest.raises(DataError, match=f"{name!r} holds {text!r} for example 'a'; need true or"):
+        results_of(answered(**{name: text}), "base")
