@@ -18,7 +18,7 @@ from evalkit.errors import DataError, DesignError
 from evalkit.evidence import BenchmarkDetails, Evidence, as_json, details_of
 from evalkit.files import JsonObject, read_record
 from evalkit.records import Against, Brief, Layer, Missing
-from evalkit.wording import effect_text
+from evalkit.wording import effect_text, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,12 +225,15 @@ def read_decision(folder: Path) -> Decision:
     """The kinds and numbers of the decision that was written into a run's folder.
 
     Raises:
-        DataError: It is missing or damaged, or its verdict is not what its layers make.
+        DataError: It is missing or damaged, lacks a layer, or its verdict is not what its layers make.
     """
     path, remedy = folder / FILE, "run its chapter again"
     if not path.exists():
         raise DataError(f"{folder}: no {FILE}; no decision was made in this run")
     found = read_record(path, Decision, said="not a decision", remedy=remedy)
+    if (names := [one.layer for one in found.layers]) != [*FILES]:
+        told = f"holds the layers {listed([*names]) or 'none'}; need {listed([*FILES])}"
+        raise DataError(f"{path}: {told}; {remedy}")
     if (made := overall(found.layers)) != found.verdict:
         says = f"{path}: says {found.verdict!r}, and its layers make {made!r}"
         raise DataError(f"{says}; {remedy}")

@@ -71,6 +71,14 @@ def test_numbers_that_make_no_words_are_a_damaged_file(file, number, value):
         verdict.read(edited(file, change))
 
 
+@pytest.mark.parametrize(
+    "change", [lambda rows: rows.pop(), lambda rows: rows.reverse(), lambda rows: rows.clear()]
+)
+def test_a_decision_has_its_three_layers_in_order(file, change):
+    with pytest.raises(DataError, match=r"holds the layers .*; need benchmark, human and ab_test;"):
+        read_decision(edited(file, lambda found: change(found["layers"])))
+
+
 @pytest.mark.parametrize("kind", ["plan_differs", "slices_warned", "more_examples"])
 def test_something_missing_without_what_it_is_about_names_the_file(file, kind):
     def change(found):
