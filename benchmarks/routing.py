@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
+from evalkit.abtest.assignment import ABTestConfig, assign_variant, assign_variants
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.routing import ABTestConfig, assign_variant, assign_variants, run_ab_request
+from evalkit.abtest.routing import run_ab_request
 
 REPLY = SimpleNamespace(
     choices=[SimpleNamespace(message=SimpleNamespace(content="fine"), finish_reason="stop")],

@@ -13,9 +13,9 @@ _HOMES = {
     "compare_files": "evalkit.benchmark.comparison",
     "read_log": "evalkit.interop.logs",
     "prepare_human_eval_batch": "evalkit.human.batch",
-    "ABTestConfig": "evalkit.abtest.routing",
+    "ABTestConfig": "evalkit.abtest.assignment",
     "ABTestResult": "evalkit.abtest.routing",
-    "assign_variant": "evalkit.abtest.routing",
+    "assign_variant": "evalkit.abtest.assignment",
     "run_ab_request": "evalkit.abtest.routing",
     "proportion_z_test": "evalkit.stats",
 }

@@ -93,6 +93,15 @@ def test_a_log_in_a_file_is_read_and_a_request_is_routed_without_sqlalchemy():
     assert not loaded_by("from evalkit import run_ab_request") & {"sqlalchemy", "pandas", "numpy"}
 
 
+def test_an_engines_worker_assigns_with_the_standard_library_alone():
+    code = (
+        "from evalkit.abtest.assignment import growthbook_place; print(growthbook_place('s', 'u'))"
+    )
+    bare = [sys.executable, "-S", "-c", code]  # -S: no package of anybody's
+    told = subprocess.run(bare, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert 0 <= float(told) < 1
+
+
 def test_the_articles_names_are_importable_from_the_top():
     import evalkit
 

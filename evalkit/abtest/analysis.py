@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from evalkit.abtest.assignment import VARIANTS, Column
 from evalkit.abtest.logged import DAY_S, TEXTS
-from evalkit.abtest.routing import VARIANTS, Column
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:

@@ -18,13 +18,14 @@ import numpy as np
 
 from evalkit import ledger, wording
 from evalkit.abtest.analysis import Log
+from evalkit.abtest.assignment import ABTestConfig, Hash, refuse_external
 from evalkit.abtest.effects import design_effect_in
 from evalkit.abtest.lock import LEDGER, PLAN_FILE, LockedPlan, lock, read_lock
 from evalkit.abtest.logged import DAY_S, Exposure, OutcomeRow, place_of
 from evalkit.abtest.outcomes import FROM_EXPOSURES
 from evalkit.abtest.plan import UNNAMED, ABPlan, Metric, read_guardrails
 from evalkit.abtest.reading import NoReading, Reading, read_ab_test
-from evalkit.abtest.routing import ABTestConfig, ABTestResult, Hash, refuse_external, run_ab_request
+from evalkit.abtest.routing import ABTestResult, run_ab_request
 from evalkit.abtest.source import open_log
 from evalkit.conversation import Messages
 from evalkit.errors import DataError, DesignError, ModelError

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 
 from evalkit import ledger, stats
+from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.logged import DAY_S
 from evalkit.abtest.plan import ABPlan
-from evalkit.abtest.routing import ABTestConfig
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, alone, as_record, read_json, warned, write_whole
 from evalkit.marks import is_blank

@@ -10,7 +10,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from evalkit import stats
-from evalkit.abtest.routing import ABTestConfig, Hash
+from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, no_number, read_yaml
 

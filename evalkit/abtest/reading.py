@@ -14,6 +14,7 @@ import pandas as pd
 
 from evalkit import wording
 from evalkit.abtest.analysis import Log, Table, fetched, quiet
+from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.effects import Effect, Watched
 from evalkit.abtest.lock import (
     LEDGER,
@@ -37,7 +38,6 @@ from evalkit.abtest.outcomes import (
     name_of,
 )
 from evalkit.abtest.plan import ABPlan
-from evalkit.abtest.routing import VARIANTS
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.records import OPEN_WINDOWS, Brief, Missing

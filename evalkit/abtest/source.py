@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 from evalkit import wording
 from evalkit.abtest.analysis import Log, Table, fetched, quiet, text
+from evalkit.abtest.assignment import VARIANTS, Column
 from evalkit.abtest.logged import TEXTS, log_url, read_url, shown
-from evalkit.abtest.routing import VARIANTS, Column
 from evalkit.errors import DataError, EvalkitError
 from evalkit.redaction import known_secrets, without_secrets
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.abtest.routing import (
+from evalkit.abtest.assignment import (
     ABTestConfig,
     assign_variant,
     assign_variants,

@@ -14,7 +14,7 @@ ROUTER = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from evalkit.abtest.routing import ABTestConfig
+from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.routing import run_ab_request
 

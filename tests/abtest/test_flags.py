@@ -10,15 +10,14 @@ from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
 from evalkit.abtest.analysis import fetched
-from evalkit.abtest.log import EventLog
-from evalkit.abtest.routing import (
+from evalkit.abtest.assignment import (
     ABTestConfig,
     assign_variant,
     assign_variants,
     openfeature_assigner,
-    run_ab_request,
-    run_ab_request_async,
 )
+from evalkit.abtest.log import EventLog
+from evalkit.abtest.routing import run_ab_request, run_ab_request_async
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
 

@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.abtest.lock import amend, lock, read_lock
-from evalkit.abtest.plan import ABPlan, Metric
-from evalkit.abtest.routing import (
+from evalkit.abtest.assignment import (
     ABTestConfig,
     assign_variant,
     assign_variants,
@@ -15,6 +13,8 @@ from evalkit.abtest.routing import (
     growthbook_ranges,
     variant_expression,
 )
+from evalkit.abtest.lock import amend, lock, read_lock
+from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.errors import DesignError
 
 # seed, user, hash version, place

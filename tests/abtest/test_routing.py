@@ -8,15 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from evalkit.abtest.assignment import ABTestConfig, assign_variant
 from evalkit.abtest.lock import lock
 from evalkit.abtest.log import OUTCOMES, EventLog
 from evalkit.abtest.plan import ABPlan, Metric
-from evalkit.abtest.routing import (
-    ABTestConfig,
-    assign_variant,
-    run_ab_request,
-    run_ab_request_async,
-)
+from evalkit.abtest.routing import run_ab_request, run_ab_request_async
 from evalkit.errors import DesignError, ModelError
 
 MESSAGES = [{"role": "user", "content": "hello"}]

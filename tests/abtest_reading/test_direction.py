@@ -13,6 +13,7 @@ from evalkit.abtest.reading import read_ab_test
 from evalkit.decision import decide
 from evalkit.decision.rules import Rules
 from evalkit.errors import DesignError
+from evalkit.evidence import Evidence
 from evalkit.show import abtest as words
 from evalkit.show import decision as decision_plots
 from evalkit.show import style
@@ -100,26 +101,19 @@ def test_not_worse_looks_at_the_bad_side():
     rules = Rules(ab_test_needs="not worse", ab_test_margin=0.04)
     numbers = {"estimate": 0.002, "ci_low": -0.026, "ci_high": 0.030, "lower_is_better": True}
     primary = {"verdict": "no difference shown", "n": 4000, **numbers}
-    from evalkit.evidence import Evidence
-
-    evidence = Evidence.of(
-        {
-            "layer": "ab_test",
-            "study": "toy",
-            "made_at": "2026-01-01T00:00:00Z",
-            "models": {},
-            "bound_to": {},
-            "simulated": False,
-            "metric": "churned",
-            "unit": "users",
-            "missing": (),
-            "primary": primary,
-            "details": {},
-        }
-    )
+    about = {
+        "layer": "ab_test",
+        "study": "toy",
+        "made_at": "2026-01-01T00:00:00Z",
+        "models": {},
+        "bound_to": {},
+        "simulated": False,
+        "metric": "churned",
+        "unit": "users",
+    }
 
     def layer(**changes):
-        one = replace(evidence, primary={**primary, **changes})
+        one = Evidence.of(about | {"primary": primary | changes})
         return decide({"ab_test": one}, study="toy", rules=rules, stage="rollout").layers[-1]
 
     assert (layer().verdict, layer().limit) == ("not worse", 0.04)
