@@ -223,6 +223,11 @@ def plural(n: int, noun: str, nouns: str = "") -> str:
     return f"{count(n)} {noun if n == 1 else nouns or noun + 's'}"
 
 
+def capital(text: str) -> str:
+    """A text with a capital letter, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def article(noun: str) -> str:
     """A noun with "A" or "An" before it; of our own nouns one begins with a letter that is spelt: "An A/B test".
 

@@ -19,7 +19,7 @@ from evalkit.files import JsonObject
 from evalkit.interop import Log, read_log
 from evalkit.interop.logs import chosen, told_apart
 from evalkit.records import Brief, EvalResult, Many
-from evalkit.wording import count, effect, html_table, listed, plural
+from evalkit.wording import capital, count, effect, html_table, listed, plural
 
 if TYPE_CHECKING:
     from evalkit.benchmark.slices import Found, SliceTable
@@ -339,7 +339,7 @@ class Comparison(Brief):
     def __str__(self) -> str:
         metric = self.primary_metric.replace("_", " ")
         said = _effect(self.primary, self.conclusion)
-        return f"{metric[:1].upper()}{metric[1:]} over {plural(self.n, 'example')}: {said}."
+        return f"{capital(metric)} over {plural(self.n, 'example')}: {said}."
 
     def _repr_html_(self) -> str:
         tests = {name.replace("_", " "): _effect(one) for name, one in self.tests.items()}

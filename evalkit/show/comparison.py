@@ -13,12 +13,13 @@ from evalkit.benchmark.comparison import Change, Comparison
 from evalkit.benchmark.handover import needed
 from evalkit.files import JsonObject
 from evalkit.show import say
-from evalkit.show.say import SHOWN, are, label, sentence
+from evalkit.show.say import SHOWN, are, label
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import NonInferiorityTest
 from evalkit.wording import (
     NOTHING,
     amount,
+    capital,
     count,
     listed,
     p_phrase,
@@ -128,7 +129,7 @@ def rates_title(comparison: Comparison) -> str:
 
 def _levels(one: Change) -> str:
     old, new = say.level(one.base), say.level(one.fine_tuned)
-    return f"{sentence(label(one.metric))}: base {old} and fine-tuned {new}."
+    return f"{capital(label(one.metric))}: base {old} and fine-tuned {new}."
 
 
 def _primary_levels(comparison: Comparison) -> str:
@@ -160,7 +161,7 @@ def differences(comparison: Comparison) -> Html:
     methods = say.methods(comparison.tests.values())
     holm = "Holm over the metrics that are not primary."
     changes = [
-        f"{sentence(label(one.metric))}: {one.verdict}, {say.size(one.test)}."
+        f"{capital(label(one.metric))}: {one.verdict}, {say.size(one.test)}."
         for one in comparison.changes.values()
     ]
     return drawn(
@@ -187,7 +188,7 @@ def differences_title(comparison: Comparison) -> str:
             parts.append(f"{listed(names)} {are(len(names))} {word}")
     if rest := [name for names in by.values() for name in names]:
         parts.append(f"no difference shown in {listed(rest)}")
-    return f"{sentence('; '.join(parts))}{_but(comparison)}"
+    return f"{capital('; '.join(parts))}{_but(comparison)}"
 
 
 def metrics(comparison: Comparison) -> Html:
@@ -230,7 +231,7 @@ def footnotes(comparison: Comparison) -> str:
         )
     if comparison.noninferiority is not None:
         lines.append(f"Against the declared margin it is {_kept(comparison.noninferiority)}.")
-    notes = [f"{sentence(one).rstrip('.')}." for one in primary.notes]
+    notes = [f"{capital(one).rstrip('.')}." for one in primary.notes]
     return " ".join([*lines, str(comparison.fragility), *notes])
 
 
@@ -363,7 +364,7 @@ def spread_title(comparison: Comparison, field: str) -> str:
     change = f"{wording.signed(test.estimate)} {unit} an answer ({ends})"
     if test.verdict not in SHOWN:
         return f"No difference in {what} shown: {change}"
-    return f"{sentence(what)} {say.moves(test.estimate)}: {change}"
+    return f"{capital(what)} {say.moves(test.estimate)}: {change}"
 
 
 def costs(found: Costs) -> Html:

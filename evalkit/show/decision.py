@@ -378,7 +378,7 @@ def _words(ax: Axes, row: Row, y: float, *, right: float, narrow: bool) -> None:
         (left, n, muted | slanted),
         (
             right,
-            f"{word[:1].upper()}{word[1:]}".replace("'", "’"),
+            wording.capital(word).replace("'", "’"),
             bold | {"color": COLOURS[row.kind]},
         ),
         (right, row.verdict, muted),

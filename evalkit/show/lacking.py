@@ -12,6 +12,7 @@ from evalkit.files import JsonObject
 from evalkit.records import Layer, Missing, OpenSlice
 from evalkit.wording import (
     amount,
+    capital,
     count,
     decimals,
     examples_of,
@@ -276,7 +277,7 @@ def clause(one: Finding, layer: LayerDecision) -> str:
 
 def sentence(text: str) -> str:
     """What was found as a sentence of its own."""
-    return f"{_upper(text)}."
+    return f"{capital(text)}."
 
 
 def _faulty(row: JsonObject, _: LayerDecision) -> str:
@@ -585,12 +586,12 @@ class _Parts:
         """The first slice that warns."""
         if not self.layer.warned_slices:
             raise _too_old()
-        return _upper(found(self.layer.warned_slices[0], self.layer)).rstrip(".")
+        return capital(found(self.layer.warned_slices[0], self.layer)).rstrip(".")
 
     @property
     def changed(self) -> str:
         """What was changed."""
-        return _upper(self.one.said).rstrip(".")
+        return capital(self.one.said).rstrip(".")
 
     @property
     def found(self) -> str:
@@ -615,14 +616,10 @@ class _Parts:
         if not blocks:
             return f"The {self.layer.name} shows the fine-tuned model worse"
         told = listed([found(a, self.layer) for a in blocks])
-        return f"The fine-tuned model is {told}" if blocks[0].is_loss else _upper(told)
+        return f"The fine-tuned model is {told}" if blocks[0].is_loss else capital(told)
 
     @property
     def trained(self) -> str:
         n, unit = self.one.n, self.layer.unit
         then = f"then {count(n)} {unit} again" if n else "then this layer again"
         return f"a training run, {then}"
-
-
-def _upper(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"

@@ -23,12 +23,13 @@ from evalkit.show import say
 from evalkit.show.comparison import MARKS as LEGEND
 from evalkit.show.comparison import drawn
 from evalkit.show.lacking import in_words
-from evalkit.show.say import are, label, sentence
+from evalkit.show.say import are, label
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
 from evalkit.wording import (
     NOTHING,
     amount,
+    capital,
     count,
     examples_of,
     listed,
@@ -72,7 +73,7 @@ def forest(slices: SliceTable) -> Html:
     margin = " Dashed: the largest loss a slice may show." if slices.margin else ""
     caption = f"{say.methods(row.test for row in slices)}, Holm over the slices.{margin}"
     metric, accident = label(slices.metric), say.rewarded_by_accident([slices.metric])
-    what = f"{sentence(metric)}, fine-tuned minus base in each slice (rates in points)."
+    what = f"{capital(metric)}, fine-tuned minus base in each slice (rates in points)."
     return drawn(
         "forest",
         slices_title(slices),
@@ -95,7 +96,7 @@ def slices_title(table: SliceTable) -> str:
     if _asks_no_worse(table):
         n = sum(row.verdict == "better" or row.safety == "not worse" for row in table)
         loss = say.loss(table.margin, table.rows[0].test)
-        told = sentence(f"{n or 'none'} of {of} {are(n or 1)} shown")
+        told = capital(f"{n or 'none'} of {of} {are(n or 1)} shown")
         return f"{told} not worse by more than {loss} on {name}"
     n = len(better)
     return f"No slice shown worse on {name}; {n or 'none'} of {of} {are(n or 1)} better"

@@ -30,11 +30,6 @@ def label(metric: str) -> str:
     return _LABELS.get(metric, metric.replace("_", " "))
 
 
-def sentence(text: str) -> str:
-    """With a capital letter."""
-    return text[:1].upper() + text[1:]
-
-
 def are(n: int) -> str:
     """The verb after a count."""
     return "is" if n == 1 else "are"

@@ -276,7 +276,7 @@ def _each(layers: Sequence[LayerDecision]) -> Iterable[str]:
     for layer in layers:
         for one in layer.missing:
             action, _, price = in_words(one, layer)
-            name = f"{layer.name[:1].upper()}{layer.name[1:]}"
+            name = wording.capital(layer.name)
             yield f"{name}: {action[:1].lower()}{action[1:]} ({price})."
 
 
@@ -333,7 +333,7 @@ def _levels(layer: LayerDecision) -> str:
         return ""
     rate, shown = levels.is_rate, layer.verdict in {"better", "worse"}
     moves = _moves(levels.base, levels.fine_tuned, rate=rate, shown=shown)
-    name = layer.metric[:1].upper() + layer.metric[1:]
+    name = wording.capital(layer.metric)
     size = _fill(layer, "of {n}" if rate else "over {n}")
     whole = f"{name} {moves} {size}: {_fill(layer, _AFTER_LEVELS[layer.verdict])}."
     # The slice that looks worst is told where it only warns, too: some read the deck alone.
