@@ -6,7 +6,6 @@ under `reported`; in the file both stand beside each other.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -17,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_h
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from evalkit.files import JsonObject, as_record, read_json, write_whole
+from evalkit.files import JsonObject, as_record, read_json, to_json, write_whole
 from evalkit.records import Brief, Layer, Missing
 from evalkit.redaction import without_secrets_in
 
@@ -327,8 +326,7 @@ class Evidence(Brief):
             missing: What is missing with its words beside its kind and numbers, for people who open the file.
         """
         known = as_json(self) | ({"missing": [*missing]} if missing else {})
-        text = json.dumps(without_secrets_in(known), indent=1, allow_nan=False)
-        return write_whole(path, text.encode() + b"\n")
+        return write_whole(path, to_json(without_secrets_in(known)))
 
     @classmethod
     def of(cls, value: object, said: str = _SAID, remedy: str = _REMEDY) -> Evidence:

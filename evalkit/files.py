@@ -361,6 +361,11 @@ def as_record(value: object, kind: type[Record], said: str, remedy: str) -> Reco
         raise DataError(f"{said} ({why}); {remedy}") from why
 
 
+def to_json(value: object, *, sort_keys: bool = False) -> bytes:
+    """A file of JSON, a value a line; refuses NaN and infinite numbers, which are not JSON."""
+    return json.dumps(value, indent=1, sort_keys=sort_keys, allow_nan=False).encode() + b"\n"
+
+
 def from_json(text: str | bytes) -> Any:
     """The value that JSON stands for.
 

@@ -25,7 +25,7 @@ from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.logged import DAY_S
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, alone, as_record, read_json, warned, write_whole
+from evalkit.files import JsonObject, alone, as_record, read_json, to_json, warned, write_whole
 from evalkit.marks import is_blank
 from evalkit.records import Against, Brief
 from evalkit.redaction import without_secrets
@@ -135,7 +135,7 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
 
 def _put(path: Path, kind: str, record: JsonObject) -> None:
     """The plan's file, once the ledger beside it knows its hash: all of it, the times too."""
-    text, last = _as_json(record), (record["amendments"] or [record])[-1]
+    text, last = to_json(record, sort_keys=True), (record["amendments"] or [record])[-1]
     facts = {"experiment": record["plan"]["experiment_name"], "plan_sha256": last["sha256"]}
     if record["amendments"]:
         facts |= {"before": ledger.sha256_of(path), "amendment": last}
@@ -189,7 +189,7 @@ def _completed(path: Path) -> bool:
             return False
         record = _read(path)
         record["amendments"].append(last["amendment"])
-        write_whole(path, _as_json(record))
+        write_whole(path, to_json(record, sort_keys=True))
         return True
 
 
@@ -320,10 +320,6 @@ def _read(path: Path) -> JsonObject:
     as_record(record, _Whole, f"{path}: not a locked plan", _REMEDY)
     as_record(record, _Amended, f"{path}: an amendment is not whole", _REMEDY)
     return record
-
-
-def _as_json(record: JsonObject) -> bytes:
-    return json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def _utc(now: datetime | None) -> str:

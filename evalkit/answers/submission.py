@@ -22,7 +22,7 @@ from evalkit.answers import journal
 from evalkit.answers.evaluation import CALLS_TO, Evaluation
 from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.errors import DataError, ModelError
-from evalkit.files import JsonObject, alone, read_record, write_new, write_whole
+from evalkit.files import JsonObject, alone, read_record, to_json, write_new, write_whole
 from evalkit.ledger import sha256_of
 from evalkit.records import Answer
 from evalkit.redaction import without_secrets_in
@@ -211,8 +211,7 @@ class Submission:
         return found
 
     def _write(self, state: State) -> None:
-        text = json.dumps(without_secrets_in(asdict(state)), indent=1, allow_nan=False)
-        write_whole(self.path, text.encode() + b"\n")
+        write_whole(self.path, to_json(without_secrets_in(asdict(state))))
 
     def _check(self, state: State) -> None:
         """Refuses when what is under way is not what would be asked now."""

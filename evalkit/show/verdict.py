@@ -17,7 +17,7 @@ from evalkit.decision.findings import SLICE_RULES, STANDS_AGAINST, Finding
 from evalkit.decision.layers import MISSING
 from evalkit.decision.record import FILE
 from evalkit.errors import DataError
-from evalkit.files import JsonObject, read_json, write_whole
+from evalkit.files import JsonObject, read_json, to_json, write_whole
 from evalkit.records import Layer
 from evalkit.redaction import without_secrets_in
 from evalkit.show.lacking import ABSENT, clause, found, in_words, sentence, written
@@ -146,8 +146,7 @@ def rules(decision: Decision) -> list[str]:
 
 def write(decision: Decision, folder: Path) -> Path:
     """Writes `decision.json` into a run's folder: its kinds and numbers, and its words for people."""
-    text = json.dumps(_written(decision), indent=1, allow_nan=False)
-    return write_whole(folder / FILE, text.encode() + b"\n")
+    return write_whole(folder / FILE, to_json(_written(decision)))
 
 
 def read(folder: Path, *, earlier: bool = False) -> Decision:
