@@ -443,7 +443,7 @@ def decide(
         study: The study's name.
         stage: "pre_deploy" (benchmark and human rating) or "rollout" (the A/B test too).
         rules: The study's rules; the defaults otherwise.
-        against: Results against any model of the study, from any time; see `evalkit.decision.findings`.
+        against: Results against any model of the study, from any time; see `evalkit.decision.standing`.
         concerns: What was changed after it could be known how it turns out; see `evalkit.decision.concerns`.
         declared: Settings and rules that decide, kept on record.
         changed: What is declared otherwise than when results were seen; see `evalkit.decision.concerns`.
