@@ -18,7 +18,7 @@ from evalkit.answers.reply import split
 from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableError, shown
 from evalkit.conversation import spoken
 from evalkit.errors import DataError, DesignError
-from evalkit.files import DoubledNameError, JsonObject, once_each
+from evalkit.files import DoubledNameError, JsonObject, canonical, once_each
 from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, flattened, listed, plural, visible
 
@@ -360,8 +360,7 @@ def _with(messages: list[JsonObject], asked: JsonObject) -> list[JsonObject] | l
 
 
 def _digest(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).digest()
+    return hashlib.sha256(canonical(value)).digest()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:

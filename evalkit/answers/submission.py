@@ -386,7 +386,7 @@ def _told(n: int, first: Mapping[str, Answer], told: Mapping[str, int]) -> str:
 def _line(custom_id: str, body: Mapping[str, object]) -> bytes:
     record = {"custom_id": custom_id, "method": "POST", "url": CALLS_TO, "body": body}
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=dict)
-    return text.encode("utf-8") + b"\n"
+    return text.encode() + b"\n"
 
 
 def _keys(path: Path, header: JsonObject) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -30,7 +29,7 @@ from evalkit.answers.submission import Submission
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, alone, read_json
+from evalkit.files import JsonObject, alone, read_json, to_json, utc
 from evalkit.interop.logs import Log, Row
 from evalkit.records import EvalResult, Example, answers_hash
 from evalkit.redaction import without_secrets_in
@@ -604,13 +603,12 @@ def _laid_down(
         "study": bench.study.name,
         "role": role,
         **{name: head.get(name) for name in _HEAD},
-        "frozen_at": at.astimezone(UTC).isoformat(timespec="seconds"),
+        "frozen_at": utc(at),
         "frozen_with": version("evalkit"),
         "sets": sets,
         "files": ledger.files_sealed(folder, sorted(folder.iterdir())),
     }
-    text = json.dumps(without_secrets_in(record), indent=1, ensure_ascii=True, allow_nan=False)
-    (folder / journal.ARCHIVE).write_text(text + "\n", encoding="utf-8")
+    (folder / journal.ARCHIVE).write_bytes(to_json(without_secrets_in(record)))
     return record
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from random import Random
@@ -15,7 +14,7 @@ import traitlets
 from evalkit import wording
 from evalkit.conversation import conversation_css, structure
 from evalkit.errors import DesignError, EvalkitError
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, utc
 from evalkit.human.batch import Pair, Side, on_sides
 from evalkit.human.round import CHOICES, PRACTICE, Choice, Round, Vote
 
@@ -165,7 +164,7 @@ def _text(text: str) -> str:
 
 
 def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return utc(unit="microseconds")
 
 
 class Rater(anywidget.AnyWidget):

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 
 from evalkit import wording
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, as_record, read_json, write_new, write_whole
+from evalkit.files import JsonObject, as_record, read_json, to_json, to_line, write_new, write_whole
 from evalkit.human.batch import sha256
 from evalkit.human.round import PRACTICE, Round, locked_before, round_folder
 from evalkit.study import Study
@@ -147,7 +147,7 @@ def links(round_: Round) -> Mapping[str, str]:
     path = round_.folder / "links.json"
     if not path.exists():
         codes = {secrets.token_urlsafe(12): rater for rater in round_.batch.raters}
-        write_new(path, json.dumps(codes, indent=1).encode(), mode=0o600)
+        write_new(path, to_json(codes), mode=0o600)
     remedy = "delete it, start again and send the new links"
     found = read_json(path, said="not readable", remedy=remedy)
     return as_record(found, dict[str, str], f"{path}: not readable", remedy)
@@ -201,7 +201,7 @@ def _furnish(folder: Path, token: str, port: int) -> None:
     metadata = {"kernelspec": spec, "title": "Blind rating"}
     notebook = v4.new_notebook(cells=[cell], metadata=metadata, nbformat_minor=5)
     (folder / "rate.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    write_whole(folder / "voila.json", json.dumps(_settings(token, port)).encode(), mode=0o600)
+    write_whole(folder / "voila.json", to_line(_settings(token, port)), mode=0o600)
 
 
 def _settings(token: str, port: int) -> JsonObject:
