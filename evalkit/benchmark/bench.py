@@ -21,7 +21,7 @@ from evalkit import ledger
 from evalkit.answers import dataset, evaluation, journal, runner
 from evalkit.answers.evaluation import Evaluation, Role, prices_of
 from evalkit.answers.journal import Call
-from evalkit.answers.pairs import mean, quantile
+from evalkit.answers.metrics import mean, quantile
 from evalkit.answers.reply import holds_thoughts
 from evalkit.answers.scoring import checker as named_checker
 from evalkit.answers.scoring import own_hashes, scorers_by_name

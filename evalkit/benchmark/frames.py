@@ -13,7 +13,7 @@ from pandas.api.types import is_numeric_dtype
 
 from evalkit import stats
 from evalkit.answers import scoring
-from evalkit.answers.pairs import Pair
+from evalkit.answers.metrics import Pair
 from evalkit.conversation import conversation_text
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, to_line

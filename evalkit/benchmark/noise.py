@@ -14,7 +14,7 @@ import pandas as pd
 
 from evalkit import stats
 from evalkit.answers import evaluation, metrics
-from evalkit.answers.pairs import Pair
+from evalkit.answers.metrics import Pair
 from evalkit.benchmark.bench import Bench, can_ask
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.frames import typed

@@ -20,7 +20,7 @@ from IPython.display import display
 
 from evalkit import wording
 from evalkit.answers import scoring
-from evalkit.answers.pairs import Pair
+from evalkit.answers.metrics import Pair
 from evalkit.benchmark.frames import example_record, examples_frame
 from evalkit.conversation import Messages, conversation_css, conversation_html, conversation_text
 from evalkit.errors import DataError
