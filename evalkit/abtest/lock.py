@@ -35,10 +35,10 @@ from evalkit.files import (
     warned,
     write_whole,
 )
-from evalkit.marks import is_blank
 from evalkit.records import Against, Brief
 from evalkit.redaction import without_secrets
 from evalkit.study import Study
+from evalkit.wording import is_blank
 
 if TYPE_CHECKING:
     import pandas as pd
