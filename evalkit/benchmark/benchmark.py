@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -25,7 +25,6 @@ from evalkit.answers.metrics import mean, quantile
 from evalkit.answers.reply import holds_thoughts
 from evalkit.answers.scoring import checker as named_checker
 from evalkit.answers.scoring import own_hashes, scorers_by_name
-from evalkit.answers.submission import Submission
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
 from evalkit.errors import DataError, DesignError
@@ -36,6 +35,9 @@ from evalkit.redaction import without_secrets_in
 from evalkit.settings import Settings, named
 from evalkit.study import Study
 from evalkit.wording import count, listed, plural
+
+if TYPE_CHECKING:
+    from evalkit.answers.submission import Submission
 
 FOLDER = "frozen"  # of archives, below the study's
 KIND, VERSION = "evalkit-frozen", 1
@@ -253,6 +255,8 @@ class Benchmark:
 
     def submission(self, role: Role) -> Submission:
         """The batches by which a model's missing answers may be asked for."""
+        from evalkit.answers.submission import Submission  # openai takes most of a second
+
         asked = self.evaluation(role, about={"asked_through": "batch"})
         asked = replace(asked, journal=self.journals[role], limit=self.settings.limit)
         return Submission(evaluation=asked, path=self.study.path(f"batches/{role}.json"))
