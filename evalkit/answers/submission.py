@@ -23,9 +23,9 @@ import openai
 from openai import OpenAI
 
 from evalkit.answers import journal
-from evalkit.answers.endpoint import key_and_address, message_of
+from evalkit.answers.endpoint import STOPS, key_and_address
 from evalkit.answers.evaluation import CALLS_TO, Evaluation
-from evalkit.answers.reply import NoAnswerError, answer, mapping, whole_number
+from evalkit.answers.reply import NoAnswerError, answer, mapping, message_of, whole_number
 from evalkit.errors import DataError, ModelError
 from evalkit.files import JsonObject, alone, read_record, to_json, write_new, write_whole
 from evalkit.ledger import sha256_of
@@ -469,8 +469,7 @@ _NO_BATCHES = (
     "this server has no batches; --write-only FILE writes the input, to be sent by other means"
 )
 _REMEDIES = {
-    401: "the key is not accepted, check OPENAI_API_KEY",
-    402: "the account must be paid for",
+    **STOPS,
     403: "this key may not use files and batches",
     404: _NO_BATCHES,
     405: _NO_BATCHES,
@@ -624,7 +623,7 @@ class BatchApi:
 
     def _refused(self, why: openai.APIStatusError, missing: str) -> ModelError:
         status = why.status_code
-        told = self._clean(f"{self.host}: {status}: {message_of(why)}")
+        told = self._clean(f"{self.host}: {status}: {message_of(why.body, why.message)}")
         if status == 404 and missing:
             return ModelError(f"{self.host} {missing} ({told})")
         if status in {408, 425, 429} or status >= 500:

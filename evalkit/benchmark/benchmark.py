@@ -22,11 +22,11 @@ from evalkit.answers import dataset, evaluation, journal, runner
 from evalkit.answers.evaluation import Evaluation, Role, prices_of
 from evalkit.answers.journal import Call
 from evalkit.answers.metrics import mean, quantile
-from evalkit.answers.reply import holds_thoughts
 from evalkit.answers.scoring import checker as named_checker
 from evalkit.answers.scoring import own_hashes, scorers_by_name
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
+from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, alone, read_json, to_json, utc
 from evalkit.interop.logs import Log, Row
