@@ -477,12 +477,12 @@ _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_ac
 _FLAGGED = re.compile(r"flagged|moderation|content (?:policy|filter)|safety", re.IGNORECASE)
 _WRONG_NAME = {"model_not_found", "invalid_model"}
 _WRONG_REQUEST = _WRONG_NAME | {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
-_FILTERED = {"content_filter", "content_policy_violation"}
+FILTERED = {"content_filter", "content_policy_violation"}
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
 _WRONG_ROW = {"invalid_request_error", "invalid_argument", "badrequesterror"}
 _RATE = {"rate_limit_exceeded", "rate_limit_error", "rate_limited"}
 _LIMITED = _RATE | {"too_many_requests", "resource_exhausted"}
-_CURELESS = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _TOO_LONG | _WRONG_ROW  # told without a status
+_CURELESS = _NO_QUOTA | _WRONG_REQUEST | FILTERED | _TOO_LONG | _WRONG_ROW  # told without a status
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,7 +574,7 @@ class Faults:
         status, names = why.status_code, {str(name) for name in (why.code, why.type) if name}
         message = f"{status}: {self._clean(replies.message_of(why.body, why.message))}"
         is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
-        is_about = is_about and not names & (_FILTERED | _NO_QUOTA | _TOO_LONG)
+        is_about = is_about and not names & (FILTERED | _NO_QUOTA | _TOO_LONG)
         if is_about and (told := replies.refused(message, self.sent, param=why.param)):
             told, others_went_well = f"{told} ({message})", self.has_answered
             is_row = others_went_well and not names & _WRONG_REQUEST
@@ -596,7 +596,7 @@ class Faults:
             if status == 401 and not self.has_key:
                 what = "it wants a key, and OPENAI_API_KEY is not set"
             return self._end(f"{what} ({message})")
-        if names & _FILTERED:
+        if names & FILTERED:
             return Fault(message, "filtered")
         if status == 429 and _TOO_LARGE_FOR_THE_RATE.search(message):
             return Fault(message, "row")

@@ -23,11 +23,11 @@ import openai
 from openai import OpenAI
 
 from evalkit.answers import journal
-from evalkit.answers.endpoint import STOPS, key_and_address
+from evalkit.answers.endpoint import FILTERED, STOPS, key_and_address
 from evalkit.answers.evaluation import CALLS_TO, Evaluation
 from evalkit.answers.reply import NoAnswerError, answer, mapping, message_of, whole_number
 from evalkit.errors import DataError, ModelError
-from evalkit.files import JsonObject, alone, read_record, to_json, write_new, write_whole
+from evalkit.files import JsonObject, alone, read_record, to_json, to_line, write_new, write_whole
 from evalkit.ledger import sha256_of
 from evalkit.records import Answer
 from evalkit.redaction import known_secrets, without_secrets, without_secrets_in
@@ -37,7 +37,6 @@ KIND, VERSION = "evalkit-submission", 1
 MOST_REQUESTS = 50_000  # of one input file, and
 MOST_BYTES = 200_000_000
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _GROWTH = 5.0, 300.0, 1.5
-_FILTERED = {"content_filter", "content_policy_violation"}
 _NOT_ASKED = {"batch_expired", "batch_cancelled"}  # codes of calls that were not made
 
 
@@ -167,7 +166,7 @@ class Submission:
             ModelError: As `step`; a server that is away for a while is waited for as long as `patience_s` says.
         """
         wait_s, away_s, said = _FIRST_WAIT_S, 0.0, list[str]()
-        while self.is_under_way:
+        while self._state().open:
             pause(wait_s)
             try:
                 told, away_s = list(self.step()), 0.0
@@ -179,11 +178,6 @@ class Submission:
             if told != said:
                 yield from told
             said, wait_s = told, min(wait_s * _GROWTH, _LONGEST_WAIT_S)
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether there are batches of which not everything was collected."""
-        return bool(self._state().open)
 
     @contextmanager
     def _held(self) -> Iterator[State]:
@@ -244,7 +238,9 @@ class Submission:
             written.add(call.key)
             row = call.example
             body = asked.parameters.call(asked.model_name, row.messages, row.request)
-            line = _line(f"{row.example_id}#{call.sample}", body)
+            custom_id = f"{row.example_id}#{call.sample}"
+            sent = {"custom_id": custom_id, "method": "POST", "url": CALLS_TO, "body": body}
+            line = to_line(sent, ascii_only=False) + b"\n"
             if lines and (len(lines) == self.most_requests or size + len(line) > self.most_bytes):
                 yield lines
                 lines, size = [], 0
@@ -380,12 +376,6 @@ def _told(n: int, first: Mapping[str, Answer], told: Mapping[str, int]) -> str:
     return listed(parts)
 
 
-def _line(custom_id: str, body: Mapping[str, object]) -> bytes:
-    record = {"custom_id": custom_id, "method": "POST", "url": CALLS_TO, "body": body}
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=dict)
-    return text.encode() + b"\n"
-
-
 def _keys(path: Path, header: JsonObject) -> dict[str, str]:
     """The keys of an input file's calls by `custom_id`: what was asked says itself which answer it gets.
 
@@ -455,7 +445,7 @@ def _answer(record: JsonObject, strip_think: bool | None) -> Answer | None:
         return answer(body, strip_think=strip_think)
     except NoAnswerError as why:
         told = told_by(f"{why}" if why.status or status in {200, None} else f"{status}: {why}")
-        if why.names & _FILTERED:
+        if why.names & FILTERED:
             return Answer(text="", outcome="refused", finish_reason="content_filter", error=told)
         return Answer(text="", outcome="error", error=told)
 
@@ -468,12 +458,8 @@ _MOST_BYTES = 4 * 2**30
 _NO_BATCHES = (
     "this server has no batches; --write-only FILE writes the input, to be sent by other means"
 )
-_REMEDIES = {
-    **STOPS,
-    403: "this key may not use files and batches",
-    404: _NO_BATCHES,
-    405: _NO_BATCHES,
-}
+_REMEDIES = {**STOPS, 403: "this key may not use files and batches"}
+_REMEDIES |= {404: _NO_BATCHES, 405: _NO_BATCHES}
 
 
 class AwayError(ModelError):
