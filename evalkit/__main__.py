@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
-    from evalkit.benchmark.bench import Bench
+    from evalkit.benchmark.benchmark import Benchmark
 
 _ABOUT = """Is my fine-tuned model really better?
 
@@ -310,10 +310,10 @@ def _rate(options: Namespace) -> int:
     return 0
 
 
-def _bench(options: Namespace) -> Bench:
-    from evalkit.benchmark.bench import Bench
+def _benchmark(options: Namespace) -> Benchmark:
+    from evalkit.benchmark.benchmark import Benchmark
 
-    return Bench(study=Study.open(options.study))
+    return Benchmark(study=Study.open(options.study))
 
 
 @command(
@@ -330,7 +330,7 @@ def _bench(options: Namespace) -> Bench:
     flag("--cancel", help="end what is under way; what was answered is kept"),
 )
 def _batch(options: Namespace) -> None:
-    submission = _bench(options).submission(options.role)
+    submission = _benchmark(options).submission(options.role)
     if options.write_only:
         nothing = f"{submission.journal} lacks no answer; nothing was written"
         for told in [*submission.write(options.write_only)] or [nothing]:
@@ -350,10 +350,10 @@ def _batch(options: Namespace) -> None:
     number("--samples", default=0, help="ask each N times; as the study says"),
 )
 def _freeze(options: Namespace) -> None:
-    from evalkit.benchmark.bench import freeze
+    from evalkit.benchmark.benchmark import freeze
 
-    bench = _bench(options)
-    _tell(freeze(bench, options.role, prompts=options.prompts, samples=options.samples))
+    benchmark = _benchmark(options)
+    _tell(freeze(benchmark, options.role, prompts=options.prompts, samples=options.samples))
 
 
 @command(
@@ -461,18 +461,18 @@ def _compare(options: Namespace) -> None:
     _COLUMNS,
 )
 def _import(options: Namespace) -> None:
-    from evalkit.benchmark.bench import import_answers
+    from evalkit.benchmark.benchmark import import_answers
     from evalkit.interop import read_log
 
-    bench = _bench(options)
+    benchmark = _benchmark(options)
     log = read_log(
         options.file,
         arm=options.arm,
         filter_name=options.filter,
         columns=options.columns,
-        test_file=bench.path,
+        test_file=benchmark.path,
     )
-    _tell(import_answers(bench, log, options.role))
+    _tell(import_answers(benchmark, log, options.role))
 
 
 @command(

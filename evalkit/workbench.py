@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from evalkit.abtest.lock import LockedPlan
     from evalkit.abtest.plan import ABPlan
     from evalkit.abtest.reading import NoReading, Reading
-    from evalkit.benchmark.bench import Bench, Costs, Gaps
+    from evalkit.benchmark.benchmark import Benchmark, Costs, Gaps
     from evalkit.benchmark.comparison import Comparison
     from evalkit.benchmark.doctor import Checkup
     from evalkit.benchmark.noise import NoiseFloor
@@ -55,11 +55,11 @@ class Study(study.Study):
     """
 
     @cached_property
-    def bench(self) -> Bench:
+    def benchmark(self) -> Benchmark:
         """The benchmark behind the methods below: test set, journals, scoring."""
-        from evalkit.benchmark.bench import Bench
+        from evalkit.benchmark.benchmark import Benchmark
 
-        return Bench(study=self, margin=self.margin("benchmark"))
+        return Benchmark(study=self, margin=self.margin("benchmark"))
 
     def answers(self, role: Literal["base", "fine_tuned"]) -> list[EvalResult]:
         """One model's scored answers, from its journal.
@@ -68,7 +68,7 @@ class Study(study.Study):
             DesignError: Another role.
         """
         need_one_of(("base", "fine_tuned"), "role", role)
-        return self.bench.base if role == "base" else self.bench.fine_tuned
+        return self.benchmark.base if role == "base" else self.benchmark.fine_tuned
 
     def compare(self, *, ask: bool = False) -> Comparison:
         """Both models' answers, joined on the example and tested in pairs.
@@ -80,12 +80,12 @@ class Study(study.Study):
             DataError: A journal is not there and nothing may be asked.
         """
         if ask:  # what was asked once is what the other methods go on with
-            vars(self)["bench"] = replace(self.bench, asks=True)
-        return self.bench.compare()
+            vars(self)["benchmark"] = replace(self.benchmark, asks=True)
+        return self.benchmark.compare()
 
     def checkpoints(self) -> dict[str, Comparison]:
         """The fine-tuned model and every further one the study names, each against base; p is adjusted for their number."""
-        return self.bench.compared
+        return self.benchmark.compared
 
     def checkup(self) -> Checkup:
         """The test set, examined: repeated rows, contradictions, leaks from training, thin slices, size."""
@@ -96,9 +96,9 @@ class Study(study.Study):
         from evalkit.benchmark import doctor
 
         return doctor.examine(
-            self.bench.path,
+            self.benchmark.path,
             self.optional(self.settings.train_file),
-            slice_fields=self.bench.fields,
+            slice_fields=self.benchmark.fields,
             cluster_field=self.settings.cluster_field or None,
             limit=self.settings.limit,
             memory=self.reports / doctor.MEMORY,
@@ -106,14 +106,16 @@ class Study(study.Study):
 
     def costs(self) -> Costs:
         """What both models' answers took: tokens, time, money."""
-        return self.bench.costs()
+        return self.benchmark.costs()
 
     def ask_twice(self, comparison: Comparison) -> NoiseFloor:
         """Asks both models twice, as many examples as `reask_n` says; without an endpoint it says so and goes on."""
         from evalkit.benchmark.noise import ask_twice
 
         said = self.settings
-        return ask_twice(self.bench, comparison, self.run_folder(), n=said.reask_n, seed=said.seed)
+        return ask_twice(
+            self.benchmark, comparison, self.run_folder(), n=said.reask_n, seed=said.seed
+        )
 
     def explore(self, comparison: Comparison, noise: NoiseFloor | None = None) -> Explorer:
         """Steps through the examples in JupyterLab, checkpoints beside the two models; notes are kept in the run's folder."""
@@ -203,21 +205,21 @@ class Study(study.Study):
 
     def gaps(self) -> Gaps:
         """What both models' answers still lack of the test set."""
-        return self.bench.gaps()
+        return self.benchmark.gaps()
 
     def round(self) -> StudyRound:
         """The rating round: drawn on the first call, opened as it is on every later one; votes already given are kept.
 
         None is drawn before raters are named, nor while answers are missing, unless `allow_incomplete` says so.
         """
-        bench = self.bench
+        benchmark = self.benchmark
         return open_round(
             self,
-            bench.base,
-            bench.fine_tuned,
-            bound_to=bench.bound_to,
-            models=bench.models,
-            stratify_by="".join(bench.fields[:1]),
+            benchmark.base,
+            benchmark.fine_tuned,
+            bound_to=benchmark.bound_to,
+            models=benchmark.models,
+            stratify_by="".join(benchmark.fields[:1]),
             n_unanswered=self.gaps().n,
         )
 
@@ -226,7 +228,7 @@ class Study(study.Study):
         from evalkit.human.rater import simulate_votes
 
         if rating.round and rating.simulated:
-            expected = {str(one.example_id): one.expected for one in self.bench.base}
+            expected = {str(one.example_id): one.expected for one in self.benchmark.base}
             simulate_votes(rating.round, expected, seed=self.settings.rating_seed)
 
     def rater(self, rating: StudyRound) -> object:
@@ -246,16 +248,16 @@ class Study(study.Study):
         """Everything the rating round says of the present answers; until it is locked how far it is, and no result."""
         from evalkit.human.preference import read_preference
 
-        bench, bound_to = self.bench, self.bench.bound_to
+        benchmark, bound_to = self.benchmark, self.benchmark.bound_to
         found = find_round(self, bound_to)
         if found:
             found.check()
         return read_preference(
             found,
             bound_to=bound_to,
-            base_results=bench.base,
-            ft_results=bench.fine_tuned,
-            slice_fields=bench.fields,
+            base_results=benchmark.base,
+            ft_results=benchmark.fine_tuned,
+            slice_fields=benchmark.fields,
             alpha=self.settings.alpha,
             power=self.settings.power,
             margin=self.margin("human"),
@@ -348,7 +350,7 @@ class Study(study.Study):
         if isinstance(found, Preference):
             from evalkit.show.human import written
 
-            said = {"models": self.bench.models, "bound_to": self.bench.bound_to}
+            said = {"models": self.benchmark.models, "bound_to": self.benchmark.bound_to}
             record = written(human_evidence(found, study=self.name, **said), found)
             return _written(record, folder / "preference.json")
         if isinstance(found, Decision):
@@ -385,7 +387,7 @@ class Study(study.Study):
         write_examples(found.regressed, marks, path.parent)
         record = handover.amended(
             path,
-            bound_to=self.bench.bound_to,
+            bound_to=self.benchmark.bound_to,
             slices=(slices, *slices.others),
             noise=noise.to_dict() if noise and noise.n else None,
             noise_notes=noise.notes if noise else (),
@@ -401,25 +403,25 @@ class Study(study.Study):
         from evalkit.benchmark import handover
         from evalkit.benchmark.slices import slice_table
 
-        said, bench = self.settings, self.bench
+        said, benchmark = self.settings, self.benchmark
         primary = slice_table(
             found,
             metric=said.primary_metric,
-            fields=bench.fields,
+            fields=benchmark.fields,
             margin=said.slice_margin,
             power=said.power,
         )
         record = handover.evidence_of(
             found,
             study=self.name,
-            models=bench.models,
+            models=benchmark.models,
             costs=self.costs().to_dict(),
             slices=[primary],
-            bound_to=bench.bound_to,
+            bound_to=benchmark.bound_to,
             power=said.power,
             chance_rate=found.declared.chance_rate,
             test_set_findings=self.checkup().counts(),
-            own_code=bench.own_code,
+            own_code=benchmark.own_code,
         )
         _written(record, self._handed_on / handover.FILE)
         return record

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 
-from evalkit.benchmark.bench import gaps
+from evalkit.benchmark.benchmark import gaps
 from evalkit.records import EvalResult, Example
 from evalkit.report import chain
 from evalkit.study import Study

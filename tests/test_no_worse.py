@@ -353,7 +353,7 @@ def test_the_study_hands_each_layer_its_margin(tmp_path):
     home = Workbench.open("toy", root=tmp_path)
     layers = ("benchmark", "human", "ab_test")
     assert [home.margin(one) for one in layers] == [0.02, 0.05, None]
-    assert (home.bench.margin, home.draft().primary.margin) == (0.02, None)
+    assert (home.benchmark.margin, home.draft().primary.margin) == (0.02, None)
     plain = Workbench.open("toy", root=tmp_path, question="better")
     assert [plain.margin(one) for one in layers] == [None, None, None]
 

@@ -6,7 +6,7 @@ import pytest
 
 from evalkit.answers.journal import answers_hash
 from evalkit.answers.runner import run_automated_eval
-from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.benchmark import Benchmark
 from evalkit.human.batch import hashes_of, prepare_human_eval_batch
 from evalkit.human.preference import human_evidence, read_preference
 from evalkit.human.rater import Session
@@ -66,7 +66,7 @@ def rated(study, results, **options):
 
 
 def read(study, *, limit=0):
-    bound_to = Bench(study=Study.open("s", root=study.root, limit=limit)).bound_to
+    bound_to = Benchmark(study=Study.open("s", root=study.root, limit=limit)).bound_to
     round_ = find_round(study, bound_to)
     return read_preference(round_, bound_to=bound_to), bound_to
 
@@ -105,19 +105,19 @@ def test_one_other_answer_makes_votes_stale(study):
 
 def test_results_and_study_agree_on_the_hash(study):
     results = answered(study)
-    assert hashes_of(*results).items() <= Bench(study=study).bound_to.items()
+    assert hashes_of(*results).items() <= Benchmark(study=study).bound_to.items()
 
 
 def test_a_round_bound_to_whole_journals_as_earlier_versions_did_still_counts(study):
     results = answered(study)
     paths = (study.folder / path for path in JOURNALS)
     earlier = dict(zip(("base", "fine_tuned"), map(answers_hash, paths), strict=True))
-    fingerprint = Bench(study=study).test_set.fingerprint
+    fingerprint = Benchmark(study=study).test_set.fingerprint
     rated(study, results, bound_to={"test_set": fingerprint, **earlier})
     assert read(study)[0].stale is False
 
 
 def test_another_test_set_is_told_where_a_round_names_one(study):
     results = answered(study)
-    rated(study, results, bound_to=Bench(study=study).bound_to | {"test_set": "another"})
+    rated(study, results, bound_to=Benchmark(study=study).bound_to | {"test_set": "another"})
     assert read(study)[0].stale is True

@@ -15,7 +15,7 @@ import pandas as pd
 from evalkit import stats
 from evalkit.answers import evaluation, metrics
 from evalkit.answers.pairs import Pair
-from evalkit.benchmark.bench import Bench, can_ask
+from evalkit.benchmark.benchmark import Benchmark, can_ask
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.frames import typed
 from evalkit.errors import ModelError
@@ -186,7 +186,7 @@ def draw(pairs: Iterable[Pair], n: int, *, seed: int = 0) -> list[str]:
 
 
 def ask_twice(
-    bench: Bench,
+    benchmark: Benchmark,
     comparison: Comparison,
     folder: Path,
     *,
@@ -198,7 +198,7 @@ def ask_twice(
     """Asks both models twice: a seeded draw and the regressed examples, into journals of their own in `folder`.
 
     Args:
-        bench: The study's benchmark.
+        benchmark: The study's benchmark.
         comparison: The comparison of the recorded answers.
         folder: The run's folder.
         n: Examples to draw; 0 asks nothing.
@@ -215,7 +215,7 @@ def ask_twice(
     drawn = draw(comparison.pairs, n, seed=seed)
     regressed = draw(comparison.regressed, n if n_regressed is None else n_regressed, seed=seed)
     place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
-    rows = _write_rows(bench, {*drawn, *regressed}, place / "rows.jsonl")
+    rows = _write_rows(benchmark, {*drawn, *regressed}, place / "rows.jsonl")
     asked = {}
     try:
         for number in (1, 2):
@@ -223,7 +223,7 @@ def ask_twice(
                 path = place / f"{role.replace('_', '-')}-{number}.jsonl"
                 about = {"noise pass": number}
                 how = {"samples": 1, "progress": False, "about": about}
-                asked[role, number] = bench.ask(role, path, rows, **how)
+                asked[role, number] = benchmark.ask(role, path, rows, **how)
     except ModelError as why:
         return _unmeasured(comparison, redacted(str(why)))
     passes = {r.replace("_", "-"): (asked[r, 1], asked[r, 2]) for r in evaluation.ROLES}
@@ -234,11 +234,13 @@ def _unmeasured(comparison: Comparison, why: str) -> NoiseFloor:
     return NoiseFloor(marks=_marks(comparison, {})[0], notes=(why,))
 
 
-def _write_rows(bench: Bench, ids: set[str], path: Path) -> Path:
+def _write_rows(benchmark: Benchmark, ids: set[str], path: Path) -> Path:
     """The rows of the test file with these ids, each with its id written down, so that a content hash stays the same."""
-    lines = {one.line: one.example_id for one in bench.test_set.examples if one.example_id in ids}
+    lines = {
+        one.line: one.example_id for one in benchmark.test_set.examples if one.example_id in ids
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with bench.path.open("rb") as old, path.open("w", encoding="utf-8") as new:
+    with benchmark.path.open("rb") as old, path.open("w", encoding="utf-8") as new:
         # as bytes: only a newline ends a line, as in the dataset
         for number, line in enumerate(old, start=1):
             if number in lines:

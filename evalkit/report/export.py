@@ -12,13 +12,13 @@ from pathlib import Path
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.logged import place_of
 from evalkit.abtest.source import is_duckdb, is_user_table
-from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.benchmark import Benchmark
 from evalkit.errors import DataError
 from evalkit.human.ratings import rated_pairs
 from evalkit.human.round import Round
 from evalkit.interop.votes import write_dpo, write_llm_comparator
-from evalkit.marks import visible
 from evalkit.study import Study
+from evalkit.wording import visible
 
 
 def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
@@ -45,10 +45,10 @@ def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:
 
 
 def _answers(study: Study, folder: Path) -> list[Path]:
-    bench = Bench(study=study)
-    if not all(path.exists() for path in bench.journals.values()):
+    benchmark = Benchmark(study=study)
+    if not all(path.exists() for path in benchmark.journals.values()):
         return []
-    bench.compare().to_frame().to_parquet(path := folder / "answers.parquet", index=False)
+    benchmark.compare().to_frame().to_parquet(path := folder / "answers.parquet", index=False)
     return [path]
 
 

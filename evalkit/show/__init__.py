@@ -30,7 +30,7 @@ RECORDS = {  # where each stands: what shows it as a cell's last value, and what
     "benchmark.noise.NoiseFloor": ("flips", "here.ask_twice(comparison)"),
     "benchmark.slices.Found": ("segments", "comparison.find_slices()"),
     "benchmark.doctor.Checkup": ("checkup", "here.checkup()"),
-    "benchmark.bench.Costs": ("costs", "here.costs()"),
+    "benchmark.benchmark.Costs": ("costs", "here.costs()"),
     "human.round.StudyRound": ("rating_round", "here.round()"),
     "human.preference.Preference": ("win_rate", "here.preference()"),
     "abtest.plan.ABPlan": ("goal", "here.draft(), or here.plan().plan"),

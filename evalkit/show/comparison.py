@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit import stats, wording
 from evalkit.answers.pairs import quantile, taken_test
-from evalkit.benchmark.bench import Costs
+from evalkit.benchmark.benchmark import Costs
 from evalkit.benchmark.comparison import Change, Comparison
 from evalkit.benchmark.handover import needed
 from evalkit.files import JsonObject

@@ -27,7 +27,7 @@ from evalkit.stats.result import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from evalkit.benchmark.bench import Gaps
+    from evalkit.benchmark.benchmark import Gaps
 
 NO_RESULT = "No result yet"
 _NO_ROUND = "There is no rating round yet."

@@ -11,7 +11,7 @@ from evalkit.__main__ import main
 from evalkit.answers import journal
 from evalkit.answers.batch_api import AwayError
 from evalkit.answers.submission import Submission
-from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.benchmark import Benchmark
 from evalkit.errors import DataError, ModelError
 from evalkit.study import Study
 
@@ -59,11 +59,11 @@ def server(monkeypatch):
 
 
 def submission(root, **settings) -> Submission:
-    return bench(root, **settings).submission("base")
+    return benchmark(root, **settings).submission("base")
 
 
-def bench(root, **settings) -> Bench:
-    return Bench(study=Study.open("mine", root=root, **settings), asks=True)
+def benchmark(root, **settings) -> Benchmark:
+    return Benchmark(study=Study.open("mine", root=root, **settings), asks=True)
 
 
 def walked(root, steps=3, **settings):
@@ -72,7 +72,7 @@ def walked(root, steps=3, **settings):
 
 
 def outcomes(root):
-    return [one.outcome for one in bench(root).base]
+    return [one.outcome for one in benchmark(root).base]
 
 
 def test_each_call_goes_one_step_and_then_a_run_asks_nothing(root, server):
@@ -81,7 +81,7 @@ def test_each_call_goes_one_step_and_then_a_run_asks_nothing(root, server):
     assert "in progress, 0 of 5 calls answered" in going
     assert "completed; 5 answers of 5" in done
     assert "answers all 6 calls" in done
-    assert [one.predicted for one in bench(root).base] == ["R07.0: Pain in throat"] * N
+    assert [one.predicted for one in benchmark(root).base] == ["R07.0: Pain in throat"] * N
     assert not server.hits
     assert walked(root, 1) == [f"{root}/data/mine/journals/base.jsonl lacks no answer; there is nothing to send"]  # fmt: skip
     assert len(server.batches) == 1
@@ -94,7 +94,7 @@ def test_a_batch_asks_exactly_what_single_calls_ask(root, server):
     assert bodies["row#0#0"]["messages"][0] == {"role": "system", "content": "One code."}
     assert bodies["row#5#0"]["tools"] == [TOOL]
     with FaultyServer() as alone:
-        bench(root).ask("base", root / "alone.jsonl", base_url=alone.url, progress=False)
+        benchmark(root).ask("base", root / "alone.jsonl", base_url=alone.url, progress=False)
     asked = {json.dumps(hit.body, sort_keys=True) for hit in alone.hits}
     assert asked == {json.dumps(one, sort_keys=True) for one in bodies.values()}
 
@@ -134,7 +134,7 @@ def test_what_was_answered_is_kept_and_the_rest_is_sent_again(
     if n_answered < 5:
         assert f"{5 - n_answered} call" in walked(root)[0]
         assert len(server.sent()) == 5 - n_answered
-    assert len(bench(root).base) == N
+    assert len(benchmark(root).base) == N
     assert not server.hits
 
 
@@ -272,7 +272,7 @@ def test_by_hand_the_input_is_written_and_import_reads_what_comes_back(root, ser
     batch = server.batches["batch_1"]
     (root / "out.jsonl").write_bytes(server.files[batch["output_file_id"]])
     assert main(["import", "out.jsonl", "--as", "fine_tuned", "--study", "mine"]) == 0
-    assert len(bench(root).fine_tuned) == N
+    assert len(benchmark(root).fine_tuned) == N
 
 
 def test_one_command_waits_and_no_key_stands_anywhere(root, server, capsys, monkeypatch):

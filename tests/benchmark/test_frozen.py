@@ -9,7 +9,7 @@ from faulty_server import FaultyServer
 
 from evalkit import ledger
 from evalkit.__main__ import main
-from evalkit.benchmark.bench import Bench, freeze
+from evalkit.benchmark.benchmark import Benchmark, freeze
 from evalkit.errors import DataError, ModelError
 from evalkit.records import answers_hash
 from evalkit.study import Study
@@ -56,12 +56,12 @@ def server(monkeypatch):
         yield server
 
 
-def bench(root, **settings):
-    return Bench(study=Study.open("mine", root=root, **settings), asks=True)
+def benchmark(root, **settings):
+    return Benchmark(study=Study.open("mine", root=root, **settings), asks=True)
 
 
 def test_what_lacks_is_asked_and_everything_needed_later_is_kept(root, server):
-    made = freeze(bench(root), "base", prompts=root / "prod.jsonl", samples=2, now=NOW)
+    made = freeze(benchmark(root), "base", prompts=root / "prod.jsonl", samples=2, now=NOW)
     assert made.folder == root / "data/mine/frozen/ft-acme-m-1-2026-11-28"
     assert len(server.hits) == 2 * (3 + 2)
     record = json.loads((made.folder / "frozen.json").read_text())
@@ -71,8 +71,8 @@ def test_what_lacks_is_asked_and_everything_needed_later_is_kept(root, server):
     assert test["outcomes"] == {"ok": 4, "truncated": 2}
     assert test["served_models"] == {"m": 6}
     assert (prompts["outcomes"], prompts["n_examples"]) == ({"ok": 2, "refused": 2}, 2)
-    assert test["fingerprint"] == bench(root).test_set.fingerprint
-    assert test["answers_hash"] == answers_hash(bench(root, samples=2).base)
+    assert test["fingerprint"] == benchmark(root).test_set.fingerprint
+    assert test["answers_hash"] == answers_hash(benchmark(root, samples=2).base)
     names = {"base.jsonl", "base_prompts.jsonl", "prompts.jsonl", "test.jsonl"}
     assert record["files"] == {name: ledger.sha256_of(made.folder / name) for name in names}
     assert {one.name for one in made.folder.iterdir()} == {*names, "frozen.json"}
@@ -85,32 +85,32 @@ def test_what_lacks_is_asked_and_everything_needed_later_is_kept(root, server):
 
 
 def test_nothing_is_overwritten_and_the_same_is_not_kept_twice(root, server):
-    first = freeze(bench(root), "base", now=NOW)
-    again = freeze(bench(root), "base", now=NOW)
+    first = freeze(benchmark(root), "base", now=NOW)
+    again = freeze(benchmark(root), "base", now=NOW)
     assert (first.is_new, again.is_new, again.folder) == (True, False, first.folder)
-    more = freeze(bench(root), "base", samples=2, now=NOW)
+    more = freeze(benchmark(root), "base", samples=2, now=NOW)
     assert more.folder.name == f"{first.folder.name}-2"
     assert len(server.hits) == 2 * 3
     assert [one.name for one in (root / "data/mine/frozen").iterdir() if one.name[0] == "."] == []
 
 
 def test_the_archive_is_the_base_when_the_model_is_gone(root, server):
-    made = freeze(bench(root), "base", now=NOW)
+    made = freeze(benchmark(root), "base", now=NOW)
     place = f"frozen/{made.folder.name}/base.jsonl"
     assert f"base_journal: {place}" in str(made)
     shutil.rmtree(root / "data/mine/journals")
     server.behave = lambda hit: "404" if "acme" in hit.body["model"] else "ok"
     before = (made.folder / "base.jsonl").read_bytes()
-    later = bench(root, base_journal=place, fine_tuned_journal=place)
+    later = benchmark(root, base_journal=place, fine_tuned_journal=place)
     assert [one.outcome for one in later.base] == ["ok", "ok", "truncated"]
     assert later.bound_to["base"] == made.record["sets"]["test"]["answers_hash"]
     (root / "data/mine/test.jsonl").write_text(rows("a", "b", "c", "d"))
     with pytest.warns(UserWarning, match="no answer to 1 row of 4.*it is a frozen archive"):
-        assert len(bench(root, base_journal=place).base) == 3
+        assert len(benchmark(root, base_journal=place).base) == 3
     with pytest.raises(DataError, match="belongs to a frozen archive, which stays as it is"):
-        freeze(bench(root, base_journal=place), "base")
+        freeze(benchmark(root, base_journal=place), "base")
     with pytest.raises(DataError, match="belongs to a frozen archive"):
-        list(bench(root, base_journal=place).submission("base").write(root / "in.jsonl"))
+        list(benchmark(root, base_journal=place).submission("base").write(root / "in.jsonl"))
     assert (made.folder / "base.jsonl").read_bytes() == before
 
 
@@ -126,5 +126,5 @@ def test_a_journal_that_is_whole_is_frozen_without_the_model_and_one_that_is_not
     assert main(["freeze", "mine", "--as", "base", "--samples", "-1"]) == 1
     assert "--samples -1: need at least 1" in capsys.readouterr().err
     with pytest.raises(ModelError, match="no endpoint"):
-        freeze(bench(root), "fine_tuned")
+        freeze(benchmark(root), "fine_tuned")
     assert len(list((root / "data/mine/frozen").iterdir())) == 1

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from evalkit.benchmark import noise
-from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.benchmark import Benchmark
 from evalkit.benchmark.comparison import compare_models
 from evalkit.study import Study
 
@@ -83,9 +83,11 @@ def test_rows_to_ask_again_are_found_by_the_datasets_own_count_of_lines(tmp_path
         "\r\r\n".join(lines).encode()
     )  # written twice in text mode
     (tmp_path / "data/s/study.yaml").write_text("study: s\n")
-    bench = Bench(study=Study(name="s", root=tmp_path))
-    wanted = bench.test_set.examples[1].example_id
-    (row,) = noise._write_rows(bench, {wanted}, tmp_path / "rows.jsonl").read_text().splitlines()
+    benchmark = Benchmark(study=Study(name="s", root=tmp_path))
+    wanted = benchmark.test_set.examples[1].example_id
+    (row,) = (
+        noise._write_rows(benchmark, {wanted}, tmp_path / "rows.jsonl").read_text().splitlines()
+    )
     assert (json.loads(row)["messages"][0]["content"], json.loads(row)["id"]) == ("q1", wanted)
 
 
@@ -129,8 +131,8 @@ def test_without_an_endpoint_nothing_is_asked_and_it_says_why(
 ):
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    bench = Bench(study=study)
-    found = noise.ask_twice(bench, recorded, tmp_path / "run", n=n)
+    benchmark = Benchmark(study=study)
+    found = noise.ask_twice(benchmark, recorded, tmp_path / "run", n=n)
     assert found.n == 0
     assert why in found.notes[0]
     assert set(found.marks.values()) == {"not re-asked"}
@@ -180,18 +182,18 @@ def server(monkeypatch):
 
 
 def test_two_live_passes_over_a_real_server(study, server, tmp_path):
-    bench = Bench(study=replace(study, overrides={"concurrency": 2}))
-    ids = [one.example_id for one in bench.test_set.examples]
+    benchmark = Benchmark(study=replace(study, overrides={"concurrency": 2}))
+    ids = [one.example_id for one in benchmark.test_set.examples]
     base, tuned = (
         [
             replace(one, example_id=ids[i])
-            for i, one in enumerate(bench.ask(name, tmp_path / f"{name}.jsonl"))
+            for i, one in enumerate(benchmark.ask(name, tmp_path / f"{name}.jsonl"))
         ]
         for name in ("base", "fine_tuned")
     )
     recorded = compare_models(base, tuned)
     run = tmp_path / "run"
-    found = noise.ask_twice(bench, recorded, run, n=4, seed=1)
+    found = noise.ask_twice(benchmark, recorded, run, n=4, seed=1)
     # the second and third answers of base are no and yes: it flips on all four, the other model on none
     assert found.by_model["base"].n_changed == found.by_model["base"].n == 4
     assert found.by_model["fine-tuned"].n_changed == 0

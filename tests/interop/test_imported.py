@@ -10,7 +10,7 @@ from lab import project_copy
 import evalkit as ek
 from evalkit.__main__ import main
 from evalkit.answers import journal
-from evalkit.benchmark.bench import Bench, import_answers
+from evalkit.benchmark.benchmark import Benchmark, import_answers
 from evalkit.errors import DataError, DesignError
 from evalkit.interop import Log
 from evalkit.interop.logs import told_apart
@@ -162,7 +162,7 @@ def study(tmp_path):
     (folder / "study.yaml").write_text(
         "base_model: old\nfine_tuned_model: new\nprimary_metric: judge\n"
     )
-    return Bench(study=Study.open("mine", root=tmp_path))
+    return Benchmark(study=Study.open("mine", root=tmp_path))
 
 
 def test_a_study_goes_on_with_the_answers_and_scores_of_another_tool(study, table):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from evalkit import show
-from evalkit.benchmark.bench import Costs
+from evalkit.benchmark.benchmark import Costs
 from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.records import EvalResult

@@ -5,7 +5,7 @@ import pytest
 from grammar import faults
 
 from evalkit import show, stats, wording
-from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.benchmark import Benchmark
 from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.frames import examples_frame
@@ -340,8 +340,8 @@ def test_costs_without_prices_are_a_dash(comparison_in, tmp_path):
     (tmp_path / "data/s").mkdir(parents=True)
     (tmp_path / "data/s/study.yaml").write_text("study: s\n")
     found = [one.base for one in comparison_in("better").pairs]
-    bench = Bench(study=Study(name="s", root=tmp_path, overrides={"prices_file": ""}))
-    costs = shown.cost_rows({"base": bench.cost("m", found)})[0]
+    benchmark = Benchmark(study=Study(name="s", root=tmp_path, overrides={"prices_file": ""}))
+    costs = shown.cost_rows({"base": benchmark.cost("m", found)})[0]
     assert (costs["answers"], costs["money"], costs["tokens in"]) == (100, "–", None)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.answers.runner import run_automated_eval
-from evalkit.benchmark.bench import Bench
+from evalkit.benchmark.benchmark import Benchmark
 from evalkit.errors import DataError
 from evalkit.study import Study
 
@@ -36,7 +36,7 @@ def refusal(study, live=None):
     """With `live` None: what a notebook that never asks is told."""
     mine = saying(study, live=bool(live), base_model="m", base_journal="m.jsonl")
     with pytest.raises(DataError) as refused:
-        Bench(study=mine, asks=live is not None).results("base")
+        Benchmark(study=mine, asks=live is not None).results("base")
     return str(refused.value)
 
 
@@ -87,18 +87,18 @@ def test_checkpoints_are_read_and_named_after_the_model_that_answered(study, mon
     monkeypatch.setenv("OPENAI_API_KEY", "local")
     names = {"base_model": "base", "fine_tuned_model": "tuned", "live": live}
     several = "v2.jsonl, again.jsonl"
-    bench = Bench(study=saying(study, checkpoint_journals=several, **names), asks=True)
+    benchmark = Benchmark(study=saying(study, checkpoint_journals=several, **names), asks=True)
     for file in ("v2.jsonl", "again.jsonl"):
-        run_automated_eval(ticket_v2, bench.path, journal=study.path(file), progress=False)
-    found = bench.checkpoints()
+        run_automated_eval(ticket_v2, benchmark.path, journal=study.path(file), progress=False)
+    found = benchmark.checkpoints()
     assert {name: len(results) for name, results in found.items()} == {
         "ticket_v2": 20,
         "ticket_v2 (again.jsonl)": 20,
     }
     names["base_model"] = "ticket_v2"
-    taken = Bench(study=saying(study, checkpoint_journals="v2.jsonl", **names))
+    taken = Benchmark(study=saying(study, checkpoint_journals="v2.jsonl", **names))
     assert list(taken.checkpoints()) == ["ticket_v2 (v2.jsonl)"]
-    assert Bench(study=study).checkpoints() == {}
+    assert Benchmark(study=study).checkpoints() == {}
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -106,5 +106,5 @@ def test_a_missing_checkpoint_is_not_asked_and_says_how_to_record_it(study, monk
     monkeypatch.setenv("OPENAI_API_KEY", "local")
     record = "evalkit run small --only 01 -p live=true -p fine_tuned_model=MODEL -p fine_tuned_journal=v2.jsonl"
     with pytest.raises(DataError, match=record):
-        Bench(study=saying(study, checkpoint_journals="v2.jsonl", live=live)).checkpoints()
+        Benchmark(study=saying(study, checkpoint_journals="v2.jsonl", live=live)).checkpoints()
     assert not study.path("v2.jsonl").exists()

@@ -76,7 +76,7 @@ class Costs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Benchmark:
     """A study's benchmark, by its settings.
 
     Attributes:
@@ -465,7 +465,7 @@ class Imported:
         return "\n".join([*told, *log.notes])
 
 
-def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
+def import_answers(benchmark: Benchmark, log: Log, role: Role) -> Imported:
     """Writes a file's answers into a study's journal, as if the study had asked; it will not ask them again.
 
     Answers are joined on the id of a row, else on the very same question. All or nothing: the journal is written once
@@ -474,12 +474,15 @@ def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
     Raises:
         DataError: No row of the test set is answered, or the journal belongs to other answers.
     """
-    path, asked = bench.journals[role], bench.evaluation(role, about={"imported": log.about})
+    path, asked = (
+        benchmark.journals[role],
+        benchmark.evaluation(role, about={"imported": log.about}),
+    )
     places = list(_places(asked, log))
     if not places:
         answers = plural(len(log.rows), "answer")
         raise DataError(
-            f"{log.path}: none of its {answers} is to a row of {bench.path}, by id or by question; "
+            f"{log.path}: none of its {answers} is to a row of {benchmark.path}, by id or by question; "
             "is it another test set?"
         )
     with journal.Writer(path, asked.header()) as writer:
@@ -495,7 +498,7 @@ def import_answers(bench: Bench, log: Log, role: Role) -> Imported:
         n=len(places),
         unused=tuple(one for one in ids if one not in used),
         unanswered=sum(one.example_id not in answered for one in asked.test_set),
-        named=bench.models[role],
+        named=benchmark.models[role],
     )
 
 
@@ -544,7 +547,7 @@ class Frozen:
 
 
 def freeze(
-    bench: Bench,
+    benchmark: Benchmark,
     role: Role,
     *,
     prompts: Path | None = None,
@@ -554,7 +557,7 @@ def freeze(
     """Asks a model what its journal lacks, and copies questions and answers to `frozen/<model>-<date>`.
 
     Args:
-        bench: The study's benchmark.
+        benchmark: The study's benchmark.
         role: Which model.
         prompts: Further questions, chat JSONL, such as a sample from production; they get a journal of their own.
         samples: How often each is asked; 0 as the study says.
@@ -567,27 +570,31 @@ def freeze(
     """
     if samples < 0:
         raise DesignError(f"--samples {samples}: need at least 1, or leave it out")
-    path, study = bench.journals[role], bench.study
-    asked = {"samples": samples or bench.settings.samples}
-    bench.ask(role, path, **asked, **UNSCORED)
-    sources = {"test": (bench.path, path)}
+    path, study = benchmark.journals[role], benchmark.study
+    asked = {"samples": samples or benchmark.settings.samples}
+    benchmark.ask(role, path, **asked, **UNSCORED)
+    sources = {"test": (benchmark.path, path)}
     if prompts:
         own = study.path(f"journals/{role}_prompts.jsonl")
-        bench.ask(role, own, prompts, slice_fields=(), cluster_field=None, **asked, **UNSCORED)
+        benchmark.ask(role, own, prompts, slice_fields=(), cluster_field=None, **asked, **UNSCORED)
         sources["prompts"] = (prompts, own)
     home = study.folder / FOLDER
     home.mkdir(exist_ok=True)
     with alone(home), tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as partial:
         (folder := Path(partial, "archive")).mkdir()
         at = now or datetime.now(UTC)
-        record = _laid_down(bench, role, sources, folder, at)
+        record = _laid_down(benchmark, role, sources, folder, at)
         if same := _same(home, record):
             return Frozen(folder=same, record=record, is_new=False)
         return Frozen(folder=_put(study.folder, folder, record, at), record=record, is_new=True)
 
 
 def _laid_down(
-    bench: Bench, role: Role, sources: Mapping[str, tuple[Path, Path]], folder: Path, at: datetime
+    benchmark: Benchmark,
+    role: Role,
+    sources: Mapping[str, tuple[Path, Path]],
+    folder: Path,
+    at: datetime,
 ) -> JsonObject:
     """Copies all files into a folder; what is said of them is said of the copies."""
     sets = {}
@@ -596,12 +603,12 @@ def _laid_down(
         copies = (folder / f"{name}.jsonl", folder / f"{role}{end}.jsonl")
         for old, new in zip((questions, answers), copies, strict=True):
             shutil.copyfile(old, new)
-        sets[name] = _told(bench, *copies, is_test=name == "test")
+        sets[name] = _told(benchmark, *copies, is_test=name == "test")
     head = journal.read_header(folder / f"{role}.jsonl")
     record = {
         "kind": KIND,
         "version": VERSION,
-        "study": bench.study.name,
+        "study": benchmark.study.name,
         "role": role,
         **{name: head.get(name) for name in _HEAD},
         "frozen_at": at.astimezone(UTC).isoformat(timespec="seconds"),
@@ -614,9 +621,9 @@ def _laid_down(
     return record
 
 
-def _told(bench: Bench, questions: Path, answers: Path, *, is_test: bool) -> JsonObject:
+def _told(benchmark: Benchmark, questions: Path, answers: Path, *, is_test: bool) -> JsonObject:
     """What there is to know of one set of questions and its answers; all samples count, and errors are counted too."""
-    limit, strict = (bench.settings.limit if is_test else None), bench.settings.strict
+    limit, strict = (benchmark.settings.limit if is_test else None), benchmark.settings.strict
     how = {"limit": limit, "strict": strict}
     results = runner.results_from_journal(answers, questions, remedy=None, **how, **UNSCORED)
     entries = journal.read_journal(answers).entries
