@@ -323,7 +323,7 @@ class Comparison(Brief):
         elif isinstance(by, str):
             fields = (by,)
         elif by is not None:
-            fields = named(by)
+            fields = tuple(str(one) for one in named(by))
         margin = said.slice_margin if margin is None else margin
         first, *others = slice_tables(cut, fields=fields, margin=margin, power=said.power)
         return replace(first, others=tuple(others))
