@@ -67,7 +67,7 @@ def test_a_value_of_another_kind_is_refused_by_its_name(here, comparison):
         (r"cluster_field \['id'\]: need", ek.run_automated_eval, {"cluster_field": ["id"]}),
         (r"primary metric \['format'\]: these", ek.compare_models, {"primary_metric": ["format"]}),
         ("lower_is_better names 3: these", ek.compare_models, {"lower_is_better": 3}),
-        ("slice field 3: no example", comparison.slices, {"by": 3}),
+        ("slice field '3': no example", comparison.slices, {"by": 3}),
         (r"slice_fields: got .*Series\); need str", ek.Study.open, {"slice_fields": table}),
         (r"limit: got <NA> \(NAType\); need int", ek.Study.open, {"limit": pd.NA}),
     ):
