@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -45,7 +45,7 @@ from evalkit.evidence import (
     as_json,
     details_of,
 )
-from evalkit.files import JsonObject, as_record, read_json
+from evalkit.files import JsonObject, as_record, read_json, utc
 from evalkit.records import OPEN_SLICES, Against, Brief, Change, Layer, Missing
 
 if TYPE_CHECKING:
@@ -479,7 +479,7 @@ def decide(
     return Decision(
         study=study,
         stage=stage,
-        made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        made_at=utc(now),
         verdict=overall(layers),
         layers=layers,
         models=dict(about.models) if about else {},
