@@ -19,6 +19,7 @@ from evalkit.files import JsonObject
 from evalkit.interop import Log, read_log
 from evalkit.interop.logs import chosen, told_apart
 from evalkit.records import Brief, EvalResult, Many
+from evalkit.settings import named
 from evalkit.wording import capital, count, effect, html_table, listed, plural
 
 if TYPE_CHECKING:
@@ -305,7 +306,8 @@ class Comparison(Brief):
         """The declared slices, or others: tested on the primary metric, the other metrics in `others`.
 
         Args:
-            by: Slice fields by name; or a series of an own value an example, its index the ids, its name the field's.
+            by: Slice fields by name, in a text with commas between them; or a series of an own value an example, its
+                index the ids, its name the field's.
             margin: Largest loss, as a fraction, that a slice may show; the declared one by default.
 
         Raises:
@@ -319,10 +321,8 @@ class Comparison(Brief):
         if isinstance(by, pd.Series):
             cut = own_slice(self, by)
             fields = frames.slice_fields(cut.pairs)
-        elif isinstance(by, str):
-            fields = (by,)
         elif by is not None:
-            fields = tuple(by)
+            fields = named(by)
         margin = said.slice_margin if margin is None else margin
         first, *others = slice_tables(cut, fields=fields, margin=margin, power=said.power)
         return replace(first, others=tuple(others))
