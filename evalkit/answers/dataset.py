@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, get_args
 
@@ -121,12 +122,15 @@ def read_examples(
 
     Raises:
         DataError: Rows cannot be used: all of them are listed, with line, problem and remedy.
-        DesignError: An unknown mode, or a limit below 0.
+        DesignError: An unknown mode, a limit that is no whole number of 0 or more, or a cluster field that is no name.
     """
-    if system_prompt_mode not in get_args(SystemPromptMode) or (limit or 0) < 0:
+    is_whole = isinstance(limit or 0, Integral)
+    if system_prompt_mode not in get_args(SystemPromptMode) or not is_whole or (limit or 0) < 0:
         raise DesignError(
-            f"system_prompt_mode {system_prompt_mode!r}, limit {limit}: need auto, prepend or replace; 0 or more"
+            f"system_prompt_mode {system_prompt_mode!r}, limit {limit!r}: need auto, prepend or replace; 0 or more"
         )
+    if not isinstance(cluster_field or "", str):
+        raise DesignError(f"cluster_field {cluster_field!r}: need the name of one field")
     prompt, cluster = cleaned(system_prompt)[0], cluster_field or None
     how = (Path(path), prompt, system_prompt_mode, tuple(slice_fields), cluster)
     reader, kept = _Reader(*how), list[Example]()

@@ -322,7 +322,7 @@ class Comparison(Brief):
             cut = own_slice(self, by)
             fields = frames.slice_fields(cut.pairs)
         elif by is not None:
-            fields = named(by)
+            fields = tuple(str(one) for one in named(by))
         margin = said.slice_margin if margin is None else margin
         first, *others = slice_tables(cut, fields=fields, margin=margin, power=said.power)
         return replace(first, others=tuple(others))
@@ -544,9 +544,9 @@ def _metrics_to_test(
     )
     if primary_metric in shared:
         return shared, notes
-    if primary_metric in scoring.SCORERS or (primary_metric == "exact_match" and not only):
+    if str(primary_metric) in scoring.SCORERS or (primary_metric == "exact_match" and not only):
         return (*shared, primary_metric), notes
-    told = f"; {' '.join(notes)}" if primary_metric in only else ""
+    told = f"; {' '.join(notes)}" if str(primary_metric) in only else ""
     raise DesignError(
         f"primary metric {primary_metric!r}: these results carry {', '.join(shared)}{told}"
     )
@@ -560,8 +560,7 @@ def _undefined(pairs: Sequence[Pair], names: Iterable[str]) -> Iterable[str]:
 
 
 def _lower(chosen: str | Iterable[str], names: Sequence[str]) -> frozenset[str]:
-    listed = chosen.split(",") if isinstance(chosen, str) else chosen
-    lower = frozenset(one.strip() for one in listed if one.strip())
+    lower = frozenset(str(one) for one in named(chosen))
     if unknown := sorted(lower - set(names)):
         raise DesignError(
             f"lower_is_better names {', '.join(unknown)}: these results carry {', '.join(names)}"
