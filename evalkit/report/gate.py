@@ -26,7 +26,7 @@ from evalkit.report import manifest
 from evalkit.report.manifest import Manifest
 from evalkit.settings import retirement
 from evalkit.show import verdict
-from evalkit.show.changes import changed
+from evalkit.show.findings import changed
 from evalkit.study import Study, checked_run, project_root
 from evalkit.wording import is_blank, listed, plural
 

@@ -28,7 +28,8 @@ from evalkit.report.manifest import Manifest
 from evalkit.report.notebook import Executed
 from evalkit.settings import retirement, settings_of
 from evalkit.show import verdict
-from evalkit.show.lacking import found, in_words
+from evalkit.show.findings import found
+from evalkit.show.lacking import in_words
 from evalkit.wording import listed, number, plural, visible
 
 if TYPE_CHECKING:

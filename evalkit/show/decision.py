@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from matplotlib.patches import Rectangle
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
-from evalkit.decision.history import History
+from evalkit.decision.history import FILE, History
 from evalkit.decision.layers import MISSING
-from evalkit.decision.rules import Finding, FoundSlice
+from evalkit.decision.rules import NAMES, Finding, FoundSlice
 from evalkit.files import JsonObject as Run
 from evalkit.records import OPEN_WINDOWS
-from evalkit.show import changes, style, verdict
+from evalkit.show import style, verdict
 from evalkit.show.figure import picture
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, answer, joined, note, sentences, table
@@ -31,6 +31,11 @@ TITLE = "A layer passes when its whole interval lies in the tinted zone"
 SUBLINE = "Fine-tuned minus base, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
 ONE_OF_MANY = "The slice warns and does not block: of several slices, one may lie wholly left of the line by chance."
 _WIDTH = 7.7
+_BOUND = {
+    "test_set": "the test set",
+    "base": "the base model's answers",
+    "fine_tuned": "the fine-tuned model's answers",
+}
 _NAMES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
 _KINDS = {"passes": "better", "don't ship": "worse"}
 _EFFECTS = ("blocks", "holds", "warns")
@@ -79,7 +84,7 @@ def rules(decision: Decision) -> Html:
 
 def history(history: History) -> Html:
     """What changed since the run before, and the primary difference over training runs once there are two."""
-    shown, told = list(history.runs), note(changes.told(history))
+    shown, told = list(history.runs), note(told_of(history))
     if len(distinct(shown)) < 2:
         return joined(told, note("The picture begins with the second set of answers."))
     caption = (
@@ -384,7 +389,120 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-# ---- its history
+# ---- its history: what changed since the run before, how worn the test set is, and the primary difference over the runs
+
+
+def told_of(history: History) -> str:
+    """All there is to say, in a few sentences."""
+    said = [what_changed(history.rows, history.now), worn_out(history.rows, history.now)]
+    if history.torn:
+        torn = f"The last line of {FILE} is unfinished and was left out"
+        said.append(f"{torn}; the end of this run removes it.")
+    return " ".join(one for one in said if one)
+
+
+def what_changed(rows: Sequence[Run], now: Run) -> str:
+    """One sentence: what is different from the run before."""
+    earlier = [row for row in rows if row.get("run") != now.get("run")]
+    sound = [row for row in earlier if row.get("metrics") and not row.get("failed")]
+    if not earlier:
+        return "This is the first run of this study, so there is nothing to compare it with."
+    if not sound:
+        n = wording.plural(len(earlier), "earlier run")
+        return f"There is nothing to compare it with: of {n}, none finished without a failure and with a benchmark."
+    before = sound[-1]
+    if changes := [*_named(earlier, before, now), *_outcomes(before, now), *_given(before, now)]:
+        return f"Since the run of {_day(before)}: {'; '.join(changes)}."
+    return f"Nothing changed since the run of {_day(before)}: same parameters, same answers, same layers, same verdict."
+
+
+def worn_out(rows: Sequence[Run], now: Run) -> str:
+    """What it means that one test set has judged several sets of answers; "" when this is its first.
+
+    Each look at a test set to choose by it makes the chosen model look better on it than it is.
+    """
+    bounds = [row.get("bound_to") or {} for row in (*rows, now)]
+    test_set = bounds[-1].get("test_set")
+    judged = {one.get("fine_tuned") for one in bounds if one.get("test_set") == test_set}
+    n = max(len(judged - {None}) if test_set else 0, now.get("n_compared") or 1)
+    if n < 2:
+        return ""
+    return (
+        f"This test set has judged {n} sets of answers. One used for choosing wears out: the best of several looks better "
+        "on it than it is, so keep a fresh test set for the last word."
+    )
+
+
+def _named(earlier: Sequence[Run], before: Run, now: Run) -> Iterator[str]:
+    """The test set, the answers and the verdict."""
+    for name, words in _BOUND.items():
+        old, new = (row.get("bound_to", {}).get(name) for row in (before, now))
+        if old and new and old != new:
+            yield f"{words} {_otherwise(name, earlier, before, now)}"
+    old, new = (row.get("verdict") for row in (before, now))
+    if old != new:
+        yield f"the verdict went from {old or 'none'} to {new or 'none'}"
+
+
+def _otherwise(name: str, earlier: Sequence[Run], before: Run, now: Run) -> str:
+    """What became of a hash; answers are new when no earlier run has seen them, and the model is the same."""
+    if name == "test_set":
+        return "is another"
+    hash_ = now["bound_to"][name]
+    if known := [row for row in earlier if (row.get("bound_to") or {}).get(name) == hash_]:
+        return f"are those of the run of {_day(known[-1])}"
+    old, new = ((row.get("models") or {}).get(name) for row in (before, now))
+    return "are another model's" if old and new and old != new else "are new"
+
+
+def _outcomes(before: Run, now: Run) -> Iterator[str]:
+    """What the layers say; the benchmark's effects follow metric by metric, and older rows know no effects."""
+    for layer in now.get("layers") or {}:
+        if layer in (before.get("layers") or {}):
+            told = layer != "benchmark" and "effects" in before
+            was, is_now = (_said(row, layer, with_effect=told) for row in (before, now))
+            if was != is_now:
+                yield f"the {NAMES[layer]} went from {was} to {is_now}"
+    for name, metric in now.get("metrics", {}).items():
+        old, new = before.get("metrics", {}).get(name, {}).get("estimate"), metric.get("estimate")
+        if old is None or new is None:
+            continue
+        digits = max(wording.decimals(old), wording.decimals(new))
+        was, is_now = wording.points(old, digits), wording.points(new, digits)
+        if was != is_now:
+            words = f"the difference in {name.replace('_', ' ')}"
+            yield f"{words} went from {was} to {is_now} points (not tested)"
+
+
+def _said(row: Run, layer: str, *, with_effect: bool) -> str:
+    word, effect = row["layers"][layer], row.get("effects", {}).get(layer)
+    return f"{word}, {effect}" if with_effect and effect else word
+
+
+def _given(before: Run, now: Run) -> Iterator[str]:
+    """Parameters, the stage, own code that scores, and rules."""
+    old, new = (row.get("parameters") or {} for row in (before, now))
+    for name in new:
+        if name in old and old[name] != new[name]:
+            yield f"{name} went from {_value(old[name])} to {_value(new[name])}"
+    stages = [row.get("stage") for row in (before, now)]
+    if all(stages) and stages[0] != stages[1]:
+        yield f"stage went from {stages[0]} to {stages[1]}"
+    old, new = (row.get("own_code") or {} for row in (before, now))
+    for name in new:
+        if name in old and old[name] != new[name]:
+            yield f"{_value(name)}, which scores answers, is another"
+    for rule in now.get("rules") or ():
+        if before.get("rules") and rule not in before["rules"]:
+            yield f"a rule is new: {rule.rstrip('.')}"
+
+
+def _value(value: object) -> str:
+    return wording.visible(str(value)) or "nothing"
+
+
+def _day(row: Run) -> str:
+    return str(row.get("made_at", ""))[:16].replace("T", " ") or str(row.get("run"))
 
 
 def differences(runs: Sequence[Run], *, narrow: bool = False) -> Axes:
