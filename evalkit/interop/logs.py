@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evalkit import stats
 from evalkit.answers import dataset, journal, runner, scoring
 from evalkit.conversation import Message
 from evalkit.errors import DataError, DesignError
 from evalkit.files import DoubledNameError, JsonObject, once_each
 from evalkit.records import Answer, EvalResult, Example
-from evalkit.stats import MOST_VALUES
 from evalkit.study import project_root
 from evalkit.wording import listed, plural, visible, whole
 
@@ -392,7 +392,7 @@ def _kinds(test_file: Path) -> tuple[str, ...]:
     return tuple(
         name
         for name, seen in values.items()
-        if 1 < len(seen) <= MOST_VALUES and not any(map(_NO_KIND.fullmatch, seen))
+        if 1 < len(seen) <= stats.MOST_VALUES and not any(map(_NO_KIND.fullmatch, seen))
     )
 
 
