@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +20,13 @@ from IPython.display import display
 
 from evalkit import wording
 from evalkit.answers import scoring
-from evalkit.answers.pairs import Pair
+from evalkit.answers.metrics import Pair
 from evalkit.benchmark.frames import example_record, examples_frame
 from evalkit.conversation import Messages, conversation_css, conversation_html, conversation_text
 from evalkit.errors import DataError
-from evalkit.files import append_line, lines, write_whole
+from evalkit.files import append_line, lines, to_line, utc, write_whole
 from evalkit.human.round import in_jupyter
-from evalkit.records import EvalResult
+from evalkit.records import Brief, EvalResult
 from evalkit.redaction import without_secrets
 from evalkit.show import say
 from evalkit.show.regressions import marked, merged
@@ -87,10 +86,10 @@ def write_kept(path: Path, example_id: str, kept: Kept) -> None:
         "note": without_secrets(wording.cleaned(kept.note)[0]),
         "tags": [without_secrets(wording.cleaned(one)[0]) for one in kept.tags],
         "marked": kept.marked,
-        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "at": utc(),
     }
     said = {name: value for name, value in row.items() if value or name == "note"}
-    append_line(path, json.dumps(said).encode())
+    append_line(path, to_line(said))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +115,8 @@ class Filter:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Selection(Brief):
     """Compared examples, with what was kept on them.
 
     Attributes:
@@ -162,8 +161,7 @@ class Selection:
         Raises:
             DataError: It cannot be written.
         """
-        text = "".join(json.dumps(self._record(one)) + "\n" for one in self.pairs)
-        return write_whole(path, text.encode())
+        return write_whole(path, b"".join(to_line(self._record(one)) + b"\n" for one in self.pairs))
 
     def answer(self, model: str, example_id: str) -> str:
         """A further model's answer to an example; "" where it gave none."""
