@@ -188,7 +188,7 @@ def test_a_guardrail_far_beyond_is_an_arrow_at_the_edge_and_one_without_a_limit_
     first, *rest = found.health
     change = dataclasses.replace(first.change, estimate=5.0, ci_low=4.0, ci_high=6.0)
     far, free = (
-        dataclasses.replace(first, change=change, verdict="worse"),
+        dataclasses.replace(first, change=change),
         dataclasses.replace(first, margin=None),
     )
     with style.style():
