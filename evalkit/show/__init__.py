@@ -24,7 +24,7 @@ _ROOMS = {
     "explorer": "Explorer",
 }
 _HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}
-_MODULES = {"style", "figure", "tables", "plots", "say", "explorer"}
+_MODULES = {"style", "figure", "tables", "tracks", "plots", "say", "explorer"}
 RECORDS = {  # where each stands: what shows it as a cell's last value, and what gives it to a function here
     "benchmark.comparison.Comparison": ("", "here.compare()"),
     "benchmark.slices.SliceTable": ("slices", "comparison.slices()"),
@@ -38,7 +38,7 @@ RECORDS = {  # where each stands: what shows it as a cell's last value, and what
     "abtest.lock.LockedPlan": ("plan", "here.plan()"),
     "abtest.reading.Reading": ("z_test", "here.reading()"),
     "abtest.reading.NoReading": ("plan", ""),
-    "decision.record.Decision": ("layers", "here.decide()"),
+    "decision.layers.Decision": ("layers", "here.decide()"),
     "decision.history.History": ("history", "here.history()"),
 }
 _MADE_BY = {place.rpartition(".")[2]: made for place, (_, made) in RECORDS.items() if made}
