@@ -49,7 +49,8 @@ def without_secrets(text: str, secrets: Iterable[str] | None = None) -> str:
     for secret in known_secrets() if secrets is None else secrets:
         for form, is_cut in _forms(secret):
             if form.lower() in low:
-                text = _with_ends(text, form, secret) if is_cut else _removed(text, form)
+                whole = re.compile(re.escape(form), re.IGNORECASE)
+                text = _with_ends(text, form, secret) if is_cut else whole.sub(REMOVED, text)
                 low = text.lower()
     return text
 
@@ -170,10 +171,6 @@ def _start(secret: str, own: int | None = None) -> str:
         if len(piece) >= 2 * SHORTEST or (has_digit and (has_letter or own)) or (own and is_mixed):
             return secret[:end]
     return ""
-
-
-def _removed(text: str, form: str) -> str:
-    return re.sub(re.escape(form), REMOVED, text, flags=re.IGNORECASE)
 
 
 def _with_ends(text: str, end: str, secret: str) -> str:

@@ -7,11 +7,12 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
@@ -37,7 +38,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LONG = 20_000  # characters of answer and expectation
-_END = object()
 
 
 def _taking(
@@ -364,33 +364,26 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 async def in_pool(
-    items: Iterator[T], work: Callable[[T], Awaitable[R]], size: int
+    items: Iterator[T], work: Callable[[T], Coroutine[None, None, R]], size: int
 ) -> AsyncGenerator[R, None]:
-    """Yields `work(item)` as each is done, with `size` at work at once; takes an item only when a worker is free."""
-    results, failures = asyncio.Queue[R | object](maxsize=2 * size), list[Exception]()
+    """Yields `work(item)` as each is done, with `size` at work at once; takes an item only when there is room for it."""
+    at_work, done = set[asyncio.Task[R]](), asyncio.Queue[asyncio.Task[R]]()
 
-    async def worker() -> None:
-        for item in items:
-            await results.put(await work(item))
+    def begin(n: int) -> None:
+        for item in islice(items, n):
+            at_work.add(task := asyncio.create_task(work(item)))
+            task.add_done_callback(done.put_nowait)
 
-    async def foreman() -> None:
-        try:
-            await asyncio.gather(*workers)
-        except Exception as why:
-            failures.append(why)
-        await results.put(_END)
-
-    workers = [asyncio.create_task(worker()) for _ in range(size)]
-    head = asyncio.create_task(foreman())
     try:
-        while (result := await results.get()) is not _END:
-            yield result  # pyright: ignore[reportReturnType] - all but the end is a result
-        if failures:
-            raise failures[0]
+        begin(size)
+        while at_work:
+            at_work.discard(task := await done.get())
+            begin(1)
+            yield task.result()
     finally:
-        for task in (*workers, head):
+        for task in at_work:
             task.cancel()
-        await asyncio.gather(*workers, head, return_exceptions=True)
+        await asyncio.gather(*at_work, return_exceptions=True)
 
 
 LINE_EVERY_S = 10.0
