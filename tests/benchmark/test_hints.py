@@ -7,7 +7,7 @@ import yaml
 
 from evalkit.answers.scoring import checker
 from evalkit.benchmark.doctor import examine, hints
-from evalkit.decision import Rules, decide
+from evalkit.decision import decide
 from evalkit.report.new import new_study, next_step
 from evalkit.show import doctor as shown
 from evalkit.show import verdict
@@ -69,6 +69,28 @@ def test_kinds_are_slices_what_rows_share_is_a_cluster_and_ids_and_constants_are
 )
 def test_the_labels_shape_suggests_a_checker(rows, answer, choice):
     assert hints(rows(60, lambda i: (answer(i), {}))).checker == choice
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({}, "No row has an expected answer: people decide"),
+        (
+            {"tool_calls": [{"function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]},
+            "scorers: tool_call, primary_metric: tool_call",
+        ),
+        ({"content": "a text"}, ""),
+    ],
+    ids=["nothing", "calls", "text"],
+)
+def test_what_no_text_can_be_compared_with_is_told_before_a_metric_is_chosen(
+    tmp_path, answer, told
+):
+    path, asked = tmp_path / "t.jsonl", [{"role": "user", "content": "q"}]
+    said = [*asked, {"role": "assistant", **answer}] if answer else asked
+    path.write_text("\n".join(json.dumps({"id": i, "messages": said}) for i in range(3)))
+    assert told in " ".join(shown.hinted(hints(path)))
+    assert len(shown.hinted(hints(path))) == 1 + bool(told)
 
 
 def test_a_field_that_some_rows_lack_is_no_cluster_but_may_cut(rows):
@@ -137,4 +159,4 @@ def test_a_rule_about_slices_says_when_it_has_none_to_stop_at():
     assert rules([]).endswith("blocks shipping: no slice is declared, so this rule stops nothing.")
     row = {"slice": "kind = a", "n": 50, "verdict": "better", "standing": "shown safe"}
     assert rules([row]).endswith("blocks shipping.")
-    assert "no slice" not in " ".join(Rules().sentences("rollout"))
+    assert "no slice" not in " ".join(verdict.rules(decide({}, study="x", stage="rollout")))
