@@ -9,7 +9,7 @@ from typing import Literal
 from evalkit.conversation import INSTRUCTIONS
 from evalkit.files import JsonObject, to_json, to_line
 from evalkit.records import RatedPair
-from evalkit.redaction import without_secrets_in
+from evalkit.wording import without_secrets_in
 
 _SCORES = {"fine_tuned": 1.0, "base": -1.0}
 
