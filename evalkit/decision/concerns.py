@@ -27,8 +27,7 @@ from evalkit.files import JsonObject
 from evalkit.human.batch import read_batch
 from evalkit.ledger import Ledger, Line
 from evalkit.records import Layer
-from evalkit.settings import Settings, named
-from evalkit.study import Study
+from evalkit.study import Settings, Study, named
 from evalkit.wording import count, is_blank, listed, plural, visible
 
 CONFIRMED = "confirmed"

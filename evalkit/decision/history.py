@@ -20,8 +20,7 @@ from evalkit.evidence import BenchmarkDetails, Evidence, ReportedMetric, details
 from evalkit.files import JsonObject, Told, as_record, warned
 from evalkit.ledger import FILE, Ledger
 from evalkit.records import Against, Brief, Layer
-from evalkit.settings import Settings, read_notebook, read_pinned
-from evalkit.study import PINNED, Study
+from evalkit.study import PINNED, Settings, Study, read_notebook, read_pinned
 from evalkit.wording import decimals, effect_text, points
 
 if TYPE_CHECKING:
