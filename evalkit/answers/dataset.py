@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, get_args
 
 from evalkit.answers import shapes
-from evalkit.answers.reply import split
 from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableError, shown
-from evalkit.conversation import spoken
+from evalkit.conversation import spoken, thoughts_and_answer
 from evalkit.errors import DataError, DesignError
-from evalkit.files import DoubledNameError, JsonObject, once_each
+from evalkit.files import DoubledNameError, JsonObject, canonical, once_each
 from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, flattened, listed, plural, visible
 
@@ -222,7 +221,7 @@ class _Reader:
 
     def _example(self, line: int, row: JsonObject) -> Example:
         prompt, last = _messages(row)
-        expected = split(cleaned(spoken(last))[0])[1] if last else ""
+        expected = thoughts_and_answer(cleaned(spoken(last))[0])[1] if last else ""
         if last and not expected.strip():
             raise UnusableError("the expected answer is nothing but thoughts", "write the answer")
         also = _also_right(row, expects=last is not None)
@@ -364,8 +363,7 @@ def _with(messages: list[JsonObject], asked: JsonObject) -> list[JsonObject] | l
 
 
 def _digest(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).digest()
+    return hashlib.sha256(canonical(value)).digest()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:

@@ -11,8 +11,15 @@ import pandas as pd
 
 from evalkit import stats
 from evalkit.answers import metrics, scoring
-from evalkit.answers.metrics import Metrics
-from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
+from evalkit.answers.metrics import (
+    Metrics,
+    Pair,
+    by_id,
+    cells_of,
+    check_matches,
+    pair_of,
+    paired_test,
+)
 from evalkit.benchmark import frames
 from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -17,7 +16,7 @@ from evalkit.abtest.source import is_duckdb, is_user_table, place_of
 from evalkit.benchmark.benchmark import Benchmark
 from evalkit.conversation import INSTRUCTIONS
 from evalkit.errors import DataError
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, to_json, to_line
 from evalkit.human.ratings import rated_pairs
 from evalkit.human.round import Round
 from evalkit.records import RatedPair
@@ -112,8 +111,8 @@ def write_dpo(
         The number of pairs written.
     """
     rows = [_dpo_row(pair, system_prompt, style) for pair in pairs if _mean_score(pair)]
-    lines = [json.dumps(without_secrets_in(row)) + "\n" for row in rows]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    lines = (to_line(without_secrets_in(row)) + b"\n" for row in rows)
+    Path(path).write_bytes(b"".join(lines))
     return len(rows)
 
 
@@ -144,8 +143,7 @@ def write_llm_comparator(
         ],
         "examples": [_example(pair) for pair in pairs],
     }
-    text = json.dumps(without_secrets_in(record), indent=1)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    Path(path).write_bytes(to_json(without_secrets_in(record)))
     return len(pairs)
 
 
