@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_h
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from evalkit.errors import DataError
 from evalkit.files import JsonObject, as_record, read_json, to_json, write_whole
 from evalkit.records import Brief, Layer, Lean, Missing
 from evalkit.wording import without_secrets_in
@@ -345,7 +346,11 @@ class Evidence(Brief):
         """
         value = as_json(value)
         kind = _KINDS[as_record(value, _Named, said, remedy).layer]
-        return as_record(apart(value, kind), kind, said, remedy)
+        found = as_record(apart(value, kind), kind, said, remedy)
+        for one in found.missing:
+            if one.lacks:
+                raise DataError(f"{said} ({one.kind} lacks {' and '.join(one.lacks)}); {remedy}")
+        return found
 
     @classmethod
     def read(cls, path: Path) -> Evidence:

@@ -28,6 +28,17 @@ _Kinds = _Examples | _OfBenchmark | _OfRound | _Ratings | _OfLog | _Users | _OfL
 # "open_windows": users came and none counts yet, which is not the same as an empty log
 MissingKind = _Kinds | _OfPlan | Literal["open_windows", ""]
 
+_NEEDS: Mapping[str, set[str]] = {  # numbers without which a kind cannot be said
+    "n": {"first_examples", "second_look", "more_examples", "no_examples_would", "more_ratings"}
+    | {"half_the_difference", "even_split", "no_ratings_would", "more_users", "open_windows"},
+    "more": {"first_examples", "second_look", "more_examples", "half_the_difference"}
+    | {"open_round", "more_users", "open_windows"},
+    "needed": {"more_examples", "other_round", "more_ratings", "even_split", "no_users"}
+    | {"no_log", "no_variable", "larger_test", "more_users", "open_windows"},
+    "days": {"no_users", "no_log", "no_variable", "more_users", "open_windows"},
+    "slices": {"open_slices"},
+}
+
 # a loss in these slices is not ruled out; the latest chapter's word counts
 OPEN_SLICES: MissingKind = "open_slices"
 OPEN_WINDOWS: MissingKind = "open_windows"
@@ -331,6 +342,12 @@ class Missing(Lean):
     slices: tuple[OpenSlice, ...] = ()
     further: int = 0
     said: str = ""
+
+    @property
+    def lacks(self) -> list[str]:
+        """The numbers that a file does not have of it, though its kind needs them."""
+        needs = (name for name, kinds in _NEEDS.items() if self.kind in kinds)
+        return [name for name in needs if getattr(self, name) in (None, ())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,3 +135,18 @@ def test_nobody_looks_into_what_is_only_reported():
 def test_a_layer_that_nobody_knows_is_no_evidence(layer):
     with pytest.raises(DataError, match=r"not a record of evidence \(.*\$\.layer"):
         Evidence.of(HEAD | {"layer": layer, "primary": None})
+
+
+@pytest.mark.parametrize(
+    ("one", "lacks"),
+    [
+        ({"kind": "more_examples", "n": 300, "needed": 900}, "more_examples lacks more"),
+        ({"kind": "more_users", "n": 0, "more": 9}, "more_users lacks needed and days"),
+        ({"kind": "open_slices"}, "open_slices lacks slices"),
+    ],
+)
+def test_something_missing_without_a_number_it_needs_is_told_with_the_file(one, lacks, tmp_path):
+    told = HEAD | {"layer": "benchmark", "primary": None, "missing": [one]}
+    (path := tmp_path / "comparison.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match=rf"comparison\.json: .*{lacks}\); run its chapter again"):
+        Evidence.read(path)
