@@ -15,7 +15,7 @@ from evalkit.decision import Decision, Rules, decide, history, read_evidence
 from evalkit.decision.concerns import changed_after_results, concerns, declared, refuse_changed
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import ABDetails, Evidence
-from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
+from evalkit.human.round import StudyRound, find_round, open_round
 from evalkit.records import EvalResult
 from evalkit.settings import named
 
@@ -225,7 +225,7 @@ class Study(study.Study):
         Raises:
             DesignError: The code is missing or not on the round's list.
         """
-        from evalkit.human.rater import inline_rater
+        from evalkit.human.rater import in_jupyter, inline_rater
         from evalkit.show.human import no_rater
 
         if self.run or rating.round is None or not in_jupyter():

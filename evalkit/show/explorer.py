@@ -26,7 +26,7 @@ from evalkit.benchmark.frames import example_record, examples_frame
 from evalkit.conversation import Messages, conversation_css, conversation_html, conversation_text
 from evalkit.errors import DataError
 from evalkit.files import append_line, lines, write_whole
-from evalkit.human.round import in_jupyter
+from evalkit.human.rater import in_jupyter
 from evalkit.records import EvalResult
 from evalkit.redaction import without_secrets
 from evalkit.show import say
