@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOORS = {
-    "openai": ("evalkit/answers/endpoint", "evalkit/answers/batch_api"),
+    "openai": ("evalkit/answers/endpoint", "evalkit/answers/submission"),
     "papermill": ("evalkit/report/",),
     "nbconvert": ("evalkit/report/",),
     "matplotlib": ("evalkit/show/",),
@@ -21,7 +21,7 @@ DOORS = {
     "scipy": ("evalkit/stats/",),
     "statsmodels": ("evalkit/stats/",),
     "ibis": ("evalkit/abtest/",),
-    "sqlalchemy": ("evalkit/abtest/log",),
+    "sqlalchemy": ("evalkit/abtest/log", "evalkit/abtest/source"),
     "anywidget": ("evalkit/human/rater", "evalkit/show/explorer"),
     "ipywidgets": ("evalkit/human/rater", "evalkit/show/"),
     "fcntl": ("evalkit/files",),

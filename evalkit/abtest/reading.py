@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,6 @@ from evalkit.abtest.lock import (
     record_look,
     schedule,
 )
-from evalkit.abtest.logged import DAY_S
 from evalkit.abtest.outcomes import (
     FEWEST,
     OTHERS,
@@ -37,9 +36,9 @@ from evalkit.abtest.outcomes import (
     findings,
     name_of,
 )
-from evalkit.abtest.plan import ABPlan
+from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, utc
 from evalkit.records import OPEN_WINDOWS, Brief, Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean
 
@@ -163,7 +162,8 @@ class Reading(Brief):
             came = f"the users of this look came on {wording.plural(found.days, 'day')}"
             told = f"{came}, not in whole weeks: weekdays may weigh unevenly"
             notes.insert(len(self.notes), told)
-        opened = replace(ask, users=None)
+        users = ask.users
+        opened = replace(ask, users=users.log.users(users.experiment, kept=False))
         read = replace(self, findings=found, is_read=True, notes=tuple(notes), opened=opened)
         return read if ask.ledger is None else _on_record(read, ask.ledger)
 
@@ -196,9 +196,7 @@ class Reading(Brief):
         """
         import ibis
 
-        ask, table = self.opened, self.opened.users
-        if table is None:
-            table = ask.log.users_query(ask.experiment)
+        table = self.opened.users.table
         return table.select(
             "user_id",
             variant=(table.treated == 1).ifelse(VARIANTS[1], VARIANTS[0]),
@@ -259,7 +257,7 @@ class Reading(Brief):
             return ""
         first = self.counts["first_at"].to_numpy().min()
         locked_s = datetime.fromisoformat(self.plan.locked_at).timestamp()
-        return "" if first >= locked_s else _utc(first)
+        return "" if first >= locked_s else utc(first)
 
     @property
     def missing(self) -> tuple[Missing, ...]:
@@ -363,14 +361,15 @@ def read_ab_test(
     """
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
     seen = _exposed(log, plan.plan)
-    users = log.users(plan.plan.experiment_name)
-    counts = log.counts(users)
+    window_s = plan.plan.outcome_window_days * DAY_S or math.inf
+    users = log.users(plan.plan.experiment_name, window_s=window_s)
+    counts = users.counts()
     options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
-    ask = Question(log=log, plan=plan, users=users, at_s=at, **options)
+    ask = Question(plan=plan, users=users, at_s=at, **options)
     found = Reading(
         plan=plan,
         simulated=log.simulated,
-        read_at=_utc(at),
+        read_at=utc(at),
         sample_ratio=_sample_ratio(counts, plan),
         schedule=schedule(counts, plan, at),
         health=ask.health() if len(counts) else (),
@@ -518,15 +517,11 @@ def _ledger_line(reading: Reading) -> Look:
         treatment_model=plan.plan.treatment_model,
         simulated=reading.simulated,
         n_requests=reading.n_requests,
-        last_user=_utc(max(last)) if len(last) else "",
+        last_user=utc(max(last)) if len(last) else "",
         estimate=done.primary.estimate if done else None,
         sum_control=control if done else None,
         sum_treatment=treatment if done else None,
     )
-
-
-def _utc(at_s: float) -> str:
-    return datetime.fromtimestamp(float(at_s), UTC).isoformat(timespec="seconds")
 
 
 def _total(counts: pd.DataFrame, column: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,21 +21,23 @@ from evalkit import ledger
 from evalkit.answers import dataset, evaluation, journal, runner
 from evalkit.answers.evaluation import Evaluation, Role, prices_of
 from evalkit.answers.journal import Call
-from evalkit.answers.pairs import mean, quantile
-from evalkit.answers.reply import holds_thoughts
+from evalkit.answers.metrics import mean, quantile
 from evalkit.answers.scoring import checker as named_checker
 from evalkit.answers.scoring import own_hashes, scorers_by_name
-from evalkit.answers.submission import Submission
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
+from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, alone, read_json
+from evalkit.files import JsonObject, alone, read_json, to_json, utc
 from evalkit.interop.logs import Log, Row
 from evalkit.records import EvalResult, Example, answers_hash
 from evalkit.redaction import without_secrets_in
 from evalkit.settings import Settings, named
 from evalkit.study import Study
 from evalkit.wording import count, listed, plural
+
+if TYPE_CHECKING:
+    from evalkit.answers.submission import Submission
 
 FOLDER = "frozen"  # of archives, below the study's
 KIND, VERSION = "evalkit-frozen", 1
@@ -254,6 +255,8 @@ class Benchmark:
 
     def submission(self, role: Role) -> Submission:
         """The batches by which a model's missing answers may be asked for."""
+        from evalkit.answers.submission import Submission  # openai takes most of a second
+
         asked = self.evaluation(role, about={"asked_through": "batch"})
         asked = replace(asked, journal=self.journals[role], limit=self.settings.limit)
         return Submission(evaluation=asked, path=self.study.path(f"batches/{role}.json"))
@@ -611,13 +614,12 @@ def _laid_down(
         "study": benchmark.study.name,
         "role": role,
         **{name: head.get(name) for name in _HEAD},
-        "frozen_at": at.astimezone(UTC).isoformat(timespec="seconds"),
+        "frozen_at": utc(at),
         "frozen_with": version("evalkit"),
         "sets": sets,
         "files": ledger.files_sealed(folder, sorted(folder.iterdir())),
     }
-    text = json.dumps(without_secrets_in(record), indent=1, ensure_ascii=True, allow_nan=False)
-    (folder / journal.ARCHIVE).write_text(text + "\n", encoding="utf-8")
+    (folder / journal.ARCHIVE).write_bytes(to_json(without_secrets_in(record)))
     return record
 
 

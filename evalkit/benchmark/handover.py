@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from msgspec import structs
@@ -22,7 +22,7 @@ from evalkit.evidence import (
     ReportedSlice,
     ReportedTest,
 )
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, utc
 from evalkit.records import OPEN_SLICES, Missing, MissingKind, OpenSlice
 from evalkit.wording import scale_of
 
@@ -65,7 +65,7 @@ def evidence_of(
     tables = [*slices]
     return BenchmarkEvidence(
         study=study,
-        made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        made_at=utc(now),
         models=dict(models),
         bound_to=dict(bound_to),
         simulated=False,
