@@ -313,7 +313,8 @@ class Comparison(Brief):
         """The declared slices, or others: tested on the primary metric, the other metrics in `others`.
 
         Args:
-            by: Slice fields by name; or a series of an own value an example, its index the ids, its name the field's.
+            by: Slice fields by name, in a text with commas between them; or a series of an own value an example, its
+                index the ids, its name the field's.
             margin: Largest loss, as a fraction, that a slice may show; the declared one by default.
 
         Raises:
@@ -327,8 +328,6 @@ class Comparison(Brief):
         if isinstance(by, pd.Series):
             cut = own_slice(self, by)
             fields = frames.slice_fields(cut.pairs)
-        elif isinstance(by, str):
-            fields = (by,)
         elif by is not None:
             fields = tuple(str(one) for one in named(by))
         margin = said.slice_margin if margin is None else margin
