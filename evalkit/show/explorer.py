@@ -26,7 +26,6 @@ from evalkit.conversation import Messages, conversation_css, conversation_html, 
 from evalkit.errors import DataError
 from evalkit.files import append_line, lines, to_line, utc, write_whole
 from evalkit.human.rater import in_jupyter
-from evalkit.human.round import in_jupyter
 from evalkit.records import Brief, EvalResult
 from evalkit.redaction import without_secrets
 from evalkit.show import say
