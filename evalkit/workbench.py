@@ -14,13 +14,8 @@ from evalkit import study
 from evalkit.abtest import lock
 from evalkit.answers.runner import results_from_journal
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
-from evalkit.decision.concerns import (
-    DECIDING,
-    changed_after_results,
-    concerns,
-    declared,
-    refuse_changed,
-)
+from evalkit.decision.concerns import changed_after_results, concerns, declared
+from evalkit.decision.history import DECIDING, refuse_changed
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import ABDetails, Evidence
 from evalkit.human.round import StudyRound, find_round, open_round

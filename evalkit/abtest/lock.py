@@ -415,7 +415,9 @@ def results_against(home: Study) -> tuple[Against, ...]:
             layer="ab_test",
             source=one.experiment,
             models=_models_seen(one, now),
-            said=f"worse at look {one.look}, {one.n_control:,} users of control against {one.n_treatment:,} of treatment",
+            look=one.look,
+            n_control=one.n_control,
+            n_treatment=one.n_treatment,
             at=one.at,
         )
         for one in read_looks(home.path(LEDGER))

@@ -16,9 +16,8 @@ from markupsafe import Markup
 
 from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_evidence
-from evalkit.decision.findings import CONFIRMED, UNCONFIRMED
 from evalkit.decision.layers import MISSING
-from evalkit.decision.rules import NAMES, STAGES
+from evalkit.decision.rules import CONFIRMED, NAMES, STAGES, UNCONFIRMED
 from evalkit.errors import DataError
 from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, as_json, details_of
 from evalkit.files import JsonObject, write_whole

@@ -37,7 +37,7 @@ RECORDS = {  # where each stands: what shows it as a cell's last value, and what
     "abtest.lock.LockedPlan": ("plan", "here.plan()"),
     "abtest.reading.Reading": ("z_test", "here.reading()"),
     "abtest.reading.NoReading": ("plan", ""),
-    "decision.record.Decision": ("layers", "here.decide()"),
+    "decision.layers.Decision": ("layers", "here.decide()"),
     "decision.history.History": ("history", "here.history()"),
 }
 _MADE_BY = {place.rpartition(".")[2]: made for place, (_, made) in RECORDS.items() if made}
