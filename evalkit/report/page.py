@@ -171,10 +171,10 @@ def _evidence(folder: Path) -> tuple[Mapping[Layer, Evidence], str]:
 
 def _with_letters(text: str) -> str:
     """The page with a font of the letters it uses, in both weights."""
-    from evalkit.show import typeface
+    from evalkit.show import style
 
     letters = html.unescape(_DATA.sub("", text))
-    fonts = typeface.css({400: letters, 700: letters}, reading=True)
+    fonts = style.font_css({400: letters, 700: letters}, reading=True)
     return text.replace("<style>", f"<style>{fonts}", 1)
 
 

@@ -26,6 +26,7 @@ from evalkit.show import changes, style, verdict
 from evalkit.show.figure import picture
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, answer, joined, note, sentences, table
+from evalkit.show.tracks import draw_interval, draw_line
 
 TITLE = "A layer passes when its whole interval lies in the tinted zone"
 SUBLINE = "Fine-tuned minus base, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
@@ -322,7 +323,7 @@ def _draw(ax: Axes, rows: Sequence[Row], height: float, *, narrow: bool) -> None
     ):
         ax.text(at, top - 11, text, ha=side, va="bottom", color=COLOURS["muted"], fontsize=9)
     if not narrow:
-        style.zero_line(ax, zero, spans=[(top - 6, top + step * len(rows) - 26)])
+        draw_line(ax, "zero", zero, spans=[(top - 6, top + step * len(rows) - 26)])
     for place, row in enumerate(rows):
         y = top + place * step + (74 if narrow else 30)
         _track(ax, row, y, left=left, zero=zero, right=right, narrow=narrow)
@@ -339,7 +340,7 @@ def _track(
     edge = {"ec": COLOURS["grid"], "lw": 0.6, "hatch": "///"} if empty else {"ec": "none", "lw": 0}
     ax.add_patch(Rectangle((left, y - 12), right - left, 24, fc=COLOURS["track"], zorder=0, **edge))
     if narrow:
-        style.zero_line(ax, zero, spans=[(y - 12, y + 12)])
+        draw_line(ax, "zero", zero, spans=[(y - 12, y + 12)])
     for k in range(5 if row.simulated else 0):
         rise = [y - 4 + k * 4, y - 11 + k * 4]
         ax.plot([left - 13, left - 6], rise, color=COLOURS["base"], lw=1, clip_on=narrow)
@@ -351,13 +352,13 @@ def _track(
     limit, green = at(row.limit), COLOURS["pass_zone"]
     ax.add_patch(Rectangle((limit, y - 12), right - limit, 24, fc=green, ec="none", zorder=1))
     ax.plot([limit] * 2, [y - 17, y + 12], color=COLOURS["paper"], lw=2.6, zorder=2)
-    style.threshold(ax, limit, spans=[(y - 17, y + 12)])
+    draw_line(ax, "limit", limit, spans=[(y - 17, y + 12)])
     if told := row.at_limit or (row.text(row.limit) if row.limit else ""):
         x, below = (limit, y + 29) if narrow else (limit - 5, y - 15)
         ha, va = ("center", "top") if narrow else ("right", "bottom")
         ax.text(x, below, f"limit {told}", ha=ha, va=va, fontsize=9)
     ends = [None if end is None else at(end) for end in (row.low, row.high)][:: row.turn]
-    style.interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
+    draw_interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
     bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
     for tick in row.ticks():
         ax.plot([at(tick)] * 2, [y + 12, y + 15], color=COLOURS["axis"], lw=0.8)
@@ -404,10 +405,10 @@ def differences(runs: Sequence[Run], *, narrow: bool = False) -> Axes:
     for place, run in enumerate(runs):
         one = _primary(run)
         estimate, low, high = one["estimate"], one["ci_low"], one["ci_high"]
-        style.interval(ax, place, estimate, low, high, one["verdict"], width=7, vertical=True)
+        draw_interval(ax, place, estimate, low, high, one["verdict"], width=7, vertical=True)
         at = (place, estimate)
         ax.annotate(_size(one), at, (9, 0), textcoords="offset points", va="center")
-    style.zero_line(ax, vertical=False)
+    draw_line(ax, "zero", vertical=False)
     ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)
     ax.set_xticks(range(len(runs)), [_when(run) for run in runs])
     low, high = ax.get_ylim()

@@ -20,8 +20,8 @@ from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
 from evalkit.show import say, style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
-from evalkit.show.plots.tracks import Intervals
 from evalkit.show.tables import Html, Row
+from evalkit.show.tracks import Intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
