@@ -336,6 +336,7 @@ class Study(study.Study):
         from evalkit.abtest.reading import NoReading, Reading
         from evalkit.benchmark.comparison import Comparison
         from evalkit.human.preference import Preference, human_evidence
+        from evalkit.show.unusual import written as noted
 
         folder = self._handed_on
         if isinstance(found, Comparison) and slices is not None:
@@ -355,7 +356,7 @@ class Study(study.Study):
                 f"{type(found).__name__} is no result of a chapter; need what compare, preference, reading or decide gave"
             )
         differs = self._experiment.differs(found.plan)
-        record = ab_evidence(found, study=self.name, differs=differs)
+        record = noted(ab_evidence(found, study=self.name, differs=differs), found)
         return _written(record, folder / "ab_test.json")
 
     def _write_decision(self, found: Decision, folder: Path) -> Path:

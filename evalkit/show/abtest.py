@@ -371,19 +371,6 @@ def _share_of(phase: PhaseUsers) -> Track:
     )
 
 
-def log_notes(found: Reading | NoReading, *, since: Reading | NoReading | None = None) -> Html:
-    """Anything unusual about the log; `since` leaves out what was told of that reading."""
-    told = [one for one in found.notes if since is None or one not in since.notes]
-    usual = "Nobody was seen in both variants."
-    if since is not None:
-        usual = (
-            "Nothing unusual about the outcomes." if found.findings else "Withheld with the effect."
-        )
-    elif isinstance(found, NoReading):
-        usual = "No log was read."
-    return tables.note(" ".join(f"{one[0].upper()}{one[1:]}." for one in told) or usual)
-
-
 def watched(found: Reading | NoReading) -> Html:
     """What is watched, in a table: levels, differences, limits."""
     numeric = ("Control", "Treatment", DIFFERENCE, "Limit")
