@@ -239,6 +239,7 @@ def _exporter() -> HTMLExporter:
     made = HTMLExporter(
         template_name=_TEMPLATE.name, extra_template_basedirs=[str(_TEMPLATE.parent)]
     )
+    made.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
     made.register_filter("slot", _slot)
     for name in ("prose", "plain", "printed", "shown"):
         made.register_filter(name, getattr(clean, name))
