@@ -32,8 +32,7 @@ from evalkit.files import JsonObject, alone, read_json, to_json, utc
 from evalkit.interop.logs import Log, Row
 from evalkit.records import EvalResult, Example, answers_hash
 from evalkit.redaction import without_secrets_in
-from evalkit.settings import Settings, named
-from evalkit.study import Study
+from evalkit.study import Settings, Study, named
 from evalkit.wording import count, listed, plural
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
 from evalkit.report.manifest import Manifest
 from evalkit.report.notebook import Executed
-from evalkit.settings import retirement, settings_of
 from evalkit.show import verdict
 from evalkit.show.lacking import found, in_words
+from evalkit.study import retirement, settings_of
 from evalkit.wording import listed, number, plural, visible
 
 if TYPE_CHECKING:
