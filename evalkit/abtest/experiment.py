@@ -202,6 +202,11 @@ class Experiment:
             now: Seconds since 1970; the present when not given.
         """
         plan, home = plan or self.plan(), self.study
+        if isinstance(plan, ABPlan):
+            raise DesignError(
+                "a log is read by the locked plan; another look or guardrail is an amendment of it: "
+                "evalkit.abtest.lock.amend(path, reason, ...)"
+            )
         if isinstance(plan, NoReading):
             return plan
         opened = _opened(home, plan)
