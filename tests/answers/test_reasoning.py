@@ -17,7 +17,7 @@ from evalkit.answers.runner import results_from_journal
 from evalkit.errors import DataError, DesignError, ModelError
 from evalkit.report import chain
 from evalkit.report.new import new_study
-from evalkit.settings import Settings
+from evalkit.study import Settings
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MENDED = {"temperature": 1.0, "max_tokens": 0, "extra_body": {"max_completion_tokens": 4096}}
@@ -231,7 +231,7 @@ def test_every_option_of_a_run_is_a_setting_or_stands_in_the_request_file():
     from inspect import signature
 
     elsewhere = {
-        "model", "test_file", "journal", "base_url", "progress", "name",  # files, the environment, functions
+        "model", "test_file", "journal", "base_url", "progress", "keep", "name",  # files, the environment, functions
         "prices", "seed",  # prices_file, request_seed
         "extra_body", "about",  # request.yaml
     }  # fmt: skip

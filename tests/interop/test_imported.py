@@ -12,8 +12,7 @@ from evalkit.__main__ import main
 from evalkit.answers import journal
 from evalkit.benchmark.benchmark import Benchmark, import_answers
 from evalkit.errors import DataError, DesignError
-from evalkit.interop import Log
-from evalkit.interop.logs import told_apart
+from evalkit.interop.logs import Log, told_apart
 from evalkit.show.comparison import answer_said
 from evalkit.study import Study
 
