@@ -432,8 +432,7 @@ def simulate_traffic(
     slices = {one.input_text: one.slices.get(slice_field) for one in base_results}
     if start_at_s is None:
         start_at_s = time.time() // DAY_S * DAY_S - behaviour.days * DAY_S
-    exposures, outcomes = list[Exposure](), list[OutcomeRow]()
-    kept = SimpleNamespace(record_exposure=exposures.append)
+    exposures, outcomes = _Exposures(), list[OutcomeRow]()
     for n, (user, at_s, question, mood, luck) in enumerate(visits):
         text, now = questions[question], start_at_s + at_s
         try:
@@ -442,7 +441,7 @@ def simulate_traffic(
                 [{"role": "user", "content": text}],
                 config,
                 client,
-                log=kept,
+                log=exposures,
                 clock=client.clock,
                 request_id=f"sim-{config.experiment_name}-{seed}-{n}",
                 slice=slices[text],
@@ -468,6 +467,13 @@ def simulate_traffic(
     log.record_outcomes(outcomes)
     log.set_meta(f"{_name(config)}, complete", "1")
     return Traffic(n_users=n_seen, n_requests=len(visits), added=True)
+
+
+class _Exposures(list[Exposure]):
+    """The router's side of a log, kept until all users have been."""
+
+    def record_exposure(self, exposure: Exposure) -> None:
+        self.append(exposure)
 
 
 def _visits(
