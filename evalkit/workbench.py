@@ -363,7 +363,7 @@ class Study(study.Study):
         record = handover.amended(
             path,
             bound_to=self.benchmark.bound_to,
-            slices=(slices, *slices.others),
+            slices=slices,
             noise=noise.to_dict() if noise and noise.n else None,
             noise_notes=noise.notes if noise else (),
             marks=marks,
@@ -379,22 +379,17 @@ class Study(study.Study):
         from evalkit.benchmark.slices import slice_table
 
         said, benchmark = self.settings, self.benchmark
-        primary = slice_table(
-            found,
-            metric=said.primary_metric,
-            fields=benchmark.fields,
-            margin=said.slice_margin,
-            power=said.power,
-        )
+        declared = replace(found.declared, models=benchmark.models, power=said.power)
+        found = replace(
+            found, declared=declared
+        )  # what the study says, also of a comparison of one's own
+        fields, margin = benchmark.fields, said.slice_margin
         record = handover.evidence_of(
             found,
             study=self.name,
-            models=benchmark.models,
             costs=self.costs().to_dict(),
-            slices=[primary],
+            slices=slice_table(found, fields=fields, margin=margin, power=said.power),
             bound_to=benchmark.bound_to,
-            power=said.power,
-            chance_rate=found.declared.chance_rate,
             test_set_findings=self.checkup().counts(),
             own_code=benchmark.own_code,
         )

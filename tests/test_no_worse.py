@@ -96,7 +96,7 @@ def test_a_loss_that_is_shown_but_within_the_margin_is_not_worse():
 
 def test_what_is_not_shown_has_its_price():
     found = compared(*CASES["not shown"])
-    evidence = evidence_of(found, study="s", models={}, bound_to={}, costs={})
+    evidence = evidence_of(found, study="s", bound_to={}, costs={})
     (missing,) = evidence.missing
     # Nam 1997 at 10/300 and 11/300
     needed = stats.examples_needed(10 / 300, 11 / 300, margin=MARGIN)
@@ -107,7 +107,7 @@ def test_what_is_not_shown_has_its_price():
     lost = compared(200, 6, 13, 81)  # 2.3 points lost: no number would
     assert (
         "no number"
-        in in_words(evidence_of(lost, study="s", models={}, bound_to={}, costs={}).missing[0]).price
+        in in_words(evidence_of(lost, study="s", bound_to={}, costs={}).missing[0]).price
     )
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,7 +20,7 @@ import pandas as pd
 
 from evalkit import ledger
 from evalkit.answers import dataset, evaluation, journal, runner
-from evalkit.answers.evaluation import Evaluation, Role, prices_of
+from evalkit.answers.evaluation import ROLES, Evaluation, Role, prices_of
 from evalkit.answers.journal import Call
 from evalkit.answers.pairs import mean, quantile
 from evalkit.answers.reply import holds_thoughts
@@ -103,7 +103,7 @@ class Benchmark:
     @property
     def models(self) -> dict[str, str]:
         """Both models' names."""
-        return {"base": self.settings.base_model, "fine_tuned": self.settings.fine_tuned_model}
+        return {role: getattr(self.settings, f"{role}_model") for role in ROLES}
 
     @property
     def path(self) -> Path:
@@ -129,7 +129,7 @@ class Benchmark:
     def compared(self) -> dict[str, Comparison]:
         """The fine-tuned model and every checkpoint against base, by a p adjusted for their number where they are several."""
         said = self.settings
-        compared, _ = compare_many(
+        return compare_many(
             self.base,
             {said.fine_tuned_model: self.fine_tuned, **self.checkpoints()},
             primary_metric=said.primary_metric,
@@ -140,34 +140,30 @@ class Benchmark:
             extension=said.extension,
             first_look=said.first_look,
         )
-        return compared
 
     def compare(self) -> Comparison:
         """Both models' answers, joined and tested, with what the study declared beforehand."""
         said = self.settings
-        chance_rate = self.chance_rate()
         compared = self.compared[said.fine_tuned_model]
         sent = self.sent  # once both have been asked
-        limits = {
-            one.get("max_completion_tokens") or one.get("max_tokens") for one in sent.values()
-        }
+        names = ("max_completion_tokens", "max_tokens")
+        limits = {next(filter(None, map(one.get, names)), 0) for one in sent.values()}
         declared = Declared(
             models=self.models,
             slice_fields=self.fields,
             slice_margin=said.slice_margin or None,
             power=said.power,
             finder_pattern=said.finder_pattern,
-            chance_rate=chance_rate,
+            chance_rate=self.chance_rate(),
             sent=sent,
-            max_tokens=(limits.pop() or 0) if len(limits) == 1 else 0,
+            max_tokens=limits.pop() if len(limits) == 1 else 0,
         )
         return replace(compared, declared=declared)
 
     @property
     def journals(self) -> dict[str, Path]:
         """Both models' journals."""
-        said = self.settings
-        files = {"base": said.base_journal, "fine_tuned": said.fine_tuned_journal}
+        files = {role: getattr(self.settings, f"{role}_journal") for role in ROLES}
         return {role: self.study.path(file) for role, file in files.items()}
 
     @property
@@ -189,8 +185,20 @@ class Benchmark:
     def test_set(self) -> dataset.TestSet:
         """The test set, read and checked once."""
         said = self.settings
-        prompt, limit = said.system_prompt, said.limit
-        return dataset.read_examples(self.path, system_prompt=prompt, limit=limit, **self._labels)
+        how = {"system_prompt": said.system_prompt, "system_prompt_mode": "auto"}
+        return self._read_rows(self.path, **how, limit=said.limit, **self._labels)
+
+    @cached_property
+    def _read_rows(self) -> Callable[..., dataset.TestSet]:
+        """Reads the test file once for each way of reading it."""
+        known: dict[tuple[object, ...], dataset.TestSet] = {}
+
+        def read(path: Path, **how: Any) -> dataset.TestSet:
+            if (key := (path, *sorted(how.items()))) not in known:
+                known[key] = dataset.read_examples(path, **how)
+            return known[key]
+
+        return read
 
     def results(self, role: Role) -> list[EvalResult]:
         """A model's scored answers: from its journal, and when it may ask, from the model for what the journal lacks.
@@ -242,8 +250,7 @@ class Benchmark:
     ) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
         how = {"journal": journal_path, "prices": self.prices, **self._request(role)}
-        how["limit"] = 0 if test_file else self.settings.limit
-        how |= options
+        how |= {"limit": 0 if test_file else self.settings.limit, **options}
         return runner.run_automated_eval(self.models[role], test_file or self.path, **how)
 
     def evaluation(self, role: Role, *, about: Mapping[str, object]) -> Evaluation:
@@ -268,11 +275,10 @@ class Benchmark:
     @property
     def bound_to(self) -> dict[str, str]:
         """Hashes of the test set, of both models' answers to it and of their journals: what the evidence is valid for."""
-        bound, said = {"test_set": self.test_set.fingerprint}, self.settings
-        how = {"limit": said.limit, "strict": said.strict, "remedy": None, **UNSCORED}
+        bound = {"test_set": self.test_set.fingerprint}
         for role, path in self.journals.items():
-            answers = runner.results_from_journal(path, self.path, **how)
-            bound |= {role: answers_hash(answers), f"{role}_journal": journal.answers_hash(path)}
+            answers = answers_hash(self._read(path, remedy=None, **UNSCORED))
+            bound |= {role: answers, f"{role}_journal": journal.answers_hash(path)}
         return bound
 
     def chance_rate(self) -> float | None:
@@ -315,8 +321,9 @@ class Benchmark:
             "currency": currency,
         }
 
-    def _read(self, path: Path, *, remedy: str) -> list[EvalResult]:
-        how = {"limit": self.settings.limit, **self._labels, **self._scoring}
+    def _read(self, path: Path, *, remedy: str | None, **scoring: Any) -> list[EvalResult]:
+        how = {"read": self._read_rows, "limit": self.settings.limit, **self._labels}
+        how |= scoring or self._scoring
         return runner.results_from_journal(path, self.path, remedy=remedy, **how)
 
     def _to_ask(self) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evalkit.stats import NonInferiorityTest, Result
 
 Question = Literal["better", "no_worse"]
+_ROUNDING = 1e-12  # what is left where the means of several samples cancel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,20 +214,20 @@ class Comparison(Brief):
     @property
     def changes(self) -> dict[str, Change]:
         """What became of every metric, by name, and what is said of it."""
-        return {name: self._change(name, test) for name, test in self.tests.items()}
-
-    def _change(self, name: str, test: Result) -> Change:
-        is_primary = name == self.primary_metric
-        p_value = self.p_adjusted.get(name, test.p_decides)
-        return Change(
-            metric=name,
-            is_primary=is_primary,
-            base=self.base.by_metric.get(name),
-            fine_tuned=self.fine_tuned.by_metric.get(name),
-            test=test,
-            p_value=p_value,
-            verdict=self.conclusion if is_primary else test.verdict_by(p_value),
-        )
+        found = {}
+        for name, test in self.tests.items():
+            is_primary = name == self.primary_metric
+            p_value = self.p_adjusted.get(name, test.p_decides)
+            found[name] = Change(
+                metric=name,
+                is_primary=is_primary,
+                base=self.base.by_metric.get(name),
+                fine_tuned=self.fine_tuned.by_metric.get(name),
+                test=test,
+                p_value=p_value,
+                verdict=self.conclusion if is_primary else test.verdict_by(p_value),
+            )
+        return found
 
     @property
     def fixed(self) -> tuple[Pair, ...]:
@@ -239,9 +240,13 @@ class Comparison(Brief):
         return Many(one for one in self.pairs if one.status == "regressed")
 
     @property
-    def price_level(self) -> float:
-        """The level at which the primary metric is priced: that of its look, shared by the models compared."""
-        return self.primary.alpha / self.n_compared
+    def n_to_settle(self) -> int | None:
+        """Examples in all that would settle the question at the rates seen; None when no number would."""
+        level = (
+            self.primary.alpha / self.n_compared
+        )  # that of its look, shared by the models compared
+        how = {"margin": self.margin or 0.0, "alpha": level, "power": self.declared.power}
+        return examples_to_settle(self.primary, **how)
 
     @property
     def expects_nothing(self) -> bool:
@@ -312,29 +317,25 @@ class Comparison(Brief):
             DesignError: A field that no example carries.
             DataError: The series has no value for some example, or two.
         """
-        from evalkit.benchmark.slices import own_slice, slice_tables
+        from evalkit.benchmark.slices import own_slice, slice_table
 
         said, cut = self.declared, self
         fields = said.slice_fields
         if isinstance(by, pd.Series):
             cut = own_slice(self, by)
             fields = frames.slice_fields(cut.pairs)
-        elif isinstance(by, str):
-            fields = (by,)
         elif by is not None:
-            fields = tuple(by)
+            fields = (by,) if isinstance(by, str) else tuple(by)
         margin = said.slice_margin if margin is None else margin
-        first, *others = slice_tables(cut, fields=fields, margin=margin, power=said.power)
-        return replace(first, others=tuple(others))
+        return slice_table(cut, fields=fields, margin=margin, power=said.power, others=True)
 
     def find_slices(self) -> Found:
         """Where else the losses lie: found by looking, so a hunch that needs fresh examples."""
         from evalkit.benchmark.slices import find_slices
 
         pattern = self.declared.finder_pattern
-        return find_slices(
-            self, predicates={f"input matches {pattern}": pattern} if pattern else {}
-        )
+        named = {f"input matches {pattern}": pattern} if pattern else {}
+        return find_slices(self, predicates=named)
 
     def __str__(self) -> str:
         metric = self.primary_metric.replace("_", " ")
@@ -346,6 +347,32 @@ class Comparison(Brief):
         cells = {name.replace("_", " "): n for name, n in self.cells.items()}
         notes = {"notes": " ".join(self.notes)} if self.notes else {}
         return html_table({"examples": self.n, **tests, **cells, **notes})
+
+
+def examples_to_settle(
+    test: Result, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """Examples in all that would show a difference of the size seen, at the disagreement (or spread) seen.
+
+    With a margin: that would show that it is no loss of so much.
+    None when no difference (or the loss of the margin) was seen, or no spread to size it by.
+    """
+    turn = -1 if test.lower_is_better else 1
+    seen = test.estimate or 0.0
+    away = turn * seen + margin if margin else abs(seen)
+    if test.estimate is None or not test.n or away < _ROUNDING:
+        return None
+    if isinstance(test, stats.PairedBinaryTest):
+        fixed, regressed = (test.fixed / test.n, test.regressed / test.n)[::turn]
+        needed = stats.examples_needed(fixed, regressed, margin=margin, alpha=alpha, power=power)
+    elif test.se:
+        # Two arms carry twice the variance of one paired difference, so a pair needs half of one arm.
+        spread = test.se * test.n**0.5
+        arm = stats.users_needed_mean(spread, away, alpha=alpha, power=power).n_control
+        needed = -(-arm // 2)
+    else:
+        return None
+    return max(needed, test.n + 1)
 
 
 def compare_models(
@@ -479,26 +506,28 @@ def compare_many(
     *,
     alpha: float = 0.05,
     **options: Any,  # of `compare_models`
-) -> tuple[dict[str, Comparison], dict[str, float | None]]:
+) -> dict[str, Comparison]:
     """Compares several models with the same base; their primary tests' p, adjusted by Holm, decide their verdicts.
 
     The best of ten models that are no better than the base shows a p below 0.05 in one study of five. Against a margin,
     each interval is as wide as so many models need (Bonferroni).
 
     Returns:
-        The comparisons, each with the adjusted p in its primary test where there are several, and the adjusted p.
+        The comparisons, each with the adjusted p in its primary test where there are several.
     """
     base = list(base_results)
     compared = {
         name: compare_models(base, results, alpha=alpha, **options)
         for name, results in others.items()
     }
+    if len(compared) == 1:
+        return compared
     own = {name: one.primary.p_decides for name, one in compared.items()}
-    adjusted = _holm(own)
-    for name, one in compared.items() if len(compared) > 1 else ():
+    adjusted, decided = _holm(own), {}
+    for name, one in compared.items():
         without = _holm(own | {name: one.fragility.without_errors.p_decides})[name]
-        compared[name] = _one_of_several(one, adjusted[name], without, len(compared))
-    return compared, adjusted
+        decided[name] = _one_of_several(one, adjusted[name], without, len(compared))
+    return decided
 
 
 def _holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import structs
 
 from evalkit.benchmark.comparison import Comparison
-from evalkit.benchmark.slices import SliceRow, SliceTable, examples_to_settle
+from evalkit.benchmark.slices import SliceTable
 from evalkit.evidence import (
     BenchmarkDetails,
     BenchmarkEvidence,
@@ -35,12 +35,9 @@ def evidence_of(
     comparison: Comparison,
     *,
     study: str,
-    models: Mapping[str, str],
     bound_to: Mapping[str, str],
     costs: Mapping[str, JsonObject],
-    slices: Iterable[SliceTable] = (),
-    power: float = 0.8,
-    chance_rate: float | None = None,
+    slices: SliceTable | None = None,
     test_set_findings: Mapping[str, int] | None = None,
     own_code: Mapping[str, str] | None = None,
     now: datetime | None = None,
@@ -50,35 +47,31 @@ def evidence_of(
     Args:
         comparison: The result.
         study: The study's name.
-        models: Names of base and fine_tuned.
         bound_to: Hashes it is valid for.
         costs: Tokens, latency and money by role.
-        slices: The primary metric's table first.
-        power: For the price of a verdict.
-        chance_rate: Expected exact match of picking one candidate at random, where that means anything.
+        slices: The primary metric's table.
         test_set_findings: The doctor's, counted by kind.
         own_code: Files with functions of one's own, and their hashes.
         now: Time of making; the present by default.
     """
     roles = {"base": comparison.base, "fine_tuned": comparison.fine_tuned}
     against, fragility, wide = comparison.noninferiority, comparison.fragility, comparison.widened
-    tables = [*slices]
     return BenchmarkEvidence(
         study=study,
         made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
-        models=dict(models),
+        models=dict(comparison.declared.models),
         bound_to=dict(bound_to),
         simulated=False,
         metric=comparison.primary_metric.replace("_", " "),
         unit="examples",
         primary=ReportedTest.of(comparison.primary.to_dict()),
-        missing=tuple(_missing_verdict(comparison, power)),
+        missing=tuple(_missing_verdict(comparison)),
         details=BenchmarkDetails(
             metrics=_metrics(comparison),
             p_adjusted=dict(comparison.p_adjusted),
             cells=Cells.of(comparison.cells),
             fragile=fragility.fragile,
-            slices=_primary_slices(tables),
+            slices=_reported(slices),
             widened=wide and Interval(ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha),
             n_compared=comparison.n_compared,
             test_set_findings=test_set_findings or {},
@@ -103,8 +96,8 @@ def evidence_of(
                     "fine_tuned": [*comparison.unmatched_fine_tuned],
                 },
                 "notes": [*comparison.notes],
-                "slices_other_metrics": _other_slices(tables),
-                "chance_rate": chance_rate,
+                "slices_other_metrics": [],
+                "chance_rate": comparison.declared.chance_rate,
             },
         ),
     )
@@ -114,7 +107,7 @@ def amended(
     path: Path,
     *,
     bound_to: Mapping[str, str],
-    slices: Sequence[SliceTable],
+    slices: SliceTable,
     noise: JsonObject | None,
     **reported: object,
 ) -> Evidence | None:
@@ -127,14 +120,15 @@ def amended(
     if not isinstance(old, BenchmarkEvidence) or dict(old.bound_to) != dict(bound_to):
         return None
     kept = [one for one in old.missing if one.kind != OPEN_SLICES]
-    rest = {**old.details.reported, "slices_other_metrics": _other_slices(slices), **reported}
+    others = [row for one in slices.others for row in one.to_dict()]
+    rest = {**old.details.reported, "slices_other_metrics": others, **reported}
     details = structs.replace(
-        old.details, slices=_primary_slices(slices), noise_floor=noise, reported=rest
+        old.details, slices=_reported(slices), noise_floor=noise, reported=rest
     )
     return replace(old, missing=(*kept, *_missing_slices(slices)), details=details)
 
 
-def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
+def _missing_verdict(comparison: Comparison) -> Iterable[Missing]:
     if comparison.conclusion not in {"no difference shown", "not shown", "too early"}:
         return
     primary, margin = comparison.primary, comparison.margin
@@ -142,7 +136,7 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
     if not ruled_out and comparison.expects_nothing and primary.estimate is None:
         yield Missing(kind="no_right_answers")
         return
-    kind, more, in_all = _price(comparison, power)
+    kind, more, in_all = _price(comparison)
     yield Missing(
         kind=kind,
         n=comparison.n if ruled_out else primary.n,
@@ -150,19 +144,13 @@ def _missing_verdict(comparison: Comparison, power: float) -> Iterable[Missing]:
         needed=in_all,
         margin=margin,
         shown_as=scale_of(primary),
-        chance=power,
+        chance=comparison.declared.power,
     )
 
 
-def needed(comparison: Comparison, power: float) -> int | None:
-    """Examples in all that would settle the question at the rates seen; None when no number would."""
-    margin, level = comparison.margin or 0.0, comparison.price_level
-    return examples_to_settle(comparison.primary, margin=margin, alpha=level, power=power)
-
-
-def _price(comparison: Comparison, power: float) -> tuple[MissingKind, int | None, int | None]:
+def _price(comparison: Comparison) -> tuple[MissingKind, int | None, int | None]:
     """What would settle it, how many more examples that takes, and how many in all."""
-    n, looks = needed(comparison, power), comparison.extension
+    n, looks = comparison.n_to_settle, comparison.extension
     if not comparison.n:
         return "first_examples", FIRST_SIZE, None
     if n and looks and not looks.first_look:
@@ -174,37 +162,39 @@ def _price(comparison: Comparison, power: float) -> tuple[MissingKind, int | Non
     return "half_the_difference", 3 * comparison.n, None
 
 
-def _missing_slices(slices: Sequence[SliceTable]) -> Iterable[Missing]:
+def _missing_slices(slices: SliceTable) -> Iterable[Missing]:
     """One line for all open slices, the largest loss first, so that they leave room for what other layers miss."""
-    rows = slices[0].rows if slices else ()
-    settled = ((row, row.n_to_settle) for row in rows if row.safety or row.gain < 0)
+    settled = ((row, row.n_to_settle) for row in slices if row.safety or row.gain < 0)
     known = sorted(((row, n) for row, n in settled if n), key=lambda one: one[0].gain)
-    if known:
+    told = [
+        OpenSlice(
+            name=row.slice,
+            n=row.n,
+            more=n - row.n,
+            estimate=row.estimate,
+            shown_as=scale_of(row.test),
+        )
+        for row, n in known[:MOST_SLICES]
+    ]
+    if told:
         yield Missing(
             kind=OPEN_SLICES,
             chance=known[0][0].wanted_chance,
-            slices=tuple(_open_slice(row, n) for row, n in known[:MOST_SLICES]),
-            further=max(0, len(known) - MOST_SLICES),
+            slices=tuple(told),
+            further=len(known) - len(told),
         )
 
 
-def _open_slice(row: SliceRow, n: int) -> OpenSlice:
-    size = {"estimate": row.estimate, "shown_as": scale_of(row.test)}
-    return OpenSlice(name=row.slice, n=row.n, more=n - row.n, **size)
-
-
 def _metrics(comparison: Comparison) -> dict[str, ReportedMetric]:
-    sides = comparison.base.by_metric, comparison.fine_tuned.by_metric
     return {
-        name: ReportedMetric(base=base, fine_tuned=tuned, test=ReportedTest.of(test.to_dict()))
-        for name, test in comparison.tests.items()
-        for base, tuned in [[Level.of(by[name].to_dict()) if name in by else None for by in sides]]
+        name: ReportedMetric(
+            base=one.base and Level.of(one.base.to_dict()),
+            fine_tuned=one.fine_tuned and Level.of(one.fine_tuned.to_dict()),
+            test=ReportedTest.of(one.test.to_dict()),
+        )
+        for name, one in comparison.changes.items()
     }
 
 
-def _primary_slices(tables: Sequence[SliceTable]) -> tuple[ReportedSlice, ...]:
-    return tuple(ReportedSlice.of(row) for one in tables[:1] for row in one.to_dict())
-
-
-def _other_slices(tables: Sequence[SliceTable]) -> list[JsonObject]:
-    return [row for one in tables[1:] for row in one.to_dict()]
+def _reported(slices: SliceTable | None) -> tuple[ReportedSlice, ...]:
+    return tuple(ReportedSlice.of(row) for row in (slices.to_dict() if slices else ()))

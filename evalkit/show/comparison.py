@@ -10,7 +10,6 @@ from evalkit import stats, wording
 from evalkit.answers.pairs import quantile, taken_test
 from evalkit.benchmark.benchmark import Costs
 from evalkit.benchmark.comparison import Change, Comparison
-from evalkit.benchmark.handover import needed
 from evalkit.files import JsonObject
 from evalkit.show import say
 from evalkit.show.say import SHOWN, are, label
@@ -507,7 +506,7 @@ def checkpoints(compared: Mapping[str, Comparison]) -> Html:
 
 def settle(comparison: Comparison) -> str:
     """What it would take to settle the primary question at the size and disagreement seen."""
-    test, power = comparison.primary, comparison.declared.power
+    test = comparison.primary
     if test.estimate is None:
         return "Nothing was seen from which a number of examples could be worked out."
     if comparison.conclusion in {*SHOWN, "not worse"}:
@@ -515,14 +514,14 @@ def settle(comparison: Comparison) -> str:
         if comparison.conclusion == "not worse":
             effect = f"{against(comparison)}, {wording.effect(test)}"
         return f"The question is settled for {label(comparison.primary_metric)}: {effect}."
-    if n := needed(comparison, power):
-        return f"To settle this you need {_more_examples(comparison, n, power)}."
+    if n := comparison.n_to_settle:
+        return f"To settle this you need {_more_examples(comparison, n)}."
     if comparison.margin:
         return "The loss seen is as large as the margin: no number of examples would show it safe at the rates seen."
     return "No difference at all was seen: no number of examples would settle a difference of zero."
 
 
-def _more_examples(comparison: Comparison, needed: int, power: float) -> str:
+def _more_examples(comparison: Comparison, needed: int) -> str:
     """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
     looks, n = comparison.extension, comparison.n
     if looks and not looks.first_look:
@@ -530,7 +529,7 @@ def _more_examples(comparison: Comparison, needed: int, power: float) -> str:
     shown = "a difference of the size seen"
     if comparison.margin is not None:
         shown = f"that it is not worse by more than {wording.loss(comparison.margin, scale_of(comparison.primary))}"
-    found = f"{times(power)} that shows {shown}, if the rates seen are the true ones"
+    found = f"{times(comparison.declared.power)} that shows {shown}, if the rates seen are the true ones"
     # testing again with the examples already read is a second look, which needs its own bounds
     how = (
         "test fresh examples alone, or declare `extension: true` before a first look (old and new tested together as if "

@@ -231,9 +231,18 @@ def regression(comparison: Comparison) -> Html:
         if frame.empty:
             return note("No example is right or wrong, so there is nothing to regress.")
         linear, odds = linear_probability_table(frame, **how), gee_odds_table(frame, **how)
-        made.append(table(regression_rows(linear, odds), caption=f"By {field}", numeric=numbers))
+        said = f"By {field}{_right(comparison)}"
+        made.append(table(regression_rows(linear, odds), caption=said, numeric=numbers))
         made.append(note(" ".join(odds.notes)))
     return joined(*made)
+
+
+def _right(comparison: Comparison) -> str:
+    """What is counted where the metric should fall: the answers that are right, so that more is better."""
+    metric = comparison.status_metric
+    if metric not in comparison.tests or not comparison.tests[metric].lower_is_better:
+        return ""
+    return f"; counted are the right answers, those with a {label(metric)} of 0"
 
 
 def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[Row]:

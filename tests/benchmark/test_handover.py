@@ -6,14 +6,13 @@ import pytest
 
 from evalkit.benchmark import frames, handover
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.slices import slice_tables
+from evalkit.benchmark.slices import slice_table
 from evalkit.evidence import Evidence, as_json
 from evalkit.records import EvalResult, Missing
 from evalkit.show.lacking import in_words
 
 ABOUT = {
     "study": "small",
-    "models": {"base": "b", "fine_tuned": "f"},
     "bound_to": {"test_set": "0"},
     "costs": {},
 }
@@ -66,14 +65,10 @@ def test_no_examples_make_a_record_too(tmp_path):
 
 def test_amending_twice_is_amending_once(undecided, tmp_path):
     path = handover.evidence_of(undecided, **ABOUT).write(tmp_path / handover.FILE)
-    tables = slice_tables(undecided, margin=0.05)
-    first = handover.amended(
-        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x"
-    )
+    table = slice_table(undecided, margin=0.05)
+    first = handover.amended(path, bound_to=ABOUT["bound_to"], slices=table, noise=None, settle="x")
     first.write(path)
-    again = handover.amended(
-        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x"
-    )
+    again = handover.amended(path, bound_to=ABOUT["bound_to"], slices=table, noise=None, settle="x")
     assert first == again == Evidence.read(path)
     assert [in_words(one).action for one in again.missing] == [
         "Answer more held-out examples",
@@ -87,9 +82,9 @@ def test_what_is_missing_is_told_by_its_kind_not_by_its_words(undecided, tmp_pat
     made = handover.evidence_of(undecided, **ABOUT)
     like_ours = Missing(kind="slices_warned")
     path = replace(made, missing=(like_ours,)).write(tmp_path / handover.FILE)
-    tables = slice_tables(undecided, margin=0.05)
+    table = slice_table(undecided, margin=0.05)
     for _ in range(2):
-        again = handover.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None)
+        again = handover.amended(path, bound_to=ABOUT["bound_to"], slices=table, noise=None)
         assert again is not None
         again.write(path)
         assert [one.kind for one in again.missing] == ["slices_warned", "open_slices"]
@@ -111,16 +106,16 @@ def test_open_slices_are_one_line_and_rows_without_the_field_are_none_of_them(ce
         )
     found = compare_models(*sides)
     path = handover.evidence_of(found, **ABOUT).write(tmp_path / handover.FILE)
-    tables = slice_tables(found, margin=0.05)
-    assert sum(row.safety == "not shown" for row in tables[0]) == 5
+    table = slice_table(found, margin=0.05)
+    assert sum(row.safety == "not shown" for row in table) == 5
     open_slices = handover.amended(
-        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None
+        path, bound_to=ABOUT["bound_to"], slices=table, noise=None
     ).missing[1:]
     assert len(open_slices) == 1
     assert "(not given)" not in str(open_slices)
     assert in_words(open_slices[0]).action.endswith(" and 1 more slice")
     worst, price = (
-        min((row for row in tables[0] if row.n_to_settle), key=lambda row: row.estimate),
+        min((row for row in table if row.n_to_settle), key=lambda row: row.estimate),
         in_words(open_slices[0]).price,
     )
     assert in_words(open_slices[0]).action.startswith(f"Collect more examples with {worst.slice}")
@@ -130,11 +125,11 @@ def test_open_slices_are_one_line_and_rows_without_the_field_are_none_of_them(ce
 
 def test_what_was_found_about_other_answers_is_not_added(undecided, tmp_path):
     path = handover.evidence_of(undecided, **ABOUT).write(tmp_path / handover.FILE)
-    before = path.read_text(encoding="utf-8")
-    assert handover.amended(path, bound_to={"test_set": "1"}, slices=[], noise=None) is None
+    before, table = path.read_text(encoding="utf-8"), slice_table(undecided)
+    assert handover.amended(path, bound_to={"test_set": "1"}, slices=table, noise=None) is None
     assert (
         handover.amended(
-            tmp_path / "absent.json", bound_to=ABOUT["bound_to"], slices=[], noise=None
+            tmp_path / "absent.json", bound_to=ABOUT["bound_to"], slices=table, noise=None
         )
         is None
     )

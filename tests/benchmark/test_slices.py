@@ -8,13 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit import stats
-from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.slices import (
-    examples_to_settle,
-    regression_frame,
-    slice_table,
-    slice_tables,
-)
+from evalkit.benchmark.comparison import compare_models, examples_to_settle
+from evalkit.benchmark.slices import regression_frame, slice_table
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
 from evalkit.show.regressions import slices_caption
@@ -260,7 +255,8 @@ def test_a_margin_asks_whether_a_slice_is_safe(sliced):
 
 
 def test_the_other_metrics_are_adjusted_together(sliced):
-    first, formats, likeness = slice_tables(sliced)
+    first = slice_table(sliced, others=True)
+    formats, likeness = first.others
     assert [one.metric for one in (first, formats, likeness)] == [
         "exact_match",
         "format",
@@ -268,7 +264,7 @@ def test_the_other_metrics_are_adjusted_together(sliced):
     ]
     raw = [row.test.p_exact for table in (formats, likeness) for row in table]
     assert [row.p_adjusted for table in (formats, likeness) for row in table] == stats.adjust(raw)
-    assert replace(first, others=(formats, likeness)).most_lost.metric == "similarity"
+    assert first.most_lost.metric == "similarity"
     for row in (*formats, *likeness):  # priced at the level of the family it was adjusted in
         level = row.test.alpha / formats.n_tested
         assert row.n_to_settle == (

@@ -6,12 +6,11 @@ from grammar import faults
 
 from evalkit import show, stats, wording
 from evalkit.benchmark.benchmark import Benchmark
-from evalkit.benchmark.comparison import compare_many, compare_models
+from evalkit.benchmark.comparison import compare_many, compare_models, examples_to_settle
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.frames import examples_frame
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import (
-    examples_to_settle,
     find_slices,
     regression_frame,
     slice_table,
@@ -306,9 +305,9 @@ TABLES = {
     "segments": lambda c, s, n: table(regressions.segment_rows(find_slices(c, min_support=5))),
     "comparison": lambda c, s, n: c,
     "metrics of one model": lambda c, s, n: c.base,
-    "slice table": lambda c, s, n: s,
-    "noise": lambda c, s, n: n,
-    "found": lambda c, s, n: find_slices(c, min_support=5),
+    "slice table": lambda c, s, n: show.slices(s),
+    "noise": lambda c, s, n: show.flips(n),
+    "found": lambda c, s, n: show.segments(find_slices(c, min_support=5)),
 }
 
 
@@ -324,9 +323,9 @@ def test_a_doctors_findings_are_text_too(tmp_path):
     path = tmp_path / "<img src=x onerror=1>.jsonl"
     path.write_text('{"messages": [{"role": "<script>", "content": "x"}]}\n', encoding="utf-8")
     found = examine(path)
-    for html in (found._repr_html_(), show.checkup(found)._repr_html_()):
-        assert "<script" not in html
-        assert "<img" not in html
+    html = show.checkup(found)._repr_html_()
+    assert "<script" not in html
+    assert "<img" not in html
 
 
 def test_the_doctors_caption_counts_what_it_found(tmp_path):
@@ -402,7 +401,7 @@ def test_a_slice_says_what_its_test_could_have_seen(comparison_in):
 def test_the_adjusted_p_is_said_where_several_models_were_compared(comparison_in):
     found = comparison_in("better")
     base, tuned = ([getattr(one, side) for one in found.pairs] for side in ("base", "fine_tuned"))
-    several, _ = compare_many(base, {"v1": tuned, "v2": base})
+    several = compare_many(base, {"v1": tuned, "v2": base})
     assert "adjusted for 2 models compared" in shown.answer_said(several["v1"])
     assert shown.metric_rows(several["v1"])[0]["p"].endswith("adjusted")
 
