@@ -295,14 +295,14 @@ def _run(options: Namespace) -> int:
     flag("--unfinished", help="with --lock: even though raters have not finished"),
 )
 def _rate(options: Namespace) -> int:
-    from evalkit.human import serve
+    from evalkit.human import rater
 
     study, round_ = options.study, options.round
     if not options.lock and options.unfinished:
         raise DesignError("--unfinished goes with --lock")
     if not options.lock:
-        return serve.main(study, options.port, rating_round=round_)
-    _tell(_as_called(serve.close(study, rating_round=round_, unfinished=options.unfinished)))
+        return rater.serve(study, options.port, rating_round=round_)
+    _tell(_as_called(rater.close(study, rating_round=round_, unfinished=options.unfinished)))
     return 0
 
 

@@ -6,8 +6,8 @@ EvalkitError
 └── ModelError                an endpoint that cannot be used: wrong key, name, address, quota
 """
 
-from evalkit.marks import visible
 from evalkit.redaction import without_secrets
+from evalkit.wording import visible
 
 
 class EvalkitError(Exception):

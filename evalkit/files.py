@@ -21,7 +21,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evalkit.errors import DataError
-from evalkit.marks import visible
+from evalkit.wording import visible
 
 if TYPE_CHECKING:
     from yaml import Node, SafeLoader

@@ -1,4 +1,8 @@
-"""Numbers become text, and model text becomes safe, here and nowhere else."""
+r"""Numbers become text, and model text becomes safe, here and nowhere else.
+
+Characters that nobody sees hide text, turn it round, or drive a terminal: they are shown as codes such as \u202e. Line ends
+and tabs stay. So do a variation selector behind the sign it belongs to, as in emoji, and Arabic number signs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evalkit.marks import UNSEEN, mark, visible
 from evalkit.redaction import REMOVED, without_secrets
 
 MINUS = "\u2212"
@@ -32,6 +35,36 @@ _FORMULA = {*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20"}  # the last four are the
 _KEY = re.compile(  # with three digits or a mask in it: "sk-learn-based" and "bearer certificate" are words
     r"(?i)\b(?:sk-|bearer\s+)(?=[\w\-.=]*?(?:\*|\d[\w\-.=]*?\d[\w\-.=]*?\d))[\w\-.=*]{8,}"
 )
+
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # invisible, bidirectional
+    "\u2800\u3164\ufeff\uffa0\ufff0-\ufffb"
+    "\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"  # half characters, and what XML forbids
+    "\ufe00-\ufe0d\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # tags, further selectors
+    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(1, 17))
+    + "]|(?<![^\\s\ufe00-\ufe0f])[\ufe0e\ufe0f]"
+)
+
+
+def visible(text: str) -> str:
+    """Plain text in which control, bidirectional and invisible characters and half characters stand as visible codes."""
+    return UNSEEN.sub(lambda found: mark(found[0]), text)
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to read in it."""
+    return not UNSEEN.sub("", text).strip()
+
+
+def mark(char: str) -> str:
+    r"""The code that stands for a character.
+
+    Example:
+        >>> mark("\u202e"), mark("\U000e0041")
+        ('\\u202e', '\\U000e0041')
+    """
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 def count(n: float) -> str:

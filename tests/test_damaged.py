@@ -18,7 +18,7 @@ from evalkit.answers.scoring import checker
 from evalkit.decision import Rules, decide, history, read_decision, read_evidence
 from evalkit.errors import EvalkitError
 from evalkit.evidence import Evidence
-from evalkit.human import serve
+from evalkit.human import rater
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.rater import Session
 from evalkit.human.round import Round, read_gold, read_rubric
@@ -58,7 +58,7 @@ READERS = {  # file -> who reads it first
     f"{ROUND}/key.json": lambda root, path: Round.open(path.parent).key(),
     f"{ROUND}/lock.json": lambda root, path: Round.open(path.parent).key(),
     f"{ROUND}/locks.jsonl": lambda root, path: Round.open(path.parent).key(),
-    f"{ROUND}/links.json": lambda root, path: serve.links(Round.open(path.parent)),
+    f"{ROUND}/links.json": lambda root, path: rater.links(Round.open(path.parent)),
     f"{ROUND}/votes/ann.jsonl": lambda root, path: Round.open(root / ROUND).standing("ann"),
     f"{REPORT}/settings.json": lambda root, path: Study.open("s", root=root, run=RUN).settings,
     f"{REPORT}/manifest.json": lambda root, path: manifest.read(path.parent),
@@ -142,7 +142,7 @@ def _rate(folder: Path) -> None:
     while session.current:
         session.vote(session.current, "left", seconds=1.0)
     round_.lock()
-    serve.links(round_)
+    rater.links(round_)
 
 
 def _report(folder: Path) -> None:

@@ -20,7 +20,7 @@ from evalkit.decision import history
 from evalkit.evidence import as_json
 from evalkit.records import EvalResult
 from evalkit.report import chain
-from evalkit.show import abtest as words
+from evalkit.show import effect
 from evalkit.study import Study
 
 BOOK = Path(__file__).parent / "report/notebooks/01_fine.ipynb"
@@ -79,7 +79,7 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     assert isinstance(found, Reading)
     assert (found.recorded, found.findings, found.verdict) == (False, None, "too early")
     assert found.n_users == 500
-    assert words.answer_said(found) == (
+    assert effect.answer_said(found) == (
         "The effect is due and withheld: this look could not be put on record. "
         "Missing: Make ledger.jsonl writable and read the test again (minutes). Users are simulated."
     )

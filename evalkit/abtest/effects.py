@@ -31,8 +31,8 @@ from evalkit.stats import (
     user_design_effect_from_sums,
 )
 from evalkit.stats.result import ByUser, Scale, Verdict, which_way, z_of_p, z_quantile
-from evalkit.stats.sums import of_metric
-from evalkit.stats.users import UserTest, one_user, wilson_by_user
+from evalkit.stats.sums import of_metric, one_user
+from evalkit.stats.users import UserTest, wilson_by_user
 
 SUMS = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
 THIRDS = ("sum_xxx", "sum_xxy", "sum_xyy", "sum_yyy", "n_hit", "n_miss")

@@ -26,10 +26,10 @@ from evalkit.abtest.logged import DAY_S
 from evalkit.abtest.plan import ABPlan
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, alone, as_record, read_json, to_json, warned, write_whole
-from evalkit.marks import is_blank
 from evalkit.records import Against, Brief
 from evalkit.redaction import without_secrets
 from evalkit.study import Study
+from evalkit.wording import is_blank
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,11 +26,10 @@ from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
 from evalkit.human.batch import read_batch
 from evalkit.ledger import Ledger, Line
-from evalkit.marks import is_blank
 from evalkit.records import Layer
 from evalkit.settings import Settings, named
 from evalkit.study import Study
-from evalkit.wording import count, listed, plural, visible
+from evalkit.wording import count, is_blank, listed, plural, visible
 
 CONFIRMED = "confirmed"
 DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan

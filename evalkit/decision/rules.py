@@ -9,10 +9,9 @@ from typing import Literal, get_args
 
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, read_yaml
-from evalkit.marks import is_blank
 from evalkit.records import Layer
 from evalkit.study import Study
-from evalkit.wording import listed, visible
+from evalkit.wording import is_blank, listed, visible
 
 Effect = Literal["blocks", "holds", "warns", "ignored"]
 Need = Literal["better", "not worse"]

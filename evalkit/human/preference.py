@@ -419,7 +419,7 @@ def _missing(
         return (Missing(kind="open_round", more=left),)
     if found.conclusion in {"better", "worse", "not worse"}:
         return ()
-    if not found.win_rate.n:
+    if not found.asked_only.n:
         return (Missing(kind="nothing_to_rate"),)
     return (_further(found, differing, power),)
 

@@ -17,8 +17,8 @@ from evalkit.errors import DataError
 from evalkit.human.ratings import rated_pairs
 from evalkit.human.round import Round
 from evalkit.interop.votes import write_dpo, write_llm_comparator
-from evalkit.marks import visible
 from evalkit.study import Study
+from evalkit.wording import visible
 
 
 def export(name: str, folder: Path, *, root: Path | None = None) -> list[Path]:

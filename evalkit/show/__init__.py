@@ -13,8 +13,8 @@ _ROOMS = {
     "figure": "picture",
     "tables": "answer chip note sentences table",
     "decision": "history layers missing numbers rules warnings would_change",
-    "abtest": "by_hand by_request clustering cuped days duration effect_slices effect_title goal guardrails later ledger "
-    "log_notes looks margins over_time peeking plan power sample_ratio watched z_test",
+    "abtest": "clustering duration goal guardrails ledger log_notes margins peeking plan power sample_ratio watched",
+    "effect": "by_hand by_request cuped days effect_slices effect_title later looks over_time z_test",
     "human": "agreement disagreements length metric_agreement population preference_slices progress prospects raters "
     "rating_round reasons seal sides titled votes win_rate",
     "comparison": "asked caveats cells checkpoints costs detectable differences metrics rates scatter similarity spread",

@@ -310,14 +310,15 @@ def answer_said(found: Preference) -> str:
     if result.estimate is None:
         return f"{headline(found)}. {missing}"
     parted = _PARTED[result.verdict != "no difference shown"] if result.parts_from_interval else ""
-    asked, raters = result.n - found.identical, wording.plural(len(found.raters), "rater")
+    asked = result.n - found.identical
+    raters = f" {wording.plural(len(found.raters), 'rater')}," if found.raters else ""
     same = (
         f" rated and {wording.count(found.identical)} identical, ties unasked"
         if found.identical
         else ""
     )
     pairs = f"{wording.plural(asked, 'pair')}{same}"
-    figures = f"{_limits(result)}, {pairs}, {raters}, p {wording.p_phrase(result.p_decides)}."
+    figures = f"{_limits(result)}, {pairs},{raters} p {wording.p_phrase(result.p_decides)}."
     who = "Simulated raters, not people:" if found.simulated else ""
     said = (who, headline(found), figures, parted, missing)
     return " ".join(part for part in said if part)
@@ -336,22 +337,39 @@ def headline(found: Preference) -> str:
     result = found.win_rate
     if found.withheld or result.estimate is None:
         return NO_RESULT
-    rate = wording.percent(result.estimate)
+    said = _preferred(found) if found.raters else _nobody_asked(found)
+    return f"Votes on other answers, not on the present ones. {said}" if found.stale else said
+
+
+def _preferred(found: Preference) -> str:
+    rate, least = wording.percent(found.win_rate.estimate), _least(found)
     who, s = wording.plural(len(found.raters), "rater"), "" if len(found.raters) > 1 else "s"
-    least = wording.percent(0.5 - (found.margin or 0.0))
     won = f"they win {rate} of pairs, a tie counted half."
-    said = {
+    return {
         "not worse": f"{who} prefer{s} the replacement’s answers in no less than {least} of pairs: {won}",
         "not shown": f"Not shown that the replacement is no worse: that {who} prefer{s} its answers in less than {least} "
         f"of pairs is not ruled out; {won}",
-        "better": f"{who} prefer{s} the fine-tuned answers: they win {rate} of pairs, a tie counted half.",
+        "better": f"{who} prefer{s} the fine-tuned answers: {won}",
         "worse": f"{who} prefer{s} the base answers: the fine-tuned ones win {rate} of pairs, a tie counted half.",
     }.get(
         found.conclusion,
-        f"No preference{f' of {who}' if found.raters else ''} shown: "
-        f"the fine-tuned answers win {rate} of pairs, a tie counted half.",
+        f"No preference of {who} shown: the fine-tuned answers win {rate} of pairs, a tie counted half.",
     )
-    return f"Votes on other answers, not on the present ones. {said}" if found.stale else said
+
+
+def _nobody_asked(found: Preference) -> str:
+    """Where ties alone make the result."""
+    pairs = wording.plural(found.identical, "pair")
+    why = f"nobody was asked, as both answers are identical in each of {pairs}, a tie counted half."
+    return {
+        "not worse": f"The replacement’s answers win no less than {_least(found)} of pairs: {why}",
+        "not shown": f"Not shown that the replacement is no worse: a win rate below {_least(found)} is not ruled out; {why}",
+    }.get(found.conclusion, f"No preference shown: {why}")
+
+
+def _least(found: Preference) -> str:
+    """The win rate that is still accepted."""
+    return wording.percent(0.5 - (found.margin or 0.0))
 
 
 def sides_title(found: Preference) -> str:
@@ -477,6 +495,8 @@ def population_said(found: Preference) -> str:
     if found.withheld:
         return f"{NO_RESULT}."
     test, n_raters = found.rater_sample, len(found.raters)
+    if not n_raters:
+        return "The result above speaks of no rater: nobody was asked."
     who = "this rater" if n_raters == 1 else f"these {wording.plural(n_raters, 'rater')}"
     spoken = f"The result above speaks of {who}."
     if test.p_value is None:

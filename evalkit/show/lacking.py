@@ -102,7 +102,7 @@ _SAID = {  # what to do, why, and its price
     ),
     "nothing_to_rate": (
         "Prepare another rating round",
-        "no example had two answers to show",
+        "no example had two different answers to show",
         _FIRST_ROUND,
     ),
     "more_ratings": (

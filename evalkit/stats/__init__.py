@@ -7,20 +7,20 @@ from importlib import import_module
 from typing import Any
 
 _ROOMS = {
-    "paired": "PairedBinaryTest PairedMeanTest paired_binary_test paired_mean_test tango_interval",
+    "paired": "MOST_VALUES PairedBinaryTest PairedMeanTest RegressionRow RegressionTable clustered_fit folded gee_odds_table "
+    "linear_probability_table paired_binary_test paired_mean_test tango_interval",
     "power": "SampleSize chance_to_find chance_to_find_mean days_needed detectable_difference detectable_margin "
     "examples_needed ratings_needed ratings_needed_no_worse sign_test_power "
     "user_design_effect user_design_effect_from_sums users_needed "
     "users_needed_mean users_power",
     "proportions": "ProportionTest RateInterval RuleTest SampleRatioTest adjust less_than_others proportion_z_test "
     "rate_interval rule_test sample_ratio_test tarone_level",
-    "regression": "MOST_VALUES RegressionRow RegressionTable clustered_fit folded gee_odds_table linear_probability_table",
     "result": "NonInferiorityTest Result Verdict against_margin keeps_margin noninferiority_test",
-    "sequential": "CombinedTest combine_phases confidence_sequence crossing_chance extension_levels obrien_fleming_bounds "
-    "single_look_power spent_alpha",
+    "sequential": "confidence_sequence crossing_chance extension_levels obrien_fleming_bounds single_look_power spent_alpha",
     "sums": "MeanSums RatioSums ratio_sums",
-    "users": "MeanTest QuantileInterval QuantileTest RatioTest cuped_test cuped_test_from_sums mean_test mean_test_from_sums "
-    "quantile_by_user quantile_interval quantile_levels quantile_test ratio_test ratio_test_from_sums",
+    "users": "CombinedTest MeanTest QuantileInterval QuantileTest RatioTest combine_phases cuped_test cuped_test_from_sums "
+    "mean_test mean_test_from_sums quantile_by_user quantile_interval quantile_levels quantile_test ratio_test "
+    "ratio_test_from_sums",
     "votes": "KrippendorffAlpha LengthAdjustedPreference PositionBias RaterSampleTest WinRate item_mean_test "
     "krippendorff_alpha length_adjusted_preference position_bias rater_sample_test win_rate",
 }

@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
 
 from evalkit.errors import DesignError
-from evalkit.stats.null import binary_p, skewed_quantile, skewed_tail
 from evalkit.stats.result import between, root, whole, z_quantile
 from evalkit.stats.sequential import crossing_chance, single_look_power
-from evalkit.stats.sums import RatioSums, ratio_sums
+from evalkit.stats.sums import RatioSums, binary_p, ratio_sums, skewed_quantile, skewed_tail
 
 _MANY_EVENTS = 200.0  # from so many in the smaller group the normal approximation has the power to a tenth of a point
 _FEWEST = 10.0  # users: what so few need is a matter of the least number planned, not of power

@@ -1,34 +1,24 @@
-"""An experiment on its way: what each look may spend, an interval that holds at every look, and a split that changed."""
+"""Looks at an experiment on its way: what each may spend, what they find together, an interval that holds at every one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from evalkit.errors import DesignError
-from evalkit.stats.null import FEW, Null, p_under
-from evalkit.stats.proportions import ProportionTest
 from evalkit.stats.result import (
-    UNKNOWN,
-    ByUser,
-    Scale,
     between,
-    measured,
     root,
     two_sided_p,
     z_of_p,
     z_quantile,
 )
-from evalkit.stats.users import MeanTest, RatioTest
 
 Density = tuple[np.ndarray, np.ndarray]  # nodes, and the mass at each
-Phase = RatioTest | MeanTest | ProportionTest
-_SMALL = 0.1  # share of what the users can tell up to which a phase that bears no verdict is left out, and the others decide
 _NODES = (120, 800)
 _SURE = 9.0  # a drift that no look misses
 
@@ -232,109 +222,3 @@ def _carried_on(
 
 def _bell(values: np.ndarray, variance: float) -> np.ndarray:
     return np.exp(-(values**2) / (2 * variance)) / (2 * math.pi * variance) ** 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CombinedTest(ByUser):
-    """Phases of one experiment combined by inverse variance; `estimate` is `diff`.
-
-    Attributes:
-        se: Standard error of the combined difference, that of the interval.
-        z_score: The difference over its standard error if nothing differed.
-        phases: The phases' own differences, in order.
-        weights: What each phase counts in it, in order; they sum to 1.
-        shown_as: As the results it was made from.
-    """
-
-    se: float | None
-    z_score: float | None
-    phases: tuple[float | None, ...]
-    weights: tuple[float, ...] = ()
-    p_exact: float | None = None
-    shown_as: Scale = "points"
-
-
-def null_in(test: Phase) -> Null:
-    """The null that a test was read against; its own error where it has no other."""
-    n = test.n_control, test.n_treatment
-    if not isinstance(test, RatioTest):
-        return Null(se=test.se if isinstance(test, MeanTest) else test.se_null, n=n)
-    return Null(
-        se=test.se_null,
-        skew=test.skew_null,
-        n=n,
-        expected=test.expected_events,
-        hits=test.n_hit,
-        misses=test.n_miss,
-    )
-
-
-def combine_phases(results: Sequence[Phase], *, alpha: float = 0.05) -> CombinedTest:
-    """One answer from the phases of an experiment whose split changed: inverse-variance mean of the differences.
-
-    Pooling the users of all phases instead would mix the split with the calendar (Simpson's paradox).
-
-    Args:
-        results: One test a phase, of the same kind, each with `estimate`, `se` and `n`.
-        alpha: Two-sided level.
-
-    Source: fixed-effect combination, Cochran 1954; weights and test by the errors under the null. The limits are combined from
-    those of the phases (Zou & Donner 2008).
-
-    A phase that bears no verdict of its own (one user outweighs its others) is left out where its users can tell no more
-    than a tenth; else there is no verdict at all.
-
-    Raises:
-        DesignError: No phase given.
-
-    Example:
-        >>> from evalkit.stats import proportion_z_test
-        >>> weeks = [proportion_z_test(270, 900, 35, 100), proportion_z_test(320, 1000, 360, 1000)]
-        >>> print(combine_phases(weeks))
-        Better: +4.2 points (95% interval +0.4 to +8.0, p = 0.032, inverse variance over 2 phases, n = 3,000 users).
-    """
-    if not results:
-        raise DesignError("no phases to combine; need at least one")
-    nulls, n = [null_in(one) for one in results], len(results)
-    counted = [at for at in range(n) if results[at].estimate is not None and nulls[at].se]
-    notes = []
-    if left_out := n - len(counted):
-        notes.append(f"{left_out} of {n} phases have no variance yet and are left out")
-    # By users, not by errors: one user who outweighs half of a test makes that half's error large, and is no small matter.
-    worth = {at: math.prod(nulls[at].n) / max(sum(nulls[at].n), 1) for at in counted}
-    refusals = {at: getattr(one, "no_verdict", "") for at, one in enumerate(results)}
-    limit = _SMALL * sum(worth.values())
-    small = [at for at in counted if refusals[at] and worth[at] <= limit]
-    counted = [at for at in counted if at not in small]
-    refused = [why for at, why in refusals.items() if why and at not in small]
-    notes += [f"a small phase is left out: {refusals[at]}" for at in small]
-    notes += [f"no verdict: {why}" for why in refused]
-    diff = se = z_score = p_value = None
-    limits, source, weights = UNKNOWN, "", {}
-    if counted:
-        usable = [results[at] for at in counted]
-        inverse = [1 / (nulls[at].se or 1.0) ** 2 for at in counted]
-        se_null, weight = sum(inverse) ** -0.5, np.array(inverse) / sum(inverse)
-        estimates, lows, highs, errors = (
-            np.array([getattr(one, name) for one in usable], dtype=float)
-            for name in ("estimate", "ci_low", "ci_high", "se")
-        )
-        diff = float(sum(weight * estimates))
-        p_value, source = p_under([nulls[at] for at in counted], diff, se_null)
-        scale = z_quantile(alpha) / z_quantile(usable[0].alpha)
-        fall, rise = (math.hypot(*(weight * abs(ends - estimates))) for ends in (lows, highs))
-        limits = diff - scale * fall, diff + scale * rise
-        se, z_score = math.hypot(*(weight * errors)), diff / se_null
-        weights = dict(zip(counted, weight.tolist(), strict=True))
-    return CombinedTest(
-        **measured(diff, sum(one.n for one in results), limits, alpha=alpha, p_value=p_value),
-        phases=tuple(one.estimate for one in results),
-        no_verdict=next(iter(refused), ""),
-        shown_as=results[0].shown_in(),
-        method=f"inverse variance over {len(counted)} phases",
-        p_exact=p_value if source == "exact" else None,
-        notes=(*notes, *FEW[source]),
-        se=se,
-        z_score=z_score,
-        weights=tuple(weights.get(at, 0.0) for at in range(n)) if weights else (),
-    )

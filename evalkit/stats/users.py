@@ -1,9 +1,9 @@
-"""Tests with the user as the unit: ratios of sums, means per user, quantiles of requests; what stands against a verdict."""
+"""Tests with the user as the unit: ratios of sums, means per user, phases of one test, quantiles of requests."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
 from evalkit.errors import DesignError
-from evalkit.stats.null import FEW, Null, exact_p, null_of, p_under
-from evalkit.stats.proportions import wilson
+from evalkit.stats.proportions import ProportionTest, wilson
 from evalkit.stats.result import (
     UNKNOWN,
     ByUser,
@@ -29,25 +28,27 @@ from evalkit.stats.result import (
     two_sided_p,
     z_quantile,
 )
-from evalkit.stats.sums import Level, MeanSums, Moments, RatioSums, of_metric, ratio_sums
-
-Told = tuple[tuple[str, ...], str]  # notes, and why there can be no verdict; "" when there can
-
-LARGE, DOMINATING = 0.1, 1 / 3  # shares of a variant's requests, or of its sum, that one user holds
-
-_FEWEST = 5.0  # of so few users each is a large share
-
-KOHAVI = 355.0
-
-LEANING = 0.2  # skewness of a difference from which its test rejects a true null clearly too often
-
-REMEDY = "declare a cap_per_user in the plan, run longer, or split the traffic equally"
+from evalkit.stats.sums import (
+    FEW,
+    Level,
+    MeanSums,
+    Moments,
+    Null,
+    RatioSums,
+    burdens,
+    exact_p,
+    null_of,
+    of_metric,
+    p_under,
+    ratio_sums,
+)
 
 FEW_USERS = 30
 NO_VARIANCE = "no variance between users: the test is undefined"
 
 PerUser = tuple[ArrayLike, ArrayLike]
 Requests = tuple[Sequence[Hashable], ArrayLike]
+_SMALL = 0.1  # share of what the users can tell up to which a phase that bears no verdict is left out, and the others decide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,7 @@ def ratio_test(control: PerUser, treatment: PerUser, *, alpha: float = 0.05) -> 
     The interval has each variant's own errors, the test those both share when nothing differs. Where a variant expects fewer
     than 5 users with an event (or without one) Fisher's exact test on users decides, and the interval is Newcombe's.
 
-    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances; the test as in `evalkit.stats.null`.
+    Source: Deng, Knoblich & Lu 2018, delta method, with n - 1 variances; the test as in `evalkit.stats.sums`.
 
     Raises:
         DesignError: Arrays that do not match, or missing or negative requests.
@@ -427,80 +428,115 @@ def _log_lift(old: Level, new: Level, quantile: float) -> tuple[float | None, Li
     )
 
 
-# ---- what stands against a verdict: one user who outweighs the rest, heavy tails
+# ---- phases of a split that changed
 
 
-def burdens(
-    both: Sequence[RatioSums | MeanSums],
-    moments: Sequence[Moments | None] = (),
-    *,
-    rate: bool = False,
-) -> Told:
-    """What stands against a verdict, the notes with the reason: one user, else tails where moments are given."""
-    notes, refused = one_user(dict(zip(("control", "treatment"), both, strict=True)), rate=rate)
-    if moments and not refused:
-        more, refused = heavy(moments, [one.n for one in both])
-        notes += more
-    return (*notes, f"no verdict: {refused}") if refused else notes, refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CombinedTest(ByUser):
+    """Phases of one experiment combined by inverse variance; `estimate` is `diff`.
 
-
-def one_user(arms: Mapping[str, MeanSums | RatioSums], *, rate: bool = False) -> Told:
-    """Notes, and why there can be no verdict: the largest user's share of each variant.
-
-    Of a rate only the requests are looked at: few events are a matter of the exact test.
+    Attributes:
+        se: Standard error of the combined difference, that of the interval.
+        z_score: The difference over its standard error if nothing differed.
+        phases: The phases' own differences, in order.
+        weights: What each phase counts in it, in order; they sum to 1.
+        shown_as: As the results it was made from.
     """
-    notes, refused = [], ""
-    for name, sums in arms.items():
-        shares = {}
-        if isinstance(sums, RatioSums) and sums.max_x is not None and sums.sum_x > 0:
-            shares["requests"] = sums.max_x / sums.sum_x
-        largest, least = sums.max_y, sums.min_y
-        if not (rate or largest is None or least is None) and least >= 0 and sums.sum_y > 0:
-            shares["sum"] = largest / sums.sum_y
-        for what, share in shares.items():
-            said = f"one user holds {100 * share:.0f}% of {name}'s {what}"
-            if share > max(DOMINATING, _FEWEST / sums.n):
-                refused = refused or (
-                    f"{said}: the difference is that user's, not the variant's; look at who it is (a bot, a test account), "
-                    "and declare a cap_per_user in the plan"
-                )
-            elif share > max(LARGE, _FEWEST / sums.n):
-                notes.append(f"{said}: the interval leans on that user")
-    return tuple(notes), refused
+
+    se: float | None
+    z_score: float | None
+    phases: tuple[float | None, ...]
+    weights: tuple[float, ...] = ()
+    p_exact: float | None = None
+    shown_as: Scale = "points"
 
 
-def heavy(moments: Sequence[Moments | None], sizes: Sequence[int]) -> Told:
-    """Notes, and why there can be no verdict: skewness of a user's value against the number of users.
-
-    Args:
-        moments: Sums of squares and cubes about the middle, of each variant; None where they are not known.
-        sizes: Users of each.
-
-    Source: Kohavi, Deng, Longbotham & Xu 2014: a mean is near enough to normal from 355 skewness^2 users. The difference of two
-    variants leans less, and not at all at an equal split: past a skewness of its own of 0.2 there is no verdict.
-    """
-    known = [one for one in moments if one]
-    squares, cubes = (sum(one[at] for one in known) for at in (0, 1))
-    if len(known) < len(moments) or min(sizes) < 2 or squares <= 0:
-        return (), ""
-    skew, least = cubes / squares**1.5 * sum(sizes) ** 0.5, min(sizes)
-    needed = KOHAVI * skew**2
-    said = f"heavy tails: single users' values have a skewness of {skew:.3g}"
-    if least >= needed:
-        return (), ""
-    if abs(lean_of_difference(skew, sizes)) <= LEANING:
-        why = f"{least:,} users in the smaller variant are fewer than the {needed:,.0f} of the usual rule"
-        return (f"{said}; {why}",), ""
-    return (), (
-        f"{said}, too much for {least:,} users in the smaller variant of an unequal split: a test would name winners where "
-        f"there are none; {REMEDY}"
+def null_in(test: RatioTest | MeanTest | ProportionTest) -> Null:
+    """The null that a test was read against; its own error where it has no other."""
+    n = test.n_control, test.n_treatment
+    if not isinstance(test, RatioTest):
+        return Null(se=test.se if isinstance(test, MeanTest) else test.se_null, n=n)
+    return Null(
+        se=test.se_null,
+        skew=test.skew_null,
+        n=n,
+        expected=test.expected_events,
+        hits=test.n_hit,
+        misses=test.n_miss,
     )
 
 
-def lean_of_difference(skew: float, sizes: Sequence[int]) -> float:
-    """Skewness of the difference of two means of so many values of this skewness; 0 at an equal split."""
-    old, new = sizes
-    return skew * (old - new) / (old * new * (old + new)) ** 0.5
+def combine_phases(
+    results: Sequence[RatioTest | MeanTest | ProportionTest], *, alpha: float = 0.05
+) -> CombinedTest:
+    """One answer from the phases of an experiment whose split changed: inverse-variance mean of the differences.
+
+    Pooling the users of all phases instead would mix the split with the calendar (Simpson's paradox).
+
+    Args:
+        results: One test a phase, of the same kind, each with `estimate`, `se` and `n`.
+        alpha: Two-sided level.
+
+    Source: fixed-effect combination, Cochran 1954; weights and test by the errors under the null. The limits are combined from
+    those of the phases (Zou & Donner 2008).
+
+    A phase that bears no verdict of its own (one user outweighs its others) is left out where its users can tell no more
+    than a tenth; else there is no verdict at all.
+
+    Raises:
+        DesignError: No phase given.
+
+    Example:
+        >>> from evalkit.stats import proportion_z_test
+        >>> weeks = [proportion_z_test(270, 900, 35, 100), proportion_z_test(320, 1000, 360, 1000)]
+        >>> print(combine_phases(weeks))
+        Better: +4.2 points (95% interval +0.4 to +8.0, p = 0.032, inverse variance over 2 phases, n = 3,000 users).
+    """
+    if not results:
+        raise DesignError("no phases to combine; need at least one")
+    nulls, n = [null_in(one) for one in results], len(results)
+    counted = [at for at in range(n) if results[at].estimate is not None and nulls[at].se]
+    notes = []
+    if left_out := n - len(counted):
+        notes.append(f"{left_out} of {n} phases have no variance yet and are left out")
+    # By users, not by errors: one user who outweighs half of a test makes that half's error large, and is no small matter.
+    worth = {at: math.prod(nulls[at].n) / max(sum(nulls[at].n), 1) for at in counted}
+    refusals = {at: getattr(one, "no_verdict", "") for at, one in enumerate(results)}
+    limit = _SMALL * sum(worth.values())
+    small = [at for at in counted if refusals[at] and worth[at] <= limit]
+    counted = [at for at in counted if at not in small]
+    refused = [why for at, why in refusals.items() if why and at not in small]
+    notes += [f"a small phase is left out: {refusals[at]}" for at in small]
+    notes += [f"no verdict: {why}" for why in refused]
+    diff = se = z_score = p_value = None
+    limits, source, weights = UNKNOWN, "", {}
+    if counted:
+        usable = [results[at] for at in counted]
+        inverse = [1 / (nulls[at].se or 1.0) ** 2 for at in counted]
+        se_null, weight = sum(inverse) ** -0.5, np.array(inverse) / sum(inverse)
+        estimates, lows, highs, errors = (
+            np.array([getattr(one, name) for one in usable], dtype=float)
+            for name in ("estimate", "ci_low", "ci_high", "se")
+        )
+        diff = float(sum(weight * estimates))
+        p_value, source = p_under([nulls[at] for at in counted], diff, se_null)
+        scale = z_quantile(alpha) / z_quantile(usable[0].alpha)
+        fall, rise = (math.hypot(*(weight * abs(ends - estimates))) for ends in (lows, highs))
+        limits = diff - scale * fall, diff + scale * rise
+        se, z_score = math.hypot(*(weight * errors)), diff / se_null
+        weights = dict(zip(counted, weight.tolist(), strict=True))
+    return CombinedTest(
+        **measured(diff, sum(one.n for one in results), limits, alpha=alpha, p_value=p_value),
+        phases=tuple(one.estimate for one in results),
+        no_verdict=next(iter(refused), ""),
+        shown_as=results[0].shown_in(),
+        method=f"inverse variance over {len(counted)} phases",
+        p_exact=p_value if source == "exact" else None,
+        notes=(*notes, *FEW[source]),
+        se=se,
+        z_score=z_score,
+        weights=tuple(weights.get(at, 0.0) for at in range(n)) if weights else (),
+    )
 
 
 # ---- quantiles of requests

@@ -12,9 +12,8 @@ from scipy.special import expit
 
 from evalkit import wording
 from evalkit.errors import DesignError
-from evalkit.stats.paired import mcnemar, paired_mean_test, tango_interval
+from evalkit.stats.paired import fitted_logit, mcnemar, paired_mean_test, tango_interval
 from evalkit.stats.proportions import wilson
-from evalkit.stats.regression import fitted_logit
 from evalkit.stats.result import (
     UNKNOWN,
     Limits,

@@ -13,9 +13,8 @@ from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
 from evalkit.records import OPEN_WINDOWS
 from evalkit.show import abtest as words
-from evalkit.show import style
+from evalkit.show import effect, style
 from evalkit.show.lacking import in_words
-from evalkit.show.plots import abtest as plots
 
 DAY = 86400.0
 
@@ -184,7 +183,7 @@ def test_fractions_are_no_counts_for_the_simple_z_test(small, read):
     exposures, outcomes = small
     found = read(exposures, outcomes.assign(value=outcomes["value"] * 0.7))
     assert found.findings.article is None
-    assert "counted in 0 and 1" in words.article_said(found)
+    assert "counted in 0 and 1" in effect.article_said(found)
 
 
 @pytest.mark.parametrize("users", [0, 130])
@@ -225,13 +224,13 @@ def test_nothing_varied_is_said_without_an_empty_interval(small, read):
     exposures, outcomes = small
     found = read(exposures.assign(latency_ms=200.0), outcomes.assign(value=0.0))
     # 0 of 100 requests by 100 users and more: how much is left open has an interval, though there is no test
-    assert "Difference 0.0 points (95% interval −" in words.answer_said(found)
+    assert "Difference 0.0 points (95% interval −" in effect.answer_said(found)
     shown = [row["Difference (95% interval)"] for row in words.watched_rows(found)] + [
-        row["Difference (95% interval)"] for row in words.part_rows(found, "by_day")
+        row["Difference (95% interval)"] for row in effect.part_rows(found, "by_day")
     ]
     assert not [text for text in shown if "– to –" in text]
     with style.style():
-        for plot in (plots.z_test, plots.looks):
+        for plot in (effect.draw_z_test, effect.draw_looks):
             ax = plot(found)
             assert (
                 ax.get_title("left") or ax.get_title()
@@ -248,7 +247,7 @@ def close(ax):
 def test_a_plan_without_guardrails_says_so_where_the_figure_stands(small, read):
     found = read(*small)
     with style.style():
-        ax = plots.guardrails(found)
+        ax = words.draw_guardrails(found)
         assert (ax.get_title("left") or ax.get_title()) == "The plan declares no guardrail"
         close(ax)
 

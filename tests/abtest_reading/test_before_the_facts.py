@@ -10,6 +10,7 @@ from evalkit.abtest.reading import NoReading, read_ab_test
 from evalkit.decision import Rules, decide
 from evalkit.evidence import Evidence
 from evalkit.show import abtest as words
+from evalkit.show import effect
 from evalkit.show import verdict as spoken
 from evalkit.study import Study
 
@@ -133,7 +134,7 @@ def test_days_slices_and_the_headline_are_of_the_same_users_and_say_so(log, lock
     assert (
         found.to_frame().drop_duplicates(["day", "variant", "slice"])["day"].nunique() == done.days
     )
-    shown = words.effect_slices(found).body + words.days(found).body
+    shown = effect.effect_slices(found).body + effect.days(found).body
     assert f"the {n:,} users of look {done.primary.look}, which decides" in shown
     assert "a user with requests in several slices counts in each" in shown
     deck = spoken.deck(decided(found))

@@ -16,9 +16,8 @@ from evalkit.errors import DesignError
 from evalkit.evidence import Evidence
 from evalkit.show import abtest as words
 from evalkit.show import decision as decision_plots
-from evalkit.show import style
+from evalkit.show import effect, style
 from evalkit.show import verdict as spoken
-from evalkit.show.plots import abtest as plots
 from evalkit.stats import noninferiority_test, paired_binary_test, paired_mean_test
 from evalkit.study import Study
 
@@ -69,7 +68,7 @@ def test_the_verdict_turns_and_the_sign_does_not(lift, better, verdict, way, kin
     found = churn(lift, better, kind=kind, looks=looks)
     test = found.findings.primary
     assert (found.verdict, test.estimate > 0) == (verdict, lift > 0)
-    assert f"{way} in treatment" in words.headline(found)
+    assert f"{way} in treatment" in effect.headline(found)
     assert {one["verdict"] for one in found.findings.by_slice} <= {verdict}
     assert {one.verdict for one in found.findings.looks[-1:]} == {verdict}
 
@@ -224,9 +223,9 @@ def test_the_figures_turn_their_zones(churn):
 
     found = churn(-0.08, "lower")
     with style.style():
-        ax = plots.z_test(found)
+        ax = effect.draw_z_test(found)
         assert ax.get_xlabel().startswith("better ←")
         plt.close(ax.figure)
-        ax = plots.looks(found)
+        ax = effect.draw_looks(found)
         assert "leaves the limits downwards" in (ax.get_title("left") or ax.get_title())
         plt.close(ax.figure)

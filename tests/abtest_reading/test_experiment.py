@@ -13,6 +13,7 @@ from evalkit.errors import DesignError
 from evalkit.evidence import Evidence, ReportedTest, as_json
 from evalkit.records import EvalResult
 from evalkit.show import abtest as words
+from evalkit.show import effect
 from evalkit.show.lacking import in_words
 from evalkit.study import Study
 
@@ -59,7 +60,7 @@ def results(right):
 
 def test_no_plan_is_said(home):
     found = Experiment(study=home).reading().effect()
-    assert words.headline(found) + "." == (
+    assert effect.headline(found) + "." == (
         "No A/B plan is locked. Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
         "then run notebook 05."
     )
@@ -71,7 +72,7 @@ def test_no_plan_is_said(home):
 def test_no_log_is_said_with_its_price(home):
     lock_draft(home)
     found = Experiment(study=home).reading().effect()
-    assert "No user has been logged yet" in words.headline(found)
+    assert "No user has been logged yet" in effect.headline(found)
     assert in_words(found.missing[0]).price == "200 users, about 7 days"
 
 
@@ -189,6 +190,6 @@ def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monke
     elsewhere = saying(home.root, event_log="EVENTS_URL")
     assert Experiment(study=elsewhere).simulate([results(3), results(6)]) == ""
     monkeypatch.delenv("EVENTS_URL", raising=False)
-    assert "The variable EVENTS_URL that event_log names is not there" in words.headline(
+    assert "The variable EVENTS_URL that event_log names is not there" in effect.headline(
         Experiment(study=elsewhere).reading().effect()
     )

@@ -11,10 +11,15 @@ from evalkit.abtest.plan import Guardrail, durations, peeking, power_at, power_c
 from evalkit.abtest.reading import NoReading, read_ab_test
 from evalkit.records import Missing
 from evalkit.show import abtest as words
-from evalkit.show import figure, style
-from evalkit.show.plots import abtest as plots
+from evalkit.show import effect, figure, style
 
-OF_A_READING = (plots.z_test, plots.looks, plots.over_time, plots.sample_ratio, plots.guardrails)
+OF_A_READING = (
+    effect.draw_z_test,
+    effect.draw_looks,
+    effect.draw_over_time,
+    words.draw_sample_ratio,
+    words.draw_guardrails,
+)
 NOTHING = NoReading(missing=(Missing(kind="no_plan"),))
 
 
@@ -56,7 +61,10 @@ def test_every_figure_draws_in_every_state(state, states):
                 ax = plot(found, narrow=narrow)
                 title = ax.get_title("left") or ax.get_title()
                 assert title
-                if state in {"too early", "nothing"} and plot in {plots.z_test, plots.over_time}:
+                if state in {"too early", "nothing"} and plot in {
+                    effect.draw_z_test,
+                    effect.draw_over_time,
+                }:
                     assert not ax.lines
                     assert not re.search(
                         r"[+−]\d|z =",
@@ -71,7 +79,7 @@ def test_no_figure_has_a_library_complain_when_it_is_drawn(state, states):
     found = states(state)
     for plot in OF_A_READING:
         shown = figure.picture(
-            plot, found, alt=words.alt(found), simulated=found.simulated
+            plot, found, alt=effect.alt(found), simulated=found.simulated
         )._repr_html_()
         assert shown.count("<img") + shown.count("<source") >= 2
 
@@ -80,22 +88,22 @@ def test_no_figure_has_a_library_complain_when_it_is_drawn(state, states):
 def test_every_sentence_and_table_is_there_in_every_state(state, states):
     found = states(state)
     for say in (
-        words.answer_said, words.alt, words.headline, words.watched_said, words.slices_said, words.days_said,
-        words.sample_ratio_said, words.article_said, words.alt_looks,
-        words.alt_over_time,
+        effect.answer_said, effect.alt, effect.headline, words.watched_said, effect.slices_said, effect.days_said,
+        words.sample_ratio_said, effect.article_said, effect.alt_looks,
+        effect.alt_over_time,
     ):  # fmt: skip
         assert faults(say(found)) == []
     assert faults(words.log_notes(found).text) == []
     for make in (words.watched_rows, words.sample_ratio_rows, words.causes):
         assert isinstance(make(found), list)
     for which in ("by_slice", "by_day"):
-        assert isinstance(words.part_rows(found, which), list)
+        assert isinstance(effect.part_rows(found, which), list)
 
 
 def test_nothing_is_claimed_about_a_log_that_is_not_there():
     assert words.log_notes(NOTHING).text == "No log was read."
     assert (
-        words.answer_said(NOTHING)
+        effect.answer_said(NOTHING)
         == "No A/B plan is locked. Missing: Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
         "then run notebook 05 (minutes)."
     )
@@ -104,38 +112,38 @@ def test_nothing_is_claimed_about_a_log_that_is_not_there():
 def test_simulated_stands_in_all_that_is_said(states):
     found = states("better")
     said = (
-        words.answer_said(found),
-        words.alt(found),
-        words.article_said(found),
+        effect.answer_said(found),
+        effect.alt(found),
+        effect.article_said(found),
         words.alt_rows(found, "x", []),
-        words.titled("x", found),
+        effect.titled("x", found),
     )
     assert all("simulated" in one for one in said)
     shown = figure.picture(
-        plots.z_test, found, alt=words.alt(found), simulated=found.simulated
+        effect.draw_z_test, found, alt=effect.alt(found), simulated=found.simulated
     )._repr_html_()
     assert shown.count("imulated") >= 2  # chip and alternative text
 
 
 def test_an_interval_in_between_names_look_and_limit(states):
     found = states("in between")
-    assert words.headline(found).startswith("Too early: at look")
-    assert "against a limit of" in words.alt(found)
+    assert effect.headline(found).startswith("Too early: at look")
+    assert "against a limit of" in effect.alt(found)
 
 
 def test_each_figure_of_the_effect_is_described_by_what_it_shows(states):
     found = states("better")
     first, *_, last = found.findings.over_time
-    assert "Look 1: Difference +" in words.alt_looks(found)
-    assert f"Users up to {first['date']}: " in words.alt_over_time(found)
+    assert "Look 1: Difference +" in effect.alt_looks(found)
+    assert f"Users up to {first['date']}: " in effect.alt_over_time(found)
     assert (
-        f"up to {last['date']}: {words.difference(found.findings.primary, last['estimate'])}"
-        in words.alt_over_time(found)
+        f"up to {last['date']}: {effect.difference(found.findings.primary, last['estimate'])}"
+        in effect.alt_over_time(found)
     )
     assert (
-        words.alt_looks(states("too early"))
-        == words.alt_over_time(states("too early"))
-        == words.alt(states("too early"))
+        effect.alt_looks(states("too early"))
+        == effect.alt_over_time(states("too early"))
+        == effect.alt(states("too early"))
     )
 
 
@@ -154,7 +162,7 @@ def marks(ax):
 @pytest.mark.parametrize("z", [2.1, -6.0, 12.43, 14.9])
 def test_an_observed_z_is_drawn_where_it_lies(states, z, narrow):
     with style.style():
-        ax = plots.z_test(with_z(states("better"), z), narrow=narrow)
+        ax = effect.draw_z_test(with_z(states("better"), z), narrow=narrow)
     assert [at for _, at in marks(ax)] == [z]
     assert ax.get_xlim()[0] < z < ax.get_xlim()[1]
     plt.close(ax.figure)
@@ -163,7 +171,7 @@ def test_an_observed_z_is_drawn_where_it_lies(states, z, narrow):
 @pytest.mark.parametrize(("z", "arrow"), [(24.5, ">"), (-24.5, "<")])
 def test_a_z_far_beyond_is_an_arrow_with_its_number_not_a_place_on_the_axis(states, z, arrow):
     with style.style():
-        ax = plots.z_test(with_z(states("better"), z))
+        ax = effect.draw_z_test(with_z(states("better"), z))
     assert marks(ax) == [(arrow, ax.get_xlim()[z > 0])]
     assert any(f"{abs(z):.2f},\nfar off this scale" in text.get_text() for text in ax.texts)
     assert not [
@@ -184,14 +192,15 @@ def test_a_guardrail_far_beyond_is_an_arrow_at_the_edge_and_one_without_a_limit_
     )
     with style.style():
         ax, bare = (
-            plots.guardrails(dataclasses.replace(found, health=(one, *rest))) for one in (far, free)
+            words.draw_guardrails(dataclasses.replace(found, health=(one, *rest)))
+            for one in (far, free)
         )
     assert (">", 2.5) in marks(ax)
     assert len(marks(bare)) == len(marks(ax)) - 1
     plt.close("all")
 
 
-@pytest.mark.parametrize("plot", [plots.guardrails, plots.sample_ratio])
+@pytest.mark.parametrize("plot", [words.draw_guardrails, words.draw_sample_ratio])
 def test_on_a_phone_no_zone_lies_behind_words(states, plot):
     with style.style():
         ax = plot(states("better"), narrow=True)
@@ -233,9 +242,9 @@ def test_figures_of_a_plan_draw(locked):
     for narrow in (False, True):
         with style.style():
             for draw, what in (
-                (plots.power, plan),
-                (plots.duration, plan),
-                (plots.peeking, runs),
+                (words.draw_power, plan),
+                (words.draw_duration, plan),
+                (words.draw_peeking, runs),
             ):
                 ax = draw(what, narrow=narrow)
                 assert ax.get_title("left") or ax.get_title()

@@ -13,6 +13,7 @@ from evalkit.abtest.lock import Look, looks_frame, read_looks, record_look
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import abtest as show
+from evalkit.show import effect as words
 from evalkit.stats import ratio_test
 
 BOOK = Path(__file__).parents[2] / "notebooks/06_ab_test.ipynb"
@@ -48,7 +49,7 @@ def test_the_z_written_out_in_the_notebook_is_the_kits(
     assert kit.expected_events > 100  # each variant's own clustering
     assert z == pytest.approx(kit.z_score, rel=1e-9)
     assert z == pytest.approx(effect.findings.primary.z_score, rel=0.005, abs=0.005)
-    assert ": the same." in show.by_hand(effect, z).text
+    assert ": the same." in words.by_hand(effect, z).text
 
 
 def test_where_an_exact_test_decides_the_notebook_says_so(
@@ -58,7 +59,7 @@ def test_where_an_exact_test_decides_the_notebook_says_so(
     outcomes["value"] = (outcomes.index < 2).astype(float)
     effect = read_ab_test(make_log(exposures, outcomes), locked(), now=later)
     assert effect.findings.primary.is_exact
-    assert "Fisher's exact test on users decides" in show.by_hand(effect, 1.0).text
+    assert "Fisher's exact test on users decides" in words.by_hand(effect, 1.0).text
 
 
 @pytest.mark.parametrize("state", ["too early", "invalid", "not read"])
@@ -73,7 +74,7 @@ def test_a_withheld_effect_is_in_no_frame(state, make_log, make_people, make_fra
     known = {"users", "requests"}
     assert sums.drop(columns=list(known)).isna().all(axis=None)
     assert np.isnan(z_of_the_notebook(found))
-    assert "z =" not in show.by_hand(found, float("nan")).text
+    assert "z =" not in words.by_hand(found, float("nan")).text
     assert "value" not in found.users().columns
 
 
@@ -106,7 +107,7 @@ def test_health_reads_no_outcome_and_adds_no_look(
         make_log(exposures, nothing), locked(), now=later, ledger=ledger, effect=False
     )
     assert (reading.valid, reading.is_read, reading.findings) == (True, False, None)
-    assert show.headline(reading) == "A look is due, and the effect is not read yet"
+    assert words.headline(reading) == "A look is due, and the effect is not read yet"
     users = reading.users()
     several = fetched(users.group_by("variant").aggregate(n=users.count()))
     assert several.set_index("variant")["n"].to_dict() == {"control": 150, "treatment": 150}

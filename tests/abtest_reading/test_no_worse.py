@@ -7,9 +7,7 @@ from evalkit.abtest.experiment import ab_evidence
 from evalkit.abtest.reading import read_ab_test
 from evalkit.decision import decide
 from evalkit.decision.rules import Rules
-from evalkit.show import abtest as words
-from evalkit.show import style
-from evalkit.show.plots import abtest as plots
+from evalkit.show import effect, style
 
 pytestmark = pytest.mark.slow  # a log is read in the engine for each case
 
@@ -47,19 +45,19 @@ def test_the_interval_against_the_margin_decides(
         return
     assert found.verdict == verdict
     told = [
-        words.headline(found),
-        words.answer_said(found),
-        words.alt(found),
-        words.alt_looks(found),
+        effect.headline(found),
+        effect.answer_said(found),
+        effect.alt(found),
+        effect.alt_looks(found),
     ]
     assert said in told[0]
     assert not [one for one in told if "no difference" in one.lower()]
     with style.style():
-        for draw in (plots.z_test, plots.looks, plots.over_time):
+        for draw in (effect.draw_z_test, effect.draw_looks, effect.draw_over_time):
             draw(found, narrow=True)
             ax = draw(found)
             shown = [one.get_text() for one in ax.texts]
-            if draw is plots.over_time:
+            if draw is effect.draw_over_time:
                 assert [one for one in shown if "margin" in one]
         pyplot.close("all")
     evidence = ab_evidence(found, study="toy")

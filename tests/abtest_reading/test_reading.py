@@ -15,6 +15,7 @@ from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import abtest as words
+from evalkit.show import effect
 from evalkit.show.lacking import in_words
 from evalkit.stats import combine_phases, ratio_test
 
@@ -144,16 +145,16 @@ def test_phases_are_kept_apart_and_combined_by_inverse_variance(
 def everything_said(found):
     """All that a report would show of a reading."""
     said = [
-        words.answer_said(found),
-        words.headline(found),
-        words.alt(found),
-        words.article_said(found),
-        words.slices_said(found),
+        effect.answer_said(found),
+        effect.headline(found),
+        effect.alt(found),
+        effect.article_said(found),
+        effect.slices_said(found),
     ]
     tables = [
         words.watched_rows(found),
-        words.part_rows(found, "by_slice"),
-        words.part_rows(found, "by_day"),
+        effect.part_rows(found, "by_slice"),
+        effect.part_rows(found, "by_day"),
         words.sample_ratio_rows(found),
     ]
     return json.dumps([found.to_dict(), found.primary_dict(), said, tables], allow_nan=False)
@@ -240,7 +241,7 @@ def test_a_worse_treatment_is_worse(make_log, make_people, make_frames, locked, 
     )
     assert found.verdict == "worse"
     assert found.findings.article.significant
-    assert "lower in treatment" in words.headline(found)
+    assert "lower in treatment" in effect.headline(found)
 
 
 def test_no_variance_gives_none_not_a_verdict(make_log, locked, later):

@@ -10,7 +10,7 @@ import pytest
 from evalkit.abtest.analysis import Log
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
-from evalkit.show import abtest as words
+from evalkit.show import effect
 
 pytestmark = pytest.mark.slow  # a log is read in the engine for each case
 
@@ -185,9 +185,9 @@ def test_users_after_the_deciding_look_are_counted_and_shown_beside(make_people,
     assert done.over_all.n == 1600
     assert (
         f"{done.n_later} users of 1,600 came after this look and change nothing: over all 1,600"
-        in words.answer_said(found)
+        in effect.answer_said(found)
     )
-    assert words.later_said(plan_of_all) == ""
+    assert effect.later_said(plan_of_all) == ""
     # while windows are open, only those that have closed
     early = read(exposures, outcomes, now=START + 12 * DAY).findings
     assert early.primary == done.primary
@@ -208,7 +208,7 @@ def test_an_undecided_look_shows_nothing_of_later_users(make_people, make_frames
     )
     again = read(exposures, flipped, **options)
     assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
-    assert words.later(again).text == words.later(found).text
+    assert effect.later(again).text == effect.later(found).text
 
 
 def last_only(exposures, late):
@@ -247,10 +247,10 @@ def test_a_ramp_says_its_direction_and_shows_the_last_phase(
     assert done.last_phase.estimate == pytest.approx(
         rates["treatment"] - rates["control"], abs=1e-12
     )
-    assert "understated" in words.ramp_said(found)
+    assert "understated" in effect.ramp_said(found)
     assert (
         f"Over the {len(kept)} users of phase 2 alone the difference is +"
-        in words.later(found).text
+        in effect.later(found).text
     )
 
 
@@ -346,7 +346,7 @@ def test_the_tallies_compile(dialect):
 
 
 def test_tables_still_show(frames, read):
-    assert words.part_rows(read(*frames), "by_day")
+    assert effect.part_rows(read(*frames), "by_day")
 
 
 # --- what users did before -----------------------------------------------------------------------------------------------
@@ -382,13 +382,15 @@ def test_the_plans_covariate_sharpens_a_mean(spending, make_log, locked, later):
     fit = smf.ols("y ~ t + x", pd.DataFrame(data)).fit(cov_type="HC1")
     assert found.findings.cuped.estimate == pytest.approx(fit.params["t"], abs=1e-9)
     assert found.findings.cuped.se < found.findings.primary.se / 3
-    assert "Adjusted for what users did before (CUPED) the difference is" in words.cuped(found).text
+    assert (
+        "Adjusted for what users did before (CUPED) the difference is" in effect.cuped(found).text
+    )
     plain = read_ab_test(make_log(exposures, now), locked(**fields, min_samples=200), now=later)
     assert found.findings.primary.estimate == pytest.approx(
         plain.findings.primary.estimate, abs=1e-9
     )
     assert plain.findings.cuped is None
-    assert "Nothing from before" in words.cuped(plain).text
+    assert "Nothing from before" in effect.cuped(plain).text
 
 
 @pytest.mark.parametrize("form", ["table", "frame", "timestamps"])

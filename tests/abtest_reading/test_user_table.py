@@ -14,7 +14,7 @@ from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import as_json
-from evalkit.show import abtest as words
+from evalkit.show import effect
 from evalkit.study import Study
 
 GATES = ("gate_30", "gate_40")
@@ -93,7 +93,7 @@ def test_days_and_weeks_are_not_shown_and_that_is_said(locked, tmp_path):
     assert "not in whole weeks" not in told
     assert "1970" not in told
     said = "The log is a table without times, so nothing is shown by day."
-    assert str(words.days(found)) == str(words.over_time(found)) == said
+    assert str(effect.days(found)) == str(effect.over_time(found)) == said
 
 
 @pytest.mark.parametrize(

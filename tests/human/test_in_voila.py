@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from evalkit.human.batch import prepare_human_eval_batch
+from evalkit.human.rater import DEAD
 from evalkit.human.round import Round
-from evalkit.human.serve import DEAD
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror='window.__xss=1'><script>window.__xss=2</script> $5 and $6 abc\u202egpj.exe \ud800"
@@ -48,7 +48,7 @@ def round_(root):
 
 @pytest.fixture(scope="module")
 def server(root, round_, free_port):
-    code = f"from evalkit.human import serve; serve.main('s', {free_port()})"
+    code = f"from evalkit.human import rater; rater.serve('s', {free_port()})"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=root,

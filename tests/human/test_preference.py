@@ -102,6 +102,27 @@ def test_people_are_read_against_an_even_split_less_the_margin(
     assert "margin: 35.0%" in texts
 
 
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [
+        (None, "No preference shown: "),
+        (0.15, "The replacement’s answers win no less than 35.0% of pairs: "),
+        (
+            0.02,
+            "Not shown that the replacement is no worse: a win rate below 48.0% is not ruled out; ",
+        ),
+    ],
+)
+def test_a_round_of_identical_pairs_speaks_for_no_rater(new_round, margin, said):
+    round_ = new_round(same=range(40))
+    round_.lock()
+    found = read_preference(round_, margin=margin)
+    why = "nobody was asked, as both answers are identical in each of 40 pairs, a tie counted half."
+    assert human.headline(found) == said + why
+    assert "0 rater" not in human.answer_said(found) + human.population_said(found)
+    assert [one.kind for one in found.missing] == ["nothing_to_rate"] * (margin != 0.15)
+
+
 def test_both_bad_is_a_tie_in_the_win_rate_and_counted_apart(new_round, rate):
     found = read_preference(locked(new_round(), rate, {"rater1": lambda _: "both_bad"}))
     assert found.win_rate.score == 0.5
@@ -402,7 +423,8 @@ def test_a_round_in_which_no_call_came_back_says_so_without_numbers(new_round, r
     Round.open(tmp_path / "failed").lock()
     found = read_preference(Round.open(tmp_path / "failed"))
     assert human.answer_said(found) == (
-        "No result yet. Prepare another rating round: no example had two answers to show. Price: 50 pairs for a start."
+        "No result yet. Prepare another rating round: no example had two different answers to show. "
+        "Price: 50 pairs for a start."
     )
 
 

@@ -21,19 +21,19 @@ from evalkit.stats import (
     users_needed,
     users_power,
 )
-from evalkit.stats.null import (
+from evalkit.stats.result import two_sided_p
+from evalkit.stats.sequential import crossing_chance, obrien_fleming_bounds
+from evalkit.stats.sums import (
     Null,
     binary_p,
     exact_p,
+    lean_of_difference,
     null_of,
+    ratio_sums,
     skewed_p,
     skewed_quantile,
     skewed_tail,
 )
-from evalkit.stats.result import two_sided_p
-from evalkit.stats.sequential import crossing_chance, obrien_fleming_bounds
-from evalkit.stats.sums import ratio_sums
-from evalkit.stats.users import lean_of_difference
 
 
 def once(n, k):

@@ -1,0 +1,629 @@
+"""The effect of an A/B test for its readers: figures, tables and sentences, each made whole from a reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from evalkit import wording
+from evalkit.abtest.effects import Effect, Row
+from evalkit.abtest.outcomes import Findings
+from evalkit.abtest.plan import Metric
+from evalkit.abtest.reading import NoReading, Reading
+from evalkit.show import style, tables
+from evalkit.show.figure import picture
+from evalkit.show.lacking import in_words, next_look
+from evalkit.show.style import COLOURS
+from evalkit.show.tables import Html
+from evalkit.stats import keeps_margin
+from evalkit.stats.result import two_sided_p
+
+DIFFERENCE = "Difference (95% interval)"
+NO_TIMES = "The log is a table without times, so nothing is shown by day"
+_FIRST = " The first look that leaves its limits decides, whenever it is read."
+_FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
+_SERIES = ["estimate", "sequence_low", "sequence_high", "ci_low", "ci_high"]
+_FARTHEST_Z = 15.0  # beyond it the curve would be a spike: an arrow instead
+
+
+def z_test(found: Reading | NoReading) -> Html:
+    """Where z would fall if nothing had changed, the region that counts, and where it fell."""
+    caption = "By user; the dashed lines are the limits of the plan. The verdict follows z."
+    if found.findings and found.findings.primary.margin:
+        caption = (
+            "By user; the dashed line is z at which a loss of the margin is just ruled out. "
+            "The verdict follows the interval against the margin."
+        )
+    return pictured(draw_z_test, found, alt(found), caption)
+
+
+def by_hand(found: Reading | NoReading, z: float) -> Html:
+    """A z of one's own beside the one that decides, and what lies between them."""
+    test = found.findings.primary if found.findings else None
+    if test is None or not found.findings:
+        return tables.note(f"{headline(found)}: no z by hand either.")
+    if test.z_score is None or not math.isfinite(z):
+        return tables.note("z is undefined: the outcome never varied.")
+    which = "the z that decides" if test.margin is None else "the z of the difference"
+    near = abs(z - test.z_score) <= _FAR_OFF * max(1.0, abs(test.z_score))
+    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); {which} = {wording.number(test.z_score)}"
+    why = ": the same." if near else f". {_why_another(found.findings, test)}"
+    return tables.note(marked(text + why, found))
+
+
+def _why_another(done: Findings, test: Effect) -> str:
+    """Why the z that decides is not the one by hand."""
+    if test.is_exact:
+        few = "A variant expects fewer than 5 users with an event, or without one"
+        return f"{few}: Fisher's exact test on users decides, told as the z that has its p."
+    if test.shown_as != "points":
+        return "The metric is no rate, so another test decides: the one above."
+    if len(set(done.cells["phase"])) > 1:
+        return "The one that decides keeps the phases of the split apart."
+    return (
+        "The one that decides also weighs how lopsided the outcomes are and, where events are few, takes the clustering of "
+        "both variants together."
+    )
+
+
+def by_request(found: Reading | NoReading, z: float | None = None) -> Html:
+    """The article's test, which counts requests, beside the one by user; and a z of one's own."""
+    known = z is not None and math.isfinite(z) and found.findings and found.findings.article
+    own = f" By hand z = {wording.number(z)}." if known else ""
+    return tables.note(f"{article_said(found)}{own}")
+
+
+def effect_title(found: Reading | NoReading) -> str:
+    """What the effect says in one clause, as the title of a figure of one's own."""
+    return titled(headline(found), found)
+
+
+def looks(found: Reading | NoReading) -> Html:
+    """Z at each planned look, inside the limits it must leave to count."""
+    caption = "O'Brien-Fleming limits by Lan and DeMets, at the information each look had."
+    if found.plan and found.plan.plan.primary.margin:
+        caption += " z is of the difference and the margin together: above its limit a loss of the margin is ruled out."
+    return pictured(draw_looks, found, alt_looks(found), caption)
+
+
+def later(found: Reading | NoReading) -> Html:
+    """Users who came after the look that decides, and a split that changed on the way."""
+    said = " ".join(one for one in (ramp_said(found), later_said(found)) if one)
+    if not said:
+        whole = "Every user in the log counts."
+        return tables.note(whole if found.findings else "Withheld with the effect.")
+    return tables.note(marked(said, found))
+
+
+def over_time(found: Reading | NoReading) -> Html:
+    """The difference so far after each day's users."""
+    if isinstance(found, Reading) and not found.timed:
+        return tables.note(f"{NO_TIMES}.")
+    caption = "Inner band: for one look. Outer band: a confidence sequence, which holds however often one looks."
+    if found.plan and found.plan.plan.primary.margin:
+        caption += " Dashed across: the margin."
+    return pictured(draw_over_time, found, alt_over_time(found), caption)
+
+
+def cuped(found: Reading | NoReading) -> Html:
+    """The difference adjusted for what users did before, beside the one that decides."""
+    if not found.findings:
+        return tables.note(
+            "The difference adjusted for what users did before is withheld with the effect."
+        )
+    test, plain = found.findings.cuped, found.findings.primary
+    if test is None:
+        return tables.note(
+            "Nothing from before the test is named to adjust by: only a mean can be, by the plan's covariate."
+        )
+    text = f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}"
+    text += f", {wording.count(test.n)} users"
+    if test.se and plain.se:
+        text += f"; its standard error is {wording.percent(test.se / plain.se, 0)} of the plain one. It decides nothing"
+    return tables.note(marked(f"{text}.", found))
+
+
+def effect_slices(found: Reading | NoReading) -> Html:
+    """The difference in each slice, in a table."""
+    return _parts(found, "by_slice", slices_said(found))
+
+
+def days(found: Reading | NoReading) -> Html:
+    """The difference of each day's new users, in a table."""
+    if isinstance(found, Reading) and not found.timed:
+        return tables.note(f"{NO_TIMES}.")
+    return _parts(found, "by_day", days_said(found))
+
+
+def _parts(found: Reading | NoReading, which: str, title: str) -> Html:
+    rows = part_rows(found, which)
+    if rows and found.findings:  # those of the effect above it
+        test = found.findings.primary
+        look = f" of look {test.look}, which decides" if found.findings.n_later else ""
+        title += f"; the {wording.plural(test.n, 'user')}{look}"
+    numeric = ("Users", "Control", "Treatment", DIFFERENCE, "p (Holm)")
+    return tables.table(rows, caption=titled(title, found), numeric=numeric)
+
+
+@tables.answer.register
+def _answer_of_a_reading(found: Reading | NoReading) -> Html:
+    return tables.answer(answer_said(found), simulated=found.simulated)
+
+
+# ---- in words
+
+
+def answer_said(found: Reading | NoReading) -> str:
+    """The chapter's answer."""
+    lacks = [in_words(one) for one in found.missing]
+    text = f"{lacks[0].why if isinstance(found, NoReading) else headline(found)}."
+    if isinstance(found, Reading) and found.findings and found.valid:
+        text += f" {figures(found.findings.primary)}"
+        text += f" {later_said(found)}" if found.findings.n_later else ""
+    if lacks:
+        text += f" Missing: {lacks[0].action} ({lacks[0].price})."
+    return marked(text, found)
+
+
+def headline(found: Reading | NoReading) -> str:
+    """The verdict in one clause; without any effect while that is withheld."""
+    if isinstance(found, Reading) and not found.is_read and found.valid and found.schedule.due:
+        return "A look is due, and the effect is not read yet"
+    if isinstance(found, Reading) and not found.recorded:
+        return "The effect is due and withheld: this look could not be put on record"
+    if isinstance(found, NoReading):
+        lacks = in_words(found.missing[0])
+        return f"{lacks.why}. {lacks.action}"
+    if not found.valid:
+        return "Invalid: the sample ratio is off, so no winner is named and no effect is shown"
+    if found.findings is None:
+        state, planned_users = found.schedule, wording.count(found.plan.n_users)
+        n = wording.count(state.closed_control + state.closed_treatment)
+        price = next_look(state.users_more, state.days_more)
+        return f"Too early: {n} of {planned_users} planned users count; the next look needs {price}"
+    test, name = found.findings.primary, metric(found)
+    size = difference(test, test.estimate, sign=False)
+    way = "higher" if (test.estimate or 0.0) > 0 else "lower"
+    inside = "the difference is inside the limits"
+    if test.margin:
+        inside = f"a loss of {loss_of(test)} is not ruled out"
+    return {
+        "not worse": f'Not worse by more than {loss_of(test)}: "{name}"',
+        "not shown": f'Not shown: a loss of {loss_of(test)} in "{name}" is not ruled out after the planned users',
+        "better": f'Better: "{name}" is {size} {way} in treatment',
+        "worse": f'Worse: "{name}" is {size} {way} in treatment',
+        "invalid": f"No verdict: {test.no_verdict}",
+        "too early": f"Too early: at look {test.look} of {test.looks} {inside}",
+    }.get(test.verdict, f'No difference shown in "{name}" after the planned users')
+
+
+def withheld(found: Reading) -> str:
+    """What stands in place of an effect."""
+    return "withheld until the next look" if found.valid else "withheld: the split is broken"
+
+
+def alt(found: Reading | NoReading) -> str:
+    """The effect as an alternative text; while it is withheld, only that."""
+    effect = [figures(found.findings.primary)] if found.findings else []
+    return alt_of(found, [headline(found), *effect])
+
+
+def alt_looks(found: Reading | NoReading) -> str:
+    """Every look so far as an alternative text."""
+    done = found.findings.looks if found.findings else ()
+    return alt_of(found, [headline(found), *(f"Look {one.look}: {figures(one)}" for one in done)])
+
+
+def alt_over_time(found: Reading | NoReading) -> str:
+    """How the difference began and where it stands, as an alternative text."""
+    if not found.findings:
+        return alt(found)
+    test, rows = found.findings.primary, found.findings.over_time
+    ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
+    said = [
+        f"{row['date']}: {difference(test, row['estimate'])} ({span(test, row['ci_low'], row['ci_high'])})"
+        for row in ends
+    ]
+    return alt_of(found, [headline(found), f"Users up to {'; up to '.join(said)}"])
+
+
+def slices_said(found: Reading | NoReading) -> str:
+    """Does the effect differ between slices?"""
+    done = found.findings
+    if not done or not done.by_slice:
+        return "No slices to show"
+    by = {
+        word: [one["name"] for one in done.by_slice if one["verdict"] == word]
+        for word in ("better", "worse")
+    }
+    said = [f"{word} in {wording.listed(names)}" for word, names in by.items() if names]
+    told = f"After Holm's correction: {wording.listed(said)}"
+    if not said:
+        told = f"No difference shown in any of {wording.plural(len(done.by_slice), 'slice')}"
+    if sum(one["n"] for one in done.by_slice) > done.primary.n:
+        told += "; a user with requests in several slices counts in each"
+    return told
+
+
+def days_said(found: Reading | NoReading) -> str:
+    """Does the effect differ between the days on which users came?"""
+    done = found.findings
+    if not done or not done.by_day:
+        return "No days to show"
+    moved = sum(one["verdict"] != "no difference shown" for one in done.by_day)
+    where = "is not shown on any single day"
+    if moved:
+        where = f"shows in {moved} of {wording.plural(len(done.by_day), 'day')}"
+    return f"A difference {where}, after Holm's correction"
+
+
+def later_said(found: Reading | NoReading) -> str:
+    """How many users came after the look that decides, and the effect over all beside it."""
+    if not found.findings or not found.findings.n_later:
+        return ""
+    done, whole = found.findings, found.findings.over_all
+    came = f"{wording.plural(done.n_later, 'user')} of {wording.count(done.primary.n + done.n_later)} came after this look"
+    if done.primary.verdict == "too early":
+        return f"{came} and are not counted in it."
+    if whole is None:
+        return f"{came} and change nothing; their outcome windows are still open."
+    return (
+        f"{came} and change nothing: over all {wording.count(whole.n)} whose window has closed {_beside(whole)}."
+        + (_FIRST if done.primary.looks > 1 else "")
+    )
+
+
+def ramp_said(found: Reading | NoReading) -> str:
+    """What a changed split does to the estimate, and the last phase's own beside it; "" without a change."""
+    last = found.findings.last_phase if found.findings else None
+    if last is None or not found.plan:
+        return ""
+    phase = found.plan.phases[-1].phase
+    return (
+        "The split changed on the way. Users of earlier phases may be served by the other model once it has changed, and count "
+        f"where first seen, so the size of the difference is understated. Over the {wording.count(last.n)} users of phase "
+        f"{phase} alone {_beside(last)}; it decides nothing."
+    )
+
+
+def article_said(found: Reading | NoReading) -> str:
+    """The simple test over requests, beside the one by user."""
+    done = found.findings
+    if not done:
+        return "The simple z-test that counts requests is withheld with the effect."
+    if (test := done.article) is None:
+        return (
+            "The simple z-test that counts requests is not made here: it needs a rate counted in 0 and 1, "
+            "and a single split."
+        )
+    z = "undefined" if test.z_score is None else f"= {wording.number(test.z_score)}"
+    text = (
+        f"The simple z-test that counts requests: z {z}, p {p_said(test.p_value)}, {wording.points(test.diff)} points "
+        f"({wording.points(test.ci_low)} to {wording.points(test.ci_high)} by Newcombe)."
+    )
+    if test.lift is not None:
+        lift = (wording.percent(one) for one in (test.lift, test.lift_ci_low, test.lift_ci_high))
+        text += " Relative lift {} ({} to {}).".format(*lift)
+    if done.design_effect and done.primary.z_score is not None:
+        text += (
+            f" By user, as they were randomised, z = {wording.number(done.primary.z_score)}: the variance is "
+            f"{wording.number(done.design_effect)} times as large."
+        )
+    return marked(text, found)
+
+
+def part_rows(found: Reading | NoReading, which: str) -> list[tables.Row]:
+    """Days or slices as table rows, by the name of the field of the findings."""
+    if not found.findings:
+        return []
+    test = found.findings.primary
+    return [
+        {
+            "Part": one["name"],
+            "Users": wording.count(one["n"]),
+            "Control": level(test, one["control_rate"]),
+            "Treatment": level(test, one["treatment_rate"]),
+            DIFFERENCE: f"{difference(test, one['estimate'])} ({span(test, one['ci_low'], one['ci_high'])})",
+            "p (Holm)": wording.p_text(one["p_adjusted"]),
+        }
+        for one in getattr(found.findings, which)
+    ]
+
+
+def figures(test: Effect) -> str:
+    """Estimate, interval, levels and p in one sentence."""
+    interval = "no interval, as nothing varied" if test.ci_low is None else _interval(test)
+    text = f"Difference {difference(test, test.estimate)} ({interval}): {level(test, test.control_rate)} in control, "
+    text += f"{level(test, test.treatment_rate)} in treatment, {wording.count(test.n)} users"
+    if test.margin is not None:
+        how = f" of look {test.look}, widened to hold over all {test.looks} looks,"
+        how = "" if test.bound is None else how
+        return f"{text}; the interval{how} is read against a loss of {loss_of(test)}."
+    if test.bound is not None and test.z_score is not None:
+        return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
+    return f"{text}; p {p_said(test.p_value)}."
+
+
+def _beside(test: Effect) -> str:
+    interval = "no interval" if test.ci_low is None else _interval(test)
+    return f"the difference is {difference(test, test.estimate)} ({interval}, as if looked at once)"
+
+
+def _interval(test: Effect) -> str:
+    return f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
+
+
+def difference(test: Effect, value: float | None, *, sign: bool = True) -> str:
+    """A difference in points or in the metric's unit."""
+    return wording.amount(value, wording.scale_of(test), digits=_digits(test), sign=sign)
+
+
+def span(test: Effect, low: float | None, high: float | None) -> str:
+    """Both ends of an interval, the unit once."""
+    if low is None and high is None:
+        return "no interval"
+    return wording.limits(low, high, wording.scale_of(test), digits=_digits(test))
+
+
+def level(test: Effect, value: float | None) -> str:
+    """A level in percent or in the metric's unit."""
+    return wording.level(value, wording.scale_of(test))
+
+
+def _digits(test: Effect) -> int:
+    return wording.decimals(test.estimate, test.ci_low, test.ci_high)
+
+
+def loss_of(test: Effect) -> str:
+    """The loss still accepted, in words."""
+    return wording.loss(test.margin, test.shown_as)
+
+
+def kept(test: Effect) -> bool:
+    """Whether a loss of the margin is ruled out."""
+    return keeps_margin(test, test.margin or 0.0)
+
+
+def metric(found: Reading | NoReading) -> str:
+    """The primary metric in words; "" without a plan."""
+    return found.plan.plan.primary.name.replace("_", " ") if found.plan else ""
+
+
+def p_said(p_value: float | None) -> str:
+    """A p-value within a sentence."""
+    return "undefined" if p_value is None else wording.p_phrase(p_value)
+
+
+# ---- drawn
+
+
+def draw_z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """Where z would fall if nothing had changed, the region that counts, and where it fell."""
+    if not isinstance(found, Reading) or not found.findings:
+        return nothing_drawn(found, narrow=narrow)
+    test = found.findings.primary
+    if test.z_read is None:
+        return nothing_drawn(found, "z is undefined: the outcome never varied", narrow=narrow)
+    z, limit = test.z_read, _limit(test)
+    null = "nothing\nhad changed" if test.margin is None else "the loss\nwere the margin"
+    reach = max(4.4, limit + 1.2, abs(z) + 1.2 if abs(z) <= _FARTHEST_Z else 0.0)
+    _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
+    x = np.linspace(-reach, reach, 1200)
+    density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    low, high = _zones(test)
+    ax.axvspan(limit, reach, ymax=0.37, color=high, lw=0)
+    ax.axvspan(-reach, -limit, ymax=0.37, color=low, lw=0)
+    ax.fill_between(x, density, where=np.abs(x) <= limit, color=COLOURS["base_soft"], lw=0)
+    ax.fill_between(x, density, where=np.abs(x) >= limit, color=COLOURS["fine_tuned"], lw=0)
+    ax.plot(x, density, color=COLOURS["base"], lw=1.4)
+    for side in (-1, 1):
+        ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
+    _observed(ax, z, reach, test.verdict, null)
+    ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
+    ax.set_xticks(
+        [-limit, 0, limit],
+        [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"],
+    )
+    left, right = ("better", "worse") if test.lower_is_better else ("worse", "better")
+    of_what = " ".join(null.split())
+    ax.set_xlabel(f"{left} ←  z, if {of_what}  → {right}")
+    return style.titled(ax, _z_title(z, limit, test), narrow=narrow)
+
+
+def _observed(ax: Axes, z: float, reach: float, verdict: str, null: str) -> None:
+    side, beyond = (-1 if z < 0 else 1), abs(z) > reach
+    spot = side * reach if beyond else z
+    if not beyond:
+        ax.plot([spot, spot], [0, 0.33], color=COLOURS[style.kind_of(verdict)], lw=2.4)
+    style.interval(ax, 0.33, spot, None, None, verdict, beyond=side * beyond)
+    inwards = abs(spot) > 0.62 * reach  # else the words would leave the figure
+    at = spot - side * 0.02 * reach if inwards else side * max(abs(spot) + 0.2, 1.3)
+    ha = "left" if (side > 0) is not inwards else "right"
+    told = f"observed\nz = {wording.number(z)}" + (",\nfar off this scale" if beyond else "")
+    ax.text(at, 0.35, told, ha=ha, va="bottom", weight="bold", fontsize=9.6)
+    look = {"ha": "right" if side > 0 else "left", "va": "center", "fontsize": 9}
+    ax.text(-side * 1.3, 0.36, f"if {null}", color=COLOURS["muted"], **look)
+
+
+def _z_title(z: float, limit: float, test: Effect) -> str:
+    place = "beyond" if test.verdict in {"better", "worse"} else "inside"
+    which = "" if test.bound is None else f" of look {test.look}"
+    if test.margin is not None:
+        side = "beyond" if kept(test) else "not beyond"
+        return (
+            f"z = {wording.number(z)} against a loss of {loss_of(test)} lies {side} "
+            f"the limit{which}, {wording.number(limit)}"
+        )
+    return f"z = {wording.number(z)} lies {place} the limit{which}, {wording.number(limit)}"
+
+
+def draw_over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """The difference so far after each day's users, with its plain interval and the one that may be read every day."""
+    done = found.findings
+    if done is None:
+        return nothing_drawn(found, narrow=narrow)
+    rows = [row for row in done.over_time if row["ci_low"] is not None]
+    if not rows:
+        return nothing_drawn(
+            found, "No interval can be drawn: the outcome never varied", narrow=narrow
+        )
+    test, day = done.primary, np.arange(len(rows))
+    scale = 100.0 if test.shown_as == "points" else 1.0
+    value = pd.DataFrame(rows)[_SERIES].astype(float) * scale
+    _, ax = style.canvas(3.4, narrow=narrow)
+    for low, high, role in zip(_SERIES[1::2], _SERIES[2::2], ("base", "fine_tuned"), strict=True):
+        ax.fill_between(day, value[low], value[high], color=COLOURS[f"{role}_soft"], lw=0)
+    for name in ("ci_low", "ci_high", "sequence_low", "sequence_high"):
+        role, dashes = ("fine_tuned", "-") if name.startswith("ci") else ("muted", style.DASHES)
+        ax.plot(day, value[name], color=COLOURS[role], lw=0.9, ls=dashes)
+    line = {"marker": "o" if len(rows) == 1 else None, "color": COLOURS["fine_tuned"], "lw": 2}
+    sns.lineplot(x=day, y=np.asarray(value["estimate"]), ax=ax, **line)
+    style.zero_line(ax, vertical=False)
+    worst = 0.0
+    if test.margin is not None:
+        worst = (1 if test.lower_is_better else -1) * test.margin * scale
+        style.threshold(ax, worst, vertical=False)
+        look = {"va": "bottom", "fontsize": 9, "color": COLOURS["muted"]}
+        ax.text(0, worst, f" margin: {loss_of(test)} worse", **look)
+    settled = value.iloc[min(len(rows) - 1, len(rows) // 6) :]
+    ends = [0.0, worst, *settled["ci_low"], *settled["ci_high"]]
+    low, high = np.nanmin(ends), np.nanmax(ends)
+    pad = 0.12 * ((high - low) or 1.0)
+    ax.set_ylim(low - pad, high + pad)
+    _name_bands(ax, day[-1], rows[-1], scale)
+    ticks = np.unique(np.linspace(0, len(rows) - 1, 3 if narrow else 6).round().astype(int))
+    ax.set_xticks(ticks, [rows[at]["date"][5:] for at in ticks])
+    ax.set_xlim(0, max(1, len(rows) - 1) * (1.42 if narrow else 1.2))
+    if test.shown_as == "points":
+        ax.yaxis.set_major_formatter(lambda at, _: wording.points(at / 100, 0))
+    ax.set_xlabel("users who came up to this day (UTC)")
+    above = "points" if test.shown_as == "points" else metric(found)
+    return style.titled(ax, _settled_title(test, rows), narrow=narrow, above=above)
+
+
+def _name_bands(ax: Axes, day: float, last: Row, scale: float) -> None:
+    """Names the two bands beside their upper edges, at least a line apart."""
+    low, high = ax.get_ylim()
+    plain, sequence = last["ci_high"] * scale, last["sequence_high"]
+    style.beside(ax, day, plain, "95% interval", "fine_tuned")
+    if sequence is not None:
+        at = max(sequence * scale, plain + 0.06 * (high - low))
+        style.beside(ax, day, at, "at every look", "muted")
+
+
+def _settled_title(test: Effect, rows: Sequence[Row]) -> str:
+    last = rows[-1]
+    ends = span(test, last["ci_low"], last["ci_high"])
+    text = f"After {len(rows)} days of users the difference is {difference(test, last['estimate'])} ({ends})"
+    if test.looks == 1 or last["n_control"] + last["n_treatment"] == test.n:
+        return text
+    return f"{text}; look {test.look}, which decides, had {difference(test, test.estimate)}"
+
+
+def draw_looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
+    """Z at each planned look inside the limits it must leave to count; looks to come are marked."""
+    if not isinstance(found, Reading) or not found.valid:
+        return nothing_drawn(found, narrow=narrow)
+    done = found.findings.looks if found.findings else ()
+    at = [one.information for one in found.schedule.due]
+    spots = [*at, *found.plan.plan.look_fractions[found.schedule.due[-1].look if at else 0 :]][
+        : len(found.bounds)
+    ]
+    _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
+    seen = [one.z_read for one in done]
+    most = max([5.2, *(abs(z or 0.0) * 1.3 for z in seen)])
+    across = [max(0.0, spots[0] - 0.1), *spots, 1.06]
+    limits = np.minimum([found.bounds[0], *found.bounds, found.bounds[-1]], most * 2)
+    low, high = _zones(found.plan.plan.primary)
+    ax.fill_between(across, limits, most * 2, color=high, lw=0)
+    ax.fill_between(across, -most * 2, -limits, color=low, lw=0)
+    for side in (-1, 1):
+        ax.plot(across, side * limits, color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
+    style.zero_line(ax, vertical=False)
+    for spot, one, z in zip(spots, done, seen, strict=False):
+        if z is not None:
+            style.interval(ax, spot, z, None, None, one.verdict, vertical=True)
+            beside = z + most * (0.07 if z >= 0 else -0.16)
+            ax.text(spot, beside, wording.number(z), ha="center", fontsize=9, weight="bold")
+    for spot in spots[len(done) :]:
+        ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
+    ax.set(ylim=(-most, most), xlim=(0, 1.06))
+    ax.set_xticks(spots, [wording.percent(one, 0) for one in spots])
+    to_come = len(spots) > len(done) and not narrow
+    ax.set_xlabel(
+        "share of the planned information"
+        + ("; bars across zero: looks to come" if to_come else "")
+    )
+    title = _looks_title(found.findings.primary if found.findings else None, len(spots))
+    with_margin = found.plan.plan.primary.margin is not None
+    return style.titled(
+        ax, title, narrow=narrow, above="z against the margin" if with_margin else "z"
+    )
+
+
+def _looks_title(test: Effect | None, planned: int) -> str:
+    if test is None:
+        return f"No look is due yet; {planned} {'is' if planned == 1 else 'are'} planned"
+    look = "the only look" if test.looks == 1 else f"look {test.look} of {test.looks}"
+    if test.z_read is None or test.z_score is None:
+        return "z is undefined: the outcome never varied"
+    if test.margin is not None:
+        word = "is" if kept(test) else "is not"
+        z = wording.number(test.z_read)
+        return f"At {look} a loss of {loss_of(test)} {word} ruled out: z = {z} against it"
+    way = "upwards" if test.z_score > 0 else "downwards"
+    word = f"leaves the limits {way}" if test.verdict in {"better", "worse"} else None
+    return f"At {look} z = {wording.number(test.z_score)} {word or 'is inside the limits'}"
+
+
+def _zones(one: Effect | Metric) -> tuple[str, str]:
+    """Colours below the lower limit and above the upper one."""
+    bad, good = COLOURS["fail_zone"], COLOURS["pass_zone"]
+    return (good, bad) if one.lower_is_better else (bad, good)
+
+
+def _limit(test: Effect) -> float:
+    return test.bound if test.bound is not None else NormalDist().inv_cdf(1 - test.alpha / 2)
+
+
+# ---- how any reading is shown
+
+
+def pictured(plot: Callable[..., Axes], found: Reading | NoReading, alt: str, caption: str) -> Html:
+    """A figure of a reading, whole."""
+    return picture(plot, found, alt=alt, caption=caption, simulated=found.simulated)
+
+
+def nothing_drawn(found: Reading | NoReading, title: str = "", *, narrow: bool = False) -> Axes:
+    """The box that stands where nothing may be shown, or nothing can be."""
+    _, ax = style.canvas(1.2, narrow=narrow)
+    look = {"fc": "none", "ec": COLOURS["axis"], "hatch": "///", "lw": 1}
+    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **look))
+    text = "nothing to draw" if title or isinstance(found, NoReading) else withheld(found)
+    box = {"fc": COLOURS["paper"], "ec": "none", "pad": 6}
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", bbox=box)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return style.titled(ax, title or headline(found), narrow=narrow)
+
+
+def alt_of(found: Reading | NoReading, said: Sequence[str]) -> str:
+    """Clauses as an alternative text."""
+    return marked(" ".join(f"{one.rstrip('.')}." for one in said), found)
+
+
+def marked(text: str, found: Reading | NoReading) -> str:
+    """A text that names simulated users."""
+    return f"{text} Users are simulated." if found.simulated else text
+
+
+def titled(title: str, found: Reading | NoReading) -> str:
+    """A table's caption; simulated users are named in it."""
+    return f"{title} (simulated users)" if found.simulated else title
