@@ -9,7 +9,7 @@ import yaml
 
 from evalkit.__main__ import main
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.logged import Exposure
+from evalkit.abtest.routing import Exposure
 from evalkit.answers.endpoint import Endpoint
 from evalkit.answers.evaluation import Estimate
 from evalkit.answers.journal import Writer, header, read_journal

@@ -21,7 +21,7 @@ DOORS = {
     "scipy": ("evalkit/stats/",),
     "statsmodels": ("evalkit/stats/",),
     "ibis": ("evalkit/abtest/",),
-    "sqlalchemy": ("evalkit/abtest/log",),
+    "sqlalchemy": ("evalkit/abtest/log", "evalkit/abtest/source"),
     "anywidget": ("evalkit/human/rater", "evalkit/show/explorer"),
     "ipywidgets": ("evalkit/human/rater", "evalkit/show/"),
     "fcntl": ("evalkit/files",),

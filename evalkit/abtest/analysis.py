@@ -10,11 +10,12 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from evalkit.abtest.assignment import VARIANTS, Column
-from evalkit.abtest.logged import DAY_S, TEXTS
+from evalkit.abtest.plan import DAY_S
+from evalkit.abtest.routing import TEXTS
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _LATEST_S = 1e11  # the year 5138: a larger time is in milliseconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """Exposures and outcomes of one experiment as Ibis tables of any engine.
+    """Exposures and outcomes of any experiments as Ibis tables of any engine.
 
     Attributes:
         exposures: One row a request; needs user_id, variant and at_s, the other columns of the log when there.
@@ -63,14 +64,15 @@ class Log:
         if self.engine is not None:
             self.engine.disconnect()
 
-    def users(self, experiment: str) -> Table:
-        """`users_query`, kept by the engine while the result is in use: every other query starts from it."""
-        with quiet():
-            return self.users_query(experiment).cache()
+    def users(self, experiment: str, *, window_s: float = math.inf, kept: bool = True) -> Users:
+        """The users of an experiment.
 
-    def users_query(self, experiment: str) -> Table:
-        """One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants."""
-        rows = self._exposed(experiment)
+        Args:
+            experiment: Its name.
+            window_s: Length of a user's outcome window.
+            kept: The engine keeps them while the result is in use, for every other query starts from them.
+        """
+        rows = self.exposed(experiment)
         control, treated = rows.variant == "control", rows.variant == "treatment"
         # few sums: their state for every user is what takes the memory
         users = rows.group_by("user_id").agg(
@@ -84,7 +86,7 @@ class Log:
         first_at = is_treated.ifelse(users.first_treated, users.first_control)
         users = users.mutate(first_at=first_at)
         day = _is_finite(users.first_at).ifelse((users.first_at / DAY_S).floor(), None)
-        return users.select(
+        table = users.select(
             "user_id",
             "first_at",
             "n_rows",
@@ -94,176 +96,9 @@ class Log:
             unknown=1 - users.known,
             day=day.cast("int64"),
         )
-
-    def counts(self, users: Table) -> pd.DataFrame:
-        """Users, users seen in both variants and requests, per phase, variant and day of first exposure.
-
-        Raises:
-            DataError: Rows without a user or a time, or with a variant that is neither control nor treatment.
-        """
-        found = users.group_by(list(KEYS)).agg(
-            n=users.count(),
-            mixed=users.mixed.sum(),
-            requests=users.n_rows.sum(),
-            unknown=users.unknown.sum(),
-            nobody=_ones(users.user_id.isnull() | (users.user_id == "")).sum(),
-            first_at=users.first_at.min(),
-            last_at=users.first_at.max(),
-        )
-        table = _sorted(fetched(found))
-        repair = {
-            "unknown": "no time, or a variant other than control and treatment",
-            "nobody": "no user_id",
-        }
-        for column, what in repair.items():
-            if table[column].to_numpy().sum() > 0:
-                raise DataError(
-                    f"{self.where}: exposures hold rows with {what}; repair them before the test is read"
-                )
-        if (table["last_at"].to_numpy() > _LATEST_S).any():
-            raise DataError(
-                f"{self.where}: exposures.at_s reaches {table['last_at'].max():g}; need seconds since 1970, not ms"
-            )
-        return table.drop(columns=[*repair])
-
-    def cells(
-        self,
-        users: Table,
-        experiment: str,
-        metric: str,
-        *,
-        window_s: float = math.inf,
-        before: Table = None,
-        cap: tuple[str, float] | None = None,
-        is_rate: bool | None = False,
-    ) -> pd.DataFrame:
-        """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
-
-        `n_found` counts users with an outcome: none at all means that the metric was never recorded, not that it is 0.
-        `n_within`, `n_before` and `n_joined` count their outcomes: within the window, before the first exposure, at any time.
-
-        Args:
-            users: From `users`, or a part of it.
-            experiment: Its name.
-            metric: The outcome's name.
-            window_s: Length of a user's outcome window.
-            before: Table of user_id and value from before the experiment: x is its mean, and the usual one for users not
-                in it. Otherwise x is the user's requests.
-            cap: ("y", most) cuts a user's y; ("x", most) a user's x, and y with it in proportion.
-            is_rate: y is a part of x; None looks at no value: for a table that is cut before `cells_fault` looks at it.
-
-        Raises:
-            DataError: A value is not finite, or a user has more successes than requests where y is a part of x.
-        """
-        found = self.cells_query(
-            users, experiment, metric, window_s=window_s, before=before, cap=cap
-        )
-        table = _sorted(fetched(found))
-        if is_rate is not None and (fault := cells_fault(table, metric, is_rate=is_rate)):
-            raise DataError(f"{self.where}: {fault}")
-        return table
-
-    def cells_query(
-        self,
-        users: Table,
-        experiment: str,
-        metric: str,
-        *,
-        window_s: float = math.inf,
-        before: Table = None,
-        cap: tuple[str, float] | None = None,
-    ) -> Table:
-        """The query behind `cells`."""
-        usual = 0.0
-        if before is not None:
-            rows = _as_table(before)
-            rows = rows.select(user_id=text(rows.user_id), value=_float(rows.value))
-            known = rows.group_by("user_id").agg(x=rows.value.mean())
-            usual = float(fetched(known.x.mean()) or 0.0)
-        elif math.isfinite(window_s):
-            rows = self._windowed(self._exposed(experiment), users, window_s)
-            known = rows.group_by("user_id").agg(x=rows.count())
-        else:
-            known = users.select("user_id", x=users.n_rows)
-        total = self._tallied(users, experiment, metric, window_s)
-        joined = users.left_join(known, "user_id").left_join(total, "user_id")
-        cells = joined.select(
-            *KEYS,
-            x=_number(joined.x, usual),
-            y=_number(joined.y),
-            found=_ones(joined.y.notnull()),
-            **{name: joined[name].fill_null(0) for name in ("within", "before", "joined")},
-        )
-        cells = cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0)))
-        return _sums(_capped(cells, *cap) if cap else cells)
-
-    def exposure_cells(self, users: Table, experiment: str, name: str) -> pd.DataFrame | None:
-        """As `cells`, of requests (x) and what the exposures themselves say (y); None when they don't.
-
-        Args:
-            users: From `users`.
-            experiment: Its name.
-            name: "error" (also when a fallback answered), another outcome such as "refused", or "latency_ms".
-        """
-        rows = self._exposed(experiment)
-        if (name if name == "latency_ms" else "outcome") not in rows.columns:
-            return None
-        y = rows.latency_ms if name == "latency_ms" else _ones(rows.outcome == name)
-        if name == "error" and "error" in rows.columns:
-            y = _ones((rows.outcome == name) | rows.error.notnull())
-        each = rows.group_by("user_id").agg(x=rows.count(), y=y.cast("float64").sum())
-        # not an inner join: SQLite would start from the unindexed side
-        joined = users.left_join(each, "user_id")
-        return _cells(joined.select(*KEYS, x=_number(joined.x), y=_number(joined.y)))
-
-    def slice_cells(
-        self, users: Table, experiment: str, metric: str, *, window_s: float = math.inf
-    ) -> dict[str, pd.DataFrame]:
-        """The cells of each slice; outcomes find their slice through their request."""
-        rows = self._windowed(self._exposed(experiment), users, window_s)
-        rows = rows.filter(rows.slice.notnull())
-        values = self._windowed(self._of_metric(experiment, metric), users, window_s)
-        per_request = values.group_by("request_id").agg(value=values.value.sum())
-        joined = rows.left_join(per_request, "request_id")
-        each = joined.group_by(["user_id", "slice"]).agg(x=joined.count(), y=joined.value.sum())
-        wide = users.left_join(each, "user_id")
-        wide = wide.filter(wide.slice.notnull())
-        wide = wide.select(*KEYS, "slice", x=_number(wide.x), y=_number(wide.y))
-        by_slice = _cells(wide, ("slice", *KEYS)).groupby("slice", sort=True)
-        return {str(name): part.drop(columns="slice") for name, part in by_slice}
-
-    def without_request(self, experiment: str, metric: str) -> int:
-        """Outcomes of one metric that name no request, so that their slice is not known."""
-        rows = self._rows("outcomes", experiment)
-        rows = rows.filter(rows.metric == metric)
-        if "request_id" in rows.columns:
-            rows = rows.filter(rows.request_id.isnull() | (rows.request_id == ""))
-        return int(fetched(rows.count()))
-
-    def latency_histogram(self, users: Table, experiment: str) -> pd.DataFrame | None:
-        """Requests per phase, variant and latency bin; `ms` is a bin's upper edge. None without latencies."""
-        if "latency_ms" not in self.exposures.columns:
-            return None
-        joined = self._latencies(users, experiment)
-        joined = joined.mutate(bin=(joined.latency_ms.ln() / BIN).floor().cast("int64"))
-        table = fetched(joined.group_by(["phase", "treated", "bin"]).agg(n=joined.count()))
-        table["ms"] = [math.exp((bin_ + 1) * BIN) for bin_ in table["bin"]]
-        return table.sort_values(["phase", "treated", "bin"], ignore_index=True)
-
-    def latency_cells(
-        self, users: Table, experiment: str, limits: Mapping[tuple[int, int], float]
-    ) -> pd.DataFrame:
-        """Cells of x = requests and y = requests at or below the limit of their (phase, treated)."""
-        import ibis
-
-        joined = self._latencies(users, experiment)
-        cases = [
-            ((joined.phase == phase) & (joined.treated == treated), ms)
-            for (phase, treated), ms in limits.items()
-        ]
-        joined = joined.mutate(below=_ones(joined.latency_ms < ibis.cases(*cases, else_=0.0)))
-        each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
-        return _cells(each.select(*KEYS, x=_number(each.x), y=_number(each.y)))
+        with quiet():
+            table = table.cache() if kept else table
+        return Users(log=self, experiment=experiment, table=table, window_s=window_s)
 
     def answered(self, experiment: str) -> Table:
         """A query for requests per variant and model, the most frequent first, at most a hundred rows of `n`.
@@ -273,7 +108,7 @@ class Log:
         """
         import ibis
 
-        rows = self._rows("exposures", experiment)
+        rows = self.rows("exposures", experiment)
         if "fallback" in rows.columns:
             rows = rows.filter(~rows.fallback.cast("boolean").fill_null(False))
         model = rows.model.cast("string") if "model" in rows.columns else ibis.null("string")
@@ -282,60 +117,13 @@ class Log:
         found = found.mutate(total=found.n.sum().over())
         return found.order_by(ibis.desc("n"), "variant").limit(100)
 
-    def recorded(self, experiment: str) -> dict[str, int]:
-        """Outcomes by the name of their metric."""
-        table = fetched(self.recorded_query(experiment))
-        pairs = zip(table["metric"], table["n"], strict=True)
-        return {str(name): int(n) for name, n in pairs if name}
+    def recorded(self, experiment: str) -> Table:
+        """A query for outcomes, `n`, by the name of their metric."""
+        rows = self.rows("outcomes", experiment)
+        found = rows.group_by("metric").agg(n=rows.count())
+        return found.filter(found.metric != "")
 
-    def recorded_query(self, experiment: str) -> Table:
-        """The query behind `recorded`."""
-        rows = self._rows("outcomes", experiment)
-        return rows.group_by("metric").agg(n=rows.count())
-
-    def lags(self, users: Table, experiment: str, metric: str) -> Table:
-        """A query for outcomes by `lag_s` after their user's first exposure, in bins of a minute, beyond two days of a day."""
-        import ibis
-
-        known = self._joined(users, experiment, metric)
-        lag = known.at_s - known.first_at
-        fine = (lag / _FINE_S).floor() * _FINE_S
-        coarse = (lag / _COARSE_S).floor() * _COARSE_S
-        binned = known.mutate(lag_s=ibis.cases((lag.abs() < 2 * DAY_S, fine), else_=coarse))
-        return binned.group_by("lag_s").agg(n=binned.count()).order_by("lag_s")
-
-    def untimed(self, experiment: str, metric: str) -> Table:
-        """A query for outcomes without a time."""
-        rows = self._of_metric(experiment, metric)
-        return rows.filter(rows.at_s.isnull()).count()
-
-    def known_by_request(self, users: Table, experiment: str, metric: str) -> Table:
-        """A query for outcomes of a user whom nobody exposed, though their request was logged: under another user id."""
-        of_user = users.select("user_id")
-        strangers = self._of_metric(experiment, metric).anti_join(of_user, "user_id")
-        known = self._exposed(experiment).select("request_id")
-        return strangers.semi_join(known, "request_id").agg(n=lambda rows: rows.count())
-
-    def past(self, users: Table, experiment: str, metric: str) -> Table:
-        """Each user's sum of one metric before the first exposure, 0 without any: user_id and value."""
-        known = self._joined(users, experiment, metric)
-        known = known.filter(known.at_s < known.first_at)
-        total = known.group_by("user_id").agg(value=known.value.sum())
-        joined = users.left_join(total, "user_id")
-        return joined.select("user_id", value=joined.value.fill_null(0.0))
-
-    def after_exposure(self, users: Table, before: Table) -> int:
-        """Rows of a covariate that lie after their user's first exposure; 0 where it has no times."""
-        table = _as_table(before)
-        if "at_s" not in table.columns:
-            return 0
-        kinds = table.schema()
-        at_s = table.at_s if kinds["at_s"].is_numeric() else _seconds(table.at_s)
-        rows = table.select(user_id=text(table.user_id), at_s=at_s)
-        known = rows.join(users.select("user_id", "first_at"), "user_id")
-        return int(fetched(known.filter(known.at_s >= known.first_at).count()))
-
-    def _rows(self, name: Literal["exposures", "outcomes"], experiment: str) -> Table:
+    def rows(self, name: Literal["exposures", "outcomes"], experiment: str) -> Table:
         """Rows of an experiment, in columns of the log's own types: ids are text, times seconds, counts numbers.
 
         Raises:
@@ -362,45 +150,257 @@ class Log:
             return table
         return table.filter(table.experiment == experiment)
 
-    def _exposed(self, experiment: str) -> Table:
+    def exposed(self, experiment: str) -> Table:
         """Exposures to one of the two variants; `answered` counts what else is there."""
-        rows = self._rows("exposures", experiment)
+        rows = self.rows("exposures", experiment)
         return rows.filter(rows.variant.isin(VARIANTS))
 
-    def _latencies(self, users: Table, experiment: str) -> Table:
-        rows = self._exposed(experiment)
-        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0))
-        return rows.select("user_id", "latency_ms").join(users.select("user_id", *KEYS), "user_id")
 
-    def _of_metric(self, experiment: str, metric: str) -> Table:
-        rows = self._rows("outcomes", experiment)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Users:
+    """The users of one experiment in a log, and what is asked of them.
+
+    Attributes:
+        table: One row a user: first exposure, its variant, phase and UTC day, requests in all, whether seen in both variants.
+        window_s: Length of a user's outcome window.
+    """
+
+    log: Log
+    experiment: str
+    table: Table
+    window_s: float = math.inf
+
+    def until(self, day: int) -> Users:
+        """Those who came until that day."""
+        return replace(self, table=self.table.filter(self.table.day <= day))
+
+    def counts(self) -> pd.DataFrame:
+        """Users, users seen in both variants and requests, per phase, variant and day of first exposure.
+
+        Raises:
+            DataError: Rows without a user or a time, or with a variant that is neither control nor treatment.
+        """
+        users = self.table
+        found = users.group_by(list(KEYS)).agg(
+            n=users.count(),
+            mixed=users.mixed.sum(),
+            requests=users.n_rows.sum(),
+            unknown=users.unknown.sum(),
+            nobody=_ones(users.user_id.isnull() | (users.user_id == "")).sum(),
+            first_at=users.first_at.min(),
+            last_at=users.first_at.max(),
+        )
+        table, where = _sorted(found), self.log.where
+        repair = {
+            "unknown": "no time, or a variant other than control and treatment",
+            "nobody": "no user_id",
+        }
+        for column, what in repair.items():
+            if table[column].to_numpy().sum() > 0:
+                raise DataError(
+                    f"{where}: exposures hold rows with {what}; repair them before the test is read"
+                )
+        if (table["last_at"].to_numpy() > _LATEST_S).any():
+            raise DataError(
+                f"{where}: exposures.at_s reaches {table['last_at'].max():g}; need seconds since 1970, not ms"
+            )
+        return table.drop(columns=[*repair])
+
+    def cells(
+        self, metric: str, *, before: Table = None, cap: tuple[str, float] | None = None
+    ) -> pd.DataFrame:
+        """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
+
+        `n_found` counts users with an outcome: none at all means that the metric was never recorded, not that it is 0.
+        `n_within`, `n_before` and `n_joined` count their outcomes: within the window, before the first exposure, at any time.
+        `checked` looks at what no test could read.
+
+        Args:
+            metric: The outcome's name.
+            before: Table of user_id and value from before the experiment: x is its mean, and the usual one for users not
+                in it. Otherwise x is the user's requests.
+            cap: ("y", most) cuts a user's y; ("x", most) a user's x, and y with it in proportion.
+        """
+        return _sorted(self.cells_query(metric, before=before, cap=cap))
+
+    def cells_query(
+        self, metric: str, *, before: Table = None, cap: tuple[str, float] | None = None
+    ) -> Table:
+        """The query behind `cells`."""
+        usual = 0.0
+        if before is not None:
+            rows = _as_table(before)
+            rows = rows.select(user_id=text(rows.user_id), value=_float(rows.value))
+            known = rows.group_by("user_id").agg(x=rows.value.mean())
+            usual = float(fetched(known.x.mean()) or 0.0)
+        elif math.isfinite(self.window_s):
+            rows = self._windowed(self._exposed())
+            known = rows.group_by("user_id").agg(x=rows.count())
+        else:
+            known = self.table.select("user_id", x=self.table.n_rows)
+        joined = self.table.left_join(known, "user_id").left_join(self._tallied(metric), "user_id")
+        cells = joined.select(
+            *KEYS,
+            x=_number(joined.x, usual),
+            y=_number(joined.y),
+            found=_ones(joined.y.notnull()),
+            **{name: joined[name].fill_null(0) for name in ("within", "before", "joined")},
+        )
+        cells = cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0)))
+        return _sums(_capped(cells, *cap) if cap else cells)
+
+    def checked(self, cells: pd.DataFrame, metric: str, *, is_rate: bool) -> pd.DataFrame:
+        """The cells of a metric, once it is sure that they can be read.
+
+        Raises:
+            DataError: A value is not finite, or a user has more successes than requests where y is a part of x.
+        """
+        if fault := cells_fault(cells, metric, is_rate=is_rate):
+            raise DataError(f"{self.log.where}: {fault}")
+        return cells
+
+    def exposure_cells(self, name: str) -> pd.DataFrame | None:
+        """As `cells`, of requests (x) and what the exposures themselves say (y); None when they don't.
+
+        Args:
+            name: "error" (also when a fallback answered), another outcome such as "refused", or "latency_ms".
+        """
+        rows = self._exposed()
+        if (name if name == "latency_ms" else "outcome") not in rows.columns:
+            return None
+        y = rows.latency_ms if name == "latency_ms" else _ones(rows.outcome == name)
+        if name == "error" and "error" in rows.columns:
+            y = _ones((rows.outcome == name) | rows.error.notnull())
+        each = rows.group_by("user_id").agg(x=rows.count(), y=y.cast("float64").sum())
+        # not an inner join: SQLite would start from the unindexed side
+        joined = self.table.left_join(each, "user_id")
+        return _sorted(_sums(joined.select(*KEYS, x=_number(joined.x), y=_number(joined.y))))
+
+    def slice_cells(self, metric: str) -> dict[str, pd.DataFrame]:
+        """The cells of each slice; outcomes find their slice through their request."""
+        rows = self._windowed(self._exposed())
+        rows = rows.filter(rows.slice.notnull())
+        values = self._windowed(self._outcomes(metric))
+        per_request = values.group_by("request_id").agg(value=values.value.sum())
+        joined = rows.left_join(per_request, "request_id")
+        each = joined.group_by(["user_id", "slice"]).agg(x=joined.count(), y=joined.value.sum())
+        wide = self.table.left_join(each, "user_id")
+        wide = wide.filter(wide.slice.notnull())
+        wide = wide.select(*KEYS, "slice", x=_number(wide.x), y=_number(wide.y))
+        keys = ("slice", *KEYS)
+        by_slice = _sorted(_sums(wide, keys), keys).groupby("slice", sort=True)
+        return {str(name): part.drop(columns="slice") for name, part in by_slice}
+
+    def without_request(self, metric: str) -> int:
+        """Outcomes of one metric that name no request, so that their slice is not known."""
+        rows = self.log.rows("outcomes", self.experiment)
+        rows = rows.filter(rows.metric == metric)
+        if "request_id" in rows.columns:
+            rows = rows.filter(rows.request_id.isnull() | (rows.request_id == ""))
+        return int(fetched(rows.count()))
+
+    def latency_histogram(self) -> pd.DataFrame | None:
+        """Requests per phase, variant and latency bin; `ms` is a bin's upper edge. None without latencies."""
+        if "latency_ms" not in self.log.exposures.columns:
+            return None
+        joined = self._latencies()
+        joined = joined.mutate(bin=(joined.latency_ms.ln() / BIN).floor().cast("int64"))
+        keys = ("phase", "treated", "bin")
+        table = _sorted(joined.group_by(list(keys)).agg(n=joined.count()), keys)
+        return table.assign(ms=[math.exp((bin_ + 1) * BIN) for bin_ in table["bin"]])
+
+    def latency_cells(self, limits: Mapping[tuple[int, int], float]) -> pd.DataFrame:
+        """Cells of x = requests and y = requests at or below the limit of their (phase, treated)."""
+        import ibis
+
+        joined = self._latencies()
+        cases = [
+            ((joined.phase == phase) & (joined.treated == treated), ms)
+            for (phase, treated), ms in limits.items()
+        ]
+        joined = joined.mutate(below=_ones(joined.latency_ms < ibis.cases(*cases, else_=0.0)))
+        each = joined.group_by(["user_id", *KEYS]).agg(x=joined.count(), y=joined.below.sum())
+        return _sorted(_sums(each.select(*KEYS, x=_number(each.x), y=_number(each.y))))
+
+    def lags(self, metric: str) -> Table:
+        """A query for outcomes by `lag_s` after their user's first exposure, in bins of a minute, beyond two days of a day."""
+        import ibis
+
+        known = self._joined(self._outcomes(metric))
+        lag = known.at_s - known.first_at
+        fine = (lag / _FINE_S).floor() * _FINE_S
+        coarse = (lag / _COARSE_S).floor() * _COARSE_S
+        binned = known.mutate(lag_s=ibis.cases((lag.abs() < 2 * DAY_S, fine), else_=coarse))
+        return binned.group_by("lag_s").agg(n=binned.count()).order_by("lag_s")
+
+    def untimed(self, metric: str) -> Table:
+        """A query for outcomes without a time."""
+        rows = self._outcomes(metric)
+        return rows.filter(rows.at_s.isnull()).count()
+
+    def known_by_request(self, metric: str) -> Table:
+        """A query for outcomes of a user whom nobody exposed, though their request was logged: under another user id."""
+        of_user = self.table.select("user_id")
+        strangers = self._outcomes(metric).anti_join(of_user, "user_id")
+        known = self._exposed().select("request_id")
+        return strangers.semi_join(known, "request_id").count()
+
+    def past(self, metric: str) -> Table:
+        """Each user's sum of one metric before the first exposure, 0 without any: user_id and value."""
+        known = self._joined(self._outcomes(metric))
+        known = known.filter(known.at_s < known.first_at)
+        total = known.group_by("user_id").agg(value=known.value.sum())
+        joined = self.table.left_join(total, "user_id")
+        return joined.select("user_id", value=joined.value.fill_null(0.0))
+
+    def after_exposure(self, before: Table) -> int:
+        """Rows of a covariate that lie after their user's first exposure; 0 where it has no times."""
+        table = _as_table(before)
+        if "at_s" not in table.columns:
+            return 0
+        kinds = table.schema()
+        at_s = table.at_s if kinds["at_s"].is_numeric() else _seconds(table.at_s)
+        known = self._joined(table.select(user_id=text(table.user_id), at_s=at_s))
+        return int(fetched(known.filter(known.at_s >= known.first_at).count()))
+
+    def _exposed(self) -> Table:
+        return self.log.exposed(self.experiment)
+
+    def _latencies(self) -> Table:
+        rows = self._exposed()
+        rows = rows.filter(rows.latency_ms.notnull() & (rows.latency_ms > 0))
+        users = self.table.select("user_id", *KEYS)
+        return rows.select("user_id", "latency_ms").join(users, "user_id")
+
+    def _outcomes(self, metric: str) -> Table:
+        rows = self.log.rows("outcomes", self.experiment)
         # no value is no failure
         return rows.filter(rows.metric == metric).mutate(value=rows.value.fill_null(math.inf))
 
-    def _joined(self, users: Table, experiment: str, metric: str) -> Table:
-        rows = self._of_metric(experiment, metric)
-        return rows.join(users.select("user_id", "first_at"), "user_id")
+    def _joined(self, rows: Table) -> Table:
+        return rows.join(self.table.select("user_id", "first_at"), "user_id")
 
-    def _tallied(self, users: Table, experiment: str, metric: str, window_s: float) -> Table:
+    def _in_window(self, known: Table) -> Column:
+        since = known.at_s >= known.first_at
+        if not math.isfinite(self.window_s):
+            return since
+        return since & (known.at_s < known.first_at + self.window_s)
+
+    def _windowed(self, rows: Table) -> Table:
+        """Rows from their user's first exposure until the window closes."""
+        known = self._joined(rows)
+        return known.filter(self._in_window(known))
+
+    def _tallied(self, metric: str) -> Table:
         """Per user the sum y within the window, and how many outcomes lay there, before it, or at any time."""
-        known = self._joined(users, experiment, metric)
-        before, within = known.at_s < known.first_at, known.at_s >= known.first_at
-        if math.isfinite(window_s):
-            within &= known.at_s < known.first_at + window_s
+        known = self._joined(self._outcomes(metric))
+        within = self._in_window(known)
         return known.group_by("user_id").agg(
             y=within.ifelse(known.value, None).sum(),
             within=_ones(within).sum(),
-            before=_ones(before).sum(),
+            before=_ones(known.at_s < known.first_at).sum(),
             joined=known.at_s.count(),
         )
-
-    def _windowed(self, rows: Table, users: Table, window_s: float) -> Table:
-        """Rows from their user's first exposure until the window closes."""
-        known = rows.join(users.select("user_id", "first_at"), "user_id")
-        known = known.filter(known.at_s >= known.first_at)
-        if not math.isfinite(window_s):
-            return known
-        return known.filter(known.at_s < known.first_at + window_s)
 
 
 def _as_table(frame: Table) -> Table:
@@ -502,9 +502,5 @@ def _sums(rows: Table, keys: Sequence[str] = KEYS) -> Table:
     return rows.group_by(list(keys)).agg(n=rows.count(), **sums)
 
 
-def _cells(rows: Table, keys: Sequence[str] = KEYS) -> pd.DataFrame:
-    return _sorted(fetched(_sums(rows, keys)), keys)
-
-
-def _sorted(table: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
-    return table.sort_values(list(keys), ignore_index=True)
+def _sorted(query: Table, keys: Sequence[str] = KEYS) -> pd.DataFrame:
+    return fetched(query).sort_values(list(keys), ignore_index=True)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from operator import mul
+from operator import mul, sub
 from typing import Any
 
 import pandas as pd
 
-from evalkit.abtest.analysis import BIN, Log, Table
+from evalkit.abtest.analysis import BIN, Users
 from evalkit.abtest.plan import Better, Guardrail, Kind
 from evalkit.stats import (
     ProportionTest,
     QuantileInterval,
-    QuantileTest,
     RatioSums,
     adjust,
     against_margin,
@@ -32,7 +31,7 @@ from evalkit.stats import (
 )
 from evalkit.stats.result import ByUser, Scale, Verdict, which_way, z_of_p, z_quantile
 from evalkit.stats.sums import of_metric, one_user
-from evalkit.stats.users import UserTest, wilson_by_user
+from evalkit.stats.users import UserTest, newcombe_by_user
 
 SUMS = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
 THIRDS = ("sum_xxx", "sum_xxy", "sum_xyy", "sum_yyy", "n_hit", "n_miss")
@@ -339,21 +338,26 @@ def rate_change(cells: pd.DataFrame, *, alpha: float = 0.05) -> Effect:
     Source: Newcombe 1998 method 10; effective sizes as Rao & Scott 1992.
     """
     both, n = pairs(cells), int(cells["n"].to_numpy().sum())
-    parts = [_newcombe(old, new, alpha) for old, new in both if old.sum_x and new.sum_x]
-    if not parts:
+    known = [(old, new) for old, new in both if old.sum_x and new.sum_x]
+    if not known:
         return unknown(n, "a variant has no requests", alpha)
-    weights, *columns = zip(*parts, strict=True)
+    weights = [old.n * new.n / (old.n + new.n) for old, new in known]
     shares = [one / sum(weights) for one in weights]
-    old, new, diff = (sum(map(mul, shares, column)) for column in columns[:3])
-    fall, rise = (math.hypot(*map(mul, shares, column)) for column in columns[3:])
+    rates = [[one.sum_y / one.sum_x for one in arm] for arm in zip(*known, strict=True)]
+    old, new = (sum(map(mul, shares, of_arm)) for of_arm in rates)
+    limits = [newcombe_by_user(*pair, alpha) for pair in known]
+    each = [later - before for before, later in zip(*rates, strict=True)]
+    fall, rise = (
+        math.hypot(*map(mul, shares, map(sub, ends, each))) for ends in zip(*limits, strict=True)
+    )
     carried = [one_user({"control": old, "treatment": new}, rate=True) for old, new in both]
     why = next((one for _, one in carried if one), "")
     notes = [note for some, _ in carried for note in some]
     return Effect(
-        estimate=diff,
+        estimate=new - old,
         n=n,
-        ci_low=diff - fall,
-        ci_high=diff + rise,
+        ci_low=new - old - fall,
+        ci_high=new - old + rise,
         alpha=alpha,
         method="Newcombe by user",
         notes=(*notes, *([f"no verdict: {why}"] if why else [])),
@@ -363,34 +367,49 @@ def rate_change(cells: pd.DataFrame, *, alpha: float = 0.05) -> Effect:
     )
 
 
-def _newcombe(old: RatioSums, new: RatioSums, alpha: float) -> tuple[float, ...]:
-    """Weight, both rates, their difference, and how far it reaches down and up."""
-    rate_old, low_old, high_old = wilson_by_user(old, alpha)
-    rate_new, low_new, high_new = wilson_by_user(new, alpha)
-    fall = math.hypot(rate_new - low_new, high_old - rate_old)
-    rise = math.hypot(high_new - rate_new, rate_old - low_old)
-    return old.n * new.n / (old.n + new.n), rate_old, rate_new, rate_new - rate_old, fall, rise
-
-
-def latency_change(
-    log: Log, users: Table, experiment: str, *, alpha: float = 0.05
-) -> Effect | None:
+def latency_change(users: Users, *, alpha: float = 0.05) -> Effect | None:
     """Change of the p95 latency in ms: histograms and counts below their p95 come from the engine.
 
-    Source: Woodruff 1952 by user; the difference as Zou & Donner 2008.
+    Source: Woodruff 1952 by user; the difference as Zou & Donner 2008. Several phases are weighted by the inverse square of
+    their intervals' width.
     """
-    histogram = log.latency_histogram(users, experiment)
+    histogram = users.latency_histogram()
     if histogram is None or histogram.empty:
         return None
     curves: dict[Any, pd.DataFrame] = dict(iter(histogram.groupby(["phase", "treated"])))
     limits = {arm: _quantile(part, _P95) for arm, part in curves.items()}
-    sums = pairs(log.latency_cells(users, experiment, limits))
-    tests = []
-    for phase, both in zip(sorted({phase for phase, _ in curves}), sums, strict=True):
-        if (phase, 0) in curves and (phase, 1) in curves:
-            arms = (_woodruff(curves[phase, arm], both[arm], alpha) for arm in (0, 1))
-            tests.append(quantile_test(*arms))
-    return _joined_quantiles(tests, alpha) if tests else None
+    sums = pairs(users.latency_cells(limits))
+    tests = [
+        quantile_test(*(_woodruff(curves[phase, arm], both[arm], alpha) for arm in (0, 1)))
+        for phase, both in zip(sorted({phase for phase, _ in curves}), sums, strict=True)
+        if (phase, 0) in curves and (phase, 1) in curves
+    ]
+    if not tests:
+        return None
+    first, n = tests[0], sum(one.n for one in tests)
+    found = Effect(
+        estimate=first.estimate,
+        n=n,
+        ci_low=first.ci_low,
+        ci_high=first.ci_high,
+        alpha=alpha,
+        method="p95, Woodruff by user",
+        notes=first.notes,
+        shown_as="number",
+    )
+    if len(tests) == 1:
+        return replace(found, control_rate=first.control, treatment_rate=first.treatment)
+    known = [
+        (one.estimate or 0.0, max(one.ci_high - one.ci_low, 1e-9))
+        for one in tests
+        if one.ci_low is not None and one.ci_high is not None
+    ]
+    if not known:
+        return unknown(n, "too few users for an interval", alpha)
+    weights = [1 / width**2 for _, width in known]
+    middle = sum(w * one for w, (one, _) in zip(weights, known, strict=True)) / sum(weights)
+    half = sum(weights) ** -0.5 / 2  # widths are twice a half
+    return replace(found, estimate=middle, ci_low=middle - half, ci_high=middle + half)
 
 
 def _woodruff(curve: pd.DataFrame, sums: RatioSums, alpha: float) -> QuantileInterval:
@@ -416,34 +435,13 @@ def _quantile(curve: pd.DataFrame, level: float) -> float:
     return float(ms[at] * (1 - BIN * (1 - min(1.0, max(0.0, inside)))))
 
 
-def _joined_quantiles(tests: Sequence[QuantileTest], alpha: float) -> Effect:
-    """One difference; several phases weighted by the inverse square of their intervals' width."""
-    first, n = tests[0], sum(one.n for one in tests)
-    named = {"n": n, "alpha": alpha, "method": "p95, Woodruff by user", "notes": first.notes}
-    found = Effect(**named, shown_as="number")
-    if len(tests) == 1:
-        ends = {name: getattr(first, name) for name in ("estimate", "ci_low", "ci_high")}
-        return replace(found, **ends, control_rate=first.control, treatment_rate=first.treatment)
-    known = [
-        (one.estimate or 0.0, max(one.ci_high - one.ci_low, 1e-9))
-        for one in tests
-        if one.ci_low is not None and one.ci_high is not None
-    ]
-    if not known:
-        return unknown(n, "too few users for an interval", alpha)
-    weights = [1 / width**2 for _, width in known]
-    middle = sum(w * one for w, (one, _) in zip(weights, known, strict=True)) / sum(weights)
-    half = sum(weights) ** -0.5 / 2  # widths are twice a half
-    return replace(found, estimate=middle, ci_low=middle - half, ci_high=middle + half)
-
-
-def design_effect_in(log: Log, experiment: str, metric: str) -> float | None:
+def design_effect_in(users: Users, metric: str) -> float | None:
     """The plan's `design_effect` for a rate, from the control users of an experiment in a log; None when nothing varies.
 
     Raises:
         DataError: The log cannot be read.
     """
-    cells = log.cells(log.users(experiment), experiment, metric, is_rate=True)
+    cells = users.checked(users.cells(metric), metric, is_rate=True)
     control = [old for old, _ in pairs(cells)]
     joined = {name: sum(getattr(one, name) for one in control) for name in SUMS}
     return user_design_effect_from_sums(RatioSums(**joined))

@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from evalkit import ledger, wording
-from evalkit.abtest.analysis import Log
+from evalkit.abtest.analysis import Log, fetched
 from evalkit.abtest.assignment import ABTestConfig, Hash, refuse_external
 from evalkit.abtest.effects import design_effect_in
 from evalkit.abtest.lock import LEDGER, PLAN_FILE, LockedPlan, lock, read_lock
-from evalkit.abtest.logged import DAY_S, Exposure, OutcomeRow, place_of
 from evalkit.abtest.outcomes import FROM_EXPOSURES
-from evalkit.abtest.plan import UNNAMED, ABPlan, Metric, read_guardrails
+from evalkit.abtest.plan import DAY_S, UNNAMED, ABPlan, Metric, read_guardrails
 from evalkit.abtest.reading import NoReading, Reading, read_ab_test
-from evalkit.abtest.routing import ABTestResult, run_ab_request
-from evalkit.abtest.source import open_log
+from evalkit.abtest.routing import ABTestResult, Exposure, OutcomeRow, run_ab_request
+from evalkit.abtest.source import open_log, place_of
 from evalkit.conversation import Messages
 from evalkit.errors import DataError, DesignError, ModelError
 from evalkit.evidence import ABDetails, ABEvidence, ReportedTest
@@ -226,8 +225,10 @@ class Experiment:
             return None
         with closing(opened):
             primary, name = plan.plan.primary, plan.plan.experiment_name
-            known = primary.is_rate and opened.recorded(name).get(primary.name)
-            return design_effect_in(opened, name, primary.name) if known else None
+            known = primary.is_rate and primary.name in set(
+                fetched(opened.recorded(name))["metric"]
+            )
+            return design_effect_in(opened.users(name), primary.name) if known else None
 
 
 def _differing(draft: ABPlan, locked: LockedPlan) -> tuple[dict[str, object], ...]:

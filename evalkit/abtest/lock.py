@@ -22,8 +22,7 @@ import msgspec
 
 from evalkit import ledger, stats
 from evalkit.abtest.assignment import ABTestConfig
-from evalkit.abtest.logged import DAY_S
-from evalkit.abtest.plan import ABPlan
+from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, alone, as_record, read_json, to_json, warned, write_whole
 from evalkit.records import Against, Brief

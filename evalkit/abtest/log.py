@@ -1,4 +1,4 @@
-"""The event log: exposures and outcomes (see `events`) in SQLite or PostgreSQL through SQLAlchemy.
+"""The event log: exposures and outcomes (see `routing`) in SQLite or PostgreSQL through SQLAlchemy.
 
 Every write is one transaction: after a crash a row is there whole, or not at all. An exposure is committed before the caller
 gets the answer.
@@ -25,7 +25,8 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from evalkit.abtest.logged import Exposure, OutcomeRow, log_url, shown
+from evalkit.abtest.routing import Exposure, OutcomeRow
+from evalkit.abtest.source import log_url, shown
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
 from evalkit.redaction import known_secrets, without_secrets, without_secrets_in

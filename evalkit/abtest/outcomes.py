@@ -14,15 +14,14 @@ import pandas as pd
 from evalkit import wording
 from evalkit.abtest import effects
 from evalkit.abtest.analysis import (
-    Log,
     Table,
+    Users,
     cells_fault,
     fetched,
 )
 from evalkit.abtest.effects import Effect, Row, Watched, effect, up_to
 from evalkit.abtest.lock import DueLook, LockedPlan, date_of
-from evalkit.abtest.logged import DAY_S
-from evalkit.abtest.plan import ABPlan, Guardrail, Kind, Metric
+from evalkit.abtest.plan import DAY_S, ABPlan, Guardrail, Kind, Metric
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.stats import ProportionTest, confidence_sequence, keeps_margin
@@ -44,19 +43,17 @@ _SEQUENCE_FROM = 100  # users per variant from which the confidence sequence is 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a reading comes from: the log, while it is open, and where a look goes.
+    """What a reading comes from: the users in the log, while it is open, and where a look goes.
 
     Attributes:
-        log: Where to ask.
+        users: Whom to ask about; kept by the engine until the effect is read.
         plan: The locked plan.
-        users: From `Log.users`, kept by the engine until the effect is read; then None.
         at_s: When it is asked, seconds since 1970.
         before: As for `reading.read_ab_test`, and so are `slices`, `ledger` and `run`.
     """
 
-    log: Log
+    users: Users
     plan: LockedPlan
-    users: Table
     at_s: float
     before: Table = None
     slices: bool = True
@@ -69,31 +66,16 @@ class Question:
         return self.plan.plan.primary
 
     @property
-    def experiment(self) -> str:
-        """Its name."""
-        return self.plan.plan.experiment_name
-
-    @property
-    def window_s(self) -> float:
-        """Length of the outcome window; endless when none is planned."""
-        return self.plan.plan.outcome_window_days * DAY_S or math.inf
-
-    @property
     def last_closed_day(self) -> float:
         """The last day whose users' windows have all closed."""
         return (self.at_s - self.plan.plan.outcome_window_days * DAY_S) // DAY_S - 1
-
-    def until(self, day: int) -> Table:
-        """Users who came until that day."""
-        return self.users.filter(self.users.day <= day)
 
     def everyone(self, metric: Metric, before: Table = None) -> pd.DataFrame:
         """Sums of one metric over all users in the log; only what `part` leaves of them may be shown."""
         plan, cap = self.plan.plan, None
         if plan.cap_per_user is not None and metric.name == plan.primary.name:
             cap = ("y" if metric.kind == "mean" else "x", plan.cap_per_user)
-        options = {"window_s": self.window_s, "before": before, "cap": cap, "is_rate": None}
-        return self.log.cells(self.users, self.experiment, metric.name, **options)
+        return self.users.cells(metric.name, before=before, cap=cap)
 
     def part(self, everyone: pd.DataFrame, metric: Metric, day: int) -> pd.DataFrame:
         """Those of the users who came until that day.
@@ -101,12 +83,10 @@ class Question:
         Raises:
             DataError: No user has an outcome of that name, or what is there is no rate.
         """
-        found = up_to(everyone, day)
-        if fault := cells_fault(found, metric.name, is_rate=metric.is_rate):
-            raise DataError(f"{self.log.where}: {fault}")
+        found = self.users.checked(up_to(everyone, day), metric.name, is_rate=metric.is_rate)
         if not found["n_found"].to_numpy().any():
-            tally = joined(self.log, self.users, self.experiment, metric.name, everyone)
-            raise DataError(f"{self.log.where}: {nothing_counts(tally, self.experiment)}")
+            why = nothing_counts(joined(self.users, metric.name, everyone), self.users.experiment)
+            raise DataError(f"{self.users.log.where}: {why}")
         return found
 
     def covariate(self) -> Table:
@@ -117,23 +97,22 @@ class Question:
         """
         name = self.plan.plan.covariate
         if self.before is None:
-            return self.log.past(self.users, self.experiment, name) if name else None
-        if n := self.log.after_exposure(self.users, self.before):
+            return self.users.past(name) if name else None
+        if n := self.users.after_exposure(self.before):
             raise DataError(
-                f"{self.log.where}: {wording.plural(n, 'value')} of the covariate lie after their user's first exposure, where "
-                f"the model may have moved them; give what users did before it"
+                f"{self.users.log.where}: {wording.plural(n, 'value')} of the covariate lie after their user's first exposure, "
+                f"where the model may have moved them; give what users did before it"
             )
         return self.before
 
     def sliced(self, day: int) -> tuple[dict[str, pd.DataFrame], int]:
         """Sums in each slice over the users until that day, and outcomes that name no request, for which there are none."""
-        known = {"slice", "request_id"} <= set(self.log.exposures.columns)
+        known = {"slice", "request_id"} <= set(self.users.log.exposures.columns)
         if not self.slices or self.metric.kind == "mean" or not known:
             return {}, 0
-        asked = self.experiment, self.metric.name
-        if lost := self.log.without_request(*asked):
+        if lost := self.users.without_request(self.metric.name):
             return {}, lost
-        return self.log.slice_cells(self.until(day), *asked, window_s=self.window_s), 0
+        return self.users.until(day).slice_cells(self.metric.name), 0
 
     def health(self) -> tuple[Watched, ...]:
         """Failed and refused calls and p95 latency: with the plan's margin, or as they are when the plan has none for them."""
@@ -145,23 +124,22 @@ class Question:
                 found += [Watched(name=name, kind=kind, change=change)] if change else []
         return tuple(found)
 
-    def watch(self, users: Table, rail: Guardrail) -> Watched:
+    def watch(self, users: Users, rail: Guardrail) -> Watched:
         """A guardrail against its margin; one that the log says nothing on is too early to tell, never left out."""
         silent = f"the log says nothing on {rail.name!r} of both variants"
         change = self.change(users, rail.name, rail.kind)
         change = change or effects.unknown(0, silent, self.plan.plan.alpha)
         return effects.against_its_margin(change, rail)
 
-    def change(self, users: Table, name: str, kind: Kind) -> Effect | None:
+    def change(self, users: Users, name: str, kind: Kind) -> Effect | None:
         """The change of something watched, phases kept apart; None where the log says nothing on it."""
         alpha = self.plan.plan.alpha
         if kind == "p95":
-            return effects.latency_change(self.log, users, self.experiment, alpha=alpha)
+            return effects.latency_change(users, alpha=alpha)
         if name in FROM_EXPOSURES:
-            cells = self.log.exposure_cells(users, self.experiment, name)
+            cells = users.exposure_cells(name)
         else:
-            options = {"window_s": self.window_s, "is_rate": kind == "rate"}
-            cells = self.log.cells(users, self.experiment, name, **options)
+            cells = users.checked(users.cells(name), name, is_rate=kind == "rate")
         if cells is None or cells.empty:
             return None
         if "n_found" in cells and not cells["n_found"].to_numpy().any():
@@ -273,7 +251,7 @@ def findings(ask: Question, due: Sequence[DueLook], bounds: Sequence[float]) -> 
     day = due[at].day  # what stands beside the effect is of its users
     decided = up_to(cells, day)
     article = effects.article_test(decided, alpha=plan.alpha) if metric.is_rate else None
-    dated = decided if ask.log.timed else decided.iloc[:0]
+    dated = decided if ask.users.log.timed else decided.iloc[:0]
     days = {date_of(one): _test(dated.loc[dated["day"] == one], plan) for one in _days(dated)}
     slices, lost = ask.sliced(day)
     secondary = {
@@ -286,8 +264,7 @@ def findings(ask: Question, due: Sequence[DueLook], bounds: Sequence[float]) -> 
             adjusted, alpha=plan.alpha, lower_is_better=metric.lower_is_better
         )
     low = _off(metric, primary.control_rate, low=True)
-    asked = ask.log, ask.users, ask.experiment, metric.name
-    outcomes = joined(*asked, everyone, level_is_low=low)
+    outcomes = joined(ask.users, metric.name, everyone, level_is_low=low)
     told = _notes(metric, primary.control_rate, lost, outcomes, decided)
     settled = primary.verdict != "too early"  # else nothing is said of later users
     closed, last = up_to(everyone, ask.last_closed_day), max(decided["phase"])
@@ -307,7 +284,7 @@ def findings(ask: Question, due: Sequence[DueLook], bounds: Sequence[float]) -> 
         ),
         secondary=effects.side_by_side(secondary, alpha=plan.alpha),
         guardrails=tuple(
-            ask.watch(ask.until(due[-1].day), one)
+            ask.watch(ask.users.until(due[-1].day), one)
             for one in plan.guardrails
             if one.name not in FROM_EXPOSURES
         ),
@@ -487,42 +464,34 @@ class Joined:
         }[self.cause]
 
 
-def joined(
-    log: Log,
-    users: Table,
-    experiment: str,
-    metric: str,
-    cells: pd.DataFrame,
-    *,
-    level_is_low: bool = False,
-) -> Joined:
+def joined(users: Users, metric: str, cells: pd.DataFrame, *, level_is_low: bool = False) -> Joined:
     """Counts what became of a metric's outcomes, from the sums of all users; asks for more only where many are lost.
 
     Args:
-        log: Where to ask.
         users: All of them.
-        experiment: Its name.
         metric: The outcome's name.
-        cells: From `Log.cells` over all users.
+        cells: From `Users.cells`.
         level_is_low: Control lies well below what the plan expected, as it does when outcomes do not find their users.
     """
-    others = log.recorded(experiment)
+    log = users.log
+    recorded = fetched(log.recorded(users.experiment))
+    others = {name: int(n) for name, n in recorded[["metric", "n"]].itertuples(index=False)}
     n = others.pop(metric, 0)
     within, before, known = (
         int(cells[name].to_numpy().sum()) for name in ("n_within", "n_before", "n_joined")
     )
     cause, behind = "", None
     if _many(before, known):
-        cause, behind = _cause_before(fetched(log.lags(users, experiment, metric)), within)
+        cause, behind = _cause_before(fetched(users.lags(metric)), within)
     elif known and not within:
-        first = fetched(log.lags(users, experiment, metric))["lag_s"].to_numpy().min()
+        first = fetched(users.lags(metric))["lag_s"].to_numpy().min()
         cause = "unit" if first > 1000 * 365 * DAY_S else ""
-    untimed = int(fetched(log.untimed(experiment, metric))) if n > known else 0
+    untimed = int(fetched(users.untimed(metric))) if n > known else 0
     unknown = max(0, n - known - untimed)
     if not cause and _many(unknown, n):
         by_request = 0
         if all("request_id" in table.columns for table in (log.exposures, log.outcomes)):
-            by_request = int(fetched(log.known_by_request(users, experiment, metric))["n"].iloc[0])
+            by_request = int(fetched(users.known_by_request(metric)))
         cause = "ids" if level_is_low or not known or 2 * by_request > unknown else ""
     return Joined(
         metric=metric,

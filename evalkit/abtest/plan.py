@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
 Better = Literal["higher", "lower"]
+DAY_S = 86400.0
 UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
 SPLITS = (0.05, 0.1, 0.2, 0.3, 0.5)
 _NORMAL = NormalDist()

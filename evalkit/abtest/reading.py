@@ -26,7 +26,6 @@ from evalkit.abtest.lock import (
     record_look,
     schedule,
 )
-from evalkit.abtest.logged import DAY_S
 from evalkit.abtest.outcomes import (
     FEWEST,
     OTHERS,
@@ -37,7 +36,7 @@ from evalkit.abtest.outcomes import (
     findings,
     name_of,
 )
-from evalkit.abtest.plan import ABPlan
+from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.records import OPEN_WINDOWS, Brief, Missing
@@ -163,7 +162,8 @@ class Reading(Brief):
             came = f"the users of this look came on {wording.plural(found.days, 'day')}"
             told = f"{came}, not in whole weeks: weekdays may weigh unevenly"
             notes.insert(len(self.notes), told)
-        opened = replace(ask, users=None)
+        users = ask.users
+        opened = replace(ask, users=users.log.users(users.experiment, kept=False))
         read = replace(self, findings=found, is_read=True, notes=tuple(notes), opened=opened)
         return read if ask.ledger is None else _on_record(read, ask.ledger)
 
@@ -196,9 +196,7 @@ class Reading(Brief):
         """
         import ibis
 
-        ask, table = self.opened, self.opened.users
-        if table is None:
-            table = ask.log.users_query(ask.experiment)
+        table = self.opened.users.table
         return table.select(
             "user_id",
             variant=(table.treated == 1).ifelse(VARIANTS[1], VARIANTS[0]),
@@ -363,10 +361,11 @@ def read_ab_test(
     """
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
     seen = _exposed(log, plan.plan)
-    users = log.users(plan.plan.experiment_name)
-    counts = log.counts(users)
+    window_s = plan.plan.outcome_window_days * DAY_S or math.inf
+    users = log.users(plan.plan.experiment_name, window_s=window_s)
+    counts = users.counts()
     options = {"before": before, "slices": slices, "ledger": ledger, "run": run}
-    ask = Question(log=log, plan=plan, users=users, at_s=at, **options)
+    ask = Question(plan=plan, users=users, at_s=at, **options)
     found = Reading(
         plan=plan,
         simulated=log.simulated,

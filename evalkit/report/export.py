@@ -10,8 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.logged import place_of
-from evalkit.abtest.source import is_duckdb, is_user_table
+from evalkit.abtest.source import is_duckdb, is_user_table, place_of
 from evalkit.benchmark.benchmark import Benchmark
 from evalkit.errors import DataError
 from evalkit.human.ratings import rated_pairs

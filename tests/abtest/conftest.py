@@ -14,7 +14,7 @@ import pytest
 
 from evalkit.abtest.assignment import ABTestConfig, assign_variants
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.logged import Exposure, OutcomeRow
+from evalkit.abtest.routing import Exposure, OutcomeRow
 
 DAY_S = 86400.0
 START_S = 1_790_000_000.0 // DAY_S * DAY_S

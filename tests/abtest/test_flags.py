@@ -156,7 +156,7 @@ def test_what_was_said_at_the_first_exposure_counts(log, fake_client):
     ]
     assert models == ["tuned", "base", "base"]  # the router serves what is said now
     with closing(open_log(log.url.removeprefix("sqlite:///"))) as opened:
-        (user,) = fetched(opened.users("exp")).to_dict("records")
+        (user,) = fetched(opened.users("exp").table).to_dict("records")
     assert (user["treated"], user["n_rows"], user["mixed"]) == (1, 3, 1)
 
 

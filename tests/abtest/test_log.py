@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from evalkit.abtest.log import EXPOSURES, OUTCOMES, EventLog
-from evalkit.abtest.logged import Exposure, log_url
+from evalkit.abtest.routing import Exposure
+from evalkit.abtest.source import log_url
 from evalkit.errors import DataError, DesignError
 
 SEEN = Exposure(
@@ -172,7 +173,7 @@ def test_threads_may_share_a_log(log):
 WRITER = """
 import sys
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.logged import Exposure
+from evalkit.abtest.routing import Exposure
 place, name, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 log = EventLog(place)
 for number in range(n):
@@ -248,7 +249,7 @@ def test_a_log_is_named_by_file_url_or_environment_variable(tmp_path, monkeypatc
 
 
 def test_no_message_shows_the_databases_password():
-    from evalkit.abtest.logged import shown
+    from evalkit.abtest.source import shown
 
     assert "secret" not in shown("postgresql+psycopg://me:secret@db.example/x")
 

@@ -1,8 +1,7 @@
 import pytest
 
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.logged import log_url, place_of, read_url, shown
-from evalkit.abtest.source import open_log
+from evalkit.abtest.source import log_url, open_log, place_of, read_url, shown
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.redaction import known_secrets, passwords_in, without_secrets
 from evalkit.report.export import export

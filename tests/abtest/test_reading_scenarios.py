@@ -8,9 +8,9 @@ import pytest
 
 from evalkit.abtest.lock import amend, lock
 from evalkit.abtest.log import OUTCOMES, EventLog
-from evalkit.abtest.logged import Exposure, OutcomeRow
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
+from evalkit.abtest.routing import Exposure, OutcomeRow
 from evalkit.abtest.source import open_log
 
 DAY_S = 86400.0

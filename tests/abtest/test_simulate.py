@@ -4,7 +4,7 @@ import pytest
 from evalkit.abtest.assignment import ABTestConfig, assign_variant
 from evalkit.abtest.experiment import Behaviour, RecordedClient, simulate_traffic
 from evalkit.abtest.log import OUTCOMES, EventLog
-from evalkit.abtest.logged import Exposure
+from evalkit.abtest.routing import Exposure
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import EvalResult
 

@@ -77,7 +77,7 @@ def shares(n_runs, plan, seed, **options):
 def test_the_sums_are_the_engines(make_log, make_people, make_frames):
     log = make_log(*make_frames(make_people(60, 60)))
     users = log.users("exp")
-    engine = log.cells(users, "exp", "accepted")
+    engine = users.cells("accepted")
     exposures, outcomes = make_frames(make_people(60, 60))
     rows = exposures.merge(outcomes[["request_id", "value"]])
     table = rows.groupby("user_id").agg(

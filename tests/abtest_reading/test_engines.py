@@ -4,10 +4,10 @@ from contextlib import closing
 
 import pytest
 
-from evalkit.abtest.analysis import Log
+from evalkit.abtest.analysis import Log, Users
 from evalkit.abtest.log import EventLog
-from evalkit.abtest.logged import Exposure, OutcomeRow
 from evalkit.abtest.reading import read_ab_test
+from evalkit.abtest.routing import Exposure, OutcomeRow
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
 
@@ -130,7 +130,7 @@ def test_the_queries_compile(dialect):
         ),
     )
     for query in (
-        log.users_query("exp"),
-        log.cells_query(users, "exp", "accepted", window_s=86400.0),
+        log.users("exp", kept=False).table,
+        Users(log=log, experiment="exp", table=users, window_s=86400.0).cells_query("accepted"),
     ):
         assert "GROUP BY" in ibis.to_sql(query, dialect=dialect)

@@ -82,9 +82,9 @@ def answered(exposures, outcomes, window_days, until):
     return requests.assign(variant=requests["user_id"].map(first["variant"]), hit=hit)
 
 
-def cells_of(log, **options):
+def cells_of(log, *, window_s=math.inf, **options):
     """The kit's sums of a log made of frames."""
-    return log.cells(log.users("exp"), "exp", "accepted", **options)
+    return log.users("exp", window_s=window_s).cells("accepted", **options)
 
 
 @pytest.fixture

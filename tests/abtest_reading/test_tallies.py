@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalkit.abtest.analysis import Log
+from evalkit.abtest.analysis import Log, Users
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import effect
@@ -335,12 +335,13 @@ def test_the_tallies_compile(dialect):
         exposures=ibis.table(kinds | more, name="e"),
         outcomes=ibis.table(kinds | {"metric": "string", "value": "float64"}, name="o"),
     )
+    asked = Users(log=log, experiment="exp", table=users, window_s=DAY)
     queries = (
         log.answered("exp"),
-        log.recorded_query("exp"),
-        log.lags(users, "exp", "accepted"),
-        log.known_by_request(users, "exp", "accepted"),
-        log.cells_query(users, "exp", "accepted", window_s=DAY),
+        log.recorded("exp"),
+        asked.lags("accepted"),
+        asked.known_by_request("accepted"),
+        asked.cells_query("accepted"),
     )
     assert all("SELECT" in ibis.to_sql(query, dialect=dialect) for query in queries)
 

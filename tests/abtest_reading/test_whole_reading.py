@@ -122,7 +122,7 @@ def test_the_design_effect_comes_from_the_log(make_log):
     requests = np.where(rng.uniform(size=3000) < 0.02, 60, 1)
     hits = rng.binomial(requests, rng.beta(0.45, 1.05, 3000))
     exposures, outcomes = log_of(users_of(3000, 0, requests=requests, successes=hits))
-    assert design_effect_in(make_log(exposures, outcomes), "exp", "accepted") > 3
+    assert design_effect_in(make_log(exposures, outcomes).users("exp"), "accepted") > 3
 
 
 def test_a_small_slice_that_falls_to_nothing_is_shown_worse():
