@@ -353,14 +353,14 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.benchmark import handover
+        from evalkit.benchmark.benchmark import FILE, amended
         from evalkit.benchmark.frames import write_examples
         from evalkit.show.comparison import settle
 
-        path = self.run_folder() / handover.FILE
+        path = self.run_folder() / FILE
         marks = noise.marks if noise else {}
         write_examples(found.regressed, marks, path.parent)
-        record = handover.amended(
+        record = amended(
             path,
             bound_to=self.benchmark.bound_to,
             slices=slices,
@@ -375,7 +375,7 @@ class Study(study.Study):
         return record
 
     def _evidence(self, found: Comparison) -> Evidence:
-        from evalkit.benchmark import handover
+        from evalkit.benchmark.benchmark import FILE, evidence_of
         from evalkit.benchmark.slices import slice_table
 
         said, benchmark = self.settings, self.benchmark
@@ -384,16 +384,16 @@ class Study(study.Study):
             found, declared=declared
         )  # what the study says, also of a comparison of one's own
         fields, margin = benchmark.fields, said.slice_margin
-        record = handover.evidence_of(
+        record = evidence_of(
             found,
             study=self.name,
-            costs=self.costs().to_dict(),
+            costs=self.costs().by_model,
             slices=slice_table(found, fields=fields, margin=margin, power=said.power),
             bound_to=benchmark.bound_to,
             test_set_findings=self.checkup().counts(),
             own_code=benchmark.own_code,
         )
-        _written(record, self.run_folder() / handover.FILE)
+        _written(record, self.run_folder() / FILE)
         return record
 
 

@@ -17,8 +17,8 @@ from evalkit.abtest.outcomes import deciding
 from evalkit.abtest.plan import ABPlan, Metric, power_at
 from evalkit.abtest.reading import _to_keep
 from evalkit.answers.runner import run_automated_eval
+from evalkit.benchmark.benchmark import evidence_of
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.handover import evidence_of
 from evalkit.benchmark.slices import slice_table
 from evalkit.decision import decide
 from evalkit.decision.rules import Rules

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from evalkit.stats import NonInferiorityTest, Result
 
 Question = Literal["better", "no_worse"]
-_ROUNDING = 1e-12  # what is left where the means of several samples cancel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +245,7 @@ class Comparison(Brief):
             self.primary.alpha / self.n_compared
         )  # that of its look, shared by the models compared
         how = {"margin": self.margin or 0.0, "alpha": level, "power": self.declared.power}
-        return examples_to_settle(self.primary, **how)
+        return stats.examples_to_settle(self.primary, **how)
 
     @property
     def expects_nothing(self) -> bool:
@@ -349,32 +348,6 @@ class Comparison(Brief):
         return html_table({"examples": self.n, **tests, **cells, **notes})
 
 
-def examples_to_settle(
-    test: Result, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8
-) -> int | None:
-    """Examples in all that would show a difference of the size seen, at the disagreement (or spread) seen.
-
-    With a margin: that would show that it is no loss of so much.
-    None when no difference (or the loss of the margin) was seen, or no spread to size it by.
-    """
-    turn = -1 if test.lower_is_better else 1
-    seen = test.estimate or 0.0
-    away = turn * seen + margin if margin else abs(seen)
-    if test.estimate is None or not test.n or away < _ROUNDING:
-        return None
-    if isinstance(test, stats.PairedBinaryTest):
-        fixed, regressed = (test.fixed / test.n, test.regressed / test.n)[::turn]
-        needed = stats.examples_needed(fixed, regressed, margin=margin, alpha=alpha, power=power)
-    elif test.se:
-        # Two arms carry twice the variance of one paired difference, so a pair needs half of one arm.
-        spread = test.se * test.n**0.5
-        arm = stats.users_needed_mean(spread, away, alpha=alpha, power=power).n_control
-        needed = -(-arm // 2)
-    else:
-        return None
-    return max(needed, test.n + 1)
-
-
 def compare_models(
     base_results: Iterable[EvalResult] | pd.DataFrame,
     ft_results: Iterable[EvalResult] | pd.DataFrame,
@@ -431,7 +404,11 @@ def compare_models(
     )
     n, sides = len(pairs), [side for one in pairs for side in (one.base, one.fine_tuned)]
     clustered = any(side.cluster is not None for side in sides)
-    looks = _looks(extension, first_look)
+    if first_look and not extension:
+        raise DesignError(
+            f"first_look is {first_look}, but no extension was declared; set extension: true, or test fresh examples alone"
+        )
+    looks = Extension(first_look=first_look) if extension else None
     level = looks.level(n, alpha) if looks and n else alpha
 
     def tested(name: str, some: Sequence[Pair] = pairs) -> Result:
@@ -490,14 +467,6 @@ def _results(given: Iterable[EvalResult] | pd.DataFrame, side: str) -> Iterable[
             "run_automated_eval gives them, or a data frame. A file is read by ek.read_log and compared by ek.compare_files"
         )
     return results
-
-
-def _looks(extension: bool, first_look: int) -> Extension | None:
-    if first_look and not extension:
-        raise DesignError(
-            f"first_look is {first_look}, but no extension was declared; set extension: true, or test fresh examples alone"
-        )
-    return Extension(first_look=first_look) if extension else None
 
 
 def compare_many(
@@ -670,7 +639,7 @@ def compare_files(
         DesignError: Several scores could decide, and none was named.
     """
     old, new = (
-        _with_numbers(one if isinstance(one, Log) else read_log(one, test_file=test_file))
+        one if isinstance(one, Log) else read_log(one, test_file=test_file)
         for one in (base, fine_tuned)
     )
     new = _aligned(old, new)
@@ -691,14 +660,6 @@ def compare_files(
     return replace(
         compared, declared=Declared(models={"base": names[0], "fine_tuned": names[1]}), notes=notes
     )
-
-
-def _with_numbers(log: Log) -> Log:
-    """The log without the scores that are never a number: nothing can be compared on them."""
-    there = set(log.scores)
-    scores = ({name: row.scores[name] for name in row.scores if name in there} for row in log.rows)
-    rows = zip(log.rows, scores, strict=True)
-    return replace(log, rows=tuple(replace(row, scores=kept) for row, kept in rows))
 
 
 def _aligned(old: Log, new: Log) -> Log:

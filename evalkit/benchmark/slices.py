@@ -17,7 +17,7 @@ import pandas as pd
 
 from evalkit import stats
 from evalkit.answers.pairs import Pair, mean
-from evalkit.benchmark.comparison import Comparison, Question, examples_to_settle
+from evalkit.benchmark.comparison import Comparison, Question
 from evalkit.benchmark.frames import NO_VALUE, label, shown_values, slice_fields, typed, value_of
 from evalkit.conversation import attachments, conversation_text, own_messages, spoken_text
 from evalkit.errors import DataError, DesignError
@@ -161,9 +161,11 @@ class SliceRow:
         margin, test, power = self.margin or 0.0, self.test, self.wanted_chance
         prices = []
         if margin:
-            prices.append(examples_to_settle(test, margin=margin, alpha=test.alpha, power=power))
+            prices.append(
+                stats.examples_to_settle(test, margin=margin, alpha=test.alpha, power=power)
+            )
         if not margin or self.gain < 0:
-            prices.append(examples_to_settle(test, alpha=self._first_level, power=power))
+            prices.append(stats.examples_to_settle(test, alpha=self._first_level, power=power))
         return min(filter(None, prices), default=None)
 
     def to_dict(self) -> JsonObject:
@@ -186,8 +188,6 @@ class SliceTable(Brief):
     metric: str
     rows: tuple[SliceRow, ...]
     margin: float | None = None
-    n_tested: int = 0
-    alpha: float = 0.05
     folded: Mapping[str, int] = field(default_factory=dict)
     others: tuple[SliceTable, ...] = ()
 
@@ -291,7 +291,7 @@ def slice_table(
         tests = {(m, name): comparison.test_of(groups[name], m) for m in metrics for name in groups}
         exact = [one.p_decides if one.p_exact is None else one.p_exact for one in tests.values()]
         adjusted = dict(zip(tests, stats.adjust(exact), strict=True))
-        told = {"margin": margin, "n_tested": sum(one is not None for one in exact)}
+        n_tested = sum(one is not None for one in exact)
         for metric in metrics:
             rows = tuple(
                 SliceRow(
@@ -305,13 +305,12 @@ def slice_table(
                     beyond_margin=is_beyond(tests[metric, name], group, metric),
                     wanted_chance=power,
                     question=comparison.question,
-                    **told,
+                    n_tested=n_tested,
+                    margin=margin,
                 )
                 for name, group in groups.items()
             )
-            yield SliceTable(
-                metric=metric, rows=rows, alpha=comparison.alpha, folded=folded, **told
-            )
+            yield SliceTable(metric=metric, rows=rows, margin=margin, folded=folded)
 
     (first,), rest = tables([comparison.primary_metric]), ()
     if others:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from evalkit import stats
+from evalkit.benchmark.benchmark import evidence_of
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.handover import evidence_of
 from evalkit.benchmark.slices import slice_table
 from evalkit.decision import Rules, decide
 from evalkit.records import EvalResult

@@ -2,8 +2,8 @@
 
 import pytest
 
-from evalkit import show
-from evalkit.benchmark.comparison import compare_many, compare_models, examples_to_settle
+from evalkit import show, stats
+from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import slice_table
 from evalkit.errors import DesignError
@@ -84,7 +84,9 @@ def test_the_price_of_a_slice_is_that_of_its_mirror():
     up = compare_models(new, old, primary_metric="toxic").primary
     down = compare_models(old, new, primary_metric="toxic", lower_is_better="toxic").primary
     for margin in (0.0, 0.05):
-        assert examples_to_settle(up, margin=margin) == examples_to_settle(down, margin=margin)
+        assert stats.examples_to_settle(up, margin=margin) == stats.examples_to_settle(
+            down, margin=margin
+        )
 
 
 def test_an_unknown_name_is_refused():

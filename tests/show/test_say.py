@@ -6,7 +6,7 @@ from grammar import faults
 
 from evalkit import show, stats, wording
 from evalkit.benchmark.benchmark import Benchmark
-from evalkit.benchmark.comparison import compare_many, compare_models, examples_to_settle
+from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.frames import examples_frame
 from evalkit.benchmark.noise import NoiseFloor
@@ -164,7 +164,7 @@ def test_what_it_takes_to_settle_is_a_number(comparison_in):
 def test_what_it_takes_counts_from_the_examples_the_metric_is_known_of(comparison_in):
     known = stats.paired_binary_test(5, 3, 1, 1)  # 10 of the 100 examples
     found = replace(comparison_in("no difference shown"), primary=known)
-    needed = examples_to_settle(known)
+    needed = stats.examples_to_settle(known)
     assert needed is not None
     assert f"about {needed - 10} more" in shown.settle(found)
 
@@ -306,7 +306,7 @@ TABLES = {
     "comparison": lambda c, s, n: c,
     "metrics of one model": lambda c, s, n: c.base,
     "slice table": lambda c, s, n: show.slices(s),
-    "noise": lambda c, s, n: show.flips(n),
+    "noise": lambda c, s, n: show.note(f"{n} {regressions.marks(n)}"),
     "found": lambda c, s, n: show.segments(find_slices(c, min_support=5)),
 }
 
