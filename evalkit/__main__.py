@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import methodcaller
@@ -269,6 +270,9 @@ def _declared(test: Path) -> tuple[Settings, Path | None]:
 def _run(options: Namespace) -> int:
     from evalkit.report.chain import run_study
 
+    twice = [name for name, n in Counter(name for name, _ in options.parameter).items() if n > 1]
+    if twice:
+        _PARSER.error(f"argument -p: {twice[0]} is given more than once; say which value counts")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     run = run_study(
         options.study,

@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from threading import Lock
@@ -364,6 +365,29 @@ def as_record(value: object, kind: type[Record], said: str, remedy: str) -> Reco
 def to_json(value: object, *, sort_keys: bool = False) -> bytes:
     """A file of JSON, a value a line; refuses NaN and infinite numbers, which are not JSON."""
     return json.dumps(value, indent=1, sort_keys=sort_keys, allow_nan=False).encode() + b"\n"
+
+
+def to_line(value: object, *, ascii_only: bool = True) -> bytes:
+    """A line of JSON without its line end; refuses NaN and infinite numbers. Half characters stand escaped either way."""
+    text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
+    return text.encode(errors="backslashreplace")
+
+
+def canonical(value: object) -> bytes:
+    """JSON that is the same for the same value, to be hashed: sorted names, no spaces, ASCII; refuses NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def utc(at: datetime | float | None = None, unit: str = "seconds") -> str:
+    """A time as files hold it, in UTC by ISO 8601.
+
+    Args:
+        at: An aware time, or seconds since 1970; the present unless given.
+        unit: What it is told to: seconds, milliseconds, microseconds.
+    """
+    if at is not None and not isinstance(at, datetime):
+        at = datetime.fromtimestamp(float(at), UTC)
+    return (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec=unit)
 
 
 def from_json(text: str | bytes) -> Any:

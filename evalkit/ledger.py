@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -28,9 +26,11 @@ from evalkit.files import (
     Told,
     alone,
     as_record,
+    canonical,
     from_json,
     kept_quiet,
     lines,
+    utc,
     warned,
     write_whole,
 )
@@ -298,8 +298,7 @@ def _differing(folder: Path, name: str, sha256: str, line: Line) -> Mismatch | N
     was = f"sha256 {sha256[:12]}..." if sha256 else "not there"
     now = "gone"
     if is_now:
-        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-        now = f"sha256 {is_now[:12]}..., written {changed}"
+        now = f"sha256 {is_now[:12]}..., written {utc(path.stat().st_mtime)}"
     remedy = "restore it from a copy"
     if name.endswith(".lock.json") or name.endswith("/lock.json"):
         remedy += "" if is_now else ", or lock it again, which stays on record"
@@ -315,12 +314,11 @@ def head_of(folder: Path) -> str:
 
 
 def _written(file: LineFile, kind: str, facts: Mapping[str, object], head: str, at: str) -> str:
-    at = at or datetime.now(UTC).isoformat(timespec="seconds")
-    record: JsonObject = {"version": 2, "previous": head, "kind": kind, "at": at}
+    record: JsonObject = {"version": 2, "previous": head, "kind": kind, "at": at or utc()}
     record["facts"] = without_secrets_in(dict(facts))
     if key := os.environ.get(SEAL_KEY):
         record["seal"] = _seal(record, key)
-    line = _text(record)
+    line = canonical(record)
     file.append(line, sync=True)
     made = hashlib.sha256(line).hexdigest()
     write_whole(file.path.with_name(HEAD), f"{made}\n".encode())
@@ -357,12 +355,8 @@ def _lost(path: Path, kept: str, found: Sequence[Line]) -> Mismatch | None:
     return Mismatch(file=FILE, words=said)
 
 
-def _text(record: Mapping[str, object]) -> bytes:
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
 def _seal(record: Mapping[str, object], key: str) -> str:
-    body = _text({name: value for name, value in record.items() if name != "seal"})
+    body = canonical({name: value for name, value in record.items() if name != "seal"})
     return hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
 
 

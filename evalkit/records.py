@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from evalkit.files import Record
+from evalkit.files import Record, canonical
 
 Outcome = Literal["ok", "error", "refused", "truncated", "empty", "oversized"]
 Layer = Literal["benchmark", "human", "ab_test"]
@@ -366,5 +366,4 @@ def answers_hash(results: Iterable[EvalResult]) -> str:
 
 def hash_rows(rows: Iterable[Sequence[object]]) -> str:
     """SHA-256 hex over rows of texts and numbers, whatever their order."""
-    text = json.dumps(sorted(map(list, rows)), separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(canonical(sorted(map(list, rows)))).hexdigest()

@@ -70,7 +70,8 @@ class Study:
             raise DataError(
                 f"{root / 'data' / name}: no such study; data/ holds {', '.join(known) or 'none'}"
             )
-        given = {key: value for key, value in overrides.items() if value not in (None, "")}
+        left = (type(None), str)  # no comparison: a table has no one answer to it
+        given = {k: one for k, one in overrides.items() if not isinstance(one, left) or one}
         return cls(name=name, root=root, run=run, overrides=checked(given))
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,12 +14,18 @@ from evalkit import study
 from evalkit.abtest import lock
 from evalkit.answers.runner import results_from_journal
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
-from evalkit.decision.concerns import changed_after_results, concerns, declared, refuse_changed
+from evalkit.decision.concerns import (
+    DECIDING,
+    changed_after_results,
+    concerns,
+    declared,
+    refuse_changed,
+)
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import ABDetails, Evidence
 from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
 from evalkit.records import EvalResult
-from evalkit.settings import named
+from evalkit.settings import named, settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +41,10 @@ if TYPE_CHECKING:
     from evalkit.benchmark.slices import Found, SliceTable
     from evalkit.human.preference import Preference
     from evalkit.show.explorer import Explorer
+
+
+# What a chapter's answer rests on; the stage is the decision's own, which reads what is there.
+_TURNS = ({*DECIDING} - {"stage"}) | {"power", "question", "question_margin", "rating_round"}
 
 
 class Study(study.Study):
@@ -261,6 +273,19 @@ class Study(study.Study):
         asked = self.settings.question == "no_worse"
         return (asked and -self.rules.limit(layer)) or None
 
+    @cached_property
+    def _handed_on(self) -> Path:
+        """Where chapters hand on what they found.
+
+        Work by hand under other settings than the study's has a folder of its own, so that trying one turns no answer.
+        """
+        folder, own = self.run_folder(), settings_of(replace(self, overrides={}).given)
+        now = ((name, getattr(self.settings, name)) for name in sorted(_TURNS))
+        tried = [[name, said] for name, said in now if said != getattr(own, name)]
+        if self.run or not tried:
+            return folder
+        return folder / f"tried-{hashlib.sha256(json.dumps(tried).encode()).hexdigest()[:8]}"
+
     def decide(self, *, rules: Rules | None = None) -> Decision:
         """Joins what the layers of this run have handed over into one decision.
 
@@ -272,7 +297,7 @@ class Study(study.Study):
         """
         if rules is None:
             refuse_changed(self)
-        folder, rules = self.run_folder(), rules or self.rules
+        folder, rules = self._handed_on, rules or self.rules
         found, says = read_evidence(folder), declared(self.settings, rules)
         test_set = found["benchmark"].bound_to.get("test_set") if "benchmark" in found else None
         open_ = concerns(self, self.rules)
@@ -290,7 +315,7 @@ class Study(study.Study):
 
     def history(self) -> history.History:
         """The runs of this study, and the row that this one would add."""
-        return history.read_history(self, self.run_folder())
+        return history.read_history(self, self._handed_on)
 
     def write(
         self,
@@ -317,7 +342,7 @@ class Study(study.Study):
         from evalkit.benchmark.comparison import Comparison
         from evalkit.human.preference import Preference, human_evidence
 
-        folder = self.run_folder()
+        folder = self._handed_on
         if isinstance(found, Comparison) and slices is not None:
             return self._amend(found, slices, noise, segments)
         if isinstance(found, Comparison):
@@ -357,7 +382,7 @@ class Study(study.Study):
         from evalkit.benchmark.frames import write_examples
         from evalkit.show.comparison import settle
 
-        path = self.run_folder() / FILE
+        path = self._handed_on / FILE
         marks = noise.marks if noise else {}
         write_examples(found.regressed, marks, path.parent)
         record = amended(
@@ -380,9 +405,7 @@ class Study(study.Study):
 
         said, benchmark = self.settings, self.benchmark
         declared = replace(found.declared, models=benchmark.models, power=said.power)
-        found = replace(
-            found, declared=declared
-        )  # what the study says, also of a comparison of one's own
+        found = replace(found, declared=declared)  # what the study says, also of one's own
         fields, margin = benchmark.fields, said.slice_margin
         record = evidence_of(
             found,
@@ -393,7 +416,7 @@ class Study(study.Study):
             test_set_findings=self.checkup().counts(),
             own_code=benchmark.own_code,
         )
-        _written(record, self.run_folder() / FILE)
+        _written(record, self._handed_on / FILE)
         return record
 
 

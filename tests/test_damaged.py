@@ -212,13 +212,13 @@ def test_a_lock_without_a_time_is_no_lock(project, at):
 def test_a_plan_that_lacks_what_follows_from_it_is_named_though_its_hash_is_right(project):
     import hashlib
 
-    from evalkit.abtest.lock import canonical
+    from evalkit.files import canonical
 
     path = project / "data/s/plan.lock.json"
     record = json.loads(path.read_text())
     for name in ("needs", "primary", "alpha"):
         plan = {key: value for key, value in record["plan"].items() if key != name}
-        sha256 = hashlib.sha256(canonical(plan).encode()).hexdigest()
+        sha256 = hashlib.sha256(canonical(plan)).hexdigest()
         path.write_text(json.dumps(record | {"plan": plan, "sha256": sha256}))
         with pytest.raises(EvalkitError, match=rf"plan\.lock\.json: .*{name}.*Restore"):
             read_lock(path)

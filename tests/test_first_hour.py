@@ -1,13 +1,17 @@
 """What somebody meets who has never seen the kit: a wrong record, role or name says what is needed."""
 
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from lab import project_copy
 
 import evalkit as ek
 from evalkit import show
 from evalkit.errors import DataError, DesignError
 
+ROLES = ("base", "fine_tuned")
 ROOT = Path(__file__).parents[1]
 
 
@@ -50,6 +54,40 @@ def test_a_row_or_a_role_of_another_name_is_refused_not_taken_for_the_last_one(h
     ):
         with pytest.raises(DesignError, match=told):
             asked()
+
+
+def test_a_value_of_another_kind_is_refused_by_its_name(here, comparison):
+    answers = dict(zip(("base_results", "ft_results"), map(here.answers, ROLES), strict=True))
+    asked = {"model": lambda _: "I10", "test_file": ROOT / "data/icd10/test.jsonl", "limit": 1}
+    table = pd.Series(["kind"])
+    for told, function, given in (
+        (r"checker \['article'\]: use article", ek.run_automated_eval, {"checker": ["article"]}),
+        (r"scorer \['exact'\]: use exact", ek.run_automated_eval, {"scorers": [["exact"]]}),
+        (r"limit '3': need", ek.run_automated_eval, {"limit": "3"}),
+        (r"cluster_field \['id'\]: need", ek.run_automated_eval, {"cluster_field": ["id"]}),
+        (r"primary metric \['format'\]: these", ek.compare_models, {"primary_metric": ["format"]}),
+        ("lower_is_better names 3: these", ek.compare_models, {"lower_is_better": 3}),
+        ("slice field '3': no example", comparison.slices, {"by": 3}),
+        (r"slice_fields: got .*Series\); need str", ek.Study.open, {"slice_fields": table}),
+        (r"limit: got <NA> \(NAType\); need int", ek.Study.open, {"limit": pd.NA}),
+    ):
+        known = {ek.run_automated_eval: asked, ek.compare_models: answers}.get(function, {})
+        known = known or ({"name": "icd10", "root": ROOT} if function == ek.Study.open else {})
+        with pytest.raises(DesignError, match=re.compile(told, re.DOTALL)):
+            function(**known | given)
+
+
+def test_a_setting_tried_by_hand_turns_no_answer(tmp_path):
+    project = project_copy(tmp_path, "icd10")
+    own, tried = (
+        ek.Study.open("icd10", root=project, primary_metric=metric) for metric in ("", "similarity")
+    )
+    for one in (own, tried):
+        one.write(one.compare())
+    for one, metric in ((own, "exact match"), (tried, "similarity")):
+        assert one.decide().layers[0].metric == metric
+    same = ek.Study.open("icd10", root=project, primary_metric="exact_match", stage="rollout")
+    assert same.decide().layers[0].metric == "exact match"  # what the study says is nothing else
 
 
 def test_answers_that_are_none_are_told_from_a_file_and_a_frame():

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOORS = {
-    "openai": ("evalkit/answers/endpoint", "evalkit/answers/batch_api"),
+    "openai": ("evalkit/answers/endpoint", "evalkit/answers/submission"),
     "papermill": ("evalkit/report/",),
     "nbconvert": ("evalkit/report/",),
     "matplotlib": ("evalkit/show/",),

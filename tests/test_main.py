@@ -91,7 +91,11 @@ def test_who_stops_reading_gets_no_traceback(project, arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["run"], ["run", "x", "-p", "alpha"], ["run", "x", "--workers", "0"]]
+    "arguments",
+    [
+        *([], ["fly"], ["run"], ["run", "x", "-p", "alpha"], ["run", "x", "--workers", "0"]),
+        ["run", "x", "-p", "alpha=0.1", "-p", "alpha=0.05"],
+    ],
 )
 def test_a_wrong_command_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:

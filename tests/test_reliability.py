@@ -15,11 +15,12 @@ import yaml
 from evalkit import ledger
 from evalkit.__main__ import main
 from evalkit.abtest.experiment import Experiment
-from evalkit.abtest.lock import Look, amend, canonical, read_lock, record_look
+from evalkit.abtest.lock import Look, amend, read_lock, record_look
 from evalkit.decision import history
 from evalkit.decision.concerns import confirm
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import Evidence
+from evalkit.files import canonical
 from evalkit.human.batch import prepare_human_eval_batch
 from evalkit.human.rater import Session
 from evalkit.human.round import Round
@@ -176,7 +177,7 @@ def edit(path, change):
 
 
 def rehashed(record):
-    record["sha256"] = hashlib.sha256(canonical(record["plan"]).encode()).hexdigest()
+    record["sha256"] = hashlib.sha256(canonical(record["plan"])).hexdigest()
 
 
 def alpha_changed(project):

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -29,6 +28,7 @@ from evalkit.abtest.source import open_log, place_of
 from evalkit.conversation import Messages
 from evalkit.errors import DataError, DesignError, ModelError
 from evalkit.evidence import ABDetails, ABEvidence, ReportedTest
+from evalkit.files import utc
 from evalkit.records import EvalResult, Missing
 from evalkit.settings import TYPES, is_elsewhere, named
 from evalkit.study import Study
@@ -313,7 +313,7 @@ def ab_evidence(
     details = ABDetails.of(told | ({"plan_differs": list(differs)} if differs else {}))
     return ABEvidence(
         study=study,
-        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        made_at=utc(),
         models=plan.models if plan else {},
         bound_to={},
         simulated=found.simulated,

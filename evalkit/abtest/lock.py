@@ -10,7 +10,6 @@ names the hash it was read under.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,7 +23,17 @@ from evalkit import ledger, stats
 from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, alone, as_record, read_json, to_json, warned, write_whole
+from evalkit.files import (
+    JsonObject,
+    alone,
+    as_record,
+    canonical,
+    read_json,
+    to_json,
+    utc,
+    warned,
+    write_whole,
+)
 from evalkit.records import Against, Brief
 from evalkit.redaction import without_secrets
 from evalkit.study import Study
@@ -117,7 +126,7 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
     path = Path(path)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"kind": KIND, "version": 1, "plan": plan.to_dict(), "locked_at": _utc(now)}
+        record = {"kind": KIND, "version": 1, "plan": plan.to_dict(), "locked_at": utc(now)}
         record |= {"sha256": _hash(record["plan"]), "amendments": []}
         with alone(path.parent):  # of several runs at once one locks
             if not path.exists():
@@ -173,7 +182,7 @@ def amend(
     ledger.check(path.parent, path.name)
     with alone(path.parent):  # so that an amendment of the same moment is not lost
         locked, record = read_lock(path), _read(path)
-        entry = {"at": _utc(now)} | _amendment(locked, reason, locked.plan.changed(**changes))
+        entry = {"at": utc(now)} | _amendment(locked, reason, locked.plan.changed(**changes))
         record["amendments"].append(entry | {"sha256": _hash([locked.sha256, entry])})
         _put(path, "plan amended", record)
         return read_lock(path)
@@ -248,20 +257,13 @@ def plan_hashes(path: str | Path) -> set[str]:
     return {record["sha256"], *(one["sha256"] for one in record["amendments"])}
 
 
-def canonical(value: object) -> str:
-    """JSON that is the same for the same value: sorted keys, no spaces, ASCII."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
-
-
 def _differences(old: ABPlan, new: ABPlan) -> dict[str, tuple[object, object]]:
     both = {name: (getattr(old, name), getattr(new, name)) for name in ABPlan.__slots__}
     return {name: (one, other) for name, (one, other) in both.items() if one != other}
 
 
 def _hash(value: object) -> str:
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def _check(sha256: str, value: object, path: Path) -> None:
@@ -321,10 +323,6 @@ def _read(path: Path) -> JsonObject:
     return record
 
 
-def _utc(now: datetime | None) -> str:
-    return (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """One reading.
@@ -372,7 +370,7 @@ def record_look(path: str | Path, look: Look) -> Look:
     Raises:
         DataError: It cannot be written.
     """
-    look = look if look.at else replace(look, at=datetime.now(UTC).isoformat(timespec="seconds"))
+    look = look if look.at else replace(look, at=utc())
     ledger.append(path, "look", asdict(look), at=look.at)
     return look
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +38,7 @@ from evalkit.abtest.outcomes import (
 )
 from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, utc
 from evalkit.records import OPEN_WINDOWS, Brief, Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean
 
@@ -257,7 +257,7 @@ class Reading(Brief):
             return ""
         first = self.counts["first_at"].to_numpy().min()
         locked_s = datetime.fromisoformat(self.plan.locked_at).timestamp()
-        return "" if first >= locked_s else _utc(first)
+        return "" if first >= locked_s else utc(first)
 
     @property
     def missing(self) -> tuple[Missing, ...]:
@@ -369,7 +369,7 @@ def read_ab_test(
     found = Reading(
         plan=plan,
         simulated=log.simulated,
-        read_at=_utc(at),
+        read_at=utc(at),
         sample_ratio=_sample_ratio(counts, plan),
         schedule=schedule(counts, plan, at),
         health=ask.health() if len(counts) else (),
@@ -517,15 +517,11 @@ def _ledger_line(reading: Reading) -> Look:
         treatment_model=plan.plan.treatment_model,
         simulated=reading.simulated,
         n_requests=reading.n_requests,
-        last_user=_utc(max(last)) if len(last) else "",
+        last_user=utc(max(last)) if len(last) else "",
         estimate=done.primary.estimate if done else None,
         sum_control=control if done else None,
         sum_treatment=treatment if done else None,
     )
-
-
-def _utc(at_s: float) -> str:
-    return datetime.fromtimestamp(float(at_s), UTC).isoformat(timespec="seconds")
 
 
 def _total(counts: pd.DataFrame, column: str) -> int:

@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, get_args
 
 from evalkit.answers import shapes
-from evalkit.answers.reply import split
 from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableError, shown
-from evalkit.conversation import spoken
+from evalkit.conversation import spoken, thoughts_and_answer
 from evalkit.errors import DataError, DesignError
-from evalkit.files import DoubledNameError, JsonObject, once_each
+from evalkit.files import DoubledNameError, JsonObject, canonical, once_each
 from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, flattened, listed, plural, visible
 
@@ -121,12 +121,15 @@ def read_examples(
 
     Raises:
         DataError: Rows cannot be used: all of them are listed, with line, problem and remedy.
-        DesignError: An unknown mode, or a limit below 0.
+        DesignError: An unknown mode, a limit that is no whole number of 0 or more, or a cluster field that is no name.
     """
-    if system_prompt_mode not in get_args(SystemPromptMode) or (limit or 0) < 0:
+    is_whole = isinstance(limit or 0, Integral)
+    if system_prompt_mode not in get_args(SystemPromptMode) or not is_whole or (limit or 0) < 0:
         raise DesignError(
-            f"system_prompt_mode {system_prompt_mode!r}, limit {limit}: need auto, prepend or replace; 0 or more"
+            f"system_prompt_mode {system_prompt_mode!r}, limit {limit!r}: need auto, prepend or replace; 0 or more"
         )
+    if not isinstance(cluster_field or "", str):
+        raise DesignError(f"cluster_field {cluster_field!r}: need the name of one field")
     prompt, cluster = cleaned(system_prompt)[0], cluster_field or None
     how = (Path(path), prompt, system_prompt_mode, tuple(slice_fields), cluster)
     reader, kept = _Reader(*how), list[Example]()
@@ -218,7 +221,7 @@ class _Reader:
 
     def _example(self, line: int, row: JsonObject) -> Example:
         prompt, last = _messages(row)
-        expected = split(cleaned(spoken(last))[0])[1] if last else ""
+        expected = thoughts_and_answer(cleaned(spoken(last))[0])[1] if last else ""
         if last and not expected.strip():
             raise UnusableError("the expected answer is nothing but thoughts", "write the answer")
         also = _also_right(row, expects=last is not None)
@@ -360,8 +363,7 @@ def _with(messages: list[JsonObject], asked: JsonObject) -> list[JsonObject] | l
 
 
 def _digest(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).digest()
+    return hashlib.sha256(canonical(value)).digest()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:

@@ -8,9 +8,12 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from random import uniform
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,9 +21,8 @@ import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from evalkit.answers.access import Access, seconds_asked
+from evalkit.answers import reply as replies
 from evalkit.answers.evaluation import Parameters
-from evalkit.answers.reply import NoAnswerError, answer, refused
 from evalkit.errors import ModelError
 from evalkit.records import Answer, Outcome
 from evalkit.redaction import known_secrets, without_secrets
@@ -30,6 +32,8 @@ ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000
 WAIT_MAX_S = 60.0
 MAX_TIMEOUTS = 3  # at 2% slow calls one is lost in 125,000; and a server that hangs costs three time-outs, not six
 IMPATIENT_ATTEMPTS = 2  # after a call for which all attempts were in vain, until the next answer
+_PROBE_EVERY_S = 15.0  # at the longest: a server that is back should not stand idle
+_SPREAD = 0.25  # of a wait the server asked for, on top: those it asked must not come back as one
 _STARVED = 10  # times the concurrency: so many others answered, and it is no bad luck any more
 _NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
 
@@ -98,8 +102,7 @@ class Endpoint:
             ModelError: Neither key nor address is known.
         """
         self.model, self.parameters = model, parameters or Parameters()
-        self._timeout_s, self._attempts, self._concurrency = timeout_s, attempts, concurrency
-        self._patience_s, self._wait_max_s = patience_s, wait_max_s
+        self._timeout_s, self._attempts = timeout_s, attempts
         self._n_asking, self._in_vain = 0, False
         waits = {"wait_initial_s": wait_initial_s, "wait_max_s": wait_max_s}
         self.access = Access(concurrency, patience_s=patience_s, **waits)
@@ -121,9 +124,7 @@ class Endpoint:
             base_url=address,
             max_retries=0,
             timeout=timeout_s,
-            http_client=DefaultAioHttpClient(
-                timeout=timeout_s, event_hooks={"response": [reading]}
-            ),
+            http_client=DefaultAioHttpClient(event_hooks={"response": [reading]}),
         )
         self._url = f"{address.rstrip('/')}/chat/completions"  # absolute: saves the SDK joining it for every call
 
@@ -203,12 +204,13 @@ class Endpoint:
         no_endpoint = "is OPENAI_BASE_URL right, and is the server running?"
         if call.first and why.kind == "unreachable" and call.n > 1:
             raise ModelError(f"{self.host}: {call.after(why.said)}; {no_endpoint}")
-        waits = self._patience_s > 0 and (is_away or why.kind == "limited")
-        if why.wait_s and why.wait_s > (self._patience_s if waits else self._wait_max_s):
+        waits = self.access.patience_s > 0 and (is_away or why.kind == "limited")
+        longest_s = self.access.patience_s if waits else self.access.wait_max_s
+        if why.wait_s and why.wait_s > longest_s:
             if not waits:
                 return True
             raise ModelError(
-                f"{self.host}: {why.said}; the server asks to wait {why.wait_s:,.0f} s, patience_s is {self._patience_s:g}: "
+                f"{self.host}: {why.said}; the server asks to wait {why.wait_s:,.0f} s, patience_s is {longest_s:g}: "
                 "start again later to go on from what was answered"
             )
         others_fare_better = self.access.answered_at > call.failed_at
@@ -228,8 +230,8 @@ class Endpoint:
             if not (call.first or why.kind == "unreachable" or self._n_asking > 1):
                 return True
             raise ModelError(
-                f"{self.host}: {self.access}, the last time: {why.said}; given up after patience_s = {self._patience_s:g}: "
-                "start again to go on from what was answered"
+                f"{self.host}: {self.access}, the last time: {why.said}; "
+                f"given up after patience_s = {self.access.patience_s:g}: start again to go on from what was answered"
             )
         return why.kind == "limited" and self._is_starved(call)
 
@@ -239,7 +241,7 @@ class Endpoint:
         call.n_answered = min(call.n_answered, self.access.n_answered)
         others = self.access.n_answered - call.n_answered
         waited_s = time.monotonic() - call.limited_at
-        return waited_s > self._patience_s and others > _STARVED * self._concurrency
+        return waited_s > self.access.patience_s and others > _STARVED * self.access.size
 
     async def _reply(self, asked: Mapping[str, object]) -> Answer | Fault:
         """One attempt: the answer, or what went wrong, without the SDK's exception."""
@@ -247,7 +249,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await self._client.post(self._url, cast_to=object, body=asked)
-            found = answer(reply, strip_think=self.parameters.strip_think)
+            found = replies.answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
             return self._faults.of(why)
         latency_ms = (time.perf_counter() - started) * 1000
@@ -312,6 +314,143 @@ def key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str
     return key or _NO_KEY, address or "https://api.openai.com/v1"
 
 
+class Access:
+    """Who may call now: the places for calls under way, fewer when the server limits them, one at a time while it is away.
+
+    A rate limit is a state of the account, an outage one of the server; all calls of a run share both.
+
+    The number of places follows DCTCP (RFC 8257, section 3.3): an answer adds 1/places, a refusal for the rate takes one
+    half, so that a round of refusals halves them and a round of answers adds one; one refusal in twenty costs nothing.
+
+    Attributes:
+        limit: Places at present.
+        n_answered: Replies that are neither a refusal for the rate nor a sign that the server is away.
+        answered_at: When the last of them came (monotonic).
+        waited_s: Seconds for which nothing was answered, in all.
+    """
+
+    def __init__(
+        self, size: int, *, patience_s: float, wait_initial_s: float, wait_max_s: float
+    ) -> None:
+        """`size` places; after `patience_s` without an answer it is `exhausted`."""
+        self.size, self.patience_s = size, patience_s
+        self._wait_initial_s, self.wait_max_s = wait_initial_s, wait_max_s
+        self.limit, self._in_use = float(size), 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._probing, self._back = asyncio.Lock(), asyncio.Event()
+        self._back.set()
+        self.n_answered, self.answered_at, self.waited_s = 0, -math.inf, 0.0
+        self._why, self._quiet_since = "", math.inf
+        self._n_probes, self._failed_at, self._probe_at = 0, -math.inf, -math.inf
+
+    @asynccontextmanager
+    async def place(self, *, in_front: bool) -> AsyncIterator[None]:
+        """A place for one call, in the order of asking; `in_front` for one that had a place before."""
+        if self._in_use < int(self.limit):
+            self._in_use += 1
+        else:
+            await self._queued(in_front)
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            self._admit()
+
+    @asynccontextmanager
+    async def alone_while_away(self) -> AsyncIterator[None]:
+        """Lets calls through while the server is there, else one at a time, each after a pause: the probes."""
+        if not self._back.is_set():
+            async with self._probing:
+                pause_s = max(self._probe_at - time.monotonic(), 0.0)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(pause_s, max(self._left_s, 0.0))):
+                        await self._back.wait()
+                if not self._back.is_set():
+                    yield
+                    return
+        yield
+
+    def replied(self, *, is_answer: bool) -> None:
+        """The server is there and does not limit us."""
+        self.n_answered, self.answered_at = self.n_answered + 1, time.monotonic()
+        if self.quiet_s >= 1:
+            self.waited_s += self.quiet_s
+        self._quiet_since, self._n_probes = math.inf, 0
+        self._back.set()
+        if is_answer:
+            self.limit = min(float(self.size), self.limit + 1 / self.limit)
+            self._admit()
+
+    def limited(self) -> None:
+        """The server is there but refused a call for the rate."""
+        self._quiet("rate limited", time.monotonic())
+        self._back.set()
+        self.limit = max(1.0, self.limit - 0.5)
+
+    def unanswered(self, why: str, begun: float, wait_s: float | None) -> bool:
+        """Whether the server is away: a call begun then failed, and nothing was answered since."""
+        if self.answered_at > begun:
+            return False
+        self._quiet(why, begun)
+        self._back.clear()
+        if begun > self._failed_at:  # those that were under way together are one failure
+            self._failed_at, self._n_probes = time.monotonic(), self._n_probes + 1
+            pause_s = min(self.pause_s(self._n_probes, None), _PROBE_EVERY_S)
+            self._probe_at = self._failed_at + max(pause_s, wait_s or 0.0)
+        return True
+
+    def pause_s(self, n: int, asked_s: float | None) -> float:
+        """Seconds to wait after the n-th failure: what the server asked for, else a growing back-off with full jitter."""
+        backoff_s = min(self.wait_max_s, self._wait_initial_s * 2 ** min(n - 1, 30))
+        if not asked_s:
+            return uniform(0, backoff_s)
+        return max(asked_s, backoff_s) * (1 + uniform(0, _SPREAD))
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether so many calls were refused for the rate that a call keeps its place while it waits."""
+        return self.limit < max(2.0, self.size / 2)
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the first failure after the last answer."""
+        return max(time.monotonic() - self._quiet_since, 0.0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing was answered for too long; a server that seems away is asked at least once more."""
+        return self._n_probes != 1 and self._left_s <= 0
+
+    def __str__(self) -> str:
+        """What we wait for and for how long, "" when calls are answered."""
+        return f"{self._why} for {self.quiet_s:,.0f} s" if self.quiet_s >= 0.5 else ""
+
+    @property
+    def _left_s(self) -> float:
+        return self.patience_s - self.quiet_s
+
+    def _quiet(self, why: str, since: float) -> None:
+        self._why = why
+        self._quiet_since = min(self._quiet_since, max(since, self.answered_at))
+
+    async def _queued(self, in_front: bool) -> None:
+        place = asyncio.get_running_loop().create_future()
+        self._queue.insert(0 if in_front else len(self._queue), place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # given a place in the same moment
+                self._in_use -= 1
+                self._admit()
+            raise
+
+    def _admit(self) -> None:
+        while self._queue and self._in_use < int(self.limit):
+            if not (place := self._queue.popleft()).done():
+                self._in_use += 1
+                place.set_result(None)
+
+
 _AWAY = {
     "unreachable": "no connection",
     "dropped": "no connection",
@@ -327,7 +466,7 @@ _GONE = {502, 503, 504, 529, *range(520, 525)}  # what gateways say of a server 
 _TOO_LARGE_FOR_THE_RATE = re.compile(
     r"request too large|reduce (?:the|your) (?:prompt|input)", re.I
 )
-_STOPS = {
+STOPS = {
     401: "the key is not accepted, check OPENAI_API_KEY",
     402: "the account must be paid for",
     403: "this key may not use it",
@@ -335,22 +474,15 @@ _STOPS = {
 }
 _REFUSED = "request refused; a parameter set to None is left out, extra_body adds others"
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
-    r"insufficient (?:quota|balance|credits?|funds)|out of (?:quota|credits?|funds)"
-    r"|exceeded your (?:current|monthly|plan'?s) (?:quota|budget|spend)|(?:credit )?balance is (?:too low|empty)"
-    r"|(?:quota|credits?) (?:has|have|is|are) (?:been )?(?:exhausted|used up|depleted|spent)",
-    re.IGNORECASE,
-)
-_SPENT_WITHIN = 100
 _FLAGGED = re.compile(r"flagged|moderation|content (?:policy|filter)|safety", re.IGNORECASE)
 _WRONG_NAME = {"model_not_found", "invalid_model"}
 _WRONG_REQUEST = _WRONG_NAME | {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
-_FILTERED = {"content_filter", "content_policy_violation"}
+FILTERED = {"content_filter", "content_policy_violation"}
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
 _WRONG_ROW = {"invalid_request_error", "invalid_argument", "badrequesterror"}
 _RATE = {"rate_limit_exceeded", "rate_limit_error", "rate_limited"}
 _LIMITED = _RATE | {"too_many_requests", "resource_exhausted"}
-_CURELESS = _NO_QUOTA | _WRONG_REQUEST | _FILTERED | _TOO_LONG | _WRONG_ROW  # told without a status
+_CURELESS = _NO_QUOTA | _WRONG_REQUEST | FILTERED | _TOO_LONG | _WRONG_ROW  # told without a status
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +538,7 @@ class Faults:
         """What an exception of the SDK means for the row, without its key and without its past."""
         if isinstance(why, openai.APIStatusError):
             return self._refusal(why)
-        if isinstance(why, NoAnswerError):
+        if isinstance(why, replies.NoAnswerError):
             return self._told(why)
         if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
             return Fault("the reply is not JSON", "reply")
@@ -426,13 +558,13 @@ class Faults:
             return Fault(self._clean(said), "dropped" if is_there else "unreachable")
         return Fault(self._clean(f"{type(why).__name__}: {why}"), "row")
 
-    def _told(self, why: NoAnswerError) -> Fault:
+    def _told(self, why: replies.NoAnswerError) -> Fault:
         """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
         message, names = self._clean(str(why)), why.names
         status = 429 if why.status is None and names & _LIMITED else why.status
         if status is None and not names & _CURELESS:
             return Fault(message, "page" if why.is_page else "reply")
-        found = self._by_status(status or 400, names, message, seconds_asked({}, message))
+        found = self._by_status(status or 400, names, message, replies.seconds_asked({}, message))
         if why.in_choice and found.kind == "end" and not names & _NO_QUOTA:
             # the model was found and had begun: the next row may go well
             return Fault(message, "row")
@@ -440,31 +572,31 @@ class Faults:
 
     def _refusal(self, why: openai.APIStatusError) -> Fault:
         status, names = why.status_code, {str(name) for name in (why.code, why.type) if name}
-        message = f"{status}: {self._clean(message_of(why))}"
+        message = f"{status}: {self._clean(replies.message_of(why.body, why.message))}"
         is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
-        is_about = is_about and not names & (_FILTERED | _NO_QUOTA | _TOO_LONG)
-        if is_about and (told := refused(message, self.sent, param=why.param)):
+        is_about = is_about and not names & (FILTERED | _NO_QUOTA | _TOO_LONG)
+        if is_about and (told := replies.refused(message, self.sent, param=why.param)):
             told, others_went_well = f"{told} ({message})", self.has_answered
             is_row = others_went_well and not names & _WRONG_REQUEST
             return Fault(told, "row") if is_row else self._end(told)
         if status == 403 and _FLAGGED.search(message):
             return Fault(message, "filtered")  # this prompt, not this key
-        wait_s = seconds_asked(why.response.headers, message, status=status)
+        wait_s = replies.seconds_asked(why.response.headers, message, status=status)
         return self._by_status(status, names, message, wait_s)
 
     def _by_status(
         self, status: int, names: set[str] | frozenset[str], message: str, wait_s: float | None
     ) -> Fault:
-        says_so = status in {400, 403, 429} and _SPENT.search(message[:_SPENT_WITHIN])
+        says_so = status in {400, 403, 429} and replies.is_spent(message)
         if names & _NO_QUOTA or (says_so and wait_s is None):
             said = f"{self.host}: no quota left ({message}); top it up and start again"
             return Fault(said, "end")
-        if status in _STOPS or names & _WRONG_REQUEST:
-            what = _STOPS.get(status, _REFUSED)
+        if status in STOPS or names & _WRONG_REQUEST:
+            what = STOPS.get(status, _REFUSED)
             if status == 401 and not self.has_key:
                 what = "it wants a key, and OPENAI_API_KEY is not set"
             return self._end(f"{what} ({message})")
-        if names & _FILTERED:
+        if names & FILTERED:
             return Fault(message, "filtered")
         if status == 429 and _TOO_LARGE_FOR_THE_RATE.search(message):
             return Fault(message, "row")
@@ -486,17 +618,6 @@ class Faults:
 
 class TooLargeError(Exception):
     """A reply went beyond the limit; the message says how large it is, as far as is known."""
-
-
-def message_of(why: openai.APIStatusError) -> str:
-    """What a server says of its refusal, in one line; of a web page only that it is one."""
-    body = why.body[0] if isinstance(why.body, list) and why.body else why.body
-    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
-        body = body["error"]
-    if isinstance(body, Mapping):
-        body = body.get("message") or body.get("error") or body
-    text = " ".join(str(body or why.message).split())
-    return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text
 
 
 def _causes(why: BaseException) -> Iterator[BaseException]:

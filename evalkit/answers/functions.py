@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
-from evalkit.answers.reply import split
+from evalkit.conversation import thoughts_and_answer
 from evalkit.errors import DesignError
 from evalkit.files import JsonObject
 from evalkit.records import Answer
@@ -74,7 +74,7 @@ class CallableModel:
             kind = type(text).__name__
             return self._failed(f"the model function returned {kind}; it must return text", started)
         clean, sanitized = cleaned(without_secrets(flattened(text), self._secrets))
-        thinking, clean = ("", clean) if self._strip_think is False else split(clean)
+        thinking, clean = ("", clean) if self._strip_think is False else thoughts_and_answer(clean)
         return Answer(
             text=clean,
             outcome="ok" if clean.strip() else "empty",

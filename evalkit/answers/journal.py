@@ -8,18 +8,26 @@ A journal holds one model's answers under one set of parameters: opening it for 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Self, get_args
 
 from evalkit.errors import DataError
-from evalkit.files import DoubledNameError, JsonObject, LineFile, Place, from_json, lines
+from evalkit.files import (
+    DoubledNameError,
+    JsonObject,
+    LineFile,
+    Place,
+    canonical,
+    from_json,
+    lines,
+    to_line,
+    utc,
+)
 from evalkit.records import Answer, Brief, Example, Outcome, ends_in_error, hash_rows
 from evalkit.redaction import known_secrets, without_secrets_in
 from evalkit.wording import plural, visible, whole
@@ -79,8 +87,7 @@ def call_key(
         '1e6abffe61ed'
     """
     asked = [model, endpoint, dict(parameters), [dict(message) for message in messages], sample]
-    text = json.dumps(asked, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(canonical(asked)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +125,6 @@ def header(
     versions: Mapping[str, str] | None = None,
     about: Mapping[str, object] | None = None,
     function: Mapping[str, str] | None = None,
-    now: datetime | None = None,
 ) -> JsonObject:
     """The first line of a journal; `function` tells a function that answers from another of its name."""
     return {
@@ -131,7 +137,7 @@ def header(
         "system_prompt_mode": system_prompt_mode,
         "test_set": test_set,
         "versions": dict(versions or {}),
-        "created_at": _utc(now),
+        "created_at": utc(unit="milliseconds"),
         "about": dict(about or {}),
         **({"function": dict(function)} if function else {}),
     }
@@ -224,9 +230,7 @@ class Writer:
         place = self._places.get(bytes.fromhex(key))
         return _entry(self._file.read(place), self.path, 0).answer if place else None
 
-    def append(
-        self, key: str, example_id: str, sample: int, answer: Answer, *, now: datetime | None = None
-    ) -> None:
+    def append(self, key: str, example_id: str, sample: int, answer: Answer) -> None:
         """Writes one answer as one line, at once.
 
         Raises:
@@ -238,8 +242,9 @@ class Writer:
             del said["thinking"], said["thinking_tokens"]
         if not answer.scores:
             del said["scores"]
+        at = utc(unit="milliseconds")
         place = self._write(
-            {"key": key, "example_id": example_id, "sample": sample, **said, "at": _utc(now)}
+            {"key": key, "example_id": example_id, "sample": sample, **said, "at": at}
         )
         if answer.outcome != "error":
             self._places[bytes.fromhex(key)] = place
@@ -271,8 +276,7 @@ class Writer:
 
     def _write(self, record: Mapping[str, object]) -> Place:
         safe = without_secrets_in(record, self._secrets)
-        text = json.dumps(safe, ensure_ascii=False, allow_nan=False)
-        return self._file.append(text.encode("utf-8", "backslashreplace"))
+        return self._file.append(to_line(safe, ascii_only=False))
 
 
 def _refuse_other_files(path: Path) -> None:
@@ -369,8 +373,3 @@ def _as_it_ended(answer: Answer) -> Answer:
         return answer
     why = f"the server told an error instead of an answer: finish_reason {answer.finish_reason!r}"
     return replace(answer, text="", outcome="error", error=answer.error or why)
-
-
-def _utc(now: datetime | None) -> str:
-    at = (now or datetime.now(UTC)).astimezone(UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,169 +1,20 @@
-"""What a server says: a model's thoughts and its answer, that there is none, and what of a request it refuses."""
+"""What a server says: a model's answer, that there is none, what of a request it refuses, and how long it asks to wait."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from evalkit.answers.shapes import REQUEST
-from evalkit.conversation import spoken
+from evalkit.conversation import spoken, thoughts_and_answer
 from evalkit.records import Answer, Outcome, ends_in_error
 from evalkit.wording import cleaned, flattened
-
-MOST = 50  # tags looked at: a text made of nothing else must not take minutes
-_NAME = r"(?:[a-z]{1,20}[:_-]){0,3}(?:think(?:ing)?|thoughts?|reasoning|scratchpad)"
-_TAG = re.compile(rf"<({_NAME})(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
-_FIXED = (  # opening, closing; of these, too, the opening one may stand in the prompt
-    (r"\[THINK\]", r"\[/THINK\]"),  # Mistral
-    (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),  # OpenThinker, Sky-T1
-    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Cohere
-    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
-    (r"◁think▷", r"◁/think▷"),  # Kimi
-    (r"<unused94>", r"<unused95>"),  # MedGemma
-    (r"<\|channel>thought", r"<channel\|>"),  # Gemma
-)
-_SPOKEN = (r"Here(?:'s| is) my thought process:", r"Here(?:'s| is) my response:")  # Granite
-_WRAPPED = re.compile(
-    r"\s*(?:<(?:answer|response)>|<\|begin_of_solution\|>|<\|START_RESPONSE\|>)", re.IGNORECASE
-)
-_UNWRAPPED = re.compile(
-    r"(?:</(?:answer|response)>|<\|end_of_solution\|>|<\|END_RESPONSE\|>)\s*\Z", re.IGNORECASE
-)
-_CHANNELS = re.compile(r"\s*(?:(?:<\|start\|>assistant)?<\|channel\|>|analysis(?=.*assistantfinal))", re.DOTALL)  # fmt: skip
-_MARKS = re.compile(r"<\|start\|>assistant|<\|channel\|>[a-z]+|<\|[a-z]+\|>|\A\s*analysis")
-_FINAL = re.compile(r"<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>|assistantfinal")
-_END = re.compile(r"<\|(?:return|end|call)\|>")
-_FENCED = re.compile(r"^[ \t]*(```|~~~).*?^[ \t]*\1", re.DOTALL | re.MULTILINE)
-_SHOWN = re.compile(r"(?: {4}|\t| *>)")  # how lines of code and of a quotation begin
-_INLINE = re.compile(r"(`{1,3})[^`\n]+\1")
-_LEADS_TO_IT = re.compile(  # a word that wants another one: the sentence goes on with the tag
-    r"(?<![\w'’])(the|this|its|each|every|with|by|of|to|in|on|at|as|for|from|after|before|until|than|like|without|and|or"
-    r"|is|are|was|called|named|closing|ending|tags?|tokens?|markers?|strings?|elements?|delimiters?|using|writing|printing"
-    r"|emitting|(?:add|append|close|contain|emit|expect|insert|output|print|see|use|write)s?)\s*\Z",
-    re.IGNORECASE,
-)
-_QUOTES = {"*": "*", "_": "_", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“"}
-
-
-def split(text: str) -> tuple[str, str]:
-    r"""A model's text as (its thoughts, its answer); an unfinished thought has no answer after it.
-
-    A thought stands at the beginning: between its tags, or before a closing tag alone, where the chat template opened it.
-
-    Example:
-        >>> split("<think>hm</think>\n42"), split("so it is 42\n</think>\n\n42"), split("<think>cut off")
-        (('hm', '42'), ('so it is 42', '42'), ('cut off', ''))
-        >>> split("Close the block with `</think>`.")
-        ('', 'Close the block with `</think>`.')
-    """
-    if _CHANNELS.match(text):
-        return _of_channels(text)
-    thoughts, rest = [], text
-    while len(thoughts) < MOST and (cut := _first(rest)) is not None:
-        thought, rest = cut
-        thoughts.append(thought.strip())
-        rest = rest.lstrip()
-    if thoughts and (wrapped := _WRAPPED.match(rest)):
-        rest = _UNWRAPPED.sub("", rest[wrapped.end() :]).strip()
-    return "\n\n".join(filter(None, thoughts)), rest
-
-
-def holds_thoughts(text: str) -> bool:
-    """Whether a text begins with thoughts, or is nothing else."""
-    return split(text)[1] != text
-
-
-def _first(text: str) -> tuple[str, str] | None:
-    """The first thought and what follows it; None when the text does not begin with one."""
-    start = len(text) - len(text.lstrip())
-    if _SHOWN.match(text[:start].rpartition("\n")[2]):
-        return None
-    if tag := _TAG.match(text, start):
-        own, any_name = (rf"</{name}\s*>" for name in (re.escape(tag[1]), _NAME))
-        is_closed = re.search(own, text, re.IGNORECASE)
-        return _closed(text, tag.end(), own if is_closed else any_name)
-    for opening, closing in (*_FIXED, _SPOKEN):
-        if tag := re.compile(opening, re.IGNORECASE).match(text, start):
-            return _closed(text, tag.end(), closing)
-    return _template_opened(text)
-
-
-def _closed(text: str, start: int, closing: str) -> tuple[str, str]:
-    """A thought may speak of its own tag: one in inline code never ends it, a quoted one only when no other does."""
-    found = list(islice(re.compile(closing, re.IGNORECASE).finditer(text, start), MOST))
-    spans = _spans(_INLINE, text) if found else []
-    bare = [one for one in found if not _within(one, spans)]
-    spans += _spans(_FENCED, text) if bare else []
-    end = next((one for one in bare if not _is_quoted(text, one, spans)), next(iter(bare), None))
-    return (text[start : end.start()], text[end.end() :]) if end else (text[start:], "")
-
-
-def _template_opened(text: str) -> tuple[str, str] | None:
-    closings = [(rf"<({_NAME})(?:\s[^<>]{{0,200}})?>", rf"</(?P<name>{_NAME})\s*>"), *_FIXED]
-    spans: list[tuple[int, int]] | None = None
-    for opening, closing in closings:
-        for tag in islice(re.finditer(closing, text, re.IGNORECASE), MOST):
-            if spans is None:
-                spans = _spans(_FENCED, text) + _spans(_INLINE, text)
-            name = tag.groupdict().get("name")
-            opener = rf"<{re.escape(name)}(?:\s[^<>]{{0,200}})?>" if name else opening
-            if not _is_quoted(text, tag, spans) and _ends_a_thought(text, tag, opener):
-                return text[: tag.start()], text[tag.end() :]
-    return None
-
-
-def _ends_a_thought(text: str, tag: re.Match[str], opener: str) -> bool:
-    """Whether a closing tag ends what came before, rather than being spoken of in the middle of a sentence."""
-    before, after = text[: tag.start()], text[tag.end() :]
-    line = before.rpartition("\n")[2]
-    is_shown = _SHOWN.match(line) and line.strip() in {"", ">"}
-    if is_shown or after[:1] in set(",.;:)?!"):
-        return False
-    ends_line = after.lstrip(" \t")[:1] in {"", "\n", "\r"}
-    begins_line = not line.strip()
-    # a thought may mention the tag it began with
-    at = r"^[ \t]*" if begins_line and ends_line else ""
-    if re.search(at + opener, before, re.IGNORECASE | re.MULTILINE):
-        return False
-    if begins_line:
-        return True
-    abuts = line[-1].isalnum() or line[-1] in ".!?…:;,)]}\"'*$"
-    after_sentence = line.rstrip()[-1] in ".!?…"
-    if abuts or after_sentence:
-        return True
-    leads = _LEADS_TO_IT.search(line)  # unless the answer says it again, as a label
-    says_again = leads and after.lstrip().lower().startswith(leads[1].lower())
-    return ends_line and bool(after.strip()) and (not leads or bool(says_again))
-
-
-def _is_quoted(text: str, tag: re.Match[str], spans: list[tuple[int, int]]) -> bool:
-    if _within(tag, spans):
-        return True
-    before, after = text[tag.start() - 1 : tag.start()], text[tag.end() : tag.end() + 1]
-    if before in _QUOTES and _QUOTES[before] == after:
-        return True
-    line = text[: tag.start()].rpartition("\n")[2]
-    return line.count('"') % 2 == 1 and '"' in text[tag.end() :].partition("\n")[0]
-
-
-def _spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
-    return [one.span() for one in pattern.finditer(text)]
-
-
-def _within(tag: re.Match[str], spans: list[tuple[int, int]]) -> bool:
-    return any(start <= tag.start() < end for start, end in spans)
-
-
-def _of_channels(text: str) -> tuple[str, str]:
-    """Harmony: the last channel named final is the answer, all before it are thoughts."""
-    channels = [*_FINAL.finditer(text)]
-    start, end = channels[-1].span() if channels else (len(text), len(text))
-    return _MARKS.sub(" ", text[:start]).strip(), _END.split(text[end:])[0].strip()
-
 
 _THOUGHT_TYPES = {"thinking", "reasoning", "reasoning_content", "thought", "redacted_thinking"}
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")  # beside a message's content
@@ -231,7 +82,7 @@ def _said(message: Mapping[str, object], *, strip_think: bool) -> tuple[str, str
         thoughts += [_thought([one]) for one in content if _is_thought(one)]
         content = [one for one in content if not _is_thought(one)]
     if strip_think:
-        inside, text = split(written := flattened(content))
+        inside, text = thoughts_and_answer(written := flattened(content))
         thoughts.append(inside)
         content = content if text == written else text
     return "\n\n".join(filter(None, thoughts)), spoken({**message, "content": content})
@@ -357,6 +208,30 @@ def mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
+def message_of(body: object, otherwise: str) -> str:
+    """What a server says of its refusal, in one line; of a web page only that it is one."""
+    body = body[0] if isinstance(body, list) and body else body
+    if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
+        body = body["error"]
+    if isinstance(body, Mapping):
+        body = body.get("message") or body.get("error") or body
+    text = " ".join(str(body or otherwise).split())
+    return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text
+
+
+_SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
+    r"insufficient (?:quota|balance|credits?|funds)|out of (?:quota|credits?|funds)"
+    r"|exceeded your (?:current|monthly|plan'?s) (?:quota|budget|spend)|(?:credit )?balance is (?:too low|empty)"
+    r"|(?:quota|credits?) (?:has|have|is|are) (?:been )?(?:exhausted|used up|depleted|spent)",
+    re.IGNORECASE,
+)
+
+
+def is_spent(message: str) -> bool:
+    """Whether a server says that the account has nothing left."""
+    return _SPENT.search(message[:100]) is not None
+
+
 _READ = 600  # characters: further on servers quote what they were sent
 _ROW = re.compile(  # about this row's length or messages: another row may go well
     r"context (?:length|window|limit|size)|prompt is too long|messages?(?:\[|\.\d|['\"],)", re.IGNORECASE
@@ -443,3 +318,114 @@ def _remedy(name: str, text: str, sent: Mapping[str, object], *, is_unknown: boo
     other = next((one for one in _LIMITS if name in _LIMITS and one != name), None)
     instead = f" and {other}: {sent[name]}" if other and other not in sent else ""
     return f"set {_SETTINGS[name][0]}{instead} {_WHERE}"
+
+
+_RESET_AT_MOST_S = 60.0  # a limit often resets little by little: to be whole again takes longer than to let one through
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = (
+    r"(\d+(?:\.\d+)?)\s*"
+    r"(ms|milliseconds?|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])"
+)
+_PARTS = re.compile(_PART, re.IGNORECASE)
+_ALL_PARTS = re.compile(rf"(?:{_PART}[\s,]*)+", re.IGNORECASE)
+_IN_WORDS = re.compile(
+    rf"(?:again|retry(?:ing)?|wait|resets?|available)\W+(?:(?:in|after|for|again|about|at least|another)\W+){{0,3}}"
+    rf"((?:{_PART}(?:[\s,]|and)*)+)",
+    re.IGNORECASE,
+)
+_RESET = re.compile(r"(?:x-|[a-z]+-)?ratelimit-(?:.+-)?reset(?:-.+)?")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def seconds_asked(
+    headers: Mapping[str, str], words: str = "", *, status: int = 429
+) -> float | None:
+    """Seconds the server asks to wait: `retry-after-ms` or `retry-after`, its words, or when its limit resets.
+
+    Many servers tell the state of their limits with every reply: with another status than 429 it counts only when nothing
+    is left, and with 429 only when nothing is said to be left.
+
+    Example:
+        >>> seconds_asked({}, "Please try again in 1m30s."), seconds_asked({"retry-after-ms": "350"})
+        (90.0, 0.35)
+    """
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if (ms := _number(headers.get(name))) is not None:
+            return max(0.0, ms / 1000)
+    if (asked := _seconds(headers.get("retry-after") or "")) is not None:
+        return asked
+    if (asked := seconds_in_words(words)) is not None:
+        return asked
+    lower = {name.lower(): value for name, value in headers.items()}
+    return _until_reset(lower, is_limited=status == 429)
+
+
+def seconds_in_words(words: str) -> float | None:
+    """Seconds from "try again in 4.1s", "retry after 43 seconds", "wait 1m30s"; None where nothing of the kind stands."""
+    found = _IN_WORDS.search(words)
+    return _sum(found[1]) if found else None
+
+
+def _until_reset(headers: Mapping[str, str], *, is_limited: bool) -> float | None:
+    """Of several limits (requests, tokens) the used-up ones count, the last of them.
+
+    Else, when the rate was refused, the one that resets first: but none of which something is left, for what refused the
+    call is another limit then, such as one of calls under way, which ends long before that one resets.
+    """
+    told = [
+        (_number(headers.get(name.replace("reset", "remaining"))), _seconds(value))
+        for name, value in headers.items()
+        if _RESET.fullmatch(name)
+    ]
+    limits = [*told, *_combined(headers.get("ratelimit", ""))]
+    resets = [(left, asked) for left, asked in limits if asked is not None]
+    spent = [asked for left, asked in resets if left == 0]
+    unknown = [asked for left, asked in resets if left is None] if is_limited else []
+    if not spent and not unknown:
+        return None
+    found = max(spent) if spent else min(unknown)
+    return min(found, _RESET_AT_MOST_S)
+
+
+def _combined(header: str) -> Iterator[tuple[float | None, float | None]]:
+    """Of each limit in one header what is left of it, and the seconds until it resets.
+
+    Source: draft-ietf-httpapi-ratelimit-headers: `"default";r=50;t=30, "daily";r=0;t=900`, and of one limit, before its
+    version 08, `limit=100, remaining=50, reset=30`.
+    """
+    text = _QUOTED.sub("", header.lower())
+    for limit in [text] if "reset" in text else text.split(","):
+        said = dict(re.findall(r"([a-z]+)\s*=\s*([\d.]+)", limit))
+        left, reset = said.get("remaining", said.get("r")), said.get("reset", said.get("t"))
+        yield _number(left), _seconds(reset or "")
+
+
+def _seconds(text: str) -> float | None:
+    """A number of seconds, a time of day (as seconds or milliseconds since 1970, ISO or HTTP date), or "6m0s"."""
+    now = datetime.now(UTC)
+    if (number := _number(text)) is not None:
+        since_1970 = number / 1000 if number > 1e11 else number
+        return max(0.0, since_1970 - now.timestamp() if since_1970 > 1e9 else number)
+    if _ALL_PARTS.fullmatch(text.strip()):
+        return _sum(text)
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            at = read(text.strip())
+        except ValueError:
+            continue
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    return None
+
+
+def _sum(text: str) -> float:
+    parts = [(float(number), unit.lower()) for number, unit in _PARTS.findall(text)]
+    short = ["ms" if unit.startswith(("ms", "milli")) else unit[0] for _, unit in parts]
+    return sum(n * _UNITS[unit] for (n, _), unit in zip(parts, short, strict=True))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

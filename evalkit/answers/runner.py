@@ -19,8 +19,8 @@ from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
 from evalkit.answers.evaluation import SCORERS, Estimate, Evaluation, Names, PriceList, duration
 from evalkit.answers.functions import CallableModel, ModelFunction
-from evalkit.answers.reply import holds_thoughts
 from evalkit.answers.scoring import Checker
+from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, ModelError
 from evalkit.records import Answer, EvalResult, Example, Results
 from evalkit.settings import named
@@ -29,8 +29,7 @@ from evalkit.wording import count, listed, plural, visible
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from evalkit.answers.access import Access
-    from evalkit.answers.endpoint import Endpoint
+    from evalkit.answers.endpoint import Access, Endpoint
 
 T = TypeVar("T")
 R = TypeVar("R")

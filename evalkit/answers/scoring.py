@@ -89,12 +89,12 @@ def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
         return _schema_checker(inside(folder, rest) if folder else Path(rest))
     if is_own(choice):
         return own_function(choice, kind="checker", folder=folder)
-    if choice not in CHECKERS:
-        names = ", ".join(CHECKERS)
-        raise DesignError(
-            f"checker {choice!r}: use {names}, regex:<pattern>, schema:<file>, FILE.py:NAME or a callable"
-        )
-    return CHECKERS[choice]
+    if str(choice) in CHECKERS:
+        return CHECKERS[str(choice)]
+    names = ", ".join(CHECKERS)
+    raise DesignError(
+        f"checker {choice!r}: use {names}, regex:<pattern>, schema:<file>, FILE.py:NAME or a callable"
+    )
 
 
 CHECKERS: Mapping[str, Checker] = {
@@ -253,11 +253,11 @@ def scorer(choice: str | Scorer, *, folder: Path | None = None) -> Scorer:
         return choice
     if is_own(choice):
         return own_function(choice, kind="scorer", folder=folder)
-    if choice not in SCORERS:
-        raise DesignError(
-            f"scorer {choice!r}: use {', '.join(SCORERS)}, FILE.py:NAME or a callable(expected, predicted)"
-        )
-    return SCORERS[choice]
+    if str(choice) in SCORERS:
+        return SCORERS[str(choice)]
+    raise DesignError(
+        f"scorer {choice!r}: use {', '.join(SCORERS)}, FILE.py:NAME or a callable(expected, predicted)"
+    )
 
 
 def scorers_by_name(

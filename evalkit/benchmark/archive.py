@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from evalkit.answers.evaluation import Evaluation, Role
 from evalkit.answers.journal import Call
 from evalkit.benchmark.benchmark import UNSCORED, Benchmark
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, alone, read_json
+from evalkit.files import JsonObject, alone, read_json, to_json, utc
 from evalkit.interop.logs import Log, Row
 from evalkit.records import answers_hash
 from evalkit.redaction import without_secrets_in
@@ -211,13 +210,12 @@ def _laid_down(
         "study": benchmark.study.name,
         "role": role,
         **{name: head.get(name) for name in _HEAD},
-        "frozen_at": at.astimezone(UTC).isoformat(timespec="seconds"),
+        "frozen_at": utc(at),
         "frozen_with": version("evalkit"),
         "sets": sets,
         "files": ledger.files_sealed(folder, sorted(folder.iterdir())),
     }
-    text = json.dumps(without_secrets_in(record), indent=1, ensure_ascii=True, allow_nan=False)
-    (folder / journal.ARCHIVE).write_text(text + "\n", encoding="utf-8")
+    (folder / journal.ARCHIVE).write_bytes(to_json(without_secrets_in(record)))
     return record
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from msgspec import structs
@@ -16,17 +16,16 @@ from msgspec import structs
 from evalkit import evidence
 from evalkit.answers import dataset, evaluation, journal, runner
 from evalkit.answers.evaluation import ROLES, Evaluation, Role, prices_of
-from evalkit.answers.pairs import mean, quantile
-from evalkit.answers.reply import holds_thoughts
+from evalkit.answers.metrics import mean, quantile
 from evalkit.answers.scoring import checker as named_checker
 from evalkit.answers.scoring import own_hashes, scorers_by_name
-from evalkit.answers.submission import Submission
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
 from evalkit.benchmark.slices import SliceTable
+from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import BenchmarkEvidence, Evidence
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, utc
 from evalkit.records import (
     OPEN_SLICES,
     EvalResult,
@@ -39,6 +38,9 @@ from evalkit.records import (
 from evalkit.settings import Settings, named
 from evalkit.study import Study
 from evalkit.wording import count, listed, plural, scale_of
+
+if TYPE_CHECKING:
+    from evalkit.answers.submission import Submission
 
 FILE = "comparison.json"
 FIRST_SIZE = 200  # the lower end of the usual 200 to 500
@@ -259,6 +261,8 @@ class Benchmark:
 
     def submission(self, role: Role) -> Submission:
         """The batches by which a model's missing answers may be asked for."""
+        from evalkit.answers.submission import Submission  # openai takes most of a second
+
         asked = self.evaluation(role, about={"asked_through": "batch"})
         asked = replace(asked, journal=self.journals[role], limit=self.settings.limit)
         return Submission(evaluation=asked, path=self.study.path(f"batches/{role}.json"))
@@ -465,7 +469,7 @@ def evidence_of(
     against, fragility, wide = comparison.noninferiority, comparison.fragility, comparison.widened
     return BenchmarkEvidence(
         study=study,
-        made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        made_at=utc(now),
         models=dict(comparison.declared.models),
         bound_to=dict(bound_to),
         simulated=False,

@@ -11,14 +11,22 @@ import pandas as pd
 
 from evalkit import stats
 from evalkit.answers import metrics, scoring
-from evalkit.answers.metrics import Metrics
-from evalkit.answers.pairs import Pair, by_id, cells_of, check_matches, pair_of, paired_test
+from evalkit.answers.metrics import (
+    Metrics,
+    Pair,
+    by_id,
+    cells_of,
+    check_matches,
+    pair_of,
+    paired_test,
+)
 from evalkit.benchmark import frames
 from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject
 from evalkit.interop import Log, read_log
 from evalkit.interop.logs import chosen, told_apart
 from evalkit.records import Brief, EvalResult, Many
+from evalkit.settings import named
 from evalkit.wording import capital, count, effect, html_table, listed, plural
 
 if TYPE_CHECKING:
@@ -324,7 +332,7 @@ class Comparison(Brief):
             cut = own_slice(self, by)
             fields = frames.slice_fields(cut.pairs)
         elif by is not None:
-            fields = (by,) if isinstance(by, str) else tuple(by)
+            fields = (by,) if isinstance(by, str) else tuple(str(one) for one in named(by))
         margin = said.slice_margin if margin is None else margin
         return slice_table(cut, fields=fields, margin=margin, power=said.power, others=True)
 
@@ -333,8 +341,8 @@ class Comparison(Brief):
         from evalkit.benchmark.slices import find_slices
 
         pattern = self.declared.finder_pattern
-        named = {f"input matches {pattern}": pattern} if pattern else {}
-        return find_slices(self, predicates=named)
+        own = {f"input matches {pattern}": pattern} if pattern else {}
+        return find_slices(self, predicates=own)
 
     def __str__(self) -> str:
         metric = self.primary_metric.replace("_", " ")
@@ -542,9 +550,9 @@ def _metrics_to_test(
     )
     if primary_metric in shared:
         return shared, notes
-    if primary_metric in scoring.SCORERS or (primary_metric == "exact_match" and not only):
+    if str(primary_metric) in scoring.SCORERS or (primary_metric == "exact_match" and not only):
         return (*shared, primary_metric), notes
-    told = f"; {' '.join(notes)}" if primary_metric in only else ""
+    told = f"; {' '.join(notes)}" if str(primary_metric) in only else ""
     raise DesignError(
         f"primary metric {primary_metric!r}: these results carry {', '.join(shared)}{told}"
     )
@@ -558,8 +566,7 @@ def _undefined(pairs: Sequence[Pair], names: Iterable[str]) -> Iterable[str]:
 
 
 def _lower(chosen: str | Iterable[str], names: Sequence[str]) -> frozenset[str]:
-    listed = chosen.split(",") if isinstance(chosen, str) else chosen
-    lower = frozenset(one.strip() for one in listed if one.strip())
+    lower = frozenset(str(one) for one in named(chosen))
     if unknown := sorted(lower - set(names)):
         raise DesignError(
             f"lower_is_better names {', '.join(unknown)}: these results carry {', '.join(names)}"

@@ -32,7 +32,7 @@ from evalkit.answers.dataset import Problem
 from evalkit.answers.scoring import common_start, icd10cm_format
 from evalkit.conversation import Messages, attachments, conversation_text
 from evalkit.errors import DataError
-from evalkit.files import read_record, write_whole
+from evalkit.files import read_record, to_line, write_whole
 from evalkit.records import Brief, Example
 from evalkit.wording import listed, plural
 
@@ -389,7 +389,7 @@ def groups_of(texts: Sequence[str], alike: float, *, memory: Path | None = None)
     near = Near(groups=tuple(groups), n_left_out=found.n_left_out, key=key)
     with suppress(DataError):  # a read-only folder: the findings are made again next time
         if memory:
-            write_whole(memory, json.dumps(asdict(near)).encode())
+            write_whole(memory, to_line(asdict(near)))
     return near
 
 

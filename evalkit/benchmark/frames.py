@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -14,10 +13,10 @@ from pandas.api.types import is_numeric_dtype
 
 from evalkit import stats
 from evalkit.answers import scoring
-from evalkit.answers.pairs import Pair
+from evalkit.answers.metrics import Pair
 from evalkit.conversation import conversation_text
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, to_line
 from evalkit.records import EvalResult
 from evalkit.redaction import without_secrets_in
 from evalkit.wording import cleaned, for_spreadsheet, listed, visible
@@ -257,8 +256,7 @@ def write_examples(
     records = without_secrets_in([example_record(one, asked_again=mark) for one, mark in again])
     folder.mkdir(parents=True, exist_ok=True)
     table, lines = folder / f"{name}.csv", folder / f"{name}.jsonl"
-    text = "".join(json.dumps(one, ensure_ascii=True) + "\n" for one in records)
-    lines.write_text(text, encoding="utf-8")
+    lines.write_bytes(b"".join(to_line(one) + b"\n" for one in records))
     with table.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
         writer.writeheader()

@@ -14,12 +14,12 @@ import pandas as pd
 
 from evalkit import stats
 from evalkit.answers import evaluation, metrics
-from evalkit.answers.pairs import Pair
+from evalkit.answers.metrics import Pair
 from evalkit.benchmark.benchmark import Benchmark, can_ask
 from evalkit.benchmark.comparison import Comparison
 from evalkit.benchmark.frames import typed
 from evalkit.errors import ModelError
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, to_line
 from evalkit.records import Brief, EvalResult
 from evalkit.stats import RateInterval
 from evalkit.wording import cleaned, redacted, share
@@ -237,12 +237,12 @@ def _write_rows(benchmark: Benchmark, ids: set[str], path: Path) -> Path:
         one.line: one.example_id for one in benchmark.test_set.examples if one.example_id in ids
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with benchmark.path.open("rb") as old, path.open("w", encoding="utf-8") as new:
+    with benchmark.path.open("rb") as old, path.open("wb") as new:
         # as bytes: only a newline ends a line, as in the dataset
         for number, line in enumerate(old, start=1):
             if number in lines:
                 row = {**json.loads(line.decode("utf-8-sig")), "id": lines[number]}
-                new.write(json.dumps(row) + "\n")
+                new.write(to_line(row) + b"\n")
     return path
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from evalkit import stats
-from evalkit.answers.pairs import Pair, mean
+from evalkit.answers.metrics import Pair, mean
 from evalkit.benchmark.comparison import Comparison, Question
 from evalkit.benchmark.frames import NO_VALUE, label, shown_values, slice_fields, typed, value_of
 from evalkit.conversation import attachments, conversation_text, own_messages, spoken_text

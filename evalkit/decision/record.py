@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +16,7 @@ from evalkit.decision.layers import LayerDecision, read_layer
 from evalkit.decision.rules import STAGES, Rules, Stage
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import BenchmarkDetails, Evidence, as_json, details_of
-from evalkit.files import JsonObject, read_record
+from evalkit.files import JsonObject, read_record, utc
 from evalkit.records import Against, Brief, Layer, Missing
 from evalkit.wording import effect_text, listed
 
@@ -185,7 +185,7 @@ def decide(
     return Decision(
         study=study,
         stage=stage,
-        made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        made_at=utc(now),
         verdict=overall(layers),
         layers=layers,
         models=dict(about.models) if about else {},

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
@@ -17,7 +15,7 @@ from typing import Literal, TypedDict, overload
 from evalkit import ledger, wording
 from evalkit.conversation import Messages, conversation_text, without_instructions
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, Record, alone, as_record, read_json, write_whole
+from evalkit.files import JsonObject, Record, alone, as_record, read_json, to_json, utc, write_whole
 from evalkit.records import Brief, EvalResult, answers_hash
 from evalkit.study import checked_name
 
@@ -267,7 +265,7 @@ def prepare_human_eval_batch(
         study=study,
         round=round,
         simulated=simulated,
-        created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        created_at=utc(),
         bound_to={"test_set": bound.get("test_set", ""), "answers": answers_seal(bound)},
         key_sha256=sha256(key.to_bytes()),
         key=key,
@@ -397,8 +395,7 @@ def read_sealed(path: Path, kind: str, shape: type[Record]) -> Record:
 
 
 def _as_json(kind: str, values: JsonObject) -> bytes:
-    text = json.dumps({"kind": kind, "version": VERSION, **values}, indent=1, ensure_ascii=True)
-    return text.encode() + b"\n"
+    return to_json({"kind": kind, "version": VERSION, **values})
 
 
 def sha256(content: bytes) -> str:

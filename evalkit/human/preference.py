@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +21,7 @@ from evalkit.evidence import (
     ReportedRater,
     ReportedTest,
 )
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, utc
 from evalkit.human import ratings
 from evalkit.human.batch import Key, first_samples, n_differing
 from evalkit.human.ratings import LABELS, Columns, RaterCheck, first_votes
@@ -472,7 +471,7 @@ def human_evidence(
     """
     return HumanEvidence(
         study=study,
-        made_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        made_at=utc(),
         models=found.models or models,
         bound_to=found.bound_to or bound_to,
         simulated=found.simulated,

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -31,7 +30,7 @@ import traitlets
 from evalkit import wording
 from evalkit.conversation import conversation_css, structure
 from evalkit.errors import DataError, DesignError, EvalkitError
-from evalkit.files import JsonObject, as_record, read_json, write_new, write_whole
+from evalkit.files import JsonObject, as_record, read_json, to_json, utc, write_new, write_whole
 from evalkit.human.batch import Pair, Side, on_sides, sha256
 from evalkit.human.round import CHOICES, PRACTICE, Choice, Round, Vote, locked_before, round_folder
 from evalkit.study import Study
@@ -207,7 +206,7 @@ def _text(text: str) -> str:
 
 
 def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return utc(unit="microseconds")
 
 
 class Rater(anywidget.AnyWidget):
@@ -370,7 +369,7 @@ def links(round_: Round) -> Mapping[str, str]:
     path = round_.folder / "links.json"
     if not path.exists():
         codes = {secrets.token_urlsafe(12): rater for rater in round_.batch.raters}
-        write_new(path, json.dumps(codes, indent=1).encode(), mode=0o600)
+        write_new(path, to_json(codes), mode=0o600)
     remedy = "delete it, start again and send the new links"
     found = read_json(path, said="not readable", remedy=remedy)
     return as_record(found, dict[str, str], f"{path}: not readable", remedy)

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, get_args
@@ -33,6 +33,9 @@ from evalkit.files import (
     kept_quiet,
     lines,
     read_text,
+    to_json,
+    to_line,
+    utc,
     write_whole,
 )
 from evalkit.human.batch import (
@@ -164,7 +167,7 @@ class VoteFile:
             ) from why
 
     def _write(self, file: LineFile, record: Mapping[str, object]) -> None:
-        line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode()
+        line = json.dumps(record, separators=(",", ":")).encode()
         file.append(line, sync=True)
         self._take(line + b"\n")
 
@@ -457,7 +460,7 @@ class Round(Brief):
         record: JsonObject = {
             "kind": "evalkit-lock",
             "version": 1,
-            "locked_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "locked_at": utc(),
             "batch_sha256": self._sha256("batch.json"),
             "key_sha256": self.batch.key_sha256,
             "votes": votes,
@@ -465,14 +468,14 @@ class Round(Brief):
         }
         if before := [one["locked_at"] for one in self._locks()]:
             record["locked_before"] = before
-        text = json.dumps(record, indent=1).encode() + b"\n"
+        text = to_json(record)
         kept = {"locked_at": record["locked_at"], "lock_sha256": sha256(text)}
         names = ("batch.json", "key.json", *(f"votes/{rater}.jsonl" for rater in votes))
         sealed = {self.folder / name: self._sha256(name) for name in names}
         sealed[self.folder / LOCK] = kept["lock_sha256"]
         about = {"round": self.folder.name, "simulated": self.batch.simulated}
         with ledger.sealing(study_folder(self.folder), "round locked", about, sealed):
-            append_line(self.folder / LOCKS, json.dumps(kept).encode())  # a lock never lacks it
+            append_line(self.folder / LOCKS, to_line(kept))  # a lock never lacks it
             write_whole(self.folder / LOCK, text)
 
     def _sha256(self, name: str) -> str:

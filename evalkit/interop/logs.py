@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evalkit.answers import dataset, journal, runner, scoring
 from evalkit.conversation import Message
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject
+from evalkit.files import DoubledNameError, JsonObject, once_each
 from evalkit.records import Answer, EvalResult, Example
 from evalkit.study import project_root
 from evalkit.wording import listed, plural, visible, whole
@@ -337,7 +338,7 @@ def read_json(path: Path, need: str) -> tuple[Any, bool]:
         raise DataError(f"{path}: {size}, too much to be one run's answers; split it")
     text = text_in(path)
     try:
-        return json.loads(text), False
+        return _value(text), False
     except RecursionError as why:
         raise DataError(f"{path}: nested too deeply; {need}") from why
     except ValueError as why:
@@ -345,8 +346,12 @@ def read_json(path: Path, need: str) -> tuple[Any, bool]:
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         try:
-            rows += [json.loads(line)] if line.strip() else []
+            rows += [_value(line)] if line.strip() else []
         except (ValueError, RecursionError) as why:
+            if isinstance(why, DoubledNameError):
+                raise DataError(f"{path}:{number}: {why}; keep one of them") from why
+            if not rows and isinstance(fault, DoubledNameError):
+                raise DataError(f"{path}: {fault}; keep one of them") from why
             if not rows and line.lstrip()[0] == "[":
                 told = f"not a whole JSON array ({fault}); copy it again or export it anew"
                 raise DataError(f"{path}: {told}") from why
@@ -355,6 +360,9 @@ def read_json(path: Path, need: str) -> tuple[Any, bool]:
             remedy = "write one JSON object on each line, or copy it again or export it anew"
             raise DataError(f"{what}; {remedy}") from why
     return rows, True
+
+
+_value = partial(json.loads, object_pairs_hook=once_each)
 
 
 def _journal(path: Path, test_file: Path | None) -> Log:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from evalkit.answers.shapes import (
     spelled,
 )
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, to_line
 from evalkit.interop.logs import Log, columns_named, read_json, read_log, start_of, text_in
 from evalkit.redaction import without_secrets_in
 from evalkit.wording import count, listed, plural, visible
@@ -53,12 +52,7 @@ class Converted:
     def lines(self) -> bytes:
         """The rows as chat JSONL, without known keys."""
         rows = (without_secrets_in(one) for one in self.rows)
-        return b"".join(_line(one) for one in rows)
-
-
-def _line(row: JsonObject) -> bytes:
-    text = json.dumps(row, ensure_ascii=False)
-    return text.encode(errors="backslashreplace") + b"\n"  # half characters: as JSON escapes them
+        return b"".join(to_line(one, ascii_only=False) + b"\n" for one in rows)
 
 
 def convert(path: str | Path, *, columns: Mapping[str, str] | str = "") -> Converted:

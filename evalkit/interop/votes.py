@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from evalkit.conversation import INSTRUCTIONS
-from evalkit.files import JsonObject
+from evalkit.files import JsonObject, to_json, to_line
 from evalkit.records import RatedPair
 from evalkit.redaction import without_secrets_in
 
@@ -34,8 +33,8 @@ def write_dpo(
         The number of pairs written.
     """
     rows = [_dpo_row(pair, system_prompt, style) for pair in pairs if _mean_score(pair)]
-    lines = [json.dumps(without_secrets_in(row)) + "\n" for row in rows]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    lines = (to_line(without_secrets_in(row)) + b"\n" for row in rows)
+    Path(path).write_bytes(b"".join(lines))
     return len(rows)
 
 
@@ -66,8 +65,7 @@ def write_llm_comparator(
         ],
         "examples": [_example(pair) for pair in pairs],
     }
-    text = json.dumps(without_secrets_in(record), indent=1)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    Path(path).write_bytes(to_json(without_secrets_in(record)))
     return len(pairs)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from evalkit import ledger, wording
 from evalkit.decision import history
 from evalkit.decision.concerns import changed_files
 from evalkit.errors import DataError, DesignError, EvalkitError, ModelError
-from evalkit.files import write_whole
+from evalkit.files import to_json, write_whole
 from evalkit.interop import read_log
 from evalkit.report import kernels, manifest
 from evalkit.report.notebook import Executed, checked_parameters, execute
@@ -118,7 +117,7 @@ def run_study(
     checked_parameters(values, {book: declared_parameters(book) for book in all_books})
     said = whole_question(settings_of(values))
     folder = study.run_folder(run_name)
-    write_whole(folder / PINNED, json.dumps(values, indent=1).encode() + b"\n")
+    write_whole(folder / PINNED, to_json(values))
     began = time.monotonic()
     say(f"{name}: {wording.plural(len(books), 'chapter')} into {folder}")
     if told := retirement(said, datetime.now(UTC).date()):

@@ -17,7 +17,7 @@ from evalkit import ledger
 from evalkit.abtest.lock import PLAN_FILE
 from evalkit.decision.concerns import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
-from evalkit.files import from_json, read_record, write_whole
+from evalkit.files import from_json, read_record, to_json, utc, write_whole
 from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
 from evalkit.settings import Value, is_elsewhere
@@ -89,7 +89,7 @@ def write(
     made = Manifest(
         study=study.name,
         run=folder.name,
-        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        made_at=utc(),
         seconds=round(seconds, 1),
         headline=headline,
         deck=deck,
@@ -118,8 +118,7 @@ def note(folder: Path, sentence: str) -> None:
 
 def _write(folder: Path, made: Manifest) -> Manifest:
     record = without_secrets_in(msgspec.to_builtins(made))
-    text = json.dumps(record, indent=1, sort_keys=True)
-    write_whole(folder / FILE, text.encode() + b"\n")
+    write_whole(folder / FILE, to_json(record, sort_keys=True))
     return msgspec.convert(record, Manifest)
 
 

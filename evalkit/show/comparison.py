@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from evalkit import stats, wording
-from evalkit.answers.pairs import quantile, taken_test
+from evalkit.answers.metrics import quantile, taken_test
 from evalkit.benchmark.benchmark import Costs
 from evalkit.benchmark.comparison import Change, Comparison
 from evalkit.files import JsonObject

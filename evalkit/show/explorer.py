@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -21,11 +20,11 @@ from IPython.display import display
 
 from evalkit import wording
 from evalkit.answers import scoring
-from evalkit.answers.pairs import Pair
+from evalkit.answers.metrics import Pair
 from evalkit.benchmark.frames import example_record, examples_frame
 from evalkit.conversation import Messages, conversation_css, conversation_html, conversation_text
 from evalkit.errors import DataError
-from evalkit.files import append_line, lines, write_whole
+from evalkit.files import append_line, lines, to_line, utc, write_whole
 from evalkit.human.round import in_jupyter
 from evalkit.records import EvalResult
 from evalkit.redaction import without_secrets
@@ -87,10 +86,10 @@ def write_kept(path: Path, example_id: str, kept: Kept) -> None:
         "note": without_secrets(wording.cleaned(kept.note)[0]),
         "tags": [without_secrets(wording.cleaned(one)[0]) for one in kept.tags],
         "marked": kept.marked,
-        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "at": utc(),
     }
     said = {name: value for name, value in row.items() if value or name == "note"}
-    append_line(path, json.dumps(said).encode())
+    append_line(path, to_line(said))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +161,7 @@ class Selection:
         Raises:
             DataError: It cannot be written.
         """
-        text = "".join(json.dumps(self._record(one)) + "\n" for one in self.pairs)
-        return write_whole(path, text.encode())
+        return write_whole(path, b"".join(to_line(self._record(one)) + b"\n" for one in self.pairs))
 
     def answer(self, model: str, example_id: str) -> str:
         """A further model's answer to an example; "" where it gave none."""

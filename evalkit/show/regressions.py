@@ -450,7 +450,9 @@ def _held(noise: NoiseFloor) -> str:
 def handed_on(record: Evidence | None) -> Html:
     """Whether this chapter's findings reached the benchmark's record, and what is still missing."""
     if record is None:
-        not_there = "the benchmark chapter has not written it for these answers; run it first"
+        not_there = (
+            "the benchmark chapter has not written it for these answers and settings; run it first"
+        )
         return note(f"Not added to comparison.json: {not_there}.")
     prices = "; ".join(f"{one.action}: {one.price}" for one in map(in_words, record.missing))
     return note(f"Missing: {prices}." if prices else "No undecided slice needs more examples.")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from evalkit.answers.access import Access
+from evalkit.answers.endpoint import Access
 
 
 def access(size=32, patience_s=600.0):

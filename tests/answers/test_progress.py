@@ -10,7 +10,7 @@ import time
 import pytest
 from faulty_server import FaultyServer
 
-from evalkit.answers.access import Access
+from evalkit.answers.endpoint import Access
 from evalkit.answers.evaluation import Estimate, Evaluation, Prices, prices_of
 from evalkit.answers.runner import Progress, Tally, run_automated_eval
 from evalkit.errors import DataError

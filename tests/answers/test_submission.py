@@ -9,8 +9,7 @@ from faulty_server import THOUGHTS, FaultyServer
 
 from evalkit.__main__ import main
 from evalkit.answers import journal
-from evalkit.answers.batch_api import AwayError
-from evalkit.answers.submission import Submission
+from evalkit.answers.submission import AwayError, Submission
 from evalkit.benchmark.benchmark import Benchmark
 from evalkit.errors import DataError, ModelError
 from evalkit.study import Study

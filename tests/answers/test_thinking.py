@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.answers.reply import holds_thoughts, split
+from evalkit.conversation import holds_thoughts, thoughts_and_answer
 
 NAMES = ("think", "Thinking", "thought", "reasoning", "seed:think", "longcat_think", "scratchpad")
 SHAPES = [
@@ -34,7 +34,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("text", SHAPES)
 def test_each_shape_in_use_is_told_from_the_answer(text):
-    thoughts, answer = split(text)
+    thoughts, answer = thoughts_and_answer(text)
     assert answer == "R07"
     assert "throat, so R07" in thoughts
 
@@ -74,7 +74,7 @@ def test_each_shape_in_use_is_told_from_the_answer(text):
     ],
 )
 def test_an_answer_that_quotes_a_tag_is_left_whole(text):
-    assert split(text) == ("", text)
+    assert thoughts_and_answer(text) == ("", text)
     assert not holds_thoughts(text)
 
 
@@ -91,7 +91,7 @@ def test_an_answer_that_quotes_a_tag_is_left_whole(text):
     ],
 )
 def test_a_thought_that_does_not_come_to_an_end_is_no_answer(text):
-    thoughts, answer = split(text)
+    thoughts, answer = thoughts_and_answer(text)
     assert answer == ""
     assert "so it could be" in thoughts
 
@@ -115,12 +115,12 @@ def test_a_thought_that_does_not_come_to_an_end_is_no_answer(text):
     ],
 )
 def test_thoughts_that_speak_of_their_own_tag_end_where_they_end(text, answer):
-    assert split(text)[1] == answer
+    assert thoughts_and_answer(text)[1] == answer
 
 
 @given(st.text(alphabet='</think>\n `"ab[]THINK|', max_size=60))
 def test_what_is_kept_as_answer_is_the_end_of_the_text_or_all_of_it(text):
-    thoughts, answer = split(text)
+    thoughts, answer = thoughts_and_answer(text)
     assert answer.strip() in text
     assert thoughts or answer == text or holds_thoughts(text)
 
@@ -130,5 +130,5 @@ def test_what_is_kept_as_answer_is_the_end_of_the_text_or_all_of_it(text):
 )
 def test_a_text_of_nothing_but_tags_takes_no_time(text):
     started = time.perf_counter()
-    split(text * (300_000 // len(text)))
+    thoughts_and_answer(text * (300_000 // len(text)))
     assert time.perf_counter() - started < 3

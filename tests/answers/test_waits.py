@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from evalkit.answers.access import seconds_asked, seconds_in_words
+from evalkit.answers.reply import seconds_asked, seconds_in_words
 
 
 @pytest.mark.parametrize(

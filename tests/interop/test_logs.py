@@ -531,3 +531,21 @@ def test_a_number_too_large_to_be_one_is_no_score(tmp_path):
     path = tmp_path / "table.jsonl"
     path.write_text(json.dumps([{"id": 1, "output": "a", "judge": 10**400}]))
     assert read_log(path).rows[0].scores == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            '{"id": 1, "output": "a"}\n{"id": 2, "output": "a", "output": "b"}',
+            ':2: the name "output"',
+        ),
+        ('[\n{"id": 1, "id": 2,\n"output": "a"}\n]', ': the name "id"'),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused_and_not_read_by_its_last_value(
+    content, told, tmp_path
+):
+    (path := tmp_path / "rows.jsonl").write_text(content)
+    with pytest.raises(DataError, match=f"rows.jsonl{told} stands twice in one object; keep one"):
+        read_log(path)

@@ -9,7 +9,7 @@ import numpy as np
 import seaborn as sns
 
 from evalkit import wording
-from evalkit.answers.pairs import quantile
+from evalkit.answers.metrics import quantile
 from evalkit.show import say, style
 from evalkit.show.comparison import (
     cells_title,
