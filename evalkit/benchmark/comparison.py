@@ -11,15 +11,7 @@ import pandas as pd
 
 from evalkit import stats
 from evalkit.answers import metrics, scoring
-from evalkit.answers.metrics import (
-    Metrics,
-    Pair,
-    by_id,
-    cells_of,
-    check_matches,
-    pair_of,
-    paired_test,
-)
+from evalkit.answers.metrics import Metrics, Pair
 from evalkit.benchmark import frames
 from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject
@@ -268,7 +260,7 @@ class Comparison(Brief):
 
     def test_of(self, pairs: Sequence[Pair], metric: str, *, alpha: float | None = None) -> Result:
         """The paired test of some of the examples, made as the comparison's own are."""
-        return paired_test(
+        return metrics.paired_test(
             pairs,
             metric,
             alpha=self.alpha if alpha is None else alpha,
@@ -397,17 +389,17 @@ def compare_models(
         >>> dict(result.cells), result.regressed[0].example_id, round(result.exact_match_improvement, 6)
         ({'both_right': 1, 'fixed': 8, 'regressed': 1, 'both_wrong': 0}, '0', 0.7)
     """
-    old = by_id(_results(base_results, "base"), "base")
-    new = by_id(_results(ft_results, "fine-tuned"), "fine-tuned")
+    old = metrics.by_id(_results(base_results, "base"), "base")
+    new = metrics.by_id(_results(ft_results, "fine-tuned"), "fine-tuned")
     shared = [name for name in old if name in new]
-    check_matches(old, new, shared)
+    metrics.check_matches(old, new, shared)
     before, after = ([one for name in shared for one in side[name]] for side in (old, new))
     names, odd = _metrics_to_test(before, after, primary_metric)
     lower = _lower(lower_is_better, names)
     values = (metrics.value(one, primary_metric) for one in (*before, *after))
     by = primary_metric if all(one in (0.0, 1.0) for one in values) else "exact_match"
     pairs = tuple(
-        pair_of(name, old[name], new[name], names, by, lower_is_better=by in lower)
+        metrics.pair_of(name, old[name], new[name], names, by, lower_is_better=by in lower)
         for name in shared
     )
     n, sides = len(pairs), [side for one in pairs for side in (one.base, one.fine_tuned)]
@@ -422,7 +414,9 @@ def compare_models(
     def tested(name: str, some: Sequence[Pair] = pairs) -> Result:
         at = level if name == primary_metric else alpha
         turned = name in lower
-        return paired_test(some, name, alpha=at, clustered=clustered, lower_is_better=turned)
+        return metrics.paired_test(
+            some, name, alpha=at, clustered=clustered, lower_is_better=turned
+        )
 
     tests = {name: tested(name) for name in names}
     primary, kept = tests[primary_metric], [one for one in pairs if not one.any_error]
@@ -442,11 +436,11 @@ def compare_models(
         primary=primary,
         tests=tests,
         beside={
-            name: paired_test(pairs, name, alpha=alpha, lower_is_better=name in lower)
+            name: metrics.paired_test(pairs, name, alpha=alpha, lower_is_better=name in lower)
             for name in (names if clustered else ())
         },
         p_adjusted=dict(zip(others, adjusted, strict=True)),
-        cells=cells_of(pairs),
+        cells=metrics.cells_of(pairs),
         pairs=pairs,
         fragility=Fragility(
             n_errors=n - len(kept),

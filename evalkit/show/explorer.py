@@ -28,7 +28,6 @@ from evalkit.files import append_line, lines, to_line, utc, write_whole
 from evalkit.human.round import in_jupyter
 from evalkit.records import EvalResult
 from evalkit.redaction import without_secrets
-from evalkit.show import say
 from evalkit.show.regressions import marked, merged
 from evalkit.show.tables import note
 
@@ -597,7 +596,7 @@ def _answer(name: str, one: EvalResult, safe: str) -> str:
 
 
 def _metric_name(metric: str) -> str:
-    return say.measured(metric)[0] if metric in TAKEN else say.label(metric)
+    return wording.measured(metric)[0] if metric in TAKEN else wording.label(metric)
 
 
 def _dropdown(

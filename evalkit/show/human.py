@@ -17,7 +17,7 @@ from evalkit.evidence import HumanEvidence
 from evalkit.human.preference import Preference
 from evalkit.human.ratings import FAST_S, Check, RaterCheck
 from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
-from evalkit.show import say, style, tables
+from evalkit.show import style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
 from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
@@ -252,7 +252,7 @@ def metric_agreement(found: Preference) -> Html:
     """How often each metric names the model that people name."""
     rows = [
         {
-            "Metric": say.label(one.metric),
+            "Metric": wording.label(one.metric),
             "Same model": wording.share(one.agreement.successes, one.agreement.n),
             "Interval": _ends(one.agreement) if one.agreement.n else wording.NOTHING,
             "Metric undecided": one.undecided_by_metric,

@@ -5,7 +5,7 @@ import pytest
 from grammar import faults
 
 from evalkit import show, stats, wording
-from evalkit.benchmark.benchmark import Benchmark
+from evalkit.benchmark.benchmark import Benchmark, Costs
 from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.frames import examples_frame
@@ -17,7 +17,7 @@ from evalkit.benchmark.slices import (
 )
 from evalkit.records import EvalResult
 from evalkit.show import comparison as shown
-from evalkit.show import doctor, regressions, say, table
+from evalkit.show import doctor, regressions, table
 from evalkit.study import Study
 
 SENTENCES = {
@@ -36,7 +36,7 @@ SENTENCES = {
     "chance": lambda found: shown.chance(with_chance(found, 0.2)),
     "footnotes": shown.footnotes,
     "wrong": shown.wrong,
-    "accident": lambda found: say.rewarded_by_accident(found.tests),
+    "accident": lambda found: wording.rewarded_by_accident(found.tests),
 }
 FIGURES = ["rates", "differences", "cells", "similarity", "scatter", "spread", "detectable"]
 
@@ -130,7 +130,7 @@ def test_a_metric_known_of_no_example_is_said_to_be_so(comparison_in):
 def test_no_difference_always_comes_with_its_interval(comparison_in):
     for text in (
         shown.answer_said(comparison_in("no difference shown")),
-        say.effect(stats.paired_binary_test(5, 3, 3, 5)),
+        wording.stated(stats.paired_binary_test(5, 3, 3, 5)),
     ):
         assert "95% interval" in text
 
@@ -190,8 +190,10 @@ def test_slices_nobody_declared_are_not_said_to_be_no_worse(comparison_in):
 
 
 def test_what_nobody_knows_a_metric_to_reward_is_not_said():
-    assert say.rewarded_by_accident(["normalised_exact"]) == say.rewarded_by_accident([]) == ""
-    assert say.rewarded_by_accident(["normalised_exact", "similarity"]).endswith(
+    assert (
+        wording.rewarded_by_accident(["normalised_exact"]) == wording.rewarded_by_accident([]) == ""
+    )
+    assert wording.rewarded_by_accident(["normalised_exact", "similarity"]).endswith(
         "an answer, right or wrong."
     )
 
@@ -302,12 +304,11 @@ TABLES = {
     "examples": lambda c, s, n: show.examples(c.to_frame(by="example")),
     "slices": lambda c, s, n: table(regressions.slice_rows(s), caption=regressions.slices_title(s)),
     "metrics": lambda c, s, n: table(shown.metric_rows(c)),
-    "segments": lambda c, s, n: table(regressions.segment_rows(find_slices(c, min_support=5))),
     "comparison": lambda c, s, n: c,
     "metrics of one model": lambda c, s, n: c.base,
     "slice table": lambda c, s, n: show.slices(s),
     "noise": lambda c, s, n: show.note(f"{n} {regressions.marks(n)}"),
-    "found": lambda c, s, n: show.segments(find_slices(c, min_support=5)),
+    "segments": lambda c, s, n: show.segments(find_slices(c, min_support=5)),
 }
 
 
@@ -340,8 +341,9 @@ def test_costs_without_prices_are_a_dash(comparison_in, tmp_path):
     (tmp_path / "data/s/study.yaml").write_text("study: s\n")
     found = [one.base for one in comparison_in("better").pairs]
     benchmark = Benchmark(study=Study(name="s", root=tmp_path, overrides={"prices_file": ""}))
-    costs = shown.cost_rows({"base": benchmark.cost("m", found)})[0]
-    assert (costs["answers"], costs["money"], costs["tokens in"]) == (100, "–", None)
+    cost = benchmark.cost("m", found)
+    assert (cost["answers"], cost["money"], cost["prompt_tokens"]) == (100, None, None)
+    assert show.costs(Costs(by_model={"base": cost})).text.split()[-1] == "–"
 
 
 def test_training_is_spoken_of_only_as_searched():
@@ -378,7 +380,7 @@ def test_similarity_is_no_percentage():
             str(regressions.slice_rows(table_of)),
             shown.answer_said(found),
             shown.similarity_title(found),
-            say.effect(found.primary),
+            wording.stated(found.primary),
             shown.settle(found),
         ]
     )
