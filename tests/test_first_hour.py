@@ -43,6 +43,15 @@ def test_a_frame_of_answers_is_not_taken_for_one_of_examples(comparison):
         DesignError, match=r'no column status, .* comparison.to_frame\(by="example"'
     ):
         show.examples(comparison.to_frame())
+    with pytest.raises(
+        DesignError, match=r'no column status, .*rows of comparison.to_frame\(by="example"'
+    ):
+        show.examples(comparison)
+
+
+def test_of_what_an_answer_took_only_what_is_recorded_is_drawn(comparison):
+    with pytest.raises(DesignError, match="field is 'tokens'; need 'latency_ms' or"):
+        show.spread(comparison, "tokens")
 
 
 def test_a_row_or_a_role_of_another_name_is_refused_not_taken_for_the_last_one(here, comparison):

@@ -309,7 +309,8 @@ class Comparison(Brief):
         """The declared slices, or others: tested on the primary metric, the other metrics in `others`.
 
         Args:
-            by: Slice fields by name; or a series of an own value an example, its index the ids, its name the field's.
+            by: Slice fields by name, in a text with commas between them; or a series of an own value an example, its
+                index the ids, its name the field's.
             margin: Largest loss, as a fraction, that a slice may show; the declared one by default.
 
         Raises:
@@ -324,7 +325,7 @@ class Comparison(Brief):
             cut = own_slice(self, by)
             fields = frames.slice_fields(cut.pairs)
         elif by is not None:
-            fields = (by,) if isinstance(by, str) else tuple(str(one) for one in named(by))
+            fields = tuple(str(one) for one in named(by))
         margin = said.slice_margin if margin is None else margin
         return slice_table(cut, fields=fields, margin=margin, power=said.power, others=True)
 

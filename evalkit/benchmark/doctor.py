@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,7 +30,7 @@ from evalkit import conversation as talk
 from evalkit import stats
 from evalkit.answers import dataset
 from evalkit.answers.dataset import Problem
-from evalkit.answers.scoring import common_start, icd10cm_format
+from evalkit.answers.scoring import common_start, icd10cm_format, tool_call
 from evalkit.conversation import Messages, attachments, conversation_text
 from evalkit.errors import DataError
 from evalkit.files import read_record, to_line, write_whole
@@ -295,12 +296,14 @@ class Hints:
         clusters: Number of values of each field that every row has and several rows share.
         checker: A value for the setting `checker`, "" for none.
         n_labels: Different expected answers, where each is one of a few short ones; 0 where they are not.
+        expects: What all rows expect, where it is no text: "nothing", or "calls" of tools.
     """
 
     slices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     clusters: Mapping[str, int] = field(default_factory=dict)
     checker: str = ""
     n_labels: int = 0
+    expects: Literal["text", "nothing", "calls"] = "text"
 
 
 def hints(path: Path) -> Hints:
@@ -321,8 +324,13 @@ def hints(path: Path) -> Hints:
             slices[name] = dict(seen.most_common())
         elif _is_source(seen, len(rows)):
             clusters[name] = len(seen)
-    checker, n_labels = _labels([row.expected.strip() for row in rows if row.expects])
-    return Hints(slices=slices, clusters=clusters, checker=checker, n_labels=n_labels)
+    answers = [row.expected.strip() for row in rows if row.expects]
+    checker, n_labels = _labels(answers)
+    calls = all(tool_call(one, "") is not None for one in answers)
+    expects = "nothing" if not answers else "calls" if calls else "text"
+    return Hints(
+        slices=slices, clusters=clusters, checker=checker, n_labels=n_labels, expects=expects
+    )
 
 
 def _is_kind(seen: Counter[str]) -> bool:

@@ -115,9 +115,10 @@ def slice_fields(pairs: Sequence[Pair], asked: Sequence[str] = ()) -> list[str]:
     """The slice fields that the examples carry; those asked for must be among them."""
     known = list(dict.fromkeys(name for one in pairs for name in one.base.slices))
     if pairs and (unknown := [name for name in asked if name not in known]):
+        wanted = ",".join(dict.fromkeys([*known, *unknown]))
         raise DesignError(
             f"slice field {unknown[0]!r}: no example carries it; known are {', '.join(known) or 'none'}. Other fields of "
-            'the test set are read where they are named: Study.open(..., slice_fields="kind,style")'
+            f'the test set are read where they are named: Study.open(..., slice_fields="{wanted}")'
         )
     return known
 

@@ -10,6 +10,7 @@ from evalkit import stats, wording
 from evalkit.answers.metrics import quantile, taken_test
 from evalkit.benchmark.benchmark import Costs
 from evalkit.benchmark.comparison import Change, Comparison
+from evalkit.errors import need_one_of
 from evalkit.files import JsonObject
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import NonInferiorityTest
@@ -120,6 +121,8 @@ def rates_title(comparison: Comparison) -> str:
     if not comparison.n:
         return "No examples were answered by both models"
     name, said = label(comparison.primary_metric), comparison.conclusion
+    if comparison.primary.estimate is None:
+        return f"{capital(name)} is not known of any example"
     moved = f"from {_primary_levels(comparison)}"
     words = f"goes {moved}, {against(comparison) or 'no difference shown'}"
     if said in SHOWN:
@@ -335,7 +338,12 @@ def scatter_title(comparison: Comparison, metric: str) -> str:
 
 
 def spread(comparison: Comparison, field: str = "latency_ms") -> Html:
-    """How long answers took (`latency_ms`) or were (`completion_tokens`)."""
+    """How long answers took (`latency_ms`) or were (`completion_tokens`).
+
+    Raises:
+        DesignError: Another field.
+    """
+    need_one_of(("latency_ms", "completion_tokens", "prompt_tokens"), "field", field)
     what, most = "Tokens of each answer", comparison.declared.max_tokens
     caption = f"An answer is cut off at {count(most)} tokens." if most else ""
     if field == "latency_ms":

@@ -24,6 +24,11 @@ _NOUNS = {
     "too many slices": ("slice field with too many values", "slice fields with too many values"),
     "size": ("remark on the size", "remarks on the size"),
 }
+_EXPECTED = {  # what follows where answers are not compared as texts
+    "nothing": "No row has an expected answer: people decide (benchmark_needs: not worse, in the rules), or declare "
+    "primary_metric: format with a checker, or a scorer of your own",
+    "calls": "Expected answers are calls of tools; by name and arguments: scorers: tool_call, primary_metric: tool_call",
+}
 _ALIKE = f"{{inputs}} inputs, each at least {doctor.NEAR:.0%} alike to another"
 _LEAKED = "take it out of the test set or of the training"
 _SAID = {  # what was found, and what to do about it
@@ -99,8 +104,10 @@ def lines(found: Checkup) -> list[str]:
 
 
 def counted(found: Checkup) -> list[str]:
-    """Findings by kind: "2 duplicates"."""
-    return [plural(n, *_NOUNS.get(kind, (kind,))) for kind, n in found.counts().items()]
+    """Findings by kind: "2 duplicates"; of rows that expect nothing, the rows."""
+    rows = {one.kind: one.n for one in found.findings if one.kind == "nothing expected"}
+    counts = {**found.counts(), **rows}
+    return [plural(n, *_NOUNS.get(kind, (kind,))) for kind, n in counts.items()]
 
 
 def rows(found: Checkup) -> list[dict[str, str]]:
@@ -169,6 +176,8 @@ def hinted(found: Hints) -> list[str]:
     for name, n in found.clusters.items():
         count_as = f"rows of one source count together: cluster_field: {_quoted(name)}"
         told.append(f"Rows share {name} ({n} values); {count_as}")
+    if found.expects in _EXPECTED:
+        told.append(_EXPECTED[found.expects])
     if found.checker:
         json_said = "are JSON; put a JSON schema beside the test file"
         looks = {doctor.SCHEMA: json_said, doctor.ICD: "are codes of ICD-10-CM"}

@@ -26,7 +26,7 @@ from evalkit.conversation import Messages, conversation_css, conversation_html, 
 from evalkit.errors import DataError
 from evalkit.files import append_line, lines, to_line, utc, write_whole
 from evalkit.human.round import in_jupyter
-from evalkit.records import EvalResult
+from evalkit.records import Brief, EvalResult
 from evalkit.redaction import without_secrets
 from evalkit.show.regressions import marked, merged
 from evalkit.show.tables import note
@@ -114,8 +114,8 @@ class Filter:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Selection(Brief):
     """Compared examples, with what was kept on them.
 
     Attributes:

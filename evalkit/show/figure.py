@@ -19,10 +19,11 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.category import StrCategoryLocator
-from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.collections import PathCollection, PolyCollection, QuadMesh
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, Formatter, ScalarFormatter
 
@@ -289,20 +290,24 @@ def _legend(figure: Figure) -> str:
 
 
 def _counted(panels: list[Axes]) -> str:
-    lines = [line for one in panels for line in one.lines if np.size(line.get_xdata()) > 1]
-    drawn = [line for line in lines if line.get_linestyle() not in _NONE]
-    n_straight = sum(_is_straight(line) for line in drawn)
+    lines = [line for one in panels for line in one.lines if line.get_linestyle() not in _NONE]
+    sides = [_n_sides(line) for line in lines]
+    n_straight = sides.count(1)  # an error bar or a line of reference
     bars = (found for one in panels for found in one.containers if isinstance(found, BarContainer))
     shades = (mesh.get_array() for mesh in _of(QuadMesh, panels))
     counts = {
-        "line": len(drawn) - n_straight,
+        "line": sides.count(2),
         "point": _n_points(panels),
         "bar": sum(map(len, bars)),
+        "box": sum(isinstance(patch, PathPatch) for one in panels for patch in one.patches),
+        "shaded area": len(_of(PolyCollection, panels)),
         "shaded cell": sum(np.size(values) for values in shades if values is not None),
     }
-    told = [wording.plural(n, name) for name, n in counts.items() if n]
-    bounded = told and n_straight >= max(counts["point"], counts["bar"]) > 0
-    return f"Drawn: {', '.join(told)}{', with error bars' if bounded else ''}" if told else ""
+    nouns = {"box": "boxes"}
+    told = [wording.plural(n, name, nouns.get(name, "")) for name, n in counts.items() if n]
+    filled = counts["box"] or counts["shaded area"]
+    has_bars = not filled and n_straight >= max(counts["point"], counts["bar"]) > 0
+    return f"Drawn: {', '.join(told)}{', with error bars' if has_bars else ''}" if told else ""
 
 
 def _n_points(panels: list[Axes]) -> int:
@@ -315,10 +320,11 @@ def _of(kind: type[Drawn], panels: list[Axes]) -> list[Drawn]:
     return [one for axes in panels for one in axes.collections if isinstance(one, kind)]
 
 
-def _is_straight(line: Line2D) -> bool:
-    """An error bar or a line of reference: it stands at one place of an axis."""
-    sides = (line.get_xdata(orig=False), line.get_ydata(orig=False))
-    return any(np.unique(np.asarray(side, float)).size == 1 for side in sides)
+def _n_sides(line: Line2D) -> int:
+    """Along how many axes a line runs: none of a point, or where nothing is known."""
+    ends = np.asarray([line.get_xdata(orig=False), line.get_ydata(orig=False)], float)
+    known = ends[:, np.isfinite(ends).all(axis=0)]
+    return sum(np.unique(side).size > 1 for side in known)
 
 
 def _some(names: list[str]) -> str:

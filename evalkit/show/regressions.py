@@ -322,7 +322,7 @@ def examples(frame: pd.DataFrame, *, most: int = 30, open_rows: int | None = 5) 
     Raises:
         DesignError: A frame with another row.
     """
-    if lacking := [name for name in _EXAMPLE if name not in frame]:
+    if lacking := [name for name in _EXAMPLE if name not in getattr(frame, "columns", ())]:
         raise DesignError(
             f'the frame has no column {listed(lacking)}; need rows of comparison.to_frame(by="example")'
         )

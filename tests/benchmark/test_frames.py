@@ -141,13 +141,19 @@ def test_a_slice_of_ones_own_is_tested_like_a_declared_one(comparison):
     assert own.others
 
 
+def test_slices_by_names_with_commas_as_in_the_study_file():
+    two = [result(i, True, slices={"kind": "ab"[i % 2], "length": "cd"[i // 6]}) for i in range(12)]
+    table = compare_models(two, two).slices(by="kind, length")
+    assert table.to_frame()["field"].unique().tolist() == ["kind", "length"]
+
+
 def test_an_own_slice_needs_a_value_an_example(comparison):
     examples = comparison.to_frame(by="example")
     with pytest.raises(DataError, match="set_index"):
         comparison.slices(by=examples["kind"])
     with pytest.raises(DataError, match="two values for example 'e0'"):
         comparison.slices(by=pd.Series(1, index=["e0", "e0"]))
-    with pytest.raises(DesignError, match=r"no example carries it; known are kind.*slice_fields="):
+    with pytest.raises(DesignError, match=r"known are kind.*slice_fields=\"kind,kid\""):
         comparison.slices(by="kid")
     for by in ("answer", "example"):
         with pytest.raises(DesignError, match="'kid': no example carries it"):

@@ -71,6 +71,28 @@ def test_the_labels_shape_suggests_a_checker(rows, answer, choice):
     assert hints(rows(60, lambda i: (answer(i), {}))).checker == choice
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({}, "No row has an expected answer: people decide"),
+        (
+            {"tool_calls": [{"function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]},
+            "scorers: tool_call, primary_metric: tool_call",
+        ),
+        ({"content": "a text"}, ""),
+    ],
+    ids=["nothing", "calls", "text"],
+)
+def test_what_no_text_can_be_compared_with_is_told_before_a_metric_is_chosen(
+    tmp_path, answer, told
+):
+    path, asked = tmp_path / "t.jsonl", [{"role": "user", "content": "q"}]
+    said = [*asked, {"role": "assistant", **answer}] if answer else asked
+    path.write_text("\n".join(json.dumps({"id": i, "messages": said}) for i in range(3)))
+    assert told in " ".join(shown.hinted(hints(path)))
+    assert len(shown.hinted(hints(path))) == 1 + bool(told)
+
+
 def test_a_field_that_some_rows_lack_is_no_cluster_but_may_cut(rows):
     found = hints(rows(60, lambda i: (f"text {i}", {"kind": "ab"[i % 2]} if i > 9 else {})))
     assert (list(found.slices), found.clusters) == (["kind"], {})

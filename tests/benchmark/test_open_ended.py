@@ -18,7 +18,7 @@ from evalkit.records import Answer, Example
 from evalkit.report import chain
 from evalkit.report.new import new_study
 from evalkit.show import doctor as shown
-from evalkit.show.comparison import answer_said
+from evalkit.show.comparison import answer_said, rates_title
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -151,6 +151,22 @@ def test_the_same_open_question_twice_is_a_duplicate_and_no_conflict(tmp_path):
     path = written(tmp_path / "t.jsonl", row("q", id=1), row("q", id=2))
     found = [shown.said(one)[0] for one in examine(path).findings if one.kind == "duplicate"]
     assert found == ["same prompt, nothing expected"]
+
+
+def test_the_doctor_counts_the_rows_that_expect_nothing(tmp_path):
+    rows = [row(f"q {i}", *(["4"] if i else []), id=i) for i in range(5)]
+    few, none = (
+        examine(written(tmp_path / name, *some))
+        for name, some in (("few", rows), ("none", [row(f"q {i}", id=i) for i in range(7)]))
+    )
+    assert "1 row without expected answer" in shown.title(few)
+    assert "7 rows without expected answer" in shown.lines(none)[0]
+
+
+def test_of_a_metric_that_is_known_of_no_example_no_change_is_told():
+    answers = [score_answer(example(), said("a text"))]
+    found = compare_models(answers, answers)
+    assert rates_title(found) == "Exact match is not known of any example"
 
 
 @pytest.mark.slow

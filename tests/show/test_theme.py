@@ -44,6 +44,25 @@ def test_the_words_of_a_plain_figure_are_read_off_its_axes(drawn):
     )
 
 
+@pytest.mark.filterwarnings("ignore:vert")  # seaborn's box plot in matplotlib 3.11
+@pytest.mark.parametrize(
+    ("plot", "told"),
+    [
+        (sns.boxplot, "Drawn: 1 point, 2 boxes."),  # the point lies far out
+        (sns.violinplot, "Drawn: 2 points, 2 shaded areas."),
+        (sns.barplot, "Drawn: 2 bars, with error bars."),
+        (sns.pointplot, "Drawn: 1 line, 2 points, with error bars."),
+    ],
+)
+def test_boxes_and_areas_are_counted_and_error_bars_only_where_one_is_seen(plot, told):
+    data = pd.DataFrame({"x": [*"aaaabbbb"], "y": [1, 2, 3, 4, 1, 2, 3, 40.0]})
+    assert plain.described(plot(data, x="x", y="y").figure).endswith(told)
+    pyplot.close("all")
+    single = sns.barplot(data.groupby("x", as_index=False).mean(), x="x", y="y")
+    assert plain.described(single.figure).endswith("Drawn: 2 bars.")
+    pyplot.close("all")
+
+
 def test_its_title_is_text_and_the_figure_stays_as_it_was(drawn):
     shown = plain.whole(drawn)
     assert re.search(r'<p class="ek-title"><bdi [^>]*>It doubles</bdi></p>', shown.body)
