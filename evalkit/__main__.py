@@ -388,7 +388,7 @@ def _gate(options: Namespace) -> int:
     ),
 )
 def _confirm(options: Namespace) -> None:
-    from evalkit.decision.concerns import confirm
+    from evalkit.report.gate import confirm
 
     study, only = Study.open(options.study), options.sealed_elsewhere
     for one in confirm(study, options.reason, only_files=only):

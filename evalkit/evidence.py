@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from evalkit.files import JsonObject, as_record, read_json, to_json, write_whole
-from evalkit.records import Brief, Layer, Missing
+from evalkit.records import Brief, Layer, Lean, Missing
 from evalkit.redaction import without_secrets_in
 
 _SAID, _REMEDY = "not a record of evidence", "run its chapter again"
@@ -39,7 +39,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DataError: A field is of another type.
         """
-        return as_record(_apart(as_json(numbers), cls), cls, _SAID, _REMEDY)
+        return as_record(apart(as_json(numbers), cls), cls, _SAID, _REMEDY)
 
 
 class Interval(Reported, frozen=True, kw_only=True):
@@ -102,28 +102,36 @@ class ReportedMetric(Reported, frozen=True, kw_only=True):
         return isinstance(self.base, Level) and self.base.successes is not UNSET
 
 
-class ReportedSlice(Interval, frozen=True, kw_only=True):
-    """One slice in the primary metric.
+class SliceNumbers(Interval, frozen=True, kw_only=True):
+    """What is known of one slice in the primary metric.
 
     Attributes:
         slice: Such as "kind = multi".
-        diff: The estimate, as older files call it.
         gain: The estimate with the sign of good news.
-        safety: Of the interval against the margin; all that older files know of `standing`.
     """
 
     slice: str = ""
     base_rate: float | None = None
     fine_tuned_rate: float | None = None
     gain: float | None = None
-    diff: float | None = None
     p_adjusted: float | None = None
     verdict: str | None = None
-    safety: str | None = None
     standing: str | None = None
     margin: float | None = None
     chance_to_see: float | None = None
     shown_as: str | None = None
+
+
+class ReportedSlice(SliceNumbers, frozen=True, kw_only=True):
+    """One slice as its file has it.
+
+    Attributes:
+        diff: The estimate, as older files call it.
+        safety: Of the interval against the margin; all that older files know of `standing`.
+    """
+
+    diff: float | None = None
+    safety: str | None = None
 
     @property
     def difference(self) -> float | None:
@@ -337,7 +345,7 @@ class Evidence(Brief):
         """
         value = as_json(value)
         kind = _KINDS[as_record(value, _Named, said, remedy).layer]
-        return as_record(_apart(value, kind), kind, said, remedy)
+        return as_record(apart(value, kind), kind, said, remedy)
 
     @classmethod
     def read(cls, path: Path) -> Evidence:
@@ -404,7 +412,7 @@ def details_of(evidence: Mapping[Layer, Evidence], kind: type[Details]) -> Detai
 
 def as_json(value: object) -> Any:
     """Records as the values of their JSON."""
-    if isinstance(value, Missing):
+    if isinstance(value, Lean):
         value = value.to_dict()
     elif isinstance(value, Reported):
         known = msgspec.structs.asdict(value)
@@ -417,16 +425,16 @@ def as_json(value: object) -> Any:
     return [*map(as_json, value)] if isinstance(value, tuple | list) else value
 
 
-def _apart(value: Any, kind: Any) -> Any:
+def apart(value: Any, kind: Any) -> Any:
     """JSON with what a record has no field for under `reported`; of several types a record or a list stands first."""
     kind = get_args(kind)[0] if isinstance(kind, UnionType) else kind
     parts = get_args(kind)
     if isinstance(value, list) and get_origin(kind) is tuple:
-        return [_apart(one, parts[0]) for one in value]
+        return [apart(one, parts[0]) for one in value]
     if isinstance(value, dict) and get_origin(kind) is Mapping:
-        return {name: _apart(one, parts[1]) for name, one in value.items()}
+        return {name: apart(one, parts[1]) for name, one in value.items()}
     if not (isinstance(value, dict) and isinstance(kind, type)):
         return value
     hints = _hints(kind)
-    known = {name: _apart(one, hints[name]) for name, one in value.items() if name in hints}
+    known = {name: apart(one, hints[name]) for name, one in value.items() if name in hints}
     return known | {"reported": {name: one for name, one in value.items() if name not in hints}}

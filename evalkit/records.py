@@ -32,6 +32,7 @@ MissingKind = _Kinds | _OfPlan | Literal["open_windows", ""]
 OPEN_SLICES: MissingKind = "open_slices"
 OPEN_WINDOWS: MissingKind = "open_windows"
 
+Plain = str | int | float | bool | None
 Held = Mapping[str, Any]  # a JSON object that stays as it is
 Message = Held  # of a conversation, as it is sent
 Messages = Sequence[Message]
@@ -265,6 +266,21 @@ class RatedPair(Brief):
     messages: Messages = ()
 
 
+class Lean:
+    """A kind, and numbers of which each kind has a few: those alone stand in files."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The kind, and the numbers it has."""
+        known = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}  # pyright: ignore[reportArgumentType]
+        return {
+            name: value
+            for name, (value, default) in known.items()
+            if name == "kind" or value != default
+        }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSlice:
     """A slice that is not settled: its name, examples, difference, and how many more would settle it."""
@@ -277,7 +293,7 @@ class OpenSlice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
+class Missing(Lean):
     """One piece of evidence that is not there yet: its kind, and the numbers of its reason and its price.
 
     Attributes:
@@ -316,14 +332,6 @@ class Missing:
     further: int = 0
     said: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """The kind, and the numbers it has."""
-        return {"kind": self.kind} | {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if getattr(self, one.name) != one.default
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Against:
@@ -333,10 +341,13 @@ class Against:
         source: What it came from: the metric, the rating round or the experiment.
         models: Names, `{"base": ..., "fine_tuned": ...}`; empty when they are not known.
         bound_to: Hashes of the test set and the answers it was made for, as far as they are known.
-        said: What it says, for people.
+        said: Its effect, as the ledger's line of a run has it.
         at: When, ISO 8601.
         replaced_by_later: True when a later reading of the same A/B test takes its place, as with a guardrail that is
             watched day by day; what a planned look has shown stays shown.
+        win_rate: Of a rating round, over `n` items.
+        look: Of an A/B test, with its users of either variant.
+        fault: Why a locked round cannot be read any more.
     """
 
     layer: Layer
@@ -346,12 +357,41 @@ class Against:
     said: str = ""
     at: str = ""
     replaced_by_later: bool = False
+    win_rate: float | None = None
+    n: int | None = None
+    look: int | None = None
+    n_control: int | None = None
+    n_treatment: int | None = None
+    fault: str | None = None
 
     @property
     def key(self) -> str:
         """Its short name, by which a study retires it: the layer and 8 hex digits."""
         whole = json.dumps([self.layer, self.source, sorted(self.bound_to.items())])
         return f"{self.layer}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Lean):
+    """Something that was changed after it could be known how it turns out: its kind, and what happened.
+
+    Attributes:
+        kind: What it is; `evalkit.show.changes` says it.
+        at: When it was done or seen, ISO 8601.
+        before: When it was another way, or done first.
+        n: How many there are of it, or the number of a look or a line.
+        n_before: How many there were.
+        names: Of rounds, files, experiments or settings.
+        turned: Settings and rules with the value before and after.
+    """
+
+    kind: str = ""
+    at: str = ""
+    before: str = ""
+    n: int = 0
+    n_before: int = 0
+    names: tuple[str, ...] = ()
+    turned: tuple[tuple[str, Plain, Plain], ...] = ()
 
 
 def answers_hash(results: Iterable[EvalResult]) -> str:

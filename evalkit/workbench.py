@@ -14,13 +14,8 @@ from evalkit import study
 from evalkit.abtest import lock
 from evalkit.answers.runner import results_from_journal
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
-from evalkit.decision.concerns import (
-    DECIDING,
-    changed_after_results,
-    concerns,
-    declared,
-    refuse_changed,
-)
+from evalkit.decision.concerns import changed_after_results, concerns, declared
+from evalkit.decision.history import DECIDING, refuse_changed
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import ABDetails, Evidence
 from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
@@ -341,6 +336,7 @@ class Study(study.Study):
         from evalkit.abtest.reading import NoReading, Reading
         from evalkit.benchmark.comparison import Comparison
         from evalkit.human.preference import Preference, human_evidence
+        from evalkit.show.unusual import written as noted
 
         folder = self._handed_on
         if isinstance(found, Comparison) and slices is not None:
@@ -360,7 +356,7 @@ class Study(study.Study):
                 f"{type(found).__name__} is no result of a chapter; need what compare, preference, reading or decide gave"
             )
         differs = self._experiment.differs(found.plan)
-        record = ab_evidence(found, study=self.name, differs=differs)
+        record = noted(ab_evidence(found, study=self.name, differs=differs), found)
         return _written(record, folder / "ab_test.json")
 
     def _write_decision(self, found: Decision, folder: Path) -> Path:

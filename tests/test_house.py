@@ -17,7 +17,7 @@ DOORS = {
     "nbconvert": ("evalkit/report/",),
     "matplotlib": ("evalkit/show/",),
     "seaborn": ("evalkit/show/",),
-    "fontTools": ("evalkit/show/typeface",),
+    "fontTools": ("evalkit/show/style",),
     "scipy": ("evalkit/stats/",),
     "statsmodels": ("evalkit/stats/",),
     "ibis": ("evalkit/abtest/",),

@@ -29,10 +29,9 @@ from evalkit.report import chain
 from evalkit.report.gate import gate
 from evalkit.settings import Settings, retirement
 from evalkit.show import comparison as shown
-from evalkit.show import regressions
+from evalkit.show import plots, regressions
 from evalkit.show import verdict as spoken
 from evalkit.show.lacking import in_words
-from evalkit.show.plots import benchmark as plots
 from evalkit.study import Study
 from evalkit.workbench import Study as Workbench
 

@@ -21,6 +21,7 @@ from evalkit.evidence import as_json
 from evalkit.records import EvalResult
 from evalkit.report import chain
 from evalkit.show import effect
+from evalkit.show.unusual import notes as told_of
 from evalkit.study import Study
 
 BOOK = Path(__file__).parent / "report/notebooks/01_fine.ipynb"
@@ -74,7 +75,7 @@ def tested(home):
 def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     with read_only(tested.folder):
         found = Experiment(study=tested).reading().effect()
-        found.opened.log.close()
+        found.opened.users.log.close()
         assert simulated(tested).startswith("Nothing was simulated: ")
     assert isinstance(found, Reading)
     assert (found.recorded, found.findings, found.verdict) == (False, None, "too early")
@@ -83,7 +84,7 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
         "The effect is due and withheld: this look could not be put on record. "
         "Missing: Make ledger.jsonl writable and read the test again (minutes). Users are simulated."
     )
-    assert "Read-only file system" in " ".join(found.notes)
+    assert "Read-only file system" in " ".join(told_of(found))
     evidence = ab_evidence(found, study="tiny")
     assert "control_rate" not in json.dumps(as_json(evidence.details))
     assert read_looks(tested.path(LEDGER)) == ()
@@ -91,13 +92,13 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
 
 def test_a_look_on_record_may_be_read_again(tested):
     first = Experiment(study=tested).reading().effect()
-    first.opened.log.close()
+    first.opened.users.log.close()
     with read_only(tested.folder):
         again = Experiment(study=tested).reading().effect()
-        again.opened.log.close()
+        again.opened.users.log.close()
     assert again.primary_dict() == first.primary_dict()
     assert again.recorded
-    assert "the same look was recorded before" in " ".join(again.notes)
+    assert "the same look was recorded before" in " ".join(told_of(again))
 
 
 def test_a_log_with_rows_still_in_its_write_ahead_log_is_read_whole(tested, tmp_path):

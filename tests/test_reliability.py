@@ -17,7 +17,6 @@ from evalkit.__main__ import main
 from evalkit.abtest.experiment import Experiment
 from evalkit.abtest.lock import Look, amend, read_lock, record_look
 from evalkit.decision import history
-from evalkit.decision.concerns import confirm
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import Evidence
 from evalkit.files import canonical
@@ -26,7 +25,7 @@ from evalkit.human.rater import Session
 from evalkit.human.round import Round
 from evalkit.records import EvalResult
 from evalkit.report import manifest
-from evalkit.report.gate import gate, verify
+from evalkit.report.gate import confirm, gate, verify
 from evalkit.show import verdict as spoken
 from evalkit.workbench import Study
 

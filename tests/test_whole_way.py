@@ -13,11 +13,10 @@ import yaml
 from evalkit.abtest.lock import lock
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.answers.runner import run_automated_eval
-from evalkit.decision.concerns import confirm
 from evalkit.human.rater import Session
 from evalkit.human.round import Round
 from evalkit.report import chain
-from evalkit.report.gate import gate
+from evalkit.report.gate import confirm, gate
 from evalkit.study import Study
 
 pytestmark = pytest.mark.slow

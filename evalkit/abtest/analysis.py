@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from evalkit.abtest.assignment import VARIANTS, Column
@@ -38,6 +38,25 @@ _LATEST_S = 1e11  # the year 5138: a larger time is in milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something unusual about a log or its outcomes, as a kind and numbers.
+
+    Attributes:
+        kind: What it is; `show.log_notes` says it.
+        n: Rows, users or outcomes that it concerns, of `of`; by variant where that is known.
+        names: What they are called, with how often each is there.
+        about: The metric or the variant that it concerns.
+    """
+
+    kind: str
+    n: int = 0
+    of: int = 0
+    by_variant: tuple[int, ...] = ()
+    names: Mapping[str, int] = field(default_factory=dict)
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """Exposures and outcomes of any experiments as Ibis tables of any engine.
 
@@ -57,7 +76,7 @@ class Log:
     where: str = "the log"
     engine: BaseBackend | None = None
     timed: bool = True
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def close(self) -> None:
         """Gives the connection back, when `open_log` made it."""

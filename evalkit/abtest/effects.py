@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from operator import mul, sub
 from typing import Any
 
 import pandas as pd
 
 from evalkit.abtest.analysis import BIN, Users
-from evalkit.abtest.plan import Better, Guardrail, Kind
+from evalkit.abtest.plan import Better, Kind
 from evalkit.stats import (
     ProportionTest,
     QuantileInterval,
@@ -285,8 +285,6 @@ class Watched:
     Attributes:
         change: Treatment minus control; it has no good direction of its own.
         margin: How much worse is acceptable; None when the plan declares no limit and it is only shown.
-        verdict: "not worse", "not shown", "worse" (the whole interval lies beyond the margin), "too early" (no users on a
-            side), "invalid" (the change's notes say why), or "no limit declared".
     """
 
     name: str
@@ -294,7 +292,21 @@ class Watched:
     better: Better = "lower"
     change: Effect
     margin: float | None = None
-    verdict: str = "no limit declared"
+
+    @property
+    def verdict(self) -> str:
+        """The change against the margin.
+
+        "not worse", "not shown", "worse" (the whole interval lies beyond the margin), "too early" (no users on a side),
+        "invalid" (the change's notes say why), or "no limit declared".
+        """
+        if self.margin is None:
+            return "no limit declared"
+        lower_is_better, change = self.better == "lower", self.change
+        test = noninferiority_test(change, self.margin, lower_is_better=lower_is_better)
+        best = change.ci_low if lower_is_better else change.ci_high
+        beyond = best is not None and (best if lower_is_better else -best) > self.margin
+        return "worse" if beyond and not change.no_verdict else test.verdict
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers."""
@@ -304,16 +316,6 @@ class Watched:
         rest = {"n": change.n, "method": change.method, "notes": list(change.notes)}
         numbers = {name: getattr(change, name) for name in names}
         return own | {"verdict": self.verdict} | numbers | levels | rest
-
-
-def against_its_margin(change: Effect, rail: Guardrail) -> Watched:
-    """A guardrail's change against its margin."""
-    lower_is_better = rail.better == "lower"
-    test = noninferiority_test(change, rail.margin, lower_is_better=lower_is_better)
-    best = change.ci_low if lower_is_better else change.ci_high
-    beyond = best is not None and (best if lower_is_better else -best) > rail.margin
-    verdict = "worse" if beyond and not change.no_verdict else test.verdict
-    return Watched(**asdict(rail), change=change, verdict=verdict)
 
 
 def unknown(n: int, why: str, alpha: float) -> Effect:

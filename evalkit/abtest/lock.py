@@ -111,6 +111,13 @@ class LockedPlan(Brief):
         """Users planned in all."""
         return self.n_control + self.n_treatment
 
+    def to_frame(self) -> pd.DataFrame:
+        """As of an `ABPlan`, a row a planned look, with the users that were locked."""
+        looks = self.plan.to_frame()
+        names = ("n_control", "n_treatment")
+        users = {name: looks["information"] * getattr(self, name) for name in names}
+        return looks.assign(**{name: one.round().astype(int) for name, one in users.items()})
+
     @property
     def config(self) -> ABTestConfig:
         """What the router needs now: the present split, and its phase."""
@@ -172,11 +179,7 @@ def amend(
         raise DesignError(
             f"{', '.join(fixed)} cannot be amended: that is another test; lock a new plan under a new name"
         )
-    if unknown := [name for name in changes if name not in ABPlan.__slots__]:
-        raise DesignError(
-            f"a plan has no {', '.join(unknown)}; it has {', '.join(ABPlan.__slots__)}"
-        )
-    read_lock(path)  # says what is wrong before a folder is held
+    read_lock(path).plan.changed(**changes)  # says what is wrong before a folder is held
     if _completed(path) and (whole := read_lock(path)).plan == whole.plan.changed(**changes):
         return whole
     ledger.check(path.parent, path.name)
@@ -415,7 +418,9 @@ def results_against(home: Study) -> tuple[Against, ...]:
             layer="ab_test",
             source=one.experiment,
             models=_models_seen(one, now),
-            said=f"worse at look {one.look}, {one.n_control:,} users of control against {one.n_treatment:,} of treatment",
+            look=one.look,
+            n_control=one.n_control,
+            n_treatment=one.n_treatment,
             at=one.at,
         )
         for one in read_looks(home.path(LEDGER))

@@ -14,6 +14,7 @@ import pandas as pd
 from evalkit import wording
 from evalkit.abtest import effects
 from evalkit.abtest.analysis import (
+    Note,
     Table,
     Users,
     cells_fault,
@@ -129,7 +130,7 @@ class Question:
         silent = f"the log says nothing on {rail.name!r} of both variants"
         change = self.change(users, rail.name, rail.kind)
         change = change or effects.unknown(0, silent, self.plan.plan.alpha)
-        return effects.against_its_margin(change, rail)
+        return Watched(**asdict(rail), change=change)
 
     def change(self, users: Users, name: str, kind: Kind) -> Effect | None:
         """The change of something watched, phases kept apart; None where the log says nothing on it."""
@@ -170,7 +171,7 @@ class Findings:
         last_phase: The primary over the users of the last phase alone; None without a change of the split, or undecided.
         whole_weeks: The primary over the whole weeks that the look which decides had begun; None while they are not closed.
         days_to_weeks: Days until they are; 0 when they are.
-        notes: What the reader of these numbers must know.
+        notes: What the reader of these numbers must know, beside what became of the outcomes.
         cells: The sums of the look that decides, a phase, variant and day.
         slice_cells: The same in each slice, without the plan's cap.
     """
@@ -192,7 +193,7 @@ class Findings:
     last_phase: Effect | None = None
     whole_weeks: Effect | None = None
     days_to_weeks: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     cells: pd.DataFrame = field(repr=False, compare=False)
     slice_cells: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
@@ -347,20 +348,15 @@ def _off(metric: Metric, level: float | None, *, low: bool = False) -> bool:
 
 def _notes(
     metric: Metric, level: float | None, lost: int, outcomes: Joined, cells: pd.DataFrame
-) -> Iterator[str]:
-    if told := outcomes.sentence():
-        yield told
+) -> Iterator[Note]:
     if _off(metric, level):
-        shown, planned = wording.percent(level), wording.percent(metric.expected)
-        text = f"{metric.name} is {shown} of requests in control, where the plan expected {planned}"
         n, requests, found, within = (
             cells[name].to_numpy().sum() for name in ("n", "sum_x", "n_found", "n_within")
         )
-        if outcomes.lost < _OFF / 2 and within <= _ONCE * found and requests > _ONCE * n:
-            text += "; it is recorded once for a user, not for each request: plan it as a mean"
-        yield text
+        few = outcomes.lost < _OFF / 2 and within <= _ONCE * found and requests > _ONCE * n
+        yield Note(kind="once_a_user" if few else "level_off")
     if lost:
-        yield f"no slices are shown: {wording.plural(lost, 'outcome')} of {metric.name} without a request_id"
+        yield Note(kind="no_slices", n=lost)
 
 
 def read_looks(

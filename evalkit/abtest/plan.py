@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -355,7 +356,17 @@ class ABPlan:
         )
 
     def changed(self, **values: Any) -> ABPlan:
-        """A copy with other values."""
+        """A copy with other values.
+
+        Raises:
+            DesignError: A plan has no such field, or cannot have such a value.
+        """
+        if unknown := [name for name in values if name not in _NAMES]:
+            near = difflib.get_close_matches(unknown[0], _NAMES, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise DesignError(
+                f"a plan has no {', '.join(unknown)}; it has {', '.join(_NAMES)}{meant}"
+            )
         return replace(self, **values)
 
     def _users(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from evalkit import wording
-from evalkit.abtest.analysis import Log, Table, fetched, quiet
+from evalkit.abtest.analysis import Log, Note, Table, fetched, quiet
 from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.effects import Effect, Watched
 from evalkit.abtest.lock import (
@@ -29,12 +29,10 @@ from evalkit.abtest.lock import (
 from evalkit.abtest.outcomes import (
     FEWEST,
     OTHERS,
-    WEEK,
     Findings,
     Question,
     counted,
     findings,
-    name_of,
 )
 from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError
@@ -91,7 +89,6 @@ class NoReading:
     verdict: str = "too early"
     valid: bool = True
     is_read: bool = True
-    notes: tuple[str, ...] = ()
 
     def effect(self) -> NoReading:
         """Itself: there is nothing to read an effect from."""
@@ -126,7 +123,9 @@ class Reading(Brief):
         schedule: How far the test has come, and which looks are due.
         health: Failures, refusals and latency: from exposures alone, so always there.
         findings: The effect; None while it is withheld.
+        notes: What is unusual about the log's exposures.
         recorded: False when the effect was due and is withheld, as this look could not be put on record.
+        off_record: Why it could not be; "" when it could.
         is_read: False before `effect()`: no outcome has been looked at.
         timed: False where the log knows no times, so that nothing is shown by day.
         counts: Users and requests a phase, variant and day.
@@ -140,8 +139,9 @@ class Reading(Brief):
     schedule: Schedule
     health: tuple[Watched, ...]
     findings: Findings | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     recorded: bool = True
+    off_record: str = ""
     is_read: bool = False
     timed: bool = True
     counts: pd.DataFrame = field(repr=False, compare=False)
@@ -157,14 +157,9 @@ class Reading(Brief):
         if self.is_read:
             return self
         found = findings(ask, due, self.bounds) if self.valid and due else None
-        notes = [*self.notes, *(found.notes if found else ())]
-        if found and found.days % WEEK:
-            came = f"the users of this look came on {wording.plural(found.days, 'day')}"
-            told = f"{came}, not in whole weeks: weekdays may weigh unevenly"
-            notes.insert(len(self.notes), told)
         users = ask.users
         opened = replace(ask, users=users.log.users(users.experiment, kept=False))
-        read = replace(self, findings=found, is_read=True, notes=tuple(notes), opened=opened)
+        read = replace(self, findings=found, is_read=True, opened=opened)
         return read if ask.ledger is None else _on_record(read, ask.ledger)
 
     def to_frame(self) -> pd.DataFrame:
@@ -320,7 +315,7 @@ class Reading(Brief):
             "guardrails": [one.to_dict() for one in self.guardrails],
             "primary": self.primary_dict(),
             "missing": [one.to_dict() for one in self.missing],
-            "notes": list(self.notes),
+            "notes": [asdict(one) for one in self.notes],
             "causes": list(CAUSES) if not self.valid else [],
             "looks": [one.to_dict() for one in looks],
             "days": self.days_seen,
@@ -360,7 +355,7 @@ def read_ab_test(
         DataError: The log has no users of this experiment, or is not this test's log.
     """
     at = now.timestamp() if isinstance(now, datetime) else time.time() if now is None else now
-    seen = _exposed(log, plan.plan)
+    notes = (*log.notes, *_exposed(log, plan.plan))
     window_s = plan.plan.outcome_window_days * DAY_S or math.inf
     users = log.users(plan.plan.experiment_name, window_s=window_s)
     counts = users.counts()
@@ -373,11 +368,11 @@ def read_ab_test(
         sample_ratio=_sample_ratio(counts, plan),
         schedule=schedule(counts, plan, at),
         health=ask.health() if len(counts) else (),
+        notes=notes,
         timed=log.timed,
         counts=counts,
         opened=ask,
     )
-    found = replace(found, notes=(*log.notes, *seen, *_notes(found)))
     return found.effect() if effect else found
 
 
@@ -392,18 +387,15 @@ def _on_record(reading: Reading, path: Path) -> Reading:
         record_look(path, look)
         return reading
     except DataError as why:
-        told = f"this look could not be put on record ({why})"
+        read = replace(reading, off_record=str(why))
     same = ("experiment", "plan_sha256", "look")
     before = [one for one in read_looks(path) if one.effect_shown] if look.look is not None else []
     known = any(all(getattr(one, k) == getattr(look, k) for k in same) for one in before)
-    if reading.findings and known:
-        told += "; the same look was recorded before, so its effect is shown"
-    read = replace(reading, notes=(*reading.notes, told))
     withheld = reading.findings is not None and not known
     return replace(read, findings=None, recorded=False) if withheld else read
 
 
-def _exposed(log: Log, plan: ABPlan) -> list[str]:
+def _exposed(log: Log, plan: ABPlan) -> Iterator[Note]:
     """What a reader must know of a plan's exposures: those in no variant, and those another model answered.
 
     A variant that never names its own model, nor the other one's, goes by another name in the log and is no fault.
@@ -420,33 +412,32 @@ def _exposed(log: Log, plan: ABPlan) -> list[str]:
             models[variant][model if isinstance(model, str) else ""] += int(n)
         else:
             strays[variant if isinstance(variant, str) else ""] += int(n)
-    notes = []
     if n_stray := total - sum(by.total() for by in models.values()):
-        share = f"{wording.plural(total, 'exposure')} ({wording.percent(n_stray / total)})"
-        more = ["others"] if len(strays) > OTHERS else []
-        told = (
-            f"{wording.count(n_stray)} of {share} have a variant other than control and treatment: "
-            f"{wording.listed([*counted(strays)[:OTHERS], *more])}"
-        )
+        note = Note(kind="strays", n=n_stray, of=total, names=strays)
         if n_stray > max(STRAY * total, min(FEWEST, total / 10)):
             raise DataError(
-                f"{log.where}: {told}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
+                f"{log.where}: {strays_said(note)}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
                 f"variants control and treatment before the test is read, or say what they are called: control_variant and "
                 f"treatment_variant in study.yaml"
             )
-        notes.append(f"{told}; they are left out")
+        yield note
     both = {plan.control_model, plan.treatment_model}
     for variant, own in zip(VARIANTS, (plan.control_model, plan.treatment_model), strict=True):
         named = {name: n for name, n in models[variant].items() if name}
         others = {name: n for name, n in named.items() if name != own}
         if others and len(both) > 1 and both & {*named}:
             n, wrong = sum(named.values()), sum(others.values())
-            notes.append(
-                f"{wording.percent(wrong / n)} of requests in {variant} ({wording.count(wrong)} of {wording.count(n)}) were "
-                f"not answered by {name_of(own)}, as planned, but by {wording.listed(counted(others)[:OTHERS])}: the "
-                f"difference between the models is larger than what is shown"
-            )
-    return notes
+            yield Note(kind="other_model", n=wrong, of=n, names=others, about=variant)
+
+
+def strays_said(note: Note) -> str:
+    """Exposures in no variant, for a note and for the message of an error."""
+    share = f"{wording.plural(note.of, 'exposure')} ({wording.percent(note.n / note.of)})"
+    more = ["others"] if len(note.names) > OTHERS else []
+    return (
+        f"{wording.count(note.n)} of {share} have a variant other than control and treatment: "
+        f"{wording.listed([*counted(note.names)[:OTHERS], *more])}"
+    )
 
 
 def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, ...]:
@@ -471,30 +462,6 @@ def _to_keep(test: Effect, margin: float, power: float) -> Missing:
     sd = test.se * test.n**0.5 / 2  # of two equal groups with this error
     n = users_needed_mean(sd, gain + margin, alpha=test.alpha, power=power).total
     return Missing(kind="larger_test", needed=n, **size)
-
-
-def _notes(found: Reading) -> Iterator[str]:
-    plan, primary = found.plan, found.plan.plan.primary
-    if not found.n_users:
-        yield f"the log has no users of experiment {plan.plan.experiment_name}"
-    if found.n_mixed:
-        why = "ids shared, or two splits at work"
-        if len(plan.phases) > 1:
-            why = "the split was raised while they used it"
-        share = f"{wording.plural(found.n_mixed, 'user')} of {wording.count(found.n_users)}"
-        yield f"{share} seen in both variants ({why}); each counts where seen first"
-    if found.came_first:
-        yield (
-            f"the plan was locked on {plan.locked_at[:10]}, after users had come (from {found.came_first[:10]}): it was not "
-            f"made before the facts"
-        )
-    if primary.detectable_difference < 0 and not primary.lower_is_better:
-        yield (
-            f"the plan looks for a fall of {primary.name} and counts higher as better; where a fall is good, a new plan says "
-            f"better: lower"
-        )
-    if found.timed and not plan.plan.outcome_window_days:
-        yield "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
 
 
 def _ledger_line(reading: Reading) -> Look:

@@ -12,7 +12,6 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from evalkit import wording
-from evalkit.abtest.analysis import Log, Table, fetched, quiet, text
+from evalkit.abtest.analysis import Log, Note, Table, fetched, quiet, text
 from evalkit.abtest.assignment import VARIANTS, Column
 from evalkit.abtest.routing import TEXTS
 from evalkit.errors import DataError, DesignError, EvalkitError
@@ -42,13 +41,9 @@ _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 _MOMENT_S, _BEFORE_S = 0.0, -1.0  # everybody's first exposure, and what was before it
 _TRUTHS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 _NAMES = 5  # values that a message lists
-NO_TIMES = (
-    "the log is a table without times: days and weeks cannot be shown, outcomes count whenever they came, and nobody can tell "
-    "whether the plan was made before them"
-)
 
 
-_Seen = Mapping[tuple[str | None, bool], int]  # rows by variant and whether they name a user
+_Seen = Mapping[str | None, tuple[int, int]]  # rows by variant, and those that name no user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,17 +377,18 @@ def _log_of_users(path: Path, columns: _Columns, engine: DuckDB) -> Log:
         _measured(kept.mutate(at_s=ibis.literal(at_s)), kept[place], name)
         for (place, name), at_s in zip(names.items(), moments, strict=True)
     )
-    notes = [NO_TIMES]
+    notes = [Note(kind="no_times")]
     if not columns.user:
-        notes.append("no column of user ids is named, so each row counts as a user of its own")
-    notes += [*_left_out(seen, sides), *_on_several_rows(users)]
+        notes.append(Note(kind="rows_are_users"))
+    n = sum(rows for rows, _ in seen.values())
+    notes += [*_left_out(seen, sides, n), *_on_several_rows(users)]
     return Log(
         exposures=kept.select("user_id", "variant", at_s=ibis.literal(_MOMENT_S)),
         outcomes=outcomes,
         where=str(path),
         engine=engine,
         timed=False,
-        notes=(*notes, *_gaps(kept, names, sum(seen.values()))),
+        notes=(*notes, *_gaps(kept, names, n)),
     )
 
 
@@ -424,12 +420,13 @@ def _users_table(path: Path, columns: _Columns, engine: DuckDB) -> Table:
 
 
 def _seen(rows: Table) -> _Seen:
-    """Rows by variant and whether they name a user, the most frequent first."""
-    found = rows.group_by(variant=rows.variant, known=rows.user_id.notnull()).agg(n=rows.count())
-    table = fetched(found).sort_values("n", ascending=False)
+    """The most frequent variant first."""
+    nobody = rows.user_id.isnull().ifelse(1, 0).sum()
+    table = fetched(rows.group_by("variant").agg(n=rows.count(), nobody=nobody))
+    found = table.sort_values("n", ascending=False)[["variant", "n", "nobody"]]
     return {
-        (variant if isinstance(variant, str) else None, bool(known)): int(n)
-        for variant, known, n in table[["variant", "known", "n"]].itertuples(index=False)
+        variant if isinstance(variant, str) else None: (int(n), int(of_nobody))
+        for variant, n, of_nobody in found.itertuples(index=False)
     }
 
 
@@ -454,15 +451,15 @@ def _as_name(column: Column) -> Column:
 
 def _sides(columns: _Columns, seen: _Seen, path: Path) -> list[str]:
     """The two variants as the table spells them; each must be there."""
-    by_size = _by_variant(seen)
     sides = []
     for given in columns.variants:
-        found = [one for one in by_size if one == given.strip()]
-        found = found or [one for one in by_size if _meant(one) == _meant(given)]
+        found = [one for one in seen if one == given.strip()]
+        found = found or [one for one in seen if one and _meant(one) == _meant(given)]
         if len(found) != 1:
-            some = [f"{one!r} ({wording.count(n)})" for one, n in [*by_size.items()][:_NAMES]]
+            named = [f"{one or 'none'!r} ({wording.count(n)})" for one, (n, _) in seen.items()]
+            some = wording.listed(named[:_NAMES])
             raise DataError(
-                f"{path}: no row has the variant {given!r}; column {columns.variant!r} holds {wording.listed(some)}: say which "
+                f"{path}: no row has the variant {given!r}; column {columns.variant!r} holds {some}: say which "
                 f"is which, control_variant and treatment_variant in study.yaml, variants=(control, treatment) in open_log"
             )
         sides += found
@@ -471,15 +468,6 @@ def _sides(columns: _Columns, seen: _Seen, path: Path) -> list[str]:
             f"{path}: {sides[0]!r} is named as control and as treatment; say which is which"
         )
     return sides
-
-
-def _by_variant(seen: _Seen, *, without: Sequence[str] = ()) -> Counter[str]:
-    """Rows by variant, the most frequent first."""
-    found = Counter[str]()
-    for (variant, _), n in seen.items():
-        if variant not in without:
-            found[variant or "none"] += n
-    return found
 
 
 def _meant(name: str) -> float | str:
@@ -491,54 +479,34 @@ def _meant(name: str) -> float | str:
         return folded
 
 
-def _left_out(seen: _Seen, sides: Sequence[str]) -> Iterator[str]:
-    """Which rows do not count."""
-    n = sum(seen.values())
-    if others := _by_variant(seen, without=sides):
-        some = [f"{wording.visible(one)} ({wording.count(k)})" for one, k in others.items()]
-        which = wording.listed(some[:_NAMES] + (["others"] if len(some) > _NAMES else []))
-        rows = _rows(sum(others.values()), n)
-        yield f"{rows} in neither of the two variants are left out: {which}"
-    nobody = [seen.get((arm, False), 0) for arm in sides]
+def _left_out(seen: _Seen, sides: Sequence[str], n: int) -> Iterator[Note]:
+    """Which rows, of n, do not count."""
+    others = {one or "none": rows for one, (rows, _) in seen.items() if one not in sides}
+    if others:
+        yield Note(kind="other_variants", n=sum(others.values()), of=n, names=others)
+    nobody = tuple(seen[side][1] for side in sides)
     if any(nobody):
-        yield f"{_rows(sum(nobody), n)} without a user are left out ({_by_arm(nobody)})"
+        yield Note(kind="nobody", n=sum(nobody), of=n, by_variant=nobody)
 
 
-def _on_several_rows(users: Table) -> Iterator[str]:
+def _on_several_rows(users: Table) -> Iterator[Note]:
     """Users who stand on more than one row."""
-    mixed, twice = users.arms > 1, (users.arms == 1) & (users.n > 1)
-    sums = {
-        name: flag.ifelse(1, 0).sum().fill_null(0)
-        for name, flag in (("mixed", mixed), ("twice", twice))
-    }
+    flags = {"mixed_left_out": users.arms > 1, "several_rows": (users.arms == 1) & (users.n > 1)}
+    sums = {name: flag.ifelse(1, 0).sum().fill_null(0) for name, flag in flags.items()}
     found = fetched(users.agg(total=users.count(), **sums)).iloc[0]
-    of = f"of {wording.count(found['total'])}"
-    if n := int(found["mixed"]):
-        why = "without times nobody knows where they were first"
-        yield f"{wording.plural(n, 'user')} {of} in both variants are left out: {why}"
-    if n := int(found["twice"]):
-        how = "each row counts as a request of its own, and errors are taken by user"
-        yield f"{wording.plural(n, 'user')} {of} with several rows: {how}"
+    for kind in flags:
+        if n := int(found[kind]):
+            yield Note(kind=kind, n=n, of=int(found["total"]))
 
 
-def _gaps(kept: Table, names: Mapping[str, str], n: int) -> Iterator[str]:
+def _gaps(kept: Table, names: Mapping[str, str], n: int) -> Iterator[Note]:
     """Outcomes that are missing."""
     sums = {place: kept[place].isnull().ifelse(1, 0).sum() for place in names}
     lost = fetched(kept.group_by("variant").agg(**sums)).set_index("variant")
     for place, name in names.items():
-        by_arm = [int(lost[place].get(arm, 0)) for arm in VARIANTS]
-        if any(by_arm):
-            shown_as = wording.visible(name)
-            yield f"{_rows(sum(by_arm), n)} have no {shown_as} ({_by_arm(by_arm)}) and count as 0"
-
-
-def _rows(k: int, n: int) -> str:
-    return f"{wording.count(k)} of {wording.plural(n, 'row')} ({wording.percent(k / n)})"
-
-
-def _by_arm(counts: Sequence[int]) -> str:
-    pairs = zip(VARIANTS, counts, strict=True)
-    return ", ".join(f"{wording.count(k)} in {arm}" for arm, k in pairs)
+        by_variant = tuple(int(lost[place].get(arm, 0)) for arm in VARIANTS)
+        if any(by_variant):
+            yield Note(kind="gaps", n=sum(by_variant), of=n, by_variant=by_variant, about=name)
 
 
 # ---- where a log is, and how that place is told

@@ -1,7 +1,13 @@
 """Three layers of evidence, one decision: ship, don't ship, or not yet, with what is missing and its price."""
 
-from evalkit.decision.layers import LayerDecision, read_layer
-from evalkit.decision.record import Decision, decide, read_decision, read_evidence
+from evalkit.decision.layers import (
+    Decision,
+    LayerDecision,
+    decide,
+    read_decision,
+    read_evidence,
+    read_layer,
+)
 from evalkit.decision.rules import Rules
 
 __all__ = [

@@ -9,51 +9,27 @@ no fault: a slice that is added, or a smaller margin, makes nothing easier. A te
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from evalkit import ledger
 from evalkit.abtest.lock import PLAN_FILE, Look, plan_hashes, read_lock, read_looks
-from evalkit.answers.scoring import own_hashes
-from evalkit.decision.rules import Rules
-from evalkit.errors import DataError, DesignError
+from evalkit.decision.history import DECIDING, changed_inputs, in_force, plain
+from evalkit.decision.rules import CONFIRMED, Rules
+from evalkit.decision.standing import Concern
 from evalkit.files import JsonObject
 from evalkit.human.batch import read_batch
-from evalkit.ledger import Ledger, Line
-from evalkit.records import Layer
+from evalkit.ledger import Ledger
+from evalkit.records import Change, Layer
 from evalkit.settings import Settings, named
 from evalkit.study import Study
-from evalkit.wording import count, is_blank, listed, plural, visible
 
-CONFIRMED = "confirmed"
-DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan
-    *("alpha", "primary_metric", "lower_is_better", "metric_margin", "checker", "cluster_field"),
-    *("slice_fields", "slice_margin", "stage", "scorers", "limit", "allow_incomplete"),
-    *("strict", "train_file"),
-)
-_ADDED = {
-    "cluster_field",
-    "slice_fields",
-    "scorers",
-    "slice_margin",
-    "metric_margin",
-}  # to what is asked
-_WATCHED = (
-    "primary_metric",
-    "lower_is_better",
-    "cluster_field",
-    "slice_fields",
-    "scorers",
-    "slice_margin",
-    "metric_margin",
-    "alpha",
-)
+_LISTS = ("cluster_field", "slice_fields", "scorers")  # what is added to them is asked as well
+_MARGINS = ("slice_margin", "metric_margin")
+_WATCHED = ("primary_metric", "lower_is_better", *_LISTS, *_MARGINS, "alpha")
 _STRICT_FIRST = (
     ("blocks", "holds", "warns", "ignored"),
     ("better", "not worse"),
@@ -70,33 +46,6 @@ _OF_LAYER: dict[str, Layer] = {
     "ab_test_margin": "ab_test",
     "guardrail_not_shown": "ab_test",
 }
-_MADE = {".json", ".ipynb", ".html"}
-_JOURNAL = b'{"kind": "evalkit-journal"'
-
-
-@dataclass(frozen=True, slots=True)
-class Concern:
-    """One such change.
-
-    Attributes:
-        text: What happened, as the end of a sentence.
-        about: What tells it from others: the same change keeps its key.
-        names: Settings and rules that it tells of.
-        reason: Why it is all right, once confirmed; "" until then.
-    """
-
-    layer: Layer
-    text: str
-    about: tuple[object, ...]
-    _: KW_ONLY
-    reason: str = ""
-    names: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """Its short name: the layer and 8 hex digits."""
-        whole = json.dumps([self.layer, *self.about], sort_keys=True, default=str)
-        return f"{self.layer}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def concerns(home: Study, rules: Rules) -> tuple[Concern, ...]:
@@ -120,58 +69,9 @@ def concerns(home: Study, rules: Rules) -> tuple[Concern, ...]:
     return tuple(replace(one, reason=one.reason or reasons.get(one.key, "")) for one in found)
 
 
-def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str, ...]:
-    """Puts a reason on record for all that is open, and takes up files that no line knows; returns what was confirmed.
-
-    Args:
-        home: The study.
-        reason: In words, for every report from now on.
-        only_files: Only take up files; nothing is done, and nothing said, where there are none.
-
-    Raises:
-        DesignError: There is no reason, or nothing to confirm.
-        DataError: A file is not what the ledger knows: that is restored, not confirmed.
-    """
-    told = ledger.mismatches(home.folder)
-    strangers = [one for one in told if one.is_unknown]
-    if only_files and not strangers:
-        return ()
-    if len(strangers) < len(told):
-        ledger.check(home.folder)
-    found = () if only_files else concerns(home, Rules.of(home))
-    keys = {one.key: one.text for one in found if not one.reason}
-    if not keys and not strangers:
-        raise DesignError(f"{home.folder}: nothing is open that a reason could confirm")
-    if is_blank(reason):
-        raise DesignError(f"give a reason in words for: {'; '.join(keys.values())}")
-    there = [home.folder / one.file for one in strangers if one.file != ledger.HEAD]
-    votes = [
-        vote
-        for one in there
-        if one.name == "lock.json"
-        for vote in one.parent.glob("votes/*.jsonl")
-    ]
-    facts = {
-        "reason": reason.strip(),
-        "keys": keys,
-        "files": ledger.files_sealed(home.folder, [*there, *votes]),
-        "without_head": len(there) < len(strangers),
-    }
-    ledger.append(home.folder / ledger.FILE, CONFIRMED, facts, without_head=True)
-    return (*keys.values(), *(f"{one.file} is taken up as it is" for one in strangers))
-
-
-def in_force(rules: Rules, home: Study) -> JsonObject:
-    """The rules and the settings that decide, for the ledger."""
-    return {
-        "rules": _plain(rules),
-        "settings": {one: getattr(home.settings, one) for one in DECIDING},
-    }
-
-
 def declared(settings: Settings, rules: Rules) -> JsonObject:
     """What decides, as plain values: the settings and the rules whose change is watched from run to run."""
-    return {name: getattr(settings, name) for name in _WATCHED} | {"rules": _plain(rules)}
+    return {name: getattr(settings, name) for name in _WATCHED} | {"rules": plain(rules)}
 
 
 def changed_after_results(
@@ -180,8 +80,8 @@ def changed_after_results(
     *,
     test_set: str | None,
     but: Container[str] = (),
-) -> list[str]:
-    """What is declared otherwise than in earlier runs that showed results on this test set, as clauses, one a name.
+) -> list[Change]:
+    """What is declared otherwise than in earlier runs that showed results on this test set, one a name, which comes first.
 
     Args:
         rows: The study's runs, oldest first, as `history` keeps them.
@@ -189,54 +89,46 @@ def changed_after_results(
         test_set: Hash of the present test set; without one nothing was seen.
         but: Names of which a concern tells already, with what it takes to go on.
     """
-    told: dict[str, str] = {}
+    told: dict[str, Change] = {}
     for row in rows:
         on = (row.get("bound_to") or {}).get("test_set")
         if not test_set or on != test_set or not row.get("metrics"):
             continue
         known = {"primary_metric": row["primary"]} if row.get("primary") else {}  # in old rows
         then = known | (row.get("parameters") or {}) | (row.get("declared") or {})
-        for name, clause in _declared_otherwise(then, now):
-            if name not in but:
-                seen_on = str(row.get("made_at"))[:10]
-                told[name] = f"after results were seen (run of {seen_on}), {clause}"
-    return [visible(one) for one in told.values()]
+        for one in _declared_otherwise(then, now):
+            if one.names[0] not in but:
+                told[one.names[0]] = replace(one, at=str(row.get("made_at")))
+    return [*told.values()]
 
 
-def _declared_otherwise(then: JsonObject, now: JsonObject) -> Iterator[tuple[str, str]]:
+def _declared_otherwise(then: JsonObject, now: JsonObject) -> Iterator[Change]:
     for name in _WATCHED:
-        if name in then and (clause := _asks_less(name, then[name], now.get(name))):
-            yield name, clause
+        if name in then and _asks_less(name, old := then[name], new := now.get(name)):
+            lost = _lost(old, new) if name in _LISTS else ()
+            kind = "taken out" if lost else "setting"
+            yield Change(kind=kind, names=(name, *lost), turned=((name, old, new),))
     rules = now.get("rules") or {}
     for name, old in (then.get("rules") or {}).items():
         if name in rules and _is_laxer(old, rules[name]):
-            yield name, f"the rule {name} went from {_said(old)} to {_said(rules[name])}"
+            yield Change(kind="rule", names=(name,), turned=((name, old, rules[name]),))
 
 
-def _plain(rules: Rules) -> JsonObject:
-    """The rules as plain values; what was retired stands in each report by itself."""
-    return {name: value for name, value in asdict(rules).items() if name != "retired_evidence"}
-
-
-def _said(value: object) -> str:
-    """A value as study.yaml has it."""
-    return str(value).lower() if isinstance(value, bool) else str(value) or "nothing"
-
-
-def _asks_less(name: str, old: Any, new: Any) -> str:
-    """How a watched setting asks less than before, or another thing, as a clause; "" when it does not."""
+def _lost(old: object, new: object) -> tuple[str, ...]:
+    """What a list of names has no longer."""
     before, today = (named(str(value)) for value in (old, new))
-    if name in {"cluster_field", "slice_fields", "scorers"}:
-        lost = [one for one in before if one not in today]
-        were = "was" if len(lost) == 1 else "were"
-        return f"{listed(lost)} {were} taken out of {name}" if lost else ""
+    return tuple(one for one in before if one not in today)
+
+
+def _asks_less(name: str, old: Any, new: Any) -> bool:
+    """Whether a watched setting asks less than before, or another thing."""
+    if name in _LISTS:
+        return bool(_lost(old, new))
     if name in {"primary_metric", "lower_is_better"}:
-        is_less = set(before) != set(today)
-    elif name == "slice_margin":  # a margin of 0 asks for none, which is the easiest to keep
-        is_less = bool(old) and (not new or new > old)
-    else:
-        is_less = new > old
-    return f"{name} went from {_said(old)} to {_said(new)}" if is_less else ""
+        return {*named(str(old))} != {*named(str(new))}
+    if name == "slice_margin":  # a margin of 0 asks for none, which is the easiest to keep
+        return bool(old) and (not new or new > old)
+    return new > old
 
 
 def _is_laxer(old: object, new: object) -> bool:
@@ -251,8 +143,8 @@ def _is_laxer(old: object, new: object) -> bool:
 
 def _is_turned(name: str, old: Any, new: Any) -> bool:
     """Whether a setting is no longer what it was, or for those that only add to what is asked, asks less."""
-    if name in _ADDED:
-        return bool(_asks_less(name, old, new))
+    if name in (*_LISTS, *_MARGINS):
+        return _asks_less(name, old, new)
     if name == "limit":  # fewer rows, 0 being all of them
         return bool(new) and (not old or new < old)
     if name == "allow_incomplete":
@@ -272,12 +164,11 @@ def _of_plan(home: Study) -> Iterator[Concern]:
     plan = locked.plan
     ours = [one for one in every if one.experiment == plan.experiment_name]
     if others := [one for one in ours if not one.simulated and one.plan_sha256 not in known]:
-        text = (
-            f"its plan was locked ({locked.locked_at[:10]}) after {plural(len(others), 'look')} at the same experiment under "
-            f"another plan, the first on {others[0].at[:10]}"
+        change = Change(
+            kind="another plan", at=locked.locked_at, before=others[0].at, n=len(others)
         )
-        about = ("another plan", sorted(known)[0], sorted({one.plan_sha256 for one in others}))
-        yield Concern("ab_test", text, about)
+        about = (sorted(known)[0], sorted({one.plan_sha256 for one in others}))
+        yield Concern("ab_test", change, about)
     models = (plan.control_model, plan.treatment_model)
     if tried := [
         one
@@ -286,14 +177,11 @@ def _of_plan(home: Study) -> Iterator[Concern]:
         if (one.control_model, one.treatment_model) == models
     ]:
         names = sorted({one.experiment for one in tried})
-        text = (
-            f"these two models had been tested before: {visible(listed(names))} showed an effect on {tried[0].at[:10]}, and "
-            "another plan counts now"
-        )
-        yield Concern("ab_test", text, ("tried before", plan.experiment_name, names))
+        change = Change(kind="tried before", at=tried[0].at, names=tuple(names))
+        yield Concern("ab_test", change, (plan.experiment_name, names))
     if ours and not ours[-1].simulated and (marked := [one for one in ours if one.simulated]):
-        text = f"users of this experiment were marked as simulated on {marked[-1].at[:10]}, and are not now"
-        yield Concern("ab_test", text, ("unmarked", marked[-1].experiment))
+        change = Change(kind="unmarked", at=marked[-1].at)
+        yield Concern("ab_test", change, (marked[-1].experiment,))
     yield from _of_log([one for one in ours if not one.simulated and one.n_requests is not None])
 
 
@@ -302,16 +190,12 @@ def _of_log(looks: Sequence[Look]) -> Iterator[Concern]:
     for before, now in pairwise(looks):
         had, has = before.n_requests or 0, now.n_requests or 0
         if has < had:
-            to = 10 if before.at[:10] != now.at[:10] else 16  # within a day the day tells nothing
-            then, later = (one.at[:to].replace("T", " ") for one in (before, now))
-            text = f"the log held {count(had)} requests on {then} and {count(has)} on {later}"
-            yield Concern("ab_test", text, ("fewer", had, has))
+            change = Change(kind="fewer", at=now.at, before=before.at, n=has, n_before=had)
+            yield Concern("ab_test", change, (had, has))
         elif now.last_user and now.last_user < before.last_user:
-            then, later = (one.last_user[:16].replace("T", " ") for one in (before, now))
-            text = (
-                f"the last user of the log came on {then} by one look and on {later} by a later one"
-            )
-            yield Concern("ab_test", text, ("earlier", then, later))
+            change = Change(kind="earlier", at=now.last_user, before=before.last_user)
+            then, later = (one[:16].replace("T", " ") for one in (change.before, change.at))
+            yield Concern("ab_test", change, (then, later))
     shown: dict[tuple[str, int | None], Look] = {}
     for one in looks:
         if not one.effect_shown or one.estimate is None:
@@ -319,16 +203,13 @@ def _of_log(looks: Sequence[Look]) -> Iterator[Concern]:
         place = (one.plan_sha256, one.look)
         first = shown.setdefault(place, one)
         if abs((first.estimate or 0.0) - one.estimate) > 1e-6:
-            text = f"look {one.look} showed another effect on {first.at[:10]} than on {one.at[:10]}"
-            about = ("another effect", first.estimate, one.estimate)
+            kind, about = "another effect", (first.estimate, one.estimate)
         elif not _same_sums(first, one):
-            text = (
-                f"look {one.look} rests on other outcomes on {one.at[:10]} than on {first.at[:10]}"
-            )
-            about = ("other outcomes", one.sum_control, one.sum_treatment)
+            kind, about = "other outcomes", (one.sum_control, one.sum_treatment)
         else:
             continue
-        yield Concern("ab_test", f"{text}: the log has changed", about)
+        change = Change(kind=kind, at=one.at, before=first.at, names=(str(one.look),))
+        yield Concern("ab_test", change, about)
         shown[place] = one
 
 
@@ -346,14 +227,14 @@ def _of_round(kept: Ledger, name: str) -> Iterator[Concern]:
             if file.startswith(f"ratings/{name}/") and not line.facts.get("simulated"):
                 seen.setdefault(file.removeprefix(f"ratings/{name}/"), {})[sha256] = None
     if len(drawn := [*seen.get("batch.json", {})]) > 1:
-        text = f"round {visible(name)} was drawn {len(drawn)} times, each time other pairs or sides"
-        yield Concern("human", text, ("drawn again", name, drawn))
+        change = Change(kind="drawn again", names=(name,), n=len(drawn))
+        yield Concern("human", change, (name, drawn))
     again = sorted(
         file for file, all_ in seen.items() if file.startswith("votes/") and len(all_) > 1
     )
     if again:
-        text = f"round {visible(name)} was locked again with other votes ({visible(listed(again))})"
-        yield Concern("human", text, ("locked again", name, [[*seen[file]] for file in again]))
+        change = Change(kind="locked again", names=(name, *again))
+        yield Concern("human", change, (name, [[*seen[file]] for file in again]))
 
 
 def _of_other_rounds(home: Study, kept: Ledger) -> Iterator[Concern]:
@@ -365,24 +246,22 @@ def _of_other_rounds(home: Study, kept: Ledger) -> Iterator[Concern]:
         return
     others = [one for one in locked if one != name and _answers_of(home, one) == now]
     earlier = locked[: [*locked, name].index(name)]  # all of them while this one is open
-    if before := sorted(one for one in others if one in earlier):
-        text = f"people had rated these answers before, in {visible(listed(before))}, which does not count now"
-        yield Concern("human", text, ("rated before", name, before))
-    if later := sorted(one for one in others if one not in earlier):
-        text = f"people had rated these answers in {visible(listed(later))} as well, which does not count"
-        yield Concern("human", text, ("rated as well", name, later))
+    before = sorted(one for one in others if one in earlier)
+    later = sorted(one for one in others if one not in earlier)
+    for kind, names in (("rated before", before), ("rated as well", later)):
+        if names:
+            yield Concern("human", Change(kind=kind, names=tuple(names)), (name, names))
 
 
 def _answers_of(home: Study, name: str) -> str:
-    folder: Path = home.folder / "ratings" / name
+    folder = home.folder / "ratings" / name
     is_there = (folder / "batch.json").is_file()
     return read_batch(folder).bound_to.get("answers", "") if is_there else ""
 
 
 def _of_inputs(home: Study, kept: Ledger) -> Iterator[Concern]:
     for name, at, then, later in changed_inputs(home, kept):
-        text = f"the file {visible(name)} is not what results were read from on {at[:10]}: lines were changed or taken out"
-        yield Concern("benchmark", text, ("input", name, then, later))
+        yield Concern("benchmark", Change(kind="input", at=at, names=(name,)), (name, then, later))
 
 
 def _of_rules(kept: Ledger, now: Mapping[str, JsonObject]) -> Iterator[Concern]:
@@ -391,7 +270,7 @@ def _of_rules(kept: Ledger, now: Mapping[str, JsonObject]) -> Iterator[Concern]:
         return
     old, new = first.facts["rules"], now["rules"]
     was, is_now = first.facts["settings"], now["settings"]
-    changed: dict[Layer, list[tuple[str, object, object]]] = {}
+    changed: dict[Layer, list[tuple[str, Any, Any]]] = {}
     for name in old.keys() & new.keys():
         if _is_laxer(old[name], new[name]):
             row = (name, old[name], new[name])
@@ -400,13 +279,10 @@ def _of_rules(kept: Ledger, now: Mapping[str, JsonObject]) -> Iterator[Concern]:
         if name in was and name in is_now and _is_turned(name, was[name], is_now[name]):
             changed.setdefault("benchmark", []).append((name, was[name], is_now[name]))
     for layer, rows in changed.items():
-        told = [
-            f"{name} from {visible(_said(then))} to {visible(_said(today))}"
-            for name, then, today in sorted(rows, key=lambda row: row[0])
-        ]
-        text = f"what decides was changed after a result ({first.at[:10]}): {listed(told)}"
-        names = tuple(name for name, *_ in rows)
-        yield Concern(layer, text, ("rules", sorted(map(str, rows))), names=names)
+        turned = tuple(sorted(rows, key=lambda row: row[0]))
+        names = tuple(name for name, *_ in turned)
+        change = Change(kind="rules", at=first.at, turned=turned)
+        yield Concern(layer, change, (sorted(map(str, rows)),), names=names)
 
 
 def _at_first_result(kept: Ledger) -> ledger.Line | None:
@@ -425,118 +301,10 @@ def _taken_up(kept: Ledger, round_name: str) -> Iterator[Concern]:
     for line in kept.of(CONFIRMED):
         reason = line.facts["reason"]
         if line.facts.get("without_head"):
-            text = f"{ledger.HEAD} was gone on {line.at[:10]}: lines were dropped before line {line.number}, or none were"
-            yield Concern("benchmark", text, ("without head", line.number), reason=reason)
+            change = Change(kind="without head", at=line.at, n=line.number)
+            yield Concern("benchmark", change, (line.number,), reason=reason)
         for file in line.facts.get("files", {}):
             if file in {PLAN_FILE, f"ratings/{round_name}/lock.json"}:
-                text = (
-                    f"the file {visible(file)} was sealed elsewhere and taken up on {line.at[:10]}"
-                )
                 layer: Layer = "ab_test" if file == PLAN_FILE else "human"
-                yield Concern(layer, text, ("taken up", file), reason=reason)
-
-
-# ---- whether what decides is what the ledger knows: sealed files, a run's own, and what its results were read from
-
-
-def refuse_changed(home: Study) -> None:
-    """Refuses to decide on files that are not what the ledger knows, or by a ledger that was cut.
-
-    Raises:
-        DataError: The message names each file, what it was, what it is, and since when.
-    """
-    found = (*ledger.mismatches(home.folder), *ledger.lost_heads(home.folder, home.reports))
-    if found:
-        raise DataError("; ".join(one.words for one in found))
-
-
-def made_in(folder: Path) -> dict[str, str]:
-    """Hashes of what a run wrote: its evidence, its notebooks, its report."""
-    paths = sorted(one for one in folder.iterdir() if one.suffix in _MADE and one.is_file())
-    return ledger.files_sealed(folder, paths)
-
-
-def run_line(kept: Ledger, run: str) -> Line | None:
-    """The line of a run that ended; None when no line speaks of it."""
-    return next((one for one in reversed([*kept.of("run")]) if one.facts.get("run") == run), None)
-
-
-def changed_files(folder: Path, line: Line, *, but: str = "none") -> Iterator[str]:
-    """What of a run is not as its line in the ledger has it; nothing is known of runs of earlier versions.
-
-    Files whose name ends in `but` are passed over: a notebook that somebody goes on with has no say in the decision.
-    """
-    for name, sha256 in line.facts.get("made", {}).items():
-        if not name.endswith(but) and (is_now := ledger.sha256_of(folder / name)) != sha256:
-            now = f"sha256 {is_now[:12]}..." if is_now else "gone"
-            yield (
-                f"{folder / name}: was sha256 {sha256[:12]}... by line {line.number} of the ledger (run, {line.at}), is "
-                f"{now}; run the study again"
-            )
-
-
-def refuse_changed_run(home: Study, folder: Path) -> None:
-    """Refuses a run that is not as it ended: another study's, edited, or one that the ledger never saw.
-
-    Raises:
-        DataError: The message says what differs.
-    """
-    refuse_changed(home)
-    kept = ledger.read(home.folder / ledger.FILE)
-    line = run_line(kept, folder.name)
-    if line is None and kept.head:
-        raise DataError(
-            f"{folder}: stands in no line of {home.folder / ledger.FILE}: it did not end, was copied here, or the ledger could "
-            f"not be written; run the study again: evalkit run {home.name}"
-        )
-    if line and (told := [*changed_files(folder, line, but=".ipynb")]):
-        raise DataError("; ".join(told))
-
-
-def inputs(home: Study, kept: Ledger) -> JsonObject:
-    """Size and hashes of what a run read, for its line in the ledger; `as_before` where one only grew.
-
-    A test file and journals grow, and what they held when results were seen stays as it was; own code that scores does too.
-    """
-    said, known = home.settings, {name: one for _, name, one in _seen(kept)}
-    names = [said.test_file, said.base_journal, said.fine_tuned_journal]
-    names += own_hashes((said.checker, *named(said.scorers)), home.folder)
-    names += [said.checker.removeprefix("schema:")] if said.checker.startswith("schema:") else []
-    found = {name: _read(home.path(name), known.get(name) or {}) for name in names}
-    return {name: one for name, one in found.items() if one}
-
-
-def changed_inputs(home: Study, kept: Ledger) -> Iterator[tuple[str, str, str, str]]:
-    """Name, when results were seen, hash then and hash later, of each input that was changed and did not only grow."""
-    known: dict[str, tuple[str, str]] = {}
-    now = [("", name, one) for name, one in inputs(home, kept).items()]
-    for at, name, one in (*_seen(kept), *now):
-        if name in known and not one["as_before"]:
-            yield name, *known[name], one["sha256"]
-        known[name] = at, one["sha256"]
-
-
-def _seen(kept: Ledger) -> Iterator[tuple[str, str, JsonObject]]:
-    """Each input as a run with results left it, oldest first."""
-    for line in kept.of("run"):
-        if line.facts.get("metrics"):
-            for name, one in (line.facts.get("inputs") or {}).items():
-                yield line.at, name, one
-
-
-def _read(path: Path, before: JsonObject) -> JsonObject:
-    """Nothing of a file that is not there: its chapter says so."""
-    if not path.is_file():
-        return {}
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1] or text  # without what a kill left of a last line
-    sha256, first = _sha256(whole), _sha256(whole.split(b"\n", 1)[0])
-    # A journal with another header was begun anew: its answers are others, which their hash tells.
-    anew = bool(before) and whole.startswith(_JOURNAL) and before["first"] != first
-    then = text[: before["size"]] if before and path.suffix == ".jsonl" else whole
-    as_before = not before or anew or _sha256(then) == before["sha256"]
-    return {"size": len(whole), "sha256": sha256, "first": first, "as_before": as_before}
-
-
-def _sha256(text: bytes) -> str:
-    return hashlib.sha256(text).hexdigest()
+                change = Change(kind="taken up", at=line.at, names=(file,))
+                yield Concern(layer, change, (file,), reason=reason)

@@ -1,8 +1,9 @@
-"""A row a run in the study's ledger: the metrics over training runs and checkpoints, and what speaks against a model."""
+"""The runs of a study in its ledger: a row a run, what decided, what it wrote and what its results were read from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,22 +12,30 @@ import msgspec
 
 from evalkit import ledger
 from evalkit.abtest import lock
-from evalkit.decision.concerns import in_force, inputs, made_in
-from evalkit.decision.findings import against_of
-from evalkit.decision.record import FILE as DECISION
-from evalkit.decision.record import Decision, read_decision, read_evidence
+from evalkit.answers.scoring import own_hashes
+from evalkit.decision.layers import FILE as DECISION
+from evalkit.decision.layers import Decision, read_decision, read_evidence
 from evalkit.decision.rules import Rules
+from evalkit.decision.standing import against_in, against_of
+from evalkit.errors import DataError
 from evalkit.evidence import BenchmarkDetails, Evidence, ReportedMetric, details_of
-from evalkit.files import JsonObject, Told, as_record, warned
-from evalkit.ledger import FILE, Ledger
+from evalkit.files import JsonObject, Told, read_json, warned
+from evalkit.ledger import FILE, Ledger, Line
 from evalkit.records import Against, Brief, Layer
-from evalkit.settings import Settings, read_notebook, read_pinned
+from evalkit.settings import Settings, named, read_notebook, read_pinned
 from evalkit.study import PINNED, Study
-from evalkit.wording import decimals, effect_text, points
+from evalkit.wording import effect_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DECIDING = (  # settings that turn a verdict; the A/B test's stand in its plan
+    *("alpha", "primary_metric", "lower_is_better", "metric_margin", "checker", "cluster_field"),
+    *("slice_fields", "slice_margin", "stage", "scorers", "limit", "allow_incomplete"),
+    *("strict", "train_file"),
+)
+_MADE = {".json", ".ipynb", ".html"}
+_JOURNAL = b'{"kind": "evalkit-journal"'
 # nor the journals: their answers are compared
 _OF_NO_STUDY = ("run", "study", "title", "stage", "concurrency")
 _NUMBERS = ("estimate", "ci_low", "ci_high", "n")
@@ -175,65 +184,14 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
     )
 
 
-def against_in(rows: Iterable[JsonObject], now: JsonObject) -> tuple[Against, ...]:
-    """What earlier runs of a study have found against its models, whatever has become of their reports.
-
-    A benchmark that was asked again later - the same metric on the same test set against the same base - counts by its
-    latest answer: that is how one checkpoint follows another. One on fewer of the same rows (`limit`) was a trial and
-    does not outlive a run on more of them, and does not answer one either. Whether the rest still stands,
-    `evalkit.decision.findings` says.
-    """
-    latest: dict[tuple[object, ...], list[Against]] = {}
-    others: list[Against] = []
-    for row in rows:
-        found = _of_row(row)
-        others += [one for one in found if one.layer != "benchmark"]
-        benchmarks = [one for one in found if one.layer == "benchmark"]
-        if (bound := row.get("bound_to")) and not _is_trial(row, now):
-            models, of_all = row.get("models", {}), _is_trial(now, row)
-            sides = (models.get("base"), models.get("fine_tuned"))
-            place = (row.get("primary"), bound.get("test_set"), *sides, of_all)
-            latest[place] = [*map(_of_more_rows, benchmarks)] if of_all else benchmarks
-    return (*others, *(one for found in latest.values() for one in found))
-
-
-def _is_trial(row: JsonObject, now: JsonObject) -> bool:
-    then, today = ((one.get("parameters") or {}).get("limit") or 0 for one in (row, now))
-    return bool(then) and (not today or today > then)
-
-
-def _of_more_rows(one: Against) -> Against:
-    """A result on more rows of the test set than are asked now: as one on another test set, so fewer do not settle it."""
-    more = {"test_set": f"more rows of {one.bound_to.get('test_set', '')}"}
-    return replace(one, bound_to={**one.bound_to, **more})
-
-
-def _of_row(row: JsonObject) -> list[Against]:
-    """A row's results against; older rows name none, and know only what the benchmark's own test said."""
-    if "against" in row:
-        said = f"{FILE}: the row of run {row.get('run')} names a result against that is not whole"
-        return as_record(row["against"], list[Against], said, "restore the file from a copy")
-    primary = (row.get("metrics") or {}).get(row.get("primary")) or {}
-    if primary.get("verdict") != "worse":
-        return []
-    ends = [primary.get(name) for name in _NUMBERS[:3]]
-    found = Against(
-        layer="benchmark",
-        source=str(row["primary"]).replace("_", " "),
-        models=row.get("models") or {},
-        bound_to=row.get("bound_to") or {},
-        said=points(ends[0], decimals(*ends)),
-        at=str(row.get("made_at") or ""),
-    )
-    return [found]
-
-
 def row_now(folder: Path) -> JsonObject:
     """The row this run would add, from the evidence that stands in its folder."""
     evidence = read_evidence(folder)
-    made = read_decision(folder) if (folder / DECISION).is_file() else None
+    made = read_decision(folder) if (path := folder / DECISION).is_file() else None
     known = {"run": folder.name, "made_at": None, "failed": [], "parameters": _given(folder)}
-    return known | _decided(made) | _compared(evidence) | {"against": _against(evidence, made)}
+    return (
+        known | _decided(made, path) | _compared(evidence) | {"against": _against(evidence, made)}
+    )
 
 
 def _given(folder: Path) -> JsonObject:
@@ -252,7 +210,7 @@ def _given(folder: Path) -> JsonObject:
     }
 
 
-def _decided(made: Decision | None) -> JsonObject:
+def _decided(made: Decision | None, path: Path) -> JsonObject:
     if made is None:
         return {"verdict": None, "stage": None, "layers": {}}
     shown = [one for one in made.layers if one.estimate is not None]
@@ -261,7 +219,9 @@ def _decided(made: Decision | None) -> JsonObject:
         "stage": made.stage,
         "layers": {one.layer: one.verdict for one in made.layers},
         "effects": {one.layer: effect_text(one) for one in shown},
-        "rules": made.ruled_by.sentences(made.stage, sliced=made.sliced),
+        "rules": read_json(path, said="not a decision", remedy="run its chapter again").get(
+            "rules"
+        ),
         "declared": made.declared,
     }
 
@@ -298,5 +258,127 @@ def _against(evidence: Mapping[Layer, Evidence], made: Decision | None) -> list[
         if judged := gate.get(layer):
             word, said = judged.word, effect_text(judged)
         if found := against_of(one, word, said):
-            rows.append(asdict(found))
+            rows.append({name: one for name, one in asdict(found).items() if one is not None})
     return rows
+
+
+# ---- whether what decides is what the ledger knows: sealed files, a run's own, and what its results were read from
+
+
+def refuse_changed(home: Study) -> None:
+    """Refuses to decide on files that are not what the ledger knows, or by a ledger that was cut.
+
+    Raises:
+        DataError: The message names each file, what it was, what it is, and since when.
+    """
+    found = (*ledger.mismatches(home.folder), *ledger.lost_heads(home.folder, home.reports))
+    if found:
+        raise DataError("; ".join(one.words for one in found))
+
+
+def made_in(folder: Path) -> dict[str, str]:
+    """Hashes of what a run wrote: its evidence, its notebooks, its report."""
+    paths = sorted(one for one in folder.iterdir() if one.suffix in _MADE and one.is_file())
+    return ledger.files_sealed(folder, paths)
+
+
+def run_line(kept: Ledger, run: str) -> Line | None:
+    """The line of a run that ended; None when no line speaks of it."""
+    return next((one for one in reversed([*kept.of("run")]) if one.facts.get("run") == run), None)
+
+
+def changed_files(folder: Path, line: Line, *, but: str = "none") -> Iterator[str]:
+    """What of a run is not as its line in the ledger has it; nothing is known of runs of earlier versions.
+
+    Files whose name ends in `but` are passed over: a notebook that somebody goes on with has no say in the decision.
+    """
+    for name, sha256 in line.facts.get("made", {}).items():
+        if not name.endswith(but) and (is_now := ledger.sha256_of(folder / name)) != sha256:
+            now = f"sha256 {is_now[:12]}..." if is_now else "gone"
+            yield (
+                f"{folder / name}: was sha256 {sha256[:12]}... by line {line.number} of the ledger (run, {line.at}), is "
+                f"{now}; run the study again"
+            )
+
+
+def refuse_changed_run(home: Study, folder: Path) -> None:
+    """Refuses a run that is not as it ended: another study's, edited, or one that the ledger never saw.
+
+    Raises:
+        DataError: The message says what differs.
+    """
+    refuse_changed(home)
+    kept = ledger.read(home.folder / ledger.FILE)
+    line = run_line(kept, folder.name)
+    if line is None and kept.head:
+        raise DataError(
+            f"{folder}: stands in no line of {home.folder / ledger.FILE}: it did not end, was copied here, or the ledger could "
+            f"not be written; run the study again: evalkit run {home.name}"
+        )
+    if line and (told := [*changed_files(folder, line, but=".ipynb")]):
+        raise DataError("; ".join(told))
+
+
+def inputs(home: Study, kept: Ledger) -> JsonObject:
+    """Size and hashes of what a run read, for its line in the ledger; `as_before` where one only grew.
+
+    A test file and journals grow, and what they held when results were seen stays as it was; own code that scores does too.
+    """
+    said, known = home.settings, {name: one for _, name, one in _seen(kept)}
+    names = [said.test_file, said.base_journal, said.fine_tuned_journal]
+    names += own_hashes((said.checker, *named(said.scorers)), home.folder)
+    names += [said.checker.removeprefix("schema:")] if said.checker.startswith("schema:") else []
+    found = {name: _read(home.path(name), known.get(name) or {}) for name in names}
+    return {name: one for name, one in found.items() if one}
+
+
+def changed_inputs(home: Study, kept: Ledger) -> Iterator[tuple[str, str, str, str]]:
+    """Name, when results were seen, hash then and hash later, of each input that was changed and did not only grow."""
+    known: dict[str, tuple[str, str]] = {}
+    now = [("", name, one) for name, one in inputs(home, kept).items()]
+    for at, name, one in (*_seen(kept), *now):
+        if name in known and not one["as_before"]:
+            yield name, *known[name], one["sha256"]
+        known[name] = at, one["sha256"]
+
+
+def _seen(kept: Ledger) -> Iterator[tuple[str, str, JsonObject]]:
+    """Each input as a run with results left it, oldest first."""
+    for line in kept.of("run"):
+        if line.facts.get("metrics"):
+            for name, one in (line.facts.get("inputs") or {}).items():
+                yield line.at, name, one
+
+
+def _read(path: Path, before: JsonObject) -> JsonObject:
+    """Nothing of a file that is not there: its chapter says so."""
+    if not path.is_file():
+        return {}
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1] or text  # without what a kill left of a last line
+    sha256, first = _sha256(whole), _sha256(whole.split(b"\n", 1)[0])
+    # A journal with another header was begun anew: its answers are others, which their hash tells.
+    anew = bool(before) and whole.startswith(_JOURNAL) and before["first"] != first
+    then = text[: before["size"]] if before and path.suffix == ".jsonl" else whole
+    as_before = not before or anew or _sha256(then) == before["sha256"]
+    return {"size": len(whole), "sha256": sha256, "first": first, "as_before": as_before}
+
+
+def _sha256(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+# ---- what decides
+
+
+def in_force(rules: Rules, home: Study) -> JsonObject:
+    """The rules and the settings that decide, for the ledger."""
+    return {
+        "rules": plain(rules),
+        "settings": {one: getattr(home.settings, one) for one in DECIDING},
+    }
+
+
+def plain(rules: Rules) -> JsonObject:
+    """The rules as plain values; what was retired stands in each report by itself."""
+    return {name: value for name, value in asdict(rules).items() if name != "retired_evidence"}

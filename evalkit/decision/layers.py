@@ -1,34 +1,66 @@
-"""One layer's evidence -> its gate word, and all that speaks for it and against it."""
+"""The layers at the gate, and the decision they make: the verdict, what it lacks, and which layers would turn it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from functools import cache
-from typing import Literal
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import structs
 
 from evalkit import stats, wording
-from evalkit.decision.concerns import Concern
-from evalkit.decision.findings import (
-    SLICE_RULES,
+from evalkit.decision.rules import (
+    NAMES,
+    STAGES,
     STANDS_AGAINST,
     UNCONFIRMED,
     Finding,
-    Stale,
-    Standing,
+    Need,
+    OnRecord,
+    Rules,
+    Stage,
     find,
-    of_concerns,
-    of_standing,
 )
-from evalkit.decision.rules import NAMES, Need, Rules
-from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, HumanDetails, ReportedTest
-from evalkit.records import OPEN_SLICES, Layer, Missing
+from evalkit.decision.standing import (
+    Concern,
+    Differs,
+    Stale,
+    after_results,
+    against_of,
+    stale_in,
+    standing,
+)
+from evalkit.errors import DataError, DesignError
+from evalkit.evidence import (
+    ABDetails,
+    BenchmarkDetails,
+    Evidence,
+    HumanDetails,
+    ReportedTest,
+    apart,
+    as_json,
+    details_of,
+)
+from evalkit.files import JsonObject, as_record, read_json, utc
+from evalkit.records import OPEN_SLICES, Against, Brief, Change, Layer, Missing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Word = Literal["passes", "don't ship", "not yet"]
+Verdict = Literal["ship", "don't ship", "not yet"]
 
 MISSING = "missing"
+FILE = "decision.json"
+FILES: dict[Layer, str] = {
+    "benchmark": "comparison.json",
+    "human": "preference.json",
+    "ab_test": "ab_test.json",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +103,7 @@ class LayerDecision:
         findings: What the rules had to say.
         missing: What would settle it.
         stale: Why what was handed over does not count: other_answers, other_models or unbound; "" when it does.
-        made_for: What it was made for instead.
+        differs: What it was made for that is another now.
         levels: Of both models in the metric, where the benchmark has them.
         later: What came after the look of an A/B test that decides, where anybody did.
     """
@@ -96,7 +128,7 @@ class LayerDecision:
     findings: tuple[Finding, ...] = ()
     missing: tuple[Missing, ...] = ()
     stale: str = ""
-    made_for: str = ""
+    differs: tuple[Differs, ...] = ()
     need: str = "better"
     levels: Levels | None = None
     later: Later | None = None
@@ -117,9 +149,9 @@ class LayerDecision:
         return NAMES[self.layer]
 
     @property
-    def warned_slices(self) -> list[Finding]:
-        """Slices that warn."""
-        return [one for one in self.told("warns") if one.rule in SLICE_RULES]
+    def slices(self) -> list[Finding]:
+        """Slices of which a rule speaks."""
+        return [one for one in self.findings if one.slice]
 
     def told(self, *effects: str) -> list[Finding]:
         """The findings whose rule does one of these: blocks, holds, warns."""
@@ -138,8 +170,7 @@ def read_layer(
     rules: Rules,
     required: bool,
     stale: Stale | None = None,
-    standing: Standing | None = None,
-    concerns: Iterable[Concern] = (),
+    stood: tuple[Finding, ...] = (),
     told: Iterable[Finding] = (),
 ) -> LayerDecision:
     """Puts one layer before the gate.
@@ -150,13 +181,10 @@ def read_layer(
         rules: The study's rules.
         required: Whether the stage needs it.
         stale: Why the evidence is not for these answers; None when it is.
-        standing: Results against this model that nothing at the gate answers.
-        concerns: Changes of this layer after it could be known how it turns out.
-        told: Findings that are not in the evidence, told first.
+        stood: What is on record against it, or was changed after a result.
+        told: Further findings that are not in the evidence; they count where there is some.
     """
-    standing, changes = standing or Standing(), [one for one in concerns if one.layer == layer]
-    stood = (*of_standing(standing), *of_concerns(changes))
-    open_ = (*_to_settle(standing), *_to_confirm(changes))
+    open_ = _open(stood)
     need, limit = rules.needs(layer), rules.limit(layer)
     begun = _begun(layer, limit)
     if evidence is None or stale:
@@ -168,7 +196,7 @@ def read_layer(
             findings=stood,
             missing=(*open_, replace(begun, kind="stale") if stale else begun),
             stale=stale.kind if stale else "",
-            made_for=stale.words if stale else "",
+            differs=stale.differs if stale else (),
         )
     ours = [one for one in (*told, *find(evidence, rules)) if one.effect != "ignored"]
     findings = (*stood, *ours)
@@ -208,6 +236,16 @@ def read_layer(
         levels=_levels(evidence),
         later=_later(evidence),
     )
+
+
+def _open(stood: Iterable[Finding]) -> list[Missing]:
+    """What settles a result against the model, or a change that nobody has confirmed."""
+    return [
+        Missing(kind=one.rule, key=key)
+        for one in stood
+        if one.rule in (STANDS_AGAINST, UNCONFIRMED) and isinstance(one.numbers, OnRecord)
+        for key in one.numbers.keys
+    ]
 
 
 def _levels(evidence: Evidence) -> Levels | None:
@@ -256,7 +294,7 @@ def _still_missing(
 ) -> Iterator[Missing]:
     held = [one for one in findings if one.effect == "holds"]
     if word == "passes":
-        if any(one.rule in SLICE_RULES and one.effect == "warns" for one in findings):
+        if any(one.slice and one.effect == "warns" for one in findings):
             priced = [one for one in evidence.missing if one.kind == OPEN_SLICES]
             yield from priced or [Missing(kind="slices_warned")]
         return
@@ -268,19 +306,6 @@ def _still_missing(
         yield Missing(kind="failed_calls")
     yield from (one.missing for one in held if one.missing)
     yield from evidence.missing
-
-
-def _to_settle(standing: Standing) -> Iterator[Missing]:
-    for one in standing.against:
-        when = f", {one.at[:10]}" if one.at else ""
-        told = f": {one.said}" if one.said else ""
-        said = wording.visible(f"{one.source}{when}{told}")
-        yield Missing(kind=STANDS_AGAINST, key=one.key, said=said)
-
-
-def _to_confirm(concerns: Iterable[Concern]) -> Iterator[Missing]:
-    open_ = (one for one in concerns if not one.reason)
-    return (Missing(kind=UNCONFIRMED, key=one.key, said=one.text) for one in open_)
 
 
 def _fallback(word: Word, verdict: str, begun: Missing) -> tuple[Missing, ...]:
@@ -301,3 +326,222 @@ def _begun(layer: Layer, limit: float) -> Missing:
         return Missing(kind="absent", needed=stats.ratings_needed(0.65))
     needed = stats.ratings_needed_no_worse(0.5, -limit)
     return Missing(kind="absent", needed=needed, margin=-limit)
+
+
+# ---- the decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Decision(Brief):
+    """One decision on one version.
+
+    Its words - headline, deck, warnings, what is missing and what would change it - are made by `evalkit.show.verdict`.
+
+    Attributes:
+        verdict: ship, don't ship or not yet.
+        layers: The three layers, in order; one that the stage does not need is there too.
+        ruled_by: The rules it was made by.
+        sliced: False where a benchmark declares no slice.
+        n_regressed: Answers that were right and are now wrong; None where nobody counted.
+        simulated: Layers with simulated ratings or users.
+        declared: What decided, for later runs to compare with; see `evalkit.decision.concerns`.
+    """
+
+    study: str
+    stage: Stage
+    made_at: str
+    verdict: Verdict
+    layers: tuple[LayerDecision, ...]
+    models: Mapping[str, str]
+    bound_to: Mapping[str, str]
+    ruled_by: Rules = field(default_factory=Rules)
+    sliced: bool = True
+    n_regressed: int | None = None
+    declared: JsonObject = field(default_factory=dict)
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """Layers in which something is simulated."""
+        return tuple(layer.layer for layer in self.layers if layer.simulated)
+
+    @property
+    def rests_on_simulated(self) -> bool:
+        """Whether a layer that the decision hears is simulated."""
+        return any(layer.simulated and layer.speaks for layer in self.layers)
+
+    @property
+    def lacks(self) -> list[tuple[LayerDecision, Missing, str]]:
+        """What the verdict waits for, then what would settle a warning: the layer, it, and the word it would turn."""
+        heard = [layer for layer in self.layers if layer.speaks]
+        open_ = [(layer, one, layer.word) for layer in heard for one in layer.missing]
+        waits = [row for row in open_ if row[2] != "passes"]
+        settle = [
+            (layer, one.missing) for layer in heard for one in layer.told("warns") if one.missing
+        ]
+        warns = [*((layer, one) for layer, one, word in open_ if word == "passes"), *settle]
+        return [*waits, *((layer, one, "warns") for layer, one in warns)]
+
+    @property
+    def turned_by(self) -> tuple[LayerDecision, ...]:
+        """The fewest layers whose passing would make it "ship", found by turning each and asking the gate again."""
+        if self.verdict == "ship":
+            return ()
+        short = [layer for layer in self.layers if layer.word != "passes" and layer.speaks]
+        sets = (chosen for n in range(len(short)) for chosen in combinations(short, n + 1))
+        for turned in sets:
+            others = [layer for layer in self.layers if layer not in turned]
+            passed = [replace(layer, word="passes", findings=()) for layer in turned]
+            if overall([*others, *passed]) == "ship":
+                return turned
+        return ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a layer, in the order of the gate.
+
+        Returns:
+            Columns: `layer`, `gate` (passes, don't ship, not yet), `verdict` (of the layer's test, or "missing"), `metric`,
+            `unit`, `n`, `estimate`, `ci_low`, `ci_high` and `limit` (fine-tuned minus base, human rating minus 50%; on the
+            metric's own scale), `p_value`, `alpha`, `lower_is_better`, `required` (by the stage) and `simulated`.
+            An effect that is withheld is missing.
+        """
+        import pandas as pd
+
+        numbers = ("estimate", "ci_low", "ci_high", "limit", "p_value", "alpha")
+        columns = ["layer", "word", "verdict", "metric", "unit", "n", *numbers]
+        columns += ["lower_is_better", "required", "simulated"]
+        gate = pd.CategoricalDtype(["don't ship", "not yet", "passes"], ordered=True)
+        kinds = {"layer": pd.CategoricalDtype([*FILES]), "gate": gate, "verdict": "category"}
+        frame = pd.DataFrame([asdict(one) for one in self.layers], columns=columns)
+        frame = frame.rename(columns={"word": "gate"})
+        return frame.astype(kinds | {"n": "Int64"} | dict.fromkeys(numbers, float))
+
+    def to_dict(self) -> JsonObject:
+        """Plain values for JSON."""
+        return as_json(self) | {"simulated": [*self.simulated]}
+
+    def __str__(self) -> str:
+        gates = (f"{one.name} {one.word}" for one in self.layers if one.speaks)
+        return f"{self.study}: {self.verdict} ({', '.join(gates)})"
+
+
+def decide(
+    evidence: Mapping[Layer, Evidence],
+    *,
+    study: str,
+    stage: str = "pre_deploy",
+    rules: Rules | None = None,
+    against: Iterable[Against] = (),
+    concerns: Iterable[Concern] = (),
+    declared: Mapping[str, object] | None = None,
+    changed: Iterable[Change] = (),
+    now: datetime | None = None,
+) -> Decision:
+    """Joins the layers' evidence into one decision.
+
+    Args:
+        evidence: What there is, by layer.
+        study: The study's name.
+        stage: "pre_deploy" (benchmark and human rating) or "rollout" (the A/B test too).
+        rules: The study's rules; the defaults otherwise.
+        against: Results against any model of the study, from any time; see `evalkit.decision.standing`.
+        concerns: What was changed after it could be known how it turns out; see `evalkit.decision.concerns`.
+        declared: Settings and rules that decide, kept on record.
+        changed: What is declared otherwise than when results were seen; see `evalkit.decision.concerns`.
+        now: Time of the decision; the present by default.
+
+    Raises:
+        DesignError: No such stage.
+    """
+    if stage not in STAGES:
+        raise DesignError(f"stage {stage!r}: need {' or '.join(STAGES)}")
+    rules = rules or Rules()
+    stale: dict[Layer, Stale | None] = {name: stale_in(evidence, name) for name in FILES}
+    every = [*against, *_stale_against(evidence, stale, rules)]
+    open_, told = [*concerns], {"benchmark": [*after_results(changed, rules)]}
+    layers = tuple(
+        read_layer(
+            name,
+            evidence.get(name),
+            rules=rules,
+            required=name in rules.required(stage),
+            stale=stale[name],
+            stood=(
+                *standing(name, every, evidence, retired=rules.retired_evidence),
+                *(one.finding for one in open_ if one.layer == name),
+            ),
+            told=told.get(name, ()),
+        )
+        for name in FILES
+    )
+    benchmark = evidence.get("benchmark")
+    about = benchmark or next(iter(evidence.values()), None)
+    seen = details_of(evidence, BenchmarkDetails)
+    return Decision(
+        study=study,
+        stage=stage,
+        made_at=utc(now),
+        verdict=overall(layers),
+        layers=layers,
+        models=dict(about.models) if about else {},
+        bound_to=dict(about.bound_to) if about else {},
+        ruled_by=rules,
+        sliced=benchmark is None or bool(seen.slices),
+        n_regressed=seen.cells.regressed or None,
+        declared=dict(declared or {}),
+    )
+
+
+def overall(layers: Sequence[LayerDecision]) -> Verdict:
+    """Any layer against it: don't ship. All required layers for it, and nothing standing against it: ship. Else: not yet."""
+    if any(layer.word == "don't ship" for layer in layers):
+        return "don't ship"
+    needed = [layer.word for layer in layers if layer.required]
+    stands = any(layer.stands_against for layer in layers)
+    return "ship" if needed and {*needed} == {"passes"} and not stands else "not yet"
+
+
+def read_evidence(folder: Path) -> dict[Layer, Evidence]:
+    """The evidence that stands in a run's folder.
+
+    Raises:
+        DataError: A file is damaged or holds another layer.
+    """
+    found: dict[Layer, Evidence] = {}
+    for layer, file in FILES.items():
+        if (path := folder / file).is_file():
+            found[layer] = one = Evidence.read(path)
+            if one.layer != layer:
+                raise DataError(f"{path}: holds the layer {one.layer!r}; need {layer!r}")
+    return found
+
+
+def read_decision(folder: Path) -> Decision:
+    """The kinds and numbers of the decision that was written into a run's folder.
+
+    Raises:
+        DataError: It is missing or damaged, lacks a layer, or its verdict is not what its layers make.
+    """
+    path, remedy = folder / FILE, "run its chapter again"
+    if not path.exists():
+        raise DataError(f"{folder}: no {FILE}; no decision was made in this run")
+    told = "not a decision"
+    value = apart(read_json(path, said=told, remedy=remedy), Decision)
+    found = as_record(value, Decision, f"{path}: {told}", remedy)
+    if (names := [one.layer for one in found.layers]) != [*FILES]:
+        told = f"holds the layers {wording.listed([*names]) or 'none'}; need {wording.listed([*FILES])}"
+        raise DataError(f"{path}: {told}; {remedy}")
+    if (made := overall(found.layers)) != found.verdict:
+        says = f"{path}: says {found.verdict!r}, and its layers make {made!r}"
+        raise DataError(f"{says}; {remedy}")
+    return found
+
+
+def _stale_against(
+    evidence: Mapping[Layer, Evidence], stale: Mapping[Layer, Stale | None], rules: Rules
+) -> Iterable[Against]:
+    """Evidence of this run that is not for these answers, where it would have said "don't ship"."""
+    for layer, why in stale.items():
+        if why:
+            read = read_layer(layer, evidence[layer], rules=rules, required=True)
+            if found := against_of(evidence[layer], read.word, wording.effect_text(read)):
+                yield found

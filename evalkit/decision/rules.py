@@ -1,17 +1,39 @@
-"""The rules of the decision as data: defaults here, a study's own in the YAML file that `rules_file` names."""
+"""The rules of the decision as data - defaults here, a study's own in the file that `rules_file` names - and what they find."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+import msgspec
+from msgspec import UNSET, UnsetType, structs
+
 from evalkit.errors import DataError, DesignError
+from evalkit.evidence import (
+    ABEvidence,
+    AtEqualLength,
+    BenchmarkDetails,
+    BenchmarkEvidence,
+    Evidence,
+    HumanDetails,
+    HumanEvidence,
+    OfRaters,
+    PlanDiffers,
+    Reported,
+    ReportedGuardrail,
+    ReportedOutcomes,
+    ReportedSlice,
+    ReportedTest,
+    SliceNumbers,
+    apart,
+    as_json,
+)
 from evalkit.files import JsonObject, read_yaml
-from evalkit.records import Layer
+from evalkit.records import Against, Change, Layer, Missing
 from evalkit.study import Study
-from evalkit.wording import is_blank, listed, visible
+from evalkit.wording import is_blank, listed
 
 Effect = Literal["blocks", "holds", "warns", "ignored"]
 Need = Literal["better", "not worse"]
@@ -19,12 +41,9 @@ Stage = Literal["pre_deploy", "rollout"]
 
 NAMES: dict[str, str] = {"benchmark": "benchmark", "human": "human rating", "ab_test": "A/B test"}
 STAGES: dict[Stage, str] = {"pre_deploy": "before deployment", "rollout": "rollout"}
-_WORDS = {
-    "blocks": "blocks shipping",
-    "holds": "holds the decision until it is settled",
-    "warns": "is printed as a warning",
-    "ignored": "is ignored",
-}
+# what no rule can change: results against the model from before, changes after a result, by whether a reason is on record
+STANDS_AGAINST, RETIRED = "stands_against", "retired_evidence"
+UNCONFIRMED, CONFIRMED = "unconfirmed", "confirmed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,52 +164,6 @@ class Rules:
         """The difference the whole interval must lie beyond: 0, or minus the margin."""
         return -getattr(self, f"{layer}_margin") if self.needs(layer) == "not worse" else 0.0
 
-    def sentences(self, stage: Stage, *, sliced: bool = True) -> list[str]:
-        """The rules in words, for the report.
-
-        Args:
-            stage: Which layers are needed.
-            sliced: Whether any slice is declared; without one the rule about slices shown worse has nothing to stop.
-        """
-        shown = []
-        for layer in self.required(stage):
-            margin = f"not worse by more than {-self.limit(layer) * 100:g} points"
-            must = "better" if self.needs(layer) == "better" else margin
-            shown.append(f"The {NAMES[layer]} must show the fine-tuned model {must}.")
-        effects = [f"{words} {_WORDS[getattr(self, name)]}." for name, words in _SUBJECTS.items()]
-        if not sliced:
-            effects[0] = f"{effects[0][:-1]}: no slice is declared, so this rule stops nothing."
-        fixed = [
-            "A simulated layer never leads to “ship”.",
-            "Evidence counts only for the answers it was made for; their hashes must agree.",
-            "An A/B test counts only for the models that its plan names, whatever the test set is.",
-            "A result against this model stands, whatever changed since, until it is asked again or retired with a reason.",
-        ]
-        retired = [
-            f"Retired by this study: {visible(key)}, because: {visible(why).strip().rstrip('.')}."
-            for key, why in self.retired_evidence.items()
-        ]
-        return [*shown, *effects, *fixed, *retired]
-
-
-_SUBJECTS = {
-    "slice_worse": "A declared slice shown worse (Holm over all slices, or its interval beyond the margin)",
-    "slice_looks_bad": "A slice that looks bad, its loss larger than the margin but not shown,",
-    "slice_could_not_be_seen": "A slice in which a loss of the margin could not have been seen",
-    "other_metric_worse": "Another metric shown worse",
-    "fragile": "A benchmark verdict that hangs on failed calls",
-    "noise_not_measured": "A noise floor that was not measured",
-    "test_set_faulty": "A test set with leaks from training, or different expected answers to one prompt,",
-    "length_explains": "A preference that length explains",
-    "few_raters": "A preference that is not shown beyond these raters",
-    "careless_raters": "A rater who looks careless",
-    "guardrail_not_shown": "A guardrail of the A/B test that is not shown to hold",
-    "plan_after_exposures": "An A/B plan that was locked after its users had begun to come",
-    "not_whole_weeks": "An A/B result of users who did not come in whole weeks",
-    "plan_differs": "A study.yaml that says otherwise than the locked A/B plan, which counts,",
-    "declared_after_results": "What was declared otherwise after results on this test set were seen",
-}
-
 
 _SPLIT = {"slice_not_shown_safe": ("slice_looks_bad", "slice_could_not_be_seen")}
 
@@ -229,3 +202,248 @@ def _check(name: str, value: object, default: object) -> None:
         raise DesignError(f"{got} a fraction of at least 0 and below 1, such as 0.02")
     if wanted and not any(type(value) is type(one) and value == one for one in wanted):
         raise DesignError(f"{got} {' or '.join(str(one).lower() for one in wanted)}")
+
+
+# ---- what they find in a layer's evidence
+
+
+class FoundSlice(SliceNumbers, frozen=True, kw_only=True):
+    """A slice that is worse, or not shown safe; `if_worse` is what shown worse would do."""
+
+    if_worse: str | None = None
+
+    @property
+    def signed(self) -> float:
+        """Its difference with the sign of good news."""
+        return (self.estimate if self.gain is None else self.gain) or 0.0
+
+
+class FoundMetric(ReportedTest, frozen=True, kw_only=True):
+    """Another metric that is worse."""
+
+    metric: str
+
+
+class Faults(Reported, frozen=True, kw_only=True):
+    """Faults of the test set, of one kind."""
+
+    kind: Literal["leak", "conflict"]
+    n: int
+
+
+class Careless(Reported, frozen=True, kw_only=True):
+    """Of `n` raters those who look careless."""
+
+    raters: tuple[str, ...]
+    n: int
+
+
+class LatePlan(Reported, frozen=True, kw_only=True):
+    """When a plan was locked, and when its first user came."""
+
+    locked_at: str
+    came_first: str
+
+
+class Days(Reported, frozen=True, kw_only=True):
+    """Days on which users came."""
+
+    days: int
+
+
+class OtherPlan(Reported, frozen=True, kw_only=True):
+    """What study.yaml says otherwise than the locked plan."""
+
+    differs: tuple[PlanDiffers, ...]
+
+
+class OnRecord(Reported, frozen=True, kw_only=True):
+    """What the study's own record tells: results against the model, or a change after a result was seen.
+
+    Attributes:
+        keys: Their short names.
+        source: What a retired result came from.
+        reason: Why it is retired, or why the change is all right.
+    """
+
+    keys: tuple[str, ...] = ()
+    source: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    against: tuple[Against, ...] | UnsetType = UNSET
+    change: Change | UnsetType = UNSET
+
+
+_NUMBERS: Mapping[str, type[Reported]] = {
+    **dict.fromkeys(("slice_worse", "slice_looks_bad", "slice_could_not_be_seen"), FoundSlice),
+    **dict.fromkeys((STANDS_AGAINST, RETIRED, UNCONFIRMED, CONFIRMED), OnRecord),
+    "declared_after_results": OnRecord,
+    "other_metric_worse": FoundMetric,
+    "test_set_faulty": Faults,
+    "length_explains": AtEqualLength,
+    "few_raters": OfRaters,
+    "careless_raters": Careless,
+    "guardrail_not_shown": ReportedGuardrail,
+    "plan_after_exposures": LatePlan,
+    "not_whole_weeks": Days,
+    "plan_differs": OtherPlan,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something a rule speaks about: a slice, a metric, a guardrail, fragility.
+
+    Attributes:
+        rule: The rule's name in `Rules`, or one that no rule can change.
+        effect: What that rule does.
+        numbers: What was found; `evalkit.show.lacking` says it. None in a file of an earlier version.
+        missing: What would settle it; None where nothing is named.
+    """
+
+    rule: str
+    effect: Effect
+    numbers: Reported | None = None
+    missing: Missing | None = None
+
+    def __post_init__(self) -> None:
+        """Read from a file, the numbers are those of its rule."""
+        if type(self.numbers) is Reported and (kind := _NUMBERS.get(self.rule)):
+            try:
+                numbers = msgspec.convert(apart(self.numbers.reported, kind), kind)
+            except msgspec.ValidationError as why:
+                raise ValueError(f"{self.rule}: {why}") from why
+            object.__setattr__(self, "numbers", numbers)
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it says that the fine-tuned model is worse in something."""
+        return self.rule in {"slice_worse", "other_metric_worse"}
+
+    @property
+    def slice(self) -> FoundSlice | None:
+        """The slice it is about."""
+        return self.numbers if isinstance(self.numbers, FoundSlice) else None
+
+    @property
+    def change(self) -> Change | None:
+        """The change after a result that it is about."""
+        return (self.numbers.change or None) if isinstance(self.numbers, OnRecord) else None
+
+
+def find(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
+    """Everything in a layer's evidence that a rule speaks about, whatever the rule does."""
+    match evidence:
+        case BenchmarkEvidence(details=seen):
+            yield from _test_set(seen, rules)
+            yield from _slices(seen.slices, rules)
+            yield from _other_metrics(evidence, rules)
+            yield from _chance(seen, rules)
+        case HumanEvidence(details=seen):
+            yield from _raters(seen, rules)
+            yield from _preference(evidence, rules)
+        case ABEvidence(details=seen):
+            yield from _plan(evidence, rules)
+            yield from _guardrails(seen.guardrails, rules)
+
+
+def _by_rule(
+    rules: Rules, rule: str, numbers: Reported | None = None, missing: Missing | None = None
+) -> Finding:
+    effect = getattr(rules, rule)
+    return Finding(rule=rule, effect=effect, numbers=numbers or Reported(), missing=missing)
+
+
+def _test_set(seen: BenchmarkDetails, rules: Rules) -> Iterator[Finding]:
+    if seen.n_leaks:
+        yield _by_rule(rules, "test_set_faulty", Faults(kind="leak", n=seen.n_leaks))
+    if seen.n_conflicts:
+        yield _by_rule(rules, "test_set_faulty", Faults(kind="conflict", n=seen.n_conflicts))
+
+
+_OF_SLICE = [
+    one.name for one in structs.fields(SliceNumbers) if one.name not in {"alpha", "reported"}
+]
+
+
+def _slices(rows: Iterable[ReportedSlice], rules: Rules) -> Iterator[Finding]:
+    for row in rows:
+        if rule := _of_slice(row):
+            known = {name: getattr(row, name) for name in _OF_SLICE}
+            known |= {"estimate": row.difference, "if_worse": rules.slice_worse}
+            yield _by_rule(rules, rule, FoundSlice(**known))
+
+
+def _of_slice(row: ReportedSlice) -> str:
+    """Which rule speaks about a slice; "" when none does."""
+    if "worse" in {row.verdict, row.standing}:
+        return "slice_worse"
+    if row.standing == "looks bad":
+        return "slice_looks_bad"
+    # Evidence written before the three words were told apart knows no standing.
+    unsafe = row.standing is None and "not shown" in {row.safety, row.verdict}
+    unseen = row.standing == "could not have been seen"
+    return "slice_could_not_be_seen" if unseen or unsafe else ""
+
+
+def _other_metrics(evidence: BenchmarkEvidence, rules: Rules) -> Iterator[Finding]:
+    adjusted = evidence.details.p_adjusted
+    for name, metric in evidence.details.metrics.items():
+        test, p_value = metric.test, adjusted.get(name, metric.test.p_value)
+        shown = p_value is not None and p_value < (test.alpha or 0.05)
+        is_other = name.replace("_", " ") != evidence.metric.replace("_", " ")
+        if test.verdict == "worse" and shown and is_other:
+            found = FoundMetric.of(as_json(test) | {"metric": name})
+            yield _by_rule(rules, "other_metric_worse", found)
+
+
+def _chance(seen: BenchmarkDetails, rules: Rules) -> Iterator[Finding]:
+    if seen.fragile:
+        yield _by_rule(rules, "fragile")
+    if not seen.noise_floor:
+        yield _by_rule(rules, "noise_not_measured")
+
+
+def _raters(seen: HumanDetails, rules: Rules) -> Iterator[Finding]:
+    if careless := tuple(one.rater for one in seen.raters if one.flags):
+        found = Careless(raters=careless, n=len(seen.raters))
+        yield _by_rule(rules, "careless_raters", found)
+
+
+def _preference(evidence: HumanEvidence, rules: Rules) -> Iterator[Finding]:
+    length, sample = evidence.details.length_adjusted, evidence.details.rater_sample
+    if evidence.verdict != "better":
+        return
+    if length and length.explains:
+        yield _by_rule(rules, "length_explains", length)
+    if sample and sample.verdict != "better":
+        yield _by_rule(rules, "few_raters", sample)
+
+
+def _plan(evidence: ABEvidence, rules: Rules) -> Iterator[Finding]:
+    """What was not settled before the first user came, and what the users of the deciding look cannot tell."""
+    details = evidence.details
+    done = details.findings or ReportedOutcomes()
+    if evidence.simulated:
+        return
+    if came := details.came_first:
+        n, days = details.planned.n_control + details.planned.n_treatment, details.planned.days
+        settle = Missing(kind="plan_after_exposures", needed=n, days=days)
+        found = LatePlan(locked_at=details.locked_at, came_first=came)
+        yield _by_rule(rules, "plan_after_exposures", found, settle)
+    if done.uneven and (evidence.verdict == "better" or rules.ab_test_needs == "not worse"):
+        settle = Missing(kind="not_whole_weeks", days=done.days_to_weeks)
+        yield _by_rule(rules, "not_whole_weeks", Days(days=done.days), settle)
+    if differs := tuple(one for one in details.plan_differs or () if not one.amended):
+        found = OtherPlan(differs=differs)
+        yield _by_rule(rules, "plan_differs", found, Missing(kind="plan_differs"))
+
+
+def _guardrails(rows: Iterable[ReportedGuardrail], rules: Rules) -> Iterator[Finding]:
+    for guard in rows:
+        verdict = guard.verdict
+        if verdict not in {"not worse", "better"}:
+            yield Finding(
+                rule="guardrail_not_shown",
+                effect="blocks" if verdict == "worse" else rules.guardrail_not_shown,
+                numbers=guard,
+            )

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from evalkit import stats, wording
+from evalkit import stats
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import (
     AtEqualLength,
@@ -503,8 +503,8 @@ def _of_round(folder: Path, alpha: float) -> Against | None:
         key, result = round_.key(), win_rate_of(round_, alpha=alpha)
         locked_at = round_.lock_record()["locked_at"]
     except (ValueError, KeyError, TypeError, OSError) as why:  # a DataError is a ValueError
-        said = f"the locked round cannot be read any more: {' '.join(str(why).split())}"
-        return Against(layer="human", source=folder.name, models={}, said=said)
+        fault = " ".join(str(why).split())
+        return Against(layer="human", source=folder.name, models={}, fault=fault)
     if round_.batch.simulated or result.verdict != "worse":
         return None
     return Against(
@@ -512,7 +512,8 @@ def _of_round(folder: Path, alpha: float) -> Against | None:
         source=folder.name,
         models=key.models,
         bound_to=key.bound_to,
-        said=f"the fine-tuned answers win {wording.percent(result.estimate)}, over {wording.plural(result.n, 'item')}",
+        win_rate=result.estimate,
+        n=result.n,
         at=locked_at,
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evalkit import stats
 from evalkit.answers import dataset, journal, runner, scoring
 from evalkit.conversation import Message
 from evalkit.errors import DataError, DesignError
@@ -21,6 +23,7 @@ _KNOWN = (
     "Need a log of Inspect (.json, .eval), samples of lm-eval (samples_*.jsonl), results of promptfoo (.json, .jsonl), the "
     "output of an OpenAI batch, output items of OpenAI Evals, a table (CSV, Parquet, JSON lines), or a journal of evalkit"
 )
+_NO_KIND = re.compile(r"[\[{].*|-?\d*\.\d+", re.DOTALL)
 _BOM = b"\xef\xbb\xbf"
 _OTHER = {  # by how a file begins, in lower case
     b"\x1f\x8b": "packed (gzip); unpack it first",
@@ -140,7 +143,9 @@ class Log:
         """The log with the questions and right answers of a test set, where its rows have none."""
         if test_file is None or all(row.messages for row in self.rows):
             return self
-        examples = {one.example_id: one for one in dataset.read_examples(test_file).examples}
+        cut_by = _kinds(test_file)
+        asked = dataset.read_examples(test_file, slice_fields=cut_by).examples
+        examples = {one.example_id: one for one in asked}
         rows = tuple(
             replace(row, messages=one.messages, expected=one.right, slices=one.slices)
             for row in self.rows
@@ -372,13 +377,26 @@ def _journal(path: Path, test_file: Path | None) -> Log:
             f"{path}: a journal holds answers only; name the test file that was asked with --test"
         )
     head = journal.read_header(path)
-    results = runner.results_from_journal(path, test_file, checker="none", scorers=())
+    scored = {"checker": "none", "scorers": (), "slice_fields": _kinds(test_file)}
+    results = runner.results_from_journal(path, test_file, **scored)
     return Log(
         path=path,
         tool=f"evalkit {head.get('versions', {}).get('evalkit', '')}".strip(),
         model=str(head["model"]),
         made_at=str(head.get("created_at", "")),
         rows=tuple(map(_journal_row, results)),
+    )
+
+
+def _kinds(test_file: Path) -> tuple[str, ...]:
+    """The fields of a test set by which its rows can be cut: of a few values, none of them a list or a measure."""
+    names = dataset.read_examples(test_file, keep=False).fields
+    rows = dataset.read_examples(test_file, slice_fields=names).examples
+    values = {name: {row.slices[name] for row in rows if name in row.slices} for name in names}
+    return tuple(
+        name
+        for name, seen in values.items()
+        if 1 < len(seen) <= stats.MOST_VALUES and not any(map(_NO_KIND.fullmatch, seen))
     )
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from evalkit import ledger, wording
 from evalkit.decision import history
-from evalkit.decision.concerns import changed_files
+from evalkit.decision.history import changed_files
 from evalkit.errors import DataError, DesignError, EvalkitError, ModelError
 from evalkit.files import to_json, write_whole
 from evalkit.interop import read_log

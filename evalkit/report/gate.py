@@ -1,4 +1,4 @@
-"""The two commands that judge: a run's answer as an exit code, and whether a study's record is whole.
+"""The commands about a record: a run's answer as an exit code, whether all is whole, and a reason for what was changed.
 
 The gate is for schedulers and deployment pipelines. `verify` looks at the chain, the files it seals, its runs, and the
 decision made from their evidence.
@@ -16,17 +16,19 @@ from pathlib import Path
 
 from evalkit import ledger
 from evalkit.decision import Decision, Rules, decide, read_evidence
-from evalkit.decision.concerns import changed_files, refuse_changed_run, run_line
-from evalkit.decision.findings import STANDS_AGAINST, UNCONFIRMED
-from evalkit.decision.record import FILE as DECISION
+from evalkit.decision.concerns import concerns
+from evalkit.decision.history import changed_files, refuse_changed_run, run_line
+from evalkit.decision.layers import FILE as DECISION
+from evalkit.decision.rules import CONFIRMED, STANDS_AGAINST, UNCONFIRMED
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.ledger import FILE, SEAL_KEY, Ledger, Line
 from evalkit.report import manifest
 from evalkit.report.manifest import Manifest
 from evalkit.settings import retirement
 from evalkit.show import verdict
+from evalkit.show.changes import changed
 from evalkit.study import Study, checked_run, project_root
-from evalkit.wording import listed, plural
+from evalkit.wording import is_blank, listed, plural
 
 SHIP, DONT_SHIP, NOT_YET, BROKEN = 0, 10, 11, 12
 _CODES = {"ship": SHIP, "don't ship": DONT_SHIP, "not yet": NOT_YET}
@@ -396,3 +398,44 @@ def _is_ours(kept: Ledger, report: Path) -> tuple[bool | None, str]:
         if line.facts.get("made", {}).get("report.html") == sha256:
             return True, f"{report}: the report of run {line.facts['run']}, unchanged"
     return False, f"{report}: no run of the ledger has left a report with this hash"
+
+
+def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str, ...]:
+    """Puts a reason on record for all that is open, and takes up files that no line knows; returns what was confirmed.
+
+    Args:
+        home: The study.
+        reason: In words, for every report from now on.
+        only_files: Only take up files; nothing is done, and nothing said, where there are none.
+
+    Raises:
+        DesignError: There is no reason, or nothing to confirm.
+        DataError: A file is not what the ledger knows: that is restored, not confirmed.
+    """
+    told = ledger.mismatches(home.folder)
+    strangers = [one for one in told if one.is_unknown]
+    if only_files and not strangers:
+        return ()
+    if len(strangers) < len(told):
+        ledger.check(home.folder)
+    found = () if only_files else concerns(home, Rules.of(home))
+    keys = {one.key: changed(one.change) for one in found if not one.reason}
+    if not keys and not strangers:
+        raise DesignError(f"{home.folder}: nothing is open that a reason could confirm")
+    if is_blank(reason):
+        raise DesignError(f"give a reason in words for: {'; '.join(keys.values())}")
+    there = [home.folder / one.file for one in strangers if one.file != ledger.HEAD]
+    votes = [
+        vote
+        for one in there
+        if one.name == "lock.json"
+        for vote in one.parent.glob("votes/*.jsonl")
+    ]
+    facts = {
+        "reason": reason.strip(),
+        "keys": keys,
+        "files": ledger.files_sealed(home.folder, [*there, *votes]),
+        "without_head": len(there) < len(strangers),
+    }
+    ledger.append(home.folder / ledger.FILE, CONFIRMED, facts, without_head=True)
+    return (*keys.values(), *(f"{one.file} is taken up as it is" for one in strangers))

@@ -15,7 +15,7 @@ import msgspec
 import evalkit
 from evalkit import ledger
 from evalkit.abtest.lock import PLAN_FILE
-from evalkit.decision.concerns import CONFIRMED
+from evalkit.decision.rules import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files import from_json, read_record, to_json, utc, write_whole
 from evalkit.redaction import without_secrets_in

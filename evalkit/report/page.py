@@ -16,9 +16,8 @@ from markupsafe import Markup
 
 from evalkit.conversation import conversation_css
 from evalkit.decision import Decision, read_evidence
-from evalkit.decision.findings import CONFIRMED, UNCONFIRMED
 from evalkit.decision.layers import MISSING
-from evalkit.decision.rules import NAMES, STAGES
+from evalkit.decision.rules import CONFIRMED, NAMES, STAGES, UNCONFIRMED
 from evalkit.errors import DataError
 from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, as_json, details_of
 from evalkit.files import JsonObject, write_whole
@@ -172,10 +171,10 @@ def _evidence(folder: Path) -> tuple[Mapping[Layer, Evidence], str]:
 
 def _with_letters(text: str) -> str:
     """The page with a font of the letters it uses, in both weights."""
-    from evalkit.show import typeface
+    from evalkit.show import style
 
     letters = html.unescape(_DATA.sub("", text))
-    fonts = typeface.css({400: letters, 700: letters}, reading=True)
+    fonts = style.font_css({400: letters, 700: letters}, reading=True)
     return text.replace("<style>", f"<style>{fonts}", 1)
 
 

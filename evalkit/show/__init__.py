@@ -13,8 +13,9 @@ _ROOMS = {
     "figure": "picture",
     "tables": "answer chip note sentences table",
     "decision": "history layers missing numbers rules warnings would_change",
-    "abtest": "clustering duration goal guardrails ledger log_notes margins peeking plan power sample_ratio watched",
+    "abtest": "clustering duration goal guardrails ledger margins peeking plan power sample_ratio watched",
     "effect": "by_hand by_request cuped days effect_slices effect_title later looks over_time z_test",
+    "unusual": "log_notes",
     "human": "agreement disagreements length metric_agreement population preference_slices progress prospects raters "
     "rating_round reasons seal sides titled votes win_rate",
     "comparison": "asked caveats cells checkpoints costs detectable differences metrics rates scatter similarity spread",
@@ -23,7 +24,7 @@ _ROOMS = {
     "explorer": "Explorer",
 }
 _HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}
-_MODULES = {"style", "figure", "tables", "plots", "explorer"}
+_MODULES = {"style", "figure", "tables", "tracks", "plots", "explorer"}
 RECORDS = {  # where each stands: what shows it as a cell's last value, and what gives it to a function here
     "benchmark.comparison.Comparison": ("", "here.compare()"),
     "benchmark.slices.SliceTable": ("slices", "comparison.slices()"),
@@ -37,7 +38,7 @@ RECORDS = {  # where each stands: what shows it as a cell's last value, and what
     "abtest.lock.LockedPlan": ("plan", "here.plan()"),
     "abtest.reading.Reading": ("z_test", "here.reading()"),
     "abtest.reading.NoReading": ("plan", ""),
-    "decision.record.Decision": ("layers", "here.decide()"),
+    "decision.layers.Decision": ("layers", "here.decide()"),
     "decision.history.History": ("history", "here.history()"),
 }
 _MADE_BY = {place.rpartition(".")[2]: made for place, (_, made) in RECORDS.items() if made}

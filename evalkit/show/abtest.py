@@ -27,9 +27,19 @@ from evalkit.show.effect import (
     titled,
 )
 from evalkit.show.figure import picture
-from evalkit.show.plots.tracks import Mark, Track, dashed, round_ticks, spans, tracks_axes
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, Row
+from evalkit.show.tracks import (
+    Mark,
+    Track,
+    beside,
+    dashed,
+    draw_line,
+    pass_zone,
+    round_ticks,
+    spans,
+    tracks_axes,
+)
 
 NAMES = {
     "error": "Failed calls",
@@ -218,14 +228,14 @@ def draw_power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     aim = abs(plan.primary.detectable_difference)
     x = np.array(differences) * scale
     ax.axhspan(plan.power, 1, color=COLOURS["pass_zone"], lw=0)
-    style.threshold(ax, plan.power, vertical=False)
+    draw_line(ax, "limit", plan.power, vertical=False)
     ax.plot(x, powers, color=COLOURS["fine_tuned"], lw=2)
     at, reached = (0.0, 0.0) if plan.primary.margin else (aim, plan.primary.aim)
     ax.plot(at * scale, plans.power_at(plan, reached), "o", ms=9, color=COLOURS["fine_tuned"])
     ax.set(ylim=(0, 1.03), xlim=(x[0], x[-1]))
     if plan.primary.margin:
-        style.threshold(ax, x[0])
-        style.zero_line(ax)
+        draw_line(ax, "limit", x[0])
+        draw_line(ax, "zero")
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
     gain = "true gain, the margin at the left" if plan.primary.margin else "true difference"
     ax.set_xlabel(gain + (", points" if scale == 100 else ""))
@@ -248,7 +258,7 @@ def draw_duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
         weight = "bold" if chosen[y] else "normal"
         ax.text(row.days + most * 0.02, y, text, va="center", fontsize=9, weight=weight)
     ax.set_xlim(0, most * (2.1 if narrow else 1.55))
-    ax.set_xticks(round_ticks(most))
+    ax.set_xticks(round_ticks(0, most))
     ax.set_xlabel("days, in whole weeks")
     return style.titled(
         ax, duration_title(plan), narrow=narrow, above="share of users in treatment"
@@ -267,7 +277,7 @@ def draw_peeking(runs: Peeking, *, narrow: bool = False) -> Axes:
     for name, values, role in sorted(ways, key=lambda way: way[1][-1]):
         sns.lineplot(x=runs.days, y=values, color=COLOURS[role], lw=2, ax=ax)
         at = max(values[-1], at + 0.14 * top)  # two lines of words need their room
-        style.beside(ax, runs.days[-1], at, f"{wording.percent(values[-1])}\n{name}", role)
+        beside(ax, runs.days[-1], at, f"{wording.percent(values[-1])}\n{name}", role)
     ax.plot([0, runs.days[-1]], [runs.alpha] * 2, color=COLOURS["ink"], lw=1.9, ls=style.DASHES)
     ax.set(ylim=(0, top), xlim=(0, runs.days[-1] * (1.75 if narrow else 1.3)))
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))  # ticks in whole percent
@@ -338,8 +348,7 @@ def draw_sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Ax
     ends += [one.traffic_split for one in phases]
     pad = 0.08 * (max(ends) - min(ends)) or 0.01
     limits = (min(ends) - pad, max(ends) + pad)
-    round_numbers = MaxNLocator(4 if narrow else 6, steps=[1, 2, 5, 10]).tick_values(*limits)
-    ticks = [float(at) for at in round_numbers if limits[0] <= at <= limits[1]]
+    ticks = round_ticks(*limits, n=4 if narrow else 6, steps=(1, 2, 5, 10))
     ax = tracks_axes(tracks, limits, ticks, wording.percent, narrow=narrow)
     for place, one in enumerate(phases):
         dashed(ax, one.traffic_split, place, narrow=narrow)
@@ -360,19 +369,6 @@ def _share_of(phase: PhaseUsers) -> Track:
         marks=marks,
         value=f"{wording.percent(seen)} ({wording.percent(low)} to {wording.percent(high)})",
     )
-
-
-def log_notes(found: Reading | NoReading, *, since: Reading | NoReading | None = None) -> Html:
-    """Anything unusual about the log; `since` leaves out what was told of that reading."""
-    told = [one for one in found.notes if since is None or one not in since.notes]
-    usual = "Nobody was seen in both variants."
-    if since is not None:
-        usual = (
-            "Nothing unusual about the outcomes." if found.findings else "Withheld with the effect."
-        )
-    elif isinstance(found, NoReading):
-        usual = "No log was read."
-    return tables.note(" ".join(f"{one[0].upper()}{one[1:]}." for one in told) or usual)
 
 
 def watched(found: Reading | NoReading) -> Html:
@@ -449,9 +445,9 @@ def draw_guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes
         tracks, (-_FAR, _FAR), [0, 1], lambda at: "limit" if at else "no change", narrow=narrow
     )
     rows = spans(tracks, narrow=narrow)
-    style.pass_zone(ax, -_FAR, 1, spans=rows)
-    style.zero_line(ax, spans=rows)
-    style.threshold(ax, 1.0, spans=rows)
+    pass_zone(ax, -_FAR, 1, spans=rows)
+    draw_line(ax, "zero", spans=rows)
+    draw_line(ax, "limit", 1.0, spans=rows)
     ax.set_xlabel("better ←  change as a share of the margin  → worse")
     return style.titled(ax, watched_said(found), narrow=narrow)
 

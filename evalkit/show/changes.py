@@ -1,27 +1,120 @@
-"""What a study's history says of this run: what is different from the run before, and how worn the test set is.
-
-And the picture of it: the primary difference over training runs and checkpoints.
-"""
+"""What changed, in words: since the run before, and what decides after a result was seen; and how worn the test set is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from evalkit import ledger
 from evalkit.decision.history import FILE, History
 from evalkit.decision.rules import NAMES
 from evalkit.files import JsonObject as Run  # a row of the history, as it was read
-from evalkit.show import style
-from evalkit.wording import decimals, interval, limits, plural, points, visible
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from evalkit.records import Change, Plain
+from evalkit.wording import count, decimals, listed, plural, points, visible
 
 _BOUND = {
     "test_set": "the test set",
     "base": "the base model's answers",
     "fine_tuned": "the fine-tuned model's answers",
 }
+
+
+def changed(one: Change) -> str:
+    """What was changed after it could be known how it turns out, as the end of a sentence."""
+    return visible(_CHANGED[one.kind](one))
+
+
+def _another_plan(one: Change) -> str:
+    looks = f"{plural(one.n, 'look')} at the same experiment under another plan"
+    return f"its plan was locked ({one.at[:10]}) after {looks}, the first on {one.before[:10]}"
+
+
+def _tried_before(one: Change) -> str:
+    shown = f"{listed([*one.names])} showed an effect on {one.at[:10]}"
+    return f"these two models had been tested before: {shown}, and another plan counts now"
+
+
+def _fewer(one: Change) -> str:
+    to = 10 if one.before[:10] != one.at[:10] else 16  # within a day the day tells nothing
+    then, later = (when[:to].replace("T", " ") for when in (one.before, one.at))
+    return f"the log held {count(one.n_before)} requests on {then} and {count(one.n)} on {later}"
+
+
+def _earlier(one: Change) -> str:
+    then, later = (when[:16].replace("T", " ") for when in (one.before, one.at))
+    return f"the last user of the log came on {then} by one look and on {later} by a later one"
+
+
+def _locked_again(one: Change) -> str:
+    name, *files = one.names
+    return f"round {name} was locked again with other votes ({listed(files)})"
+
+
+def _of_rules(one: Change) -> str:
+    told = [f"{name} from {_as_set(old)} to {_as_set(new)}" for name, old, new in one.turned]
+    return f"what decides was changed after a result ({one.at[:10]}): {listed(told)}"
+
+
+def _taken_out(one: Change) -> str:
+    name, *lost = one.names
+    return f"{_seen(one)}, {listed(lost)} {'was' if len(lost) == 1 else 'were'} taken out of {name}"
+
+
+def _went(one: Change) -> str:
+    ((name, old, new),) = one.turned
+    rule = "the rule " if one.kind == "rule" else ""
+    return f"{_seen(one)}, {rule}{name} went from {_as_set(old)} to {_as_set(new)}"
+
+
+def _seen(one: Change) -> str:
+    return f"after results were seen (run of {one.at[:10]})"
+
+
+def _as_set(value: Plain) -> str:
+    """A value as study.yaml has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value) or "nothing"
+
+
+_CHANGED: Mapping[str, Callable[[Change], str]] = {
+    "another plan": _another_plan,
+    "tried before": _tried_before,
+    "unmarked": lambda one: (
+        f"users of this experiment were marked as simulated on {one.at[:10]}, and are not now"
+    ),
+    "fewer": _fewer,
+    "earlier": _earlier,
+    "another effect": lambda one: (
+        f"look {one.names[0]} showed another effect on {one.before[:10]} than on {one.at[:10]}: the log has changed"
+    ),
+    "other outcomes": lambda one: (
+        f"look {one.names[0]} rests on other outcomes on {one.at[:10]} than on {one.before[:10]}: the log has changed"
+    ),
+    "drawn again": lambda one: (
+        f"round {one.names[0]} was drawn {one.n} times, each time other pairs or sides"
+    ),
+    "locked again": _locked_again,
+    "rated before": lambda one: (
+        f"people had rated these answers before, in {listed([*one.names])}, which does not count now"
+    ),
+    "rated as well": lambda one: (
+        f"people had rated these answers in {listed([*one.names])} as well, which does not count"
+    ),
+    "input": lambda one: (
+        f"the file {one.names[0]} is not what results were read from on {one.at[:10]}: lines were changed or taken out"
+    ),
+    "rules": _of_rules,
+    "without head": lambda one: (
+        f"{ledger.HEAD} was gone on {one.at[:10]}: lines were dropped before line {one.n}, or none were"
+    ),
+    "taken up": lambda one: (
+        f"the file {one.names[0]} was sealed elsewhere and taken up on {one.at[:10]}"
+    ),
+    "taken out": _taken_out,
+    "setting": _went,
+    "rule": _went,
+}
+
+
+# ---- since the run before
 
 
 def told(history: History) -> str:
@@ -135,74 +228,3 @@ def _value(value: object) -> str:
 
 def _day(row: Run) -> str:
     return str(row.get("made_at", ""))[:16].replace("T", " ") or str(row.get("run"))
-
-
-def differences(runs: Sequence[Run], *, narrow: bool = False) -> Axes:
-    """The primary metric's difference over training runs: one interval for each set of answers, newest at the right."""
-    runs = distinct(runs)[-(6 if narrow else 12) :]
-    _, ax = style.canvas(2.8, narrow=narrow)
-    for place, run in enumerate(runs):
-        one = _primary(run)
-        estimate, low, high = one["estimate"], one["ci_low"], one["ci_high"]
-        style.interval(ax, place, estimate, low, high, one["verdict"], width=7, vertical=True)
-        at = (place, estimate)
-        ax.annotate(_size(one), at, (9, 0), textcoords="offset points", va="center")
-    style.zero_line(ax, vertical=False)
-    ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)
-    ax.set_xticks(range(len(runs)), [_when(run) for run in runs])
-    low, high = ax.get_ylim()
-    digits = 0 if high - low >= 0.03 else 2
-    ax.yaxis.set_major_formatter(lambda value, _: points(value, digits))
-    return style.titled(ax, _title(runs), narrow=narrow, above="points over the base model")
-
-
-def described(runs: Sequence[Run]) -> str:
-    """The history in sentences."""
-    shown, told = distinct(runs)[-12:], []
-    for run in shown:
-        one, day = _primary(run), str(run.get("made_at") or "this run")[:10]
-        ends = interval(one["ci_low"], one["ci_high"], digits=_digits(one))
-        told.append(f"{day}: {_size(one)} points, {ends}.")
-    return f"{_title(shown)}. {' '.join(told)}"
-
-
-def distinct(runs: Sequence[Run]) -> list[Run]:
-    """Runs with a primary effect, the last one only for each set of answers, oldest first."""
-    kept = {
-        str(sorted(run["bound_to"].items())): run
-        for run in runs
-        if run.get("bound_to") and _primary(run).get("estimate") is not None
-    }
-    return sorted(kept.values(), key=lambda run: str(run.get("made_at") or "~"))
-
-
-def _primary(run: Run) -> Run:
-    return (run.get("metrics") or {}).get(run.get("primary")) or {}
-
-
-def _title(runs: Sequence[Run]) -> str:
-    if not runs:
-        return "No run has a primary effect yet"
-    name, last = str(runs[-1].get("primary")).replace("_", " "), _with_limits(_primary(runs[-1]))
-    if len(runs) == 1:
-        return f"The first training run: {name} {last} points"
-    before = _with_limits(_primary(runs[-2]))
-    return f"{name.capitalize()} is {last} points over base, the answers before {before}"
-
-
-def _size(metric: Run) -> str:
-    return points(metric["estimate"], _digits(metric))
-
-
-def _with_limits(metric: Run) -> str:
-    ends = limits(metric["ci_low"], metric["ci_high"], digits=_digits(metric))
-    return f"{_size(metric)} ({ends})"
-
-
-def _digits(metric: Run) -> int:
-    return decimals(metric["estimate"], metric["ci_low"], metric["ci_high"])
-
-
-def _when(run: Run) -> str:
-    day = str(run["made_at"])[5:10] if run.get("made_at") else "this run"
-    return f"{day}\n{str(run['models'].get('fine_tuned', ''))[:14]}"

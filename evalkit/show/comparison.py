@@ -606,7 +606,7 @@ def drawn(plot: str, title: str, *args: object, told: str = "", **words: Any) ->
         told: What the alternative text says besides.
         **words: What stands around it, and the plot's own options.
     """
+    from evalkit.show import plots
     from evalkit.show.figure import picture
-    from evalkit.show.plots import benchmark as plots
 
     return picture(getattr(plots, plot), *args, alt=f"{title}. {told}".rstrip(), **words)

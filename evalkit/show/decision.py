@@ -17,14 +17,16 @@ from matplotlib.patches import Rectangle
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
-from evalkit.decision.findings import SLICE_RULES, Finding
 from evalkit.decision.history import History
 from evalkit.decision.layers import MISSING
+from evalkit.decision.rules import Finding, FoundSlice
+from evalkit.files import JsonObject as Run
 from evalkit.records import OPEN_WINDOWS
 from evalkit.show import changes, style, verdict
 from evalkit.show.figure import picture
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, answer, joined, note, sentences, table
+from evalkit.show.tracks import draw_interval, draw_line
 
 TITLE = "A layer passes when its whole interval lies in the tinted zone"
 SUBLINE = "Fine-tuned minus base, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
@@ -40,7 +42,11 @@ def layers(decision: Decision) -> Html:
     """Every layer against its limit: the picture of the report's first screen."""
     told = ["Hatched at the left: simulated."] if decision.simulated else []
     drawn = {row.under for row in rows_of(decision)}
-    told += [ONE_OF_MANY] if any(_is_one_of_many(one, drawn) for one in _slices(decision)) else []
+    told += (
+        [ONE_OF_MANY]
+        if any(_is_one_of_many(one, drawn) for layer in decision.layers for one in layer.findings)
+        else []
+    )
     alt = described(decision)
     return picture(tracks, decision, alt=alt, subline=SUBLINE, caption=" ".join(told))
 
@@ -75,14 +81,14 @@ def rules(decision: Decision) -> Html:
 def history(history: History) -> Html:
     """What changed since the run before, and the primary difference over training runs once there are two."""
     shown, told = list(history.runs), note(changes.told(history))
-    if len(changes.distinct(shown)) < 2:
+    if len(distinct(shown)) < 2:
         return joined(told, note("The picture begins with the second set of answers."))
     caption = (
         "Each point is one set of answers, a training run or a checkpoint, against its base model. "
         "95% intervals of the paired difference."
     )
-    alt = changes.described(shown)
-    return joined(told, picture(changes.differences, shown, alt=alt, caption=caption))
+    alt = described_runs(shown)
+    return joined(told, picture(differences, shown, alt=alt, caption=caption))
 
 
 @answer.register
@@ -151,12 +157,16 @@ def rows_of(decision: Decision) -> list[Row]:
     rows = []
     for layer in decision.layers:
         rows.append(_layer_row(layer))
-        known = [one for one in _slices_of(layer) if one.numbers.get("estimate") is not None]
+        known = [
+            (_EFFECTS.index(one.effect), one.slice.signed, one.slice)
+            for one in layer.findings
+            if one.slice and one.slice.estimate is not None
+        ]
         if known:
-            worst = min(known, key=lambda one: one.gain)
-            decides = min(known, key=lambda one: (_EFFECTS.index(one.effect), one.gain))
+            worst = min(known, key=lambda one: one[1])
+            effect, _, row = decides = min(known, key=lambda one: one[:2])
             name = "Its worst slice" if decides is worst else "Its slice that decides"
-            rows.append(_slice_row(decides, name))
+            rows.append(_slice_row(row, _EFFECTS[effect], name))
     return rows
 
 
@@ -220,19 +230,12 @@ def summary(decision: Decision, path: Path, *, title: str) -> Path:
     return path
 
 
-def _slices(decision: Decision) -> list[Finding]:
-    return [one for layer in decision.layers for one in _slices_of(layer)]
-
-
-def _slices_of(layer: LayerDecision) -> list[Finding]:
-    return [one for one in layer.findings if one.rule in SLICE_RULES]
-
-
 def _is_one_of_many(one: Finding, drawn: set[str]) -> bool:
     """Whether a slice is drawn whose whole interval is a loss, though none is shown: p is adjusted for their number."""
-    ends = one.numbers.get("ci_low") or 0, one.numbers.get("ci_high") or 0
-    is_drawn = one.rule != "slice_worse" and one.numbers.get("slice") in drawn
-    return is_drawn and one.gain < 0 and ends[0] * ends[1] > 0
+    row = one.slice
+    if row is None or one.rule == "slice_worse" or row.slice not in drawn:
+        return False
+    return row.signed < 0 and (row.ci_low or 0) * (row.ci_high or 0) > 0
 
 
 def _layer_row(layer: LayerDecision) -> Row:
@@ -275,8 +278,8 @@ def _track_word(layer: LayerDecision) -> str:
     """The word of the layer's own effect: what a slice blocks is said on the slice's track."""
     if not layer.speaks:
         return "comes later"
-    slices = {one.effect for one in _slices_of(layer)}
-    others = {one.effect for one in layer.findings if one.rule not in SLICE_RULES}
+    slices = {one.effect for one in layer.slices}
+    others = {one.effect for one in layer.findings if not one.slice}
     if layer.simulated or not slices & {"blocks", "holds"} or "blocks" in others:
         return layer.word
     if layer.verdict == "worse":
@@ -285,24 +288,23 @@ def _track_word(layer: LayerDecision) -> str:
     return "passes" if passes else "not yet"
 
 
-def _slice_row(finding: Finding, name: str) -> Row:
-    row, scale = finding.numbers, str(finding.numbers.get("shown_as") or "points")
-    estimate, low, high = row["estimate"], row.get("ci_low"), row.get("ci_high")
-    digits = wording.decimals(estimate, low, high)
-    effect = wording.amount(estimate, scale, digits=digits).removesuffix(" points")
-    verdict, if_worse = str(row.get("standing") or row.get("verdict")), row.get("if_worse")
+def _slice_row(row: FoundSlice, effect: str, name: str) -> Row:
+    scale, estimate = row.shown_as or "points", row.estimate or 0.0
+    digits = wording.decimals(estimate, row.ci_low, row.ci_high)
+    size = wording.amount(estimate, scale, digits=digits).removesuffix(" points")
+    verdict = row.standing or str(row.verdict)
     return Row(
         name=name,
-        under=str(row.get("slice")),
-        n=wording.plural(row.get("n") or 0, "example"),
-        word={"blocks": "don't ship", "holds": "not yet"}.get(finding.effect, "warns"),
+        under=row.slice,
+        n=wording.plural(row.n or 0, "example"),
+        word={"blocks": "don't ship", "holds": "not yet"}.get(effect, "warns"),
         verdict=verdict.replace("could not have been seen", "too few to see a loss"),
-        value=f"{effect} ({wording.limits(low, high, scale, digits=digits)})",
+        value=f"{size} ({wording.limits(row.ci_low, row.ci_high, scale, digits=digits)})",
         estimate=estimate,
-        lower_is_better=finding.gain * estimate < 0,
-        low=low,
-        high=high,
-        at_limit=f"0, {if_worse} if shown worse" if if_worse in _EFFECTS else "",
+        lower_is_better=row.signed * estimate < 0,
+        low=row.ci_low,
+        high=row.ci_high,
+        at_limit=f"0, {row.if_worse} if shown worse" if row.if_worse in _EFFECTS else "",
     )
 
 
@@ -321,7 +323,7 @@ def _draw(ax: Axes, rows: Sequence[Row], height: float, *, narrow: bool) -> None
     ):
         ax.text(at, top - 11, text, ha=side, va="bottom", color=COLOURS["muted"], fontsize=9)
     if not narrow:
-        style.zero_line(ax, zero, spans=[(top - 6, top + step * len(rows) - 26)])
+        draw_line(ax, "zero", zero, spans=[(top - 6, top + step * len(rows) - 26)])
     for place, row in enumerate(rows):
         y = top + place * step + (74 if narrow else 30)
         _track(ax, row, y, left=left, zero=zero, right=right, narrow=narrow)
@@ -338,7 +340,7 @@ def _track(
     edge = {"ec": COLOURS["grid"], "lw": 0.6, "hatch": "///"} if empty else {"ec": "none", "lw": 0}
     ax.add_patch(Rectangle((left, y - 12), right - left, 24, fc=COLOURS["track"], zorder=0, **edge))
     if narrow:
-        style.zero_line(ax, zero, spans=[(y - 12, y + 12)])
+        draw_line(ax, "zero", zero, spans=[(y - 12, y + 12)])
     for k in range(5 if row.simulated else 0):
         rise = [y - 4 + k * 4, y - 11 + k * 4]
         ax.plot([left - 13, left - 6], rise, color=COLOURS["base"], lw=1, clip_on=narrow)
@@ -350,13 +352,13 @@ def _track(
     limit, green = at(row.limit), COLOURS["pass_zone"]
     ax.add_patch(Rectangle((limit, y - 12), right - limit, 24, fc=green, ec="none", zorder=1))
     ax.plot([limit] * 2, [y - 17, y + 12], color=COLOURS["paper"], lw=2.6, zorder=2)
-    style.threshold(ax, limit, spans=[(y - 17, y + 12)])
+    draw_line(ax, "limit", limit, spans=[(y - 17, y + 12)])
     if told := row.at_limit or (row.text(row.limit) if row.limit else ""):
         x, below = (limit, y + 29) if narrow else (limit - 5, y - 15)
         ha, va = ("center", "top") if narrow else ("right", "bottom")
         ax.text(x, below, f"limit {told}", ha=ha, va=va, fontsize=9)
     ends = [None if end is None else at(end) for end in (row.low, row.high)][:: row.turn]
-    style.interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
+    draw_interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
     bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
     for tick in row.ticks():
         ax.plot([at(tick)] * 2, [y + 12, y + 15], color=COLOURS["axis"], lw=0.8)
@@ -391,3 +393,77 @@ def _words(ax: Axes, row: Row, y: float, *, right: float, narrow: bool) -> None:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+# ---- its history
+
+
+def differences(runs: Sequence[Run], *, narrow: bool = False) -> Axes:
+    """The primary metric's difference over training runs: one interval for each set of answers, newest at the right."""
+    runs = distinct(runs)[-(6 if narrow else 12) :]
+    _, ax = style.canvas(2.8, narrow=narrow)
+    for place, run in enumerate(runs):
+        one = _primary(run)
+        estimate, low, high = one["estimate"], one["ci_low"], one["ci_high"]
+        draw_interval(ax, place, estimate, low, high, one["verdict"], width=7, vertical=True)
+        at = (place, estimate)
+        ax.annotate(_size(one), at, (9, 0), textcoords="offset points", va="center")
+    draw_line(ax, "zero", vertical=False)
+    ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)
+    ax.set_xticks(range(len(runs)), [_when(run) for run in runs])
+    low, high = ax.get_ylim()
+    digits = 0 if high - low >= 0.03 else 2
+    ax.yaxis.set_major_formatter(lambda value, _: wording.points(value, digits))
+    return style.titled(ax, _title(runs), narrow=narrow, above="points over the base model")
+
+
+def described_runs(runs: Sequence[Run]) -> str:
+    """The history in sentences."""
+    shown, told = distinct(runs)[-12:], []
+    for run in shown:
+        one, day = _primary(run), str(run.get("made_at") or "this run")[:10]
+        ends = wording.interval(one["ci_low"], one["ci_high"], digits=_digits(one))
+        told.append(f"{day}: {_size(one)} points, {ends}.")
+    return f"{_title(shown)}. {' '.join(told)}"
+
+
+def distinct(runs: Sequence[Run]) -> list[Run]:
+    """Runs with a primary effect, the last one only for each set of answers, oldest first."""
+    kept = {
+        str(sorted(run["bound_to"].items())): run
+        for run in runs
+        if run.get("bound_to") and _primary(run).get("estimate") is not None
+    }
+    return sorted(kept.values(), key=lambda run: str(run.get("made_at") or "~"))
+
+
+def _primary(run: Run) -> Run:
+    return (run.get("metrics") or {}).get(run.get("primary")) or {}
+
+
+def _title(runs: Sequence[Run]) -> str:
+    if not runs:
+        return "No run has a primary effect yet"
+    name, last = str(runs[-1].get("primary")).replace("_", " "), _with_limits(_primary(runs[-1]))
+    if len(runs) == 1:
+        return f"The first training run: {name} {last} points"
+    before = _with_limits(_primary(runs[-2]))
+    return f"{name.capitalize()} is {last} points over base, the answers before {before}"
+
+
+def _size(metric: Run) -> str:
+    return wording.points(metric["estimate"], _digits(metric))
+
+
+def _with_limits(metric: Run) -> str:
+    ends = wording.limits(metric["ci_low"], metric["ci_high"], digits=_digits(metric))
+    return f"{_size(metric)} ({ends})"
+
+
+def _digits(metric: Run) -> int:
+    return wording.decimals(metric["estimate"], metric["ci_low"], metric["ci_high"])
+
+
+def _when(run: Run) -> str:
+    day = str(run["made_at"])[5:10] if run.get("made_at") else "this run"
+    return f"{day}\n{str(run['models'].get('fine_tuned', ''))[:14]}"

@@ -22,6 +22,7 @@ from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words, next_look
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html
+from evalkit.show.tracks import beside, draw_interval, draw_line
 from evalkit.stats import keeps_margin
 from evalkit.stats.result import two_sided_p
 
@@ -442,7 +443,7 @@ def _observed(ax: Axes, z: float, reach: float, verdict: str, null: str) -> None
     spot = side * reach if beyond else z
     if not beyond:
         ax.plot([spot, spot], [0, 0.33], color=COLOURS[style.kind_of(verdict)], lw=2.4)
-    style.interval(ax, 0.33, spot, None, None, verdict, beyond=side * beyond)
+    draw_interval(ax, 0.33, spot, None, None, verdict, beyond=side * beyond)
     inwards = abs(spot) > 0.62 * reach  # else the words would leave the figure
     at = spot - side * 0.02 * reach if inwards else side * max(abs(spot) + 0.2, 1.3)
     ha = "left" if (side > 0) is not inwards else "right"
@@ -485,11 +486,11 @@ def draw_over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         ax.plot(day, value[name], color=COLOURS[role], lw=0.9, ls=dashes)
     line = {"marker": "o" if len(rows) == 1 else None, "color": COLOURS["fine_tuned"], "lw": 2}
     sns.lineplot(x=day, y=np.asarray(value["estimate"]), ax=ax, **line)
-    style.zero_line(ax, vertical=False)
+    draw_line(ax, "zero", vertical=False)
     worst = 0.0
     if test.margin is not None:
         worst = (1 if test.lower_is_better else -1) * test.margin * scale
-        style.threshold(ax, worst, vertical=False)
+        draw_line(ax, "limit", worst, vertical=False)
         look = {"va": "bottom", "fontsize": 9, "color": COLOURS["muted"]}
         ax.text(0, worst, f" margin: {loss_of(test)} worse", **look)
     settled = value.iloc[min(len(rows) - 1, len(rows) // 6) :]
@@ -512,10 +513,10 @@ def _name_bands(ax: Axes, day: float, last: Row, scale: float) -> None:
     """Names the two bands beside their upper edges, at least a line apart."""
     low, high = ax.get_ylim()
     plain, sequence = last["ci_high"] * scale, last["sequence_high"]
-    style.beside(ax, day, plain, "95% interval", "fine_tuned")
+    beside(ax, day, plain, "95% interval", "fine_tuned")
     if sequence is not None:
         at = max(sequence * scale, plain + 0.06 * (high - low))
-        style.beside(ax, day, at, "at every look", "muted")
+        beside(ax, day, at, "at every look", "muted")
 
 
 def _settled_title(test: Effect, rows: Sequence[Row]) -> str:
@@ -546,10 +547,10 @@ def draw_looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     ax.fill_between(across, -most * 2, -limits, color=low, lw=0)
     for side in (-1, 1):
         ax.plot(across, side * limits, color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
-    style.zero_line(ax, vertical=False)
+    draw_line(ax, "zero", vertical=False)
     for spot, one, z in zip(spots, done, seen, strict=False):
         if z is not None:
-            style.interval(ax, spot, z, None, None, one.verdict, vertical=True)
+            draw_interval(ax, spot, z, None, None, one.verdict, vertical=True)
             beside = z + most * (0.07 if z >= 0 else -0.16)
             ax.text(spot, beside, wording.number(z), ha="center", fontsize=9, weight="bold")
     for spot in spots[len(done) :]:

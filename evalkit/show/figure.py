@@ -28,7 +28,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, Formatter, ScalarFormatter
 
 from evalkit import wording
-from evalkit.show import style, typeface
+from evalkit.show import style
 from evalkit.show.tables import Html, chip, note
 
 Drawn = TypeVar("Drawn")
@@ -126,10 +126,10 @@ def svg(figure: Figure, *, tight: bool = False) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = _compacted(re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text))
-    letters: dict[typeface.Weight, str] = {400: "", 700: ""}
+    letters: dict[style.Weight, str] = {400: "", 700: ""}
     for look, words in _TEXT.findall(text):
         letters[700 if "font-weight: 700" in look else 400] += html.unescape(words)
-    look = f"<style>{typeface.css(letters)}{_theme(text)}</style>"
+    look = f"<style>{style.font_css(letters)}{_theme(text)}</style>"
     return re.sub(r"<svg[^>]*>", lambda tag: tag[0] + look, text, count=1)
 
 
@@ -214,7 +214,7 @@ def _theme(text: str) -> str:
     # matplotlib leaves out a fill that is black, which is SVG's default
     black = style.in_the_dark("#000000")
     return (
-        f"text{{font-family:{typeface.STACK}}}svg{{{light}}}"
+        f"text{{font-family:{style.STACK}}}svg{{{light}}}"
         f"@media screen and (prefers-color-scheme:dark){{svg{{fill:{black};{dark}}}}}"
     )
 

@@ -20,8 +20,8 @@ from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
 from evalkit.show import style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
-from evalkit.show.plots.tracks import Mark, Track, spans, tracks_axes
 from evalkit.show.tables import Html, Row
+from evalkit.show.tracks import Mark, Track, draw_line, pass_zone, spans, tracks_axes
 from evalkit.stats.result import Result
 
 if TYPE_CHECKING:
@@ -597,14 +597,14 @@ class Intervals:
         limits, place = (self.low, 1), spans(tracks, narrow=narrow)
         ax = tracks_axes(tracks, limits, ticks, lambda at: wording.percent(at, 0), narrow=narrow)
         if self.zone is not None:
-            style.pass_zone(ax, self.zone, 1, spans=place)
+            pass_zone(ax, self.zone, 1, spans=place)
         if self.zone is not None and self.zone < (self.even or 0.0):
-            style.threshold(ax, self.zone, spans=place)
+            draw_line(ax, "limit", self.zone, spans=place)
             look = {"va": "bottom", "ha": "right", "fontsize": 9, "color": style.COLOURS["muted"]}
             told = f"margin: {wording.percent(self.zone)}"
             ax.text(self.zone, ax.get_ylim()[1], told, **look)
         if self.even is not None:
-            style.zero_line(ax, self.even, spans=place)
+            draw_line(ax, "zero", self.even, spans=place)
         ax.set_xlabel((narrow and self.axis_narrow) or self.axis)
         return style.titled(ax, self.title, narrow=narrow)
 

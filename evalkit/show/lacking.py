@@ -6,10 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from evalkit.decision.rules import (
+    CONFIRMED,
+    RETIRED,
+    STANDS_AGAINST,
+    UNCONFIRMED,
+    Careless,
+    Faults,
+    Finding,
+    FoundMetric,
+    FoundSlice,
+    LatePlan,
+    OnRecord,
+    OtherPlan,
+)
+from evalkit.decision.standing import Differs
 from evalkit.errors import DataError
-from evalkit.evidence import as_json
-from evalkit.files import JsonObject
-from evalkit.records import Layer, Missing, OpenSlice
+from evalkit.evidence import OfRaters, as_json
+from evalkit.records import Against, Layer, Missing, OpenSlice
+from evalkit.show.changes import changed
 from evalkit.wording import (
     amount,
     capital,
@@ -28,7 +43,6 @@ from evalkit.wording import (
 
 if TYPE_CHECKING:
     from evalkit.decision import LayerDecision
-    from evalkit.decision.findings import Finding
 
 ABSENT: dict[Layer, str] = {
     "benchmark": "No benchmark has been run",
@@ -165,7 +179,7 @@ _SAID = {  # what to do, why, and its price
     "more_users": ("{p.wait}", "{p.counted}", "{p.next_look}"),
     "open_windows": ("{p.wait}", "{p.counted}", "{p.next_look}"),
     "absent": ("{p.begin}", "{p.nothing}", "{p.of_layer}"),
-    "stale": ("{p.begin}", "{p.layer.made_for}", "{p.of_layer}"),
+    "stale": ("{p.begin}", "{p.made_for}", "{p.of_layer}"),
     "simulated": ("{p.begin}", "What stands here is simulated and decides nothing", "{p.of_layer}"),
     "failed_calls": (
         "Ask the failed calls again",
@@ -190,7 +204,7 @@ _SAID = {  # what to do, why, and its price
     "worse": ("{p.mend}, then repeat the {p.layer.name}", "{p.lost}", "{p.trained}"),
     "stands_against": (
         "{p.confirm}, or retire it: write `retired_evidence: {{{one.key}: why}}` into the study's rules_file",
-        "{one.said}; nothing at the gate answers it",
+        "{p.on_record}; nothing at the gate answers it",
         _REASON,
     ),
     "unconfirmed": (
@@ -200,7 +214,7 @@ _SAID = {  # what to do, why, and its price
     ),
     "declared_after_results": (
         "Put it back, or decide on a test set on which nobody has seen results",
-        "{one.said}",
+        "{p.on_record}",
         "one line, or fresh examples",
     ),
     "plan_after_exposures": (
@@ -221,6 +235,7 @@ _SAID = {  # what to do, why, and its price
 }
 
 
+_ON_RECORD = (STANDS_AGAINST, UNCONFIRMED, "declared_after_results")
 _RESULTS: dict[Layer, tuple[str, str]] = {
     "benchmark": ("a benchmark result", "benchmark results"),
     "human": ("a human rating", "human ratings"),
@@ -255,7 +270,12 @@ def written(
     lacking: Sequence[Missing], layer: LayerDecision | None = None
 ) -> list[dict[str, object]]:
     """Each with its words, for a file that people read."""
-    return [in_words(one, layer)._asdict() | as_json(one) for one in lacking]
+    return [
+        in_words(one, layer)._asdict()
+        | as_json(one)
+        | ({"said": _Parts(one, layer).on_record} if one.kind in _ON_RECORD else {})
+        for one in lacking
+    ]
 
 
 def found(one: Finding, layer: LayerDecision) -> str:
@@ -264,10 +284,9 @@ def found(one: Finding, layer: LayerDecision) -> str:
     Raises:
         DataError: It was read from a file of an earlier version, which does not have its numbers.
     """
-    try:
-        return _FOUND[one.rule](one.numbers, layer)
-    except KeyError:
-        raise _too_old(f"what was found in the {layer.name}") from None
+    if one.numbers is None or one.rule not in _FOUND:
+        raise _too_old(f"what was found in the {layer.name}")
+    return _FOUND[one.rule](one.numbers, layer)
 
 
 def clause(one: Finding, layer: LayerDecision) -> str:
@@ -280,111 +299,143 @@ def sentence(text: str) -> str:
     return f"{capital(text)}."
 
 
-def _faulty(row: JsonObject, _: LayerDecision) -> str:
-    if row["kind"] == "leak":
-        leaks = plural(row["n"], "test example leaks", "test examples leak")
+def _faulty(row: Faults, _: LayerDecision) -> str:
+    if row.kind == "leak":
+        leaks = plural(row.n, "test example leaks", "test examples leak")
         return f"{leaks} from the training file"
-    prompts = plural(row["n"], "test prompt has", "test prompts have")
+    prompts = plural(row.n, "test prompt has", "test prompts have")
     return f"{prompts} different expected answers"
 
 
-def _worse_slice(row: JsonObject, _: LayerDecision) -> str:
-    return f"worse by {_size(row)} on {examples_of(row['slice'])}"
+def _worse_slice(row: FoundSlice, _: LayerDecision) -> str:
+    return f"worse by {_size(row)} on {examples_of(row.slice)}"
 
 
-def _looks_bad(row: JsonObject, _: LayerDecision) -> str:
-    lost = f"look bad, {_size(row)} lost over {count(row['n'] or 0)}"
-    return f"{examples_of(row['slice'])} {lost}, though chance alone may do that"
+def _looks_bad(row: FoundSlice, _: LayerDecision) -> str:
+    lost = f"look bad, {_size(row)} lost over {count(row.n or 0)}"
+    return f"{examples_of(row.slice)} {lost}, though chance alone may do that"
 
 
-def _unseen(row: JsonObject, _: LayerDecision) -> str:
+def _unseen(row: FoundSlice, _: LayerDecision) -> str:
     """A slice doubted for its size alone: a gain of few shows no more than a loss."""
-    examples, scale, chance = (
-        examples_of(row["slice"]),
-        row["shown_as"] or "points",
-        row["chance_to_see"],
-    )
-    gain = row["estimate"] if row["gain"] is None else row["gain"]
+    examples, scale, chance = examples_of(row.slice), row.shown_as or "points", row.chance_to_see
     though = ""
-    if gain and gain > 0:
-        few = f"over only {plural(row['n'] or 0, 'example')}"
+    if row.signed > 0:
+        few = f"over only {plural(row.n or 0, 'example')}"
         though = f", though {_size(row)} {'were' if scale == 'points' else 'was'} gained {few}"
-    if row["standing"] is None:
+    if row.standing is None:
         return f"{examples} are not shown safe{though}"
     found = "" if chance is None else f": the test would have found it {times(chance)}"
     could = f"is not ruled out{though}" if though else f"could not have been seen{found}"
-    return f"a loss of {amount(row['margin'], scale, sign=False)} on {examples} {could}"
+    return f"a loss of {amount(row.margin, scale, sign=False)} on {examples} {could}"
 
 
-def _size(row: JsonObject) -> str:
+def _size(row: FoundSlice | FoundMetric) -> str:
     """The size of a difference: points for rates, a number for scores."""
-    digits = decimals(row["estimate"], row["ci_low"], row["ci_high"])
-    scale = row.get("shown_as") or "points"
-    return amount(row["estimate"], scale, digits=digits, sign=False)
+    digits = decimals(row.estimate, row.ci_low, row.ci_high)
+    return amount(row.estimate, row.shown_as or "points", digits=digits, sign=False)
 
 
-def _careless(row: JsonObject, _: LayerDecision) -> str:
-    names = [visible(one) for one in row["raters"]]
+def _careless(row: Careless, _: LayerDecision) -> str:
+    names = [visible(one) for one in row.raters]
     verb = "looks" if len(names) == 1 else "look"
-    return f"{len(names)} of {plural(row['n'], 'rater')} {verb} careless: {listed(names)}"
+    return f"{len(names)} of {plural(row.n, 'rater')} {verb} careless: {listed(names)}"
 
 
-def _few(row: JsonObject, _: LayerDecision) -> str:
-    if row["n_raters"] == 1:
+def _few(row: OfRaters, _: LayerDecision) -> str:
+    if row.n_raters == 1:
         return "preferred by one rater, who speaks for nobody else"
-    return f"preferred by these {row['n_raters']} raters, which is not shown for raters like them"
+    return f"preferred by these {row.n_raters} raters, which is not shown for raters like them"
 
 
-def _late(row: JsonObject, _: LayerDecision) -> str:
-    locked, came = row["locked_at"][:10], row["came_first"][:10]
+def _late(row: LatePlan, _: LayerDecision) -> str:
+    locked, came = row.locked_at[:10], row.came_first[:10]
     return f"the A/B plan was locked on {locked}, after its users had begun to come ({came})"
 
 
-def _plan_differs(row: JsonObject, _: LayerDecision) -> str:
-    differs = [f"{one['name']} {one['study']} instead of {one['plan']}" for one in row["differs"]]
-    told = f"study.yaml says {listed(differs)} of the locked A/B plan, which counts"
-    return visible(told)
+def _plan_differs(row: OtherPlan, _: LayerDecision) -> str:
+    differs = [f"{one.name} {one.study} instead of {one.plan}" for one in row.differs]
+    return visible(f"study.yaml says {listed(differs)} of the locked A/B plan, which counts")
 
 
-def _stands(row: JsonObject, layer: LayerDecision) -> str:
+def _stands(row: OnRecord, layer: LayerDecision) -> str:
     one, several = _RESULTS[layer.layer]
-    if (n := len(row["keys"])) == 1:
+    if (n := len(row.keys)) == 1:
         return f"{one} against this model stands"
     return f"{n} {several} against this model stand"
 
 
-def _retired(row: JsonObject, layer: LayerDecision) -> str:
+def _retired(row: OnRecord, layer: LayerDecision) -> str:
     one = _RESULTS[layer.layer][0]
-    return visible(f"{one} against this model ({row['source']}) is retired: {row['reason']}")
+    return visible(f"{one} against this model ({row.source}) is retired: {row.reason}")
 
 
-_FOUND: Mapping[str, Callable[[JsonObject, LayerDecision], str]] = {
+def _changed(row: OnRecord, _: LayerDecision) -> str:
+    if not row.change:
+        raise _too_old("what was changed after a result")
+    return changed(row.change)
+
+
+_FOUND: Mapping[str, Callable[..., str]] = {
     "test_set_faulty": _faulty,
     "slice_worse": _worse_slice,
     "slice_looks_bad": _looks_bad,
     "slice_could_not_be_seen": _unseen,
-    "other_metric_worse": lambda row, _: (
-        f"worse by {_size(row)} in {row['metric'].replace('_', ' ')}"
-    ),
+    "other_metric_worse": lambda row, _: f"worse by {_size(row)} in {row.metric.replace('_', ' ')}",
     "fragile": lambda *_: "the verdict hangs on failed calls",
     "noise_not_measured": lambda *_: "how often answers flip by chance was not measured",
     "careless_raters": _careless,
     "length_explains": lambda row, _: (
-        f"perhaps preferred for its length: {percent(row['estimate'])} at equal length, where no preference is shown"
+        f"perhaps preferred for its length: {percent(row.estimate)} at equal length, where no preference is shown"
     ),
     "few_raters": _few,
     "plan_after_exposures": _late,
     "not_whole_weeks": lambda row, _: (
-        f"the A/B test’s users came on {plural(row['days'], 'day')}, not in whole weeks"
+        f"the A/B test’s users came on {plural(row.days, 'day')}, not in whole weeks"
     ),
     "plan_differs": _plan_differs,
-    "guardrail_not_shown": lambda row, _: f"guardrail {visible(row['name'])}: {row['verdict']}",
-    "declared_after_results": lambda row, _: row["what"],
-    "stands_against": _stands,
-    "retired_evidence": _retired,
-    "unconfirmed": lambda row, _: row["what"],
-    "confirmed": lambda row, _: f"{row['what']}; confirmed: {visible(row['reason'])}",
+    "guardrail_not_shown": lambda row, _: f"guardrail {visible(row.name)}: {row.verdict}",
+    "declared_after_results": _changed,
+    STANDS_AGAINST: _stands,
+    RETIRED: _retired,
+    UNCONFIRMED: _changed,
+    CONFIRMED: lambda row, layer: f"{_changed(row, layer)}; confirmed: {visible(row.reason)}",
 }
+
+
+def made_for(layer: LayerDecision) -> str:
+    """What evidence was made for that does not count now."""
+    if layer.stale == "unbound":
+        of_users = [one.what for one in layer.differs] == ["model"]
+        return (
+            f"made for another model, or {'names none' if of_users else 'not bound to any answers'}"
+        )
+    return f"made for {listed([_other(one) for one in layer.differs])}" if layer.stale else ""
+
+
+def _other(one: Differs) -> str:
+    if one.made_for:
+        side = one.what.replace("_", "-")
+        return f"another {side} model, {visible(one.made_for)} instead of {visible(one.compared)}"
+    side = one.what.removesuffix("_journal").replace("_", "-")
+    names = {"test-set": "another test set"}
+    return names.get(
+        side, f"other answers of the {side} model" if side in {"base", "fine-tuned"} else one.what
+    )
+
+
+def against_of(one: Against) -> str:
+    """What a result against the model says: its source, when, and its effect."""
+    said = one.said
+    if one.fault is not None:
+        said = f"the locked round cannot be read any more: {one.fault}"
+    elif one.n_control is not None:
+        users = f"{one.n_control:,} users of control against {one.n_treatment:,} of treatment"
+        said = f"worse at look {one.look}, {users}"
+    elif one.n is not None:
+        said = f"the fine-tuned answers win {percent(one.win_rate)}, over {plural(one.n, 'item')}"
+    when = f", {one.at[:10]}" if one.at else ""
+    return visible(f"{one.source}{when}{f': {said}' if said else ''}")
 
 
 def next_look(users_more: int, days_more: int) -> str:
@@ -584,14 +635,32 @@ class _Parts:
     @property
     def warned(self) -> str:
         """The first slice that warns."""
-        if not self.layer.warned_slices:
+        warned = [one for one in self.layer.slices if one.effect == "warns"]
+        if not warned:
             raise _too_old()
-        return capital(found(self.layer.warned_slices[0], self.layer)).rstrip(".")
+        return capital(found(warned[0], self.layer)).rstrip(".")
+
+    @property
+    def made_for(self) -> str:
+        return made_for(self.layer)
+
+    @property
+    def on_record(self) -> str:
+        """The result against the model, or the change, of this key."""
+        for finding in self.layer.findings:
+            row = finding.numbers
+            if finding.rule != self.one.kind or not isinstance(row, OnRecord):
+                continue
+            if self.one.key in row.keys and row.change:
+                return changed(row.change)
+            for one in row.against or ():
+                if one.key == self.one.key:
+                    return against_of(one)
+        raise _too_old()
 
     @property
     def changed(self) -> str:
-        """What was changed."""
-        return capital(self.one.said).rstrip(".")
+        return capital(self.on_record).rstrip(".")
 
     @property
     def found(self) -> str:
@@ -606,7 +675,7 @@ class _Parts:
         blocks = self.layer.told("blocks")
         if not blocks:
             return "Train another version"
-        lost = any(a.is_loss or a.numbers.get("verdict") == "worse" for a in blocks)
+        lost = any(a.is_loss or getattr(a.numbers, "verdict", "") == "worse" for a in blocks)
         return "Mend what got worse: train again" if lost else "Mend that"
 
     @property

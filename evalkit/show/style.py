@@ -1,20 +1,29 @@
-"""The look of every figure: colours by role, sizes, and the one way to draw an interval."""
+"""The look of every figure: colours by role, sizes, the typeface, and the theme where somebody reads along.
+
+What is measured here is what the reader's device draws, whatever fonts stand on either machine: the files of the typeface
+come with two packages and are found by their path, and figures and page hold the letters they use. The families' names are
+ours, so that no font installed under the fonts' own names can take their place.
+"""
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
+from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import wording
-from evalkit.show import RECORDS, typeface
+from evalkit.show import RECORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +31,6 @@ if TYPE_CHECKING:
 
 
 Kind = Literal["better", "worse", "unsure", "base", "fine_tuned"]
-Spans = Sequence[tuple[float, float]]  # from y to y
 
 WIDE, HALF, NARROW = 7.5, 5.3, 3.6
 """Widths of figures in inches; a narrow twin of each is drawn for phones at the same font size."""
@@ -55,6 +63,16 @@ COLOURS: Mapping[str, str] = MappingProxyType(
 DASHES = (0, (3, 2))
 SHEET = Path(__file__).with_name("evalkit.mplstyle")
 
+FAMILY, SIGNS = "evalkit", "evalkit signs"
+STACK = f"{FAMILY},'{SIGNS}','Segoe UI',-apple-system,Roboto,'Helvetica Neue',Arial,sans-serif"
+"""For CSS: the typeface, then what the reader's device has for the letters of other scripts."""
+
+Weight = Literal[400, 700]
+_ARROWS_BOXES_MARKS = range(0x2190, 0x2800)
+_ALL = range(0x20, 0x2800)
+_READING = ("kern", "mark", "mkmk", "ccmp", "locl")
+_NOTICES = (0, 13, 14)  # copyright, licence and its address
+_UNUSED = ["BASE", "DSIG", "FFTM", "gasp"]
 _BETTER = {"better", "not worse", "passes", "ship"}
 _WORSE = {"worse", "invalid", "don't ship", "blocks"}
 
@@ -71,7 +89,7 @@ def style() -> Iterator[None]:
     import matplotlib
     from matplotlib import style as styles
 
-    typeface.tell_matplotlib()
+    tell_matplotlib()
     is_interactive = matplotlib.is_interactive()
     try:
         with styles.context(str(SHEET), after_reset=True):
@@ -112,89 +130,6 @@ def canvas(height: float, *, narrow: bool = False, width: float = WIDE) -> tuple
     return pyplot.subplots(figsize=(NARROW if narrow else width, height))
 
 
-def interval(  # noqa: PLR0917 - the six are what an interval is
-    ax: Axes,
-    y: float,
-    estimate: float,
-    low: float | None,
-    high: float | None,
-    kind: str,
-    *,
-    width: float = 5.0,
-    size: float = 9.0,
-    vertical: bool = False,
-    beyond: int = 0,
-) -> None:
-    """An interval as a soft thick bar with its estimate on it: filled when shown, hollow when not, a diamond when worse.
-
-    Args:
-        ax: Where to draw, in data coordinates.
-        y: Position across the interval (x when `vertical`).
-        estimate: The point estimate.
-        low: Lower end, None to draw no bar.
-        high: Upper end.
-        kind: A kind or a verdict: better, worse, unsure, base or fine_tuned.
-        width: Thickness of the bar in points.
-        size: Diameter of the marker in points.
-        vertical: Draw along y instead of x.
-        beyond: 1 or -1 when the value lies above or below all that the axis shows: an arrow, whose number must stand by it.
-    """
-    kind = kind if kind in {"base", "fine_tuned"} else kind_of(kind)
-    colour = COLOURS[kind]
-    hollow = kind in {"unsure", "base"}
-    if low is not None and high is not None:
-        ends, across = [low, high], [y, y]
-        ax.plot(
-            *((across, ends) if vertical else (ends, across)),
-            color=colour,
-            lw=width,
-            alpha=0.4,
-            solid_capstyle="butt",
-            zorder=3,
-        )
-    spot = ([y], [estimate]) if vertical else ([estimate], [y])
-    face = COLOURS["paper"] if hollow else colour
-    marker, shrink = ("D", 1.2) if kind == "worse" else ("o", 0.0)
-    marker = {1: ">", -1: "<"}.get(beyond, marker)
-    ax.plot(*spot, marker, ms=size - shrink, mfc=face, mec=colour, mew=1.6, zorder=4, clip_on=False)
-
-
-def threshold(ax: Axes, at: float, *, vertical: bool = True, spans: Spans = ()) -> None:
-    """The dashed line of a limit set beforehand; over `spans` of y only, when given."""
-    _line(ax, at, "ink", 1.9, 2.5, vertical=vertical, spans=spans, dashes=(0, (2.2, 1.6)))
-
-
-def zero_line(ax: Axes, at: float = 0.0, *, vertical: bool = True, spans: Spans = ()) -> None:
-    """The solid line of no difference; over `spans` of y only, when given."""
-    _line(ax, at, "ink", 0.9, 2, vertical=vertical, spans=spans)
-
-
-def grid_line(ax: Axes, at: float, *, spans: Spans = ()) -> None:
-    """The faint line of a tick; over `spans` of y only, when given."""
-    _line(ax, at, "grid", 0.6, 1, spans=spans)
-
-
-def pass_zone(ax: Axes, low: float, high: float, *, spans: Spans = ()) -> None:
-    """The tinted zone in which an interval passes; over `spans` of y only, when given."""
-    for ends in spans:
-        ax.fill_betweenx(ends, low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
-    if not spans:
-        ax.axvspan(low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
-
-
-def beside(ax: Axes, x: float, y: float, text: str, role: str) -> None:
-    """Names a line at its end, a little to the right of it."""
-    ax.annotate(
-        text,
-        (x, y),
-        (6, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=9,
-        color=COLOURS[role],
-    )
-
-
 def titled(ax: Axes, title: str, *, narrow: bool = False, above: str = "") -> Axes:
     """Sets a figure's conclusion as its title: wrapped, unseen characters shown, never read as a formula.
 
@@ -212,27 +147,11 @@ def titled(ax: Axes, title: str, *, narrow: bool = False, above: str = "") -> Ax
     return ax
 
 
-def _line(
-    ax: Axes,
-    at: float,
-    role: str,
-    width: float,
-    order: float,
-    *,
-    vertical: bool = True,
-    spans: Spans = (),
-    dashes: str | tuple[float, tuple[float, ...]] = "-",
-) -> None:
-    whole = ax.axvline if vertical else ax.axhline
-    for draw in [partial(ax.plot, [at, at], span) for span in spans] or [partial(whole, at)]:
-        draw(color=COLOURS[role], lw=width, ls=dashes, zorder=order)
-
-
 def use() -> None:
     """Puts the theme in force for every figure from now on; `sns.set_theme` or `plt.style.use` after it wins."""
     from matplotlib import style as styles
 
-    typeface.tell_matplotlib()
+    tell_matplotlib()
     styles.use(str(SHEET))
     # A plot of one's own has nobody to lay it out by hand: a grid, a canvas of paper, and seaborn's own way to find room.
     styles.use(
@@ -300,3 +219,111 @@ def _show_once(drawn: Any) -> None:
 
     if getattr(drawn.figure, "number", None) not in pyplot.get_fignums():
         _show(drawn.figure)
+
+
+# ---- the typeface
+
+
+@cache
+def font_files() -> Mapping[tuple[str, Weight], Path]:
+    """Source Sans Pro, and for arrows, boxes and marks that it lacks the DejaVu Sans that matplotlib brings along."""
+    import matplotlib
+
+    ours = Path(str(files("font_source_sans_pro"))) / "files"
+    signs = Path(matplotlib.get_data_path()) / "fonts/ttf"
+    return {
+        (FAMILY, 400): ours / "SourceSansPro-Regular.ttf",
+        (FAMILY, 700): ours / "SourceSansPro-Bold.ttf",
+        (SIGNS, 400): signs / "DejaVuSans.ttf",
+        (SIGNS, 700): signs / "DejaVuSans-Bold.ttf",
+    }
+
+
+def tell_matplotlib() -> None:
+    """Puts the files on matplotlib's list; again when it has read its list anew, as it does after a stale cache."""
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    known = {font.name for font in fontManager.ttflist}
+    fontManager.ttflist += [
+        FontEntry(fname=str(path), name=family, weight=weight, size="scalable")
+        for (family, weight), path in font_files().items()
+        if family not in known
+    ]
+
+
+def font_css(letters: Mapping[Weight, str], *, reading: bool = False) -> str:
+    """`@font-face` rules with the letters of a text as `data:` fonts; letters that the typeface lacks are left out.
+
+    Args:
+        letters: Text by weight.
+        reading: For running text: kerning, placed accents, and the fonts' notices of copyright. Figures do without.
+    """
+    return "".join(
+        f"@font-face{{font-family:'{family}';font-weight:{weight};src:url(data:font/woff;base64,{font})}}"
+        for weight, text in letters.items()
+        for family, codes in _shared_out(text, weight).items()
+        if (font := _woff(family, weight, codes, reading))
+    )
+
+
+def _shared_out(text: str, weight: Weight) -> dict[str, frozenset[int]]:
+    codes = {ord(one) for one in text + unicodedata.normalize("NFC", text)}  # as browsers compose
+    ours = codes & _codes(FAMILY, weight)
+    rest = (codes - ours).intersection(_ARROWS_BOXES_MARKS)
+    signs = rest & _codes(SIGNS, weight) if rest else rest
+    return {FAMILY: frozenset(ours), SIGNS: frozenset(signs)}
+
+
+@lru_cache(maxsize=512)
+def _woff(family: str, weight: Weight, codes: frozenset[int], reading: bool) -> str:
+    if not codes:
+        return ""
+    source = font_files()[family, weight] if reading else BytesIO(_plain(family, weight))
+    font = _cut(source, codes, features=_READING if reading else (), flavor="woff")
+    return base64.b64encode(font).decode()
+
+
+@cache
+def _plain(family: str, weight: Weight) -> bytes:
+    """A font without layout rules, made once: letters are cut from it in milliseconds."""
+    return _cut(font_files()[family, weight], _ALL)
+
+
+@cache
+def _codes(family: str, weight: Weight) -> frozenset[int]:
+    from fontTools.ttLib import TTFont
+
+    with TTFont(font_files()[family, weight], lazy=True) as font:
+        return frozenset(font.getBestCmap() or ())
+
+
+def _cut(
+    source: Path | BytesIO,
+    codes: Iterable[int],
+    *,
+    features: Iterable[str] = (),
+    flavor: str | None = None,
+) -> bytes:
+    from fontTools.subset import Options, Subsetter
+    from fontTools.ttLib import TTFont
+
+    options = Options()
+    options.set(
+        hinting=False,
+        notdef_outline=True,
+        layout_features=list(features),
+        name_IDs=list(_NOTICES if features else ()),
+        drop_tables=[
+            *options.drop_tables,
+            *_UNUSED,
+            *([] if features else ["GDEF", "GPOS", "GSUB"]),
+        ],
+    )
+    # a font without the time of its making, so that the same figure is the same bytes
+    with TTFont(source, lazy=True, recalcTimestamp=False) as font, BytesIO() as made:
+        cutter = Subsetter(options)
+        cutter.populate(unicodes=codes)
+        cutter.subset(font)
+        font.flavor = flavor
+        font.save(made, reorderTables=False)
+        return made.getvalue()

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision, read_decision
-from evalkit.decision.findings import SLICE_RULES, STANDS_AGAINST, Finding
-from evalkit.decision.layers import MISSING
-from evalkit.decision.record import FILE
+from evalkit.decision.layers import FILE, MISSING
+from evalkit.decision.rules import NAMES, STANDS_AGAINST, Finding
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, read_json, to_json, write_whole
 from evalkit.records import Layer
 from evalkit.redaction import without_secrets_in
-from evalkit.show.lacking import ABSENT, clause, found, in_words, sentence, written
+from evalkit.show.changes import changed
+from evalkit.show.lacking import ABSENT, clause, found, in_words, made_for, sentence, written
 from evalkit.wording import effect_and_ends
 
 VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
@@ -87,6 +87,35 @@ _UNSAFE = {
     "looks bad": ", which looks bad, though chance alone may do that",
     "could not have been seen": ", too few to see a loss of the margin",
 }
+_EFFECTS = {
+    "blocks": "blocks shipping",
+    "holds": "holds the decision until it is settled",
+    "warns": "is printed as a warning",
+    "ignored": "is ignored",
+}
+_RULES = {
+    "slice_worse": "A declared slice shown worse (Holm over all slices, or its interval beyond the margin)",
+    "slice_looks_bad": "A slice that looks bad, its loss larger than the margin but not shown,",
+    "slice_could_not_be_seen": "A slice in which a loss of the margin could not have been seen",
+    "other_metric_worse": "Another metric shown worse",
+    "fragile": "A benchmark verdict that hangs on failed calls",
+    "noise_not_measured": "A noise floor that was not measured",
+    "test_set_faulty": "A test set with leaks from training, or different expected answers to one prompt,",
+    "length_explains": "A preference that length explains",
+    "few_raters": "A preference that is not shown beyond these raters",
+    "careless_raters": "A rater who looks careless",
+    "guardrail_not_shown": "A guardrail of the A/B test that is not shown to hold",
+    "plan_after_exposures": "An A/B plan that was locked after its users had begun to come",
+    "not_whole_weeks": "An A/B result of users who did not come in whole weeks",
+    "plan_differs": "A study.yaml that says otherwise than the locked A/B plan, which counts,",
+    "declared_after_results": "What was declared otherwise after results on this test set were seen",
+}
+_FIXED = (
+    "A simulated layer never leads to “ship”.",
+    "Evidence counts only for the answers it was made for; their hashes must agree.",
+    "An A/B test counts only for the models that its plan names, whatever the test set is.",
+    "A result against this model stands, whatever changed since, until it is asked again or retired with a reason.",
+)
 
 
 def headline(decision: Decision) -> str:
@@ -140,8 +169,21 @@ def would_change(decision: Decision) -> list[str]:
 
 
 def rules(decision: Decision) -> list[str]:
-    """The rules it was made by."""
-    return decision.ruled_by.sentences(decision.stage, sliced=decision.sliced)
+    """The rules it was made by; without any slice the rule about slices shown worse has nothing to stop."""
+    asked = decision.ruled_by
+    must = []
+    for layer in asked.required(decision.stage):
+        margin = f"not worse by more than {-asked.limit(layer) * 100:g} points"
+        shown = "better" if asked.needs(layer) == "better" else margin
+        must.append(f"The {NAMES[layer]} must show the fine-tuned model {shown}.")
+    effects = [f"{words} {_EFFECTS[getattr(asked, name)]}." for name, words in _RULES.items()]
+    if not decision.sliced:
+        effects[0] = f"{effects[0][:-1]}: no slice is declared, so this rule stops nothing."
+    retired = [
+        f"Retired by this study: {wording.visible(key)}, because: {wording.visible(why).strip().rstrip('.')}."
+        for key, why in asked.retired_evidence.items()
+    ]
+    return [*must, *effects, *_FIXED, *retired]
 
 
 def write(decision: Decision, folder: Path) -> Path:
@@ -185,11 +227,13 @@ def _written(decision: Decision) -> JsonObject:
     """A decision as its file has it."""
     known = decision.to_dict()
     for layer, made in zip(known["layers"], decision.layers, strict=True):
-        layer["reason"] = reason(made)
+        layer |= {"reason": reason(made), "made_for": made_for(made)}
         layer["missing"] = written(made.missing, made)
         for told, one in zip(layer["findings"], made.findings, strict=True):
             told["text"] = found(one, made)
             told["missing"] = written([one.missing], made)[0] if one.missing else None
+            if one.change:
+                told["numbers"]["what"] = changed(one.change)
     words = (headline, deck, warnings, missing, would_change, rules)
     first = {name: known.pop(name) for name in ("study", "stage", "made_at", "verdict")}
     return without_secrets_in(first | {one.__name__: one(decision) for one in words} | known)
@@ -283,8 +327,8 @@ def reason(layer: LayerDecision) -> str:
     """Why a layer stands where it stands, in a sentence or two: levels first, then the difference."""
     if layer.verdict == MISSING:
         stood = [sentence(found(one, layer)) for one in layer.told("holds")]
-        made_for = f"The {layer.name} was {layer.made_for}."
-        return " ".join([made_for if layer.stale else f"{ABSENT[layer.layer]}.", *stood])
+        other = f"The {layer.name} was {made_for(layer)}."
+        return " ".join([other if layer.stale else f"{ABSENT[layer.layer]}.", *stood])
     if layer.simulated:
         stands = [one for one in layer.findings if one.rule == STANDS_AGAINST]
         told = (sentence(found(one, layer)) for one in stands)
@@ -337,22 +381,21 @@ def _levels(layer: LayerDecision) -> str:
     whole = f"{name} {moves} {size}: {_fill(layer, _AFTER_LEVELS[layer.verdict])}."
     # The slice that looks worst is told where it only warns, too: some read the deck alone.
     bad = [one for one in layer.told("warns") if one.rule == "slice_looks_bad"]
-    worst = sorted(bad, key=lambda one: one.numbers.get("gain") or one.numbers["estimate"])[:1]
+    worst = sorted(bad, key=lambda one: one.slice.signed if one.slice else 0.0)[:1]
     stops = [*layer.told("blocks", "holds"), *worst]
     return " ".join([whole, *(_stop(one, layer, rate=rate) for one in stops)])
 
 
 def _stop(one: Finding, layer: LayerDecision, *, rate: bool) -> str:
-    row = one.numbers
-    before, after = row.get("base_rate"), row.get("fine_tuned_rate")
-    if one.rule not in SLICE_RULES or before is None or after is None:
+    row = one.slice
+    if row is None or row.base_rate is None or row.fine_tuned_rate is None:
         return sentence(clause(one, layer))
-    rate = row["shown_as"] != "number" if row.get("shown_as") else rate
+    rate = row.shown_as != "number" if row.shown_as else rate
     shown = one.rule == "slice_worse"
-    moves = _moves(before, after, rate=rate, shown=shown)
-    size = f"{'of' if rate else 'over'} {wording.count(row.get('n') or 0)}"
-    unsafe = _UNSAFE.get(str(row.get("standing")), "" if shown else ", not shown safe")
-    return f"On {wording.examples_of(str(row['slice']))} it {moves} {size}{unsafe}."
+    moves = _moves(row.base_rate, row.fine_tuned_rate, rate=rate, shown=shown)
+    size = f"{'of' if rate else 'over'} {wording.count(row.n or 0)}"
+    unsafe = _UNSAFE.get(row.standing or "", "" if shown else ", not shown safe")
+    return f"On {wording.examples_of(row.slice)} it {moves} {size}{unsafe}."
 
 
 def _moves(base: float, tuned: float, *, rate: bool, shown: bool) -> str:

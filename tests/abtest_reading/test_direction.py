@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from evalkit import show
 from evalkit.abtest.experiment import Experiment, ab_evidence
 from evalkit.abtest.lock import read_lock
 from evalkit.abtest.plan import ABPlan, Metric
@@ -194,7 +195,7 @@ def test_a_plan_locked_before_with_a_fall_is_read_and_says_how(
     read = locked_before(tmp_path / "plan.lock.json", old)
     log = make_log(*make_frames(make_people(900, 100)))
     found = read_ab_test(log, read, now=later)
-    assert "counts higher as better" in words.log_notes(found).text
+    assert "counts higher as better" in show.log_notes(found).text
 
 
 def test_a_direction_survives_the_lock(tmp_path):

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 from grammar import faults
 
+from evalkit import show
 from evalkit.abtest.plan import Guardrail, durations, peeking, power_at, power_curve
 from evalkit.abtest.reading import NoReading, read_ab_test
 from evalkit.records import Missing
@@ -93,7 +94,7 @@ def test_every_sentence_and_table_is_there_in_every_state(state, states):
         effect.alt_over_time,
     ):  # fmt: skip
         assert faults(say(found)) == []
-    assert faults(words.log_notes(found).text) == []
+    assert faults(show.log_notes(found).text) == []
     for make in (words.watched_rows, words.sample_ratio_rows, words.causes):
         assert isinstance(make(found), list)
     for which in ("by_slice", "by_day"):
@@ -101,7 +102,7 @@ def test_every_sentence_and_table_is_there_in_every_state(state, states):
 
 
 def test_nothing_is_claimed_about_a_log_that_is_not_there():
-    assert words.log_notes(NOTHING).text == "No log was read."
+    assert show.log_notes(NOTHING).text == "No log was read."
     assert (
         effect.answer_said(NOTHING)
         == "No A/B plan is locked. Missing: Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
@@ -187,7 +188,7 @@ def test_a_guardrail_far_beyond_is_an_arrow_at_the_edge_and_one_without_a_limit_
     first, *rest = found.health
     change = dataclasses.replace(first.change, estimate=5.0, ci_low=4.0, ci_high=6.0)
     far, free = (
-        dataclasses.replace(first, change=change, verdict="worse"),
+        dataclasses.replace(first, change=change),
         dataclasses.replace(first, margin=None),
     )
     with style.style():

@@ -150,8 +150,9 @@ def test_looks_are_a_frame_with_times_and_gaps(tmp_path):
 
 
 def test_a_plan_is_a_frame_of_its_looks(locked):
-    plan = locked(looks=4).plan
-    table = plan.to_frame()
+    whole = locked(looks=4)
+    plan, table = whole.plan, whole.plan.to_frame()
+    assert table.equals(whole.to_frame())
     assert table["information"].tolist() == [0.25, 0.5, 0.75, 1.0]
     assert table["n_control"].iloc[-1] == plan.n_control
     assert table["z_limit"].is_monotonic_decreasing

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evalkit import show
 from evalkit.abtest.lock import read_looks
 from evalkit.abtest.plan import Guardrail, Metric
 from evalkit.abtest.reading import read_ab_test
@@ -17,6 +18,7 @@ from evalkit.errors import DataError
 from evalkit.show import abtest as words
 from evalkit.show import effect
 from evalkit.show.lacking import in_words
+from evalkit.show.unusual import notes as told_of
 from evalkit.stats import combine_phases, ratio_test
 
 DAY = 86400.0
@@ -96,7 +98,7 @@ def test_users_in_both_variants_count_where_first_seen(
     found = read_ab_test(make_log(pd.concat([exposures, late]), outcomes), locked(), now=later)
     assert found.n_mixed == 1
     assert (found.sample_ratio[0].n_control, found.sample_ratio[0].n_treatment) == (150, 150)
-    assert "1 user of 300 seen in both variants" in words.log_notes(found).text
+    assert "1 user of 300 seen in both variants" in show.log_notes(found).text
 
 
 def test_only_outcomes_within_the_users_window_count(make_log, locked, later):
@@ -369,9 +371,9 @@ def test_outcomes_whose_slice_is_not_known_show_no_slices(
     assert found.findings.by_slice == ()
     n = len(outcomes) if lost == "the column" else 1
     assert not any(
-        "no slices" in note for note in read_ab_test(log, plan, now=later, slices=False).notes
+        "no slices" in note for note in told_of(read_ab_test(log, plan, now=later, slices=False))
     )
-    assert any(f"no slices are shown: {n} outcome" in note for note in found.notes)
+    assert any(f"no slices are shown: {n} outcome" in note for note in told_of(found))
 
 
 def test_a_rate_far_from_the_planned_one_is_told(make_log, make_people, make_frames, locked, later):
@@ -380,11 +382,11 @@ def test_a_rate_far_from_the_planned_one_is_told(make_log, make_people, make_fra
         found = read_ab_test(
             make_log(*frames), locked(expected=expected, difference=0.3), now=later
         )
-        assert sum(told in note for note in found.notes) == notes
+        assert sum(told in note for note in told_of(found)) == notes
     withheld = read_ab_test(
         make_log(*frames), locked(expected=0.6, difference=0.3, min_samples=500), now=later
     )
-    assert not any(told in note for note in withheld.notes)
+    assert not any(told in note for note in told_of(withheld))
 
 
 @pytest.mark.parametrize(("simulated", "told"), [(False, 1), (True, 0)])
@@ -395,7 +397,7 @@ def test_a_plan_locked_after_users_had_come_is_told(
         one.assign(at_s=one["at_s"] - 3 * 86400.0) for one in make_frames(make_people(150, 150))
     )
     found = read_ab_test(make_log(exposures, outcomes, simulated=simulated), locked(), now=later)
-    assert sum("after users had come" in note for note in found.notes) == told
+    assert sum("after users had come" in note for note in told_of(found)) == told
 
 
 def test_secondary_metrics_get_holm(make_log, make_people, make_frames, locked, later):
@@ -480,4 +482,4 @@ def test_an_empty_log_is_too_early(make_log, make_people, make_frames, locked, l
         make_log(exposures.assign(experiment="another"), outcomes), locked(), now=later
     )
     assert (found.verdict, found.n_users) == ("too early", 0)
-    assert "the log has no users" in found.notes[0]
+    assert "the log has no users" in told_of(found)[0]

@@ -11,6 +11,7 @@ from evalkit.abtest.analysis import Log, Users
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import effect
+from evalkit.show.unusual import notes as told_of
 
 pytestmark = pytest.mark.slow  # a log is read in the engine for each case
 
@@ -44,7 +45,7 @@ def exponential(exposures, mean_h, seed=5):
 
 
 def told(found):
-    return " ".join(found.notes)
+    return " ".join(told_of(found))
 
 
 def test_a_whole_log_has_nothing_to_tell(frames, read):
@@ -438,6 +439,6 @@ def test_sqlite_counts_the_same(frames, read, locked, later, tmp_path):
     expected = read(*whole)
     assert found.findings.outcomes == expected.findings.outcomes
     assert found.findings.outcomes.cause == "clock"
-    assert [one for one in found.notes if "variant" in one] == [
-        one for one in expected.notes if "variant" in one
+    assert [one for one in told_of(found) if "variant" in one] == [
+        one for one in told_of(expected) if "variant" in one
     ]

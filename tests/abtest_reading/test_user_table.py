@@ -15,6 +15,8 @@ from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import as_json
 from evalkit.show import effect
+from evalkit.show.unusual import notes as told_of
+from evalkit.show.unusual import written as noted
 from evalkit.study import Study
 
 GATES = ("gate_30", "gate_40")
@@ -88,7 +90,7 @@ def test_days_and_weeks_are_not_shown_and_that_is_said(locked, tmp_path):
     done = found.findings
     assert (done.over_time, done.by_day, done.days, found.days_seen) == ((), (), 0, 0)
     assert found.to_frame()["day"].isna().all()
-    told = " ".join(found.notes)
+    told = " ".join(told_of(found))
     assert "a table without times: days and weeks cannot be shown" in told
     assert "not in whole weeks" not in told
     assert "1970" not in told
@@ -133,7 +135,7 @@ def test_what_is_odd_in_a_table_is_left_out_or_counted_and_told(suffix, locked, 
     # control 200; treatment 200, without 00399, with x3
     assert [found.sample_ratio[0].n_control, found.sample_ratio[0].n_treatment] == [200, 200]
     assert found.n_requests == 401
-    told = " | ".join(found.notes)
+    told = " | ".join(told_of(found))
     assert "2 of 406 rows (0.5%) in neither of the two variants are left out" in told
     assert "gate_50 (1)" in told
     assert "1 of 406 rows (0.2%) without a user are left out (0 in control, 1 in treatment)" in told
@@ -146,7 +148,7 @@ def test_a_table_without_user_ids_has_a_user_a_row(locked, tmp_path):
     frame = table().drop(columns="userid")
     found = read(written(frame, tmp_path / "rows.csv"), locked, user="")
     assert found.n_users == 400
-    assert "each row counts as a user of its own" in " ".join(found.notes)
+    assert "each row counts as a user of its own" in " ".join(told_of(found))
 
 
 def test_a_broken_split_is_an_alarm_in_a_table_too(locked, tmp_path):
@@ -269,4 +271,5 @@ def test_a_table_goes_from_its_file_to_the_evidence_by_settings_alone(tmp_path):
     assert found.plan.plan.variants == GATES
     record = ab_evidence(found, study="cats")
     assert record.primary.verdict == "better"
-    assert "without times" in " ".join(as_json(record.details)["notes"])
+    assert [one["kind"] for one in as_json(record.details)["notes"]] == ["no_times"]
+    assert "without times" in " ".join(as_json(noted(record, found).details)["notes"])

@@ -7,7 +7,7 @@ import yaml
 
 from evalkit.answers.scoring import checker
 from evalkit.benchmark.doctor import examine, hints
-from evalkit.decision import Rules, decide
+from evalkit.decision import decide
 from evalkit.report.new import new_study, next_step
 from evalkit.show import doctor as shown
 from evalkit.show import verdict
@@ -159,4 +159,4 @@ def test_a_rule_about_slices_says_when_it_has_none_to_stop_at():
     assert rules([]).endswith("blocks shipping: no slice is declared, so this rule stops nothing.")
     row = {"slice": "kind = a", "n": 50, "verdict": "better", "standing": "shown safe"}
     assert rules([row]).endswith("blocks shipping.")
-    assert "no slice" not in " ".join(Rules().sentences("rollout"))
+    assert "no slice" not in " ".join(verdict.rules(decide({}, study="x", stage="rollout")))

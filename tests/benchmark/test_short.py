@@ -91,7 +91,7 @@ def test_evidence_counts_what_it_holds():
         "human.round.StudyRound",
         "abtest.reading.Reading",
         "abtest.lock.LockedPlan",
-        "decision.record.Decision",
+        "decision.layers.Decision",
         "decision.history.History",
     ],
 )

@@ -8,6 +8,7 @@ from evalkit.decision import Rules, decide, history, read_decision
 from evalkit.decision.concerns import changed_after_results, declared
 from evalkit.settings import Settings
 from evalkit.show import verdict as spoken
+from evalkit.show.changes import changed
 from evalkit.workbench import Study
 
 FIRST = {"slice_fields": "kind,style", "primary_metric": "exact_match", "slice_margin": 0.05}
@@ -24,6 +25,10 @@ def row(at="2026-11-20T10:00:00Z", test_set="t1", metrics=("exact_match",), rule
 def told(rows, rules=None, **said):
     now = declared(Settings(**FIRST | said), rules or Rules())
     return changed_after_results(json.loads(json.dumps(rows)), now, test_set="t1")
+
+
+def in_words(changes):
+    return [changed(one) for one in changes]
 
 
 @pytest.mark.parametrize(
@@ -49,11 +54,11 @@ def told(rows, rules=None, **said):
     ],
 )
 def test_what_makes_it_easier_to_pass_is_told_with_both_values(said, clause):
-    (found,) = told([row()], **said)
+    (found,) = in_words(told([row()], **said))
     assert found == f"after results were seen (run of 2026-11-20), {clause}"
     # a second run of the same does not make it declared beforehand, nor does a trial before the bad run
-    assert told([row(), row(**said)], **said) == [found]
-    assert told([row(**said), row()], **said) == [found]
+    assert in_words(told([row(), row(**said)], **said)) == [found]
+    assert in_words(told([row(**said), row()], **said)) == [found]
 
 
 @pytest.mark.parametrize(
@@ -79,18 +84,20 @@ def test_a_fresh_test_set_and_a_run_without_results_hold_nothing_against_a_chang
 def test_rows_from_before_this_was_recorded_know_their_parameters_and_metric():
     old = {"made_at": "2026-11-01", "bound_to": {"test_set": "t1"}, "metrics": {"format": {}}}
     assert told([old]) == []
-    assert told([old | {"primary": "format"}])[0].endswith(
+    assert in_words(told([old | {"primary": "format"}]))[0].endswith(
         "primary_metric went from format to exact_match"
     )
     given = {"slice_fields": "lang", "limit": 5}
-    assert told([old | {"parameters": given}])[0].endswith("lang was taken out of slice_fields")
+    assert in_words(told([old | {"parameters": given}]))[0].endswith(
+        "lang was taken out of slice_fields"
+    )
 
 
 def test_it_stands_beside_the_verdict_on_the_first_screen(evidence, tmp_path):
     found = {one: evidence(one) for one in ("benchmark", "human")}
-    changed = told([row()], slice_fields="")
+    after = told([row()], slice_fields="")
     known = declared(Settings(), Rules())
-    decision = decide(found, study="tiny", changed=changed, declared=known)
+    decision = decide(found, study="tiny", changed=after, declared=known)
     assert decision.verdict == "ship"
     assert (
         "but after results were seen (run of 2026-11-20), kind and style were taken out"
@@ -102,11 +109,11 @@ def test_it_stands_beside_the_verdict_on_the_first_screen(evidence, tmp_path):
     )
     assert (spoken.missing(decision)[0]["word"], spoken.missing(decision)[0]["why"]) == (
         "warns",
-        changed[0],
+        changed(after[0]),
     )
-    held = decide(found, study="tiny", changed=changed, rules=Rules(declared_after_results="holds"))
+    held = decide(found, study="tiny", changed=after, rules=Rules(declared_after_results="holds"))
     assert held.verdict == "not yet"
-    lost = decide({"benchmark": evidence("benchmark", "worse")}, study="tiny", changed=changed)
+    lost = decide({"benchmark": evidence("benchmark", "worse")}, study="tiny", changed=after)
     assert "taken out of slice_fields" in spoken.deck(lost)
     spoken.write(decision, tmp_path)
     assert read_decision(tmp_path).declared == json.loads(json.dumps(known))

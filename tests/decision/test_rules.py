@@ -1,7 +1,8 @@
 import pytest
 
-from evalkit.decision import Rules
+from evalkit.decision import Rules, decide
 from evalkit.errors import DataError, DesignError
+from evalkit.show import verdict as spoken
 
 
 def test_a_file_replaces_only_what_it_names(tmp_path):
@@ -13,7 +14,8 @@ def test_a_file_replaces_only_what_it_names(tmp_path):
         -0.02,
         True,
     )
-    assert "not worse by more than 2 points" in rules.sentences("pre_deploy")[0]
+    told = spoken.rules(decide({}, study="tiny", rules=rules))
+    assert "not worse by more than 2 points" in told[0]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_a_file_that_is_no_list_of_rules_is_refused(tmp_path, text):
 
 
 def test_every_rule_stands_in_the_report():
-    told = " ".join(Rules().sentences("rollout"))
+    told = " ".join(spoken.rules(decide({}, study="tiny", stage="rollout")))
     words = (
         "benchmark",
         "human rating",

@@ -61,13 +61,20 @@ def test_a_word_that_its_numbers_do_not_make_is_refused(file, change, what):
 
 
 @pytest.mark.parametrize(
-    ("number", "value"), [("estimate", [0.1]), ("estimate", 1e308), ("slice", 7)]
+    ("number", "value", "said"),
+    [
+        ("estimate", [0.1], r"not a decision .*\$\.estimate.*findings\[0\]"),
+        ("estimate", 1e308, "its numbers make no words"),
+        ("slice", 7, r"not a decision .*\$\.slice"),
+        ("gain", "much", r"not a decision .*\$\.gain"),
+        ("if_worse", 1, r"not a decision .*\$\.if_worse"),
+    ],
 )
-def test_numbers_that_make_no_words_are_a_damaged_file(file, number, value):
+def test_numbers_that_make_no_words_are_a_damaged_file(file, number, value, said):
     def change(found):
         found["layers"][0]["findings"][0]["numbers"][number] = value
 
-    with pytest.raises(DataError, match=r"decision\.json: its numbers make no words .*; run its"):
+    with pytest.raises(DataError, match=rf"decision\.json: {said}.*; run its"):
         verdict.read(edited(file, change))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from lab import project_copy
+from lab import SOURCES, project_copy
 
 import evalkit as ek
 from evalkit.__main__ import main
@@ -112,12 +112,23 @@ def test_answers_alone_need_their_questions(tmp_path):
                 {"role": "user", "content": f"q{n}"},
                 {"role": "assistant", "content": "a"},
             ],
+            "metadata": {"kind": "ab"[n], "share": n / 4 + 0.1, "codes": ["A00", n], "one": "x"},
         }
         for n in range(2)
     ]
     test.write_text("".join(json.dumps(one) + "\n" for one in rows))
     compared = ek.compare_files(path, path, test_file=test)
     assert (compared.n, compared.cells["both_right"]) == (2, 2)
+    # its kinds of rows are what can be cut by; a measure, a list and what all rows share are not
+    assert [row.slice for row in compared.slices()] == ["kind = a", "kind = b"]
+
+
+def test_a_journal_is_cut_by_the_fields_of_its_test_set():
+    places = [SOURCES / f"data/notes/journals/{role}.jsonl" for role in ("base", "fine_tuned")]
+    test = SOURCES / "data/notes/test.jsonl"
+    found = ek.compare_files(*(ek.read_log(one, test_file=test) for one in places))
+    fields = found.slices().to_frame()["field"].unique().tolist()
+    assert fields == ["patient", "department", "turns"]
 
 
 @pytest.mark.parametrize(

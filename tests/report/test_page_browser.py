@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from evalkit.decision import decide
 from evalkit.report import chain
 from evalkit.report.page import write_page
-from evalkit.show import style, typeface
+from evalkit.show import style
 from evalkit.show import verdict as spoken
 
 pytestmark = pytest.mark.browser
@@ -199,9 +199,9 @@ def test_words_are_drawn_as_wide_as_they_were_measured(browser, weight):
         pyplot.close(figure)
     page = browser.new_page()
     text = "".join(f"<text>{one}</text>" for one in words)
-    look = f"text{{font:{weight} 20px {typeface.STACK}}}"
+    look = f"text{{font:{weight} 20px {style.STACK}}}"
     page.set_content(
-        f"<style>{typeface.css({weight: ''.join(words)})}{look}</style><svg>{text}</svg>"
+        f"<style>{style.font_css({weight: ''.join(words)})}{look}</style><svg>{text}</svg>"
     )
     page.evaluate("document.fonts.ready")
     found = page.evaluate(

@@ -8,6 +8,7 @@ from matplotlib import pyplot
 
 from evalkit import show
 from evalkit.show import figure, style
+from evalkit.show.tracks import draw_interval
 
 HOSTILE = "$5 and $\\frac{a}$ <script>x</script> #1f5fa8"
 
@@ -15,7 +16,7 @@ HOSTILE = "$5 and $\\frac{a}$ <script>x</script> #1f5fa8"
 def plot(n: int, *, narrow: bool = False):
     _, ax = style.canvas(2.0, narrow=narrow)
     for place in range(n):
-        style.interval(ax, place, 0.1, 0.05, 0.15, "better")
+        draw_interval(ax, place, 0.1, 0.05, 0.15, "better")
     ax.set_yticks([0], [HOSTILE])
     ax.set_title(f"Better, {HOSTILE}")
     return ax

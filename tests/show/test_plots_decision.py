@@ -6,10 +6,9 @@ from matplotlib import pyplot
 
 from evalkit import show
 from evalkit.decision import Rules, decide
-from evalkit.decision.concerns import Concern
+from evalkit.decision.standing import Concern
 from evalkit.evidence import Evidence
-from evalkit.records import OPEN_WINDOWS, Missing
-from evalkit.show import changes as history
+from evalkit.records import OPEN_WINDOWS, Change, Missing
 from evalkit.show import decision as plots
 from evalkit.show import picture, style
 from evalkit.show.verdict import reason
@@ -90,7 +89,9 @@ def test_the_slice_that_blocks_has_its_own_track_and_the_layer_keeps_its_own_eff
 
 def test_what_holds_a_layer_beside_its_slice_stands_on_the_layers_own_track():
     benchmark = evidence("benchmark", "better", details={"slices": [SLICE]})
-    changed = Concern(layer="benchmark", text="alpha was changed after a result", about=("alpha",))
+    changed = Concern(
+        "benchmark", Change(kind="rules", turned=(("alpha", 0.01, 0.05),)), ("alpha",)
+    )
     rows = plots.rows_of(decide({"benchmark": benchmark}, study="x", concerns=(changed,)))
     assert [row.word for row in rows[:2]] == ["not yet", "don't ship"]
 
@@ -248,12 +249,12 @@ def test_history_shows_each_set_of_answers_once():
         "bound_to": {"fine_tuned": "2"},
         "metrics": {"exact_match": metrics["exact_match"] | {"estimate": 0.12}},
     }
-    assert len(history.distinct([night, night | {"made_at": "2026-11-23T12:00"}, other])) == 2
-    made = picture(history.differences, [night, other], alt=history.described([night, other]))
+    assert len(plots.distinct([night, night | {"made_at": "2026-11-23T12:00"}, other])) == 2
+    made = picture(plots.differences, [night, other], alt=plots.described_runs([night, other]))
     told = "Exact match is +12.0 (+5.0 to +15.0) points over base, the answers before +10.0 (+5.0"
     assert str(made).startswith(told)  # two runs are not tested against each other
     assert "No run has a primary effect yet" in str(
-        picture(history.differences, [], alt=history.described([]))
+        picture(plots.differences, [], alt=plots.described_runs([]))
     )
 
 

@@ -13,7 +13,7 @@ from fontTools.ttLib import TTFont
 from matplotlib import font_manager, pyplot
 from matplotlib.font_manager import FontProperties
 
-from evalkit.show import figure, style, typeface
+from evalkit.show import figure, style
 
 MEASURE = """
 from evalkit.show import style
@@ -70,7 +70,7 @@ def test_words_are_as_wide_whatever_matplotlib_remembers_of_the_machines_fonts(
         manager = object.__new__(font_manager.FontManager)
         vars(manager).update(vars(font_manager.fontManager))
         gone = [replace(one, fname="/gone/" + one.name) for one in manager.ttflist]
-        manager.ttflist = [one for one in gone if one.name not in {typeface.FAMILY, typeface.SIGNS}]
+        manager.ttflist = [one for one in gone if one.name not in {style.FAMILY, style.SIGNS}]
         font_manager.json_dump(manager, list_file)
     elif cache == "broken":
         list_file.write_text("{")
@@ -85,12 +85,12 @@ def test_the_files_are_listed_again_after_matplotlib_has_read_its_list_anew():
     before = list(fonts.ttflist)
     with style.style():
         pass
-    fonts.ttflist[:] = [one for one in fonts.ttflist if not one.name.startswith(typeface.FAMILY)]
+    fonts.ttflist[:] = [one for one in fonts.ttflist if not one.name.startswith(style.FAMILY)]
     with style.style():
         pass
     with style.style():
         names = [one.name for one in fonts.ttflist]
-    assert names.count(typeface.FAMILY) == names.count(typeface.SIGNS) == 2  # two weights, once
+    assert names.count(style.FAMILY) == names.count(style.SIGNS) == 2  # two weights, once
     fonts.ttflist[:] = before
 
 
@@ -110,25 +110,32 @@ def test_a_figure_carries_the_letters_it_uses_in_the_weight_it_uses_them():
 
 
 def test_what_the_typeface_lacks_is_left_to_the_readers_fonts():
-    assert typeface.css({400: "漢字 العربية 😀"}) == typeface.css({400: " "})
-    assert typeface.css({400: "漢", 700: ""}) == ""
+    assert style.font_css({400: "漢字 العربية 😀"}) == style.font_css({400: " "})
+    assert style.font_css({400: "漢", 700: ""}) == ""
 
 
 def test_an_accent_set_apart_brings_its_letter_composed():
-    (font,) = carried(typeface.css({400: "e\u0301"})).values()
+    (font,) = carried(style.font_css({400: "e\u0301"})).values()
     assert letters(font) == "e\u00e9\u0301"
 
 
 def test_running_text_keeps_kerning_and_the_notices_of_its_fonts():
-    (font,) = carried(typeface.css({400: "To"}, reading=True)).values()
+    (font,) = carried(style.font_css({400: "To"}, reading=True)).values()
     assert "GPOS" in font
     assert "Adobe" in font["name"].getDebugName(0)
     assert "OFL" in font["name"].getDebugName(14)
 
 
+def test_a_font_knows_no_time_of_its_making_so_the_same_figure_is_the_same_bytes():
+    with TTFont(style.font_files()[style.FAMILY, 400]) as source:
+        for reading in (False, True):
+            (font,) = carried(style.font_css({400: "To"}, reading=reading)).values()
+            assert font["head"].modified == source["head"].modified
+
+
 @pytest.mark.parametrize("weight", [400, 700])
 def test_every_digit_and_the_minus_are_equally_wide(weight):
-    font = carried(typeface.css({weight: "0123456789−"})).popitem()[1]
+    font = carried(style.font_css({weight: "0123456789−"})).popitem()[1]
     widths = {font["hmtx"][name][0] for name in font.getBestCmap().values()}
     assert len(widths) == 1
 

@@ -1,24 +1,99 @@
-"""Figures made of rows: a name, one or two intervals on a shared scale, and the numbers beside them."""
+"""Intervals, the lines and zones they are read against, and figures made of rows of them: a name, marks, the numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from evalkit import wording
 from evalkit.show import style
-from evalkit.show.style import COLOURS
+from evalkit.show.style import COLOURS, kind_of
 
+Spans = Sequence[tuple[float, float]]  # from y to y
 LONGEST_NAME = 34
 NARROW_LINE = 50  # characters of a name and its numbers that fit on one line of a phone
 BELOW_WORDS = 0.13  # how far below a row's middle the marks of a narrow figure lie, in rows
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+_LINES = {  # role, width, order and dashes
+    "limit": ("ink", 1.9, 2.5, (0, (2.2, 1.6))),
+    "zero": ("ink", 0.9, 2, "-"),
+    "tick": ("grid", 0.6, 1, "-"),
+}
+
+
+def draw_interval(  # noqa: PLR0917 - the six are what an interval is
+    ax: Axes,
+    y: float,
+    estimate: float,
+    low: float | None,
+    high: float | None,
+    kind: str,
+    *,
+    width: float = 5.0,
+    size: float = 9.0,
+    vertical: bool = False,
+    beyond: int = 0,
+) -> None:
+    """An interval as a soft thick bar with its estimate on it: filled when shown, hollow when not, a diamond when worse.
+
+    Args:
+        ax: Where to draw, in data coordinates.
+        y: Position across the interval (x when `vertical`).
+        estimate: The point estimate.
+        low: Lower end, None to draw no bar.
+        high: Upper end.
+        kind: A kind or a verdict: better, worse, unsure, base or fine_tuned.
+        width: Thickness of the bar in points.
+        size: Diameter of the marker in points.
+        vertical: Draw along y instead of x.
+        beyond: 1 or -1 when the value lies above or below all that the axis shows: an arrow, whose number must stand by it.
+    """
+    kind = kind if kind in {"base", "fine_tuned"} else kind_of(kind)
+    colour, is_worse = COLOURS[kind], kind == "worse"
+
+    def along(*values: float) -> tuple[Sequence[float], Sequence[float]]:
+        return ([y] * len(values), values) if vertical else (values, [y] * len(values))
+
+    if low is not None and high is not None:
+        bar = {"lw": width, "alpha": 0.4, "solid_capstyle": "butt"}
+        ax.plot(*along(low, high), color=colour, zorder=3, **bar)
+    marker = {1: ">", -1: "<"}.get(beyond, "D" if is_worse else "o")
+    face = COLOURS["paper"] if kind in {"unsure", "base"} else colour
+    look = {"mfc": face, "mec": colour, "mew": 1.6, "clip_on": False}
+    ax.plot(*along(estimate), marker, ms=size - 1.2 * is_worse, zorder=4, **look)
+
+
+def draw_line(
+    ax: Axes, what: str, at: float = 0.0, *, vertical: bool = True, spans: Spans = ()
+) -> None:
+    """The dashed line of a "limit" set beforehand, the solid one of "zero" difference, or the faint one of a "tick".
+
+    Over `spans` of y only, when given.
+    """
+    role, width, order, dashes = _LINES[what]
+    look = {"color": COLOURS[role], "lw": width, "ls": dashes, "zorder": order}
+    for span in spans:
+        ax.plot([at, at], span, **look)
+    if not spans:
+        (ax.axvline if vertical else ax.axhline)(at, **look)
+
+
+def pass_zone(ax: Axes, low: float, high: float, *, spans: Spans = ()) -> None:
+    """The tinted zone in which an interval passes; over `spans` of y only, when given."""
+    for ends in spans:
+        ax.fill_betweenx(ends, low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
+    if not spans:
+        ax.axvspan(low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
+
+
+def beside(ax: Axes, x: float, y: float, text: str, role: str) -> None:
+    """Names a line at its end, a little to the right of it."""
+    look = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+    ax.annotate(text, (x, y), (6, 0), color=COLOURS[role], **look)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +130,7 @@ def tracks_axes(
     ax.set(xlim=limits, ylim=(n - 0.45, -0.62), yticks=[])
     ax.set_xticks(list(ticks), [text(at) for at in ticks])
     for at in ticks:
-        style.grid_line(ax, at, spans=spans(tracks, narrow=narrow))
+        draw_line(ax, "tick", at, spans=spans(tracks, narrow=narrow))
     for place, track in enumerate(tracks):
         if narrow:
             _name_above(ax, place, track, two_lines=_two_lines(tracks))
@@ -70,7 +145,7 @@ def tracks_axes(
     return ax
 
 
-def spans(tracks: Sequence[Track], *, narrow: bool) -> list[tuple[float, float]]:
+def spans(tracks: Sequence[Track], *, narrow: bool) -> Spans:
     """On phones the height of each row's marks, so that lines and zones pass no words; on wide figures none, which is all."""
     return [(place - 0.07, place + 0.38) for place in range(len(tracks))] if narrow else []
 
@@ -83,7 +158,7 @@ def rate_axes(tracks: Sequence[Track], *, narrow: bool) -> Axes:
 
 def dashed(ax: Axes, at: float, place: int, *, narrow: bool) -> None:
     """A dashed mark across one row."""
-    style.threshold(ax, at, spans=[(place - (0.07 if narrow else 0.3), place + 0.36)])
+    draw_line(ax, "limit", at, spans=[(place - (0.07 if narrow else 0.3), place + 0.36)])
 
 
 def difference_axes(
@@ -112,7 +187,7 @@ def difference_axes(
     numbers = set(scales) == {"number"}
     text = wording.signed if numbers else lambda at: wording.points(at, 0)
     ax = tracks_axes(tracks, (-reach, reach), ticks, text, narrow=narrow)
-    style.zero_line(ax, spans=spans(tracks, narrow=narrow))
+    draw_line(ax, "zero", spans=spans(tracks, narrow=narrow))
     unit = "points (of scores: hundredths)" if "number" in scales else "points"
     unit = "" if numbers else unit
     sides = {"right": "worse ←  {}  → better", "left": "better ←  {}  → worse", "": "{}"}[better]
@@ -127,7 +202,7 @@ def _drawn(ax: Axes, y: float, mark: Mark, limits: tuple[float, float]) -> None:
     low, high = (None if end is None else min(max(end, least), most) for end in ends)
     at = min(max(mark.estimate, least), most)
     beyond = (mark.estimate > most) - (mark.estimate < least)
-    style.interval(ax, y, at, low, high, mark.kind, beyond=beyond)
+    draw_interval(ax, y, at, low, high, mark.kind, beyond=beyond)
 
 
 def _name_above(ax: Axes, place: int, track: Track, *, two_lines: bool) -> None:
@@ -157,12 +232,12 @@ def _too_long(track: Track) -> bool:
     return len(_short(track.name)) + len(track.value) > NARROW_LINE
 
 
-def round_ticks(most: float) -> list[float]:
-    """About five round numbers from 0 to `most`."""
-    raw = most / 4
-    size = 10 ** np.floor(np.log10(raw)) if raw > 0 else 1.0
-    step = float(next(one * size for one in (1, 2, 2.5, 5, 10) if one * size >= raw))
-    return [step * k for k in range(int(most / step) + 1)]
+def round_ticks(
+    low: float, high: float, *, n: int = 4, steps: Sequence[float] = (1, 2, 2.5, 5, 10)
+) -> list[float]:
+    """About n round numbers between two limits."""
+    round_numbers = MaxNLocator(n, steps=list(steps)).tick_values(low, high)
+    return [float(at) for at in round_numbers if low <= at <= high]
 
 
 def _short(name: str) -> str:

@@ -11,10 +11,9 @@ import seaborn as sns
 from evalkit import wording
 from evalkit.answers.metrics import quantile
 from evalkit.show import comparison as told
-from evalkit.show import regressions, style
-from evalkit.show.plots import tracks
-from evalkit.show.plots.tracks import Mark, Track, dashed, difference_axes, rate_axes
+from evalkit.show import regressions, style, tracks
 from evalkit.show.style import COLOURS
+from evalkit.show.tracks import Mark, Track, dashed, difference_axes, draw_line, rate_axes
 from evalkit.stats import Result
 from evalkit.wording import count, loss, number, percent, plural, points, scale_of
 
@@ -144,7 +143,7 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
         name, under = role.replace("_", "-").capitalize(), plural(len(known), "answer")
         rows.append(Track(name=name, under=under, marks=marks, value=value))
     most = max((one.high or 0 for row in rows for one in row.marks), default=1.0) or 1.0
-    ticks = tracks.round_ticks(most)
+    ticks = tracks.round_ticks(0, most)
     ax = tracks.tracks_axes(rows, (0, most * 1.06), ticks, count, narrow=narrow)
     ax.set_xlabel(f"{wording.measured(field)[1]}, median and the middle 90%")
     return style.titled(ax, told.spread_title(comparison, field), narrow=narrow)
@@ -163,7 +162,7 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
         ax.set_xlabel(f"{first}; {ax.get_xlabel()}")
     if margin and tests:
         at = _worst(margin, tests[0])
-        style.threshold(ax, at, spans=tracks.spans(rows, narrow=narrow))
+        draw_line(ax, "limit", at, spans=tracks.spans(rows, narrow=narrow))
         _small(ax, at, ax.get_ylim()[1], _margin_said(margin, tests[0]), va="bottom")
     return style.titled(ax, regressions.slices_title(table), narrow=narrow)
 
@@ -220,7 +219,7 @@ def detectable(comparison: Comparison, *, narrow: bool = False) -> Axes:
         spot = (8, -14 if margin is not None and here < margin else 6)
         ax.annotate(text, (n, here * 100), spot, textcoords="offset points", fontsize=9)
     if margin is not None:
-        style.threshold(ax, margin * 100, vertical=False)
+        draw_line(ax, "limit", margin * 100, vertical=False)
         if not narrow:  # there the title says it
             _small(ax, most, margin * 100, f"margin: {loss(margin)}", va="bottom", ha="right")
     ax.set(ylim=(0, None), xlim=(0, most))
