@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-OURS = "from evalkit.interop import read_log; n = len(read_log(path).rows)"
+OURS = "from evalkit.interop.logs import read_log; n = len(read_log(path).rows)"
 THEIRS = "from inspect_ai.log import read_eval_log; n = len(read_eval_log(path).samples)"
 FRAME = """
 import re, sys, time

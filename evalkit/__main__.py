@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evalkit import __version__
 from evalkit.errors import DesignError, EvalkitError
-from evalkit.settings import Settings, Value, named
-from evalkit.study import FILE, Study
+from evalkit.study import FILE, Settings, Study, Value, named
 from evalkit.wording import redacted, visible
 
 if TYPE_CHECKING:
@@ -462,7 +461,7 @@ def _compare(options: Namespace) -> None:
 )
 def _import(options: Namespace) -> None:
     from evalkit.benchmark.archive import import_answers
-    from evalkit.interop import read_log
+    from evalkit.interop.logs import read_log
 
     benchmark = _benchmark(options)
     log = read_log(

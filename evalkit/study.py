@@ -1,33 +1,382 @@
-"""A study's two folders: data/<study> for what must not be lost, reports/<study> for what can be made again."""
+"""A study: what it says of itself - every name `study.yaml` may hold, its type and its default - and its two folders.
+
+`data/<study>` holds what must not be lost, `reports/<study>` what can be made again.
+"""
 
 from __future__ import annotations
 
+import ast
+import difflib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar, get_type_hints
+
+import msgspec
 
 from evalkit.errors import DataError, DesignError
-from evalkit.settings import (
-    TYPES,
-    Settings,
-    Value,
-    checked,
-    declared_parameters,
-    read_flat,
-    read_pinned,
-    settings_of,
-    whole_question,
-)
+from evalkit.files import JsonObject, as_record, no_number, read_json, read_record, read_yaml
+from evalkit.redaction import passwords_in
+from evalkit.wording import plural, visible, whole
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+T = TypeVar("T")
+Value = str | int | float | bool
 BY_HAND = "by-hand"
 FILE = "study.yaml"
-# In a run's folder: what the study file and the command said when it began.
-PINNED = "settings.json"
+PINNED = (
+    "settings.json"  # in a run's folder: what the study file and the command said when it began
+)
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")  # of the environment
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a study says of itself; "" means none, 0 means not given. `docs/data-formats.md` explains each."""
+
+    title: str = ""
+
+    # what is asked, and of whom
+    test_file: str = "test.jsonl"
+    train_file: str = ""
+    base_model: str = "base"
+    fine_tuned_model: str = "fine-tuned"
+    base_journal: str = "journals/base.jsonl"
+    fine_tuned_journal: str = "journals/fine_tuned.jsonl"
+    checkpoint_journals: str = ""
+    endpoint: str = "openai"
+    live: bool = False
+    system_prompt: str = ""
+    system_prompt_mode: str = "auto"
+    limit: int = 0
+    strict: bool = True
+    samples: int = 1
+    temperature: float = 0.0
+    send_temperature: bool = True
+    max_tokens: int = 1024
+    max_completion_tokens: int = 0
+    reasoning_effort: str = ""
+    request_seed: int = 0
+    request_file: str = "request.yaml"
+    strip_think: bool = True
+    concurrency: int = 16
+    timeout_s: float = 120.0
+    attempts: int = 6
+    abort_after: int = 25
+    patience_s: float = 600.0
+    max_reply_mb: float = 4.0
+    prices_file: str = ""
+
+    # how answers are scored and cut
+    checker: str = "none"
+    scorers: str = "similarity,normalised_exact"
+    primary_metric: str = "exact_match"
+    lower_is_better: str = ""
+    cluster_field: str = ""
+    slice_fields: str = ""
+    slice_margin: float = 0.05
+    metric_margin: float = 0.0
+    chance_field: str = ""
+    finder_pattern: str = ""
+    reask_n: int = 8
+    extension: bool = False
+    first_look: int = 0
+    seed: int = 0
+    alpha: float = 0.05
+    power: float = 0.8
+
+    # who rates
+    rating_round: str = "round1"
+    sample_size: int = 50
+    raters: str = ""
+    rater: str = ""
+    rating_seed: int = 0
+    repeat_share: float = 0.1
+    rubric_file: str = ""
+    gold_file: str = ""
+    simulate_raters: int = 0
+    allow_incomplete: bool = False
+
+    # what is asked, and when a version ships
+    question: str = "better"
+    question_margin: float = 0.0
+    retires_on: str = ""
+    stage: str = "pre_deploy"
+    rules_file: str = ""
+
+    # the A/B test; a plan without a name is never locked, nor one of which lock_plan is not said
+    experiment_name: str = ""
+    lock_plan: bool = False
+    control_model: str = ""
+    treatment_model: str = ""
+    traffic_split: float = 0.1
+    min_samples: int = 1000
+    ab_hash: str = "sha256"
+    ab_hash_seed: str = ""
+    ab_coverage: float = 1.0
+    ab_metric: str = "accepted"
+    ab_metric_kind: str = "rate"
+    ab_metric_better: str = ""
+    expected_rate: float = 0.3
+    detectable_difference: float = 0.05
+    metric_sd: float = 0.0
+    ab_covariate: str = ""
+    users_per_day: float = 500.0
+    outcome_window_days: int = 7
+    looks: int = 4
+    design_effect: float = 1.0
+    cap_per_user: float = 0.0
+    guardrails_file: str = ""
+    event_log: str = "events.sqlite"
+    log_user: str = ""
+    log_variant: str = ""
+    log_outcomes: str = ""
+    log_time: str = ""
+    log_experiment: str = ""
+    log_exposures: str = "exposures"
+    log_events: str = "outcomes"
+    control_variant: str = ""
+    treatment_variant: str = ""
+    simulate_users: int = 0
+    ab_seed: int = 0
+
+    @property
+    def control(self) -> str:
+        """The control group's model: the base model unless the plan names another."""
+        return self.control_model or self.base_model
+
+    @property
+    def treatment(self) -> str:
+        """The treatment group's model: the fine-tuned model unless the plan names another."""
+        return self.treatment_model or self.fine_tuned_model
+
+
+TYPES: Mapping[str, type] = get_type_hints(Settings)
+
+
+def settings_of(values: Mapping[str, Value]) -> Settings:
+    """The settings among some values, which were checked before; defaults for the rest."""
+    return msgspec.convert({k: one for k, one in values.items() if k in TYPES}, Settings)
+
+
+QUESTIONS = ("better", "no_worse")
+RETIRES_SOON_DAYS = 60  # an A/B test of a few weeks still fits in
+
+
+def whole_question(said: Settings) -> Settings:
+    """The settings, once what they ask can be answered.
+
+    Raises:
+        DesignError: Another question, "no_worse" without the margin that it needs, or a `retires_on` that is no date.
+    """
+    if said.question not in QUESTIONS:
+        raise DesignError(f"question: got {said.question!r}; need {' or '.join(QUESTIONS)}")
+    if said.question == "no_worse" and not 0 < said.question_margin < 1:
+        raise DesignError(
+            f"question_margin: got {said.question_margin:g}; question: no_worse needs the largest loss still accepted, as a "
+            "fraction above 0 and below 1, such as 0.02 for 2 points"
+        )
+    if said.retires_on:
+        _retirement_day(said)
+    return said
+
+
+def retirement(said: Settings, today: date) -> str:
+    """That the base model retires, or has; "" while that is more than `RETIRES_SOON_DAYS` away, or not said.
+
+    Example:
+        >>> retirement(Settings(retires_on="2027-01-15"), date(2027, 1, 3))
+        'base retires on 2027-01-15, in 12 days'
+    """
+    days = (_retirement_day(said) - today).days if said.retires_on else RETIRES_SOON_DAYS + 1
+    if days > RETIRES_SOON_DAYS:
+        return ""
+    name, on = visible(said.base_model), said.retires_on
+    if days < 0:
+        return f"{name} retired on {on}, {plural(-days, 'day')} ago: it may no longer answer"
+    when = f"in {plural(days, 'day')}" if days else "today"
+    return f"{name} retires on {on}, {when}"
+
+
+def _retirement_day(said: Settings) -> date:
+    try:
+        return date.fromisoformat(said.retires_on)
+    except ValueError:
+        raise DesignError(
+            f"retires_on: got {said.retires_on!r}; need a date such as 2027-01-15"
+        ) from None
+
+
+def is_elsewhere(event_log: str) -> bool:
+    """Whether a study names a database by URL or environment variable, and no file of its own."""
+    return "://" in event_log or VARIABLE.fullmatch(event_log) is not None
+
+
+def named(given: str | T | Iterable[str | T]) -> tuple[str | T, ...]:
+    """Several names: a text with commas between them, or any iterable; a function stands for itself."""
+    several = given.split(",") if isinstance(given, str) else given
+    if callable(several) or not isinstance(several, Iterable):
+        several = [several]
+    stripped = (one.strip() if isinstance(one, str) else one for one in several)
+    return tuple(one for one in stripped if one)
+
+
+def checked(
+    values: Mapping[str, object],
+    *,
+    types: Mapping[str, type] = TYPES,
+    where: str = "settings refused",
+) -> dict[str, Value]:
+    """The values, each of its setting's type.
+
+    Args:
+        values: By name.
+        types: The type each known name must have; text, int, float or bool.
+        where: What an error begins with.
+
+    Raises:
+        DesignError: Names nobody knows, wrong types and numbers that are not finite, one a line.
+    """
+    problems = [told for name, value in values.items() for told in misfits(name, value, types)]
+    if problems:
+        raise DesignError("\n  ".join([f"{where}:", *problems]))
+    return {name: msgspec.convert(whole(value), types[name]) for name, value in values.items()}
+
+
+def read_flat(path: Path) -> dict[str, Value]:
+    """The `name: value` lines of a YAML file.
+
+    Raises:
+        DataError: The file is missing, is not YAML, or holds more than flat values.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file; `evalkit new {path.parent.name}` writes one")
+    found = read_yaml(path, need="flat `name: value` lines")
+    pairs = found.items() if isinstance(found, dict) else ()
+    # YAML reads 2027-01-15 as a date of its own
+    values = {str(name): str(one) if type(one) is date else one for name, one in pairs}
+    wrong = [name for name, one in values.items() if not isinstance(one, str | int | float | bool)]
+    if wrong or not isinstance(found, dict):
+        told = f"; not so: {', '.join(wrong)}" if wrong else ""
+        need = "need flat `name: value` lines with text, numbers, true or false"
+        raise DataError(f"{path}: not settings; {need}{told}")
+    return whole(values)
+
+
+def declared_parameters(notebook: Path) -> dict[str, type]:
+    """The parameters a notebook declares, with their types.
+
+    A parameter that is None, or "" under a setting's name, has the setting's type: it is left to the study.
+
+    Raises:
+        DesignError: A parameter is neither text, int, float nor bool, or their cell is not Python.
+        DataError: The file is no notebook.
+    """
+    return {
+        name: _declared_type(notebook, name, value, said)
+        for name, value, said in _assigned(notebook)
+    }
+
+
+def settled_parameters(notebook: Path) -> set[str]:
+    """The settings that a notebook gives a value of its own, instead of leaving them to the study (None or "")."""
+    return {
+        name
+        for name, value, _ in _assigned(notebook)
+        if name in TYPES and ast.literal_eval(value) not in {None, ""}
+    }
+
+
+def _assigned(notebook: Path) -> Iterator[tuple[str, ast.expr, str]]:
+    """Name, value and annotation ("" without one) of each parameter."""
+    tagged = (
+        "".join(cell["source"])
+        for cell in read_notebook(notebook).get("cells", ())
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ())
+    )
+    try:
+        lines = [line for source in tagged for line in ast.parse(source).body]
+    except SyntaxError as why:
+        raise DesignError(
+            f"{notebook}: the parameters cell is not Python ({why.msg}: {why.text}); need one assignment a line"
+        ) from why
+    for line in lines:
+        if not isinstance(line, ast.Assign | ast.AnnAssign) or line.value is None:
+            continue
+        said = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else ""
+        for target in line.targets if isinstance(line, ast.Assign) else [line.target]:
+            if isinstance(target, ast.Name):
+                yield target.id, line.value, said
+
+
+def _declared_type(notebook: Path, name: str, value: ast.expr, said: str) -> type:
+    kinds = {kind.__name__: kind for kind in (str, int, float, bool)}
+    try:
+        default = ast.literal_eval(value)
+    except ValueError:
+        default = ...
+    kind = kinds.get(said) or TYPES.get(name) or (str if default is None else type(default))
+    if kind not in kinds.values() or default is ...:
+        raise DesignError(
+            f"{notebook}: parameter {name} = {ast.unparse(value)}; use str, int, float or bool"
+        )
+    return kind
+
+
+def read_notebook(path: Path) -> JsonObject:
+    """A notebook as the JSON it is: cells and metadata, of the shape that every reader relies on.
+
+    Raises:
+        DataError: The file is no notebook of version 4.
+    """
+    said, remedy = "not a notebook", "restore it from a copy"
+    found = read_json(path, said=said, remedy=remedy)
+    as_record(found, _Notebook, f"{path}: {said}", remedy)
+    return found
+
+
+def read_pinned(path: Path) -> dict[str, Value]:
+    """What the study file and the command said when a run began.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    return read_record(
+        path, dict[str, Value], said="not a run's settings", remedy="run the study again"
+    )
+
+
+class _Cell(msgspec.Struct):
+    cell_type: str
+    source: str | list[str]
+    metadata: JsonObject
+
+
+class _Notebook(msgspec.Struct):
+    metadata: JsonObject
+    cells: list[_Cell] = []
+
+
+def misfits(
+    name: str, value: object, types: Mapping[str, type], *, unknown: str = "no such setting"
+) -> Iterator[str]:
+    """What keeps a value from being the setting of that name; `unknown` is what is said of a name that `types` lacks."""
+    if name not in types:
+        shown = name.replace("\n", "\\n")  # a line that is forged is not one of ours
+        close = difflib.get_close_matches(name, [*types], n=1)
+        yield f"{shown}: {unknown}{f'; did you mean {close[0]}?' if close else ''}"
+    elif told := no_number(value):
+        yield f"{name}: {told}"
+    elif isinstance(value, str) and "://" in value and passwords_in(value):
+        yield f"{name}: the value looks like a secret, and settings are written in plain text; use the environment"
+    else:
+        try:
+            msgspec.convert(value, types[name])
+        except msgspec.ValidationError:
+            yield f"{name}: got {value!r} ({type(value).__name__}); need {types[name].__name__}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import ABDetails, Evidence
 from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
 from evalkit.records import EvalResult
-from evalkit.settings import named, settings_of
+from evalkit.study import named, settings_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,9 +24,8 @@ from evalkit.human.rater import Session
 from evalkit.human.round import Round, read_gold, read_rubric
 from evalkit.records import EvalResult
 from evalkit.report import manifest
-from evalkit.settings import declared_parameters
 from evalkit.show import verdict as spoken
-from evalkit.study import Study
+from evalkit.study import Study, declared_parameters
 
 RUN = "20261124T120000Z-1a2b3c4d"
 ROUND = "data/s/ratings/r1"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from evalkit.__main__ import main
-from evalkit.settings import Settings
+from evalkit.study import Settings
 
 ROW = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 

@@ -10,7 +10,7 @@ import yaml
 from matplotlib import pyplot
 from scipy.stats import norm
 
-from evalkit import settings, stats
+from evalkit import stats
 from evalkit.abtest.effects import Effect, at_look
 from evalkit.abtest.lock import lock, read_lock
 from evalkit.abtest.outcomes import deciding
@@ -27,12 +27,11 @@ from evalkit.evidence import Evidence
 from evalkit.records import EvalResult
 from evalkit.report import chain
 from evalkit.report.gate import gate
-from evalkit.settings import Settings, retirement
 from evalkit.show import comparison as shown
 from evalkit.show import plots, regressions
 from evalkit.show import verdict as spoken
 from evalkit.show.lacking import in_words
-from evalkit.study import Study
+from evalkit.study import RETIRES_SOON_DAYS, Settings, Study, retirement
 from evalkit.workbench import Study as Workbench
 
 MARGIN = 0.02
@@ -380,7 +379,7 @@ def test_the_day_may_stand_bare_in_yaml_and_the_gate_tells_it(tmp_path):
     found = gate("toy", root=root, today=date(2027, 1, 3))
     assert found.warning == "old retires on 2027-01-15, in 12 days"
     assert gate("toy", root=root, today=date(2026, 1, 3)).warning == ""
-    assert settings.RETIRES_SOON_DAYS == 60
+    assert RETIRES_SOON_DAYS == 60
 
 
 @pytest.mark.slow

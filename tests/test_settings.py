@@ -7,8 +7,7 @@ import nbformat
 import pytest
 
 from evalkit.errors import DataError, DesignError
-from evalkit.settings import Settings, checked, declared_parameters
-from evalkit.study import PINNED, Study
+from evalkit.study import PINNED, Settings, Study, checked, declared_parameters
 
 
 @pytest.fixture

@@ -30,8 +30,7 @@ from evalkit.errors import DataError, DesignError, ModelError
 from evalkit.evidence import ABDetails, ABEvidence, ReportedTest
 from evalkit.files import utc
 from evalkit.records import EvalResult, Missing
-from evalkit.settings import TYPES, is_elsewhere, named
-from evalkit.study import Study
+from evalkit.study import TYPES, Study, is_elsewhere, named
 
 if TYPE_CHECKING:
     from evalkit.abtest.log import EventLog

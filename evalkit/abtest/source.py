@@ -26,8 +26,7 @@ from evalkit.abtest.assignment import VARIANTS, Column
 from evalkit.abtest.routing import TEXTS
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.redaction import known_secrets, passwords_in, without_secrets
-from evalkit.settings import VARIABLE, is_elsewhere
-from evalkit.study import Study
+from evalkit.study import VARIABLE, Study, is_elsewhere
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -18,7 +18,7 @@ from evalkit.answers.functions import CallableModel, ModelFunction, identity
 from evalkit.answers.scoring import Checker
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, no_number, read_yaml
-from evalkit.settings import TYPES, Settings, checked, named
+from evalkit.study import TYPES, Settings, checked, named
 from evalkit.wording import count, flattened, listed, plural, redacted
 
 if TYPE_CHECKING:

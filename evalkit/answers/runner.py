@@ -23,7 +23,7 @@ from evalkit.answers.scoring import Checker
 from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, ModelError
 from evalkit.records import Answer, EvalResult, Example, Results
-from evalkit.settings import named
+from evalkit.study import named
 from evalkit.wording import count, listed, plural, visible
 
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from evalkit.errors import DataError, DesignError
 from evalkit.files import read_json
 from evalkit.ledger import sha256_of
 from evalkit.records import Answer, EvalResult, Example
-from evalkit.settings import named
-from evalkit.study import inside
+from evalkit.study import inside, named
 
 Checker = Callable[[str], bool | None]
 Scorer = Callable[[str, str], float | bool | None]

@@ -35,8 +35,7 @@ from evalkit.records import (
     OpenSlice,
     answers_hash,
 )
-from evalkit.settings import Settings, named
-from evalkit.study import Study
+from evalkit.study import Settings, Study, named
 from evalkit.wording import count, listed, plural, scale_of
 
 if TYPE_CHECKING:

@@ -15,10 +15,9 @@ from evalkit.answers.metrics import Metrics, Pair
 from evalkit.benchmark import frames
 from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject
-from evalkit.interop import Log, read_log
-from evalkit.interop.logs import chosen, told_apart
+from evalkit.interop.logs import Log, chosen, read_log, told_apart
 from evalkit.records import Brief, EvalResult, Many
-from evalkit.settings import named
+from evalkit.study import named
 from evalkit.wording import capital, count, effect, html_table, listed, plural
 
 if TYPE_CHECKING:

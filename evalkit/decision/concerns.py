@@ -24,8 +24,7 @@ from evalkit.files import JsonObject
 from evalkit.human.batch import read_batch
 from evalkit.ledger import Ledger
 from evalkit.records import Change, Layer
-from evalkit.settings import Settings, named
-from evalkit.study import Study
+from evalkit.study import Settings, Study, named
 
 _LISTS = ("cluster_field", "slice_fields", "scorers")  # what is added to them is asked as well
 _MARGINS = ("slice_margin", "metric_margin")

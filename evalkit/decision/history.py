@@ -22,8 +22,7 @@ from evalkit.evidence import BenchmarkDetails, Evidence, ReportedMetric, details
 from evalkit.files import JsonObject, Told, read_json, warned
 from evalkit.ledger import FILE, Ledger, Line
 from evalkit.records import Against, Brief, Layer
-from evalkit.settings import Settings, named, read_notebook, read_pinned
-from evalkit.study import PINNED, Study
+from evalkit.study import PINNED, Settings, Study, named, read_notebook, read_pinned
 from evalkit.wording import effect_text
 
 if TYPE_CHECKING:

@@ -52,8 +52,7 @@ from evalkit.human.batch import (
     study_folder,
 )
 from evalkit.records import Brief, EvalResult
-from evalkit.settings import named
-from evalkit.study import Study, checked_name
+from evalkit.study import Study, checked_name, named
 
 if TYPE_CHECKING:
     import pandas as pd

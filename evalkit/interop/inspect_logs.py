@@ -19,7 +19,7 @@ import pyarrow as pa
 from evalkit.conversation import Message, spoken
 from evalkit.errors import DataError
 from evalkit.files import JsonObject
-from evalkit.interop import fields
+from evalkit.interop import logs
 from evalkit.interop.logs import Log, Row
 from evalkit.wording import listed, plural
 
@@ -239,7 +239,7 @@ def _bounded(
 def _row(one: _Sample) -> Row:
     output = one.output or _Output()
     choice = output.choices[0] if output.choices else _Choice()
-    text = fields.text_of(choice.message.content) or output.completion or ""
+    text = logs.text_of(choice.message.content) or output.completion or ""
     if not text and choice.message.tool_calls:
         text = spoken({"tool_calls": choice.message.tool_calls})
     unfinished = "the sample was not finished" if one.output is None else ""
@@ -250,8 +250,8 @@ def _row(one: _Sample) -> Row:
         example_id=str(one.id),
         sample=one.epoch - 1,
         messages=tuple(_messages(one)),
-        expected=fields.texts_of([one.target] if isinstance(one.target, str) else one.target),
-        answer=fields.answered(
+        expected=logs.texts_of([one.target] if isinstance(one.target, str) else one.target),
+        answer=logs.answered(
             _attached(text, one),
             error=_error(one.error) or _error(output.error) or unfinished,
             finish_reason=choice.stop_reason,
@@ -260,8 +260,8 @@ def _row(one: _Sample) -> Row:
             completion_tokens=usage.get("output_tokens"),
             served_model=output.model,
         ),
-        scores=fields.scores_of("inspect", [(name, score.value) for name, score in given.items()]),
-        slices=fields.labels_of(one.metadata or {}),
+        scores=logs.scores_of("inspect", [(name, score.value) for name, score in given.items()]),
+        slices=logs.labels_of(one.metadata or {}),
     )
 
 
@@ -273,7 +273,7 @@ def _messages(one: _Sample) -> Iterator[Message]:
     given = [_Message(content=one.input)] if isinstance(one.input, str) else one.input
     listing = "".join(f"\n{chr(65 + n)}) {text}" for n, text in enumerate(one.choices or ()))
     for n, message in enumerate(given, start=1):
-        text = _attached(fields.text_of(message.content), one)
+        text = _attached(logs.text_of(message.content), one)
         made = {"role": message.role, "content": text + (listing if n == len(given) else "")}
         yield made | ({"tool_calls": message.tool_calls} if message.tool_calls else {})
 

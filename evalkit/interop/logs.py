@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from evalkit import stats
 from evalkit.answers import dataset, journal, runner, scoring
 from evalkit.conversation import Message
-from evalkit.errors import DataError, DesignError
+from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.files import DoubledNameError, JsonObject, once_each
-from evalkit.records import Answer, EvalResult, Example
+from evalkit.records import Answer, EvalResult, Example, Outcome
 from evalkit.study import project_root
-from evalkit.wording import listed, plural, visible, whole
+from evalkit.wording import cleaned, listed, plural, visible, whole
 
 _KNOWN = (
     "Need a log of Inspect (.json, .eval), samples of lm-eval (samples_*.jsonl), results of promptfoo (.json, .jsonl), the "
@@ -37,6 +39,17 @@ _OTHER = {  # by how a file begins, in lower case
 }
 _MOST_BYTES = 4 * 2**30
 _ROW = {"testIdx", "doc_id", "custom_id", "datasource_item"}  # of a file of JSON lines
+
+_OURS = {"exact_match", "format", *scoring.SCORERS}  # what these names mean is said by this kit
+_NO_NAME = re.compile(r"[^\w-]+")
+_GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # correct, partial, incorrect, no answer
+_WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+_ENDED: Mapping[str | None, Outcome] = {
+    "length": "truncated",
+    "max_tokens": "truncated",
+    "model_length": "truncated",
+    "content_filter": "refused",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +238,7 @@ def read_log(
         DataError: The file is damaged, empty, of a newer version or no such file; one line that names the next step.
         DesignError: There are several arms, filters or columns that could be meant, and none was named.
     """
-    from evalkit.interop import answer_table, inspect_logs, json_logs
+    from evalkit.interop import inspect_logs, row_logs
 
     path, questions = _found(path), _found(test_file) if test_file else None
     columns, start = columns_named(columns), start_of(path)
@@ -233,22 +246,22 @@ def read_log(
         return _journal(path, questions).checked()
     if start[:2] == b"PK" or (start[:1] == b"{" and b'"eval"' in start and b'"status"' in start):
         return inspect_logs.read(path).with_questions(questions).checked()
-    if start[:4] == b"PAR1" or path.suffix.lower() in answer_table.SEPARATORS:
-        return answer_table.read(path, columns).with_questions(questions).checked()
+    if start[:4] == b"PAR1" or path.suffix.lower() in row_logs.SEPARATORS:
+        return row_logs.table(path, columns).with_questions(questions).checked()
     if start[:1] not in {b"{", b"["}:
         raise _unknown(path, "is no JSON" if start else "is empty; copy it again")
     about, rows = _records(path)
     fields = set() if about else {*rows[0]}
     if isinstance(about.get("results"), Mapping) or {"testIdx", "promptIdx"} <= fields:
-        log = json_logs.promptfoo(path, about, rows, arm)
+        log = row_logs.promptfoo(path, about, rows, arm)
     elif {"doc_id", "filtered_resps"} <= fields:
-        log = json_logs.lm_eval(path, rows, filter_name)
+        log = row_logs.lm_eval(path, rows, filter_name)
     elif {"custom_id", "response"} <= fields:
-        log = json_logs.openai_batch(path, rows)
+        log = row_logs.openai_batch(path, rows)
     elif about or "datasource_item" in fields:
-        log = json_logs.openai_evals(path, about, rows)
+        log = row_logs.openai_evals(path, about, rows)
     else:
-        log = answer_table.read(path, columns, rows)
+        log = row_logs.table(path, columns, rows)
     return log.with_questions(questions).checked()
 
 
@@ -418,3 +431,125 @@ def _journal_row(result: EvalResult) -> Row:
         scores=result.scores,
         slices=result.slices,
     )
+
+
+# ---- what another tool's row holds, as ours: texts, numbers, scores by our names, labels, an answer with its outcome
+
+
+@contextmanager
+def reading(what: str, remedy: str = "") -> Iterator[None]:
+    """Tells what is not as the tool writes it, in place of the fault that Python finds."""
+    try:
+        yield
+    except EvalkitError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as why:
+        raise DataError(f"{what} ({type(why).__name__}: {why}){remedy}") from why
+
+
+def answered(
+    text: str,
+    *,
+    error: str | None = None,
+    finish_reason: str | None = None,
+    latency_ms: float | None = None,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+    served_model: str | None = None,
+) -> Answer:
+    """An answer cleaned as any other, with the outcome that its error, its end and its text tell."""
+    said, sanitized = cleaned(text)
+    error = cleaned(error or "")[0][:2_000] or None
+    outcome = _ENDED.get(finish_reason, "ok" if said.strip() else "empty")
+    return Answer(
+        text=said,
+        outcome="error" if error else outcome,
+        error=error,
+        sanitized=sanitized,
+        finish_reason=finish_reason,
+        latency_ms=latency_ms,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        served_model=served_model,
+    )
+
+
+def scores_of(tool: str, given: Iterable[tuple[str, object]]) -> dict[str, float | None]:
+    """Scores by their names here, as numbers: a mapping key by key; None for what is no number."""
+    return {
+        score_name(name, tool): number(value)
+        for one, values in given
+        for name, value in _apart(one, values)
+    }
+
+
+def _apart(name: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _apart(f"{name}_{key}", one)
+    else:
+        yield name, value
+
+
+def score_name(name: str, tool: str) -> str:
+    """A score's name among our metrics: one that means something else here has the tool's before it.
+
+    Example:
+        >>> score_name("match", "inspect"), score_name("exact_match", "lm_eval"), score_name("F1 (macro)", "table")
+        ('match', 'lm_eval_exact_match', 'F1_macro')
+    """
+    plain = _NO_NAME.sub("_", name).strip("_") or "score"
+    return f"{tool}_{plain}" if plain in _OURS else plain
+
+
+def number(value: object) -> float | None:
+    """A grade, a yes or no or a number as a number; None for all else."""
+    if isinstance(value, str):
+        told = _GRADES.get(value, _WORDS.get(value.strip().lower()))
+        value = value if told is None else told
+    try:
+        found = float(value) if isinstance(value, str | SupportsFloat) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def labels_of(
+    given: Mapping[str, object], *, without: Sequence[str] = (), longest: float = 80
+) -> dict[str, str]:
+    """Short texts, whole numbers and truths, by which results can be cut."""
+    return {
+        str(name): text_of(value)
+        for name, value in given.items()
+        if isinstance(value, str | int | bool)
+        and len(str(value)) <= longest
+        and name not in without
+    }
+
+
+def user_says(text: str) -> tuple[Message, ...]:
+    """A prompt of one message."""
+    return ({"role": "user", "content": text},)
+
+
+def texts_of(values: Iterable[object]) -> tuple[str, ...]:
+    """Right answers as texts, without blank ones."""
+    return tuple(text for text in map(text_of, values) if text.strip())
+
+
+def text_of(content: object) -> str:
+    """A message's text: parts of another kind by their kind, calls of tools as JSON."""
+    if isinstance(content, list):
+        parts = (one if isinstance(one, str) else _part(one) for one in content)
+        return "\n".join(part for part in parts if part)
+    if content is None:
+        return ""
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def _part(one: object) -> str:
+    if not isinstance(one, Mapping):
+        return str(one)
+    if isinstance(text := one.get("text"), str):
+        return text
+    return "" if one.get("type") == "reasoning" else f"[{one.get('type', 'part')}]"

@@ -21,19 +21,22 @@ from evalkit.decision import history
 from evalkit.decision.history import changed_files
 from evalkit.errors import DataError, DesignError, EvalkitError, ModelError
 from evalkit.files import to_json, write_whole
-from evalkit.interop import read_log
+from evalkit.interop.logs import read_log
 from evalkit.report import kernels, manifest
 from evalkit.report.notebook import Executed, checked_parameters, execute
 from evalkit.report.page import write_page
-from evalkit.settings import (
+from evalkit.study import (
+    PINNED,
+    Study,
     Value,
     declared_parameters,
+    new_run_name,
+    project_root,
     retirement,
     settings_of,
     settled_parameters,
     whole_question,
 )
-from evalkit.study import PINNED, Study, new_run_name, project_root
 
 # What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
 WAITS_FOR: Mapping[str, tuple[str, ...]] = {

@@ -24,10 +24,9 @@ from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.ledger import FILE, SEAL_KEY, Ledger, Line
 from evalkit.report import manifest
 from evalkit.report.manifest import Manifest
-from evalkit.settings import retirement
 from evalkit.show import verdict
 from evalkit.show.changes import changed
-from evalkit.study import Study, checked_run, project_root
+from evalkit.study import Study, checked_run, project_root, retirement
 from evalkit.wording import is_blank, listed, plural
 
 SHIP, DONT_SHIP, NOT_YET, BROKEN = 0, 10, 11, 12

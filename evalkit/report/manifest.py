@@ -20,8 +20,7 @@ from evalkit.errors import DataError, EvalkitError
 from evalkit.files import from_json, read_record, to_json, utc, write_whole
 from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
-from evalkit.settings import Value, is_elsewhere
-from evalkit.study import Study
+from evalkit.study import Study, Value, is_elsewhere
 
 FILE = "manifest.json"
 _PACKAGES = (

@@ -16,7 +16,7 @@ import msgspec
 
 from evalkit.errors import DesignError
 from evalkit.redaction import passwords_in, without_secrets, without_secrets_in
-from evalkit.settings import TYPES, Value, declared_parameters, misfits
+from evalkit.study import TYPES, Value, declared_parameters, misfits
 from evalkit.wording import redacted, visible
 
 _START_TIMEOUT_S = 300  # a busy machine takes its time

@@ -26,9 +26,9 @@ from evalkit.redaction import without_secrets
 from evalkit.report import clean, manifest
 from evalkit.report.manifest import Manifest
 from evalkit.report.notebook import Executed
-from evalkit.settings import retirement, settings_of
 from evalkit.show import verdict
 from evalkit.show.lacking import found, in_words
+from evalkit.study import retirement, settings_of
 from evalkit.wording import listed, number, plural, visible
 
 if TYPE_CHECKING:
@@ -239,6 +239,7 @@ def _exporter() -> HTMLExporter:
     made = HTMLExporter(
         template_name=_TEMPLATE.name, extra_template_basedirs=[str(_TEMPLATE.parent)]
     )
+    made.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
     made.register_filter("slot", _slot)
     for name in ("prose", "plain", "printed", "shown"):
         made.register_filter(name, getattr(clean, name))

@@ -17,7 +17,7 @@ from evalkit.answers.runner import results_from_journal
 from evalkit.errors import DataError, DesignError, ModelError
 from evalkit.report import chain
 from evalkit.report.new import new_study
-from evalkit.settings import Settings
+from evalkit.study import Settings
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MENDED = {"temperature": 1.0, "max_tokens": 0, "extra_body": {"max_completion_tokens": 4096}}

@@ -23,7 +23,7 @@ from evalkit.answers.runner import (
     stream_eval,
 )
 from evalkit.errors import DataError, DesignError, ModelError
-from evalkit.settings import named
+from evalkit.study import named
 
 
 @pytest.fixture

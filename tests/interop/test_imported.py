@@ -13,8 +13,7 @@ from evalkit.answers import journal
 from evalkit.benchmark.archive import import_answers
 from evalkit.benchmark.benchmark import Benchmark
 from evalkit.errors import DataError, DesignError
-from evalkit.interop import Log
-from evalkit.interop.logs import told_apart
+from evalkit.interop.logs import Log, told_apart
 from evalkit.show.comparison import answer_said
 from evalkit.study import Study
 

@@ -9,7 +9,8 @@ import pytest
 
 from evalkit import compare_models
 from evalkit.errors import DataError, DesignError
-from evalkit.interop import inspect_logs, read_log
+from evalkit.interop import inspect_logs
+from evalkit.interop.logs import read_log
 
 LOGS = Path(__file__).with_name("logs")
 LM_EVAL = next(LOGS.glob("samples_*.jsonl"))

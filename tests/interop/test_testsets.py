@@ -10,7 +10,7 @@ import pytest
 from evalkit.answers.dataset import read_examples
 from evalkit.benchmark.doctor import examine
 from evalkit.errors import DataError, DesignError
-from evalkit.interop import read_log
+from evalkit.interop.logs import read_log
 from evalkit.interop.testsets import convert
 from evalkit.report.new import convert_file, new_study
 

@@ -6,7 +6,7 @@ import pytest
 
 from evalkit.errors import DesignError
 from evalkit.report.notebook import checked_parameters, execute
-from evalkit.settings import declared_parameters
+from evalkit.study import declared_parameters
 
 FINE = Path(__file__).with_name("notebooks") / "01_fine.ipynb"
 DECLARED = {

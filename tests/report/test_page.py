@@ -50,6 +50,13 @@ def test_an_error_in_an_interactive_part_is_shown(body_of):
     assert "line 3 is cut off" in body
 
 
+def test_what_was_printed_line_by_line_is_folded_away_once(body_of):
+    lines = [new_output("stream", name="stdout", text=f"m: line {i}\n") for i in range(3)]
+    body = body_of(new_code_cell("", outputs=[*lines, *said("a result").outputs]))
+    assert body.count("Messages while it ran") == 1
+    assert "m: line 0\nm: line 1\nm: line 2" in body
+
+
 LIMITS = "## What this cannot tell you\n\nAnything else."
 
 

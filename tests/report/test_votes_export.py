@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from evalkit.interop.votes import write_dpo, write_llm_comparator
 from evalkit.records import RatedPair
+from evalkit.report.export import write_dpo, write_llm_comparator
 
 
 def vote(label, **more):
