@@ -21,8 +21,7 @@ from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, alone, read_json, to_json, utc
 from evalkit.interop.logs import Log, Row
 from evalkit.records import answers_hash
-from evalkit.redaction import without_secrets_in
-from evalkit.wording import listed, plural
+from evalkit.wording import listed, plural, without_secrets_in
 
 FOLDER = "frozen"  # of archives, below the study's
 KIND, VERSION = "evalkit-frozen", 1

@@ -18,9 +18,8 @@ from itertools import accumulate, pairwise
 import nh3
 
 from evalkit.files import JsonObject
-from evalkit.redaction import without_secrets
 from evalkit.show.tables import MADE_HERE
-from evalkit.wording import plural, visible
+from evalkit.wording import plural, visible, without_secrets
 
 _TAGS = nh3.ALLOWED_TAGS | {"picture", "source", "section", "tfoot"}
 _ATTRIBUTES = {

@@ -25,7 +25,7 @@ from evalkit.ledger import FILE, SEAL_KEY, Ledger, Line
 from evalkit.report import manifest
 from evalkit.report.manifest import Manifest
 from evalkit.show import verdict
-from evalkit.show.changes import changed
+from evalkit.show.findings import changed
 from evalkit.study import Study, checked_run, project_root, retirement
 from evalkit.wording import is_blank, listed, plural
 

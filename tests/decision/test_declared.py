@@ -7,7 +7,7 @@ import pytest
 from evalkit.decision import Rules, decide, history, read_decision
 from evalkit.decision.concerns import changed_after_results, declared
 from evalkit.show import verdict as spoken
-from evalkit.show.changes import changed
+from evalkit.show.findings import changed
 from evalkit.study import Settings
 from evalkit.workbench import Study
 
