@@ -448,6 +448,21 @@ def level_of(rate: Any) -> str:
     return (percent if rate.method == "Wilson" else number)(rate.estimate)
 
 
+def value_of(result: Any, at: float | None) -> str:
+    """A share of the result in percent, agreement beyond chance as a plain number."""
+    return (number if result.scale == "number" else percent)(at)
+
+
+def ends_of(result: Any) -> str:
+    """Both ends of its interval."""
+    return f"{value_of(result, result.ci_low)} to {value_of(result, result.ci_high)}"
+
+
+def interval_of(result: Any) -> str:
+    """Its interval with the level: "95% interval 45.6% to 54.4%"."""
+    return f"{confidence(result.alpha)} interval {ends_of(result)}"
+
+
 def levels(old: float | None, new: float | None, test: Any) -> str:
     """Both models' levels in the unit of their difference: "25.0% to 60.0%"."""
     return f"{level(old, scale_of(test))} to {level(new, scale_of(test))}"
