@@ -448,6 +448,11 @@ def level_of(rate: Any) -> str:
     return (percent if rate.method == "Wilson" else number)(rate.estimate)
 
 
+def loss_of(margin: float | None, test: Any) -> str:
+    """A margin in the unit of the difference that is held against it."""
+    return loss(margin, scale_of(test))
+
+
 def value_of(result: Any, at: float | None) -> str:
     """A share of the result in percent, agreement beyond chance as a plain number."""
     return (number if result.scale == "number" else percent)(at)

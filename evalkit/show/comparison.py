@@ -150,7 +150,7 @@ def against(comparison: Comparison) -> str:
 
 def _loss(comparison: Comparison) -> str:
     """The margin in the unit of the difference that is held against it."""
-    return wording.loss(comparison.margin, scale_of(comparison.primary))
+    return wording.loss_of(comparison.margin, comparison.primary)
 
 
 def _but(comparison: Comparison) -> str:
@@ -160,7 +160,7 @@ def _but(comparison: Comparison) -> str:
 def _margin_drawn(comparison: Comparison) -> str:
     if comparison.noninferiority is None:
         return ""
-    loss = wording.loss(comparison.noninferiority.margin, scale_of(comparison.primary))
+    loss = wording.loss_of(comparison.noninferiority.margin, comparison.primary)
     return f" The line of the margin lies {loss} worse than base; the interval of the difference must keep clear of it."
 
 

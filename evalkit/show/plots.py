@@ -91,7 +91,7 @@ def _margin(ax: Axes, comparison: Comparison, no_change: float, *, narrow: bool)
 
 
 def _margin_said(margin: float, test: Result) -> str:
-    return f"margin: {wording.loss(margin, scale_of(test))} worse"
+    return f"margin: {wording.loss_of(margin, test)} worse"
 
 
 def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False) -> Axes:

@@ -86,7 +86,7 @@ def slices_title(table: SliceTable) -> str:
     better = [row for row in table if row.verdict == "better"]
     if _asks_no_worse(table):
         n = sum(row.verdict == "better" or row.safety == "not worse" for row in table)
-        loss = wording.loss(table.margin, scale_of(table.rows[0].test))
+        loss = wording.loss_of(table.margin, table.rows[0].test)
         told = capital(f"{n or 'none'} of {of} {are(n or 1)} shown")
         return f"{told} not worse by more than {loss} on {name}"
     n = len(better)
