@@ -196,12 +196,12 @@ def headline(found: Reading | NoReading) -> str:
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"
-    inside = "the difference is inside the limits"
+    inside, loss = "the difference is inside the limits", wording.loss_of(test.margin, test)
     if test.margin:
-        inside = f"a loss of {wording.loss_of(test.margin, test)} is not ruled out"
+        inside = f"a loss of {loss} is not ruled out"
     return {
-        "not worse": f'Not worse by more than {wording.loss_of(test.margin, test)}: "{name}"',
-        "not shown": f'Not shown: a loss of {wording.loss_of(test.margin, test)} in "{name}" is not ruled out after the planned users',
+        "not worse": f'Not worse by more than {loss}: "{name}"',
+        "not shown": f'Not shown: a loss of {loss} in "{name}" is not ruled out after the planned users',
         "better": f'Better: "{name}" is {size} {way} in treatment',
         "worse": f'Worse: "{name}" is {size} {way} in treatment',
         "invalid": f"No verdict: {test.no_verdict}",
