@@ -119,7 +119,12 @@ def stream(path: Path, concurrency: int) -> int:
     async def main() -> int:
         journal = path.with_suffix(".journal")
         evaluation = Evaluation(
-            model="m", test_file=path, concurrency=concurrency, keep=False, journal=journal
+            model="m",
+            test_file=path,
+            concurrency=concurrency,
+            keep=False,
+            journal=journal,
+            progress=False,
         )
         right = 0
         async for result in stream_eval(evaluation):

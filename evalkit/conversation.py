@@ -193,7 +193,7 @@ def spoken_text(messages: Messages) -> str:
 def attachments(messages: Messages) -> tuple[str, ...]:
     """A SHA-256 for every image, file and the like, in order: two prompts with other images are not the same."""
     return tuple(
-        hashlib.sha256(_canonical(part)).hexdigest()
+        _digest(part)
         for message in messages
         for part in _listed(message.get("content"))
         if _part_text(part) is None
@@ -206,11 +206,11 @@ def own_messages(conversations: Sequence[Messages]) -> list[Messages]:
     A system message that another conversation has too is left out; any other before the last when more than 3 and more
     than 5% have it, word for word. What is left is never empty.
     """
-    n_with = Counter(name for one in conversations for name in {*map(_identity, one)})
+    n_with = Counter(name for one in conversations for name in {*map(_digest, one)})
     limit = max(3, COMMON * len(conversations))
 
     def is_own(message: Message) -> bool:
-        return n_with[_identity(message)] <= (1 if message.get("role") in INSTRUCTIONS else limit)
+        return n_with[_digest(message)] <= (1 if message.get("role") in INSTRUCTIONS else limit)
 
     return [
         [*(message for message in one[:-1] if is_own(message)), *one[-1:]] for one in conversations
@@ -394,12 +394,8 @@ def _said(turn: Turn) -> str:
     )
 
 
-def _identity(message: Message) -> bytes:
-    return hashlib.sha256(_canonical(message)).digest()
-
-
-def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, default=str).encode()
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _json(value: object) -> str:

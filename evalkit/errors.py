@@ -6,8 +6,7 @@ EvalkitError
 └── ModelError                an endpoint that cannot be used: wrong key, name, address, quota
 """
 
-from evalkit.redaction import without_secrets
-from evalkit.wording import visible
+from evalkit.wording import visible, without_secrets
 
 
 class EvalkitError(Exception):

@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from evalkit.files import JsonObject, as_record, read_json, to_json, write_whole
 from evalkit.records import Brief, Layer, Lean, Missing
-from evalkit.redaction import without_secrets_in
+from evalkit.wording import without_secrets_in
 
 _SAID, _REMEDY = "not a record of evidence", "run its chapter again"
 

@@ -110,7 +110,9 @@ class LineFile:
         with self._lock, _tried(self.path, "cannot write", remedy):
             start = self.size
             try:
-                self._write_all(line)
+                left = line
+                while left:
+                    left = left[os.write(self._file.fileno(), left) :]
                 if sync:
                     _synced(self._file.fileno())
             except OSError:
@@ -153,10 +155,6 @@ class LineFile:
         finally:
             self._file.close()
 
-    def _write_all(self, line: bytes) -> None:
-        while line:
-            line = line[os.write(self._file.fileno(), line) :]
-
     def _mended(self) -> int:
         """Cuts an unfinished last line off; returns its length."""
         size = self._file.seek(0, os.SEEK_END)
@@ -168,13 +166,13 @@ class LineFile:
         return size - self.size
 
 
-def append_line(path: str | Path, line: bytes, *, told: Told = warned) -> None:
+def append_line(path: str | Path, line: bytes) -> None:
     """Appends one line and brings it to the disk; waits for others who write.
 
     Raises:
         DataError: It cannot be written; what was there stays whole.
     """
-    with LineFile(path, told=told) as file:
+    with LineFile(path) as file:
         file.append(line, sync=True)
 
 

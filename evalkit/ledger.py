@@ -34,7 +34,7 @@ from evalkit.files import (
     warned,
     write_whole,
 )
-from evalkit.redaction import without_secrets_in
+from evalkit.wording import without_secrets_in
 
 FILE, HEAD = "ledger.jsonl", "ledger.head"
 SEAL_KEY = "EVALKIT_SEAL_KEY"  # environment variable: each line then carries an HMAC by this key

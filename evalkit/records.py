@@ -376,7 +376,7 @@ class Change(Lean):
     """Something that was changed after it could be known how it turns out: its kind, and what happened.
 
     Attributes:
-        kind: What it is; `evalkit.show.changes` says it.
+        kind: What it is; `evalkit.show.findings` says it.
         at: When it was done or seen, ISO 8601.
         before: When it was another way, or done first.
         n: How many there are of it, or the number of a look or a line.

@@ -20,8 +20,7 @@ import msgspec
 
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, as_record, no_number, read_json, read_record, read_yaml
-from evalkit.redaction import passwords_in
-from evalkit.wording import plural, visible, whole
+from evalkit.wording import passwords_in, plural, visible, whole
 
 T = TypeVar("T")
 Value = str | int | float | bool

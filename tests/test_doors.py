@@ -18,10 +18,9 @@ from evalkit.answers.scoring import checker
 from evalkit.errors import DataError, EvalkitError, ModelError
 from evalkit.evidence import Evidence
 from evalkit.records import Answer
-from evalkit.redaction import without_secrets
 from evalkit.report.new import new_study
 from evalkit.study import Study
-from evalkit.wording import for_spreadsheet, visible
+from evalkit.wording import for_spreadsheet, visible, without_secrets
 
 KEY = "sk-proj-A9/x+tQ7v#2mZ4"
 QUIRKS = [

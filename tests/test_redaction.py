@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit import wording
-from evalkit.redaction import known_secrets, without_secrets, without_secrets_in
+from evalkit.wording import known_secrets, without_secrets, without_secrets_in
 
 KEY = "sk-canary-0123456789abcdef"
 PASSWORD = 'p4ss/w+rd&"x é'

@@ -35,9 +35,8 @@ from evalkit.files import (
     write_whole,
 )
 from evalkit.records import Against, Brief
-from evalkit.redaction import without_secrets
 from evalkit.study import Study
-from evalkit.wording import is_blank
+from evalkit.wording import is_blank, without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd

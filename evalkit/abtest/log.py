@@ -29,8 +29,7 @@ from evalkit.abtest.routing import Exposure, OutcomeRow
 from evalkit.abtest.source import log_url, shown
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
-from evalkit.redaction import known_secrets, without_secrets, without_secrets_in
-from evalkit.wording import cleaned, redacted
+from evalkit.wording import cleaned, known_secrets, redacted, without_secrets, without_secrets_in
 
 _BUSY_S = 30.0
 _CHUNK = 50_000  # rows

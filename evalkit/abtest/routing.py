@@ -49,8 +49,7 @@ from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.conversation import Messages
 from evalkit.errors import DesignError, ModelError
 from evalkit.records import Answer, Outcome
-from evalkit.redaction import known_secrets
-from evalkit.wording import cleaned, redacted
+from evalkit.wording import cleaned, known_secrets, redacted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ from evalkit.abtest.analysis import Log, Note, Table, fetched, quiet, text
 from evalkit.abtest.assignment import VARIANTS, Column
 from evalkit.abtest.routing import TEXTS
 from evalkit.errors import DataError, DesignError, EvalkitError
-from evalkit.redaction import known_secrets, passwords_in, without_secrets
 from evalkit.study import VARIABLE, Study, is_elsewhere
+from evalkit.wording import known_secrets, passwords_in, without_secrets
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -25,8 +25,7 @@ from evalkit.answers import reply as replies
 from evalkit.answers.evaluation import Parameters
 from evalkit.errors import ModelError
 from evalkit.records import Answer, Outcome
-from evalkit.redaction import known_secrets, without_secrets
-from evalkit.wording import told_by
+from evalkit.wording import known_secrets, told_by, without_secrets
 
 ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000
 WAIT_MAX_S = 60.0

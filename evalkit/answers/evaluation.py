@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from numbers import Integral
@@ -33,17 +33,14 @@ _LONG_VALUE = 120  # characters of a parameter's value that are shown
 _CHARS_PER_TOKEN = 3  # an upper bound needs few characters a token; English has about four
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Evaluation:
-    """A run as planned; each field means what the argument of that name means to `run_automated_eval`.
-
-    Attributes:
-        keep: False holds no rows and no results in memory; for `stream_eval`.
-    """
+    """A run as planned; its fields are the arguments of `run_automated_eval`, which says what each means."""
 
     model: str | ModelFunction
     test_file: str | Path
     system_prompt: str = ""
+    _: KW_ONLY
     journal: str | Path | None = None
     endpoint: str = "openai"
     base_url: str | None = None
@@ -57,7 +54,7 @@ class Evaluation:
     concurrency: int = 16
     slice_fields: Names = ()
     cluster_field: str | None = None
-    progress: bool = False
+    progress: bool = True
     prices: str | Path | PriceList | None = None
     extra_body: Mapping[str, object] | None = None
     system_prompt_mode: dataset.SystemPromptMode = "auto"

@@ -26,8 +26,7 @@ from evalkit.conversation import thoughts_and_answer
 from evalkit.errors import DesignError
 from evalkit.files import JsonObject
 from evalkit.records import Answer
-from evalkit.redaction import known_secrets, without_secrets
-from evalkit.wording import cleaned, flattened, redacted
+from evalkit.wording import cleaned, flattened, known_secrets, redacted, without_secrets
 
 Messages = Sequence[Mapping[str, object]]
 ModelFunction = Callable[[list[JsonObject]], str | Awaitable[str | None] | None]

@@ -29,8 +29,7 @@ from evalkit.files import (
     utc,
 )
 from evalkit.records import Answer, Brief, Example, Outcome, ends_in_error, hash_rows
-from evalkit.redaction import known_secrets, without_secrets_in
-from evalkit.wording import plural, visible, whole
+from evalkit.wording import known_secrets, plural, visible, whole, without_secrets_in
 
 KIND = "evalkit-journal"
 VERSION = 1

@@ -7,18 +7,20 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import wraps
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
-from evalkit.answers.evaluation import SCORERS, Estimate, Evaluation, Names, PriceList, duration
-from evalkit.answers.functions import CallableModel, ModelFunction
+from evalkit.answers.evaluation import SCORERS, Estimate, Evaluation, Names, duration
+from evalkit.answers.functions import CallableModel
 from evalkit.answers.scoring import Checker
 from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, ModelError
@@ -31,45 +33,33 @@ if TYPE_CHECKING:
 
     from evalkit.answers.endpoint import Access, Endpoint
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
 _LONG = 20_000  # characters of answer and expectation
-_END = object()
 
 
-def run_automated_eval(
-    model: str | ModelFunction,
-    test_file: str | Path,
-    system_prompt: str = "",
-    *,
-    journal: str | Path | None = None,
-    endpoint: str = "openai",
-    base_url: str | None = None,
-    checker: str | Checker = scoring.AUTO,
-    scorers: scoring.Scorers = SCORERS,
-    limit: int | None = None,
-    samples: int = 1,
-    temperature: float | None = 0.0,
-    max_tokens: int | None = 1024,
-    seed: int | None = None,
-    concurrency: int = 16,
-    slice_fields: Names = (),
-    cluster_field: str | None = None,
-    progress: bool = True,
-    prices: str | Path | PriceList | None = None,
-    extra_body: Mapping[str, object] | None = None,
-    system_prompt_mode: dataset.SystemPromptMode = "auto",
-    strip_think: bool | None = None,
-    strict: bool = True,
-    timeout_s: float = 120.0,
-    attempts: int = 6,
-    abort_after: int = 25,
-    patience_s: float = 600.0,
-    max_reply_mb: float = 4.0,
-    about: Mapping[str, object] | None = None,
-    name: str = "",
-) -> list[EvalResult]:
+def _taking(
+    made: Callable[P, Evaluation],
+) -> Callable[[Callable[[Evaluation], R]], Callable[P, R]]:
+    """Makes of a function of a run one of the run's own arguments."""
+
+    def taking(function: Callable[[Evaluation], R]) -> Callable[P, R]:
+        @wraps(function)
+        def called(*arguments: P.args, **options: P.kwargs) -> R:
+            said.bind(*arguments, **options)  # its error names no class that nobody called
+            return function(made(*arguments, **options))
+
+        said = signature(made).replace(return_annotation=signature(function).return_annotation)
+        called.__signature__ = said  # pyright: ignore[reportAttributeAccessIssue] - for help and completion
+        return called
+
+    return taking
+
+
+@_taking(Evaluation)
+def run_automated_eval(evaluation: Evaluation) -> list[EvalResult]:  # noqa: D417 - the arguments it is called with
     """Asks a model every question of a test file and scores the answers; results stand in file order.
 
     Works inside a running event loop (Jupyter) too. Interrupting it stops it; answers in the journal are kept, and the
@@ -109,6 +99,7 @@ def run_automated_eval(
         about: Anything the journal's header should say of the server or the model.
         name: For a function: the model's name in the journal, instead of the function's own. A partial, an object, a
             method of one and a lambda have none, so a journal needs it.
+        keep: False holds no rows of the test file in memory, and reads them again.
 
     Raises:
         DataError: Unusable rows (all listed), or a journal that cannot be used.
@@ -116,22 +107,15 @@ def run_automated_eval(
             in a row.
         DesignError: A parameter that cannot be.
     """
-    evaluation = Evaluation(**locals())  # each argument is a field of that name
     with _opened(evaluation) as asking:
         results = run_apart(asking.collected, poll=asking.drawn.draw)
     return _in_file_order(results, evaluation)
 
 
-async def run_automated_eval_async(*arguments: object, **options: object) -> list[EvalResult]:
+@_taking(Evaluation)
+async def run_automated_eval_async(evaluation: Evaluation) -> list[EvalResult]:
     """The async twin of `run_automated_eval`: same arguments, same results, in the caller's own loop."""
-    given = _ARGUMENTS.bind(*arguments, **options)
-    given.apply_defaults()
-    evaluation = Evaluation(**given.arguments)
     return _in_file_order([result async for result in stream_eval(evaluation)], evaluation)
-
-
-_ARGUMENTS = signature(run_automated_eval)
-run_automated_eval_async.__signature__ = _ARGUMENTS  # pyright: ignore[reportFunctionMemberAccess] - for help and completion
 
 
 async def stream_eval(evaluation: Evaluation) -> AsyncGenerator[EvalResult, None]:
@@ -330,7 +314,7 @@ def _warn_of_changes(tally: Tally) -> None:
 
 
 def _in_file_order(results: list[EvalResult], evaluation: Evaluation) -> list[EvalResult]:
-    place = {example.example_id: example.line for example in evaluation.test_set.examples}
+    place = {example.example_id: example.line for example in evaluation.test_set}
     return Results(sorted(results, key=lambda one: (place[str(one.example_id)], one.sample)))
 
 
@@ -380,33 +364,26 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 async def in_pool(
-    items: Iterator[T], work: Callable[[T], Awaitable[R]], size: int
+    items: Iterator[T], work: Callable[[T], Coroutine[None, None, R]], size: int
 ) -> AsyncGenerator[R, None]:
-    """Yields `work(item)` as each is done, with `size` at work at once; takes an item only when a worker is free."""
-    results, failures = asyncio.Queue[R | object](maxsize=2 * size), list[Exception]()
+    """Yields `work(item)` as each is done, with `size` at work at once; takes an item only when there is room for it."""
+    at_work, done = set[asyncio.Task[R]](), asyncio.Queue[asyncio.Task[R]]()
 
-    async def worker() -> None:
-        for item in items:
-            await results.put(await work(item))
+    def begin(n: int) -> None:
+        for item in islice(items, n):
+            at_work.add(task := asyncio.create_task(work(item)))
+            task.add_done_callback(done.put_nowait)
 
-    async def foreman() -> None:
-        try:
-            await asyncio.gather(*workers)
-        except Exception as why:
-            failures.append(why)
-        await results.put(_END)
-
-    workers = [asyncio.create_task(worker()) for _ in range(size)]
-    head = asyncio.create_task(foreman())
     try:
-        while (result := await results.get()) is not _END:
-            yield result  # pyright: ignore[reportReturnType] - all but the end is a result
-        if failures:
-            raise failures[0]
+        begin(size)
+        while at_work:
+            at_work.discard(task := await done.get())
+            begin(1)
+            yield task.result()
     finally:
-        for task in (*workers, head):
+        for task in at_work:
             task.cancel()
-        await asyncio.gather(*workers, head, return_exceptions=True)
+        await asyncio.gather(*at_work, return_exceptions=True)
 
 
 LINE_EVERY_S = 10.0

@@ -396,28 +396,12 @@ def input_text(messages: Sequence[Mapping[str, object]]) -> str:
     return wording.flattened(asked[-1].get("content")) if asked else ""
 
 
-class OwnFunction:
-    """A function from a study's file; a metric is named by it, whatever the function calls itself."""
-
-    def __init__(self, choice: str, function: Callable[..., Any]) -> None:
-        """`choice` is what the study calls it: `mine.py:half`."""
-        self._choice, self.__name__ = choice, choice.rpartition(":")[2]
-        self._function = function
-
-    def __call__(self, *arguments: str) -> Any:
-        """What the function returns."""
-        return self._function(*arguments)
-
-    def __repr__(self) -> str:
-        return self._choice
-
-
 def is_own(choice: object) -> bool:
     """Whether a name is of the form `mine.py:half`."""
     return isinstance(choice, str) and _NAMED.match(choice) is not None
 
 
-def own_function(choice: str, *, kind: str, folder: Path | None = None) -> OwnFunction:
+def own_function(choice: str, *, kind: str, folder: Path | None = None) -> Callable[..., Any]:
     """The function that `mine.py:half` names; the file is executed.
 
     Args:
@@ -442,7 +426,12 @@ def own_function(choice: str, *, kind: str, folder: Path | None = None) -> OwnFu
         raise DesignError(f"{told}; mend it") from why
     if not callable(found):
         raise DesignError(f"{path}: {kind} {choice}: no function {named['name']} in it")
-    return OwnFunction(choice, found)
+
+    def own(*texts: str) -> Any:
+        return found(*texts)
+
+    own.__name__ = named["name"]  # a metric's, whatever the function calls itself
+    return own
 
 
 def own_hashes(choices: Iterable[str], folder: Path) -> dict[str, str]:

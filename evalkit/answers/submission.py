@@ -30,8 +30,15 @@ from evalkit.errors import DataError, ModelError
 from evalkit.files import JsonObject, alone, read_record, to_json, to_line, write_new, write_whole
 from evalkit.ledger import sha256_of
 from evalkit.records import Answer
-from evalkit.redaction import known_secrets, without_secrets, without_secrets_in
-from evalkit.wording import count, listed, plural, told_by
+from evalkit.wording import (
+    count,
+    known_secrets,
+    listed,
+    plural,
+    told_by,
+    without_secrets,
+    without_secrets_in,
+)
 
 KIND, VERSION = "evalkit-submission", 1
 MOST_REQUESTS = 50_000  # of one input file, and

@@ -31,9 +31,8 @@ from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, alone, read_json, to_json, utc
 from evalkit.interop.logs import Log, Row
 from evalkit.records import EvalResult, Example, answers_hash
-from evalkit.redaction import without_secrets_in
 from evalkit.study import Settings, Study, named
-from evalkit.wording import count, listed, plural
+from evalkit.wording import count, listed, plural, without_secrets_in
 
 if TYPE_CHECKING:
     from evalkit.answers.submission import Submission

@@ -18,8 +18,7 @@ from evalkit.conversation import conversation_text
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, to_line
 from evalkit.records import EvalResult
-from evalkit.redaction import without_secrets_in
-from evalkit.wording import cleaned, for_spreadsheet, listed, visible
+from evalkit.wording import cleaned, for_spreadsheet, listed, visible, without_secrets_in
 
 MODELS = ("base", "fine-tuned")
 STATUSES = ("regressed", "fixed", "both wrong", "both right")

@@ -296,7 +296,7 @@ class Finding:
     Attributes:
         rule: The rule's name in `Rules`, or one that no rule can change.
         effect: What that rule does.
-        numbers: What was found; `evalkit.show.lacking` says it. None in a file of an earlier version.
+        numbers: What was found; `evalkit.show.findings` says it. None in a file of an earlier version.
         missing: What would settle it; None where nothing is named.
     """
 

@@ -23,8 +23,7 @@ from evalkit.answers.shapes import (
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, to_line
 from evalkit.interop.logs import Log, columns_named, read_json, read_log, start_of, text_in
-from evalkit.redaction import without_secrets_in
-from evalkit.wording import count, listed, plural, visible
+from evalkit.wording import count, listed, plural, visible, without_secrets_in
 
 _TABLES = {".csv", ".tsv"}
 _SHEETS = {".xlsx", ".xls", ".ods"}

@@ -14,9 +14,8 @@ from collections import Counter
 import nh3
 
 from evalkit.files import JsonObject
-from evalkit.redaction import without_secrets
 from evalkit.show.tables import MADE_HERE
-from evalkit.wording import plural, visible
+from evalkit.wording import plural, visible, without_secrets
 
 _TAGS = nh3.ALLOWED_TAGS | {"picture", "source", "section", "tfoot"}
 _ATTRIBUTES = {

@@ -20,9 +20,8 @@ from evalkit.files import JsonObject, to_json, to_line
 from evalkit.human.ratings import rated_pairs
 from evalkit.human.round import Round
 from evalkit.records import RatedPair
-from evalkit.redaction import without_secrets_in
 from evalkit.study import Study
-from evalkit.wording import visible
+from evalkit.wording import visible, without_secrets_in
 
 _SCORES = {"fine_tuned": 1.0, "base": -1.0}
 

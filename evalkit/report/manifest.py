@@ -18,9 +18,9 @@ from evalkit.abtest.lock import PLAN_FILE
 from evalkit.decision.rules import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files import from_json, read_record, to_json, utc, write_whole
-from evalkit.redaction import without_secrets_in
 from evalkit.report.notebook import Executed
 from evalkit.study import Study, Value, is_elsewhere
+from evalkit.wording import without_secrets_in
 
 FILE = "manifest.json"
 _PACKAGES = (

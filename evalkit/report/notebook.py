@@ -15,9 +15,8 @@ from pathlib import Path
 import msgspec
 
 from evalkit.errors import DesignError
-from evalkit.redaction import passwords_in, without_secrets, without_secrets_in
 from evalkit.study import TYPES, Value, declared_parameters, misfits
-from evalkit.wording import redacted, visible
+from evalkit.wording import passwords_in, redacted, visible, without_secrets, without_secrets_in
 
 _START_TIMEOUT_S = 300  # a busy machine takes its time
 _SECRET_NAME = re.compile(

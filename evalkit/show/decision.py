@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib import pyplot
@@ -17,12 +17,12 @@ from matplotlib.patches import Rectangle
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
-from evalkit.decision.history import History
+from evalkit.decision.history import FILE, History
 from evalkit.decision.layers import MISSING
-from evalkit.decision.rules import Finding, FoundSlice
+from evalkit.decision.rules import NAMES, Finding, FoundSlice
 from evalkit.files import JsonObject as Run
 from evalkit.records import OPEN_WINDOWS
-from evalkit.show import changes, style, verdict
+from evalkit.show import style, verdict
 from evalkit.show.figure import picture
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, answer, joined, note, sentences, table
@@ -32,6 +32,11 @@ TITLE = "A layer passes when its whole interval lies in the tinted zone"
 SUBLINE = "Fine-tuned minus base, each track on its own scale. Dashed line: the limit set beforehand. Bar: 95% interval."
 ONE_OF_MANY = "The slice warns and does not block: of several slices, one may lie wholly left of the line by chance."
 _WIDTH = 7.7
+_BOUND = {
+    "test_set": "the test set",
+    "base": "the base model's answers",
+    "fine_tuned": "the fine-tuned model's answers",
+}
 _NAMES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
 _KINDS = {"passes": "better", "don't ship": "worse"}
 _EFFECTS = ("blocks", "holds", "warns")
@@ -80,7 +85,7 @@ def rules(decision: Decision) -> Html:
 
 def history(history: History) -> Html:
     """What changed since the run before, and the primary difference over training runs once there are two."""
-    shown, told = list(history.runs), note(changes.told(history))
+    shown, told = list(history.runs), note(told_of(history))
     if len(distinct(shown)) < 2:
         return joined(told, note("The picture begins with the second set of answers."))
     caption = (
@@ -98,24 +103,31 @@ def _answer(result: Decision) -> Html:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One track of the decision picture; an effect of None draws an empty track, with the words of `empty`."""
+    """One track of the decision picture: a layer, or a slice as if it were one; an effect of None draws an empty track."""
 
     name: str
-    under: str
-    n: str
+    of: LayerDecision
     word: str
-    verdict: str
-    value: str
-    simulated: bool = False
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
-    limit: float = 0.0
-    shift: float = 0.0
-    scale: str = "points"
-    lower_is_better: bool = False
-    empty: str = ""
     at_limit: str = ""
+
+    @property
+    def under(self) -> str:
+        """What is measured."""
+        return self.of.metric or "not there yet"
+
+    @property
+    def n(self) -> str:
+        """How many, with their noun."""
+        of = self.of
+        if of.identical:
+            return f"{wording.count(of.asked)} rated, {wording.count(of.identical)} identical"
+        n = wording.plural(of.asked, of.unit.removesuffix("s"), of.unit)
+        return wording.NOTHING if of.n is None else n
+
+    @property
+    def shift(self) -> float:
+        """Where no difference lies: people's choice is at 50% then."""
+        return 0.5 if self.of.layer == "human" else 0.0
 
     @property
     def kind(self) -> str:
@@ -125,12 +137,12 @@ class Row:
     @property
     def turn(self) -> int:
         """-1 where a fall is better: better stays on the right."""
-        return -1 if self.lower_is_better else 1
+        return -1 if self.of.lower_is_better else 1
 
     @property
     def span(self) -> float:
         """Half-width of the scale: the part right of zero."""
-        known = (self.estimate, self.low, self.high, self.limit)
+        known = (self.of.estimate, self.of.ci_low, self.of.ci_high, self.of.limit)
         values = [self.turn * value for value in known if value is not None]
         return max([0.02, *(value * 1.15 if value > 0 else -value * 0.8 for value in values)])
 
@@ -138,7 +150,7 @@ class Row:
         """A tick of this scale."""
         if self.shift:
             return wording.percent(value + self.shift, 0)
-        if self.scale != "points":
+        if self.of.scale != "points":
             return wording.number(value)
         return wording.points(value, 0 if self.span >= 0.04 else 1)
 
@@ -156,7 +168,7 @@ def rows_of(decision: Decision) -> list[Row]:
     """The tracks: every layer, and under the benchmark the slice that decides: what blocks first, then the greatest loss."""
     rows = []
     for layer in decision.layers:
-        rows.append(_layer_row(layer))
+        rows.append(Row(name=_NAMES[layer.layer], of=layer, word=_track_word(layer)))
         known = [
             (_EFFECTS.index(one.effect), one.slice.signed, one.slice)
             for one in layer.findings
@@ -166,16 +178,18 @@ def rows_of(decision: Decision) -> list[Row]:
             worst = min(known, key=lambda one: one[1])
             effect, _, row = decides = min(known, key=lambda one: one[:2])
             name = "Its worst slice" if decides is worst else "Its slice that decides"
-            rows.append(_slice_row(row, _EFFECTS[effect], name))
+            word = {"blocks": "don't ship", "holds": "not yet"}.get(_EFFECTS[effect], "warns")
+            limit = f"0, {row.if_worse} if shown worse" if row.if_worse in _EFFECTS else ""
+            rows.append(Row(name=name, of=_as_layer(layer, row), word=word, at_limit=limit))
     return rows
 
 
 def described(decision: Decision) -> str:
     """The picture in sentences."""
-    told = [
-        f"{row.name}, {row.under}{', simulated' if row.simulated else ''}: {row.word}, {row.verdict}, {row.value}."
-        for row in rows_of(decision)
-    ]
+    told = []
+    for row in rows_of(decision):
+        name = f"{row.name}, {row.under}{', simulated' if row.of.simulated else ''}"
+        told.append(f"{name}: {row.word}, {row.of.verdict}, {wording.effect_text(row.of)}.")
     return f"{len(told)} tracks share one line of no difference. {' '.join(told)}"
 
 
@@ -183,12 +197,12 @@ def number_rows(decision: Decision) -> list[dict[str, str]]:
     """The numbers of the picture, a row a track."""
     return [
         {
-            "Evidence": f"{row.name}, {row.under}" + (" (simulated)" if row.simulated else ""),
+            "Evidence": f"{row.name}, {row.under}" + (" (simulated)" if row.of.simulated else ""),
             "n": row.n,
-            _EFFECT: row.value,
+            _EFFECT: wording.effect_text(row.of),
             _LIMIT: row.at_limit
-            or (row.text(row.limit) if row.shift else wording.points(row.limit)),
-            "Verdict": row.verdict,
+            or (row.text(row.of.limit) if row.shift else wording.points(row.of.limit)),
+            "Verdict": row.of.verdict,
             "Gate": row.word,
         }
         for row in rows_of(decision)
@@ -238,26 +252,22 @@ def _is_one_of_many(one: Finding, drawn: set[str]) -> bool:
     return row.signed < 0 and (row.ci_low or 0) * (row.ci_high or 0) > 0
 
 
-def _layer_row(layer: LayerDecision) -> Row:
-    n = wording.plural(layer.asked, layer.unit.removesuffix("s"), layer.unit)
-    if layer.identical:
-        n = f"{wording.count(layer.asked)} rated, {wording.count(layer.identical)} identical"
-    return Row(
-        name=_NAMES[layer.layer],
-        under=layer.metric or "not there yet",
-        n=wording.NOTHING if layer.n is None else n,
-        word=_track_word(layer),
-        verdict=layer.verdict,
-        value=wording.effect_text(layer),
-        simulated=layer.simulated,
-        estimate=layer.estimate,
-        low=layer.ci_low,
-        high=layer.ci_high,
-        limit=layer.limit,
-        shift=0.5 if layer.layer == "human" else 0.0,
-        scale=layer.scale,
-        lower_is_better=layer.lower_is_better,
-        empty=_why_empty(layer),
+def _as_layer(layer: LayerDecision, row: FoundSlice) -> LayerDecision:
+    """A slice as the gate has a layer."""
+    verdict = row.standing or str(row.verdict)
+    return replace(
+        layer,
+        metric=row.slice,
+        unit="examples",
+        n=row.n or 0,
+        verdict=verdict.replace("could not have been seen", "too few to see a loss"),
+        estimate=row.estimate,
+        ci_low=row.ci_low,
+        ci_high=row.ci_high,
+        limit=0.0,
+        lower_is_better=row.signed * (row.estimate or 0.0) < 0,
+        scale=row.shown_as or "points",
+        simulated=False,
     )
 
 
@@ -288,32 +298,12 @@ def _track_word(layer: LayerDecision) -> str:
     return "passes" if passes else "not yet"
 
 
-def _slice_row(row: FoundSlice, effect: str, name: str) -> Row:
-    scale, estimate = row.shown_as or "points", row.estimate or 0.0
-    digits = wording.decimals(estimate, row.ci_low, row.ci_high)
-    size = wording.amount(estimate, scale, digits=digits).removesuffix(" points")
-    verdict = row.standing or str(row.verdict)
-    return Row(
-        name=name,
-        under=row.slice,
-        n=wording.plural(row.n or 0, "example"),
-        word={"blocks": "don't ship", "holds": "not yet"}.get(effect, "warns"),
-        verdict=verdict.replace("could not have been seen", "too few to see a loss"),
-        value=f"{size} ({wording.limits(row.ci_low, row.ci_high, scale, digits=digits)})",
-        estimate=estimate,
-        lower_is_better=row.signed * estimate < 0,
-        low=row.ci_low,
-        high=row.ci_high,
-        at_limit=f"0, {row.if_worse} if shown worse" if row.if_worse in _EFFECTS else "",
-    )
-
-
 def _draw(ax: Axes, rows: Sequence[Row], height: float, *, narrow: bool) -> None:
     width, step, top = (style.NARROW, 118, 28) if narrow else (_WIDTH, 90, 26)
     width *= 96
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.axis("off")
-    hatched = any(row.simulated for row in rows)
+    hatched = any(row.of.simulated for row in rows)
     left, right = (18.0 if hatched else 4.0, width - 8) if narrow else (188.0, width - 168)
     zero = left + (right - left) * 0.6
     for at, side, text in (
@@ -336,29 +326,31 @@ def _track(
     def at(value: float) -> float:
         return min(max(zero + row.turn * value * (right - zero) / row.span, left), right)
 
-    empty = row.estimate is None
+    empty = row.of.estimate is None
     edge = {"ec": COLOURS["grid"], "lw": 0.6, "hatch": "///"} if empty else {"ec": "none", "lw": 0}
     ax.add_patch(Rectangle((left, y - 12), right - left, 24, fc=COLOURS["track"], zorder=0, **edge))
     if narrow:
         draw_line(ax, "zero", zero, spans=[(y - 12, y + 12)])
-    for k in range(5 if row.simulated else 0):
+    for k in range(5 if row.of.simulated else 0):
         rise = [y - 4 + k * 4, y - 11 + k * 4]
         ax.plot([left - 13, left - 6], rise, color=COLOURS["base"], lw=1, clip_on=narrow)
-    if row.estimate is None:
+    if row.of.estimate is None:
         look = {"ha": "center", "va": "center", "fontsize": 9, "color": COLOURS["muted"]}
         box = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 2.5}
-        ax.text((left + right) / 2, y, row.empty, zorder=5, bbox=box, **look)
+        ax.text((left + right) / 2, y, _why_empty(row.of), zorder=5, bbox=box, **look)
         return
-    limit, green = at(row.limit), COLOURS["pass_zone"]
+    limit, green = at(row.of.limit), COLOURS["pass_zone"]
     ax.add_patch(Rectangle((limit, y - 12), right - limit, 24, fc=green, ec="none", zorder=1))
     ax.plot([limit] * 2, [y - 17, y + 12], color=COLOURS["paper"], lw=2.6, zorder=2)
     draw_line(ax, "limit", limit, spans=[(y - 17, y + 12)])
-    if told := row.at_limit or (row.text(row.limit) if row.limit else ""):
+    if told := row.at_limit or (row.text(row.of.limit) if row.of.limit else ""):
         x, below = (limit, y + 29) if narrow else (limit - 5, y - 15)
         ha, va = ("center", "top") if narrow else ("right", "bottom")
         ax.text(x, below, f"limit {told}", ha=ha, va=va, fontsize=9)
-    ends = [None if end is None else at(end) for end in (row.low, row.high)][:: row.turn]
-    draw_interval(ax, y, at(row.estimate), ends[0], ends[1], row.kind, width=8, size=10)
+    ends = [None if end is None else at(end) for end in (row.of.ci_low, row.of.ci_high)][
+        :: row.turn
+    ]
+    draw_interval(ax, y, at(row.of.estimate), ends[0], ends[1], row.kind, width=8, size=10)
     bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
     for tick in row.ticks():
         ax.plot([at(tick)] * 2, [y + 12, y + 15], color=COLOURS["axis"], lw=0.8)
@@ -372,8 +364,11 @@ def _words(ax: Axes, row: Row, y: float, *, right: float, narrow: bool) -> None:
     left, side = (4.0, "right") if narrow else (0.0, "left")
     right = right if narrow else right + 16
     bold = {"weight": "bold", "fontsize": 10 if narrow else 10.4}
-    muted, slanted = {"color": COLOURS["muted"]}, {"style": "italic" if row.simulated else "normal"}
-    n, word = row.n + (", simulated" if row.simulated else ""), row.word
+    muted, slanted = (
+        {"color": COLOURS["muted"]},
+        {"style": "italic" if row.of.simulated else "normal"},
+    )
+    n, word = row.n + (", simulated" if row.of.simulated else ""), row.word
     said = [
         (left, row.name, bold),
         (left, _cut(row.under, 28 if narrow else 29), muted),
@@ -383,8 +378,8 @@ def _words(ax: Axes, row: Row, y: float, *, right: float, narrow: bool) -> None:
             wording.capital(word).replace("'", "’"),
             bold | {"color": COLOURS[row.kind]},
         ),
-        (right, row.verdict, muted),
-        (right, row.value, {} if narrow else {"fontsize": 9.4}),
+        (right, row.of.verdict, muted),
+        (right, wording.effect_text(row.of), {} if narrow else {"fontsize": 9.4}),
     ]
     for (x, text, look), at in zip(said, lines * 2, strict=True):
         ha = "left" if x == left else side
@@ -395,7 +390,120 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-# ---- its history
+# ---- its history: what changed since the run before, how worn the test set is, and the primary difference over the runs
+
+
+def told_of(history: History) -> str:
+    """All there is to say, in a few sentences."""
+    said = [what_changed(history.rows, history.now), worn_out(history.rows, history.now)]
+    if history.torn:
+        torn = f"The last line of {FILE} is unfinished and was left out"
+        said.append(f"{torn}; the end of this run removes it.")
+    return " ".join(one for one in said if one)
+
+
+def what_changed(rows: Sequence[Run], now: Run) -> str:
+    """One sentence: what is different from the run before."""
+    earlier = [row for row in rows if row.get("run") != now.get("run")]
+    sound = [row for row in earlier if row.get("metrics") and not row.get("failed")]
+    if not earlier:
+        return "This is the first run of this study, so there is nothing to compare it with."
+    if not sound:
+        n = wording.plural(len(earlier), "earlier run")
+        return f"There is nothing to compare it with: of {n}, none finished without a failure and with a benchmark."
+    before = sound[-1]
+    if changes := [*_named(earlier, before, now), *_outcomes(before, now), *_given(before, now)]:
+        return f"Since the run of {_day(before)}: {'; '.join(changes)}."
+    return f"Nothing changed since the run of {_day(before)}: same parameters, same answers, same layers, same verdict."
+
+
+def worn_out(rows: Sequence[Run], now: Run) -> str:
+    """What it means that one test set has judged several sets of answers; "" when this is its first.
+
+    Each look at a test set to choose by it makes the chosen model look better on it than it is.
+    """
+    bounds = [row.get("bound_to") or {} for row in (*rows, now)]
+    test_set = bounds[-1].get("test_set")
+    judged = {one.get("fine_tuned") for one in bounds if one.get("test_set") == test_set}
+    n = max(len(judged - {None}) if test_set else 0, now.get("n_compared") or 1)
+    if n < 2:
+        return ""
+    return (
+        f"This test set has judged {n} sets of answers. One used for choosing wears out: the best of several looks better "
+        "on it than it is, so keep a fresh test set for the last word."
+    )
+
+
+def _named(earlier: Sequence[Run], before: Run, now: Run) -> Iterator[str]:
+    """The test set, the answers and the verdict."""
+    for name, words in _BOUND.items():
+        old, new = (row.get("bound_to", {}).get(name) for row in (before, now))
+        if old and new and old != new:
+            yield f"{words} {_otherwise(name, earlier, before, now)}"
+    old, new = (row.get("verdict") for row in (before, now))
+    if old != new:
+        yield f"the verdict went from {old or 'none'} to {new or 'none'}"
+
+
+def _otherwise(name: str, earlier: Sequence[Run], before: Run, now: Run) -> str:
+    """What became of a hash; answers are new when no earlier run has seen them, and the model is the same."""
+    if name == "test_set":
+        return "is another"
+    hash_ = now["bound_to"][name]
+    if known := [row for row in earlier if (row.get("bound_to") or {}).get(name) == hash_]:
+        return f"are those of the run of {_day(known[-1])}"
+    old, new = ((row.get("models") or {}).get(name) for row in (before, now))
+    return "are another model's" if old and new and old != new else "are new"
+
+
+def _outcomes(before: Run, now: Run) -> Iterator[str]:
+    """What the layers say; the benchmark's effects follow metric by metric, and older rows know no effects."""
+    for layer in now.get("layers") or {}:
+        if layer in (before.get("layers") or {}):
+            told = layer != "benchmark" and "effects" in before
+            was, is_now = (_said(row, layer, with_effect=told) for row in (before, now))
+            if was != is_now:
+                yield f"the {NAMES[layer]} went from {was} to {is_now}"
+    for name, metric in now.get("metrics", {}).items():
+        old, new = before.get("metrics", {}).get(name, {}).get("estimate"), metric.get("estimate")
+        if old is None or new is None:
+            continue
+        digits = max(wording.decimals(old), wording.decimals(new))
+        was, is_now = wording.points(old, digits), wording.points(new, digits)
+        if was != is_now:
+            words = f"the difference in {name.replace('_', ' ')}"
+            yield f"{words} went from {was} to {is_now} points (not tested)"
+
+
+def _said(row: Run, layer: str, *, with_effect: bool) -> str:
+    word, effect = row["layers"][layer], row.get("effects", {}).get(layer)
+    return f"{word}, {effect}" if with_effect and effect else word
+
+
+def _given(before: Run, now: Run) -> Iterator[str]:
+    """Parameters, the stage, own code that scores, and rules."""
+    old, new = (row.get("parameters") or {} for row in (before, now))
+    for name in new:
+        if name in old and old[name] != new[name]:
+            yield f"{name} went from {_value(old[name])} to {_value(new[name])}"
+    stages = [row.get("stage") for row in (before, now)]
+    if all(stages) and stages[0] != stages[1]:
+        yield f"stage went from {stages[0]} to {stages[1]}"
+    old, new = (row.get("own_code") or {} for row in (before, now))
+    for name in new:
+        if name in old and old[name] != new[name]:
+            yield f"{_value(name)}, which scores answers, is another"
+    for rule in now.get("rules") or ():
+        if before.get("rules") and rule not in before["rules"]:
+            yield f"a rule is new: {rule.rstrip('.')}"
+
+
+def _value(value: object) -> str:
+    return wording.visible(str(value)) or "nothing"
+
+
+def _day(row: Run) -> str:
+    return str(row.get("made_at", ""))[:16].replace("T", " ") or str(row.get("run"))
 
 
 def differences(runs: Sequence[Run], *, narrow: bool = False) -> Axes:

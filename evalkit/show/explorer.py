@@ -27,10 +27,10 @@ from evalkit.errors import DataError
 from evalkit.files import append_line, lines, to_line, utc, write_whole
 from evalkit.human.round import in_jupyter
 from evalkit.records import Brief, EvalResult
-from evalkit.redaction import without_secrets
 from evalkit.show import say
 from evalkit.show.regressions import marked, merged
 from evalkit.show.tables import note
+from evalkit.wording import without_secrets
 
 ALL, CHANGE = "all", "change"
 MARKED, NOTED, TAG = "marked", "with a note", "tag: "

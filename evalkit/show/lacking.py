@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from evalkit.decision.rules import (
-    CONFIRMED,
-    RETIRED,
     STANDS_AGAINST,
     UNCONFIRMED,
-    Careless,
-    Faults,
-    Finding,
-    FoundMetric,
-    FoundSlice,
-    LatePlan,
     OnRecord,
-    OtherPlan,
 )
-from evalkit.decision.standing import Differs
-from evalkit.errors import DataError
-from evalkit.evidence import OfRaters, as_json
-from evalkit.records import Against, Layer, Missing, OpenSlice
-from evalkit.show.changes import changed
+from evalkit.evidence import as_json
+from evalkit.records import Layer, Missing, OpenSlice
+from evalkit.show.findings import against_of, changed, found, made_for, too_old
 from evalkit.wording import (
     amount,
     capital,
     count,
-    decimals,
-    examples_of,
     listed,
     loss,
     number,
@@ -38,7 +25,6 @@ from evalkit.wording import (
     plural,
     points,
     times,
-    visible,
 )
 
 if TYPE_CHECKING:
@@ -236,11 +222,6 @@ _SAID = {  # what to do, why, and its price
 
 
 _ON_RECORD = (STANDS_AGAINST, UNCONFIRMED, "declared_after_results")
-_RESULTS: dict[Layer, tuple[str, str]] = {
-    "benchmark": ("a benchmark result", "benchmark results"),
-    "human": ("a human rating", "human ratings"),
-    "ab_test": ("an A/B result", "A/B results"),
-}
 
 
 class Said(NamedTuple):
@@ -262,7 +243,7 @@ def in_words(one: Missing, layer: LayerDecision | None = None) -> Said:
         DataError: It was read from a file of an earlier version, which does not have its numbers.
     """
     if one.kind == "":
-        raise _too_old(f"what the {layer.name} lacks" if layer else "what is missing")
+        raise too_old(f"what the {layer.name} lacks" if layer else "what is missing")
     return Said(*(text.format(one=one, p=_Parts(one, layer)) for text in _SAID[one.kind]))
 
 
@@ -278,166 +259,6 @@ def written(
     ]
 
 
-def found(one: Finding, layer: LayerDecision) -> str:
-    """What a rule has found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
-
-    Raises:
-        DataError: It was read from a file of an earlier version, which does not have its numbers.
-    """
-    if one.numbers is None or one.rule not in _FOUND:
-        raise _too_old(f"what was found in the {layer.name}")
-    return _FOUND[one.rule](one.numbers, layer)
-
-
-def clause(one: Finding, layer: LayerDecision) -> str:
-    """Within a sentence: "it is worse by ..." or what was found."""
-    return f"it is {found(one, layer)}" if one.is_loss else found(one, layer)
-
-
-def sentence(text: str) -> str:
-    """What was found as a sentence of its own."""
-    return f"{capital(text)}."
-
-
-def _faulty(row: Faults, _: LayerDecision) -> str:
-    if row.kind == "leak":
-        leaks = plural(row.n, "test example leaks", "test examples leak")
-        return f"{leaks} from the training file"
-    prompts = plural(row.n, "test prompt has", "test prompts have")
-    return f"{prompts} different expected answers"
-
-
-def _worse_slice(row: FoundSlice, _: LayerDecision) -> str:
-    return f"worse by {_size(row)} on {examples_of(row.slice)}"
-
-
-def _looks_bad(row: FoundSlice, _: LayerDecision) -> str:
-    lost = f"look bad, {_size(row)} lost over {count(row.n or 0)}"
-    return f"{examples_of(row.slice)} {lost}, though chance alone may do that"
-
-
-def _unseen(row: FoundSlice, _: LayerDecision) -> str:
-    """A slice doubted for its size alone: a gain of few shows no more than a loss."""
-    examples, scale, chance = examples_of(row.slice), row.shown_as or "points", row.chance_to_see
-    though = ""
-    if row.signed > 0:
-        few = f"over only {plural(row.n or 0, 'example')}"
-        though = f", though {_size(row)} {'were' if scale == 'points' else 'was'} gained {few}"
-    if row.standing is None:
-        return f"{examples} are not shown safe{though}"
-    found = "" if chance is None else f": the test would have found it {times(chance)}"
-    could = f"is not ruled out{though}" if though else f"could not have been seen{found}"
-    return f"a loss of {amount(row.margin, scale, sign=False)} on {examples} {could}"
-
-
-def _size(row: FoundSlice | FoundMetric) -> str:
-    """The size of a difference: points for rates, a number for scores."""
-    digits = decimals(row.estimate, row.ci_low, row.ci_high)
-    return amount(row.estimate, row.shown_as or "points", digits=digits, sign=False)
-
-
-def _careless(row: Careless, _: LayerDecision) -> str:
-    names = [visible(one) for one in row.raters]
-    verb = "looks" if len(names) == 1 else "look"
-    return f"{len(names)} of {plural(row.n, 'rater')} {verb} careless: {listed(names)}"
-
-
-def _few(row: OfRaters, _: LayerDecision) -> str:
-    if row.n_raters == 1:
-        return "preferred by one rater, who speaks for nobody else"
-    return f"preferred by these {row.n_raters} raters, which is not shown for raters like them"
-
-
-def _late(row: LatePlan, _: LayerDecision) -> str:
-    locked, came = row.locked_at[:10], row.came_first[:10]
-    return f"the A/B plan was locked on {locked}, after its users had begun to come ({came})"
-
-
-def _plan_differs(row: OtherPlan, _: LayerDecision) -> str:
-    differs = [f"{one.name} {one.study} instead of {one.plan}" for one in row.differs]
-    return visible(f"study.yaml says {listed(differs)} of the locked A/B plan, which counts")
-
-
-def _stands(row: OnRecord, layer: LayerDecision) -> str:
-    one, several = _RESULTS[layer.layer]
-    if (n := len(row.keys)) == 1:
-        return f"{one} against this model stands"
-    return f"{n} {several} against this model stand"
-
-
-def _retired(row: OnRecord, layer: LayerDecision) -> str:
-    one = _RESULTS[layer.layer][0]
-    return visible(f"{one} against this model ({row.source}) is retired: {row.reason}")
-
-
-def _changed(row: OnRecord, _: LayerDecision) -> str:
-    if not row.change:
-        raise _too_old("what was changed after a result")
-    return changed(row.change)
-
-
-_FOUND: Mapping[str, Callable[..., str]] = {
-    "test_set_faulty": _faulty,
-    "slice_worse": _worse_slice,
-    "slice_looks_bad": _looks_bad,
-    "slice_could_not_be_seen": _unseen,
-    "other_metric_worse": lambda row, _: f"worse by {_size(row)} in {row.metric.replace('_', ' ')}",
-    "fragile": lambda *_: "the verdict hangs on failed calls",
-    "noise_not_measured": lambda *_: "how often answers flip by chance was not measured",
-    "careless_raters": _careless,
-    "length_explains": lambda row, _: (
-        f"perhaps preferred for its length: {percent(row.estimate)} at equal length, where no preference is shown"
-    ),
-    "few_raters": _few,
-    "plan_after_exposures": _late,
-    "not_whole_weeks": lambda row, _: (
-        f"the A/B test’s users came on {plural(row.days, 'day')}, not in whole weeks"
-    ),
-    "plan_differs": _plan_differs,
-    "guardrail_not_shown": lambda row, _: f"guardrail {visible(row.name)}: {row.verdict}",
-    "declared_after_results": _changed,
-    STANDS_AGAINST: _stands,
-    RETIRED: _retired,
-    UNCONFIRMED: _changed,
-    CONFIRMED: lambda row, layer: f"{_changed(row, layer)}; confirmed: {visible(row.reason)}",
-}
-
-
-def made_for(layer: LayerDecision) -> str:
-    """What evidence was made for that does not count now."""
-    if layer.stale == "unbound":
-        of_users = [one.what for one in layer.differs] == ["model"]
-        return (
-            f"made for another model, or {'names none' if of_users else 'not bound to any answers'}"
-        )
-    return f"made for {listed([_other(one) for one in layer.differs])}" if layer.stale else ""
-
-
-def _other(one: Differs) -> str:
-    if one.made_for:
-        side = one.what.replace("_", "-")
-        return f"another {side} model, {visible(one.made_for)} instead of {visible(one.compared)}"
-    side = one.what.removesuffix("_journal").replace("_", "-")
-    names = {"test-set": "another test set"}
-    return names.get(
-        side, f"other answers of the {side} model" if side in {"base", "fine-tuned"} else one.what
-    )
-
-
-def against_of(one: Against) -> str:
-    """What a result against the model says: its source, when, and its effect."""
-    said = one.said
-    if one.fault is not None:
-        said = f"the locked round cannot be read any more: {one.fault}"
-    elif one.n_control is not None:
-        users = f"{one.n_control:,} users of control against {one.n_treatment:,} of treatment"
-        said = f"worse at look {one.look}, {users}"
-    elif one.n is not None:
-        said = f"the fine-tuned answers win {percent(one.win_rate)}, over {plural(one.n, 'item')}"
-    when = f", {one.at[:10]}" if one.at else ""
-    return visible(f"{one.source}{when}{f': {said}' if said else ''}")
-
-
 def next_look(users_more: int, days_more: int) -> str:
     """What the next look of an A/B test costs."""
     days = f"about {plural(days_more, 'day')}"
@@ -446,15 +267,9 @@ def next_look(users_more: int, days_more: int) -> str:
     return f"{plural(users_more, 'more user')}, {days}"
 
 
-def _too_old(what: str = "what is missing") -> DataError:
-    return DataError(
-        f"{what} was written by an earlier version, without its numbers; run its chapter again"
-    )
-
-
 def _known(value: int | None) -> int:
     if value is None:
-        raise _too_old()
+        raise too_old()
     return value
 
 
@@ -468,7 +283,7 @@ class _Parts:
     @property
     def layer(self) -> LayerDecision:
         if self.of is None:
-            raise _too_old()
+            raise too_old()
         return self.of
 
     @property
@@ -507,7 +322,7 @@ class _Parts:
     @property
     def _open(self) -> tuple[OpenSlice, ...]:
         if not self.one.slices:
-            raise _too_old()
+            raise too_old()
         return self.one.slices
 
     @property
@@ -637,7 +452,7 @@ class _Parts:
         """The first slice that warns."""
         warned = [one for one in self.layer.slices if one.effect == "warns"]
         if not warned:
-            raise _too_old()
+            raise too_old()
         return capital(found(warned[0], self.layer)).rstrip(".")
 
     @property
@@ -656,7 +471,7 @@ class _Parts:
             for one in row.against or ():
                 if one.key == self.one.key:
                     return against_of(one)
-        raise _too_old()
+        raise too_old()
 
     @property
     def changed(self) -> str:
@@ -667,7 +482,7 @@ class _Parts:
         """What it would settle."""
         known = [a for a in self.layer.findings if a.missing == self.one]
         if not known:
-            raise _too_old()
+            raise too_old()
         return found(known[0], self.layer)
 
     @property

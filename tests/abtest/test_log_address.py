@@ -3,9 +3,9 @@ import pytest
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.source import log_url, open_log, place_of, read_url, shown
 from evalkit.errors import DataError, DesignError, EvalkitError
-from evalkit.redaction import known_secrets, passwords_in, without_secrets
 from evalkit.report.export import export
 from evalkit.study import Study
+from evalkit.wording import known_secrets, passwords_in, without_secrets
 
 PASSWORDS = [
     "s3same/open#1",

@@ -91,7 +91,8 @@ def test_falling_churn_ships_and_rising_churn_does_not(lift, ships, churn):
     assert (layer.estimate < 0) is ships
     row = decision_plots.rows_of(made)[-1]
     # the track shows better on the right: a fall of 8 points reaches as far as a gain of 8 points would
-    gain = replace(row, estimate=-row.estimate, low=-row.high, high=-row.low, lower_is_better=False)
+    turned = {"estimate": -layer.estimate, "ci_low": -layer.ci_high, "ci_high": -layer.ci_low}
+    gain = replace(row, of=replace(layer, **turned, lower_is_better=False))
     assert row.span == gain.span
     assert ("lose" in spoken.headline(made)) is False
 

@@ -231,7 +231,7 @@ def test_every_option_of_a_run_is_a_setting_or_stands_in_the_request_file():
     from inspect import signature
 
     elsewhere = {
-        "model", "test_file", "journal", "base_url", "progress", "name",  # files, the environment, functions
+        "model", "test_file", "journal", "base_url", "progress", "keep", "name",  # files, the environment, functions
         "prices", "seed",  # prices_file, request_seed
         "extra_body", "about",  # request.yaml
     }  # fmt: skip

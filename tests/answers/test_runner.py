@@ -560,7 +560,12 @@ def test_the_stream_yields_as_answers_come_and_can_be_left(test_file):
         seen = []
         stream = stream_eval(
             Evaluation(
-                model="m", test_file=test_file(50), base_url=server.url, concurrency=2, keep=False
+                model="m",
+                test_file=test_file(50),
+                base_url=server.url,
+                concurrency=2,
+                keep=False,
+                progress=False,
             )
         )
         async for result in stream:
@@ -637,7 +642,9 @@ def test_scoring_a_huge_answer_does_not_hold_up_the_calls_under_way(tmp_path):
         return 1.0
 
     async def main():
-        evaluation = Evaluation(model=lambda messages: "b", test_file=path, scorers=[where])
+        evaluation = Evaluation(
+            model=lambda messages: "b", test_file=path, scorers=[where], progress=False
+        )
         here = threading.current_thread()
         n = len([one async for one in stream_eval(evaluation)])
         return n, here in scored_in

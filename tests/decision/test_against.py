@@ -8,7 +8,7 @@ from evalkit.decision import decide, history
 from evalkit.errors import DataError
 from evalkit.evidence import Evidence
 from evalkit.show import verdict as spoken
-from evalkit.show.changes import what_changed
+from evalkit.show.decision import what_changed
 from evalkit.study import Study
 
 MODELS = {"base": "old", "fine_tuned": "new"}

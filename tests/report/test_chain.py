@@ -8,7 +8,7 @@ import pytest
 from evalkit.decision import history
 from evalkit.errors import DataError, DesignError
 from evalkit.report import chain, gate, manifest
-from evalkit.show import changes
+from evalkit.show import decision as changes
 from evalkit.show import verdict as spoken
 from evalkit.study import Study
 
