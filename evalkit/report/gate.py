@@ -25,13 +25,8 @@ from evalkit.ledger import FILE, SEAL_KEY, Ledger, Line
 from evalkit.report import manifest
 from evalkit.report.manifest import Manifest
 from evalkit.show import verdict
-<<<<<<< HEAD
 from evalkit.show.findings import changed
-from evalkit.study import Study, checked_run, project_root
-=======
-from evalkit.show.changes import changed
 from evalkit.study import Study, checked_run, project_root, retirement
->>>>>>> house
 from evalkit.wording import is_blank, listed, plural
 
 SHIP, DONT_SHIP, NOT_YET, BROKEN = 0, 10, 11, 12

@@ -26,15 +26,10 @@ from evalkit.report import clean, manifest
 from evalkit.report.manifest import Manifest
 from evalkit.report.notebook import Executed
 from evalkit.show import verdict
-<<<<<<< HEAD
 from evalkit.show.findings import found
 from evalkit.show.lacking import in_words
-from evalkit.wording import listed, number, plural, visible
-=======
-from evalkit.show.lacking import found, in_words
 from evalkit.study import retirement, settings_of
 from evalkit.wording import listed, number, plural, visible, without_secrets
->>>>>>> house
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter

@@ -18,16 +18,9 @@ from evalkit.decision.rules import NAMES, STANDS_AGAINST, Finding
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, read_json, to_json, write_whole
 from evalkit.records import Layer
-<<<<<<< HEAD
-from evalkit.redaction import without_secrets_in
 from evalkit.show.findings import changed, clause, found, made_for, sentence
 from evalkit.show.lacking import ABSENT, in_words, written
-from evalkit.wording import effect_and_ends
-=======
-from evalkit.show.changes import changed
-from evalkit.show.lacking import ABSENT, clause, found, in_words, made_for, sentence, written
 from evalkit.wording import effect_and_ends, without_secrets_in
->>>>>>> house
 
 VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
 _OPEN = "no difference shown"

@@ -7,12 +7,8 @@ import pytest
 from evalkit.decision import Rules, decide, history, read_decision
 from evalkit.decision.concerns import changed_after_results, declared
 from evalkit.show import verdict as spoken
-<<<<<<< HEAD
 from evalkit.show.findings import changed
-=======
-from evalkit.show.changes import changed
 from evalkit.study import Settings
->>>>>>> house
 from evalkit.workbench import Study
 
 FIRST = {"slice_fields": "kind,style", "primary_metric": "exact_match", "slice_margin": 0.05}
