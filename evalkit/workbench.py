@@ -229,15 +229,20 @@ class Study(study.Study):
     def rater(self, rating: StudyRound) -> object:
         """The rater for a notebook cell, for the code in the setting `rater`; a note where nobody sits, as in a run.
 
+        Where several rate and no code is given, it is a note too: who runs all cells goes on to the answer.
+
         Raises:
-            DesignError: The code is missing or not on the round's list.
+            DesignError: The code is not on the round's list.
         """
         from evalkit.human.rater import inline_rater
         from evalkit.show.human import no_rater
 
         if self.run or rating.round is None or not in_jupyter():
             return no_rater()
-        return inline_rater(rating.round, self.settings.rater)
+        batch, code = rating.round.batch, self.settings.rater
+        if not code and len(batch.raters) > 1 and not batch.simulated:
+            return no_rater(len(batch.raters))
+        return inline_rater(rating.round, code)
 
     def preference(self) -> Preference:
         """Everything the rating round says of the present answers; until it is locked how far it is, and no result."""

@@ -84,8 +84,11 @@ def progress(rating: StudyRound) -> Html:
     return tables.table(rows, caption="Progress by rater")
 
 
-def no_rater() -> Html:
-    """What stands where a rater would, when nobody can rate."""
+def no_rater(n_codes: int = 0) -> Html:
+    """What stands where a rater would, when nobody can rate, or nobody of so many has said who rates."""
+    if n_codes:
+        which = f"your code, one of the {n_codes} on this round's list"
+        return tables.note(f"To rate here, set the parameter rater to {which}, and run this again.")
     nobody = "Nobody sits in front of this run, or there is no round yet, so no rater is shown."
     return tables.note(nobody)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+import evalkit as ek
 from evalkit.errors import DataError, DesignError
 from evalkit.human import rater as raters
 from evalkit.human import round as rounds
@@ -232,6 +233,21 @@ def test_in_a_notebook_a_simulated_round_is_practice_and_one_of_many_raters_says
     for code in ("", "cid"):
         with pytest.raises(DesignError):
             inline_rater(people, code)
+
+
+def test_all_cells_of_a_notebook_run_on_where_no_rater_of_several_has_said_who_he_is(
+    open_round, study, monkeypatch
+):
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/03_rate.ipynb")
+    found = StudyRound(round=open_round(raters="ann,bob"), bound_to=BOUND)
+
+    def rater(code):
+        return ek.Study(name="s", root=study.root, overrides={"rater": code}).rater(found)
+
+    assert "set the parameter rater to your code, one of the 2" in str(rater(""))
+    assert rater("bob").view["banner"] == ""
+    with pytest.raises(DesignError, match="cid"):
+        rater("cid")
 
 
 def test_a_rubric_that_is_named_must_be_there(open_round, study):
