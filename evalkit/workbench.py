@@ -18,7 +18,7 @@ from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.history import DECIDING, refuse_changed
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import ABDetails, Evidence
-from evalkit.human.round import StudyRound, find_round, in_jupyter, open_round
+from evalkit.human.round import StudyRound, find_round, open_round
 from evalkit.records import EvalResult
 from evalkit.study import named, settings_of
 
@@ -234,7 +234,7 @@ class Study(study.Study):
         Raises:
             DesignError: The code is not on the round's list.
         """
-        from evalkit.human.rater import inline_rater
+        from evalkit.human.rater import in_jupyter, inline_rater
         from evalkit.show.human import no_rater
 
         if self.run or rating.round is None or not in_jupyter():

@@ -19,9 +19,9 @@ from evalkit.decision import Rules, decide, history, read_decision, read_evidenc
 from evalkit.errors import EvalkitError
 from evalkit.evidence import Evidence
 from evalkit.human import rater
-from evalkit.human.batch import prepare_human_eval_batch
+from evalkit.human.batch import prepare_human_eval_batch, read_gold, read_rubric
 from evalkit.human.rater import Session
-from evalkit.human.round import Round, read_gold, read_rubric
+from evalkit.human.round import Round
 from evalkit.records import EvalResult
 from evalkit.report import manifest
 from evalkit.show import verdict as spoken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,18 @@ from typing import Literal, TypedDict, overload
 from evalkit import ledger, wording
 from evalkit.conversation import Messages, conversation_text, without_instructions
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, Record, alone, as_record, read_json, to_json, utc, write_whole
+from evalkit.files import (
+    JsonObject,
+    Record,
+    alone,
+    as_record,
+    from_json,
+    read_json,
+    read_text,
+    to_json,
+    utc,
+    write_whole,
+)
 from evalkit.records import Brief, EvalResult, answers_hash
 from evalkit.study import checked_name
 
@@ -401,6 +413,51 @@ def _as_json(kind: str, values: JsonObject) -> bytes:
 def sha256(content: bytes) -> str:
     """In hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def read_rubric(path: Path | None) -> JsonObject:
+    """A study's own `question`, `rubric` and `reasons`, from one text file.
+
+    The question is the first line, when it starts with "#"; the reasons are the list under a heading "Reasons", each
+    item's text up to a colon. What a file does not say keeps its default.
+
+    Raises:
+        DataError: No such file, or no text in UTF-8.
+    """
+    if path is None:
+        return {}
+    remedy = "write it as plain text, or leave rubric_file empty"
+    text = read_text(path, said="cannot read the rubric", remedy=remedy).strip()
+    first, _, rest = text.partition("\n")
+    said: JsonObject = {"rubric": text}
+    if first.startswith("#"):
+        said = {"question": first.lstrip("# "), "rubric": rest.strip()}
+    part = re.search(
+        r"^#+ *reasons *\n(.*?)(?=^#|\Z)", text, re.IGNORECASE | re.MULTILINE | re.DOTALL
+    )
+    reasons = re.findall(r"^[-*] *([^:\n]+)", part[1], re.MULTILINE) if part else []
+    if reasons:
+        said["reasons"] = [one.strip().replace("_", " ") for one in reasons]
+    return said
+
+
+def read_gold(path: Path) -> list[dict[str, str]]:
+    """Pairs with a known winner, one JSON object a line.
+
+    Raises:
+        DataError: A line is not such a pair.
+    """
+    pairs = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if line.strip():
+            try:
+                pair = from_json(line)
+                pairs.append({name: str(pair[name]) for name in ("id", "input", "better", "worse")})
+            except (ValueError, KeyError, TypeError) as why:
+                raise DataError(
+                    f"{path}:{number}: not a gold pair ({why}); need id, input, better and worse"
+                ) from why
+    return pairs
 
 
 # ---- what chance decides: which examples, which side, which order

@@ -32,7 +32,7 @@ from evalkit.conversation import conversation_css, structure
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.files import JsonObject, as_record, read_json, to_json, utc, write_new, write_whole
 from evalkit.human.batch import Pair, Side, on_sides, sha256
-from evalkit.human.round import CHOICES, PRACTICE, Choice, Round, Vote, locked_before, round_folder
+from evalkit.human.round import CHOICES, Choice, Round, Vote, locked_before, round_folder
 from evalkit.study import Study
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ NOISE = 0.08  # spread of a simulated rater's impression of one answer, on a sca
 LEFT_LEAN = 0.02  # raters like what stands on the left a little better
 JUST_NOTICED = 0.06
 POOR = 0.35
+PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
 ROUND = "EVALKIT_ROUND"  # environment variable: the folder of the round being served
 IDLE_S = 1800
 DEAD = (
@@ -250,6 +251,11 @@ class Rater(anywidget.AnyWidget):
                 note=str(message["note"]),
                 via="key" if message.get("via") == "key" else "click",
             )
+
+
+def in_jupyter(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether somebody sits in front of this notebook, so that a rater makes sense."""
+    return bool(environment.get("JPY_SESSION_NAME") or environment.get("VSCODE_PID"))
 
 
 def inline_rater(round_: Round, rater: str = "") -> Rater:

@@ -8,8 +8,6 @@ its ledger knows all of them, so that those who rewrite them together are found 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import tempfile
 import weakref
@@ -32,7 +30,6 @@ from evalkit.files import (
     from_json,
     kept_quiet,
     lines,
-    read_text,
     to_json,
     to_line,
     utc,
@@ -46,7 +43,9 @@ from evalkit.human.batch import (
     n_differing,
     prepare_human_eval_batch,
     read_batch,
+    read_gold,
     read_key,
+    read_rubric,
     read_sealed,
     sha256,
     study_folder,
@@ -68,7 +67,6 @@ NOT_DRAWN: Mapping[NotDrawn, str] = {
     "nobody named": "No round was drawn: nobody is named to rate. Name the raters in study.yaml (codes, such as "
     "raters: anna,ben) with the sample_size and the rubric you want, then run notebook 03: a round is drawn once.",
 }
-PRACTICE = "Practice: these pairs are from a simulated round; what you choose is kept nowhere."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -662,53 +660,3 @@ def simulated_folder(study: Study, bound_to: Mapping[str, str]) -> Path:
     """Where simulated raters work: apart from people, and anew for other answers."""
     name = study.settings.rating_round[:40]
     return round_folder(study, f"{name}-simulated-{answers_seal(bound_to)[:8]}")
-
-
-def read_rubric(path: Path | None) -> JsonObject:
-    """A study's own `question`, `rubric` and `reasons`, from one text file.
-
-    The question is the first line, when it starts with "#"; the reasons are the list under a heading "Reasons", each
-    item's text up to a colon. What a file does not say keeps its default.
-
-    Raises:
-        DataError: No such file, or no text in UTF-8.
-    """
-    if path is None:
-        return {}
-    remedy = "write it as plain text, or leave rubric_file empty"
-    text = read_text(path, said="cannot read the rubric", remedy=remedy).strip()
-    first, _, rest = text.partition("\n")
-    said: JsonObject = {"rubric": text}
-    if first.startswith("#"):
-        said = {"question": first.lstrip("# "), "rubric": rest.strip()}
-    part = re.search(
-        r"^#+ *reasons *\n(.*?)(?=^#|\Z)", text, re.IGNORECASE | re.MULTILINE | re.DOTALL
-    )
-    reasons = re.findall(r"^[-*] *([^:\n]+)", part[1], re.MULTILINE) if part else []
-    if reasons:
-        said["reasons"] = [one.strip().replace("_", " ") for one in reasons]
-    return said
-
-
-def in_jupyter(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether somebody sits in front of this notebook, so that a rater makes sense."""
-    return bool(environment.get("JPY_SESSION_NAME") or environment.get("VSCODE_PID"))
-
-
-def read_gold(path: Path) -> list[dict[str, str]]:
-    """Pairs with a known winner, one JSON object a line.
-
-    Raises:
-        DataError: A line is not such a pair.
-    """
-    pairs = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if line.strip():
-            try:
-                pair = from_json(line)
-                pairs.append({name: str(pair[name]) for name in ("id", "input", "better", "worse")})
-            except (ValueError, KeyError, TypeError) as why:
-                raise DataError(
-                    f"{path}:{number}: not a gold pair ({why}); need id, input, better and worse"
-                ) from why
-    return pairs

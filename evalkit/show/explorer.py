@@ -25,7 +25,7 @@ from evalkit.benchmark.frames import example_record, examples_frame
 from evalkit.conversation import Messages, conversation_css, conversation_html, conversation_text
 from evalkit.errors import DataError
 from evalkit.files import append_line, lines, to_line, utc, write_whole
-from evalkit.human.round import in_jupyter
+from evalkit.human.rater import in_jupyter
 from evalkit.records import Brief, EvalResult
 from evalkit.show import say
 from evalkit.show.regressions import marked, merged

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,7 @@ from evalkit.show import say, style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
 from evalkit.show.tables import Html, Row
-from evalkit.show.tracks import Mark, Track, draw_line, pass_zone, spans, tracks_axes
-from evalkit.stats.result import Result
+from evalkit.show.tracks import Intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -257,7 +256,7 @@ def metric_agreement(found: Preference) -> Html:
         {
             "Metric": say.label(one.metric),
             "Same model": wording.share(one.agreement.successes, one.agreement.n),
-            "Interval": _ends(one.agreement) if one.agreement.n else wording.NOTHING,
+            "Interval": say.ends(one.agreement) if one.agreement.n else wording.NOTHING,
             "Metric undecided": one.undecided_by_metric,
         }
         for one in found.metrics
@@ -321,7 +320,7 @@ def answer_said(found: Preference) -> str:
         else ""
     )
     pairs = f"{wording.plural(asked, 'pair')}{same}"
-    figures = f"{_limits(result)}, {pairs},{raters} p {wording.p_phrase(result.p_decides)}."
+    figures = f"{say.interval(result)}, {pairs},{raters} p {wording.p_phrase(result.p_decides)}."
     who = "Simulated raters, not people:" if found.simulated else ""
     said = (who, headline(found), figures, parted, missing)
     return " ".join(part for part in said if part)
@@ -488,7 +487,7 @@ def length_said(found: Preference) -> str:
     explained = " Length may explain the preference." if result.explains else ""
     return (
         f"At equal length {wording.percent(result.estimate)} of decided votes would go to the fine-tuned answer "
-        f"({_limits(result)}); as they are, {wording.percent(result.raw_rate)} do.{explained}{near}"
+        f"({say.interval(result)}); as they are, {wording.percent(result.raw_rate)} do.{explained}{near}"
         f"{f' Read with care: {wording.listed(unsure)}.' if unsure else ''}"
     )
 
@@ -509,7 +508,7 @@ def population_said(found: Preference) -> str:
     return (
         f"{spoken} Taken as a sample, with tastes of their own, raters like them {said}: "
         f"{wording.percent(test.estimate)} of the pairs all of them judged "
-        f"({_limits(test)}, p {wording.p_phrase(test.p_value)})."
+        f"({say.interval(test)}, p {wording.p_phrase(test.p_value)})."
     )
 
 
@@ -542,89 +541,7 @@ def _not_compared(found: Preference) -> str:
     return "Not compared with the benchmark: the votes are on other answers" if found.stale else ""
 
 
-def _limits(result: Result) -> str:
-    return f"{(1 - result.alpha) * 100:g}% interval {_ends(result)}"
-
-
-def _ends(result: Result) -> str:
-    return f"{_level(result, result.ci_low)} to {_level(result, result.ci_high)}"
-
-
-def _level(result: Result, value: float | None) -> str:
-    return wording.number(value) if result.scale == "number" else wording.percent(value)
-
-
 # ---- a result, drawn
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intervals:
-    """A figure of rows with an interval each.
-
-    Attributes:
-        title: Its conclusion.
-        rows: What is drawn, by name; those without an estimate are left out.
-        axis: What the numbers are; `axis_narrow` on a phone, where it is too long.
-        caption: Method and caveat.
-        kinds: Verdicts by row; the others have the colour of the fine-tuned model.
-        spoken: The rows as they are read aloud, where they are named otherwise.
-        zone: Where the zone begins in which an interval passes; None for none.
-        low: Where the axis begins.
-        even: Where the line of no difference stands; None for none.
-    """
-
-    title: str
-    rows: Mapping[str, Result | None]
-    axis: str
-    caption: str
-    axis_narrow: str = ""
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    spoken: Mapping[str, Result] = field(default_factory=dict)
-    zone: float | None = None
-    low: float = 0.0
-    even: float | None = 0.5
-
-    @property
-    def alt(self) -> str:
-        """The alternative text: the title, and each row's name with its numbers."""
-        told = [
-            f"{name}: {_level(one, one.estimate)} ({_limits(one)}, n = {wording.count(one.n)})."
-            for name, one in _known(self.spoken or self.rows)
-        ]
-        return " ".join([f"{self.title.rstrip('.')}.", *told])
-
-    def draw(self, *, narrow: bool = False) -> Axes:
-        """Each row with its interval, its name and its numbers."""
-        tracks = [self._track(name, one) for name, one in _known(self.rows)]
-        ticks = [tick for tick in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if tick >= self.low]
-        limits, place = (self.low, 1), spans(tracks, narrow=narrow)
-        ax = tracks_axes(tracks, limits, ticks, lambda at: wording.percent(at, 0), narrow=narrow)
-        if self.zone is not None:
-            pass_zone(ax, self.zone, 1, spans=place)
-        if self.zone is not None and self.zone < (self.even or 0.0):
-            draw_line(ax, "limit", self.zone, spans=place)
-            look = {"va": "bottom", "ha": "right", "fontsize": 9, "color": style.COLOURS["muted"]}
-            told = f"margin: {wording.percent(self.zone)}"
-            ax.text(self.zone, ax.get_ylim()[1], told, **look)
-        if self.even is not None:
-            draw_line(ax, "zero", self.even, spans=place)
-        ax.set_xlabel((narrow and self.axis_narrow) or self.axis)
-        return style.titled(ax, self.title, narrow=narrow)
-
-    def _track(self, name: str, one: Result) -> Track:
-        low, high = (_level(one, end).rstrip("%") for end in (one.ci_low, one.ci_high))
-        mark = Mark(
-            estimate=one.estimate or 0.0,
-            low=one.ci_low,
-            high=one.ci_high,
-            kind=self.kinds.get(name, "fine_tuned"),
-        )
-        value = f"{_level(one, one.estimate)} ({low} to {high})"
-        return Track(name=name, under=f"n = {wording.count(one.n)}", marks=(mark,), value=value)
-
-
-def _known(rows: Mapping[str, Result | None]) -> list[tuple[str, Result]]:
-    return [(name, one) for name, one in rows.items() if one and one.estimate is not None]
 
 
 def _figure(found: Preference, figure: Intervals) -> Html:
@@ -696,7 +613,6 @@ def slice_rates(found: Preference) -> Intervals:
         axis="Share won by the fine-tuned answer",
         caption="Holm over all slices; below 30 pairs the exact sign test on pairs.",
         kinds={one.slice: one.result.verdict if one.shown else "unsure" for one in found.slices},
-        spoken={f"{one.slice} (n = {one.result.n})": one.result for one in found.slices},
         zone=0.5,
     )
 

@@ -65,6 +65,21 @@ def level(rate: Result | None) -> str:
     return (percent if rate.method == "Wilson" else wording.number)(rate.estimate)
 
 
+def value(result: Result, at: float | None) -> str:
+    """A share of the result in percent, agreement beyond chance as a plain number."""
+    return (wording.number if result.scale == "number" else percent)(at)
+
+
+def ends(result: Result) -> str:
+    """Both ends of its interval."""
+    return f"{value(result, result.ci_low)} to {value(result, result.ci_high)}"
+
+
+def interval(result: Result) -> str:
+    """Its interval with the level: "95% interval 45.6% to 54.4%"."""
+    return f"{wording.confidence(result.alpha)} interval {ends(result)}"
+
+
 def levels(old: float | None, new: float | None, test: Result) -> str:
     """Both models' levels in the unit of their difference: "25.0% to 60.0%"."""
     return f"{wording.level(old, scale_of(test))} to {wording.level(new, scale_of(test))}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from evalkit import wording
-from evalkit.show import style
+from evalkit.show import say, style
 from evalkit.show.style import COLOURS, kind_of
+from evalkit.stats.result import Result
 
 Spans = Sequence[tuple[float, float]]  # from y to y
 LONGEST_NAME = 34
@@ -194,6 +195,74 @@ def difference_axes(
     before, below = ("", f"\n{unit}") if narrow else (f"{unit}, " if unit else "", "")
     ax.set_xlabel(sides.format(f"{before}fine-tuned − base") + below)
     return ax
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """A figure of rows with an interval each.
+
+    Attributes:
+        title: Its conclusion.
+        rows: What is drawn, by name; those without an estimate are left out.
+        axis: What the numbers are; `axis_narrow` on a phone, where it is too long.
+        caption: Method and caveat.
+        kinds: Verdicts by row; the others have the colour of the fine-tuned model.
+        zone: Where the zone begins in which an interval passes; None for none.
+        low: Where the axis begins.
+        even: Where the line of no difference stands; None for none.
+    """
+
+    title: str
+    rows: Mapping[str, Result | None]
+    axis: str
+    caption: str
+    axis_narrow: str = ""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    zone: float | None = None
+    low: float = 0.0
+    even: float | None = 0.5
+
+    @property
+    def alt(self) -> str:
+        """The alternative text: the title, and each row's name with its numbers."""
+        told = [
+            f"{name}: {say.value(one, one.estimate)} ({say.interval(one)}, n = {wording.count(one.n)})."
+            for name, one in _known(self.rows)
+        ]
+        return " ".join([f"{self.title.rstrip('.')}.", *told])
+
+    def draw(self, *, narrow: bool = False) -> Axes:
+        """Each row with its interval, its name and its numbers."""
+        tracks = [self._track(name, one) for name, one in _known(self.rows)]
+        ticks = [tick for tick in (-1, -0.5, 0, 0.25, 0.5, 0.75, 1) if tick >= self.low]
+        limits, place = (self.low, 1), spans(tracks, narrow=narrow)
+        ax = tracks_axes(tracks, limits, ticks, lambda at: wording.percent(at, 0), narrow=narrow)
+        if self.zone is not None:
+            pass_zone(ax, self.zone, 1, spans=place)
+        if self.zone is not None and self.zone < (self.even or 0.0):
+            draw_line(ax, "limit", self.zone, spans=place)
+            look = {"va": "bottom", "ha": "right", "fontsize": 9, "color": style.COLOURS["muted"]}
+            told = f"margin: {wording.percent(self.zone)}"
+            ax.text(self.zone, ax.get_ylim()[1], told, **look)
+        if self.even is not None:
+            draw_line(ax, "zero", self.even, spans=place)
+        ax.set_xlabel((narrow and self.axis_narrow) or self.axis)
+        return style.titled(ax, self.title, narrow=narrow)
+
+    def _track(self, name: str, one: Result) -> Track:
+        low, high = (say.value(one, end).rstrip("%") for end in (one.ci_low, one.ci_high))
+        mark = Mark(
+            estimate=one.estimate or 0.0,
+            low=one.ci_low,
+            high=one.ci_high,
+            kind=self.kinds.get(name, "fine_tuned"),
+        )
+        value = f"{say.value(one, one.estimate)} ({low} to {high})"
+        return Track(name=name, under=f"n = {wording.count(one.n)}", marks=(mark,), value=value)
+
+
+def _known(rows: Mapping[str, Result | None]) -> list[tuple[str, Result]]:
+    return [(name, one) for name, one in rows.items() if one and one.estimate is not None]
 
 
 def _drawn(ax: Axes, y: float, mark: Mark, limits: tuple[float, float]) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import ClassVar, Literal, SupportsInt, TypedDict
+from typing import Any, ClassVar, Literal, SupportsInt
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,17 +25,6 @@ UNKNOWN: Limits = (None, None)
 HUGE = 1e150  # beyond it squares overflow: no measurement is that large
 
 
-class Measured(TypedDict):
-    """The fields of a `Result` that are measured."""
-
-    estimate: float | None
-    n: int
-    ci_low: float | None
-    ci_high: float | None
-    alpha: float
-    p_value: float | None
-
-
 def measured(
     estimate: float | None,
     n: int,
@@ -43,10 +32,11 @@ def measured(
     *,
     alpha: float,
     p_value: float | None = None,
-) -> Measured:
-    """These fields, for the making of a record."""
+) -> dict[str, Any]:
+    """The fields of a `Result` that are measured, for the making of one."""
     low, high = limits
-    return Measured(estimate=estimate, n=n, ci_low=low, ci_high=high, alpha=alpha, p_value=p_value)
+    named = {"estimate": estimate, "n": n, "ci_low": low, "ci_high": high}
+    return named | {"alpha": alpha, "p_value": p_value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

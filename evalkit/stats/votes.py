@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -400,23 +400,11 @@ def length_adjusted_preference(
     # Near in length are pairs that differ by at most a quarter of what they differ by in the middle.
     near = votes[abs(lengths) <= np.median(abs(lengths)) / 4] if len(votes) else votes
     near_low, near_high = wilson(int(near.sum()), len(near), alpha)
-    n_dropped, n_near = len(preferred) - len(kept), len(near)
-    few, lowest, highest = 0 < n_near < FEW_NEAR, near_low or 0.0, near_high or 0.0
-    outside = n_near >= FEW_NEAR and fitted and not lowest <= fitted[0] <= highest
-    notes = {
-        f"{wording.plural(n_dropped, 'tie')} left out": n_dropped,
-        "votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists": not fitted,
-        "no pair is of nearly equal length: no adjusted value exists": fitted and not n_near,
-        f"only {wording.plural(n_near, 'vote')} on pairs of nearly equal length: "
-        "the value rests on the fitted curve": fitted and few,
-        "the fitted value lies outside the interval of the pairs of nearly equal length": outside,
-    }
-    fitted = fitted if n_near else None
-    estimate, low, high, p_value, odds_ratio = fitted or [None] * 5
-    return LengthAdjustedPreference(
+    n_dropped, known = len(preferred) - len(kept), fitted if len(near) else None
+    estimate, low, high, p_value, odds_ratio = known or [None] * 5
+    found = LengthAdjustedPreference(
         **measured(estimate, len(kept), (low, high), alpha=alpha, p_value=p_value),
         method="logistic regression on tanh(length difference / sd), clustered by item",
-        notes=noted(notes),
         raw_rate=float(votes.mean()) if len(votes) else None,
         length_odds_ratio=odds_ratio,
         near_rate=float(near.mean()) if len(near) else None,
@@ -424,6 +412,15 @@ def length_adjusted_preference(
         near_high=near_high,
         near_n=len(near),
     )
+    notes = {
+        f"{wording.plural(n_dropped, 'tie')} left out": n_dropped,
+        "votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists": not fitted,
+        "no pair is of nearly equal length: no adjusted value exists": fitted and not known,
+        f"only {wording.plural(len(near), 'vote')} on pairs of nearly equal length: "
+        "the value rests on the fitted curve": known and found.near_is_few,
+        "the fitted value lies outside the interval of the pairs of nearly equal length": found.off_near,
+    }
+    return replace(found, notes=noted(notes))
 
 
 def _equal_length_fit(

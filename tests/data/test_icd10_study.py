@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from evalkit.decision.rules import Rules
-from evalkit.human.round import read_rubric
+from evalkit.human.batch import read_rubric
 
 CODE = re.compile(r"\b[A-Z]\d{2}\.\d{1,2}\b")
 

@@ -17,8 +17,7 @@ GUARD_MS = 400
 IN_SIGHT = "node => { const at = node.getBoundingClientRect().top; return at > 0 && at < window.innerHeight }"
 SOURCE = """
 from pathlib import Path
-from evalkit.human.rater import inline_rater
-from evalkit.human.round import in_jupyter
+from evalkit.human.rater import in_jupyter, inline_rater
 from evalkit.human.round import Round
 inline_rater(Round.open(Path("round"))) if in_jupyter() else "headless"
 """.strip()

@@ -6,11 +6,12 @@ import pytest
 
 import evalkit as ek
 from evalkit.errors import DataError, DesignError
+from evalkit.human import batch as batches
 from evalkit.human import rater as raters
 from evalkit.human import round as rounds
 from evalkit.human.preference import read_preference
-from evalkit.human.rater import inline_rater
-from evalkit.human.round import PRACTICE, StudyRound, read_standing
+from evalkit.human.rater import PRACTICE, inline_rater
+from evalkit.human.round import StudyRound, read_standing
 from evalkit.show import human
 from evalkit.study import Study
 
@@ -176,25 +177,25 @@ def test_a_study_brings_its_question_guidance_and_reasons(tmp_path):
     path.write_text(
         "# Which is right?\n\nLook twice.\n\n## Reasons\n\n- wrong_code: a code too many\n* tone\n\n## More\n\n- no tag\n"
     )
-    said = rounds.read_rubric(path)
+    said = batches.read_rubric(path)
     assert said["question"] == "Which is right?"
     assert said["rubric"].startswith("Look twice.")
     assert said["reasons"] == ["wrong code", "tone"]
     path.write_text("Just look.")
-    assert rounds.read_rubric(path) == {"rubric": "Just look."}
-    assert rounds.read_rubric(None) == {}
+    assert batches.read_rubric(path) == {"rubric": "Just look."}
+    assert batches.read_rubric(None) == {}
     with pytest.raises(DataError, match="cannot read the rubric"):
-        rounds.read_rubric(tmp_path / "absent.md")
+        batches.read_rubric(tmp_path / "absent.md")
 
 
 def test_gold_pairs_are_read_line_by_line(tmp_path):
     path = tmp_path / "gold.jsonl"
     row = {"id": "g1", "input": "q", "better": "yes", "worse": "no"}
     path.write_text(json.dumps(row) + "\n\n")
-    assert rounds.read_gold(path) == [row]
+    assert batches.read_gold(path) == [row]
     path.write_text(json.dumps(row) + '\n{"id": "g2"}\n')
     with pytest.raises(DataError, match=r"gold\.jsonl:2"):
-        rounds.read_gold(path)
+        batches.read_gold(path)
 
 
 def test_practice_leaves_no_folder_behind(open_round):
@@ -214,8 +215,8 @@ def test_practice_is_a_copy_without_votes(open_round, rate):
 
 
 def test_a_rater_is_shown_only_where_somebody_sits():
-    assert rounds.in_jupyter({"JPY_SESSION_NAME": "notebooks/03_rate.ipynb"})
-    assert not rounds.in_jupyter({"HOME": "/home"})
+    assert raters.in_jupyter({"JPY_SESSION_NAME": "notebooks/03_rate.ipynb"})
+    assert not raters.in_jupyter({"HOME": "/home"})
 
 
 def test_the_description_counts_everything(open_round):
