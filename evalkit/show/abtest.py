@@ -229,7 +229,7 @@ def draw_power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     x = np.array(differences) * scale
     ax.axhspan(plan.power, 1, color=COLOURS["pass_zone"], lw=0)
     draw_line(ax, "limit", plan.power, vertical=False)
-    ax.plot(x, powers, color=COLOURS["fine_tuned"], lw=2)
+    sns.lineplot(x=x, y=powers, color=COLOURS["fine_tuned"], lw=2, ax=ax)
     at, reached = (0.0, 0.0) if plan.primary.margin else (aim, plan.primary.aim)
     ax.plot(at * scale, plans.power_at(plan, reached), "o", ms=9, color=COLOURS["fine_tuned"])
     ax.set(ylim=(0, 1.03), xlim=(x[0], x[-1]))

@@ -10,27 +10,31 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from evalkit import wording
 from evalkit.abtest.effects import Effect, Row
 from evalkit.abtest.outcomes import Findings
 from evalkit.abtest.plan import Metric
 from evalkit.abtest.reading import NoReading, Reading
-from evalkit.show import style, tables
+from evalkit.show import say, style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words, next_look
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html
-from evalkit.show.tracks import beside, draw_interval, draw_line
+from evalkit.show.tracks import beside, draw_interval, draw_line, empty_axes
 from evalkit.stats import keeps_margin
 from evalkit.stats.result import two_sided_p
 
 DIFFERENCE = "Difference (95% interval)"
+SHOWN = ("better", "worse")
 NO_TIMES = "The log is a table without times, so nothing is shown by day"
 _FIRST = " The first look that leaves its limits decides, whenever it is read."
 _FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
 _SERIES = ["estimate", "sequence_low", "sequence_high", "ci_low", "ci_high"]
+_BANDS = (  # the outer one first: its colour, and its edges' colour and dashes
+    ("sequence", "base_soft", "muted", style.DASHES),
+    ("ci", "fine_tuned_soft", "fine_tuned", "-"),
+)
 _FARTHEST_Z = 15.0  # beyond it the curve would be a spike: an arrow instead
 
 
@@ -124,8 +128,8 @@ def cuped(found: Reading | NoReading) -> Html:
         return tables.note(
             "Nothing from before the test is named to adjust by: only a mean can be, by the plan's covariate."
         )
-    text = f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}"
-    text += f", {wording.count(test.n)} users"
+    text = f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}, "
+    text += f"{wording.count(test.n)} users"
     if test.se and plain.se:
         text += f"; its standard error is {wording.percent(test.se / plain.se, 0)} of the plain one. It decides nothing"
     return tables.note(marked(f"{text}.", found))
@@ -194,10 +198,10 @@ def headline(found: Reading | NoReading) -> str:
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"
     inside = "the difference is inside the limits"
     if test.margin:
-        inside = f"a loss of {loss_of(test)} is not ruled out"
+        inside = f"a loss of {say.loss(test.margin, test)} is not ruled out"
     return {
-        "not worse": f'Not worse by more than {loss_of(test)}: "{name}"',
-        "not shown": f'Not shown: a loss of {loss_of(test)} in "{name}" is not ruled out after the planned users',
+        "not worse": f'Not worse by more than {say.loss(test.margin, test)}: "{name}"',
+        "not shown": f'Not shown: a loss of {say.loss(test.margin, test)} in "{name}" is not ruled out after the planned users',
         "better": f'Better: "{name}" is {size} {way} in treatment',
         "worse": f'Worse: "{name}" is {size} {way} in treatment',
         "invalid": f"No verdict: {test.no_verdict}",
@@ -228,10 +232,7 @@ def alt_over_time(found: Reading | NoReading) -> str:
         return alt(found)
     test, rows = found.findings.primary, found.findings.over_time
     ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
-    said = [
-        f"{row['date']}: {difference(test, row['estimate'])} ({span(test, row['ci_low'], row['ci_high'])})"
-        for row in ends
-    ]
+    said = [f"{row['date']}: {sized(test, row)}" for row in ends]
     return alt_of(found, [headline(found), f"Users up to {'; up to '.join(said)}"])
 
 
@@ -240,14 +241,11 @@ def slices_said(found: Reading | NoReading) -> str:
     done = found.findings
     if not done or not done.by_slice:
         return "No slices to show"
-    by = {
-        word: [one["name"] for one in done.by_slice if one["verdict"] == word]
-        for word in ("better", "worse")
-    }
+    by = {word: [one["name"] for one in done.by_slice if one["verdict"] == word] for word in SHOWN}
     said = [f"{word} in {wording.listed(names)}" for word, names in by.items() if names]
-    told = f"After Holm's correction: {wording.listed(said)}"
-    if not said:
-        told = f"No difference shown in any of {wording.plural(len(done.by_slice), 'slice')}"
+    told = f"No difference shown in any of {wording.plural(len(done.by_slice), 'slice')}"
+    if said:
+        told = f"After Holm's correction: {wording.listed(said)}"
     if sum(one["n"] for one in done.by_slice) > done.primary.n:
         told += "; a user with requests in several slices counts in each"
     return told
@@ -259,9 +257,8 @@ def days_said(found: Reading | NoReading) -> str:
     if not done or not done.by_day:
         return "No days to show"
     moved = sum(one["verdict"] != "no difference shown" for one in done.by_day)
-    where = "is not shown on any single day"
-    if moved:
-        where = f"shows in {moved} of {wording.plural(len(done.by_day), 'day')}"
+    among = wording.plural(len(done.by_day), "day")
+    where = f"shows in {moved} of {among}" if moved else "is not shown on any single day"
     return f"A difference {where}, after Holm's correction"
 
 
@@ -331,7 +328,7 @@ def part_rows(found: Reading | NoReading, which: str) -> list[tables.Row]:
             "Users": wording.count(one["n"]),
             "Control": level(test, one["control_rate"]),
             "Treatment": level(test, one["treatment_rate"]),
-            DIFFERENCE: f"{difference(test, one['estimate'])} ({span(test, one['ci_low'], one['ci_high'])})",
+            DIFFERENCE: sized(test, one),
             "p (Holm)": wording.p_text(one["p_adjusted"]),
         }
         for one in getattr(found.findings, which)
@@ -346,7 +343,7 @@ def figures(test: Effect) -> str:
     if test.margin is not None:
         how = f" of look {test.look}, widened to hold over all {test.looks} looks,"
         how = "" if test.bound is None else how
-        return f"{text}; the interval{how} is read against a loss of {loss_of(test)}."
+        return f"{text}; the interval{how} is read against a loss of {say.loss(test.margin, test)}."
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
     return f"{text}; p {p_said(test.p_value)}."
@@ -366,6 +363,11 @@ def difference(test: Effect, value: float | None, *, sign: bool = True) -> str:
     return wording.amount(value, wording.scale_of(test), digits=_digits(test), sign=sign)
 
 
+def sized(test: Effect, row: Row) -> str:
+    """The difference of a day or a slice with its interval, in the decimals of the whole."""
+    return f"{difference(test, row['estimate'])} ({span(test, row['ci_low'], row['ci_high'])})"
+
+
 def span(test: Effect, low: float | None, high: float | None) -> str:
     """Both ends of an interval, the unit once."""
     if low is None and high is None:
@@ -380,11 +382,6 @@ def level(test: Effect, value: float | None) -> str:
 
 def _digits(test: Effect) -> int:
     return wording.decimals(test.estimate, test.ci_low, test.ci_high)
-
-
-def loss_of(test: Effect) -> str:
-    """The loss still accepted, in words."""
-    return wording.loss(test.margin, test.shown_as)
 
 
 def kept(test: Effect) -> bool:
@@ -454,12 +451,12 @@ def _observed(ax: Axes, z: float, reach: float, verdict: str, null: str) -> None
 
 
 def _z_title(z: float, limit: float, test: Effect) -> str:
-    place = "beyond" if test.verdict in {"better", "worse"} else "inside"
+    place = "beyond" if test.verdict in SHOWN else "inside"
     which = "" if test.bound is None else f" of look {test.look}"
     if test.margin is not None:
         side = "beyond" if kept(test) else "not beyond"
         return (
-            f"z = {wording.number(z)} against a loss of {loss_of(test)} lies {side} "
+            f"z = {wording.number(z)} against a loss of {say.loss(test.margin, test)} lies {side} "
             f"the limit{which}, {wording.number(limit)}"
         )
     return f"z = {wording.number(z)} lies {place} the limit{which}, {wording.number(limit)}"
@@ -479,11 +476,11 @@ def draw_over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     scale = 100.0 if test.shown_as == "points" else 1.0
     value = pd.DataFrame(rows)[_SERIES].astype(float) * scale
     _, ax = style.canvas(3.4, narrow=narrow)
-    for low, high, role in zip(_SERIES[1::2], _SERIES[2::2], ("base", "fine_tuned"), strict=True):
-        ax.fill_between(day, value[low], value[high], color=COLOURS[f"{role}_soft"], lw=0)
-    for name in ("ci_low", "ci_high", "sequence_low", "sequence_high"):
-        role, dashes = ("fine_tuned", "-") if name.startswith("ci") else ("muted", style.DASHES)
-        ax.plot(day, value[name], color=COLOURS[role], lw=0.9, ls=dashes)
+    for band, soft, role, dashes in _BANDS:
+        edges = value[f"{band}_low"], value[f"{band}_high"]
+        ax.fill_between(day, *edges, color=COLOURS[soft], lw=0)
+        for edge in edges:
+            ax.plot(day, edge, color=COLOURS[role], lw=0.9, ls=dashes)
     line = {"marker": "o" if len(rows) == 1 else None, "color": COLOURS["fine_tuned"], "lw": 2}
     sns.lineplot(x=day, y=np.asarray(value["estimate"]), ax=ax, **line)
     draw_line(ax, "zero", vertical=False)
@@ -492,7 +489,7 @@ def draw_over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         worst = (1 if test.lower_is_better else -1) * test.margin * scale
         draw_line(ax, "limit", worst, vertical=False)
         look = {"va": "bottom", "fontsize": 9, "color": COLOURS["muted"]}
-        ax.text(0, worst, f" margin: {loss_of(test)} worse", **look)
+        ax.text(0, worst, f" margin: {say.loss(test.margin, test)} worse", **look)
     settled = value.iloc[min(len(rows) - 1, len(rows) // 6) :]
     ends = [0.0, worst, *settled["ci_low"], *settled["ci_high"]]
     low, high = np.nanmin(ends), np.nanmax(ends)
@@ -521,8 +518,7 @@ def _name_bands(ax: Axes, day: float, last: Row, scale: float) -> None:
 
 def _settled_title(test: Effect, rows: Sequence[Row]) -> str:
     last = rows[-1]
-    ends = span(test, last["ci_low"], last["ci_high"])
-    text = f"After {len(rows)} days of users the difference is {difference(test, last['estimate'])} ({ends})"
+    text = f"After {len(rows)} days of users the difference is {sized(test, last)}"
     if test.looks == 1 or last["n_control"] + last["n_treatment"] == test.n:
         return text
     return f"{text}; look {test.look}, which decides, had {difference(test, test.estimate)}"
@@ -578,9 +574,9 @@ def _looks_title(test: Effect | None, planned: int) -> str:
     if test.margin is not None:
         word = "is" if kept(test) else "is not"
         z = wording.number(test.z_read)
-        return f"At {look} a loss of {loss_of(test)} {word} ruled out: z = {z} against it"
+        return f"At {look} a loss of {say.loss(test.margin, test)} {word} ruled out: z = {z} against it"
     way = "upwards" if test.z_score > 0 else "downwards"
-    word = f"leaves the limits {way}" if test.verdict in {"better", "worse"} else None
+    word = f"leaves the limits {way}" if test.verdict in SHOWN else None
     return f"At {look} z = {wording.number(test.z_score)} {word or 'is inside the limits'}"
 
 
@@ -604,15 +600,8 @@ def pictured(plot: Callable[..., Axes], found: Reading | NoReading, alt: str, ca
 
 def nothing_drawn(found: Reading | NoReading, title: str = "", *, narrow: bool = False) -> Axes:
     """The box that stands where nothing may be shown, or nothing can be."""
-    _, ax = style.canvas(1.2, narrow=narrow)
-    look = {"fc": "none", "ec": COLOURS["axis"], "hatch": "///", "lw": 1}
-    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **look))
     text = "nothing to draw" if title or isinstance(found, NoReading) else withheld(found)
-    box = {"fc": COLOURS["paper"], "ec": "none", "pad": 6}
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", bbox=box)
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    return style.titled(ax, title or headline(found), narrow=narrow)
+    return style.titled(empty_axes(text, narrow=narrow), title or headline(found), narrow=narrow)
 
 
 def alt_of(found: Reading | NoReading, said: Sequence[str]) -> str:

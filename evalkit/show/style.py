@@ -174,7 +174,12 @@ def use_in(shell: Any) -> None:
     use()
     if not hasattr(shell, "kernel"):
         return
-    if "inline" in os.environ.get("MPLBACKEND", ""):
+    backend = os.environ.get("MPLBACKEND", "").lower()
+    if (
+        backend == "agg"
+    ):  # draws for nobody and leaves figures open: the next plot would land in one
+        shell.enable_matplotlib("inline")
+    elif "inline" in backend:
         # Set up on import; were it our first figure that did it, leaving our style would undo its interactive mode.
         import_module("matplotlib_inline.backend_inline")
     # asked before any format, so the backend draws no PNG

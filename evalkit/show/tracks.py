@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from evalkit import wording
@@ -299,6 +300,18 @@ def _two_lines(tracks: Sequence[Track]) -> bool:
 
 def _too_long(track: Track) -> bool:
     return len(_short(track.name)) + len(track.value) > NARROW_LINE
+
+
+def empty_axes(text: str, *, narrow: bool) -> Axes:
+    """A hatched box with words in it, where no figure can be."""
+    _, ax = style.canvas(1.2, narrow=narrow)
+    look = {"fc": "none", "ec": COLOURS["axis"], "hatch": "///", "lw": 1}
+    ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **look))
+    box = {"fc": COLOURS["paper"], "ec": "none", "pad": 6}
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", bbox=box)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax
 
 
 def round_ticks(

@@ -1,12 +1,14 @@
 """A notebook's own plots: the kit's look is in force, and each plain figure becomes the report's, with words."""
 
 import base64
+import os
 import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import matplotlib
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ import seaborn as sns
 from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from nbclient import NotebookClient
 
 from evalkit.show import figure as plain
 from evalkit.show import style
@@ -180,3 +183,20 @@ def test_axes_without_anything_in_them_are_a_line_of_text_not_a_grid():
     assert str(plain.whole(figure)) == "By day: nothing to draw."
     figure.axes[0].plot([1], [2], "o")
     assert "<img" in plain.whole(figure).body
+
+
+@pytest.mark.slow
+def test_on_a_host_that_draws_for_nobody_each_cell_still_shows_its_own_figure():
+    cells = (
+        "import pandas as pd, seaborn as sns\nfrom evalkit import show\n"
+        "rows = pd.DataFrame({'day': pd.date_range('2026-01-01', periods=3), 'rate': [1, 2, 3], 'kind': [*'abc']})",
+        "axes = sns.barplot(rows, x='kind', y='rate')",
+        "axes = sns.lineplot(rows, x='day', y='rate')",  # on an axis of categories it would raise
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
+    env = os.environ | {"MPLBACKEND": "agg"}
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute(env=env)
+    told = [[out["data"]["text/plain"] for out in one.outputs] for one in notebook.cells]
+    assert [len(one) for one in told] == [0, 1, 1]
+    assert "Drawn: 3 bars" in told[1][0]
+    assert "Drawn: 1 line" in told[2][0]
