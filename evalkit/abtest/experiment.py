@@ -23,7 +23,7 @@ from evalkit.abtest.lock import LEDGER, PLAN_FILE, LockedPlan, lock, read_lock
 from evalkit.abtest.outcomes import FROM_EXPOSURES
 from evalkit.abtest.plan import DAY_S, UNNAMED, ABPlan, Metric, read_guardrails
 from evalkit.abtest.reading import NoReading, Reading, read_ab_test
-from evalkit.abtest.routing import ABTestResult, Exposure, OutcomeRow, run_ab_request
+from evalkit.abtest.routing import Exposure, OutcomeRow, run_ab_request
 from evalkit.abtest.source import open_log, place_of
 from evalkit.conversation import Messages
 from evalkit.errors import DataError, DesignError, ModelError
@@ -41,7 +41,6 @@ NOT_ASKED = (
     "Nothing is locked: a plan is locked when you say so, and before the first user comes. Read it above; when it stands, "
     "set lock_plan: true in study.yaml and run notebook 05 again. From then on its looks read the effect as they fall due."
 )
-_BATCH = 1000
 
 # not in the signs of logs simulated before there were these
 _UNSAID = ", hash_seed='', coverage=1.0"
@@ -201,6 +200,11 @@ class Experiment:
             now: Seconds since 1970; the present when not given.
         """
         plan, home = plan or self.plan(), self.study
+        if isinstance(plan, ABPlan):
+            raise DesignError(
+                "a log is read by the locked plan; another look or guardrail is an amendment of it: "
+                "evalkit.abtest.lock.amend(path, reason, ...)"
+            )
         if isinstance(plan, NoReading):
             return plan
         opened = _opened(home, plan)
@@ -428,7 +432,7 @@ def simulate_traffic(
     slices = {one.input_text: one.slices.get(slice_field) for one in base_results}
     if start_at_s is None:
         start_at_s = time.time() // DAY_S * DAY_S - behaviour.days * DAY_S
-    batch = _Batch(log, config)
+    exposures, outcomes = _Exposures(), list[OutcomeRow]()
     for n, (user, at_s, question, mood, luck) in enumerate(visits):
         text, now = questions[question], start_at_s + at_s
         try:
@@ -437,7 +441,7 @@ def simulate_traffic(
                 [{"role": "user", "content": text}],
                 config,
                 client,
-                log=batch,
+                log=exposures,
                 clock=client.clock,
                 request_id=f"sim-{config.experiment_name}-{seed}-{n}",
                 slice=slices[text],
@@ -450,40 +454,26 @@ def simulate_traffic(
         is_right = client.right(result.model, text)
         share = behaviour.accept_right if is_right else behaviour.accept_wrong
         accepted = float(luck < share + mood)
-        batch.record_outcome(result, metric, accepted, at_s=now + result.latency_ms / 1000)
-    batch.flush()
+        row = OutcomeRow(
+            experiment=config.experiment_name,
+            user_id=log.stored_user(result.user_id),
+            metric=metric,
+            value=accepted,
+            at_s=now + result.latency_ms / 1000,
+            request_id=result.request_id,
+        )
+        outcomes.append(row)
+    log.record_exposures(exposures)
+    log.record_outcomes(outcomes)
     log.set_meta(f"{_name(config)}, complete", "1")
     return Traffic(n_users=n_seen, n_requests=len(visits), added=True)
 
 
-class _Batch:
-    """The router's and the users' side of a log, with commits of 1,000 rows."""
-
-    def __init__(self, log: EventLog, config: ABTestConfig) -> None:
-        self._log, self._experiment = log, config.experiment_name
-        self._exposures: list[Exposure] = []
-        self._outcomes: list[OutcomeRow] = []
+class _Exposures(list[Exposure]):
+    """The router's side of a log, kept until all users have been."""
 
     def record_exposure(self, exposure: Exposure) -> None:
-        self._exposures.append(exposure)
-        if len(self._exposures) >= _BATCH:
-            self.flush()
-
-    def record_outcome(self, told: ABTestResult, metric: str, value: float, *, at_s: float) -> None:
-        row = OutcomeRow(
-            experiment=self._experiment,
-            user_id=self._log.stored_user(told.user_id),
-            metric=metric,
-            value=value,
-            at_s=at_s,
-            request_id=told.request_id,
-        )
-        self._outcomes.append(row)
-
-    def flush(self) -> None:
-        self._log.record_exposures(self._exposures)
-        self._log.record_outcomes(self._outcomes)
-        self._exposures, self._outcomes = [], []
+        self.append(exposure)
 
 
 def _visits(

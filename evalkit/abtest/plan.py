@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Real
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from evalkit import stats
 from evalkit.abtest.assignment import ABTestConfig, Hash
@@ -158,11 +159,14 @@ class Guardrail:
             DesignError: It is not a number above 0, or another field has a value unknown here.
         """
         named = f"guardrail {self.name!r}: "
-        if no_number(self.margin) or self.margin <= 0:
+        if [*_no_numbers(self)] or self.margin <= 0:
             raise DesignError(f"{named}margin is {self.margin}; need a number above 0")
         kinds = ("rate", "mean", "ratio", "p95")
         if self.kind not in kinds or self.better not in ("lower", "higher"):
             raise DesignError(f"{named}kind is rate, mean, ratio or p95; better is lower or higher")
+
+
+Record = TypeVar("Record", Metric, Guardrail)
 
 
 class _Risks(TypedDict):
@@ -234,8 +238,10 @@ class ABPlan:
         plain = {
             name: getattr(config, name) for name in ("traffic_split", "min_samples", "coverage")
         }
-        lists = {name: tuple(getattr(self, name)) for name in ("secondary", "guardrails")}
-        for name, value in (plain | lists).items():
+        metrics = _records(self, "primary", Metric) + _records(self, "secondary", Metric)
+        rails = _records(self, "guardrails", Guardrail)
+        known = {"primary": metrics[0], "secondary": metrics[1:], "guardrails": rails}
+        for name, value in (plain | known).items():
             object.__setattr__(self, name, value)
         for fault in self._faults():
             raise DesignError(fault)
@@ -404,10 +410,27 @@ def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
         raise DataError(f"{path}: {why}; need {need}") from why
 
 
-def _no_numbers(record: Metric | ABPlan) -> Iterable[str]:
-    """Fields that hold a number nobody can compute with."""
-    told = {one.name: no_number(getattr(record, one.name)) for one in fields(record)}
-    return [f"{name}: {fault}" for name, fault in told.items() if fault]
+def _records(plan: ABPlan, name: str, kind: type[Record]) -> tuple[Record, ...]:
+    """What stands in a plan's field, also where it was given as mappings, as a guardrails file has them."""
+    given = getattr(plan, name)
+    rows = given if isinstance(given, list | tuple) else [given]
+    try:
+        return tuple(one if isinstance(one, kind) else kind(**one) for one in rows)
+    except TypeError as why:
+        need = ", ".join(one.name for one in fields(kind))
+        raise DesignError(f"{name}: {why}; need {kind.__name__}, or a mapping of {need}") from why
+
+
+def _no_numbers(record: Metric | Guardrail | ABPlan) -> Iterator[str]:
+    """Fields that hold no number, or one that nobody can compute with; `ABTestConfig` checks its own."""
+    for one in fields(record):
+        value, fault = getattr(record, one.name), no_number(getattr(record, one.name))
+        kind, _, or_none = str(one.type).partition(" | ")
+        if kind == "float" and one.name not in ABTestConfig.__slots__:
+            is_number = isinstance(value, Real) or (value is None and or_none)
+            fault = fault if is_number else f"got {value!r}; need a number"
+        if fault:
+            yield f"{one.name}: {fault}"
 
 
 def power_at(plan: ABPlan, difference: float) -> float:

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalkit.abtest.experiment import Experiment
 from evalkit.abtest.plan import ABPlan, Guardrail, Metric, read_guardrails
 from evalkit.errors import DataError, DesignError
+from evalkit.study import Study
 
 ACCEPTED = Metric(name="accepted", expected=0.30, detectable_difference=0.05)
 
@@ -166,3 +168,34 @@ def test_guardrails_are_read_from_yaml(tmp_path):
 def test_a_value_that_a_plan_does_not_have_is_refused_with_the_nearest():
     with pytest.raises(DesignError, match=r"a plan has no lookz; it has .*; did you mean looks\?"):
         plan().changed(lookz=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alpha": "0.05"}, "alpha: got '0.05'; need a number"),
+        ({"users_per_day": None}, "users_per_day: got None; need a number"),
+        ({"guardrails": ["error"]}, "guardrails: .*need Guardrail, or a mapping of name, margin"),
+        ({"guardrails": None}, "guardrails: .*need Guardrail"),
+        ({"guardrails": [{"name": "error", "margin": "small"}]}, "need a number above 0"),
+        ({"primary": "cost"}, "primary: .*need Metric"),
+        (
+            {"primary": {"name": "cost", "expected": "x", "detectable_difference": 1}},
+            "expected: got 'x'",
+        ),
+    ],
+)
+def test_what_is_no_number_metric_or_guardrail_is_refused_by_its_name(changes, message):
+    with pytest.raises(DesignError, match=message):
+        plan().changed(**changes)
+
+
+def test_a_guardrail_may_be_given_as_a_file_has_it():
+    rail = Guardrail(name="error", margin=0.01)
+    assert plan(guardrails=[{"name": "error", "margin": 0.01}]).guardrails == (rail,)
+    assert plan().changed(guardrails=rail).guardrails == (rail,)
+
+
+def test_a_log_is_read_by_the_locked_plan_alone(tmp_path):
+    with pytest.raises(DesignError, match=r"another look or guardrail is an amendment of it"):
+        Experiment(study=Study(name="s", root=tmp_path)).reading(plan().changed(looks=2))
