@@ -349,7 +349,7 @@ def _batch(options: Namespace) -> None:
     number("--samples", default=0, help="ask each N times; as the study says"),
 )
 def _freeze(options: Namespace) -> None:
-    from evalkit.benchmark.benchmark import freeze
+    from evalkit.benchmark.archive import freeze
 
     benchmark = _benchmark(options)
     _tell(freeze(benchmark, options.role, prompts=options.prompts, samples=options.samples))
@@ -460,7 +460,7 @@ def _compare(options: Namespace) -> None:
     _COLUMNS,
 )
 def _import(options: Namespace) -> None:
-    from evalkit.benchmark.benchmark import import_answers
+    from evalkit.benchmark.archive import import_answers
     from evalkit.interop.logs import read_log
 
     benchmark = _benchmark(options)

@@ -52,6 +52,16 @@ UNSEEN = re.compile(
     + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(1, 17))
     + "]|(?<![^\\s\ufe00-\ufe0f])[\ufe0e\ufe0f]"
 )
+_METRICS = {"exact_match": "exact match", "normalised_exact": "normalised exact match"}
+_SHAPE = "similarity rewards copying the shape of an answer, right or wrong"
+_BY_ACCIDENT = {
+    "all_lines_present": "all lines present rewards listing every candidate",
+    "similarity": _SHAPE,
+    "article_similarity": _SHAPE,
+    "format": "format is right for a well-formed wrong answer",
+    "exact_match": "exact match gives nothing for a right answer in other words",
+}
+SHOWN = {"better", "worse"}
 
 
 def visible(text: str) -> str:
@@ -388,6 +398,124 @@ def html_table(rows: Mapping[str, object]) -> str:
 def for_spreadsheet(text: str) -> str:
     """Text that no spreadsheet runs as a formula; for exports meant for people only."""
     return f"'{text}" if text[:1] in _FORMULA or text.lstrip()[:1] in _FORMULA else text
+
+
+# ---- metrics, their levels and differences
+
+
+def label(metric: str) -> str:
+    """A metric's name in words.
+
+    Example:
+        >>> label("all_lines_present")
+        'all lines present'
+    """
+    return _METRICS.get(metric, metric.replace("_", " "))
+
+
+def are(n: int) -> str:
+    """The verb after a count."""
+    return "is" if n == 1 else "are"
+
+
+def stated(test: Any) -> str:
+    """Verdict, size and interval in one phrase; the interval is never left out.
+
+    Example:
+        >>> from evalkit.stats import paired_binary_test
+        >>> stated(paired_binary_test(250, 10, 8, 32))
+        'no difference shown, +0.7 points (95% interval −2.3 to +3.7)'
+    """
+    if test.estimate is None:
+        return "nothing can be said, no examples"
+    if test.verdict in SHOWN:
+        return f"{test.verdict} by {effect(test, sign=False)}"
+    return f"{test.verdict}, {effect(test)}"
+
+
+def size(test: Any) -> str:
+    """A difference with its interval, without its unit: "+10.7 (+6.7 to +15.2)"."""
+    low, high, scale = test.ci_low, test.ci_high, scale_of(test)
+    digits = decimals(test.estimate, low, high)
+    ends = "" if low is None else f" ({limits(low, high, scale, digits=digits)})"
+    return f"{amount(test.estimate, scale, digits=digits).removesuffix(' points')}{ends}"
+
+
+def level_of(rate: Any) -> str:
+    """A rate in percent, a mean with two decimals."""
+    if rate is None or rate.estimate is None:
+        return NOTHING
+    return (percent if rate.method == "Wilson" else number)(rate.estimate)
+
+
+def loss_of(margin: float | None, test: Any) -> str:
+    """A margin in the unit of the difference that is held against it."""
+    return loss(margin, scale_of(test))
+
+
+def value_of(result: Any, at: float | None) -> str:
+    """A share of the result in percent, agreement beyond chance as a plain number."""
+    return (number if result.scale == "number" else percent)(at)
+
+
+def ends_of(result: Any) -> str:
+    """Both ends of its interval."""
+    return f"{value_of(result, result.ci_low)} to {value_of(result, result.ci_high)}"
+
+
+def interval_of(result: Any) -> str:
+    """Its interval with the level: "95% interval 45.6% to 54.4%"."""
+    return f"{confidence(result.alpha)} interval {ends_of(result)}"
+
+
+def levels(old: float | None, new: float | None, test: Any) -> str:
+    """Both models' levels in the unit of their difference: "25.0% to 60.0%"."""
+    return f"{level(old, scale_of(test))} to {level(new, scale_of(test))}"
+
+
+def moves(estimate: float) -> str:
+    """The way of a shown difference: what should fall is better when it falls."""
+    return "rises" if estimate > 0 else "falls"
+
+
+def against(said: str, margin: float | None, test: Any) -> str:
+    """What is said against a margin, as the end of a sentence; any other verdict as it is.
+
+    Example:
+        >>> from evalkit.stats import paired_binary_test
+        >>> test = paired_binary_test(250, 10, 8, 32)
+        >>> against("not worse", 0.02, test), against("not shown", 0.02, test)
+        ('not worse by more than 2 points', 'a loss of 2 points is not ruled out')
+    """
+    lost = loss(margin, scale_of(test))
+    kept, open_ = f"not worse by more than {lost}", f"a loss of {lost} is not ruled out"
+    return {"not worse": kept, "not shown": open_}.get(said, said)
+
+
+def measured(field: str) -> tuple[str, str]:
+    """What a field of an answer measures, and its unit."""
+    if field == "latency_ms":
+        return "latency", "ms"
+    return field.replace("_tokens", " length").replace("_", " "), "tokens"
+
+
+def methods(tests: Iterable[Any]) -> str:
+    """The methods behind some tests, each once, in the order they come.
+
+    Example:
+        >>> from evalkit.stats import paired_binary_test, paired_mean_test
+        >>> methods([paired_binary_test(5, 3, 2, 1), paired_mean_test([0.1, 0.3])])
+        'McNemar mid-p with Tango intervals; paired t'
+    """
+    names = dict.fromkeys(str(one.method) for one in tests)
+    tango = {"McNemar mid-p": "McNemar mid-p with Tango intervals"}
+    return "; ".join(tango.get(name, name) for name in names) or "No test"
+
+
+def rewarded_by_accident(metrics: Iterable[str]) -> str:
+    """What each metric rewards without meaning to; "" when that is known of none of them."""
+    known = dict.fromkeys(filter(None, map(_BY_ACCIDENT.get, metrics)))
+    return f"What the metrics reward by accident: {'; '.join(known)}." if known else ""
 
 
 REMOVED = "[key removed]"

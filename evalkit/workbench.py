@@ -379,17 +379,17 @@ class Study(study.Study):
         noise: NoiseFloor | None,
         segments: Found | None,
     ) -> Evidence | None:
-        from evalkit.benchmark import handover
+        from evalkit.benchmark.benchmark import FILE, amended
         from evalkit.benchmark.frames import write_examples
         from evalkit.show.comparison import settle
 
-        path = self._handed_on / handover.FILE
+        path = self._handed_on / FILE
         marks = noise.marks if noise else {}
         write_examples(found.regressed, marks, path.parent)
-        record = handover.amended(
+        record = amended(
             path,
             bound_to=self.benchmark.bound_to,
-            slices=(slices, *slices.others),
+            slices=slices,
             noise=noise.to_dict() if noise and noise.n else None,
             noise_notes=noise.notes if noise else (),
             marks=marks,
@@ -401,30 +401,23 @@ class Study(study.Study):
         return record
 
     def _evidence(self, found: Comparison) -> Evidence:
-        from evalkit.benchmark import handover
+        from evalkit.benchmark.benchmark import FILE, evidence_of
         from evalkit.benchmark.slices import slice_table
 
         said, benchmark = self.settings, self.benchmark
-        primary = slice_table(
-            found,
-            metric=said.primary_metric,
-            fields=benchmark.fields,
-            margin=said.slice_margin,
-            power=said.power,
-        )
-        record = handover.evidence_of(
+        declared = replace(found.declared, models=benchmark.models, power=said.power)
+        found = replace(found, declared=declared)  # what the study says, also of one's own
+        fields, margin = benchmark.fields, said.slice_margin
+        record = evidence_of(
             found,
             study=self.name,
-            models=benchmark.models,
-            costs=self.costs().to_dict(),
-            slices=[primary],
+            costs=self.costs().by_model,
+            slices=slice_table(found, fields=fields, margin=margin, power=said.power),
             bound_to=benchmark.bound_to,
-            power=said.power,
-            chance_rate=found.declared.chance_rate,
             test_set_findings=self.checkup().counts(),
             own_code=benchmark.own_code,
         )
-        _written(record, self._handed_on / handover.FILE)
+        _written(record, self._handed_on / FILE)
         return record
 
 

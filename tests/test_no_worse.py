@@ -17,8 +17,8 @@ from evalkit.abtest.outcomes import deciding
 from evalkit.abtest.plan import ABPlan, Metric, power_at
 from evalkit.abtest.reading import _to_keep
 from evalkit.answers.runner import run_automated_eval
+from evalkit.benchmark.benchmark import evidence_of
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.handover import evidence_of
 from evalkit.benchmark.slices import slice_table
 from evalkit.decision import decide
 from evalkit.decision.rules import Rules
@@ -28,10 +28,9 @@ from evalkit.records import EvalResult
 from evalkit.report import chain
 from evalkit.report.gate import gate
 from evalkit.show import comparison as shown
-from evalkit.show import regressions
+from evalkit.show import plots, regressions
 from evalkit.show import verdict as spoken
 from evalkit.show.lacking import in_words
-from evalkit.show.plots import benchmark as plots
 from evalkit.study import RETIRES_SOON_DAYS, Settings, Study, retirement
 from evalkit.workbench import Study as Workbench
 
@@ -95,7 +94,7 @@ def test_a_loss_that_is_shown_but_within_the_margin_is_not_worse():
 
 def test_what_is_not_shown_has_its_price():
     found = compared(*CASES["not shown"])
-    evidence = evidence_of(found, study="s", models={}, bound_to={}, costs={})
+    evidence = evidence_of(found, study="s", bound_to={}, costs={})
     (missing,) = evidence.missing
     # Nam 1997 at 10/300 and 11/300
     needed = stats.examples_needed(10 / 300, 11 / 300, margin=MARGIN)
@@ -106,7 +105,7 @@ def test_what_is_not_shown_has_its_price():
     lost = compared(200, 6, 13, 81)  # 2.3 points lost: no number would
     assert (
         "no number"
-        in in_words(evidence_of(lost, study="s", models={}, bound_to={}, costs={}).missing[0]).price
+        in in_words(evidence_of(lost, study="s", bound_to={}, costs={}).missing[0]).price
     )
 
 

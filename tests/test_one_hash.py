@@ -108,6 +108,14 @@ def test_results_and_study_agree_on_the_hash(study):
     assert hashes_of(*results).items() <= Benchmark(study=study).bound_to.items()
 
 
+def test_one_reading_of_the_test_file_serves_both_models_and_the_hashes(study):
+    answered(study)
+    benchmark = Benchmark(study=study)
+    rows = {one.example_id: one.messages for one in benchmark.test_set.examples}
+    for result in (*benchmark.base, *benchmark.fine_tuned):
+        assert result.messages is rows[result.example_id]
+
+
 def test_a_round_bound_to_whole_journals_as_earlier_versions_did_still_counts(study):
     results = answered(study)
     paths = (study.folder / path for path in JOURNALS)

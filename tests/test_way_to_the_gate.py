@@ -12,7 +12,7 @@ from msgspec import structs
 from evalkit.abtest.lock import amend, limits, lock, schedule
 from evalkit.abtest.outcomes import deciding, read_looks
 from evalkit.abtest.plan import ABPlan, Metric
-from evalkit.benchmark import handover
+from evalkit.benchmark.benchmark import evidence_of
 from evalkit.benchmark.comparison import compare_many
 from evalkit.decision import Rules, decide
 from evalkit.evidence import Evidence
@@ -21,7 +21,6 @@ from evalkit.show import verdict as spoken
 
 ABOUT = {
     "study": "small",
-    "models": {"base": "b", "fine_tuned": "f"},
     "bound_to": {"test_set": "0"},
     "costs": {},
 }
@@ -47,13 +46,11 @@ def test_one_of_several_checkpoints_is_held_against_the_margin_by_the_wider_inte
     old, new = [1] * 100 + [0] * 100, [1] * 90 + [0] * 10 + [1] * 10 + [0] * 90
     others = {"v1": answers(new)} | {f"v{i}": answers(old) for i in range(2, 6)}
     options = {"lower_is_better": "exact_match"} if lower else {}
-    alone, _ = compare_many(answers(old), {"v1": answers(new)}, **options)
-    several, _ = compare_many(answers(old), others, **options)
+    alone = compare_many(answers(old), {"v1": answers(new)}, **options)
+    several = compare_many(answers(old), others, **options)
     words = {}
     for name, one in (("alone", alone["v1"]), ("several", several["v1"])):
-        found = gate(
-            handover.evidence_of(one, **ABOUT), benchmark_needs="not worse", benchmark_margin=0.055
-        )
+        found = gate(evidence_of(one, **ABOUT), benchmark_needs="not worse", benchmark_margin=0.055)
         layer = found.layers[0]
         words[name] = (layer.verdict, found.verdict)
         inside = layer.ci_low > -0.055

@@ -139,18 +139,19 @@ def results_from_journal(
     samples: int | None = None,
     strict: bool = True,
     remedy: str | None = "run the benchmark again to ask them",
+    read: Callable[..., dataset.TestSet] = dataset.read_examples,
 ) -> list[EvalResult]:
     """Joins a test file with the answers one model's journal holds and scores them; nothing is asked.
 
     The options are those of `run_automated_eval`; `samples` takes sample numbers below it, None all there are.
-    `remedy` is what the warning on unanswered rows advises; None gives no warning.
+    `remedy` is what the warning on unanswered rows advises; None gives no warning. `read` reads the test file.
 
     Raises:
         DataError: The journal answers none of these rows, or one of the files cannot be used.
     """
     found = journals.read_journal(journal_path)
     head, entries = found.header, found.by_key()
-    test_set = dataset.read_examples(
+    test_set = read(
         test_file,
         system_prompt=head.get("system_prompt", ""),
         system_prompt_mode=head.get("system_prompt_mode", "auto"),

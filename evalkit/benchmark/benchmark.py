@@ -1,45 +1,49 @@
-"""What both models are asked, how answers are scored, and where they are kept: a study's benchmark as one object."""
+"""A study's benchmark as one object: what both models are asked, how answers are scored, what the decision is told."""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from msgspec import structs
 
-from evalkit import ledger
+from evalkit import evidence
 from evalkit.answers import dataset, evaluation, journal, runner
-from evalkit.answers.evaluation import Evaluation, Role, prices_of
-from evalkit.answers.journal import Call
+from evalkit.answers.evaluation import ROLES, Evaluation, Role, prices_of
 from evalkit.answers.metrics import mean, quantile
 from evalkit.answers.scoring import checker as named_checker
 from evalkit.answers.scoring import own_hashes, scorers_by_name
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
+from evalkit.benchmark.slices import SliceTable
 from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, alone, read_json, to_json, utc
-from evalkit.interop.logs import Log, Row
-from evalkit.records import EvalResult, Example, answers_hash
+from evalkit.evidence import BenchmarkEvidence, Evidence
+from evalkit.files import JsonObject, utc
+from evalkit.records import (
+    OPEN_SLICES,
+    EvalResult,
+    Example,
+    Missing,
+    MissingKind,
+    OpenSlice,
+    answers_hash,
+)
 from evalkit.study import Settings, Study, named
-from evalkit.wording import count, listed, plural, without_secrets_in
+from evalkit.wording import count, listed, plural, scale_of
 
 if TYPE_CHECKING:
     from evalkit.answers.submission import Submission
 
-FOLDER = "frozen"  # of archives, below the study's
-KIND, VERSION = "evalkit-frozen", 1
-_HEAD = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode", "versions")
+FILE = "comparison.json"
+FIRST_SIZE = 200  # the lower end of the usual 200 to 500
+MOST_SLICES = 3  # that a line of what is missing names
 UNSCORED: JsonObject = {"checker": "none", "scorers": ()}
 _COSTS = {
     "model": "category",
@@ -68,10 +72,6 @@ class Costs:
         """
         rows = [{"model": role.replace("_", "-"), **one} for role, one in self.by_model.items()]
         return typed(rows, _COSTS)
-
-    def to_dict(self) -> dict[str, JsonObject]:
-        """Plain values for the evidence file."""
-        return {role: dict(one) for role, one in self.by_model.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Benchmark:
     @property
     def models(self) -> dict[str, str]:
         """Both models' names."""
-        return {"base": self.settings.base_model, "fine_tuned": self.settings.fine_tuned_model}
+        return {role: getattr(self.settings, f"{role}_model") for role in ROLES}
 
     @property
     def path(self) -> Path:
@@ -128,7 +128,7 @@ class Benchmark:
     def compared(self) -> dict[str, Comparison]:
         """The fine-tuned model and every checkpoint against base, by a p adjusted for their number where they are several."""
         said = self.settings
-        compared, _ = compare_many(
+        return compare_many(
             self.base,
             {said.fine_tuned_model: self.fine_tuned, **self.checkpoints()},
             primary_metric=said.primary_metric,
@@ -139,34 +139,30 @@ class Benchmark:
             extension=said.extension,
             first_look=said.first_look,
         )
-        return compared
 
     def compare(self) -> Comparison:
         """Both models' answers, joined and tested, with what the study declared beforehand."""
         said = self.settings
-        chance_rate = self.chance_rate()
         compared = self.compared[said.fine_tuned_model]
         sent = self.sent  # once both have been asked
-        limits = {
-            one.get("max_completion_tokens") or one.get("max_tokens") for one in sent.values()
-        }
+        names = ("max_completion_tokens", "max_tokens")
+        limits = {next(filter(None, map(one.get, names)), 0) for one in sent.values()}
         declared = Declared(
             models=self.models,
             slice_fields=self.fields,
             slice_margin=said.slice_margin or None,
             power=said.power,
             finder_pattern=said.finder_pattern,
-            chance_rate=chance_rate,
+            chance_rate=self.chance_rate(),
             sent=sent,
-            max_tokens=(limits.pop() or 0) if len(limits) == 1 else 0,
+            max_tokens=limits.pop() if len(limits) == 1 else 0,
         )
         return replace(compared, declared=declared)
 
     @property
     def journals(self) -> dict[str, Path]:
         """Both models' journals."""
-        said = self.settings
-        files = {"base": said.base_journal, "fine_tuned": said.fine_tuned_journal}
+        files = {role: getattr(self.settings, f"{role}_journal") for role in ROLES}
         return {role: self.study.path(file) for role, file in files.items()}
 
     @property
@@ -188,8 +184,20 @@ class Benchmark:
     def test_set(self) -> dataset.TestSet:
         """The test set, read and checked once."""
         said = self.settings
-        prompt, limit = said.system_prompt, said.limit
-        return dataset.read_examples(self.path, system_prompt=prompt, limit=limit, **self._labels)
+        how = {"system_prompt": said.system_prompt, "system_prompt_mode": "auto"}
+        return self._read_rows(self.path, **how, limit=said.limit, **self._labels)
+
+    @cached_property
+    def _read_rows(self) -> Callable[..., dataset.TestSet]:
+        """Reads the test file once for each way of reading it."""
+        known: dict[tuple[object, ...], dataset.TestSet] = {}
+
+        def read(path: Path, **how: Any) -> dataset.TestSet:
+            if (key := (path, *sorted(how.items()))) not in known:
+                known[key] = dataset.read_examples(path, **how)
+            return known[key]
+
+        return read
 
     def results(self, role: Role) -> list[EvalResult]:
         """A model's scored answers: from its journal, and when it may ask, from the model for what the journal lacks.
@@ -241,8 +249,7 @@ class Benchmark:
     ) -> list[EvalResult]:
         """Asks a model with the study's parameters; what the journal holds is not asked again."""
         how = {"journal": journal_path, "prices": self.prices, **self._request(role)}
-        how["limit"] = 0 if test_file else self.settings.limit
-        how |= options
+        how |= {"limit": 0 if test_file else self.settings.limit, **options}
         return runner.run_automated_eval(self.models[role], test_file or self.path, **how)
 
     def evaluation(self, role: Role, *, about: Mapping[str, object]) -> Evaluation:
@@ -269,11 +276,10 @@ class Benchmark:
     @property
     def bound_to(self) -> dict[str, str]:
         """Hashes of the test set, of both models' answers to it and of their journals: what the evidence is valid for."""
-        bound, said = {"test_set": self.test_set.fingerprint}, self.settings
-        how = {"limit": said.limit, "strict": said.strict, "remedy": None, **UNSCORED}
+        bound = {"test_set": self.test_set.fingerprint}
         for role, path in self.journals.items():
-            answers = runner.results_from_journal(path, self.path, **how)
-            bound |= {role: answers_hash(answers), f"{role}_journal": journal.answers_hash(path)}
+            answers = answers_hash(self._read(path, remedy=None, **UNSCORED))
+            bound |= {role: answers, f"{role}_journal": journal.answers_hash(path)}
         return bound
 
     def chance_rate(self) -> float | None:
@@ -316,8 +322,9 @@ class Benchmark:
             "currency": currency,
         }
 
-    def _read(self, path: Path, *, remedy: str) -> list[EvalResult]:
-        how = {"limit": self.settings.limit, **self._labels, **self._scoring}
+    def _read(self, path: Path, *, remedy: str | None, **scoring: Any) -> list[EvalResult]:
+        how = {"read": self._read_rows, "limit": self.settings.limit, **self._labels}
+        how |= scoring or self._scoring
         return runner.results_from_journal(path, self.path, remedy=remedy, **how)
 
     def _to_ask(self) -> str:
@@ -431,246 +438,174 @@ def gaps(
     return Gaps(n_calls=2 * len(wanted), base=lacking[0], fine_tuned=lacking[1], n_failed=failed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """What came of a file in a study.
-
-    Attributes:
-        n: Answers written.
-        unused: Ids of the file that no row of the test set has.
-        unanswered: Rows of the test set without an answer now.
-        named: The model's name in the study, which the file's may differ from.
-    """
-
-    journal: Path
-    log: Log
-    n: int
-    unused: tuple[str, ...]
-    unanswered: int
-    named: str
-
-    def __str__(self) -> str:
-        log = self.log
-        told = [f"{log}", f"{plural(self.n, 'answer')} written to {self.journal}"]
-        if self.unused:
-            few = listed([repr(one) for one in self.unused[:3]])
-            ids = f"{plural(len(self.unused), 'id')} of the file"
-            told.append(f"{ids} stand in no row of the test set, first {few}")
-        if self.unanswered:
-            rows = f"{plural(self.unanswered, 'row')} of the test set"
-            verb = "has" if self.unanswered == 1 else "have"
-            told.append(f"{rows} {verb} no answer; a run with live: true asks")
-        if log.model and log.model != self.named:
-            both = f"the study calls this model {self.named!r}, the file {log.model!r}"
-            told.append(f"{both}; the journal notes both")
-        return "\n".join([*told, *log.notes])
+# ---- what the benchmark hands to the decision: written once, amended by what is found out later
 
 
-def import_answers(benchmark: Benchmark, log: Log, role: Role) -> Imported:
-    """Writes a file's answers into a study's journal, as if the study had asked; it will not ask them again.
-
-    Answers are joined on the id of a row, else on the very same question. All or nothing: the journal is written once
-    every answer has its place, and a journal that is there already takes only answers it lacks.
-
-    Raises:
-        DataError: No row of the test set is answered, or the journal belongs to other answers.
-    """
-    path, asked = (
-        benchmark.journals[role],
-        benchmark.evaluation(role, about={"imported": log.about}),
-    )
-    places = list(_places(asked, log))
-    if not places:
-        answers = plural(len(log.rows), "answer")
-        raise DataError(
-            f"{log.path}: none of its {answers} is to a row of {benchmark.path}, by id or by question; "
-            "is it another test set?"
-        )
-    with journal.Writer(path, asked.header()) as writer:
-        for call, row in places:
-            if call.key not in writer:
-                writer.append(call.key, call.example.example_id, call.sample, row.scored)
-    used = {row.example_id for _, row in places}
-    answered = {call.example.example_id for call, _ in places}
-    ids = dict.fromkeys(row.example_id for row in log.rows)
-    return Imported(
-        journal=path,
-        log=log,
-        n=len(places),
-        unused=tuple(one for one in ids if one not in used),
-        unanswered=sum(one.example_id not in answered for one in asked.test_set),
-        named=benchmark.models[role],
-    )
-
-
-def _places(asked: Evaluation, log: Log) -> Iterable[tuple[Call, Row]]:
-    by_id = {(row.example_id, row.sample): row for row in log.rows}
-    by_question = {(_question(row.messages), row.sample): row for row in log.rows if row.messages}
-    for call in asked.calls():
-        example = call.example
-        row = by_id.get((example.example_id, call.sample))
-        row = row or by_question.get((_question(example.messages), call.sample))
-        if row:
-            yield call, row
-
-
-def _question(messages: Iterable[Mapping[str, object]]) -> str:
-    return "\n".join(
-        str(one.get("content")).strip() for one in messages if one.get("role") == "user"
-    )
-
-
-# ---- a model's answers kept for the time when it answers no more
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
-    """An archive.
-
-    Attributes:
-        folder: Where it is, below the study's folder.
-        record: What stands in its `frozen.json`.
-        is_new: False when the same answers stood in an archive already.
-    """
-
-    folder: Path
-    record: JsonObject
-    is_new: bool
-
-    def __str__(self) -> str:
-        told = [
-            f"{self.folder}: {'frozen' if self.is_new else 'holds the same answers already'}",
-            *(f"{name}: {_counted(one)}" for name, one in self.record["sets"].items()),
-        ]
-        home, role = self.folder.parents[1], self.record["role"]
-        place = (self.folder / f"{role}.jsonl").relative_to(home).as_posix()
-        return "\n".join([*told, f"to go on without the model: {role}_journal: {place}"])
-
-
-def freeze(
-    benchmark: Benchmark,
-    role: Role,
+def evidence_of(
+    comparison: Comparison,
     *,
-    prompts: Path | None = None,
-    samples: int = 0,
+    study: str,
+    bound_to: Mapping[str, str],
+    costs: Mapping[str, JsonObject],
+    slices: SliceTable | None = None,
+    test_set_findings: Mapping[str, int] | None = None,
+    own_code: Mapping[str, str] | None = None,
     now: datetime | None = None,
-) -> Frozen:
-    """Asks a model what its journal lacks, and copies questions and answers to `frozen/<model>-<date>`.
+) -> BenchmarkEvidence:
+    """The comparison as a record of plain numbers.
 
     Args:
-        benchmark: The study's benchmark.
-        role: Which model.
-        prompts: Further questions, chat JSONL, such as a sample from production; they get a journal of their own.
-        samples: How often each is asked; 0 as the study says.
-        now: The date in the archive's name.
-
-    Raises:
-        DataError: The journal is in an archive itself, or a file cannot be used.
-        DesignError: `samples` is below 0.
-        ModelError: Something must be asked, and cannot be.
+        comparison: The result.
+        study: The study's name.
+        bound_to: Hashes it is valid for.
+        costs: Tokens, latency and money by role.
+        slices: The primary metric's table.
+        test_set_findings: The doctor's, counted by kind.
+        own_code: Files with functions of one's own, and their hashes.
+        now: Time of making; the present by default.
     """
-    if samples < 0:
-        raise DesignError(f"--samples {samples}: need at least 1, or leave it out")
-    path, study = benchmark.journals[role], benchmark.study
-    asked = {"samples": samples or benchmark.settings.samples}
-    benchmark.ask(role, path, **asked, **UNSCORED)
-    sources = {"test": (benchmark.path, path)}
-    if prompts:
-        own = study.path(f"journals/{role}_prompts.jsonl")
-        benchmark.ask(role, own, prompts, slice_fields=(), cluster_field=None, **asked, **UNSCORED)
-        sources["prompts"] = (prompts, own)
-    home = study.folder / FOLDER
-    home.mkdir(exist_ok=True)
-    with alone(home), tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as partial:
-        (folder := Path(partial, "archive")).mkdir()
-        at = now or datetime.now(UTC)
-        record = _laid_down(benchmark, role, sources, folder, at)
-        if same := _same(home, record):
-            return Frozen(folder=same, record=record, is_new=False)
-        return Frozen(folder=_put(study.folder, folder, record, at), record=record, is_new=True)
+    roles = {"base": comparison.base, "fine_tuned": comparison.fine_tuned}
+    against, fragility, wide = comparison.noninferiority, comparison.fragility, comparison.widened
+    return BenchmarkEvidence(
+        study=study,
+        made_at=utc(now),
+        models=dict(comparison.declared.models),
+        bound_to=dict(bound_to),
+        simulated=False,
+        metric=comparison.primary_metric.replace("_", " "),
+        unit="examples",
+        primary=evidence.ReportedTest.of(comparison.primary.to_dict()),
+        missing=tuple(_missing_verdict(comparison)),
+        details=evidence.BenchmarkDetails(
+            metrics=_metrics(comparison),
+            p_adjusted=dict(comparison.p_adjusted),
+            cells=evidence.Cells.of(comparison.cells),
+            fragile=fragility.fragile,
+            slices=_reported(slices),
+            widened=wide
+            and evidence.Interval(ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha),
+            n_compared=comparison.n_compared,
+            test_set_findings=test_set_findings or {},
+            own_code=own_code or {},
+            costs=costs,
+            reported={
+                "cells_metric": comparison.status_metric,
+                "fragility": {
+                    "fragile": fragility.fragile,
+                    "n_errors": fragility.n_errors,
+                    "without_errors": fragility.without_errors.to_dict(),
+                    "sentence": str(fragility),
+                },
+                "noninferiority": against and against.to_dict(),
+                "outcomes": {role: dict(one.outcomes) for role, one in roles.items()},
+                "n": comparison.n,
+                "question": comparison.question,
+                "conclusion": comparison.conclusion,
+                "clustered": comparison.clustered,
+                "unmatched": {
+                    "base": [*comparison.unmatched_base],
+                    "fine_tuned": [*comparison.unmatched_fine_tuned],
+                },
+                "notes": [*comparison.notes],
+                "slices_other_metrics": [],
+                "chance_rate": comparison.declared.chance_rate,
+            },
+        ),
+    )
 
 
-def _laid_down(
-    benchmark: Benchmark,
-    role: Role,
-    sources: Mapping[str, tuple[Path, Path]],
-    folder: Path,
-    at: datetime,
-) -> JsonObject:
-    """Copies all files into a folder; what is said of them is said of the copies."""
-    sets = {}
-    for name, (questions, answers) in sources.items():
-        end = "" if name == "test" else f"_{name}"
-        copies = (folder / f"{name}.jsonl", folder / f"{role}{end}.jsonl")
-        for old, new in zip((questions, answers), copies, strict=True):
-            shutil.copyfile(old, new)
-        sets[name] = _told(benchmark, *copies, is_test=name == "test")
-    head = journal.read_header(folder / f"{role}.jsonl")
-    record = {
-        "kind": KIND,
-        "version": VERSION,
-        "study": benchmark.study.name,
-        "role": role,
-        **{name: head.get(name) for name in _HEAD},
-        "frozen_at": utc(at),
-        "frozen_with": version("evalkit"),
-        "sets": sets,
-        "files": ledger.files_sealed(folder, sorted(folder.iterdir())),
-    }
-    (folder / journal.ARCHIVE).write_bytes(to_json(without_secrets_in(record)))
-    return record
+def amended(
+    path: Path,
+    *,
+    bound_to: Mapping[str, str],
+    slices: SliceTable,
+    noise: JsonObject | None,
+    **reported: object,
+) -> Evidence | None:
+    """What comparison.json holds, with what the regression chapter found; doing it twice changes nothing more.
+
+    Returns:
+        None when the benchmark chapter has not written the file for these very answers.
+    """
+    old = Evidence.read(path) if path.exists() else None
+    if not isinstance(old, BenchmarkEvidence) or dict(old.bound_to) != dict(bound_to):
+        return None
+    kept = [one for one in old.missing if one.kind != OPEN_SLICES]
+    others = [row for one in slices.others for row in one.to_dict()]
+    rest = {**old.details.reported, "slices_other_metrics": others, **reported}
+    details = structs.replace(
+        old.details, slices=_reported(slices), noise_floor=noise, reported=rest
+    )
+    return replace(old, missing=(*kept, *_missing_slices(slices)), details=details)
 
 
-def _told(benchmark: Benchmark, questions: Path, answers: Path, *, is_test: bool) -> JsonObject:
-    """What there is to know of one set of questions and its answers; all samples count, and errors are counted too."""
-    limit, strict = (benchmark.settings.limit if is_test else None), benchmark.settings.strict
-    how = {"limit": limit, "strict": strict}
-    results = runner.results_from_journal(answers, questions, remedy=None, **how, **UNSCORED)
-    entries = journal.read_journal(answers).entries
-    times = sorted(one.at for one in entries if one.at)
+def _missing_verdict(comparison: Comparison) -> Iterable[Missing]:
+    if comparison.conclusion not in {"no difference shown", "not shown", "too early"}:
+        return
+    primary, margin = comparison.primary, comparison.margin
+    ruled_out = margin is not None and comparison.n > 0
+    if not ruled_out and comparison.expects_nothing and primary.estimate is None:
+        yield Missing(kind="no_right_answers")
+        return
+    kind, more, in_all = _price(comparison)
+    yield Missing(
+        kind=kind,
+        n=comparison.n if ruled_out else primary.n,
+        more=more,
+        needed=in_all,
+        margin=margin,
+        shown_as=scale_of(primary),
+        chance=comparison.declared.power,
+    )
+
+
+def _price(comparison: Comparison) -> tuple[MissingKind, int | None, int | None]:
+    """What would settle it, how many more examples that takes, and how many in all."""
+    n, looks = comparison.n_to_settle, comparison.extension
+    if not comparison.n:
+        return "first_examples", FIRST_SIZE, None
+    if n and looks and not looks.first_look:
+        return "second_look", comparison.n, None
+    if n:
+        return "more_examples", n - comparison.primary.n, n
+    if comparison.margin:
+        return "no_examples_would", None, None
+    return "half_the_difference", 3 * comparison.n, None
+
+
+def _missing_slices(slices: SliceTable) -> Iterable[Missing]:
+    """One line for all open slices, the largest loss first, so that they leave room for what other layers miss."""
+    settled = ((row, row.n_to_settle) for row in slices if row.safety or row.gain < 0)
+    known = sorted(((row, n) for row, n in settled if n), key=lambda one: one[0].gain)
+    told = [
+        OpenSlice(
+            name=row.slice,
+            n=row.n,
+            more=n - row.n,
+            estimate=row.estimate,
+            shown_as=scale_of(row.test),
+        )
+        for row, n in known[:MOST_SLICES]
+    ]
+    if told:
+        yield Missing(
+            kind=OPEN_SLICES,
+            chance=known[0][0].wanted_chance,
+            slices=tuple(told),
+            further=len(known) - len(told),
+        )
+
+
+def _metrics(comparison: Comparison) -> dict[str, evidence.ReportedMetric]:
     return {
-        "questions": questions.name,
-        "answers": answers.name,
-        "fingerprint": dataset.read_examples(questions, **how).fingerprint,
-        "n_examples": len({one.example_id for one in results}),
-        "n_answers": len(results),
-        "outcomes": dict(Counter(one.outcome for one in results)),
-        "served_models": dict(Counter(one.answer.served_model or "" for one in entries)),
-        "answers_hash": answers_hash(results),
-        "journal_hash": journal.answers_hash(answers),
-        "first_at": times[0] if times else "",
-        "last_at": times[-1] if times else "",
+        name: evidence.ReportedMetric(
+            base=one.base and evidence.Level.of(one.base.to_dict()),
+            fine_tuned=one.fine_tuned and evidence.Level.of(one.fine_tuned.to_dict()),
+            test=evidence.ReportedTest.of(one.test.to_dict()),
+        )
+        for name, one in comparison.changes.items()
     }
 
 
-def _same(home: Path, record: Mapping[str, object]) -> Path | None:
-    """The archive that holds the very same files."""
-    for path in sorted(home.glob(f"*/{journal.ARCHIVE}")):
-        said = read_json(path, said="not an archive's record", remedy="restore it from a copy")
-        if isinstance(said, dict) and said.get("files") == record["files"]:
-            return path.parent
-    return None
-
-
-def _put(study: Path, partial: Path, record: Mapping[str, object], at: datetime) -> Path:
-    """Seals the files in the study's ledger and puts the folder there, under a name that is free."""
-    model = re.sub(r"[^A-Za-z0-9._]+", "-", str(record["model"])).strip("-.")[:60] or "model"
-    name = f"{model}-{at.astimezone(UTC):%Y-%m-%d}"
-    home, number = study / FOLDER, 1
-    while (folder := home / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    files = {folder / one.name: ledger.sha256_of(one) for one in partial.iterdir()}
-    facts = {"model": record["model"], "role": record["role"], "folder": folder.name}
-    try:
-        with ledger.sealing(study, "frozen", facts, files):
-            partial.rename(folder)
-    except OSError as why:
-        raise DataError(f"{folder}: cannot be written ({why.strerror}); free some space") from why
-    return folder
-
-
-def _counted(told: JsonObject) -> str:
-    outcomes = [f"{n} {outcome}" for outcome, n in told["outcomes"].items()]
-    served = [repr(name) for name in told["served_models"] if name]
-    by = f", served by {listed(served)}" if served else ""
-    return f"{plural(told['n_answers'], 'answer')} to {plural(told['n_examples'], 'example')} ({listed(outcomes)}){by}"
+def _reported(slices: SliceTable | None) -> tuple[evidence.ReportedSlice, ...]:
+    return tuple(evidence.ReportedSlice.of(row) for row in (slices.to_dict() if slices else ()))

@@ -11,15 +11,7 @@ import pandas as pd
 
 from evalkit import stats
 from evalkit.answers import metrics, scoring
-from evalkit.answers.metrics import (
-    Metrics,
-    Pair,
-    by_id,
-    cells_of,
-    check_matches,
-    pair_of,
-    paired_test,
-)
+from evalkit.answers.metrics import Metrics, Pair
 from evalkit.benchmark import frames
 from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject
@@ -220,20 +212,20 @@ class Comparison(Brief):
     @property
     def changes(self) -> dict[str, Change]:
         """What became of every metric, by name, and what is said of it."""
-        return {name: self._change(name, test) for name, test in self.tests.items()}
-
-    def _change(self, name: str, test: Result) -> Change:
-        is_primary = name == self.primary_metric
-        p_value = self.p_adjusted.get(name, test.p_decides)
-        return Change(
-            metric=name,
-            is_primary=is_primary,
-            base=self.base.by_metric.get(name),
-            fine_tuned=self.fine_tuned.by_metric.get(name),
-            test=test,
-            p_value=p_value,
-            verdict=self.conclusion if is_primary else test.verdict_by(p_value),
-        )
+        found = {}
+        for name, test in self.tests.items():
+            is_primary = name == self.primary_metric
+            p_value = self.p_adjusted.get(name, test.p_decides)
+            found[name] = Change(
+                metric=name,
+                is_primary=is_primary,
+                base=self.base.by_metric.get(name),
+                fine_tuned=self.fine_tuned.by_metric.get(name),
+                test=test,
+                p_value=p_value,
+                verdict=self.conclusion if is_primary else test.verdict_by(p_value),
+            )
+        return found
 
     @property
     def fixed(self) -> tuple[Pair, ...]:
@@ -246,9 +238,13 @@ class Comparison(Brief):
         return Many(one for one in self.pairs if one.status == "regressed")
 
     @property
-    def price_level(self) -> float:
-        """The level at which the primary metric is priced: that of its look, shared by the models compared."""
-        return self.primary.alpha / self.n_compared
+    def n_to_settle(self) -> int | None:
+        """Examples in all that would settle the question at the rates seen; None when no number would."""
+        level = (
+            self.primary.alpha / self.n_compared
+        )  # that of its look, shared by the models compared
+        how = {"margin": self.margin or 0.0, "alpha": level, "power": self.declared.power}
+        return stats.examples_to_settle(self.primary, **how)
 
     @property
     def expects_nothing(self) -> bool:
@@ -263,7 +259,7 @@ class Comparison(Brief):
 
     def test_of(self, pairs: Sequence[Pair], metric: str, *, alpha: float | None = None) -> Result:
         """The paired test of some of the examples, made as the comparison's own are."""
-        return paired_test(
+        return metrics.paired_test(
             pairs,
             metric,
             alpha=self.alpha if alpha is None else alpha,
@@ -320,7 +316,7 @@ class Comparison(Brief):
             DesignError: A field that no example carries.
             DataError: The series has no value for some example, or two.
         """
-        from evalkit.benchmark.slices import own_slice, slice_tables
+        from evalkit.benchmark.slices import own_slice, slice_table
 
         said, cut = self.declared, self
         fields = said.slice_fields
@@ -330,17 +326,15 @@ class Comparison(Brief):
         elif by is not None:
             fields = tuple(str(one) for one in named(by))
         margin = said.slice_margin if margin is None else margin
-        first, *others = slice_tables(cut, fields=fields, margin=margin, power=said.power)
-        return replace(first, others=tuple(others))
+        return slice_table(cut, fields=fields, margin=margin, power=said.power, others=True)
 
     def find_slices(self) -> Found:
         """Where else the losses lie: found by looking, so a hunch that needs fresh examples."""
         from evalkit.benchmark.slices import find_slices
 
         pattern = self.declared.finder_pattern
-        return find_slices(
-            self, predicates={f"input matches {pattern}": pattern} if pattern else {}
-        )
+        own = {f"input matches {pattern}": pattern} if pattern else {}
+        return find_slices(self, predicates=own)
 
     def __str__(self) -> str:
         metric = self.primary_metric.replace("_", " ")
@@ -395,28 +389,34 @@ def compare_models(
         >>> dict(result.cells), result.regressed[0].example_id, round(result.exact_match_improvement, 6)
         ({'both_right': 1, 'fixed': 8, 'regressed': 1, 'both_wrong': 0}, '0', 0.7)
     """
-    old = by_id(_results(base_results, "base"), "base")
-    new = by_id(_results(ft_results, "fine-tuned"), "fine-tuned")
+    old = metrics.by_id(_results(base_results, "base"), "base")
+    new = metrics.by_id(_results(ft_results, "fine-tuned"), "fine-tuned")
     shared = [name for name in old if name in new]
-    check_matches(old, new, shared)
+    metrics.check_matches(old, new, shared)
     before, after = ([one for name in shared for one in side[name]] for side in (old, new))
     names, odd = _metrics_to_test(before, after, primary_metric)
     lower = _lower(lower_is_better, names)
     values = (metrics.value(one, primary_metric) for one in (*before, *after))
     by = primary_metric if all(one in (0.0, 1.0) for one in values) else "exact_match"
     pairs = tuple(
-        pair_of(name, old[name], new[name], names, by, lower_is_better=by in lower)
+        metrics.pair_of(name, old[name], new[name], names, by, lower_is_better=by in lower)
         for name in shared
     )
     n, sides = len(pairs), [side for one in pairs for side in (one.base, one.fine_tuned)]
     clustered = any(side.cluster is not None for side in sides)
-    looks = _looks(extension, first_look)
+    if first_look and not extension:
+        raise DesignError(
+            f"first_look is {first_look}, but no extension was declared; set extension: true, or test fresh examples alone"
+        )
+    looks = Extension(first_look=first_look) if extension else None
     level = looks.level(n, alpha) if looks and n else alpha
 
     def tested(name: str, some: Sequence[Pair] = pairs) -> Result:
         at = level if name == primary_metric else alpha
         turned = name in lower
-        return paired_test(some, name, alpha=at, clustered=clustered, lower_is_better=turned)
+        return metrics.paired_test(
+            some, name, alpha=at, clustered=clustered, lower_is_better=turned
+        )
 
     tests = {name: tested(name) for name in names}
     primary, kept = tests[primary_metric], [one for one in pairs if not one.any_error]
@@ -436,11 +436,11 @@ def compare_models(
         primary=primary,
         tests=tests,
         beside={
-            name: paired_test(pairs, name, alpha=alpha, lower_is_better=name in lower)
+            name: metrics.paired_test(pairs, name, alpha=alpha, lower_is_better=name in lower)
             for name in (names if clustered else ())
         },
         p_adjusted=dict(zip(others, adjusted, strict=True)),
-        cells=cells_of(pairs),
+        cells=metrics.cells_of(pairs),
         pairs=pairs,
         fragility=Fragility(
             n_errors=n - len(kept),
@@ -471,40 +471,34 @@ def _results(given: Iterable[EvalResult] | pd.DataFrame, side: str) -> Iterable[
     return results
 
 
-def _looks(extension: bool, first_look: int) -> Extension | None:
-    if first_look and not extension:
-        raise DesignError(
-            f"first_look is {first_look}, but no extension was declared; set extension: true, or test fresh examples alone"
-        )
-    return Extension(first_look=first_look) if extension else None
-
-
 def compare_many(
     base_results: Iterable[EvalResult],
     others: Mapping[str, Iterable[EvalResult]],
     *,
     alpha: float = 0.05,
     **options: Any,  # of `compare_models`
-) -> tuple[dict[str, Comparison], dict[str, float | None]]:
+) -> dict[str, Comparison]:
     """Compares several models with the same base; their primary tests' p, adjusted by Holm, decide their verdicts.
 
     The best of ten models that are no better than the base shows a p below 0.05 in one study of five. Against a margin,
     each interval is as wide as so many models need (Bonferroni).
 
     Returns:
-        The comparisons, each with the adjusted p in its primary test where there are several, and the adjusted p.
+        The comparisons, each with the adjusted p in its primary test where there are several.
     """
     base = list(base_results)
     compared = {
         name: compare_models(base, results, alpha=alpha, **options)
         for name, results in others.items()
     }
+    if len(compared) == 1:
+        return compared
     own = {name: one.primary.p_decides for name, one in compared.items()}
-    adjusted = _holm(own)
-    for name, one in compared.items() if len(compared) > 1 else ():
+    adjusted, decided = _holm(own), {}
+    for name, one in compared.items():
         without = _holm(own | {name: one.fragility.without_errors.p_decides})[name]
-        compared[name] = _one_of_several(one, adjusted[name], without, len(compared))
-    return compared, adjusted
+        decided[name] = _one_of_several(one, adjusted[name], without, len(compared))
+    return decided
 
 
 def _holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -646,7 +640,7 @@ def compare_files(
         DesignError: Several scores could decide, and none was named.
     """
     old, new = (
-        _with_numbers(one if isinstance(one, Log) else read_log(one, test_file=test_file))
+        one if isinstance(one, Log) else read_log(one, test_file=test_file)
         for one in (base, fine_tuned)
     )
     new = _aligned(old, new)
@@ -667,14 +661,6 @@ def compare_files(
     return replace(
         compared, declared=Declared(models={"base": names[0], "fine_tuned": names[1]}), notes=notes
     )
-
-
-def _with_numbers(log: Log) -> Log:
-    """The log without the scores that are never a number: nothing can be compared on them."""
-    there = set(log.scores)
-    scores = ({name: row.scores[name] for name in row.scores if name in there} for row in log.rows)
-    rows = zip(log.rows, scores, strict=True)
-    return replace(log, rows=tuple(replace(row, scores=kept) for row, kept in rows))
 
 
 def _aligned(old: Log, new: Log) -> Log:

@@ -35,7 +35,7 @@ from evalkit.conversation import Messages, attachments, conversation_text
 from evalkit.errors import DataError
 from evalkit.files import read_record, to_line, write_whole
 from evalkit.records import Brief, Example
-from evalkit.wording import html_table, listed, plural
+from evalkit.wording import listed, plural
 
 NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
 GRAM = 8  # words in a row that are unlikely to be shared by chance
@@ -123,9 +123,6 @@ class Checkup(Brief):
     def __str__(self) -> str:
         found = [f"{kind} {n}" for kind, n in self.counts().items()]
         return f"{self.path}: {plural(self.n, 'row')}, found: {listed(found) or 'nothing'}."
-
-    def _repr_html_(self) -> str:
-        return html_table({"file": self.path, "rows": self.n, **self.counts()})
 
 
 def examine(

@@ -22,7 +22,7 @@ from evalkit.errors import ModelError
 from evalkit.files import JsonObject, to_line
 from evalkit.records import Brief, EvalResult
 from evalkit.stats import RateInterval
-from evalkit.wording import cleaned, html_table, redacted, share
+from evalkit.wording import cleaned, redacted, share
 
 Mark = Literal["flips", "stable", "not re-asked"]
 MARKS: tuple[Mark, ...] = ("flips", "stable", "not re-asked")
@@ -149,9 +149,6 @@ class NoiseFloor(Brief):
             return f"The noise floor was not measured. {' '.join(self.notes)}".strip()
         told = "; ".join(f"{role}: {one}" for role, one in self.by_model.items())
         return f"Asked twice on this machine, {told}."
-
-    def _repr_html_(self) -> str:
-        return html_table({"noise floor": str(self), "notes": " ".join(self.notes)})
 
 
 def noise_floor(

@@ -24,11 +24,10 @@ from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject
 from evalkit.records import Brief
 from evalkit.stats import PairedBinaryTest, Result
-from evalkit.wording import amount, effect, html_table, percent, plural, scale_of
+from evalkit.wording import plural
 
 MIN_N = 30  # below it a slice is called small; it is tested all the same
 LABEL = "exploratory: found by looking, so it needs fresh examples to be believed"
-_ROUNDING = 1e-12  # what is left where the means of several samples cancel
 MAX_VALUES = 20  # a field with more values names examples, not slices
 
 Standing = Literal["worse", "shown safe", "looks bad", "could not have been seen"]
@@ -162,9 +161,11 @@ class SliceRow:
         margin, test, power = self.margin or 0.0, self.test, self.wanted_chance
         prices = []
         if margin:
-            prices.append(examples_to_settle(test, margin=margin, alpha=test.alpha, power=power))
+            prices.append(
+                stats.examples_to_settle(test, margin=margin, alpha=test.alpha, power=power)
+            )
         if not margin or self.gain < 0:
-            prices.append(examples_to_settle(test, alpha=self._first_level, power=power))
+            prices.append(stats.examples_to_settle(test, alpha=self._first_level, power=power))
         return min(filter(None, prices), default=None)
 
     def to_dict(self) -> JsonObject:
@@ -187,8 +188,6 @@ class SliceTable(Brief):
     metric: str
     rows: tuple[SliceRow, ...]
     margin: float | None = None
-    n_tested: int = 0
-    alpha: float = 0.05
     folded: Mapping[str, int] = field(default_factory=dict)
     others: tuple[SliceTable, ...] = ()
 
@@ -227,12 +226,6 @@ class SliceTable(Brief):
         """Plain rows, each with the metric's name."""
         return [{**one.to_dict(), "metric": self.metric} for one in self.rows]
 
-    def _repr_html_(self) -> str:
-        said = {
-            row.slice: f"{row.verdict}, {amount(row.estimate, scale_of(row.test))}" for row in self
-        }
-        return html_table(said)
-
 
 def own_slice(comparison: Comparison, values: pd.Series) -> Comparison:
     """The comparison with one slice field: a value of one's own an example; an empty one counts as not given.
@@ -240,120 +233,89 @@ def own_slice(comparison: Comparison, values: pd.Series) -> Comparison:
     Raises:
         DataError: The series has no value for some example, or two.
     """
-    name, known = str(values.name or "own"), {}
-    for example_id, value in values.items():
-        if str(example_id) in known:
-            raise DataError(f"the series {name!r} has two values for example {example_id!r}")
-        known[str(example_id)] = value
-    lacking = [one.example_id for one in comparison.pairs if one.example_id not in known]
-    if lacking:
+    name, ids = str(values.name or "own"), values.index.map(str)
+    if ids.has_duplicates:
+        twice = values.index[ids.duplicated()].tolist()[0]
+        raise DataError(f"the series {name!r} has two values for example {twice!r}")
+    known = {*ids}
+    if lacking := [one.example_id for one in comparison.pairs if one.example_id not in known]:
         raise DataError(
             f"the series {name!r} has no value for {plural(len(lacking), 'example')}, first {lacking[0]!r}; its "
             "index must hold the ids: frame.set_index('example_id')[...]"
         )
-    empty = {one for one, missing in zip(known, values.isna(), strict=True) if missing}
+    given = values.set_axis(ids).dropna().map(str).to_dict()
 
     def cut(pair: Pair) -> Pair:
-        slices = {} if pair.example_id in empty else {name: str(known[pair.example_id])}
+        slices = {name: given[pair.example_id]} if pair.example_id in given else {}
         return replace(pair, base=replace(pair.base, slices=slices))
 
-    return replace(comparison, pairs=tuple(cut(one) for one in comparison.pairs))
+    return replace(comparison, pairs=tuple(map(cut, comparison.pairs)))
 
 
 def slice_table(
     comparison: Comparison,
     *,
-    metric: str = "",
     fields: Sequence[str] = (),
     margin: float | None = None,
     power: float = 0.8,
+    others: bool = False,
 ) -> SliceTable:
     """The paired difference in every slice of the declared fields, each tested exactly; Holm over all of them.
 
     Args:
         comparison: The comparison of the two models.
-        metric: The comparison's primary metric by default.
         fields: Declared fields, all that the results carry by default.
         margin: Largest loss, as a fraction, that a slice may show and still be "not worse".
         power: For the number of examples that would settle a slice.
+        others: The metrics that are not primary too; their p are adjusted together, over all their slices.
 
     Raises:
         DesignError: A field that no example carries.
     """
-    metrics = [metric or comparison.primary_metric]
-    return _tables(comparison, metrics, fields=fields, margin=margin, power=power)[0]
-
-
-def slice_tables(
-    comparison: Comparison,
-    *,
-    fields: Sequence[str] = (),
-    margin: float | None = None,
-    power: float = 0.8,
-) -> tuple[SliceTable, ...]:
-    """One table a metric, the primary one first; the others' p are adjusted together, over all their slices."""
-    first = comparison.primary_metric
-    others = [name for name in comparison.tests if name != first]
-    given = {"fields": fields, "margin": margin, "power": power}
-    return *_tables(comparison, [first], **given), *_tables(comparison, others, **given)
-
-
-def _tables(
-    comparison: Comparison,
-    metrics: Sequence[str],
-    *,
-    fields: Sequence[str],
-    margin: float | None,
-    power: float,
-) -> tuple[SliceTable, ...]:
-    """A table a metric; Holm over the rows of all of them."""
     pairs, margin = comparison.pairs, margin or None
     known = slice_fields(pairs, fields)
     shown = {name: shown_values(pairs, name) for name in fields or known}
-    groups = slices_of(pairs, tuple(shown))
-    tests = {(m, name): comparison.test_of(groups[name], m) for m in metrics for name in groups}
-    exact = [one.p_decides if one.p_exact is None else one.p_exact for one in tests.values()]
-    adjusted = dict(zip(tests, stats.adjust(exact), strict=True))
-    n_tested = sum(one is not None for one in exact)
-
-    def is_beyond(metric: str, name: tuple[str, str]) -> bool:
-        """A loss is one side, so all slices together may spend alpha on it; one slice never more than its own interval."""
-        if not margin or _best_end(tests[metric, name]) >= -margin:
-            return False
-        level = min(1.0, 2 / len(groups)) * comparison.alpha
-        strict = comparison.test_of(groups[name], metric, alpha=level)
-        return _best_end(strict) < -margin and strict.p_decides < level
-
-    def row(metric: str, name: tuple[str, str]) -> SliceRow:
-        group, test = groups[name], tests[metric, name]
-        return SliceRow(
-            slice=label(*name),
-            field=name[0],
-            value=name[1],
-            base_rate=mean([one.base_values[metric] for one in group]),
-            fine_tuned_rate=mean([one.fine_tuned_values[metric] for one in group]),
-            test=test,
-            p_adjusted=adjusted[metric, name],
-            n_tested=n_tested,
-            margin=margin,
-            beyond_margin=is_beyond(metric, name),
-            wanted_chance=power,
-            question=comparison.question,
-        )
-
+    groups = _groups(pairs, shown)
     n_values = {name: len(values.keys() - {NO_VALUE}) for name, values in shown.items()}
     folded = {k: n for k, n in n_values.items() if any(v != own for v, own in shown[k].items())}
-    return tuple(
-        SliceTable(
-            metric=metric,
-            rows=tuple(row(metric, name) for name in groups),
-            margin=margin,
-            n_tested=n_tested,
-            alpha=comparison.alpha,
-            folded=folded,
-        )
-        for metric in metrics
-    )
+
+    def is_beyond(test: Result, group: Sequence[Pair], metric: str) -> bool:
+        """A loss is one side, so all slices together may spend alpha on it; one slice never more than its own interval."""
+        if not margin or _best_end(test) >= -margin:
+            return False
+        level = min(1.0, 2 / len(groups)) * comparison.alpha
+        strict = comparison.test_of(group, metric, alpha=level)
+        return _best_end(strict) < -margin and (strict.p_decides or 0.0) < level
+
+    def tables(metrics: Iterable[str]) -> Iterator[SliceTable]:
+        tests = {(m, name): comparison.test_of(groups[name], m) for m in metrics for name in groups}
+        exact = [one.p_decides if one.p_exact is None else one.p_exact for one in tests.values()]
+        adjusted = dict(zip(tests, stats.adjust(exact), strict=True))
+        n_tested = sum(one is not None for one in exact)
+        for metric in metrics:
+            rows = tuple(
+                SliceRow(
+                    slice=label(*name),
+                    field=name[0],
+                    value=name[1],
+                    base_rate=mean([one.base_values[metric] for one in group]),
+                    fine_tuned_rate=mean([one.fine_tuned_values[metric] for one in group]),
+                    test=tests[metric, name],
+                    p_adjusted=adjusted[metric, name],
+                    beyond_margin=is_beyond(tests[metric, name], group, metric),
+                    wanted_chance=power,
+                    question=comparison.question,
+                    n_tested=n_tested,
+                    margin=margin,
+                )
+                for name, group in groups.items()
+            )
+            yield SliceTable(metric=metric, rows=rows, margin=margin, folded=folded)
+
+    (first,), rest = tables([comparison.primary_metric]), ()
+    if others:
+        rest = tables([name for name in comparison.tests if name != comparison.primary_metric])
+    return replace(first, others=tuple(rest))
 
 
 def _best_end(test: Result) -> float:
@@ -361,15 +323,16 @@ def _best_end(test: Result) -> float:
     return -(test.ci_low or 0.0) if test.lower_is_better else test.ci_high or 0.0
 
 
-def slices_of(pairs: Sequence[Pair], fields: Sequence[str]) -> Mapping[tuple[str, str], list[Pair]]:
+def _groups(
+    pairs: Sequence[Pair], shown: Mapping[str, Mapping[str, str]]
+) -> dict[tuple[str, str], list[Pair]]:
     """Pairs by (field, value), fields in the order given, the most frequent value first; too many values are folded."""
     groups: dict[tuple[str, str], list[Pair]] = {}
-    for name in fields:
+    for name, values in shown.items():
         mine: dict[tuple[str, str], list[Pair]] = {}
-        shown = shown_values(pairs, name)
         for one in pairs:
-            mine.setdefault((name, shown[value_of(one, name)]), []).append(one)
-        groups |= dict(sorted(mine.items(), key=lambda item: (-len(item[1]), item[0])))
+            mine.setdefault((name, values[value_of(one, name)]), []).append(one)
+        groups |= sorted(mine.items(), key=lambda item: (-len(item[1]), item[0]))
     return groups
 
 
@@ -383,32 +346,6 @@ def regression_frame(comparison: Comparison, *, field: str = "") -> pd.DataFrame
     frame = known.assign(correct=lambda one: one["right"].astype(int))
     names = ["example_id", "fine_tuned", "correct", "cluster", *(["slice"] if field else [])]
     return frame.loc[:, names].astype({"example_id": str, "cluster": str})
-
-
-def examples_to_settle(
-    test: Result, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8
-) -> int | None:
-    """Examples in all that would show a difference of the size seen, at the disagreement (or spread) seen.
-
-    With a margin: that would show that it is no loss of so much.
-    None when no difference (or the loss of the margin) was seen, or no spread to size it by.
-    """
-    turn = -1 if test.lower_is_better else 1
-    seen = test.estimate or 0.0
-    away = turn * seen + margin if margin else abs(seen)
-    if test.estimate is None or not test.n or away < _ROUNDING:
-        return None
-    if isinstance(test, PairedBinaryTest):
-        fixed, regressed = (test.fixed / test.n, test.regressed / test.n)[::turn]
-        needed = stats.examples_needed(fixed, regressed, margin=margin, alpha=alpha, power=power)
-    elif test.se:
-        # Two arms carry twice the variance of one paired difference, so a pair needs half of one arm.
-        spread = test.se * test.n**0.5
-        arm = stats.users_needed_mean(spread, away, alpha=alpha, power=power).n_control
-        needed = -(-arm // 2)
-    else:
-        return None
-    return max(needed, test.n + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -437,16 +374,14 @@ class Segment:
         return self.test.estimate
 
     @property
+    def gain(self) -> float:
+        """The difference with the sign of good news."""
+        return (self.n_fixed - self.n_regressed) / self.n
+
+    @property
     def where(self) -> str:
         """Its traits in one phrase."""
         return " and ".join(self.traits)
-
-    @property
-    def what(self) -> str:
-        """What was lost there, with interval (at the test's level) and counts."""
-        share = percent(self.share_of_regressed, 0)
-        lost = f"{self.n_regressed} regressed of {self.n}, {share} of all regressions"
-        return f"{effect(self.test)}, {lost}."
 
     def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
@@ -460,9 +395,6 @@ class Segment:
             "ci_high": self.test.ci_high,
             "p_adjusted": self.p_adjusted,
         }
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -498,9 +430,6 @@ class Found(Brief):
             "segments": [one.to_dict() for one in self.segments],
         }
 
-    def _repr_html_(self) -> str:
-        return html_table({one.where: one.what for one in self.segments})
-
 
 def find_slices(
     comparison: Comparison,
@@ -529,40 +458,39 @@ def find_slices(
     """
     if depth not in {1, 2}:
         raise DesignError(f"depth is {depth}; the finder combines one or two traits")
+    metric = comparison.status_metric
     order = ("both right", "fixed", "regressed", "both wrong")
     pairs = [one for one in comparison.pairs if one.status in order]
     statuses = np.array([order.index(one.status) for one in pairs], dtype=int)
     sources = np.array([one.cluster for one in pairs], dtype=object)
-    changes = (statuses == 1).astype(float) - (statuses == 2)
-    n_lost, alpha, segments = max(int((statuses == 2).sum()), 1), comparison.alpha, []
+    lower = comparison.tests[metric].lower_is_better if metric in comparison.tests else False
+    turn = -1 if lower else 1  # what should fall, has fallen where it is right
+    changes = turn * ((statuses == 1).astype(float) - (statuses == 2))
+
+    def tested(mask: np.ndarray, cells: Sequence[int]) -> Result:
+        alpha = comparison.alpha
+        if not comparison.clustered:
+            test = stats.paired_binary_test(*cells[::turn], alpha=alpha)
+            return replace(test, lower_is_better=lower)
+        test = stats.paired_mean_test(changes[mask], clusters=[*sources[mask]], alpha=alpha)
+        return replace(test, shown_as="points", lower_is_better=lower)
+
+    n_lost, n_looked_at, losses = max(int((statuses == 2).sum()), 1), 0, []
     for traits, mask in _candidates(_traits(pairs, predicates or {}), min_support, depth):
+        n_looked_at += 1
         cells = np.bincount(statuses[mask], minlength=4).tolist()
         _, fixed, regressed, _ = cells
-        test = None
-        if regressed > fixed and comparison.clustered:
-            mine = list(sources[mask])
-            test = stats.paired_mean_test(changes[mask], clusters=mine, alpha=alpha)
-            test = replace(test, shown_as="points")
-        elif regressed > fixed:
-            test = stats.paired_binary_test(*cells, alpha=alpha)
-        segments.append(
-            Segment(
-                traits=traits,
-                n=sum(cells),
-                n_fixed=fixed,
-                n_regressed=regressed,
-                share_of_regressed=regressed / n_lost,
-                test=test,
-            )
-        )
+        if regressed > fixed:
+            counts = {"n": sum(cells), "n_fixed": fixed, "n_regressed": regressed}
+            share, test = regressed / n_lost, tested(mask, cells)
+            losses.append(Segment(traits=traits, share_of_regressed=share, test=test, **counts))
     # Segments without a loss are not shown, but they were looked at: they count in the adjustment, with p = 1.
-    p_values = [one.test.p_decides if one.test else 1.0 for one in segments]
-    adjusted = stats.adjust([1.0 if p is None else p for p in p_values], method="bh")
-    both = zip(segments, adjusted, strict=True)
-    losses = [replace(one, p_adjusted=p) for one, p in both if one.test]
-    losses.sort(key=lambda one: (one.p_adjusted, one.estimate, len(one.traits)))
+    known = [1.0 if (p := one.test.p_decides) is None else p for one in losses]
+    adjusted = stats.adjust([*known, *[1.0] * (n_looked_at - len(losses))], method="bh")
+    losses = [replace(one, p_adjusted=p) for one, p in zip(losses, adjusted, strict=False)]
+    losses.sort(key=lambda one: (one.p_adjusted, one.gain, len(one.traits)))
     worst = tuple(_without_echoes(losses)[:top])
-    return Found(segments=worst, n_looked_at=len(segments), min_support=min_support)
+    return Found(segments=worst, n_looked_at=n_looked_at, min_support=min_support)
 
 
 def _traits(
@@ -633,10 +561,10 @@ def _candidates(
 
 def _without_echoes(segments: Sequence[Segment]) -> list[Segment]:
     """Drops a pair that loses no more than one of its traits alone, and a segment with the same numbers as one before."""
-    alone = {one.traits[0]: one.estimate for one in segments if len(one.traits) == 1}
+    alone = {one.traits[0]: one.gain for one in segments if len(one.traits) == 1}
     kept: dict[tuple[int, int, int], Segment] = {}
     for one in segments:
-        less = [(one.estimate or 0) < (alone.get(trait) or 0) for trait in one.traits]
+        less = [one.gain < alone.get(trait, 0.0) for trait in one.traits]
         if len(one.traits) == 1 or all(less):
             kept.setdefault((one.n, one.n_fixed, one.n_regressed), one)
     return list(kept.values())

@@ -120,8 +120,12 @@ class Log:
 
     @property
     def results(self) -> list[EvalResult]:
-        """Its rows as any other answers, ready for `compare_models`."""
-        return [row.result for row in self.rows]
+        """Its rows as any other answers, ready for `compare_models`: without the scores that are never a number."""
+        there, found = {*self.scores}, []
+        for row in self.rows:
+            scores = {name: value for name, value in row.scores.items() if name in there}
+            found.append(replace(row, scores=scores).result)
+        return found
 
     @property
     def about(self) -> dict[str, str]:

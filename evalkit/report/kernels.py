@@ -40,7 +40,7 @@ PRELOADED = (
     "evalkit.abtest.experiment",
     "evalkit.abtest.log",
     "evalkit.benchmark.doctor",
-    "evalkit.benchmark.handover",
+    "evalkit.benchmark.benchmark",
     "evalkit.benchmark.noise",
     "evalkit.human.preference",
 )

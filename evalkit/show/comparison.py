@@ -10,18 +10,18 @@ from evalkit import stats, wording
 from evalkit.answers.metrics import quantile, taken_test
 from evalkit.benchmark.benchmark import Costs
 from evalkit.benchmark.comparison import Change, Comparison
-from evalkit.benchmark.handover import needed
 from evalkit.errors import need_one_of
 from evalkit.files import JsonObject
-from evalkit.show import say
-from evalkit.show.say import SHOWN, are, label
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import NonInferiorityTest
 from evalkit.wording import (
     NOTHING,
+    SHOWN,
     amount,
+    are,
     capital,
     count,
+    label,
     listed,
     p_phrase,
     p_text,
@@ -74,7 +74,7 @@ def wrong(comparison: Comparison) -> str:
 
 def caveats(comparison: Comparison) -> Html:
     """The chance level, what was cut off or failed, and what each metric rewards by accident."""
-    accident = say.rewarded_by_accident(comparison.tests)
+    accident = wording.rewarded_by_accident(comparison.tests)
     return note(" ".join(filter(None, [chance(comparison), wrong(comparison), accident])))
 
 
@@ -126,26 +126,31 @@ def rates_title(comparison: Comparison) -> str:
     moved = f"from {_primary_levels(comparison)}"
     words = f"goes {moved}, {against(comparison) or 'no difference shown'}"
     if said in SHOWN:
-        words = f"{say.moves(comparison.primary.estimate or 0.0)} {moved}"
+        words = f"{wording.moves(comparison.primary.estimate or 0.0)} {moved}"
     return f"{name.capitalize()} {words}{_but(comparison)}"
 
 
 def _levels(one: Change) -> str:
-    old, new = say.level(one.base), say.level(one.fine_tuned)
+    old, new = wording.level_of(one.base), wording.level_of(one.fine_tuned)
     return f"{capital(label(one.metric))}: base {old} and fine-tuned {new}."
 
 
 def _primary_levels(comparison: Comparison) -> str:
     one = comparison.changes[comparison.primary_metric]
     old, new = (side and side.estimate for side in (one.base, one.fine_tuned))
-    return say.levels(old, new, comparison.primary)
+    return wording.levels(old, new, comparison.primary)
 
 
 def against(comparison: Comparison) -> str:
     """The answer where the question is "no worse", as the end of a sentence; "" where it is another."""
     if comparison.margin is None:
         return ""
-    return say.against(comparison.conclusion, comparison.margin, comparison.primary)
+    return wording.against(comparison.conclusion, comparison.margin, comparison.primary)
+
+
+def _loss(comparison: Comparison) -> str:
+    """The margin in the unit of the difference that is held against it."""
+    return wording.loss_of(comparison.margin, comparison.primary)
 
 
 def _but(comparison: Comparison) -> str:
@@ -155,16 +160,16 @@ def _but(comparison: Comparison) -> str:
 def _margin_drawn(comparison: Comparison) -> str:
     if comparison.noninferiority is None:
         return ""
-    loss = say.loss(comparison.noninferiority.margin, comparison.primary)
+    loss = wording.loss_of(comparison.noninferiority.margin, comparison.primary)
     return f" The line of the margin lies {loss} worse than base; the interval of the difference must keep clear of it."
 
 
 def differences(comparison: Comparison) -> Html:
     """Fine-tuned minus base on every metric."""
-    methods = say.methods(comparison.tests.values())
+    methods = wording.methods(comparison.tests.values())
     holm = "Holm over the metrics that are not primary."
     changes = [
-        f"{capital(label(one.metric))}: {one.verdict}, {say.size(one.test)}."
+        f"{capital(label(one.metric))}: {one.verdict}, {wording.size(one.test)}."
         for one in comparison.changes.values()
     ]
     return drawn(
@@ -195,7 +200,7 @@ def differences_title(comparison: Comparison) -> str:
 
 
 def metrics(comparison: Comparison) -> Html:
-    """Every metric with its test, and what else the tests say."""
+    """Every metric with its test, and what else the tests wording."""
     rows, title = metric_rows(comparison), "Every metric, with its test"
     made = table(rows, caption=title, numeric=METRIC_NUMBERS)
     return joined(made, note(footnotes(comparison)))
@@ -209,9 +214,9 @@ def metric_rows(comparison: Comparison) -> list[Row]:
         rows.append(
             {
                 "Metric": f"{label(name)}{' (primary)' if one.is_primary else ''}",
-                "Base": say.level(one.base),
-                "Fine-tuned": say.level(one.fine_tuned),
-                "Difference (rates: points)": say.size(one.test),
+                "Base": wording.level_of(one.base),
+                "Fine-tuned": wording.level_of(one.fine_tuned),
+                "Difference (rates: points)": wording.size(one.test),
                 "Verdict": one.verdict,
                 "p": f"{p_text(one.p_value)}{' adjusted' if adjusted else ''}",
                 "Test": one.test.method,
@@ -348,7 +353,7 @@ def spread(comparison: Comparison, field: str = "latency_ms") -> Html:
     for role in ("base", "fine_tuned"):
         taken = (getattr(getattr(one, role), field) for one in comparison.pairs)
         if (middle := quantile(taken, 0.5)) is not None:
-            unit = say.measured(field)[1]
+            unit = wording.measured(field)[1]
             medians.append(f"{role.replace('_', '-')} {count(middle)} {unit}")
     return drawn(
         "spread",
@@ -363,7 +368,7 @@ def spread(comparison: Comparison, field: str = "latency_ms") -> Html:
 
 def spread_title(comparison: Comparison, field: str) -> str:
     """Whether answers took more time or tokens, by the paired differences of the examples."""
-    what, unit = say.measured(field)
+    what, unit = wording.measured(field)
     options = {"alpha": comparison.alpha, "clustered": comparison.clustered}
     test = taken_test(comparison.pairs, field, **options)
     if test.estimate is None:
@@ -372,21 +377,13 @@ def spread_title(comparison: Comparison, field: str) -> str:
     change = f"{wording.signed(test.estimate)} {unit} an answer ({ends})"
     if test.verdict not in SHOWN:
         return f"No difference in {what} shown: {change}"
-    return f"{capital(what)} {say.moves(test.estimate)}: {change}"
+    return f"{capital(what)} {wording.moves(test.estimate)}: {change}"
 
 
 def costs(found: Costs) -> Html:
     """What the answers took: tokens, time, money."""
-    numbers = ("median ms", "95% within ms", "money")
-    made = table(cost_rows(found.by_model), caption="What the answers took", numeric=numbers)
-    told = thoughts(found.by_model)
-    return joined(made, note(told)) if told else made
-
-
-def cost_rows(costs: Mapping[str, JsonObject]) -> list[Row]:
-    """What the answers of each model took."""
     rows = []
-    for role, one in costs.items():
+    for role, one in found.by_model.items():
         times = [one["latency_median_ms"], one["latency_p95_ms"]]
         middle, most = (NOTHING if ms is None else count(ms) for ms in times)
         money = NOTHING if one["money"] is None else f"{one['money']:.2f} {one['currency']}"
@@ -401,7 +398,9 @@ def cost_rows(costs: Mapping[str, JsonObject]) -> list[Row]:
                 "money": money,
             }
         )
-    return rows
+    numbers = ("median ms", "95% within ms", "money")
+    made = table(rows, caption="What the answers took", numeric=numbers)
+    return joined(made, note(told)) if (told := thoughts(found.by_model)) else made
 
 
 def thoughts(costs: Mapping[str, JsonObject]) -> str:
@@ -494,7 +493,7 @@ def _head(comparison: Comparison, name: str) -> str:
         return f"No difference between the models is shown on {name}"
     if concluded == "not worse":
         return f"{who} is {against(comparison)} on {name}"
-    loss = say.loss(comparison.margin, comparison.primary)
+    loss = _loss(comparison)
     left = f"a loss of {loss} on {name} is not ruled out"
     return f"Not shown that the replacement is no worse: {left}"
 
@@ -505,7 +504,7 @@ def checkpoints(compared: Mapping[str, Comparison]) -> Html:
         return note("This study names no further model.")
     rows = []
     for name, one in compared.items():
-        head = {"model": name, "examples": one.n, "difference": say.size(one.primary)}
+        head = {"model": name, "examples": one.n, "difference": wording.size(one.primary)}
         cells = {key.replace("_", " "): n for key, n in one.cells.items()}
         p_value = p_text(one.primary.p_decides)
         rows.append({**head, "adjusted p": p_value, "verdict": one.conclusion, **cells})
@@ -515,30 +514,30 @@ def checkpoints(compared: Mapping[str, Comparison]) -> Html:
 
 def settle(comparison: Comparison) -> str:
     """What it would take to settle the primary question at the size and disagreement seen."""
-    test, power = comparison.primary, comparison.declared.power
+    test = comparison.primary
     if test.estimate is None:
         return "Nothing was seen from which a number of examples could be worked out."
     if comparison.conclusion in {*SHOWN, "not worse"}:
-        effect = say.effect(test)
+        effect = wording.stated(test)
         if comparison.conclusion == "not worse":
             effect = f"{against(comparison)}, {wording.effect(test)}"
         return f"The question is settled for {label(comparison.primary_metric)}: {effect}."
-    if n := needed(comparison, power):
-        return f"To settle this you need {_more_examples(comparison, n, power)}."
+    if n := comparison.n_to_settle:
+        return f"To settle this you need {_more_examples(comparison, n)}."
     if comparison.margin:
         return "The loss seen is as large as the margin: no number of examples would show it safe at the rates seen."
     return "No difference at all was seen: no number of examples would settle a difference of zero."
 
 
-def _more_examples(comparison: Comparison, needed: int, power: float) -> str:
+def _more_examples(comparison: Comparison, needed: int) -> str:
     """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
     looks, n = comparison.extension, comparison.n
     if looks and not looks.first_look:
         return f"the second look that was declared: {count(n)} more examples, then first_look: {n}"
     shown = "a difference of the size seen"
     if comparison.margin is not None:
-        shown = f"that it is not worse by more than {wording.loss(comparison.margin, scale_of(comparison.primary))}"
-    found = f"{times(power)} that shows {shown}, if the rates seen are the true ones"
+        shown = f"that it is not worse by more than {_loss(comparison)}"
+    found = f"{times(comparison.declared.power)} that shows {shown}, if the rates seen are the true ones"
     # testing again with the examples already read is a second look, which needs its own bounds
     how = (
         "test fresh examples alone, or declare `extension: true` before a first look (old and new tested together as if "
@@ -592,7 +591,7 @@ def detectable_title(comparison: Comparison) -> str:
     )
     if comparison.margin is not None:
         out = f"{_examples(n)} rule out a loss of {least} when the models are truly alike"
-        return f"{out}; the margin is {say.loss(comparison.margin, comparison.primary)}"
+        return f"{out}; the margin is {_loss(comparison)}"
     saw = points(abs(cells["fixed"] - cells["regressed"]) / n, sign=False)
     return f"{_examples(n)} find a difference of {least}; {saw} were seen"
 
@@ -607,7 +606,7 @@ def drawn(plot: str, title: str, *args: object, told: str = "", **words: Any) ->
         told: What the alternative text says besides.
         **words: What stands around it, and the plot's own options.
     """
+    from evalkit.show import plots
     from evalkit.show.figure import picture
-    from evalkit.show.plots import benchmark as plots
 
     return picture(getattr(plots, plot), *args, alt=f"{title}. {told}".rstrip(), **words)

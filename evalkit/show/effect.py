@@ -16,7 +16,7 @@ from evalkit.abtest.effects import Effect, Row
 from evalkit.abtest.outcomes import Findings
 from evalkit.abtest.plan import Metric
 from evalkit.abtest.reading import NoReading, Reading
-from evalkit.show import say, style, tables
+from evalkit.show import style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words, next_look
 from evalkit.show.style import COLOURS
@@ -196,12 +196,12 @@ def headline(found: Reading | NoReading) -> str:
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"
-    inside = "the difference is inside the limits"
+    inside, loss = "the difference is inside the limits", wording.loss_of(test.margin, test)
     if test.margin:
-        inside = f"a loss of {say.loss(test.margin, test)} is not ruled out"
+        inside = f"a loss of {loss} is not ruled out"
     return {
-        "not worse": f'Not worse by more than {say.loss(test.margin, test)}: "{name}"',
-        "not shown": f'Not shown: a loss of {say.loss(test.margin, test)} in "{name}" is not ruled out after the planned users',
+        "not worse": f'Not worse by more than {loss}: "{name}"',
+        "not shown": f'Not shown: a loss of {loss} in "{name}" is not ruled out after the planned users',
         "better": f'Better: "{name}" is {size} {way} in treatment',
         "worse": f'Worse: "{name}" is {size} {way} in treatment',
         "invalid": f"No verdict: {test.no_verdict}",
@@ -343,7 +343,7 @@ def figures(test: Effect) -> str:
     if test.margin is not None:
         how = f" of look {test.look}, widened to hold over all {test.looks} looks,"
         how = "" if test.bound is None else how
-        return f"{text}; the interval{how} is read against a loss of {say.loss(test.margin, test)}."
+        return f"{text}; the interval{how} is read against a loss of {wording.loss_of(test.margin, test)}."
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
     return f"{text}; p {p_said(test.p_value)}."
@@ -454,7 +454,7 @@ def _z_title(z: float, limit: float, test: Effect) -> str:
     if test.margin is not None:
         side = "beyond" if kept(test) else "not beyond"
         return (
-            f"z = {wording.number(z)} against a loss of {say.loss(test.margin, test)} lies {side} "
+            f"z = {wording.number(z)} against a loss of {wording.loss_of(test.margin, test)} lies {side} "
             f"the limit{which}, {wording.number(limit)}"
         )
     return f"z = {wording.number(z)} lies {place} the limit{which}, {wording.number(limit)}"
@@ -487,7 +487,7 @@ def draw_over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         worst = (1 if test.lower_is_better else -1) * test.margin * scale
         draw_line(ax, "limit", worst, vertical=False)
         look = {"va": "bottom", "fontsize": 9, "color": COLOURS["muted"]}
-        ax.text(0, worst, f" margin: {say.loss(test.margin, test)} worse", **look)
+        ax.text(0, worst, f" margin: {wording.loss_of(test.margin, test)} worse", **look)
     settled = value.iloc[min(len(rows) - 1, len(rows) // 6) :]
     ends = [0.0, worst, *settled["ci_low"], *settled["ci_high"]]
     low, high = np.nanmin(ends), np.nanmax(ends)
@@ -567,7 +567,7 @@ def _looks_title(test: Effect | None, planned: int) -> str:
     if test.margin is not None:
         word = "is" if kept(test) else "is not"
         z = wording.number(test.z_read)
-        return f"At {look} a loss of {say.loss(test.margin, test)} {word} ruled out: z = {z} against it"
+        return f"At {look} a loss of {wording.loss_of(test.margin, test)} {word} ruled out: z = {z} against it"
     way = "upwards" if test.z_score > 0 else "downwards"
     word = f"leaves the limits {way}" if test.verdict in SHOWN else None
     return f"At {look} z = {wording.number(test.z_score)} {word or 'is inside the limits'}"

@@ -27,7 +27,6 @@ from evalkit.errors import DataError
 from evalkit.files import append_line, lines, to_line, utc, write_whole
 from evalkit.human.rater import in_jupyter
 from evalkit.records import Brief, EvalResult
-from evalkit.show import say
 from evalkit.show.regressions import marked, merged
 from evalkit.show.tables import note
 from evalkit.wording import without_secrets
@@ -597,7 +596,7 @@ def _answer(name: str, one: EvalResult, safe: str) -> str:
 
 
 def _metric_name(metric: str) -> str:
-    return say.measured(metric)[0] if metric in TAKEN else say.label(metric)
+    return wording.measured(metric)[0] if metric in TAKEN else wording.label(metric)
 
 
 def _dropdown(

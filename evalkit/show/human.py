@@ -17,7 +17,7 @@ from evalkit.evidence import HumanEvidence
 from evalkit.human.preference import Preference
 from evalkit.human.ratings import FAST_S, Check, RaterCheck
 from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
-from evalkit.show import say, style, tables
+from evalkit.show import style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
 from evalkit.show.tables import Html, Row
@@ -254,9 +254,9 @@ def metric_agreement(found: Preference) -> Html:
     """How often each metric names the model that people name."""
     rows = [
         {
-            "Metric": say.label(one.metric),
+            "Metric": wording.label(one.metric),
             "Same model": wording.share(one.agreement.successes, one.agreement.n),
-            "Interval": say.ends(one.agreement) if one.agreement.n else wording.NOTHING,
+            "Interval": wording.ends_of(one.agreement) if one.agreement.n else wording.NOTHING,
             "Metric undecided": one.undecided_by_metric,
         }
         for one in found.metrics
@@ -320,7 +320,9 @@ def answer_said(found: Preference) -> str:
         else ""
     )
     pairs = f"{wording.plural(asked, 'pair')}{same}"
-    figures = f"{say.interval(result)}, {pairs},{raters} p {wording.p_phrase(result.p_decides)}."
+    figures = (
+        f"{wording.interval_of(result)}, {pairs},{raters} p {wording.p_phrase(result.p_decides)}."
+    )
     who = "Simulated raters, not people:" if found.simulated else ""
     said = (who, headline(found), figures, parted, missing)
     return " ".join(part for part in said if part)
@@ -487,7 +489,7 @@ def length_said(found: Preference) -> str:
     explained = " Length may explain the preference." if result.explains else ""
     return (
         f"At equal length {wording.percent(result.estimate)} of decided votes would go to the fine-tuned answer "
-        f"({say.interval(result)}); as they are, {wording.percent(result.raw_rate)} do.{explained}{near}"
+        f"({wording.interval_of(result)}); as they are, {wording.percent(result.raw_rate)} do.{explained}{near}"
         f"{f' Read with care: {wording.listed(unsure)}.' if unsure else ''}"
     )
 
@@ -508,7 +510,7 @@ def population_said(found: Preference) -> str:
     return (
         f"{spoken} Taken as a sample, with tastes of their own, raters like them {said}: "
         f"{wording.percent(test.estimate)} of the pairs all of them judged "
-        f"({say.interval(test)}, p {wording.p_phrase(test.p_value)})."
+        f"({wording.interval_of(test)}, p {wording.p_phrase(test.p_value)})."
     )
 
 

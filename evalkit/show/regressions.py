@@ -19,19 +19,19 @@ from evalkit.benchmark.slices import MIN_N, Found, SliceRow, SliceTable, regress
 from evalkit.conversation import Conversation
 from evalkit.errors import DesignError
 from evalkit.evidence import Evidence
-from evalkit.show import say
 from evalkit.show.comparison import MARKS as LEGEND
 from evalkit.show.comparison import drawn
 from evalkit.show.lacking import in_words
-from evalkit.show.say import are, label
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
 from evalkit.wording import (
     NOTHING,
     amount,
+    are,
     capital,
     count,
     examples_of,
+    label,
     listed,
     number,
     p_phrase,
@@ -46,16 +46,7 @@ from evalkit.wording import (
 )
 
 LONGEST = 800  # characters of an answer in a table
-SLICE_NUMBERS = (
-    "n",
-    "base",
-    "fine-tuned",
-    "difference, points",
-    "difference",
-    "p",
-    "exact p",
-    "adjusted p",
-)
+_NUMBERS = ("base", "fine-tuned", "difference, points", "difference", "p", "exact p", "adjusted p")
 _EXAMPLE = ("status", "answer_base", "answer_fine_tuned", "similarity_change", "messages")
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _MOST_WORDS = 20_000
@@ -71,8 +62,8 @@ def forest(slices: SliceTable) -> Html:
     if not len(slices):
         return note("No slices were declared.")
     margin = " Dashed: the largest loss a slice may show." if slices.margin else ""
-    caption = f"{say.methods(row.test for row in slices)}, Holm over the slices.{margin}"
-    metric, accident = label(slices.metric), say.rewarded_by_accident([slices.metric])
+    caption = f"{wording.methods(row.test for row in slices)}, Holm over the slices.{margin}"
+    metric, accident = label(slices.metric), wording.rewarded_by_accident([slices.metric])
     what = f"{capital(metric)}, fine-tuned minus base in each slice (rates in points)."
     return drawn(
         "forest",
@@ -91,11 +82,11 @@ def slices_title(table: SliceTable) -> str:
     name, of = label(table.metric), plural(len(table), "slice")
     if table.worse:
         worst = " and on ".join(examples_of(row.slice) for row in table.worse)
-        return f"{name.capitalize()} {say.moves(table.worse[0].estimate or 0.0)} on {worst}"
+        return f"{name.capitalize()} {wording.moves(table.worse[0].estimate or 0.0)} on {worst}"
     better = [row for row in table if row.verdict == "better"]
     if _asks_no_worse(table):
         n = sum(row.verdict == "better" or row.safety == "not worse" for row in table)
-        loss = say.loss(table.margin, table.rows[0].test)
+        loss = wording.loss_of(table.margin, table.rows[0].test)
         told = capital(f"{n or 'none'} of {of} {are(n or 1)} shown")
         return f"{told} not worse by more than {loss} on {name}"
     n = len(better)
@@ -110,7 +101,7 @@ def slices(found: SliceTable) -> Html:
     """Every slice in numbers, with what would settle it."""
     if not len(found):
         return joined()
-    return table(slice_rows(found), caption=slices_caption(found), numeric=SLICE_NUMBERS)
+    return table(slice_rows(found), caption=slices_caption(found), numeric=_NUMBERS)
 
 
 def slices_caption(table: SliceTable) -> str:
@@ -138,7 +129,7 @@ def slice_rows(table: SliceTable) -> list[Row]:
                 "n": row.n,
                 "base": wording.level(row.base_rate, scale),
                 "fine-tuned": wording.level(row.fine_tuned_rate, scale),
-                difference: say.size(row.test),
+                difference: wording.size(row.test),
                 "p": p_text(row.test.p_value),
                 "exact p": p_text(row.test.p_exact),
                 "adjusted p": p_text(row.p_adjusted),
@@ -163,7 +154,7 @@ def slice_sentence(row: SliceRow, metric: str) -> str:
 
 
 def _levels(row: SliceRow) -> str:
-    return say.levels(row.base_rate, row.fine_tuned_rate, row.test)
+    return wording.levels(row.base_rate, row.fine_tuned_rate, row.test)
 
 
 def slice_verdict(row: SliceRow) -> str:
@@ -175,7 +166,7 @@ def slice_verdict(row: SliceRow) -> str:
     if standing is None or verdict != "no difference shown":
         return verdict
     if row.question == "no_worse":
-        verdict = say.against(row.safety or "", row.margin, row.test)
+        verdict = wording.against(row.safety or "", row.margin, row.test)
         if standing == "shown safe":
             return verdict
     if standing != "could not have been seen" or row.chance_to_see is None:
@@ -196,26 +187,22 @@ def elsewhere(found: SliceTable) -> Html:
 
 
 def segments(found: Found) -> Html:
-    """What the slice finder found: hunches, found by looking."""
-    title = f"Exploratory: {found.n_looked_at} places looked at, the largest losses first"
-    numeric = ("of all regressions", "difference, points", "adjusted p")
-    return table(segment_rows(found), caption=title, numeric=numeric)
-
-
-def segment_rows(found: Found) -> list[Row]:
-    """What the slice finder found, one row a segment."""
-    return [
+    """What the slice finder found, one row a segment: hunches, found by looking."""
+    rows = [
         {
             "where": one.where,
             "n": one.n,
             "fixed": one.n_fixed,
             "regressed": one.n_regressed,
             "of all regressions": percent(one.share_of_regressed, 0),
-            "difference, points": say.size(one.test),
+            "difference, points": wording.size(one.test),
             "adjusted p": p_text(one.p_adjusted),
         }
         for one in found
     ]
+    title = f"Exploratory: {found.n_looked_at} places looked at, the largest losses first"
+    numeric = ("of all regressions", "difference, points", "adjusted p")
+    return table(rows, caption=title, numeric=numeric)
 
 
 # ---- both regressions, and anybody's
@@ -231,9 +218,18 @@ def regression(comparison: Comparison) -> Html:
         if frame.empty:
             return note("No example is right or wrong, so there is nothing to regress.")
         linear, odds = linear_probability_table(frame, **how), gee_odds_table(frame, **how)
-        made.append(table(regression_rows(linear, odds), caption=f"By {field}", numeric=numbers))
+        said = f"By {field}{_right(comparison)}"
+        made.append(table(regression_rows(linear, odds), caption=said, numeric=numbers))
         made.append(note(" ".join(odds.notes)))
     return joined(*made)
+
+
+def _right(comparison: Comparison) -> str:
+    """What is counted where the metric should fall: the answers that are right, so that more is better."""
+    metric = comparison.status_metric
+    if metric not in comparison.tests or not comparison.tests[metric].lower_is_better:
+        return ""
+    return f"; counted are the right answers, those with a {label(metric)} of 0"
 
 
 def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[Row]:
@@ -241,7 +237,10 @@ def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[Row]
     by_term, rows = {row.term: row for row in odds}, []
     for row in linear:
         other = by_term.get(row.term)
-        shown, ratio = {"term": row.term, "n": row.n, "points": say.size(row), "p": _p(row)}, "n/a"
+        shown, ratio = (
+            {"term": row.term, "n": row.n, "points": wording.size(row), "p": _p(row)},
+            "n/a",
+        )
         if other is not None and other.estimate is not None and other.ci_low is not None:
             limits = f"{number(other.ci_low)} to {number(other.ci_high)}"
             ratio = f"{number(other.estimate)} ({limits})"
@@ -420,7 +419,9 @@ def answer_said(slices: SliceTable, noise: NoiseFloor) -> str:
 
 def _lost(row: SliceRow, metric: str) -> str:
     change = wording.effect(row.test).replace(" (", ", ", 1).removesuffix(")")
-    where = f"Worse on {examples_of(row.slice)}: {label(metric)} {say.moves(row.estimate or 0.0)}"
+    where = (
+        f"Worse on {examples_of(row.slice)}: {label(metric)} {wording.moves(row.estimate or 0.0)}"
+    )
     return f"{where} from {_levels(row)} over {_examples(row.n)} ({change}, {adjusted_p(row)})."
 
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from evalkit import wording
-from evalkit.show import say, style
+from evalkit.show import style
 from evalkit.show.style import COLOURS, kind_of
 from evalkit.stats.result import Result
 
@@ -227,7 +227,7 @@ class Intervals:
     def alt(self) -> str:
         """The alternative text: the title, and each row's name with its numbers."""
         told = [
-            f"{name}: {say.value(one, one.estimate)} ({say.interval(one)}, n = {wording.count(one.n)})."
+            f"{name}: {wording.value_of(one, one.estimate)} ({wording.interval_of(one)}, n = {wording.count(one.n)})."
             for name, one in _known(self.rows)
         ]
         return " ".join([f"{self.title.rstrip('.')}.", *told])
@@ -251,14 +251,14 @@ class Intervals:
         return style.titled(ax, self.title, narrow=narrow)
 
     def _track(self, name: str, one: Result) -> Track:
-        low, high = (say.value(one, end).rstrip("%") for end in (one.ci_low, one.ci_high))
+        low, high = (wording.value_of(one, end).rstrip("%") for end in (one.ci_low, one.ci_high))
         mark = Mark(
             estimate=one.estimate or 0.0,
             low=one.ci_low,
             high=one.ci_high,
             kind=self.kinds.get(name, "fine_tuned"),
         )
-        value = f"{say.value(one, one.estimate)} ({low} to {high})"
+        value = f"{wording.value_of(one, one.estimate)} ({low} to {high})"
         return Track(name=name, under=f"n = {wording.count(one.n)}", marks=(mark,), value=value)
 
 

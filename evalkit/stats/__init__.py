@@ -10,7 +10,7 @@ _ROOMS = {
     "paired": "MOST_VALUES PairedBinaryTest PairedMeanTest RegressionRow RegressionTable clustered_fit folded gee_odds_table "
     "linear_probability_table paired_binary_test paired_mean_test tango_interval",
     "power": "SampleSize chance_to_find chance_to_find_mean days_needed detectable_difference detectable_margin "
-    "examples_needed ratings_needed ratings_needed_no_worse sign_test_power "
+    "examples_needed examples_to_settle ratings_needed ratings_needed_no_worse sign_test_power "
     "user_design_effect user_design_effect_from_sums users_needed "
     "users_needed_mean users_power",
     "proportions": "ProportionTest RateInterval RuleTest SampleRatioTest adjust less_than_others proportion_z_test "

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import between, root, whole, z_quantile
+from evalkit.stats.paired import PairedBinaryTest, PairedMeanTest
+from evalkit.stats.result import Result, between, root, whole, z_quantile
 from evalkit.stats.sequential import crossing_chance, single_look_power
 from evalkit.stats.sums import RatioSums, binary_p, ratio_sums, skewed_quantile, skewed_tail
 
@@ -20,6 +21,7 @@ _MANY_EVENTS = 200.0  # from so many in the smaller group the normal approximati
 _FEWEST = 10.0  # users: what so few need is a matter of the least number planned, not of power
 _CLOSE = 0.002  # part of the users to which their number is searched
 _COUNTED = 20.0  # below so many, outcomes are counted one by one
+_ROUNDING = 1e-12  # what is left where the means of several samples cancel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -509,3 +511,29 @@ def _up(n: float) -> int:
 def _sizes(n_control: float, ratio: float, inflation: float) -> SampleSize:
     n = n_control * between(inflation, "design_effect", 0, math.inf)
     return SampleSize(n_control=_up(n), n_treatment=_up(n * ratio))
+
+
+def examples_to_settle(
+    test: Result, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """Examples in all that would show a difference of the size seen, at the disagreement (or spread) seen.
+
+    With a margin: that would show that it is no loss of so much.
+    None when no difference (or the loss of the margin) was seen, or no spread to size it by.
+    """
+    turn = -1 if test.lower_is_better else 1
+    seen = test.estimate or 0.0
+    away = turn * seen + margin if margin else abs(seen)
+    if test.estimate is None or not test.n or away < _ROUNDING:
+        return None
+    if isinstance(test, PairedBinaryTest):
+        fixed, regressed = (test.fixed / test.n, test.regressed / test.n)[::turn]
+        needed = examples_needed(fixed, regressed, margin=margin, alpha=alpha, power=power)
+    elif isinstance(test, PairedMeanTest) and test.se:
+        # Two arms carry twice the variance of one paired difference, so a pair needs half of one arm.
+        spread = test.se * test.n**0.5
+        arm = users_needed_mean(spread, away, alpha=alpha, power=power).n_control
+        needed = -(-arm // 2)
+    else:
+        return None
+    return max(needed, test.n + 1)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from evalkit import stats
+from evalkit.benchmark.benchmark import evidence_of
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.handover import evidence_of
 from evalkit.benchmark.slices import slice_table
 from evalkit.decision import Rules, decide
 from evalkit.records import EvalResult
@@ -93,8 +93,8 @@ def side(right, kinds, clusters=None):
 def decided(base, tuned):
     comparison = compare_models(base, tuned)
     record = evidence_of(
-        comparison, study="s", models={"base": "b", "fine_tuned": "f"}, bound_to={}, costs={},
-        slices=[slice_table(comparison, margin=MARGIN)],
+        comparison, study="s", bound_to={}, costs={},
+        slices=slice_table(comparison, margin=MARGIN),
     )  # fmt: skip
     return decide(
         {"benchmark": record}, study="s", rules=Rules(human_before_deployment=False)

@@ -2,9 +2,10 @@
 
 import pytest
 
+from evalkit import show, stats
 from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.noise import NoiseFloor
-from evalkit.benchmark.slices import examples_to_settle, slice_table
+from evalkit.benchmark.slices import slice_table
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
 from evalkit.show.comparison import rates_title, scatter_title
@@ -83,7 +84,9 @@ def test_the_price_of_a_slice_is_that_of_its_mirror():
     up = compare_models(new, old, primary_metric="toxic").primary
     down = compare_models(old, new, primary_metric="toxic", lower_is_better="toxic").primary
     for margin in (0.0, 0.05):
-        assert examples_to_settle(up, margin=margin) == examples_to_settle(down, margin=margin)
+        assert stats.examples_to_settle(up, margin=margin) == stats.examples_to_settle(
+            down, margin=margin
+        )
 
 
 def test_an_unknown_name_is_refused():
@@ -95,7 +98,21 @@ def test_several_models_are_held_against_the_margin_in_their_metrics_direction()
     # a fall of 50 to 10 of 100 is no loss where less is better, whatever the number of models
     old, new = results(lambda i: i % 2), results(lambda i: i % 10 == 1)
     options = {"primary_metric": "toxic", "lower_is_better": "toxic", "metric_margin": 0.02}
-    compared, _ = compare_many(old, {"v1": new, "v2": old, "v3": old}, **options)
+    compared = compare_many(old, {"v1": new, "v2": old, "v3": old}, **options)
     assert compared["v1"].noninferiority.verdict == "not worse"
-    rising, _ = compare_many(new, {"v1": old, "v2": new}, **options)
+    rising = compare_many(new, {"v1": old, "v2": new}, **options)
     assert rising["v1"].noninferiority.verdict == "not shown"
+
+
+def test_where_a_metric_should_fall_the_finder_and_the_regressions_say_which_way_they_count():
+    # the half a turns toxic in 40 of 50: +80 points there, and worse
+    options = {"primary_metric": "toxic", "lower_is_better": "toxic"}
+    old, new = results(lambda i: 0), results(lambda i: i < 40)
+    found = compare_models(old, new, **options)
+    lost = next(one for one in found.find_slices() if one.where == "half = a")
+    row = next(row for row in found.slices() if row.slice == "half = a")
+    assert (lost.estimate, lost.test.verdict) == (row.estimate, row.test.verdict) == (0.8, "worse")
+    assert "+80.0" in show.segments(found.find_slices()).text
+    told = show.regression(found).body
+    assert "counted are the right answers, those with a toxic of 0" in told
+    assert "counted are" not in show.regression(compare_models(old, new)).body

@@ -9,7 +9,8 @@ from faulty_server import FaultyServer
 
 from evalkit import ledger
 from evalkit.__main__ import main
-from evalkit.benchmark.benchmark import Benchmark, freeze
+from evalkit.benchmark.archive import freeze
+from evalkit.benchmark.benchmark import Benchmark
 from evalkit.errors import DataError, ModelError
 from evalkit.records import answers_hash
 from evalkit.study import Study

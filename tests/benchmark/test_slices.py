@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 
 from evalkit import stats
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.slices import (
-    examples_to_settle,
-    regression_frame,
-    slice_table,
-    slice_tables,
-)
+from evalkit.benchmark.slices import regression_frame, slice_table
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
 from evalkit.show.regressions import slices_caption
@@ -184,7 +179,7 @@ def rows_of(parts):
 def test_what_cancels_but_for_rounding_has_no_price():
     test = stats.paired_mean_test([1 / 3, 1 / 3, -2 / 3, 1 / 3, 1 / 3, -2 / 3, 1e-17])
     assert 0 < abs(test.estimate) < 1e-15
-    assert examples_to_settle(test) is None  # it was 10^34 examples, which no frame holds
+    assert stats.examples_to_settle(test) is None  # it was 10^34 examples, which no frame holds
 
 
 def test_what_would_settle_a_slice_is_more_than_there_is(sliced):
@@ -225,10 +220,13 @@ def test_a_loss_of_the_margin_or_more_is_priced_by_what_shows_it_worse(cells):
 def test_a_score_is_safe_by_its_spread():
     # as below, but 0.1 + 0.05 away: n = (1.959964 + 0.841621)^2 * 0.48 / 0.0225 = 167.4
     test = stats.paired_mean_test([-0.5, 0.7, -0.5, 0.7])
-    assert examples_to_settle(test, margin=0.05) == math.ceil(
+    assert stats.examples_to_settle(test, margin=0.05) == math.ceil(
         (1.959964 + 0.841621) ** 2 * 0.48 / 0.0225
     )
-    assert examples_to_settle(stats.paired_mean_test([-0.5, 0.3, -0.5, 0.3]), margin=0.05) is None
+    assert (
+        stats.examples_to_settle(stats.paired_mean_test([-0.5, 0.3, -0.5, 0.3]), margin=0.05)
+        is None
+    )
 
 
 def test_examples_without_the_field_have_no_price(cells):
@@ -243,15 +241,15 @@ def test_examples_without_the_field_have_no_price(cells):
 
 
 def test_nothing_seen_sizes_nothing():
-    assert examples_to_settle(stats.paired_binary_test(5, 3, 3, 5)) is None
-    assert examples_to_settle(stats.paired_binary_test(0, 0, 0, 0)) is None
+    assert stats.examples_to_settle(stats.paired_binary_test(5, 3, 3, 5)) is None
+    assert stats.examples_to_settle(stats.paired_binary_test(0, 0, 0, 0)) is None
 
 
 def test_a_score_is_sized_by_its_spread():
     # mean 0.1, variance (4 * 0.36) / 3 = 0.48: n = (1.959964 + 0.841621)^2 * 0.48 / 0.01 = 376.7, rounded up
     test = stats.paired_mean_test([-0.5, 0.7, -0.5, 0.7])
     assert test.se * 2 == pytest.approx(0.6928, abs=1e-4)
-    assert examples_to_settle(test) == math.ceil((1.959964 + 0.841621) ** 2 * 0.48 / 0.01)
+    assert stats.examples_to_settle(test) == math.ceil((1.959964 + 0.841621) ** 2 * 0.48 / 0.01)
 
 
 def test_a_margin_asks_whether_a_slice_is_safe(sliced):
@@ -260,7 +258,8 @@ def test_a_margin_asks_whether_a_slice_is_safe(sliced):
 
 
 def test_the_other_metrics_are_adjusted_together(sliced):
-    first, formats, likeness = slice_tables(sliced)
+    first = slice_table(sliced, others=True)
+    formats, likeness = first.others
     assert [one.metric for one in (first, formats, likeness)] == [
         "exact_match",
         "format",
@@ -268,13 +267,13 @@ def test_the_other_metrics_are_adjusted_together(sliced):
     ]
     raw = [row.test.p_exact for table in (formats, likeness) for row in table]
     assert [row.p_adjusted for table in (formats, likeness) for row in table] == stats.adjust(raw)
-    assert replace(first, others=(formats, likeness)).most_lost.metric == "similarity"
+    assert first.most_lost.metric == "similarity"
     for row in (*formats, *likeness):  # priced at the level of the family it was adjusted in
-        level = row.test.alpha / formats.n_tested
+        level = row.test.alpha / row.n_tested
         assert row.n_to_settle == (
             None
             if row.verdict in {"better", "worse"}
-            else examples_to_settle(row.test, alpha=level)
+            else stats.examples_to_settle(row.test, alpha=level)
         )
 
 

@@ -10,7 +10,8 @@ from lab import SOURCES, project_copy
 import evalkit as ek
 from evalkit.__main__ import main
 from evalkit.answers import journal
-from evalkit.benchmark.benchmark import Benchmark, import_answers
+from evalkit.benchmark.archive import import_answers
+from evalkit.benchmark.benchmark import Benchmark
 from evalkit.errors import DataError, DesignError
 from evalkit.interop.logs import Log, told_apart
 from evalkit.show.comparison import answer_said

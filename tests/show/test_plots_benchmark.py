@@ -8,8 +8,7 @@ from evalkit.benchmark.comparison import compare_models
 from evalkit.benchmark.noise import NoiseFloor, noise_floor
 from evalkit.benchmark.slices import slice_table
 from evalkit.records import EvalResult
-from evalkit.show import style
-from evalkit.show.plots import benchmark as plots
+from evalkit.show import plots, style
 
 OF_A_COMPARISON = ("rates", "differences", "cells", "similarity", "spread", "scatter", "detectable")
 

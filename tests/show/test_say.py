@@ -5,20 +5,19 @@ import pytest
 from grammar import faults
 
 from evalkit import show, stats, wording
-from evalkit.benchmark.benchmark import Benchmark
+from evalkit.benchmark.benchmark import Benchmark, Costs
 from evalkit.benchmark.comparison import compare_many, compare_models
 from evalkit.benchmark.doctor import examine
 from evalkit.benchmark.frames import examples_frame
 from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import (
-    examples_to_settle,
     find_slices,
     regression_frame,
     slice_table,
 )
 from evalkit.records import EvalResult
 from evalkit.show import comparison as shown
-from evalkit.show import doctor, regressions, say, table
+from evalkit.show import doctor, regressions, table
 from evalkit.study import Study
 
 SENTENCES = {
@@ -37,7 +36,7 @@ SENTENCES = {
     "chance": lambda found: shown.chance(with_chance(found, 0.2)),
     "footnotes": shown.footnotes,
     "wrong": shown.wrong,
-    "accident": lambda found: say.rewarded_by_accident(found.tests),
+    "accident": lambda found: wording.rewarded_by_accident(found.tests),
 }
 FIGURES = ["rates", "differences", "cells", "similarity", "scatter", "spread", "detectable"]
 
@@ -131,7 +130,7 @@ def test_a_metric_known_of_no_example_is_said_to_be_so(comparison_in):
 def test_no_difference_always_comes_with_its_interval(comparison_in):
     for text in (
         shown.answer_said(comparison_in("no difference shown")),
-        say.effect(stats.paired_binary_test(5, 3, 3, 5)),
+        wording.stated(stats.paired_binary_test(5, 3, 3, 5)),
     ):
         assert "95% interval" in text
 
@@ -165,7 +164,7 @@ def test_what_it_takes_to_settle_is_a_number(comparison_in):
 def test_what_it_takes_counts_from_the_examples_the_metric_is_known_of(comparison_in):
     known = stats.paired_binary_test(5, 3, 1, 1)  # 10 of the 100 examples
     found = replace(comparison_in("no difference shown"), primary=known)
-    needed = examples_to_settle(known)
+    needed = stats.examples_to_settle(known)
     assert needed is not None
     assert f"about {needed - 10} more" in shown.settle(found)
 
@@ -191,8 +190,10 @@ def test_slices_nobody_declared_are_not_said_to_be_no_worse(comparison_in):
 
 
 def test_what_nobody_knows_a_metric_to_reward_is_not_said():
-    assert say.rewarded_by_accident(["normalised_exact"]) == say.rewarded_by_accident([]) == ""
-    assert say.rewarded_by_accident(["normalised_exact", "similarity"]).endswith(
+    assert (
+        wording.rewarded_by_accident(["normalised_exact"]) == wording.rewarded_by_accident([]) == ""
+    )
+    assert wording.rewarded_by_accident(["normalised_exact", "similarity"]).endswith(
         "an answer, right or wrong."
     )
 
@@ -303,12 +304,11 @@ TABLES = {
     "examples": lambda c, s, n: show.examples(c.to_frame(by="example")),
     "slices": lambda c, s, n: table(regressions.slice_rows(s), caption=regressions.slices_title(s)),
     "metrics": lambda c, s, n: table(shown.metric_rows(c)),
-    "segments": lambda c, s, n: table(regressions.segment_rows(find_slices(c, min_support=5))),
     "comparison": lambda c, s, n: c,
     "metrics of one model": lambda c, s, n: c.base,
-    "slice table": lambda c, s, n: s,
-    "noise": lambda c, s, n: n,
-    "found": lambda c, s, n: find_slices(c, min_support=5),
+    "slice table": lambda c, s, n: show.slices(s),
+    "noise": lambda c, s, n: show.note(f"{n} {regressions.marks(n)}"),
+    "segments": lambda c, s, n: show.segments(find_slices(c, min_support=5)),
 }
 
 
@@ -324,9 +324,9 @@ def test_a_doctors_findings_are_text_too(tmp_path):
     path = tmp_path / "<img src=x onerror=1>.jsonl"
     path.write_text('{"messages": [{"role": "<script>", "content": "x"}]}\n', encoding="utf-8")
     found = examine(path)
-    for html in (found._repr_html_(), show.checkup(found)._repr_html_()):
-        assert "<script" not in html
-        assert "<img" not in html
+    html = show.checkup(found)._repr_html_()
+    assert "<script" not in html
+    assert "<img" not in html
 
 
 def test_the_doctors_caption_counts_what_it_found(tmp_path):
@@ -341,8 +341,9 @@ def test_costs_without_prices_are_a_dash(comparison_in, tmp_path):
     (tmp_path / "data/s/study.yaml").write_text("study: s\n")
     found = [one.base for one in comparison_in("better").pairs]
     benchmark = Benchmark(study=Study(name="s", root=tmp_path, overrides={"prices_file": ""}))
-    costs = shown.cost_rows({"base": benchmark.cost("m", found)})[0]
-    assert (costs["answers"], costs["money"], costs["tokens in"]) == (100, "–", None)
+    cost = benchmark.cost("m", found)
+    assert (cost["answers"], cost["money"], cost["prompt_tokens"]) == (100, None, None)
+    assert show.costs(Costs(by_model={"base": cost})).text.split()[-1] == "–"
 
 
 def test_training_is_spoken_of_only_as_searched():
@@ -379,7 +380,7 @@ def test_similarity_is_no_percentage():
             str(regressions.slice_rows(table_of)),
             shown.answer_said(found),
             shown.similarity_title(found),
-            say.effect(found.primary),
+            wording.stated(found.primary),
             shown.settle(found),
         ]
     )
@@ -402,7 +403,7 @@ def test_a_slice_says_what_its_test_could_have_seen(comparison_in):
 def test_the_adjusted_p_is_said_where_several_models_were_compared(comparison_in):
     found = comparison_in("better")
     base, tuned = ([getattr(one, side) for one in found.pairs] for side in ("base", "fine_tuned"))
-    several, _ = compare_many(base, {"v1": tuned, "v2": base})
+    several = compare_many(base, {"v1": tuned, "v2": base})
     assert "adjusted for 2 models compared" in shown.answer_said(several["v1"])
     assert shown.metric_rows(several["v1"])[0]["p"].endswith("adjusted")
 

@@ -10,18 +10,8 @@ import seaborn as sns
 
 from evalkit import wording
 from evalkit.answers.metrics import quantile
-from evalkit.show import say, style, tracks
-from evalkit.show.comparison import (
-    cells_title,
-    detectable_title,
-    detects,
-    differences_title,
-    rates_title,
-    scatter_title,
-    similarity_title,
-    spread_title,
-)
-from evalkit.show.regressions import adjusted_p, noise_title, slices_title
+from evalkit.show import comparison as told
+from evalkit.show import regressions, style, tracks
 from evalkit.show.style import COLOURS
 from evalkit.show.tracks import Mark, Track, dashed, difference_axes, draw_line, rate_axes
 from evalkit.stats import Result
@@ -53,7 +43,7 @@ def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool =
         under = ["primary metric"] if one.is_primary else []
         under += [at_random] if at_random and narrow and name == "exact_match" else []
         marks = (*_mark(one.base, "base"), *_mark(one.fine_tuned, "fine_tuned"))
-        value = f"{say.level(one.base)} → {say.level(one.fine_tuned)}"
+        value = f"{wording.level_of(one.base)} → {wording.level_of(one.fine_tuned)}"
         rows.append(Track(name=_title(name), under=", ".join(under), marks=marks, value=value))
     ax = rate_axes(rows, narrow=narrow)
     _name_sides(ax, rows, narrow=narrow)
@@ -65,7 +55,7 @@ def rates(comparison: Comparison, *, chance: float | None = None, narrow: bool =
     before = comparison.base.by_metric.get(comparison.primary_metric)
     if comparison.margin is not None and before is not None and before.estimate is not None:
         _margin(ax, comparison, before.estimate, narrow=narrow)
-    return style.titled(ax, rates_title(comparison), narrow=narrow)
+    return style.titled(ax, told.rates_title(comparison), narrow=narrow)
 
 
 def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
@@ -73,12 +63,12 @@ def differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
     rows, against = [], comparison.noninferiority
     for name, one in comparison.changes.items():
         under = f"{one.verdict}{', primary metric' if one.is_primary else ''}"
-        marks, value = _mark(one.test, one.verdict), say.size(one.test)
+        marks, value = _mark(one.test, one.verdict), wording.size(one.test)
         rows.append(Track(name=_title(name), under=under, marks=marks, value=value))
     reach = against.margin if against else 0.0
     ax = _difference_axes(rows, comparison.tests.values(), reach=reach, narrow=narrow)
     _margin(ax, comparison, 0.0, narrow=narrow)
-    return style.titled(ax, differences_title(comparison), narrow=narrow)
+    return style.titled(ax, told.differences_title(comparison), narrow=narrow)
 
 
 def _margin(ax: Axes, comparison: Comparison, no_change: float, *, narrow: bool) -> None:
@@ -96,18 +86,18 @@ def _margin(ax: Axes, comparison: Comparison, no_change: float, *, narrow: bool)
         return
     # away from the marks, where there is room
     left = at < no_change and at - low > 0.25 * (high - low)
-    told = _margin_said(margin, comparison.primary)
-    _small(ax, at, place + 0.36, told, va="top", ha="right" if left else "left")
+    words = _margin_said(margin, comparison.primary)
+    _small(ax, at, place + 0.36, words, va="top", ha="right" if left else "left")
 
 
 def _margin_said(margin: float, test: Result) -> str:
-    return f"margin: {say.loss(margin, test)} worse"
+    return f"margin: {wording.loss_of(margin, test)} worse"
 
 
 def cells(comparison: Comparison, *, noun: str = "example", narrow: bool = False) -> Axes:
     """The four cells: one square an example up to a few hundred, bars with the number above that."""
     ax = (_squares if 0 < comparison.n <= MOST_SQUARES else _bars)(comparison.cells, narrow=narrow)
-    return style.titled(ax, cells_title(comparison.cells, noun), narrow=narrow)
+    return style.titled(ax, told.cells_title(comparison.cells, noun), narrow=narrow)
 
 
 def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
@@ -136,7 +126,7 @@ def similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ax.set(xlim=(0, 1), ylim=(-ends[1] - 0.25 * max(ends), 1.25 * ends[0]), yticks=[])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.set(xlabel="similarity to the expected text", ylabel="")
-    return style.titled(ax, similarity_title(comparison), narrow=narrow)
+    return style.titled(ax, told.similarity_title(comparison), narrow=narrow)
 
 
 def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = False) -> Axes:
@@ -155,16 +145,16 @@ def spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = 
     most = max((one.high or 0 for row in rows for one in row.marks), default=1.0) or 1.0
     ticks = tracks.round_ticks(0, most)
     ax = tracks.tracks_axes(rows, (0, most * 1.06), ticks, count, narrow=narrow)
-    ax.set_xlabel(f"{say.measured(field)[1]}, median and the middle 90%")
-    return style.titled(ax, spread_title(comparison, field), narrow=narrow)
+    ax.set_xlabel(f"{wording.measured(field)[1]}, median and the middle 90%")
+    return style.titled(ax, told.spread_title(comparison, field), narrow=narrow)
 
 
 def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
     """The difference in every declared slice; hollow where nothing is shown."""
     rows, tests, margin = [], [row.test for row in table], table.margin
     for row in table.rows[:MOST_ROWS]:
-        under = f"{plural(row.n, 'example')}, {adjusted_p(row)}"
-        marks, value = _mark(row.test, row.verdict), say.size(row.test)
+        under = f"{plural(row.n, 'example')}, {regressions.adjusted_p(row)}"
+        marks, value = _mark(row.test, row.verdict), wording.size(row.test)
         rows.append(Track(name=row.slice, under=under, marks=marks, value=value))
     ax = _difference_axes(rows, tests, reach=margin or 0.0, narrow=narrow)
     if len(table) > MOST_ROWS:
@@ -174,7 +164,7 @@ def forest(table: SliceTable, *, narrow: bool = False) -> Axes:
         at = _worst(margin, tests[0])
         draw_line(ax, "limit", at, spans=tracks.spans(rows, narrow=narrow))
         _small(ax, at, ax.get_ylim()[1], _margin_said(margin, tests[0]), va="bottom")
-    return style.titled(ax, slices_title(table), narrow=narrow)
+    return style.titled(ax, regressions.slices_title(table), narrow=narrow)
 
 
 def flips(noise: NoiseFloor, *, narrow: bool = False) -> Axes:
@@ -185,7 +175,9 @@ def flips(noise: NoiseFloor, *, narrow: bool = False) -> Axes:
             marks = _mark(rate, "base" if role == "base" else "fine_tuned")
             name, value = f"{role.capitalize()}: {change}", wording.share(rate.successes, rate.n)
             rows.append(Track(name=name, under="", marks=marks, value=value))
-    return style.titled(rate_axes(rows, narrow=narrow), noise_title(noise), narrow=narrow)
+    return style.titled(
+        rate_axes(rows, narrow=narrow), regressions.noise_title(noise), narrow=narrow
+    )
 
 
 def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool = False) -> Axes:
@@ -206,8 +198,8 @@ def scatter(comparison: Comparison, *, metric: str = "similarity", narrow: bool 
         )
     ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    ax.set_xlabel(f"base, {say.label(metric)}")
-    title, above = scatter_title(comparison, metric), f"fine-tuned, {say.label(metric)}"
+    ax.set_xlabel(f"base, {wording.label(metric)}")
+    title, above = told.scatter_title(comparison, metric), f"fine-tuned, {wording.label(metric)}"
     return style.titled(ax, title, narrow=narrow, above=above)
 
 
@@ -216,8 +208,8 @@ def detectable(comparison: Comparison, *, narrow: bool = False) -> Axes:
     _, ax = style.canvas(2.8 if narrow else 3.0, narrow=narrow)
     n, margin, colour = comparison.n, comparison.margin, COLOURS["fine_tuned"]
     sizes = [int(size) for size in np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))]
-    found = {size: at * 100 for size in sizes if (at := detects(comparison, size)) is not None}
-    here, most = detects(comparison, n), float(sizes[-1])
+    found = {size: at * 100 for size in sizes if (at := told.detects(comparison, size)) is not None}
+    here, most = told.detects(comparison, n), float(sizes[-1])
     if found:
         sns.lineplot(x=[*found], y=[*found.values()], color=colour, errorbar=None, ax=ax)
     if here is not None:
@@ -237,11 +229,11 @@ def detectable(comparison: Comparison, *, narrow: bool = False) -> Axes:
     ax.xaxis.set_major_formatter(lambda value, _: count(int(value)))
     what = "points found" if margin is None else "loss ruled out, points,"
     above = f"{what} with power {percent(comparison.declared.power, 0)}"
-    return style.titled(ax, detectable_title(comparison), narrow=narrow, above=above)
+    return style.titled(ax, told.detectable_title(comparison), narrow=narrow, above=above)
 
 
 def _title(metric: str) -> str:
-    return say.label(metric).capitalize()
+    return wording.label(metric).capitalize()
 
 
 def _difference_axes(

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from evalkit.benchmark import frames, handover
+from evalkit.benchmark import frames
+from evalkit.benchmark.benchmark import FILE, amended, evidence_of
 from evalkit.benchmark.comparison import compare_models
-from evalkit.benchmark.slices import slice_tables
+from evalkit.benchmark.slices import slice_table
 from evalkit.evidence import Evidence, as_json
 from evalkit.records import EvalResult, Missing
 from evalkit.show.lacking import in_words
 
 ABOUT = {
     "study": "small",
-    "models": {"base": "b", "fine_tuned": "f"},
     "bound_to": {"test_set": "0"},
     "costs": {},
 }
@@ -25,7 +25,7 @@ def undecided(cells):
 
 
 def test_what_the_decision_reads_is_there_and_is_plain_json(undecided, tmp_path):
-    path = handover.evidence_of(undecided, **ABOUT).write(tmp_path / "comparison.json")
+    path = evidence_of(undecided, **ABOUT).write(tmp_path / "comparison.json")
     found = Evidence.read(path)
     assert found.layer == "benchmark"
     assert found.primary.verdict == "no difference shown"
@@ -46,7 +46,7 @@ def test_an_open_question_has_a_price(undecided):
 
     psi, d = 20 / 60, 4 / 60
     n = math.ceil(((1.959964 * math.sqrt(psi) + 0.841621 * math.sqrt(psi - d * d)) / d) ** 2)
-    missing = handover.evidence_of(undecided, **ABOUT).missing[0]
+    missing = evidence_of(undecided, **ABOUT).missing[0]
     assert in_words(missing).price == f"about {n - 60:,} more examples, {n:,} in all"
     assert in_words(missing).why.endswith(
         "; the price shows it 4 times in 5, if the rates seen are the true ones; test fresh examples alone"
@@ -54,26 +54,22 @@ def test_an_open_question_has_a_price(undecided):
 
 
 def test_a_settled_question_has_none(cells):
-    assert handover.evidence_of(compare_models(*cells(20, 40, 2, 20)), **ABOUT).missing == ()
+    assert evidence_of(compare_models(*cells(20, 40, 2, 20)), **ABOUT).missing == ()
 
 
 def test_no_examples_make_a_record_too(tmp_path):
-    record = handover.evidence_of(compare_models([], []), **ABOUT)
+    record = evidence_of(compare_models([], []), **ABOUT)
     found = Evidence.read(record.write(tmp_path / "comparison.json"))
     assert found.primary.verdict == "too early"
     assert in_words(found.missing[0]).price
 
 
 def test_amending_twice_is_amending_once(undecided, tmp_path):
-    path = handover.evidence_of(undecided, **ABOUT).write(tmp_path / handover.FILE)
-    tables = slice_tables(undecided, margin=0.05)
-    first = handover.amended(
-        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x"
-    )
+    path = evidence_of(undecided, **ABOUT).write(tmp_path / FILE)
+    table = slice_table(undecided, margin=0.05)
+    first = amended(path, bound_to=ABOUT["bound_to"], slices=table, noise=None, settle="x")
     first.write(path)
-    again = handover.amended(
-        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None, settle="x"
-    )
+    again = amended(path, bound_to=ABOUT["bound_to"], slices=table, noise=None, settle="x")
     assert first == again == Evidence.read(path)
     assert [in_words(one).action for one in again.missing] == [
         "Answer more held-out examples",
@@ -84,12 +80,12 @@ def test_amending_twice_is_amending_once(undecided, tmp_path):
 
 
 def test_what_is_missing_is_told_by_its_kind_not_by_its_words(undecided, tmp_path):
-    made = handover.evidence_of(undecided, **ABOUT)
+    made = evidence_of(undecided, **ABOUT)
     like_ours = Missing(kind="slices_warned")
-    path = replace(made, missing=(like_ours,)).write(tmp_path / handover.FILE)
-    tables = slice_tables(undecided, margin=0.05)
+    path = replace(made, missing=(like_ours,)).write(tmp_path / FILE)
+    table = slice_table(undecided, margin=0.05)
     for _ in range(2):
-        again = handover.amended(path, bound_to=ABOUT["bound_to"], slices=tables, noise=None)
+        again = amended(path, bound_to=ABOUT["bound_to"], slices=table, noise=None)
         assert again is not None
         again.write(path)
         assert [one.kind for one in again.missing] == ["slices_warned", "open_slices"]
@@ -110,17 +106,15 @@ def test_open_slices_are_one_line_and_rows_without_the_field_are_none_of_them(ce
             ]
         )
     found = compare_models(*sides)
-    path = handover.evidence_of(found, **ABOUT).write(tmp_path / handover.FILE)
-    tables = slice_tables(found, margin=0.05)
-    assert sum(row.safety == "not shown" for row in tables[0]) == 5
-    open_slices = handover.amended(
-        path, bound_to=ABOUT["bound_to"], slices=tables, noise=None
-    ).missing[1:]
+    path = evidence_of(found, **ABOUT).write(tmp_path / FILE)
+    table = slice_table(found, margin=0.05)
+    assert sum(row.safety == "not shown" for row in table) == 5
+    open_slices = amended(path, bound_to=ABOUT["bound_to"], slices=table, noise=None).missing[1:]
     assert len(open_slices) == 1
     assert "(not given)" not in str(open_slices)
     assert in_words(open_slices[0]).action.endswith(" and 1 more slice")
     worst, price = (
-        min((row for row in tables[0] if row.n_to_settle), key=lambda row: row.estimate),
+        min((row for row in table if row.n_to_settle), key=lambda row: row.estimate),
         in_words(open_slices[0]).price,
     )
     assert in_words(open_slices[0]).action.startswith(f"Collect more examples with {worst.slice}")
@@ -129,13 +123,11 @@ def test_open_slices_are_one_line_and_rows_without_the_field_are_none_of_them(ce
 
 
 def test_what_was_found_about_other_answers_is_not_added(undecided, tmp_path):
-    path = handover.evidence_of(undecided, **ABOUT).write(tmp_path / handover.FILE)
-    before = path.read_text(encoding="utf-8")
-    assert handover.amended(path, bound_to={"test_set": "1"}, slices=[], noise=None) is None
+    path = evidence_of(undecided, **ABOUT).write(tmp_path / FILE)
+    before, table = path.read_text(encoding="utf-8"), slice_table(undecided)
+    assert amended(path, bound_to={"test_set": "1"}, slices=table, noise=None) is None
     assert (
-        handover.amended(
-            tmp_path / "absent.json", bound_to=ABOUT["bound_to"], slices=[], noise=None
-        )
+        amended(tmp_path / "absent.json", bound_to=ABOUT["bound_to"], slices=table, noise=None)
         is None
     )
     assert path.read_text(encoding="utf-8") == before

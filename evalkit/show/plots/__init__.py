@@ -1,1 +1,0 @@
-"""One function a figure: result -> Axes, titled with its conclusion."""
