@@ -435,16 +435,14 @@ def _verify(options: Namespace) -> int:
 def _compare(options: Namespace) -> None:
     from evalkit.report.chain import compare
 
+    said = {"filter_name": options.filter, "columns": options.columns, "test_file": options.test}
     page, sentence = compare(
         options.base,
         options.fine_tuned,
         metric=options.metric,
-        test_file=options.test,
-        base_arm=options.arms[0],
-        fine_tuned_arm=options.arms[1],
-        filter_name=options.filter,
-        columns=options.columns,
         margin=options.margin or 0.0,
+        arms=options.arms,
+        meant=said,
     )
     _tell(sentence)
     _tell(page)

@@ -298,12 +298,9 @@ def compare(
     fine_tuned: Path,
     *,
     metric: str = "",
-    test_file: str = "",
-    base_arm: str = "",
-    fine_tuned_arm: str = "",
-    filter_name: str = "",
-    columns: str = "",
     margin: float = 0.0,
+    arms: Sequence[str] = ("", ""),
+    meant: Mapping[str, str] = {},
     root: Path | None = None,
 ) -> tuple[Path, str]:
     """Compares two files by the notebook `compare.ipynb` and writes the page below `reports/compare`; no model is called.
@@ -311,13 +308,10 @@ def compare(
     Args:
         base: The base model's file.
         fine_tuned: The fine-tuned model's.
-        metric: The score that decides, where there are several; like all that follow a parameter of the notebook.
-        test_file: The questions, for files that hold answers only.
-        base_arm: Of promptfoo's arms the base model's.
-        fine_tuned_arm: And the fine-tuned model's.
-        filter_name: Of lm-eval's filters the one that is meant.
-        columns: Of a table, which column holds what.
+        metric: The score that decides, where there are several.
         margin: The loss, as a fraction, that would still be accepted; 0 does not ask.
+        arms: Of promptfoo's arms the base model's and the fine-tuned model's.
+        meant: What `read_log` is told of both files: `filter_name`, `columns`, `test_file`.
         root: The project's folder; found from here by default.
 
     Returns:
@@ -332,23 +326,21 @@ def compare(
     from evalkit.interop.logs import told_apart
 
     root = root or project_root()
-    questions = test_file or None
-    opened = partial(read_log, filter_name=filter_name, columns=columns, test_file=questions)
-    logs = opened(base, arm=base_arm), opened(fine_tuned, arm=fine_tuned_arm)
+    logs = read_log(base, arm=arms[0], **meant), read_log(fine_tuned, arm=arms[1], **meant)
     sentence = str(compare_files(*logs, metric=metric, margin=margin or None))
     old, new = told_apart(*logs, [base.name, fine_tuned.name])
     study = Study(name="compare", root=root, run=new_run_name())
     folder, book = study.run_folder(), root / "notebooks/compare.ipynb"
+    test_file = meant.get("test_file", "")
     values: dict[str, Value] = {
+        **meant,
         "base": str(base.resolve()),
         "fine_tuned": str(fine_tuned.resolve()),
         "metric": metric,
-        "test_file": test_file and str(Path(test_file).resolve()),
-        "base_arm": base_arm,
-        "fine_tuned_arm": fine_tuned_arm,
-        "filter_name": filter_name,
-        "columns": columns,
         "margin": margin,
+        "test_file": test_file and str(Path(test_file).resolve()),
+        "base_arm": arms[0],
+        "fine_tuned_arm": arms[1],
         "run": study.run,
     }
     began = time.monotonic()

@@ -1,7 +1,7 @@
 """What a notebook put out, made safe for the page: an allow list of tags, data images only, no script, no style.
 
-Tags are told apart from what stands between them by a parser, and what is not changed stays as it is: a pattern over a
-whole page cannot know a tag from a quoted one, and an example about HTML would be rewritten with the page.
+Once cleaned, a "<" stands at the start of a tag and nowhere else, not in a text and not in an attribute. So a pattern knows
+a tag from one that an example quotes, and what it does not change stays as it is.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ import base64
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from html.parser import HTMLParser
-from itertools import accumulate, pairwise
 
 import nh3
 
@@ -46,73 +42,10 @@ _OBJECT = re.compile(  # what plotting calls return besides the picture: an addr
 _FIGURE = re.compile(r"<Figure size [\dx.]+ with (\d+) Axes>")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _BOX = '<div class="ek-scroll" tabindex="0" role="region" aria-label="Table">'
+_TAG = re.compile(r'<((?:[^"<>]|"[^"]*")*)>')  # as nh3 writes one: each value in double quotes
+_REGION = re.compile(r'<\w+\b(?=[^<>]* role="region")[^<>]* aria-label="([^"<>]*)')
+_EMPTY_HEAD = re.compile(r"<th\b([^<>]*)>((?:\s|&nbsp;)*)</th>")
 _UNDESCRIBED = "A figure without a description"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tag:
-    """One start or end tag.
-
-    Attributes:
-        start: Its first character's place in the markup; `end` is the place after its last one.
-        closes: True for an end tag.
-    """
-
-    name: str
-    attributes: dict[str, str]
-    start: int
-    end: int
-    closes: bool = False
-
-    def written(self, name: str = "", changed: Mapping[str, str] = {}) -> str:
-        """The tag with another name or some attributes changed; what could end a value or a tag is escaped."""
-        if self.closes:
-            return f"</{name or self.name}>"
-        known = {**self.attributes, **changed}
-        told = "".join(f' {key}="{html.escape(value)}"' for key, value in known.items())
-        return f"<{name or self.name}{told}>"
-
-
-_END = Tag(name="", attributes={}, start=-1, end=-1)
-
-
-def read_tags(markup: str) -> list[Tag]:
-    """All tags in their order; comments and the content of style and script hold none."""
-    reader = _Reader(markup)
-    reader.feed(markup)
-    reader.close()
-    return reader.tags
-
-
-def with_changes(markup: str, changes: Iterable[tuple[Tag, str]]) -> str:
-    """The markup with some of its tags written anew; not one character outside of them is touched."""
-    made, done = [], 0
-    for tag, new in changes:
-        made += [markup[done : tag.start], new]
-        done = tag.end
-    return "".join([*made, markup[done:]])
-
-
-class _Reader(HTMLParser):
-    def __init__(self, markup: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self._lines = [0, *accumulate(len(line) + 1 for line in markup.split("\n"))]
-        self._markup = markup
-        self.tags: list[Tag] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        start, known = self._place(), {name: value or "" for name, value in attrs}
-        end = start + len(self.get_starttag_text() or "")
-        self.tags.append(Tag(name=tag, attributes=known, start=start, end=end))
-
-    def handle_endtag(self, tag: str) -> None:
-        start = self._place()
-        end = self._markup.index(">", start) + 1
-        self.tags.append(Tag(name=tag, attributes={}, start=start, end=end, closes=True))
-
-    def _place(self) -> int:
-        line, column = self.getpos()
-        return self._lines[line - 1] + column
 
 
 def cleaned(markup: str, *, ours: bool = False) -> str:
@@ -179,27 +112,26 @@ def prose(source: str, first: bool = False) -> str:
 
 def with_heading_levels(markup: str) -> str:
     """Renumbers headings so that they begin at the third level and none skips one."""
-    depth, changes = 2, []
-    for tag in read_tags(markup):
-        if not re.fullmatch("h[1-6]", tag.name):
-            continue
-        if not tag.closes:
-            depth = min(max(int(tag.name[1]) + 1, 3), depth + 1, 6)
-        changes.append((tag, tag.written(f"h{depth}")))
-    return with_changes(markup, changes)
+    depth = 2
+
+    def renumbered(tag: re.Match[str]) -> str:
+        nonlocal depth
+        if not tag[1]:
+            depth = min(max(int(tag[2]) + 1, 3), depth + 1, 6)
+        return f"<{tag[1]}h{depth}"
+
+    return re.sub(r"<(/?)h([1-6])\b", renumbered, markup)
 
 
 def with_unique_names(markup: str) -> str:
     """Numbers scroll boxes of the same name, so that each can be told apart."""
-    seen, changes = Counter[str](), []
-    for tag in read_tags(markup):
-        name = tag.attributes.get("aria-label")
-        if name is None or tag.attributes.get("role") != "region":
-            continue
-        seen[name] += 1
-        if seen[name] > 1:
-            changes.append((tag, tag.written(changed={"aria-label": f"{name} ({seen[name]})"})))
-    return with_changes(markup, changes)
+    seen = Counter[str]()
+
+    def numbered(box: re.Match[str]) -> str:
+        seen[box[1]] += 1
+        return box[0] + (f" ({seen[box[1]]})" if seen[box[1]] > 1 else "")
+
+    return _REGION.sub(numbered, markup)
 
 
 def _kept(tag: str, name: str, value: str) -> str | None:
@@ -231,31 +163,27 @@ def _from_markdown(text: str) -> str:
 
 def _mended(markup: str) -> str:
     """Words for each image, none without a source; and no "<" but at the start of a tag, not in an attribute either."""
-    changes = []
-    for tag in read_tags(markup):
-        if tag.name == "img":
-            alt = {"alt": tag.attributes.get("alt", _UNDESCRIBED)}
-            changes.append((tag, tag.written(changed=alt) if "src" in tag.attributes else ""))
-        elif not tag.closes:
-            changes.append((tag, tag.written()))
-    return _with_tables_mended(with_changes(markup, changes))
+    markup = _TAG.sub(lambda tag: f"<{tag[1].replace('<', '&lt;').replace('>', '&gt;')}>", markup)
+    return _with_tables_mended(re.sub(r"<img\b[^<>]*>", _described, markup))
+
+
+def _described(image: re.Match[str]) -> str:
+    if ' src="' not in image[0]:
+        return ""
+    return image[0] if ' alt="' in image[0] else f'{image[0][:-1]} alt="{_UNDESCRIBED}">'
 
 
 def _with_tables_mended(markup: str) -> str:
     """Data frames scroll in a box of their own, and heads that are empty become cells: pandas has one above its index."""
-    tags, changes, boxed = read_tags(markup), [], list[bool]()
-    for tag, after in pairwise([*tags, _END]):
-        is_frame = tag.name == "table" and tag.attributes.get("class") == "dataframe"
-        if tag.name == "table" and not tag.closes:
-            boxed.append(is_frame)
-        if tag.name == "table" and tag.closes and boxed.pop():
-            changes.append((tag, "</table></div>"))
-        elif is_frame:
-            changes.append((tag, f'{_BOX}<table class="dataframe">'))
-        between = html.unescape(markup[tag.end : after.start])
-        if tag.name == after.name == "th" and after.closes and not between.strip():
-            changes += [(tag, tag.written("td")), (after, "</td>")]
-    return with_changes(markup, changes)
+    are_frames: list[bool] = []
+
+    def boxed(tag: re.Match[str]) -> str:
+        if tag[1]:
+            return "</table></div>" if are_frames.pop() else tag[0]
+        are_frames.append(' class="dataframe"' in tag[0])
+        return f'{_BOX}<table class="dataframe">' if are_frames[-1] else tag[0]
+
+    return _EMPTY_HEAD.sub(r"<td\1>\2</td>", re.sub(r"<(/?)table\b[^<>]*>", boxed, markup))
 
 
 def _image(kind: str, content: str, alt: str) -> str:

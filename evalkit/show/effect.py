@@ -425,10 +425,8 @@ def draw_z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         ax.plot([side * limit] * 2, [0, 0.17], color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
     _observed(ax, z, reach, test.verdict, null)
     ax.set(ylim=(0, 0.46), xlim=(-reach, reach), yticks=[])
-    ax.set_xticks(
-        [-limit, 0, limit],
-        [f"limit\n{wording.number(-limit)}", "0", f"limit\n{wording.number(limit)}"],
-    )
+    low, high = (f"limit\n{wording.number(at)}" for at in (-limit, limit))
+    ax.set_xticks([-limit, 0, limit], [low, "0", high])
     left, right = ("better", "worse") if test.lower_is_better else ("worse", "better")
     of_what = " ".join(null.split())
     ax.set_xlabel(f"{left} ←  z, if {of_what}  → {right}")
@@ -553,16 +551,11 @@ def draw_looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
     ax.set(ylim=(-most, most), xlim=(0, 1.06))
     ax.set_xticks(spots, [wording.percent(one, 0) for one in spots])
-    to_come = len(spots) > len(done) and not narrow
-    ax.set_xlabel(
-        "share of the planned information"
-        + ("; bars across zero: looks to come" if to_come else "")
-    )
+    to_come = "; bars across zero: looks to come" if len(spots) > len(done) and not narrow else ""
+    ax.set_xlabel(f"share of the planned information{to_come}")
     title = _looks_title(found.findings.primary if found.findings else None, len(spots))
-    with_margin = found.plan.plan.primary.margin is not None
-    return style.titled(
-        ax, title, narrow=narrow, above="z against the margin" if with_margin else "z"
-    )
+    above = "z" if found.plan.plan.primary.margin is None else "z against the margin"
+    return style.titled(ax, title, narrow=narrow, above=above)
 
 
 def _looks_title(test: Effect | None, planned: int) -> str:
