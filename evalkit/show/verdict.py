@@ -227,6 +227,8 @@ def _written(decision: Decision) -> JsonObject:
     known = decision.to_dict()
     for layer, made in zip(known["layers"], decision.layers, strict=True):
         layer |= {"reason": reason(made), "made_for": made_for(made)}
+        if not made.differs:  # as files of earlier runs have it
+            del layer["differs"]
         layer["missing"] = written(made.missing, made)
         for told, one in zip(layer["findings"], made.findings, strict=True):
             told["text"] = found(one, made)
