@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from typing import Self, TypeVar, get_type_hints
 
 import msgspec
 
@@ -397,7 +397,7 @@ class Study:
     @classmethod
     def open(
         cls, name: str, *, root: Path | None = None, run: str = "", **overrides: Value | None
-    ) -> Study:
+    ) -> Self:
         """Finds a study by name, from the project's folder or any folder inside it.
 
         Args:

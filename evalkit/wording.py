@@ -268,6 +268,11 @@ def share(k: int, n: int) -> str:
     return f"{part} ({rate})" if n < 100 else f"{rate} ({part})"
 
 
+def minute(at: str) -> str:
+    """A time as files hold it, to the minute: "2026-11-28T10:00:42+00:00" is "2026-11-28 10:00"."""
+    return at[:16].replace("T", " ")
+
+
 def plural(n: int, noun: str, nouns: str = "") -> str:
     """A count with its noun: "1 note", "3 notes"."""
     return f"{count(n)} {noun if n == 1 else nouns or noun + 's'}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from evalkit import study
 from evalkit.abtest import lock
@@ -20,7 +22,7 @@ from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import ABDetails, Evidence
 from evalkit.human.round import StudyRound, find_round, open_round
 from evalkit.records import EvalResult
-from evalkit.study import named, settings_of
+from evalkit.study import Value, named, settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +50,15 @@ class Study(study.Study):
     `Study.open(name, run=run, setting=value)` finds it; each method answers by the study's settings, so that a notebook
     opened by hand, plain papermill and the scheduled run come to the same.
     """
+
+    @classmethod
+    def open(
+        cls, name: str, *, root: Path | None = None, run: str = "", **overrides: Value | None
+    ) -> Self:
+        """As the study below; in an IPython shell what it gives shows itself, whether or not `show` is imported."""
+        if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+            import_module("evalkit.show")
+        return super().open(name, root=root, run=run, **overrides)
 
     @cached_property
     def benchmark(self) -> Benchmark:

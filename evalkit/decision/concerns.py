@@ -25,6 +25,7 @@ from evalkit.human.batch import read_batch
 from evalkit.ledger import Ledger
 from evalkit.records import Change, Layer
 from evalkit.study import Settings, Study, named
+from evalkit.wording import minute
 
 _LISTS = ("cluster_field", "slice_fields", "scorers")  # what is added to them is asked as well
 _MARGINS = ("slice_margin", "metric_margin")
@@ -193,7 +194,7 @@ def _of_log(looks: Sequence[Look]) -> Iterator[Concern]:
             yield Concern("ab_test", change, (had, has))
         elif now.last_user and now.last_user < before.last_user:
             change = Change(kind="earlier", at=now.last_user, before=before.last_user)
-            then, later = (one[:16].replace("T", " ") for one in (change.before, change.at))
+            then, later = map(minute, (change.before, change.at))
             yield Concern("ab_test", change, (then, later))
     shown: dict[tuple[str, int | None], Look] = {}
     for one in looks:

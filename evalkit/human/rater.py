@@ -332,7 +332,8 @@ def close(
         f"  {rater}: {wording.plural(one['votes'], 'vote')}, sha256 {one['sha256'][:16]}..."
         for rater, one in record["votes"].items()
     ]
-    state = f"was closed already, {record['locked_at']}" if already else "is closed now, for good"
+    closed_at = f"{wording.minute(record['locked_at'])} UTC"
+    state = f"was closed already, {closed_at}" if already else "is closed now, for good"
     whole = "everybody had finished" if record["complete"] else "NOT everybody had finished"
     before = locked_before(record)
     first = f"Rating round {round_.folder.name} {state}; {whole}.{before} Sealed with the batch and the key:"

@@ -482,7 +482,7 @@ class Round(Brief):
 
 def locked_before(record: Lock) -> str:
     """What a lock tells of an earlier one that was removed; "" when there was none."""
-    times = record.get("locked_before", [])
+    times = [f"{wording.minute(at)} UTC" for at in record.get("locked_before", ())]
     return (
         f" It had been locked before ({wording.listed(times)}) and was opened again by removing that lock: "
         "votes may have been given after results were seen."

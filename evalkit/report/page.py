@@ -29,7 +29,7 @@ from evalkit.show import verdict
 from evalkit.show.findings import found
 from evalkit.show.lacking import in_words
 from evalkit.study import retirement, settings_of
-from evalkit.wording import listed, number, plural, visible, without_secrets
+from evalkit.wording import listed, minute, number, plural, visible, without_secrets
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
@@ -349,7 +349,7 @@ def _about(made: Manifest, decision: Decision | None, benchmark: Evidence | None
         told += [plural(n, f"held-out {benchmark.unit.removesuffix('s')}")]
     if decision:
         told += [f"stage: {STAGES[decision.stage]}"]
-    return [*told, made.made_at[:16].replace("T", " ") + " UTC"]
+    return [*told, minute(made.made_at) + " UTC"]
 
 
 def _facts(

@@ -503,7 +503,7 @@ def _value(value: object) -> str:
 
 
 def _day(row: Run) -> str:
-    return str(row.get("made_at", ""))[:16].replace("T", " ") or str(row.get("run"))
+    return wording.minute(str(row.get("made_at", ""))) or str(row.get("run"))
 
 
 def differences(runs: Sequence[Run], *, narrow: bool = False) -> Axes:

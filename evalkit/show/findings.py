@@ -31,6 +31,7 @@ from evalkit.wording import (
     decimals,
     examples_of,
     listed,
+    minute,
     percent,
     plural,
     times,
@@ -235,7 +236,7 @@ def _fewer(one: Change) -> str:
 
 
 def _earlier(one: Change) -> str:
-    then, later = (when[:16].replace("T", " ") for when in (one.before, one.at))
+    then, later = map(minute, (one.before, one.at))
     return f"the last user of the log came on {then} by one look and on {later} by a later one"
 
 

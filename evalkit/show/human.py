@@ -76,7 +76,7 @@ def progress(rating: StudyRound) -> Html:
             "Rater": one.rater,
             "Rated": one.done,
             "Pairs": one.total,
-            "Last vote (UTC)": (one.last_at or "").replace("T", " ")[:16] or None,
+            "Last vote (UTC)": wording.minute(one.last_at or "") or None,
         }
         for one in rating.progress()
     ]
@@ -521,8 +521,8 @@ def seal_said(found: Preference) -> str:
         return withheld_said(found)
     state = "every rater had finished" if record["complete"] else "some raters had not finished"
     return (
-        f"Locked {record['locked_at']}, {state}. The key's sha256 {record['key_sha256'][:16]}... matches the batch; "
-        f"batch and votes are unchanged since.{locked_before(record)}"
+        f"Locked {wording.minute(record['locked_at'])} UTC, {state}. The key's sha256 {record['key_sha256'][:16]}... matches "
+        f"the batch; batch and votes are unchanged since.{locked_before(record)}"
     )
 
 

@@ -198,7 +198,9 @@ def test_votes_with_the_sides_exchanged_do_not_fit_the_batch_even_before_the_loc
 def test_a_round_locked_before_locks_were_recorded_is_read_as_ever(locked):
     (locked / "locks.jsonl").unlink()
     found = read_preference(Round.open(locked))
+    at = found.lock["locked_at"]
     assert found.win_rate.estimate == 0
+    assert human.seal_said(found).startswith(f"Locked {at[:10]} {at[11:16]} UTC, every rater")
     assert human.seal_said(found).endswith("batch and votes are unchanged since.")
 
 
@@ -210,4 +212,6 @@ def test_a_lock_that_was_removed_and_given_again_says_so(locked, rate):
     session.undo()
     rate(again, "ann", lambda _: "left")
     assert again.lock()["locked_before"] == [first]
-    assert f"It had been locked before ({first})" in human.seal_said(read_preference(again))
+    assert f"It had been locked before ({first[:10]} {first[11:16]} UTC)" in human.seal_said(
+        read_preference(again)
+    )

@@ -175,6 +175,21 @@ def test_a_script_keeps_its_look_and_loads_no_plotting_library():
     assert out.stdout.strip() == "[]"
 
 
+def test_a_study_opened_in_a_kernel_shows_its_records_without_an_import_of_show():
+    lines = (
+        "from IPython.core.interactiveshell import InteractiveShell",
+        "shell = InteractiveShell.instance()",
+        "shell.kernel = object()",
+        "from evalkit import Study",
+        "from evalkit.benchmark.slices import SliceTable",
+        "Study.open('icd10')",
+        "print(SliceTable in shell.display_formatter.ipython_display_formatter)",
+    )
+    run = [sys.executable, "-c", "\n".join(lines)]
+    out = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert out.stdout.split()[-1] == "True"
+
+
 def test_axes_without_anything_in_them_are_a_line_of_text_not_a_grid():
     none = pd.DataFrame({"day": [], "rate": [], "variant": []})
     figure = Figure()
