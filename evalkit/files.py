@@ -437,7 +437,7 @@ def read_yaml(path: Path, *, need: str) -> Any:
     """
     import yaml
 
-    text = read_text(path, said="not YAML", remedy=f"need {need}")
+    text = read_text(path, said="cannot be read", remedy=f"need {need}")
     try:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()

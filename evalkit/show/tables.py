@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.conversation import Conversation, conversation_css, folded
+from evalkit.show import RECORDS
 from evalkit.show.style import kind_of
 
 if TYPE_CHECKING:
@@ -132,7 +133,10 @@ def answer(result: object, *more: object) -> Html:
         import_module(room)
     known = answer.dispatch(type(result))
     if known is answer.dispatch(object):
-        raise TypeError(f"{type(result).__name__} answers nothing; give a record or a sentence")
+        name = type(result).__name__
+        shown = next((by for place, (by, _) in RECORDS.items() if place.endswith(f".{name}")), "")
+        told = f"show.{shown} shows it" if shown else "give a record or a sentence"
+        raise TypeError(f"{name} answers nothing; {told}")
     return known(result, *more)
 
 

@@ -163,6 +163,8 @@ def test_guardrails_are_read_from_yaml(tmp_path):
     path.write_text("- {name: error, limit: 0.01}\n")
     with pytest.raises(DataError, match=r"guardrails\.yaml: .*limit"):
         read_guardrails(path)
+    with pytest.raises(DataError, match=r"gone\.yaml: cannot be read \(No such file.*need a list"):
+        read_guardrails(tmp_path / "gone.yaml")
 
 
 def test_a_value_that_a_plan_does_not_have_is_refused_with_the_nearest():
