@@ -48,7 +48,10 @@ def _taking(
     def taking(function: Callable[[Evaluation], R]) -> Callable[P, R]:
         @wraps(function)
         def called(*arguments: P.args, **options: P.kwargs) -> R:
-            said.bind(*arguments, **options)  # its error names no class that nobody called
+            try:
+                said.bind(*arguments, **options)
+            except TypeError as why:  # the error of `made` would name a class that nobody called
+                raise TypeError(f"{function.__name__}() {why}") from None
             return function(made(*arguments, **options))
 
         said = signature(made).replace(return_annotation=signature(function).return_annotation)

@@ -524,9 +524,7 @@ def read_decision(folder: Path) -> Decision:
     path, remedy = folder / FILE, "run its chapter again"
     if not path.exists():
         raise DataError(f"{folder}: no {FILE}; no decision was made in this run")
-    told = "not a decision"
-    value = apart(read_json(path, said=told, remedy=remedy), Decision)
-    found = as_record(value, Decision, f"{path}: {told}", remedy)
+    found = as_record(apart(read_file(path), Decision), Decision, f"{path}: {_TOLD}", remedy)
     if (names := [one.layer for one in found.layers]) != [*FILES]:
         told = f"holds the layers {wording.listed([*names]) or 'none'}; need {wording.listed([*FILES])}"
         raise DataError(f"{path}: {told}; {remedy}")
@@ -534,6 +532,37 @@ def read_decision(folder: Path) -> Decision:
         says = f"{path}: says {found.verdict!r}, and its layers make {made!r}"
         raise DataError(f"{says}; {remedy}")
     return found
+
+
+_TOLD = "not a decision"
+
+
+def read_file(path: Path) -> JsonObject:
+    """A decision's file; what one of an earlier version has in words alone stands in the places of now.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    file = read_json(path, said=_TOLD, remedy="run its chapter again")
+    for layer in _objects(file, "layers"):
+        if layer.get("stale") and "differs" not in layer:
+            layer["differs"] = [asdict(Differs(what=_what_differs(layer)))]
+        for one in _objects(layer, "findings"):
+            if one.get("rule") == "declared_after_results" and isinstance(one.get("numbers"), dict):
+                one["numbers"].setdefault("keys", [])
+    return file
+
+
+def _objects(value: object, name: str) -> list[JsonObject]:
+    """The objects in a list of a file that nobody has checked yet."""
+    rows = value.get(name) if isinstance(value, dict) else None
+    return [one for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
+
+
+def _what_differs(layer: JsonObject) -> str:
+    if layer["stale"] == "unbound":
+        return "model" if layer.get("layer") == "ab_test" else "answers"
+    return str(layer.get("made_for")).removeprefix("made for ")
 
 
 def _stale_against(

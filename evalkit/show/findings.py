@@ -138,9 +138,11 @@ def _retired(row: OnRecord, layer: LayerDecision) -> str:
 
 
 def _changed(row: OnRecord, _: LayerDecision) -> str:
-    if not row.change:
-        raise too_old("what was changed after a result")
-    return changed(row.change)
+    if row.change:
+        return changed(row.change)
+    if isinstance(told := row.reported.get("what"), str):  # all that earlier files have of it
+        return visible(told)
+    raise too_old("what was changed after a result")
 
 
 _FOUND: Mapping[str, Callable[..., str]] = {

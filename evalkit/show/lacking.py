@@ -25,6 +25,7 @@ from evalkit.wording import (
     plural,
     points,
     times,
+    visible,
 )
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ _SAID = {  # what to do, why, and its price
     ),
     "nothing_to_rate": (
         "Prepare another rating round",
-        "no example had two different answers to show",
+        "no example had two answers to show",
         _FIRST_ROUND,
     ),
     "more_ratings": (
@@ -471,7 +472,9 @@ class _Parts:
             for one in row.against or ():
                 if one.key == self.one.key:
                     return against_of(one)
-        raise too_old()
+        if not self.one.said:
+            raise too_old()
+        return visible(self.one.said)  # all that earlier files have of it
 
     @property
     def changed(self) -> str:

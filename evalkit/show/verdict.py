@@ -13,10 +13,10 @@ from pathlib import Path
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision, read_decision
-from evalkit.decision.layers import FILE, MISSING
+from evalkit.decision.layers import FILE, MISSING, read_file
 from evalkit.decision.rules import NAMES, STANDS_AGAINST, Finding
 from evalkit.errors import DataError
-from evalkit.files import JsonObject, read_json, to_json, write_whole
+from evalkit.files import JsonObject, to_json, write_whole
 from evalkit.records import Layer
 from evalkit.show.findings import changed, clause, found, made_for, sentence
 from evalkit.show.lacking import ABSENT, in_words, written
@@ -201,7 +201,7 @@ def read(folder: Path, *, earlier: bool = False) -> Decision:
         DataError: It is missing or damaged, or it says another thing than its kinds and numbers make.
     """
     path, remedy = folder / FILE, "run its chapter again"
-    found, file = read_decision(folder), read_json(path, said="not a decision", remedy=remedy)
+    found, file = read_decision(folder), read_file(path)
     told, is_earlier = str(file.get("headline")), "ruled_by" not in file
     if not told.startswith(VERDICTS[found.verdict]):
         says = f"{path}: says {found.verdict!r}, and its sentence “{wording.visible(told)}”"

@@ -283,6 +283,14 @@ def test_it_works_inside_a_running_loop_as_in_jupyter(test_file):
         assert len(asyncio.run(cell())) == 5
 
 
+@pytest.mark.parametrize("called", [run_automated_eval, run_automated_eval_async])
+def test_a_wrong_argument_is_told_with_the_functions_name(called):
+    with pytest.raises(TypeError, match=rf"^{called.__name__}\(\) missing .*'model'"):
+        called()
+    with pytest.raises(TypeError, match=rf"^{called.__name__}\(\) got .*'sampels'"):
+        called("m", "t.jsonl", sampels=3)
+
+
 def test_the_async_twin_gives_the_same_in_the_callers_loop(test_file, tmp_path):
     with FaultyServer(lambda hit: "echo") as server:
         plain = run(server, test_file(5), journal=tmp_path / "m.jsonl")

@@ -1,6 +1,7 @@
 """A decision's file has words for people beside its kinds and numbers; they are made afresh, and never read."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +138,35 @@ def test_words_of_an_earlier_version_are_not_words_of_this_one():
         in_words(Missing())
     with pytest.raises(DataError, match="run its chapter again"):
         in_words(Missing(kind="open_slices"))
+
+
+def test_a_file_of_the_version_before_says_what_it_said():
+    """It has words alone for what stands against, was changed after a result, or was made for other answers."""
+    folder = Path(__file__).parent / "earlier"
+    found, decision = json.loads((folder / "decision.json").read_text()), verdict.read(folder)
+    words = (verdict.headline, verdict.deck, verdict.warnings, verdict.missing, verdict.rules)
+    assert {one.__name__: one(decision) for one in words} == {
+        one.__name__: found[one.__name__] for one in words
+    }
+    rules = {one.rule for layer in decision.layers for one in layer.findings}
+    kinds = {"stands_against", "retired_evidence", "unconfirmed", "confirmed"}
+    assert rules == kinds | {"declared_after_results"}
+    assert decision.layers[1].stale == "other_answers"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layers: layers[1].pop("made_for"),
+        lambda layers: layers[2]["findings"][1]["numbers"].pop("what"),
+        lambda layers: layers[2]["missing"][0].pop("said"),
+        lambda layers: layers[1].update(stale=""),
+        lambda layers: layers[0].update(findings=7),
+        lambda layers: layers.append(7),
+    ],
+)
+def test_a_file_of_the_version_before_without_its_words_is_refused(change, tmp_path):
+    path = tmp_path / "decision.json"
+    path.write_text((Path(__file__).parent / "earlier/decision.json").read_text())
+    with pytest.raises(DataError, match=r"decision\.json: .*; run its chapter again"):
+        verdict.read(edited(path, lambda found: change(found["layers"])))
