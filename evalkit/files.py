@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from evalkit.errors import DataError
 from evalkit.wording import visible
@@ -396,13 +396,25 @@ def from_json(text: str | bytes) -> Any:
         ValueError: It is none, is nested too deeply, or holds NaN or an infinite number, which are not JSON.
     """
     try:
-        return json.loads(text, parse_constant=_refused, object_pairs_hook=once_each)
+        return json.loads(
+            text, parse_constant=_refused, parse_float=finite, object_pairs_hook=once_each
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _refused(constant: str) -> None:
+def _refused(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number")
+
+
+def finite(digits: str) -> float:
+    """The number that JSON's digits stand for.
+
+    Raises:
+        ValueError: It is so large that Python reads it as infinite, such as 1e999.
+    """
+    found = float(digits)
+    return _refused(digits) if math.isinf(found) else found
 
 
 class DoubledNameError(ValueError):

@@ -18,7 +18,7 @@ from evalkit.answers import shapes
 from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableError, shown
 from evalkit.conversation import spoken, thoughts_and_answer
 from evalkit.errors import DataError, DesignError
-from evalkit.files import DoubledNameError, JsonObject, canonical, once_each
+from evalkit.files import DoubledNameError, JsonObject, canonical, finite, once_each
 from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, flattened, listed, plural, visible
 
@@ -402,7 +402,8 @@ def _parsed(raw: bytes) -> JsonObject:
     one_object = "write one JSON object on each line"
     try:
         text = raw.decode("utf-8")
-        row = json.loads(text, object_pairs_hook=once_each, parse_constant=_no_constant)
+        how = {"parse_constant": _no_constant, "parse_float": finite}
+        row = json.loads(text, object_pairs_hook=once_each, **how)
     except DoubledNameError as why:
         raise UnusableError(str(why), "keep one of them") from None
     except UnicodeDecodeError as why:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Self, get_args
+from typing import Self, TypedDict, get_args
 
 from evalkit.errors import DataError
 from evalkit.files import (
@@ -22,6 +22,7 @@ from evalkit.files import (
     JsonObject,
     LineFile,
     Place,
+    as_record,
     canonical,
     from_json,
     lines,
@@ -142,6 +143,15 @@ def header(
     }
 
 
+class _Used(TypedDict, total=False):
+    """What is made of a header's texts: prompts to ask with, another function told apart."""
+
+    endpoint: str
+    system_prompt: str
+    system_prompt_mode: str
+    function: dict[str, str | None] | None
+
+
 def read_journal(path: str | Path) -> Journal:
     """Reads a journal, keeping the last answer to each call; an unfinished last line is left out with a warning.
 
@@ -172,6 +182,7 @@ def read_header(path: str | Path) -> JsonObject:
     if record.get("kind") != KIND or not is_header:
         told = f"not the header of a journal (kind {record.get('kind')!r}); name another file"
         raise DataError(f"{path}:1: {told}")
+    as_record(record, _Used, f"{path}:1: not the header of a journal", "restore it from a copy")
     if record.get("version") != VERSION:
         told = f"journal version {record.get('version')!r}, this evalkit reads {VERSION}"
         raise DataError(f"{path}:1: {told}; update evalkit")

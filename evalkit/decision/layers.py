@@ -562,7 +562,7 @@ def _objects(value: object, name: str) -> list[JsonObject]:
 def _what_differs(layer: JsonObject) -> str:
     if layer["stale"] == "unbound":
         return "model" if layer.get("layer") == "ab_test" else "answers"
-    return str(layer.get("made_for")).removeprefix("made for ")
+    return str(layer.get("made_for") or "").removeprefix("made for ")
 
 
 def _stale_against(

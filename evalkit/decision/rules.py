@@ -306,8 +306,11 @@ class Finding:
     missing: Missing | None = None
 
     def __post_init__(self) -> None:
-        """Read from a file, the numbers are those of its rule."""
-        if type(self.numbers) is Reported and (kind := _NUMBERS.get(self.rule)):
+        """Read from a file, the numbers are those of its rule; a rule that needs none lacks none."""
+        kind = _NUMBERS.get(self.rule)
+        if self.numbers is None and kind is None:
+            object.__setattr__(self, "numbers", Reported())
+        if kind and type(self.numbers) is Reported:
             try:
                 numbers = msgspec.convert(apart(self.numbers.reported, kind), kind)
             except msgspec.ValidationError as why:

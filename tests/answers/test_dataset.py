@@ -118,6 +118,7 @@ BROKEN = {
     "duplicate name": ('{"messages": [], "messages": []}', 'the name "messages" stands twice'),
     "deep nesting": ('{"messages": ' + "[" * 100_000, "nested too deeply"),
     "endless number": ('{"messages": [], "x": ' + "9" * 5000 + "}", "a number too long"),
+    "infinite number": ('{"messages": [], "tools": [{"x": 1e999}]}', "a number too long"),
     "lone surrogate": (chat(("user", "half \ud83d"), ("assistant", "y")), "holds half a character"),
     "lone surrogate in the id": (
         json.dumps(row(id="\udfff")).replace("udfff", "uDFFF"),

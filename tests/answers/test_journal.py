@@ -219,6 +219,24 @@ def test_a_name_that_stands_twice_in_a_header_or_an_answer_is_refused(tmp_path):
         journal.read_journal(path)
 
 
+@pytest.mark.parametrize(
+    "edit", [{"system_prompt": ["x"]}, {"system_prompt": None}, {"function": {"module": []}}]
+)
+def test_a_header_whose_texts_are_no_texts_is_refused(tmp_path, edit):
+    path = begun(tmp_path / "j.jsonl", OK)
+    head, answer = path.read_text().splitlines()
+    path.write_text(f"{json.dumps(json.loads(head) | edit)}\n{answer}\n")
+    with pytest.raises(DataError, match=r"j\.jsonl:1: not the header of a journal \(Expected"):
+        journal.read_journal(path)
+
+
+def test_an_infinite_number_in_an_answer_is_refused(tmp_path):
+    path = begun(tmp_path / "j.jsonl", OK)
+    path.write_text(path.read_text().replace('"sample": 0', '"sample": 1e999'))
+    with pytest.raises(DataError, match=r"j\.jsonl:2: not a JSON object"):
+        journal.read_journal(path)
+
+
 def test_a_torn_tail_is_cut_off_with_a_warning_and_asked_again(tmp_path):
     path = begun(tmp_path / "j.jsonl", OK, OK)
     whole = path.read_bytes()

@@ -133,6 +133,19 @@ def test_a_headline_needs_only_the_numbers_that_it_tells(evidence, tmp_path):
     assert told.endswith("but 1 test prompt has different expected answers.")
 
 
+@pytest.mark.parametrize("rule", ["noise_not_measured", "fragile"])
+def test_what_is_told_without_numbers_needs_none_in_a_file_of_an_earlier_version(
+    rule, evidence, tmp_path
+):
+    details = {"fragile": True, "noise_floor": {"n": 1} if rule == "fragile" else None}
+    held = evidence("benchmark", details=details)
+    rules = Rules(noise_not_measured="holds", fragile="holds" if rule == "fragile" else "ignored")
+    decision = decide({"benchmark": held, "human": evidence("human")}, study="tiny", rules=rules)
+    folder = edited(verdict.write(decision, tmp_path), of_an_earlier_version)
+    edited(folder / "decision.json", lambda one: one["layers"][0]["findings"][0].pop("numbers"))
+    assert verdict.headline(verdict.read(folder)) == verdict.headline(decision)
+
+
 def test_words_of_an_earlier_version_are_not_words_of_this_one():
     with pytest.raises(DataError, match="run its chapter again"):
         in_words(Missing())
