@@ -240,7 +240,7 @@ def test_a_margin_is_a_fraction(cells, margin):
         compare_models(*cells(2, 2, 2, 2), metric_margin=margin)
 
 
-def test_a_question_that_nobody_knows_is_refused_not_taken_for_better():
+def test_a_question_that_nobody_knows_is_refused_not_taken_for_better(cells):
     with pytest.raises(DesignError, match="question is 'no worse'; need 'better' or 'no_worse'"):
         compare_models(*cells(2, 2, 2, 2), metric_margin=0.1, question="no worse")  # pyright: ignore[reportArgumentType]
 
