@@ -204,7 +204,7 @@ def _completed(path: Path) -> bool:
 
 
 def _amendment(locked: LockedPlan, reason: str, plan: ABPlan) -> JsonObject:
-    if is_blank(reason) or plan == locked.plan:
+    if not isinstance(reason, str) or is_blank(reason) or plan == locked.plan:
         raise DesignError("an amendment needs a reason and at least one changed value")
     if not locked.plan.config().keeps(plan.config()):
         raise DesignError(

@@ -238,9 +238,13 @@ class ABPlan:
         plain = {
             name: getattr(config, name) for name in ("traffic_split", "min_samples", "coverage")
         }
-        metrics = _records(self, "primary", Metric) + _records(self, "secondary", Metric)
-        rails = _records(self, "guardrails", Guardrail)
-        known = {"primary": metrics[0], "secondary": metrics[1:], "guardrails": rails}
+        if isinstance(self.primary, list | tuple):
+            raise DesignError("primary: got several metrics; need one, the others are secondary")
+        known = {
+            "primary": _records(self, "primary", Metric)[0],
+            "secondary": _records(self, "secondary", Metric),
+            "guardrails": _records(self, "guardrails", Guardrail),
+        }
         for name, value in (plain | known).items():
             object.__setattr__(self, name, value)
         for fault in self._faults():

@@ -12,6 +12,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -480,9 +481,12 @@ def _meant(name: str) -> float | str:
 
 def _left_out(seen: _Seen, sides: Sequence[str], n: int) -> Iterator[Note]:
     """Which rows, of n, do not count."""
-    others = {one or "none": rows for one, (rows, _) in seen.items() if one not in sides}
+    others = Counter[str]()
+    for one, (rows, _) in seen.items():
+        if one not in sides:
+            others[one or "none"] += rows  # one of this name may stand beside rows without any
     if others:
-        yield Note(kind="other_variants", n=sum(others.values()), of=n, names=others)
+        yield Note(kind="other_variants", n=others.total(), of=n, names=others)
     nobody = tuple(seen[side][1] for side in sides)
     if any(nobody):
         yield Note(kind="nobody", n=sum(nobody), of=n, by_variant=nobody)

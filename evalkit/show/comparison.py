@@ -200,7 +200,7 @@ def differences_title(comparison: Comparison) -> str:
 
 
 def metrics(comparison: Comparison) -> Html:
-    """Every metric with its test, and what else the tests wording."""
+    """Every metric with its test, and what else the tests say."""
     rows, title = metric_rows(comparison), "Every metric, with its test"
     made = table(rows, caption=title, numeric=METRIC_NUMBERS)
     return joined(made, note(footnotes(comparison)))

@@ -124,6 +124,7 @@ def test_after_an_amendment_both_the_old_and_the_new_study_file_may_run_again(pa
     ("reason", "changes", "message"),
     [
         ("", {"traffic_split": 0.5}, "needs a reason"),
+        (None, {"traffic_split": 0.5}, "needs a reason"),
         ("why not", {}, "at least one changed value"),
         ("why not", {"traffic_split": 0.1}, "at least one changed value"),
         ("why not", {"hash": "md5-1000"}, "another test"),

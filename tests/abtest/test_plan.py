@@ -182,6 +182,10 @@ def test_a_value_that_a_plan_does_not_have_is_refused_with_the_nearest():
         ({"guardrails": [{"name": "error", "margin": "small"}]}, "need a number above 0"),
         ({"primary": "cost"}, "primary: .*need Metric"),
         (
+            {"primary": [Metric(name="cost", kind="mean", sd=1.0, detectable_difference=1.0)] * 2},
+            "primary: got several",
+        ),
+        (
             {"primary": {"name": "cost", "expected": "x", "detectable_difference": 1}},
             "expected: got 'x'",
         ),

@@ -128,6 +128,7 @@ def test_what_is_odd_in_a_table_is_left_out_or_counted_and_told(suffix, locked, 
         ("x1", None, True, 1),
         ("x2", "gate_50", True, 1),
         ("x3", "gate_40", None, 1),
+        ("x4", "none", True, 1),
     ]
     frame = pd.concat([frame, pd.DataFrame(odd, columns=list(frame.columns))])
     frame["came_back"] = frame["came_back"].astype("boolean")
@@ -136,9 +137,11 @@ def test_what_is_odd_in_a_table_is_left_out_or_counted_and_told(suffix, locked, 
     assert [found.sample_ratio[0].n_control, found.sample_ratio[0].n_treatment] == [200, 200]
     assert found.n_requests == 401
     told = " | ".join(told_of(found))
-    assert "2 of 406 rows (0.5%) in neither of the two variants are left out" in told
-    assert "gate_50 (1)" in told
-    assert "1 of 406 rows (0.2%) without a user are left out (0 in control, 1 in treatment)" in told
+    others = (
+        "3 of 407 rows (0.7%) in neither of the two variants are left out: none (2) and gate_50 (1)"
+    )
+    assert others in told
+    assert "1 of 407 rows (0.2%) without a user are left out (0 in control, 1 in treatment)" in told
     assert "1 user of 401 in both variants are left out" in told
     assert "1 user of 401 with several rows: each row counts as a request of its own" in told
     assert "have no came_back (0 in control, 1 in treatment) and count as 0" in told
