@@ -380,7 +380,7 @@ def compare_models(
 
     Raises:
         DataError: No example is in both, or rows of one id contradict each other.
-        DesignError: An unknown metric, a margin outside (0, 1), or a second look without an extension.
+        DesignError: An unknown metric or question, a margin outside (0, 1), or a second look without an extension.
 
     Example:
         >>> old = [EvalResult(i, "q", "a", "a" if i < 2 else "b", i < 2, True) for i in range(10)]
@@ -389,6 +389,7 @@ def compare_models(
         >>> dict(result.cells), result.regressed[0].example_id, round(result.exact_match_improvement, 6)
         ({'both_right': 1, 'fixed': 8, 'regressed': 1, 'both_wrong': 0}, '0', 0.7)
     """
+    need_one_of(("better", "no_worse"), "question", question)
     old = metrics.by_id(_results(base_results, "base"), "base")
     new = metrics.by_id(_results(ft_results, "fine-tuned"), "fine-tuned")
     shared = [name for name in old if name in new]

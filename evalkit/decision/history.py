@@ -19,7 +19,7 @@ from evalkit.decision.rules import Rules
 from evalkit.decision.standing import against_in, against_of
 from evalkit.errors import DataError
 from evalkit.evidence import BenchmarkDetails, Evidence, ReportedMetric, details_of
-from evalkit.files import JsonObject, Told, read_json, warned
+from evalkit.files import JsonObject, Told, as_record, read_json, warned
 from evalkit.ledger import FILE, Ledger, Line
 from evalkit.records import Against, Brief, Layer
 from evalkit.study import PINNED, Settings, Study, named, read_notebook, read_pinned
@@ -213,14 +213,14 @@ def _decided(made: Decision | None, path: Path) -> JsonObject:
     if made is None:
         return {"verdict": None, "stage": None, "layers": {}}
     shown = [one for one in made.layers if one.estimate is not None]
+    said, remedy = "not a decision", "run its chapter again"
+    rules = read_json(path, said=said, remedy=remedy).get("rules", [])
     return {
         "verdict": made.verdict,
         "stage": made.stage,
         "layers": {one.layer: one.verdict for one in made.layers},
         "effects": {one.layer: effect_text(one) for one in shown},
-        "rules": read_json(path, said="not a decision", remedy="run its chapter again").get(
-            "rules"
-        ),
+        "rules": as_record(rules, list[str], f"{path}: {said}: its rules", remedy),
         "declared": made.declared,
     }
 

@@ -240,6 +240,11 @@ def test_a_margin_is_a_fraction(cells, margin):
         compare_models(*cells(2, 2, 2, 2), metric_margin=margin)
 
 
+def test_a_question_that_nobody_knows_is_refused_not_taken_for_better(cells):
+    with pytest.raises(DesignError, match="question is 'no worse'; need 'better' or 'no_worse'"):
+        compare_models(*cells(2, 2, 2, 2), metric_margin=0.1, question="no worse")  # pyright: ignore[reportArgumentType]
+
+
 def test_an_unknown_primary_metric_lists_those_there_are(cells):
     with pytest.raises(DesignError, match="exact_match, format, similarity"):
         compare_models(*cells(2, 2, 2, 2), primary_metric="bleu")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.decision import Rules, decide, read_decision
+from evalkit.decision.history import row_now
 from evalkit.errors import DataError
 from evalkit.records import Missing
 from evalkit.show import verdict
@@ -99,6 +100,13 @@ def test_something_missing_without_what_it_is_about_names_the_file(file, kind):
 def test_a_verdict_of_no_test_is_told_as_it_stands(evidence):
     decision = decide({"benchmark": evidence("benchmark", "{metric} {x}")}, study="tiny")
     assert verdict.reason(decision.layers[0]).startswith("The benchmark {metric} {x}")
+
+
+@pytest.mark.parametrize("rules", [None, [7], "all", {"a": 1}])
+def test_rules_that_are_no_sentences_are_refused_where_runs_are_compared(file, rules):
+    folder = edited(file, lambda found: found.update(rules=rules))
+    with pytest.raises(DataError, match=r"decision\.json: .*its rules.*; run its chapter again"):
+        row_now(folder)
 
 
 def of_an_earlier_version(found):
