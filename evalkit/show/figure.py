@@ -300,7 +300,7 @@ def _counted(panels: list[Axes]) -> str:
         "point": _n_points(panels),
         "bar": sum(map(len, bars)),
         "box": sum(isinstance(patch, PathPatch) for one in panels for patch in one.patches),
-        "shaded area": len(_of(PolyCollection, panels)),
+        "shaded area": sum(bool(one.get_paths()) for one in _of(PolyCollection, panels)),
         "shaded cell": sum(np.size(values) for values in shades if values is not None),
     }
     nouns = {"box": "boxes"}

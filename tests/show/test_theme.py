@@ -55,15 +55,17 @@ def test_the_words_of_a_plain_figure_are_read_off_its_axes(drawn):
         (sns.violinplot, "Drawn: 2 points, 2 shaded areas."),
         (sns.barplot, "Drawn: 2 bars, with error bars."),
         (sns.pointplot, "Drawn: 1 line, 2 points, with error bars."),
+        (sns.lineplot, "Drawn: 1 line, 1 shaded area."),
     ],
 )
 def test_boxes_and_areas_are_counted_and_error_bars_only_where_one_is_seen(plot, told):
     data = pd.DataFrame({"x": [*"aaaabbbb"], "y": [1, 2, 3, 4, 1, 2, 3, 40.0]})
     assert plain.described(plot(data, x="x", y="y").figure).endswith(told)
     pyplot.close("all")
-    single = sns.barplot(data.groupby("x", as_index=False).mean(), x="x", y="y")
-    assert plain.described(single.figure).endswith("Drawn: 2 bars.")
-    pyplot.close("all")
+    means = data.groupby("x", as_index=False).mean()
+    for single, words in ((sns.barplot, "Drawn: 2 bars."), (sns.lineplot, "Drawn: 1 line.")):
+        assert plain.described(single(means, x="x", y="y").figure).endswith(words)
+        pyplot.close("all")
 
 
 def test_its_title_is_text_and_the_figure_stays_as_it_was(drawn):
