@@ -403,7 +403,8 @@ def _journal(path: Path, test_file: Path | None) -> Log:
 
 def _kinds(test_file: Path) -> tuple[str, ...]:
     """The fields of a test set by which its rows can be cut: of a few values, none of them a list or a measure."""
-    names = dataset.read_examples(test_file, keep=False).fields
+    fields = dataset.read_examples(test_file, keep=False).fields
+    names = [name for name in fields if name == name.strip() != ""]  # as they can be named
     rows = dataset.read_examples(test_file, slice_fields=names).examples
     values = {name: {row.slices[name] for row in rows if name in row.slices} for name in names}
     return tuple(

@@ -130,6 +130,15 @@ def test_a_journal_is_cut_by_the_fields_of_its_test_set():
     assert fields == ["patient", "department", "turns"]
 
 
+def test_a_field_that_cannot_be_named_is_nothing_to_cut_a_journal_by(tmp_path):
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rows = [{"id": n, "messages": said, " kind ": "ab"[n], "": "ab"[n]} for n in range(2)]
+    test, path = tmp_path / "test.jsonl", tmp_path / "j.jsonl"
+    test.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    ek.run_automated_eval(lambda _: "a", test, journal=path, name="m", progress=False)
+    assert not ek.compare_files(path, path, test_file=test).slices()
+
+
 @pytest.mark.parametrize(
     ("models", "told"),
     [
