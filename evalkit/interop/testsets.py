@@ -73,9 +73,16 @@ def convert(path: str | Path, *, columns: Mapping[str, str] | str = "") -> Conve
     if not rows:
         raise DataError(f"{path}: holds no rows; {_NEED}")
     try:
-        return _converted(path, kind, rows, named)
+        made = _converted(path, kind, rows, named)
     except UnclearError as why:
         raise DesignError(f"{path}: {visible(str(why))}") from why
+    for number, row in enumerate(made.rows, start=1):
+        try:
+            to_line(row)
+        except ValueError as why:
+            told = "holds NaN or an infinite number, which is not JSON; write null, or leave it out"
+            raise DataError(f"{path}: row {number}: {told}") from why
+    return made
 
 
 def _converted(

@@ -328,6 +328,14 @@ def test_a_file_that_is_something_else_is_named_with_what_to_do(tmp_path, name, 
         convert(tmp_path / name)
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_what_is_no_number_in_json_is_refused_with_its_row(tmp_path, number):
+    rows = '{"input": "q", "ideal": "a"}\n{"input": "r", "ideal": "b", "weight": 0}\n'
+    (tmp_path / "x.jsonl").write_text(rows.replace("0", number))
+    with pytest.raises(DataError, match=r"x\.jsonl: row 2: holds NaN or an infinite number"):
+        convert(tmp_path / "x.jsonl")
+
+
 def test_a_field_that_stands_twice_is_not_lost(tmp_path):
     (tmp_path / "x.csv").write_text("question,Question,answer\na,b,c\n")
     with pytest.raises(DataError, match="'question' stands twice"):
