@@ -407,7 +407,12 @@ def read_sealed(path: Path, kind: str, shape: type[Record]) -> Record:
 
 
 def _as_json(kind: str, values: JsonObject) -> bytes:
-    return to_json({"kind": kind, "version": VERSION, **values})
+    try:
+        return to_json({"kind": kind, "version": VERSION, **values})
+    except (TypeError, ValueError) as why:
+        raise DataError(
+            f"{kind}: cannot be written ({why}); need texts as inputs, answers and slices"
+        ) from why
 
 
 def sha256(content: bytes) -> str:

@@ -293,3 +293,10 @@ def test_other_words_before_the_same_last_question_are_another_input(results):
     other = ({"role": "user", "content": "Capital of Peru?"}, *CAPITAL[2:])
     with pytest.raises(DataError, match="different inputs"):
         prepare_human_eval_batch(*answered(results, tuned=(CAPITAL[0], *other)), 4, seed=1)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), object()])
+def test_a_slice_that_no_file_can_hold_is_refused_with_a_message(results, tmp_path, odd):
+    base, tuned = (results(who=who, slices=lambda _: {"kind": odd}) for who in ("base", "tuned"))
+    with pytest.raises(DataError, match=r"evalkit-batch: cannot be written .*; need texts"):
+        prepare_human_eval_batch(base, tuned, 20, folder=tmp_path / "round")
