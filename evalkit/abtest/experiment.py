@@ -231,7 +231,7 @@ class Experiment:
             known = primary.is_rate and primary.name in set(
                 fetched(opened.recorded(name))["metric"]
             )
-            return design_effect_in(opened.users(name), primary.name) if known else None
+            return design_effect_in(opened.users(name, kept=False), primary.name) if known else None
 
 
 def _differing(draft: ABPlan, locked: LockedPlan) -> tuple[dict[str, object], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Real
 from pathlib import Path
@@ -238,7 +238,7 @@ class ABPlan:
         plain = {
             name: getattr(config, name) for name in ("traffic_split", "min_samples", "coverage")
         }
-        if isinstance(self.primary, list | tuple):
+        if _are_several(self.primary):
             raise DesignError("primary: got several metrics; need one, the others are secondary")
         known = {
             "primary": _records(self, "primary", Metric)[0],
@@ -414,10 +414,14 @@ def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
         raise DataError(f"{path}: {why}; need {need}") from why
 
 
+def _are_several(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, Mapping | str)
+
+
 def _records(plan: ABPlan, name: str, kind: type[Record]) -> tuple[Record, ...]:
     """What stands in a plan's field, also where it was given as mappings, as a guardrails file has them."""
     given = getattr(plan, name)
-    rows = given if isinstance(given, list | tuple) else [given]
+    rows = list(given) if _are_several(given) else [given]
     try:
         return tuple(one if isinstance(one, kind) else kind(**one) for one in rows)
     except TypeError as why:

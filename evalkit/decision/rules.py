@@ -264,6 +264,7 @@ class OnRecord(Reported, frozen=True, kw_only=True):
         keys: Their short names.
         source: What a retired result came from.
         reason: Why it is retired, or why the change is all right.
+        what: What was changed, in words: all that files of earlier versions have of it.
     """
 
     keys: tuple[str, ...] = ()
@@ -271,6 +272,7 @@ class OnRecord(Reported, frozen=True, kw_only=True):
     reason: str | UnsetType = UNSET
     against: tuple[Against, ...] | UnsetType = UNSET
     change: Change | UnsetType = UNSET
+    what: str | UnsetType = UNSET
 
 
 _NUMBERS: Mapping[str, type[Reported]] = {

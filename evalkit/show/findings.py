@@ -140,8 +140,8 @@ def _retired(row: OnRecord, layer: LayerDecision) -> str:
 def _changed(row: OnRecord, _: LayerDecision) -> str:
     if row.change:
         return changed(row.change)
-    if isinstance(told := row.reported.get("what"), str):  # all that earlier files have of it
-        return visible(told)
+    if row.what:
+        return visible(row.what)
     raise too_old("what was changed after a result")
 
 

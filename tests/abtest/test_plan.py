@@ -200,6 +200,7 @@ def test_a_guardrail_may_be_given_as_a_file_has_it():
     rail = Guardrail(name="error", margin=0.01)
     assert plan(guardrails=[{"name": "error", "margin": 0.01}]).guardrails == (rail,)
     assert plan().changed(guardrails=rail).guardrails == (rail,)
+    assert plan(guardrails=(one for one in [rail])).guardrails == (rail,)
 
 
 def test_a_log_is_read_by_the_locked_plan_alone(tmp_path):

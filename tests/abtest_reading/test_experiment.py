@@ -1,5 +1,6 @@
 """Around the notebooks: what is missing is said, locking twice is harmless, a withheld effect is not in the evidence."""
 
+import gc
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from evalkit.abtest import lock
 from evalkit.abtest.experiment import NOT_ASKED, Experiment, ab_evidence
 from evalkit.abtest.lock import Look, read_looks, record_look
 from evalkit.abtest.reading import Reading
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError
 from evalkit.evidence import Evidence, ReportedTest, as_json
 from evalkit.records import EvalResult
 from evalkit.show import abtest as words
@@ -181,6 +182,19 @@ def test_a_look_from_before_looks_named_their_models_is_of_the_plan_of_that_name
         "fine_tuned": FIELDS["treatment_model"],
     }
     assert of_another.models == {}
+
+
+def test_a_design_effect_of_what_is_no_rate_is_refused_and_leaves_no_table_to_a_closed_log(
+    home, tmp_path, make_people, make_frames
+):
+    exposures, outcomes = make_frames(make_people(50, 50))
+    (log := tmp_path / "data/toy/log").mkdir()
+    exposures.to_parquet(log / "exposures.parquet")
+    outcomes.assign(value=3.0).to_parquet(log / "outcomes.parquet")
+    lock_draft(home)
+    with pytest.raises(DataError, match="'accepted' is no rate"):
+        Experiment(study=saying(tmp_path, event_log="log")).design_effect()
+    gc.collect()  # what is dropped too late is told by no exception, but it is a warning here
 
 
 def test_nothing_is_simulated_without_a_plan_or_over_a_log_elsewhere(home, monkeypatch):
