@@ -121,13 +121,16 @@ def read_examples(
 
     Raises:
         DataError: Rows cannot be used: all of them are listed, with line, problem and remedy.
-        DesignError: An unknown mode, a limit that is no whole number of 0 or more, or a cluster field that is no name.
+        DesignError: An unknown mode, a limit that is no whole number of 0 or more, a
+            prompt that is no text, or a cluster field that is no name.
     """
     is_whole = isinstance(limit or 0, Integral)
     if system_prompt_mode not in get_args(SystemPromptMode) or not is_whole or (limit or 0) < 0:
         raise DesignError(
             f"system_prompt_mode {system_prompt_mode!r}, limit {limit!r}: need auto, prepend or replace; 0 or more"
         )
+    if not isinstance(system_prompt, str):
+        raise DesignError(f"system_prompt {system_prompt!r}: need a text, '' for none")
     if not isinstance(cluster_field or "", str):
         raise DesignError(f"cluster_field {cluster_field!r}: need the name of one field")
     prompt, cluster = cleaned(system_prompt)[0], cluster_field or None

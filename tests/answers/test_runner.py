@@ -291,6 +291,11 @@ def test_a_wrong_argument_is_told_with_the_functions_name(called):
         called("m", "t.jsonl", sampels=3)
 
 
+def test_a_system_prompt_that_is_no_text_is_refused(test_file):
+    with pytest.raises(DesignError, match="system_prompt None: need a text"):
+        run_automated_eval("m", test_file(1), None)  # pyright: ignore[reportArgumentType]
+
+
 def test_the_async_twin_gives_the_same_in_the_callers_loop(test_file, tmp_path):
     with FaultyServer(lambda hit: "echo") as server:
         plain = run(server, test_file(5), journal=tmp_path / "m.jsonl")
