@@ -305,9 +305,15 @@ class Study(study.Study):
 
         Raises:
             DataError: What a layer handed over is damaged, or a sealed file is not what the ledger knows.
+            DesignError: Rules that are none.
         """
         if rules is None:
             refuse_changed(self)
+        elif not isinstance(rules, Rules):
+            given = type(rules).__name__
+            raise DesignError(
+                f"rules is a {given}; need Rules, such as dataclasses.replace(here.rules, fragile='warns')"
+            )
         folder, rules = self._handed_on, rules or self.rules
         found, says = read_evidence(folder), declared(self.settings, rules)
         test_set = found["benchmark"].bound_to.get("test_set") if "benchmark" in found else None

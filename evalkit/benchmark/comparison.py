@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -313,7 +315,7 @@ class Comparison(Brief):
             margin: Largest loss, as a fraction, that a slice may show; the declared one by default.
 
         Raises:
-            DesignError: A field that no example carries.
+            DesignError: A field that no example carries, or a margin that is no number of at least 0.
             DataError: The series has no value for some example, or two.
         """
         from evalkit.benchmark.slices import own_slice, slice_table
@@ -326,6 +328,8 @@ class Comparison(Brief):
         elif by is not None:
             fields = tuple(str(one) for one in named(by))
         margin = said.slice_margin if margin is None else margin
+        if margin is not None and not (isinstance(margin, Real) and 0 <= margin < inf):
+            raise DesignError(f"margin is {margin!r}; need a number of at least 0")
         return slice_table(cut, fields=fields, margin=margin, power=said.power, others=True)
 
     def find_slices(self) -> Found:

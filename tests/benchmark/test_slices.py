@@ -49,6 +49,12 @@ def test_a_slice_lost_behind_a_better_average(sliced):
     assert [one.slice for one in table.worse] == ["kind = double"]
 
 
+@pytest.mark.parametrize("margin", ["x", -0.1, math.nan, math.inf, [0.05]])
+def test_a_margin_that_is_no_number_is_refused(sliced, margin):
+    with pytest.raises(DesignError, match=r"margin is .*; need a number of at least 0"):
+        sliced.slices(by="kind", margin=margin)
+
+
 def test_holm_runs_over_every_slice_by_its_exact_p(sliced):
     single, double, rare = slice_table(sliced)
     # three slices are tested: the smallest exact p three times, the next twice, the largest as it is

@@ -10,6 +10,7 @@ import evalkit as ek
 from evalkit import show
 from evalkit.decision import decide
 from evalkit.decision.history import History
+from evalkit.errors import DesignError
 from evalkit.evidence import Evidence
 from evalkit.show import verdict as spoken
 
@@ -132,6 +133,11 @@ def test_a_study_decides_by_its_own_rules_and_tries_others_without_a_trace(here)
     stricter = here.decide(rules=replace(here.rules, human_before_deployment=True))
     assert stricter.verdict == "not yet"
     assert sorted(path.name for path in here.run_folder().iterdir()) == ["comparison.json"]
+
+
+def test_rules_that_are_none_are_refused_with_how_to_make_some(here):
+    with pytest.raises(DesignError, match=r"rules is a dict; need Rules, such as .*here\.rules"):
+        here.decide(rules={"slice_worse": "warns"})
 
 
 def test_a_decision_becomes_the_runs_own_when_it_is_written(here):
