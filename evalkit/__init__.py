@@ -7,6 +7,7 @@ _HOMES = {
     "Study": "evalkit.workbench",
     "EvalResult": "evalkit.records",
     "run_automated_eval": "evalkit.answers.runner",
+    "run_automated_eval_async": "evalkit.answers.runner",
     "check_format": "evalkit.answers.scoring",
     "compute_metrics": "evalkit.answers.metrics",
     "compare_models": "evalkit.benchmark.comparison",
@@ -17,6 +18,7 @@ _HOMES = {
     "ABTestResult": "evalkit.abtest.routing",
     "assign_variant": "evalkit.abtest.assignment",
     "run_ab_request": "evalkit.abtest.routing",
+    "run_ab_request_async": "evalkit.abtest.routing",
     "proportion_z_test": "evalkit.stats",
 }
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - filled lazily below
