@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,15 +19,13 @@ import msgspec
 
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, as_record, no_number, read_json, read_record, read_yaml
-from evalkit.wording import passwords_in, plural, visible, whole
+from evalkit.wording import did_you_mean, passwords_in, plural, visible, whole
 
 T = TypeVar("T")
 Value = str | int | float | bool
 BY_HAND = "by-hand"
 FILE = "study.yaml"
-PINNED = (
-    "settings.json"  # in a run's folder: what the study file and the command said when it began
-)
+PINNED = "settings.json"  # in a run's folder: what study file and command said when it began
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")  # of the environment
 
@@ -365,8 +362,7 @@ def misfits(
     """What keeps a value from being the setting of that name; `unknown` is what is said of a name that `types` lacks."""
     if name not in types:
         shown = name.replace("\n", "\\n")  # a line that is forged is not one of ours
-        close = difflib.get_close_matches(name, [*types], n=1)
-        yield f"{shown}: {unknown}{f'; did you mean {close[0]}?' if close else ''}"
+        yield f"{shown}: {unknown}{did_you_mean(name, types)}"
     elif told := no_number(value):
         yield f"{name}: {told}"
     elif isinstance(value, str) and "://" in value and passwords_in(value):

@@ -16,7 +16,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
@@ -266,6 +266,14 @@ def share(k: int, n: int) -> str:
         return f"{k} of 0"
     part, rate = f"{count(k)} of {count(n)}", percent(k / n)
     return f"{part} ({rate})" if n < 100 else f"{rate} ({part})"
+
+
+def did_you_mean(given: str, known: Iterable[str], shown: Callable[[str], str] = str) -> str:
+    """The end of a refusal: the nearest known name, as it is `shown`; empty when none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(given, [*known], n=1)
+    return f"; did you mean {shown(near[0])}?" if near else ""
 
 
 def minute(at: str) -> str:

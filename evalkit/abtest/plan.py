@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,6 +14,7 @@ from evalkit import stats
 from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, no_number, read_yaml
+from evalkit.wording import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -372,8 +372,7 @@ class ABPlan:
             DesignError: A plan has no such field, or cannot have such a value.
         """
         if unknown := [name for name in values if name not in _NAMES]:
-            near = difflib.get_close_matches(unknown[0], _NAMES, n=1)
-            meant = f"; did you mean {near[0]}?" if near else ""
+            meant = did_you_mean(unknown[0], _NAMES)
             raise DesignError(
                 f"a plan has no {', '.join(unknown)}; it has {', '.join(_NAMES)}{meant}"
             )

@@ -6,7 +6,6 @@ becomes a log in which everybody came at one moment: sample ratio, users and eff
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shutil
@@ -312,8 +311,7 @@ def _refuse_lacking(where: str, named: Iterable[str], table: Table) -> None:
     if (name := next((one for one in named if one not in there), None)) is None:
         return
     folded = {one.strip().casefold(): one for one in there}
-    near = difflib.get_close_matches(name.strip().casefold(), folded, n=1)
-    hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
+    hint = wording.did_you_mean(name.strip().casefold(), folded, lambda one: repr(folded[one]))
     raise DataError(f"{where}: no column {name!r}; it has {', '.join(map(repr, there))}{hint}")
 
 

@@ -242,9 +242,7 @@ class Comparison(Brief):
     @property
     def n_to_settle(self) -> int | None:
         """Examples in all that would settle the question at the rates seen; None when no number would."""
-        level = (
-            self.primary.alpha / self.n_compared
-        )  # that of its look, shared by the models compared
+        level = self.primary.alpha / self.n_compared  # that of its look, shared by the models
         how = {"margin": self.margin or 0.0, "alpha": level, "power": self.declared.power}
         return stats.examples_to_settle(self.primary, **how)
 

@@ -47,11 +47,9 @@ def layers(decision: Decision) -> Html:
     """Every layer against its limit: the picture of the report's first screen."""
     told = ["Hatched at the left: simulated."] if decision.simulated else []
     drawn = {row.under for row in rows_of(decision)}
-    told += (
-        [ONE_OF_MANY]
-        if any(_is_one_of_many(one, drawn) for layer in decision.layers for one in layer.findings)
-        else []
-    )
+    findings = (one for layer in decision.layers for one in layer.findings)
+    if any(_is_one_of_many(one, drawn) for one in findings):
+        told.append(ONE_OF_MANY)
     alt = described(decision)
     return picture(tracks, decision, alt=alt, subline=SUBLINE, caption=" ".join(told))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 import json
 import warnings
@@ -333,8 +332,7 @@ class Explorer:
         """
         place = self._places.get(str(example_id))
         if place is None:
-            near = difflib.get_close_matches(str(example_id), self._places, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = wording.did_you_mean(str(example_id), self._places, repr)
             raise DataError(f"no example {str(example_id)!r} among {len(self._places):,}{hint}")
         self._leave()
         if place not in self._found:

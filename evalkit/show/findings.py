@@ -193,7 +193,7 @@ def _other(one: Differs) -> str:
     )
 
 
-def against_of(one: Against) -> str:
+def against_said(one: Against) -> str:
     """What a result against the model says: its source, when, and its effect."""
     said = one.said
     if one.fault is not None:
@@ -233,7 +233,7 @@ def _tried_before(one: Change) -> str:
 
 def _fewer(one: Change) -> str:
     to = 10 if one.before[:10] != one.at[:10] else 16  # within a day the day tells nothing
-    then, later = (when[:to].replace("T", " ") for when in (one.before, one.at))
+    then, later = (minute(when)[:to] for when in (one.before, one.at))
     return f"the log held {count(one.n_before)} requests on {then} and {count(one.n)} on {later}"
 
 

@@ -13,7 +13,7 @@ from evalkit.decision.rules import (
 )
 from evalkit.evidence import as_json
 from evalkit.records import Layer, Missing, OpenSlice
-from evalkit.show.findings import against_of, changed, found, made_for, too_old
+from evalkit.show.findings import against_said, changed, found, made_for, too_old
 from evalkit.wording import (
     amount,
     capital,
@@ -471,7 +471,7 @@ class _Parts:
                 return changed(row.change)
             for one in row.against or ():
                 if one.key == self.one.key:
-                    return against_of(one)
+                    return against_said(one)
         if not self.one.said:
             raise too_old()
         return visible(self.one.said)  # all that earlier files have of it

@@ -175,9 +175,8 @@ def use_in(shell: Any) -> None:
     if not hasattr(shell, "kernel"):
         return
     backend = os.environ.get("MPLBACKEND", "").lower()
-    if (
-        backend == "agg"
-    ):  # draws for nobody and leaves figures open: the next plot would land in one
+    if backend == "agg":
+        # It draws for nobody and leaves figures open: the next plot would land in one.
         shell.enable_matplotlib("inline")
     elif "inline" in backend:
         # Set up on import; were it our first figure that did it, leaving our style would undo its interactive mode.

@@ -7,7 +7,7 @@ import pytest
 
 from evalkit.human.batch import read_key
 from evalkit.human.preference import results_against
-from evalkit.show.findings import against_of
+from evalkit.show.findings import against_said
 from evalkit.study import Study
 
 MODELS = {"base": "old", "fine_tuned": "new"}
@@ -42,7 +42,7 @@ def test_a_locked_round_that_prefers_the_base_speaks_against_the_fine_tuned_mode
     key = json.loads((folder / "lock.json").read_text())["key_sha256"]
     assert found.bound_to == read_key(folder, key).bound_to
     assert (found.win_rate, found.n) == (0.0, 20)  # 20 losses of 20
-    assert against_of(found).endswith(": the fine-tuned answers win 0.0%, over 20 items")
+    assert against_said(found).endswith(": the fine-tuned answers win 0.0%, over 20 items")
 
 
 def test_simulated_raters_and_an_open_round_say_nothing(home, locked, new_round, rate, likes):
@@ -69,11 +69,11 @@ def test_a_locked_round_that_cannot_be_read_stands_against_whatever_model(home, 
     (found,) = results_against(home)
     assert (found.source, found.models) == ("round1", {})
     assert found.fault
-    assert "cannot be read any more" in against_of(found)
+    assert "cannot be read any more" in against_said(found)
 
 
 def test_a_round_opened_again_by_removing_its_lock_does_not_fall_silent(home, locked):
     (locked("round1", "base") / "lock.json").unlink()
     (found,) = results_against(home)
     assert found.source == "round1"
-    assert "still open" in against_of(found)
+    assert "still open" in against_said(found)
