@@ -208,16 +208,14 @@ def difference_axes(
     text = wording.signed if numbers else lambda at: wording.points(at, 0)
     ax = tracks_axes(tracks, (-reach, reach), ticks, text, narrow=narrow)
     draw_line(ax, "zero", spans=spans(tracks, narrow=narrow))
-    told, unit = (
-        "fine-tuned − base",
-        "points (of scores: hundredths)" if "number" in scales else "points",
-    )
-    if not numbers:
-        told = f"{told}\n{unit}" if narrow else f"{unit}, {told}"
+    unit = "points (of scores: hundredths)" if "number" in scales else "points"
+    told, below = "fine-tuned − base", "" if numbers else f"\n{unit}"
+    if below and not narrow:
+        told, below = f"{unit}, {told}", ""
     falls = {one.lower_is_better for one in tests}
     if len(falls) == 1:
         told = f"better ←  {told}  → worse" if True in falls else f"worse ←  {told}  → better"
-    ax.set_xlabel(told)
+    ax.set_xlabel(told + below)
     return ax
 
 
