@@ -23,19 +23,18 @@ from evalkit.errors import DataError, DesignError, EvalkitError, ModelError
 from evalkit.files import to_json, write_whole
 from evalkit.interop.logs import read_log
 from evalkit.report import kernels, manifest
-from evalkit.report.notebook import Executed, checked_parameters, execute
+from evalkit.report.notebook import Executed, execute
 from evalkit.report.page import write_page
 from evalkit.study import (
     PINNED,
     Study,
     Value,
-    declared_parameters,
+    checked,
     new_run_name,
     project_root,
     retirement,
     settings_of,
     settled_parameters,
-    whole_question,
 )
 
 # What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
@@ -116,9 +115,8 @@ def run_study(
     run_name = new_run_name()
     said_now = (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
     said_now |= {"study": name, "run": run_name}
-    values = wording.whole(study.given | said_now)
-    checked_parameters(values, {book: declared_parameters(book) for book in all_books})
-    said = whole_question(settings_of(values))
+    values = checked(study.given | said_now, types=study.types, where="parameters refused")
+    said = settings_of(values)
     folder = study.run_folder(run_name)
     write_whole(folder / PINNED, to_json(values))
     began = time.monotonic()
