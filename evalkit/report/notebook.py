@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import time
@@ -131,6 +130,8 @@ def one_line(text: str) -> str:
 @contextmanager
 def _own_loop() -> Iterator[None]:
     """The client opens an event loop for its thread and leaves it open; this one is closed."""
+    import asyncio  # takes the gate, which never gets here, some time
+
     from jupyter_core.utils import ensure_event_loop
 
     loop = ensure_event_loop()

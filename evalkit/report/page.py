@@ -270,7 +270,7 @@ def _page(
         rows=_rows(decision, chapters),
         facts=_facts(made, decision, evidence, lost),
         tables=_tables(made, evidence),
-        notes=[visible(one) for one in (*(made.notes or ()), *_changes(decision, UNCONFIRMED))],
+        notes=[visible(one) for one in (*made.notes, *_changes(decision, UNCONFIRMED))],
         notices=[visible(one) for one in notices],
         **_verdict(made, decision),
     )
