@@ -177,5 +177,5 @@ def test_a_page_that_comes_without_its_evidence_says_so(page_of, tmp_path):
     (tmp_path / "comparison.json").write_text("{")
     page_of("08_mine", *CELLS)
     text = (tmp_path / "report.html").read_text()
-    assert "<dt>Evidence</dt><dd>hashes, costs and looks are missing here: " in text
+    assert "<dt>Evidence</dt><dd>hashes are missing here: " in text
     assert f"{tmp_path / 'comparison.json'}: " in text
