@@ -84,7 +84,7 @@ def test_rows_that_differ_in_their_tools_alone_are_two_calls(file_of, tmp_path):
     with FaultyServer(lambda _: "tool call") as server:
         run(server, path, journal=journal)
     assert [one.body.get("tools") for one in server.hits] == [[WEATHER], [other], None]
-    assert len(read_journal(journal).by_key()) == 3
+    assert len({one.key for one in read_journal(journal).entries}) == 3
     assert len({one.example_id for one in read_examples(path).examples}) == 3
 
 
