@@ -37,10 +37,6 @@ _MOST_NAMES = 12
 _NONE = {"None", "none", "", " ", None}
 _GEOMETRY = re.compile(r' (d|transform|x|y|x1|y1|x2|y2|points|width|height)="[^"]*"')
 _TEXT = re.compile(r'<text style="([^"]*)"[^>]*>(.*?)</text>', re.DOTALL)
-_MARKS = re.compile(
-    r'<g (clip-path="[^"]*")><use [^>]*? style="([^"]*)"/></g>(?:<g \1><use [^>]*? style="\2"/></g>)+'
-)
-_USES = re.compile(r'<use [^>]*? style="([^"]*)"/>(?:<use [^>]*? style="\1"/>)+')
 _ROLES = {light: role.replace("_", "-") for role, (light, _) in style.PALETTE.items()}
 _HEX = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 
@@ -48,47 +44,42 @@ _HEX = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 def picture(
     plot: Callable[..., Axes],
     *args: object,
-    alt: str,
+    alt: str = "",
+    title: str = "",
     caption: str = "",
     subline: str = "",
     simulated: bool = False,
-    phone: bool = True,
-    **options: object,
 ) -> Html:
     """Draws a plot for wide and narrow screens and returns it as one `<figure>`, as the last value of a cell.
 
     Args:
-        plot: A function `(*args, narrow=False, **options) -> Axes` whose axes title is the conclusion.
+        plot: A function `(*args, narrow=False) -> Axes`.
         *args: Passed to the plot.
         alt: Full sentences with the numbers, for those who cannot see it.
+        title: The conclusion, with which the alternative text begins then; by default the axes' title stands above.
         caption: Method and caveat, below.
         subline: What is shown, unit, n, what the marks mean; between title and image.
         simulated: Adds the chip to the title and the word to the alternative text.
-        phone: False when the wide figure reads well at 390 px already.
-        **options: Passed to the plot.
     """
 
     def drawn(*, narrow: bool) -> tuple[str, str]:
         with style.style():
-            axes = plot(*args, narrow=narrow, **options)
-            figure = axes.get_figure(root=True)
+            figure = plot(*args, narrow=narrow).get_figure(root=True)
             if figure is None:
                 raise TypeError(f"{plot} returned axes without a figure")
-            title = _titles(axes)
-            for where in ("left", "center", "right"):
-                axes.set_title("", loc=where)
             try:
-                return data_url(figure), title
+                with _without_title(figure):
+                    return data_url(figure), title_of(figure)
             finally:
                 pyplot.close(figure)
 
-    wide, title = drawn(narrow=False)
-    narrow = drawn(narrow=True)[0] if phone else ""
+    (narrow, _), (wide, own) = drawn(narrow=True), drawn(narrow=False)
+    alt = f"{title.rstrip('.')}. {alt}".rstrip() if title else alt
     alt = f"{alt.rstrip()} Simulated." if simulated else alt
-    source = f'<source media="(max-width:640px)" srcset="{narrow}">' if narrow else ""
+    source = f'<source media="(max-width:640px)" srcset="{narrow}">'
     image = f"<picture>{source}{_image(wide, alt)}</picture>"
     below = f"<figcaption>{wording.render_text(caption)}</figcaption>" if caption else ""
-    return _framed(title, f"{image}{below}", alt, subline=subline, simulated=simulated)
+    return _framed(title or own, f"{image}{below}", alt, subline=subline, simulated=simulated)
 
 
 def whole(figure: Figure) -> Html:
@@ -125,7 +116,10 @@ def svg(figure: Figure, *, tight: bool = False) -> str:
     text = wording.visible(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = _compacted(re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text))
+    text = re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text)
+    text = re.sub(r">\s+<", "><", text)
+    named = set(re.findall(r"#([\w.-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", text)
     letters: dict[style.Weight, str] = {400: "", 700: ""}
     for look, words in _TEXT.findall(text):
         letters[700 if "font-weight: 700" in look else 400] += html.unescape(words)
@@ -185,24 +179,6 @@ def _tidied(tag: str) -> str:
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     tag = _GEOMETRY.sub(lambda part: re.sub(r"(\.\d\d)\d+", r"\1", part[0]), tag)
     return re.sub(r"\s*\n\s*", " ", tag)
-
-
-def _compacted(text: str) -> str:
-    """The same picture in fewer bytes: no indents, no names that nothing refers to, one group for marks of one look."""
-
-    def grouped(marks: re.Match[str]) -> str:
-        group, look = f"<g {marks[1]}>", f' style="{marks[2]}"'
-        uses = marks[0].replace(group, "").replace("</g>", "").replace(look, "")
-        return f"{group[:-1]}{look}>{uses}</g>"
-
-    def under_one_look(uses: re.Match[str]) -> str:
-        look = f' style="{uses[1]}"'
-        return f"<g{look}>{uses[0].replace(look, '')}</g>"
-
-    text = re.sub(r">\s+<", "><", text)
-    named = set(re.findall(r"#([\w.-]+)", text))
-    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", text)
-    return _USES.sub(under_one_look, _MARKS.sub(grouped, text))
 
 
 def _theme(text: str) -> str:

@@ -23,7 +23,7 @@ from evalkit.study import Study
 SENTENCES = {
     "rates title": shown.rates_title,
     "differences title": shown.differences_title,
-    "cells title": lambda found: shown.cells_title(found.cells),
+    "cells title": shown.cells_title,
     "similarity title": shown.similarity_title,
     "scatter title": lambda found: shown.scatter_title(found, "similarity"),
     "detectable": shown.detectable_title,
@@ -240,8 +240,8 @@ def test_the_metric_table_names_the_primary_and_adjusts_the_rest(comparison_in):
 @pytest.mark.parametrize(
     ("metrics", "title"),
     [
-        (["exact_match"], "Exact match is better"),
-        (["exact_match", "format"], "Exact match and format are better"),
+        (["exact_match"], "Better in exact match"),
+        (["exact_match", "format"], "Better in exact match and format"),
     ],
 )
 def test_titles_are_sentences(comparison_in, metrics, title):
@@ -262,7 +262,7 @@ def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
         regressions.slices_caption(slice_table(found, margin=margin)) for margin in (0.05, None)
     )
     assert with_margin == (
-        "Every slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
+        "Every slice, exact match (differences of rates in points); to settle it: shows it no worse than 5.0 points, or worse, "
         "with power 80% at the rates seen"
     )
     assert "shows the difference, with power 80%" in without
@@ -434,7 +434,7 @@ def test_two_equal_laws_of_latency_are_no_fall():
     title = shown.spread_title(found, "latency_ms")
     assert title.startswith(f"No difference in latency shown: {wording.signed(test.estimate)} ms")
     assert "95% interval" in title
-    assert "Median: base" in show.spread(found, "latency_ms").text
+    assert "Median (middle 90%): Base 92" in show.spread(found, "latency_ms").text
 
 
 def test_a_shift_of_every_example_is_a_fall_whatever_the_spread_between_examples():
@@ -459,4 +459,4 @@ def test_similarity_and_nearness_claim_no_more_than_the_adjusted_test(comparison
     # a raw p of .03 is .06 after Holm over two metrics: no figure may call it a shift
     adjusted = dict.fromkeys(found.p_adjusted, 0.06)
     shifted = replace(comparison_in("better"), p_adjusted=adjusted)
-    assert shown.similarity_title(shifted).startswith("No shift in similarity shown")
+    assert shown.similarity_title(shifted).startswith("No difference in similarity shown")
