@@ -351,7 +351,7 @@ def test_what_would_settle_it_is_priced_in_pairs_of_a_new_round(thirteen_of_twen
 @pytest.mark.parametrize("how", [{"seconds": 0.4}, {"simulated": True}])
 def test_glances_and_simulated_votes_measure_no_pace(thirteen_of_twenty, how):
     found = read_preference(thirteen_of_twenty(**how))
-    assert in_words(found.missing[0]).price == "90 pairs, about 1.5 hours a rater at one a minute"
+    assert in_words(found.missing[0]).price == "90 pairs, about 1.5 hours a rater at 60 s a pair"
 
 
 def test_fewer_than_twenty_votes_measure_no_pace(new_round, rate, likes):
@@ -359,7 +359,7 @@ def test_fewer_than_twenty_votes_measure_no_pace(new_round, rate, likes):
     judge = lambda item: "tie" if next(calls) > 4 else likes("tuned")(item)  # noqa: E731
     found = read_preference(locked(new_round(size=19, repeat_share=0), rate, {"rater1": judge}))
     assert found.win_rate.verdict == "no difference shown"  # 5 of 5 decided: p = 2 / 2**5 = 0.0625
-    assert in_words(found.missing[0]).price.endswith("at one a minute")
+    assert in_words(found.missing[0]).price.endswith("at 60 s a pair")
 
 
 def test_a_price_is_capped_by_the_pairs_the_test_set_has(thirteen_of_twenty, results):
@@ -400,7 +400,7 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
         == f"Votes on other answers, not on the present ones. {human.headline(now)}"
     )
     assert "Name another rating_round" in human.answer_said(stale)
-    assert in_words(stale.missing[0]).price == "20 pairs, about 20 minutes a rater at one a minute"
+    assert in_words(stale.missing[0]).price == "20 pairs, about 0.3 hours a rater at 60 s a pair"
     assert (
         human.metrics_title(stale)
         == "Not compared with the benchmark: the votes are on other answers"
