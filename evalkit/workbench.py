@@ -251,9 +251,8 @@ class Study(study.Study):
         if self.run or rating.round is None or not in_jupyter():
             return no_rater()
         batch, code = rating.round.batch, self.settings.rater
-        if not code and len(batch.raters) > 1 and not batch.simulated:
-            return no_rater(len(batch.raters))
-        return inline_rater(rating.round, code)
+        is_known = code or batch.simulated or len(batch.raters) == 1
+        return inline_rater(rating.round, code) if is_known else no_rater()
 
     def preference(self) -> Preference:
         """Everything the rating round says of the present answers; until it is locked how far it is, and no result."""

@@ -28,7 +28,7 @@ from evalkit.records import EvalResult
 from evalkit.report import chain
 from evalkit.report.gate import gate
 from evalkit.show import comparison as shown
-from evalkit.show import plots, regressions
+from evalkit.show import regressions
 from evalkit.show import verdict as spoken
 from evalkit.show.lacking import in_words
 from evalkit.study import RETIRES_SOON_DAYS, Settings, Study, retirement
@@ -114,7 +114,7 @@ def test_the_question_needs_its_margin():
         compared(10, 1, 1, 1, margin=None)
 
 
-@pytest.mark.parametrize("draw", [plots.rates, plots.differences, plots.detectable])
+@pytest.mark.parametrize("draw", [shown.draw_differences, shown.draw_detectable])
 def test_figures_draw_the_margin_and_name_it(draw):
     texts = [one.get_text() for one in draw(compared(*CASES["not worse"])).texts]
     assert [one for one in texts if "margin: 2 points" in one]
@@ -131,7 +131,9 @@ def test_slices_are_read_against_their_margin():
     assert all(
         "a loss of 5 points is not ruled out" in regressions.slice_verdict(row) for row in few
     )
-    (label,) = [one.get_text() for one in plots.forest(table).texts if "margin" in one.get_text()]
+    (label,) = [
+        one.get_text() for one in regressions.draw_forest(table).texts if "margin" in one.get_text()
+    ]
     assert label == "margin: 5 points worse"
     pyplot.close("all")
 

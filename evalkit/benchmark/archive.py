@@ -86,7 +86,7 @@ def import_answers(benchmark: Benchmark, log: Log, role: Role) -> Imported:
     with journal.Writer(path, asked.header()) as writer:
         for call, row in places:
             if call.key not in writer:
-                writer.append(call.key, call.example.example_id, call.sample, row.scored)
+                writer.append(call.key, call.example.example_id, call.sample, row.answer)
     used = {row.example_id for _, row in places}
     answered = {call.example.example_id for call, _ in places}
     ids = dict.fromkeys(row.example_id for row in log.rows)

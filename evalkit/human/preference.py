@@ -10,20 +10,11 @@ from typing import Literal
 
 import pandas as pd
 
-from evalkit import stats
+from evalkit import evidence, stats
 from evalkit.errors import DesignError, need_one_of
-from evalkit.evidence import (
-    AtEqualLength,
-    HumanDetails,
-    HumanEvidence,
-    OfRaters,
-    ReportedLock,
-    ReportedRater,
-    ReportedTest,
-)
 from evalkit.files import JsonObject, utc
 from evalkit.human import ratings
-from evalkit.human.batch import Key, first_samples, n_differing
+from evalkit.human.batch import first_samples, n_differing
 from evalkit.human.ratings import LABELS, Columns, RaterCheck, first_votes
 from evalkit.human.round import LOCK, LOCKS, Lock, Progress, Round
 from evalkit.records import Against, Brief, EvalResult, Missing
@@ -245,19 +236,25 @@ def read_preference(
     Raises:
         DataError: A file of the round changed after the lock.
     """
-    withheld: Withheld = "" if round_ and round_.locked else "open" if round_ else "no round"
+    opened = round_ if round_ and round_.locked else None
+    withheld: Withheld = "" if opened else "open" if round_ else "no round"
     stale = round_ is not None and bound_to is not None and not round_.batch.made_from(bound_to)
-    opened = None if withheld else round_
+    present = {} if bound_to is None or stale else bound_to
     votes = ratings.unblind(opened) if opened else ratings.NO_VOTES
     asked = first_votes(votes)
     decided = asked.query("score != 0")
-    raters, same = ratings.check_raters(votes), ratings.same_again(votes)
+    raters = ratings.check_raters(votes)
     flagged = [one.rater for one in raters if one.flags]
     kept = asked.query("rater not in @flagged")
     identical = len(opened.batch.identical) if opened else 0
     choices, labels = Counter(decided["choice"]), Counter(asked["label"])
-    pairs = _compared(asked, base_results, ft_results, metric) if opened and not stale else ()
-    key = opened.key() if opened else None
+    pairs = _compared(asked, base_results, ft_results, metric) if opened and not stale else []
+    apart = sorted((one for one in pairs if one.gap), key=lambda one: (-one.gap, one.example_id))
+    length, key = None, opened.key() if opened else None
+    if opened:
+        won = [score > 0 for score in decided["score"]]
+        lengths, items = list(decided["longer"]), list(decided["item_id"])
+        length = stats.length_adjusted_preference(won, lengths, items, alpha=alpha)
     found = Preference(
         round=round_.folder.name if round_ else "",
         withheld=withheld,
@@ -266,13 +263,12 @@ def read_preference(
         progress=round_.progress() if round_ else (),
         lock=opened.lock_record() if opened else None,
         models=key.models if key else {},
-        bound_to=_binding(key, None if stale else bound_to),
+        bound_to=(present or key.bound_to) if key else {},
         win_rate=_win_rate(asked, identical, alpha),
         asked_only=_win_rate(asked, 0, alpha),
         without_flagged=_win_rate(kept, identical, alpha) if flagged and len(kept) else None,
         by_rater={
-            who: _win_rate(asked.query("rater == @who"), 0, alpha)
-            for who in (one.rater for one in raters)
+            one.rater: _win_rate(asked.loc[asked["rater"] == one.rater], 0, alpha) for one in raters
         },
         rater_sample=stats.rater_sample_test(_table(asked, "score"), alpha=alpha),
         identical=identical,
@@ -281,16 +277,14 @@ def read_preference(
         as_left=_rate(decided.query("side == 'left'")["score"] > 0, alpha),
         as_right=_rate(decided.query("side == 'right'")["score"] > 0, alpha),
         agreement=stats.krippendorff_alpha(_table(asked, "label"), alpha=alpha),
-        self_agreement=_rate(same, alpha),
+        self_agreement=_rate(ratings.same_again(votes), alpha),
         raters=raters,
         reasons=tuple(_reason(one, asked) for one in (opened.batch.reasons if opened else ())),
         votes=votes,
-        length_adjusted=_at_equal_length(decided, alpha) if opened else None,
+        length_adjusted=length,
         slices=_slices(votes, slice_fields if opened else (), alpha),
         metrics=_metrics(pairs, alpha),
-        disagreements=tuple(
-            sorted((one for one in pairs if one.gap), key=lambda one: (-one.gap, one.example_id))
-        )[:MOST_DISAGREEMENTS],
+        disagreements=tuple(apart[:MOST_DISAGREEMENTS]),
         margin=margin,
     )
     is_told = base_results and ft_results and opened and not stale
@@ -298,32 +292,9 @@ def read_preference(
     return replace(found, missing=_missing(found, round_, differing, power))
 
 
-def win_rate_of(round_: Round, *, alpha: float = 0.05) -> stats.WinRate:
-    """The primary result of a locked round, and nothing else of it.
-
-    Raises:
-        DesignError: The round is still open.
-        DataError: A file of the round changed after the lock.
-    """
-    asked = first_votes(ratings.unblind(round_))
-    return _win_rate(asked, len(round_.batch.identical), alpha)
-
-
 def _win_rate(asked: pd.DataFrame, identical: int, alpha: float) -> stats.WinRate:
     items = [own.tolist() for _, own in asked.groupby("item_id", sort=False)["score"]]
     return stats.item_mean_test([*items, *[[0]] * identical], alpha=alpha)
-
-
-def _binding(key: Key | None, present: Mapping[str, str] | None) -> Mapping[str, str]:
-    """What a decoded round speaks for: the present answers, or those that its key names."""
-    if key is None:
-        return {}
-    return key.bound_to if present is None else present
-
-
-def _at_equal_length(decided: pd.DataFrame, alpha: float) -> stats.LengthAdjustedPreference:
-    won, longer = [score > 0 for score in decided["score"]], list(decided["longer"])
-    return stats.length_adjusted_preference(won, longer, list(decided["item_id"]), alpha=alpha)
 
 
 def _rate(hits: Iterable[bool], alpha: float) -> stats.RateInterval:
@@ -444,15 +415,12 @@ def _further(found: Preference, differing: int | None, power: float) -> Missing:
             return replace(seen, kind="no_ratings_would")
     needed = max(needed, asked.n + 1)
     there = differing if differing is not None and differing < needed else None
-    return replace(seen, needed=needed, there=there, pace_s=None if even else _pace_s(found))
-
-
-def _pace_s(found: Preference) -> float | None:
-    """The middle of the raters' median times; None where people gave too few votes, or glanced."""
-    medians = sorted(one.median_s for one in found.raters if one.median_s is not None)
-    middle = medians[len(medians) // 2] if medians else 0.0
-    measured = len(found.votes) >= MEASURED_VOTES and middle >= SLOWEST_GLANCE_S
-    return middle if measured and not found.simulated else None
+    # the middle of the raters' median times, where people gave enough votes and did not just glance
+    medians = sorted(one.median_s for one in found.raters)
+    pace = medians[len(medians) // 2] if medians else 0.0
+    is_measured = len(found.votes) >= MEASURED_VOTES and pace >= SLOWEST_GLANCE_S
+    known = is_measured and not found.simulated and not even
+    return replace(seen, needed=needed, there=there, pace_s=pace if known else None)
 
 
 # ---- what the decision reads
@@ -460,7 +428,7 @@ def _pace_s(found: Preference) -> float | None:
 
 def human_evidence(
     found: Preference, *, study: str, models: Mapping[str, str], bound_to: Mapping[str, str]
-) -> HumanEvidence:
+) -> evidence.HumanEvidence:
     """The layer's record; an open round carries no result.
 
     Args:
@@ -469,7 +437,8 @@ def human_evidence(
         models: Names for a round that is not decoded yet.
         bound_to: Hashes for a round that is not decoded yet; a decoded one brings its own.
     """
-    return HumanEvidence(
+    result = found.win_rate
+    return evidence.HumanEvidence(
         study=study,
         made_at=utc(),
         models=found.models or models,
@@ -477,9 +446,9 @@ def human_evidence(
         simulated=found.simulated,
         metric="win rate, ties counted half",
         unit="items",
-        primary=None if found.withheld else ReportedTest.of(found.win_rate.to_dict()),
+        primary=None if found.withheld else evidence.ReportedTest.of(result.to_dict()),
         missing=found.missing,
-        details=_details(found),
+        details=evidence.HumanDetails.of(_details(found)),
     )
 
 
@@ -492,15 +461,16 @@ def results_against(home: Study, *, alpha: float = 0.05) -> tuple[Against, ...]:
     back the first ones either. A locked round that cannot be read any more could have said anything, so it stands too;
     and so does one whose lock somebody removed.
     """
-    rounds = sorted({path.parent for path in (home.folder / "ratings").glob("*/lock*.json*")})
-    was_locked = [one for one in rounds if any((one / name).exists() for name in (LOCK, LOCKS))]
-    return tuple(found for one in was_locked if (found := _of_round(one, alpha)))
+    folder = home.folder / "ratings"
+    were_locked = {path.parent for name in (LOCK, LOCKS) for path in folder.glob(f"*/{name}")}
+    return tuple(found for one in sorted(were_locked) if (found := _of_round(one, alpha)))
 
 
 def _of_round(folder: Path, alpha: float) -> Against | None:
     try:
         round_ = Round.open(folder)
-        key, result = round_.key(), win_rate_of(round_, alpha=alpha)
+        key, asked = round_.key(), first_votes(ratings.unblind(round_))
+        result = _win_rate(asked, len(round_.batch.identical), alpha)
         locked_at = round_.lock_record()["locked_at"]
     except (ValueError, KeyError, TypeError, OSError) as why:  # a DataError is a ValueError
         fault = " ".join(str(why).split())
@@ -518,43 +488,41 @@ def _of_round(folder: Path, alpha: float) -> Against | None:
     )
 
 
-def _details(found: Preference) -> HumanDetails:
-    progress = [asdict(one) for one in found.progress]
+def _details(found: Preference) -> JsonObject:
+    told = {"round": found.round, "progress": [asdict(one) for one in found.progress]}
     if found.withheld:
-        rest = {"withheld": found.withheld, "progress": progress, "votes": 0}
-        return HumanDetails(round=found.round, reported=rest)
-    result, length = found.win_rate, found.length_adjusted
-    return HumanDetails(
-        round=found.round,
-        identical=found.identical,
-        raters=tuple(ReportedRater.of(asdict(one)) for one in found.raters),
-        lock=found.lock and ReportedLock.of(found.lock),
-        length_adjusted=length and AtEqualLength.of(length.to_dict()),
-        rater_sample=OfRaters.of(found.rater_sample.to_dict()),
-        reported={
-            "votes": sum(found.labels.values()),
-            "progress": progress,
-            "labels": dict(found.labels),
-            "ties": found.labels["tie"],
-            "both_bad": found.labels["both_bad"],
-            "margin": found.margin,
-            "conclusion": found.conclusion,
-            "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
-            "asked_only": found.asked_only.to_dict(),
-            "without_flagged": found.without_flagged and found.without_flagged.to_dict(),
-            "by_rater": {rater: one.to_dict() for rater, one in found.by_rater.items()},
-            "agreement": found.agreement.to_dict(),
-            "self_agreement": found.self_agreement.to_dict(),
-            "position_bias": found.position.to_dict(),
-            "shown_left": found.as_left.to_dict(),
-            "shown_right": found.as_right.to_dict(),
-            "reasons": [asdict(one) for one in found.reasons],
-            "slices": [
-                {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
-                | one.result.to_dict()
-                | {"verdict": one.verdict}
-                for one in found.slices
-            ],
-            "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],
-        },
-    )
+        return told | {"withheld": found.withheld, "votes": 0}
+    result = found.win_rate
+    results: Mapping[str, stats.result.Result | None] = {
+        "asked_only": found.asked_only,
+        "without_flagged": found.without_flagged,
+        "length_adjusted": found.length_adjusted,
+        "rater_sample": found.rater_sample,
+        "agreement": found.agreement,
+        "self_agreement": found.self_agreement,
+        "position_bias": found.position,
+        "shown_left": found.as_left,
+        "shown_right": found.as_right,
+    }
+    return told | {
+        "identical": found.identical,
+        "raters": [asdict(one) for one in found.raters],
+        "lock": found.lock,
+        "votes": sum(found.labels.values()),
+        "labels": found.labels,
+        "ties": found.labels["tie"],
+        "both_bad": found.labels["both_bad"],
+        "margin": found.margin,
+        "conclusion": found.conclusion,
+        "items": {"wins": result.wins, "losses": result.losses, "ties": result.ties},
+        **{name: one and one.to_dict() for name, one in results.items()},
+        "by_rater": {rater: one.to_dict() for rater, one in found.by_rater.items()},
+        "reasons": [asdict(one) for one in found.reasons],
+        "slices": [
+            {"field": one.field, "slice": one.slice, "p_adjusted": one.p_adjusted}
+            | one.result.to_dict()
+            | {"verdict": one.verdict}
+            for one in found.slices
+        ],
+        "metrics": [{"metric": one.metric, **one.agreement.to_dict()} for one in found.metrics],
+    }

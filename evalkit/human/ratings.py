@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from msgspec import structs
 
 from evalkit import stats
 from evalkit.human.batch import Key, Pair
@@ -76,7 +77,7 @@ def _decoded(vote: Vote, pair: Pair, key: Key) -> dict[str, object]:
     a_longer = len(pair.response_a) - len(pair.response_b)
     shown_as = "repeat" if vote.item_id in key.repeats else "asked"
     return {
-        **asdict(vote),
+        **structs.asdict(vote),
         "item_id": key.repeats.get(vote.item_id, vote.item_id),
         "example_id": pair.example_id,
         "shown_as": "gold" if vote.item_id in key.gold else shown_as,
@@ -153,7 +154,7 @@ class RaterCheck:
     left_p: float | None
     fast_rate: float | None
     others_rate: float | None
-    median_s: float | None
+    median_s: float
     flags: tuple[Check, ...]
     tests: Mapping[Check, stats.RuleTest]
 

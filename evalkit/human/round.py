@@ -7,49 +7,22 @@ its ledger knows all of them, so that those who rewrite them together are found 
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from math import isfinite
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, TypedDict, get_args
 
 import msgspec
 
-from evalkit import ledger, wording
+from evalkit import files, ledger, wording
 from evalkit.errors import DataError, DesignError, need_one_of
-from evalkit.files import (
-    JsonObject,
-    LineFile,
-    append_line,
-    from_json,
-    kept_quiet,
-    lines,
-    to_json,
-    to_line,
-    utc,
-    write_whole,
-)
-from evalkit.human.batch import (
-    Batch,
-    Key,
-    Side,
-    answers_seal,
-    n_differing,
-    prepare_human_eval_batch,
-    read_batch,
-    read_gold,
-    read_key,
-    read_rubric,
-    read_sealed,
-    sha256,
-    study_folder,
-)
+from evalkit.files import JsonObject, LineFile, kept_quiet
+from evalkit.human import batch as batches
+from evalkit.human.batch import Batch, Key, Side, sha256, study_folder
 from evalkit.records import Brief, EvalResult
 from evalkit.study import Study, checked_name, named
 
@@ -69,8 +42,16 @@ NOT_DRAWN: Mapping[NotDrawn, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vote:
+class _Line(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True
+):
+    """A line of a rater's file, a vote or one that takes a vote back."""
+
+    item_id: str
+    at: str
+
+
+class Vote(_Line, frozen=True, kw_only=True, tag="vote"):
     """One judgement of one pair.
 
     Attributes:
@@ -81,27 +62,17 @@ class Vote:
         at: UTC time, ISO 8601.
     """
 
-    item_id: str
     choice: Choice
     left: Side
     seconds: float
-    at: str
     reasons: tuple[str, ...] = ()
     note: str = ""
     via: str = ""
     simulated: bool = False
 
-    def __post_init__(self) -> None:
-        if not isfinite(self.seconds):
-            raise DesignError(f"seconds is {self.seconds}; need a number")
 
-
-class _Undo(msgspec.Struct):
-    item_id: str
-    at: str
-
-
-_LINES: Mapping[str, type[Vote | _Undo]] = {"vote": Vote, "undo": _Undo}
+class _Undo(_Line, frozen=True, kw_only=True, tag="undo"):
+    """The vote given last is taken back."""
 
 
 class VoteFile:
@@ -113,16 +84,12 @@ class VoteFile:
 
     def __init__(self, path: Path, *, refuse: Callable[[], None] = lambda: None) -> None:
         """`refuse` is called under the lock before each write and raises when votes are no longer taken."""
-        self.path = path
-        self.repaired = 0
-        self._refuse = refuse
-        self._standing: dict[str, Vote] = {}
-        self._offset = self._lines = 0
+        self.path, self.repaired, self._refuse = path, 0, refuse
 
     def standing(self) -> Mapping[str, Vote]:
         """The votes that count, in the order given: the last one of each item, without those undone."""
-        with self._opened():
-            return dict(self._standing)
+        with self._opened() as (_, standing):
+            return standing
 
     def append(self, vote: Vote) -> bool:
         """Stores a vote; True when it replaces one that another page of the same rater stored meanwhile.
@@ -130,32 +97,28 @@ class VoteFile:
         Raises:
             DataError: The file cannot be written; the vote is not stored.
         """
-        with self._opened() as file:
+        with self._opened() as (file, standing):
             self._refuse()
-            replaces = vote.item_id in self._standing
-            self._write(file, {"kind": "vote", **asdict(vote)})
-        return replaces
+            file.append(msgspec.json.encode(vote), sync=True)
+            return vote.item_id in standing
 
     def undo(self, at: str) -> Vote | None:
         """Takes back the vote given last, by a line of its own; None when there is none."""
-        with self._opened() as file:
+        with self._opened() as (file, standing):
             self._refuse()
-            if not self._standing:
-                return None
-            last = list(self._standing.values())[-1]
-            self._write(file, {"kind": "undo", "item_id": last.item_id, "at": at})
-        return last
+            last = next(reversed(standing.values()), None)
+            if last:
+                undone = _Undo(item_id=last.item_id, at=at)
+                file.append(msgspec.json.encode(undone), sync=True)
+            return last
 
     @contextmanager
-    def _opened(self) -> Iterator[LineFile]:
-        """The file, locked, and read as far as it goes; a torn line in it was never confirmed to anybody."""
+    def _opened(self) -> Iterator[tuple[LineFile, dict[str, Vote]]]:
+        """The file, locked, and the votes in it that count; a torn line was never confirmed to anybody."""
         try:
             with LineFile(self.path, told=kept_quiet) as file:  # the rater is told on the page
                 self.repaired += bool(file.n_removed)
-                if file.size < self._offset:  # replaced by hand: start again
-                    self._standing, self._offset, self._lines = {}, 0, 0
-                self._take(file.read((self._offset, file.size - self._offset)))
-                yield file
+                yield file, read_standing(self.path)
         except DataError as why:
             if not isinstance(cause := why.__cause__, OSError):
                 raise
@@ -163,40 +126,23 @@ class VoteFile:
                 f"{self.path}: cannot be written ({cause.strerror}); make room and the folder writable, then vote again"
             ) from why
 
-    def _write(self, file: LineFile, record: Mapping[str, object]) -> None:
-        line = json.dumps(record, separators=(",", ":")).encode()
-        file.append(line, sync=True)
-        self._take(line + b"\n")
-
-    def _take(self, new: bytes) -> None:
-        for line in new.split(b"\n")[:-1]:
-            self._lines += 1
-            _apply(line, f"{self.path}:{self._lines}", self._standing)
-        self._offset += len(new)
-
 
 def read_standing(path: Path) -> dict[str, Vote]:
     """The votes of a file that count, read without touching it; an unfinished last line counts for nothing."""
     standing: dict[str, Vote] = {}
-    for number, _, line in lines(path, told=kept_quiet):  # its rater is told on the page
-        _apply(line, f"{path}:{number}", standing)
+    for number, _, line in files.lines(path, told=kept_quiet):  # its rater is told on the page
+        try:
+            found = msgspec.convert(wording.whole(files.from_json(line)), Vote | _Undo)
+        except ValueError as why:
+            where = f"{path}:{number}"
+            raise DataError(f"{where}: not a vote ({why}); restore the file from a copy") from why
+        standing.pop(found.item_id, None)
+        if isinstance(found, Vote):
+            standing[found.item_id] = found
     return standing
 
 
-def _apply(line: bytes, where: str, standing: dict[str, Vote]) -> None:
-    """What one line of a vote file does to the votes that count."""
-    try:
-        record = msgspec.convert(from_json(line), JsonObject)
-        if (kind := record.pop("kind", None)) not in _LINES:
-            raise ValueError(f"kind {kind!r}; need vote or undo")
-        if kind == "vote" and (odd := sorted(record.keys() ^ set(Vote.__slots__))):
-            raise ValueError(f"{odd[0]!r} is missing or unknown")
-        found = msgspec.convert(record, _LINES[kind])
-    except (ValueError, TypeError, AttributeError) as why:
-        raise DataError(f"{where}: not a vote ({why}); restore the file from a copy") from why
-    standing.pop(found.item_id, None)
-    if isinstance(found, Vote):
-        standing[found.item_id] = found
+Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d")]
 
 
 class Sealed(TypedDict):
@@ -212,12 +158,12 @@ class Lock(TypedDict):
     `locked_before` tells when it was locked before, if somebody removed that lock.
     """
 
-    locked_at: str
+    locked_at: Time
     batch_sha256: str
     key_sha256: str
     votes: dict[str, Sealed]
     complete: bool
-    locked_before: NotRequired[list[str]]
+    locked_before: NotRequired[list[Time]]
 
 
 class _Kept(TypedDict):
@@ -251,7 +197,7 @@ class Round(Brief):
         Raises:
             DataError: There is no readable batch in it.
         """
-        return cls(folder=Path(folder), batch=read_batch(Path(folder)))
+        return cls(folder=Path(folder), batch=batches.read_batch(Path(folder)))
 
     @property
     def locked(self) -> bool:
@@ -268,7 +214,12 @@ class Round(Brief):
             raise DesignError(
                 f"rater {rater!r} is not on this round's list; ask whoever set up the round for your link"
             )
-        return VoteFile(self.folder / "votes" / f"{rater}.jsonl", refuse=self._refuse_when_locked)
+
+        def refuse_when_locked() -> None:
+            if self.locked:
+                raise DesignError("this round is closed; the vote was not stored")
+
+        return VoteFile(self.folder / "votes" / f"{rater}.jsonl", refuse=refuse_when_locked)
 
     def standing(self, rater: str) -> tuple[Vote, ...]:
         """The votes of one rater that count, read without touching the file.
@@ -277,17 +228,14 @@ class Round(Brief):
             DataError: The file is damaged, or holds a vote that does not fit the batch: on a pair that is not of it, or
                 with the sides otherwise than it has them for this rater.
         """
-        path, swapped = self.votes(rater).path, set(self.batch.swapped[rater])
+        path, swapped = self.votes(rater).path, self.batch.swapped[rater]
+        sides = {one: "b" if one in swapped else "a" for one in self.batch.orders[rater]}
         votes = tuple(read_standing(path).values())
         for vote in votes:
-            if vote.item_id not in self.batch.orders[rater]:
+            if sides.get(vote.item_id) != vote.left:
                 raise DataError(
-                    f"{path}: a vote on {vote.item_id!r}, a pair that is not of this round; restore the file from a copy"
-                )
-            if (vote.left == "b") != (vote.item_id in swapped):
-                raise DataError(
-                    f"{path}: the vote on {vote.item_id!r} has the answers on other sides than the batch showed {rater}; "
-                    "restore the file from a copy"
+                    f"{path}: the vote on {vote.item_id!r} is of another round, or its answers stood on other sides than "
+                    f"the batch showed {rater}; restore the file from a copy"
                 )
         return votes
 
@@ -333,18 +281,11 @@ class Round(Brief):
             DataError: It is not whole, or speaks of another key or other raters than the batch.
         """
         path = self.folder / LOCK
-        record = read_sealed(path, "evalkit-lock", Lock)
+        record = batches.read_sealed(path, "evalkit-lock", Lock)
         if record["key_sha256"] != self.batch.key_sha256:
             raise DataError(
                 f"{path}: sealed with another key than the batch carries; restore batch, key and lock from a copy"
             )
-        for at in (record["locked_at"], *record.get("locked_before", ())):
-            try:
-                datetime.fromisoformat(at)
-            except ValueError:
-                raise DataError(
-                    f"{path}: says it was locked at {at!r}, need a time such as 2026-11-24T12:00:00Z; restore it from a copy"
-                ) from None
         if odd := sorted(set(self.batch.raters) ^ set(record["votes"])):
             raise DataError(
                 f"{path}: the batch and the lock do not name the same raters ({', '.join(odd)}); restore both from a copy"
@@ -377,7 +318,8 @@ class Round(Brief):
                 f"{self.folder}: changed after the round was locked: {', '.join(changed)}; restore from a copy"
             )
         self._refuse_strangers()
-        if (record["complete"], record["votes"]) != self._counted():
+        behind, votes = self._counted()
+        if (record["complete"], record["votes"]) != (not behind, votes):
             raise DataError(
                 f"{self.folder / LOCK}: counts other votes than there are; restore it from a copy"
             )
@@ -405,28 +347,28 @@ class Round(Brief):
         return copy
 
     def _sealed_key(self) -> Key:
-        key = read_key(self.folder, self.batch.key_sha256)
+        key = batches.read_key(self.folder, self.batch.key_sha256)
         if {*key.fine_tuned_side, *key.gold} != set(self.batch.pairs):
             raise DataError(
                 f"{self.folder / 'key.json'}: does not decode every pair of the batch; restore batch and key from a copy"
             )
         return key
 
-    def _counted(self) -> tuple[bool, dict[str, Sealed]]:
-        """Whether every rater finished, and each one's number of votes with the hash of the file."""
+    def _counted(self) -> tuple[list[Progress], dict[str, Sealed]]:
+        """Who has not finished, and each rater's number of votes with the hash of the file."""
         seen = self.progress()
         votes: dict[str, Sealed] = {
             one.rater: {"votes": one.done, "sha256": self._sha256(f"votes/{one.rater}.jsonl")}
             for one in seen
         }
-        return all(one.done >= one.total for one in seen), votes
+        return [one for one in seen if one.done < one.total], votes
 
     def _locks(self) -> list[_Kept]:
         """Every lock this round was given, oldest first; none for a round locked before they were kept."""
         path, found = self.folder / LOCKS, []
-        for number, _, line in lines(path):
+        for number, _, line in files.lines(path):
             try:
-                found.append(msgspec.convert(from_json(line), _Kept))
+                found.append(msgspec.convert(files.from_json(line), _Kept))
             except ValueError as why:
                 raise DataError(f"{path}:{number}: {why}; restore the file from a copy") from why
         return found
@@ -438,18 +380,13 @@ class Round(Brief):
                 f"{self.folder / 'votes' / strangers[0]}.jsonl: votes of nobody on this round's list; move the file away"
             )
 
-    def _refuse_when_locked(self) -> None:
-        if self.locked:
-            raise DesignError("this round is closed; the vote was not stored")
-
     def _write_lock(self, *, unfinished: bool) -> None:
-        complete, votes = self._counted()
+        behind, votes = self._counted()
         n_votes = sum(one["votes"] for one in votes.values())
-        if not n_votes and any(self.batch.orders.values()):
+        total = sum(map(len, self.batch.orders.values()))
+        if total and not n_votes:
             raise DesignError(f"{self.folder}: nobody has voted yet; there is nothing to lock")
-        if not complete and not unfinished:
-            behind = [one for one in self.progress() if one.done < one.total]
-            total = sum(map(len, self.batch.orders.values()))
+        if behind and not unfinished:
             who = ", ".join(f"{one.rater} {one.done} of {one.total}" for one in behind)
             raise DesignError(
                 f"{self.folder}: {n_votes} of {total} votes are in ({who}); wait, or close it anyway: --unfinished"
@@ -457,23 +394,23 @@ class Round(Brief):
         record: JsonObject = {
             "kind": "evalkit-lock",
             "version": 1,
-            "locked_at": utc(),
+            "locked_at": files.utc(),
             "batch_sha256": self._sha256("batch.json"),
             "key_sha256": self.batch.key_sha256,
             "votes": votes,
-            "complete": complete,
+            "complete": not behind,
         }
         if before := [one["locked_at"] for one in self._locks()]:
             record["locked_before"] = before
-        text = to_json(record)
+        text = files.to_json(record)
         kept = {"locked_at": record["locked_at"], "lock_sha256": sha256(text)}
         names = ("batch.json", "key.json", *(f"votes/{rater}.jsonl" for rater in votes))
         sealed = {self.folder / name: self._sha256(name) for name in names}
         sealed[self.folder / LOCK] = kept["lock_sha256"]
         about = {"round": self.folder.name, "simulated": self.batch.simulated}
         with ledger.sealing(study_folder(self.folder), "round locked", about, sealed):
-            append_line(self.folder / LOCKS, to_line(kept))  # a lock never lacks it
-            write_whole(self.folder / LOCK, text)
+            files.append_line(self.folder / LOCKS, files.to_line(kept))  # a lock never lacks it
+            files.write_whole(self.folder / LOCK, text)
 
     def _sha256(self, name: str) -> str:
         path = self.folder / name
@@ -614,11 +551,11 @@ def open_round(
     if not is_there and (not codes or (n_unanswered and not said.allow_incomplete)):
         why: NotDrawn = "unanswered" if codes else "nobody named"
         return StudyRound(round=None, bound_to=bound_to, not_drawn=why)
-    rubric = read_rubric(study.named_file(said.rubric_file))
+    rubric = batches.read_rubric(study.named_file(said.rubric_file))
     if not is_there:
-        drawn = int(answers_seal(bound_to)[:12], 16) if n_simulated else None
+        drawn = int(batches.answers_seal(bound_to)[:12], 16) if n_simulated else None
         try:
-            prepare_human_eval_batch(
+            batches.prepare_human_eval_batch(
                 base,
                 fine_tuned,
                 said.sample_size,
@@ -626,7 +563,7 @@ def open_round(
                 raters=codes,
                 stratify_by=stratify_by or None,
                 repeat_share=said.repeat_share,
-                gold=read_gold(study.path(said.gold_file)) if said.gold_file else (),
+                gold=batches.read_gold(study.path(said.gold_file)) if said.gold_file else (),
                 study=study.name,
                 round=folder.name,
                 models=models,
@@ -639,7 +576,7 @@ def open_round(
             if not (folder / "batch.json").exists():  # else another run has just made it
                 raise
     found = Round.open(folder)
-    batch, n_pairs = found.batch, min(said.sample_size, n_differing(base, fine_tuned))
+    batch, n_pairs = found.batch, min(said.sample_size, batches.n_differing(base, fine_tuned))
     otherwise = Otherwise(
         raters=() if batch.simulated or set(batch.raters) == set(codes) else codes,
         n_pairs=None if len(batch) == n_pairs else n_pairs,
@@ -659,4 +596,4 @@ def find_round(study: Study, bound_to: Mapping[str, str]) -> Round | None:
 def simulated_folder(study: Study, bound_to: Mapping[str, str]) -> Path:
     """Where simulated raters work: apart from people, and anew for other answers."""
     name = study.settings.rating_round[:40]
-    return round_folder(study, f"{name}-simulated-{answers_seal(bound_to)[:8]}")
+    return round_folder(study, f"{name}-simulated-{batches.answers_seal(bound_to)[:8]}")

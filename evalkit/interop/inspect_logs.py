@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import IO, BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar, cast
 
 import msgspec
 import pyarrow as pa
@@ -21,7 +22,7 @@ from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.interop import logs
 from evalkit.interop.logs import Log, Row
-from evalkit.wording import listed, plural
+from evalkit.wording import plural, whole
 
 CONVERT = "`inspect log convert --to json --output-dir OUT FILE` writes it anew"
 MOST_BYTES = 512 * 2**20  # of one member; a sample of an agent's run has some 10 MB
@@ -29,8 +30,6 @@ MOST_BYTES = 512 * 2**20  # of one member; a sample of an agent's run has some 1
 MOST_RATIO, LARGE = 500, 16 * 2**20
 _VERSIONS = (1, 2, 3)
 _ZSTD = 93
-_BEFORE, _BETWEEN, _LAST = b'\n  "samples": [\n    {\n', b"\n    },\n    {\n", b"\n    }\n  ]"
-_CHUNK = 2**20
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -85,7 +84,7 @@ class _Version(msgspec.Struct, gc=False):
 class _Head(_Version, kw_only=True):
     eval: _Eval
     status: str = "started"
-    samples: list[_Sample] | None = None
+    samples: list[msgspec.Raw] | None = None
 
 
 _Read = TypeVar("_Read")
@@ -93,18 +92,18 @@ _VERSION = msgspec.json.Decoder(_Version)
 _HEAD, _SAMPLE = msgspec.json.Decoder(_Head), msgspec.json.Decoder(_Sample)
 
 
-def _decoded(decoder: msgspec.json.Decoder[_Read], text: bytes) -> _Read:
-    """The object; Inspect writes the constants NaN and Infinity too, which msgspec takes for damage."""
+def _decoded(decoder: msgspec.json.Decoder[_Read], text: bytes | mmap) -> _Read:
+    """The object; NaN, Infinity and half characters, which Inspect writes too, are damage to msgspec."""
     try:
         return decoder.decode(text)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as why:
         try:
-            plain = json.loads(text)
+            plain = json.loads(bytes(text), parse_constant=lambda _: None)
         except ValueError:
             raise why from None
-        return msgspec.convert(plain, decoder.type)
+        return decoder.decode(msgspec.json.encode(whole(plain)))
 
 
 def read(path: Path) -> Log:
@@ -117,14 +116,17 @@ def read(path: Path) -> Log:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as log:
                 head, samples = _zipped(log, path)
-                rows = tuple(map(_row, samples))
+                rows = tuple(_row(_decoded(_SAMPLE, one)) for one in samples)
         else:
-            head, samples = _plain(path)
-            rows = tuple(map(_row, samples))
+            with path.open("rb") as file:
+                head = _head(mmap(file.fileno(), 0, access=ACCESS_READ), path)
+            rows = tuple(_row(_decoded(_SAMPLE, bytes(one))) for one in head.samples or ())
     except (msgspec.DecodeError, zipfile.BadZipFile, EOFError, struct.error, OSError) as why:
         raise DataError(
             f"{path}: not a whole log of Inspect ({why}); copy it again, or {CONVERT}"
         ) from why
+    finished = f"it holds the {plural(len(rows), 'sample')} that were finished"
+    unfinished = f"the run's status is {head.status!r}: {finished}"
     return Log(
         path=path,
         tool=f"Inspect {(head.eval.packages or {}).get('inspect_ai', '')}".strip(),
@@ -132,22 +134,11 @@ def read(path: Path) -> Log:
         run=head.eval.run_id,
         made_at=head.eval.created,
         rows=rows,
-        notes=tuple(_notes(head, rows)),
+        notes=() if head.status == "success" else (unfinished,),
     )
 
 
-def _notes(head: _Head, rows: tuple[Row, ...]) -> Iterator[str]:
-    if head.status != "success":
-        yield f"the run's status is {head.status!r}: it holds the {plural(len(rows), 'sample')} that were finished"
-    told = dict[str, bool]()  # by score: whether any of its values is a number
-    for row in rows:
-        for name, value in row.scores.items():
-            told[name] = told.get(name, False) or value is not None
-    if no_number := [name for name, is_number in told.items() if not is_number]:
-        yield f"scores that are no numbers are left out: {listed(no_number)}"
-
-
-def _head(content: bytes, path: Path) -> _Head:
+def _head(content: bytes | mmap, path: Path) -> _Head:
     version = _decoded(_VERSION, content).version
     if version not in _VERSIONS:
         raise DataError(
@@ -157,82 +148,44 @@ def _head(content: bytes, path: Path) -> _Head:
     return _decoded(_HEAD, content)
 
 
-def _plain(path: Path) -> tuple[_Head, Iterator[_Sample]]:
-    """A `.json` log. As Inspect lays it out, samples are cut at their line breaks and none but one is ever held."""
-    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as text:
-        place = text.find(_BEFORE)
-        before = text[: place if place >= 0 else None]
-    if place < 0:
-        head = _head(before, path)
-        return head, iter(head.samples or ())
-    return _head(before + b' "samples": []}', path), _laid_out(path, place + len(_BEFORE))
-
-
-def _laid_out(path: Path, start: int) -> Iterator[_Sample]:
-    """Each sample between its braces, from just inside the first; no text can hold a line break, so the cuts are sure."""
-    with path.open("rb") as file:
-        file.seek(start)
-        rest = b""
-        while chunk := file.read(_CHUNK):
-            text = rest + chunk
-            end = text.find(_LAST)  # what follows, the reductions, is laid out as samples are
-            *whole, rest = text[: end if end >= 0 else None].split(_BETWEEN)
-            yield from (_decoded(_SAMPLE, b"{" + one + b"}") for one in whole)
-            if end >= 0:
-                yield _decoded(_SAMPLE, b"{" + rest + b"}")
-                return
-    raise EOFError("it ends in the middle of its samples")
-
-
-def _zipped(log: zipfile.ZipFile, path: Path) -> tuple[_Head, Iterator[_Sample]]:
+def _zipped(log: zipfile.ZipFile, path: Path) -> tuple[_Head, Iterator[bytes]]:
     members = {one.filename: one for one in log.infolist()}
-    bad = next((name for name in members if name.startswith("/") or ".." in name.split("/")), None)
-    if bad is not None:
+    if bad := [name for name in members if name.startswith("/") or ".." in name.split("/")]:
         raise DataError(
-            f"{path}: holds a file {bad!r}, which Inspect does not write; ask who made it"
+            f"{path}: holds a file {bad[0]!r}, which Inspect does not write; ask who made it"
         )
-    first = next((one for one in ("header.json", "_journal/start.json") if one in members), None)
-    if first is None:
+    heads = [one for one in ("header.json", "_journal/start.json") if one in members]
+    if not heads:
         raise DataError(
             f"{path}: a ZIP file, but no log of Inspect: neither header.json nor _journal/start.json"
         )
-    size = sum(one.file_size for one in members.values())
+    sizes = [one.file_size for one in members.values()]
     packed = sum(one.compress_size for one in members.values())
-    if size > MOST_BYTES and size > MOST_RATIO * packed:
+    if max(sizes) > MOST_BYTES or sum(sizes) > max(LARGE, MOST_RATIO * packed):
         raise DataError(
-            f"{path}: unpacks to {size / 2**20:,.0f} MB, {size // max(packed, 1)} times its size, which no log does; "
-            "nothing was read"
+            f"{path}: unpacks to {sum(sizes) / 2**20:,.0f} MB, {sum(sizes) // max(packed, 1)} times its size, "
+            "which no log does; nothing was read"
         )
     named = [name for name in members if name.startswith("samples/") and name.endswith(".json")]
-    samples = (_decoded(_SAMPLE, _member(log, members[name], path)) for name in named)
-    return _head(_member(log, members[first], path), path), samples
+    samples = (_member(log, members[name]) for name in named)
+    return _head(_member(log, members[heads[0]]), path), samples
 
 
-def _member(log: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
-    """One file of a ZIP; `zipfile` itself knows zstd from Python 3.14 on only."""
-    most = MOST_BYTES if member.file_size < MOST_RATIO * member.compress_size else LARGE
-    if member.file_size > most:
-        raise DataError(
-            f"{path}: {member.filename} unpacks to {member.file_size / 2**20:,.0f} MB, which no sample has; nothing was read"
-        )
-    if member.compress_type != _ZSTD:
-        with log.open(member) as file:
-            return _bounded(file, member, path)
-    raw = cast("BinaryIO", log.fp)
-    raw.seek(member.header_offset)
-    *_, n_name, n_extra = struct.unpack("<4s5H3L2H", raw.read(30))
-    raw.seek(n_name + n_extra, 1)
-    packed = raw.read(member.compress_size)
-    with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
-        return _bounded(stream, member, path)
-
-
-def _bounded(
-    file: IO[bytes] | pa.CompressedInputStream, member: zipfile.ZipInfo, path: Path
-) -> bytes:
-    text = file.read(member.file_size + 1)
+def _member(log: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """One file of a ZIP, no more of it than it says; `zipfile` itself knows zstd from Python 3.14 on only."""
+    if member.compress_type == _ZSTD:
+        raw = cast("BinaryIO", log.fp)
+        raw.seek(member.header_offset)
+        *_, n_name, n_extra = struct.unpack("<4s5H3L2H", raw.read(30))
+        raw.seek(n_name + n_extra, 1)
+        packed = pa.BufferReader(raw.read(member.compress_size))
+        file = pa.CompressedInputStream(packed, "zstd")
+    else:
+        file = log.open(member)
+    with file:
+        text = file.read(member.file_size + 1)
     if len(text) != member.file_size:
-        raise DataError(f"{path}: {member.filename} has not the size it names; copy the file again")
+        raise zipfile.BadZipFile(f"{member.filename} has not the size it names")
     return text
 
 
@@ -243,6 +196,7 @@ def _row(one: _Sample) -> Row:
     if not text and choice.message.tool_calls:
         text = spoken({"tool_calls": choice.message.tool_calls})
     unfinished = "the sample was not finished" if one.output is None else ""
+    error = logs.fault(one.error) or logs.fault(output.error) or unfinished
     given = one.scores or ({"score": one.score} if one.score else {})  # version 1 has one, unnamed
     used = one.model_usage or {}
     usage = used.get(output.model or "") or next(iter(used.values()), {})
@@ -251,22 +205,16 @@ def _row(one: _Sample) -> Row:
         sample=one.epoch - 1,
         messages=tuple(_messages(one)),
         expected=logs.texts_of([one.target] if isinstance(one.target, str) else one.target),
-        answer=logs.answered(
-            _attached(text, one),
-            error=_error(one.error) or _error(output.error) or unfinished,
-            finish_reason=choice.stop_reason,
+        answer=replace(
+            logs.answered(_attached(text, one), error, choice.stop_reason),
             latency_ms=None if one.total_time is None else one.total_time * 1_000,
             prompt_tokens=usage.get("input_tokens"),
             completion_tokens=usage.get("output_tokens"),
             served_model=output.model,
+            scores=logs.scores_of("inspect", [(name, one.value) for name, one in given.items()]),
         ),
-        scores=logs.scores_of("inspect", [(name, score.value) for name, score in given.items()]),
         slices=logs.labels_of(one.metadata or {}),
     )
-
-
-def _error(error: object) -> str:
-    return str(error.get("message") or "error") if isinstance(error, Mapping) else str(error or "")
 
 
 def _messages(one: _Sample) -> Iterator[Message]:

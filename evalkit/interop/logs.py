@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
@@ -27,17 +29,15 @@ _KNOWN = (
 )
 _NO_KIND = re.compile(r"[\[{].*|-?\d*\.\d+", re.DOTALL)
 _BOM = b"\xef\xbb\xbf"
+_PAGE = "no JSON and no table but a web page; download the file itself"
 _OTHER = {  # by how a file begins, in lower case
-    b"\x1f\x8b": "packed (gzip); unpack it first",
-    b"\x28\xb5\x2f\xfd": "packed (zstd); unpack it first",
-    b"bzh": "packed (bzip2); unpack it first",
-    b"\xff\xfe": "UTF-16; save it as UTF-8",
-    b"\xfe\xff": "UTF-16; save it as UTF-8",
-    b"<!doctype": "no JSON and no table but a web page; download the file itself",
-    b"<html": "no JSON and no table but a web page; download the file itself",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; `git lfs pull` brings it",
+    (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"bzh"): "packed; unpack it first",
+    (b"\xff\xfe", b"\xfe\xff"): "UTF-16; save it as UTF-8",
+    (b"<!doctype", b"<html"): _PAGE,
+    (
+        b"version https://git-lfs",
+    ): "a pointer of Git LFS, not the file itself; `git lfs pull` brings it",
 }
-_MOST_BYTES = 4 * 2**30
 _ROW = {"testIdx", "doc_id", "custom_id", "datasource_item"}  # of a file of JSON lines
 
 _OURS = {"exact_match", "format", *scoring.SCORERS}  # what these names mean is said by this kit
@@ -57,10 +57,10 @@ class Row:
     """One answer of another tool's run.
 
     Attributes:
+        answer: With what the tool said of it: scores by our name of the scorer, None where one is no number.
         sample: 0-based: an epoch or a repeat of the same question.
         messages: The prompt; () where the file does not hold it.
         expected: The right answers, any of which is right; () where the file names none.
-        scores: What the tool said of the answer, by our name of its scorer; None where it is no number.
     """
 
     example_id: str
@@ -68,19 +68,13 @@ class Row:
     sample: int = 0
     messages: tuple[Message, ...] = ()
     expected: tuple[str, ...] = ()
-    scores: Mapping[str, float | None] = field(default_factory=dict)
     slices: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def scored(self) -> Answer:
-        """The answer with what the tool said of it."""
-        return replace(self.answer, scores=self.scores)
-
-    @property
-    def result(self) -> EvalResult:
-        """The row as any other answer; a right answer among several is an exact match."""
+    def example(self) -> Example:
+        """What was asked."""
         right = self.expected or ("",)
-        example = Example(
+        return Example(
             example_id=self.example_id,
             messages=self.messages,
             expected=right[0],
@@ -88,7 +82,6 @@ class Row:
             expects=bool(self.expected),
             slices=self.slices,
         )
-        return scoring.score_answer(example, self.scored, self.sample, checker="none", scorers=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +108,7 @@ class Log:
     @property
     def scores(self) -> tuple[str, ...]:
         """The scores of which its rows hold a number, in the order they come."""
-        told = (one for row in self.rows for one in row.scores.items())
+        told = (one for row in self.rows for one in row.answer.scores.items())
         return tuple(dict.fromkeys(name for name, value in told if value is not None))
 
     @property
@@ -123,8 +116,10 @@ class Log:
         """Its rows as any other answers, ready for `compare_models`: without the scores that are never a number."""
         there, found = {*self.scores}, []
         for row in self.rows:
-            scores = {name: value for name, value in row.scores.items() if name in there}
-            found.append(replace(row, scores=scores).result)
+            scores = {name: one for name, one in row.answer.scores.items() if name in there}
+            answer = replace(row.answer, scores=scores)
+            how = {"checker": "none", "scorers": ()}
+            found.append(scoring.score_answer(row.example, answer, row.sample, **how))
         return found
 
     @property
@@ -156,9 +151,7 @@ class Log:
         """The log with the questions and right answers of a test set, where its rows have none."""
         if test_file is None or all(row.messages for row in self.rows):
             return self
-        cut_by = _kinds(test_file)
-        asked = dataset.read_examples(test_file, slice_fields=cut_by).examples
-        examples = {one.example_id: one for one in asked}
+        examples = {one.example_id: one for one in _asked(test_file)}
         rows = tuple(
             replace(row, messages=one.messages, expected=one.right, slices=one.slices)
             for row in self.rows
@@ -169,7 +162,7 @@ class Log:
         return replace(self, rows=rows, notes=(*self.notes, *self.only_here(examples)))
 
     def checked(self) -> Log:
-        """The log with its repeated ids told; nothing without rows passes, nor one id with different contents."""
+        """The log with what does not count of it told; nothing without rows passes, nor one id with different contents."""
         if not self.rows:
             raise DataError(
                 f"{self.path}: {self.tool}: no sample was finished, so there is nothing to compare; run it to its end"
@@ -182,9 +175,13 @@ class Log:
                     f"{self.path}: id {row.example_id!r} stands more than once with different contents; "
                     "give each example an id of its own"
                 )
-        n = len(self.rows) - len(seen)
-        notes = (f"{plural(n, 'row')} stood twice, word for word; each counts once",) if n else ()
-        return replace(self, rows=tuple(seen.values()), notes=(*self.notes, *notes))
+        notes = [*self.notes]
+        if n := len(self.rows) - len(seen):
+            notes.append(f"{plural(n, 'row')} stood twice, word for word; each counts once")
+        names = dict.fromkeys(name for row in self.rows for name in row.answer.scores)
+        if no_number := [name for name in names if name not in self.scores]:
+            notes.append(f"scores that are no numbers are left out: {listed(no_number)}")
+        return replace(self, rows=tuple(seen.values()), notes=tuple(notes))
 
 
 def told_apart(old: Log, new: Log, names: Sequence[str]) -> list[str]:
@@ -243,25 +240,24 @@ def read_log(
     path, questions = _found(path), _found(test_file) if test_file else None
     columns, start = columns_named(columns), start_of(path)
     if b'"evalkit-journal"' in start:
-        return _journal(path, questions).checked()
+        return _journal(path, questions).with_questions(questions).checked()
     if start[:2] == b"PK" or (start[:1] == b"{" and b'"eval"' in start and b'"status"' in start):
         return inspect_logs.read(path).with_questions(questions).checked()
-    if start[:4] == b"PAR1" or path.suffix.lower() in row_logs.SEPARATORS:
-        return row_logs.table(path, columns).with_questions(questions).checked()
-    if start[:1] not in {b"{", b"["}:
-        raise _unknown(path, "is no JSON" if start else "is empty; copy it again")
+    rows = table_rows(path, start)
+    if rows is not None:
+        return row_logs.table(path, rows, columns).with_questions(questions).checked()
     about, rows = _records(path)
-    fields = set() if about else {*rows[0]}
-    if isinstance(about.get("results"), Mapping) or {"testIdx", "promptIdx"} <= fields:
+    fields = rows[0].keys()
+    if isinstance(about.get("results"), dict) or fields >= {"testIdx", "promptIdx"}:
         log = row_logs.promptfoo(path, about, rows, arm)
-    elif {"doc_id", "filtered_resps"} <= fields:
+    elif fields >= {"doc_id", "filtered_resps"}:
         log = row_logs.lm_eval(path, rows, filter_name)
-    elif {"custom_id", "response"} <= fields:
+    elif fields >= {"custom_id", "response"}:
         log = row_logs.openai_batch(path, rows)
-    elif about or "datasource_item" in fields:
+    elif "datasource_item" in fields:
         log = row_logs.openai_evals(path, about, rows)
     else:
-        log = row_logs.table(path, columns, rows)
+        log = row_logs.table(path, rows, columns)
     return log.with_questions(questions).checked()
 
 
@@ -286,38 +282,21 @@ def columns_named(columns: Mapping[str, str] | str) -> Mapping[str, str]:
 
 def _records(path: Path) -> tuple[JsonObject, list[JsonObject]]:
     """One object and the rows in it, or the rows of a list or of JSON lines."""
-    found, _ = read_json(path, _KNOWN)
-    rows = found if isinstance(found, list) else [found]
-    wrong = next((n for n, one in enumerate(rows, start=1) if not isinstance(one, dict)), None)
-    if wrong or not rows:
-        raise _unknown(path, f"row {wrong} is no object" if wrong else "holds no rows")
-    about = {} if isinstance(found, list) or _ROW & set(rows[0]) else whole(rows[0])
-    if told := _no_answers({*rows[0]}):
-        raise _unknown(path, told)
-    if not about:
-        return {}, whole(rows)
-    inner, items = about.get("results"), about.get("data")
-    if isinstance(inner, Mapping) and {"prompts", "results"} <= set(inner):
-        return about, inner["results"]
-    items = items if isinstance(items, list) else []
-    if items and isinstance(items[0], Mapping) and "datasource_item" in items[0]:
-        return about, items
-    named = listed(sorted(map(str, about))[:6])
-    raise _unknown(path, f"holds {named}, which no known tool writes")
-
-
-def _no_answers(keys: set[str]) -> str:
-    if {"custom_id", "body"} <= keys:
-        return "is the input of a batch, without answers; name its output file"
-    if {"results", "config", "versions"} <= keys or "lm_eval_version" in keys:
-        return "is the results file of lm-eval, without samples; run it with --log_samples and name samples_*.jsonl"
-    if "messages" in keys:
-        return "is a chat file without a model's answers; it is what a study's test file looks like"
-    return ""
-
-
-def _unknown(path: Path, told: str) -> DataError:
-    return DataError(f"{path}: {told}. {_KNOWN}")
+    found = whole(read_json(path, _KNOWN)[0])
+    about = found if isinstance(found, dict) and not _ROW & found.keys() else {}
+    inner = about.get("results")
+    rows = inner.get("results") if isinstance(inner, dict) else about.get("data")
+    rows = objects(path, rows or (found if isinstance(found, list) else [found]), _KNOWN)
+    keys = rows[0].keys()
+    if keys >= {"custom_id", "body"}:
+        told = "is the input of a batch, without answers; name its output file"
+    elif keys >= {"results", "config", "versions"}:
+        told = "is the results file of lm-eval, without samples; run it with --log_samples and name samples_*.jsonl"
+    elif "messages" in keys:
+        told = "is a chat file without a model's answers; it is what a study's test file looks like"
+    else:
+        return about, rows
+    raise DataError(f"{path}: {told}. {_KNOWN}")
 
 
 def start_of(path: Path) -> bytes:
@@ -331,9 +310,9 @@ def start_of(path: Path) -> bytes:
             start = file.read(4096).removeprefix(_BOM).lstrip()
     except OSError as why:
         raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
-    other = next((told for begin, told in _OTHER.items() if start.lower().startswith(begin)), "")
-    if other:
-        raise DataError(f"{path}: is {other}")
+    for begins, told in _OTHER.items():
+        if start.lower().startswith(begins):
+            raise DataError(f"{path}: is {told}")
     return start
 
 
@@ -349,89 +328,128 @@ def read_json(path: Path, need: str) -> tuple[Any, bool]:
     """What a file of JSON or of JSON lines holds, and whether it is lines.
 
     Raises:
-        DataError: It is damaged, or too large to be one run's answers.
+        DataError: It is neither, or damaged.
     """
-    if path.stat().st_size > _MOST_BYTES:
-        size = f"{path.stat().st_size / 2**30:.0f} GB"
-        raise DataError(f"{path}: {size}, too much to be one run's answers; split it")
-    text = text_in(path)
+    parse = partial(json.loads, object_pairs_hook=once_each)
+    text, rows = text_in(path), []
+    if not text.strip():
+        raise DataError(f"{path}: is empty; copy it again")
     try:
-        return _value(text), False
-    except RecursionError as why:
-        raise DataError(f"{path}: nested too deeply; {need}") from why
-    except ValueError as why:
+        return parse(text), False
+    except (ValueError, RecursionError) as why:
         fault = why
-    rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         try:
-            rows += [_value(line)] if line.strip() else []
+            rows += [parse(line)] if line.strip() else []
         except (ValueError, RecursionError) as why:
-            if isinstance(why, DoubledNameError):
-                raise DataError(f"{path}:{number}: {why}; keep one of them") from why
-            if not rows and isinstance(fault, DoubledNameError):
-                raise DataError(f"{path}: {fault}; keep one of them") from why
-            if not rows and line.lstrip()[0] == "[":
-                told = f"not a whole JSON array ({fault}); copy it again or export it anew"
-                raise DataError(f"{path}: {told}") from why
-            torn = ", the file ends in the middle of a line" if line[-1:] != "}" else ""
-            what = f"{path}:{number}: not JSON{torn} ({type(why).__name__}: {str(why)[:80]})"
-            remedy = "write one JSON object on each line, or copy it again or export it anew"
-            raise DataError(f"{what}; {remedy}") from why
+            where, told = (f"{path}:{number}", why) if rows else (path, fault)
+            if isinstance(told, DoubledNameError):
+                raise DataError(f"{where}: {told}; keep one of them") from why
+            kind = f"{type(told).__name__}: {str(told)[:80]}"
+            raise DataError(
+                f"{where}: not JSON ({kind}); copy it again, or export it anew. {need}"
+            ) from why
     return rows, True
 
 
-_value = partial(json.loads, object_pairs_hook=once_each)
+def objects(path: Path, rows: Any, need: str) -> list[JsonObject]:
+    """The rows, where they are objects.
+
+    Raises:
+        DataError: They are not, or there is none.
+    """
+    rows = rows if isinstance(rows, list) else [rows]
+    wrong = next((n for n, one in enumerate(rows, start=1) if not isinstance(one, dict)), 0)
+    if wrong or not rows:
+        told = f"row {wrong} is no object" if wrong else "holds no rows"
+        raise DataError(f"{path}: {told}. {need}")
+    return rows
+
+
+def table_rows(path: Path, start: bytes) -> list[JsonObject] | None:
+    """The rows of a CSV or Parquet file; cells of a CSV are texts: 007 stays 007, NA stays NA. None where it is neither.
+
+    Raises:
+        DataError: It is no whole table, or names a column twice.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    suffix = path.suffix.lower()
+    is_parquet = start[:4] == b"PAR1" or suffix == ".parquet"
+    if not is_parquet and suffix not in {".csv", ".tsv"}:
+        return None
+    text = "" if is_parquet else text_in(path)
+    try:
+        if is_parquet:
+            return pq.read_table(path).to_pylist()
+        separator = max(",;\t", key=text.split("\n", 1)[0].count)
+        csv.field_size_limit(2**27)
+        lines = io.StringIO(text, newline="")
+        reader = csv.DictReader(lines, delimiter=separator, strict=True)
+        names, rows = [*(reader.fieldnames or ())], [*reader]
+    except (pa.ArrowException, csv.Error, ValueError, OSError) as why:
+        told = str(why).split("\n")[0][:200]
+        raise DataError(f"{path}: not a whole table ({told}); export it again") from why
+    if len({*names}) < len(names):
+        raise DataError(named_twice(path, names))
+    ragged = next((n for n, one in enumerate(rows, 1) if None in one or None in one.values()), None)
+    if ragged:
+        raise DataError(
+            f"{path}: row {ragged} has not as many cells as the table has columns; is a text with {separator!r} in quotes?"
+        )
+    return rows
+
+
+def named_twice(path: Path, names: Sequence[str]) -> str:
+    """The refusal of fields of which two have one name."""
+    name = next(name for name in names if names.count(name) > 1)
+    return f"{path}: the field {visible(repr(name))} stands twice; give each a name of its own"
 
 
 def _journal(path: Path, test_file: Path | None) -> Log:
-    """A journal of this kit, scored against its test set."""
+    """The answers of a journal of this kit to the rows of its test set."""
     if test_file is None:
         raise DataError(
             f"{path}: a journal holds answers only; name the test file that was asked with --test"
         )
     head = journal.read_header(path)
-    scored = {"checker": "none", "scorers": (), "slice_fields": _kinds(test_file)}
-    results = runner.results_from_journal(path, test_file, **scored)
+    results = runner.results_from_journal(path, test_file, checker="none", scorers=())
+    same = ("outcome", "finish_reason", "prompt_tokens", "completion_tokens", "latency_ms", "error")
+    rows = [
+        Row(
+            example_id=str(one.example_id),
+            sample=one.sample,
+            answer=Answer(
+                text=one.predicted,
+                scores=one.scores,
+                **{name: getattr(one, name) for name in same},
+            ),
+        )
+        for one in results
+    ]
     return Log(
         path=path,
         tool=f"evalkit {head.get('versions', {}).get('evalkit', '')}".strip(),
         model=str(head["model"]),
         made_at=str(head.get("created_at", "")),
-        rows=tuple(map(_journal_row, results)),
+        rows=tuple(rows),
     )
 
 
-def _kinds(test_file: Path) -> tuple[str, ...]:
-    """The fields of a test set by which its rows can be cut: of a few values, none of them a list or a measure."""
+def _asked(test_file: Path) -> Iterator[Example]:
+    """The rows of a test set, cut by its kinds: fields of a few values, none of them a list or a measure."""
     fields = dataset.read_examples(test_file, keep=False).fields
     names = [name for name in fields if name == name.strip() != ""]  # as they can be named
     rows = dataset.read_examples(test_file, slice_fields=names).examples
     values = {name: {row.slices[name] for row in rows if name in row.slices} for name in names}
-    return tuple(
+    kinds = {
         name
         for name, seen in values.items()
         if 1 < len(seen) <= stats.MOST_VALUES and not any(map(_NO_KIND.fullmatch, seen))
-    )
-
-
-def _journal_row(result: EvalResult) -> Row:
-    return Row(
-        example_id=str(result.example_id),
-        sample=result.sample,
-        messages=result.messages,
-        expected=result.right,
-        answer=Answer(
-            text=result.predicted,
-            outcome=result.outcome,
-            finish_reason=result.finish_reason,
-            prompt_tokens=result.prompt_tokens,
-            completion_tokens=result.completion_tokens,
-            latency_ms=result.latency_ms,
-            error=result.error,
-        ),
-        scores=result.scores,
-        slices=result.slices,
-    )
+    }
+    for row in rows:
+        yield replace(row, slices={k: one for k, one in row.slices.items() if k in kinds})
 
 
 # ---- what another tool's row holds, as ours: texts, numbers, scores by our names, labels, an answer with its outcome
@@ -448,31 +466,24 @@ def reading(what: str, remedy: str = "") -> Iterator[None]:
         raise DataError(f"{what} ({type(why).__name__}: {why}){remedy}") from why
 
 
-def answered(
-    text: str,
-    *,
-    error: str | None = None,
-    finish_reason: str | None = None,
-    latency_ms: float | None = None,
-    prompt_tokens: int | None = None,
-    completion_tokens: int | None = None,
-    served_model: str | None = None,
-) -> Answer:
+def answered(text: str, error: str = "", finish_reason: str | None = None) -> Answer:
     """An answer cleaned as any other, with the outcome that its error, its end and its text tell."""
     said, sanitized = cleaned(text)
-    error = cleaned(error or "")[0][:2_000] or None
     outcome = _ENDED.get(finish_reason, "ok" if said.strip() else "empty")
     return Answer(
         text=said,
         outcome="error" if error else outcome,
-        error=error,
+        error=cleaned(error)[0][:2_000] or None,
         sanitized=sanitized,
         finish_reason=finish_reason,
-        latency_ms=latency_ms,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        served_model=served_model,
     )
+
+
+def fault(error: object) -> str:
+    """What went wrong, in the tool's words; "" for nothing."""
+    if isinstance(error, Mapping):
+        error = error.get("message") or error.get("code") or "error"
+    return str(error or "")
 
 
 def scores_of(tool: str, given: Iterable[tuple[str, object]]) -> dict[str, float | None]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from evalkit.answers.reply import NoAnswerError, answer
 from evalkit.errors import DataError, DesignError
@@ -21,31 +20,11 @@ from evalkit.wording import listed
 
 _FAILED = 2  # promptfoo's failureReason; 1 is an assertion that did not hold
 _SAMPLE = re.compile(r"(.*)#(\d+)\Z", re.DOTALL)  # as `evalkit batch` writes a custom_id
-_RIGHT = (  # of a row of OpenAI Evals
-    "expected",
-    "ideal",
-    "reference",
-    "target",
-    "label",
-    "answer",
-    "correct_label",
-    "expected_output",
-)
-
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_EXPECTED = ("expected", "target", "ideal", "reference", "label", "gold", "ground_truth", "answer")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "id": ("example_id", "id", "question_id", "sample_id", "idx", "index", "key"),
     "input": ("input", "input_text", "prompt", "question", "instruction", "query"),
-    "expected": (
-        "expected",
-        "target",
-        "ideal",
-        "reference",
-        "label",
-        "gold",
-        "ground_truth",
-        "answer",
-    ),
+    "expected": _EXPECTED,
     "predicted": (
         "predicted",
         "prediction",
@@ -59,11 +38,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "error": ("error",),
     "model": ("model", "model_name"),
     "finish_reason": ("finish_reason", "stop_reason"),
-    "latency_ms": ("latency_ms",),
-    "prompt_tokens": ("prompt_tokens",),
-    "completion_tokens": ("completion_tokens",),
+    **{name: (name,) for name in ("latency_ms", "prompt_tokens", "completion_tokens")},
 }
-_COUNTS = {"sample", "latency_ms", "prompt_tokens", "completion_tokens"}
+_COUNTS = ("sample", "latency_ms", "prompt_tokens", "completion_tokens")
+_RIGHT = (*_EXPECTED, "correct_label", "expected_output")  # of a row of OpenAI Evals
 
 
 def lm_eval(path: Path, lines: list[JsonObject], filter_name: str) -> Log:
@@ -75,17 +53,16 @@ def lm_eval(path: Path, lines: list[JsonObject], filter_name: str) -> Log:
     """
     filters = [str(one.get("filter", "none")) for one in lines]
     kept = chosen("filter", filters, filter_name, path, "--filter")
-    samples = [
-        (place, one)
-        for place, (one, name) in enumerate(zip(lines, filters, strict=True), start=1)
-        if name == kept
-    ]
     run = _lm_eval_run(path)
     task = path.stem.removeprefix("samples_").rsplit("_", 1)[0]
-    hashes, rows = Counter(repr(one.get("doc_hash")) for _, one in samples), []
-    for place, one in samples:
+    hashes = Counter(
+        (name, str(one.get("doc_hash"))) for name, one in zip(filters, lines, strict=True)
+    )
+    rows = []
+    for place, (name, one) in enumerate(zip(filters, lines, strict=True), start=1):
+        is_alone = hashes[name, str(one.get("doc_hash"))] == 1
         with logs.reading(f"{path}:{place}: not a sample of lm-eval"):
-            rows.append(_lm_eval_row(one, task, is_alone=hashes[repr(one.get("doc_hash"))] == 1))
+            rows += [_lm_eval_row(one, task, is_alone=is_alone)] if name == kept else []
     better = (run.get("higher_is_better") or {}).get(task) or {}
     lower = (logs.score_name(name, "lm_eval") for name, is_so in better.items() if is_so is False)
     unknown = f"no results_*.json beside {path.name}: model and version are not known"
@@ -108,10 +85,8 @@ def _lm_eval_run(path: Path) -> JsonObject:
     found = found or (beside if len(beside) == 1 else [])
     if not found:
         return {}
-    try:
+    with logs.reading(f"{found[0]}: not JSON", "; copy it again, or move it away"):
         return dict(json.loads(found[0].read_bytes()))
-    except ValueError as why:
-        raise DataError(f"{found[0]}: not JSON ({why}); copy it again, or move it away") from why
 
 
 def _lm_eval_row(one: JsonObject, task: str, *, is_alone: bool) -> Row:
@@ -120,40 +95,34 @@ def _lm_eval_row(one: JsonObject, task: str, *, is_alone: bool) -> Row:
     asked = one.get("arguments") or {}
     requests = list(asked.values() if isinstance(asked, Mapping) else asked)
     names = one.get("metrics") or [name for name, value in one.items() if isinstance(value, float)]
-    text, expected = _lm_eval_answer(one["filtered_resps"], requests, one.get("target"))
-    return Row(
-        example_id=name if is_alone and one.get("doc_hash") else f"{name}-{one['doc_id']}",
-        answer=logs.answered(text),
-        messages=logs.user_says(_argument(requests[0], 0)) if requests else (),
-        expected=expected,
-        scores=logs.scores_of("lm_eval", [(name, one[name]) for name in names]),
-        slices={"task": task},
-    )
-
-
-def _lm_eval_answer(
-    said: list[str | list[str | float]], requests: list[object], target: object
-) -> tuple[str, tuple[str, ...]]:
-    """The answer: the text that was made, or of several options the likeliest, by their logarithms."""
+    said, target = one["filtered_resps"], one.get("target")
     first = said[0] if isinstance(said, list) and said else said
-    # logarithm and is-greedy; lm-eval writes both as texts
+    # of several options the likeliest: logarithm and is-greedy, which lm-eval writes both as texts
     is_scored = isinstance(first, list) and len(first) == 2 and str(first[1]) in {"True", "False"}
     if is_scored and len(requests) == len(said) > 1:
         options = [_argument(one, 1).strip() for one in requests]
         likely = [float(one[0]) for one in said]
+        text = options[likely.index(max(likely))]
         right = int(str(target)) if str(target).lstrip("-").isdigit() else -1
         expected = (options[right],) if 0 <= right < len(options) else ()
-        return options[likely.index(max(likely))], expected
-    right_ones = target if isinstance(target, list) else [target]
-    return logs.text_of(first).strip(), logs.texts_of(right_ones)
+    else:
+        text = logs.text_of(first).strip()
+        expected = logs.texts_of(target if isinstance(target, list) else [target])
+    scores = logs.scores_of("lm_eval", [(name, one[name]) for name in names])
+    return Row(
+        example_id=name if is_alone and one.get("doc_hash") else f"{name}-{one['doc_id']}",
+        answer=replace(logs.answered(text), scores=scores),
+        messages=logs.user_says(_argument(requests[0], 0)) if requests else (),
+        expected=expected,
+        slices={"task": task},
+    )
 
 
 def _argument(request: object, place: int) -> str:
     if isinstance(request, Mapping):
         return logs.text_of(request.get(f"arg_{place}"))
-    if isinstance(request, list) and len(request) > place:
-        return logs.text_of(request[place])
-    return ""
+    given = request if isinstance(request, list) else []
+    return logs.text_of(given[place] if len(given) > place else None)
 
 
 def promptfoo(path: Path, about: JsonObject, results: list[JsonObject], arm: str) -> Log:
@@ -185,42 +154,38 @@ def promptfoo(path: Path, about: JsonObject, results: list[JsonObject], arm: str
 
 def _promptfoo_arms(results: list[JsonObject]) -> list[str]:
     """Each row's arm: its provider, and its prompt where that is what differs."""
-    pairs = []
-    places: dict[str, dict[str, int]] = {}  # of each provider's prompts, by their label
+    pairs, places = [], dict[tuple[str, str], int]()  # of a provider's prompts, by their label
     for one in results:
         provider = str(one["provider"].get("label") or one["provider"]["id"])
-        prompt = (one.get("prompt") or {}).get("label") or str(one["promptIdx"])
-        places.setdefault(provider, {}).setdefault(prompt, one["promptIdx"])
-        pairs.append((provider, prompt))
+        pairs.append((provider, str((one.get("prompt") or {}).get("label") or one["promptIdx"])))
+        places.setdefault(pairs[-1], one["promptIdx"])
+    n_prompts = Counter(provider for provider, _ in places)
     arms = []
     for provider, prompt in pairs:
-        named = f"prompt {places[provider][prompt]}"
-        by_prompt = named if len(places) == 1 else f"{provider}, {named}"
-        arms.append(provider if len(places[provider]) == 1 else by_prompt)
+        named = f"prompt {places[provider, prompt]}"
+        by_prompt = named if len(n_prompts) == 1 else f"{provider}, {named}"
+        arms.append(provider if n_prompts[provider] == 1 else by_prompt)
     return arms
 
 
 def _promptfoo_row(one: JsonObject) -> Row:
     said, case = one.get("response") or {}, one.get("testCase") or {}
     asserted = [check for check in case.get("assert") or () if check.get("type") == "equals"]
-    usage = said.get("tokenUsage") or {}
+    usage, asked = said.get("tokenUsage") or {}, one.get("vars") or {}
     given = one.get("namedScores") or {"score": one.get("score")}
-    asked = one.get("vars") or {}
     case_text = logs.text_of(next(iter(asked.values())) if len(asked) == 1 else asked)
-    has_failed = one.get("failureReason") == _FAILED
+    error = str(one.get("error") or "error") if one.get("failureReason") == _FAILED else ""
     return Row(
         example_id=str(one["testIdx"]),
         messages=logs.user_says(case_text),  # the case, which both arms share; prompts may differ
         expected=tuple(logs.text_of(check["value"]) for check in asserted),
-        answer=logs.answered(
-            logs.text_of(said.get("output")),
-            error=str(one.get("error") or "error") if has_failed else None,
-            finish_reason=said.get("finishReason"),
+        answer=replace(
+            logs.answered(logs.text_of(said.get("output")), error, said.get("finishReason")),
             latency_ms=one.get("latencyMs"),
             prompt_tokens=usage.get("prompt") or None,
             completion_tokens=usage.get("completion") or None,
+            scores=logs.scores_of("promptfoo", {**given, "passed": one.get("success")}.items()),
         ),
-        scores=logs.scores_of("promptfoo", {**given, "passed": one.get("success")}.items()),
         slices=logs.labels_of(case.get("metadata") or {}, longest=math.inf),
     )
 
@@ -243,15 +208,15 @@ def openai_batch(path: Path, lines: list[JsonObject]) -> Log:
 
 def _batch_answer(one: JsonObject, body: JsonObject) -> Answer:
     """The reply as the endpoint reads one: its thoughts apart, a refusal and a cut answer as such."""
-    told = _told(one.get("error") or body.get("error"))
+    told = logs.fault(one.get("error") or body.get("error"))
     if body.get("object") == "response":
         body = _as_chat(body)
     if not told and not body.get("choices"):
         told = f"HTTP {(one.get('response') or {}).get('status_code', 'without a reply')}"
     try:
-        return logs.answered("", error=told) if told else answer(body)
+        return logs.answered("", told) if told else answer(body)
     except NoAnswerError as why:
-        return logs.answered("", error=str(why))
+        return logs.answered("", str(why))
 
 
 def _as_chat(body: JsonObject) -> JsonObject:
@@ -270,10 +235,8 @@ def _as_chat(body: JsonObject) -> JsonObject:
     }
     why = (body.get("incomplete_details") or {}).get("reason")
     reason = {"max_output_tokens": "length", None: "stop"}.get(why, why)
-    tokens = {
-        "prompt_tokens": usage.get("input_tokens"),
-        "completion_tokens": usage.get("output_tokens"),
-    }
+    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+    tokens = {ours: usage.get(name) for ours, name in names.items()}
     choice = {"index": 0, "message": message, "finish_reason": reason}
     return {"model": body.get("model"), "choices": [choice], "usage": tokens}
 
@@ -312,8 +275,7 @@ def openai_evals(path: Path, about: JsonObject, items: list[JsonObject]) -> Log:
 
 def _evals_row(one: JsonObject) -> Row:
     sample, given = one.get("sample") or {}, one.get("datasource_item") or {}
-    said = list(sample.get("output") or ())
-    usage = sample.get("usage") or {}
+    said, usage = list(sample.get("output") or ()), sample.get("usage") or {}
     given = given["item"] if isinstance(given.get("item"), Mapping) else given
     graded = []
     for result in one.get("results") or ():
@@ -321,6 +283,7 @@ def _evals_row(one: JsonObject) -> Row:
         # a grader's name without the id that the service adds: `match-1f0c...`
         name = re.sub(r"-[0-9a-f-]{8,}\Z", "", str(result.get("name") or "grader"))
         graded.append((name, result.get("passed") if score is None else score))
+    text = logs.text_of(said[-1].get("content")) if said else ""
     return Row(
         example_id=str(one.get("datasource_item_id", one["id"])),
         messages=tuple(
@@ -328,23 +291,15 @@ def _evals_row(one: JsonObject) -> Row:
             for turn in sample.get("input") or ()
         ),
         expected=tuple(logs.text_of(given[name]) for name in _RIGHT if given.get(name))[:1],
-        answer=logs.answered(
-            logs.text_of(said[-1].get("content")) if said else "",
-            error=_told(sample.get("error")),
-            finish_reason=sample.get("finish_reason"),
+        answer=replace(
+            logs.answered(text, logs.fault(sample.get("error")), sample.get("finish_reason")),
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=usage.get("completion_tokens"),
             served_model=sample.get("model"),
+            scores=logs.scores_of("openai_evals", graded),
         ),
-        scores=logs.scores_of("openai_evals", graded),
         slices=logs.labels_of(given, without=_RIGHT),
     )
-
-
-def _told(error: object) -> str:
-    if isinstance(error, Mapping):
-        error = error.get("message") or error.get("code")
-    return str(error or "")
 
 
 def _one_of(given: Iterable[object]) -> str:
@@ -354,63 +309,49 @@ def _one_of(given: Iterable[object]) -> str:
 # ---- a table, as pandas and Hugging Face datasets write one, by the names of its columns
 
 
-def table(path: Path, columns: Mapping[str, str], rows: list[JsonObject] | None = None) -> Log:
-    """The answers of a CSV or Parquet file, as pandas and Hugging Face datasets write them, or of rows of JSON.
+def table(path: Path, rows: list[JsonObject], columns: Mapping[str, str]) -> Log:
+    """The answers of a table's rows; further numbers are scores, further short texts slices.
 
     Raises:
         DesignError: A column that was named is not there, or several could be meant.
-        DataError: It is no whole table, or no column can be the id, or the answer.
+        DataError: No column can be the id, or the answer, or a row lacks one.
     """
-    separator = SEPARATORS.get(path.suffix.lower())
-    try:
-        if rows is not None:
-            frame = pd.DataFrame.from_records(rows)
-        elif separator:
-            # texts as they stand: "007" is an id and an answer, not 7
-            frame = pd.read_csv(
-                path, sep=separator, dtype=str, keep_default_na=False, na_values=[""]
-            )
-        else:
-            frame = pd.read_parquet(path)
-    except (ValueError, OSError) as why:
-        raise DataError(f"{path}: not a whole table ({why}); export it again") from why
-    return _table(path, frame, columns)
-
-
-def _table(path: Path, frame: pd.DataFrame, columns: Mapping[str, str]) -> Log:
-    """The answers of a table; further numbers are scores, further short texts slices."""
-    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    found = _columns_found(path, list(frame.columns), columns)
-    others = [name for name in frame.columns if name not in found.values()]
-    numbers = [name for name in others if _are_numbers(frame.loc[:, name])]
-    texts = [
-        name
-        for name in others
-        if name not in numbers and frame[name].drop_duplicates().size <= len(frame) / 2
-    ]
-    models = frame[found["model"]].dropna().unique() if "model" in found else ()
+    rows = [{str(k): _filled(one) for k, one in row.items()} for row in rows]
+    cells: dict[str, list[object]] = defaultdict(list)
+    for row in rows:
+        for name, one in row.items():
+            cells[name].append(one)
+    found = _columns_found(path, [*cells], columns)
+    others = {name: seen for name, seen in cells.items() if name not in found.values()}
+    numbers = [name for name, seen in others.items() if _are_numbers(seen)]
+    kinds = {name: len({*map(str, seen)}) for name, seen in others.items() if name not in numbers}
+    texts = [name for name, n in kinds.items() if n <= len(rows) / 2]
+    models = {one for one in cells[found.get("model", "")] if one is not None}
     if len(models) > 1:
         names = listed([repr(str(one)) for one in models])
         raise DesignError(f"{path}: answers of several models, {names}; one file a model")
-    rows = []
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    for place, one in enumerate(records, start=1):
-        known = {what: one[name] for what, name in found.items()}
+    made = []
+    for place, one in enumerate(rows, start=1):
+        known = {what: one.get(name) for what, name in found.items()}
         if known["id"] is None:
             raise DataError(f"{path}: row {place} has no {found['id']}; give each row an id")
-        for what in _COUNTS & known.keys():
-            if known[what] is not None and logs.number(known[what]) is None:
+        count = {what: logs.number(known.get(what)) for what in _COUNTS}
+        for what in _COUNTS:
+            if known.get(what) is not None and count[what] is None:
                 told = f"{found[what]} is {known[what]!r}, need a number"
                 raise DataError(f"{path}: row {place}: {told}; name another column with --columns")
-        rows.append(_table_row(known, one, numbers, texts))
-    return Log(path=path, tool="table", model="".join(map(str, models)), rows=tuple(rows))
+        made.append(_table_row(known, count, one, numbers, texts))
+    return Log(path=path, tool="table", model="".join(map(str, models)), rows=tuple(made))
 
 
-def _are_numbers(column: pd.Series) -> bool:
+def _filled(cell: object) -> object:
+    """None for an empty cell: "" in a CSV, NaN in others."""
+    return None if cell == "" or cell != cell else cell  # noqa: PLR0124 - NaN alone differs from itself
+
+
+def _are_numbers(column: list[object]) -> bool:
     """Also of a CSV, whose cells are texts: numbers, or true and false; letters may be any label."""
-    if column.dtype.kind in "iufb":
-        return True
-    told = {str(one).lower() for one in column.dropna()}
+    told = {str(one).lower() for one in column if one is not None}
     return bool(told) and all(
         logs.number(one) is not None and (not one.isalpha() or one in {"true", "false"})
         for one in told
@@ -440,26 +381,26 @@ def _columns_found(path: Path, there: list[str], given: Mapping[str, str]) -> di
     return found
 
 
-def _table_row(known: JsonObject, one: JsonObject, numbers: list[str], texts: list[str]) -> Row:
+def _table_row(
+    known: JsonObject,
+    count: Mapping[str, float | None],
+    one: JsonObject,
+    numbers: list[str],
+    texts: list[str],
+) -> Row:
     asked, right = known.get("input"), known.get("expected")
-    count = {what: logs.number(known.get(what)) for what in _COUNTS}
-    prompt, completion = (
-        None if count[name] is None else int(count[name] or 0)
-        for name in ("prompt_tokens", "completion_tokens")
-    )
+    text, error = logs.text_of(known["predicted"]), logs.text_of(known.get("error"))
+    tokens = {name: count[name] for name in ("prompt_tokens", "completion_tokens")}
     return Row(
         example_id=str(known["id"]),
         sample=int(count["sample"] or 0),
         messages=logs.user_says(logs.text_of(asked)) if asked is not None else (),
         expected=logs.texts_of(right if isinstance(right, list) else [right]),
-        answer=logs.answered(
-            logs.text_of(known["predicted"]),
-            error=logs.text_of(known.get("error")),
-            finish_reason=known.get("finish_reason"),
+        answer=replace(
+            logs.answered(text, error, known.get("finish_reason")),
             latency_ms=count["latency_ms"],
-            prompt_tokens=prompt,
-            completion_tokens=completion,
+            scores=logs.scores_of("table", [(name, one.get(name)) for name in numbers]),
+            **{name: None if n is None else int(n) for name, n in tokens.items()},
         ),
-        scores=logs.scores_of("table", [(name, one[name]) for name in numbers]),
-        slices={name: logs.text_of(one[name]) for name in texts if one[name] is not None},
+        slices={name: logs.text_of(one[name]) for name in texts if one.get(name) is not None},
     )

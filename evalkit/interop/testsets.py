@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from evalkit.answers.shapes import (
-    Shape,
-    UnclearError,
-    UnusableError,
-    chat_row,
-    is_chat,
-    shape_of,
-    spelled,
-)
+from evalkit.answers import shapes
+from evalkit.answers.shapes import spelled
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, to_line
-from evalkit.interop.logs import Log, columns_named, read_json, read_log, start_of, text_in
+from evalkit.interop import logs
 from evalkit.wording import count, listed, plural, visible, without_secrets_in
 
-_TABLES = {".csv", ".tsv"}
 _SHEETS = {".xlsx", ".xls", ".ods"}
 _LOGS = {"testIdx", "doc_id", "custom_id", "datasource_item", "eval", "results"}
 _NEED = (
-    "need a JSON array or JSON lines of chat, ShareGPT, Gemini, Alpaca, prompt and completion, input and ideal or "
+    "Need a JSON array or JSON lines of chat, ShareGPT, Gemini, Alpaca, prompt and completion, input and ideal or "
     "preference rows, a CSV or Parquet table, or a log that `evalkit compare` reads"
 )
 
@@ -66,15 +53,14 @@ def convert(path: str | Path, *, columns: Mapping[str, str] | str = "") -> Conve
         DataError: The file is damaged, empty, or of no known form; a row cannot be converted.
         DesignError: Something could mean two things; the message names the choices and the option that answers.
     """
-    path, named = Path(path), columns_named(columns)
+    path, named = Path(path), logs.columns_named(columns)
     kind, rows = _rows(path)
     if kind == "log":
-        return _of_log(read_log(path))
-    if not rows:
-        raise DataError(f"{path}: holds no rows; {_NEED}")
+        return _of_log(logs.read_log(path))
+    logs.objects(path, rows, _NEED)
     try:
         made = _converted(path, kind, rows, named)
-    except UnclearError as why:
+    except shapes.UnclearError as why:
         raise DesignError(f"{path}: {visible(str(why))}") from why
     for number, row in enumerate(made.rows, start=1):
         try:
@@ -88,18 +74,18 @@ def convert(path: str | Path, *, columns: Mapping[str, str] | str = "") -> Conve
 def _converted(
     path: Path, kind: str, rows: list[JsonObject], named: Mapping[str, str]
 ) -> Converted:
-    if not named and all(map(is_chat, rows)):
+    if not named and all(map(shapes.is_chat, rows)):
         told = f"{path.name}: {kind}, {plural(len(rows), 'row')} of chat"
         return Converted(rows=tuple(rows), understood=told, is_chat=kind == "JSON lines")
     named = {what: spelled(name) for what, name in named.items()}
     rows = [_spelled(path, one) for one in rows]
     fields = dict.fromkeys(name for one in rows for name in one)
-    shape = shape_of(rows[0], fields, named)
+    shape = shapes.shape_of(rows[0], fields, named)
     made = []
     for number, row in enumerate(rows, start=1):
         try:
-            made.append(chat_row(row, shape, columns=named))
-        except UnusableError as why:
+            made.append(shapes.chat_row(row, shape, columns=named))
+        except shapes.UnusableError as why:
             what = f"{path}: row {number}: {why.problem}; {why.remedy}"
             raise DataError(visible(what)) from why
     told = _told(path, kind, shape, made)
@@ -113,13 +99,8 @@ def _spelled(path: Path, row: JsonObject) -> JsonObject:
     """A row under the names known here; none is lost to another."""
     found = {spelled(name): value for name, value in row.items()}
     if len(found) < len(row):
-        raise DataError(_twice(path, [spelled(name) for name in row]))
+        raise DataError(logs.named_twice(path, [spelled(name) for name in row]))
     return found
-
-
-def _twice(path: Path, names: Sequence[str]) -> str:
-    name = next(name for name in names if names.count(name) > 1)
-    return f"{path}: the field {visible(repr(name))} stands twice; give each a name of its own"
 
 
 def _ids_repeat(rows: list[JsonObject]) -> bool:
@@ -127,7 +108,7 @@ def _ids_repeat(rows: list[JsonObject]) -> bool:
     return len({*ids}) < len(ids)
 
 
-def _told(path: Path, kind: str, shape: Shape, rows: list[JsonObject]) -> str:
+def _told(path: Path, kind: str, shape: shapes.Shape, rows: list[JsonObject]) -> str:
     open_ended = sum(one["messages"][-1]["role"] != "assistant" for one in rows)
     several = sum("also_right" in one for one in rows)
     told = [f"{path.name}: {kind}, {plural(len(rows), 'row')}, {shape}"]
@@ -140,7 +121,7 @@ def _told(path: Path, kind: str, shape: Shape, rows: list[JsonObject]) -> str:
     return visible("; ".join(told))
 
 
-def _of_log(log: Log) -> Converted:
+def _of_log(log: logs.Log) -> Converted:
     """The questions and right answers of a log; its answers are left out (`evalkit import` takes them)."""
     rows: dict[str, JsonObject] = {}
     for row in log.rows:
@@ -157,68 +138,23 @@ def _of_log(log: Log) -> Converted:
 
 
 def _rows(path: Path) -> tuple[str, list[JsonObject]]:
-    start, suffix = start_of(path), path.suffix.lower()
+    start, suffix = logs.start_of(path), path.suffix.lower()
     if suffix in _SHEETS:
         raise DataError(f"{path}: is a spreadsheet; save the sheet as CSV")
     if start[:2] == b"PK" or b'"evalkit-journal"' in start:
         return "log", []
-    if start[:4] == b"PAR1" or suffix == ".parquet":
-        return "a Parquet table", _parquet(path)
-    if start[:1] in {b"{", b"["}:
-        return _json(path)
-    if suffix in _TABLES:
-        return "a table", _csv(path)
-    what = "no JSON and no table" if start else "empty"
-    raise DataError(f"{path}: is {what}; {_NEED}")
-
-
-def _json(path: Path) -> tuple[str, list[JsonObject]]:
-    found, is_lines = read_json(path, _NEED)
+    if start[:1] not in {b"{", b"["} and (rows := logs.table_rows(path, start)) is not None:
+        return "a table" if suffix in {".csv", ".tsv"} else "a Parquet table", rows
+    found, is_lines = logs.read_json(path, _NEED)
     kind = "JSON lines" if is_lines else "a JSON array"
     if isinstance(found, dict):
-        if _LOGS & found.keys():
-            return "log", []
-        found, kind = _one(found)
-    rows: list[Any] = [{"messages": one} if isinstance(one, list) else one for one in found]
-    if wrong := next((n for n, one in enumerate(rows, start=1) if not isinstance(one, dict)), None):
-        raise DataError(f"{path}: row {wrong} is no object; {_NEED}")
-    return ("log", []) if rows and _LOGS & rows[0].keys() else (kind, rows)
-
-
-def _one(whole: JsonObject) -> tuple[list[object], str]:
-    """One object: a row by itself, or the only list of objects in it."""
-    lists = [one for one in whole.values() if isinstance(one, list) and one]
-    wrapped = [one for one in lists if isinstance(one[0], Mapping) and "role" not in one[0]]
-    if len(wrapped) == 1 and not {"messages", "conversations", "contents"} & whole.keys():
-        return wrapped[0], "a JSON array"
-    return [dict(whole)], "JSON lines"
-
-
-def _csv(path: Path) -> list[JsonObject]:
-    """A table's rows as texts: 007 stays 007, NA stays NA."""
-    text = text_in(path)
-    head = text.split("\n", 1)[0]
-    separator = max(",;\t", key=head.count)
-    csv.field_size_limit(2**27)
-    try:
-        reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, strict=True)
-        names = [*(reader.fieldnames or ())]
-        rows = [*reader]
-    except csv.Error as why:
-        raise DataError(f"{path}: not a whole table ({why}); export it again") from why
-    if len({*names}) < len(names):
-        raise DataError(_twice(path, names))
-    ragged = next((n for n, one in enumerate(rows, 1) if None in one or None in one.values()), None)
-    if ragged:
-        raise DataError(
-            f"{path}: row {ragged} has not as many cells as the table has columns; is a text with {separator!r} in quotes?"
-        )
-    return rows
-
-
-def _parquet(path: Path) -> list[JsonObject]:
-    try:
-        return pq.read_table(path).to_pylist()
-    except (pa.ArrowException, ValueError, OSError) as why:
-        told = str(why).split("\n")[0][:200]
-        raise DataError(f"{path}: not a whole table ({told}); export it again") from why
+        # a row by itself, or the only list of objects in it
+        lists = [one for one in found.values() if isinstance(one, list) and one]
+        wrapped = [one for one in lists if isinstance(one[0], Mapping) and "role" not in one[0]]
+        is_row = {"messages", "conversations", "contents"} & found.keys() or len(wrapped) != 1
+        is_log = _LOGS & found.keys()
+        found, kind = ([found], "JSON lines") if is_row or is_log else (wrapped[0], kind)
+    rows = found if isinstance(found, list) else [found]
+    rows = [{"messages": one} if isinstance(one, list) else one for one in rows]
+    rows = logs.objects(path, rows, _NEED)
+    return ("log", []) if _LOGS & rows[0].keys() else (kind, rows)

@@ -24,7 +24,7 @@ _ROOMS = {
     "explorer": "Explorer",
 }
 _HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}
-_MODULES = {"style", "figure", "tables", "tracks", "plots", "explorer"}
+_MODULES = {"style", "figure", "tables", "tracks", "explorer"}
 RECORDS = {  # where each stands: what shows it as a cell's last value, and what gives it to a function here
     "benchmark.comparison.Comparison": ("", "here.compare()"),
     "benchmark.slices.SliceTable": ("slices", "comparison.slices()"),

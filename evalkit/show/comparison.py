@@ -4,70 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from itertools import chain
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
 
 from evalkit import stats, wording
-from evalkit.answers.metrics import quantile, taken_test
+from evalkit.answers.metrics import Metrics, quantile, taken_test
 from evalkit.benchmark.benchmark import Costs
-from evalkit.benchmark.comparison import Change, Comparison
+from evalkit.benchmark.comparison import Comparison
 from evalkit.errors import need_one_of
-from evalkit.files import JsonObject
+from evalkit.show import style, tracks
+from evalkit.show.figure import picture
+from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, Row, answer, joined, note, table
-from evalkit.stats import NonInferiorityTest
-from evalkit.wording import (
-    NOTHING,
-    SHOWN,
-    amount,
-    are,
-    capital,
-    count,
-    label,
-    listed,
-    p_phrase,
-    p_text,
-    percent,
-    plural,
-    points,
-    scale_of,
-    times,
-)
+from evalkit.show.tracks import Mark, Track, mark_of
+from evalkit.wording import NOTHING, SHOWN, capital, count, label, listed, p_text, percent, plural
 
-METRIC_NUMBERS = ("Base", "Fine-tuned", "Difference (rates: points)", "p")
 MARKS = "Filled: shown. Hollow: not shown. Diamond: worse. Bar: interval."
+_CELLS = {"fixed": "good", "regressed": "bad", "both_right": "ink", "both_wrong": "base"}
+_LOOKS = {  # marker, role and size of an example in a scatter
+    "both wrong": ("o", "base", 12),
+    "both right": ("o", "ink", 12),
+    "fixed": ("o", "good", 18),
+    "regressed": ("D", "bad", 22),
+}
+_ROLES = ("base", "fine_tuned")
 _examples = partial(plural, noun="example")
 
 
 def asked(comparison: Comparison) -> Html:
     """Who was compared on what, how they were asked differently, and what was left out."""
-    models, n = comparison.declared.models, _examples(comparison.n)
-    whole = all(set(one) <= {"ok"} for one in _outcomes(comparison).values())
+    models, sent = comparison.declared.models, comparison.declared.sent
+    whole = all(set(side.outcomes) <= {"ok"} for side in _sides(comparison).values())
     told = "answered." if whole else f"were asked. {wrong(comparison)}"
-    who = f"{models['base']} against {models['fine_tuned']} on {n} both {told}"
-    return note(" ".join([who, *comparison.notes, *_asked_differently(comparison)]))
-
-
-def _asked_differently(comparison: Comparison) -> list[str]:
-    """What was sent otherwise to one model than to the other; nothing where they were asked alike."""
-    base, tuned = (comparison.declared.sent.get(role, {}) for role in ("base", "fine_tuned"))
-    told = []
+    who = f"{models['base']} against {models['fine_tuned']} on {_examples(comparison.n)}"
+    lines = [f"{who} both {told}", *comparison.notes]
+    base, tuned = sent.get("base", {}), sent.get("fine_tuned", {})
+    otherwise = []
     for name in {**base, **tuned}:
         both = base.get(name), tuned.get(name)
         old, new = ("none" if one in (None, "") else str(one)[:200] for one in both)
         if both[0] != both[1]:
-            told.append(f"{label(name)} {old} of base, {new} of fine-tuned")
-    return [f"Asked differently: {'; '.join(told)}."] if told else []
+            otherwise.append(f"{label(name)} {old} of base, {new} of fine-tuned")
+    lines += [f"Asked differently: {'; '.join(otherwise)}."] if otherwise else []
+    return note(" ".join(lines))
 
 
-def _outcomes(comparison: Comparison) -> dict[str, Mapping[str, int]]:
-    """Answers by outcome for both models."""
-    return {"base": comparison.base.outcomes, "fine-tuned": comparison.fine_tuned.outcomes}
+def _sides(comparison: Comparison) -> dict[str, Metrics]:
+    return {"base": comparison.base, "fine-tuned": comparison.fine_tuned}
 
 
 def wrong(comparison: Comparison) -> str:
     """What became of answers that were cut off or failed: "Counted as wrong: base 87 truncated; fine-tuned none."."""
     parts = []
-    for role, counts in _outcomes(comparison).items():
-        bad = [f"{count(n)} {word}" for word, n in counts.items() if word != "ok" and n]
+    for role, side in _sides(comparison).items():
+        bad = [f"{count(n)} {word}" for word, n in side.outcomes.items() if word != "ok" and n]
         parts.append(f"{role} {listed(bad) or 'none'}")
     return f"Counted as wrong: {'; '.join(parts)}."
 
@@ -83,7 +76,7 @@ def chance(comparison: Comparison) -> str:
     rate, told = comparison.declared.chance_rate, []
     if rate is None:
         return "No chance level was declared for this study."
-    for role, side in (("base", comparison.base), ("fine-tuned", comparison.fine_tuned)):
+    for role, side in _sides(comparison).items():
         one = side.by_metric.get("exact_match")
         if one is None or one.estimate is None:
             told.append(f"the {role} model has no examples")
@@ -101,38 +94,54 @@ def chance(comparison: Comparison) -> str:
 
 def rates(comparison: Comparison) -> Html:
     """Each metric's level for both models."""
-    at_random = comparison.declared.chance_rate
     dashed = " The dashed line is the level of picking one candidate at random."
-    dashed = "" if at_random is None else dashed
-    return drawn(
-        "rates",
-        rates_title(comparison),
+    levels = [
+        f"{capital(label(name))}: base {wording.level_of(one.base)} and fine-tuned {wording.level_of(one.fine_tuned)}."
+        for name, one in comparison.changes.items()
+    ]
+    return picture(
+        draw_rates,
         comparison,
-        chance=at_random,
-        told=" ".join(map(_levels, comparison.changes.values())),
+        title=rates_title(comparison),
+        alt=" ".join(levels),
         subline=f"Level of each metric over {_examples(comparison.n)}. "
         "Hollow: base. Filled: fine-tuned. Bar: interval.",
-        caption=f"Wilson intervals for rates, t for means.{dashed}{_margin_drawn(comparison)}",
+        caption="Wilson intervals for rates, t for means."
+        f"{'' if comparison.declared.chance_rate is None else dashed}",
     )
+
+
+def draw_rates(comparison: Comparison, *, narrow: bool = False) -> Axes:
+    """Both levels of each metric, with intervals; the dashed line is the chance level of exact match."""
+    rows, at_random = [], comparison.declared.chance_rate
+    for name, one in comparison.changes.items():
+        under = ["primary metric"] if one.is_primary else []
+        if at_random is not None and name == "exact_match":
+            under.append(f"at random {percent(at_random, 0)}")
+        marks = (*mark_of(one.base, "base"), *mark_of(one.fine_tuned, "fine_tuned"))
+        value = f"{wording.level_of(one.base)} → {wording.level_of(one.fine_tuned)}"
+        rows.append(
+            Track(name=capital(label(name)), under=", ".join(under), marks=marks, value=value)
+        )
+    ax = tracks.rate_axes(rows, narrow=narrow)
+    if at_random is not None and "exact_match" in comparison.tests:
+        place = [*comparison.tests].index("exact_match")
+        tracks.dashed(ax, at_random, place, narrow=narrow)
+    return ax
 
 
 def rates_title(comparison: Comparison) -> str:
     """What became of the primary metric, as levels."""
+    name, test = label(comparison.primary_metric), comparison.primary
     if not comparison.n:
         return "No examples were answered by both models"
-    name, said = label(comparison.primary_metric), comparison.conclusion
-    if comparison.primary.estimate is None:
+    if test.estimate is None:
         return f"{capital(name)} is not known of any example"
     moved = f"from {_primary_levels(comparison)}"
     words = f"goes {moved}, {against(comparison) or 'no difference shown'}"
-    if said in SHOWN:
-        words = f"{wording.moves(comparison.primary.estimate or 0.0)} {moved}"
+    if comparison.conclusion in SHOWN:
+        words = f"{wording.moves(test.estimate)} {moved}"
     return f"{name.capitalize()} {words}{_but(comparison)}"
-
-
-def _levels(one: Change) -> str:
-    old, new = wording.level_of(one.base), wording.level_of(one.fine_tuned)
-    return f"{capital(label(one.metric))}: base {old} and fine-tuned {new}."
 
 
 def _primary_levels(comparison: Comparison) -> str:
@@ -148,38 +157,44 @@ def against(comparison: Comparison) -> str:
     return wording.against(comparison.conclusion, comparison.margin, comparison.primary)
 
 
-def _loss(comparison: Comparison) -> str:
-    """The margin in the unit of the difference that is held against it."""
-    return wording.loss_of(comparison.margin, comparison.primary)
-
-
 def _but(comparison: Comparison) -> str:
     return ", but fragile" if comparison.fragility.fragile else ""
 
 
-def _margin_drawn(comparison: Comparison) -> str:
-    if comparison.noninferiority is None:
-        return ""
-    loss = wording.loss_of(comparison.noninferiority.margin, comparison.primary)
-    return f" The line of the margin lies {loss} worse than base; the interval of the difference must keep clear of it."
-
-
 def differences(comparison: Comparison) -> Html:
     """Fine-tuned minus base on every metric."""
-    methods = wording.methods(comparison.tests.values())
-    holm = "Holm over the metrics that are not primary."
     changes = [
-        f"{capital(label(one.metric))}: {one.verdict}, {wording.size(one.test)}."
-        for one in comparison.changes.values()
+        f"{capital(label(name))}: {one.verdict}, {wording.size(one.test)}."
+        for name, one in comparison.changes.items()
     ]
-    return drawn(
-        "differences",
-        differences_title(comparison),
+    methods, margin = wording.methods(comparison.tests.values()), ""
+    if comparison.noninferiority is not None:
+        lost = wording.loss_of(comparison.noninferiority.margin, comparison.primary)
+        margin = f" Dashed: the margin of {lost}, of which the interval must keep clear."
+    return picture(
+        draw_differences,
         comparison,
-        told=" ".join(changes),
+        title=differences_title(comparison),
+        alt=" ".join(changes),
         subline=f"Fine-tuned minus base, points. {MARKS}",
-        caption=f"{methods}; {holm}{_margin_drawn(comparison)}",
+        caption=f"{methods}; Holm over the metrics that are not primary.{margin}",
     )
+
+
+def draw_differences(comparison: Comparison, *, narrow: bool = False) -> Axes:
+    """Fine-tuned minus base for each metric, with intervals on one scale; the primary metric has its margin."""
+    rows, kept = [], comparison.noninferiority
+    for name, one in comparison.changes.items():
+        under = f"{one.verdict}{', primary metric' if one.is_primary else ''}"
+        marks, value = mark_of(one.test, one.verdict), wording.size(one.test)
+        rows.append(Track(name=capital(label(name)), under=under, marks=marks, value=value))
+    reach = kept.margin if kept else 0.0
+    ax = tracks.difference_axes(rows, comparison.tests.values(), reach=reach, narrow=narrow)
+    if kept:
+        place = [*comparison.tests].index(comparison.primary_metric)
+        at = tracks.name_margin(ax, comparison.primary, kept.margin)
+        tracks.dashed(ax, at, place, narrow=narrow)
+    return ax
 
 
 def differences_title(comparison: Comparison) -> str:
@@ -187,22 +202,23 @@ def differences_title(comparison: Comparison) -> str:
     if not comparison.n:
         return "No examples, so no differences"
     by: dict[str, list[str]] = {}
-    for one in comparison.changes.values():
-        by.setdefault(one.verdict, []).append(label(one.metric))
+    for name, one in comparison.changes.items():
+        by.setdefault(one.verdict, []).append(label(name))
     parts = [f"{name} is {against(comparison)}" for name in by.pop("not worse", [])]
     parts += [f"{against(comparison)} in {name}" for name in by.pop("not shown", [])]
     for word in ("better", "worse"):
         if names := by.pop(word, []):
-            parts.append(f"{listed(names)} {are(len(names))} {word}")
-    if rest := [name for names in by.values() for name in names]:
+            parts.append(f"{listed(names)} {wording.are(len(names))} {word}")
+    if rest := [*chain(*by.values())]:
         parts.append(f"no difference shown in {listed(rest)}")
     return f"{capital('; '.join(parts))}{_but(comparison)}"
 
 
 def metrics(comparison: Comparison) -> Html:
     """Every metric with its test, and what else the tests say."""
-    rows, title = metric_rows(comparison), "Every metric, with its test"
-    made = table(rows, caption=title, numeric=METRIC_NUMBERS)
+    numeric = ("Base", "Fine-tuned", "Difference (rates: points)", "p")
+    title = "Every metric, with its test"
+    made = table(metric_rows(comparison), caption=title, numeric=numeric)
     return joined(made, note(footnotes(comparison)))
 
 
@@ -227,29 +243,28 @@ def metric_rows(comparison: Comparison) -> list[Row]:
 
 def footnotes(comparison: Comparison) -> str:
     """What else the tests say: exact p, the test that ignores clusters, the margin, failed calls."""
-    primary, name, lines = comparison.primary, comparison.primary_metric, []
+    primary, lines = comparison.primary, []
     if primary.p_exact is not None:
         test = "McNemar p" if hasattr(primary, "fixed") else "sign-flip p"
-        lines.append(f"Exact {test} of the primary metric {p_phrase(primary.p_exact)}.")
-    if beside := comparison.beside.get(name):
+        lines.append(f"Exact {test} of the primary metric {wording.p_phrase(primary.p_exact)}.")
+    if beside := comparison.beside.get(comparison.primary_metric):
         flatters = (beside.p_value or 0) < (primary.p_value or 0)
         more = ": too optimistic" if flatters else ", which is not valid here"
         lines.append(
             f"Without regard to shared sources, p would be {p_text(beside.p_value)}{more}."
         )
-    if comparison.noninferiority is not None:
-        lines.append(f"Against the declared margin it is {_kept(comparison.noninferiority)}.")
+    lines += _kept(comparison)
     notes = [f"{capital(one).rstrip('.')}." for one in primary.notes]
     return " ".join([*lines, str(comparison.fragility), *notes])
 
 
-def _kept(test: NonInferiorityTest) -> str:
-    scale, safe = scale_of(test), test.verdict == "not worse"
-    margin = amount(test.margin, scale, sign=False).removesuffix(" points")
-    worst = f"lower limit {amount(test.ci_low, scale)}, margin {wording.MINUS}{margin}"
-    if test.lower_is_better:
-        worst = f"upper limit {amount(test.ci_high, scale)}, margin +{margin}"
-    return f"{'not worse' if safe else 'not shown to be safe'} ({worst})"
+def _kept(comparison: Comparison) -> list[str]:
+    """How the difference stands against a declared margin, in a sentence; none without one."""
+    if (test := comparison.noninferiority) is None:
+        return []
+    said = "not worse" if test.verdict == "not worse" else "not shown to be safe"
+    lost = wording.loss_of(test.margin, test)
+    return [f"Against the margin of {lost} it is {said}: {wording.effect(test)}."]
 
 
 # ---- the examples
@@ -257,39 +272,75 @@ def _kept(test: NonInferiorityTest) -> str:
 
 def cells(comparison: Comparison) -> Html:
     """Both right, fixed, regressed, both wrong."""
-    return drawn(
-        "cells",
-        cells_title(comparison.cells),
+    return picture(
+        draw_cells,
         comparison,
-        subline=f"One mark is one example, by {label(comparison.status_metric)}.",
+        title=cells_title(comparison),
+        subline=f"Number of examples, by {label(comparison.status_metric)}.",
         caption="Only the fixed and the regressed examples decide the test; "
         "the other two cells say nothing about the difference.",
     )
 
 
-def cells_title(cells: Mapping[str, int], noun: str = "example") -> str:
-    """The four cells in words.
+def draw_cells(comparison: Comparison, *, narrow: bool = False) -> Axes:
+    """A bar a cell, with its number."""
+    _, ax = style.canvas(2.4, narrow=narrow)
+    most = max([*comparison.cells.values(), 1])
+    for place, (name, role) in enumerate(_CELLS.items()):
+        n, face = comparison.cells[name], COLOURS["base_soft" if name == "both_wrong" else role]
+        ax.barh(place, n, height=0.6, color=face, edgecolor=COLOURS[role], lw=1)
+        ax.text(n + most * 0.015, place, count(n), va="center", fontsize=9.4)
+    ax.set_yticks(range(len(_CELLS)), [capital(label(name)) for name in _CELLS])
+    ax.set(xlim=(0, most * 1.15), ylim=(len(_CELLS) - 0.5, -0.5))
+    ax.xaxis.set_visible(False)
+    ax.spines["bottom"].set_visible(False)
+    return ax
 
-    Example:
-        >>> cells_title({"both_right": 2, "fixed": 65, "regressed": 7, "both_wrong": 226})
-        '65 examples fixed, 7 regressed, 226 still wrong'
-    """
-    if not sum(cells.values()):
+
+def cells_title(comparison: Comparison) -> str:
+    """The four cells in words: "65 examples fixed, 7 regressed, 226 still wrong"."""
+    n = comparison.cells
+    if not sum(n.values()):
         return "No examples to count"
-    rest = f"{count(cells['regressed'])} regressed, {count(cells['both_wrong'])} still wrong"
-    return f"{plural(cells['fixed'], noun)} fixed, {rest}"
+    rest = f"{count(n['regressed'])} regressed, {count(n['both_wrong'])} still wrong"
+    return f"{_examples(n['fixed'])} fixed, {rest}"
 
 
 def similarity(comparison: Comparison) -> Html:
     """How close both models' answers are to the expected text."""
-    return drawn(
-        "similarity",
-        similarity_title(comparison),
+    return picture(
+        draw_similarity,
         comparison,
-        told=str(comparison.fine_tuned),
+        title=similarity_title(comparison),
+        alt=str(comparison.fine_tuned),
         subline="Number of examples by similarity to the expected text. Above: fine-tuned. Below: base.",
         caption="Characters in common in the same order, 0 to 1. It measures text, not meaning.",
     )
+
+
+def draw_similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
+    """How close the answers are: fine-tuned above the line, base below it, their means marked."""
+    _, ax = style.canvas(2.7 if narrow else 3.0, narrow=narrow)
+    edges, ends = np.linspace(0, 1, 21), []
+    for (role, side), sign in zip(_sides(comparison).items(), (-1, 1), strict=True):
+        name = role.replace("-", "_")
+        found = (getattr(one, f"{name}_values").get("similarity") for one in comparison.pairs)
+        values = np.clip([value for value in found if value is not None], 0, 1)
+        heights, weights = np.histogram(values, edges)[0], np.full(len(values), sign)
+        look = {"bins": list(edges), "shrink": 0.96, "color": COLOURS[name], "alpha": 1}
+        sns.histplot(x=values, weights=weights, ax=ax, **look)
+        most, mean = heights.max(), side.avg_similarity
+        ends.append(max(1.0, float(most)))
+        if mean is not None:
+            ax.plot([mean] * 2, [0, sign * most * 1.08], color=COLOURS["ink"], lw=1.2)
+            ha, va = "right" if mean > 0.5 else "left", "bottom" if sign > 0 else "top"
+            text = f"{role}, mean {wording.number(mean)}"
+            tracks.small(ax, mean, sign * most * 1.1, text, ha=ha, va=va)
+    ax.axhline(0, color=COLOURS["ink"], lw=0.9)
+    ax.set(xlim=(0, 1), ylim=(-ends[0] - 0.25 * max(ends), 1.25 * ends[1]), yticks=[])
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    ax.set(xlabel="similarity to the expected text", ylabel="")
+    return ax
 
 
 def similarity_title(comparison: Comparison) -> str:
@@ -297,26 +348,42 @@ def similarity_title(comparison: Comparison) -> str:
     one = comparison.changes.get("similarity")
     if one is None or one.test.estimate is None:
         return "No answers to compare with the expected text"
-    moved, scale = one.test.estimate, scale_of(one.test)
+    moved, scale = one.test.estimate, wording.scale_of(one.test)
     if one.verdict not in SHOWN:
-        return f"No shift in similarity shown ({amount(moved, scale)})"
+        return f"No shift in similarity shown ({wording.amount(moved, scale)})"
     way = "closer to" if moved > 0 else "away from"
-    return f"Answers moved {amount(moved, scale, sign=False)} {way} the expected text"
+    return f"Answers moved {wording.amount(moved, scale, sign=False)} {way} the expected text"
 
 
 def scatter(comparison: Comparison, metric: str = "similarity") -> Html:
     """One mark an example, base against fine-tuned."""
-    to, above = (" to the expected text", "closer") if metric == "similarity" else ("", "more")
-    what = f"One mark is one example: {label(metric)} of both answers{to}."
-    return drawn(
-        "scatter",
-        scatter_title(comparison, metric),
+    return picture(
+        draw_scatter,
         comparison,
-        metric=metric,
-        told=f"{cells_title(comparison.cells)}.",
-        subline=f"{what} Above the line: {above} than before.",
+        metric,
+        title=scatter_title(comparison, metric),
+        alt=f"{cells_title(comparison)}.",
+        subline=f"One mark is one example: {label(metric)} of both answers. Above the line: more than before.",
         caption="Diamond: regressed. Filled circle: fixed or both right. Hollow: both wrong.",
     )
+
+
+def draw_scatter(
+    comparison: Comparison, metric: str = "similarity", *, narrow: bool = False
+) -> Axes:
+    """One mark an example, base against fine-tuned: above the line the new answer has more; regressed ones are diamonds."""
+    _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
+    for status, (marker, role, size) in _LOOKS.items():
+        pairs = (one for one in comparison.pairs if one.status == status)
+        mine = [one for one in pairs if one.diff(metric) is not None]
+        x, y = ([getattr(one, f"{side}_values")[metric] for one in mine] for side in _ROLES)
+        face = COLOURS["paper" if role == "base" else role]
+        look = {"s": size, "marker": marker, "color": face, "edgecolor": COLOURS[role]}
+        sns.scatterplot(x=x, y=y, linewidth=0.8, ax=ax, **look)
+    ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    ax.set_xlabel(f"base, {label(metric)}")
+    return style.name_above(ax, f"fine-tuned, {label(metric)}")
 
 
 def scatter_title(comparison: Comparison, metric: str) -> str:
@@ -349,21 +416,43 @@ def spread(comparison: Comparison, field: str = "latency_ms") -> Html:
     if field == "latency_ms":
         what = "Time of the call that brought the answer"
         caption = "Measured when the answers were recorded; it depends on the machine and on what else it did."
-    medians = []
-    for role in ("base", "fine_tuned"):
-        taken = (getattr(getattr(one, role), field) for one in comparison.pairs)
-        if (middle := quantile(taken, 0.5)) is not None:
-            unit = wording.measured(field)[1]
-            medians.append(f"{role.replace('_', '-')} {count(middle)} {unit}")
-    return drawn(
-        "spread",
-        spread_title(comparison, field),
+    rows = [one for one in _taken(comparison, field) if one.marks]
+    told = listed([f"{one.name} {one.value}" for one in rows])
+    return picture(
+        draw_spread,
         comparison,
         field,
-        told=f"Median: {listed(medians)}." if medians else "",
+        title=spread_title(comparison, field),
+        alt=f"Median (middle 90%): {told}." if rows else "",
         subline=f"{what}. The mark is the median, the bar the middle 90%.",
         caption=caption,
     )
+
+
+def _taken(comparison: Comparison, field: str) -> list[Track]:
+    """Latency or tokens of each model's answers: bar from 5% to 95%, the mark is the median."""
+    rows = []
+    for role in _ROLES:
+        found = [getattr(getattr(one, role), field) for one in comparison.pairs]
+        known = [value for value in found if value is not None]
+        low, middle, high = (quantile(known, share) for share in (0.05, 0.5, 0.95))
+        marks, value = (), NOTHING
+        if low is not None and middle is not None and high is not None:
+            marks = (Mark(estimate=middle, low=low, high=high, kind=role),)
+            value = f"{count(middle)} ({count(low)} to {count(high)})"
+        name, under = role.replace("_", "-").capitalize(), plural(len(known), "answer")
+        rows.append(Track(name=name, under=under, marks=marks, value=value))
+    return rows
+
+
+def draw_spread(comparison: Comparison, field: str = "latency_ms", *, narrow: bool = False) -> Axes:
+    """Latency or tokens (`field`) of each model's answers."""
+    rows = _taken(comparison, field)
+    most = max((one.high or 0 for row in rows for one in row.marks), default=1.0) or 1.0
+    ticks = tracks.round_ticks(0, most)
+    ax = tracks.tracks_axes(rows, (0, most * 1.06), ticks, count, narrow=narrow)
+    ax.set_xlabel(f"{wording.measured(field)[1]}, median and the middle 90%")
+    return ax
 
 
 def spread_title(comparison: Comparison, field: str) -> str:
@@ -381,61 +470,35 @@ def spread_title(comparison: Comparison, field: str) -> str:
 
 
 def costs(found: Costs) -> Html:
-    """What the answers took: tokens, time, money."""
-    rows = []
+    """What the answers took: tokens, time, money; and the thoughts before them, where there were any."""
+    rows, lines = [], []
+    thought = any(one.get("with_thoughts") for one in found.by_model.values())
     for role, one in found.by_model.items():
-        times = [one["latency_median_ms"], one["latency_p95_ms"]]
-        middle, most = (NOTHING if ms is None else count(ms) for ms in times)
-        money = NOTHING if one["money"] is None else f"{one['money']:.2f} {one['currency']}"
+        middle, most = one["latency_median_ms"], one["latency_p95_ms"]
+        thoughts = {
+            "after thoughts": one.get("with_thoughts"),
+            "tokens of thoughts": one.get("thinking_tokens"),
+        }
         rows.append(
             {
                 "model": role.replace("_", "-"),
                 "answers": one["answers"],
                 "tokens in": one["prompt_tokens"],
                 "tokens out": one["completion_tokens"],
-                "median ms": middle,
-                "95% within ms": most,
-                "money": money,
+                **(thoughts if thought else {}),
+                "median ms": NOTHING if middle is None else count(middle),
+                "95% within ms": NOTHING if most is None else count(most),
+                "money": NOTHING
+                if one["money"] is None
+                else f"{one['money']:.2f} {one['currency']}",
             }
         )
+        if n := one.get("thoughts_scored"):
+            told = f"{role.replace('_', '-')}: thoughts still stand in {plural(n, 'answer')} and were scored with them"
+            lines.append(f"{told}; leave strip_think true and ask these afresh.")
     numbers = ("median ms", "95% within ms", "money")
     made = table(rows, caption="What the answers took", numeric=numbers)
-    return joined(made, note(told)) if (told := thoughts(found.by_model)) else made
-
-
-def thoughts(costs: Mapping[str, JsonObject]) -> str:
-    """How many answers came after thoughts, and what these took; "" when there were none.
-
-    Example:
-        >>> thoughts({"base": {"with_thoughts": 0, "answers": 9, "thoughts_scored": 0},
-        ...     "fine_tuned": {"with_thoughts": 9, "answers": 9, "thinking_tokens": 720, "completion_tokens": 900,
-        ...     "thoughts_scored": 0}})
-        'Thoughts, kept in the journal and not scored: base none; fine-tuned before 9 of 9 answers, 720 of 900 tokens out.'
-    """
-    told = [f"{role.replace('_', '-')} {_thought(one)}" for role, one in costs.items()]
-    scored = [
-        f"{role.replace('_', '-')} {count(one['thoughts_scored'])}"
-        for role, one in costs.items()
-        if one.get("thoughts_scored")
-    ]
-    lines = []
-    if any(one.get("with_thoughts") for one in costs.values()):
-        lines.append(f"Thoughts, kept in the journal and not scored: {'; '.join(told)}.")
-    if scored:
-        lines.append(
-            f"Answers in which thoughts still stand, scored with them: {'; '.join(scored)}; "
-            "leave strip_think true and ask these afresh."
-        )
-    return " ".join(lines)
-
-
-def _thought(cost: JsonObject) -> str:
-    if not (n := cost.get("with_thoughts")):
-        return "none"
-    took, tokens, whole = "tokens not known", cost.get("thinking_tokens"), cost["completion_tokens"]
-    if tokens is not None:
-        took = f"{count(tokens)}{'' if whole is None else f' of {count(whole)}'} tokens out"
-    return f"before {count(n)} of {plural(cost['answers'], 'answer')}, {took}"
+    return joined(made, *map(note, lines))
 
 
 # ---- the answer, and what would settle it
@@ -452,8 +515,13 @@ def answer_said(comparison: Comparison) -> str:
         return "Nothing can be said: no example was answered by both models."
     name, test, cells = label(comparison.primary_metric), comparison.primary, comparison.cells
     if test.estimate is None:
-        return f"Nothing can be said: {name} is not known of any example.{_open_ended(comparison)}"
-    p_value = f"p {p_phrase(test.p_decides)}"
+        told = f"Nothing can be said: {name} is not known of any example."
+        people = (
+            " Nothing is expected of these examples: people decide (human rating), or a metric that needs no right "
+            "answer, declared as primary_metric: format, or a scorer of your own."
+        )
+        return f"{told}{people if comparison.expects_nothing else ''}"
+    p_value = f"p {wording.p_phrase(test.p_decides)}"
     if comparison.n_compared > 1:
         p_value += f" adjusted for {comparison.n_compared} models compared"
     told = f"{_head(comparison, name)}: {_primary_levels(comparison)} over {_examples(test.n)}"
@@ -462,9 +530,7 @@ def answer_said(comparison: Comparison) -> str:
         told += f"; {_examples(cells['fixed'])} fixed, {count(cells['regressed'])} regressed"
         if comparison.status_metric != comparison.primary_metric:
             told += f" by {label(comparison.status_metric)}"
-    lines = [f"{told}."]
-    if comparison.noninferiority is not None:
-        lines.append(f"Against the margin it is {_kept(comparison.noninferiority)}.")
+    lines = [f"{told}.", *_kept(comparison)]
     rate, tuned = comparison.declared.chance_rate, comparison.fine_tuned.by_metric
     if rate is not None and "exact_match" in tuned and tuned["exact_match"].ci_low <= rate:
         at_random = f"the {percent(rate)} of picking one candidate at random"
@@ -472,15 +538,6 @@ def answer_said(comparison: Comparison) -> str:
     if comparison.fragility.n_errors:
         lines.append(str(comparison.fragility))
     return " ".join(lines)
-
-
-def _open_ended(comparison: Comparison) -> str:
-    if not comparison.expects_nothing:
-        return ""
-    return (
-        " Nothing is expected of these examples: people decide (human rating), or a metric that needs no right answer, "
-        "declared as primary_metric: format, or a scorer of your own."
-    )
 
 
 def _head(comparison: Comparison, name: str) -> str:
@@ -493,8 +550,8 @@ def _head(comparison: Comparison, name: str) -> str:
         return f"No difference between the models is shown on {name}"
     if concluded == "not worse":
         return f"{who} is {against(comparison)} on {name}"
-    loss = _loss(comparison)
-    left = f"a loss of {loss} on {name} is not ruled out"
+    lost = wording.loss_of(comparison.margin, comparison.primary)
+    left = f"a loss of {lost} on {name} is not ruled out"
     return f"Not shown that the replacement is no worse: {left}"
 
 
@@ -505,7 +562,7 @@ def checkpoints(compared: Mapping[str, Comparison]) -> Html:
     rows = []
     for name, one in compared.items():
         head = {"model": name, "examples": one.n, "difference": wording.size(one.primary)}
-        cells = {key.replace("_", " "): n for key, n in one.cells.items()}
+        cells = {label(key): n for key, n in one.cells.items()}
         p_value = p_text(one.primary.p_decides)
         rows.append({**head, "adjusted p": p_value, "verdict": one.conclusion, **cells})
     title = f"{len(compared)} models compared with base"
@@ -514,7 +571,7 @@ def checkpoints(compared: Mapping[str, Comparison]) -> Html:
 
 def settle(comparison: Comparison) -> str:
     """What it would take to settle the primary question at the size and disagreement seen."""
-    test = comparison.primary
+    test, looks, n = comparison.primary, comparison.extension, comparison.n
     if test.estimate is None:
         return "Nothing was seen from which a number of examples could be worked out."
     if comparison.conclusion in {*SHOWN, "not worse"}:
@@ -522,22 +579,15 @@ def settle(comparison: Comparison) -> str:
         if comparison.conclusion == "not worse":
             effect = f"{against(comparison)}, {wording.effect(test)}"
         return f"The question is settled for {label(comparison.primary_metric)}: {effect}."
-    if n := comparison.n_to_settle:
-        return f"To settle this you need {_more_examples(comparison, n)}."
-    if comparison.margin:
-        return "The loss seen is as large as the margin: no number of examples would show it safe at the rates seen."
-    return "No difference at all was seen: no number of examples would settle a difference of zero."
-
-
-def _more_examples(comparison: Comparison, needed: int) -> str:
-    """What a verdict costs, how often that many examples bring it, and how to test them without breaking the level."""
-    looks, n = comparison.extension, comparison.n
+    if not (needed := comparison.n_to_settle):
+        return "At the rates seen no number of examples would settle the question."
     if looks and not looks.first_look:
-        return f"the second look that was declared: {count(n)} more examples, then first_look: {n}"
+        more = f"the second look that was declared: {count(n)} more examples, then first_look: {n}"
+        return f"To settle this you need {more}."
     shown = "a difference of the size seen"
     if comparison.margin is not None:
-        shown = f"that it is not worse by more than {_loss(comparison)}"
-    found = f"{times(comparison.declared.power)} that shows {shown}, if the rates seen are the true ones"
+        shown = f"that it is not worse by more than {wording.loss_of(comparison.margin, test)}"
+    often = wording.times(comparison.declared.power)
     # testing again with the examples already read is a second look, which needs its own bounds
     how = (
         "test fresh examples alone, or declare `extension: true` before a first look (old and new tested together as if "
@@ -545,8 +595,8 @@ def _more_examples(comparison: Comparison, needed: int) -> str:
     )
     if looks:
         how = "both looks are done, so test fresh examples alone"
-    more = f"about {count(needed - comparison.primary.n)} more examples, {count(needed)} in all"
-    return f"{more}: {found}; {how}"
+    more = f"about {count(needed - test.n)} more examples, {count(needed)} in all: {often} that shows {shown}"
+    return f"To settle this you need {more}, if the rates seen are the true ones; {how}."
 
 
 def detectable(comparison: Comparison) -> Html:
@@ -556,17 +606,46 @@ def detectable(comparison: Comparison) -> Html:
         what = "Smallest loss a test set of each size rules out between equal models, "
         source = "Nam 1997"
     level = f"two-sided level {comparison.alpha:g}, power {comparison.declared.power:.0%}"
-    return drawn(
-        "detectable",
-        detectable_title(comparison),
+    return picture(
+        draw_detectable,
         comparison,
-        told=settle(comparison),
+        title=detectable_title(comparison),
+        alt=settle(comparison),
         subline=f"{what}at the share of examples on which these two models disagree.",
         caption=f"{source}, {level}. {comparison.fragility}",
     )
 
 
-def detects(comparison: Comparison, n: int) -> float | None:
+def draw_detectable(comparison: Comparison, *, narrow: bool = False) -> Axes:
+    """The smallest difference a test set of each size finds, at this run's disagreement; this run is marked."""
+    _, ax = style.canvas(2.8 if narrow else 3.0, narrow=narrow)
+    n, margin, colour = comparison.n, comparison.margin, COLOURS["fine_tuned"]
+    sizes = [int(size) for size in np.unique(np.geomspace(50, max(2000, 2 * n), 60).astype(int))]
+    found = {size: at * 100 for size in sizes if (at := _detects(comparison, size)) is not None}
+    here, most = _detects(comparison, n), float(sizes[-1])
+    if found:
+        sns.lineplot(x=[*found], y=[*found.values()], color=colour, errorbar=None, ax=ax)
+    if here is not None:
+        ax.plot([n], [here * 100], "o", ms=9, mfc=colour, mec=colour)
+        text = f"this run: {wording.points(here, sign=False)} points"
+        # below the line of a margin, which has its own words
+        spot = (8, -14 if margin is not None and here < margin else 6)
+        ax.annotate(text, (n, here * 100), spot, textcoords="offset points", fontsize=9)
+    if margin is not None:
+        tracks.draw_line(ax, "limit", margin * 100, vertical=False)
+        if not narrow:  # there the title says it
+            text = f"margin: {wording.loss(margin)}"
+            tracks.small(ax, most, margin * 100, text, va="bottom", ha="right")
+    ax.set(ylim=(0, None), xlim=(0, most))
+    ax.grid(axis="y")
+    ax.set_xlabel("examples in the test set")
+    ax.locator_params(axis="x", nbins=4 if narrow else 8)
+    ax.xaxis.set_major_formatter(lambda value, _: count(int(value)))
+    what = "points found" if margin is None else "loss ruled out, points,"
+    return style.name_above(ax, f"{what} with power {percent(comparison.declared.power, 0)}")
+
+
+def _detects(comparison: Comparison, n: int) -> float | None:
     """What n examples find at this run's disagreement: the smallest difference, or the smallest loss that is ruled out."""
     share = comparison.disagreement
     if not share or not n:
@@ -577,8 +656,8 @@ def detects(comparison: Comparison, n: int) -> float | None:
 
 def detectable_title(comparison: Comparison) -> str:
     """What this test set could have found in right or wrong answers, against what was seen."""
-    cells, often = comparison.cells, times(comparison.declared.power)
-    n, found = sum(cells.values()), detects(comparison, comparison.n)
+    cells, often = comparison.cells, wording.times(comparison.declared.power)
+    n, found = sum(cells.values()), _detects(comparison, comparison.n)
     if not n:
         return "No example is right or wrong, so nothing can be found"
     if not comparison.disagreement:
@@ -586,27 +665,10 @@ def detectable_title(comparison: Comparison) -> str:
     if found is None:
         so_large = "a difference as large as the models' disagreement"
         return f"{_examples(n)} do not find even {so_large} {often}"
-    least = (
-        f"{points(found, sign=False)} points or more in {label(comparison.status_metric)} {often}"
-    )
+    size = f"{wording.points(found, sign=False)} points or more"
+    least = f"{size} in {label(comparison.status_metric)} {often}"
     if comparison.margin is not None:
         out = f"{_examples(n)} rule out a loss of {least} when the models are truly alike"
-        return f"{out}; the margin is {_loss(comparison)}"
-    saw = points(abs(cells["fixed"] - cells["regressed"]) / n, sign=False)
+        return f"{out}; the margin is {wording.loss_of(comparison.margin, comparison.primary)}"
+    saw = wording.points(abs(cells["fixed"] - cells["regressed"]) / n, sign=False)
     return f"{_examples(n)} find a difference of {least}; {saw} were seen"
-
-
-def drawn(plot: str, title: str, *args: object, told: str = "", **words: Any) -> Html:
-    """Draws one of the benchmark's plots; the plotting library is loaded only now.
-
-    Args:
-        plot: Its name.
-        title: The conclusion, with which the alternative text begins.
-        *args: What is drawn.
-        told: What the alternative text says besides.
-        **words: What stands around it, and the plot's own options.
-    """
-    from evalkit.show import plots
-    from evalkit.show.figure import picture
-
-    return picture(getattr(plots, plot), *args, alt=f"{title}. {told}".rstrip(), **words)

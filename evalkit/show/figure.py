@@ -48,47 +48,42 @@ _HEX = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 def picture(
     plot: Callable[..., Axes],
     *args: object,
-    alt: str,
+    alt: str = "",
+    title: str = "",
     caption: str = "",
     subline: str = "",
     simulated: bool = False,
-    phone: bool = True,
-    **options: object,
 ) -> Html:
     """Draws a plot for wide and narrow screens and returns it as one `<figure>`, as the last value of a cell.
 
     Args:
-        plot: A function `(*args, narrow=False, **options) -> Axes` whose axes title is the conclusion.
+        plot: A function `(*args, narrow=False) -> Axes`.
         *args: Passed to the plot.
         alt: Full sentences with the numbers, for those who cannot see it.
+        title: The conclusion, with which the alternative text begins then; by default the axes' title stands above.
         caption: Method and caveat, below.
         subline: What is shown, unit, n, what the marks mean; between title and image.
         simulated: Adds the chip to the title and the word to the alternative text.
-        phone: False when the wide figure reads well at 390 px already.
-        **options: Passed to the plot.
     """
 
     def drawn(*, narrow: bool) -> tuple[str, str]:
         with style.style():
-            axes = plot(*args, narrow=narrow, **options)
-            figure = axes.get_figure(root=True)
+            figure = plot(*args, narrow=narrow).get_figure(root=True)
             if figure is None:
                 raise TypeError(f"{plot} returned axes without a figure")
-            title = _titles(axes)
-            for where in ("left", "center", "right"):
-                axes.set_title("", loc=where)
             try:
-                return data_url(figure), title
+                with _without_title(figure):
+                    return data_url(figure), title_of(figure)
             finally:
                 pyplot.close(figure)
 
-    wide, title = drawn(narrow=False)
-    narrow = drawn(narrow=True)[0] if phone else ""
+    (narrow, _), (wide, own) = drawn(narrow=True), drawn(narrow=False)
+    alt = f"{title.rstrip('.')}. {alt}".rstrip() if title else alt
     alt = f"{alt.rstrip()} Simulated." if simulated else alt
-    source = f'<source media="(max-width:640px)" srcset="{narrow}">' if narrow else ""
+    source = f'<source media="(max-width:640px)" srcset="{narrow}">'
     image = f"<picture>{source}{_image(wide, alt)}</picture>"
     below = f"<figcaption>{wording.render_text(caption)}</figcaption>" if caption else ""
-    return _framed(title, f"{image}{below}", alt, subline=subline, simulated=simulated)
+    return _framed(title or own, f"{image}{below}", alt, subline=subline, simulated=simulated)
 
 
 def whole(figure: Figure) -> Html:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from msgspec import structs
 
 from evalkit import stats, wording
@@ -24,22 +25,14 @@ from evalkit.show.tables import Html, Row
 from evalkit.show.tracks import Intervals
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from evalkit.benchmark.benchmark import Gaps
 
 NO_RESULT = "No result yet"
-_NO_ROUND = "There is no rating round yet."
 _CURRENT = "The round was made from the current answers (the hashes match)."
 _STALE = (
     "The round was made from other answers or another test set: it says nothing for the current ones. "
     "Name another rating_round in study.yaml to have them rated."
 )
-_PARTED = {
-    True: "The interval reaches even, but the exact test shows a difference: the verdict follows the test.",
-    False: "The interval lies on one side of even, but the exact test, which leaves ties out, shows no difference: "
-    "the verdict follows the test.",
-}
 _SAID = {
     "fine_tuned": "Fine-tuned is better",
     "base": "Base is better",
@@ -59,8 +52,19 @@ _RATER_RATES = {
 
 def rating_round(rating: StudyRound) -> Html:
     """What stands in a round, whether it was made from the present answers, and what it has otherwise than the study."""
-    said = (described(rating), binding_said(rating), otherwise_said(rating))
-    return tables.note(" ".join(one for one in said if one))
+    if rating.round is None:
+        return tables.note("No round was drawn.")
+    batch = rating.round.batch
+    left_out = " and ".join(f"{count} with {why}" for why, count in batch.left_out.items() if count)
+    people = wording.plural(len(batch.raters), "simulated rater" if batch.simulated else "rater")
+    said = (
+        f"Round {rating.round.folder.name}: {wording.plural(len(batch), 'pair')} for {people}, {len(batch.repeats)} of them "
+        f"shown twice, {len(batch.gold)} with a known winner; {len(batch.identical)} identical, counted as ties"
+        f"{f'; left out: {left_out}' if left_out else ''}. Key sealed with sha256 {batch.key_sha256[:16]}...",
+        _CURRENT if rating.current else _STALE,
+        otherwise_said(rating),
+    )
+    return tables.note(" ".join(filter(None, said)))
 
 
 def prospects(rating: StudyRound) -> Html:
@@ -83,13 +87,12 @@ def progress(rating: StudyRound) -> Html:
     return tables.table(rows, caption="Progress by rater")
 
 
-def no_rater(n_codes: int = 0) -> Html:
-    """What stands where a rater would, when nobody can rate, or nobody of so many has said who rates."""
-    if n_codes:
-        which = f"your code, one of the {n_codes} on this round's list"
-        return tables.note(f"To rate here, set the parameter rater to {which}, and run this again.")
-    nobody = "Nobody sits in front of this run, or there is no round yet, so no rater is shown."
-    return tables.note(nobody)
+def no_rater() -> Html:
+    """What stands where a rater would, when nobody can rate or nobody of several has said who rates."""
+    return tables.note(
+        "No rater is shown: there is no round, nobody sits in front of this run, or several rate and none is named. "
+        "To rate here, set the parameter rater to your code."
+    )
 
 
 @tables.answer.register(StudyRound)
@@ -109,45 +112,22 @@ def advice(n_pairs: int) -> str:
     )
 
 
-def described(rating: StudyRound) -> str:
-    """One sentence on what stands in a round."""
-    if rating.round is None:
-        return "No round was drawn."
-    batch = rating.round.batch
-    left_out = " and ".join(f"{count} with {why}" for why, count in batch.left_out.items() if count)
-    people = wording.plural(len(batch.raters), "simulated rater" if batch.simulated else "rater")
-    return (
-        f"Round {rating.round.folder.name}: {wording.plural(len(batch), 'pair')} for {people}, {len(batch.repeats)} of them "
-        f"shown twice, {len(batch.gold)} with a known winner; {len(batch.identical)} identical, counted as ties"
-        f"{f'; left out: {left_out}' if left_out else ''}. Key sealed with sha256 {batch.key_sha256[:16]}..."
-    )
-
-
-def binding_said(rating: StudyRound) -> str:
-    """Whether a round was made from the present answers."""
-    return _NO_ROUND if rating.round is None else _CURRENT if rating.current else _STALE
-
-
 def otherwise_said(rating: StudyRound) -> str:
     """What a study now says otherwise than the round it drew before, and how to change it; "" when nothing."""
     if rating.round is None or rating.otherwise == Otherwise():
         return ""
     now, batch, told = rating.otherwise, rating.round.batch, []
     if now.raters:
-        raters = [wording.listed(list(one)) for one in (batch.raters, now.raters)]
-        told.append(f"for {raters[0]} (not {raters[1]})")
+        drawn_for, named = (wording.listed([*one]) for one in (batch.raters, now.raters))
+        told.append(f"for {drawn_for} (not {named})")
     if now.n_pairs is not None:
         told.append(f"with {wording.plural(len(batch), 'pair')} (not {wording.count(now.n_pairs)})")
     if now.rubric:
         told.append("with another rubric")
-    folder = f"data/{batch.study}/ratings/{rating.round.folder.name}"
-    fresh = f"; nobody has voted yet: remove {folder} and run notebook 03, or"
-    remedy = ";" if _voted(rating) else fresh
-    return f"It was drawn {wording.listed(told)}{remedy} name another rating_round to change that."
-
-
-def _voted(rating: StudyRound) -> bool:
-    return any(one.done for one in rating.progress())
+    return (
+        f"It was drawn {wording.listed(told)}. To change that, name another rating_round; while nobody has voted, "
+        f"removing data/{batch.study}/ratings/{rating.round.folder.name} does it too."
+    )
 
 
 def state_said(rating: StudyRound, missing: str = "") -> str:
@@ -160,13 +140,11 @@ def state_said(rating: StudyRound, missing: str = "") -> str:
     who = "Simulated raters" if rating.simulated else "Raters"
     ratings = f"{who} have given {wording.count(done)} of {wording.plural(total, 'rating')}"
     if not rating.current:
-        return f"{ratings}. {binding_said(rating)}"
-    if not _voted(rating) and (otherwise := otherwise_said(rating)):
-        return f"{ratings}. The round is not as study.yaml says now. {otherwise}"
+        return f"{ratings}. {_STALE}"
     if rating.round.locked:
         return f"{ratings}, and the round is locked: see notebook 04 for what they prefer."
     if done < total:
-        return f"{ratings}. The round is open."
+        return f"{ratings}. The round is open. {otherwise_said(rating)}".strip()
     study = rating.round.batch.study
     return f"{ratings}. Lock the round (evalkit rate {study} --lock) to see the result."
 
@@ -176,8 +154,14 @@ def state_said(rating: StudyRound, missing: str = "") -> str:
 
 def seal(found: Preference) -> Html:
     """When the round was locked, that nothing changed since, and whether it was made from the present answers."""
-    bound = _STALE if found.stale else _CURRENT if found.round else _NO_ROUND
-    return tables.note(f"{seal_said(found)} {bound}")
+    record, bound = found.lock, _STALE if found.stale else _CURRENT if found.round else ""
+    if record is None:
+        return tables.note(f"{withheld_said(found)} {bound}".strip())
+    state = "every rater had finished" if record["complete"] else "some raters had not finished"
+    return tables.note(
+        f"Locked {wording.minute(record['locked_at'])} UTC, {state}. The key's sha256 {record['key_sha256'][:16]}... matches "
+        f"the batch; batch and votes are unchanged since.{locked_before(record)} {bound}"
+    )
 
 
 def win_rate(found: Preference) -> Html:
@@ -193,16 +177,6 @@ def votes(found: Preference) -> Html:
         for label, n in found.labels.items()
     ]
     return _table(found, "First-time votes, decoded", rows, numeric=["Share"])
-
-
-def length(found: Preference) -> Html:
-    """What remains at equal length."""
-    return tables.note(length_said(found))
-
-
-def population(found: Preference) -> Html:
-    """For whom the result speaks."""
-    return tables.note(population_said(found))
 
 
 def sides(found: Preference) -> Html:
@@ -261,7 +235,8 @@ def metric_agreement(found: Preference) -> Html:
         }
         for one in found.metrics
     ]
-    return _table(found, metrics_title(found), rows, numeric=["Same model", "Interval"])
+    title = _not_compared(found) or "Agreement of each metric with people"
+    return _table(found, title, rows, numeric=["Same model", "Interval"])
 
 
 def disagreements(found: Preference) -> Html:
@@ -278,7 +253,8 @@ def disagreements(found: Preference) -> Html:
         }
         for one in found.disagreements
     ]
-    return _table(found, disagreements_title(found), rows)
+    said = "Pairs on which people and the metric prefer different answers"
+    return _table(found, _not_compared(found) or said, rows)
 
 
 def titled(title: str, found: Preference) -> str:
@@ -292,6 +268,11 @@ def _table(
 ) -> Html:
     caption = f"{title.rstrip('.')} (simulated)" if found.simulated else title
     return tables.table(rows, caption=caption, numeric=numeric)
+
+
+def _figure(found: Preference, figure: Intervals) -> Html:
+    said = {"alt": figure.alt, "caption": figure.caption, "simulated": found.simulated}
+    return picture(figure.draw, **said)
 
 
 @tables.answer.register(Preference)
@@ -308,24 +289,20 @@ def answer_said(found: Preference) -> str:
     missing = " ".join(f"{one.action}: {one.why}. Price: {one.price}." for one in lacks)
     if found.withheld:
         return f"{withheld_said(found)} {missing}" if found.stale else withheld_said(found)
-    result = found.win_rate
+    result, figures, parted = found.win_rate, "", ""
     if result.estimate is None:
         return f"{headline(found)}. {missing}"
-    parted = _PARTED[result.verdict != "no difference shown"] if result.parts_from_interval else ""
-    asked = result.n - found.identical
-    raters = f" {wording.plural(len(found.raters), 'rater')}," if found.raters else ""
-    same = (
-        f" rated and {wording.count(found.identical)} identical, ties unasked"
-        if found.identical
-        else ""
-    )
-    pairs = f"{wording.plural(asked, 'pair')}{same}"
-    figures = (
-        f"{wording.interval_of(result)}, {pairs},{raters} p {wording.p_phrase(result.p_decides)}."
-    )
+    asked, identical = result.n - found.identical, wording.count(found.identical)
+    pairs = wording.plural(asked, "pair")
+    pairs += f" rated and {identical} identical, ties unasked" if found.identical else ""
+    pairs += f", {wording.plural(len(found.raters), 'rater')}" if found.raters else ""
+    figures = f"{wording.interval_of(result)}, {pairs}, p {wording.p_phrase(result.p_decides)}."
+    if result.parts_from_interval:
+        parted = (
+            "Interval and exact test, which leaves ties out, part: the verdict follows the test."
+        )
     who = "Simulated raters, not people:" if found.simulated else ""
-    said = (who, headline(found), figures, parted, missing)
-    return " ".join(part for part in said if part)
+    return " ".join(filter(None, (who, headline(found), figures, parted, missing)))
 
 
 def withheld_said(found: Preference) -> str:
@@ -338,103 +315,44 @@ def withheld_said(found: Preference) -> str:
 
 def headline(found: Preference) -> str:
     """The title of the main figure."""
-    result = found.win_rate
+    result, n_raters = found.win_rate, len(found.raters)
     if found.withheld or result.estimate is None:
         return NO_RESULT
-    said = _preferred(found) if found.raters else _nobody_asked(found)
-    return f"Votes on other answers, not on the present ones. {said}" if found.stale else said
+    who = f"{wording.plural(n_raters, 'rater')} prefer{'s' if n_raters == 1 else ''}"
+    least = wording.percent(0.5 - (found.margin or 0.0))
+    said = {
+        "better": f"{who} the fine-tuned answers",
+        "worse": f"{who} the base answers",
+        "not worse": f"The replacement’s answers win no less than {least} of pairs",
+        "not shown": f"Not shown that the replacement is no worse (a win rate below {least} is not ruled out)",
+    }.get(found.conclusion, "No preference shown")
+    won = f"the fine-tuned answers win {wording.percent(result.estimate)} of pairs"
+    if not n_raters:
+        identical = wording.plural(found.identical, "pair")
+        won = f"nobody was asked, as both answers are identical in each of {identical}"
+    other = "Votes on other answers, not on the present ones. " if found.stale else ""
+    return f"{other}{said}: {won}, a tie counted half."
 
 
-def _preferred(found: Preference) -> str:
-    rate, least = wording.percent(found.win_rate.estimate), _least(found)
-    who, s = wording.plural(len(found.raters), "rater"), "" if len(found.raters) > 1 else "s"
-    won = f"they win {rate} of pairs, a tie counted half."
-    return {
-        "not worse": f"{who} prefer{s} the replacement’s answers in no less than {least} of pairs: {won}",
-        "not shown": f"Not shown that the replacement is no worse: that {who} prefer{s} its answers in less than {least} "
-        f"of pairs is not ruled out; {won}",
-        "better": f"{who} prefer{s} the fine-tuned answers: {won}",
-        "worse": f"{who} prefer{s} the base answers: the fine-tuned ones win {rate} of pairs, a tie counted half.",
-    }.get(
-        found.conclusion,
-        f"No preference of {who} shown: the fine-tuned answers win {rate} of pairs, a tie counted half.",
-    )
-
-
-def _nobody_asked(found: Preference) -> str:
-    """Where ties alone make the result."""
-    pairs = wording.plural(found.identical, "pair")
-    why = f"nobody was asked, as both answers are identical in each of {pairs}, a tie counted half."
-    return {
-        "not worse": f"The replacement’s answers win no less than {_least(found)} of pairs: {why}",
-        "not shown": f"Not shown that the replacement is no worse: a win rate below {_least(found)} is not ruled out; {why}",
-    }.get(found.conclusion, f"No preference shown: {why}")
-
-
-def _least(found: Preference) -> str:
-    """The win rate that is still accepted."""
-    return wording.percent(0.5 - (found.margin or 0.0))
-
-
-def sides_title(found: Preference) -> str:
-    """Did it matter which side an answer stood on?"""
-    if found.withheld:
-        return NO_RESULT
-    bias = found.position
-    if bias.estimate is None:
-        return "No decided votes yet"
-    left = f"left was chosen in {wording.percent(bias.estimate)} of {wording.plural(bias.n, 'decided vote')}"
-    if bias.verdict == "no difference shown":
-        return f"No side is shown to be favoured: {left}"
-    return f"Raters favour the {'left' if bias.verdict == 'better' else 'right'}: {left}; sides are balanced, so it cancels"
-
-
-def agreement_title(found: Preference) -> str:
-    """How far do raters agree?"""
-    if found.withheld:
-        return NO_RESULT
-    result = found.agreement
-    if result.percent_agreement is None:
-        return "No pair was rated by two people, so agreement is not known"
-    pairs = f"Raters agree on {wording.percent(result.percent_agreement)} of shared judgements"
-    return f"{pairs}, {wording.number(result.estimate)} beyond chance (Krippendorff's alpha)"
+def _unless_withheld(found: Preference, said: str) -> str:
+    return NO_RESULT if found.withheld else said
 
 
 def reasons_title(found: Preference) -> str:
     """Which reason was named most, and in whose votes? A reason may be a fault, so it speaks for nobody."""
-    if found.withheld:
-        return NO_RESULT
     top = max(found.reasons, key=lambda one: one.fine_tuned + one.base, default=None)
     if top is None or not top.fine_tuned + top.base:
-        ties = any(one.neither for one in found.reasons)
-        neither = "Reasons were given only with votes for neither answer"
-        return neither if ties else "No reasons were given"
+        return _unless_withheld(found, "No reasons were given with votes for either answer")
     votes = wording.plural(top.fine_tuned, "vote")
     return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
 
 
-def slices_title(found: Preference) -> str:
-    """Where does the preference differ?"""
-    if found.withheld:
-        return NO_RESULT
-    if not found.slices:
-        return "No slices were declared"
-    shown = [one for one in found.slices if one.shown]
-    if not shown:
-        return f"No single slice shows a preference of its own, of {len(found.slices)}"
-    names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in shown]
-    return f"A preference is shown in {wording.listed(names)}"
-
-
 def raters_title(found: Preference) -> str:
     """Which raters look careless, and what the result is without them."""
-    if found.withheld:
-        return f"{NO_RESULT}."
-    if not found.raters:
-        return "No votes to check."
     names, without = [one.rater for one in found.raters if one.flags], found.without_flagged
     if not names:
-        return "No rater looks careless by these checks."
+        none = "No rater looks careless by these checks" if found.raters else "No votes to check"
+        return _unless_withheld(found, none)
     rest = "Nobody is left without them"
     if without:
         rest = f"Without them: {wording.percent(without.estimate)}, {found.concluded(without)}"
@@ -457,98 +375,66 @@ def flag_said(rater: RaterCheck, flag: Check) -> str:
 
 def written(record: HumanEvidence, found: Preference) -> HumanEvidence:
     """The record as its file has it: with words beside the kinds, for people who open it."""
-    told, details = {one.rater: one for one in found.raters}, record.details
+    details = record.details
     raters = tuple(
         structs.replace(
             one,
-            flags=tuple(flag_said(told[one.rater], flag) for flag in told[one.rater].flags),
-            reported=one.reported | {"flag_kinds": [*one.flags]},
+            flags=tuple(flag_said(rater, flag) for flag in rater.flags),
+            reported=one.reported | {"flag_kinds": [*rater.flags]},
         )
-        for one in details.raters
+        for one, rater in zip(details.raters, found.raters, strict=True)
     )
     why = {"withheld": withheld_said(found)} if found.withheld else {}
     details = structs.replace(details, raters=raters, reported=details.reported | why)
     return replace(record, details=details)
 
 
-def length_said(found: Preference) -> str:
+def length(found: Preference) -> Html:
     """What remains at equal length."""
-    if found.withheld:
-        return f"{NO_RESULT}."
     result = found.length_adjusted
     if result is None or result.estimate is None:
         why = "; ".join(result.notes if result else ()) or "no votes yet"
-        return f"The preference at equal length is not known: {why}."
+        unknown = f"The preference at equal length is not known: {why}."
+        return tables.note(_unless_withheld(found, unknown))
     votes = wording.plural(result.near_n, "vote")
-    near = f" Among the {votes} on pairs of nearly equal length {wording.percent(result.near_rate)} do."
     doubts = {
-        f"only {votes} on pairs of nearly equal length: the value rests on the fitted curve": result.near_is_few,
-        "the fitted value lies outside the interval of the pairs of nearly equal length": result.off_near,
+        " Length may explain the preference.": result.explains,
+        " These are few: the value rests on the fitted curve.": result.near_is_few,
+        " The fitted value lies outside the interval of these.": result.off_near,
     }
-    unsure = [doubt for doubt, holds in doubts.items() if holds]
-    explained = " Length may explain the preference." if result.explains else ""
-    return (
+    return tables.note(
         f"At equal length {wording.percent(result.estimate)} of decided votes would go to the fine-tuned answer "
-        f"({wording.interval_of(result)}); as they are, {wording.percent(result.raw_rate)} do.{explained}{near}"
-        f"{f' Read with care: {wording.listed(unsure)}.' if unsure else ''}"
+        f"({wording.interval_of(result)}); as they are, {wording.percent(result.raw_rate)} do. Among the {votes} on pairs of "
+        f"nearly equal length {wording.percent(result.near_rate)} do.{''.join(one for one, holds in doubts.items() if holds)}"
     )
 
 
-def population_said(found: Preference) -> str:
+def population(found: Preference) -> Html:
     """For whom the result speaks."""
-    if found.withheld:
-        return f"{NO_RESULT}."
     test, n_raters = found.rater_sample, len(found.raters)
     if not n_raters:
-        return "The result above speaks of no rater: nobody was asked."
+        asked = "The result above speaks of no rater: nobody was asked."
+        return tables.note(_unless_withheld(found, asked))
     who = "this rater" if n_raters == 1 else f"these {wording.plural(n_raters, 'rater')}"
     spoken = f"The result above speaks of {who}."
     if test.p_value is None:
-        return f"{spoken} For others like them nothing can be said: {'; '.join(test.notes)}."
+        why = "; ".join(test.notes)
+        return tables.note(f"{spoken} For others like them nothing can be said: {why}.")
     shown = {"better": "prefer the fine-tuned answers", "worse": "prefer the base answers"}
     said = shown.get(test.verdict, "are not shown to prefer either")
-    return (
+    return tables.note(
         f"{spoken} Taken as a sample, with tastes of their own, raters like them {said}: "
         f"{wording.percent(test.estimate)} of the pairs all of them judged "
         f"({wording.interval_of(test)}, p {wording.p_phrase(test.p_value)})."
     )
 
 
-def seal_said(found: Preference) -> str:
-    """When the round was locked and that nothing changed since."""
-    record = found.lock
-    if record is None:
-        return withheld_said(found)
-    state = "every rater had finished" if record["complete"] else "some raters had not finished"
-    return (
-        f"Locked {wording.minute(record['locked_at'])} UTC, {state}. The key's sha256 {record['key_sha256'][:16]}... matches "
-        f"the batch; batch and votes are unchanged since.{locked_before(record)}"
-    )
-
-
-def metrics_title(found: Preference) -> str:
-    """The title above the metrics' agreement with people."""
-    return _not_compared(found) or "Agreement of each metric with people"
-
-
-def disagreements_title(found: Preference) -> str:
-    """The title above the pairs on which people and the metric part."""
-    part = "eople and the metric prefer different answers"
-    return _not_compared(found) or (f"P{part}" if found.disagreements else f"On no pair do p{part}")
-
-
 def _not_compared(found: Preference) -> str:
-    if found.withheld:
-        return "Not compared with the benchmark before the round is locked"
-    return "Not compared with the benchmark: the votes are on other answers" if found.stale else ""
+    stale = "Not compared with the benchmark: the votes are on other answers"
+    return NO_RESULT if found.withheld else stale if found.stale else ""
 
 
 # ---- a result, drawn
-
-
-def _figure(found: Preference, figure: Intervals) -> Html:
-    said = {"alt": figure.alt, "caption": figure.caption, "simulated": found.simulated}
-    return picture(figure.draw, **said)
 
 
 def win_rates(found: Preference) -> Intervals:
@@ -577,40 +463,55 @@ def win_rates(found: Preference) -> Intervals:
 
 def side_rates(found: Preference) -> Intervals:
     """What a place on the screen did: left chosen, and the fine-tuned model's wins on either side."""
-    fair = found.position.verdict in {"no difference shown", "too early"}
+    bias, favoured = found.position, {"better": "left", "worse": "right"}
+    side = favoured.get(bias.verdict)
+    chosen = f"left was chosen in {wording.percent(bias.estimate)} of {wording.plural(bias.n, 'decided vote')}"
+    title = f"No side is shown to be favoured: {chosen}" if bias.n else "No decided votes yet"
+    if side:
+        title = f"Raters favour the {side}: {chosen}; sides are balanced, so it cancels"
     return Intervals(
-        title=sides_title(found),
+        title=_unless_withheld(found, title),
         rows={
-            "Left chosen": found.position,
+            "Left chosen": bias,
             "Fine-tuned wins, on the left": found.as_left,
             "Fine-tuned wins, on the right": found.as_right,
         },
         axis="Share of decided votes",
         caption="Exact binomial test; Wilson intervals.",
-        kinds={"Left chosen": "unsure" if fair else "worse"},
+        kinds={"Left chosen": "worse" if side else "unsure"},
     )
 
 
 def agreements(found: Preference) -> Intervals:
     """How far raters agree with each other and with themselves."""
+    result = found.agreement
+    title = "No pair was rated by two people, so agreement is not known"
+    if result.percent_agreement is not None:
+        shared = wording.percent(result.percent_agreement)
+        beyond = wording.number(result.estimate)
+        title = f"Raters agree on {shared} of shared judgements, {beyond} beyond chance (Krippendorff's alpha)"
     return Intervals(
-        title=agreement_title(found),
+        title=_unless_withheld(found, title),
         rows={
-            "Between raters, beyond chance": found.agreement,
+            "Between raters, beyond chance": result,
             "With themselves, on repeats": found.self_agreement,
         },
         axis="Agreement; 0% is chance for the first row, 100% is perfect",
         axis_narrow="0% is chance for the first row",
         caption="Krippendorff's alpha on decoded labels, bootstrap over pairs; Wilson interval for repeats.",
-        low=min(0.0, found.agreement.ci_low or 0.0),
+        low=min(0.0, result.ci_low or 0.0),
         even=None,
     )
 
 
 def slice_rates(found: Preference) -> Intervals:
     """The win rate within each slice; hollow unless shown after Holm."""
+    shown = [one for one in found.slices if one.shown]
+    names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in shown]
+    none = f"No single slice shows a preference of its own, of {len(found.slices)}"
+    title = f"A preference is shown in {wording.listed(names)}" if shown else none
     return Intervals(
-        title=slices_title(found),
+        title=_unless_withheld(found, title if found.slices else "No slices were declared"),
         rows={one.slice: one.result for one in found.slices},
         axis="Share won by the fine-tuned answer",
         caption="Holm over all slices; below 30 pairs the exact sign test on pairs.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from rapidfuzz.distance import Indel
 
 from evalkit import wording
@@ -19,34 +19,17 @@ from evalkit.benchmark.slices import MIN_N, Found, SliceRow, SliceTable, regress
 from evalkit.conversation import Conversation
 from evalkit.errors import DesignError
 from evalkit.evidence import Evidence
+from evalkit.show import tracks
 from evalkit.show.comparison import MARKS as LEGEND
-from evalkit.show.comparison import drawn
+from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
 from evalkit.show.tables import Html, Row, answer, joined, note, table
+from evalkit.show.tracks import Track, mark_of
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
-from evalkit.wording import (
-    NOTHING,
-    amount,
-    are,
-    capital,
-    count,
-    examples_of,
-    label,
-    listed,
-    number,
-    p_phrase,
-    p_text,
-    percent,
-    plural,
-    points,
-    render_text,
-    scale_of,
-    signed,
-    times,
-)
+from evalkit.wording import NOTHING, capital, count, label, listed, number, p_text, percent, plural
 
+MOST_ROWS = 40
 LONGEST = 800  # characters of an answer in a table
-_NUMBERS = ("base", "fine-tuned", "difference, points", "difference", "p", "exact p", "adjusted p")
 _EXAMPLE = ("status", "answer_base", "answer_fine_tuned", "similarity_change", "messages")
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _MOST_WORDS = 20_000
@@ -61,18 +44,34 @@ def forest(slices: SliceTable) -> Html:
     """The difference in every slice, on this table's metric."""
     if not len(slices):
         return note("No slices were declared.")
+    methods, metric = wording.methods(row.test for row in slices), label(slices.metric)
     margin = " Dashed: the largest loss a slice may show." if slices.margin else ""
-    caption = f"{wording.methods(row.test for row in slices)}, Holm over the slices.{margin}"
-    metric, accident = label(slices.metric), wording.rewarded_by_accident([slices.metric])
-    what = f"{capital(metric)}, fine-tuned minus base in each slice (rates in points)."
-    return drawn(
-        "forest",
-        slices_title(slices),
+    more = len(slices) - MOST_ROWS
+    first = f" Drawn: the first {MOST_ROWS} of {plural(len(slices), 'slice')}." if more > 0 else ""
+    accident = wording.rewarded_by_accident([slices.metric])
+    return picture(
+        draw_forest,
         slices,
-        told=" ".join(slice_sentence(row, slices.metric) for row in slices),
-        subline=f"{what} {LEGEND}",
-        caption=" ".join(filter(None, [caption, accident])),
+        title=slices_title(slices),
+        alt=" ".join(slice_sentence(row, slices.metric) for row in slices),
+        subline=f"{capital(metric)}, fine-tuned minus base in each slice (rates in points). {LEGEND}",
+        caption=f"{methods}, Holm over the slices.{margin}{first} {accident}".rstrip(),
     )
+
+
+def draw_forest(table: SliceTable, *, narrow: bool = False) -> Axes:
+    """The difference in every declared slice; hollow where nothing is shown."""
+    rows = []
+    for row in table.rows[:MOST_ROWS]:
+        under = f"{_examples(row.n)}, {adjusted_p(row)}"
+        marks, value = mark_of(row.test, row.verdict), wording.size(row.test)
+        rows.append(Track(name=row.slice, under=under, marks=marks, value=value))
+    tests, margin = [row.test for row in table], table.margin or 0.0
+    ax = tracks.difference_axes(rows, tests, reach=margin, narrow=narrow)
+    if margin and tests:
+        at = tracks.name_margin(ax, tests[0], margin)
+        tracks.draw_line(ax, "limit", at, spans=tracks.spans(rows, narrow=narrow))
+    return ax
 
 
 def slices_title(table: SliceTable) -> str:
@@ -81,16 +80,16 @@ def slices_title(table: SliceTable) -> str:
         return "No slices were declared"
     name, of = label(table.metric), plural(len(table), "slice")
     if table.worse:
-        worst = " and on ".join(examples_of(row.slice) for row in table.worse)
+        worst = " and on ".join(wording.examples_of(row.slice) for row in table.worse)
         return f"{name.capitalize()} {wording.moves(table.worse[0].estimate or 0.0)} on {worst}"
     better = [row for row in table if row.verdict == "better"]
     if _asks_no_worse(table):
         n = sum(row.verdict == "better" or row.safety == "not worse" for row in table)
         loss = wording.loss_of(table.margin, table.rows[0].test)
-        told = capital(f"{n or 'none'} of {of} {are(n or 1)} shown")
+        told = capital(f"{n or 'none'} of {of} {wording.are(n or 1)} shown")
         return f"{told} not worse by more than {loss} on {name}"
     n = len(better)
-    return f"No slice shown worse on {name}; {n or 'none'} of {of} {are(n or 1)} better"
+    return f"No slice shown worse on {name}; {n or 'none'} of {of} {wording.are(n or 1)} better"
 
 
 def _asks_no_worse(table: SliceTable) -> bool:
@@ -101,35 +100,35 @@ def slices(found: SliceTable) -> Html:
     """Every slice in numbers, with what would settle it."""
     if not len(found):
         return joined()
-    return table(slice_rows(found), caption=slices_caption(found), numeric=_NUMBERS)
+    numbers = ("base", "fine-tuned", "difference", "p", "exact p", "adjusted p")
+    return table(slice_rows(found), caption=slices_caption(found), numeric=numbers)
 
 
 def slices_caption(table: SliceTable) -> str:
     """What the table of slices holds, and what its last column is the price of."""
     shown = "the difference"
     if table.margin:
-        shown = f"it no worse than {points(table.margin, sign=False)} points, or worse"
+        shown = f"it no worse than {wording.points(table.margin, sign=False)} points, or worse"
     told = f"shows {shown}, with power {table.rows[0].wanted_chance:.0%} at the rates seen"
     folded = "".join(
         f"; {name} has {count(n)} values: the largest are shown, the rest together"
         for name, n in table.folded.items()
     )
-    return f"Every slice, {label(table.metric)}{folded}; to settle it: {told}"
+    return f"Every slice, {label(table.metric)} (differences of rates in points){folded}; to settle it: {told}"
 
 
 def slice_rows(table: SliceTable) -> list[Row]:
     """One row a slice: both levels, the difference with its interval, every p, the verdict, what would settle it."""
-    in_points = {scale_of(row.test) for row in table} == {"points"}
-    difference, rows = "difference, points" if in_points else "difference", []
+    rows = []
     for row in table:
-        scale, n = scale_of(row.test), row.n_to_settle
+        scale, n = wording.scale_of(row.test), row.n_to_settle
         rows.append(
             {
                 "slice": row.slice + (" (few)" if row.few else ""),
                 "n": row.n,
                 "base": wording.level(row.base_rate, scale),
                 "fine-tuned": wording.level(row.fine_tuned_rate, scale),
-                difference: wording.size(row.test),
+                "difference": wording.size(row.test),
                 "p": p_text(row.test.p_value),
                 "exact p": p_text(row.test.p_exact),
                 "adjusted p": p_text(row.p_adjusted),
@@ -150,7 +149,7 @@ def slice_sentence(row: SliceRow, metric: str) -> str:
     if not row.n_to_settle:
         return told
     more = f"about {count(row.n_to_settle - row.n)} more such examples"
-    return f"{told} To settle this: {more}, enough {times(row.wanted_chance)}."
+    return f"{told} To settle this: {more}, enough {wording.times(row.wanted_chance)}."
 
 
 def _levels(row: SliceRow) -> str:
@@ -171,13 +170,13 @@ def slice_verdict(row: SliceRow) -> str:
             return verdict
     if standing != "could not have been seen" or row.chance_to_see is None:
         return f"{verdict}; {standing}"
-    lost = amount(row.margin, scale_of(row.test), sign=False)
-    return f"{verdict}; {standing}: would have found a loss of {lost} {times(row.chance_to_see)}"
+    lost = wording.amount(row.margin, wording.scale_of(row.test), sign=False)
+    return f"{verdict}; {standing}: would have found a loss of {lost} {wording.times(row.chance_to_see)}"
 
 
 def adjusted_p(row: SliceRow) -> str:
     """The p of a slice that decides."""
-    return "no test" if row.p_adjusted is None else f"adjusted p {p_phrase(row.p_adjusted)}"
+    return "no test" if row.p_adjusted is None else f"adjusted p {wording.p_phrase(row.p_adjusted)}"
 
 
 def elsewhere(found: SliceTable) -> Html:
@@ -210,40 +209,32 @@ def segments(found: Found) -> Html:
 
 def regression(comparison: Comparison) -> Html:
     """What the fine-tuned model changes in each slice field: in points, and as odds."""
-    made, numbers = [], ("points", "p", "odds ratio", "p of odds")
+    made, numbers, metric = [], ("points", "p", "odds ratio", "p of odds"), comparison.status_metric
     cluster = "cluster" if comparison.clustered else "example_id"
     how = {"cluster": cluster, "alpha": comparison.alpha}
+    right, test = "", comparison.tests.get(metric)
+    if test is not None and test.lower_is_better:  # right answers are counted: more is better
+        right = f"; counted are the right answers, those with a {label(metric)} of 0"
     for field in dict.fromkeys(name for one in comparison.pairs for name in one.base.slices):
         frame = regression_frame(comparison, field=field)
         if frame.empty:
             return note("No example is right or wrong, so there is nothing to regress.")
         linear, odds = linear_probability_table(frame, **how), gee_odds_table(frame, **how)
-        said = f"By {field}{_right(comparison)}"
-        made.append(table(regression_rows(linear, odds), caption=said, numeric=numbers))
-        made.append(note(" ".join(odds.notes)))
+        rows = regression_rows(linear, odds)
+        made += [table(rows, caption=f"By {field}{right}", numeric=numbers)]
+        made += [note(" ".join(odds.notes))]
     return joined(*made)
-
-
-def _right(comparison: Comparison) -> str:
-    """What is counted where the metric should fall: the answers that are right, so that more is better."""
-    metric = comparison.status_metric
-    if metric not in comparison.tests or not comparison.tests[metric].lower_is_better:
-        return ""
-    return f"; counted are the right answers, those with a {label(metric)} of 0"
 
 
 def regression_rows(linear: RegressionTable, odds: RegressionTable) -> list[Row]:
     """Both regressions side by side, one row a term; n/a where a model is always or never right."""
     by_term, rows = {row.term: row for row in odds}, []
     for row in linear:
-        other = by_term.get(row.term)
-        shown, ratio = (
-            {"term": row.term, "n": row.n, "points": wording.size(row), "p": _p(row)},
-            "n/a",
-        )
+        other, ratio = by_term.get(row.term), "n/a"
         if other is not None and other.estimate is not None and other.ci_low is not None:
             limits = f"{number(other.ci_low)} to {number(other.ci_high)}"
             ratio = f"{number(other.estimate)} ({limits})"
+        shown = {"term": row.term, "n": row.n, "points": wording.size(row), "p": _p(row)}
         rows.append({**shown, "odds ratio": ratio, "p of odds": _p(other)})
     return rows
 
@@ -277,21 +268,30 @@ def flips(noise: NoiseFloor) -> Html:
     told = note(f"{noise} {marks(noise)}")
     if not noise.n:
         return told
-    picture = drawn(
-        "flips",
-        noise_title(noise),
+    drawn = picture(
+        draw_flips,
         noise,
-        told=str(noise),
+        title=noise_title(noise),
+        alt=str(noise),
         subline="Share of answers that changed between two live passes over the same drawn examples. Bar: interval.",
         caption="Only the seeded draw enters the rates; regressed examples are asked besides, to mark each of them.",
     )
-    return joined(told, picture)
+    return joined(told, drawn)
+
+
+def draw_flips(noise: NoiseFloor, *, narrow: bool = False) -> Axes:
+    """How often each model's answer changed between two live passes: other words, and another verdict."""
+    rows = []
+    for role, one in noise.by_model.items():
+        for change, rate in (("other words", one.text_rate), ("right ↔ wrong", one.flip_rate)):
+            marks = mark_of(rate, "base" if role == "base" else "fine_tuned")
+            name, value = f"{role.capitalize()}: {change}", wording.share(rate.successes, rate.n)
+            rows.append(Track(name=name, under="", marks=marks, value=value))
+    return tracks.rate_axes(rows, narrow=narrow)
 
 
 def noise_title(noise: NoiseFloor) -> str:
     """How often the same question got another answer."""
-    if not noise.n:
-        return "The noise floor was not measured"
     flips = {role: one.flip_rate for role, one in noise.by_model.items()}
     parts = [f"{role}: {wording.share(one.successes, one.n)}" for role, one in flips.items()]
     return f"Asked twice, the verdict on an answer changed for {listed(parts)}"
@@ -327,29 +327,12 @@ def examples(frame: pd.DataFrame, *, most: int = 30, open_rows: int | None = 5) 
             f'the frame has no column {listed(lacking)}; need rows of comparison.to_frame(by="example")'
         )
     rows = frame_rows(frame.head(most))
-    counts = frame["status"].astype(str).value_counts().to_dict()
-    title = f"{examples_title(counts, len(rows))}. Marked: words that stand in only one of the two answers."
-    return table(rows, caption=title, numeric=("Similarity",), open_rows=open_rows)
-
-
-def examples_title(counts: Mapping[str, int], shown: int) -> str:
-    """How many examples of each status there are, and how many of them the table shows.
-
-    Example:
-        >>> examples_title({"fixed": 39}, 10)
-        '10 of the 39 examples that were fixed'
-    """
-    known = {status: n for status, n in counts.items() if n}
-    n = sum(known.values())
-    if not known:
-        return "No examples"
-    if set(known) == {"fixed"}:
-        return f"{count(shown)} of the {_examples(n)} that were fixed"
-    worse = set(known) == {"regressed"}
-    rest = f"; the {count(shown)} with the largest loss" if worse else f"; the first {count(shown)}"
-    told = listed([f"{count(one)} {status}" for status, one in known.items()])
-    head = f"{_examples(n)} got worse" if worse else f"{_examples(n)}: {told}"
-    return f"{head}{rest if shown < n else ''}"
+    counts = {name: n for name, n in frame["status"].astype(str).value_counts().items() if n}
+    told = listed([f"{count(n)} {status}" for status, n in counts.items()])
+    first = f"; the first {count(len(rows))}" if len(rows) < len(frame) else ""
+    title = f"{_examples(len(frame))}: {told}{first}" if len(frame) else "No examples"
+    caption = f"{title}. Marked: words that stand in only one of the two answers."
+    return table(rows, caption=caption, numeric=("Similarity",), open_rows=open_rows)
 
 
 def frame_rows(frame: pd.DataFrame) -> list[Row]:
@@ -373,7 +356,7 @@ def frame_rows(frame: pd.DataFrame) -> list[Row]:
             "Expected": _cut(row["expected"]),
             "Base": Html(base, old),
             "Fine-tuned": Html(tuned, new),
-            "Similarity": signed(None if pd.isna(moved) else moved),
+            "Similarity": wording.signed(None if pd.isna(moved) else moved),
             "Slice": ", ".join(str(row[name]) for name in slices if row[name] != NO_VALUE),
         }
         again = {"Asked again": row["asked_again"]} if "asked_again" in row else {}
@@ -397,55 +380,42 @@ def _answered(result: SliceTable, noise: NoiseFloor) -> Html:
 
 def answer_said(slices: SliceTable, noise: NoiseFloor) -> str:
     """The second chapter's answer: how many, where, what would settle the rest, and whether they hold."""
-    n = len(noise.marks)
-    lines = [f"{_examples(n) if n else 'No example'} got worse."]
-    if noise.by_model and not any(one.flip_rate.n for one in noise.by_model.values()):
-        lines = ["Nothing is right or wrong here, so no example can be shown to have got worse."]
-    if len(slices):
-        none = "No declared slice is shown worse on the primary metric"
-        none = slices_title(slices) if _asks_no_worse(slices) else none
-        lines += [_lost(row, slices.metric) for row in slices.worse] or [f"{none}."]
-    if elsewhere := [
-        f"{label(one.metric)} on {_lost_on(one)}" for one in slices.others if one.worse
-    ]:
-        lines.append(f"Also shown worse: {'; '.join(elsewhere)}.")
+    n, name = len(noise.marks), label(slices.metric)
+    lines = [f"{_examples(n)} got worse." if n else "No example is known to have got worse."]
+    for row in slices.worse:
+        change = wording.effect(row.test).replace(" (", ", ", 1).removesuffix(")")
+        moves = f"{name} {wording.moves(row.estimate or 0.0)} from {_levels(row)} over {_examples(row.n)}"
+        where = f"Worse on {wording.examples_of(row.slice)}"
+        lines.append(f"{where}: {moves} ({change}, {adjusted_p(row)}).")
+    if len(slices) and not slices.worse:
+        lines.append(f"{slices_title(slices)}.")
+    for one in (other for other in slices.others if other.worse):
+        sizes = [
+            (row.slice, wording.amount(row.estimate, wording.scale_of(row.test)))
+            for row in one.worse
+        ]
+        lost = listed([f"{wording.examples_of(where)} ({size})" for where, size in sizes])
+        lines.append(f"Also worse in {label(one.metric)}: {lost}.")
     lacking = [(row, row.n_to_settle - row.n) for row in slices if row.n_to_settle]
     if lacking:
-        often = times(lacking[0][0].wanted_chance)
-        more = [f"about {count(n)} more {examples_of(row.slice, n)}" for row, n in lacking]
+        often = wording.times(lacking[0][0].wanted_chance)
+        more = [f"about {count(n)} more {wording.examples_of(row.slice, n)}" for row, n in lacking]
         lines.append(f"To settle the other slices {often}: {listed(more)}.")
-    return " ".join([*lines, _held(noise)])
-
-
-def _lost(row: SliceRow, metric: str) -> str:
-    change = wording.effect(row.test).replace(" (", ", ", 1).removesuffix(")")
-    where = (
-        f"Worse on {examples_of(row.slice)}: {label(metric)} {wording.moves(row.estimate or 0.0)}"
-    )
-    return f"{where} from {_levels(row)} over {_examples(row.n)} ({change}, {adjusted_p(row)})."
-
-
-def _lost_on(table: SliceTable) -> str:
-    sizes = ((row.slice, amount(row.estimate, scale_of(row.test))) for row in table.worse)
-    return listed([f"{examples_of(name)} ({size})" for name, size in sizes])
-
-
-def _held(noise: NoiseFloor) -> str:
-    if not noise.n:
-        return "Whether the regressions hold when asked again was not measured."
-    n = Counter(noise.marks.values())
-    if not n["flips"] + n["stable"]:
-        return "No regression was asked again."
-    return f"Asked again, {n['flips']} of {plural(n['flips'] + n['stable'], 'regression')} flipped."
+    asked = Counter(noise.marks.values())
+    asked_again = asked["flips"] + asked["stable"]
+    held = f"Asked again, {asked['flips']} of {plural(asked_again, 'regression')} flipped."
+    if not asked_again:
+        held = "Whether the regressions hold when asked again was not measured."
+    return " ".join([*lines, held])
 
 
 def handed_on(record: Evidence | None) -> Html:
     """Whether this chapter's findings reached the benchmark's record, and what is still missing."""
     if record is None:
-        not_there = (
-            "the benchmark chapter has not written it for these answers and settings; run it first"
+        return note(
+            "Not added to comparison.json: the benchmark chapter has not written it for these answers and settings; "
+            "run it first."
         )
-        return note(f"Not added to comparison.json: {not_there}.")
     prices = "; ".join(f"{one.action}: {one.price}" for one in map(in_words, record.missing))
     return note(f"Missing: {prices}." if prices else "No undecided slice needs more examples.")
 
@@ -464,7 +434,7 @@ def marked(old: str, new: str) -> tuple[str, str]:
         True
     """
     if (runs := _runs(old, new)) is None:
-        return render_text(old), render_text(new)
+        return wording.render_text(old), wording.render_text(new)
     left = "".join(_part(text, "" if same else "del") for same, text, _ in runs)
     return left, "".join(_part(text, "" if same else "ins") for same, _, text in runs)
 
@@ -477,7 +447,7 @@ def merged(old: str, new: str) -> str:
         (1, 0)
     """
     if (runs := _runs(old, new)) is None:
-        return render_text(new)
+        return wording.render_text(new)
     return "".join(
         _part(left, "") if same else _part(left, "del") + _part(right, "ins")
         for same, left, right in runs
@@ -505,4 +475,5 @@ def _runs(old: str, new: str) -> _Runs | None:
 def _part(text: str, tag: str) -> str:
     if not text:
         return ""
-    return f"<{tag}>{render_text(text)}</{tag}>" if tag else render_text(text)
+    safe = wording.render_text(text)
+    return f"<{tag}>{safe}</{tag}>" if tag else safe

@@ -139,11 +139,15 @@ def titled(ax: Axes, title: str, *, narrow: bool = False, above: str = "") -> Ax
         narrow: Wrapped for a phone.
         above: What the y axis counts, upright above it.
     """
-    if above:
-        look = {"textcoords": "offset points", "color": COLOURS["muted"], "fontsize": 9}
-        ax.annotate(above, (0, 1), (0, 6), xycoords="axes fraction", **look)
     lines = textwrap.fill(wording.visible(title), 44 if narrow else 80, break_on_hyphens=False)
     ax.set_title(lines, parse_math=False, pad=24 if above else None)
+    return name_above(ax, above) if above else ax
+
+
+def name_above(ax: Axes, counted: str) -> Axes:
+    """Says what the y axis counts, upright above it."""
+    look = {"textcoords": "offset points", "color": COLOURS["muted"], "fontsize": 9}
+    ax.annotate(counted, (0, 1), (0, 6), xycoords="axes fraction", **look)
     return ax
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
@@ -17,7 +18,6 @@ from evalkit.stats.result import Result
 
 Spans = Sequence[tuple[float, float]]  # from y to y
 LONGEST_NAME = 34
-NARROW_LINE = 50  # characters of a name and its numbers that fit on one line of a phone
 BELOW_WORDS = 0.13  # how far below a row's middle the marks of a narrow figure lie, in rows
 
 _LINES = {  # role, width, order and dashes
@@ -92,6 +92,11 @@ def pass_zone(ax: Axes, low: float, high: float, *, spans: Spans = ()) -> None:
         ax.axvspan(low, high, color=COLOURS["pass_zone"], lw=0, zorder=0)
 
 
+def small(ax: Axes, x: float, y: float, text: str, *, va: Any, ha: Any = "center") -> None:
+    """A few words in the figure."""
+    ax.text(x, y, text, va=va, ha=ha, fontsize=9, color=COLOURS["muted"])
+
+
 def beside(ax: Axes, x: float, y: float, text: str, role: str) -> None:
     """Names a line at its end, a little to the right of it."""
     look = {"textcoords": "offset points", "va": "center", "fontsize": 9}
@@ -118,6 +123,13 @@ class Track:
     value: str
 
 
+def mark_of(test: Result | None, kind: str) -> tuple[Mark, ...]:
+    """A result's interval as the only mark of a row; none of a result without estimate."""
+    if test is None or test.estimate is None:
+        return ()
+    return (Mark(estimate=test.estimate, low=test.ci_low, high=test.ci_high, kind=kind),)
+
+
 def tracks_axes(
     tracks: Sequence[Track],
     limits: tuple[float, float],
@@ -127,23 +139,25 @@ def tracks_axes(
     narrow: bool,
 ) -> Axes:
     """Rows with their names at the left and numbers at the right; on phones both stand above the row."""
-    n, height = max(len(tracks), 1), (0.84 if _two_lines(tracks) else 0.66) if narrow else 0.46
-    _, ax = style.canvas(height * n + 0.95, narrow=narrow)
+    n = max(len(tracks), 1)
+    _, ax = style.canvas((0.84 if narrow else 0.46) * n + 0.95, narrow=narrow)
     ax.set(xlim=limits, ylim=(n - 0.45, -0.62), yticks=[])
     ax.set_xticks(list(ticks), [text(at) for at in ticks])
     for at in ticks:
         draw_line(ax, "tick", at, spans=spans(tracks, narrow=narrow))
+    least, most = limits
     for place, track in enumerate(tracks):
-        if narrow:
-            _name_above(ax, place, track, two_lines=_two_lines(tracks))
-        else:
-            _name_beside(ax, place, track)
+        _name(ax, place, track, narrow=narrow)
         for mark in track.marks:
             shift = 0.0 if len(track.marks) == 1 else 0.1 if mark.kind == "base" else -0.1
-            _drawn(ax, place + shift + BELOW_WORDS * narrow, mark, limits)
+            at = min(max(mark.estimate, least), most)
+            ends = (mark.low, mark.high)
+            low, high = (None if end is None else min(max(end, least), most) for end in ends)
+            beyond = (mark.estimate > most) - (mark.estimate < least)
+            y = place + shift + BELOW_WORDS * narrow
+            draw_interval(ax, y, at, low, high, mark.kind, beyond=beyond)
     if not tracks:
-        side, grey = ax.transAxes, COLOURS["muted"]
-        ax.text(0.5, 0.5, "nothing to draw", transform=side, ha="center", color=grey)
+        small(ax, sum(limits) / 2, 0, "nothing to draw", va="center")
     return ax
 
 
@@ -163,38 +177,45 @@ def dashed(ax: Axes, at: float, place: int, *, narrow: bool) -> None:
     draw_line(ax, "limit", at, spans=[(place - (0.07 if narrow else 0.3), place + 0.36)])
 
 
+def name_margin(ax: Axes, test: Result, margin: float) -> float:
+    """Names the margin above the rows, and returns where a loss of it lies."""
+    at = margin if test.lower_is_better else -margin
+    text = f"margin: {wording.loss_of(margin, test)} worse"
+    small(ax, at, ax.get_ylim()[1] - 0.05, text, va="bottom")
+    return at
+
+
 def difference_axes(
-    tracks: Sequence[Track],
-    *,
-    narrow: bool,
-    scales: Collection[str] = ("points",),
-    better: str = "right",
-    reach: float = 0.0,
+    tracks: Sequence[Track], tests: Iterable[Result], *, narrow: bool, reach: float = 0.0
 ) -> Axes:
-    """Rows on one scale with zero in the middle.
+    """Rows on one scale with zero in the middle; the axis says what is measured, and which side is good news.
 
     Args:
         tracks: The rows.
+        tests: What they show.
         narrow: For a phone.
-        scales: What the rows are: "points" of rates, "number" for scores such as similarity, or both.
-        better: The side of better differences: "right", "left" where less is better, "" where the rows differ in it.
         reach: How far from zero it shows at least, such as to a margin.
     """
+    tests = list(tests)
     marks = [one for track in tracks for one in track.marks]
     ends = [at for one in marks for at in (one.low, one.high, one.estimate) if at is not None]
     reach = min(max([abs(at) for at in ends] + [0.1, reach]) * 1.08, 1.02)
     most = 2.2 if narrow else 4.2  # ticks on either side of zero
     step = next(one for one in (0.05, 0.1, 0.2, 0.25, 0.5) if reach / one <= most)
     ticks = [at * step for at in range(-int(reach / step), int(reach / step) + 1)]
-    numbers = set(scales) == {"number"}
+    scales = {wording.scale_of(one) for one in tests}
+    numbers = scales == {"number"}
     text = wording.signed if numbers else lambda at: wording.points(at, 0)
     ax = tracks_axes(tracks, (-reach, reach), ticks, text, narrow=narrow)
     draw_line(ax, "zero", spans=spans(tracks, narrow=narrow))
     unit = "points (of scores: hundredths)" if "number" in scales else "points"
-    unit = "" if numbers else unit
-    sides = {"right": "worse ←  {}  → better", "left": "better ←  {}  → worse", "": "{}"}[better]
-    before, below = ("", f"\n{unit}") if narrow else (f"{unit}, " if unit else "", "")
-    ax.set_xlabel(sides.format(f"{before}fine-tuned − base") + below)
+    told, below = "fine-tuned − base", "" if numbers else f"\n{unit}"
+    if below and not narrow:
+        told, below = f"{unit}, {told}", ""
+    falls = {one.lower_is_better for one in tests}
+    if len(falls) == 1:
+        told = f"better ←  {told}  → worse" if True in falls else f"worse ←  {told}  → better"
+    ax.set_xlabel(told + below)
     return ax
 
 
@@ -242,9 +263,8 @@ class Intervals:
             pass_zone(ax, self.zone, 1, spans=place)
         if self.zone is not None and self.zone < (self.even or 0.0):
             draw_line(ax, "limit", self.zone, spans=place)
-            look = {"va": "bottom", "ha": "right", "fontsize": 9, "color": style.COLOURS["muted"]}
             told = f"margin: {wording.percent(self.zone)}"
-            ax.text(self.zone, ax.get_ylim()[1], told, **look)
+            small(ax, self.zone, ax.get_ylim()[1], told, va="bottom", ha="right")
         if self.even is not None:
             draw_line(ax, "zero", self.even, spans=place)
         ax.set_xlabel((narrow and self.axis_narrow) or self.axis)
@@ -252,54 +272,30 @@ class Intervals:
 
     def _track(self, name: str, one: Result) -> Track:
         low, high = (wording.value_of(one, end).rstrip("%") for end in (one.ci_low, one.ci_high))
-        mark = Mark(
-            estimate=one.estimate or 0.0,
-            low=one.ci_low,
-            high=one.ci_high,
-            kind=self.kinds.get(name, "fine_tuned"),
-        )
+        marks = mark_of(one, self.kinds.get(name, "fine_tuned"))
         value = f"{wording.value_of(one, one.estimate)} ({low} to {high})"
-        return Track(name=name, under=f"n = {wording.count(one.n)}", marks=(mark,), value=value)
+        return Track(name=name, under=f"n = {wording.count(one.n)}", marks=marks, value=value)
 
 
 def _known(rows: Mapping[str, Result | None]) -> list[tuple[str, Result]]:
     return [(name, one) for name, one in rows.items() if one and one.estimate is not None]
 
 
-def _drawn(ax: Axes, y: float, mark: Mark, limits: tuple[float, float]) -> None:
-    least, most = limits
-    ends = (mark.low, mark.high)
-    low, high = (None if end is None else min(max(end, least), most) for end in ends)
-    at = min(max(mark.estimate, least), most)
-    beyond = (mark.estimate > most) - (mark.estimate < least)
-    draw_interval(ax, y, at, low, high, mark.kind, beyond=beyond)
-
-
-def _name_above(ax: Axes, place: int, track: Track, *, two_lines: bool) -> None:
-    side, first = ax.get_yaxis_transform(), place - (0.4 if two_lines else 0.3)
-    second = place - 0.2 if two_lines else first
-    look = {"transform": side, "va": "center", "fontsize": 9}
-    ax.text(0, first, _short(track.name), **look | {"weight": "bold", "fontsize": 9.2})
-    ax.text(1, second if _too_long(track) else first, track.value, ha="right", **look)
-    if track.under:
-        ax.text(0, second, track.under, color=COLOURS["muted"], **look)
-
-
-def _name_beside(ax: Axes, place: int, track: Track) -> None:
-    side, y = ax.get_yaxis_transform(), place - 0.14 if track.under else place
-    look = {"transform": side, "va": "center"}
-    ax.text(-0.03, y, _short(track.name), ha="right", weight="bold", **look)
-    grey, value = COLOURS["muted"], track.value
-    ax.text(-0.03, place + 0.22, track.under, ha="right", fontsize=9, color=grey, **look)
-    ax.text(1.03, place, value, ha="left", fontsize=9.4, **look)
-
-
-def _two_lines(tracks: Sequence[Track]) -> bool:
-    return any(track.under or _too_long(track) for track in tracks)
-
-
-def _too_long(track: Track) -> bool:
-    return len(_short(track.name)) + len(track.value) > NARROW_LINE
+def _name(ax: Axes, place: int, track: Track, *, narrow: bool) -> None:
+    """Its name, what stands under it and its numbers: around the row, on a phone above it."""
+    name = wording.visible(track.name)
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 9}
+    bold: dict[str, Any] = look | {"weight": "bold", "fontsize": 9.5}
+    grey: dict[str, Any] = look | {"color": COLOURS["muted"]}
+    if narrow:
+        ax.text(0, place - 0.4, name, **bold)
+        ax.text(0, place - 0.2, track.under, **grey)
+        ax.text(1, place - 0.2, track.value, ha="right", **look)
+        return
+    ax.text(-0.03, place - 0.14 if track.under else place, name, ha="right", **bold)
+    ax.text(-0.03, place + 0.22, track.under, ha="right", **grey)
+    ax.text(1.03, place, track.value, ha="left", **look)
 
 
 def empty_axes(text: str, *, narrow: bool) -> Axes:
@@ -320,8 +316,3 @@ def round_ticks(
     """About n round numbers between two limits."""
     round_numbers = MaxNLocator(n, steps=list(steps)).tick_values(low, high)
     return [float(at) for at in round_numbers if low <= at <= high]
-
-
-def _short(name: str) -> str:
-    name = wording.visible(name)
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

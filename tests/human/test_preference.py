@@ -79,7 +79,7 @@ def test_one_rater_is_the_sign_test_with_identical_answers_as_ties(new_round, ra
     ("size", "conclusion", "title"),
     [
         # every second pair won: 50%, of 100 pairs 40.4% to 59.6%, of 10 far wider
-        (100, "not worse", "1 rater prefers the replacement’s answers in no less than 35.0% of pairs: they win 50.0%"),
+        (100, "not worse", "The replacement’s answers win no less than 35.0% of pairs: the fine-tuned answers win 50.0%"),
         (10, "not shown", "Not shown that the replacement is no worse"),
     ],
 )  # fmt: skip
@@ -109,7 +109,7 @@ def test_people_are_read_against_an_even_split_less_the_margin(
         (0.15, "The replacement’s answers win no less than 35.0% of pairs: "),
         (
             0.02,
-            "Not shown that the replacement is no worse: a win rate below 48.0% is not ruled out; ",
+            "Not shown that the replacement is no worse (a win rate below 48.0% is not ruled out): ",
         ),
     ],
 )
@@ -119,7 +119,7 @@ def test_a_round_of_identical_pairs_speaks_for_no_rater(new_round, margin, said)
     found = read_preference(round_, margin=margin)
     why = "nobody was asked, as both answers are identical in each of 40 pairs, a tie counted half."
     assert human.headline(found) == said + why
-    assert "0 rater" not in human.answer_said(found) + human.population_said(found)
+    assert "0 rater" not in human.answer_said(found) + human.population(found).text
     assert [one.kind for one in found.missing] == ["nothing_to_rate"] * (margin != 0.15)
 
 
@@ -401,10 +401,8 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
     )
     assert "Name another rating_round" in human.answer_said(stale)
     assert in_words(stale.missing[0]).price == "20 pairs, about 0.3 hours a rater at 60 s a pair"
-    assert (
-        human.metrics_title(stale)
-        == "Not compared with the benchmark: the votes are on other answers"
-    )
+    told = "Not compared with the benchmark: the votes are on other answers"
+    assert told in human.metric_agreement(stale).body
     assert (
         stale.metrics == stale.disagreements == ()
     )  # today's metrics say nothing about yesterday's answers
@@ -458,55 +456,37 @@ def test_every_state_has_its_sentences(new_round, rate, likes):
         read_preference(locked(new_round(), rate, {"rater1": judge}), slice_fields=["kind"])
         for judge in judges
     ]
-    names = (
-        "answer_said",
-        "headline",
-        "sides_title",
-        "agreement_title",
-        "reasons_title",
-        "slices_title",
-        "raters_title",
-        "length_said",
-        "seal_said",
-    )
+    shown = (human.sides, human.agreement, human.reasons, human.preference_slices, human.raters)
+    shown += (human.length, human.seal, human.win_rate, human.population)
     for found in states:
-        for name in names:
-            text = getattr(human, name)(found)
-            assert text
+        for text in (human.answer_said(found), *(show(found).text for show in shown)):
+            assert text or not found.raters
             assert "None" not in text
             assert "nan" not in text
 
 
 def test_titles_agree_with_what_stands_below_them(new_round, rate, likes, results):
     nothing = read_preference(None)
-    titles = (
-        "headline",
-        *(f"{one}_title" for one in ("sides", "agreement", "reasons", "slices", "raters")),
-    )
-    for name in (*titles, "length_said"):
-        assert getattr(human, name)(nothing).rstrip(".") == "No result yet"
-    assert (
-        human.metrics_title(nothing)
-        == human.disagreements_title(nothing)
-        == "Not compared with the benchmark before the round is locked"
-    )
+    shown = (human.win_rate, human.sides, human.agreement, human.reasons, human.preference_slices)
+    shown += (human.raters, human.length, human.population)
+    shown += (human.metric_agreement, human.disagreements)
+    for show in shown:
+        assert "No result yet" in show(nothing).body, show.__name__
     given = {"base_results": results(), "ft_results": results(who="tuned")}
     agreed = read_preference(
         locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone"]), **given
     )
-    assert (
-        human.disagreements_title(agreed)
-        == "On no pair do people and the metric prefer different answers"
-    )
+    assert not agreed.disagreements
     assert "<figure" in human.reasons(agreed).body
     tied = read_preference(
         locked(new_round(), rate, {"rater1": lambda _: "tie"}, reasons=["tone"]), **given
     )
-    assert human.reasons_title(tied) == "Reasons were given only with votes for neither answer"
+    assert human.reasons_title(tied) == "No reasons were given with votes for either answer"
     assert "<figure" not in human.reasons(tied).body
     apart = read_preference(locked(new_round(), rate, {"rater1": likes("base")}), **given)
-    assert human.disagreements_title(apart) == "People and the metric prefer different answers"
-    assert human.reasons_title(apart) == "No reasons were given"
+    assert "Pairs on which people and the metric" in human.disagreements(apart).body
+    assert apart.disagreements
+    assert "No reasons were given" in human.reasons_title(apart)
     told = human.metric_agreement(agreed).text.splitlines()[1:]
     assert [line.split("  ")[0] for line in told] == ["exact match", "format", "similarity"]
 
@@ -602,7 +582,7 @@ def test_the_page_speaks_of_these_raters_and_shows_each(new_round, rate, likes):
     }  # fmt: skip
     assert "3 raters" in human.headline(found)
     assert found.rater_sample.verdict == "no difference shown"
-    assert "raters like them are not shown to prefer either" in human.population_said(found)
+    assert "raters like them are not shown to prefer either" in human.population(found).text
     one = read_preference(locked(new_round(), rate, {"rater1": likes("tuned")}))
     assert "1 rater prefers" in human.headline(one)
-    assert "speaks for nobody else" in human.population_said(one)
+    assert "speaks for nobody else" in human.population(one).text

@@ -79,7 +79,7 @@ def test_votes_of_another_round_are_found_before_the_lock(new_round, rate):
     with (round_.folder / "votes/rater1.jsonl").open("a") as file:
         file.write((other.folder / "votes/rater1.jsonl").read_text())
     for read in (round_.progress, round_.lock):
-        with pytest.raises(DataError, match="not of this round"):
+        with pytest.raises(DataError, match="is of another round"):
             read()
     assert not round_.locked
 

@@ -108,7 +108,7 @@ def test_a_figure_with_what_xml_forbids_is_still_xml():
         axes.set(title=f"t{NOT_SEEN}", xlabel=f"x{NOT_SEEN}")
         return axes
 
-    made = show.figure.picture(plot, alt=NOT_SEEN, caption=NOT_SEEN, subline=NOT_SEEN, phone=False)
+    made = show.figure.picture(plot, alt=NOT_SEEN, caption=NOT_SEEN, subline=NOT_SEEN)
     svg = base64.b64decode(re.search(r"svg\+xml;base64,([^\"]*)", made.body)[1])
     drawn = "".join(ElementTree.fromstring(svg).itertext())  # raises for what XML forbids
     assert "\\ufffe" in drawn

@@ -62,13 +62,13 @@ def test_examples_are_shown_in_the_order_of_the_frame(comparison):
     examples = comparison.to_frame(by="example")
     worse = examples[examples["status"] == "regressed"].iloc[::-1]
     made = show.examples(worse)
-    assert "6 examples got worse" in made.body
+    assert "6 examples: 6 regressed" in made.body
     ids = [line.split()[0] for line in made.text.splitlines()[1:] if line.startswith("e")]
     assert ids == ["e50", "e40", "e30", "e20", "e10", "e0"]
     assert "Asked again" not in made.body
     assert "<img src=x" not in made.body
     fixed = show.examples(examples[examples["status"] == "fixed"], most=10)
-    assert "10 of the 30 examples that were fixed" in fixed.body
+    assert "30 examples: 30 fixed; the first 10" in fixed.body
     assert "No examples" in show.examples(examples.head(0)).body
     assert "30 fixed" in show.examples(examples).body
 

@@ -51,9 +51,7 @@ def found(tmp_path_factory):
 def test_a_figures_title_is_its_conclusion(found, name, narrow):
     with style():
         ax = drawn(name, found, narrow=narrow)
-    conclusion = (
-        human.headline(found) if name == "win_rate" else getattr(human, f"{name}_title")(found)
-    )
+    conclusion = FIGURES[name](found).title if name in FIGURES else human.reasons_title(found)
     assert ax.get_title(loc="left").replace("\n", " ") == conclusion
     pyplot.close("all")
 

@@ -23,7 +23,7 @@ from evalkit.study import Study
 SENTENCES = {
     "rates title": shown.rates_title,
     "differences title": shown.differences_title,
-    "cells title": lambda found: shown.cells_title(found.cells),
+    "cells title": shown.cells_title,
     "similarity title": shown.similarity_title,
     "scatter title": lambda found: shown.scatter_title(found, "similarity"),
     "detectable": shown.detectable_title,
@@ -262,7 +262,7 @@ def test_the_table_of_slices_says_what_its_prices_buy(comparison_in):
         regressions.slices_caption(slice_table(found, margin=margin)) for margin in (0.05, None)
     )
     assert with_margin == (
-        "Every slice, exact match; to settle it: shows it no worse than 5.0 points, or worse, "
+        "Every slice, exact match (differences of rates in points); to settle it: shows it no worse than 5.0 points, or worse, "
         "with power 80% at the rates seen"
     )
     assert "shows the difference, with power 80%" in without
@@ -434,7 +434,7 @@ def test_two_equal_laws_of_latency_are_no_fall():
     title = shown.spread_title(found, "latency_ms")
     assert title.startswith(f"No difference in latency shown: {wording.signed(test.estimate)} ms")
     assert "95% interval" in title
-    assert "Median: base" in show.spread(found, "latency_ms").text
+    assert "Median (middle 90%): Base 92" in show.spread(found, "latency_ms").text
 
 
 def test_a_shift_of_every_example_is_a_fall_whatever_the_spread_between_examples():
