@@ -131,12 +131,13 @@ def _of_ratings(one: Missing) -> Said:
     if one.margin is not None:
         seen = f"a win rate below {percent(0.5 - one.margin)} is not ruled out"
     seen += f" with {plural(one.n or 0, 'item')}"
-    action, price = "Rate more pairs, in another rating_round", _rating(one)
+    pairs, price = plural(one.needed or 0, "pair"), _rating(one)
+    action = f"Rate {pairs} in another rating_round" if one.needed else "Rate more pairs"
     if one.kind == "no_ratings_would":
         price = "no number of ratings would: the win rate seen is a loss of the margin"
     elif one.kind == "even_split":
         action = "Look for a larger effect"
-        price = f"more than {plural(one.needed or 0, 'pair')} at so even a split"
+        price = f"more than {pairs} at so even a split"
     if one.there is not None:
         price += f"; the test set has only {plural(one.there, 'pair')} with different answers"
     return Said(action, seen, price)

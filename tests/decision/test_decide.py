@@ -253,7 +253,7 @@ def test_leaks_and_careless_raters_stand_beside_the_verdict(evidence):
     )
     assert spoken.warnings(decision) == [
         "The test set has 3 examples from the training file.",
-        "1 test prompt has different expected answers.",
+        "The test set has 1 prompt with different expected answers.",
         "1 of 2 raters looks careless: anna.",
     ]
     assert decide(found, study="tiny", rules=Rules(careless_raters="holds")).verdict == "not yet"

@@ -162,7 +162,7 @@ def test_an_open_round_shows_progress_and_nothing_else(new_round, rate, likes, t
     record = human_evidence(found, study="s", models={}, bound_to={"base": "x"})
     assert record.primary is None
     assert "win_rate" not in as_json(record.details)
-    assert in_words(record.missing[0]).price == "22 ratings, then lock the round"
+    assert in_words(record.missing[0]).price == "22 ratings, then lock it"
     assert human.answer_said(found) == human.withheld_said(found)
     with pytest.raises(DesignError):
         ratings.unblind(round_)
@@ -344,7 +344,7 @@ def test_what_would_settle_it_is_priced_in_pairs_of_a_new_round(thirteen_of_twen
     )
     assert (
         in_words(found.missing[0]).price
-        == "90 pairs, about 14 minutes a rater at the 9 s a pair of this round"
+        == "90 pairs, about 0.2 hours a rater at 9 s a pair"
     )  # 90 * 9 / 60 = 13.5
 
 
@@ -369,10 +369,7 @@ def test_a_price_is_capped_by_the_pairs_the_test_set_has(thirteen_of_twenty, res
     found = read_preference(
         round_, base_results=results(same=same), ft_results=results(who="tuned", same=same)
     )
-    assert (
-        in_words(found.missing[0]).action
-        == "Add examples to the test set, then rate 90 pairs in another rating_round"
-    )
+    assert in_words(found.missing[0]).action == "Rate 90 pairs in another rating_round"
     assert in_words(found.missing[0]).price.endswith(
         "; the test set has only 32 pairs with different answers"
     )
