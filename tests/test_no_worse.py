@@ -340,7 +340,7 @@ def test_half_a_question_is_refused_with_what_it_needs(tmp_path):
     for said, told in (
         ({"question": "no_worse"}, "question_margin: got 0; question: no_worse needs"),
         ({"question": "no_worse", "question_margin": 2}, "question_margin: got 2"),
-        ({"question": "equal"}, "need better or no_worse"),
+        ({"question": "equal"}, "need 'better' or 'no_worse'"),
         ({"retires_on": "soon"}, "need a date such as 2027-01-15"),
     ):
         with pytest.raises((DesignError, DataError), match=told):

@@ -11,8 +11,7 @@ from evalkit.answers.evaluation import prices_of
 from evalkit.decision import Rules
 from evalkit.errors import DataError, DesignError
 from evalkit.files import LARGEST, read_yaml
-from evalkit.report.notebook import checked_parameters
-from evalkit.study import Study
+from evalkit.study import Study, checked
 
 NONE = [".nan", ".NaN", ".inf", "-.inf", str(10**400), "1.0e+400", str(-(2**64))]
 
@@ -43,8 +42,8 @@ def test_a_file_with_a_number_that_is_none_is_refused_by_name(tmp_path, number):
 def test_a_parameter_that_is_no_number_is_refused_before_anything_runs(value):
     for kind in (float, int) if isinstance(value, int) else (float,):
         with pytest.raises(DesignError, match=r"slice_margin: got .*; need"):
-            checked_parameters({"slice_margin": value}, {Path("a"): {"slice_margin": kind}})
-    checked_parameters({"seed": LARGEST}, {Path("a"): {"seed": int}})
+            checked({"slice_margin": value}, types={"slice_margin": kind})
+    checked({"seed": LARGEST}, types={"seed": int})
 
 
 @pytest.mark.parametrize("price", ["nan", "inf", float("nan"), 10**400, -1])

@@ -84,7 +84,7 @@ def test_rows_that_differ_in_their_tools_alone_are_two_calls(file_of, tmp_path):
     with FaultyServer(lambda _: "tool call") as server:
         run(server, path, journal=journal)
     assert [one.body.get("tools") for one in server.hits] == [[WEATHER], [other], None]
-    assert len(read_journal(journal).by_key()) == 3
+    assert len({one.key for one in read_journal(journal).entries}) == 3
     assert len({one.example_id for one in read_examples(path).examples}) == 3
 
 
@@ -135,13 +135,13 @@ def test_all_a_row_may_say_of_a_request_is_sent(file_of):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"temperature": 0.7}, "its own temperature, which cannot be sent for one row alone"),
-        ({"stop": ["x"]}, "its own stop"),
-        ({"tools": "[]"}, "tools is a text, which cannot be sent; write a list of objects"),
-        ({"tools": ["weather"]}, "tools has a text in it"),
-        ({"parallel_tool_calls": "no"}, "parallel_tool_calls is a text"),
-        ({"response_format": "json"}, "response_format is a text.* write an object"),
-        ({"tool_choice": 1}, "tool_choice is a number"),
+        ({"temperature": 0.7}, "temperature stands beside the messages, from where it is not sent"),
+        ({"stop": ["x"]}, "stop stands beside the messages"),
+        ({"tools": "[]"}, "tools: Expected array, got str"),
+        ({"tools": ["weather"]}, r"tools\[0\]: Expected object, got str"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls: Expected bool, got str"),
+        ({"response_format": "json"}, "response_format: Expected object, got str"),
+        ({"tool_choice": 1}, r"tool_choice: Expected str \| object, got int"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_by_name(file_of, more, told):

@@ -6,19 +6,21 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from typing import BinaryIO, Literal, NoReturn, get_args
+from typing import Annotated, Any, BinaryIO, Literal, get_args
+
+import msgspec
 
 from evalkit.answers import shapes
-from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableError, shown
+from evalkit.answers.shapes import NOTHING, REQUEST, ROLES, SYSTEM, UnusableError
 from evalkit.conversation import spoken, thoughts_and_answer
 from evalkit.errors import DataError, DesignError
-from evalkit.files import DoubledNameError, JsonObject, canonical, finite, once_each
+from evalkit.files import JsonObject, canonical, from_json
 from evalkit.records import Brief, Example
 from evalkit.wording import cleaned, count, flattened, listed, plural, visible
 
@@ -26,23 +28,37 @@ SystemPromptMode = Literal["auto", "prepend", "replace"]
 FEW = 100  # below this single rows have too much influence
 MAX_LINE_BYTES = 16 * 2**20  # some 4 million tokens: no model reads that, and it fills no memory
 NOT_SENT = {  # what is asked of all rows alike; a row that says otherwise would be asked something else than it says
-    "temperature",
-    "top_p",
-    "top_k",
-    "max_tokens",
-    "max_completion_tokens",
-    "stop",
-    "logit_bias",
-    "frequency_penalty",
-    "presence_penalty",
-    "reasoning_effort",
-    "modalities",
-    "web_search_options",
+    *("temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "stop"),
+    *("logit_bias", "frequency_penalty", "presence_penalty", "reasoning_effort"),
+    *("modalities", "web_search_options", *SYSTEM),
 }
-_NO_TEXT = {"role", "content", "name", "weight", "id", "type"}
-_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+_NO_TEXT = {"role", "content", "name", "weight", "id", "type", "text"}
 _LISTED = 100
 _ALIKE = 3  # rows with the very same fault, from which only the first is named
+_FORM = (
+    f'a row is {{"messages": [{{"role": ..., "content": "..."}}, ...]}} with roles {listed([*ROLES])}; '
+    "docs/data-formats.md names what else it may hold"
+)
+_Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+
+
+class _Message(msgspec.Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Any] | None = None
+
+
+class _Row(msgspec.Struct):
+    """What a row may hold, of which type."""
+
+    messages: list[_Message]
+    id: _Text | int | None = None
+    also_right: list[_Text] = []
+    tools: list[JsonObject] = []
+    tool_choice: str | JsonObject = ""
+    parallel_tool_calls: bool = False
+    response_format: JsonObject = {}
+    functions: list[JsonObject] = []
+    function_call: str | JsonObject = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +140,13 @@ def read_examples(
         DesignError: An unknown mode, a limit that is no whole number of 0 or more, a
             prompt that is no text, or a cluster field that is no name.
     """
-    is_whole = isinstance(limit or 0, Integral)
-    if system_prompt_mode not in get_args(SystemPromptMode) or not is_whole or (limit or 0) < 0:
+    is_limit = limit is None or (isinstance(limit, Integral) and limit >= 0)
+    is_text = isinstance(system_prompt, str) and isinstance(cluster_field or "", str)
+    if not (is_text and is_limit and system_prompt_mode in get_args(SystemPromptMode)):
         raise DesignError(
-            f"system_prompt_mode {system_prompt_mode!r}, limit {limit!r}: need auto, prepend or replace; 0 or more"
+            f"system_prompt {system_prompt!r}, cluster_field {cluster_field!r}, system_prompt_mode {system_prompt_mode!r}, "
+            f"limit {limit!r}: need a text, a field's name, auto, prepend or replace, and a whole number of 0 or more"
         )
-    if not isinstance(system_prompt, str):
-        raise DesignError(f"system_prompt {system_prompt!r}: need a text, '' for none")
-    if not isinstance(cluster_field or "", str):
-        raise DesignError(f"cluster_field {cluster_field!r}: need the name of one field")
     prompt, cluster = cleaned(system_prompt)[0], cluster_field or None
     how = (Path(path), prompt, system_prompt_mode, tuple(slice_fields), cluster)
     reader, kept = _Reader(*how), list[Example]()
@@ -179,7 +193,7 @@ def looks_otherwise(path: str | Path) -> str:
     if what := next((what for fits, what in seems if fits), ""):
         return what
     with suppress(UnusableError):
-        return shapes.guess(_parsed(first))
+        return shapes.guess(row) if isinstance(row := _parsed(first), dict) else ""
     return ""
 
 
@@ -223,12 +237,23 @@ class _Reader:
                 self.problems.append(Problem(line=line, problem=why.problem, remedy=why.remedy))
 
     def _example(self, line: int, row: JsonObject) -> Example:
+        _check_form(row)
         prompt, last = _messages(row)
         expected = thoughts_and_answer(cleaned(spoken(last))[0])[1] if last else ""
         if last and not expected.strip():
-            raise UnusableError("the expected answer is nothing but thoughts", "write the answer")
-        also = _also_right(row, expects=last is not None)
-        asked = _request(row, self.labels)
+            raise _empty("the expected answer", last)
+        also = tuple(dict.fromkeys(row.get("also_right") or list[str]()))
+        if also and not last:
+            remedy = "end the messages with the first right answer, as the assistant's"
+            raise UnusableError("also_right stands beside no expected answer", remedy)
+        for name in sorted(NOT_SENT & row.keys() - {*self.labels}):
+            if row[name] not in NOTHING:
+                raise UnusableError(
+                    f"{name} stands beside the messages, from where it is not sent",
+                    "say a system prompt in the messages (`evalkit convert` puts it there), a parameter for all rows in "
+                    "study.yaml or request.yaml, a label in metadata",
+                )
+        asked = {name: row[name] for name in REQUEST if row.get(name) not in NOTHING}
         labels = self._labels_of(row)
         example_id = self._identity(line, row, asked)
         self.requests.update(asked.keys())
@@ -254,18 +279,14 @@ class _Reader:
 
     def _identity(self, line: int, row: JsonObject, asked: JsonObject) -> str:
         own = row.get("id")
-        if own is None:
+        example_id = "" if own is None else str(own)
+        if not example_id:
             digest = _digest(_with(row["messages"], asked)).hex()[:16]
             self.repeats[digest] += 1
             n = self.repeats[digest]
             example_id = digest if n == 1 else f"{digest}-{n}"
-        elif isinstance(own, bool) or not isinstance(own, str | int) or not str(own).strip():
-            need = "make it a text or a whole number, or leave it out"
-            raise UnusableError(f"id is {shown(own)}", need)
-        else:
-            example_id = str(own)
         if (first := self.lines_by_id.setdefault(example_id, line)) != line:
-            problem = f"id {shown(own)} stands on line {first} too"
+            problem = f"id {shapes.shown(own)} stands on line {first} too"
             raise UnusableError(problem, "give each row an id of its own")
         return example_id
 
@@ -402,48 +423,38 @@ def _skipped(file: BinaryIO) -> int:
 
 
 def _parsed(raw: bytes) -> JsonObject:
-    one_object = "write one JSON object on each line"
     try:
-        text = raw.decode("utf-8")
-        how = {"parse_constant": _no_constant, "parse_float": finite}
-        row = json.loads(text, object_pairs_hook=once_each, **how)
-    except DoubledNameError as why:
-        raise UnusableError(str(why), "keep one of them") from None
-    except UnicodeDecodeError as why:
-        told = f"not UTF-8 (byte {why.start + 1} is 0x{raw[why.start]:02x})"
-        raise UnusableError(told, "save the file as UTF-8") from why
-    except json.JSONDecodeError as why:
-        raise UnusableError(f"not JSON: {why.msg}, column {why.colno}", one_object) from why
-    except RecursionError as why:
-        remedy = "write one JSON object with a list of messages"
-        raise UnusableError("nested too deeply", remedy) from why
+        row = from_json(raw.decode())
     except ValueError as why:
-        raise UnusableError("a number too long to read", "write it as text") from why
-    if not isinstance(row, dict):
-        remedy = 'write {"messages": [...]} on each line'
-        raise UnusableError(f"{_kind(row)}, not a JSON object", remedy)
+        raise UnusableError(
+            f"not JSON ({why})", "write one JSON object on each line, as UTF-8"
+        ) from why
     if (b"\\ud" in raw or b"\\uD" in raw) and cleaned(json.dumps(row, ensure_ascii=False))[1]:
         problem = "holds half a character (a lone surrogate), which no file can keep"
         raise UnusableError(problem, "mend the export that cut it")
     return row
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise UnusableError(f"{name} is not JSON", "write null, or leave it out")
+def _check_form(row: JsonObject) -> None:
+    """Every field of its type; one that is null or empty is not said."""
+    said = row
+    if isinstance(row, dict):
+        said = {name: one for name, one in row.items() if one not in NOTHING}
+    try:
+        msgspec.convert(said, _Row)
+    except msgspec.ValidationError as why:
+        told, _, place = str(why).replace("`", "").partition(" - at $.")
+        raise UnusableError(f"{place or 'the row'}: {told}", _FORM) from why
 
 
 def _messages(row: JsonObject) -> tuple[list[JsonObject], JsonObject | None]:
     """The row's prompt, checked, and its last message when that is the expected answer; None when nothing is expected."""
-    messages = row.get("messages")
-    if messages is None:
-        there = listed(list(row)[:5]) or "nothing"
-        remedy = "write the chat as a list named messages"
-        raise UnusableError(f"no 'messages'; the row has {there}", remedy)
-    if not isinstance(messages, list) or not messages:
-        what = "empty" if messages == [] else _kind(messages)
-        raise UnusableError(f"messages is {what}", "write a list of messages")
-    for number, message in enumerate(messages, start=1):
-        _check_message(number, message)
+    messages = row["messages"]
+    for number, one in enumerate(messages, start=1):
+        content = one.get("content")
+        is_call = one.get("tool_calls") or one.get("function_call")
+        if not (flattened(content).strip() or isinstance(content, list) or is_call):
+            raise _empty(f"message {number} (role {one['role']!r})", one)
     said = [  # exports write every name a message may have, most of them null
         {k: v for k, v in one.items() if k == "content" or (k != "weight" and v is not None)}
         for one in messages
@@ -458,90 +469,19 @@ def _messages(row: JsonObject) -> tuple[list[JsonObject], JsonObject | None]:
         return said, None
     if len(said) == 1:
         raise UnusableError("nothing stands before the expected answer", "add the user's message")
-    if not spoken(messages[-1]).strip():
-        raise _empty("the expected answer", messages[-1])
     return said[:-1], last
-
-
-def _check_message(number: int, message: object) -> None:
-    what = f"message {number}"
-    if not isinstance(message, dict):
-        remedy = "write it as an object with role and content"
-        raise UnusableError(f"{what} is {_kind(message)}", remedy)
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        raise UnusableError(f"{what} has role {shown(role)}", f"use one of {listed([*ROLES])}")
-    if content is not None and not isinstance(content, str | list):
-        raise UnusableError(f"{what} has content that is {_kind(content)}", "write it as text")
-    is_call = message.get("tool_calls") or message.get("function_call")
-    if not flattened(content).strip() and not isinstance(content, list) and not is_call:
-        raise _empty(f"{what} (role {role!r})", message)
 
 
 def _empty(what: str, message: JsonObject) -> UnusableError:
     """A message without text or tool call: what it has under another name is no reason to remove the row."""
     content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    names = [name for name in message if name not in _NO_TEXT and message[name] not in NOTHING]
-    names += [str(name) for part in parts if isinstance(part, dict) for name in part]
-    names = [*dict.fromkeys(name for name in names if name not in {"type", "text"})]
-    if names:
-        return UnusableError(
-            f"{what} has no text in its content; it has {listed(names[:5])}",
-            'write text as content, or as parts {"type": "text", "text": ...}; a call of a tool as tool_calls',
-        )
-    remedy = "write its content, or remove the row"
-    if message["role"] == "assistant":
-        remedy = "write its content; a row of which nothing is expected ends with the question"
-    return UnusableError(f"{what} is empty", remedy)
-
-
-def _also_right(row: JsonObject, *, expects: bool) -> tuple[str, ...]:
-    """Further right answers, which a row lists beside the expected one."""
-    given = row.get("also_right")
-    if given in (None, []):
-        return ()
-    if not isinstance(given, list) or not all(isinstance(x, str) and x.strip() for x in given):
-        problem = f"also_right is {shown(given)}"
-        raise UnusableError(problem, "write a list of texts, none of them empty")
-    if not expects:
-        raise UnusableError(
-            "also_right stands beside no expected answer",
-            "end the messages with the first right answer, as the assistant's",
-        )
-    return tuple(dict.fromkeys(given))
-
-
-def _request(row: JsonObject, labels: Collection[str]) -> JsonObject:
-    """What the row adds to the request: tools and the like; null and empty ones are not said.
-
-    Args:
-        row: The row.
-        labels: Its fields by which results are cut, which are no part of a request whatever their names.
-    """
-    for name in sorted(NOT_SENT & row.keys() - set(labels)):
-        raise UnusableError(
-            f"the row has its own {name}, which cannot be sent for one row alone",
-            "move it into metadata if it is a label; say it for all rows in study.yaml or request.yaml",
-        )
-    for name in SYSTEM:
-        if name not in labels and row.get(name) not in NOTHING:
-            raise UnusableError(
-                f"{name} stands beside the messages, where nothing is sent",
-                "`evalkit convert` puts it in front of them; move it into metadata if it is a label",
-            )
-    said = {name: row[name] for name in REQUEST if row.get(name) not in NOTHING}
-    for name, value in said.items():
-        if not isinstance(value, kind := REQUEST[name]):
-            need = {list: "a list of objects", bool: "true or false"}.get(kind, "an object")
-            raise UnusableError(f"{name} is {_kind(value)}, which cannot be sent", f"write {need}")
-    for name in {"tools", "functions"} & said.keys():
-        if wrong := [one for one in said[name] if not isinstance(one, dict)]:
-            problem = f"{name} has {_kind(wrong[0])} in it, which cannot be sent"
-            raise UnusableError(problem, "write each as an object")
-    return said
-
-
-def _kind(value: object) -> str:
-    """What it is, with its article."""
-    return "null" if value is None else _KINDS.get(type(value), "a number")
+    parts = [message, *(content if isinstance(content, list) else [])]
+    names = dict.fromkeys(
+        k for one in parts if isinstance(one, dict) for k in one if one[k] not in NOTHING
+    )
+    other = [name for name in names if name not in _NO_TEXT][:5]
+    return UnusableError(
+        f"{what} has no text, thoughts left out{f'; it has {listed(other)}' if other else ''}",
+        'write text as content, or as parts {"type": "text", "text": ...}, a call of a tool as tool_calls; a row of which '
+        "nothing is expected ends with the question",
+    )

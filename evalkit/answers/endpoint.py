@@ -34,6 +34,7 @@ IMPATIENT_ATTEMPTS = 2  # after a call for which all attempts were in vain, unti
 _PROBE_EVERY_S = 15.0  # at the longest: a server that is back should not stand idle
 _SPREAD = 0.25  # of a wait the server asked for, on top: those it asked must not come back as one
 _STARVED = 10  # times the concurrency: so many others answered, and it is no bad luck any more
+_ADDRESS = re.compile(r"https?://(\[[\da-fA-F:.]+\]|[^\s/@:?#\[\]]+)(:\d{1,5})?(/[^\s@]*)?")
 _NO_KEY = "no-key-needed"  # sent when none is set: many local servers ask for none
 
 
@@ -108,15 +109,7 @@ class Endpoint:
         key, address = key_and_address(api_key, base_url)
         self._secrets = known_secrets(key, address)
         self.host = urlsplit(address).hostname or address
-        self._faults = Faults(
-            host=self.host,
-            model=model,
-            sent=self.parameters.body(),
-            has_key=key != _NO_KEY,
-            secrets=self._secrets,
-            timeout_s=timeout_s,
-            longest_wait_s=math.inf if patience_s else wait_max_s,
-        )
+        self._has_key, self._has_answered = key != _NO_KEY, False
         reading = partial(read_within, max_bytes=int(max_reply_mb * 1e6))
         self._client = AsyncOpenAI(
             api_key=key,
@@ -169,30 +162,27 @@ class Endpoint:
         """One attempt: its answer, or the seconds to wait for another one."""
         async with self.access.alone_while_away():
             call.n, begun = call.n + 1, time.monotonic()
-            reply = await self._reply(asked)
-            is_away = self._heard(reply, begun)
+            reply, is_away = await self._reply(asked), False
+            if isinstance(reply, Fault) and reply.kind in _AWAY:
+                is_away = self.access.unanswered(_AWAY[reply.kind], begun, reply.wait_s)
+            elif isinstance(reply, Fault) and reply.kind == "limited":
+                self.access.limited()
+            else:
+                self.access.replied(is_answer=isinstance(reply, Answer))
         if isinstance(reply, Answer):
             return reply if call.n == 1 else replace(reply, attempts=call.n)
         if reply.kind == "end":
             # out here it drags no exception along that may hold the key
             raise ModelError(reply.said)
-        if lost := reply.as_answer():
-            return replace(lost, attempts=call.n)
+        outcome, reason = _LAST.get(reply.kind, ("error", None))
+        lost = Answer(text="", outcome=outcome, finish_reason=reason, attempts=call.n)
+        if reply.kind in _LAST:
+            return replace(lost, error=reply.said)
         if self._is_over(call, reply, is_away=is_away):
             self._in_vain = True
-            return Answer(text="", outcome="error", attempts=call.n, error=call.after(reply.said))
+            return replace(lost, error=call.after(reply.said))
         call.had_place = not is_away  # while the server is away each row has its turn to probe
         return 0.0 if is_away else self.access.pause_s(call.n, reply.wait_s)
-
-    def _heard(self, reply: Answer | Fault, begun: float) -> bool:
-        """Tells all calls what one reply says of account and server; whether the server is away."""
-        if isinstance(reply, Fault) and reply.away:
-            return self.access.unanswered(reply.away, begun, reply.wait_s)
-        if isinstance(reply, Fault) and reply.kind == "limited":
-            self.access.limited()
-        else:
-            self.access.replied(is_answer=isinstance(reply, Answer))
-        return False
 
     def _is_over(self, call: _Call, why: Fault, *, is_away: bool) -> bool:
         """Whether the row gets an error; a rate limit costs it no attempt, an outage two at most as it begins.
@@ -208,10 +198,8 @@ class Endpoint:
         if why.wait_s and why.wait_s > longest_s:
             if not waits:
                 return True
-            raise ModelError(
-                f"{self.host}: {why.said}; the server asks to wait {why.wait_s:,.0f} s, patience_s is {longest_s:g}: "
-                "start again later to go on from what was answered"
-            )
+            later = "start again later to go on from what was answered"
+            raise ModelError(f"{self.host}: {why.said}, patience_s is {longest_s:g}: {later}")
         others_fare_better = self.access.answered_at > call.failed_at
         if not waits or (why.kind not in {"limited", "unreachable"} and others_fare_better):
             call.n_failed, call.failed_at = call.n_failed + 1, time.monotonic()
@@ -232,15 +220,14 @@ class Endpoint:
                 f"{self.host}: {self.access}, the last time: {why.said}; "
                 f"given up after patience_s = {self.access.patience_s:g}: start again to go on from what was answered"
             )
-        return why.kind == "limited" and self._is_starved(call)
-
-    def _is_starved(self, call: _Call) -> bool:
-        """Whether a call is refused for the rate while all others get through: a row too large for the limit."""
+        if why.kind != "limited":
+            return False
         call.limited_at = min(call.limited_at, time.monotonic())
         call.n_answered = min(call.n_answered, self.access.n_answered)
-        others = self.access.n_answered - call.n_answered
-        waited_s = time.monotonic() - call.limited_at
-        return waited_s > self.access.patience_s and others > _STARVED * self.access.size
+        # others got through all the while: this row is too large for the limit
+        n_others = self.access.n_answered - call.n_answered
+        is_long = time.monotonic() - call.limited_at > self.access.patience_s
+        return is_long and n_others > _STARVED * self.access.size
 
     async def _reply(self, asked: Mapping[str, object]) -> Answer | Fault:
         """One attempt: the answer, or what went wrong, without the SDK's exception."""
@@ -250,13 +237,95 @@ class Endpoint:
                 reply = await self._client.post(self._url, cast_to=object, body=asked)
             found = replies.answer(reply, strip_think=self.parameters.strip_think)
         except Exception as why:
-            return self._faults.of(why)
+            return self._fault(why)
         latency_ms = (time.perf_counter() - started) * 1000
-        self._in_vain, self._faults.has_answered = False, True
+        self._in_vain, self._has_answered = False, True
         kept = ("text", "thinking", "served_model", "finish_reason", "error")
         said = {name: getattr(found, name) for name in kept}
         safe = {name: one and without_secrets(one, self._secrets) for name, one in said.items()}
         return replace(found, **safe, latency_ms=round(latency_ms, 3))
+
+    def _fault(self, why: Exception) -> Fault:
+        """What an exception of the SDK means for the row, without its key and without its past."""
+        if isinstance(why, openai.APIStatusError):
+            return self._refusal(why)
+        if isinstance(why, replies.NoAnswerError):
+            return self._told(why)
+        return self._unread(why)
+
+    def _unread(self, why: Exception) -> Fault:
+        """No reply, or one that could not be read."""
+        causes = list[BaseException]([why])
+        while (cause := causes[-1].__cause__) is not None:
+            causes.append(cause)
+        if too_large := next((one for one in causes if isinstance(one, TooLargeError)), None):
+            return Fault(str(too_large), "oversized")
+        unreadable = json.JSONDecodeError | UnicodeDecodeError | httpx2.DecodingError
+        if any(isinstance(cause, unreadable) for cause in causes):
+            return Fault("the reply is not JSON, or cannot be unpacked", "reply")
+        if isinstance(why, TimeoutError) or isinstance(causes[-1], TimeoutError):
+            return Fault(f"no answer within {self._timeout_s:g} s", "timeout")
+        if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
+            said = f"no connection ({type(causes[-1]).__name__}: {causes[-1]})"
+            is_there = not any(isinstance(one, aiohttp.ClientConnectorError) for one in causes)
+            return Fault(self._clean(said), "dropped" if is_there else "unreachable")
+        return Fault(self._clean(f"{type(why).__name__}: {why}"), "row")
+
+    def _told(self, why: replies.NoAnswerError) -> Fault:
+        """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
+        message, names = self._clean(str(why)), why.names
+        status = 429 if why.status is None and names & _LIMITED else why.status
+        if status is None and not names & _CURELESS:
+            return Fault(message, "page" if why.is_page else "reply")
+        found = self._by_status(status or 400, names, message, replies.seconds_asked({}, message))
+        if why.in_choice and found.kind == "end" and not names & _NO_QUOTA:
+            # the model was found and had begun: the next row may go well
+            return Fault(message, "row")
+        return found
+
+    def _refusal(self, why: openai.APIStatusError) -> Fault:
+        status, names = why.status_code, {str(name) for name in (why.code, why.type) if name}
+        message = f"{status}: {self._clean(replies.message_of(why.body, why.message))}"
+        is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
+        is_about = is_about and not names & (FILTERED | _NO_QUOTA | _TOO_LONG)
+        if is_about and (told := replies.refused(message, self.parameters.body(), param=why.param)):
+            told, others_went_well = f"{told} ({message})", self._has_answered
+            is_row = others_went_well and not names & _WRONG_REQUEST
+            return Fault(told, "row") if is_row else self._end(told)
+        if status == 403 and _FLAGGED.search(message):
+            return Fault(message, "filtered")  # this prompt, not this key
+        wait_s = replies.seconds_asked(why.response.headers, message, status=status)
+        return self._by_status(status, names, message, wait_s)
+
+    def _by_status(
+        self, status: int, names: set[str] | frozenset[str], message: str, wait_s: float | None
+    ) -> Fault:
+        says_so = status in {400, 403, 429} and replies.is_spent(message)
+        if names & _NO_QUOTA or (says_so and wait_s is None):
+            said = f"{self.host}: no quota left ({message}); top it up and start again"
+            return Fault(said, "end")
+        if status in STOPS or names & _WRONG_REQUEST:
+            what = STOPS.get(status, _REFUSED)
+            if status == 401 and not self._has_key:
+                what = "it wants a key, and OPENAI_API_KEY is not set"
+            return self._end(f"{what} ({message})")
+        if names & FILTERED:
+            return Fault(message, "filtered")
+        if status == 429 and _TOO_LARGE_FOR_THE_RATE.search(message):
+            return Fault(message, "row")
+        if status not in {408, 409, 425, 429} and status < 500:
+            return Fault(message, "row")
+        if wait_s:
+            message = f"{message}; the server asks to wait {wait_s:g} s"
+        kind = "limited" if status == 429 else "gone" if status in _GONE else "status"
+        return Fault(message, kind, wait_s)
+
+    def _end(self, said: str) -> Fault:
+        return Fault(f"{self.host}: model {self.model!r}: {said}", "end")
+
+    def _clean(self, text: str) -> str:
+        """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
+        return told_by(text, self._secrets)
 
 
 async def read_within(response: httpx2.Response, *, max_bytes: int) -> None:
@@ -270,17 +339,15 @@ async def read_within(response: httpx2.Response, *, max_bytes: int) -> None:
         n_bytes += len(part)
         if n_bytes > max_bytes:
             if response.is_success:
-                raise TooLargeError(_too_large(response, max_bytes))
+                length = response.headers.get("content-length", "")
+                says_so = length.isdigit() and "content-encoding" not in response.headers
+                known = f", {int(length) / 1e6:,.1f} MB" if says_so else ""
+                raise TooLargeError(
+                    f"the reply is larger than {max_bytes / 1e6:g} MB (max_reply_mb){known}; it was not read to its end"
+                )
             break
         parts.append(part)
     response._content = b"".join(parts)  # what `aread` would set, so that it need not read
-
-
-def _too_large(response: httpx2.Response, max_bytes: int) -> str:
-    length = response.headers.get("content-length", "")
-    says_so = length.isdigit() and "content-encoding" not in response.headers
-    known = f", {int(length) / 1e6:,.1f} MB" if says_so else ""
-    return f"the reply is larger than {max_bytes / 1e6:g} MB (max_reply_mb){known}; it was not read to its end"
 
 
 def key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str]:
@@ -295,20 +362,10 @@ def key_and_address(api_key: str | None, base_url: str | None) -> tuple[str, str
         raise ModelError(
             "no endpoint: set OPENAI_API_KEY, and OPENAI_BASE_URL for a server other than OpenAI's"
         )
-    if address and urlsplit(address).scheme not in {"http", "https"}:
+    if address and not _ADDRESS.fullmatch(address):
         raise ModelError(
-            "OPENAI_BASE_URL must start with http:// or https://, e.g. http://127.0.0.1:8080/v1"
-        )
-    try:
-        parts = urlsplit(address)
-        told = "holds a user or a password" if parts.username or parts.password else ""
-        _ = parts.port
-    except ValueError:
-        told = "is no address"
-    if told or re.search(r"://[^/@]*:[^@]*@", address):
-        raise ModelError(
-            f"OPENAI_BASE_URL {told or 'holds a password'}; need such as http://127.0.0.1:8080/v1, "
-            "with the key in OPENAI_API_KEY"
+            "OPENAI_BASE_URL is no address without user and password; need such as http://127.0.0.1:8080/v1, with the key in "
+            "OPENAI_API_KEY"
         )
     return key or _NO_KEY, address or "https://api.openai.com/v1"
 
@@ -498,121 +555,6 @@ class Fault:
     said: str
     kind: str
     wait_s: float | None = None
-
-    @property
-    def away(self) -> str:
-        """How it shows that the server is away, unless others are answered meanwhile; "" when it does not."""
-        return _AWAY.get(self.kind, "")
-
-    def as_answer(self) -> Answer | None:
-        """What is kept of a row that no repeating cures; None when it is worth repeating, or no row can be answered."""
-        if self.kind not in _LAST:
-            return None
-        outcome, reason = _LAST[self.kind]
-        return Answer(text="", outcome=outcome, error=self.said, finish_reason=reason)
-
-
-@dataclass(slots=True, kw_only=True)
-class Faults:
-    """What the exceptions of the SDK mean for the rows of one endpoint, told without a key.
-
-    Attributes:
-        sent: What goes with each call besides model and messages.
-        has_key: Whether there was one to send.
-        secrets: What no message may hold.
-        longest_wait_s: The longest that a server may ask to wait; infinite where patience decides.
-        has_answered: Whether any row was answered, so that not all of them can be at fault.
-    """
-
-    host: str
-    model: str
-    sent: Mapping[str, object]
-    has_key: bool
-    secrets: Sequence[str]
-    timeout_s: float
-    longest_wait_s: float
-    has_answered: bool = False
-
-    def of(self, why: Exception) -> Fault:
-        """What an exception of the SDK means for the row, without its key and without its past."""
-        if isinstance(why, openai.APIStatusError):
-            return self._refusal(why)
-        if isinstance(why, replies.NoAnswerError):
-            return self._told(why)
-        if isinstance(why, json.JSONDecodeError | UnicodeDecodeError):
-            return Fault("the reply is not JSON", "reply")
-        return self._unread(why, [why, *_causes(why)])
-
-    def _unread(self, why: Exception, causes: list[BaseException]) -> Fault:
-        """No reply, or one that could not be read."""
-        if too_large := next((one for one in causes if isinstance(one, TooLargeError)), None):
-            return Fault(str(too_large), "oversized")
-        if any(isinstance(cause, httpx2.DecodingError) for cause in causes):
-            return Fault("the reply cannot be unpacked", "reply")
-        if isinstance(why, TimeoutError) or isinstance(causes[-1], TimeoutError):
-            return Fault(f"no answer within {self.timeout_s:g} s", "timeout")
-        if isinstance(why, openai.APIConnectionError | aiohttp.ClientError | OSError):
-            said = f"no connection ({type(causes[-1]).__name__}: {causes[-1]})"
-            is_there = not any(isinstance(one, aiohttp.ClientConnectorError) for one in causes)
-            return Fault(self._clean(said), "dropped" if is_there else "unreachable")
-        return Fault(self._clean(f"{type(why).__name__}: {why}"), "row")
-
-    def _told(self, why: replies.NoAnswerError) -> Fault:
-        """An error inside an HTTP 200: sorted by the status and the names it tells, repeated when they are unknown."""
-        message, names = self._clean(str(why)), why.names
-        status = 429 if why.status is None and names & _LIMITED else why.status
-        if status is None and not names & _CURELESS:
-            return Fault(message, "page" if why.is_page else "reply")
-        found = self._by_status(status or 400, names, message, replies.seconds_asked({}, message))
-        if why.in_choice and found.kind == "end" and not names & _NO_QUOTA:
-            # the model was found and had begun: the next row may go well
-            return Fault(message, "row")
-        return found
-
-    def _refusal(self, why: openai.APIStatusError) -> Fault:
-        status, names = why.status_code, {str(name) for name in (why.code, why.type) if name}
-        message = f"{status}: {self._clean(replies.message_of(why.body, why.message))}"
-        is_about = status in {400, 404, 422} or (status >= 500 and " requires --" in message)
-        is_about = is_about and not names & (FILTERED | _NO_QUOTA | _TOO_LONG)
-        if is_about and (told := replies.refused(message, self.sent, param=why.param)):
-            told, others_went_well = f"{told} ({message})", self.has_answered
-            is_row = others_went_well and not names & _WRONG_REQUEST
-            return Fault(told, "row") if is_row else self._end(told)
-        if status == 403 and _FLAGGED.search(message):
-            return Fault(message, "filtered")  # this prompt, not this key
-        wait_s = replies.seconds_asked(why.response.headers, message, status=status)
-        return self._by_status(status, names, message, wait_s)
-
-    def _by_status(
-        self, status: int, names: set[str] | frozenset[str], message: str, wait_s: float | None
-    ) -> Fault:
-        says_so = status in {400, 403, 429} and replies.is_spent(message)
-        if names & _NO_QUOTA or (says_so and wait_s is None):
-            said = f"{self.host}: no quota left ({message}); top it up and start again"
-            return Fault(said, "end")
-        if status in STOPS or names & _WRONG_REQUEST:
-            what = STOPS.get(status, _REFUSED)
-            if status == 401 and not self.has_key:
-                what = "it wants a key, and OPENAI_API_KEY is not set"
-            return self._end(f"{what} ({message})")
-        if names & FILTERED:
-            return Fault(message, "filtered")
-        if status == 429 and _TOO_LARGE_FOR_THE_RATE.search(message):
-            return Fault(message, "row")
-        if status not in {408, 409, 425, 429} and status < 500:
-            return Fault(message, "row")
-        if wait_s is not None and wait_s > self.longest_wait_s:
-            limit = f"the limit is {self.longest_wait_s:g} s: start again later"
-            message = f"{message}; the server asks to wait {wait_s:g} s, {limit}"
-        kind = "limited" if status == 429 else "gone" if status in _GONE else "status"
-        return Fault(message, kind, wait_s)
-
-    def _end(self, said: str) -> Fault:
-        return Fault(f"{self.host}: model {self.model!r}: {said}", "end")
-
-    def _clean(self, text: str) -> str:
-        """A message fit to be kept: secrets go first, then it is cut, lest half a key is left."""
-        return told_by(text, self.secrets)
 
 
 class TooLargeError(Exception):

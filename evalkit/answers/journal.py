@@ -14,23 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Self, TypedDict, get_args
+from typing import Annotated, Literal, Self
 
+import msgspec
+
+from evalkit import files, wording
 from evalkit.errors import DataError
-from evalkit.files import (
-    DoubledNameError,
-    JsonObject,
-    LineFile,
-    Place,
-    as_record,
-    canonical,
-    from_json,
-    lines,
-    to_line,
-    utc,
-)
-from evalkit.records import Answer, Brief, Example, Outcome, ends_in_error, hash_rows
-from evalkit.wording import known_secrets, plural, visible, whole, without_secrets_in
+from evalkit.files import JsonObject
+from evalkit.records import Answer, Brief, Example, ends_in_error, hash_rows
 
 KIND = "evalkit-journal"
 VERSION = 1
@@ -38,6 +29,7 @@ ARCHIVE = "frozen.json"  # beside a journal that is to stay as it is
 _START = b'{"kind": "evalkit-journal"'
 _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
 _ASKED_AGAIN = "remove this line, and that call is asked again"
+_NO_JOURNAL = "name another journal, restore this one from a copy, or update evalkit"
 BOUND = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode")
 
 
@@ -52,7 +44,7 @@ class Entry(Brief):
         line: 1-based line in the journal.
     """
 
-    key: str
+    key: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})+$")]
     example_id: str
     sample: int
     answer: Answer
@@ -67,10 +59,6 @@ class Journal(Brief):
     path: Path
     header: JsonObject
     entries: tuple[Entry, ...]
-
-    def by_key(self) -> dict[str, Entry]:
-        """The entries by call key."""
-        return {entry.key: entry for entry in self.entries}
 
 
 def call_key(
@@ -87,7 +75,7 @@ def call_key(
         '1e6abffe61ed'
     """
     asked = [model, endpoint, dict(parameters), [dict(message) for message in messages], sample]
-    return hashlib.sha256(canonical(asked)).hexdigest()
+    return hashlib.sha256(files.canonical(asked)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,19 +125,23 @@ def header(
         "system_prompt_mode": system_prompt_mode,
         "test_set": test_set,
         "versions": dict(versions or {}),
-        "created_at": utc(unit="milliseconds"),
+        "created_at": files.utc(unit="milliseconds"),
         "about": dict(about or {}),
         **({"function": dict(function)} if function else {}),
     }
 
 
-class _Used(TypedDict, total=False):
-    """What is made of a header's texts: prompts to ask with, another function told apart."""
+class _Header(msgspec.Struct):
+    """What every header holds, and of which type are those texts that something is made of."""
 
-    endpoint: str
-    system_prompt: str
-    system_prompt_mode: str
-    function: dict[str, str | None] | None
+    kind: Literal["evalkit-journal"]
+    version: Literal[1]
+    model: str
+    parameters: JsonObject
+    endpoint: str = ""
+    system_prompt: str = ""
+    system_prompt_mode: str = ""
+    function: dict[str, str | None] | None = None
 
 
 def read_journal(path: str | Path) -> Journal:
@@ -174,18 +166,12 @@ def read_header(path: str | Path) -> JsonObject:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            record = _parsed(file.readline(), path, 1)
+            first = file.readline()
     except OSError as why:
         told = f"cannot read this journal ({why.strerror}); run the benchmark that writes it"
         raise DataError(f"{path}: {told}") from why
-    is_header = isinstance(record.get("parameters"), dict) and "model" in record
-    if record.get("kind") != KIND or not is_header:
-        told = f"not the header of a journal (kind {record.get('kind')!r}); name another file"
-        raise DataError(f"{path}:1: {told}")
-    as_record(record, _Used, f"{path}:1: not the header of a journal", "restore it from a copy")
-    if record.get("version") != VERSION:
-        told = f"journal version {record.get('version')!r}, this evalkit reads {VERSION}"
-        raise DataError(f"{path}:1: {told}; update evalkit")
+    record = _parsed(first, f"{path}:1", _NO_JOURNAL)
+    files.as_record(record, _Header, f"{path}:1: not the header of a journal", _NO_JOURNAL)
     return record
 
 
@@ -215,12 +201,14 @@ class Writer:
         Raises:
             DataError: Another run is writing it, it belongs to another model or other parameters, or it cannot be written.
         """
-        self.path, self._secrets = Path(path), known_secrets()
+        self.path, self._secrets = Path(path), wording.known_secrets()
         _refuse_other_files(self.path)
-        self._file = LineFile(self.path, wait=False, remedy="removed, that call is asked again")
-        self._places: dict[bytes, Place] = {}
+        self._file = files.LineFile(
+            self.path, wait=False, remedy="removed, that call is asked again"
+        )
+        self._places: dict[bytes, files.Place] = {}
         try:
-            self._begin(without_secrets_in(dict(head), self._secrets))
+            self._begin(wording.without_secrets_in(dict(head), self._secrets))
         except BaseException:
             self._file.close()
             raise
@@ -252,7 +240,7 @@ class Writer:
             del said["thinking"], said["thinking_tokens"]
         if not answer.scores:
             del said["scores"]
-        at = utc(unit="milliseconds")
+        at = files.utc(unit="milliseconds")
         place = self._write(
             {"key": key, "example_id": example_id, "sample": sample, **said, "at": at}
         )
@@ -284,9 +272,9 @@ class Writer:
             self._file.clear()  # no answer stands in it, as after a misspelt name: it binds nothing
             self._write(head)
 
-    def _write(self, record: Mapping[str, object]) -> Place:
-        safe = without_secrets_in(record, self._secrets)
-        return self._file.append(to_line(safe, ascii_only=False))
+    def _write(self, record: Mapping[str, object]) -> files.Place:
+        safe = wording.without_secrets_in(record, self._secrets)
+        return self._file.append(files.to_line(safe, ascii_only=False))
 
 
 def _refuse_other_files(path: Path) -> None:
@@ -305,21 +293,18 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def _check_same(found: JsonObject, asked: JsonObject, path: Path) -> None:
-    where = f"{path}:1: this journal holds answers"
-    for name in BOUND:
-        if name in found and found[name] != asked.get(name):
+    for name in (*BOUND, "function"):
+        old, new = found.get(name), asked.get(name)
+        is_other = name in found and old != new
+        if _another_function(old or {}, new or {}) if name == "function" else is_other:
             raise DataError(
-                f"{where} for {name} {found[name]!r}, now asked: {asked.get(name)!r}; "
-                "name another journal, or move this one away to ask afresh"
+                f"{path}:1: this journal holds answers for {name} {old!r}, now asked: {new!r}; name another journal, move this "
+                'one away to ask afresh, or tell functions apart by name="..."'
             )
-    if _another_function(found.get("function") or {}, asked.get("function") or {}):
-        raise DataError(
-            f"{where} of another function of the name {found['model']!r}, from another module "
-            'or made with other values; name another journal, or tell them apart by name="..."'
-        )
     if found.get("test_set") and asked.get("test_set") and found["test_set"] != asked["test_set"]:
+        place = wording.visible(str(path))
         warnings.warn(
-            f"{visible(str(path))}:1: begun with another version of the test set; answers to unchanged prompts are used again, "
+            f"{place}:1: begun with another version of the test set; answers to unchanged prompts are used again, "
             "those to changed prompts stay in the file unused",
             stacklevel=5,
         )
@@ -334,52 +319,30 @@ def _another_function(found: JsonObject, asked: JsonObject) -> bool:
     return is_moved or found.get("made_with") != asked.get("made_with")
 
 
-def _entries(path: Path) -> Iterator[tuple[Entry, Place]]:
+def _entries(path: Path) -> Iterator[tuple[Entry, files.Place]]:
     """Each whole answer line with its place (offset, length)."""
-    for number, offset, line in lines(path):
+    for number, offset, line in files.lines(path):
         if number > 1:
             yield _entry(line, path, number), (offset, len(line))
 
 
-def _parsed(line: bytes, path: Path, number: int) -> JsonObject:
+def _parsed(line: bytes, where: str, remedy: str) -> JsonObject:
     try:
-        record = from_json(line)
-    except DoubledNameError as why:
-        remedy = "keep one of them" if number == 1 else _ASKED_AGAIN
-        raise DataError(f"{path}:{number}: {why}; {remedy}") from why
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        remedy = "this file is not a journal" if number == 1 else _ASKED_AGAIN
-        told = f"not a JSON object ({plural(len(line), 'byte')})"
-        raise DataError(f"{path}:{number}: {told}; {remedy}")
-    return whole(record) if b"\\ud" in line.lower() else record
+        record = files.from_json(line)
+    except ValueError as why:
+        raise DataError(f"{where}: not JSON ({why}); {remedy}") from why
+    return wording.whole(record) if b"\\ud" in line.lower() else record
 
 
 def _entry(line: bytes, path: Path, number: int) -> Entry:
-    record = _parsed(line, path, number)
-    try:
-        bytes.fromhex(key := record["key"])
-        told = [name for name in _ANSWER_FIELDS if name in record or name in {"text", "outcome"}]
-        answer = Answer(**{name: record[name] for name in told})
-        if not isinstance(answer.text, str) or answer.outcome not in get_args(Outcome):
-            raise ValueError(f"text is {type(answer.text).__name__}, outcome {answer.outcome!r}")
-        return Entry(
-            key=key,
-            example_id=str(record["example_id"]),
-            sample=int(record["sample"]),
-            answer=_as_it_ended(answer),
-            at=record.get("at", ""),
-            line=number,
-        )
-    except (KeyError, TypeError, ValueError) as why:
-        told = f"not an answer ({type(why).__name__}: {why})"
-        raise DataError(f"{path}:{number}: {told}; {_ASKED_AGAIN}") from why
-
-
-def _as_it_ended(answer: Answer) -> Answer:
-    """An answer that the server broke off is an error, asked again; such lines once stood here as "empty" or "ok"."""
+    where, record = f"{path}:{number}", _parsed(line, f"{path}:{number}", _ASKED_AGAIN)
+    if isinstance(record, dict):
+        record = {**record, "answer": record, "line": number}
+    entry = files.as_record(record, Entry, f"{where}: not an answer", _ASKED_AGAIN)
+    answer = entry.answer
     if answer.outcome in {"error", "refused"} or not ends_in_error(answer.finish_reason):
-        return answer
+        return entry
+    # which the server broke off; such lines once stood here as "empty" or "ok"
     why = f"the server told an error instead of an answer: finish_reason {answer.finish_reason!r}"
-    return replace(answer, text="", outcome="error", error=answer.error or why)
+    lost = replace(answer, text="", outcome="error", error=answer.error or why)
+    return replace(entry, answer=lost)

@@ -153,7 +153,7 @@ def results_from_journal(
         DataError: The journal answers none of these rows, or one of the files cannot be used.
     """
     found = journals.read_journal(journal_path)
-    head, entries = found.header, found.by_key()
+    head, entries = found.header, {entry.key: entry for entry in found.entries}
     test_set = read(
         test_file,
         system_prompt=head.get("system_prompt", ""),

@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from evalkit.files import JsonObject
 from evalkit.wording import listed
 
-REQUEST = {  # what a row itself may add to the request, and the type it must have
-    "tools": list,
-    "tool_choice": str | dict,
-    "parallel_tool_calls": bool,
-    "response_format": dict,
-    "functions": list,
-    "function_call": str | dict,
-}
+REQUEST = (  # what a row itself may add to the request
+    *("tools", "tool_choice", "parallel_tool_calls", "response_format"),
+    *("functions", "function_call"),
+)
 SYSTEM = ("system", "systemInstruction", "system_instruction")  # beside the messages, not in them
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 NOTHING = (None, "", [], {})
 COLUMNS = ("input", "expected", "id")
 _ROLES = {  # other tools' names for some of them
     "human": "user",
-    "gpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "ai": "assistant",
-    "chatgpt": "assistant",
-    "observation": "tool",
-    "function_response": "tool",
+    **dict.fromkeys(("gpt", "model", "bot", "ai", "chatgpt"), "assistant"),
+    **dict.fromkeys(("observation", "function_response"), "tool"),
 }
 _CALL = {"function_call", "tool_call"}
 _TALK = ("messages", "conversations", "conversation", "contents")
 _INPUT = ("input", "prompt", "question", "instruction", "query", "turns")
 _UNDER = ("context",)  # what a question is about (Dolly, SQuAD), asked with it
 _EXPECTED = (
-    "output",
-    "completion",
-    "ideal",
-    "expected",
-    "target",
-    "reference",
-    "answer",
-    "response",
-    "label",
-    "gold",
-    "ground_truth",
-    "chosen",
-    "preferred_output",
+    *("output", "completion", "ideal", "expected", "target", "reference", "answer"),
+    *("response", "label", "gold", "ground_truth", "chosen", "preferred_output"),
 )
 _ID = ("id", "question_id", "example_id", "sample_id")
 _BESIDE = {"system", "history", "metadata", "rejected", "non_preferred_output", "category"}
 _KNOWN = {*_TALK, *_INPUT, *_EXPECTED, *_ID}
-_NAMES = {  # of forms by their fields for question and right answer
-    ("instruction", "output"): "Alpaca",
-    ("input", "ideal"): "OpenAI Evals",
-    ("prompt", "chosen"): "preference data",
-}
-
 Row = Mapping[str, object]
 
 
@@ -80,26 +54,21 @@ class Shape:
     """Which fields of a row hold what.
 
     Attributes:
-        name: As people know it: "Alpaca", "ShareGPT".
         talk: The field that holds a conversation; "" where none does.
         question: The fields whose texts, one under the other, are the question.
         expected: The field with the right answer or answers; "" where nothing is expected.
         row_id: The field that names the row; "" where none does.
     """
 
-    name: str
     talk: str = ""
     question: tuple[str, ...] = ()
     expected: str = ""
     row_id: str = ""
 
     def __str__(self) -> str:
-        asks = "ask" if len(self.question) > 1 else "asks"
-        told = f"{listed([*self.question])} {asks}"
-        if self.talk:
-            told = f"{self.talk} is the conversation"
-        right = f", {self.expected} is the expected answer" if self.expected else ""
-        return f"{self.name}: {told}{right}"
+        asked = f"{listed([*self.question])} {'ask' if len(self.question) > 1 else 'asks'}"
+        told = f"{self.talk} is the conversation" if self.talk else asked
+        return f"{told}, {self.expected} is the expected answer" if self.expected else told
 
 
 def spelled(name: str) -> str:
@@ -109,21 +78,19 @@ def spelled(name: str) -> str:
 
 
 def guess(row: Row) -> str:
-    """The name of the form a row has, for a hint; "" for chat and for what is not known."""
+    """What a row's fields seem to be, for a hint; "" for chat and for what is not known."""
     with suppress(UnclearError, UnusableError):
-        return "" if is_chat(row) else shape_of(row, row.keys(), {}).name
+        return "" if is_chat(row) else str(shape_of(row, row.keys(), {}))
     return ""
 
 
 def is_chat(row: Row) -> bool:
     """Whether a row is a chat row already: by its messages' roles, and nothing said to the model stands beside them."""
-    return _has_roles(row.get("messages")) and not any(_system(row))
-
-
-def _has_roles(said: object) -> bool:
-    return isinstance(said, list) and all(
+    said = row.get("messages")
+    has_roles = isinstance(said, list) and all(
         isinstance(one, Mapping) and one.get("role") in ROLES for one in said
     )
+    return has_roles and not any(_system(row))
 
 
 def shape_of(row: Row, names: Collection[str], columns: Mapping[str, str]) -> Shape:
@@ -137,13 +104,16 @@ def shape_of(row: Row, names: Collection[str], columns: Mapping[str, str]) -> Sh
     Raises:
         UnclearError: Two fields could be the question or the right answer, or none is known to be.
     """
-    _check_columns(columns, names)
+    for what, name in columns.items():
+        if what not in COLUMNS or (name and name not in names):
+            told = f"--columns {what}={name}: no such field"
+            raise UnclearError(f"{told}; {listed([*COLUMNS])} may be any of {listed([*names])}")
     row_id = columns.get("id", next((name for name in _ID if name in names), ""))
     talks, given = [name for name in _TALK if name in names], row.get("input")
-    if nested := isinstance(given, Mapping) and "messages" in given:
+    if isinstance(given, Mapping) and "messages" in given:
         talks.append("input")
     if len(talks) > 1 and "input" not in columns:
-        raise _several("the conversation", "input", talks)
+        raise _unclear("the conversation", "input", talks)
     is_talk = bool(talks) and columns.get("input") in {None, *talks}
     talk = (columns.get("input") or talks[0]) if is_talk else ""
     question = [] if is_talk else _question(names, columns)
@@ -153,34 +123,20 @@ def shape_of(row: Row, names: Collection[str], columns: Mapping[str, str]) -> Sh
         is_answered = is_talk and _is_answered(row, talk)
         found = [] if is_answered else [name for name in _EXPECTED if name in {*names} - taken]
         if len(found) > 1:
-            raise _several("the right answer", "expected", found)
+            raise _unclear("the right answer", "expected", found)
         expected = next(iter(found), "")
     if is_talk:
-        name = "preference data" if nested else _talk_name(talk, row)
-        return Shape(name=name, talk=talk, expected=expected, row_id=row_id)
+        return Shape(talk=talk, expected=expected, row_id=row_id)
     others = [name for name in names if name not in {*taken, *_BESIDE, *REQUEST}]
     if not expected and others and "expected" not in columns and "turns" not in question:
-        raise UnclearError(
-            f"no field is known to hold the right answer; there are {listed(others)}: say --columns expected=NAME, or "
-            "--columns expected= where nothing is expected"
-        )
-    name = " and ".join(filter(None, (question[0], expected)))
-    name = _NAMES.get((question[0], expected), "MT-bench" if question[0] == "turns" else name)
-    return Shape(name=name, question=tuple(question), expected=expected, row_id=row_id)
+        raise _unclear("the right answer", "expected", others)
+    return Shape(question=tuple(question), expected=expected, row_id=row_id)
 
 
-def _check_columns(columns: Mapping[str, str], names: Collection[str]) -> None:
-    for what, name in columns.items():
-        told = f"--columns {what}={name}"
-        if what not in COLUMNS:
-            raise UnclearError(f"{told}: {what!r} is none of {listed([*COLUMNS])}")
-        if name and name not in names:
-            raise UnclearError(f"{told}: no such field; there are {listed([*names])}")
-
-
-def _several(what: str, option: str, found: Sequence[str]) -> UnclearError:
-    could = listed([repr(one) for one in found])
-    return UnclearError(f"{what} could be {could}: say --columns {option}=NAME")
+def _unclear(what: str, option: str, could: Iterable[str]) -> UnclearError:
+    nothing = " (none where nothing is expected: --columns expected=)" * (option == "expected")
+    named = listed([repr(one) for one in could])
+    return UnclearError(f"{what} could be {named}{nothing}: say --columns {option}=NAME")
 
 
 def _question(names: Collection[str], columns: Mapping[str, str]) -> list[str]:
@@ -189,12 +145,8 @@ def _question(names: Collection[str], columns: Mapping[str, str]) -> list[str]:
     found = [name for name in _INPUT if name in names and name not in {*columns.values()}]
     if {*found} == {"instruction", "input"}:
         return ["instruction", "input"]
-    if not found:
-        raise UnclearError(
-            f"no field is known to hold the question; there are {listed([*names])}: say --columns input=NAME,expected=NAME"
-        )
-    if len(found) > 1:
-        raise _several("the question", "input", found)
+    if len(found) != 1:
+        raise _unclear("the question", "input", found or names)
     return [*found, *(name for name in _UNDER if name in names)]
 
 
@@ -204,14 +156,6 @@ def _is_answered(row: Row, talk: str) -> bool:
     last = given[-1] if isinstance(given, list) and given else {}
     said = str(last.get("role", last.get("from", ""))) if isinstance(last, Mapping) else ""
     return _ROLES.get(said, said) == "assistant" or said in _CALL
-
-
-def _talk_name(talk: str, row: Row) -> str:
-    if talk != "messages":
-        return "Gemini" if talk == "contents" else "ShareGPT"
-    if not _has_roles(_loaded(row[talk])):
-        return "chat with other roles"
-    return "chat with its system prompt beside" if any(_system(row)) else "chat"
 
 
 def chat_row(row: Row, shape: Shape, *, columns: Mapping[str, str]) -> JsonObject:
@@ -232,23 +176,19 @@ def chat_row(row: Row, shape: Shape, *, columns: Mapping[str, str]) -> JsonObjec
         said += last
     asked = {name: _loaded(value) for name, value in {**nested, **row}.items() if name in REQUEST}
     if isinstance(tools := asked.get("tools"), list):
-        asked["tools"] = [_tool(one) for one in tools]
-    used = {shape.talk, *shape.question, shape.expected, shape.row_id, *REQUEST, *SYSTEM}
-    own, rest = row.get("metadata"), row.keys() - used - {"metadata", "history"}
-    metadata = {
-        **(own if isinstance(own, Mapping) else {}),
-        **{name: value for name, value in row.items() if name in rest},
-    }
-    more = {
+        asked["tools"] = [*map(_tool, tools)]
+    used = {shape.talk, *shape.question, shape.expected, shape.row_id, "metadata", "history"}
+    own = row.get("metadata")
+    metadata = {**own} if isinstance(own, Mapping) else {}
+    metadata |= {k: one for k, one in row.items() if k not in {*used, *REQUEST, *SYSTEM}}
+    made = {
+        "id": row.get(shape.row_id),
+        "messages": said,
         "also_right": also,
         **asked,
         "metadata": {name: one for name, one in metadata.items() if one not in (None, "")},
     }
-    return {
-        **({"id": row[shape.row_id]} if row.get(shape.row_id) not in (None, "") else {}),
-        "messages": said,
-        **{name: value for name, value in more.items() if value not in NOTHING},
-    }
+    return {name: value for name, value in made.items() if value not in NOTHING}
 
 
 def _system(row: Row) -> Iterator[JsonObject]:

@@ -198,7 +198,7 @@ def _given(folder: Path) -> JsonObject:
         given = msgspec.structs.asdict(Settings()) | read_pinned(pinned)
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         if ".partial" not in path.suffixes:
-            metadata = read_notebook(path)["metadata"]
+            metadata = read_notebook(path).metadata
             given |= metadata.get("papermill", {}).get("parameters", {})
     return {
         name: value

@@ -66,59 +66,71 @@ def test_the_last_message_is_expected_and_all_before_it_the_prompt(tmp_path):
 
 
 BROKEN = {
-    "bad JSON": ("{oops", "not JSON: "),
-    "two objects": ("{} {}", "not JSON: Extra data"),
-    "a list": ("[]", "a list, not a JSON object"),
-    "no messages": ('{"id": 1, "text": "x"}', "no 'messages'; the row has id and text"),
-    "empty list": ('{"messages": []}', "messages is empty"),
-    "messages a text": ('{"messages": "x"}', "messages is a text"),
-    "message a text": ('{"messages": ["x"]}', "message 1 is a text"),
-    "no role": ('{"messages": [{"content": "x"}]}', "message 1 has role null"),
-    "strange role": (chat(("human", "x"), ("assistant", "y")), 'message 1 has role "human"'),
+    "bad JSON": ("{oops", "not JSON ("),
+    "two objects": ("{} {}", "not JSON (Extra data"),
+    "a list": ("[]", "the row: Expected object, got array"),
+    "no messages": ('{"id": 1, "text": "x"}', "the row: Object missing required field messages"),
+    "empty list": ('{"messages": []}', "missing required field messages"),
+    "messages a text": ('{"messages": "x"}', "messages: Expected array, got str"),
+    "message a text": ('{"messages": ["x"]}', "messages[0]: Expected object, got str"),
+    "no role": (
+        '{"messages": [{"content": "x"}]}',
+        "messages[0]: Object missing required field role",
+    ),
+    "strange role": (
+        chat(("human", "x"), ("assistant", "y")),
+        "messages[0].role: Invalid enum value 'human'",
+    ),
     "content a number": (
         '{"messages": [{"role": "user", "content": 7}]}',
-        "content that is a number",
+        "messages[0].content: Expected str | array | null, got int",
     ),
     "empty question": (
         chat(("user", " \n"), ("assistant", "y")),
-        "message 1 (role 'user') is empty",
+        "message 1 (role 'user') has no text",
     ),
     "empty answer": (
         chat(("user", "x"), ("assistant", "")),
-        "message 2 (role 'assistant') is empty",
+        "message 2 (role 'assistant') has no text",
     ),
     "empty parts as answer": (
         chat(("user", "x"), ("assistant", [])),
-        "the expected answer is empty",
+        "the expected answer has no text",
     ),
     "nothing asked": (chat(("system", "x")), "last message has role 'system', so nothing is asked"),
     "text under another name": (
         '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "parts": ["y"]}]}',
-        "message 2 (role 'assistant') has no text in its content; it has parts",
+        "message 2 (role 'assistant') has no text, thoughts left out; it has parts",
     ),
     "text under another name in a part": (
         chat(("user", "x"), ("assistant", [{"type": "text", "value": "y"}])),
-        "the expected answer has no text in its content; it has value",
+        "the expected answer has no text, thoughts left out; it has value",
     ),
     "a call under another name": (
         '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "toolCalls": [{"a": 1}]}]}',
-        "message 2 (role 'assistant') has no text in its content; it has toolCalls",
+        "message 2 (role 'assistant') has no text, thoughts left out; it has toolCalls",
     ),
-    "also_right a text": (json.dumps(row(also_right="y")), 'also_right is "y"'),
+    "also_right a text": (json.dumps(row(also_right="y")), "also_right: Expected array, got str"),
     "also_right without an answer": (
         '{"messages": [{"role": "user", "content": "x"}], "also_right": ["y"]}',
         "also_right stands beside no expected answer",
     ),
     "answer only": (chat(("assistant", "y")), "nothing stands before the expected answer"),
-    "id a list": (json.dumps(row(id=[1])), "id is [1]"),
-    "id true": (json.dumps(row(id=True)), "id is true"),
-    "id blank": (json.dumps(row(id=" ")), 'id is " "'),
-    "not UTF-8": (b'{"messages": "\xe4"}', "not UTF-8 (byte 15 is 0xe4)"),
-    "NaN": ('{"messages": [], "x": NaN}', "NaN is not JSON"),
+    "id a list": (json.dumps(row(id=[1])), "id: Expected int | str | null, got array"),
+    "id true": (json.dumps(row(id=True)), "id: Expected int | str | null, got bool"),
+    "id blank": (json.dumps(row(id=" ")), "id: Expected str"),
+    "not UTF-8": (
+        b'{"messages": "\xe4"}',
+        "not JSON ('utf-8' codec can't decode byte 0xe4 in position 14",
+    ),
+    "NaN": ('{"messages": [], "x": NaN}', "not JSON (NaN is no number"),
     "duplicate name": ('{"messages": [], "messages": []}', 'the name "messages" stands twice'),
     "deep nesting": ('{"messages": ' + "[" * 100_000, "nested too deeply"),
-    "endless number": ('{"messages": [], "x": ' + "9" * 5000 + "}", "a number too long"),
-    "infinite number": ('{"messages": [], "tools": [{"x": 1e999}]}', "a number too long"),
+    "endless number": ('{"messages": [], "x": ' + "9" * 5000 + "}", "not JSON (Exceeds the limit"),
+    "infinite number": (
+        '{"messages": [], "tools": [{"x": 1e999}]}',
+        "not JSON (1e999 is no number",
+    ),
     "lone surrogate": (chat(("user", "half \ud83d"), ("assistant", "y")), "holds half a character"),
     "lone surrogate in the id": (
         json.dumps(row(id="\udfff")).replace("udfff", "uDFFF"),
@@ -332,7 +344,7 @@ def test_a_limit_keeps_the_first_rows_but_checks_and_fingerprints_the_whole_file
     assert read_examples(path, limit=2).fingerprint == read_examples(path).fingerprint
     assert read_examples(path, limit=2).n_rows == 5
     assert len(read_examples(path, limit=0).examples) == 5
-    with pytest.raises(DataError, match=":6: not JSON"):
+    with pytest.raises(DataError, match=r":6: not JSON"):
         read_examples(written(path, *many(5), "{oops"), limit=2)
 
 

@@ -207,14 +207,14 @@ def test_a_name_that_stands_twice_in_a_header_or_an_answer_is_refused(tmp_path):
     path = begun(tmp_path / "j.jsonl", OK)
     head, answer = path.read_text().splitlines()
     path.write_text(head.replace('"model"', '"model": "other", "model"') + f"\n{answer}\n")
-    told = r'j\.jsonl:1: the name "model" stands twice in one object; keep one of them'
+    told = r'j\.jsonl:1: not JSON \(the name "model" stands twice in one object'
     with pytest.raises(DataError, match=told):
         journal.read_journal(path)
     with pytest.raises(DataError, match=told):
         journal.Writer(path, HEAD)
     path.write_text(head + "\n" + answer.replace('"outcome"', '"outcome": "ok", "outcome"') + "\n")
     with pytest.raises(
-        DataError, match=r':2: the name "outcome" stands twice .*; remove this line'
+        DataError, match=r':2: not JSON \(the name "outcome" stands twice .*; remove this line'
     ):
         journal.read_journal(path)
 
@@ -233,7 +233,7 @@ def test_a_header_whose_texts_are_no_texts_is_refused(tmp_path, edit):
 def test_an_infinite_number_in_an_answer_is_refused(tmp_path):
     path = begun(tmp_path / "j.jsonl", OK)
     path.write_text(path.read_text().replace('"sample": 0', '"sample": 1e999'))
-    with pytest.raises(DataError, match=r"j\.jsonl:2: not a JSON object"):
+    with pytest.raises(DataError, match=r"j\.jsonl:2: not JSON \(1e999"):
         journal.read_journal(path)
 
 
@@ -277,20 +277,20 @@ def _torn_or_not():
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b"{not json}\n", "not a JSON object"),
-        (b'{"key": "ab"}\n', "not an answer (KeyError: 'text')"),
+        (b"{not json}\n", "not JSON"),
+        (b'{"key": "ab"}\n', "not an answer (Object missing required field"),
         (
             b'{"key": "xyz", "example_id": "x", "sample": 0, "text": "", "outcome": "ok"}\n',
             "not an answer",
         ),
-        (b"\n", "not a JSON object"),
+        (b"\n", "not JSON"),
         (
             b'{"key": "ab", "example_id": "x", "sample": 0, "text": null, "outcome": "ok"}\n',
-            "text is NoneType",
+            "Expected `str`, got `null` - at `$.answer.text`",
         ),
         (
             b'{"key": "ab", "example_id": "x", "sample": 0, "text": "", "outcome": "fine"}\n',
-            "outcome 'fine'",
+            "Invalid enum value 'fine' - at `$.answer.outcome`",
         ),
     ],
 )

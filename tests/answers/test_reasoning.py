@@ -55,9 +55,12 @@ def run(server, path, **given):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({}, "set max_tokens: 0 and max_completion_tokens: 1024 in study.yaml"),
-        ({"max_tokens": 0}, "set temperature: 1 in study.yaml"),
-        ({**MENDED, "seed": 3}, "set request_seed: 0 in study.yaml"),
+        (
+            {},
+            r"max_tokens 1024: change or leave it out \(max_tokens: 0, in whose place max_completion",
+        ),
+        ({"max_tokens": 0}, r"leave it out \(send_temperature: false\) in study.yaml"),
+        ({**MENDED, "seed": 3}, r"leave it out \(request_seed: 0\) in study.yaml"),
     ],
 )
 def test_a_refusal_names_the_setting_and_costs_one_call(test_file, given, told):

@@ -6,118 +6,118 @@ from evalkit.answers.reply import refused
 
 SENT = {"temperature": 0.0, "max_tokens": 1024}
 RICH = {**SENT, "seed": 7, "reasoning_effort": "low", "top_k": 1}
-HERE = " in study.yaml (or in request.yaml for this model alone)"
-MORE = "set max_tokens: 0 and max_completion_tokens: 1024"
+HERE = "in study.yaml, or for one model alone in request.yaml"
+OUT = {
+    "temperature": "send_temperature: false",
+    "max_tokens": "max_tokens: 0, in whose place max_completion_tokens may be set",
+    "seed": "request_seed: 0",
+    "reasoning_effort": 'reasoning_effort: ""',
+}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "name"),
     [
         # OpenAI, Azure
         (
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
-            f"max_tokens: {MORE}",
+            "max_tokens",
         ),
         (
             "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.",
-            "temperature: set temperature: 1",
+            "temperature",
         ),
         (
             "Unsupported parameter: 'temperature' is not supported with this model.",
-            "temperature: set send_temperature: false",
+            "temperature",
         ),
         (
             "Unrecognized request argument supplied: reasoning_effort",
-            'reasoning_effort: set reasoning_effort: ""',
+            "reasoning_effort",
         ),
-        ("Unknown parameter: 'seed'.", "seed: set request_seed: 0"),
+        ("Unknown parameter: 'seed'.", "seed"),
         (
             "max_tokens is too large: 1024. This model supports at most 512 completion tokens, whereas you provided 1024.",
-            "max_tokens: change max_tokens, now 1024,",
+            "max_tokens",
         ),
         (
             "Unsupported value: 'reasoning_effort' does not support 'low' with this model. Supported values are: 'medium'.",
-            "reasoning_effort: change reasoning_effort, now 'low',",
+            "reasoning_effort",
         ),
         # vLLM, Mistral, SGLang: what pydantic says
         (
             "[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs are not permitted', 'input': 7}]",
-            "seed: set request_seed: 0",
+            "seed",
         ),
         (
             "1 validation error:\n {'type': 'literal_error', 'loc': ('body', 'reasoning_effort'), 'msg': 'no such effort'}",
-            "reasoning_effort: change reasoning_effort, now 'low',",
+            "reasoning_effort",
         ),
         (
             "temperature must be non-negative, got -1.0.",
-            "temperature: change temperature, now 0.0,",
+            "temperature",
         ),
         # Anthropic's and the gateways'
         (
             "`temperature` may only be set to 1 when thinking is enabled.",
-            "temperature: set temperature: 1",
+            "temperature",
         ),
         (
             "max_tokens: 100000 > 64000, which is the maximum allowed number of output tokens",
-            "max_tokens: change max_tokens, now 1024,",
+            "max_tokens",
         ),
         (
             "`temperature` and `top_p` cannot both be specified for this model.",
-            "temperature: set send_temperature: false",
+            "temperature",
         ),
         (
             "`temperature` is deprecated for this model.",
-            "temperature: set send_temperature: false",
+            "temperature",
         ),
         (
             "litellm.UnsupportedParamsError: openai does not support parameters: ['temperature'], for model=o1",
-            "temperature: set send_temperature: false",
+            "temperature",
         ),
         (
             "O-series models don't support temperature=0.0. Only temperature=1 is supported.",
-            "temperature: set temperature: 1",
+            "temperature",
         ),
         (
             "Model grok does not support parameter reasoningEffort.",
-            'reasoning_effort: set reasoning_effort: ""',
+            "reasoning_effort",
         ),
-        ('"gemma3:1b" does not support thinking', 'reasoning_effort: set reasoning_effort: ""'),
+        ('"gemma3:1b" does not support thinking', "reasoning_effort"),
     ],
 )
-def test_the_setting_to_change_is_named(text, told):
-    sent = RICH if any(name in text.lower() for name in ("seed", "reason", "think")) else SENT
-    assert refused(text, sent).startswith(f"the server refuses {told}"), refused(text, sent)
-    assert refused(text, sent).endswith(HERE)
+def test_the_setting_to_change_is_named(text, name):
+    sent = RICH if any(one in text.lower() for one in ("seed", "reason", "think")) else SENT
+    told = f"the server refuses {name} {sent[name]!r}: change or leave it out ({OUT[name]}) {HERE}"
+    assert refused(text, sent) == told
 
 
 def test_what_stands_under_extra_body_is_to_be_changed_there():
     told = refused("property 'top_k' is unsupported", RICH)
-    assert told == "the server refuses top_k: take out top_k under extra_body in request.yaml"
+    assert (
+        told
+        == "the server refuses top_k 1: change or leave it out under extra_body in request.yaml"
+    )
     told = refused("top_k must be at least 2", RICH)
-    assert told == "the server refuses top_k: change top_k under extra_body in request.yaml"
-
-
-def test_of_two_limits_one_is_left_out_and_no_third_is_told():
-    both = {**SENT, "max_completion_tokens": 96}
-    text = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
-    assert refused(text, both) == f"the server refuses max_tokens: set max_tokens: 0{HERE}"
-    only = {"max_completion_tokens": 96}
-    told = refused("Unrecognized request argument supplied: max_completion_tokens", only)
-    assert told.startswith(
-        "the server refuses max_completion_tokens: set max_completion_tokens: 0 and max_tokens: 96"
+    assert (
+        told
+        == "the server refuses top_k 1: change or leave it out under extra_body in request.yaml"
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "name"),
     [
-        ("max_tokens: Field required", "max_tokens: set max_tokens: 1024"),
-        ("Missing required parameter: 'reasoning_effort'.", "reasoning_effort: set reasoning_effort: low"),
-        ("temperature must be given", "temperature: set send_temperature: true"),
+        ("max_tokens: Field required", "max_tokens"),
+        ("Missing required parameter: 'reasoning_effort'.", "reasoning_effort"),
+        ("temperature must be given", "temperature"),
     ],
-)  # fmt: skip
-def test_what_the_server_misses_is_told(text, told):
-    assert refused(text, {}).startswith(f"the server wants {told}{HERE}")
+)
+def test_what_the_server_misses_is_told(text, name):
+    assert refused(text, {}) == f"the server wants {name}: set it {HERE}"
 
 
 @pytest.mark.parametrize(

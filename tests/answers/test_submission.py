@@ -112,9 +112,9 @@ def test_replies_are_read_as_those_of_single_calls(root, server):
     ("fault", "n_answered", "said"),
     [
         ("out of order", 5, "5 answers of 5"),
-        ("twice", 5, "5 lines came twice, the first answer counts"),
+        ("twice", 5, "5 answers of 5 and 5 lines left out: told twice, or of no call"),
         ("a line missing", 4, "1 call without a line"),
-        ("torn", 4, "1 call without a line and 1 line cannot be read"),
+        ("torn", 4, "1 call without a line and 1 line left out"),
         ("expired", 2, "expired; 2 answers of 5 and 3 calls without a line"),
         ("failed", 0, "failed (line 1: model m cannot be batched); 0 answers of 5"),
     ],
@@ -168,10 +168,12 @@ def test_a_file_that_is_no_output_takes_nothing_and_can_be_fetched_again(root, s
 
 def test_a_web_page_instead_of_the_api_is_said_in_one_line(root, server):
     server.fault = "list html"
-    with pytest.raises(ModelError, match=r"127\.0\.0\.1: a web page instead of a list of batches"):
+    with pytest.raises(
+        ModelError, match=r"127\.0\.0\.1: the reply is not JSON, perhaps a web page"
+    ):
         walked(root, 1)
     server.fault = "html"
-    with pytest.raises(ModelError, match=r"127\.0\.0\.1: a web page"):
+    with pytest.raises(ModelError, match=r"127\.0\.0\.1: .*perhaps a web page"):
         walked(root, 1)
     assert not server.batches
     server.fault = ""

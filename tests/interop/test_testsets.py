@@ -119,7 +119,7 @@ def test_the_line_says_what_was_understood(tmp_path):
     ]
     made = convert(array(tmp_path / "x.json", *rows, indent=1))
     assert made.understood == (
-        "x.json: a JSON array, 3 rows, OpenAI Evals: input asks, ideal is the expected answer; "
+        "x.json: a JSON array, 3 rows, input asks, ideal is the expected answer; "
         "1 row with several right answers; nothing is expected of 1; kept as metadata: topic"
     )
     assert made.rows[0] == {
@@ -223,7 +223,7 @@ def test_the_questions_of_a_log_are_a_test_set(tmp_path):
 UNCLEAR = {
     "two answers": (
         {"prompt": "q", "output": "a", "completion": "b"},
-        "the right answer could be 'output' and 'completion': say --columns expected=NAME",
+        "the right answer could be 'output' and 'completion' (none where nothing is expected: --columns expected=)",
         "expected=completion",
     ),
     "two questions": (
@@ -233,12 +233,12 @@ UNCLEAR = {
     ),
     "no known question": (
         {"frage": "q", "antwort": "b"},
-        "there are frage and antwort: say --columns input=NAME,expected=NAME",
+        "the question could be 'frage' and 'antwort': say --columns input=NAME",
         "input=frage, expected=antwort",
     ),
     "no known answer": (
         {"prompt": "q", "antwort": "b"},
-        "say --columns expected=NAME, or --columns expected= where nothing is expected",
+        "'antwort' (none where nothing is expected: --columns expected=): say --columns expected=NAME",
         "expected=antwort",
     ),
     "several turns": (
@@ -264,9 +264,11 @@ def test_what_could_mean_two_things_is_asked_with_the_option_that_answers(tmp_pa
     assert "\n" not in str(caught.value)
     (made,) = convert(path, columns=answer).rows
     assert made["messages"][0] == {"role": "user", "content": "q"}
-    with pytest.raises(DesignError, match="no such field; there are"):
+    with pytest.raises(
+        DesignError, match="input=nothing: no such field; input, expected and id may be"
+    ):
         convert(path, columns="input=nothing")
-    with pytest.raises(DesignError, match="none of input, expected and id"):
+    with pytest.raises(DesignError, match="what=x: no such field; input, expected and id may be"):
         convert(path, columns="what=x")
 
 
@@ -361,7 +363,7 @@ def test_a_system_prompt_beside_the_messages_is_never_dropped(tmp_path):
     ("row", "told"),
     [
         ({"prompt": "a", "completion": "b", "label": True}, "--columns expected=NAME"),
-        ({"message": "a", "response": "b"}, "--columns input=NAME,expected=NAME"),
+        ({"message": "a", "response": "b"}, "--columns input=NAME"),
     ],
 )
 def test_a_new_study_asks_what_convert_asks(tmp_path, row, told):
@@ -385,7 +387,7 @@ def test_ids_that_repeat_become_a_label(tmp_path):
 @pytest.mark.parametrize(
     ("write", "seems"),
     [
-        (lined, "Alpaca"),
+        (lined, "looks like instruction and input ask, output is the expected answer"),
         (array, "a JSON array"),
         (lambda p, *r: array(p, *r, indent=1), "a JSON array"),
     ],

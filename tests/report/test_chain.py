@@ -1,5 +1,6 @@
 import json
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import nbformat
@@ -140,12 +141,12 @@ def test_a_chapter_that_reads_a_log_outside_the_study_is_never_up_to_date(projec
 
 def test_chapters_wait_for_what_they_read_and_for_nothing_else():
     books = [Path(f"{number}_x.ipynb") for number in ("01", "02", "03", "04", "05", "06", "07")]
-    done, order = {}, []
-    while len(done) < len(books):
-        ready = chain._ready(books, done, [])[:2]
+    waiting, order = TopologicalSorter({one: chain._before(one, books) for one in books}), []
+    waiting.prepare()
+    while ready := waiting.get_ready():
         order.append([book.stem[:2] for book in ready])
-        done |= dict.fromkeys(ready)
-    assert order == [["01"], ["02", "03"], ["04", "05"], ["06"], ["07"]]
+        waiting.done(*ready)
+    assert order == [["01"], ["02", "03", "05"], ["04", "06"], ["07"]]
 
 
 def test_only_picks_by_number_or_name(project):
