@@ -343,8 +343,7 @@ def test_what_would_settle_it_is_priced_in_pairs_of_a_new_round(thirteen_of_twen
         == "Rate 90 pairs in another rating_round"
     )
     assert (
-        in_words(found.missing[0]).price
-        == "90 pairs, about 0.2 hours a rater at 9 s a pair"
+        in_words(found.missing[0]).price == "90 pairs, about 0.2 hours a rater at 9 s a pair"
     )  # 90 * 9 / 60 = 13.5
 
 
