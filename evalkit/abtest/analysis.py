@@ -263,7 +263,13 @@ class Users:
             **{name: joined[name].fill_null(0) for name in ("within", "before", "joined")},
         )
         cells = cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0)))
-        return _sums(_capped(cells, *cap) if cap else cells)
+        if cap and cap[0] == "y":
+            cells = cells.mutate(y=(cells.y > cap[1]).ifelse(cap[1], cells.y))
+        elif cap:
+            over = cells.x > cap[1]
+            y = over.ifelse(cells.y * cap[1] / cells.x, cells.y)
+            cells = cells.mutate(x=over.ifelse(cap[1], cells.x), y=y)
+        return _sums(cells)
 
     def checked(self, cells: pd.DataFrame, metric: str, *, is_rate: bool) -> pd.DataFrame:
         """The cells of a metric, once it is sure that they can be read.
@@ -478,15 +484,6 @@ def _is_finite(column: Column) -> Column:
 
 def _number(column: Column, otherwise: float = 0.0) -> Column:
     return column.cast("float64").fill_null(otherwise)
-
-
-def _capped(cells: Table, what: str, most: float) -> Table:
-    """Users cut to the most that one may bring."""
-    if what == "y":
-        return cells.mutate(y=(cells.y > most).ifelse(most, cells.y))
-    over = cells.x > most
-    y = over.ifelse(cells.y * most / cells.x, cells.y)
-    return cells.mutate(x=over.ifelse(most, cells.x), y=y)
 
 
 def _sums(rows: Table, keys: Sequence[str] = KEYS) -> Table:

@@ -176,11 +176,6 @@ def article_test(cells: pd.DataFrame, *, alpha: float = 0.05) -> ProportionTest 
     )
 
 
-def design_effect(test: Effect, article: ProportionTest | None) -> float | None:
-    """How much larger the variance is by user than by request."""
-    return (test.se / article.se) ** 2 if article is not None and test.se and article.se else None
-
-
 def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[Row, ...]:
     """Differences by name (days, slices, metrics), p adjusted by Holm.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.stats import ProportionTest, confidence_sequence, keeps_margin
 
-Cause = Literal["", "clock", "past", "ids", "unit"]
+Cause = Literal["", "clock", "ids", "unit"]
 FROM_EXPOSURES = ("error", "refused", "truncated", "empty", "latency_ms")
 SETTLED = {"better", "worse", "not worse"}
 WEEK = 7
@@ -214,20 +214,20 @@ class Findings:
 
     def to_dict(self) -> JsonObject:
         """Plain numbers."""
+        same = ("design_effect", "days", "uneven", "days_to_weeks", "n_later")
         tables = ("over_time", "by_day", "by_slice", "secondary")
         return {
+            **{name: getattr(self, name) for name in same},
             **{name: [dict(row) for row in getattr(self, name)] for name in tables},
+            **{
+                name: _numbers(getattr(self, name))
+                for name in ("whole_weeks", "over_all", "last_phase")
+            },
             "looks": [one.to_dict() for one in self.looks],
             "article": self.article and self.article.to_dict(),
-            **{name: getattr(self, name) for name in ("design_effect", "days", "uneven")},
-            "days_to_weeks": self.days_to_weeks,
-            "whole_weeks": _numbers(self.whole_weeks),
             "cuped": self.cuped and self.cuped.to_dict(),
             "guardrails": [one.to_dict() for one in self.guardrails],
             "outcomes": asdict(self.outcomes),
-            "n_later": self.n_later,
-            "over_all": _numbers(self.over_all),
-            "last_phase": _numbers(self.last_phase),
         }
 
 
@@ -264,9 +264,17 @@ def findings(ask: Question, due: Sequence[DueLook], bounds: Sequence[float]) -> 
         adjusted = ask.part(ask.everyone(metric, before), metric, day)
         lower = metric.lower_is_better
         cuped = effects.effect(adjusted, "cuped", alpha=plan.alpha, lower_is_better=lower)
-    low = _off(metric, primary.control_rate, low=True)
-    outcomes = joined(ask.users, metric.name, everyone, level_is_low=low)
-    told = _notes(metric, primary.control_rate, lost, outcomes, decided)
+    off = 0.0  # share by which control lies elsewhere than the plan expected
+    if metric.kind == "rate" and metric.expected and primary.control_rate is not None:
+        off = primary.control_rate / metric.expected - 1
+    outcomes = joined(ask.users, metric.name, everyone, level_is_low=off < -_OFF)
+    told = [Note(kind="no_slices", n=lost)] if lost else []
+    if abs(off) > _OFF:
+        n, requests, known, within = (
+            decided[name].to_numpy().sum() for name in ("n", "sum_x", "n_found", "n_within")
+        )
+        few = not outcomes.cause and within <= _ONCE * known and requests > _ONCE * n
+        told.append(Note(kind="once_a_user" if few else "level_off"))
     settled = primary.verdict != "too early"  # else nothing is said of later users
     later = _n(up_to(everyone, ask.last_closed_day)) > _n(decided)
     whole_weeks, days_to_weeks = _in_whole_weeks(ask, everyone, decided)
@@ -276,7 +284,9 @@ def findings(ask: Question, due: Sequence[DueLook], bounds: Sequence[float]) -> 
         looks=looks,
         article=article,
         days=len(_days(dated)),
-        design_effect=effects.design_effect(primary, article),
+        design_effect=(primary.se / article.se) ** 2
+        if article and primary.se and article.se
+        else None,
         cuped=cuped,
         over_time=_over_time(dated, ask.plan),
         by_day=effects.side_by_side(days, alpha=plan.alpha),
@@ -332,27 +342,6 @@ def _in_whole_weeks(
     return ask.readable(everyone, until), 0
 
 
-def _off(metric: Metric, level: float | None, *, low: bool = False) -> bool:
-    """Control lies elsewhere than the plan expected."""
-    if metric.kind != "rate" or level is None or not metric.expected:
-        return False
-    off = level / metric.expected - 1
-    return off < -_OFF if low else abs(off) > _OFF
-
-
-def _notes(
-    metric: Metric, level: float | None, lost: int, outcomes: Joined, cells: pd.DataFrame
-) -> Iterator[Note]:
-    if _off(metric, level):
-        n, requests, found, within = (
-            cells[name].to_numpy().sum() for name in ("n", "sum_x", "n_found", "n_within")
-        )
-        few = outcomes.lost < _OFF / 2 and within <= _ONCE * found and requests > _ONCE * n
-        yield Note(kind="once_a_user" if few else "level_off")
-    if lost:
-        yield Note(kind="no_slices", n=lost)
-
-
 def read_looks(
     cells: pd.DataFrame, plan: LockedPlan, due: Sequence[DueLook], bounds: Sequence[float]
 ) -> tuple[Effect, ...]:
@@ -402,7 +391,7 @@ class Joined:
         n_unknown: Of users who were never exposed.
         n_untimed: Without a time.
         cause: The likeliest cause of a loss, "" where there is none to tell: the clock of the outcomes is behind by
-            `behind_s`, they hold a past, their user ids are those of another system, their times are in another unit.
+            `behind_s`, their user ids are those of another system, their times are in another unit.
         behind_s: Seconds by which the outcomes' clock seems to be behind.
         others: Outcomes by the names of other metrics in the log.
     """
@@ -418,15 +407,8 @@ class Joined:
     behind_s: float | None = None
     others: Mapping[str, int]
 
-    @property
-    def lost(self) -> float:
-        """Share of the outcomes that `cause` keeps from counting."""
-        n = self.n_unknown if self.cause == "ids" else self.n_before if self.cause else 0
-        n = self.n_after if self.cause == "unit" else n
-        return n / self.n if self.n else 0.0
-
     def sentence(self) -> str:
-        """What does not count, and why; "" when all do."""
+        """What does not count, and the likeliest cause; "" when all do."""
         parts = {
             "before their user's first exposure": self.n_before,
             "after the outcome window": self.n_after,
@@ -438,20 +420,19 @@ class Joined:
             for where, n in parts.items()
             if n
         ]
+        behind = f"{round((self.behind_s or 0.0) / 1800) / 2:g} h"
+        why = {
+            "": "",
+            "clock": f"; the clock of the outcomes is likely behind by about {behind}: mend at_s and read again",
+            "ids": "; their user ids are likely those of another system: record the id that the router was given",
+            "unit": "; outcomes.at_s is likely in milliseconds; need seconds since 1970",
+        }
         if not told:
             return ""
-        text = f"of {wording.plural(self.n, 'outcome')} of {name_of(self.metric)} these do not count: {wording.listed(told)}"
-        return text + (f"; {self.why()}" if self.cause else "")
-
-    def why(self) -> str:
-        """The likeliest cause, in words."""
-        return {
-            "": "",
-            "clock": f"the clock of the outcomes is likely behind by {_span(self.behind_s or 0.0)}: mend at_s and read again",
-            "past": "they lie up to days before it: what users did before the test, or the log of an earlier one",
-            "ids": "their user ids are likely those of another system: record the id that the router was given",
-            "unit": "outcomes.at_s is likely in milliseconds; need seconds since 1970",
-        }[self.cause]
+        text = (
+            f"of {wording.plural(self.n, 'outcome')} of {name_of(self.metric)} these do not count: "
+        )
+        return f"{text}{wording.listed(told)}{why[self.cause]}"
 
 
 def joined(users: Users, metric: str, cells: pd.DataFrame, *, level_is_low: bool = False) -> Joined:
@@ -470,9 +451,15 @@ def joined(users: Users, metric: str, cells: pd.DataFrame, *, level_is_low: bool
     within, before, known = (
         int(cells[name].to_numpy().sum()) for name in ("n_within", "n_before", "n_joined")
     )
-    cause, behind = "", None
+    cause: Cause = ""
+    behind = None
     if _many(before, known):
-        cause, behind = _cause_before(fetched(users.lags(metric)), within)
+        table = fetched(users.lags(metric))
+        n_of, lag = (table.loc[table["lag_s"] < 0, name].to_numpy() for name in ("n", "lag_s"))
+        far = float(-lag[(n_of.cumsum() > (1 - _FAR) * n_of.sum()).argmax()])
+        # a clock that is behind shifts all outcomes alike, so those before the exposure have an edge; a past has none near
+        if far <= _CLOCK_S or within <= _FEW * n_of.sum():
+            cause, behind = "clock", far
     elif known and not within:
         first = fetched(users.lags(metric))["lag_s"].to_numpy().min()
         cause = "unit" if first > 1000 * 365 * DAY_S else ""
@@ -509,25 +496,6 @@ def nothing_counts(found: Joined, experiment: str) -> str:
 
 def _many(n: int, of: int) -> bool:
     return n >= FEWEST and n >= _FEW * of
-
-
-def _cause_before(lags: pd.DataFrame, within: int) -> tuple[Cause, float | None]:
-    """A clock that is behind shifts all outcomes alike, so those before the exposure have an edge; a past has none near."""
-    n, lag = lags["n"].to_numpy(), lags["lag_s"].to_numpy()
-    n, lag = n[lag < 0], lag[lag < 0]
-    far = float(-lag[(n.cumsum() > (1 - _FAR) * n.sum()).argmax()])
-    if far <= _CLOCK_S or within <= _FEW * n.sum():
-        return "clock", far
-    return "past", None
-
-
-def _span(seconds: float) -> str:
-    """A time to the precision that an estimate has: minutes, half hours, days."""
-    if seconds < 5400:
-        return f"about {wording.plural(max(1, round(seconds / 60)), 'minute')}"
-    if seconds < 2 * DAY_S:
-        return f"about {round(seconds / 1800) / 2:g} hours"
-    return f"about {round(seconds / DAY_S):,} days"
 
 
 def counted(by: Mapping[str, int]) -> list[str]:

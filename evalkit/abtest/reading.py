@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -56,9 +56,8 @@ class PhaseUsers:
 
     def to_dict(self) -> JsonObject:
         """Plain numbers."""
-        names = ("phase", "traffic_split", "n_control", "n_treatment")
-        tested = {"p_value": self.test.p_value, "verdict": self.test.verdict}
-        return {name: getattr(self, name) for name in names} | tested
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "test"}
+        return own | {"p_value": self.test.p_value, "verdict": self.test.verdict}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,7 @@ class NoReading:
         kinds = {"user_id": "string", "variant": "string", "phase": "int64"}
         kinds |= {"first_at_s": "float64", "requests": "int64", "in_both": "boolean"}
         with quiet():
-            return ibis.memtable([], schema=ibis.schema(kinds))
+            return ibis.memtable([], schema=kinds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -223,6 +222,11 @@ class Reading(Brief):
         return _total(self.counts, "requests")
 
     @property
+    def n_closed(self) -> int:
+        """Users whose outcome window has closed."""
+        return self.schedule.closed_control + self.schedule.closed_treatment
+
+    @property
     def n_mixed(self) -> int:
         """Users seen in both variants; they count where they were seen first."""
         return _total(self.counts, "mixed")
@@ -258,27 +262,23 @@ class Reading(Brief):
         elif test and test.verdict != "too early":
             return ()
         else:
-            lacks = self._next_look()
+            state, plan = self.schedule, self.plan
+            lacks = Missing(
+                kind=OPEN_WINDOWS if self.n_users and not self.n_closed else "more_users",
+                n=self.n_closed,
+                more=state.users_more,
+                needed=plan.n_users,
+                days=state.days_more,
+                look=(state.due[-1].look if state.due else 0) + 1,
+                looks=plan.plan.looks,
+            )
         return (lacks,)
-
-    def _next_look(self) -> Missing:
-        state, closed = self.schedule, self.schedule.closed_control + self.schedule.closed_treatment
-        return Missing(
-            kind=OPEN_WINDOWS if self.n_users and not closed else "more_users",
-            n=closed,
-            more=state.users_more,
-            needed=self.plan.n_users,
-            days=state.days_more,
-            look=(state.due[-1].look if state.due else 0) + 1,
-            looks=self.plan.plan.looks,
-        )
 
     def primary_dict(self) -> JsonObject:
         """The primary result as plain numbers; without any effect while that is withheld."""
         if self.findings and self.valid:
             return self.findings.primary.to_dict()
-        closed = self.schedule.closed_control + self.schedule.closed_treatment
-        return {"verdict": self.verdict, "n": closed}
+        return {"verdict": self.verdict, "n": self.n_closed}
 
     def to_dict(self) -> JsonObject:
         """Everything as plain numbers; where the effect is withheld nothing in it depends on an outcome."""
@@ -376,8 +376,10 @@ def _on_record(reading: Reading, path: Path) -> Reading:
     except DataError as why:
         read = replace(reading, off_record=str(why))
     same = ("experiment", "plan_sha256", "look")
-    before = [one for one in read_looks(path) if one.effect_shown] if look.look is not None else []
-    known = any(all(getattr(one, k) == getattr(look, k) for k in same) for one in before)
+    known = look.look is not None and any(
+        one.effect_shown and all(getattr(one, name) == getattr(look, name) for name in same)
+        for one in read_looks(path)
+    )
     withheld = reading.findings is not None and not known
     return replace(read, findings=None, recorded=False) if withheld else read
 

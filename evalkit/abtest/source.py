@@ -163,20 +163,16 @@ def _connected(url: str) -> tuple[BaseBackend, str]:
     """The database at a URL, and what to call it."""
     import ibis
 
-    if url.startswith("sqlite"):
-        path = Path(url.removeprefix("sqlite:///"))
+    scheme, _, rest = url.partition(":///")
+    if scheme in {"sqlite", "duckdb"}:
+        path = Path(unquote(rest) if scheme == "duckdb" else rest)
         if not path.is_file():
             raise DataError(
                 f"{path}: no event log there; send traffic through the router, or name the log's place"
             )
-        if is_duckdb(path):
-            return ibis.duckdb.connect(path, read_only=True), str(path)
-        return _sqlite(path), str(path)
+        opened = ibis.duckdb.connect(path, read_only=True) if is_duckdb(path) else _sqlite(path)
+        return opened, str(path)
     parts = read_url(url)
-    if parts.drivername == "duckdb":
-        if not Path(parts.database or "").is_file():
-            raise DataError(f"{parts.database}: no event log there; name the log's place")
-        return ibis.duckdb.connect(parts.database, read_only=True), shown(url)
     if not parts.drivername.startswith("postgresql"):
         return ibis.connect(url), shown(url)
     known = parts.translate_connect_args(username="user") | dict(parts.query)

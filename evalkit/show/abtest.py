@@ -19,20 +19,11 @@ from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.effects import Watched
 from evalkit.abtest.lock import LockedPlan
 from evalkit.abtest.outcomes import WEEK, counted
-from evalkit.abtest.plan import UNNAMED, ABPlan, Guardrail, Metric, Peeking
+from evalkit.abtest.plan import UNNAMED, ABPlan, Guardrail, Peeking
 from evalkit.abtest.reading import CAUSES, NoReading, Reading
 from evalkit.evidence import ABEvidence
-from evalkit.show import style, tables
+from evalkit.show import effect, style, tables
 from evalkit.show import tracks as rows_of
-from evalkit.show.effect import (
-    DIFFERENCE,
-    alt_of,
-    headline,
-    nothing_drawn,
-    p_said,
-    pictured,
-    titled,
-)
 from evalkit.show.figure import picture
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, Row
@@ -123,7 +114,7 @@ def clustering(plan: ABPlan, seen: float | None) -> Html:
 def plan(found: LockedPlan | NoReading) -> Html:
     """The locked plan in sentences, and every change since."""
     if isinstance(found, NoReading):
-        return tables.note(f"{headline(found)}.")
+        return tables.note(f"{effect.headline(found)}.")
     said = tables.note(
         f"Locked {found.locked_at[:10]}, sha256 {found.sha256[:16]}...: {planned(found.plan)}. {aim(found.plan)} "
         f"{wording.plural(len(found.amendments), 'amendment')}."
@@ -139,39 +130,37 @@ def plan(found: LockedPlan | NoReading) -> Html:
 
 @tables.answer.register
 def _answer_of_a_plan(found: ABPlan) -> Html:
-    return tables.answer(f"{needed(found)}. {power_title(found)}.")
+    said = "The locked plan needs"
+    if found.experiment_name == UNNAMED:
+        said = "Nothing is locked. With the numbers given a test would need"
+    return tables.answer(f"{said} {planned(found)}. {power_title(found)}.")
 
 
 def aim(plan: ABPlan) -> str:
     """What the plan wants to find, with which risks."""
-    one = plan.primary
+    one, scale = plan.primary, "points" if plan.primary.is_rate else "number"
     name = one.name.replace("_", " ") + (", lower is better" if one.lower_is_better else "")
     if one.expected is not None:
-        expected = wording.percent(one.expected) if one.is_rate else f"{one.expected:g}"
-        name += f", expected at {expected}"
+        name += f", expected at {wording.level(one.expected, scale)}"
     risks = f"level {wording.percent(plan.alpha, 0)}, power {wording.percent(plan.power, 0)}"
     if one.margin:
-        asked = f"to be shown not worse by more than {_accepted(one)}"
+        asked = f"to be shown not worse by more than {wording.loss(one.margin, scale)}"
         risks += f", one-sided {plan.alpha / 2:.1%}"
     else:
-        size = f"{wording.points(one.aim)} points" if one.is_rate else wording.signed(one.aim)
-        asked = f"worth finding: {size}"
+        asked = f"worth finding: {wording.amount(one.aim, scale)}"
     return f"The metric that decides: {name}; {asked} ({risks})."
-
-
-def _accepted(one: Metric) -> str:
-    return wording.loss(one.margin, "points" if one.is_rate else "number")
 
 
 def power_title(plan: ABPlan) -> str:
     """What the planned users can find, in one sentence."""
     one, users = plan.primary, wording.count(plan.n_users)
+    scale = "points" if one.is_rate else "number"
     chance = wording.percent(plans.power_at(plan, 0.0 if one.margin else one.aim), 0)
     if one.margin:
-        return f"{users} users rule out a loss of {_accepted(one)} in {chance} of tests of equal models"
-    size = abs(one.detectable_difference)
-    told = f"{wording.points(size, sign=False)} points" if one.is_rate else wording.number(size)
-    return f"{users} users show a true difference of {told} with a chance of {chance}"
+        loss = wording.loss(one.margin, scale)
+        return f"{users} users rule out a loss of {loss} in {chance} of tests of equal models"
+    size = wording.amount(one.detectable_difference, scale, sign=False)
+    return f"{users} users show a true difference of {size} with a chance of {chance}"
 
 
 def duration_title(plan: ABPlan) -> str:
@@ -198,13 +187,6 @@ def planned(plan: ABPlan) -> str:
     )
 
 
-def needed(plan: ABPlan) -> str:
-    """What a locked plan, or a draft, asks for."""
-    if plan.experiment_name == UNNAMED:
-        return f"Nothing is locked. With the numbers given a test would need {planned(plan)}"
-    return f"The locked plan needs {planned(plan)}"
-
-
 def alt_plan(title: str, plan: ABPlan) -> str:
     """A figure on a plan as an alternative text."""
     return f"{title}. The plan: {planned(plan)}."
@@ -212,23 +194,22 @@ def alt_plan(title: str, plan: ABPlan) -> str:
 
 def draw_power(plan: ABPlan, *, narrow: bool = False) -> Axes:
     """The chance to show a true difference, by its size, with the planned users."""
-    differences, powers = plans.power_curve(plan)
+    one, (differences, powers) = plan.primary, plans.power_curve(plan)
     _, ax = style.canvas(3.2, narrow=narrow, width=style.HALF)
-    scale = 100 if plan.primary.kind == "rate" else 1
-    aim = abs(plan.primary.detectable_difference)
+    scale = 100 if one.is_rate else 1
     x = np.array(differences) * scale
     ax.axhspan(plan.power, 1, color=COLOURS["pass_zone"], lw=0)
     draw_line(ax, "limit", plan.power, vertical=False)
     sns.lineplot(x=x, y=powers, color=COLOURS["fine_tuned"], lw=2, ax=ax)
-    at, reached = (0.0, 0.0) if plan.primary.margin else (aim, plan.primary.aim)
-    ax.plot(at * scale, plans.power_at(plan, reached), "o", ms=9, color=COLOURS["fine_tuned"])
-    ax.set(ylim=(0, 1.03), xlim=(x[0], x[-1]))
-    if plan.primary.margin:
+    label, at, reached = "true difference", abs(one.detectable_difference), one.aim
+    if one.margin:
+        label, at, reached = "true gain, the margin at the left", 0.0, 0.0
         draw_line(ax, "limit", x[0])
         draw_line(ax, "zero")
+    ax.plot(at * scale, plans.power_at(plan, reached), "o", ms=9, color=COLOURS["fine_tuned"])
+    ax.set(ylim=(0, 1.03), xlim=(x[0], x[-1]))
     ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value, 0))
-    gain = "true gain, the margin at the left" if plan.primary.margin else "true difference"
-    ax.set_xlabel(gain + (", points" if scale == 100 else ""))
+    ax.set_xlabel(label + (", points" if one.is_rate else ""))
     return style.titled(ax, power_title(plan), narrow=narrow, above="chance to show it")
 
 
@@ -286,7 +267,7 @@ def sample_ratio(found: Reading | NoReading) -> Html:
     """The split against the declared one, phase by phase; where it is broken, the usual causes."""
     alt = _alt(found, sample_ratio_said(found), _shares(found))
     caption = "Chi-square on users, phase by phase; alarm below 0.001."
-    drawn = pictured(draw_sample_ratio, found, alt, caption)
+    drawn = effect.pictured(draw_sample_ratio, found, alt, caption)
     if found.valid:
         return drawn
     causes = [{"Cause": one} for one in CAUSES]
@@ -298,7 +279,7 @@ def sample_ratio_said(found: Reading | NoReading) -> str:
     off = [one for one in found.sample_ratio if one.test.verdict == "invalid"]
     if off:
         worst = min(off, key=lambda one: one.test.p_value or 0.0)
-        return f"The split is broken in phase {worst.phase}: p {p_said(worst.test.p_value)} under the declared split"
+        return f"The split is broken in phase {worst.phase}: p {effect.p_said(worst.test.p_value)} under the declared split"
     n = sum(one.test.n for one in found.sample_ratio)
     return f"No alarm about the split: {wording.count(n)} users" if n else "No users yet"
 
@@ -324,7 +305,7 @@ def draw_sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Ax
     """The treatment's share of users in each phase against the declared split."""
     tracks = _shares(found)
     if not tracks:
-        return nothing_drawn(found, sample_ratio_said(found), narrow=narrow)
+        return effect.nothing_drawn(found, sample_ratio_said(found), narrow=narrow)
     declared = [one.traffic_split for one in found.sample_ratio if one.test.estimate is not None]
     marks = [mark for track in tracks for mark in track.marks]
     ends = [at for one in marks for at in (one.low, one.high, one.estimate) if at is not None]
@@ -342,8 +323,8 @@ def draw_sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Ax
 
 def watched(found: Reading | NoReading) -> Html:
     """What is watched, in a table: levels, differences, limits."""
-    numeric = ("Control", "Treatment", DIFFERENCE, "Limit")
-    title = titled("What is watched", found)
+    numeric = ("Control", "Treatment", effect.DIFFERENCE, "Limit")
+    title = effect.titled("What is watched", found)
     return tables.table(watched_rows(found), caption=title, numeric=numeric)
 
 
@@ -376,7 +357,7 @@ def watched_rows(found: Reading | NoReading) -> list[Row]:
                 "What is watched": label(one),
                 "Control": _level(one, change.control_rate),
                 "Treatment": _level(one, change.treatment_rate),
-                DIFFERENCE: f"{moved(one, change.estimate)} ({said})",
+                effect.DIFFERENCE: f"{moved(one, change.estimate)} ({said})",
                 "Limit": moved(one, worse),
                 "Status": one.verdict,
             }
@@ -393,14 +374,14 @@ def guardrails(found: Reading | NoReading) -> Html:
         "Change as a share of the margin; an arrow at the edge: further off. "
         "The whole interval must stay left of the limit."
     )
-    return pictured(draw_guardrails, found, _alt(found, said, _changes(found)), caption)
+    return effect.pictured(draw_guardrails, found, _alt(found, said, _changes(found)), caption)
 
 
 def draw_guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Each guardrail's change as a share of its margin: it holds when the whole interval stays left of the limit."""
     tracks = _changes(found)
     if not tracks:
-        return nothing_drawn(found, watched_said(found), narrow=narrow)
+        return effect.nothing_drawn(found, watched_said(found), narrow=narrow)
     limits, name = (-_FAR, _FAR), lambda at: "limit" if at else "no change"
     ax = rows_of.tracks_axes(tracks, limits, [0, 1], name, narrow=narrow)
     spans = rows_of.spans(tracks, narrow=narrow)
@@ -428,7 +409,9 @@ def _changes(found: Reading | NoReading) -> list[Track]:
 
 def _alt(found: Reading | NoReading, title: str, tracks: Sequence[Track]) -> str:
     """A figure of rows as an alternative text."""
-    return alt_of(found, [title, *(f"{one.name}: {one.value}, {one.under}" for one in tracks)])
+    return effect.alt_of(
+        found, [title, *(f"{one.name}: {one.value}, {one.under}" for one in tracks)]
+    )
 
 
 def label(one: Guardrail | Watched) -> str:

@@ -261,9 +261,9 @@ def article_said(found: Reading | NoReading) -> str:
             "and a single split."
         )
     z = "undefined" if test.z_score is None else f"= {wording.number(test.z_score)}"
+    p = p_said(test.p_value)
     text = (
-        f"The simple z-test that counts requests: z {z}, p {p_said(test.p_value)}, {wording.points(test.diff)} points "
-        f"({wording.points(test.ci_low)} to {wording.points(test.ci_high)} by Newcombe)."
+        f"The simple z-test that counts requests: z {z}, p {p}, {wording.effect(test)} by Newcombe."
     )
     if test.lift is not None:
         lift = (wording.percent(one) for one in (test.lift, test.lift_ci_low, test.lift_ci_high))

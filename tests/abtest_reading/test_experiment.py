@@ -6,6 +6,7 @@ import json
 import pytest
 import yaml
 
+from evalkit import show
 from evalkit.abtest import lock
 from evalkit.abtest.experiment import NOT_ASKED, Experiment, ab_evidence
 from evalkit.abtest.lock import Look, read_looks, record_look
@@ -13,7 +14,6 @@ from evalkit.abtest.reading import Reading
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import Evidence, ReportedTest, as_json
 from evalkit.records import EvalResult
-from evalkit.show import abtest as words
 from evalkit.show import effect
 from evalkit.show.lacking import in_words
 from evalkit.study import Study
@@ -94,7 +94,7 @@ def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
     plan, said = Experiment(study=home).settle(draft)
     assert plan.n_users == 200
     assert said.startswith("Nothing is locked: put your own expected_rate")
-    assert words.needed(plan).startswith(
+    assert show.answer(plan).text.startswith(
         "Nothing is locked. With the numbers given a test would need 100 control"
     )
     assert [path.name for path in home.folder.iterdir()] == ["study.yaml"]
@@ -103,11 +103,11 @@ def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
     home = saying(home.root)
     asked, said = Experiment(study=home).settle(Experiment(study=home).draft())
     assert said == NOT_ASKED
-    assert words.needed(asked).startswith("Nothing is locked")
+    assert show.answer(asked).text.startswith("Nothing is locked")
     assert not home.path(lock.PLAN_FILE).exists()
     home = saying(home.root, lock_plan=True)
     named, said = Experiment(study=home).settle(Experiment(study=home).draft())
-    assert (said[:10], words.needed(named)[:21]) == ("Locked now", "The locked plan needs")
+    assert (said[:10], show.answer(named).text[:21]) == ("Locked now", "The locked plan needs")
     plan, said = Experiment(study=home).settle(draft)  # a lock outlives its name in the study file
     assert (plan, said.split("; ")[1][:15]) == (named, "the plan locked")
 
