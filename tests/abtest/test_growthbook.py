@@ -145,7 +145,10 @@ def test_the_treated_share_is_counted_in_buckets():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"scheme": "growthbook-rollout", "coverage": 0.5}, "a roll-out's coverage is its traffic_split"),
+        (
+            {"scheme": "growthbook-rollout", "coverage": 0.5},
+            "a roll-out's coverage is its traffic_split",
+        ),
         ({"scheme": "sha256", "coverage": 0.5}, "need growthbook or growthbook-v1"),
         ({"scheme": "sha256", "hash_seed": "s"}, "no seed but experiment_name"),
         ({"coverage": 1.2}, "coverage is 1.2; need a share from 0 to 1"),
